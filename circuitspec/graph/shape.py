@@ -1,0 +1,20 @@
+"""The size of a transformer, as far as naming its components needs it. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Layer and head counts of one model; `d_*` are widths."""
+
+    family: str  # the `model_type` of its config, e.g. "gpt2"
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    n_vocab: int
+    max_positions: int | None = None
