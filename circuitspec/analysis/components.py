@@ -1,0 +1,130 @@
+"""Negative components: what was left out of the circuit and works against the behaviour (seed, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitspec.analysis import stats
+from circuitspec.analysis.scores import LOWER_IS_BETTER, Anchors, gap
+from circuitspec.analysis.warnings import NegativeComponent, NegativeFinding
+from circuitspec.engine.records import Records
+from circuitspec.graph.circuit import NodeComponent
+from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.planner import Plan, restored
+from circuitspec.spec.components import sort_key
+from circuitspec.spec.names import format_name
+
+Search = Literal["screen", "exact", "off"]
+
+TESTED = 10  # candidates of the screen that are restored exactly; each costs one forward
+SIGNIFICANT = 0.05  # false discovery rate over all screened components
+MATERIAL = 0.01  # of recovered performance; less is no reason to doubt a verdict
+_MOSTLY = 0.8  # share of the screened effect at one role from which that role is named
+
+Effects = Mapping[NodeComponent, NDArray[np.float64]]
+
+
+class RunsExperiments(Protocol):
+    """What `engine.runner.Runner` offers here; a protocol, so that reading results needs no torch."""
+
+    def run(self, experiments: Iterable[Experiment]) -> Records: ...
+
+
+class Estimates(Protocol):
+    """What `engine.screen.Screen` holds."""
+
+    @property
+    def effects(self) -> Effects: ...
+    @property
+    def by_role(self) -> Mapping[NodeComponent, Mapping[str, float]]: ...
+
+
+def candidates(plan: Plan, records: Records, metric: str, screen: Estimates | None) -> tuple[NodeComponent, ...]:
+    """The noised components to restore exactly, those that should hurt most first.
+
+    With a screen, at most `TESTED` whose estimated effect is material; without one, all.
+    """
+    noised = sorted({site.component for site in plan.circuit.sites}, key=sort_key)
+    if screen is None:
+        return tuple(noised)
+    between = gap(records, metric, Anchors(plan.clean, plan.corrupt))
+    harm = {c: -_worth(metric) * float(screen.effects[c].mean()) for c in noised}
+    threshold = MATERIAL * abs(between.clean - between.corrupt)
+    ranked = sorted((c for c in noised if harm[c] > threshold / 2), key=lambda c: (-harm[c], sort_key(c)))
+    return tuple(ranked[:TESTED])
+
+
+def negative_components(
+    plan: Plan,
+    records: Records,
+    metric: str,
+    chosen: tuple[NodeComponent, ...],
+    screen: Estimates | None,
+    runner: RunsExperiments,
+) -> tuple[NegativeFinding | None, Records]:
+    """Restore each chosen component on top of the circuit, and all that hurt together.
+
+    A component is negative when restoring it makes the metric worse: significantly (one-sided paired
+    test, Benjamini-Hochberg over all noised components) and materially. Returns the finding (None where
+    the anchors allow no ratio) and the records of the runs it took.
+    """
+    between = Anchors(plan.clean, plan.corrupt)
+    if gap(records, metric, between).state != "sound":
+        return None, records
+    clean, corrupt = records[plan.clean][metric], records[plan.corrupt][metric]
+    declared = records[plan.circuit][metric]
+    runs = {c: restored(plan.circuit, frozenset({c})) for c in chosen}
+    measured = runner.run(runs.values())
+    differences = {c: measured[run][metric] - declared for c, run in runs.items()}
+    tests = [stats.lowers(_worth(metric) * differences[c]) for c in chosen]
+    screened = len({site.component for site in plan.circuit.sites})
+    adjusted = stats.adjust([t.p_value for t in tests], screened)
+    denominator = float(clean.mean() - corrupt.mean())
+    negative = [
+        (c, p)
+        for c, p in zip(chosen, adjusted, strict=True)
+        if p <= SIGNIFICANT and float(differences[c].mean()) / denominator < -MATERIAL
+    ]
+    negative.sort(key=lambda pair: (_worth(metric) * float(differences[pair[0]].mean()), sort_key(pair[0])))
+    all_back = None
+    if negative:
+        together = restored(plan.circuit, frozenset(c for c, _ in negative))
+        measured = measured.merged(runner.run([together])) if len(negative) > 1 else measured
+        all_back = stats.recovered(measured[together][metric], corrupt, clean)
+    finding = NegativeFinding(
+        metric,
+        screened,
+        len(chosen),
+        tuple(
+            NegativeComponent(
+                format_name(c),
+                float(differences[c].mean()),
+                stats.recovered(measured[runs[c]][metric], corrupt, clean),
+                p,
+                _mostly_at(c, screen),
+            )
+            for c, p in negative
+        ),
+        stats.recovered(declared, corrupt, clean),
+        all_back,
+    )
+    return finding, records.merged(measured)
+
+
+def _worth(metric: str) -> int:
+    """1 where more of the metric is better, -1 where less is."""
+    return -1 if metric in LOWER_IS_BETTER else 1
+
+
+def _mostly_at(component: NodeComponent, screen: Estimates | None) -> str | None:
+    """The one role at whose tokens the screen puts most of the effect, if there is one."""
+    if screen is None:
+        return None
+    total = float(screen.effects[component].mean())
+    shares = {role: effect / total for role, effect in screen.by_role[component].items() if total}
+    role = max(shares, key=lambda r: shares[r], default=None)
+    return role if role is not None and shares[role] >= _MOSTLY else None

@@ -1,0 +1,94 @@
+"""Everything that a verification found, as one value; reports are functions of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from circuitspec.analysis.verdict import EXIT_CODES, ClaimResult, Status, overall
+from circuitspec.analysis.warnings import EvidenceWarning
+from circuitspec.engine.records import Records
+from circuitspec.plan.experiment import Direction
+from circuitspec.plan.planner import Plan
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model as it was run. `description` is for people: `GPT-2, 4 layers x 4 heads`."""
+
+    id: str
+    revision: str | None
+    dtype: str
+    family: str
+    n_layers: int
+    n_heads: int
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.description:
+            text = f"{self.family}, {self.n_layers} layers x {self.n_heads} heads"
+            object.__setattr__(self, "description", text)
+
+
+@dataclass(frozen=True)
+class Methodology:
+    """The six choices on which every figure depends.
+
+    `noised` are the component types that are patched, `free` the components that never are (both in
+    words: "heads", "MLPs"); `ablation` with `source` are the patched-in values and the prompts they
+    come from (None for zeros); `set` is what is patched.
+    """
+
+    level: str
+    noised: tuple[str, ...]
+    free: tuple[str, ...]
+    ablation: str
+    source: str | None
+    positions: Literal["declared", "all"]
+    direction: Direction = "noising"
+    set: str = "everything outside the circuit"
+
+    def choices(self) -> str:
+        """All but direction and set: `node level, mean from abc, all positions, MLPs free`."""
+        value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
+        types = f"{' and '.join(self.free)} free" if self.free else f"{' and '.join(self.noised)} noised"
+        return f"{self.level} level, {value}, {self.positions} positions, {types}"
+
+    def describe(self) -> str:
+        """All six in words."""
+        return f"{self.direction} {self.set}: {self.choices()}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    n_experiments: int
+    n_forwards: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A hypothesis, how it was tested, what was measured and what follows."""
+
+    name: str
+    digest: str
+    model: ModelFacts
+    methodology: Methodology
+    plan: Plan
+    records: Records
+    claims: tuple[ClaimResult, ...]
+    warnings: tuple[EvidenceWarning, ...]
+    cost: Cost
+    artifacts: tuple[str, ...] = ()
+
+    @property
+    def n_prompts(self) -> int:
+        return self.records.n_prompts
+
+    @property
+    def verdict(self) -> Status:
+        return overall(self.claims)
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.verdict]

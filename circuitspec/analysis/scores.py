@@ -1,0 +1,126 @@
+"""What an experiment scores: means, and means placed between the corrupt and the clean anchor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from circuitspec.analysis import stats
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.engine.records import Records
+from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.planner import Plan
+
+LOWER_IS_BETTER = frozenset({"kl", "rank"})
+UNITS = {"kl": "nats", "logprob": "nats"}
+
+GapState = Literal["sound", "zero", "inverted"]
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """The two runs that recovered performance is measured between: 1 at `clean`, 0 at `corrupt`."""
+
+    clean: Experiment
+    corrupt: Experiment
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The denominator of recovered performance, M(clean) - M(corrupt).
+
+    "zero": its interval contains zero, no ratio exists. "inverted": the corrupt run does the task
+    *better*, so that a ratio exists and means nothing.
+    """
+
+    metric: str
+    clean: float
+    corrupt: float
+    difference: Estimate
+    state: GapState
+
+
+@dataclass(frozen=True)
+class Score:
+    """One experiment by one metric, in the metric's own units and relative to its anchors.
+
+    `recovered` and `ratio` (to clean) are None where their denominator is zero, inverted or not finite.
+    """
+
+    metric: str
+    mean: float
+    recovered: float | None
+    ratio: float | None
+
+
+@dataclass(frozen=True)
+class TemplateScore:
+    """Recovered performance over the prompts of one template; None where M(clean) = M(corrupt)."""
+
+    template: int
+    n: int
+    recovered: float | None
+
+
+def anchors(plan: Plan, experiment: Experiment) -> Anchors:
+    """The anchors that the plan gives the experiment: its claim's, else the plan's own."""
+    for planned in plan.claims:
+        if planned.patched == experiment:
+            return Anchors(planned.clean, planned.corrupt)
+    return Anchors(plan.clean, plan.corrupt)
+
+
+def mean_of(values: stats.Values) -> float:
+    """Mean over prompts, nan unless all values are finite."""
+    return float(np.mean(values)) if np.isfinite(values).all() else math.nan
+
+
+def gap(records: Records, metric: str, between: Anchors) -> Gap:
+    """How far apart the anchors are. Raises CS405 where a value is not finite."""
+    clean, corrupt = records[between.clean][metric], records[between.corrupt][metric]
+    difference = stats.mean_difference(clean, corrupt)
+    state: GapState = "sound"
+    if difference.may_be(0.0):
+        state = "zero"
+    elif (difference.value < 0) != (metric in LOWER_IS_BETTER):
+        state = "inverted"
+    return Gap(metric, mean_of(clean), mean_of(corrupt), difference, state)
+
+
+def gaps(records: Records, between: Anchors) -> dict[str, Gap]:
+    """The gap of every metric that both anchors have and that is finite on all prompts."""
+    clean, corrupt = records[between.clean], records[between.corrupt]
+    return {
+        metric: gap(records, metric, between)
+        for metric in clean
+        if metric in corrupt and np.isfinite(clean[metric]).all() and np.isfinite(corrupt[metric]).all()
+    }
+
+
+def score(records: Records, experiment: Experiment, metric: str, denominator: Gap | None) -> Score:
+    """The experiment's score; `denominator` is the metric's gap, None where it has none."""
+    mean = mean_of(records[experiment][metric])
+    if denominator is None or denominator.state != "sound" or math.isnan(mean):
+        return Score(metric, mean, None, None)
+    recovered = (mean - denominator.corrupt) / (denominator.clean - denominator.corrupt)
+    return Score(metric, mean, recovered, mean / denominator.clean if denominator.clean else None)
+
+
+def by_template(records: Records, experiment: Experiment, metric: str, between: Anchors) -> tuple[TemplateScore, ...]:
+    """Recovered performance template by template, in order of template number.
+
+    Each template is a ratio of its own means; templates whose anchors coincide have none.
+    """
+    patched, clean, corrupt = (
+        records[run][metric].astype(np.float64) for run in (experiment, between.clean, between.corrupt)
+    )
+    result = []
+    for template in np.unique(records.templates):
+        rows = records.templates == template
+        bottom = float((clean[rows] - corrupt[rows]).mean())
+        top = float((patched[rows] - corrupt[rows]).mean())
+        result.append(TemplateScore(int(template), int(rows.sum()), top / bottom if bottom else None))
+    return tuple(result)

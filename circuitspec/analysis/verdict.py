@@ -1,0 +1,141 @@
+"""Records -> claim results: SUPPORTED, REFUTED or INCONCLUSIVE, each with the numbers that decide it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from circuitspec.analysis import stats
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.scores import Anchors, gap
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.records import Records
+from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.planner import Plan, PlannedClaim
+
+Status = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE"]
+
+EXIT_CODES: dict[Status, int] = {"SUPPORTED": 0, "REFUTED": 1, "INCONCLUSIVE": 4}
+
+MIN_PROMPTS = 10  # with fewer, a bootstrap interval at 95 % holds the truth less than 90 % of the time
+
+NOISED_SET = {"sufficient": "everything outside the circuit", "necessary": "the circuit"}
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim of the file and what the runs say about it.
+
+    `estimate` is the recovered performance, None where there is none; `reason` says why a claim is
+    inconclusive and is empty otherwise; `experiment` says in words what was run.
+    """
+
+    index: int
+    kind: str
+    metric: str
+    status: Status
+    estimate: Estimate | None
+    at_least: float | None
+    at_most: float | None
+    n: int
+    reason: str
+    experiment: str
+
+
+def judge(plan: Plan, records: Records) -> tuple[ClaimResult, ...]:
+    """Decide every claim of the plan, in the file's order.
+
+    A claim is SUPPORTED when the confidence interval of recovered performance lies inside its bound,
+    REFUTED when it lies outside entirely, and INCONCLUSIVE between, when the anchors cannot be told
+    apart (or are inverted), and when there are too few prompts for an interval.
+    Raises CS405 where a claimed metric is not finite, CS406 where it was not measured.
+    """
+    _require_measured(plan, records)
+    return tuple(_judge(planned, plan, records) for planned in plan.claims)
+
+
+def overall(claims: Iterable[ClaimResult]) -> Status:
+    """REFUTED if any claim is, else INCONCLUSIVE if any is or nothing was claimed, else SUPPORTED."""
+    found = {claim.status for claim in claims}
+    if "REFUTED" in found:
+        return "REFUTED"
+    return "SUPPORTED" if found == {"SUPPORTED"} else "INCONCLUSIVE"
+
+
+def _require_measured(plan: Plan, records: Records) -> None:
+    problems = []
+    for planned in plan.claims:
+        metric = planned.claim.metric
+        for run in (planned.clean, planned.corrupt, planned.patched):
+            if metric not in records[run]:
+                measured = ", ".join(sorted(records[run])) or "nothing"
+                problems.append(
+                    Diagnostic(
+                        "CS406",
+                        f"claim {planned.index + 1} ({planned.claim.kind}) is about {metric}, "
+                        f"which was not measured in `{_label(plan, run)}`",
+                        hint=f"measured there: {measured}",
+                    )
+                )
+            else:
+                stats.require_finite(records[run][metric], f"{metric} in `{_label(plan, run)}`")
+    if problems:
+        raise CircuitspecError(*dict.fromkeys(problems))
+
+
+def _label(plan: Plan, experiment: Experiment) -> str:
+    return plan.labels.get(experiment, experiment.digest[:8])
+
+
+def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
+    claim = planned.claim
+    n = records.n_prompts
+
+    def result(status: Status, reason: str = "", estimate: Estimate | None = None) -> ClaimResult:
+        return ClaimResult(
+            index=planned.index,
+            kind=claim.kind,
+            metric=claim.metric,
+            status=status,
+            estimate=estimate,
+            at_least=claim.at_least,
+            at_most=claim.at_most,
+            n=n,
+            reason=reason,
+            experiment=_describe(planned),
+        )
+
+    if claim.at_least is None and claim.at_most is None:
+        return result("INCONCLUSIVE", "the claim sets no bound")
+    if n < 2:
+        return result("INCONCLUSIVE", f"one prompt has no confidence interval; a verdict needs {MIN_PROMPTS}")
+    between = gap(records, claim.metric, Anchors(planned.clean, planned.corrupt))
+    if between.state == "zero":
+        return result("INCONCLUSIVE", "no ratio: the clean and corrupt runs do not differ (see CS403)")
+    if between.state == "inverted":
+        return result("INCONCLUSIVE", "no meaningful ratio: the corrupt run does better than the clean one (see CS403)")
+    estimate = stats.recovered(
+        *(records[run][claim.metric] for run in (planned.patched, planned.corrupt, planned.clean))
+    )
+    if estimate.interval is None:
+        return result("INCONCLUSIVE", "the clean and corrupt runs are too close for an interval", estimate)
+    if n < MIN_PROMPTS:
+        return result("INCONCLUSIVE", f"{n} prompts are too few for a verdict, which needs {MIN_PROMPTS}", estimate)
+    status = place(estimate.interval, claim.at_least, claim.at_most)
+    return result(status, "the confidence interval crosses the bound" if status == "INCONCLUSIVE" else "", estimate)
+
+
+def _describe(planned: PlannedClaim) -> str:
+    patched, direction = NOISED_SET[planned.claim.kind], planned.patched.direction
+    return f"{patched}: nothing to patch" if direction is None else f"{direction} {patched}"
+
+
+def place(interval: tuple[float, float], at_least: float | None, at_most: float | None) -> Status:
+    """Where an interval lies relative to a bound whose ends belong to it."""
+    low, high = interval
+    least = float("-inf") if at_least is None else at_least
+    most = float("inf") if at_most is None else at_most
+    if least <= low and high <= most:
+        return "SUPPORTED"
+    return "REFUTED" if high < least or low > most else "INCONCLUSIVE"

@@ -1,0 +1,231 @@
+"""The known ways in which such evidence misleads, each with the measured numbers and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.scores import Anchors, gap
+from circuitspec.analysis.verdict import ClaimResult
+from circuitspec.analysis.wording import number, with_interval
+from circuitspec.engine.records import Records
+from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.planner import Plan
+
+MIN_PER_MEAN = 5  # an average over fewer prompts keeps much of what it should wash out
+_NAMED = 8  # components named in a message; all of them are in the data
+
+
+@dataclass(frozen=True)
+class EvidenceWarning:
+    """A finding about the evidence: it stands whatever the verdict is.
+
+    `detail` is a second line with the numbers, `help` what to do; `data` holds the numbers themselves.
+    """
+
+    code: str
+    message: str
+    detail: str = ""
+    help: str = ""
+    data: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class NegativeComponent:
+    """A noised component whose restoration, on top of the circuit, makes the metric worse.
+
+    `effect` is the mean change of the metric in its own units; `recovered_with` the recovered
+    performance with this component restored, `p_adjusted` its p-value after correction over all
+    screened components, `mostly_at` the position role that carries most of the effect, if one does.
+    """
+
+    component: str
+    effect: float
+    recovered_with: Estimate
+    p_adjusted: float
+    mostly_at: str | None = None
+
+
+@dataclass(frozen=True)
+class NegativeFinding:
+    """The outcome of the search for negative components outside the circuit.
+
+    `screened` components were looked at, `tested` of them restored one by one; `components` are the
+    significant ones. `recovered_restored` is with all of these restored, None where there are none.
+    """
+
+    metric: str
+    screened: int
+    tested: int
+    components: tuple[NegativeComponent, ...]
+    recovered_declared: Estimate
+    recovered_restored: Estimate | None
+
+
+def evidence_warnings(
+    plan: Plan, records: Records, claims: Iterable[ClaimResult], negatives: Iterable[NegativeFinding] = ()
+) -> tuple[EvidenceWarning, ...]:
+    """Every warning about the evidence behind `claims`, in order of code."""
+    found = [negative_components(finding) for finding in negatives if finding.components]
+    found += over_recovery(claims)
+    found += unbroken_behaviour(plan, records)
+    found += thin_means(plan, records)
+    return tuple(found)
+
+
+def negative_components(finding: NegativeFinding) -> EvidenceWarning:
+    """CS401: the circuit scores as it does because components that work against it were left out."""
+    declared, restored = finding.recovered_declared, finding.recovered_restored
+    named = [_named(component, declared) for component in finding.components[:_NAMED]]
+    if len(finding.components) > _NAMED:
+        named.append(f"and {len(finding.components) - _NAMED} more")
+    detail = f"recovered {finding.metric} {number(declared.value)} as declared"
+    if restored is not None:
+        detail += f", {number(restored.value)} with all of them restored"
+    return EvidenceWarning(
+        "CS401",
+        f"negative components are left out: {', '.join(named)}",
+        detail,
+        "add them to a group with `effect: negative`, or explain why they are not part of the circuit",
+        {
+            "metric": finding.metric,
+            "screened": finding.screened,
+            "tested": finding.tested,
+            "recovered_declared": _estimate_data(declared),
+            "recovered_restored": None if restored is None else _estimate_data(restored),
+            "components": [
+                {
+                    "component": component.component,
+                    "effect": component.effect,
+                    "effect_on_recovered": component.recovered_with.value - declared.value,
+                    "recovered_with": _estimate_data(component.recovered_with),
+                    "p_adjusted": component.p_adjusted,
+                    "mostly_at": component.mostly_at,
+                }
+                for component in finding.components
+            ],
+        },
+    )
+
+
+def _named(component: NegativeComponent, declared: Estimate) -> str:
+    """`a3.h1 (-0.14)`: the change of recovered performance when it is restored."""
+    change = number(component.recovered_with.value - declared.value)
+    return (
+        f"{component.component} ({change})"
+        if component.mostly_at is None
+        else (f"{component.component} ({change}, mostly at {component.mostly_at})")
+    )
+
+
+def over_recovery(claims: Iterable[ClaimResult]) -> list[EvidenceWarning]:
+    """CS402: a circuit that does the task better than the whole model is not a faithful one."""
+    found = []
+    for claim in claims:
+        estimate = claim.estimate
+        if claim.kind != "sufficient" or estimate is None or estimate.low is None or estimate.low <= 1:
+            continue
+        found.append(
+            EvidenceWarning(
+                "CS402",
+                f"recovered {claim.metric} is above 100 %: {with_interval(estimate, bounds=(1.0,))}",
+                "the circuit alone does better than the whole model, which most often means that components which "
+                "work against the behaviour were left out, or that the ablation breaks more than the corruption does",
+                "include negative components (see CS401), compare another ablation, "
+                "and set `at_most` so that too much counts as a failure",
+                {"claim": claim.index, "metric": claim.metric, "recovered": _estimate_data(estimate)},
+            )
+        )
+    return found
+
+
+def unbroken_behaviour(plan: Plan, records: Records) -> list[EvidenceWarning]:
+    """CS403: where the corruption does not break the behaviour, nothing can be recovered."""
+    pairs = dict.fromkeys((planned.claim.metric, planned.clean, planned.corrupt) for planned in plan.claims)
+    found = []
+    for metric, clean, corrupt in pairs:
+        if records.n_prompts < 2:
+            continue
+        measured = gap(records, metric, Anchors(clean, corrupt))
+        if measured.state == "sound":
+            continue
+        what = (
+            "the corruption does not break the behaviour"
+            if measured.state == "zero"
+            else "the corruption improves the behaviour instead of breaking it"
+        )
+        found.append(
+            EvidenceWarning(
+                "CS403",
+                f"{what}: {metric} is {number(measured.clean)} in `{plan.labels[clean]}` "
+                f"and {number(measured.corrupt)} in `{plan.labels[corrupt]}`",
+                f"difference {with_interval(measured.difference, bounds=(0.0,))}; recovered performance divides by it, "
+                "so there is none",
+                "corrupt the prompts so that the answer changes, check that the model does the task on the clean "
+                "prompts, or take a metric that tells the two apart",
+                {
+                    "metric": metric,
+                    "clean": measured.clean,
+                    "corrupt": measured.corrupt,
+                    "difference": _estimate_data(measured.difference),
+                    "state": measured.state,
+                },
+            )
+        )
+    return found
+
+
+def thin_means(plan: Plan, records: Records) -> list[EvidenceWarning]:
+    """CS404: a mean over a handful of prompts still carries what those prompts say."""
+    templates, counts = np.unique(records.templates, return_counts=True)
+    found = []
+    sources = dict.fromkeys(run.source for run in _experiments(plan) if run.source is not None)
+    for source in sources:
+        if source.kind == "mean_per_template":
+            thin = {int(t): int(c) for t, c in zip(templates, counts, strict=True) if c < MIN_PER_MEAN}
+            needed = MIN_PER_MEAN * len(templates)
+            scope = f"for {len(thin)} of {len(templates)} templates"
+        elif source.kind == "mean":
+            thin = {-1: records.n_prompts} if records.n_prompts < MIN_PER_MEAN else {}
+            needed = MIN_PER_MEAN
+            scope = "in all"
+        else:
+            continue
+        if not thin:
+            continue
+        found.append(
+            EvidenceWarning(
+                "CS404",
+                f"{source.kind} from {source.prompts} averages fewer than {MIN_PER_MEAN} prompts {scope}",
+                f"the fewest are {min(thin.values())}; so small a mean still depends on the very prompts it was "
+                "taken over, and recovered performance with it",
+                f"raise `task: prompts:` to at least {needed}",
+                {
+                    "source": source.prompts,
+                    "kind": source.kind,
+                    "fewest": min(thin.values()),
+                    "needed": needed,
+                    "templates": [t for t in thin if t >= 0],
+                },
+            )
+        )
+    return found
+
+
+def _experiments(plan: Plan) -> Iterable[Experiment]:
+    for planned in plan.claims:
+        yield planned.patched
+    yield from plan.labels
+
+
+def _estimate_data(estimate: Estimate) -> dict[str, object]:
+    return {
+        "value": estimate.value,
+        "ci": None if estimate.interval is None else list(estimate.interval),
+        "level": estimate.level,
+        "n": estimate.n,
+        "method": estimate.method,
+    }

@@ -1,0 +1,154 @@
+"""What can be said about a hypothesis without running it: its mistakes, and what a run would do. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.budget import activation_bytes, rows_per_batch, weight_bytes
+from circuitspec.graph.circuit import CircuitGraph, lay_out
+from circuitspec.graph.shape import ModelShape
+from circuitspec.models.architecture import architecture_named
+from circuitspec.models.shapes import read_shape
+from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.planner import Plan, make_plan
+from circuitspec.spec.components import Head, sort_key
+from circuitspec.spec.hypothesis import Hypothesis, Sufficient
+from circuitspec.spec.load import Document, load_hypothesis
+from circuitspec.spec.names import format_name
+from circuitspec.tasks.build import build_prompts
+from circuitspec.tasks.prompts import PromptSet
+
+NOT_AT_HAND = "the model's configuration is not at hand, so layer and head numbers were not checked"
+
+
+def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
+    """Every mistake found in a file without running it, and one line about it if there is none.
+
+    The model's configuration is read where it is on this machine (nothing is downloaded); prompts are
+    drawn, but not tokenised.
+    """
+    try:
+        document = load_hypothesis(file)
+    except CircuitspecError as error:
+        return error.diagnostics, ""
+    hypothesis, base_dir = document.hypothesis, file.parent
+    problems: list[Diagnostic] = []
+    shape: ModelShape | None = None
+    prompts: PromptSet | None = None
+    try:
+        shape = read_shape(hypothesis.model, base_dir)
+        if shape is not None:
+            lay_out(hypothesis.circuit, shape, document.source)
+    except CircuitspecError as error:
+        problems += error.diagnostics
+    try:
+        prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    except CircuitspecError as error:
+        problems += error.diagnostics
+    if problems or prompts is None:
+        return tuple(problems), ""
+    nodes = sum(len(group.nodes) for group in hypothesis.circuit.groups.values())
+    said = f"{file}: ok   {nodes} nodes in {len(hypothesis.circuit.groups)} groups, {len(prompts.prompts)} prompts, "
+    said += f"{len(hypothesis.claims)} claims"
+    return (), said if shape is not None else f"{said}\n   note: {NOT_AT_HAND}"
+
+
+def plan_file(file: Path) -> str:
+    """What `verify` would run, as text.
+
+    Raises CircuitspecError for a file with mistakes, and CS506 where the model's configuration is not on
+    this machine.
+    """
+    document = load_hypothesis(file)
+    hypothesis, base_dir = document.hypothesis, file.parent
+    shape = read_shape(hypothesis.model, base_dir)
+    if shape is None:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS506",
+                f"the configuration of {hypothesis.model.id} is not on this machine",
+                document.source.span(("model", "id")),
+                hint="`plan` downloads nothing: run `verify` once, or name a local directory",
+            )
+        )
+    graph = lay_out(hypothesis.circuit, shape, document.source)
+    plan = make_plan(hypothesis, graph, document.source)
+    prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    return "\n\n".join(
+        [
+            _heading(document, shape, len(prompts.prompts)),
+            _experiments(plan),
+            _sites(plan, graph),
+            _cost(hypothesis, plan, shape, prompts),
+        ]
+    )
+
+
+def _heading(document: Document, shape: ModelShape, n: int) -> str:
+    hypothesis, ablation = document.hypothesis, document.hypothesis.ablation
+    title = architecture_named(shape.family).title
+    model = f"{hypothesis.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
+    return (
+        f"{hypothesis.name}   {model}   {n} prompts\n"
+        f"{ablation.level} level, {ablation.value} from {ablation.source}, {ablation.positions} positions"
+    )
+
+
+def _experiments(plan: Plan) -> str:
+    rows = [["experiment", "base", "source", "patched"]]
+    for experiment, label in plan.labels.items():
+        source = experiment.source
+        said = "" if source is None else f"{source.kind} of {source.prompts}"
+        rows.append([label, experiment.base, said, _counted(experiment)])
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def _counted(experiment: Experiment) -> str:
+    """`10 heads everywhere, 6 heads but at declared positions`."""
+    kinds: Counter[tuple[str, str]] = Counter()
+    for site in experiment.sites:
+        kind = "heads" if isinstance(site.component, Head) else "MLPs"
+        where = "everywhere" if site.where.is_everywhere else "but at" if site.where.inverted else "at"
+        kinds[kind, where] += 1
+    said = {"everywhere": "everywhere", "at": "at declared positions", "but at": "but at declared positions"}
+    return ", ".join(f"{count} {kind} {said[where]}" for (kind, where), count in sorted(kinds.items()))
+
+
+def _sites(plan: Plan, graph: CircuitGraph) -> str:
+    """What `circuit` patches, a line a layer."""
+    layers: dict[int, list[str]] = {layer: [] for layer in range(graph.shape.n_layers)}
+    for site in sorted(plan.circuit.sites, key=lambda s: sort_key(s.component)):
+        where = "" if site.where.is_everywhere else f" but {site.where.canonical().removeprefix('-')}"
+        layers[site.component.layer].append(format_name(site.component) + where)
+    lines = [f"   layer {layer}: {', '.join(sites)}" for layer, sites in layers.items() if sites]
+    return "\n".join(["sites patched in `circuit` (everywhere, unless it says but where)", *lines])
+
+
+def _cost(hypothesis: Hypothesis, plan: Plan, shape: ModelShape, prompts: PromptSet) -> str:
+    from circuitspec.analysis.components import TESTED
+
+    n = len(prompts.prompts)
+    longest = max(len(text.split()) for prompt in prompts.prompts for text in prompt.texts.values())
+    positions = 2 * longest  # words; twice that many tokens is on the safe side
+    dtype = hypothesis.model.dtype
+    rows = min(n, rows_per_batch(shape, positions, dtype))
+    patched = sum(1 for e in plan.experiments if e.source is not None)
+    plain = len({e.base for e in plan.experiments if e.source is None} | {"clean"})
+    source = plan.circuit.source
+    means = 1 if source is not None and source.kind != "resample" else 0
+    lines = [f"forwards   {plain + means + patched} over all {n} prompts, {rows} prompts at a time"]
+    if source is not None and any(isinstance(c.claim, Sufficient) for c in plan.claims):
+        again = 2 * (2 if source.kind == "resample" else 1)
+        lines.append(
+            f"           and up to {3 + TESTED + 1 + again} to look for negative components (--negatives off: none)"
+        )
+    megabytes = rows * activation_bytes(shape, positions, dtype) / 2**20
+    weights = weight_bytes(shape, dtype) / 2**20
+    lines.append(
+        f"memory     about {weights:,.0f} MiB of weights and at most {max(megabytes, 1):,.0f} MiB of activations "
+        f"(prompts of up to {positions} tokens)"
+    )
+    return "\n".join(lines)

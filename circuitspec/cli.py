@@ -1,0 +1,206 @@
+"""The command line: arguments in, results on stdout, progress and diagnostics on stderr, an exit code out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from circuitspec import __version__
+from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code, render
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+INTERRUPTED = 130
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _answering(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn what a command raises into diagnostics on stderr and the matching exit code."""
+
+    @wraps(command)
+    def answered(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except CircuitspecError as error:
+            _show(error.diagnostics)
+            raise SystemExit(exit_code(error.diagnostics)) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            raise SystemExit(INTERRUPTED) from None
+
+    return answered
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="circuitspec")
+def main() -> None:
+    """Write down what you believe a circuit in a transformer is, and verify it on the real model.
+
+    \b
+    Exit codes: 0 supported, 1 refuted, 2 usage, 3 invalid file, 4 inconclusive, 5 could not run, 130 interrupted.
+    """
+
+
+@main.command()
+@click.argument("file", type=_FILE)
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--output-dir", type=click.Path(path_type=Path, file_okay=False), help="Write the tables here.")
+@click.option(
+    "--negatives",
+    type=click.Choice(["screen", "exact", "off"]),
+    default="screen",
+    show_default=True,
+    help="Look for components outside the circuit that work against it: screen all by one backward pass and "
+    "restore the worst, restore every one, or do not look.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), help="Prompts a forward.  [default: by memory]")
+@click.option("--device", default="cpu", show_default=True)
+@_answering
+def verify(
+    file: Path, format_: str, output_dir: Path | None, negatives: Any, batch_size: int | None, device: str
+) -> None:
+    """Run the hypothesis in FILE on its model and judge its claims."""
+    from dataclasses import replace
+
+    from circuitspec.spec.load import load_hypothesis
+
+    document = load_hypothesis(file)
+    if output_dir is not None:
+        _make_directory(output_dir)
+    with _Progress() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.verification import Options
+        from circuitspec.verification import verify as run
+
+        outcome = run(document, Options(negatives, batch_size, device), progress)
+    from circuitspec.report.document import render_json
+    from circuitspec.report.text import render_text
+    from circuitspec.report.write import write_results
+
+    verification = outcome.verification
+    if output_dir is not None:
+        written = write_results(output_dir, verification, outcome.task.prompts)
+        verification = replace(verification, artifacts=tuple(str(path) for path in written))
+    click.echo(render_json(verification) if format_ == "json" else render_text(verification), nl=False)
+    raise SystemExit(verification.exit_code)
+
+
+@main.command()
+@click.argument("files", type=_FILE, nargs=-1, required=True)
+@_answering
+def check(files: tuple[Path, ...]) -> None:
+    """Read FILES and report every mistake, without running anything.
+
+    Layer and head numbers are checked too where the model's configuration is at hand.
+    """
+    from circuitspec.checking import check_file
+
+    found: list[Diagnostic] = []
+    for file in files:
+        problems, summary = check_file(file)
+        found += problems
+        _show(problems)
+        if summary:
+            click.echo(summary)
+    if found:
+        raise SystemExit(exit_code(found))
+
+
+@main.command()
+@click.argument("file", type=_FILE)
+@_answering
+def plan(file: Path) -> None:
+    """Print what `verify` would run on FILE, without running it."""
+    from circuitspec.checking import plan_file
+
+    click.echo(plan_file(file))
+
+
+@main.command()
+@click.argument("path", type=_FILE, default=Path("hypothesis.circuit.yaml"))
+@click.option("--force", is_flag=True, help="Overwrite PATH if it exists.")
+@_answering
+def init(path: Path, force: bool) -> None:
+    """Write a commented hypothesis to start from."""
+    from circuitspec.spec.starter import starter_text
+
+    if path.exists() and not force:
+        raise click.UsageError(f"{path} exists; give another name, or --force to overwrite it")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"there is no folder {path.parent}")
+    path.write_text(starter_text(), encoding="utf-8")
+    click.echo(f"wrote {path}; next: circuitspec check {path}")
+
+
+@main.command()
+@_answering
+def schema() -> None:
+    """Print the JSON Schema of hypothesis files, for editors."""
+    from circuitspec.spec.schema import schema_text
+
+    click.echo(schema_text(), nl=False)
+
+
+@main.command()
+@click.argument("code")
+@_answering
+def explain(code: str) -> None:
+    """Say more about a diagnostic CODE, such as CS112."""
+    from circuitspec.codes import CODES
+    from circuitspec.codes import explain as explanation
+
+    if code.upper() not in CODES:
+        raise click.UsageError(f"there is no code {code}; codes are CS100 to CS599, as printed in messages")
+    click.echo(explanation(code.upper()))
+
+
+def _make_directory(path: Path) -> None:
+    """Make it before the run: results that cannot be written are better known now."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--output-dir {path} cannot be made: {error.strerror}") from error
+
+
+def _show(diagnostics: Iterable[Diagnostic]) -> None:
+    for diagnostic in diagnostics:
+        click.echo(render(diagnostic), err=True)
+
+
+class _Progress:
+    """A bar on stderr where that is a terminal; otherwise silence."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(
+            total=0,
+            unit="prompt",
+            file=sys.stderr,
+            leave=False,
+            disable=None,  # off without a terminal
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+    def stage(self, text: str) -> None:
+        self._bar.set_description(text)
+
+    def expect(self, prompts: int) -> None:
+        self._bar.total = (self._bar.total or 0) + prompts
+        self._bar.refresh()
+
+    def advance(self, prompts: int) -> None:
+        self._bar.update(prompts)

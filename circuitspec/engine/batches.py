@@ -1,0 +1,87 @@
+"""Prompts -> batches of rows that one forward can take, with where each prompt's tokens lie in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from circuitspec.graph.where import Where
+from circuitspec.tasks.prompts import TokenizedTask
+
+PaddingSide = Literal["right", "left"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts run together: `prompts[row]` is the prompt's number, `offsets[row]` its first token's column."""
+
+    prompts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    width: int
+    side: PaddingSide
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        if self.side == "right":
+            return (0,) * len(self.prompts)
+        return tuple(self.width - length for length in self.lengths)
+
+    @property
+    def answer_columns(self) -> tuple[int, ...]:
+        """The column of each prompt's last token, where the answer is read."""
+        return tuple(o + n - 1 for o, n in zip(self.offsets, self.lengths, strict=True))
+
+
+def make_batches(lengths: Sequence[int], rows: int, side: PaddingSide = "right") -> tuple[Batch, ...]:
+    """Batches of at most `rows` prompts, prompts of like length together (they then need no padding)."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    batches = []
+    for start in range(0, len(order), rows):
+        prompts = tuple(order[start : start + rows])
+        own = tuple(lengths[i] for i in prompts)
+        batches.append(Batch(prompts, own, max(own), side))
+    return tuple(batches)
+
+
+def model_inputs(task: TokenizedTask, batch: Batch, variant: str, device: torch.device) -> dict[str, Any]:
+    """Keyword arguments of the model's forward; logits are asked for at the answers' columns alone.
+
+    Right-padded rows need no attention mask: a causal model never looks right, and no value right of a
+    prompt's last token is read. Left-padded rows carry a mask and their own position ids.
+    """
+    ids = torch.zeros(len(batch.prompts), batch.width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, (prompt, offset, length) in enumerate(zip(batch.prompts, batch.offsets, batch.lengths, strict=True)):
+        ids[row, offset : offset + length] = torch.tensor(task.ids[variant][prompt])
+        mask[row, offset : offset + length] = 1
+    inputs: dict[str, Any] = {
+        "input_ids": ids.to(device),
+        "use_cache": False,
+        "logits_to_keep": torch.tensor(sorted(set(batch.answer_columns)), device=device),
+    }
+    if batch.side == "left" and min(batch.lengths) < batch.width:
+        inputs["attention_mask"] = mask.to(device)
+        inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0).to(device)
+    return inputs
+
+
+def answer_logits(logits: Tensor, batch: Batch) -> Tensor:
+    """`[row, kept column, vocabulary]` -> `[row, vocabulary]` at each row's own answer column."""
+    kept = sorted(set(batch.answer_columns))
+    index = torch.tensor([kept.index(c) for c in batch.answer_columns], device=logits.device)
+    return logits[torch.arange(len(index), device=logits.device), index]
+
+
+def where_mask(task: TokenizedTask, batch: Batch, where: Where, device: torch.device) -> Tensor:
+    """bool `[row, pos]`: the columns that `where` names in each row (padding is never named)."""
+    named = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
+    real = torch.zeros_like(named)
+    for row, (prompt, offset, length) in enumerate(zip(batch.prompts, batch.offsets, batch.lengths, strict=True)):
+        real[row, offset : offset + length] = True
+        for role in where.roles:
+            named[row, offset + task.roles[role][prompt]] = True
+    return ((real & ~named) if where.inverted else named).to(device)

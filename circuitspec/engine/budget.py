@@ -1,0 +1,34 @@
+"""How many prompts fit in one forward, and how much memory that takes: arithmetic on the model's shape."""
+
+from __future__ import annotations
+
+from circuitspec.graph.shape import ModelShape
+
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+BUDGET = 512 * 2**20  # bytes of activations
+LARGEST = 64  # more rows make no forward faster on the machines tried
+
+
+def activation_bytes(shape: ModelShape, positions: int, dtype: str) -> int:
+    """Bytes that one prompt's run holds at its peak, sources and the screen's backward pass included.
+
+    Counted per layer and position: the recorded taps (z and MLP output), twice, for source and copy in
+    flight; and what the backward pass keeps of a block (about a dozen tensors of the model's width, three
+    of the MLP's, and the attention pattern). Then the logits at the answer, in float32 and more than once.
+    """
+    taps = shape.n_heads * shape.d_head + shape.d_model
+    kept = 12 * shape.d_model + 3 * shape.d_mlp + 2 * shape.n_heads * positions
+    per_position = shape.n_layers * (2 * taps + kept)
+    return BYTES[dtype] * per_position * positions + 6 * 4 * shape.n_vocab
+
+
+def rows_per_batch(shape: ModelShape, positions: int, dtype: str, budget: int = BUDGET) -> int:
+    """Prompts a forward, at least one, so that their activations stay within `budget` bytes."""
+    return max(1, min(LARGEST, budget // activation_bytes(shape, positions, dtype)))
+
+
+def weight_bytes(shape: ModelShape, dtype: str) -> int:
+    """Bytes of the weights, roughly: a gated MLP and an embedding that also unembeds are taken for granted."""
+    attention = shape.d_model * shape.d_head * (2 * shape.n_heads + 2 * shape.n_kv_heads)
+    per_layer = attention + 3 * shape.d_model * shape.d_mlp
+    return BYTES[dtype] * (shape.n_layers * per_layer + shape.n_vocab * shape.d_model)

@@ -1,0 +1,109 @@
+"""Taps -> a pyvene model that can be run: actions in, logits and recorded values out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.interventions import Swap, TapIntervention, build
+from circuitspec.engine.taps import Tap
+from circuitspec.models.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What one forward does: which taps are patched and which are read."""
+
+    swaps: Mapping[Tap, Swap] = field(default_factory=dict)
+    record: frozenset[Tap] = frozenset()
+
+    @property
+    def taps(self) -> frozenset[Tap]:
+        return frozenset(self.swaps) | self.record
+
+
+class Compiler:
+    """Builds pyvene models for a Hugging Face model, one for each set of taps, and keeps them."""
+
+    def __init__(self, model: torch.nn.Module, architecture: Architecture) -> None:
+        self._model = model
+        self._architecture = architecture
+        self._built: dict[frozenset[Tap], tuple[Any, dict[Tap, TapIntervention]]] = {}
+
+    def forward(self, inputs: Mapping[str, Any], actions: Actions) -> tuple[Tensor, dict[Tap, Tensor]]:
+        """Run the model once.
+
+        Returns its logits `[row, kept position, vocabulary]` and, for each recorded tap, the values
+        computed there before any patch, `[row, pos, channel]`. Raises CS501 where a tap did not fire
+        exactly once.
+        """
+        if not actions.taps:
+            return self._model(**inputs).logits, {}
+        runnable, interventions = self._pyvene_model(actions.taps)
+        for tap, intervention in interventions.items():
+            intervention.arm(actions.swaps.get(tap), record=tap in actions.record)
+        try:
+            _, output = runnable(dict(inputs))
+            silent = [i.path for i in interventions.values() if i.firings != 1]
+            if silent:
+                raise CircuitspecError(
+                    Diagnostic(
+                        "CS501",
+                        f"{', '.join(silent)} did not run in this forward, so nothing was patched there",
+                        hint="the model does not call these modules; correct its entry in the architecture table",
+                    )
+                )
+            recorded = {tap: i.recorded for tap, i in interventions.items() if i.recorded is not None}
+            return output.logits, recorded
+        finally:
+            for intervention in interventions.values():
+                intervention.arm(None, record=False)
+
+    def _pyvene_model(self, taps: frozenset[Tap]) -> tuple[Any, dict[Tap, TapIntervention]]:
+        if taps not in self._built:
+            interventions = {tap: TapIntervention(tap.path(self._architecture)) for tap in sorted(taps)}
+            runnable = build(self._model, {i.path: i for i in interventions.values()})
+            self._built[taps] = (runnable, interventions)
+        return self._built[taps]
+
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
+
+
+@contextlib.contextmanager
+def borrowed(model: torch.nn.Module) -> Iterator[None]:
+    """The model in evaluation mode with no foreign forward hooks, given back exactly as it came.
+
+    pyvene deletes every forward hook it finds, freezes all parameters and leaves evaluation mode on.
+    """
+    modules = list(model.modules())
+    hooks = [{name: dict(getattr(m, name)) for name in _HOOKS if hasattr(m, name)} for m in modules]
+    training = [m.training for m in modules]
+    frozen = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        for module, kept in zip(modules, hooks, strict=True):
+            module.training = False
+            for name in kept:
+                getattr(module, name).clear()
+        yield
+    finally:
+        for module, kept, mode in zip(modules, hooks, training, strict=True):
+            module.training = mode
+            for name, entries in kept.items():
+                registry = getattr(module, name)
+                registry.clear()
+                registry.update(entries)
+        for parameter, requires_grad in frozen:
+            parameter.requires_grad_(requires_grad)

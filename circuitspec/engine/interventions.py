@@ -1,0 +1,98 @@
+"""The one pyvene intervention of the engine: read a whole tap, or replace slices of it.
+
+This is the only module that imports pyvene; import it late, it takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+
+with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    # pyvene prints about optional packages and trips deprecation warnings of its own dependencies
+    warnings.simplefilter("ignore")
+    import pyvene
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Replace slices of a tap by values of another run.
+
+    mask: bool `[row, pos, unit]`, True where the source value is put in.
+    source: `[row, pos, unit * width]`, or broadcastable to it.
+    gate: None, or float `[row, pos, unit]` that scales the replacement, so that the derivative with
+        respect to it is the first-order effect of the patch.
+    """
+
+    mask: Tensor
+    source: Tensor
+    gate: Tensor | None = None
+
+
+class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresentationIntervention):  # type: ignore[misc]
+    """Acts on a tap's whole tensor `[row, pos, unit * width]`.
+
+    What to do is set before each forward (`swap`, `record`), because pyvene hands neither masks nor
+    sources of this shape through. `firings` counts the calls since `arm`.
+    """
+
+    def __init__(self, path: str, **kwargs: Any) -> None:
+        super().__init__(keep_last_dim=True, **kwargs)
+        self.path = path
+        self.swap: Swap | None = None
+        self.record = False
+        self.recorded: Tensor | None = None
+        self.firings = 0
+
+    def arm(self, swap: Swap | None, *, record: bool) -> None:
+        """Set what the next forward does here and forget the last one."""
+        self.swap, self.record = swap, record
+        self.recorded, self.firings = None, 0
+
+    def forward(self, base: Tensor, source: object = None, subspaces: object = None, **_: object) -> Tensor:
+        """`base` is pyvene's own copy of the tap's tensor; what is returned is written back in place."""
+        self.firings += 1
+        if self.firings > 1:
+            raise CircuitspecError(
+                Diagnostic("CS501", f"{self.path} ran more than once in one forward", hint=_FIRING_HINT)
+            )
+        if self.record:
+            self.recorded = base
+        if self.swap is None:
+            return base
+        swap = self.swap
+        rows, positions, channels = base.shape
+        units = swap.mask.shape[-1]
+        sliced = base.view(rows, positions, units, channels // units)
+        replacement = swap.source.expand(rows, positions, channels).view_as(sliced)
+        if swap.gate is None:
+            patched = torch.where(swap.mask.unsqueeze(-1), replacement, sliced)
+        else:
+            patched = sliced + swap.gate.unsqueeze(-1) * (replacement - sliced)
+        return patched.view(rows, positions, channels)
+
+
+_FIRING_HINT = "patching needs every site to run exactly once a forward; turn gradient checkpointing off, and see whether layers share this module"
+
+
+def build(model: torch.nn.Module, taps: dict[str, TapIntervention]) -> Any:
+    """A pyvene model with one intervention at each module path.
+
+    `unit_locations` are never used: the mask selects rows, positions and slices (pyvene reads flat or
+    integer locations in ways that silently patch other positions).
+    """
+    config = pyvene.IntervenableConfig(
+        [
+            {"component": path, "unit": "pos", "intervention": intervention, "group_key": None}
+            for path, intervention in taps.items()
+        ]
+    )
+    return pyvene.IntervenableModel(config, model)

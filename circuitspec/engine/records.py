@@ -1,0 +1,38 @@
+"""What a run measured: one value per experiment, metric and prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitspec.plan.experiment import Experiment
+
+PromptValues = Mapping[str, NDArray[np.float64]]  # metric -> [prompt]
+
+
+@dataclass(frozen=True)
+class Records:
+    """Metrics per prompt for every experiment that was run.
+
+    `values[experiment][metric]` has one entry per prompt, in the order of the task's prompts;
+    `templates[prompt]` numbers the prompt's template.
+    """
+
+    values: Mapping[Experiment, PromptValues]
+    templates: NDArray[np.int64]
+
+    def __getitem__(self, experiment: Experiment) -> PromptValues:
+        return self.values[experiment]
+
+    @property
+    def n_prompts(self) -> int:
+        return len(self.templates)
+
+    def merged(self, other: Records) -> Records:
+        """Both sets of experiments; they must be over the same prompts."""
+        if not np.array_equal(self.templates, other.templates):
+            raise ValueError("records over different prompts cannot be merged")
+        return Records({**self.values, **other.values}, self.templates)

@@ -1,0 +1,247 @@
+"""From a hypothesis' `model` block to a model in memory that is exactly what the block says, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.graph.shape import ModelShape
+from circuitspec.models.architecture import Architecture, architecture_of
+from circuitspec.models.modules import verify_modules
+from circuitspec.models.quiet import quiet_transformers
+from circuitspec.models.reference import resolve_reference
+from circuitspec.models.shapes import read_config, shape_of
+from circuitspec.models.tokenizer import load_tokenizer, remote_code
+from circuitspec.models.weights import WeightFiles, check_complete, check_whole, find_weights, unreadable_weights
+from circuitspec.spec.hypothesis import ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was loaded, for every report that shows a number made with it."""
+
+    id: str  # `model.id` as written
+    revision: str | None  # commit of a hub model, `sha256:...` of a GGUF file; None for other local files
+    dtype: str
+    family: str
+    description: str  # "SmolLM2-135M-Instruct, Q4_1 dequantised"
+    n_parameters: int
+    path: Path  # directory the weights were read from
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode on its device, with what is needed to name and reach its parts."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    architecture: Architecture
+    shape: ModelShape
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A local directory to load from, and how to speak of it."""
+
+    directory: Path
+    revision: str | None
+    description: str
+
+
+def load_model(
+    spec: ModelSpec, base_dir: Path, *, device: str = "cpu", progress: Progress | None = None
+) -> LoadedModel:
+    """Load the model that `spec` names: eval mode, `spec.dtype`, on `device`, every weight from its files.
+
+    `base_dir` is the folder of the hypothesis file; `progress` is told each stage in words. The hub is asked only where
+    `spec.id` is a hub id; code that comes with a model is never run. Raises CircuitspecError with one of CS300
+    to CS319.
+    """
+    say = progress or (lambda stage: None)
+    target = _device(device, spec.dtype)
+    source = _locate(spec, base_dir, say)
+    config = read_config(source.directory / "config.json")
+    if "auto_map" in config:
+        raise remote_code(source.directory / "config.json")
+    _refuse_quantised(config)
+    architecture, shape = architecture_of(config), shape_of(config)
+    weights = find_weights(source.directory, allow_pickle=spec.allow_pickle)
+    check_whole(weights)
+    say(f"loading {spec.id}")
+    with quiet_transformers():
+        _check_buildable(source.directory)
+        tokenizer = load_tokenizer(source.directory, shape.n_vocab)
+        model = _read_weights(source.directory, weights, spec.dtype)
+    verify_modules(model, architecture, shape)
+    _check_finite(model, spec.dtype)
+    model = _place(model, target)
+    provenance = Provenance(
+        id=spec.id,
+        revision=source.revision,
+        dtype=spec.dtype,
+        family=architecture.family,
+        description=source.description,
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        path=source.directory,
+    )
+    return LoadedModel(model, tokenizer, architecture, shape, provenance)
+
+
+def _locate(spec: ModelSpec, base_dir: Path, say: Progress) -> _Source:
+    reference = resolve_reference(spec, base_dir)
+    if reference.kind == "hub":
+        from circuitspec.models.hub import fetch_snapshot
+
+        snapshot = fetch_snapshot(spec.id, spec.revision, allow_pickle=spec.allow_pickle, progress=say)
+        return _Source(snapshot.directory, snapshot.commit, spec.id)
+    if reference.kind == "gguf":
+        from circuitspec.models.gguf import dequantised
+
+        converted = dequantised(reference.local_path, progress=say)
+        return _Source(converted.directory, f"sha256:{converted.sha256}", converted.description)
+    description = spec.id if reference.kind == "zoo" else reference.local_path.name
+    return _Source(reference.local_path, None, description)
+
+
+def _refuse_quantised(config: Mapping[str, object]) -> None:
+    if config.get("quantization_config") is not None:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS314",
+                "config.json says that the weights are quantised (`quantization_config`)",
+                hint="`dtype` could not be honoured; use the model's unquantised weights, or a GGUF file, which is "
+                "dequantised and reported as such",
+            )
+        )
+
+
+def _check_buildable(directory: Path) -> None:
+    """Build the model that config.json describes without weights, so that what fails later is not the config's fault."""
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError) as error:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS305",
+                f"transformers cannot build the model that {directory / 'config.json'} describes: {error}",
+                hint="correct the value it names, or copy or download the file again",
+            )
+        ) from error
+
+
+def _read_weights(directory: Path, weights: WeightFiles, dtype: str) -> PreTrainedModel:
+    import pickle
+
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            str(directory),
+            dtype=getattr(torch, dtype),
+            use_safetensors=not weights.pickled,
+            weights_only=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        raise CircuitspecError(unreadable_weights(weights.files[0], error)) from error
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error) from error
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise CircuitspecError(_failed_load(directory, weights, error)) from error
+    check_complete(directory, info)
+    return model.eval()
+
+
+def _failed_load(directory: Path, weights: WeightFiles, error: BaseException) -> Diagnostic:
+    if isinstance(error, RuntimeError) and "mismatch" in str(error):
+        return Diagnostic(
+            "CS310",
+            f"the weights in {directory} do not have the shapes config.json gives: {error}",
+            hint="weights and config.json belong to different models; copy or download both again",
+        )
+    if weights.pickled:
+        return unreadable_weights(weights.files[0], error)
+    return Diagnostic(
+        "CS309",
+        f"transformers cannot load {directory}: {type(error).__name__}: {error}",
+        hint="check that `AutoModelForCausalLM.from_pretrained` loads this directory; copy or download it again",
+    )
+
+
+def _check_finite(model: PreTrainedModel, dtype: str) -> None:
+    import torch
+
+    # The extremes of a tensor are finite only if all of it is: NaN propagates. One pass, no copies, unlike isfinite().
+    broken = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.numel() and not all(extreme.isfinite() for extreme in torch.aminmax(parameter.detach()))
+    ]
+    if broken:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS311",
+                f"weights are NaN or infinite in {dtype}: {', '.join(broken[:5])}",
+                hint="the weights are damaged"
+                + (", or too large for float16: use float32 or bfloat16" if dtype == "float16" else ""),
+            )
+        )
+
+
+def _device(name: str, dtype: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise _no_device(f"{name!r} names no device", "write cpu, cuda, cuda:0 or mps") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count <= (device.index or 0):
+            raise _no_device(f"device {name} is not there: torch sees {count} CUDA devices", "use cpu")
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise _no_device(f"device {name} is not there", "use cpu")
+        if dtype == "float64":
+            raise _no_device(f"device {name} has no float64", "use float32, or cpu")
+    elif device.type != "cpu":
+        raise _no_device(f"device {name} is not supported", "write cpu, cuda, cuda:0 or mps")
+    return device
+
+
+def _place(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    import torch
+
+    try:
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error) from error
+
+
+def out_of_memory(error: BaseException) -> CircuitspecError:
+    """CS318: the model itself does not fit."""
+    return _no_device(f"the model does not fit in memory: {error}", "use a smaller model or dtype, or another device")
+
+
+def _no_device(message: str, hint: str) -> CircuitspecError:
+    return CircuitspecError(Diagnostic("CS318", message, hint=hint))

@@ -1,0 +1,134 @@
+"""The weight files of a local model directory: which there are, and whether they are whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+# Buffers that old checkpoints store and models now compute: their absence or presence changes no number.
+_BENIGN = re.compile(r"(^|\.)(attn\.(bias|masked_bias)|attention\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The files weights are read from; `pickled` says whether they are torch pickles."""
+
+    files: tuple[Path, ...]
+    pickled: bool
+
+
+def find_weights(directory: Path, *, allow_pickle: bool) -> WeightFiles:
+    """The weights in a model directory: safetensors before pickles, shards by their index.
+
+    Raises CS307 where there are only pickled weights and `allow_pickle` is off, CS308 where there are none or a shard
+    is missing, CS309 for an unreadable index.
+    """
+    for pickled, (whole, index) in ((False, SAFETENSORS), (True, PICKLED)):
+        if (directory / whole).is_file():
+            files: tuple[Path, ...] = (directory / whole,)
+        elif (directory / index).is_file():
+            files = _shards(directory / index)
+        else:
+            continue
+        if pickled and not allow_pickle:
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS307",
+                    f"{directory} holds only pickled weights ({files[0].name})",
+                    label="a pickle can run code when it is read",
+                    hint="prefer a copy saved as safetensors; to read these all the same, with torch's restricted "
+                    "unpickler, set `allow_pickle: true` beside `id`",
+                )
+            )
+        return WeightFiles(files, pickled)
+    held = sorted(path.name for path in directory.iterdir())
+    gguf = [name for name in held if name.lower().endswith(".gguf")]
+    hint = f"name the GGUF file itself: {directory}/{gguf[0]}" if gguf else "expected model.safetensors"
+    raise CircuitspecError(
+        Diagnostic("CS308", f"{directory} holds no weights", hint=f"{hint}; the directory has {', '.join(held[:12])}")
+    )
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = tuple(index.parent / name for name in names)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise CircuitspecError(
+            Diagnostic("CS309", f"{index} is no index of weights: {error!r}", hint="copy or download the model again")
+        ) from error
+    missing = [shard.name for shard in shards if shard.parent != index.parent or not shard.is_file()]
+    if missing or not shards:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS308",
+                f"weights are missing from {index.parent}: {', '.join(missing) or 'the index names no file'}",
+                hint="copy or download the model again",
+            )
+        )
+    return shards
+
+
+def check_whole(weights: WeightFiles) -> None:
+    """Read each safetensors header and hold it against the file's size; CS309 for a truncated or garbled file.
+
+    A pickle shows its damage only when it is loaded.
+    """
+    if weights.pickled:
+        return
+    from safetensors import SafetensorError, safe_open
+
+    found = []
+    for file in weights.files:
+        try:
+            with safe_open(file, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            found.append(unreadable_weights(file, error))
+    if found:
+        raise CircuitspecError(*found)
+
+
+def unreadable_weights(file: Path, error: BaseException) -> Diagnostic:
+    """CS309 for one file of weights."""
+    return Diagnostic(
+        "CS309",
+        f"the weights in {file} cannot be read: {error}",
+        hint="the file is truncated or no weights file; copy or download it again",
+    )
+
+
+def check_complete(source: Path, info: Mapping[str, Iterable[object]]) -> None:
+    """CS310 unless every weight of the model came from the files and every weight in the files was used.
+
+    transformers would go on with random numbers for what is missing.
+    """
+    problems = []
+    for key, meaning in (
+        ("missing_keys", "not in the files"),
+        ("unexpected_keys", "not part of the model"),
+        ("mismatched_keys", "of another shape"),
+    ):
+        names = sorted(str(entry) for entry in info[key] if not _BENIGN.search(str(entry)))
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            problems.append(f"{meaning}: {', '.join(names[:5])}{more}")
+    if info["error_msgs"]:
+        problems.append(f"errors: {info['error_msgs']}")
+    if problems:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS310",
+                f"the weights in {source} do not fit the model that config.json describes: {'; '.join(problems)}",
+                hint="weights and config.json belong to different models, or the weights are not a causal language "
+                "model's; copy or download both again",
+            )
+        )

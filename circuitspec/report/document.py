@@ -1,0 +1,102 @@
+"""The report that a program reads: one JSON object, without NaN or infinity."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from circuitspec.analysis.result import Verification
+from circuitspec.analysis.scores import mean_of
+from circuitspec.analysis.verdict import ClaimResult
+
+FORMAT_VERSION = 1
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def to_document(found: Verification) -> dict[str, Json]:
+    """The verification as plain JSON values; numbers that are not finite become null."""
+    methodology, model = found.methodology, found.model
+    document = {
+        "format_version": FORMAT_VERSION,
+        "hypothesis": {"name": found.name, "digest": found.digest},
+        "model": {
+            "id": model.id,
+            "revision": model.revision,
+            "dtype": model.dtype,
+            "family": model.family,
+            "n_layers": model.n_layers,
+            "n_heads": model.n_heads,
+        },
+        "methodology": {
+            "level": methodology.level,
+            "noised": methodology.noised,
+            "free": methodology.free,
+            "ablation": methodology.ablation,
+            "source": methodology.source,
+            "positions": methodology.positions,
+            "direction": methodology.direction,
+            "set": methodology.set,
+            "description": methodology.describe(),
+        },
+        "n_prompts": found.n_prompts,
+        "verdict": found.verdict,
+        "claims": [_claim(found, place, claim) for place, claim in enumerate(found.claims)],
+        "warnings": [
+            {"code": w.code, "message": w.message, "detail": w.detail, "help": w.help, "data": w.data}
+            for w in found.warnings
+        ],
+        "cost": {
+            "experiments": found.cost.n_experiments,
+            "forwards": found.cost.n_forwards,
+            "seconds": found.cost.seconds,
+        },
+        "artifacts": found.artifacts,
+    }
+    return {key: plain(value) for key, value in document.items()}
+
+
+def render_json(found: Verification) -> str:
+    """The document as text, ending in a newline."""
+    return json.dumps(to_document(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _claim(found: Verification, place: int, claim: ClaimResult) -> dict[str, object]:
+    estimate, planned = claim.estimate, found.plan.claims[place]
+    runs = {"clean": planned.clean, "corrupt": planned.corrupt, "patched": planned.patched}
+    return {
+        "index": claim.index,
+        "claim": claim.kind,
+        "metric": claim.metric,
+        "status": claim.status,
+        "value": None if estimate is None else estimate.value,
+        "ci": None if estimate is None else estimate.interval,
+        "level": None if estimate is None else estimate.level,
+        "ci_method": None if estimate is None else estimate.method,
+        "bound": {"at_least": claim.at_least, "at_most": claim.at_most},
+        "n": claim.n,
+        "reason": claim.reason,
+        "experiment": claim.experiment,
+        "means": {name: mean_of(found.records[run][claim.metric]) for name, run in runs.items()},
+    }
+
+
+def plain(value: object) -> Json:
+    """Containers and numpy scalars as JSON values. Raises TypeError for what JSON has no word for."""
+    match value:
+        case None | bool() | str():
+            return value
+        case np.bool_():
+            return bool(value)
+        case int() | np.integer():
+            return int(value)
+        case float() | np.floating():
+            return float(value) if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case Sequence():
+            return [plain(item) for item in value]
+    raise TypeError(f"no JSON value for {type(value).__name__}")

@@ -1,0 +1,144 @@
+"""The report that a person reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import click
+
+from circuitspec.analysis.result import Verification
+from circuitspec.analysis.scores import UNITS, Anchors, Gap, gaps, mean_of, score
+from circuitspec.analysis.verdict import ClaimResult, Status
+from circuitspec.analysis.warnings import EvidenceWarning
+from circuitspec.analysis.wording import MISSING, bound, number, plural, with_interval
+from circuitspec.plan.experiment import Experiment
+from circuitspec.report.frame import metric_names
+
+_COLOURS: dict[Status, str] = {"SUPPORTED": "green", "REFUTED": "red", "INCONCLUSIVE": "yellow"}
+_STATUSES: tuple[Status, ...] = ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
+
+Paint = Callable[[str, str], str]  # text, colour -> text
+
+
+def render_text(found: Verification, *, color: bool = False) -> str:
+    """The whole report, ending in a newline: what was run, what it measured, claims, warnings, counts.
+
+    Plain text; with `color`, ANSI colours for statuses and warnings alone.
+    """
+    paint = _coloured if color else _plain
+    parts = [_heading(found)]
+    blocks = _blocks(found)
+    denominators = {between: gaps(found.records, between) for between in {block.between for block in blocks}}
+    tables = [_table(found, block, denominators[block.between]) for block in blocks]
+    # the model and the first choices belong together, as do each further run's heading and table
+    parts[0] += "\n" + blocks[0].heading + "\n\n" + tables[0]
+    parts += [f"{block.heading}\n\n{table}" for block, table in zip(blocks[1:], tables[1:], strict=True)]
+    if found.claims:
+        parts.append(_claims(found.claims, paint))
+    parts += [_warning(warning, paint) for warning in found.warnings]
+    if found.artifacts:
+        parts.append("written: " + ", ".join(found.artifacts))
+    parts.append(_summary(found))
+    return "\n\n".join(parts) + "\n"
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One patched run between its anchors, and the claims that it decides."""
+
+    heading: str
+    patched: Experiment
+    between: Anchors
+    claims: dict[str, ClaimResult] = field(default_factory=dict)  # by metric
+
+
+def _blocks(found: Verification) -> list[_Block]:
+    choices = found.methodology.choices()
+    blocks: dict[tuple[str, Experiment, Anchors], _Block] = {}
+    for planned, claim in zip(found.plan.claims, found.claims, strict=True):
+        between = Anchors(planned.clean, planned.corrupt)
+        heading = f"{claim.experiment}: {choices}"
+        block = blocks.setdefault((heading, planned.patched, between), _Block(heading, planned.patched, between))
+        block.claims.setdefault(claim.metric, claim)
+    if not blocks:
+        plan = found.plan
+        return [_Block(found.methodology.describe(), plan.circuit, Anchors(plan.clean, plan.corrupt))]
+    return list(blocks.values())
+
+
+def _heading(found: Verification) -> str:
+    return f"{found.name}   {found.model.id} ({found.model.description})   {plural(found.n_prompts, 'prompt')}"
+
+
+def _table(found: Verification, block: _Block, denominators: dict[str, Gap]) -> str:
+    """Means per metric under both anchors and the patched run, and recovered performance."""
+    records, labels = found.records, found.plan.labels
+    runs = (block.between.clean, block.between.corrupt, block.patched)
+    levels = {c.estimate.level for c in block.claims.values() if c.estimate is not None and c.estimate.interval}
+    head = ["", *(labels[run] for run in runs), "recovered" + "".join(f" [{level:.0%} CI]" for level in levels)]
+    rows = [head]
+    claimed = [metric for metric in block.claims if metric in metric_names(records)]
+    for metric in dict.fromkeys((*claimed, *metric_names(records))):
+        name = f"  {metric} ({UNITS[metric]})" if metric in UNITS else f"  {metric}"
+        means = [number(mean_of(records[run][metric])) if metric in records[run] else MISSING for run in runs]
+        claim = block.claims.get(metric)
+        if claim is not None:
+            limits = [end for end in (claim.at_least, claim.at_most) if end is not None]
+            recovered = with_interval(claim.estimate, limits) if claim.estimate is not None else MISSING
+        elif metric in records[block.patched]:
+            recovered = number(score(records, block.patched, metric, denominators.get(metric)).recovered)
+        else:
+            recovered = MISSING
+        rows.append([name, *means, recovered])
+    return _aligned(rows)
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Columns three spaces apart; the first and last flush left, those between flush right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True)), row[-1]]
+        lines.append("   ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _claims(claims: tuple[ClaimResult, ...], paint: Paint) -> str:
+    status_width = max(len(claim.status) for claim in claims)
+    kind_width = max(len(claim.kind) for claim in claims)
+    lines = []
+    for claim in claims:
+        limits = [end for end in (claim.at_least, claim.at_most) if end is not None]
+        value = "undefined" if claim.estimate is None else with_interval(claim.estimate, limits)
+        line = f"recovered {claim.metric} {value}, bound {bound(claim.at_least, claim.at_most)}"
+        line += f"; {claim.reason}" if claim.reason else ""
+        status = paint(claim.status.ljust(status_width), _COLOURS[claim.status])
+        lines.append(f"{status}  {claim.kind.ljust(kind_width)}   {line}")
+    return "\n".join(lines)
+
+
+def _warning(warning: EvidenceWarning, paint: Paint) -> str:
+    lines = [paint(f"warning[{warning.code}]", "yellow") + f": {warning.message}"]
+    lines += [f"   {warning.detail}"] if warning.detail else []
+    lines += [f"   help: {warning.help}"] if warning.help else []
+    return "\n".join(lines)
+
+
+def _summary(found: Verification) -> str:
+    statuses = [claim.status for claim in found.claims]
+    counts = [f"{statuses.count(status)} {status.lower()}" for status in _STATUSES if status in statuses]
+    counts = counts or ["no claims"]
+    if found.warnings:
+        counts.append(plural(len(found.warnings), "warning"))
+    cost = found.cost
+    spent = f"{plural(cost.n_experiments, 'experiment')}, {plural(cost.n_forwards, 'forward')}, {cost.seconds:.1f} s"
+    return f"{', '.join(counts)}   ({spent})"
+
+
+def _plain(text: str, colour: str) -> str:
+    return text
+
+
+def _coloured(text: str, colour: str) -> str:
+    return click.style(text, fg=colour)

@@ -1,0 +1,51 @@
+"""Tables to files, each either whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from circuitspec.analysis.result import Verification
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.report.frame import experiments_frame, prompts_frame
+from circuitspec.tasks.prompts import PromptSet
+
+
+def write_results(directory: Path, found: Verification, prompts: PromptSet) -> tuple[Path, ...]:
+    """Write `experiments` and `prompts` as parquet and as csv into `directory`, made if need be.
+
+    Each file is written aside and then renamed, so that a reader, or a crash, never meets half of one.
+    Returns the paths. Raises CS407 where the directory cannot be written.
+    """
+    tables = {
+        "experiments": experiments_frame(found.plan, found.records, level=found.methodology.level),
+        "prompts": prompts_frame(found.plan, found.records, prompts),
+    }
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return tuple(path for name, table in tables.items() for path in _write_table(directory / name, table))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        problem = Diagnostic(
+            "CS407", f"the results cannot be written to {directory}: {reason}", hint="name another --output-dir"
+        )
+        raise CircuitspecError(problem) from error
+
+
+def _write_table(stem: Path, table: pd.DataFrame) -> tuple[Path, Path]:
+    parquet, csv = stem.with_suffix(".parquet"), stem.with_suffix(".csv")
+    _replace(parquet, lambda aside: table.to_parquet(aside, index=False))
+    _replace(csv, lambda aside: table.to_csv(aside, index=False))
+    return parquet, csv
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

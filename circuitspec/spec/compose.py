@@ -1,0 +1,309 @@
+"""YAML events -> nodes with places. Refuses what a data file has no need of: tags, merge keys, alias bombs."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order
+from circuitspec.spec.source import Node, split_lines
+
+MAX_DEPTH = 60
+MAX_ALIASED = 50_000  # values that aliases may add to those written out
+MAX_INTEGER = 2**53 - 1  # beyond it JSON readers, and so digests, disagree
+
+_NULL = re.compile(r"null|Null|NULL|~|")
+_TRUE = re.compile(r"true|True|TRUE")
+_FALSE = re.compile(r"false|False|FALSE")
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)")
+_NAN = re.compile(r"\.(nan|NaN|NAN)")
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+# (pattern in ruamel's words, what is wrong in ours, what to write instead)
+_SYNTAX = (
+    (r"found character '\\t'", "a tab cannot be used to indent", "indent by spaces"),
+    (
+        r"found character '[@`%|>&*!]",
+        "text cannot start with this character",
+        'put the text in quotes, as in at: "@END"',
+    ),
+    (r"quoted scalar.*unexpected end of stream", "a quoted text is not closed", "add the closing quote"),
+    (r"quoted scalar.*unexpected document separator", "a quoted text is not closed", "add the closing quote"),
+    (r"unknown escape|escape sequence", "this escape is unknown", r"write \\ for a backslash, or use single quotes"),
+    (
+        r"mapping values are not allowed",
+        "a colon stands where no key can be",
+        "put text that holds `: ` in quotes, or mend the indentation",
+    ),
+    (r"could not find expected ':'", "a key without a colon", "write key: value"),
+    (
+        r"expected ',' or '\]'",
+        "a list is not closed, or an entry holds a bracket",
+        'close it with ], and put names with brackets in quotes, as in ["a[0-5].h*"]',
+    ),
+    (
+        r"expected ',' or '\}'",
+        "a mapping is not closed, or a value holds a brace",
+        'close it with }, and put text with braces in quotes, as in "{IO}"',
+    ),
+    (
+        r"expected <block end>",
+        "this line fits neither the block above it nor the one around it",
+        "mend the indentation, and put values that start with a quote, bracket or brace wholly in quotes",
+    ),
+    (r"expected alphabetic or numeric", "a name is missing after & or *", "put text that starts with * or & in quotes"),
+)
+
+
+@dataclass
+class _Open:
+    """A list or mapping whose end has not been read yet."""
+
+    start: Event
+    is_mapping: bool
+    anchor: str | None
+    items: list[Node] = field(default_factory=list)
+    entries: dict[str, tuple[Node, Node]] = field(default_factory=dict)
+    key: Node | None = None
+    key_kept: bool = True
+    size: int = 1
+
+
+@dataclass
+class _Composer:
+    """Collects events into nodes with a stack of its own, so that depth never meets Python's limit."""
+
+    text: str
+    file: str
+    lines: tuple[str, ...]
+    findings: list[Diagnostic] = field(default_factory=list)
+    stack: list[_Open] = field(default_factory=list)
+    anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)
+    aliased: int = 0
+    root: Node | None = None
+
+    def span(self, start: StringMark, end: StringMark) -> Span:
+        if end.line == start.line:
+            return Span(self.file, start.line + 1, start.column + 1, end.column + 1)
+        return Span(self.file, start.line + 1, start.column + 1)
+
+    def fail(self, code: str, message: str, span: Span, label: str = "", hint: str = "") -> CircuitspecError:
+        return CircuitspecError(*in_order([*self.findings, Diagnostic(code, message, span, label, hint)]))
+
+    def note(self, code: str, message: str, span: Span, label: str = "", hint: str = "") -> None:
+        self.findings.append(Diagnostic(code, message, span, label, hint))
+
+    def take(self, event: Event) -> None:
+        span = self.span(event.start_mark, event.end_mark)
+        if isinstance(event, DocumentStartEvent):
+            self.start_document(event, span)
+        elif isinstance(event, AliasEvent):
+            self.alias(event.anchor, span)
+        elif isinstance(event, ScalarEvent):
+            self.refuse_tag(event, span)
+            self.add(self.scalar(event, span), event.anchor, 1)
+        elif isinstance(event, (SequenceStartEvent, MappingStartEvent)):
+            self.refuse_tag(event, span)
+            if len(self.stack) == MAX_DEPTH:
+                raise self.fail("CS108", f"lists and mappings are nested more than {MAX_DEPTH} deep", span)
+            self.stack.append(_Open(event, isinstance(event, MappingStartEvent), event.anchor))
+        elif isinstance(event, (SequenceEndEvent, MappingEndEvent)):
+            self.close(event)
+
+    def start_document(self, event: DocumentStartEvent, span: Span) -> None:
+        if self.root is not None:
+            raise self.fail(
+                "CS119", "a second document starts here", span, hint="one file holds one hypothesis: remove the ---"
+            )
+        if event.version is not None and tuple(event.version) != (1, 2):
+            self.note("CS104", "the file declares another YAML version", span, hint="write %YAML 1.2, or nothing")
+
+    def refuse_tag(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent, span: Span) -> None:
+        if event.ctag is not None:
+            end = span.column + len(self.lines[span.line - 1][span.column - 1 :].split(" ")[0])
+            self.note(
+                "CS106",
+                f"the tag {event.ctag} is refused: a hypothesis is plain data",
+                Span(span.file, span.line, span.column, end),
+                hint="remove the tag; put text that looks like a number in quotes",
+            )
+
+    def scalar(self, event: ScalarEvent, span: Span) -> Node:
+        text = str(event.value)
+        plain = event.style is None
+        return Node(span, self.resolve(text, span) if plain else text, text)
+
+    def resolve(self, text: str, span: Span) -> object:
+        """A plain scalar by YAML 1.2's core schema (ruamel's own resolver also takes dates and 1_000)."""
+        if _NULL.fullmatch(text):
+            return None
+        if _TRUE.fullmatch(text) or _FALSE.fullmatch(text):
+            return text.lower() == "true"
+        if _INTEGER.fullmatch(text) or _BASED.fullmatch(text):
+            number = _integer(text)
+            if number is not None and abs(number) <= MAX_INTEGER:
+                return number
+            self.note(
+                "CS115", "the number is too large", span, label=f"at most {MAX_INTEGER}", hint="put text in quotes"
+            )
+            return 0
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        if match := _INFINITE.fullmatch(text):
+            return -math.inf if match[1] == "-" else math.inf
+        return math.nan if _NAN.fullmatch(text) else text
+
+    def alias(self, anchor: str, span: Span) -> None:
+        if any(block.anchor == anchor for block in self.stack):
+            raise self.fail("CS107", f"*{anchor} stands inside what it refers to", span, hint="write the value out")
+        if anchor not in self.anchors:
+            raise self.fail(
+                "CS107",
+                f"*{anchor} refers to nothing",
+                span,
+                label=f"no &{anchor} stands above",
+                hint="put text that starts with * in quotes",
+            )
+        node, size = self.anchors[anchor]
+        self.aliased += size
+        if self.aliased > MAX_ALIASED:
+            raise self.fail(
+                "CS107",
+                f"aliases repeat more than {MAX_ALIASED} values",
+                span,
+                hint="write the values out, or in a file",
+            )
+        self.add(node, None, size)
+
+    def close(self, event: Event) -> None:
+        block = self.stack.pop()
+        span = self.span(block.start.start_mark, event.end_mark)
+        node = (
+            Node(span, {key: value.value for key, (_, value) in block.entries.items()}, entries=block.entries)
+            if block.is_mapping
+            else Node(span, [item.value for item in block.items], items=tuple(block.items))
+        )
+        self.add(node, block.anchor, block.size)
+
+    def add(self, node: Node, anchor: str | None, size: int) -> None:
+        if anchor is not None:
+            self.anchors[anchor] = (node, size)
+        if not self.stack:
+            self.root = node
+            return
+        block = self.stack[-1]
+        block.size += size
+        if not block.is_mapping:
+            block.items.append(node)
+        elif block.key is None:
+            block.key, block.key_kept = node, self.check_key(block, node)
+        else:
+            if block.key_kept:
+                block.entries[str(block.key.value)] = (block.key, node)
+            block.key = None
+
+    def check_key(self, block: _Open, key: Node) -> bool:
+        if key.value == "<<" and self.lines[key.span.line - 1].startswith("<<", key.span.column - 1):
+            self.note("CS109", "merge keys (<<) are not part of YAML 1.2", key.span, hint="write the keys out")
+            return False
+        if not isinstance(key.value, str):
+            shown = key.text or "this"
+            self.note(
+                "CS109",
+                f"{shown} is not text, and so cannot be a key",
+                key.span,
+                hint=f'put it in quotes: "{key.text}"' if key.text else "write key: value",
+            )
+            return False
+        if key.value in block.entries:
+            first = block.entries[key.value][0].span.line
+            self.note(
+                "CS105",
+                f"the key {key.value} is given twice",
+                key.span,
+                label=f"first given on line {first}",
+                hint="keep one of them",
+            )
+            return False
+        return True
+
+
+def compose(text: str, file: str) -> tuple[Node, tuple[Diagnostic, ...]]:
+    """The root node of the only document in `text`, and findings that did not stop the reading.
+
+    Raises CircuitspecError where the text cannot be read as YAML at all.
+    """
+    lines = split_lines(text)
+    _refuse_control_characters(text, file)
+    composer = _Composer(text, file, lines)
+    try:
+        for event in _events(text):
+            composer.take(event)
+    except MarkedYAMLError as error:
+        raise _syntax_error(composer, error) from None
+    except (YAMLError, ValueError, OverflowError) as error:  # \U escapes beyond Unicode end in the latter two
+        raise composer.fail("CS104", f"this is not valid YAML: {error}", Span(file, 1, 1)) from None
+    if composer.root is None or (composer.root.value is None and not composer.findings):
+        raise composer.fail(
+            "CS103", "the file holds no data", Span(file, 1, 1), hint="circuitspec init writes a file to start from"
+        )
+    return composer.root, tuple(composer.findings)
+
+
+def _events(text: str) -> Iterator[Event]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the YAML version declared, which is judged in `start_document`
+        yield from YAML(typ="safe", pure=True).parse(text)
+
+
+def _integer(text: str) -> int | None:
+    """None where the digits are so many that no limit can allow the number."""
+    if len(text) > 40:
+        return None
+    return int(text, 0) if text.startswith("0") and not text.isdigit() else int(text)
+
+
+def _refuse_control_characters(text: str, file: str) -> None:
+    match = _UNPRINTABLE.search(text)
+    if match is not None:
+        before = split_lines(text[: match.start()])
+        raise CircuitspecError(
+            Diagnostic(
+                "CS118",
+                "the file holds a character that YAML does not allow",
+                Span(file, len(before), len(before[-1]) + 1),
+                label=f"U+{ord(match[0]):04X}",
+                hint=r'remove it, or write it as an escape in double quotes, as in "\x00"',
+            )
+        )
+
+
+def _syntax_error(composer: _Composer, error: MarkedYAMLError) -> CircuitspecError:
+    mark = error.problem_mark or error.context_mark
+    context, problem = error.context or "", error.problem or "unreadable"
+    known = next(((said, hint) for pattern, said, hint in _SYNTAX if re.search(pattern, f"{context} {problem}")), None)
+    started = ""
+    if error.context_mark is not None and (mark is None or error.context_mark.line != mark.line):
+        started = f"it starts on line {error.context_mark.line + 1}"
+    message, hint = known or (f"this is not valid YAML: {problem}", "")
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    return composer.fail("CS104", message, Span(composer.file, line, column), started, hint)

@@ -1,0 +1,79 @@
+"""A `.circuit.yaml` file -> a checked document: source, schema and every check that needs no model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import rfc8785
+from pydantic import ValidationError
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic, in_order
+from circuitspec.spec.check import check_parts
+from circuitspec.spec.hypothesis import Hypothesis
+from circuitspec.spec.lists import Row
+from circuitspec.spec.problems import problems_of
+from circuitspec.spec.source import Source, parse_leniently, read_text
+
+
+@dataclass(frozen=True)
+class Document:
+    """A valid hypothesis, the file it came from, and its word lists."""
+
+    hypothesis: Hypothesis
+    source: Source
+    base_dir: Path  # file names in the hypothesis are relative to it
+    lists: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+
+
+def load_hypothesis(path: str | Path) -> Document:
+    """Read and check a hypothesis file and the list files it names.
+
+    Raises CircuitspecError with everything that is wrong, in order of place.
+    """
+    file = Path(path)
+    return parse_hypothesis(read_text(file), str(path), file.parent)
+
+
+def parse_hypothesis(text: str, file: str = "<text>", base_dir: Path | None = None) -> Document:
+    """Check a hypothesis given as text; `file` is its name in messages.
+
+    Names of list files are taken relative to `base_dir`, by default the folder of `file`.
+    Raises CircuitspecError with everything that is wrong, in order of place.
+    """
+    source, findings = parse_leniently(text, file)
+    folder = Path(file).parent if base_dir is None else base_dir
+    found = list(findings)
+    hypothesis: Hypothesis | None = None
+    try:
+        hypothesis = Hypothesis.model_validate(source.data)
+    except ValidationError as error:
+        problems = problems_of(error, source)
+        found.extend(problem.diagnostic for problem in problems)
+        checked = check_parts(source, folder, tuple(problem.path for problem in problems))
+    else:
+        checked = check_parts(source, folder)
+    found.extend(checked.findings)
+    if found or hypothesis is None:
+        raise CircuitspecError(*in_order(_distinct(found)))
+    return Document(hypothesis, source, folder, checked.lists)
+
+
+def digest(hypothesis: Hypothesis) -> str:
+    """SHA-256 of the content: the same for every spelling, order of keys and comments that mean the same."""
+    content = hypothesis.model_dump(mode="json", by_alias=True)
+    return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
+
+
+def _distinct(findings: list[Diagnostic]) -> list[Diagnostic]:
+    """Without repeats, which an aliased value that is wrong would cause at each of its uses."""
+    seen: set[tuple[object, ...]] = set()
+    kept = []
+    for finding in findings:
+        key = (finding.code, finding.message, finding.span)
+        if key not in seen:
+            seen.add(key)
+            kept.append(finding)
+    return kept

@@ -1,0 +1,253 @@
+"""Prompts from a file: JSONL, CSV, or the JSON that auto-circuit users have. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from json.decoder import JSONDecoder
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import BaseModel
+
+from circuitspec.diagnostics import Span
+from circuitspec.tasks.findings import Findings, counted, meant
+from circuitspec.tasks.prompt_entry import CORRUPT, AutoCircuitEntry, Entry, Placed, prompt_set, validate
+from circuitspec.tasks.prompts import PromptSet
+
+MAX_BYTES = 64_000_000
+
+AT: tuple[str, str] = ("task", "file")
+
+
+def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> PromptSet:
+    """The prompts of a `.jsonl`, `.csv` or (auto-circuit's) `.json` file, only the first `limit` of them.
+
+    Raises CircuitspecError (CS330 to CS340) with everything that is wrong in the file.
+    """
+    readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".json": _read_auto_circuit}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        hint = "name the file .jsonl, .csv or (auto-circuit's form) .json"
+        findings.add("CS334", f"{path.name} is no kind of prompts file that is known", AT, hint=hint)
+        findings.check()
+        raise AssertionError
+    text = _read_text(path, findings)
+    entries = reader(text, path, findings)
+    findings.check()
+    if not entries:
+        findings.add("CS339", f"{path.name} holds no prompts", Span(str(path), 1, 1))
+    elif limit is not None and len(entries) < limit:
+        message = f"{path.name} holds {counted(len(entries), 'prompt')}, but {limit} are asked for"
+        findings.add("CS339", message, ("task", "prompts"), hint=f"write `prompts: {len(entries)}`, or leave it out")
+    findings.check()
+    # auto-circuit's word_idxs do not count a token that is put in front of the text
+    return prompt_set(entries[:limit], path.name, findings, text_positions=reader is _read_auto_circuit)
+
+
+def _read_text(path: Path, findings: Findings) -> str:
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is not a regular file")
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        hint = "file names are relative to the folder of the hypothesis"
+        findings.add("CS334", f"{path.name} does not exist", AT, label=f"looked for {path}", hint=hint)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the file name
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        findings.add("CS334", f"{path.name} cannot be read: {reason}", AT, label=str(path))
+    else:
+        if len(raw) > MAX_BYTES:
+            message = f"{path.name} is larger than {MAX_BYTES // 1_000_000} MB"
+            findings.add("CS335", message, AT, hint="split it, or keep the prompts that the claims need")
+        else:
+            try:
+                return raw.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                before = raw[: error.start].decode("utf-8", "replace")
+                label = f"byte {raw[error.start]:#04x} at offset {error.start}"
+                span = Span(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
+                findings.add("CS336", f"{path.name} is not UTF-8 text", span, label=label, hint="save it as UTF-8")
+    findings.check()
+    raise AssertionError
+
+
+def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content: dict[str, object] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f"the key {key!r} stands twice in one object")
+        content[key] = value
+    return content
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse_json(text: str, file: str, line: int, findings: Findings) -> object | None:
+    """The value; None (and a finding) when the text, which starts at `line`, is not JSON."""
+    message, place = "", (1, 1)
+    try:
+        value: object = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_refuse_constant)
+        if value is None:
+            message = "null says nothing"
+        else:
+            return value
+    except json.JSONDecodeError as error:
+        message, place = f"not JSON: {error.msg}", (error.lineno, error.colno)
+    except RecursionError:
+        message = "nested too deeply"
+    except ValueError as error:
+        message = str(error)
+    findings.add("CS337", message, Span(file, line + place[0] - 1, place[1]))
+    return None
+
+
+def _place_entry(content: object, file: Path, line: int, column: int, findings: Findings) -> Placed | None:
+    span = Span(str(file), line, column)
+    entry = validate(Entry, content, span, findings)
+    return Placed(entry, f"{file.name}:{line}", span) if isinstance(entry, Entry) else None
+
+
+def _read_jsonl(text: str, path: Path, findings: Findings) -> list[Placed]:
+    entries = []
+    for line, row in enumerate(re.split(r"\r\n|\n|\r", text), start=1):  # JSON strings may hold other line separators
+        if not row.strip():
+            continue
+        content = _parse_json(row, str(path), line, findings)
+        if content is not None:
+            entries.append(_place_entry(content, path, line, 1, findings))
+    return [entry for entry in entries if entry is not None]
+
+
+def _read_csv(text: str, path: Path, findings: Findings) -> list[Placed]:
+    entries = []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for row in reader:
+            start, line = line, reader.line_num + 1
+            if not row:
+                continue
+            if header is None:
+                header = [name.strip() for name in row]
+                if not _check_header(header, Span(str(path), start, 1), findings):
+                    break
+            elif len(row) != len(header):
+                message = f"{counted(len(row), 'cell')} for {counted(len(header), 'column')}"
+                hint = "put a text that holds a comma in double quotes"
+                findings.add("CS338", message, Span(str(path), start, 1), hint=hint)
+            else:
+                content = _from_cells(dict(zip(header, row, strict=True)))
+                entries.append(_place_entry(content, path, start, 1, findings))
+    except csv.Error as error:
+        findings.add("CS337", f"not CSV: {error}", Span(str(path), max(1, reader.line_num), 1))
+    return [entry for entry in entries if entry is not None]
+
+
+_COLUMNS = ("clean", CORRUPT, "answers", "wrong", "template")
+_PREFIXES = ("corrupt:", "position:")
+
+
+def _check_header(header: list[str], place: Span, findings: Findings) -> bool:
+    good = True
+    counts = Counter(header)
+    for name, count in counts.items():
+        prefix = next((p for p in _PREFIXES if name.startswith(p) and len(name) > len(p)), None)
+        if name not in _COLUMNS and prefix is None:
+            hint = meant(name, [*_COLUMNS, *(f"{p}NAME" for p in _PREFIXES)])
+            findings.add("CS338", f"there is no column {name!r}", place, hint=hint)
+            good = False
+        if count > 1:
+            findings.add("CS338", f"the column {name!r} stands twice", place)
+            good = False
+    if CORRUPT in counts and f"corrupt:{CORRUPT}" in counts:
+        findings.add("CS338", f"the columns {CORRUPT} and corrupt:{CORRUPT} name one corruption", place)
+        good = False
+    if "clean" not in counts:
+        findings.add("CS338", "there is no column clean", place, hint="name the columns on the first line")
+        good = False
+    return good
+
+
+def _from_cells(cells: Mapping[str, str]) -> dict[str, object]:
+    """A row in the form of a JSONL line; what is wrong with it is left for validation to say."""
+    content: dict[str, object] = {"clean": cells["clean"]}
+    corrupt = {name.removeprefix("corrupt:"): text for name, text in cells.items() if name.startswith("corrupt:")}
+    if CORRUPT in cells:
+        corrupt[CORRUPT] = cells[CORRUPT]
+    if corrupt:
+        content["corrupt"] = corrupt
+    for key in ("answers", "wrong"):
+        if cells.get(key):
+            content[key] = cells[key].split("|")
+    if "template" in cells:
+        content["template"] = cells["template"]
+    roles = {name.removeprefix("position:"): cell for name, cell in cells.items() if name.startswith("position:")}
+    if roles:
+        integer = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
+        content["positions"] = {role: int(c) if integer.fullmatch(c) else c for role, c in roles.items()}
+    return content
+
+
+class _AutoCircuitFile(BaseModel, frozen=True, extra="forbid", strict=True):
+    prompts: list[object]
+    word_idxs: dict[str, int] = {}
+    seq_labels: list[str] | None = None
+
+
+def _read_auto_circuit(text: str, path: Path, findings: Findings) -> list[Placed]:
+    content = _parse_json(text, str(path), 1, findings)
+    if content is None:
+        return []
+    start = Span(str(path), 1, 1)
+    if not isinstance(content, Mapping) or not isinstance(content.get("prompts"), list):
+        hint = 'auto-circuit writes {"prompts": [{"clean": ...}], "word_idxs": {}}; with one object a line, use .jsonl'
+        findings.add("CS338", "there is no list of `prompts`", start, hint=hint)
+        return []
+    whole = validate(_AutoCircuitFile, content, start, findings)
+    entries = []
+    line, seen = 1, 0
+    for offset, one in zip(_prompt_offsets(text), content["prompts"], strict=True):
+        line, seen = line + text.count("\n", seen, offset), offset
+        place = Span(str(path), line, offset - text.rfind("\n", 0, offset))
+        read = validate(AutoCircuitEntry, one, place, findings)
+        if isinstance(read, AutoCircuitEntry) and isinstance(whole, _AutoCircuitFile):
+            entry = Entry(
+                clean=read.clean,
+                corrupt=read.corrupt,
+                answers=read.answers,
+                wrong=read.wrong_answers,
+                positions=whole.word_idxs,
+            )
+            entries.append(Placed(entry, f"{path.name}:{line}", place))
+    return entries
+
+
+def _prompt_offsets(text: str) -> Iterator[int]:
+    """Where each element of the top-level list `prompts` starts; `text` is a JSON object that has it."""
+    decoder = JSONDecoder()
+
+    def skip(offset: int) -> int:
+        while text[offset] in " \t\r\n,:":
+            offset += 1
+        return offset
+
+    offset = skip(skip(0) + 1)
+    while text[offset] != "}":
+        key, offset = decoder.raw_decode(text, offset)
+        offset = skip(offset)
+        if key == "prompts":
+            offset = skip(offset + 1)
+            while text[offset] != "]":
+                yield offset
+                offset = skip(decoder.raw_decode(text, offset)[1])
+            return
+        offset = skip(decoder.raw_decode(text, offset)[1])

@@ -1,0 +1,176 @@
+"""One prompt as a file gives it, and how such entries become a prompt set. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from circuitspec.diagnostics import Span
+from circuitspec.tasks.answers import distinct
+from circuitspec.tasks.findings import Findings, meant
+from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet
+
+CORRUPT = "corrupt"  # the name of the one corruption of a file that does not name it
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+class Entry(BaseModel):
+    """A line of a JSONL file; other formats are brought into this form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    clean: Text
+    corrupt: Text | dict[Text, Text] | None = None
+    answers: list[Text] = []
+    wrong: list[Text] = []
+    positions: dict[Text, int] = {}
+    template: Text | int | None = None
+
+    @property
+    def corruptions(self) -> Mapping[str, str]:
+        """name -> text"""
+        if self.corrupt is None:
+            return {}
+        return {CORRUPT: self.corrupt} if isinstance(self.corrupt, str) else self.corrupt
+
+
+class AutoCircuitEntry(BaseModel):
+    """A prompt of an auto-circuit file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    clean: Text
+    corrupt: Text
+    answers: list[Text]
+    wrong_answers: list[Text]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An entry with the place it was read from."""
+
+    entry: Entry
+    where: str
+    span: Span
+
+
+# key -> what it must be, and how that is written
+_FORMS: Mapping[str, tuple[str, str]] = {
+    "clean": ("a text that is not empty", ""),
+    "corrupt": ("a text, or an object of texts by corruption", '"corrupt": {"flip": "..."}'),
+    "answers": ("a list of texts", '"answers": [" Mary"]'),
+    "wrong": ("a list of texts", '"wrong": [" John"]'),
+    "wrong_answers": ("a list of texts", '"wrong_answers": [" John"]'),
+    "positions": ("an object of token indices by position", '"positions": {"S1": 4}'),
+    "word_idxs": ("an object of token indices by position", '"word_idxs": {"S1": 4}'),
+    "seq_labels": ("a list of texts", ""),
+    "template": ("a text or a number", '"template": "ABBA"'),
+}
+_USUAL_NAMES = {
+    "wrong_answers": "wrong",
+    "answer": "answers",
+    "text": "clean",
+    "prompt": "clean",
+    "corrupted": "corrupt",
+}
+
+
+def validate(model: type[BaseModel], content: object, place: Span, findings: Findings) -> BaseModel | None:
+    """`content` as `model`; None when it is not, with one finding (CS338) per wrong key."""
+    if not isinstance(content, Mapping):
+        findings.add("CS338", "a prompt is not an object of keys and values", place, hint='write {"clean": "...", ...}')
+        return None
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        for key, kind in dict.fromkeys((str(e["loc"][0]), _kind(e["type"])) for e in error.errors()):
+            _note(model, key, kind, place, findings)
+        return None
+
+
+def _kind(error_type: str) -> str:
+    return error_type if error_type in ("missing", "extra_forbidden") else "form"
+
+
+def _note(model: type[BaseModel], key: str, kind: str, place: Span, findings: Findings) -> None:
+    keys = list(model.model_fields)
+    form, example = _FORMS.get(key, ("", ""))
+    if kind == "missing":
+        findings.add("CS338", f"`{key}` is missing", place, hint=f"add `{key}`, {form}")
+    elif kind == "extra_forbidden":
+        usual = _USUAL_NAMES.get(key)
+        hint = f"did you mean {usual}?" if usual in keys else meant(key, keys)
+        findings.add("CS338", f"there is no key `{key}`", place, hint=hint)
+    else:
+        findings.add("CS338", f"`{key}` is not {form}", place, hint=f"write {example}" if example else "")
+
+
+def prompt_set(entries: Sequence[Placed], label: str, findings: Findings, *, text_positions: bool = False) -> PromptSet:
+    """Prompts in the order of the file.
+
+    Raises CircuitspecError (CS330, CS331, CS333, CS340) when an entry contradicts itself or the first one.
+    """
+    for placed in entries:
+        _check_entry(placed, findings)
+        _check_alike(entries[0], placed, findings)
+    findings.check()
+    labels = list(dict.fromkeys(label if p.entry.template is None else str(p.entry.template) for p in entries))
+    prompts = tuple(
+        Prompt(
+            index=index,
+            template=labels.index(label if placed.entry.template is None else str(placed.entry.template)),
+            texts={CLEAN: placed.entry.clean, **placed.entry.corruptions},
+            answers=distinct(placed.entry.answers),
+            wrong=distinct(placed.entry.wrong),
+            positions=placed.entry.positions,
+            where=placed.where,
+            span=placed.span,
+        )
+        for index, placed in enumerate(entries)
+    )
+    return PromptSet(prompts, tuple(entries[0].entry.corruptions), tuple(labels), text_positions)
+
+
+def _check_entry(placed: Placed, findings: Findings) -> None:
+    entry = placed.entry
+    both = set(entry.answers) & set(entry.wrong)
+    if both:
+        shown = ", ".join(map(repr, sorted(both)))
+        findings.add("CS330", f"{shown} is both an answer and a wrong answer", placed.span, hint="remove one of them")
+    for name, text in entry.corruptions.items():
+        if name == CLEAN:
+            findings.add("CS333", f"a corruption cannot be called {CLEAN}", placed.span, hint="give it another name")
+        if text == entry.clean:
+            hint = "a corrupted prompt must differ from the clean one"
+            findings.add("CS331", f"the corruption {name} leaves the clean text as it is", placed.span, hint=hint)
+
+
+def _check_alike(first: Placed, placed: Placed, findings: Findings) -> None:
+    def names(what: str, one: Sequence[str], other: Sequence[str]) -> None:
+        if set(one) != set(other):
+            findings.add(
+                "CS340",
+                f"this prompt has {what} {', '.join(other) or 'none'}; the first one has {', '.join(one) or 'none'}",
+                placed.span,
+                hint=f"give every prompt the same {what}",
+            )
+
+    def presence(key: str, one: object, other: object) -> None:
+        if bool(one) != bool(other):
+            said = ("has", "has not") if other else ("has no", "has")
+            findings.add(
+                "CS340",
+                f"this prompt {said[0]} `{key}`; the first one {said[1]}",
+                placed.span,
+                hint=f"give `{key}` in every prompt or in none",
+            )
+
+    names("corruptions", tuple(first.entry.corruptions), tuple(placed.entry.corruptions))
+    names("positions", tuple(first.entry.positions), tuple(placed.entry.positions))
+    presence("answers", first.entry.answers, placed.entry.answers)
+    presence("wrong", first.entry.wrong, placed.entry.wrong)
+    presence("template", first.entry.template is not None, placed.entry.template is not None)

@@ -1,0 +1,191 @@
+"""A hypothesis file in, a verification out: the whole pipeline as one function, one stage a step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from circuitspec.analysis.components import Search, candidates, negative_components
+from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
+from circuitspec.analysis.verdict import judge
+from circuitspec.analysis.warnings import NegativeFinding, evidence_warnings
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.budget import rows_per_batch
+from circuitspec.engine.compile import borrowed
+from circuitspec.engine.records import Records
+from circuitspec.engine.runner import Runner
+from circuitspec.engine.screen import Screen, screen_restorations
+from circuitspec.engine.selftest import self_test
+from circuitspec.graph.circuit import CircuitGraph, lay_out
+from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.plan.planner import Plan, make_plan
+from circuitspec.spec.components import Head, Mlp
+from circuitspec.spec.hypothesis import Hypothesis, Sufficient
+from circuitspec.spec.load import Document, digest
+from circuitspec.tasks.build import build_prompts
+from circuitspec.tasks.metrics import METRICS, check_metrics
+from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.tasks.tokenize import tokenize
+
+
+class Progress(Protocol):
+    """Told what is going on: stages in words, and prompts run of prompts to run."""
+
+    def stage(self, text: str) -> None: ...
+    def expect(self, prompts: int) -> None: ...
+    def advance(self, prompts: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as far as the result does not depend on it (but for the search for negatives)."""
+
+    negatives: Search = "screen"
+    rows: int | None = None  # prompts a forward; None: by memory
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verification, and the task it was run on."""
+
+    verification: Verification
+    task: TokenizedTask
+
+
+def verify(document: Document, options: Options, progress: Progress) -> Outcome:
+    """Run the hypothesis on its model.
+
+    Raises CircuitspecError, with every finding of the stage that failed, where the file, the prompts or
+    the model do not allow a run.
+    """
+    hypothesis, base_dir = document.hypothesis, Path(document.source.file).parent
+    started = time.monotonic()
+    prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    progress.stage(f"loading {hypothesis.model.id}")
+    loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage)
+    graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
+    plan = make_plan(hypothesis, graph, document.source)
+    task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
+    check_metrics([claim.metric for claim in hypothesis.claims], task)
+    _check_length(task, loaded)
+    with borrowed(loaded.model):
+        rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype)
+        runner = Runner(loaded, task, rows=rows, progress=progress)
+        progress.stage("testing that patching is exact on this model")
+        self_test(runner, plan.source_prompts)
+        progress.stage("running")
+        records = runner.run(plan.experiments)
+        _check_accuracy(hypothesis, plan, records)
+        finding, records = _negatives(plan, records, runner, options.negatives, progress)
+    claims = judge(plan, records)
+    negatives = () if finding is None else (finding,)
+    verification = Verification(
+        name=hypothesis.name,
+        digest=digest(hypothesis),
+        model=_model_facts(loaded),
+        methodology=_methodology(hypothesis, graph),
+        plan=plan,
+        records=records,
+        claims=claims,
+        warnings=evidence_warnings(plan, records, claims, negatives),
+        cost=Cost(len(records.values), round(runner.forwards), time.monotonic() - started),
+    )
+    return Outcome(verification, task)
+
+
+def _negatives(
+    plan: Plan, records: Records, runner: Runner, search: Search, progress: Progress
+) -> tuple[NegativeFinding | None, Records]:
+    """Look for negative components outside the circuit; only a claim of sufficiency can be misled by them."""
+    metric = _search_metric(plan, records)
+    if search == "off" or metric is None or plan.circuit.source is None:
+        return None, records
+    progress.stage("looking for negative components outside the circuit")
+    screen: Screen | None = None
+    if search == "screen":
+        progress.expect(_SCREEN_COST * runner.task.n)
+        screen = screen_restorations(runner, plan.circuit, metric)
+    chosen = candidates(plan, records, metric, screen)
+    return negative_components(plan, records, metric, chosen, screen, runner)
+
+
+_SCREEN_COST = 3  # a forward and a backward pass, in forwards
+
+
+def _search_metric(plan: Plan, records: Records) -> str | None:
+    """The metric by which components are called negative: the sufficiency claim's, if it is smooth."""
+    claimed = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
+    if not claimed:
+        return None
+    smooth = [m for m in claimed if not METRICS[m].discrete and m != "kl"]
+    if smooth:
+        return smooth[0]
+    return "logit_diff" if "logit_diff" in records[plan.clean] else "logit"
+
+
+def _check_length(task: TokenizedTask, loaded: LoadedModel) -> None:
+    limit = loaded.shape.max_positions
+    longest = max(range(task.n), key=lambda i: task.lengths[i])
+    if limit is not None and task.lengths[longest] > limit:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS505",
+                f"{task.prompts.prompts[longest].described()} has {task.lengths[longest]} tokens, "
+                f"the model takes {limit}",
+                hint="use shorter prompts",
+            )
+        )
+
+
+def _check_accuracy(hypothesis: Hypothesis, plan: Plan, records: Records) -> None:
+    wanted = hypothesis.task.checks.accuracy
+    if wanted is None:
+        return
+    accuracy = float(records[plan.clean]["accuracy"].mean())
+    if accuracy < wanted:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS504",
+                f"the model prefers the right answer on {accuracy:.0%} of the clean prompts; "
+                f"`checks` asks for {wanted:.0%}",
+                hint="take prompts that the model does, another model, or a lower `accuracy`",
+            )
+        )
+
+
+def _model_facts(loaded: LoadedModel) -> ModelFacts:
+    known, shape = loaded.provenance, loaded.shape
+    named = "" if known.description == known.id else f"{known.description}; "
+    return ModelFacts(
+        known.id,
+        known.revision,
+        known.dtype,
+        known.family,
+        shape.n_layers,
+        shape.n_heads,
+        f"{named}{loaded.architecture.title}, {shape.n_layers} layers x {shape.n_heads} heads",
+    )
+
+
+def _methodology(hypothesis: Hypothesis, graph: CircuitGraph) -> Methodology:
+    kinds = ((Head, "heads"), (Mlp, "MLPs"))
+    claimed, free = graph.claimed, graph.free
+
+    def words(components: object, kind: type, word: str) -> str | None:
+        here = [c for c in components if isinstance(c, kind)]  # type: ignore[attr-defined]
+        everywhere = [c for c in graph.universe if isinstance(c, kind)]
+        if not here:
+            return None
+        return word if len(here) == len(everywhere) else f"{len(here)} of {len(everywhere)} {word}"
+
+    return Methodology(
+        hypothesis.ablation.level,
+        tuple(w for kind, word in kinds if (w := words(claimed, kind, word))),
+        tuple(w for kind, word in kinds if (w := words(free, kind, word))),
+        hypothesis.ablation.value,
+        hypothesis.ablation.source,
+        hypothesis.ablation.positions,
+    )

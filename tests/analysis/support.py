@@ -1,0 +1,47 @@
+"""Plans and records made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from circuitspec.engine.records import Records
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.spec.components import Head
+from circuitspec.spec.hypothesis import Necessary, Sufficient
+
+MEANS = Source("mean_per_template", "abc")
+
+CLEAN = Experiment("clean")
+CORRUPT = Experiment("abc")
+CIRCUIT = Experiment(
+    "clean", MEANS, frozenset({Site(Head(0, 1), Where.everywhere()), Site(Head(3, 1), Where.at("END"))})
+)
+KNOCKED_OUT = Experiment("clean", MEANS, frozenset({Site(Head(3, 1), Where.except_at("END"))}))
+
+PATCHED = {"sufficient": CIRCUIT, "necessary": KNOCKED_OUT}
+
+
+def make_plan(*claims: Sufficient | Necessary) -> Plan:
+    labels = {CLEAN: "clean", CORRUPT: "corrupt", CIRCUIT: "circuit", KNOCKED_OUT: "circuit ablated"}
+    planned = (PlannedClaim(i, claim, PATCHED[claim.kind], CLEAN, CORRUPT) for i, claim in enumerate(claims))
+    return Plan(labels=labels, clean=CLEAN, corrupt=CORRUPT, circuit=CIRCUIT, claims=tuple(planned))
+
+
+def make_records(
+    values: Mapping[Experiment, Mapping[str, ArrayLike]], templates: Sequence[int] | None = None
+) -> Records:
+    """Records from lists; a single template unless told."""
+    arrays = {run: {m: np.asarray(v, dtype=np.float64) for m, v in by.items()} for run, by in values.items()}
+    n = len(next(iter(next(iter(arrays.values())).values())))
+    return Records(arrays, np.asarray(templates if templates is not None else [0] * n, dtype=np.int64))
+
+
+def around(mean: float, n: int = 100, spread: float = 0.4) -> np.ndarray:
+    """`n` values with exactly this mean, evenly spread over mean ± spread, in a fixed shuffled order."""
+    offsets = np.linspace(-spread, spread, n)
+    return mean + np.random.default_rng(n + round(1000 * mean)).permutation(offsets)

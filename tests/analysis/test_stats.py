@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from circuitspec.analysis import stats
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.diagnostics import CircuitspecError
+
+
+def sample(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Skewed, correlated (patched, corrupt, clean)."""
+    rng = np.random.default_rng(seed)
+    difficulty = rng.gamma(2.0, 1.0, n)
+    clean, corrupt = 3 + difficulty + rng.normal(0, 0.5, n), 0.3 * rng.normal(0, 1, n)
+    return 0.8 * clean + rng.normal(0, 0.5, n), corrupt, clean
+
+
+def bca_by_hand(top: np.ndarray, bottom: np.ndarray, draws: np.ndarray, level: float) -> tuple[float, float]:
+    """Efron & Tibshirani (1993), equations 14.9 to 14.15, written as loops."""
+    normal, n = NormalDist(), len(top)
+    value = sum(top) / sum(bottom)
+    boot = [sum(top[i] for i in row) / sum(bottom[i] for i in row) for row in draws]
+    below = sum((b < value) + 0.5 * (b == value) for b in boot) / len(boot)
+    bias = normal.inv_cdf(below)
+    left_out = [(sum(top) - top[i]) / (sum(bottom) - bottom[i]) for i in range(n)]
+    centre = sum(left_out) / n
+    acceleration = sum((centre - x) ** 3 for x in left_out) / (6 * sum((centre - x) ** 2 for x in left_out) ** 1.5)
+    ends = []
+    for tail in ((1 - level) / 2, (1 + level) / 2):
+        z = bias + normal.inv_cdf(tail)
+        ends.append(float(np.quantile(boot, normal.cdf(bias + z / (1 - acceleration * z)))))
+    return ends[0], ends[1]
+
+
+def test_recovered_is_a_ratio_of_means() -> None:
+    # means 3, 1, 5: (3 - 1) / (5 - 1); the mean of the ratios would be (1/1 + 3/7) / 2
+    estimate = stats.recovered(np.array([2.0, 4.0]), np.array([1.0, 1.0]), np.array([2.0, 8.0]))
+    assert estimate.value == 0.5
+    assert estimate.n == 2
+
+
+def test_lower_is_better_needs_no_other_formula() -> None:
+    # kl: 0 clean, 5 corrupt, 1 patched: four fifths of the way back
+    n = 30
+    assert stats.recovered(np.full(n, 1.0), np.full(n, 5.0), np.zeros(n)).value == pytest.approx(0.8)
+
+
+def test_ratio_to_clean() -> None:
+    assert stats.ratio_to_clean(np.array([1.0, 2.0]), np.array([2.0, 4.0])).value == 0.5
+
+
+@pytest.mark.parametrize("n", [12, 40])
+def test_interval_equals_bca_written_by_hand_on_the_same_draws(n: int) -> None:
+    patched, corrupt, clean = sample(n)
+    draws = np.random.default_rng(5).integers(0, n, (500, n))
+    expected = bca_by_hand(patched - corrupt, clean - corrupt, draws, 0.9)
+    estimate = stats.recovered(patched, corrupt, clean, level=0.9, resamples=500, seed=5)
+    assert estimate.method == "bca"
+    assert estimate.interval == pytest.approx(expected, rel=1e-10)
+
+
+def test_interval_agrees_with_other_draws() -> None:
+    patched, corrupt, clean = sample(40)
+    draws = np.random.default_rng(99).integers(0, 40, (4000, 40))
+    low, high = bca_by_hand(patched - corrupt, clean - corrupt, draws, 0.95)
+    estimate = stats.recovered(patched, corrupt, clean)
+    assert estimate.interval == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_interval_of_a_mean_is_the_t_interval_for_many_normal_values() -> None:
+    values = np.random.default_rng(3).normal(2, 1, 500)
+    interval = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert stats.mean(values).interval == pytest.approx((interval.low, interval.high), abs=0.01)
+
+
+def test_pairs_are_drawn_together() -> None:
+    # patched follows clean exactly up to a factor, so the ratio has no spread although both do
+    clean = np.random.default_rng(0).normal(5, 3, 50)
+    estimate = stats.recovered(0.7 * clean, np.zeros(50), clean)
+    assert estimate.method == "constant"
+    assert estimate.interval == pytest.approx((0.7, 0.7))
+
+
+def test_the_same_data_give_the_same_interval_whatever_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    patched, corrupt, clean = sample(50)
+    first = stats.recovered(patched, corrupt, clean)
+    assert stats.recovered(patched, corrupt, clean) == first
+    monkeypatch.setattr(stats, "_CELLS", 333)
+    assert stats.recovered(patched, corrupt, clean).interval == pytest.approx(first.interval, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.25])
+def test_constant_data_collapse_to_the_point(value: float) -> None:
+    n = 20
+    estimate = stats.recovered(np.full(n, 4 * value), np.zeros(n), np.full(n, 4.0))
+    assert estimate == Estimate(value, value, value, 0.95, n, "constant")
+
+
+def test_one_prompt_has_no_interval() -> None:
+    estimate = stats.recovered(np.array([1.0]), np.array([0.0]), np.array([2.0]))
+    assert estimate == Estimate(0.5, None, None, 0.95, 1, "none")
+    assert estimate.interval is None
+
+
+def test_undefined_resamples_leave_a_percentile_interval_that_says_so() -> None:
+    # 0.4 ** 10 of the resamples, one of 9999, draw only prompts 0 to 3: their ratio is 0 / 0
+    top, bottom = np.zeros(10), np.zeros(10)
+    bottom[4:] = 1.0
+    top[4:] = [0.5, 1.0, 0.5, 1.0, 0.5, 1.0]
+    draws = np.random.default_rng(7).integers(0, 10, (9999, 10))
+    assert (draws < 4).all(axis=1).any(), "the seed must provoke the case"
+    estimate = stats.recovered(top, np.zeros(10), bottom, seed=7)
+    assert estimate.method == "percentile"
+    ratios = sorted(top[row].sum() / bottom[row].sum() for row in draws if not (row < 4).all())
+    assert estimate.low == pytest.approx(ratios[250], abs=0.02)
+    assert estimate.high == pytest.approx(ratios[-250], abs=0.02)
+
+
+def test_no_interval_where_too_many_resamples_are_undefined() -> None:
+    top, bottom = np.zeros(10), np.zeros(10)
+    top[:2], bottom[:2] = [1.0, 2.0], 1.0  # a tenth of the resamples draw neither
+    estimate = stats.recovered(top, np.zeros(10), bottom)
+    assert (estimate.method, estimate.interval) == ("none", None)
+    assert estimate.value == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_named(bad: float) -> None:
+    patched, corrupt, clean = sample(20)
+    corrupt[[3, 8]] = bad
+    with pytest.raises(CircuitspecError) as caught:
+        stats.recovered(patched, corrupt, clean)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "CS405"
+    assert diagnostic.message == "corrupt is not finite for 2 of 20 prompts (prompt 3, 8)"
+    assert diagnostic.data == {"what": "corrupt", "prompts": [3, 8]}
+
+
+def test_shapes_are_checked() -> None:
+    with pytest.raises(ValueError, match="differ in number"):
+        stats.ratio_to_clean(np.ones(3), np.ones(4))
+    with pytest.raises(ValueError, match="one value per prompt"):
+        stats.mean(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="one value per prompt"):
+        stats.mean(np.array([]))
+
+
+def test_a_denominator_of_exactly_zero_is_refused() -> None:
+    with pytest.raises(ZeroDivisionError):
+        stats.recovered(np.ones(5), np.ones(5), np.ones(5))
+
+
+def test_denominator_is_zero() -> None:
+    noise = np.random.default_rng(0).normal(0, 1, 100)
+    assert stats.denominator_is_zero(noise, np.zeros(100))
+    assert not stats.denominator_is_zero(noise + 1, np.zeros(100))
+    assert stats.denominator_is_zero(np.ones(10), np.ones(10))  # constant, and zero
+    assert not stats.denominator_is_zero(np.ones(10), np.zeros(10))  # constant, and not
+    assert stats.denominator_is_zero(np.ones(1), np.zeros(1))  # one prompt tells nothing
+
+
+def test_an_estimate_has_both_ends_or_none() -> None:
+    with pytest.raises(ValueError, match="both ends"):
+        Estimate(1.0, 0.5, None, 0.95, 10, "bca")
+    with pytest.raises(ValueError, match="both ends"):
+        Estimate(1.0, None, None, 0.95, 10, "bca")
+
+
+def test_ten_thousand_prompts_stay_within_a_hundred_megabytes() -> None:
+    patched, corrupt, clean = sample(10_000)
+    tracemalloc.start()
+    try:
+        estimate = stats.recovered(patched, corrupt, clean, resamples=300)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert estimate.method == "bca"
+    assert peak < 100e6  # all resamples at once would take 300 x 10,000 x 3 x 8 bytes = 720 MB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [30, 100])
+def test_coverage(n: int) -> None:
+    # E[clean - corrupt] = 3 + 2 = 5 and E[patched - corrupt] = 0.8 x 5, so that 0.8 is recovered
+    repetitions = 2000
+    hits = 0
+    for seed in range(repetitions):
+        estimate = stats.recovered(*sample(n, seed), resamples=999, seed=seed)
+        hits += estimate.may_be(0.8)
+    error = (0.95 * 0.05 / repetitions) ** 0.5
+    assert 0.93 - 2 * error < hits / repetitions < 0.97 + 2 * error, hits / repetitions
+
+
+# -- paired tests -------------------------------------------------------------------------------
+
+
+def sign_flip_by_hand(differences: np.ndarray) -> float:
+    flips = itertools.product((1, -1), repeat=len(differences))
+    means = [float(np.mean(np.array(signs) * differences)) for signs in flips]
+    return sum(m <= np.mean(differences) + 1e-12 for m in means) / len(means)
+
+
+@pytest.mark.parametrize("shift", [-1.0, -0.2, 0.5])
+@pytest.mark.parametrize("n", [2, 5, 10])
+def test_few_prompts_are_tested_exactly(n: int, shift: float) -> None:
+    differences = np.random.default_rng(n).normal(shift, 1, n)
+    test = stats.lowers(differences)
+    assert test.method == "sign-flip"
+    assert test.p_value == pytest.approx(sign_flip_by_hand(differences))
+    assert test.effect == pytest.approx(differences.mean())
+
+
+def test_the_largest_exact_case() -> None:
+    differences = -np.arange(1.0, 14.0)  # all negative: only the identity is as low
+    test = stats.lowers(differences)
+    assert (test.method, test.p_value, test.n) == ("sign-flip", pytest.approx(2.0**-13), 13)
+
+
+def test_many_prompts_take_the_t_test() -> None:
+    differences = np.random.default_rng(0).normal(-0.1, 1, 100)
+    test = stats.lowers(differences)
+    t = differences.mean() / (differences.std(ddof=1) / 10)
+    assert test.method == "t"
+    assert test.p_value == pytest.approx(ttest_1samp(differences, 0).pvalue / 2)  # t < 0
+    assert t < 0
+
+
+def test_equal_differences() -> None:
+    assert stats.lowers(np.full(20, -0.3)).p_value == 2.0**-20
+    assert stats.lowers(np.full(20, 0.3)).p_value == 1.0
+    assert stats.lowers(np.zeros(20)).p_value == 1.0
+
+
+def test_only_lowering_counts() -> None:
+    assert stats.lowers(np.random.default_rng(0).normal(1, 1, 50)).p_value > 0.99
+
+
+def test_differences_that_are_not_finite_are_named() -> None:
+    with pytest.raises(CircuitspecError, match=r"CS405: a3\.h1 is not finite for 1 of 3"):
+        stats.lowers(np.array([0.0, np.nan, 1.0]), what="a3.h1")
+
+
+def test_benjamini_hochberg_counts_the_untested() -> None:
+    # sorted 0.001, 0.004, 0.03 of a family of 100: p * 100 / rank, then the running minimum from above
+    assert stats.adjust([0.03, 0.001, 0.004], 100) == pytest.approx((1.0, 0.1, 0.2))
+    assert stats.adjust([0.03, 0.001, 0.004], 3) == pytest.approx((0.03, 0.003, 0.006))
+    assert stats.adjust([0.02, 0.02], 2) == pytest.approx((0.02, 0.02))
+    assert stats.adjust([], 10) == ()
+
+
+def test_a_family_holds_its_tests() -> None:
+    with pytest.raises(ValueError, match="cannot hold"):
+        stats.adjust([0.1, 0.2], 1)

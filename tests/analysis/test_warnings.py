@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.verdict import judge
+from circuitspec.analysis.warnings import (
+    EvidenceWarning,
+    NegativeComponent,
+    NegativeFinding,
+    evidence_warnings,
+    negative_components,
+)
+from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.spec.hypothesis import Necessary, Sufficient
+from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
+
+
+def estimate(value: float, spread: float = 0.03) -> Estimate:
+    return Estimate(value, value - spread, value + spread, 0.95, 100, "bca")
+
+
+def component(name: str, recovered: float, mostly_at: str | None = None) -> NegativeComponent:
+    return NegativeComponent(name, 4.0 * (recovered - 0.88), estimate(recovered), 0.001, mostly_at)
+
+
+FINDING = NegativeFinding(
+    metric="logit_diff",
+    screened=14,
+    tested=3,
+    components=(component("a3.h1", 0.74, "END"), component("a2.h0", 0.82)),
+    recovered_declared=estimate(0.88),
+    recovered_restored=estimate(0.69),
+)
+
+
+def found(
+    plan: Plan,
+    means: dict[Experiment, float],
+    n: int = 100,
+    templates: list[int] | None = None,
+    metric: str = "logit_diff",
+) -> tuple[EvidenceWarning, ...]:
+    records = make_records({run: {metric: around(mean, n)} for run, mean in means.items()}, templates)
+    return evidence_warnings(plan, records, judge(plan, records))
+
+
+SOUND = {CLEAN: 4.0, CORRUPT: 0.0, CIRCUIT: 3.2, KNOCKED_OUT: 0.0}
+
+
+def test_sound_evidence_has_no_warnings() -> None:
+    plan = make_plan(Sufficient(metric="logit_diff", at_least=0.7), Necessary(metric="logit_diff", at_most=0.3))
+    assert found(plan, SOUND) == ()
+
+
+def test_negative_components() -> None:
+    warning = negative_components(FINDING)
+    assert warning.code == "CS401"
+    assert warning.message == "negative components are left out: a3.h1 (-0.14, mostly at END), a2.h0 (-0.06)"
+    assert warning.detail == "recovered logit_diff 0.88 as declared, 0.69 with all of them restored"
+    assert warning.help == (
+        "add them to a group with `effect: negative`, or explain why they are not part of the circuit"
+    )
+    assert (warning.data["metric"], warning.data["screened"], warning.data["tested"]) == ("logit_diff", 14, 3)
+    assert warning.data["recovered_restored"] == {
+        "value": 0.69,
+        "ci": [pytest.approx(0.66), pytest.approx(0.72)],
+        "level": 0.95,
+        "n": 100,
+        "method": "bca",
+    }
+    components = warning.data["components"]
+    assert isinstance(components, list)
+    assert components[0]["component"] == "a3.h1"
+    assert components[0]["effect"] == pytest.approx(-0.56)
+    assert components[0]["effect_on_recovered"] == pytest.approx(-0.14)
+    assert components[0]["p_adjusted"] == 0.001
+    assert [c["mostly_at"] for c in components] == ["END", None]
+
+
+def test_many_negative_components_are_counted_in_the_message_and_kept_in_the_data() -> None:
+    many = tuple(component(f"a1.h{i}", 0.8) for i in range(11))
+    warning = negative_components(dataclasses.replace(FINDING, components=many, recovered_restored=None))
+    assert warning.message.endswith("a1.h7 (-0.08), and 3 more")
+    assert warning.detail == "recovered logit_diff 0.88 as declared"
+    assert len(warning.data["components"]) == 11  # type: ignore[arg-type]
+
+
+def test_negatives_come_first_and_only_when_there_are_any() -> None:
+    plan = make_plan(Sufficient(metric="logit_diff", at_least=0.8))
+    records = make_records({run: {"logit_diff": around(m)} for run, m in {**SOUND, CIRCUIT: 4.8}.items()})
+    claims = judge(plan, records)
+    assert [w.code for w in evidence_warnings(plan, records, claims, [FINDING])] == ["CS401", "CS402"]
+    nothing = dataclasses.replace(FINDING, components=(), recovered_restored=None)
+    assert [w.code for w in evidence_warnings(plan, records, claims, [nothing])] == ["CS402"]
+
+
+def test_recovery_above_one() -> None:
+    (warning,) = found(make_plan(Sufficient(metric="logit_diff", at_least=0.8)), {**SOUND, CIRCUIT: 4.56})
+    assert warning.code == "CS402"
+    assert warning.message.startswith("recovered logit_diff is above 100 %: 1.14 [1.1")
+    assert "components which work against" in warning.detail
+    assert warning.data["claim"] == 0
+    recovered = warning.data["recovered"]
+    assert isinstance(recovered, dict)
+    assert recovered["value"] == pytest.approx(1.14)
+
+
+def test_an_interval_that_reaches_down_to_one_is_not_above_it() -> None:
+    assert found(make_plan(Sufficient(metric="logit_diff", at_least=0.8)), {**SOUND, CIRCUIT: 4.02}) == ()
+
+
+def test_recovery_above_one_matters_for_sufficiency_only() -> None:
+    assert found(make_plan(Necessary(metric="logit_diff", at_most=0.3)), {**SOUND, KNOCKED_OUT: 5.0}) == ()
+
+
+def test_a_corruption_that_breaks_nothing() -> None:
+    plan = make_plan(Sufficient(metric="logit_diff", at_least=0.8), Necessary(metric="logit_diff", at_most=0.3))
+    (warning,) = found(plan, {**SOUND, CORRUPT: 4.01})  # once, though two claims divide by it
+    assert warning.code == "CS403"
+    assert warning.message == (
+        "the corruption does not break the behaviour: logit_diff is 4.00 in `clean` and 4.01 in `corrupt`"
+    )
+    assert warning.detail.startswith("difference -0.01 [-0.")
+    assert warning.data["state"] == "zero"
+    assert warning.data["clean"] == pytest.approx(4.0)
+    assert warning.data["corrupt"] == pytest.approx(4.01)
+
+
+def test_a_corruption_that_improves_the_behaviour() -> None:
+    (warning,) = found(make_plan(Sufficient(metric="logit_diff", at_least=0.8)), {**SOUND, CORRUPT: 6.0})
+    assert warning.code == "CS403"
+    assert warning.message.startswith(
+        "the corruption improves the behaviour instead of breaking it: logit_diff is 4.00"
+    )
+    assert warning.data["state"] == "inverted"
+
+
+def test_kl_is_broken_when_it_rises() -> None:
+    means = {CLEAN: 0.5, CORRUPT: 5.0, CIRCUIT: 1.0}
+    assert found(make_plan(Sufficient(metric="kl", at_least=0.1)), means, metric="kl") == ()
+
+
+def test_few_prompts_per_template() -> None:
+    plan = make_plan(Sufficient(metric="logit_diff", at_least=0.1))
+    templates = [0] * 5 + [1] * 4 + [2] * 11
+    (warning,) = found(plan, SOUND, n=20, templates=templates)
+    assert warning.code == "CS404"
+    assert warning.message == "mean_per_template from abc averages fewer than 5 prompts for 1 of 3 templates"
+    assert warning.detail.startswith("the fewest are 4;")
+    assert warning.help == "raise `task: prompts:` to at least 15"
+    assert warning.data == {"source": "abc", "kind": "mean_per_template", "fewest": 4, "needed": 15, "templates": [1]}
+
+
+def test_five_prompts_per_template_are_enough() -> None:
+    plan = make_plan(Sufficient(metric="logit_diff", at_least=0.1))
+    assert found(plan, SOUND, n=20, templates=[0, 1, 2, 3] * 5) == ()
+
+
+@pytest.mark.parametrize(("kind", "n", "codes"), [("mean", 4, ["CS404"]), ("mean", 5, []), ("resample", 4, [])])
+def test_means_over_all_prompts(kind: str, n: int, codes: list[str]) -> None:
+    source = Source(kind, "abc")  # type: ignore[arg-type]
+    patched = Experiment("clean", source, frozenset(Site(s.component, s.where) for s in CIRCUIT.sites))
+    claim = PlannedClaim(0, Sufficient(metric="logit_diff", at_least=0.1), patched, CLEAN, CORRUPT)
+    labels = {CLEAN: "clean", CORRUPT: "corrupt", patched: "circuit"}
+    plan = Plan(labels=labels, clean=CLEAN, corrupt=CORRUPT, circuit=patched, claims=(claim,))
+    means = {CLEAN: 4.0, CORRUPT: 0.0, patched: 3.2}
+    assert [w.code for w in found(plan, means, n=n, templates=list(range(n)))] == codes
+
+
+def test_one_prompt_is_told_apart_from_no_gap() -> None:
+    plan = make_plan(Sufficient(metric="logit_diff", at_least=0.1))
+    records = make_records({run: {"logit_diff": [m]} for run, m in SOUND.items()})
+    assert [w.code for w in evidence_warnings(plan, records, judge(plan, records))] == ["CS404"]
+    assert np.isclose(records[CLEAN]["logit_diff"].mean(), 4.0)

@@ -1,0 +1,198 @@
+"""The engine against the independent oracle: same models, same circuits, every metric of every prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from circuitspec.engine.compile import borrowed
+from circuitspec.engine.screen import screen_restorations
+from circuitspec.graph.circuit import CircuitGraph, Member, NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.planner import Plan, make_plan, restored
+from circuitspec.spec.components import Head, Mlp
+from circuitspec.spec.hypothesis import AblationSpec, Hypothesis, Necessary, Sufficient
+from tests.engine.support import loaded, oracle_component, random_prompts, runner, task_of
+from tests.oracle import builders, node
+
+TOLERANCE = 1e-9
+MODELS = {"gpt2": builders.random_gpt2, "llama": builders.random_llama}
+ABLATIONS = ("resample", "mean", "mean_per_template")
+
+
+def plan_of(
+    model: Any,
+    circuit: dict[NodeComponent, Where],
+    free: frozenset[NodeComponent],
+    value: str,
+    positions: str = "declared",
+) -> Plan:
+    """The plan for a circuit given as values, without a file."""
+    members = tuple(Member(c, w, "group", "positive") for c, w in circuit.items())
+    graph = CircuitGraph(loaded(model).shape, members, free, nx.DiGraph())
+    claims = (Sufficient(metric="logit_diff", at_least=0.5), Necessary(metric="logit_diff", at_most=0.5))
+    ablation = AblationSpec.model_validate({"value": value, "from": "abc", "positions": positions})
+    return make_plan(Hypothesis.model_construct(ablation=ablation, claims=claims), graph, None)  # type: ignore[arg-type]
+
+
+def random_circuit(model: Any, seed: int) -> tuple[dict[NodeComponent, Where], frozenset[NodeComponent]]:
+    """Half of the components, each at one or two named positions or everywhere; some MLPs are free."""
+    rng = np.random.default_rng(seed)
+    shape = loaded(model).shape
+    heads = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    wheres = [Where.at("A"), Where.at("B", "END"), Where.at("END"), Where.everywhere()]
+    circuit: dict[NodeComponent, Where] = {h: wheres[rng.integers(0, 4)] for h in heads if rng.random() < 0.5}
+    circuit[Mlp(1)] = Where.at("A", "END")
+    return circuit, frozenset({Mlp(0)})
+
+
+def oracle_circuit(circuit: dict[NodeComponent, Where]) -> dict[tuple[Any, ...], set[str] | None]:
+    return {oracle_component(c): None if w.is_everywhere else set(w.roles) for c, w in circuit.items()}
+
+
+def assert_same(actual: Any, expected: dict[str, np.ndarray]) -> None:
+    assert set(actual) == set(expected)
+    for metric, values in expected.items():
+        np.testing.assert_allclose(actual[metric], values, rtol=0, atol=TOLERANCE, err_msg=metric)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("family", MODELS)
+def test_circuits(family: str, ablation: str, attention: str) -> None:
+    model = MODELS[family](seed=3, attn=attention)
+    prompts = random_prompts(seed=5, lengths=[9] * 8, templates=2)
+    if ablation == "mean_per_template":  # a mean's positions must mean the same in its group
+        prompts = [
+            node.Prompt(p.clean, p.corrupt, p.template, p.answers, p.wrong, {"A": 2 + p.template, "B": 4, "END": 8})
+            for p in prompts
+        ]
+    circuit, free = random_circuit(model, seed=1)
+    plan = plan_of(model, circuit, free, ablation)
+    with borrowed(model):
+        records = runner(model, task_of(prompts), rows=3).run(plan.experiments)
+    oracle_free = {oracle_component(c) for c in free}
+    sufficient = node.sufficient(model, prompts, oracle_circuit(circuit), oracle_free, ablation)
+    necessary = node.necessary(model, prompts, oracle_circuit(circuit), oracle_free, ablation)
+    assert_same(records[plan.claims[0].patched], sufficient.patched)
+    assert_same(records[plan.claims[1].patched], necessary.patched)
+    assert_same(records[plan.clean], sufficient.clean)
+    assert_same(records[plan.corrupt], sufficient.corrupt)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("family", MODELS)
+def test_prompts_of_different_length(family: str, side: str) -> None:
+    """Padded in one batch or alone, in any order and on either side: the same numbers."""
+    model = MODELS[family](seed=4, attn="sdpa")
+    prompts = random_prompts(seed=6, lengths=[5, 9, 7, 9, 4, 7, 7])
+    circuit, free = random_circuit(model, seed=2)
+    plan = plan_of(model, circuit, free, "resample")
+    expected = node.sufficient(model, prompts, oracle_circuit(circuit), {("mlp", 0)}, "resample").patched
+    for rows in (1, 3, 100):
+        for order in (list(range(7)), [6, 2, 4, 0, 1, 5, 3]):
+            with borrowed(model):
+                records = runner(model, task_of([prompts[i] for i in order]), rows, side).run(plan.experiments)
+            assert_same(records[plan.circuit], {m: v[order] for m, v in expected.items()})
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_means_over_templates_of_different_length(side: str) -> None:
+    model = MODELS["gpt2"](seed=4, attn="sdpa")
+    prompts = random_prompts(seed=6, lengths=[5, 9] * 4, templates=2)
+    prompts = [
+        node.Prompt(p.clean, p.corrupt, p.template, p.answers, p.wrong, {"A": 1, "B": 3, "END": len(p.clean) - 1})
+        for p in prompts
+    ]
+    circuit, free = random_circuit(model, seed=2)
+    plan = plan_of(model, circuit, free, "mean_per_template")
+    expected = node.sufficient(model, prompts, oracle_circuit(circuit), {("mlp", 0)}, "mean_per_template").patched
+    with borrowed(model):
+        records = runner(model, task_of(prompts), 3, side).run(plan.experiments)
+    assert_same(records[plan.circuit], expected)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_every_single_component(family: str) -> None:
+    model = MODELS[family](seed=7, attn="sdpa")
+    prompts = random_prompts(seed=8, lengths=[6] * 3)
+    for component in plan_graph(model).universe:
+        for where in (Where.everywhere(), Where.at("A")):
+            plan = plan_of(model, {component: where}, frozenset(), "resample")
+            with borrowed(model):
+                records = runner(model, task_of(prompts)).run([plan.claims[1].patched])
+            expected = node.necessary(model, prompts, oracle_circuit({component: where}), set(), "resample").patched
+            assert_same(records[plan.claims[1].patched], expected)
+
+
+def plan_graph(model: Any) -> CircuitGraph:
+    return CircuitGraph(loaded(model).shape, (), frozenset(), nx.DiGraph())
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_restoring_one_component(family: str) -> None:
+    model = MODELS[family](seed=9, attn="sdpa")
+    prompts = random_prompts(seed=10, lengths=[6] * 4)
+    circuit, free = random_circuit(model, seed=3)
+    plan = plan_of(model, circuit, free, "resample")
+    chosen = next(
+        s.component for s in plan.circuit.sites if isinstance(s.component, Head) and s.component not in circuit
+    )
+    one = restored(plan.circuit, frozenset({chosen}))
+    with borrowed(model):
+        records = runner(model, task_of(prompts)).run([one])
+    expected = node.restore(model, prompts, oracle_circuit(circuit), {("mlp", 0)}, oracle_component(chosen), "resample")
+    assert_same(records[one], expected.patched)
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_the_screen_is_the_derivative(family: str) -> None:
+    """The screened effect of a component is the slope of the metric as its patch is faded out."""
+    import torch
+
+    from circuitspec.engine.compile import Actions
+    from circuitspec.engine.taps import slot_of
+
+    model = MODELS[family](seed=11, attn="sdpa")
+    prompts = random_prompts(seed=12, lengths=[6, 6, 8])
+    circuit, free = random_circuit(model, seed=4)
+    plan = plan_of(model, circuit, free, "resample")
+    step = 1e-5
+    with borrowed(model):
+        run = runner(model, task_of(prompts))
+        screen = screen_restorations(run, plan.circuit, "logit_diff")
+        for component in sorted(screen.effects, key=str)[::3]:
+            slot = slot_of(component)
+            slopes = np.zeros(len(prompts))
+            for batch in run.batches:
+                with torch.no_grad():
+                    source = plan.circuit.source
+                    assert source is not None
+                    values = run.source_values(
+                        batch, source, frozenset(slot_of(s.component).tap for s in plan.circuit.sites)
+                    )
+                    measured = []
+                    for sign in (1, -1):
+                        swaps = run.swaps(batch, plan.circuit, values)
+                        swap = swaps[slot.tap]
+                        gate = swap.mask.double()
+                        gate[:, :, slot.unit] *= 1 - sign * step
+                        swaps[slot.tap] = type(swap)(swap.mask, swap.source, gate)
+                        logits, _ = run.forward(batch, "clean", Actions(swaps))
+                        measured.append(run.metrics(batch, logits, None)["logit_diff"].numpy())
+                slopes[list(batch.prompts)] = (measured[0] - measured[1]) / (2 * step)
+            np.testing.assert_allclose(screen.effects[component], slopes, rtol=1e-5, atol=1e-7)
+
+
+def test_equal_experiments_are_one() -> None:
+    model = MODELS["gpt2"](seed=3)
+    circuit, free = random_circuit(model, seed=1)
+    first, second = (plan_of(model, circuit, free, "resample") for _ in range(2))
+    assert first.circuit == second.circuit
+    assert first.circuit.digest == second.circuit.digest
+    assert len({*first.experiments, *second.experiments}) == len(first.experiments)
+    assert Experiment("clean").digest != Experiment("abc").digest

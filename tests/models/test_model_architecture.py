@@ -1,0 +1,230 @@
+"""Every entry of the family table, held against what the family's forward pass does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from circuitspec.diagnostics import CircuitspecError
+from circuitspec.graph.shape import ModelShape
+from circuitspec.models.architecture import (
+    _TABLE,
+    SUPPORTED,
+    Architecture,
+    FusedQKV,
+    architecture_named,
+    architecture_of,
+)
+from circuitspec.models.modules import submodule, verify_modules
+from tests.models.conftest import tiny_gpt2, tiny_llama
+
+COMMON = {"vocab_size": 17, "hidden_size": 12, "num_hidden_layers": 3, "bos_token_id": 0, "eos_token_id": 0}
+GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 10, "max_position_embeddings": 32}
+WIDE = {**COMMON, **GROUPED, "head_dim": 6, "pad_token_id": 0}
+EVEN = {**COMMON, **GROUPED, "hidden_size": 16, "pad_token_id": 0}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_layer": 3, "n_head": 4, "n_embd": 12, "vocab_size": 17, "n_positions": 32, "n_inner": 10},
+    "gpt_neox": {**COMMON, "num_attention_heads": 2, "intermediate_size": 10, "max_position_embeddings": 32},
+    "llama": WIDE,
+    "mistral": WIDE,
+    "qwen2": EVEN,
+    "qwen3": WIDE,
+    "gemma2": WIDE,
+    "gemma3_text": WIDE,
+    "olmo2": EVEN,
+    "phi3": EVEN,
+}
+EXPECTED = {
+    "gpt2": ModelShape("gpt2", 3, 4, 4, 12, 3, 10, 17, 32),
+    "gpt_neox": ModelShape("gpt_neox", 3, 2, 2, 12, 6, 10, 17, 32),
+    **{family: ModelShape(family, 3, 4, 2, 12, 6, 10, 17, 32) for family, c in CONFIGS.items() if c is WIDE},
+    **{family: ModelShape(family, 3, 4, 2, 16, 4, 10, 17, 32) for family, c in CONFIGS.items() if c is EVEN},
+}
+
+
+def test_every_entry_is_tested() -> None:
+    assert set(CONFIGS) == set(_TABLE)
+    assert set(SUPPORTED) <= set(_TABLE)
+
+
+def build(family: str) -> torch.nn.Module:
+    torch.manual_seed(1)
+    config = CONFIG_MAPPING[family](**CONFIGS[family])
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").double().eval()
+    for parameter in model.parameters():  # norms and biases too: at their initial ones and zeros they hide mistakes
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def norm(
+    model: torch.nn.Module, architecture: Architecture, name: str | None, layer: int, x: torch.Tensor
+) -> torch.Tensor:
+    return x if name is None else submodule(model, architecture.path(name, layer))(x)
+
+
+def values(
+    model: torch.nn.Module, architecture: Architecture, shape: ModelShape, layer: int, x: torch.Tensor
+) -> torch.Tensor:
+    """v of every query head, (batch, head, position, d_head), from the normed input of the attention."""
+    out = submodule(model, architecture.port("v", layer))(x)
+    batch, length, _ = out.shape
+    d, groups = shape.d_head, shape.n_heads // shape.n_kv_heads
+    match architecture.qkv:
+        case FusedQKV(layout="per head"):
+            heads = out.view(batch, length, shape.n_heads, 3, d)[..., 2, :]
+        case FusedQKV():
+            heads = out[..., -shape.n_kv_heads * d :].reshape(batch, length, shape.n_kv_heads, d)
+        case _:
+            heads = out.view(batch, length, shape.n_kv_heads, d)
+    return heads.transpose(1, 2).repeat_interleave(groups, dim=1)
+
+
+@pytest.mark.parametrize("family", sorted(CONFIGS))
+def test_table_means_what_it_says(family: str) -> None:
+    architecture, shape, model = _TABLE[family], EXPECTED[family], build(family)
+    verify_modules(model, architecture, shape)
+
+    seen: dict[str, torch.Tensor] = {}
+
+    def watch(component: str) -> None:
+        path, _, side = component.rpartition(".")
+        module = submodule(model, path)
+        if side == "input":
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs: seen.update({component: (args or tuple(kwargs.values()))[0]}), with_kwargs=True
+            )
+        else:
+            module.register_forward_hook(lambda _, args, output: seen.update({component: output}))
+
+    a = architecture
+    for layer in range(shape.n_layers):
+        for component in (a.resid_in(layer), a.z(layer), a.mlp_out(layer), a.neurons(layer)):
+            watch(component)
+        if (mid := a.resid_mid(layer)) is not None:
+            watch(mid)
+        watch(f"{a.path(a.attn_out, layer)}.output")
+    watch(a.resid_final())
+    with torch.no_grad():
+        attention = model(torch.tensor([[1, 5, 2, 7], [3, 3, 9, 4]]), output_attentions=True).attentions
+
+        for layer in range(shape.n_layers):
+            resid = seen[a.resid_in(layer)]
+            z, mlp_out, neurons = seen[a.z(layer)], seen[a.mlp_out(layer)], seen[a.neurons(layer)]
+            assert z.shape == (2, 4, shape.n_heads * shape.d_head)
+            assert mlp_out.shape == (2, 4, shape.d_model)
+            assert neurons.shape == (2, 4, shape.d_mlp)
+
+            # head h is z's channels h*d_head to (h+1)*d_head: its attention pattern times its values
+            v = values(model, a, shape, layer, norm(model, a, a.attn_norm, layer, resid))
+            by_head = (attention[layer] @ v).transpose(1, 2).reshape(z.shape)
+            torch.testing.assert_close(z, by_head, rtol=0, atol=1e-10)
+
+            # neurons are what the MLP's output projection reads
+            torch.testing.assert_close(
+                submodule(model, a.path(a.mlp_down, layer))(neurons), mlp_out, rtol=0, atol=1e-10
+            )
+
+            # the residual stream gains the two outputs, each after its post norm where there is one, and nothing else
+            attn = norm(model, a, a.attn_post_norm, layer, seen[f"{a.path(a.attn_out, layer)}.output"])
+            mlp = norm(model, a, a.mlp_post_norm, layer, mlp_out)
+            after = seen[a.resid_in(layer + 1) if layer + 1 < shape.n_layers else a.resid_final()]
+            torch.testing.assert_close(after, resid + attn + mlp, rtol=0, atol=1e-10)
+            if a.residual == "sequential":
+                assert (mid := a.resid_mid(layer)) is not None
+                torch.testing.assert_close(seen[mid], resid + attn, rtol=0, atol=1e-10)
+            read = resid if a.residual == "parallel" else resid + attn
+            normed = norm(model, a, a.mlp_norm, layer, read)
+            torch.testing.assert_close(submodule(model, a.path(a.mlp, layer))(normed), mlp_out, rtol=0, atol=1e-10)
+
+        logits = submodule(model, a.unembedding)(submodule(model, a.final_norm)(seen[a.resid_final()]))
+        softcap = getattr(model.config, "final_logit_softcapping", None)
+        logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
+        torch.testing.assert_close(model(torch.tensor([[1, 5, 2, 7], [3, 3, 9, 4]])).logits, logits, rtol=0, atol=1e-10)
+
+
+def test_components_as_pyvene_names_them() -> None:
+    gpt2, llama = architecture_named("gpt2"), architecture_named("llama")
+    assert gpt2.z(0) == "transformer.h[0].attn.c_proj.input"
+    assert gpt2.mlp_out(11) == "transformer.h[11].mlp.output"
+    assert gpt2.neurons(1) == "transformer.h[1].mlp.c_proj.input"
+    assert gpt2.resid_in(5) == "transformer.h[5].input"
+    assert gpt2.resid_mid(5) == "transformer.h[5].ln_2.input"
+    assert gpt2.resid_final() == "transformer.ln_f.input"
+    assert [gpt2.port(port, 2) for port in ("q", "k", "v")] == ["transformer.h[2].attn.c_attn"] * 3
+    assert llama.z(3) == "model.layers[3].self_attn.o_proj.input"
+    assert llama.mlp_out(3) == "model.layers[3].mlp.output"
+    assert llama.neurons(3) == "model.layers[3].mlp.down_proj.input"
+    assert llama.port("k", 3) == "model.layers[3].self_attn.k_proj"
+    assert gpt2.plain_sum and llama.plain_sum and not _TABLE["gemma2"].plain_sum and not _TABLE["olmo2"].plain_sum
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [("gpt", "did you mean gpt2?"), ("mamba", "to add one, write its Architecture"), ("qwen3", "unverified")],
+)
+def test_unknown_family(family: str, said: str) -> None:
+    with pytest.raises(CircuitspecError) as raised:
+        architecture_of({"model_type": family})
+    (diagnostic,) = raised.value.diagnostics
+    assert diagnostic.code == "CS304"
+    assert said in diagnostic.hint
+    assert "circuitspec/models/architecture.py" in diagnostic.hint
+    assert "gpt2, llama" in diagnostic.hint
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": None}, {"model_type": ""}, {"model_type": 7}])
+def test_config_without_family(config: dict[str, object], code_of: Any) -> None:
+    assert code_of(lambda: architecture_of(config)) == "CS305"
+
+
+def test_setting_that_changes_the_meaning(code_of: Any) -> None:
+    assert code_of(lambda: architecture_of({"model_type": "gpt2", "add_cross_attention": True})) == "CS314"
+    assert architecture_of({"model_type": "gpt2", "add_cross_attention": False}).family == "gpt2"
+
+
+def problems(model: torch.nn.Module, family: str, shape: ModelShape) -> list[str]:
+    with pytest.raises(CircuitspecError) as raised:
+        verify_modules(model, architecture_named(family), shape)
+    assert {d.code for d in raised.value.diagnostics} == {"CS313"}
+    return [d.message for d in raised.value.diagnostics]
+
+
+def test_modules_that_are_not_there() -> None:
+    shape = ModelShape("gpt2", 3, 2, 2, 8, 4, 32, 17, 16)
+    model = tiny_gpt2()
+    verify_modules(model, architecture_named("gpt2"), shape)
+    del model.transformer.h[1].mlp.c_proj
+    model.transformer.h[2].ln_2 = None
+    assert problems(model, "gpt2", shape) == [
+        "the model has no module transformer.h[1].mlp.c_proj",
+        "the model has no module transformer.h[2].ln_2",
+    ]
+    assert problems(tiny_llama(), "gpt2", shape) == ["the model has no module transformer.h"]
+
+
+def test_modules_of_another_width() -> None:
+    shape = ModelShape("llama", 2, 4, 2, 12, 6, 10, 17, 32)
+    model = tiny_llama()
+    verify_modules(model, architecture_named("llama"), shape)
+    model.model.layers[1].self_attn.o_proj = torch.nn.Linear(23, 12)
+    model.model.layers[0].mlp.down_proj = torch.nn.Linear(10, 13)
+    assert problems(model, "llama", shape) == [
+        "model.layers[0].mlp.down_proj writes 13 channels, expected 12",
+        "model.layers[1].self_attn.o_proj reads 23 channels, expected 24",
+    ]
+    assert problems(model, "llama", ModelShape("llama", 3, 4, 2, 12, 6, 10, 17, 32)) == [
+        "model.layers holds 2 blocks, config.json says 3"
+    ]
+    model.lm_head = torch.nn.Identity()
+    assert "lm_head has no weight matrix" in problems(model, "llama", shape)
+
+
+def test_imports_no_torch() -> None:
+    modules = "architecture, modules, shapes, reference, cache, gguf, hub, weights, tokenizer, quiet, load"
+    code = f"import sys; from circuitspec.models import {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

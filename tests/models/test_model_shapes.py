@@ -1,0 +1,112 @@
+"""Shapes from config.json alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from circuitspec.diagnostics import CircuitspecError
+from circuitspec.graph.shape import ModelShape
+from circuitspec.models.shapes import read_shape, shape_of
+from circuitspec.spec.hypothesis import ModelSpec
+
+CodeOf = Callable[[Callable[[], object]], str]
+GPT2 = {"model_type": "gpt2", "n_layer": 12, "n_head": 12, "n_embd": 768, "vocab_size": 50257, "n_positions": 1024}
+LLAMA = {
+    "model_type": "llama",
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+}
+
+
+def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in keys}
+
+
+def test_gpt2_small() -> None:
+    small = ModelShape("gpt2", 12, 12, 12, 768, 64, 3072, 50257, 1024)
+    assert shape_of(GPT2) == small
+    assert shape_of({**GPT2, "n_inner": None}) == small
+    assert shape_of({**without(GPT2, "n_embd"), "hidden_size": 768}) == small  # the name transformers also takes
+    assert shape_of({**GPT2, "n_inner": 1000}).d_mlp == 1000
+
+
+def test_llama_with_grouped_queries() -> None:
+    assert shape_of(LLAMA) == ModelShape("llama", 16, 32, 8, 2048, 64, 8192, 128256, 131072)
+    assert shape_of({**LLAMA, "head_dim": 128}).d_head == 128
+    assert shape_of({**LLAMA, "head_dim": None}).d_head == 64
+    assert shape_of(without(LLAMA, "num_key_value_heads")).n_kv_heads == 32
+    assert shape_of({**LLAMA, "num_key_value_heads": 1}).n_kv_heads == 1
+    assert shape_of(without(LLAMA, "max_position_embeddings")).max_positions is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        without(GPT2, "n_layer"),
+        {**GPT2, "n_layer": "twelve"},
+        {**GPT2, "n_layer": 0},
+        {**GPT2, "n_layer": True},
+        {**GPT2, "n_head": 7},
+        {**GPT2, "n_embd": 768.0},
+        without(LLAMA, "intermediate_size"),
+        {**LLAMA, "num_key_value_heads": 5},
+        {**LLAMA, "vocab_size": -1},
+        without(LLAMA, "model_type"),
+    ],
+)
+def test_config_that_gives_no_shape(config: dict[str, Any], code_of: CodeOf) -> None:
+    assert code_of(lambda: shape_of(config)) == "CS305"
+
+
+def test_shape_of_directories(gpt2_dir: Path, llama_dir: Path) -> None:
+    assert read_shape(ModelSpec(id="./tiny-gpt2"), gpt2_dir.parent) == ModelShape("gpt2", 3, 2, 2, 8, 4, 32, 17, 16)
+    assert read_shape(ModelSpec(id=str(llama_dir)), Path("/")) == ModelShape("llama", 2, 4, 2, 12, 6, 10, 17, 32)
+
+
+def test_weights_are_not_needed(gpt2_dir: Path) -> None:
+    (gpt2_dir / "model.safetensors").unlink()
+    (gpt2_dir / "tokenizer.json").unlink()
+    assert read_shape(ModelSpec(id=str(gpt2_dir)), gpt2_dir) is not None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b"null", b"[" * 100_000, b'{"model_type": "gpt2"}']
+)
+def test_unreadable_config(content: bytes, gpt2_dir: Path, code_of: CodeOf) -> None:
+    (gpt2_dir / "config.json").write_bytes(content)
+    assert code_of(lambda: read_shape(ModelSpec(id=str(gpt2_dir)), gpt2_dir)) == "CS305"
+
+
+def test_directory_without_config(gpt2_dir: Path, code_of: CodeOf) -> None:
+    (gpt2_dir / "config.json").unlink()
+    assert code_of(lambda: read_shape(ModelSpec(id=str(gpt2_dir)), gpt2_dir)) == "CS305"
+
+
+def test_unknown_family(gpt2_dir: Path, code_of: CodeOf) -> None:
+    (gpt2_dir / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    assert code_of(lambda: read_shape(ModelSpec(id=str(gpt2_dir)), gpt2_dir)) == "CS304"
+
+
+def test_random_bytes_never_give_a_traceback(gpt2_dir: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    whole = (gpt2_dir / "config.json").read_bytes()
+    for _ in range(200):
+        garbled = bytearray(whole)
+        at = int(torch.randint(len(garbled), (1,), generator=generator))
+        garbled[at] = int(torch.randint(256, (1,), generator=generator))
+        (gpt2_dir / "config.json").write_bytes(garbled)
+        try:
+            read_shape(ModelSpec(id=str(gpt2_dir)), gpt2_dir)
+        except CircuitspecError as error:
+            assert {d.code for d in error.diagnostics} <= {"CS304", "CS305", "CS314"}

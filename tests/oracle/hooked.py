@@ -1,0 +1,171 @@
+"""Node-level patching of a Hugging Face model by plain PyTorch hooks: a cross-check of the explicit forward pass.
+
+It knows no family, only module names. Hooks are registered for one run and removed after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .node import Component, Run, Site
+
+
+@dataclass(frozen=True)
+class Names:
+    """Where the modules are; ``{}`` stands for the layer.
+
+    ``out_proj`` is the attention output projection, ``down`` the MLP's output projection; ``k`` and ``v`` are the key
+    and value projections where they are modules of their own.
+    """
+
+    block: str
+    out_proj: str
+    mlp: str
+    down: str
+    final_norm: str
+    k: str | None = None
+    v: str | None = None
+
+
+GPT2 = Names(
+    "transformer.h.{}",
+    "transformer.h.{}.attn.c_proj",
+    "transformer.h.{}.mlp",
+    "transformer.h.{}.mlp.c_proj",
+    "transformer.ln_f",
+)
+LLAMA = Names(
+    "model.layers.{}",
+    "model.layers.{}.self_attn.o_proj",
+    "model.layers.{}.mlp",
+    "model.layers.{}.mlp.down_proj",
+    "model.norm",
+    "model.layers.{}.self_attn.k_proj",
+    "model.layers.{}.self_attn.v_proj",
+)
+GPT_NEOX = Names(
+    "gpt_neox.layers.{}",
+    "gpt_neox.layers.{}.attention.dense",
+    "gpt_neox.layers.{}.mlp",
+    "gpt_neox.layers.{}.mlp.dense_4h_to_h",
+    "gpt_neox.final_layer_norm",
+)
+PHI3 = Names(
+    "model.layers.{}",
+    "model.layers.{}.self_attn.o_proj",
+    "model.layers.{}.mlp",
+    "model.layers.{}.mlp.down_proj",
+    "model.norm",
+)
+
+NAMES = {
+    "gpt2": GPT2,
+    "gpt_neox": GPT_NEOX,
+    "phi3": PHI3,
+    **dict.fromkeys(["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2"], LLAMA),
+}
+"""The names by ``config.model_type``."""
+
+Change = Callable[[Tensor], Tensor]
+
+
+def _before(module: nn.Module, change: Change) -> Any:
+    """Change the module's first input, positional or named ``hidden_states``."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(kwargs["hidden_states"])}
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _after(module: nn.Module, change: Change) -> Any:
+    """Change the module's output."""
+
+    def hook(_: nn.Module, args: Any, output: Any) -> Any:
+        return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+    return module.register_forward_hook(hook)
+
+
+@torch.no_grad()
+def forward(
+    model: Any,
+    ids: Sequence[int],
+    names: Names,
+    patches: Mapping[Site, Tensor] | None = None,
+    heads: int | None = None,
+    kv_heads: int | None = None,
+) -> Run:
+    """Run the model itself with patches; records all it can: heads, attn, mlp, neurons, resid pre, input, kv."""
+    given = dict(patches or {})
+    n_layers = model.config.num_hidden_layers
+    heads = heads or model.config.num_attention_heads
+    kv_heads = kv_heads or getattr(model.config, "num_key_value_heads", None) or heads
+    d_head = getattr(model.config, "head_dim", None) or model.config.hidden_size // heads
+    run = Run(torch.empty(0))
+    handles: list[Any] = []
+    seen: set[Site] = set()
+
+    def whole(*components: Component) -> Change:
+        """The components one after the other replace the whole tensor; the last to be given wins."""
+
+        def change(x: Tensor) -> Tensor:
+            x = x.clone()
+            for component in components:
+                for (c, p), value in given.items():
+                    if c == component:
+                        x[0, p] = value.to(x.dtype)
+                        seen.add((c, p))
+                run.values[component] = x[0].clone()
+            return x
+
+        return change
+
+    def sliced(kind: str, layer: int, count: int, width: int, half: int | None = None) -> Change:
+        """Components that are slices of the tensor. ``half`` picks the key (0) or value (1) part of a kv patch."""
+
+        def change(x: Tensor) -> Tensor:
+            x = x.clone()
+            for i in range(count):
+                for (c, p), value in given.items():
+                    if c == (kind, layer, i):
+                        part = value if half is None else value[half * width : (half + 1) * width]
+                        x[0, p, i * width : (i + 1) * width] = part.to(x.dtype)
+                        seen.add((c, p))
+                piece = x[0, :, i * width : (i + 1) * width].clone()
+                if half == 1:
+                    piece = torch.cat([run.values[kind, layer, i], piece], dim=1)
+                run.values[kind, layer, i] = piece
+            return x
+
+        return change
+
+    module = model.get_submodule
+    try:
+        for layer in range(n_layers):
+            before: list[Component] = [("input",)] if layer == 0 else []
+            handles.append(_before(module(names.block.format(layer)), whole(*before, ("resid", layer, "pre"))))
+            handles.append(_before(module(names.out_proj.format(layer)), sliced("head", layer, heads, d_head)))
+            handles.append(_after(module(names.out_proj.format(layer)), whole(("attn", layer))))
+            down = module(names.down.format(layer))
+            width = down.weight.shape[0] if type(down).__name__ == "Conv1D" else down.weight.shape[1]
+            handles.append(_before(down, sliced("neuron", layer, width, 1)))
+            handles.append(_after(module(names.mlp.format(layer)), whole(("mlp", layer))))
+            for half, name in enumerate((names.k, names.v)):
+                if name is not None:
+                    handles.append(_after(module(name.format(layer)), sliced("kv", layer, kv_heads, d_head, half)))
+        handles.append(_before(module(names.final_norm), whole(("resid", n_layers, "pre"))))
+        logits = model(torch.tensor([list(ids)]), use_cache=False).logits[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+    if set(given) - seen:
+        raise ValueError(f"no such place: {sorted(set(given) - seen, key=repr)}")
+    return Run(logits, run.values)

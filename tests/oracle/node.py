@@ -1,0 +1,451 @@
+"""Node-level patching by an explicit forward pass: the reference.
+
+One prompt at a time, float64, everything written out from the weights (see ``families.py``); no hooks and nothing of
+``transformers`` in the forward pass. A *component* is a tuple:
+
+- ``("head", layer, h)``: a query head's slice of the attention output projection's input (z), ``[d_head]``
+- ``("mlp", layer)``: the output of the MLP (before a post-norm, where the family has one), ``[d_model]``
+- ``("neuron", layer, i)``: its entry of the input of the MLP's output projection (gate times up when gated), ``[1]``
+- ``("attn", layer)``: the output of the attention output projection, its bias included (before a post-norm)
+- ``("kv", layer, g)``: key-value head g's key and value projections, ``[k ; v]``, before q/k norm and rotation
+- ``("resid", layer, "pre")``: the input of the block; ``layer`` may be the number of layers: the final residual
+- ``("resid", layer, "mid")``: the residual between attention and MLP; sequential blocks only
+- ``("input",)``: the residual before the first block: token embedding, scaled, plus position embedding
+
+Patching ``(component, position)`` replaces the component's value at that position; everything later is recomputed. When
+patched components contain one another (a head and its attention block), the one computed last has the last word.
+A *site* is a pair ``(component, position)``; positions count from 0.
+
+A *receiver* is a place that reads the residual stream: ``("q", layer, h)``, ``("k", layer, g)``, ``("v", layer, g)``
+with g a key-value head, ``("mlp_in", layer)``, ``("final",)``. ``reads`` overrides what a receiver reads at a position:
+the residual vector *before* the receiver's norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import families
+from .families import Attention, Layer, Net, Norm
+from .metrics import Array, columns, metrics, recovered
+
+Component: TypeAlias = tuple[Any, ...]
+Receiver: TypeAlias = tuple[Any, ...]
+Site: TypeAlias = tuple[Component, int]
+Values: TypeAlias = Mapping[Component, Tensor]
+
+__all__ = [
+    "Component",
+    "Net",
+    "Prompt",
+    "Receiver",
+    "Result",
+    "Run",
+    "Site",
+    "Values",
+    "anchors",
+    "attend",
+    "columns",
+    "denoise",
+    "forward",
+    "mean_values",
+    "mean_values_per_template",
+    "metrics",
+    "necessary",
+    "nodes",
+    "noise",
+    "recovered",
+    "resample_values",
+    "restore",
+    "sufficient",
+    "zero_values",
+]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One forward pass.
+
+    ``logits`` is ``[positions, vocab]``. With ``record``, ``values`` holds every component's value as it was used
+    (after patching), ``[positions, width]``; ``reads`` what every receiver read (before its norm), ``[positions,
+    d_model]``; and ``patterns`` each head's attention, ``[query position, key position]``, by ``(layer, head)``.
+    """
+
+    logits: Tensor
+    values: dict[Component, Tensor] = field(default_factory=dict)
+    reads: dict[Receiver, Tensor] = field(default_factory=dict)
+    patterns: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------------------------------- forward pass
+
+
+class _Overrides:
+    """Replacements by (name, position): applied where the name comes up, and checked to have been used at the end."""
+
+    def __init__(self, given: Mapping[tuple[tuple[Any, ...], int], Tensor] | None) -> None:
+        self.given = dict(given or {})
+        self.names = {name for name, _ in self.given}
+        self.unused = set(self.given)
+
+    def __call__(self, name: tuple[Any, ...], value: Tensor) -> Tensor:
+        """``value`` (``[positions, width]``) with the rows given for ``name`` replaced."""
+        if name not in self.names:
+            return value
+        value = value.clone()
+        for position in range(value.shape[0]):
+            if (name, position) in self.given:
+                row = torch.as_tensor(self.given[name, position], dtype=torch.float64)
+                if row.shape != value[position].shape:
+                    raise ValueError(f"{name} is {tuple(value[position].shape)} wide, not {tuple(row.shape)}")
+                value[position] = row
+                self.unused.discard((name, position))
+        return value
+
+    def finish(self) -> None:
+        if self.unused:
+            raise ValueError(f"no such place: {sorted(self.unused, key=repr)}")
+
+
+def _rotate(x: Tensor, rope: Tensor) -> Tensor:
+    """Rotate ``[positions, d_head]``: with r rotary dimensions, entry i < r/2 pairs with i + r/2; the rest stays."""
+    half = len(rope)
+    angles = torch.stack([position * rope for position in range(x.shape[0])])
+    cos, sin = torch.cos(angles), torch.sin(angles)
+    a, b, rest = x[:, :half], x[:, half : 2 * half], x[:, 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=1)
+
+
+def _qk_norm(heads: list[Tensor], norm: Norm | None, across: bool) -> list[Tensor]:
+    """The query or key norm: over each head alone, or over the concatenation of all of them."""
+    if norm is None:
+        return heads
+    if not across:
+        return [norm(x) for x in heads]
+    width = heads[0].shape[1]
+    whole = norm(torch.cat(heads, dim=1))
+    return [whole[:, i * width : (i + 1) * width] for i in range(len(heads))]
+
+
+def attend(
+    block: Attention,
+    xq: Sequence[Tensor],
+    xk: Sequence[Tensor],
+    xv: Sequence[Tensor],
+    layer: int = 0,
+    put: _Overrides | None = None,
+    run: Run | None = None,
+) -> list[Tensor]:
+    """Every head's z, ``[positions, d_head]``, from (already normed) inputs of its own.
+
+    ``xq[h]`` is what query head h reads, ``xk[g]`` and ``xv[g]`` what key-value head g reads.
+    """
+    n = xq[0].shape[0]
+    q = [xq[h] @ block.wq[h] + block.bq[h] for h in range(block.heads)]
+    k = [xk[g] @ block.wk[g] + block.bk[g] for g in range(block.kv_heads)]
+    v = [xv[g] @ block.wv[g] + block.bv[g] for g in range(block.kv_heads)]
+    d_head = k[0].shape[1]
+    for g in range(block.kv_heads):
+        both = torch.cat([k[g], v[g]], dim=1)
+        if put is not None:
+            both = put(("kv", layer, g), both)
+        if run is not None:
+            run.values["kv", layer, g] = both
+        k[g], v[g] = both[:, :d_head], both[:, d_head:]
+    q = _qk_norm(q, block.q_norm, block.norm_across_heads)
+    k = _qk_norm(k, block.k_norm, block.norm_across_heads)
+    if block.rope is not None:
+        q = [_rotate(x, block.rope) for x in q]
+        k = [_rotate(x, block.rope) for x in k]
+    out = []
+    for h in range(block.heads):
+        g = h // (block.heads // block.kv_heads)
+        pattern = torch.zeros(n, n, dtype=torch.float64)
+        for i in range(n):
+            first = 0 if block.window is None else max(0, i - block.window + 1)
+            scores = k[g][first : i + 1] @ q[h][i] * block.scale
+            if block.softcap is not None:
+                scores = block.softcap * torch.tanh(scores / block.softcap)
+            weights = torch.exp(scores - scores.max())
+            pattern[i, first : i + 1] = weights / weights.sum()
+        if run is not None:
+            run.patterns[layer, h] = pattern
+        out.append(pattern @ v[g])
+    return out
+
+
+def _normed(norm: Norm | None, x: Tensor) -> Tensor:
+    return x if norm is None else norm(x)
+
+
+def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Overrides, run: Run) -> Tensor:
+    """The residual after one block."""
+    att = layer.attention
+
+    def reading(receiver: Receiver, x: Tensor, norm: Norm | None) -> Tensor:
+        x = read(receiver, x)
+        run.reads[receiver] = x
+        return _normed(norm, x)
+
+    def computed(component: Component, x: Tensor) -> Tensor:
+        x = put(component, x)
+        run.values[component] = x
+        return x
+
+    resid = computed(("resid", index, "pre"), resid)
+    z = attend(
+        att,
+        [reading(("q", index, h), resid, layer.pre_attention) for h in range(att.heads)],
+        [reading(("k", index, g), resid, layer.pre_attention) for g in range(att.kv_heads)],
+        [reading(("v", index, g), resid, layer.pre_attention) for g in range(att.kv_heads)],
+        index,
+        put,
+        run,
+    )
+    attention_out = att.bo.expand(resid.shape[0], -1)
+    for h in range(att.heads):
+        attention_out = attention_out + computed(("head", index, h), z[h]) @ att.wo[h]
+    attention_out = _normed(layer.post_attention, computed(("attn", index), attention_out))
+    before_mlp = resid if layer.parallel else computed(("resid", index, "mid"), resid + attention_out)
+    neurons = layer.mlp.hidden(reading(("mlp_in", index), before_mlp, layer.pre_mlp))
+    neurons = torch.cat([computed(("neuron", index, i), neurons[:, i : i + 1]) for i in range(neurons.shape[1])], dim=1)
+    mlp_out = neurons @ layer.mlp.w_out + layer.mlp.b_out
+    mlp_out = _normed(layer.post_mlp, computed(("mlp", index), mlp_out))
+    return before_mlp + mlp_out + (attention_out if layer.parallel else 0.0)
+
+
+@torch.no_grad()
+def forward(
+    model: Any,
+    ids: Sequence[int],
+    patches: Mapping[Site, Tensor] | None = None,
+    record: bool = False,
+    reads: Mapping[tuple[Receiver, int], Tensor] | None = None,
+) -> Run:
+    """Run a model (or a ``Net``) on one prompt with patches: each replaces a component's value at a position.
+
+    A patch or a read for a place that does not exist is a ``ValueError``.
+    """
+    net = families.read(model)
+    put, read = _Overrides(patches), _Overrides(reads)
+    run = Run(torch.empty(0))
+    resid = put(("input",), net.start(list(ids)))
+    run.values["input",] = resid
+    for index, layer in enumerate(net.layers):
+        resid = _block(layer, index, resid, put, read, run)
+    final = ("resid", len(net.layers), "pre")
+    resid = put(final, resid)
+    run.values[final] = resid
+    resid = read(("final",), resid)
+    run.reads["final",] = resid
+    put.finish()
+    read.finish()
+    logits = net.finish(resid)
+    return Run(logits, run.values, run.reads, run.patterns) if record else Run(logits)
+
+
+def nodes(model: Any) -> list[Component]:
+    """Every head and every MLP: what a circuit is a part of, and what is ablated around it."""
+    net = families.read(model)
+    out: list[Component] = []
+    for index, layer in enumerate(net.layers):
+        out += [("head", index, h) for h in range(layer.attention.heads)]
+        out.append(("mlp", index))
+    return out
+
+
+# ---------------------------------------------------------------------------------------------- sources and noising
+
+
+def resample_values(model: Any, ids: Sequence[int]) -> dict[Component, Tensor]:
+    """Every component's value at every position of the run on another prompt."""
+    return forward(model, ids, record=True).values
+
+
+def mean_values(model: Any, prompts: Sequence[Sequence[int]]) -> dict[Component, Tensor]:
+    """Every component's mean over the runs on several prompts, position by position. They must be equally long."""
+    if len({len(ids) for ids in prompts}) != 1:
+        raise ValueError("a mean over positions needs prompts of one length")
+    runs = [resample_values(model, ids) for ids in prompts]
+    return {c: torch.stack([values[c] for values in runs]).mean(0) for c in runs[0]}
+
+
+def mean_values_per_template(
+    model: Any, prompts: Sequence[Sequence[int]], groups: Sequence[int]
+) -> dict[int, dict[Component, Tensor]]:
+    """``mean_values`` within each group: only prompts of the same template are averaged (Wang et al. 2022)."""
+    net = families.read(model)
+    return {
+        group: mean_values(net, [ids for ids, g in zip(prompts, groups, strict=True) if g == group])
+        for group in sorted(set(groups))
+    }
+
+
+def zero_values(model: Any, length: int) -> dict[Component, Tensor]:
+    """Zeros for every component at every position."""
+    return {c: torch.zeros_like(v) for c, v in resample_values(model, [0] * length).items()}
+
+
+def noise(model: Any, base_ids: Sequence[int], source_values: Values, sites: Iterable[Site]) -> Tensor:
+    """The logits of the base prompt with the sites set to the source's values at the same positions.
+
+    Noising when the base is clean and the source corrupt, denoising the other way round.
+    """
+    return forward(model, base_ids, {(c, p): source_values[c][p] for c, p in sites}).logits
+
+
+def denoise(model: Any, prompt: Prompt, sites: Iterable[Site]) -> Tensor:
+    """The logits of the corrupt prompt with the sites set to the clean run's values."""
+    net = families.read(model)
+    return noise(net, prompt.corrupt, resample_values(net, prompt.clean), sites)
+
+
+# ------------------------------------------------------------------------------------------------------- experiments
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A clean and a corrupt prompt of equal length, the template they come from, the answers, and named positions."""
+
+    clean: list[int]
+    corrupt: list[int]
+    template: int
+    answers: list[int]
+    wrong: list[int]
+    roles: dict[str, int] = field(default_factory=dict)
+
+
+Circuit: TypeAlias = Mapping[Component, "set[str] | None"]
+"""Which components, each at which named positions; ``None`` means every position."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Per-prompt metrics of the patched run and of both anchors, and the recovered performance by metric."""
+
+    patched: dict[str, Array]
+    clean: dict[str, Array]
+    corrupt: dict[str, Array]
+    recovered: dict[str, float]
+    logits: Array
+
+
+def _sources(net: Net, prompts: Sequence[Prompt], ablation: str) -> list[Values]:
+    """For each prompt the ablated value of every component at every position.
+
+    ``resample``: the run on its own corrupt prompt. ``mean``: the mean over all corrupt prompts. ``mean_per_template``:
+    the mean over the corrupt prompts of its template. ``zero``: zeros.
+    """
+    if ablation == "resample":
+        return [resample_values(net, p.corrupt) for p in prompts]
+    if ablation == "mean":
+        mean = mean_values(net, [p.corrupt for p in prompts])
+        return [mean for _ in prompts]
+    if ablation == "mean_per_template":
+        means = mean_values_per_template(net, [p.corrupt for p in prompts], [p.template for p in prompts])
+        return [means[p.template] for p in prompts]
+    if ablation == "zero":
+        return [zero_values(net, len(p.clean)) for p in prompts]
+    raise ValueError(f"unknown ablation {ablation!r}")
+
+
+def _declared(circuit: Circuit, prompt: Prompt) -> set[Site]:
+    """The circuit's components at their declared positions of one prompt."""
+    sites: set[Site] = set()
+    for component, roles in circuit.items():
+        positions = range(len(prompt.clean)) if roles is None else [prompt.roles[r] for r in roles]
+        sites |= {(component, p) for p in positions}
+    return sites
+
+
+def _everywhere(components: Iterable[Component], prompt: Prompt) -> set[Site]:
+    return {(c, p) for c in components for p in range(len(prompt.clean))}
+
+
+def _check(net: Net, prompts: Sequence[Prompt], circuit: Circuit, free: set[Component]) -> None:
+    known = set(nodes(net))
+    for what in (set(circuit), free):
+        if not what <= known:
+            raise ValueError(f"not a head or an MLP of this model: {sorted(what - known, key=repr)}")
+    if set(circuit) & free:
+        raise ValueError(f"both in the circuit and free: {sorted(set(circuit) & free, key=repr)}")
+    for prompt in prompts:
+        if len(prompt.clean) != len(prompt.corrupt):
+            raise ValueError("a clean and a corrupt prompt must be equally long")
+
+
+def _last(logits: Tensor) -> Array:
+    return np.asarray(logits[-1].numpy(), dtype=np.float64)
+
+
+def _experiment(
+    net: Net, prompts: Sequence[Prompt], free: set[Component], ablation: str, sites: Sequence[set[Site]]
+) -> Result:
+    """Noise each clean prompt at its sites and compare it with both anchors."""
+    sources = _sources(net, prompts, ablation)
+    ablatable = [c for c in nodes(net) if c not in free]
+    patched, clean, corrupt, logits = [], [], [], []
+    for prompt, source, where in zip(prompts, sources, sites, strict=True):
+        clean_logits = _last(forward(net, prompt.clean).logits)
+        if ablation == "resample":
+            corrupt_logits = _last(forward(net, prompt.corrupt).logits)
+        else:
+            corrupt_logits = _last(noise(net, prompt.clean, source, _everywhere(ablatable, prompt)))
+        logits.append(_last(noise(net, prompt.clean, source, where)))
+        patched.append(metrics(logits[-1], prompt.answers, prompt.wrong, clean_logits))
+        clean.append(metrics(clean_logits, prompt.answers, prompt.wrong, clean_logits))
+        corrupt.append(metrics(corrupt_logits, prompt.answers, prompt.wrong, clean_logits))
+    a, b, c = columns(patched), columns(clean), columns(corrupt)
+    return Result(a, b, c, {name: recovered(a[name], c[name], b[name]) for name in a}, np.stack(logits))
+
+
+def anchors(
+    model: Any, prompts: Sequence[Prompt], free: set[Component], ablation: str
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The clean and the corrupt anchor's metrics per prompt.
+
+    The corrupt anchor is the model on the corrupt prompt for ``resample``, and for the other ablations the model on the
+    clean prompt with every component that is not free ablated at every position.
+    """
+    net = families.read(model)
+    result = _experiment(net, prompts, free, ablation, [set() for _ in prompts])
+    return result.clean, result.corrupt
+
+
+def sufficient(
+    model: Any, prompts: Sequence[Prompt], circuit: Circuit, free: set[Component], ablation: str = "resample"
+) -> Result:
+    """Keep the circuit: on the clean prompt, ablate every head and MLP that is not free wherever it is not declared."""
+    net = families.read(model)
+    _check(net, prompts, circuit, free)
+    ablatable = [c for c in nodes(net) if c not in free]
+    sites = [_everywhere(ablatable, p) - _declared(circuit, p) for p in prompts]
+    return _experiment(net, prompts, free, ablation, sites)
+
+
+def necessary(
+    model: Any, prompts: Sequence[Prompt], circuit: Circuit, free: set[Component], ablation: str = "resample"
+) -> Result:
+    """Remove the circuit: on the clean prompt, ablate the circuit's components at their declared positions only."""
+    net = families.read(model)
+    _check(net, prompts, circuit, free)
+    return _experiment(net, prompts, free, ablation, [_declared(circuit, p) for p in prompts])
+
+
+def restore(
+    model: Any,
+    prompts: Sequence[Prompt],
+    circuit: Circuit,
+    free: set[Component],
+    component: Component,
+    ablation: str = "resample",
+) -> Result:
+    """``sufficient`` with one more component left un-ablated, at every position. A free one changes nothing."""
+    more = circuit if component in free else {**circuit, component: None}
+    return sufficient(model, prompts, more, free, ablation)

@@ -1,0 +1,114 @@
+"""Path patching: the effect of a sender on receivers along direct paths (Wang et al. 2022, appendix B).
+
+Four passes, each an explicit forward pass of one prompt:
+
+- A: the source prompt, for the sender's new value; B: the base prompt, for everybody's base value.
+- C: the base prompt with *every* attention head frozen at its base value, except that the sender has its new value;
+  norms are recomputed and so are MLPs with ``through = {"mlp"}``, while with ``through = set()`` MLPs are frozen as
+  well. What each receiver reads in this pass is recorded.
+- D: the base prompt with the receivers reading what they read in C; everything later is recomputed.
+
+The effect therefore goes from the sender to the receivers through residual connections (and MLPs), never through
+another head, and from the receivers on through everything. With the final residual as receiver, D's logits are C's.
+Several receivers are set together: a later one reads what it read in C and not what earlier receivers make of it in D.
+
+A sender is a head, an MLP, a neuron or the input; receivers are as in ``node.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import families
+from .families import Net
+from .node import Component, Receiver, Run, Values, forward, nodes
+
+
+def direct(
+    model: Any,
+    base_ids: Sequence[int],
+    new: Mapping[tuple[Component, int], Tensor],
+    through: Collection[str] = ("mlp",),
+) -> Run:
+    """Pass C, recorded: the new values in, all other heads (and MLPs, unless let through) at their base values."""
+    if not set(through) <= {"mlp"}:
+        raise ValueError(f"only MLPs can be let through: {through}")
+    net = families.read(model)
+    base = forward(net, base_ids, record=True)
+    own = {("mlp", c[1]) for c, _ in new if c[0] == "neuron"}  # a neuron acts by its MLP's output
+    patches: dict[tuple[Component, int], Tensor] = {}
+    for component in nodes(net):
+        if component[0] == "mlp" and ("mlp" in through or component in own):
+            continue
+        for position in range(len(base_ids)):
+            patches[component, position] = base.values[component][position]
+    return forward(net, base_ids, {**patches, **new}, record=True)
+
+
+def _positions(given: Iterable[int] | None, length: int) -> list[int]:
+    return list(range(length)) if given is None else list(given)
+
+
+def path_patch(
+    model: Any,
+    base_ids: Sequence[int],
+    source: Values,
+    sender: Component,
+    receivers: Collection[Receiver],
+    through: Collection[str] = ("mlp",),
+    sender_positions: Iterable[int] | None = None,
+    receiver_positions: Iterable[int] | None = None,
+) -> Tensor:
+    """The logits of pass D. ``source`` is pass A's values (``resample_values``) or any other ablated values."""
+    net = families.read(model)
+    n = len(base_ids)
+    new = {(sender, p): source[sender][p] for p in _positions(sender_positions, n)}
+    seen = direct(net, base_ids, new, through)
+    reads = {(r, p): seen.reads[r][p] for r in receivers for p in _positions(receiver_positions, n)}
+    return forward(net, base_ids, reads=reads).logits
+
+
+def owners(net: Net, receiver: Receiver) -> list[Component]:
+    """The components that compute their value from a receiver: for a key or value input every head that shares it."""
+    kind = receiver[0]
+    if kind == "q":
+        return [("head", receiver[1], receiver[2])]
+    if kind == "mlp_in":
+        return [("mlp", receiver[1])]
+    if kind in ("k", "v"):
+        att = net.layers[receiver[1]].attention
+        group = att.heads // att.kv_heads
+        return [("head", receiver[1], h) for h in range(att.heads) if h // group == receiver[2]]
+    raise ValueError(f"{receiver} computes nothing")
+
+
+def chain(
+    model: Any,
+    base_ids: Sequence[int],
+    source: Values,
+    sender: Component,
+    receivers: Sequence[Receiver],
+    through: Collection[str] = ("mlp",),
+    sender_positions: Iterable[int] | None = None,
+) -> Tensor:
+    """A path of several hops: sender -> receivers[0] -> receivers[1] -> ... ; the logits after the last one.
+
+    On each hop the receiver alone reads what the previous sender's new value makes of its input (pass C); its owner is
+    recomputed with its other inputs at base, and that value is the new value of the next hop. At the last receiver
+    everything later is recomputed (pass D); end the path with ``("final",)`` to measure this path alone.
+    """
+    net = families.read(model)
+    n = len(base_ids)
+    new = {(sender, p): source[sender][p] for p in _positions(sender_positions, n)}
+    for receiver in receivers[:-1]:
+        seen = direct(net, base_ids, new, through).reads[receiver]
+        run = forward(net, base_ids, reads={(receiver, p): seen[p] for p in range(n)}, record=True)
+        new = {(c, p): run.values[c][p] for c in owners(net, receiver) for p in range(n)}
+    last = receivers[-1]
+    seen = direct(net, base_ids, new, through).reads[last]
+    with torch.no_grad():
+        return forward(net, base_ids, reads={(last, p): seen[p] for p in range(n)}).logits
