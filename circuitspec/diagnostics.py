@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -48,3 +49,25 @@ def in_order(findings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
         return ("", 0, 0) if span is None else (span.file, span.line, span.column)
 
     return tuple(sorted(findings, key=place))
+
+
+def exit_code(findings: Iterable[Diagnostic]) -> int:
+    """The exit status that findings call for: 3 invalid file, 5 could not run, 4 inconclusive, 0 none.
+
+    CS1xx, CS2xx and (prompts and answers, which are the user's data) CS320 to CS369 make a file invalid;
+    other CS3xx and CS5xx are faults of the run; CS4xx leaves the evidence without a verdict. An invalid
+    file outweighs a run's fault, and that an inconclusive one. Warnings and notes call for nothing.
+    """
+    codes = {_exit_code(int(finding.code[2:])) for finding in findings if finding.severity == "error"}
+    return next((code for code in (3, 5, 4) if code in codes), 0)
+
+
+def _exit_code(number: int) -> int:
+    if number < 300 or 320 <= number < 370:
+        return 3
+    return 4 if 400 <= number < 500 else 5
+
+
+def split_lines(text: str) -> tuple[str, ...]:
+    """Lines as spans count them: ended by LF, CR LF or CR, and by nothing else."""
+    return tuple(re.split(r"\r\n|\n|\r", text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from circuitspec.analysis.components import Search, candidates, negative_components
@@ -24,6 +23,7 @@ from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.load import Document, digest
+from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import METRICS, check_metrics
 from circuitspec.tasks.prompts import TokenizedTask
@@ -61,7 +61,7 @@ def verify(document: Document, options: Options, progress: Progress) -> Outcome:
     Raises CircuitspecError, with every finding of the stage that failed, where the file, the prompts or
     the model do not allow a run.
     """
-    hypothesis, base_dir = document.hypothesis, Path(document.source.file).parent
+    hypothesis, base_dir = document.hypothesis, document.base_dir
     started = time.monotonic()
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     progress.stage(f"loading {hypothesis.model.id}")
@@ -69,7 +69,9 @@ def verify(document: Document, options: Options, progress: Progress) -> Outcome:
     graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
     plan = make_plan(hypothesis, graph, document.source)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
-    check_metrics([claim.metric for claim in hypothesis.claims], task)
+    _check_plan_fits(plan, task, document.source)
+    places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
+    check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
     _check_length(task, loaded)
     with borrowed(loaded.model):
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype)
@@ -124,6 +126,34 @@ def _search_metric(plan: Plan, records: Records) -> str | None:
     if smooth:
         return smooth[0]
     return "logit_diff" if "logit_diff" in records[plan.clean] else "logit"
+
+
+def _check_plan_fits(plan: Plan, task: TokenizedTask, text: Source) -> None:
+    """What the file names must be in the prompts: the corruption patched from, and every position in each prompt."""
+    problems = []
+    if plan.source_prompts not in task.ids:
+        problems.append(
+            Diagnostic(
+                "CS508",
+                f"the prompts have no corruption `{plan.source_prompts}`",
+                text.span(("ablation", "from")),
+                hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
+            )
+        )
+    named = {role for e in plan.experiments for site in e.sites for role in site.where.roles}
+    for role in sorted(named - set(task.roles)):
+        without = task.partial_roles.get(role, ())
+        where = f"; templates without it: {', '.join(str(t) for t in without)}" if without else ""
+        problems.append(
+            Diagnostic(
+                "CS507",
+                f"position `{role}` is not in every prompt{where}",
+                text.span(("circuit", "groups")),
+                hint=f"positions that every prompt has: {', '.join(sorted(task.roles))}",
+            )
+        )
+    if problems:
+        raise CircuitspecError(*problems)
 
 
 def _check_length(task: TokenizedTask, loaded: LoadedModel) -> None:

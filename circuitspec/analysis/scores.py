@@ -81,6 +81,8 @@ def mean_of(values: stats.Values) -> float:
 def gap(records: Records, metric: str, between: Anchors) -> Gap:
     """How far apart the anchors are. Raises CS405 where a value is not finite."""
     clean, corrupt = records[between.clean][metric], records[between.corrupt][metric]
+    stats.require_finite(clean, f"{metric} in the clean anchor")
+    stats.require_finite(corrupt, f"{metric} in the corrupt anchor")
     difference = stats.mean_difference(clean, corrupt)
     state: GapState = "sound"
     if difference.may_be(0.0):

@@ -106,8 +106,6 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
             experiment=_describe(planned),
         )
 
-    if claim.at_least is None and claim.at_most is None:
-        return result("INCONCLUSIVE", "the claim sets no bound")
     if n < 2:
         return result("INCONCLUSIVE", f"one prompt has no confidence interval; a verdict needs {MIN_PROMPTS}")
     between = gap(records, claim.metric, Anchors(planned.clean, planned.corrupt))

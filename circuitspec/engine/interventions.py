@@ -80,7 +80,10 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
         return patched.view(rows, positions, channels)
 
 
-_FIRING_HINT = "patching needs every site to run exactly once a forward; turn gradient checkpointing off, and see whether layers share this module"
+_FIRING_HINT = (
+    "patching needs every site to run exactly once a forward; "
+    "turn gradient checkpointing off, and see whether layers share this module"
+)
 
 
 def build(model: torch.nn.Module, taps: dict[str, TapIntervention]) -> Any:

@@ -20,7 +20,7 @@ from circuitspec.engine.taps import Tap, slot_of
 from circuitspec.graph.where import Where
 from circuitspec.models.load import LoadedModel
 from circuitspec.plan.experiment import Experiment, Source
-from circuitspec.tasks.metrics import compute_metrics
+from circuitspec.tasks.metrics import compute_metrics, targets
 from circuitspec.tasks.prompts import CLEAN, TokenizedTask
 
 
@@ -140,8 +140,8 @@ class Runner:
 
     def metrics(self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None) -> dict[str, Tensor]:
         """Every metric for each row, from logits `[row, vocabulary]`."""
-        answers = [self.task.answers[p] for p in batch.prompts]
-        wrong = [self.task.wrong[p] for p in batch.prompts]
+        answers = targets([self.task.answers[p] for p in batch.prompts], logits.device)
+        wrong = targets([self.task.wrong[p] for p in batch.prompts], logits.device)
         return compute_metrics(logits, answers, wrong, clean_logprobs)
 
     def source_values(self, batch: Batch, source: Source, taps: frozenset[Tap]) -> dict[Tap, Tensor]:

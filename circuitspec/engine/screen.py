@@ -55,11 +55,12 @@ def screen_restorations(runner: Runner, experiment: Experiment, metric: str) -> 
         # tensor for their backward pass, the plain one does not
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             logits, _ = runner.forward(batch, experiment.base, Actions(swaps))
-            runner.metrics(batch, logits, None)[metric].sum().backward()
+            total = runner.metrics(batch, logits, None)[metric].sum()
+            slopes = torch.autograd.grad(total, list(gates.values()))
         runner.count_backward(batch)
         rows = list(batch.prompts)
         offsets = torch.tensor(batch.offsets)
-        gradients = {tap: (gate.grad * swaps[tap].mask).double().cpu() for tap, gate in gates.items()}
+        gradients = {tap: (slope * swaps[tap].mask).double().cpu() for tap, slope in zip(gates, slopes, strict=True)}
         for component in effects:
             slot = slot_of(component)
             effect = -gradients[slot.tap][:, :, slot.unit]  # [row, pos]

@@ -20,6 +20,7 @@ from circuitspec.spec.names import GroupRef, Name, format_name, parse_name, pars
 from circuitspec.spec.source import Source
 
 NodeComponent = Head | Mlp
+Place = tuple[str | int, ...]  # a path into the hypothesis file
 Effect = Literal["positive", "negative", "backup"]
 
 
@@ -82,7 +83,7 @@ def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGrap
     for group, block in spec.groups.items():
         at = (block.at,) if isinstance(block.at, str) else (block.at or ())
         for i, text in enumerate(block.nodes):
-            place = ("circuit", "groups", group, "nodes", i)
+            place: Place = ("circuit", "groups", group, "nodes", i)
             name = parse_name(text)
             roles = name.positions or at
             where = Where.at(*roles) if roles else Where.everywhere()
@@ -110,7 +111,7 @@ def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGrap
 
 
 def _expand(
-    name: Name, shape: ModelShape, source: Source, place: tuple[str | int, ...], problems: list[Diagnostic]
+    name: Name, shape: ModelShape, source: Source, place: Place, problems: list[Diagnostic]
 ) -> Iterator[NodeComponent]:
     """The heads and MLPs that a name stands for; what it cannot stand for goes to `problems`."""
     for component in _members(name, shape, source, place, problems):
@@ -132,7 +133,7 @@ def _expand(
 
 
 def _members(
-    name: Name, shape: ModelShape, source: Source, place: tuple[str | int, ...], problems: list[Diagnostic]
+    name: Name, shape: ModelShape, source: Source, place: Place, problems: list[Diagnostic]
 ) -> tuple[Component, ...]:
     if isinstance(name.target, Pattern):
         try:
@@ -148,9 +149,7 @@ def _members(
     return (component,)
 
 
-def _absent(
-    what: Component | Pattern, reason: str, shape: ModelShape, source: Source, place: tuple[str | int, ...]
-) -> Diagnostic:
+def _absent(what: Component | Pattern, reason: str, shape: ModelShape, source: Source, place: Place) -> Diagnostic:
     return Diagnostic(
         "CS220",
         f"the model has no {format_name(what)}",
@@ -187,7 +186,7 @@ def _edges(
                         "CS223",
                         f"no component of {_said(sender)} comes before one of {_said(receiver)}",
                         source.span(place),
-                        hint="a sender reaches receivers in later layers, and an attention head the MLP of its own layer",
+                        hint="a sender reaches later layers, and an attention head the MLP of its own layer",
                     )
                 )
     return graph

@@ -126,7 +126,7 @@ def _refuse_quantised(config: Mapping[str, object]) -> None:
 
 
 def _check_buildable(directory: Path) -> None:
-    """Build the model that config.json describes without weights, so that what fails later is not the config's fault."""
+    """Build the model without weights first: what fails later is then not the fault of config.json (CS305)."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -160,11 +160,12 @@ def _read_weights(directory: Path, weights: WeightFiles, dtype: str) -> PreTrain
             weights_only=True,
             trust_remote_code=False,
             local_files_only=True,
+            ignore_mismatched_sizes=True,  # they come back in `info`, and are refused with their shapes
             output_loading_info=True,
         )
     except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
         raise CircuitspecError(unreadable_weights(weights.files[0], error)) from error
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         raise out_of_memory(error) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise CircuitspecError(_failed_load(directory, weights, error)) from error
@@ -173,12 +174,8 @@ def _read_weights(directory: Path, weights: WeightFiles, dtype: str) -> PreTrain
 
 
 def _failed_load(directory: Path, weights: WeightFiles, error: BaseException) -> Diagnostic:
-    if isinstance(error, RuntimeError) and "mismatch" in str(error):
-        return Diagnostic(
-            "CS310",
-            f"the weights in {directory} do not have the shapes config.json gives: {error}",
-            hint="weights and config.json belong to different models; copy or download both again",
-        )
+    if "allocate memory" in str(error):  # torch raises a bare RuntimeError where main memory is short
+        return out_of_memory(error).diagnostics[0]
     if weights.pickled:
         return unreadable_weights(weights.files[0], error)
     return Diagnostic(

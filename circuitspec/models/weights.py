@@ -117,7 +117,7 @@ def check_complete(source: Path, info: Mapping[str, Iterable[object]]) -> None:
         ("unexpected_keys", "not part of the model"),
         ("mismatched_keys", "of another shape"),
     ):
-        names = sorted(str(entry) for entry in info[key] if not _BENIGN.search(str(entry)))
+        names = sorted(_say(entry) for entry in info[key] if not _BENIGN.search(str(entry)))
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             problems.append(f"{meaning}: {', '.join(names[:5])}{more}")
@@ -132,3 +132,12 @@ def check_complete(source: Path, info: Mapping[str, Iterable[object]]) -> None:
                 "model's; copy or download both again",
             )
         )
+
+
+def _say(entry: object) -> str:
+    """A key of the loading report; one of another shape comes with the shape in the file and the shape in the model."""
+    match entry:
+        case (name, (*held,), (*expected,)):
+            return f"{name} ({', '.join(map(str, held))}) for ({', '.join(map(str, expected))})"
+        case _:
+            return str(entry)

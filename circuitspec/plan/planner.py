@@ -96,8 +96,8 @@ def _noising(source: Source, sites: Mapping[NodeComponent, Where]) -> Experiment
 
 
 def _source(ablation: AblationSpec) -> Source:
-    if ablation.value in ("zero", "gaussian") or ablation.source is None:
-        raise ValueError("checked before")
+    if ablation.value == "zero" or ablation.value == "gaussian" or ablation.source is None:
+        raise ValueError(f"ablation {ablation.value!r} from {ablation.source!r} should have been refused before")
     return Source(ablation.value, ablation.source)
 
 

@@ -103,6 +103,12 @@ class Pattern:
             and (self.members is None or _within(member, self.members))
         )
 
+    def at_layer(self, layer: int) -> Component:
+        """One of the components meant in a layer (the first, where all of them are)."""
+        members = self.members
+        first = members if isinstance(members, int) else members.first if isinstance(members, Range) else 0
+        return _make(self.kind, layer, first or 0)
+
     def expand(
         self, n_layers: int, n_heads: int, n_kv_heads: int | None = None, n_neurons: int | None = None
     ) -> tuple[Component, ...]:

@@ -21,8 +21,8 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order
-from circuitspec.spec.source import Node, split_lines
+from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order, split_lines
+from circuitspec.spec.source import Node
 
 MAX_DEPTH = 60
 MAX_ALIASED = 50_000  # values that aliases may add to those written out

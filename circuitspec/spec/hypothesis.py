@@ -41,8 +41,10 @@ def _form(value: object) -> str | None:
 def _wrong_form(value: object) -> str | None:
     form = _form(value)
     if form == "<mapping>":
-        is_answer_of = isinstance(value, AnswerOf) or (isinstance(value, dict) and "answer_of" in value)
-        return "<answer_of>" if is_answer_of else form
+        by_number = isinstance(value, Above) or (
+            isinstance(value, dict) and {"from", "above", "at_most"} & value.keys()
+        )
+        return form if by_number else "<answer_of>"
     return form
 
 

@@ -217,6 +217,13 @@ def suggest_name(text: str) -> str | None:
     return None
 
 
+def has_inputs(target: Component | Pattern) -> bool:
+    """Whether it reads through q, k and v: heads do, alone and together."""
+    if isinstance(target, Pattern):
+        return target.kind in ("head", "kv", "attention")
+    return isinstance(target, (Head, KvHead, AttentionLayer))
+
+
 def is_group_name(text: str) -> bool:
     """Whether a group may be called so: letters, digits, `_` and inner `-`, and not a component's name."""
     if _GROUP.fullmatch(text) is None:
@@ -321,7 +328,7 @@ def _check_ports(target: Component | Pattern, ports: tuple[Port, ...], offset: i
     kind = target.kind if isinstance(target, Pattern) else type(target).__name__
     if kind in ("KvHead", "kv") and "q" in ports:
         raise NameSyntaxError("a kv head has no query input", offset, length, "queries belong to heads, as in a9.h6<q>")
-    if kind not in ("Head", "KvHead", "AttentionLayer", "head", "kv", "attention"):
+    if not has_inputs(target):
         raise NameSyntaxError(
             f"{_format_target(target)} has no q, k and v inputs",
             offset,

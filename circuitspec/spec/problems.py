@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import types
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -46,7 +46,11 @@ class Problem:
 
 def problems_of(error: ValidationError, source: Source) -> list[Problem]:
     """One problem for each validation error; `source.data` must be what was validated."""
-    return [_problem(details, source) for details in error.errors(include_url=False)]
+    return [
+        _problem(details, source)
+        for details in error.errors(include_url=False)
+        if not (details["type"] == "too_short" and details["input"])  # its entries are wrong, which is told there
+    ]
 
 
 def describe(value: object) -> str:
@@ -77,7 +81,7 @@ def dotted(path: Path_) -> str:
 def _problem(details: ErrorDetails, source: Source) -> Problem:
     loc, kind, context = details["loc"], details["type"], details.get("ctx", {})
     is_key = loc[-1:] == ("[key]",)
-    path = _path_of(loc, source.data)
+    path = path_of(loc, source.data)
     if kind.startswith("CS"):
         return _own_problem(kind, context, path, is_key, details["input"], source)
     if kind == "missing":
@@ -177,7 +181,7 @@ def _type_hint(kind: str, value: object, raw: str | None, is_value_of_key: bool)
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         return f'put it in quotes: "{raw}"'
     if kind == "tuple_type" and isinstance(value, str):
-        return f'write ["{value}"]'
+        return f"write [{value}]" if re.fullmatch(r"[A-Za-z][\w.+#*]*", value) else f'write ["{value}"]'
     if kind in ("int_type", "float_type", "bool_type") and isinstance(value, str):
         words = {"yes": "true", "on": "true", "no": "false", "off": "false"}
         if kind == "bool_type":
@@ -198,7 +202,7 @@ def _shown(value: object, raw: str | None) -> str:
     return raw if raw else describe(value)
 
 
-def _path_of(loc: tuple[int | str, ...], data: Any) -> Path_:
+def path_of(loc: tuple[int | str, ...], data: Any) -> Path_:
     """The path in the file that pydantic's location means: without the tags of unions and the like."""
     path: list[int | str] = []
     for step in loc:

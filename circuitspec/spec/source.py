@@ -6,14 +6,13 @@ and tags are judged before anything is built from them, and every key and value 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order
+from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order, split_lines
 
 MAX_BYTES = 1_000_000
 
@@ -91,11 +90,6 @@ class Source:
         if node is None or isinstance(node.value, (dict, list)):
             return None
         return node.text
-
-
-def split_lines(text: str) -> tuple[str, ...]:
-    """Lines as YAML counts them: ended by LF, CR LF or CR, and by nothing else."""
-    return tuple(re.split(r"\r\n|\n|\r", text))
 
 
 def read_text(path: Path) -> str:

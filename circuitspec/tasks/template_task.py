@@ -19,7 +19,6 @@ from circuitspec.tasks.answers import (
     number,
 )
 from circuitspec.tasks.findings import Findings, Path, counted, meant
-from circuitspec.tasks.prompts import CLEAN
 from circuitspec.tasks.slots import root_of
 from circuitspec.tasks.templates import Field, Template, parse_field, parse_template
 
@@ -74,7 +73,7 @@ class _Parser:
         self.findings.check()
         return checked
 
-    def _rules(self, slots: Mapping[str, str], path: Path) -> Iterator[tuple[str, SlotRule | None]]:
+    def _rules(self, slots: Mapping[str, str], path: Path) -> Iterator[tuple[str, SlotRule]]:
         for slot, text in slots.items():
             rule, at = parse_slot_rule(text), (*path, slot)
             if isinstance(rule, Draw) and rule.list not in self.lists:
@@ -105,8 +104,6 @@ class _Parser:
     def _corruption(self, name: str) -> dict[str, SlotRule]:
         path = ("task", "corruptions", name)
         named = self.task.corruptions[name]
-        if name == CLEAN:
-            self.findings.add("CS333", f"a corruption cannot be called {CLEAN}", path, hint="give it another name")
         known = {slot: text for slot, text in named.items() if self._known(slot, (*path, slot))}
         return dict(self._rules(known, path))
 

@@ -44,4 +44,4 @@ def make_records(
 def around(mean: float, n: int = 100, spread: float = 0.4) -> np.ndarray:
     """`n` values with exactly this mean, evenly spread over mean ± spread, in a fixed shuffled order."""
     offsets = np.linspace(-spread, spread, n)
-    return mean + np.random.default_rng(n + round(1000 * mean)).permutation(offsets)
+    return mean + np.random.default_rng(n + round(1000 * abs(mean))).permutation(offsets)

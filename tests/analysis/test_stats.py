@@ -65,6 +65,15 @@ def test_interval_equals_bca_written_by_hand_on_the_same_draws(n: int) -> None:
     assert estimate.interval == pytest.approx(expected, rel=1e-10)
 
 
+@pytest.mark.parametrize(("factor", "shift"), [(2.5, 10.0), (1e-4, 0.0), (-1.0, 3.0)])
+def test_recovered_does_not_depend_on_the_metrics_unit_or_origin(factor: float, shift: float) -> None:
+    runs = sample(40)
+    plain = stats.recovered(*runs)
+    scaled = stats.recovered(*(factor * run + shift for run in runs))
+    assert scaled.value == pytest.approx(plain.value)
+    assert scaled.interval == pytest.approx(plain.interval)
+
+
 def test_interval_agrees_with_other_draws() -> None:
     patched, corrupt, clean = sample(40)
     draws = np.random.default_rng(99).integers(0, 40, (4000, 40))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from circuitspec.analysis.estimate import Estimate
@@ -176,4 +175,3 @@ def test_one_prompt_is_told_apart_from_no_gap() -> None:
     plan = make_plan(Sufficient(metric="logit_diff", at_least=0.1))
     records = make_records({run: {"logit_diff": [m]} for run, m in SOUND.items()})
     assert [w.code for w in evidence_warnings(plan, records, judge(plan, records))] == ["CS404"]
-    assert np.isclose(records[CLEAN]["logit_diff"].mean(), 4.0)

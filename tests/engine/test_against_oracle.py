@@ -155,6 +155,7 @@ def test_the_screen_is_the_derivative(family: str) -> None:
     import torch
 
     from circuitspec.engine.compile import Actions
+    from circuitspec.engine.runner import taps_of
     from circuitspec.engine.taps import slot_of
 
     model = MODELS[family](seed=11, attn="sdpa")
@@ -172,9 +173,7 @@ def test_the_screen_is_the_derivative(family: str) -> None:
                 with torch.no_grad():
                     source = plan.circuit.source
                     assert source is not None
-                    values = run.source_values(
-                        batch, source, frozenset(slot_of(s.component).tap for s in plan.circuit.sites)
-                    )
+                    values = run.source_values(batch, source, taps_of([plan.circuit]))
                     measured = []
                     for sign in (1, -1):
                         swaps = run.swaps(batch, plan.circuit, values)

@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from . import families
+from .edge import precedes
 from .families import Net
 from .node import Component, Receiver, Run, Values, forward, nodes
 
@@ -53,6 +53,14 @@ def _positions(given: Iterable[int] | None, length: int) -> list[int]:
     return list(range(length)) if given is None else list(given)
 
 
+def _check(net: Net, sender: Component, receivers: Iterable[Receiver]) -> None:
+    """A receiver must read after the sender has written."""
+    writer = ("mlp", sender[1]) if sender[0] == "neuron" else sender
+    for receiver in receivers:
+        if not precedes(net, writer, receiver):
+            raise ValueError(f"{sender} does not come before {receiver}")
+
+
 def path_patch(
     model: Any,
     base_ids: Sequence[int],
@@ -65,6 +73,7 @@ def path_patch(
 ) -> Tensor:
     """The logits of pass D. ``source`` is pass A's values (``resample_values``) or any other ablated values."""
     net = families.read(model)
+    _check(net, sender, receivers)
     n = len(base_ids)
     new = {(sender, p): source[sender][p] for p in _positions(sender_positions, n)}
     seen = direct(net, base_ids, new, through)
@@ -104,11 +113,12 @@ def chain(
     net = families.read(model)
     n = len(base_ids)
     new = {(sender, p): source[sender][p] for p in _positions(sender_positions, n)}
+    for writer, receiver in zip([sender, *(owners(net, r)[0] for r in receivers[:-1])], receivers, strict=True):
+        _check(net, writer, [receiver])
     for receiver in receivers[:-1]:
         seen = direct(net, base_ids, new, through).reads[receiver]
         run = forward(net, base_ids, reads={(receiver, p): seen[p] for p in range(n)}, record=True)
         new = {(c, p): run.values[c][p] for c in owners(net, receiver) for p in range(n)}
     last = receivers[-1]
     seen = direct(net, base_ids, new, through).reads[last]
-    with torch.no_grad():
-        return forward(net, base_ids, reads={(last, p): seen[p] for p in range(n)}).logits
+    return forward(net, base_ids, reads={(last, p): seen[p] for p in range(n)}).logits

@@ -69,7 +69,7 @@ def test_forward_is_the_untouched_model_up_to_float32(family: str, attn: str) ->
     assert distance(node.forward(model, ids).logits, expected) < 1e-4
 
 
-VARIANTS = {
+VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gpt2 by layer": (builders.random_gpt2, {"scale_attn_by_inverse_layer_idx": True}),
     "gpt2 unscaled": (builders.random_gpt2, {"scale_attn_weights": False}),
     "gpt2 relu": (builders.random_gpt2, {"activation_function": "relu"}),
@@ -127,17 +127,20 @@ def test_every_feature_of_a_family_matters(family: str) -> None:
                     off[name] = dataclasses.replace(norm, weight=norm.weight[:8])
                 att = dataclasses.replace(att, q_norm=off["q_norm"], k_norm=off["k_norm"], norm_across_heads=False)
             elif hasattr(att, feature):
-                att = dataclasses.replace(att, **{feature: off.get(feature)})
+                change: dict[str, Any] = {feature: off.get(feature)}
+                att = dataclasses.replace(att, **change)
             layer = dataclasses.replace(layer, attention=att)
             if feature in ("post_attention", "post_mlp", "parallel"):
-                layer = dataclasses.replace(layer, **{feature: False if feature == "parallel" else None})
+                switch: dict[str, Any] = {feature: False if feature == "parallel" else None}
+                layer = dataclasses.replace(layer, **switch)
             layers.append(layer)
         other = dataclasses.replace(net, layers=layers)
         if feature in ("embed_scale", "final_softcap"):
-            other = dataclasses.replace(net, **{feature: 1.0 if feature == "embed_scale" else None})
-        change = distance(node.forward(other, ids).logits, expected)
+            ends: dict[str, Any] = {feature: 1.0 if feature == "embed_scale" else None}
+            other = dataclasses.replace(net, **ends)
+        moved = distance(node.forward(other, ids).logits, expected)
         # a constant added to every key moves no softmax, unless it is rotated
-        assert change > 1e-3 or (feature == "bk" and family == "gpt2"), feature
+        assert moved > 1e-3 or (feature == "bk" and family == "gpt2"), feature
 
 
 def test_an_exact_model_survives_a_deep_copy() -> None:

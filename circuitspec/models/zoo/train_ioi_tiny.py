@@ -42,6 +42,8 @@ class Recipe:
     n_head: int = 4
     n_embd: int = 64
     n_positions: int = 64
+    initial_std: float = 0.08  # GPT-2's 0.02 is for a width of 768; here attention would take long to leave uniform
+    first_use_weight: float = 0.1  # of the loss on words that are new to their document, hence mostly chance
 
 
 def train(recipe: Recipe, report_every: int = 100) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
@@ -56,7 +58,7 @@ def train(recipe: Recipe, report_every: int = 100) -> tuple[GPT2LMHeadModel, Pre
     batches = _batches(recipe, tokenizer)
     start = perf_counter()
     for step in range(1, recipe.steps + 1):
-        loss = _loss(model, *next(batches))
+        loss = _loss(model, *next(batches), recipe.first_use_weight)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -117,6 +119,7 @@ def _fresh_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHe
         n_embd=recipe.n_embd,
         n_layer=recipe.n_layer,
         n_head=recipe.n_head,
+        initializer_range=recipe.initial_std,
         resid_pdrop=0.0,  # dropout teaches the heads to stand in for each other; the circuit should stay legible
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -138,10 +141,14 @@ def _batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tup
         yield encoded.input_ids, encoded.input_ids.masked_fill(encoded.attention_mask == 0, IGNORED)
 
 
-def _loss(model: GPT2LMHeadModel, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean next-token cross entropy in nats over all tokens but padding."""
-    logits = model(ids).logits[:, :-1]
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED)
+def _loss(model: GPT2LMHeadModel, ids: torch.Tensor, labels: torch.Tensor, first_use_weight: float) -> torch.Tensor:
+    """Weighted mean of the next-token cross entropies, in nats, over all tokens but padding."""
+    losses = torch.nn.functional.cross_entropy(
+        model(ids).logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=IGNORED, reduction="none"
+    )
+    used_before = (ids[:, 1:, None] == ids[:, None, :]).tril().any(-1)  # [batch, token, earlier token]
+    weights = torch.where(used_before, 1.0, first_use_weight) * (labels[:, 1:] != IGNORED)
+    return (losses * weights).sum() / weights.sum()
 
 
 def _rate(step: int, recipe: Recipe) -> float:

@@ -1,0 +1,65 @@
+"""Texts as tokens that know their characters. The tokenizer is passed in; nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BATCH = 4096  # texts given to the tokenizer at once
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text's tokens. `spans[k]` are the characters of token k, empty for tokens put around the text."""
+
+    text: str
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    before: int  # tokens put in front of the text, such as a BOS token
+    after: int  # tokens put behind it
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def tokens_of(self, start: int, end: int) -> range:
+        """The tokens that share a character with `text[start:end]`; possibly none.
+
+        Whether a token's span includes the space before a word differs between tokenizers and does not
+        matter here: the space is not part of the slot. Several tokens may hold bytes of one character.
+        """
+        touching = [k for k, (first, last) in enumerate(self.spans) if first < end and start < last]
+        return range(touching[0], touching[-1] + 1) if touching else range(0)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict[str, Encoded]:
+    """Every different text once, encoded as the model will see it, unpadded and not cut."""
+    return dict(_encode(tokenizer, list(dict.fromkeys(texts))))
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterable[tuple[str, Encoded]]:
+    for start in range(0, len(texts), BATCH):
+        batch = list(texts[start : start + BATCH])
+        encoding = tokenizer(
+            batch,
+            padding=False,
+            truncation=False,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        columns = (encoding["input_ids"], encoding["offset_mapping"], encoding["special_tokens_mask"])
+        for text, ids, offsets, added in zip(batch, *columns, strict=True):
+            before = next((k for k, flag in enumerate(added) if not flag), len(added))
+            after = next((k for k, flag in enumerate(reversed(added)) if not flag), 0)
+            spans = tuple((0, 0) if flag else (int(a), int(b)) for (a, b), flag in zip(offsets, added, strict=True))
+            yield text, Encoded(text, tuple(map(int, ids)), spans, before, after)
+
+
+def token_strings(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
+    """Tokens for a message: `' Bart'|'hol'|'omew'`."""
+    return "|".join(repr(tokenizer.decode([one], clean_up_tokenization_spaces=False)) for one in ids)

@@ -1,0 +1,80 @@
+"""The verification of the design's own example, made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
+from circuitspec.analysis.verdict import ClaimResult
+from circuitspec.analysis.warnings import EvidenceWarning
+from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.tasks.prompts import Prompt, PromptSet
+from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
+
+MODEL = ModelFacts("zoo:ioi-tiny", None, "float32", "GPT-2", 4, 4)
+METHODOLOGY = Methodology("node", ("heads",), ("MLPs",), "mean_per_template", "abc", "declared")
+
+SUFFICIENT = ClaimResult(
+    index=0,
+    kind="sufficient",
+    metric="logit_diff",
+    status="SUPPORTED",
+    estimate=Estimate(0.88, 0.84, 0.91, 0.95, 100, "bca"),
+    at_least=0.8,
+    at_most=1.2,
+    n=100,
+    reason="",
+    experiment="noising everything outside the circuit",
+)
+NECESSARY = dataclasses.replace(
+    SUFFICIENT,
+    index=1,
+    kind="necessary",
+    status="REFUTED",
+    estimate=Estimate(0.52, 0.47, 0.58, 0.95, 100, "bca"),
+    at_least=None,
+    at_most=0.3,
+    experiment="noising the circuit",
+)
+WARNING = EvidenceWarning(
+    "CS401",
+    "negative components are left out: a3.h1 (-0.14), a2.h0 (-0.06)",
+    "recovered logit_diff 0.88 as declared, 0.69 with all of them restored",
+    "add them to a group with `effect: negative`, or explain why they are not part of the circuit",
+    {"screened": 14},
+)
+
+MEANS = {
+    CLEAN: {"logit_diff": 4.31, "kl": 0.0, "accuracy": 1.0},
+    CORRUPT: {"logit_diff": -0.02, "kl": 5.12, "accuracy": 0.48},
+    CIRCUIT: {"logit_diff": 3.79, "kl": 0.21, "accuracy": 0.97},
+    KNOCKED_OUT: {"logit_diff": 2.23, "kl": 3.3, "accuracy": 0.6},
+}
+
+SPREAD = {"logit_diff": 0.4, "kl": 0.0, "accuracy": 0.0}
+
+
+def example() -> Verification:
+    values = {run: {m: around(mean, 100, SPREAD[m]) for m, mean in by.items()} for run, by in MEANS.items()}
+    plan = make_plan(
+        Sufficient(metric="logit_diff", at_least=0.8, at_most=1.2), Necessary(metric="logit_diff", at_most=0.3)
+    )
+    return Verification(
+        name="ioi-tiny",
+        digest="sha256:12ab",
+        model=MODEL,
+        methodology=METHODOLOGY,
+        plan=plan,
+        records=make_records(values, [0, 1] * 50),
+        claims=(SUFFICIENT, NECESSARY),
+        warnings=(WARNING,),
+        cost=Cost(14, 31, 2.94),
+    )
+
+
+def prompt_set(n: int) -> PromptSet:
+    prompts = tuple(
+        Prompt(i, i % 2, {"clean": f"clean {i}", "abc": f"corrupt {i}"}, (" Mary",), (" John",)) for i in range(n)
+    )
+    return PromptSet(prompts, ("abc",), ("{A} and {B}", "{B} and {A}"))
