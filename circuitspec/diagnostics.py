@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 Severity = Literal["error", "warning", "note"]
 
@@ -71,3 +74,122 @@ def _exit_code(number: int) -> int:
 def split_lines(text: str) -> tuple[str, ...]:
     """Lines as spans count them: ended by LF, CR LF or CR, and by nothing else."""
     return tuple(re.split(r"\r\n|\n|\r", text))
+
+
+def render(findings: Iterable[Diagnostic], sources: Mapping[str, str] | None = None, width: int = 120) -> str:
+    """Findings as plain text, each with its line of the file and carets below what is meant.
+
+    The text of a file comes from `sources` (file name -> text) or from disk; a file that cannot be
+    read is only named. Lines longer than `width` columns are cropped around the carets.
+    """
+    return "".join(text for text, _ in _pieces(findings, sources or {}, width))
+
+
+def render_styled(findings: Iterable[Diagnostic], sources: Mapping[str, str] | None = None, width: int = 120) -> Text:
+    """As `render`, for a rich console, which decides about colour."""
+    from rich.text import Text
+
+    return Text.assemble(*_pieces(findings, sources or {}, width))
+
+
+_MAX_SNIPPET_BYTES = 16_000_000
+_MORE_COLUMN = 33
+_STYLES: dict[Severity, str] = {"error": "bold red", "warning": "bold yellow", "note": "bold blue"}
+
+_Piece: TypeAlias = tuple[str, str]  # text, rich style
+
+
+def _pieces(findings: Iterable[Diagnostic], sources: Mapping[str, str], width: int) -> Iterator[_Piece]:
+    lines: dict[str, Sequence[str]] = {}
+    for number, finding in enumerate(findings):
+        if number:
+            yield "\n", ""
+        style = _STYLES[finding.severity]
+        span = finding.span
+        if span is not None:
+            yield f"{span.file}:{span.line}:{span.column}: ", "bold"
+        yield f"{finding.severity}[{finding.code}]", style
+        yield f": {_printable(finding.message)}\n", "bold"
+        if span is not None and span.file not in lines:
+            lines[span.file] = _lines_of(span.file, sources)
+        if span is not None and 0 < span.line <= len(lines[span.file]):
+            yield from _snippet(span, lines[span.file][span.line - 1], finding.label, style, width)
+        elif finding.label:
+            yield f"   {_printable(finding.label)}\n", ""
+        yield from _help(finding, width)
+
+
+def _snippet(span: Span, line: str, label: str, style: str, width: int) -> Iterator[_Piece]:
+    gutter = f"{span.line:>5}"
+    start = min(span.column - 1, len(line))
+    end = max(start + 1, min((span.end_column or span.column + 1) - 1, len(line)))
+    room = max(20, width - len(gutter) - 3)
+    before, marked, after = (_printable(part) for part in (line[:start], line[start:end], line[end:]))
+    if _cells(marked) > room - 6:
+        marked = _last_cells(marked[::-1], room - 9)[::-1] + "..."
+    before, after = _crop(before, marked, after, room)
+    shown = f"{before}{marked}{after}".rstrip()
+    yield f"{gutter} |", "blue"
+    yield f" {shown}\n" if shown else "\n", ""
+    yield f"{' ' * len(gutter)} | ", "blue"
+    carets = " " * _cells(before) + "^" * max(1, _cells(marked))
+    yield f"{carets} {_printable(label)}".rstrip() + "\n", style
+
+
+def _crop(before: str, marked: str, after: str, room: int) -> tuple[str, str]:
+    """`before` and `after` cut so that the line fits, `...` standing for what was cut away."""
+    if _cells(before + marked + after) <= room:
+        return before, after
+    left = max(0, room - _cells(marked))
+    keep_before = max(left // 2, left - _cells(after))
+    if _cells(before) > keep_before:
+        before = "..." + _last_cells(before, max(0, keep_before - 3))
+    keep_after = max(0, left - _cells(before))
+    if _cells(after) > keep_after:
+        after = _last_cells(after[::-1], max(0, keep_after - 3))[::-1] + "..."
+    return before, after
+
+
+def _last_cells(text: str, cells: int) -> str:
+    kept = text[-cells:] if cells else ""
+    while _cells(kept) > cells:
+        kept = kept[1:]
+    return kept
+
+
+def _help(finding: Diagnostic, width: int) -> Iterator[_Piece]:
+    more = f"more: circuitspec explain {finding.code}"
+    line = f"   help: {_printable(finding.hint)}" if finding.hint else ""
+    if line:
+        yield "   help:", "bold green"
+        yield f" {_printable(finding.hint)}", ""
+        gap = max(3, _MORE_COLUMN - _cells(line))
+        if _cells(line) + gap + len(more) > width:
+            yield f"\n   {more}\n", "dim"
+        else:
+            yield f"{' ' * gap}{more}\n", "dim"
+    else:
+        yield f"   {more}\n", "dim"
+
+
+def _lines_of(file: str, sources: Mapping[str, str]) -> Sequence[str]:
+    if file in sources:
+        return split_lines(sources[file])
+    try:
+        with open(file, "rb") as stream:
+            raw = stream.read(_MAX_SNIPPET_BYTES)
+    except (OSError, ValueError):  # ValueError: a NUL in the name
+        return ()
+    return split_lines(raw.decode("utf-8-sig", errors="replace"))
+
+
+def _printable(text: str) -> str:
+    """One line that moves no cursor: tabs as spaces, control characters as a visible mark."""
+    return "".join("    " if c == "\t" else c if c.isprintable() else "\ufffd" for c in text)
+
+
+def _cells(text: str) -> int:
+    """Terminal columns that `text` takes."""
+    from rich.cells import cell_len
+
+    return len(text) if text.isascii() else cell_len(text)

@@ -81,7 +81,7 @@ def verify(document: Document, options: Options, progress: Progress) -> Outcome:
         progress.stage("running")
         records = runner.run(plan.experiments)
         _check_accuracy(hypothesis, plan, records)
-        finding, records = _negatives(plan, records, runner, options.negatives, progress)
+        finding, plan, records = _negatives(plan, records, runner, options.negatives, progress)
     claims = judge(plan, records)
     negatives = () if finding is None else (finding,)
     verification = Verification(
@@ -100,11 +100,11 @@ def verify(document: Document, options: Options, progress: Progress) -> Outcome:
 
 def _negatives(
     plan: Plan, records: Records, runner: Runner, search: Search, progress: Progress
-) -> tuple[NegativeFinding | None, Records]:
+) -> tuple[NegativeFinding | None, Plan, Records]:
     """Look for negative components outside the circuit; only a claim of sufficiency can be misled by them."""
     metric = _search_metric(plan, records)
     if search == "off" or metric is None or plan.circuit.source is None:
-        return None, records
+        return None, plan, records
     progress.stage("looking for negative components outside the circuit")
     screen: Screen | None = None
     if search == "screen":

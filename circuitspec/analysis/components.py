@@ -65,16 +65,16 @@ def negative_components(
     chosen: tuple[NodeComponent, ...],
     screen: Estimates | None,
     runner: RunsExperiments,
-) -> tuple[NegativeFinding | None, Records]:
+) -> tuple[NegativeFinding | None, Plan, Records]:
     """Restore each chosen component on top of the circuit, and all that hurt together.
 
     A component is negative when restoring it makes the metric worse: significantly (one-sided paired
     test, Benjamini-Hochberg over all noised components) and materially. Returns the finding (None where
-    the anchors allow no ratio) and the records of the runs it took.
+    the anchors allow no ratio), and plan and records with the runs it took.
     """
     between = Anchors(plan.clean, plan.corrupt)
     if gap(records, metric, between).state != "sound":
-        return None, records
+        return None, plan, records
     clean, corrupt = records[plan.clean][metric], records[plan.corrupt][metric]
     declared = records[plan.circuit][metric]
     runs = {c: restored(plan.circuit, frozenset({c})) for c in chosen}
@@ -91,9 +91,11 @@ def negative_components(
     ]
     negative.sort(key=lambda pair: (_worth(metric) * float(differences[pair[0]].mean()), sort_key(pair[0])))
     all_back = None
+    labels = {run: f"circuit + {format_name(c)}" for c, run in runs.items()}
     if negative:
         together = restored(plan.circuit, frozenset(c for c, _ in negative))
         measured = measured.merged(runner.run([together])) if len(negative) > 1 else measured
+        labels.setdefault(together, "circuit + all negatives")
         all_back = stats.recovered(measured[together][metric], corrupt, clean)
     finding = NegativeFinding(
         metric,
@@ -112,7 +114,7 @@ def negative_components(
         stats.recovered(declared, corrupt, clean),
         all_back,
     )
-    return finding, records.merged(measured)
+    return finding, plan.naming(labels), records.merged(measured)
 
 
 def _worth(metric: str) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+from circuitspec.analysis.scores import Anchors, Gap, denominators
 from circuitspec.analysis.verdict import EXIT_CODES, ClaimResult, Status, overall
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.engine.records import Records
@@ -80,6 +82,12 @@ class Verification:
     warnings: tuple[EvidenceWarning, ...]
     cost: Cost
     artifacts: tuple[str, ...] = ()
+
+    @cached_property
+    def denominators(self) -> dict[Anchors, dict[str, Gap]]:
+        """What recovered performance divides by, for every pair of anchors and metric; seconds for
+        10,000 prompts, so computed once for all reports."""
+        return denominators(self.plan, self.records)
 
     @property
     def n_prompts(self) -> int:

@@ -102,6 +102,12 @@ def gaps(records: Records, between: Anchors) -> dict[str, Gap]:
     }
 
 
+def denominators(plan: Plan, records: Records) -> dict[Anchors, dict[str, Gap]]:
+    """The gaps between every pair of anchors that the plan uses, by metric."""
+    pairs = [Anchors(planned.clean, planned.corrupt) for planned in plan.claims]
+    return {pair: gaps(records, pair) for pair in dict.fromkeys([*pairs, Anchors(plan.clean, plan.corrupt)])}
+
+
 def score(records: Records, experiment: Experiment, metric: str, denominator: Gap | None) -> Score:
     """The experiment's score; `denominator` is the metric's gap, None where it has none."""
     mean = mean_of(records[experiment][metric])

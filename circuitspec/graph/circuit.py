@@ -75,8 +75,8 @@ def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGrap
     """The circuit of a hypothesis in a model of this shape.
 
     Raises, all at once: CS220 for a component that the model does not have, CS221 for one that node
-    level does not patch, CS222 for one that is both free and declared, CS223 for a path hop along which
-    no component can reach another.
+    level does not patch, CS222 for one that is both free and declared. That a path leads from earlier to
+    later components was checked when the file was read.
     """
     problems: list[Diagnostic] = []
     members: list[Member] = []
@@ -180,22 +180,9 @@ def _edges(
             for s, r in pairs:
                 ports = graph.edges[s, r]["ports"] if graph.has_edge(s, r) else frozenset()
                 graph.add_edge(s, r, ports=ports | frozenset(receiver.ports))
-            if not pairs and ends[0] and ends[1]:
-                problems.append(
-                    Diagnostic(
-                        "CS223",
-                        f"no component of {_said(sender)} comes before one of {_said(receiver)}",
-                        source.span(place),
-                        hint="a sender reaches later layers, and an attention head the MLP of its own layer",
-                    )
-                )
     return graph
 
 
 def _reaches(sender: Component, receiver: Component) -> bool:
     first, second = stage(sender), stage(receiver)
     return first is None or second is None or first < second
-
-
-def _said(item: Name | GroupRef) -> str:
-    return item.group if isinstance(item, GroupRef) else format_name(item.target)

@@ -45,7 +45,23 @@ def gguf_shape(file: Path) -> ModelShape:
     cached = cache_root() / _KIND / _cache_key(_digest(file))
     if is_whole(cached, only="config.json"):
         return shape_of(read_config(cached / "config.json"))
-    reader = _open(file)
+    return _metadata_shape(_open(file), file)
+
+
+def dequantised(file: Path, *, progress: Callable[[str], None]) -> Dequantised:
+    """The GGUF file as a model directory, made on first use and cached under the file's digest.
+
+    The numbers are those of transformers' own dequantisation, in float32. Raises CS304 for an unknown family, CS315 for
+    a file that cannot be read or not be converted faithfully, CS319 where the cache cannot be written.
+    """
+    digest = _digest(file)
+    key = _cache_key(digest)
+    directory = cached_directory(_KIND, key, lambda building: _convert(file, building, progress))
+    return Dequantised(directory, digest, _description(file, (directory / "quantisation").read_text(encoding="utf-8")))
+
+
+def _metadata_shape(reader: GGUFReader, file: Path) -> ModelShape:
+    """The shape that the metadata gives; none of it is left to a library's default."""
     family = _text(reader, "general.architecture", file)
     architecture_named(family)
 
@@ -81,18 +97,6 @@ def gguf_shape(file: Path) -> ModelShape:
     )
 
 
-def dequantised(file: Path, *, progress: Callable[[str], None]) -> Dequantised:
-    """The GGUF file as a model directory, made on first use and cached under the file's digest.
-
-    The numbers are those of transformers' own dequantisation, in float32. Raises CS304 for an unknown family, CS315 for
-    a file that cannot be read or not be converted faithfully, CS319 where the cache cannot be written.
-    """
-    digest = _digest(file)
-    key = _cache_key(digest)
-    directory = cached_directory(_KIND, key, lambda building: _convert(file, building, progress))
-    return Dequantised(directory, digest, _description(file, (directory / "quantisation").read_text(encoding="utf-8")))
-
-
 def _digest(file: Path) -> str:
     try:
         return sha256_of(file)
@@ -110,22 +114,31 @@ def _convert(file: Path, directory: Path, progress: Callable[[str], None]) -> No
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from circuitspec.models.modules import verify_modules
     from circuitspec.models.quiet import quiet_transformers
     from circuitspec.models.weights import check_complete
 
     reader = _open(file)
-    family = _text(reader, "general.architecture", file)
-    architecture_named(family)
-    _refuse_rope_scaling(reader, family, file)
+    shape = _metadata_shape(reader, file)
+    if not any(
+        reader.get_field(f"{shape.family}.attention.{key}") for key in ("layer_norm_rms_epsilon", "layer_norm_epsilon")
+    ):
+        raise _unreadable(file, "its metadata does not give the epsilon of its norms")
+    _refuse_rope_scaling(reader, shape.family, file)
     progress(f"dequantising {file.name} (once)")
     try:
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):  # its tensor-by-tensor progress bar
             tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
             model, info = AutoModelForCausalLM.from_pretrained(
-                str(file.parent), gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+                str(file.parent),
+                gguf_file=file.name,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # they come back in `info`, and are refused with their shapes
+                output_loading_info=True,
             )
             check_complete(file, info)
             _refuse_unused_tensors(reader, model, file)
+            verify_modules(model, architecture_named(shape.family), shape)
             tokenizer.save_pretrained(directory)
             _save(model, directory)
     except torch.OutOfMemoryError:

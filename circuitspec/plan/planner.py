@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.circuit import CircuitGraph, NodeComponent
@@ -40,6 +40,10 @@ class Plan:
     circuit: Experiment  # everything outside the circuit noised
     claims: tuple[PlannedClaim, ...]
 
+    def naming(self, labels: Mapping[Experiment, str]) -> Plan:
+        """The plan with more experiments, which were found to be needed on the way."""
+        return replace(self, labels={**self.labels, **{e: text for e, text in labels.items() if e not in self.labels}})
+
     @property
     def source_prompts(self) -> str:
         """The prompts that patched values come from; "clean" where nothing is patched."""
@@ -65,7 +69,9 @@ def make_plan(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> 
     corrupt = Experiment(source.prompts) if source.kind == "resample" else _noising(source, everything)
     circuit = _noising(source, outside)
     knocked_out = _noising(source, kept)
-    labels = {CLEAN: "clean", corrupt: "corrupt" if source.kind == "resample" else "all ablated", circuit: "circuit"}
+    labels = {CLEAN: "clean"}
+    labels.setdefault(corrupt, "corrupt" if source.kind == "resample" else "all ablated")
+    labels.setdefault(circuit, "circuit")  # may be one of the anchors: the whole model, or nothing
     claims = []
     for index, claim in enumerate(hypothesis.claims):
         match claim:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
-from circuitspec.analysis.scores import Anchors, Gap, anchors, gaps, score
+from circuitspec.analysis.scores import Anchors, Gap, anchors, denominators, score
 from circuitspec.engine.records import Records
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan
@@ -22,23 +24,24 @@ def metric_names(records: Records) -> tuple[str, ...]:
     return (*known, *sorted(found.difference(known)))
 
 
-def experiments_frame(plan: Plan, records: Records, *, level: str = "node") -> pd.DataFrame:
+def experiments_frame(
+    plan: Plan, records: Records, *, level: str = "node", known: Mapping[Anchors, Mapping[str, Gap]] | None = None
+) -> pd.DataFrame:
     """One row per experiment, in the plan's order, then those that were added to it.
 
     Columns: `experiment` (its label), `digest`, `direction`, `base`, `source`, `ablation`, `level`,
     `n_sites`, `sites` (component and positions, space-separated), `n_prompts`; per metric M its mean
     `M`, `recovered_M`, and `ratio_M` (to clean). NaN where a metric was not measured or has no ratio.
+    `known` are the plan's denominators, where they have been computed before.
     """
     metrics = metric_names(records)
-    denominators: dict[Anchors, dict[str, Gap]] = {}
+    divisors = denominators(plan, records) if known is None else known
     rows = []
     for label, run in _labelled(plan, records):
         between = anchors(plan, run)
-        if between not in denominators:
-            denominators[between] = gaps(records, between)
         row: dict[str, object] = {"experiment": label, **_facts(run, level), "n_prompts": records.n_prompts}
         measured = [metric for metric in metrics if metric in records[run]]
-        found = {metric: score(records, run, metric, denominators[between].get(metric)) for metric in measured}
+        found = {metric: score(records, run, metric, divisors[between].get(metric)) for metric in measured}
         for metric in metrics:
             row[metric] = found[metric].mean if metric in found else None
         for metric in metrics:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import click
 
 from circuitspec.analysis.result import Verification
-from circuitspec.analysis.scores import UNITS, Anchors, Gap, gaps, mean_of, score
+from circuitspec.analysis.scores import UNITS, Anchors, Gap, mean_of, score
 from circuitspec.analysis.verdict import ClaimResult, Status
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import MISSING, bound, number, plural, with_interval
@@ -29,8 +29,7 @@ def render_text(found: Verification, *, color: bool = False) -> str:
     paint = _coloured if color else _plain
     parts = [_heading(found)]
     blocks = _blocks(found)
-    denominators = {between: gaps(found.records, between) for between in {block.between for block in blocks}}
-    tables = [_table(found, block, denominators[block.between]) for block in blocks]
+    tables = [_table(found, block, found.denominators[block.between]) for block in blocks]
     # the model and the first choices belong together, as do each further run's heading and table
     parts[0] += "\n" + blocks[0].heading + "\n\n" + tables[0]
     parts += [f"{block.heading}\n\n{table}" for block, table in zip(blocks[1:], tables[1:], strict=True)]

@@ -21,7 +21,9 @@ def write_results(directory: Path, found: Verification, prompts: PromptSet) -> t
     Returns the paths. Raises CS407 where the directory cannot be written.
     """
     tables = {
-        "experiments": experiments_frame(found.plan, found.records, level=found.methodology.level),
+        "experiments": experiments_frame(
+            found.plan, found.records, level=found.methodology.level, known=found.denominators
+        ),
         "prompts": prompts_frame(found.plan, found.records, prompts),
     }
     try:

@@ -52,6 +52,8 @@ def check_claims(scope: Scope) -> None:
                 if is_group_name(text):
                     _check_group(scope, text, (*path, "nodes", j), (0, len(text)))
         _check_metric(scope, claim.metric, (*path, "metric"))
+    if scope.task.checks.accuracy is not None:
+        _check_metric(scope, "accuracy", ("task", "checks", "accuracy"))
 
 
 def check_ablation(scope: Scope) -> None:
@@ -85,10 +87,15 @@ def check_ablation(scope: Scope) -> None:
 def _check_metric(scope: Scope, metric: str, path: Path_) -> None:
     if scope.parts.task is None or not scope.is_templated or metric in NEEDS_NOTHING:
         return
-    for key in ("answer", "wrong") if metric in NEEDS_WRONG else ("answer",):
-        if scope.at("task", key) is None:
-            example = 'add answer: " {SLOT}" to the task' if key == "answer" else 'add wrong: " {SLOT}" to the task'
-            scope.add("CS128", f"{metric} needs {key}, which the task does not give", path, hint=example)
+    needed = ("answer", "wrong") if metric in NEEDS_WRONG else ("answer",)
+    lacking = [key for key in needed if scope.at("task", key) is None]
+    if lacking:
+        scope.add(
+            "CS128",
+            f"{metric} needs {' and '.join(lacking)}, which the task does not give",
+            path,
+            hint="add to the task " + " and ".join(f'{key}: " {{SLOT}}"' for key in lacking),
+        )
 
 
 def _check_positions(scope: Scope, group: Group, path: Path_) -> None:
@@ -235,12 +242,7 @@ def _check_group(scope: Scope, name: str, path: Path_, within: tuple[int, int]) 
 def _check_inputs(scope: Scope, item: GroupRef, path: Path_) -> None:
     for member in _members(scope, item.group):
         target = member.target
-        kind = target.kind if isinstance(target, Pattern) else ""
-        if (
-            item.ports
-            and not isinstance(target, (Head, KvHead, AttentionLayer))
-            and kind not in ("head", "kv", "attention")
-        ):
+        if item.ports and not has_inputs(target):
             scope.add(
                 "CS209",
                 f"{format_name(target)} in the group {item.group} has no q, k and v inputs",

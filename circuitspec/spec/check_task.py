@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from circuitspec.spec.fields import Copy, TemplateField, parse_list_reference, parse_slot_rule, template_fields
 from circuitspec.spec.hypothesis import Above, AnswerOf
 from circuitspec.spec.positions import parse_position
-from circuitspec.spec.scope import Scope, counts, meant
+from circuitspec.spec.scope import PROMPT_SOURCES, Scope, counts, meant
 from circuitspec.spec.source import Path_
 
-SOURCES = ("templates", "file", "generate")
 GENERATE = "write repeated_tokens: {length: 24}"
 ONLY_TEMPLATED = ("slots", "lists", "answer", "wrong", "corruptions")
 
@@ -30,7 +29,7 @@ def check_task(scope: Scope) -> None:
 
 
 def _check_prompt_source(scope: Scope) -> None:
-    given = [key for key in SOURCES if scope.at("task", key) is not None]
+    given = [key for key in PROMPT_SOURCES if scope.at("task", key) is not None]
     if not given:
         scope.add(
             "CS126",
@@ -214,11 +213,13 @@ def check_occurrence(scope: Scope, slot: str, occurrence: int, path: Path_) -> N
 
 
 def _check_unused(scope: Scope) -> None:
-    """Only told where all templates can be read, for the slot may be meant in one that cannot."""
+    """Only told where every template can be read and names known slots, for one that does not may mean this one."""
     written = scope.at("task", "templates")
+    used = {one.slot for one, _ in (*template_uses(scope), *answer_fields(scope))}
     if not isinstance(written, list) or len(written) != len(scope.templates):
         return
-    used = {one.slot for one, _ in (*template_uses(scope), *answer_fields(scope))}
+    if not written or not used <= set(scope.declared("task", "slots")):
+        return
     rules = [*scope.task.slots.items()]
     rules += [pair for changes in scope.task.corruptions.values() for pair in changes.items() if pair[0] in used]
     for slot, text in reversed(rules):  # a slot is used where a used slot copies it

@@ -124,7 +124,7 @@ class Pattern:
         count = counts[self.kind]
         if count is None:
             raise ValueError(f"how many {self.kind} members a layer has was not given")
-        members = _indices(self.members, count, f"{self.kind} members a layer")
+        members = tuple(_indices(self.members, count, f"{self.kind} members a layer"))
         return tuple(_make(self.kind, layer, member) for layer in layers for member in members)
 
 

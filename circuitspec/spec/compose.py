@@ -40,6 +40,11 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\
 
 # (pattern in ruamel's words, what is wrong in ours, what to write instead)
 _SYNTAX = (
+    (
+        r"'<stream end>'",
+        "the file ends in the middle of a list or mapping",
+        "close it with ] or }; the end of the file may have been lost",
+    ),
     (r"found character '\\t'", "a tab cannot be used to indent", "indent by spaces"),
     (
         r"found character '[@`%|>&*!]",
@@ -84,7 +89,7 @@ class _Open:
     items: list[Node] = field(default_factory=list)
     entries: dict[str, tuple[Node, Node]] = field(default_factory=dict)
     key: Node | None = None
-    key_kept: bool = True
+    merged: list[Node] = field(default_factory=list)
     size: int = 1
 
 
@@ -100,6 +105,7 @@ class _Composer:
     anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)
     aliased: int = 0
     root: Node | None = None
+    last: Event | None = None
 
     def span(self, start: StringMark, end: StringMark) -> Span:
         if end.line == start.line:
@@ -113,6 +119,7 @@ class _Composer:
         self.findings.append(Diagnostic(code, message, span, label, hint))
 
     def take(self, event: Event) -> None:
+        self.last = event
         span = self.span(event.start_mark, event.end_mark)
         if isinstance(event, DocumentStartEvent):
             self.start_document(event, span)
@@ -139,11 +146,11 @@ class _Composer:
 
     def refuse_tag(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent, span: Span) -> None:
         if event.ctag is not None:
-            end = span.column + len(self.lines[span.line - 1][span.column - 1 :].split(" ")[0])
+            tag = re.split(r"[\s,\]}]", self.lines[span.line - 1][span.column - 1 :])[0]
             self.note(
                 "CS106",
-                f"the tag {event.ctag} is refused: a hypothesis is plain data",
-                Span(span.file, span.line, span.column, end),
+                f"the tag {tag} is refused: a hypothesis is plain data",
+                Span(span.file, span.line, span.column, span.column + len(tag)),
                 hint="remove the tag; put text that looks like a number in quotes",
             )
 
@@ -196,6 +203,8 @@ class _Composer:
 
     def close(self, event: Event) -> None:
         block = self.stack.pop()
+        for node in block.merged:
+            block.entries = {**node.entries, **block.entries}
         span = self.span(block.start.start_mark, event.end_mark)
         node = (
             Node(span, {key: value.value for key, (_, value) in block.entries.items()}, entries=block.entries)
@@ -215,36 +224,26 @@ class _Composer:
         if not block.is_mapping:
             block.items.append(node)
         elif block.key is None:
-            block.key, block.key_kept = node, self.check_key(block, node)
+            block.key = node
         else:
-            if block.key_kept:
-                block.entries[str(block.key.value)] = (block.key, node)
+            self.enter(block, block.key, node)
             block.key = None
 
-    def check_key(self, block: _Open, key: Node) -> bool:
+    def enter(self, block: _Open, key: Node, value: Node) -> None:
+        """Put an entry into a mapping. A key that is refused is kept where it can be, to judge the rest by."""
         if key.value == "<<" and self.lines[key.span.line - 1].startswith("<<", key.span.column - 1):
             self.note("CS109", "merge keys (<<) are not part of YAML 1.2", key.span, hint="write the keys out")
-            return False
+            block.merged.append(value)
+            return
         if not isinstance(key.value, str):
-            shown = key.text or "this"
-            self.note(
-                "CS109",
-                f"{shown} is not text, and so cannot be a key",
-                key.span,
-                hint=f'put it in quotes: "{key.text}"' if key.text else "write key: value",
-            )
-            return False
-        if key.value in block.entries:
-            first = block.entries[key.value][0].span.line
-            self.note(
-                "CS105",
-                f"the key {key.value} is given twice",
-                key.span,
-                label=f"first given on line {first}",
-                hint="keep one of them",
-            )
-            return False
-        return True
+            shown, hint = key.text or "this", f'put it in quotes: "{key.text}"' if key.text else "write key: value"
+            self.note("CS109", f"{shown} is not text, and so cannot be a key", key.span, hint=hint)
+        name = key.value if isinstance(key.value, str) else key.text
+        if name in block.entries:
+            label = f"first given on line {block.entries[name][0].span.line}"
+            self.note("CS105", f"the key {name} is given twice", key.span, label, "keep one of them")
+        elif name or isinstance(key.value, str):
+            block.entries[name] = (key, value)
 
 
 def compose(text: str, file: str) -> tuple[Node, tuple[Diagnostic, ...]]:
@@ -292,18 +291,39 @@ def _refuse_control_characters(text: str, file: str) -> None:
                 "the file holds a character that YAML does not allow",
                 Span(file, len(before), len(before[-1]) + 1),
                 label=f"U+{ord(match[0]):04X}",
-                hint=r'remove it, or write it as an escape in double quotes, as in "\x00"',
+                hint=f'remove it, or write it as an escape in double quotes: "{_escape(match[0])}"',
             )
         )
+
+
+def _escape(character: str) -> str:
+    return f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
 
 
 def _syntax_error(composer: _Composer, error: MarkedYAMLError) -> CircuitspecError:
     mark = error.problem_mark or error.context_mark
     context, problem = error.context or "", error.problem or "unreadable"
-    known = next(((said, hint) for pattern, said, hint in _SYNTAX if re.search(pattern, f"{context} {problem}")), None)
-    started = ""
-    if error.context_mark is not None and (mark is None or error.context_mark.line != mark.line):
-        started = f"it starts on line {error.context_mark.line + 1}"
-    message, hint = known or (f"this is not valid YAML: {problem}", "")
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-    return composer.fail("CS104", message, Span(composer.file, line, column), started, hint)
+    said = _after_last_value(composer.last, line - 1) if "expected <block end>" in problem else None
+    label = ""
+    if said is None:
+        known = ((text, hint) for pattern, text, hint in _SYNTAX if re.search(pattern, f"{context} {problem}"))
+        said = next(known, (f"this is not valid YAML: {problem}", ""))
+        if error.context_mark is not None and error.context_mark.line + 1 != line:
+            label = f"the part that it stands in starts on line {error.context_mark.line + 1}"
+    return composer.fail("CS104", said[0], Span(composer.file, line, column), label, said[1])
+
+
+def _after_last_value(last: Event | None, line: int) -> tuple[str, str] | None:
+    """What is wrong where text follows a value that was complete: (message, hint)."""
+    if last is None or last.end_mark.line != line:
+        return None
+    if isinstance(last, (SequenceEndEvent, MappingEndEvent)) and last.end_mark.column > last.start_mark.column:
+        return "text follows a closing bracket or brace", 'put text that starts with one in quotes: "{IO} went to"'
+    start = last.start_mark.line
+    if isinstance(last, ScalarEvent) and last.style in ("'", '"') and start < line:
+        return (
+            f"text follows a quoted text that starts on line {start + 1}",
+            f"the closing quote on line {start + 1} may be missing",
+        )
+    return None

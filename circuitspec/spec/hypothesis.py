@@ -66,8 +66,9 @@ class ModelSpec(Block):
     """Which model, pinned."""
 
     id: Text = Field(
+        examples=["zoo:ioi-tiny", "openai-community/gpt2"],
         description="A Hugging Face model id, a local directory, zoo:NAME (a model shipped with circuitspec), "
-        "or package:MODULE/FILE.gguf (a GGUF file inside an installed Python package)."
+        "or package:MODULE/FILE.gguf (a GGUF file inside an installed Python package).",
     )
     revision: Text | None = Field(default=None, description="Commit hash on the hub; pins the weights.")
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = Field(
@@ -81,7 +82,9 @@ class ModelSpec(Block):
 class Above(Block):
     """Answers by number: the entries of a list above one slot's value, or at most another's."""
 
-    source: texts.ListReference = Field(alias="from", description="The list of numbers: $list, or $table.column.")
+    source: texts.ListReference = Field(
+        alias="from", examples=["$years"], description="The list of numbers: $list, or $table.column."
+    )
     above: texts.FieldReference | None = Field(
         default=None, description="A slot (or SLOT.column): only entries above its number count."
     )
@@ -99,13 +102,15 @@ class Above(Block):
 class AnswerOf(Block):
     """The wrong answer is the answer that the named corruption's prompt asks for."""
 
-    answer_of: str = Field(description="The corruption whose answer it is.")
+    answer_of: str = Field(examples=["swap"], description="The corruption whose answer it is.")
 
 
 class RepeatedTokens(Block):
     """Random tokens, then the same tokens again: prompts for induction."""
 
-    length: int = Field(strict=True, gt=1, le=100_000, description="Tokens before the repetition starts.")
+    length: int = Field(
+        strict=True, gt=1, le=100_000, examples=[24], description="Tokens before the repetition starts."
+    )
 
 
 class Generate(Block):
@@ -202,7 +207,9 @@ class Group(Block):
     """Components that play one role, at one or several positions (none named: everywhere)."""
 
     nodes: tuple[texts.Node, ...] = Field(
-        min_length=1, description="Components: a9.h6 (head), a9 (all heads of a layer), m3 (MLP), m1.n42 (neuron), ..."
+        min_length=1,
+        examples=[["a9.h6", "a9.h9"]],
+        description="Components: a9.h6 (head), a9 (all heads of a layer), m3 (MLP), m1.n42 (neuron), ...",
     )
     at: At | None = Field(default=None, description="Position or positions at which the role is played.")
     effect: Literal["positive", "negative", "backup"] = Field(
@@ -214,7 +221,9 @@ class Group(Block):
 class CircuitSpec(Block):
     """The components claimed to be the circuit, and the paths between them."""
 
-    groups: Annotated[dict[texts.GroupName, Group], Field(min_length=1)] = Field(description="Roles by name.")
+    groups: Annotated[dict[texts.GroupName, Group], Field(min_length=1)] = Field(
+        examples=[{"name_mover": {"nodes": ["a9.h6", "a9.h9"], "at": "END"}}], description="Roles by name."
+    )
     free: tuple[texts.Node, ...] = Field(
         default=(), description="Components outside the claim: never ablated, always recomputed. m* is every MLP."
     )
@@ -273,14 +282,16 @@ class CrossSection(_Bounded):
     """Restoring these components alone in the corrupted run brings the behaviour back."""
 
     kind: Literal["cross_section"] = "cross_section"
-    nodes: tuple[texts.GroupOrNode, ...] = Field(min_length=1, description="Groups or components.")
+    nodes: tuple[texts.GroupOrNode, ...] = Field(
+        min_length=1, examples=[["name_mover"]], description="Groups or components."
+    )
 
 
 class PathClaim(Block):
     """Cutting a path lowers the score."""
 
     kind: Literal["path"] = "path"
-    of: texts.PathText = Field(description="The path: A -> B<q>.")
+    of: texts.PathText = Field(examples=["s_inhibition -> name_mover<q>"], description="The path: A -> B<q>.")
     direction: Literal["noising", "denoising"] = Field(description="Break the clean run, or restore the corrupted one.")
     metric: MetricName = Field(description="The score.")
     drop_at_least: Bound | None = Field(default=None, description="The score falls by at least this share.")
@@ -310,7 +321,14 @@ def _claim_from_mapping(value: object) -> object:
         hint = "write - sufficient: {metric: logit_diff, at_least: 0.8}"
         if named:
             hint = f"start every claim with its own dash, and indent its settings below {named[0]}"
-        raise texts.problem("CS120", "a claim is one name with its settings below it", hint=hint)
+        first = next(iter(value), None)
+        raise texts.problem(
+            "CS120",
+            "a claim is one name with its settings below it",
+            hint=hint,
+            at=() if first is None else (first,),
+            key=True,
+        )
     ((name, body),) = value.items()
     if name not in CLAIMS:
         raise texts.problem(
@@ -342,12 +360,22 @@ Claim: TypeAlias = Annotated[
 class Hypothesis(Block):
     """A circuit hypothesis: what the circuit is, and what must then be true."""
 
-    circuitspec: FormatVersion = Field(description="Version of this file format: 1.")
-    name: Text = Field(description="What the hypothesis is called in reports.")
+    circuitspec: FormatVersion = Field(examples=[1], description="Version of this file format: 1.")
+    name: Text = Field(examples=["ioi-gpt2-small"], description="What the hypothesis is called in reports.")
     source: str | None = Field(default=None, description="Where it comes from, such as a paper.")
     description: str | None = Field(default=None, description="What it says, for readers.")
-    model: ModelSpec = Field(description="Which model, pinned.")
-    task: TaskSpec = Field(description="Prompts, their corruptions and answers.")
-    circuit: CircuitSpec = Field(description="The components claimed to be the circuit.")
-    ablation: AblationSpec = Field(description="How everything outside the circuit is ablated.")
-    claims: tuple[Claim, ...] = Field(min_length=1, description="What must be true.")
+    model: ModelSpec = Field(examples=[{"id": "zoo:ioi-tiny"}], description="Which model, pinned.")
+    task: TaskSpec = Field(examples=[{"file": "prompts.jsonl"}], description="Prompts, their corruptions and answers.")
+    circuit: CircuitSpec = Field(
+        examples=[{"groups": {"name_mover": {"nodes": ["a9.h6"]}}}],
+        description="The components claimed to be the circuit.",
+    )
+    ablation: AblationSpec = Field(
+        examples=[{"value": "mean_per_template", "from": "abc"}],
+        description="How everything outside the circuit is ablated.",
+    )
+    claims: tuple[Claim, ...] = Field(
+        min_length=1,
+        examples=[[{"sufficient": {"metric": "logit_diff", "at_least": 0.8}}]],
+        description="What must be true.",
+    )

@@ -252,7 +252,8 @@ def _read_csv(name: str, text: str, file: str) -> tuple[tuple[Row, ...], Places]
                     "CS153",
                     f"a row of the table {name} does not fill its columns",
                     Span(file, line, 1),
-                    label=f"{sum(map(bool, cells))} filled cells for the {len(header)} columns {', '.join(header)}",
+                    label=f"{sum(map(bool, cells))} of {max(len(cells), len(header))} cells filled, "
+                    f"{len(header)} columns: {', '.join(header)}",
                     hint="fill every cell; put a cell that holds a comma in double quotes",
                 )
             )

@@ -48,7 +48,7 @@ def parse_hypothesis(text: str, file: str = "<text>", base_dir: Path | None = No
     found = list(findings)
     hypothesis: Hypothesis | None = None
     try:
-        hypothesis = Hypothesis.model_validate(source.data)
+        hypothesis = Hypothesis.model_validate(source.data, by_alias=True, by_name=False)
     except ValidationError as error:
         problems = problems_of(error, source)
         found.extend(problem.diagnostic for problem in problems)

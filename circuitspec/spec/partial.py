@@ -42,7 +42,7 @@ def usable_parts(source: Source, unusable: tuple[Path_, ...]) -> Usable:
         kept: dict[Path_, tuple[int, ...]] = {}
         data = _without(source.data, bad, (), (), kept)
         try:
-            return Usable(Parts.model_validate(data), kept)
+            return Usable(Parts.model_validate(data, by_alias=True, by_name=False), kept)
         except ValidationError as error:
             found = {_original(path_of(one["loc"], data), kept) for one in error.errors(include_url=False)}
         if () in found or found <= bad:

@@ -110,14 +110,10 @@ def _problem(details: ErrorDetails, source: Source) -> Problem:
         message, hint = "the file claims nothing, so there is nothing to verify", _ONE_CLAIM
         return Problem(Diagnostic("CS124", message, source.span(path, key=True), hint=hint), path)
     if kind in ("too_short", "string_too_short"):
-        return Problem(
-            Diagnostic(
-                "CS115", f"{place} must not be empty", span, hint="fill it, or remove the key if it is optional"
-            ),
-            path,
-        )
+        hint = "write a text" if kind == "string_too_short" else "give it at least one entry"
+        return Problem(Diagnostic("CS115", f"{place} must not be empty", span, hint=hint), path)
     wanted = details["msg"] if kind == "wrong_form" else _WANTED[kind]
-    hint = _type_hint(kind, details["input"], source.raw(path), len(path) > 0 and isinstance(path[-1], str))
+    hint = _type_hint(kind, details["input"], source.raw(path), path)
     span = source.span(path, key=is_key or isinstance(details["input"], dict) or details["input"] is None)
     return Problem(Diagnostic("CS113", f"{place} must be {wanted}, not {found}", span, hint=hint), path)
 
@@ -128,10 +124,23 @@ def _own_problem(
     path = (*path, *context["at"])
     if code == "CS112":
         return Problem(_number_as_name(value, path, source), path)
+    hint = context["hint"]
+    if code == "CS129":
+        hint = _rule_for(value, source.data) or hint
     span = source.span(path, key=is_key or context["key"])
     if context["offset"] is not None and not is_key:
         span = source.inner_span(path, context["offset"], context["length"])
-    return Problem(Diagnostic(code, context["message"], span, context["label"], context["hint"]), path)
+    return Problem(Diagnostic(code, context["message"], span, context["label"], hint), path)
+
+
+def _rule_for(value: object, data: Any) -> str:
+    """What was probably meant by a slot's plain text: a list or a slot of that name."""
+    task = data.get("task") if isinstance(data, dict) else None
+    for key, sign in (("lists", "$"), ("slots", "=")):
+        block = task.get(key) if isinstance(task, dict) else None
+        if isinstance(block, dict) and isinstance(value, str) and value.strip() in block:
+            return f"write {sign}{value.strip()}"
+    return ""
 
 
 def _number_as_name(value: object, path: Path_, source: Source) -> Diagnostic:
@@ -152,16 +161,24 @@ def _number_as_name(value: object, path: Path_, source: Source) -> Diagnostic:
 def _missing(loc: tuple[int | str, ...], path: Path_, source: Source) -> Problem:
     name = str(loc[-1])
     block = _block_at(loc[:-1])
-    described = next(
-        (field.description or "" for key, field in block.model_fields.items() if name in (key, field.alias)), ""
-    )
+    wanted = next(field for key, field in block.model_fields.items() if name in (key, field.alias))
+    examples = wanted.examples or get_args(_plain(wanted.annotation))
     diagnostic = Diagnostic(
         "CS111",
         f"{dotted(path)} needs the key {name}",
         source.span(path, key=True),
-        hint=f"add {name}: {described[:1].lower()}{described[1:].rstrip('.')}",
+        hint=f"add it, as in {name}: {_flow(examples[0])}",
     )
     return Problem(diagnostic, path)
+
+
+def _flow(value: object) -> str:
+    """A value as YAML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(inner) for inner in value) + "]"
+    return str(value)
 
 
 def _unknown_key(loc: tuple[int | str, ...], path: Path_, source: Source) -> Problem:
@@ -175,9 +192,11 @@ def _unknown_key(loc: tuple[int | str, ...], path: Path_, source: Source) -> Pro
     return Problem(diagnostic, path)
 
 
-def _type_hint(kind: str, value: object, raw: str | None, is_value_of_key: bool) -> str:
+def _type_hint(kind: str, value: object, raw: str | None, path: Path_) -> str:
+    if not path:
+        return "a hypothesis starts with circuitspec: 1; circuitspec init writes one to start from"
     if value is None:
-        return "write a value after the colon, or remove the key" if is_value_of_key else "remove the empty entry"
+        return "write a value after the colon, or remove the key" if isinstance(path[-1], str) else "remove the entry"
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         return f'put it in quotes: "{raw}"'
     if kind == "tuple_type" and isinstance(value, str):

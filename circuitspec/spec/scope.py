@@ -14,6 +14,8 @@ from circuitspec.spec.partial import Parts, Usable
 from circuitspec.spec.source import Path_, Source
 from circuitspec.spec.texts import did_you_mean
 
+PROMPT_SOURCES = ("templates", "file", "generate")
+
 
 @dataclass
 class Scope:
@@ -55,8 +57,9 @@ class Scope:
 
     @property
     def is_templated(self) -> bool:
-        """Whether positions and corruptions are all declared in this file."""
-        return self.at("task", "file") is None and self.at("task", "generate") is None
+        """Whether the prompts come from templates, so that positions and corruptions are all declared here."""
+        given = [key for key in PROMPT_SOURCES if self.at("task", key) is not None]
+        return given == ["templates"]
 
     def add(
         self,

@@ -52,7 +52,7 @@ def problem(
 
 def did_you_mean(said: str, known: Iterable[str]) -> str:
     """`did you mean X?` for the closest of `known`; empty if none is close."""
-    close = difflib.get_close_matches(said, list(known), n=1)
+    close = difflib.get_close_matches(said, list(known), n=1, cutoff=0.65)
     return f"did you mean {close[0]}?" if close else ""
 
 

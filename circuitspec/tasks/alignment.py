@@ -67,7 +67,7 @@ def _aligned(prompt: Prompt, corruption: str, clean: Encoded, corrupt: Encoded) 
 
 def _filling(prompt: Prompt, variant: str, role: str, encoded: Encoded) -> Filling:
     start, end = prompt.slots[variant][role]
-    tokens = encoded.tokens_of(start, end)
+    tokens = encoded.tokens_since(start, end)
     return Filling(slot_of(role), encoded.text[start:end], encoded.ids[tokens.start : tokens.stop])
 
 
@@ -85,7 +85,7 @@ def _usual_sizes(prompts: PromptSet, encoded: Mapping[str, Encoded]) -> Mapping[
         for variant, slots in prompt.slots.items():
             for role, span in slots.items():
                 slot = slot_of(role)
-                sizes[prompts.lists.get(slot, slot)][len(encoded[prompt.texts[variant]].tokens_of(*span))] += 1
+                sizes[prompts.lists.get(slot, slot)][len(encoded[prompt.texts[variant]].tokens_since(*span))] += 1
     return {name: max(counts, key=lambda size: (counts[size], -size)) for name, counts in sizes.items()}
 
 

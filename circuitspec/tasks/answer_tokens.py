@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from circuitspec.diagnostics import Span
-from circuitspec.tasks.encoding import Encoded, encode, token_strings
+from circuitspec.tasks.encoding import Encoded, encode_ids, token_strings
 from circuitspec.tasks.findings import Findings, Path, counted
 from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet
 
@@ -36,7 +36,7 @@ def find_answers(
     is no such token, and CS347 where an answer and a wrong answer are the same token.
     """
     wanted = [prompt.texts[CLEAN] + answer for prompt in prompts.prompts for answer in (*prompt.answers, *prompt.wrong)]
-    finder = _Finder(prompts, encoded, encode(tokenizer, wanted), tokenizer, findings)
+    finder = _Finder(prompts, encoded, encode_ids(tokenizer, wanted), tokenizer, findings)
     ids = AnswerIds(finder.side("answer"), finder.side("wrong"))
     for prompt, answers, wrong in zip(prompts.prompts, ids.answers, ids.wrong, strict=True):
         if both := set(answers) & set(wrong):
@@ -54,7 +54,7 @@ def find_answers(
 class _Finder:
     prompts: PromptSet
     encoded: Sequence[Encoded]
-    continued: Mapping[str, Encoded]  # by prompt + answer
+    continued: Mapping[str, tuple[int, ...]]  # token ids by prompt + answer
     tokenizer: PreTrainedTokenizerBase
     findings: Findings
 
@@ -64,7 +64,7 @@ class _Finder:
         for prompt, tokens in zip(self.prompts.prompts, self.encoded, strict=True):
             row: dict[int, None] = {}
             for answer in prompt.answers if side == "answer" else prompt.wrong:
-                one = self._token(tokens, self.continued[prompt.texts[CLEAN] + answer])
+                one = None if _doubled(prompt, answer) else self._token(tokens.ids, self._continued(prompt, answer))
                 if one is None:
                     bad[answer].append(prompt.index)
                 else:
@@ -74,9 +74,12 @@ class _Finder:
             self._note(side, answer, where)
         return tuple(rows)
 
-    def _token(self, prompt: Encoded, continued: Encoded) -> int | None:
-        alone = len(continued) == len(prompt) + 1 and continued.ids[:-1] == prompt.ids
-        return continued.ids[-1] if alone and continued.ids[-1] != self._unknown else None
+    def _continued(self, prompt: Prompt, answer: str) -> tuple[int, ...]:
+        return self.continued[prompt.texts[CLEAN] + answer]
+
+    def _token(self, prompt: tuple[int, ...], continued: tuple[int, ...]) -> int | None:
+        alone = len(continued) == len(prompt) + 1 and continued[:-1] == prompt
+        return continued[-1] if alone and continued[-1] != self._unknown else None
 
     @property
     def _unknown(self) -> int | None:
@@ -85,20 +88,20 @@ class _Finder:
 
     def _note(self, side: Side, answer: str, where: Sequence[int]) -> None:
         prompt, tokens = self.prompts.prompts[where[0]], self.encoded[where[0]]
-        continued = self.continued[prompt.texts[CLEAN] + answer]
-        kept = continued.ids[: len(tokens)] == tokens.ids
-        own = continued.ids[len(tokens) :]
-        if kept and self._unknown is not None and own == (self._unknown,):
+        continued = self._continued(prompt, answer)
+        kept = continued[: len(tokens)] == tokens.ids
+        own = continued[len(tokens) :]
+        if _doubled(prompt, answer):
+            said = "would stand after two spaces"
+        elif kept and self._unknown is not None and own == (self._unknown,):
             said = "is not in the vocabulary of the tokenizer"
         elif kept:
             said = f"is {counted(len(own), 'token')}, not one"
         else:
             said = "changes the tokens of the prompt before it"
-        shared = next(
-            (k for k, (a, b) in enumerate(zip(tokens.ids, continued.ids, strict=False)) if a != b), len(tokens)
-        )
+        shared = next((k for k, (a, b) in enumerate(zip(tokens.ids, continued, strict=False)) if a != b), len(tokens))
         start = len(tokens) if kept else max(0, shared)
-        label = token_strings(self.tokenizer, continued.ids[start:]) or "nothing"
+        label = token_strings(self.tokenizer, continued[start:]) or "nothing"
         if not kept:
             label += f" where the prompt has {token_strings(self.tokenizer, tokens.ids[start:]) or 'nothing'}"
         noun = "the answer" if side == "answer" else "the wrong answer"
@@ -118,10 +121,11 @@ class _Finder:
         tries = [
             (text, f" {bare}", f'write " {bare}", with the space before it'),
             (text, bare, f'write "{bare}", without the space'),
-            (trimmed, f" {bare}", f'the prompt ends in a space: remove it, and write " {bare}"'),
         ]
+        if text != trimmed:
+            tries = [(trimmed, f" {bare}", f'the prompt ends in a space: remove it, and write " {bare}"')]
         for start, ending, advice in tries:
-            both = encode(self.tokenizer, [start, start + ending])
+            both = encode_ids(self.tokenizer, [start, start + ending])
             if (
                 bare
                 and (start, ending) != (text, answer)
@@ -129,6 +133,11 @@ class _Finder:
             ):
                 return advice
         return f"use answers of one token: remove {bare or repr(answer)}"
+
+
+def _doubled(prompt: Prompt, answer: str) -> bool:
+    """Two spaces in a row may well be tokens, but not those that the model was trained to continue with."""
+    return prompt.texts[CLEAN].endswith(" ") and answer.startswith(" ")
 
 
 def _tail(prompt: Prompt) -> str:

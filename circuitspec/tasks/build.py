@@ -17,39 +17,19 @@ from circuitspec.tasks.template_task import template_task
 if TYPE_CHECKING:
     from circuitspec.spec.source import Source
 
-ORIGINS = ("templates", "file", "generate")
-TEMPLATE_KEYS = ("slots", "lists", "answer", "wrong", "corruptions")
-
 
 def build_prompts(task: TaskSpec, base_dir: Path, source: Source | None = None) -> PromptSet:
-    """The prompts of a task, the same for the same task and files on every machine.
+    """The prompts of a checked hypothesis's task, the same for the same task and files on every machine.
 
     `base_dir` is the folder that file names are relative to, `source` the hypothesis file's places.
     From a file come all prompts, or the first `prompts` of them where that is written.
-    Raises CircuitspecError (CS320 to CS341, and CS150 to CS157 for lists).
+    Raises CircuitspecError (CS327 to CS341, and CS150 to CS157 for lists).
     """
     findings = Findings(source)
-    origin = _origin(task, findings)
-    if origin == "file":
-        assert task.file is not None
+    if task.file is not None:
         limit = task.prompts if "prompts" in task.model_fields_set else None
         return read_prompts(base_dir / task.file, findings, limit)
-    if origin == "generate":
-        assert task.generate is not None
+    if task.generate is not None:
         return generate(task.generate, task.prompts, task.seed, findings)
     lists = load_lists(task.lists, base_dir, source)
     return draw_prompts(template_task(task, lists, findings), task.prompts, task.seed, findings)
-
-
-def _origin(task: TaskSpec, findings: Findings) -> str:
-    given = [key for key in ORIGINS if getattr(task, key)]
-    if len(given) != 1:
-        message = f"{' and '.join(given)} are given at once" if given else "nothing says where the prompts come from"
-        findings.add("CS320", f"`task`: {message}", ("task",), hint=f"give one of {', '.join(ORIGINS)}")
-        findings.check()
-    idle = [key for key in TEMPLATE_KEYS if getattr(task, key)] if given[0] != "templates" else []
-    for key in idle:
-        hint = f"remove `{key}`: the prompts and their answers come from `{given[0]}`"
-        findings.add("CS320", f"`{key}` belongs to `templates` and has no meaning here", ("task", key), hint=hint)
-    findings.check()
-    return given[0]

@@ -41,12 +41,11 @@ def draw_prompts(task: TemplateTask, n: int, seed: int, findings: Findings) -> P
     """
     drawn = _Drawn()
     prompts = tuple(_draw_prompt(task, index, n, seed, drawn, findings) for index in range(n))
-    roots = {slot: task.rules[root_of(slot, task.rules)] for slot in task.rules}
     return PromptSet(
         prompts,
         tuple(task.corruptions),
         task.labels,
-        lists={slot: rule.list for slot, rule in roots.items() if isinstance(rule, Draw)},
+        lists={slot: task.list_of(rule) for slot, rule in task.rules.items()},
     )
 
 

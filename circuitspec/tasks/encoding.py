@@ -34,6 +34,14 @@ class Encoded:
         touching = [k for k, (first, last) in enumerate(self.spans) if first < end and start < last]
         return range(touching[0], touching[-1] + 1) if touching else range(0)
 
+    def tokens_since(self, start: int, end: int) -> range:
+        """The tokens that `text[start:end]` brings: from those of the text before it (spaces aside) to its last one.
+
+        Unlike `tokens_of`, this counts a token that holds nothing but the space before a word.
+        """
+        preceding = self.tokens_of(0, len(self.text[:start].rstrip()))
+        return range(preceding.stop or self.before, max(self.tokens_of(start, end).stop, preceding.stop))
+
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict[str, Encoded]:
     """Every different text once, encoded as the model will see it, unpadded and not cut."""
@@ -58,6 +66,17 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterabl
             after = next((k for k, flag in enumerate(reversed(added)) if not flag), 0)
             spans = tuple((0, 0) if flag else (int(a), int(b)) for (a, b), flag in zip(offsets, added, strict=True))
             yield text, Encoded(text, tuple(map(int, ids)), spans, before, after)
+
+
+def encode_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Only the token ids of every different text, which is several times faster than `encode`."""
+    wanted = list(dict.fromkeys(texts))
+    found: dict[str, tuple[int, ...]] = {}
+    for start in range(0, len(wanted), BATCH):
+        batch = wanted[start : start + BATCH]
+        encoding = tokenizer(batch, padding=False, truncation=False, return_attention_mask=False, verbose=False)
+        found.update(zip(batch, map(tuple, encoding["input_ids"]), strict=True))
+    return found
 
 
 def token_strings(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:

@@ -66,7 +66,7 @@ class Findings:
 def meant(name: str, names: Iterable[str]) -> str:
     """A hint for a name that is none of `names`."""
     known = list(names)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)  # slots are short: I0 is meant for IO
     if close:
         return f"did you mean {close[0]}?"
     return f"there is {', '.join(known)}" if known else ""

@@ -24,12 +24,8 @@ class Generator:
 
 def generate(options: Generate, n: int, seed: int, findings: Findings) -> PromptSet:
     """Prompts of the one generator that `options` names. Raises CircuitspecError (CS341)."""
-    named = [name for name in GENERATORS if getattr(options, name) is not None]
-    if len(named) != 1:
-        hint = f"name one of {', '.join(GENERATORS)}"
-        findings.add("CS341", f"`generate` names {len(named) or 'no'} generators", ("task", "generate"), hint=hint)
-        findings.check()
-    return GENERATORS[named[0]].make(options, n, seed, findings)
+    (named,) = (name for name in GENERATORS if getattr(options, name) is not None)
+    return GENERATORS[named].make(options, n, seed, findings)
 
 
 def common_words() -> tuple[str, ...]:

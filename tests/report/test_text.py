@@ -9,7 +9,7 @@ from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.result import Cost, Methodology, Verification
 from circuitspec.engine.records import Records
 from circuitspec.report.text import render_text
-from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, make_plan
+from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan
 from tests.report.support import METHODOLOGY, NECESSARY, SUFFICIENT, example
 
 EXPECTED = """\

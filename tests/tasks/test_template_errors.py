@@ -4,87 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tasks.support import ABBA, BABA, IOI, build, errors_of, one_error, plain, spec
+from tests.tasks.support import ABBA, BABA, build, errors_of, one_error, plain, spec
 from tests.tasks.test_drawing import landmarks
-
-
-def test_exactly_one_origin() -> None:
-    for task in (plain(), plain(templates=["a"], file="p.jsonl")):
-        error = one_error(lambda task=task: build(task), "CS320")  # type: ignore[misc]
-        assert "templates, file, generate" in error.hint
-
-
-def test_template_keys_without_templates() -> None:
-    found = errors_of(lambda: build(plain(file="p.jsonl", answer=" x", lists={"a": ["b"]})))
-    assert [d.code for d in found] == ["CS320", "CS320"]
-    assert "`lists`" in found[0].message
-    assert "`answer`" in found[1].message
-
-
-def test_names_that_do_not_exist_are_all_reported() -> None:
-    task = spec(
-        templates=[ABBA.replace("{IO}", "{I0}")],
-        slots={**IOI["slots"], "place": "$place", "S2": "=S3"},  # type: ignore[dict-item]
-        answer=" {Ios}",
-        corruptions={"abc": {"S9": "$names", "IO": "$nams", "S1": "=X"}},
-    )
-    found = errors_of(lambda: build(task))
-    assert [d.code for d in found].count("CS325") == 2
-    assert [d.code for d in found].count("CS322") == 5
-    by_message = {d.message: d.hint for d in found}
-    assert by_message["there is no list place"] == "did you mean places?"
-    assert by_message["there is no list nams"] == "did you mean names?"
-    assert by_message["there is no slot I0"] == "did you mean IO?"
-    assert by_message["there is no slot S3"] == "did you mean S2?"
-
-
-def test_unknown_list_and_slot_of_a_comparison() -> None:
-    found = errors_of(
-        lambda: build(spec(answer={"from": "$year", "above": "IO"}, wrong={"from": "$names", "above": "YY"}))
-    )
-    assert sorted(d.code for d in found) == ["CS322", "CS325"]
-
-
-def test_copies_in_a_circle() -> None:
-    slots = {"IO": "$names", "S1": "=S2", "S2": "=S1", "place": "$places", "object": "$objects"}
-    found = errors_of(lambda: build(spec(slots=slots)))
-    assert {d.code for d in found} == {"CS326"}
-    assert "S1 = S2 = S1" in found[0].message
-
-
-@pytest.mark.parametrize(
-    ("changes", "hint"),
-    [
-        ({"templates": ["{C} is in"]}, "C.name, C.city"),
-        ({"templates": ["{C.nam} is in"]}, "did you mean name?"),
-        ({"answer": {"from": "$landmarks", "above": "C.city"}, "wrong": None}, "$landmarks.name, $landmarks.city"),
-        ({"lists": {"landmarks": ["a", "b"]}}, "write C"),
-    ],
-)
-def test_columns(changes: dict[str, object], hint: str) -> None:
-    found = errors_of(lambda: build(plain(**{k: v for k, v in landmarks(**changes).items() if v is not None})))
-    assert {d.code for d in found} == {"CS323"}
-    assert hint in found[0].hint
-
-
-def test_a_corruption_that_draws_rows_without_the_columns_needed() -> None:
-    lists = {"landmarks": [{"name": "a", "city": "b"}, {"name": "c", "city": "d"}], "plain": ["x", "y"]}
-    task = plain(**landmarks(lists=lists, corruptions={"swap": {"C": "$plain"}}))
-    found = errors_of(lambda: build(task))
-    assert {d.code for d in found} == {"CS323"}
-    assert {d.message for d in found} == {
-        "C is plain text and has no column name",
-        "C is plain text and has no column city",
-    }
-
-
-def test_a_list_shorter_than_what_is_drawn_from_it() -> None:
-    lists = {"names": ["Mary", "John", "Tom"], "places": ["store", "park"], "objects": ["ring", "kiss"]}
-    error = one_error(lambda: build(spec(lists=lists)), "CS327")
-    assert "3 entries, but 5" in error.message
-    assert "abc" in error.label
-    error = one_error(lambda: build(spec(lists={**lists, "names": ["Mary"]}, corruptions={})), "CS327")
-    assert "1 entry, but 2" in error.message
 
 
 def test_nothing_different_left_for_a_slot_from_another_list() -> None:
@@ -166,10 +87,3 @@ def test_what_is_no_number(text: str) -> None:
     )
     one_error_codes = {d.code for d in errors_of(lambda: build(task))}
     assert one_error_codes == {"CS332"}
-
-
-def test_answer_of() -> None:
-    error = one_error(lambda: build(spec(wrong={"answer_of": "filp"})), "CS333")
-    assert error.hint == "did you mean flip?"
-    error = one_error(lambda: build(spec(answer=None, wrong={"answer_of": "flip"})), "CS333")
-    assert "`answer`" in error.message

@@ -10,16 +10,20 @@ from itertools import combinations
 from random import Random
 from typing import Literal
 
-NAMES = tuple(
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words(
     "Mary John Paul Anna Peter Laura David Emma James Sarah Thomas Alice Robert Julia Henry Clara "
     "Daniel Ruth Edward Nora George Helen Martin Irene Simon Grace Oliver Diana Victor Jane Arthur Lucy "
-    "Frank Rose Walter Ellen Hugo Megan Oscar Paula Felix Tina Leo Vera Max Zoe Ivan Kate".split()
+    "Frank Rose Walter Ellen Hugo Megan Oscar Paula Felix Tina Leo Vera Max Zoe Ivan Kate"
 )
-PLACES = tuple(
-    "store park school garden station beach library museum "
-    "market hospital office restaurant bakery zoo church castle".split()
+PLACES = _words(
+    "store park school garden station beach library museum market hospital office restaurant bakery zoo church castle"
 )
-OBJECTS = tuple("ring book ball snack drink necklace letter key cake coin hat map pen flower gift lamp".split())
+OBJECTS = _words("ring book ball snack drink necklace letter key cake coin hat map pen flower gift lamp")
 
 HELD_OUT_SHARE = 0.1
 SPLIT_SEED = 0

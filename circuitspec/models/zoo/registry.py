@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 HERE = Path(__file__).parent
@@ -33,7 +34,7 @@ ZooModel = ShippedModel | BuiltModel
 _MODELS: tuple[ZooModel, ...] = (
     ShippedModel(
         name="ioi-tiny",
-        description="GPT-2 with 4 layers of 4 heads, trained on templated text until it does indirect object identification",
+        description="GPT-2, 4 layers of 4 heads, trained on templated text to do indirect object identification",
         path=HERE / "ioi-tiny",
     ),
 )
@@ -59,5 +60,8 @@ def zoo_path(name: str, build_in: Path | None = None) -> Path:
         raise ValueError(f"zoo:{name} is built by code: say where with build_in")
     target = build_in / name
     if not target.is_dir():
-        model.build(target)
+        build_in.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=build_in, prefix=f".{name}-") as scratch:
+            model.build(Path(scratch) / name)
+            (Path(scratch) / name).rename(target)  # all at once: a build that fails leaves nothing behind
     return target

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 import click
 import torch
 
-from circuitspec.models.zoo.ioi_corpus import ORDERS, TEST_TEMPLATES, document, held_out_pairs, held_out_prompts, vocabulary
+from circuitspec.models.zoo.ioi_corpus import (
+    ORDERS,
+    TEST_TEMPLATES,
+    document,
+    held_out_pairs,
+    held_out_prompts,
+    vocabulary,
+)
 from circuitspec.models.zoo.word_tokenizer import word_tokenizer
 
 if TYPE_CHECKING:
@@ -33,7 +40,7 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 0
-    steps: int = 4000
+    steps: int = 1500
     batch: int = 64
     learning_rate: float = 3e-3
     warmup: int = 100
@@ -125,7 +132,6 @@ def _fresh_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHe
         attn_pdrop=0.0,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
     )
     return GPT2LMHeadModel(config)
 
@@ -135,9 +141,7 @@ def _batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[tup
     rng = Random(recipe.seed)
     while True:
         texts = [document(rng) for _ in range(recipe.batch)]
-        encoded = tokenizer(
-            texts, padding=True, truncation=True, max_length=recipe.n_positions, return_tensors="pt"
-        )
+        encoded = tokenizer(texts, padding=True, truncation=True, max_length=recipe.n_positions, return_tensors="pt")
         yield encoded.input_ids, encoded.input_ids.masked_fill(encoded.attention_mask == 0, IGNORED)
 
 
@@ -167,7 +171,7 @@ def _write_json(path: Path, value: object) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory to write.")
 @click.option("--steps", default=Recipe.steps, show_default=True, type=click.IntRange(min=1))
 @click.option("--seed", default=Recipe.seed, show_default=True)
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(min=1))
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1))
 def main(out: Path, steps: int, seed: int, threads: int) -> None:
     """Train ioi-tiny from scratch and write it to a directory."""
     torch.set_num_threads(threads)

@@ -1,0 +1,468 @@
+"""The table of diagnostic codes. A code, once given out, never changes its meaning and is never reused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CodeInfo:
+    """What a code stands for: a few words, and an explanation with the way to mend it."""
+
+    title: str
+    explanation: str
+
+
+def explain(code: str) -> str:
+    """What `circuitspec explain CODE` prints; indented lines of the explanation stay as they are.
+
+    Raises KeyError for an unknown code.
+    """
+    import textwrap
+
+    info = CODES[code.upper()]
+    wrapper = textwrap.TextWrapper(width=88, break_long_words=False, break_on_hyphens=False)
+    lines = [line if line.startswith(" ") else wrapper.fill(line) for line in info.explanation.splitlines()]
+    return "\n".join([f"{code.upper()}: {info.title}", "", *lines, ""])
+
+
+CODES: dict[str, CodeInfo] = {
+    "CS100": CodeInfo(
+        "a file cannot be read",
+        "The hypothesis file does not exist, is a folder, or may not be read. Check the path; it is relative to "
+        "where the command runs.",
+    ),
+    "CS101": CodeInfo(
+        "a file is not UTF-8",
+        "Hypothesis files are UTF-8 text. The place given is that of the first byte that cannot be read so, which "
+        "is often an accented letter saved in an older encoding. Let the editor save the file as UTF-8.",
+    ),
+    "CS102": CodeInfo(
+        "a file is too large",
+        "A hypothesis file may hold 1 MB. It is meant to be read by people: long word lists belong in .txt or .csv "
+        "files (`lists: {names: names.txt}`), prompts in a .jsonl file (`task: {file: prompts.jsonl}`).",
+    ),
+    "CS103": CodeInfo(
+        "a file is empty",
+        "The file holds nothing, or comments only. `circuitspec init` writes a commented file to start from.",
+    ),
+    "CS104": CodeInfo(
+        "not valid YAML",
+        "The text cannot be read as YAML 1.2, often because of a tab, a missing bracket or quote, or text that "
+        'begins with a sign of YAML\'s own. Templates and names with brackets need quotes: `"{IO} went to"`, '
+        '`"a[0-5].h*"`, `"@END"`. What follows the place given is not checked until this is mended.',
+    ),
+    "CS105": CodeInfo(
+        "a key is given twice",
+        "A mapping has one key twice, and only one of the two values could count. Keep one of them, or give one "
+        "another name.",
+    ),
+    "CS106": CodeInfo(
+        "a tag is refused",
+        "Tags such as `!!python/object` make some YAML readers run code or build other types. A hypothesis is "
+        "plain data and needs none; to keep a number as text, put it in quotes.",
+    ),
+    "CS107": CodeInfo(
+        "an alias is refused",
+        "`*name` repeats the value marked `&name` above it. It is refused where nothing is marked so, where a "
+        "value would contain itself, and where repetition of repetitions grows beyond 50,000 values. Text that "
+        "merely starts with `*` needs quotes.",
+    ),
+    "CS108": CodeInfo(
+        "nested too deeply",
+        "Lists and mappings stand more than 60 levels deep inside each other. No hypothesis needs more than a handful.",
+    ),
+    "CS109": CodeInfo(
+        "a key is not text",
+        'Keys are text. A number, a list or `true` is none: put it in quotes, as in `"01": {...}`. Merge keys '
+        "(`<<`) are not part of YAML 1.2: write the keys out.",
+    ),
+    "CS110": CodeInfo(
+        "an unknown key",
+        "This block has no such key, so what stands there would have no effect. It may be misspelt, or indented "
+        "into the wrong block.",
+    ),
+    "CS111": CodeInfo(
+        "a key is missing",
+        "The block cannot do without this key. `circuitspec schema` prints what every block may and must hold.",
+    ),
+    "CS112": CodeInfo(
+        "a number where a component belongs",
+        "Heads are often written 9.6 in papers, but YAML reads 9.10 as the number 9.1, which would silently be "
+        "head 1. Write `a9.h10`: `a` for attention, `h` for head, both counted from 0.",
+    ),
+    "CS113": CodeInfo(
+        "a value of the wrong kind",
+        "Here stands text where a list belongs, a number where text belongs, or the like. Numbers and true/false "
+        'become text in quotes (`"02"`); a single entry becomes a list in brackets (`[a9.h6]`).',
+    ),
+    "CS114": CodeInfo(
+        "not one of the choices",
+        "The value must be one of a few words, which the message lists.",
+    ),
+    "CS115": CodeInfo(
+        "a value out of bounds",
+        "The value is too small, too large, or empty. Whole numbers beyond 2^53 - 1 are refused everywhere, "
+        "because programs that read them disagree about them.",
+    ),
+    "CS116": CodeInfo(
+        "an unknown format version",
+        "`circuitspec: 1` says which version of the file format is meant, so that a later version can change it "
+        "without misreading old files.",
+    ),
+    "CS117": CodeInfo(
+        "not a component",
+        "Components are written `a9.h6` (head), `a9` (all heads of a layer), `m3` (MLP), `m1.n42` (neuron), `r5` "
+        "and `r5.mid` (residual stream), `a9.kv2` (key/value head), `sae:NAME.f123` (dictionary feature); sets of "
+        "them `m*`, `a*.h*`, `a[0-5].h*`. Layers and heads are counted from 0.",
+    ),
+    "CS118": CodeInfo(
+        "a character that YAML does not allow",
+        "Control characters other than tabs and line ends cannot stand in YAML. One that the text needs is written "
+        'as an escape in double quotes: `"\\x07"`.',
+    ),
+    "CS119": CodeInfo(
+        "more than one document",
+        "A line `---` starts a new YAML document. One file holds one hypothesis.",
+    ),
+    "CS120": CodeInfo(
+        "not a claim",
+        "A claim is one name with its settings below it: `- sufficient: {metric: logit_diff, at_least: 0.8}`. The "
+        "claims are sufficient, necessary, cross_section and path. Each starts with its own dash, and its settings "
+        "stand indented below its name.",
+    ),
+    "CS121": CodeInfo(
+        "a claim without a bound",
+        "A claim that no result could refute is no claim. Say what is expected: `at_least: 0.8`, `at_most: 0.3`, "
+        "or both.",
+    ),
+    "CS122": CodeInfo(
+        "bounds that exclude each other",
+        "The lower bound is larger than the upper one, so that no result could support the claim.",
+    ),
+    "CS123": CodeInfo(
+        "a bound that is not a number",
+        "`.nan` and `.inf` are numbers to YAML, but nothing can be compared with the first, and the second bounds "
+        "nothing. Leave a bound out to have none.",
+    ),
+    "CS124": CodeInfo(
+        "no claims",
+        "`claims` is empty, so there is nothing to verify. Add for instance `- sufficient: {metric: logit_diff, "
+        "at_least: 0.8}`.",
+    ),
+    "CS126": CodeInfo(
+        "not one source of prompts",
+        "The prompts of a task come from exactly one of `templates` (sentences with slots), `file` (a .jsonl, .csv "
+        "or .json file) and `generate` (a generator such as `repeated_tokens`).",
+    ),
+    "CS127": CodeInfo(
+        "a key that does not go with this source of prompts",
+        "Slots, lists, answers and corruptions belong to templates. Prompts from a file or a generator bring their "
+        "own, so that the key would have no effect.",
+    ),
+    "CS128": CodeInfo(
+        "no answers for a score",
+        "The score compares right answers (and for `logit_diff` and `prob_diff` wrong ones too), and the task "
+        'gives none. Add `answer: " {IO}"` and `wrong: " {S1}"`, with the space that the answer starts with. Only '
+        "`kl` does without.",
+    ),
+    "CS129": CodeInfo(
+        "not a rule for a slot",
+        "A slot is filled by `$list`, which draws an entry, or `=SLOT`, which copies another slot. Plain text is "
+        "neither; it would be easily taken for a list's name. For a constant, declare a list of one entry.",
+    ),
+    "CS130": CodeInfo(
+        "a template that cannot be read",
+        "Slots stand in braces, `{S1}`, columns of a table behind a dot, `{C.city}`. A brace of the text itself is "
+        "doubled: `{{`. The text must not be empty.",
+    ),
+    "CS131": CodeInfo(
+        "a slot that is not declared",
+        "A template or answer names a slot that `slots` does not fill. Add it there, or mend the name.",
+    ),
+    "CS132": CodeInfo(
+        "a slot that is not used",
+        "The slot stands in no template and no answer, and no slot that does copies it. It may be misspelt in the "
+        "template.",
+    ),
+    "CS133": CodeInfo(
+        "a position that some templates lack",
+        "The position is that of a slot which does not stand in every template (or not so many times), so that "
+        "some prompts would not have it.",
+    ),
+    "CS134": CodeInfo(
+        "an unknown list",
+        "`$name` draws from a list that `lists` does not declare.",
+    ),
+    "CS135": CodeInfo(
+        "an unknown slot",
+        "A corruption, a copy (`=SLOT`) or a position names a slot that `slots` does not declare.",
+    ),
+    "CS136": CodeInfo(
+        "slots that copy each other",
+        "`A: =B` and `B: =A` never come to a value. Let one of the slots draw from a list.",
+    ),
+    "CS137": CodeInfo(
+        "a list that is too short",
+        "Slots drawn from one list are distinct, and the fresh values of a corruption differ from the clean ones. "
+        "The list has fewer entries than that needs.",
+    ),
+    "CS139": CodeInfo(
+        "a column that does not fit",
+        "A slot that draws rows of a table is used with a column, `{C.city}`; one that draws from a plain list "
+        "without. A corruption that draws from another table needs the same columns there.",
+    ),
+    "CS140": CodeInfo(
+        "not a position",
+        "Positions are a slot (its last token), `S#2` (its second occurrence), either with an offset in tokens "
+        "(`S1 + 1`), `last`, `last - 1`, `start`, or a token index such as 3 (-1 is the last token).",
+    ),
+    "CS141": CodeInfo(
+        "an unknown position",
+        "A group or node is said to act at a position that is neither a slot nor declared. `S1+1` must be declared "
+        "as well: `positions: {S1+1: S1 + 1}`.",
+    ),
+    "CS142": CodeInfo(
+        "a position with the name of a slot",
+        "Every slot is a position already: its last token. Another meaning for the same name would be ambiguous.",
+    ),
+    "CS143": CodeInfo(
+        "a position that no template has",
+        "No template contains the slot, or not so many times: `S#2` is the second occurrence of `{S}` within one "
+        "template.",
+    ),
+    "CS144": CodeInfo(
+        "an unknown corruption",
+        "`from` or `answer_of` names a corruption that `corruptions` does not declare. `clean` stands for the "
+        "clean prompts: their mean can be ablated to, their own values change nothing.",
+    ),
+    "CS145": CodeInfo(
+        "an ablation without a source",
+        "Resampling and means take values from other prompts. Say which: `from: abc`, the name of a corruption. "
+        "Prompts from a file that has a single corruption call it `corrupt`.",
+    ),
+    "CS146": CodeInfo(
+        "an ablation with a source that it does not use",
+        "Zeros and noise are not taken from other prompts. Remove `from`, or choose resample, mean or "
+        "mean_per_template.",
+    ),
+    "CS148": CodeInfo(
+        "answers by number without a comparison",
+        "`{from: $years, above: YY}` takes the entries of a list above a slot's number, `at_most: YY` those up to "
+        "it. Without either every entry would be an answer.",
+    ),
+    "CS149": CodeInfo(
+        "a name that cannot be used",
+        "Names are letters, digits and `_`, and do not start with a digit (those of corruptions may). Groups may "
+        "hold `-`; positions an occurrence and an offset: `S#2`, `S1+1`. `start`, `last` and `clean` have a "
+        "meaning of their own.",
+    ),
+    "CS150": CodeInfo(
+        "a list file cannot be read",
+        "`lists` names a file that does not exist or may not be read. File names are relative to the folder of the "
+        "hypothesis.",
+    ),
+    "CS151": CodeInfo(
+        "a list file is not UTF-8",
+        "List files are UTF-8 text. The place given is that of the first byte that cannot be read so.",
+    ),
+    "CS152": CodeInfo(
+        "a list without entries",
+        "There is nothing to draw. In a .txt file blank lines and lines that start with `#` do not count, in a "
+        ".csv file the first line does not.",
+    ),
+    "CS153": CodeInfo(
+        "an uneven table",
+        "All rows of a table have the same columns, each filled, each with a name of its own. A .csv file says the "
+        "names on its first line; cells that hold a comma stand in double quotes.",
+    ),
+    "CS154": CodeInfo(
+        "not a list",
+        "A list is a file name, entries of text, or a table (a list of mappings, or a mapping from columns to "
+        'entries). Numbers need quotes: `["02", "03"]`, for 02 would lose its zero.',
+    ),
+    "CS155": CodeInfo(
+        "an entry that is listed twice",
+        "Slots drawn from one list must differ, and every entry has the same chance; an entry that is there twice "
+        "breaks both.",
+    ),
+    "CS156": CodeInfo(
+        "not a list file",
+        "List files end in .txt (one entry a line) or .csv (a table with a header). A single entry that is not a "
+        "file stands in brackets: `places: [store]`.",
+    ),
+    "CS157": CodeInfo(
+        "a list file is too large",
+        "List files may hold 10 MB.",
+    ),
+    "CS200": CodeInfo(
+        "a component twice in a group",
+        "The group lists a component more than once at the same position, or once by name and once through a "
+        "pattern such as `a9` or `m*`.",
+    ),
+    "CS201": CodeInfo(
+        "a component in two groups",
+        "A component plays one role at one position. It may be in two groups only where their positions differ.",
+    ),
+    "CS202": CodeInfo(
+        "inputs on a node",
+        "`<q>`, `<k>` and `<v>` name the inputs of a head, and belong to receivers in paths. A group, `free` and a "
+        "cross-section hold whole components.",
+    ),
+    "CS203": CodeInfo(
+        "a path that cannot be read",
+        "A path is written `A, B -> C<q> -> logits`: groups or components, commas between those of one hop, arrows "
+        "between hops, inputs on receivers.",
+    ),
+    "CS204": CodeInfo(
+        "neither a group nor a component",
+        "A path or a cross-section names something that is neither a group of the circuit nor can be read as a "
+        "component.",
+    ),
+    "CS205": CodeInfo(
+        "a path against the order of layers",
+        "A component reads what earlier ones wrote: heads read earlier layers, an MLP also the heads of its own "
+        "layer. Along this hop no sender comes before its receiver.",
+    ),
+    "CS206": CodeInfo(
+        "a group with the name of a component",
+        "`a9` is every head of layer 9, and `m3` an MLP; a group of that name could not be told from it in a path. "
+        "Name groups after their role.",
+    ),
+    "CS208": CodeInfo(
+        "input or logits as a node",
+        "The embeddings and the output are part of every circuit and never ablated. Paths may start at `input` and "
+        "end at `logits`.",
+    ),
+    "CS209": CodeInfo(
+        "inputs of a group without heads",
+        "`<q>`, `<k>` and `<v>` after a group's name mean these inputs of all its members, but one of them is not "
+        "an attention head.",
+    ),
+    "CS220": CodeInfo(
+        "no such component in the model",
+        "A layer or head number is beyond the model's. Layers and heads are counted from 0: a model with 12 heads "
+        "has h0 to h11.",
+    ),
+    "CS221": CodeInfo(
+        "not a head or an MLP",
+        "Node-level runs patch attention heads and MLPs. Neurons, residual streams, kv heads and dictionary "
+        "features can be named, but not yet in a group.",
+    ),
+    "CS222": CodeInfo(
+        "free and declared at once",
+        "`free` components are outside the claim: never ablated. Declared ones are what the claim is about. A "
+        "component can't be both.",
+    ),
+    "CS401": CodeInfo(
+        "negative components are left out of the circuit",
+        "Components outside the circuit work against the behaviour: restoring one of them on top of the circuit, "
+        "while everything else outside stays noised, makes the metric worse. A circuit that leaves them out looks "
+        "better than it is, because recovered performance counts what helps and never sees what hurts. The figure "
+        "in brackets is the change of recovered performance when that component alone is restored; the second line "
+        "compares the circuit as declared with the circuit plus all of them. Named are only components whose "
+        "effect is significant after correction over all the components that were screened. To mend it, put them "
+        "into a group of their own:\n\n    negative_name_mover: {nodes: [a10.h7, a11.h10], at: END, effect: "
+        "negative}\n\nor say in the hypothesis's description why they are not part of the circuit.",
+    ),
+    "CS402": CodeInfo(
+        "recovery above 100 %",
+        "The circuit alone does better than the whole model: the lower end of the confidence interval of recovered "
+        "performance is above 1. This is a departure from the model, not a better circuit. It most often means "
+        "that components which work against the behaviour were left out (see CS401), or that ablating the rest "
+        "breaks more than the corruption does, as means over unrelated prompts can. Include the negative "
+        "components, compare another ablation, and set `at_most` in the claim, such as `{metric: logit_diff, "
+        "at_least: 0.8, at_most: 1.2}`, so that too much fails as too little does.",
+    ),
+    "CS403": CodeInfo(
+        "the corruption does not break the behaviour",
+        "Recovered performance is (patched - corrupt) / (clean - corrupt). Here the clean and the corrupt run do "
+        "not differ by more than chance (the confidence interval of their difference contains zero), or the "
+        "corrupt run does better than the clean one. A ratio over such a difference is noise, or runs backwards, "
+        "so none is given and the claim is INCONCLUSIVE. Check that the model does the task on the clean prompts "
+        "at all, take a corruption that changes what the right answer is, or a metric that tells the two runs "
+        "apart: logit_diff does not see a corruption that moves both answers alike.",
+    ),
+    "CS404": CodeInfo(
+        "a mean over few prompts",
+        "The patched-in means are taken over fewer than 5 prompts (for `mean_per_template`, of some template). "
+        "Such a mean still carries what those few prompts say, part of the ablated information survives, and "
+        "recovered performance depends on which prompts were drawn. Raise `task: prompts:`, or use fewer "
+        "templates.",
+    ),
+    "CS405": CodeInfo(
+        "a measured value is not finite",
+        "A metric came out as infinite or not a number for some prompts, so that it has no mean. The usual cause "
+        "is a model in float16 whose activations overflow. Run it with `model: {dtype: float32}`, or look at the "
+        "prompts that are named.",
+    ),
+    "CS406": CodeInfo(
+        "a claim about a metric that was not measured",
+        "The claim's metric is missing from the runs that decide it. Metrics that compare right with wrong answers "
+        "(logit_diff, prob_diff) need `wrong:` in the task. The message lists what was measured; claim one of "
+        "those, or give the task what the metric needs.",
+    ),
+    "CS407": CodeInfo(
+        "results cannot be written",
+        "The tables could not be written into the output directory: it is a file, is not writable, or the disk is "
+        "full. Files that were there before are untouched. Name another directory with `--output-dir`.",
+    ),
+    "CS500": CodeInfo(
+        "claim or level cannot be run",
+        "The file asks for something that this version reads and checks but does not execute, such as an "
+        "edge-level ablation. Nothing was run, so that no claim is silently left out. Remove the claim, or use a "
+        "version that runs it.",
+    ),
+    "CS501": CodeInfo(
+        "a site did not run exactly once",
+        "Every patched module must run once in each forward. One that does not run is patched in vain (the result "
+        "would be that of an unpatched model); one that runs twice, as under gradient checkpointing or with shared "
+        "layers, is patched twice.",
+    ),
+    "CS502": CodeInfo(
+        "logits are not finite",
+        "A run gave NaN or infinity. Half precision overflows in some models: try `dtype: float32`. A file with "
+        "damaged weights does it too.",
+    ),
+    "CS503": CodeInfo(
+        "a self-test failed",
+        "Before any result, every component is patched with its own value (which must change nothing), and "
+        "everything is patched with another run's values (which must give that run). This model fails one of the "
+        "two, so its patched runs mean nothing.",
+    ),
+    "CS504": CodeInfo(
+        "the model does not do the task",
+        "`checks: {accuracy: ...}` asks that the unpatched model prefer the right answer on that share of prompts, "
+        "and it does not. A circuit for a behaviour that the model does not show cannot be verified.",
+    ),
+    "CS505": CodeInfo(
+        "a prompt is longer than the model takes",
+        "A prompt has more tokens than the model has positions.",
+    ),
+    "CS506": CodeInfo(
+        "the model is not on this machine",
+        "`plan` needs the number of layers and heads, which the model's configuration holds, and downloads "
+        "nothing. Run `verify` once, which does, or name a local directory.",
+    ),
+    "CS507": CodeInfo(
+        "a position that not every prompt has",
+        "A group names a position (`at:`) that some prompts lack, such as a slot that only some templates use. "
+        "Name a position that all prompts have, or declare one under `task: positions:`.",
+    ),
+    "CS508": CodeInfo(
+        "no such corruption in the prompts",
+        "`ablation: from:` names a corruption that the prompts file does not contain.",
+    ),
+    "CS521": CodeInfo(
+        "a mean over prompts of different length",
+        "Mean ablation averages activations position by position. With `value: mean` all prompts must have the "
+        "same number of tokens; otherwise a position would mix different words. `value: mean_per_template` "
+        "averages within each template.",
+    ),
+    "CS522": CodeInfo(
+        "a mean over a single prompt",
+        "A template has one prompt only (or one of its token layout), so its mean is that prompt's own value: a "
+        "resample ablation under another name. Raise `prompts`, or use fewer templates, or entries that tokenise "
+        "alike.",
+    ),
+}

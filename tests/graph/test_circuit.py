@@ -1,0 +1,129 @@
+"""Laying a circuit over a model, and arithmetic on positions."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from circuitspec.diagnostics import CircuitspecError
+from circuitspec.graph.circuit import CircuitGraph, lay_out
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+from circuitspec.spec.components import Head, Mlp
+from circuitspec.spec.load import parse_hypothesis
+
+SHAPE = ModelShape("gpt2", n_layers=3, n_heads=2, n_kv_heads=2, d_model=8, d_head=4, d_mlp=16, n_vocab=50)
+
+FILE = """
+circuitspec: 1
+name: test
+model: {{id: somewhere/model}}
+task:
+  templates: ["{{A}} and {{B}} then {{A}}"]
+  slots: {{A: $names, B: $names}}
+  lists: {{names: [x, y, z, u, v]}}
+  answer: " {{B}}"
+  wrong: " {{A}}"
+  corruptions: {{abc: {{A: $names, B: $names}}}}
+  positions: {{END: last}}
+  prompts: 5
+circuit: {circuit}
+ablation: {{value: resample, from: abc}}
+claims:
+  - sufficient: {{metric: logit_diff, at_least: 0.8}}
+"""
+
+
+def graph(circuit: str) -> CircuitGraph:
+    document = parse_hypothesis(FILE.format(circuit=circuit), "t.circuit.yaml")
+    return lay_out(document.hypothesis.circuit, SHAPE, document.source)
+
+
+def findings(circuit: str) -> list[tuple[str, int | None, str]]:
+    with pytest.raises(CircuitspecError) as error:
+        graph(circuit)
+    return [(d.code, d.span.line if d.span else None, d.message) for d in error.value.diagnostics]
+
+
+def test_members_free_and_the_rest() -> None:
+    laid = graph("{groups: {one: {nodes: [a0.h1, m1], at: END}, two: {nodes: [a2], at: [A, END]}}, free: [m0, m2]}")
+    assert laid.circuit == {
+        Head(0, 1): Where.at("END"),
+        Mlp(1): Where.at("END"),
+        Head(2, 0): Where.at("A", "END"),
+        Head(2, 1): Where.at("A", "END"),
+    }
+    assert laid.free == {Mlp(0), Mlp(2)}
+    assert laid.claimed == (Head(0, 0), Head(0, 1), Head(1, 0), Head(1, 1), Mlp(1), Head(2, 0), Head(2, 1))
+    assert len(laid.universe) == 3 * (2 + 1)
+
+
+def test_patterns_expand() -> None:
+    laid = graph("{groups: {one: {nodes: ['a[0-1].h1', 'm*']}}}")
+    assert set(laid.circuit) == {Head(0, 1), Head(1, 1), Mlp(0), Mlp(1), Mlp(2)}
+    assert all(where.is_everywhere for where in laid.circuit.values())
+
+
+def test_a_component_in_two_groups_is_kept_at_the_positions_of_both() -> None:
+    laid = graph("{groups: {one: {nodes: [a0.h1], at: A}, two: {nodes: [a0.h1], at: END}}}")
+    assert laid.circuit == {Head(0, 1): Where.at("A", "END")}
+
+
+def test_paths_become_edges_between_components() -> None:
+    laid = graph(
+        "{groups: {one: {nodes: [a0.h0, a1.h1]}, two: {nodes: [a1.h0, a2.h0]}},"
+        " paths: ['input -> one', 'one -> two<q,k> -> logits', 'a0.h0 -> m0']}"
+    )
+    edges = {(str(s), str(r)): sorted(d["ports"]) for s, r, d in laid.edges.edges(data=True)}
+    assert edges == {
+        ("Input()", "Head(layer=0, head=0)"): [],
+        ("Input()", "Head(layer=1, head=1)"): [],
+        ("Head(layer=0, head=0)", "Head(layer=1, head=0)"): ["k", "q"],
+        ("Head(layer=0, head=0)", "Head(layer=2, head=0)"): ["k", "q"],
+        ("Head(layer=1, head=1)", "Head(layer=2, head=0)"): ["k", "q"],
+        ("Head(layer=1, head=0)", "Logits()"): [],
+        ("Head(layer=2, head=0)", "Logits()"): [],
+        ("Head(layer=0, head=0)", "Mlp(layer=0)"): [],
+    }
+
+
+def test_what_the_model_does_not_have() -> None:
+    found = findings("{groups: {one: {nodes: [a3.h0, a0.h2, a0.h1, m3]}}, free: ['a[1-4].h0']}")
+    assert [code for code, _, _ in found] == ["CS220"] * 4
+    assert [message for _, _, message in found] == [
+        "the model has no a3.h0",
+        "the model has no a0.h2",
+        "the model has no m3",
+        "the model has no a[1-4].h0",
+    ]
+    assert [line for _, line, _ in found] == [14] * 4
+
+
+def test_what_node_level_does_not_patch() -> None:
+    assert findings("{groups: {one: {nodes: [m1.n3]}}}")[0][0] == "CS221"
+    assert findings("{groups: {one: {nodes: [r1]}}}")[0][0] == "CS221"
+
+
+def test_free_and_declared() -> None:
+    ((code, _, message),) = findings("{groups: {one: {nodes: [a0.h1, m1]}}, free: ['m*']}")
+    assert code == "CS222"
+    assert "m1" in message
+    assert "one" in message
+
+
+@pytest.mark.parametrize(
+    "left", [Where.at("A"), Where.at("A", "B"), Where.except_at("A"), Where.everywhere(), Where.at()]
+)
+@pytest.mark.parametrize("right", [Where.at("B"), Where.except_at("B", "C"), Where.everywhere(), Where.at()])
+def test_positions_are_a_set_algebra(left: Where, right: Where) -> None:
+    """Against plain sets, over tokens that carry any combination of roles."""
+    roles = ("A", "B", "C")
+    tokens = [frozenset(c) for n in range(2) for c in itertools.combinations(roles, n)]  # at most one role a token
+
+    def points(where: Where) -> set[frozenset[str]]:
+        return {t for t in tokens if bool(t & where.roles) != where.inverted}
+
+    assert points(~left) == set(tokens) - points(left)
+    assert points(left | right) == points(left) | points(right)
+    assert (~~left) == left
