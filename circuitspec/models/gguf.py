@@ -139,6 +139,7 @@ def _convert(file: Path, directory: Path, progress: Callable[[str], None]) -> No
             check_complete(file, info)
             _refuse_unused_tensors(reader, model, file)
             verify_modules(model, architecture_named(shape.family), shape)
+            _mind_first_token(reader, tokenizer, file)
             tokenizer.save_pretrained(directory)
             _save(model, directory)
     except torch.OutOfMemoryError:
@@ -159,6 +160,22 @@ def _save(model: Any, directory: Path) -> None:
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
     plain.save_pretrained(directory)
+
+
+def _mind_first_token(reader: GGUFReader, tokenizer: Any, file: Path) -> None:
+    """Have the tokenizer begin prompts with a special token exactly if the file says so; transformers 4 always does."""
+    field = reader.get_field("tokenizer.ggml.add_bos_token")
+    if field is None:
+        return
+    wanted = bool(field.contents())
+
+    def adds() -> bool:
+        return bool(tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id])
+
+    if adds() != wanted:
+        tokenizer.add_bos_token = wanted
+        if adds() != wanted:
+            raise _unreadable(file, "its tokenizer cannot be made to treat the beginning of a prompt as the file says")
 
 
 def _refuse_rope_scaling(reader: GGUFReader, family: str, file: Path) -> None:

@@ -21,6 +21,7 @@ class Checked:
     """What the checks found, and the word lists that were read on the way."""
 
     findings: tuple[Diagnostic, ...] = ()
+    untold: int = 0  # errors beyond those in `findings`
     lists: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
 
@@ -36,7 +37,7 @@ def check_parts(source: Source, base_dir: Path, unusable: tuple[Path_, ...] = ()
     check_circuit(scope)
     check_ablation(scope)
     check_claims(scope)
-    return Checked(tuple(scope.findings), lists)
+    return Checked(tuple(scope.findings), scope.untold, lists)
 
 
 def _load_lists(scope: Scope, base_dir: Path) -> dict[str, tuple[Row, ...]]:

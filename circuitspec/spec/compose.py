@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
@@ -36,6 +36,7 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 # (pattern in ruamel's words, what is wrong in ours, what to write instead)
@@ -155,8 +156,10 @@ class _Composer:
             )
 
     def scalar(self, event: ScalarEvent, span: Span) -> Node:
-        text = str(event.value)
-        plain = event.style is None
+        text, plain = str(event.value), event.style is None
+        if _SURROGATE.search(text):
+            self.note("CS118", "the escape stands for no character", span, hint="write the character itself")
+            text = _SURROGATE.sub("\ufffd", text)
         return Node(span, self.resolve(text, span) if plain else text, text)
 
     def resolve(self, text: str, span: Span) -> object:
@@ -238,6 +241,10 @@ class _Composer:
         if not isinstance(key.value, str):
             shown, hint = key.text or "this", f'put it in quotes: "{key.text}"' if key.text else "write key: value"
             self.note("CS109", f"{shown} is not text, and so cannot be a key", key.span, hint=hint)
+        if value.text == "" and value.value is None and value.span.line > key.span.line:
+            # the parser places an absent value where the next thing starts; it belongs after its key's colon
+            column = (key.span.end_column or key.span.column) + 1
+            value = replace(value, span=Span(self.file, key.span.line, column, column))
         name = key.value if isinstance(key.value, str) else key.text
         if name in block.entries:
             label = f"first given on line {block.entries[name][0].span.line}"

@@ -11,11 +11,12 @@ import rfc8785
 from pydantic import ValidationError
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, in_order
-from circuitspec.spec.check import check_parts
+from circuitspec.spec.check import Checked, check_parts
 from circuitspec.spec.hypothesis import Hypothesis
 from circuitspec.spec.lists import Row
 from circuitspec.spec.problems import problems_of
-from circuitspec.spec.source import Source, parse_leniently, read_text
+from circuitspec.spec.scope import MAX_FINDINGS
+from circuitspec.spec.source import Path_, Source, parse_leniently, read_text
 
 
 @dataclass(frozen=True)
@@ -45,19 +46,19 @@ def parse_hypothesis(text: str, file: str = "<text>", base_dir: Path | None = No
     """
     source, findings = parse_leniently(text, file)
     folder = Path(file).parent if base_dir is None else base_dir
-    found = list(findings)
+    found, untold = list(findings), 0
     hypothesis: Hypothesis | None = None
+    unusable: tuple[Path_, ...] = ()
     try:
         hypothesis = Hypothesis.model_validate(source.data, by_alias=True, by_name=False)
     except ValidationError as error:
-        problems = problems_of(error, source)
+        problems, untold = problems_of(error, source, MAX_FINDINGS)
         found.extend(problem.diagnostic for problem in problems)
-        checked = check_parts(source, folder, tuple(problem.path for problem in problems))
-    else:
-        checked = check_parts(source, folder)
+        unusable = tuple(problem.path for problem in problems)
+    checked = check_parts(source, folder, unusable) if not untold else Checked()
     found.extend(checked.findings)
     if found or hypothesis is None:
-        raise CircuitspecError(*in_order(_distinct(found)))
+        raise CircuitspecError(*_told(found, untold + checked.untold))
     return Document(hypothesis, source, folder, checked.lists)
 
 
@@ -67,13 +68,15 @@ def digest(hypothesis: Hypothesis) -> str:
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
 
-def _distinct(findings: list[Diagnostic]) -> list[Diagnostic]:
-    """Without repeats, which an aliased value that is wrong would cause at each of its uses."""
-    seen: set[tuple[object, ...]] = set()
-    kept = []
-    for finding in findings:
-        key = (finding.code, finding.message, finding.span)
-        if key not in seen:
-            seen.add(key)
-            kept.append(finding)
-    return kept
+def _told(findings: list[Diagnostic], untold: int) -> tuple[Diagnostic, ...]:
+    """The first findings in order, and how many more there are.
+
+    Repeats are left out: an aliased value that is wrong is found at each of its uses.
+    """
+    distinct = {(finding.code, finding.message, finding.span): finding for finding in reversed(findings)}
+    ordered = in_order(reversed(distinct.values()))
+    told = ordered[:MAX_FINDINGS]
+    more = untold + len(ordered) - len(told)
+    if more:
+        told += (Diagnostic(told[-1].code, f"{more} more errors are not shown", severity="note"),)
+    return told

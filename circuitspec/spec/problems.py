@@ -44,13 +44,17 @@ class Problem:
     path: Path_
 
 
-def problems_of(error: ValidationError, source: Source) -> list[Problem]:
-    """One problem for each validation error; `source.data` must be what was validated."""
-    return [
-        _problem(details, source)
+def problems_of(error: ValidationError, source: Source, at_most: int) -> tuple[list[Problem], int]:
+    """A problem for each of the first validation errors, and how many more there are.
+
+    `source.data` must be what was validated.
+    """
+    errors = [
+        details
         for details in error.errors(include_url=False)
         if not (details["type"] == "too_short" and details["input"])  # its entries are wrong, which is told there
     ]
+    return [_problem(details, source) for details in errors[:at_most]], max(0, len(errors) - at_most)
 
 
 def describe(value: object) -> str:

@@ -14,6 +14,7 @@ from circuitspec.spec.partial import Parts, Usable
 from circuitspec.spec.source import Path_, Source
 from circuitspec.spec.texts import did_you_mean
 
+MAX_FINDINGS = 200
 PROMPT_SOURCES = ("templates", "file", "generate")
 
 
@@ -28,6 +29,7 @@ class Scope:
     source: Source
     usable: Usable
     findings: list[Diagnostic] = field(default_factory=list)
+    untold: int = 0
 
     @property
     def parts(self) -> Parts:
@@ -72,7 +74,13 @@ class Scope:
         key: bool = False,
         within: tuple[int, int] | None = None,
     ) -> None:
-        """Note an error at a path of the parts; `within` is (offset, length) inside the text there."""
+        """Note an error at a path of the parts; `within` is (offset, length) inside the text there.
+
+        Beyond MAX_FINDINGS errors are only counted.
+        """
+        if len(self.findings) >= MAX_FINDINGS:
+            self.untold += 1
+            return
         place = self.usable.path(path)
         span = self.source.span(place, key) if within is None else self.source.inner_span(place, *within)
         self.findings.append(Diagnostic(code, message, span, label, hint))

@@ -23,9 +23,6 @@ class Findings:
         self._source = source
         self._found: list[Diagnostic] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
     def span(self, *path: str | int) -> Span | None:
         """Where a key or entry of the hypothesis stands, if the hypothesis came from a file."""
         if self._source is None:

@@ -26,10 +26,6 @@ class Targets:
     ids: Tensor
     mask: Tensor
 
-    def __getitem__(self, rows: slice | Tensor) -> Targets:
-        """Some of the rows."""
-        return Targets(self.ids[rows], self.mask[rows])
-
 
 def targets(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Targets | None:
     """Padded ids; None when no prompt has any. Raises ValueError when only some have."""

@@ -194,7 +194,7 @@ def test_computes_what_the_file_says(tmp_path: Path, tied: bool, quantise: bool)
 
 
 def test_gpt2(tmp_path: Path) -> None:
-    # transformers reads neither the number of positions nor the MLP's width from the file: only GPT-2's own can be converted
+    # transformers reads neither the number of positions nor the MLP's width from the file: only GPT-2's own convert
     model = tiny_gpt2(n_layer=2, n_head=4, vocab_size=13, n_positions=1024)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -253,6 +253,18 @@ def test_same_file_elsewhere_is_the_same_model(tmp_path: Path) -> None:
 
 def test_without_vocab_size_the_tokens_are_counted(tmp_path: Path) -> None:
     assert gguf_shape(write_gguf(tmp_path / "tiny.gguf", original(), leave_out=("vocab_size",))) == SHAPE
+
+
+@pytest.mark.parametrize("flag", [True, False])
+def test_beginning_of_a_prompt(flag: bool, tmp_path: Path) -> None:
+    path = write_gguf(
+        tmp_path / "a.gguf",
+        original(),
+        leave_out=("add_bos",),
+        extra=lambda writer: writer.add_add_bos_token(flag),
+    )
+    words = [TOKENS.index("abc"), TOKENS.index("Ġd")]
+    assert load(path).tokenizer("abc d")["input_ids"] == ([0, *words] if flag else words)
 
 
 @pytest.mark.parametrize("missing", ["block_count", "head_count", "embedding_length", "feed_forward_length", "epsilon"])

@@ -139,6 +139,53 @@ def test_edge_experiments(ablation: str) -> None:
     assert np.allclose(a.logits, b.logits, atol=TIGHT)
 
 
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("keep", [True, False])
+def test_edge_experiments_with_roles_step_by_step(ablation: str, keep: bool) -> None:
+    """Roles, templates and free senders; ablated contributions taken from hooks and the model's own weights."""
+    model = builders.random_llama(5, layers=2)
+    net, texts = families.read(model), prompts(4)
+    rng = random.Random(0)
+    choices: list[set[str] | None] = [None, {"subject"}, {"subject", "end"}]
+    circuit = {e: rng.choice(choices) for e in edge.edges(net) if e[0] != ("mlp", 0) and rng.random() < 0.5}
+    got = edge.edge_experiment(net, texts, circuit, ablation, keep, free=[("mlp", 0)])
+
+    recorded = []
+    for text in texts:
+        values = hooked.forward(model, text.corrupt, hooked.LLAMA).values
+        out: dict[node.Component, Tensor] = {("input",): values["input",]}
+        for index, block in enumerate(model.model.layers):
+            out["mlp", index] = values["mlp", index]
+            for h in range(4):
+                matrix = block.self_attn.o_proj.weight[:, h * 8 : h * 8 + 8]
+                out["head", index, h] = values["head", index, h] @ matrix.T
+        recorded.append(out)
+    for i, text in enumerate(texts):
+        peers = [r for r, t in zip(recorded, texts, strict=True) if t.template == text.template]
+        pool = {"resample": [recorded[i]], "mean": recorded, "mean_per_template": peers, "zero": [recorded[i]]}[
+            ablation
+        ]
+        ablated = {
+            s: torch.stack([one[s] for one in pool]).mean(0) * (0.0 if ablation == "zero" else 1.0) for s in recorded[i]
+        }
+        kept: dict[edge.Edge, set[int]] = {}
+        for e in edge.edges(net):
+            if e in circuit:
+                roles = circuit[e]
+                inside = set(range(7)) if roles is None else {text.roles[name] for name in roles}
+            else:
+                inside = set()
+            kept[e] = set(range(7)) if e[0] == ("mlp", 0) else inside if keep else set(range(7)) - inside
+        expected = edge.edge_run(net, text.clean, ablated, kept).logits[-1].numpy()
+        assert np.abs(got.logits[i] - expected).max() < TIGHT
+        if ablation == "resample":
+            anchor = node.forward(net, text.corrupt).logits[-1]
+        else:
+            free: edge.Kept = {e: None for e in edge.edges(net) if e[0] == ("mlp", 0)}
+            anchor = edge.edge_run(net, text.clean, ablated, free).logits[-1]
+        assert got.corrupt["logit"][i] == pytest.approx(float(anchor[text.answers].mean()), abs=1e-9)
+
+
 # --------------------------------------------------------------------------------------------------------- paths
 
 
@@ -266,3 +313,33 @@ def test_a_chain_of_residual_edges(family: str) -> None:
     resid = node.forward(net, BASE, record=True).values["resid", 3, "pre"]
     expected = net.finish(resid - own["mlp", 1] + run.contributions["mlp", 1])
     assert distance(got, expected) < TIGHT
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_a_neuron_writes_its_column(family: str) -> None:
+    net = families.read(MODELS[family](12))
+    run, values = node.forward(net, BASE, record=True), node.resample_values(net, SOURCE)
+    sender = ("neuron", 1, 5)
+    delta = (values[sender] - run.values[sender]) @ net.layers[1].mlp.w_out[5:6]
+    expected = net.finish(run.values["resid", 3, "pre"] + delta)
+    assert distance(path.path_patch(net, BASE, values, sender, [("final",)], through=()), expected) < TIGHT
+    assert distance(expected, run.logits) > 1e-4
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_chain_through_values_moves_every_head_that_shares_them(family: str) -> None:
+    """MLP 0 -> values of key-value head 1 in layer 1 -> logits, with the attention patterns of the base run."""
+    net = families.read(MODELS[family](13))
+    run, values = node.forward(net, BASE, record=True), node.resample_values(net, SOURCE)
+    layer = net.layers[1]
+    assert layer.pre_attention is not None
+    resid = run.values["resid", 1, "pre"]
+    before, after = (
+        layer.pre_attention(x) @ layer.attention.wv[1] + layer.attention.bv[1]
+        for x in (resid, resid - run.values["mlp", 0] + values["mlp", 0])
+    )
+    final = run.values["resid", 3, "pre"]
+    for head in [1] if family == "gpt2" else [2, 3]:
+        final = final + run.patterns[1, head] @ (after - before) @ layer.attention.wo[head]
+    got = path.chain(net, BASE, values, ("mlp", 0), [("v", 1, 1), ("final",)], through=())
+    assert distance(got, net.finish(final)) < TIGHT

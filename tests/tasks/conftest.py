@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tests.tasks.support import NAMES
 
-GPT2 = Path(__file__).parents[3] / "shared" / "models" / "gpt2-tokenizer" / "tokenizer.json"
+# not part of the repository: tests that want it are skipped unless a folder beside the checkout has it
+GPT2 = sorted(Path(__file__).parents[3].glob("*/models/gpt2-tokenizer/tokenizer.json"))
 
 CORPUS = [
     f"Then, {a} and {b} went to the {place}. {b} gave a {thing} to {a}"
@@ -149,7 +150,7 @@ def words() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def gpt2() -> PreTrainedTokenizerFast:
-    if not GPT2.exists():
+    if not GPT2:
         pytest.skip("GPT-2's tokenizer is not at hand")
     end = "<|endoftext|>"
-    return PreTrainedTokenizerFast(tokenizer_file=str(GPT2), bos_token=end, eos_token=end, unk_token=end)
+    return PreTrainedTokenizerFast(tokenizer_file=str(GPT2[0]), bos_token=end, eos_token=end, unk_token=end)

@@ -196,6 +196,15 @@ def test_an_answer_that_changes_the_prompt() -> None:
     assert finding.label.startswith("' John' where the prompt has ")
 
 
+def test_one_token_more_is_not_enough_when_the_prompt_changes() -> None:
+    # x|a becomes x|ab|c: one token more, but c does not follow x|a
+    vocab = {"<s>": 0, "<unk>": 1, "x": 2, "a": 3, "b": 4, "c": 5, "ab": 6}
+    tokenizer = fast(Tokenizer(models.BPE(vocab, [("a", "b")], unk_token="<unk>")))
+    assert tokenizer(["xa", "xabc"])["input_ids"] == [[2, 3], [2, 6, 5]]
+    finding = alone(single({CLEAN: "xa"}, answers=("bc",)), tokenizer, "CS346")
+    assert "changes the tokens of the prompt" in finding.message
+
+
 def test_answer_and_wrong_answer_with_one_token() -> None:
     prompts = single({CLEAN: "Then, Mary went."}, answers=(" John",), wrong=("John", " Mary"))
     finding = alone(prompts, fast(whitespace()), "CS347")

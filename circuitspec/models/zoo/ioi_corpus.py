@@ -92,18 +92,18 @@ class Writer:
     """Writes one document; a name joins it only if it is new and no held-out pair comes about."""
 
     def __init__(self, rng: Random) -> None:
-        self._rng = rng
+        self.rng = rng
         self._present: list[str] = []
 
     def names(self, count: int) -> list[str]:
         apart = held_out_pairs()
         for _ in range(count):
             free = [n for n in NAMES if n not in self._present and all({n, met} not in apart for met in self._present)]
-            self._present.append(self._rng.choice(free))
+            self._present.append(self.rng.choice(free))
         return self._present[-count:]
 
     def pick(self, options: tuple[str, ...]) -> str:
-        return self._rng.choice(options)
+        return self.rng.choice(options)
 
     def giving(self) -> str:
         return self.pick(GIVING).format(object=self.pick(OBJECTS))
@@ -111,7 +111,7 @@ class Writer:
     def together(self, who: str) -> str:
         """The first half of a story and the join to its second half, such as `Then, A and B met at the zoo. `"""
         where = f"{self.pick(TOGETHER)} the {self.pick(PLACES)}"
-        style = self._rng.random()
+        style = self.rng.random()
         if style < 0.1:
             return f"{who} {where}. "
         if style < 0.5:
@@ -119,7 +119,7 @@ class Writer:
         return f"{self.pick(WHENS)} {who} {where}, "
 
     def shuffled(self, *names: str) -> list[str]:
-        return self._rng.sample(names, len(names))
+        return self.rng.sample(names, len(names))
 
 
 def gift(w: Writer) -> str:
@@ -137,6 +137,14 @@ def watched_gift(w: Writer) -> str:
     return f"{start}{onlooker} {w.pick(WATCHING)} {giver} {w.giving()} {receiver}."
 
 
+def two_pairs(w: Writer) -> str:
+    """Two pairs of people: the gift goes to the giver's own partner, so leaving out the giver's name is not enough."""
+    one, two, three, four = w.names(4)
+    giver, receiver = w.shuffled(*w.rng.choice(((one, two), (three, four))))
+    start = f"{w.together(f'{one} and {two}')}{three} and {four} {w.pick(TOGETHER)} the {w.pick(PLACES)}."
+    return f"{start} {giver} {w.giving()} {receiver}."
+
+
 def gift_to_both(w: Writer) -> str:
     """A giver who was not there gives to `them`: whether the giver's name came before decides the answer."""
     first, second, giver = w.names(3)
@@ -152,10 +160,10 @@ def meeting(w: Writer) -> str:
 
 def belongings(w: Writer) -> str:
     """Who has what, said twice: the second time the thing follows from the name."""
-    owners = w.names(w._rng.choice((2, 3)))
-    things = w._rng.sample(OBJECTS, len(owners))
+    owners = w.names(w.rng.choice((2, 3)))
+    things = w.rng.sample(OBJECTS, len(owners))
     have = [f"{owner} has the {thing}." for owner, thing in zip(owners, things, strict=True)]
-    again = w._rng.sample(have, len(have) - 1)
+    again = w.rng.sample(have, len(have) - 1)
     return f"{w.pick(LEADS)} " + " ".join(have + again)
 
 
@@ -166,12 +174,13 @@ def roll_call(w: Writer) -> str:
 
 
 FAMILIES: tuple[tuple[Callable[[Writer], str], float], ...] = (
-    (gift, 0.45),
-    (watched_gift, 0.10),
-    (gift_to_both, 0.13),
-    (meeting, 0.10),
-    (belongings, 0.14),
-    (roll_call, 0.08),
+    (gift, 0.30),
+    (two_pairs, 0.35),
+    (watched_gift, 0.07),
+    (gift_to_both, 0.08),
+    (meeting, 0.06),
+    (belongings, 0.08),
+    (roll_call, 0.06),
 )
 
 
