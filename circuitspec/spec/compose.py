@@ -22,7 +22,7 @@ from ruamel.yaml.events import (
 )
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order, split_lines
-from circuitspec.spec.source import Node
+from circuitspec.spec.nodes import Node
 
 MAX_DEPTH = 60
 MAX_ALIASED = 50_000  # values that aliases may add to those written out
@@ -98,7 +98,6 @@ class _Open:
 class _Composer:
     """Collects events into nodes with a stack of its own, so that depth never meets Python's limit."""
 
-    text: str
     file: str
     lines: tuple[str, ...]
     findings: list[Diagnostic] = field(default_factory=list)
@@ -260,7 +259,7 @@ def compose(text: str, file: str) -> tuple[Node, tuple[Diagnostic, ...]]:
     """
     lines = split_lines(text)
     _refuse_control_characters(text, file)
-    composer = _Composer(text, file, lines)
+    composer = _Composer(file, lines)
     try:
         for event in _events(text):
             composer.take(event)

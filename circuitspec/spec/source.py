@@ -6,33 +6,18 @@ and tags are judged before anything is built from them, and every key and value 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order, split_lines
+from circuitspec.spec.compose import compose
+from circuitspec.spec.nodes import Node
 
 MAX_BYTES = 1_000_000
 
 Path_: TypeAlias = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Node:
-    """A value of the file. Scalars have `text` as written; lists `items`; mappings `entries` (key, value)."""
-
-    span: Span
-    value: object
-    text: str = ""
-    items: tuple[Node, ...] = ()
-    entries: Mapping[str, tuple[Node, Node]] = field(default_factory=dict)
-
-    def child(self, step: str | int) -> Node | None:
-        if isinstance(step, str):
-            return self.entries[step][1] if step in self.entries else None
-        return self.items[step] if 0 <= step < len(self.items) else None
 
 
 @dataclass(frozen=True)
@@ -144,8 +129,6 @@ def parse_leniently(text: str, file: str) -> tuple[Source, tuple[Diagnostic, ...
 
     Raises CircuitspecError where nothing is left to go on with.
     """
-    from circuitspec.spec.compose import compose
-
     if not text.strip():
         raise CircuitspecError(
             Diagnostic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from circuitspec.codes import CODES
 from circuitspec.diagnostics import CircuitspecError, exit_code, render
 from circuitspec.spec.load import load_hypothesis, parse_hypothesis
+from circuitspec.spec.source import parse_source
 from tests.spec.support import GOOD, WRONG_FILES
+from tests.spec.test_lists import WRONG as WRONG_LISTS
 
 
 def refused(text: str) -> list[str]:
@@ -80,10 +83,6 @@ PATHS = [
 )
 def test_any_data_anywhere(path: tuple[str, ...], value: object) -> None:
     """Well-formed YAML (written as JSON, which is YAML) with an arbitrary value put in one place."""
-    import json
-
-    from circuitspec.spec.source import parse_source
-
     data = json.loads(json.dumps(parse_source(GOOD, "good").data))
     block = data
     for step in path[:-1]:
@@ -189,10 +188,7 @@ def test_no_such_file(tmp_path: Path, name: str) -> None:
 
 def test_every_code_of_files_is_provoked() -> None:
     """The wrong files, the hostile bytes and the lists' tests together provoke every code that `spec` gives out."""
-    from tests.spec import test_lists
-
-    marks = [mark for mark in test_lists.test_wrong_lists.pytestmark if mark.name == "parametrize"]
-    provoked = {code for _, code in marks[0].args[1]} | {code for _, code in HOSTILE.values() if code}
+    provoked = {code for _, code in WRONG_LISTS} | {code for _, code in HOSTILE.values() if code}
     provoked |= {"CS100", "CS101", "CS102"}  # in this module
     for file in WRONG_FILES.glob("*.expected"):
         text = file.read_text(encoding="utf-8")

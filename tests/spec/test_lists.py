@@ -63,38 +63,38 @@ def test_errors_stand_where_the_list_is_named(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "code"),
-    [
-        ("missing.txt", "CS150"),
-        ("folder.txt", "CS150"),
-        ("nul\0.txt", "CS150"),
-        ("latin.txt", "CS151"),
-        ("empty.txt", "CS152"),
-        ("header_only.csv", "CS152"),
-        ("empty.csv", "CS152"),
-        ([], "CS152"),
-        ({"a": [], "b": []}, "CS152"),
-        ("ragged.csv", "CS153"),
-        ("unclosed.csv", "CS153"),
-        ("header.csv", "CS153"),
-        ([{"a": "1"}, "x"], "CS153"),
-        ([{"a": "1"}, {"b": "1"}], "CS153"),
-        ({"a": ["1", "2"], "b": ["1"]}, "CS153"),
-        ([1], "CS154"),
-        ([{"a": 1}], "CS154"),
-        ({"a": "text"}, "CS154"),
-        ({"a": [1]}, "CS154"),
-        (3, "CS154"),
-        (None, "CS154"),
-        ("twice.txt", "CS155"),
-        ("rows_twice.csv", "CS155"),
-        (["x", "y", "x"], "CS155"),
-        ("names", "CS156"),
-        ("names.json", "CS156"),
-        ("large.txt", "CS157"),
-    ],
-)
+WRONG: list[tuple[object, str]] = [
+    ("missing.txt", "CS150"),
+    ("folder.txt", "CS150"),
+    ("nul\0.txt", "CS150"),
+    ("latin.txt", "CS151"),
+    ("empty.txt", "CS152"),
+    ("header_only.csv", "CS152"),
+    ("empty.csv", "CS152"),
+    ([], "CS152"),
+    ({"a": [], "b": []}, "CS152"),
+    ("ragged.csv", "CS153"),
+    ("unclosed.csv", "CS153"),
+    ("header.csv", "CS153"),
+    ([{"a": "1"}, "x"], "CS153"),
+    ([{"a": "1"}, {"b": "1"}], "CS153"),
+    ({"a": ["1", "2"], "b": ["1"]}, "CS153"),
+    ([1], "CS154"),
+    ([{"a": 1}], "CS154"),
+    ({"a": "text"}, "CS154"),
+    ({"a": [1]}, "CS154"),
+    (3, "CS154"),
+    (None, "CS154"),
+    ("twice.txt", "CS155"),
+    ("rows_twice.csv", "CS155"),
+    (["x", "y", "x"], "CS155"),
+    ("names", "CS156"),
+    ("names.json", "CS156"),
+    ("large.txt", "CS157"),
+]
+
+
+@pytest.mark.parametrize(("content", "code"), WRONG)
 def test_wrong_lists(tmp_path: Path, content: object, code: str) -> None:
     (tmp_path / "folder.txt").mkdir()
     (tmp_path / "latin.txt").write_bytes(b"Ren\xe9\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from circuitspec.spec.components import (
     Mlp,
     Neuron,
     Pattern,
+    PatternKind,
     Range,
     Resid,
     sort_key,
@@ -201,6 +203,7 @@ def test_patterns_beyond_the_model_are_refused() -> None:
         Pattern("neuron", 0, Range()).expand(3, 2)
 
 
+KINDS: tuple[PatternKind, ...] = get_args(PatternKind)
 INDICES = st.one_of(
     st.integers(0, 10**9 - 1),
     st.just(Range()),
@@ -222,7 +225,7 @@ COMPONENTS: st.SearchStrategy[Component] = st.one_of(
 
 @st.composite
 def patterns(draw: st.DrawFn) -> Pattern:
-    kind = draw(st.sampled_from(["attention", "head", "kv", "mlp", "neuron", "resid", "resid_mid"]))
+    kind = draw(st.sampled_from(KINDS))
     layers = draw(INDICES)
     members = draw(INDICES) if kind in ("head", "kv", "neuron") else None
     if isinstance(layers, int) and (members is None or isinstance(members, int)):
@@ -259,7 +262,7 @@ def test_a_pattern_matches_what_it_expands_to(pattern: Pattern, other: Component
     assert all(small.matches(component) for component in expanded)
     every = [
         one
-        for kind in ("attention", "head", "kv", "mlp", "neuron", "resid", "resid_mid")
+        for kind in KINDS
         for one in Pattern(kind, Range(), Range() if kind in ("head", "kv", "neuron") else None).expand(4, 4, 4, 4)
     ]
     assert [one for one in every if small.matches(one)] == list(expanded)

@@ -40,7 +40,7 @@ class Recipe:
     """Everything that decides the weights."""
 
     seed: int = 0
-    steps: int = 2500
+    steps: int = 2000
     batch: int = 64
     learning_rate: float = 3e-3
     warmup: int = 100
