@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from circuitspec import __version__
-from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code, render
+from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code, render, render_styled
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -170,8 +170,13 @@ def _make_directory(path: Path) -> None:
 
 
 def _show(diagnostics: Iterable[Diagnostic]) -> None:
-    for diagnostic in diagnostics:
-        click.echo(render(diagnostic), err=True)
+    """On stderr, in colour where that is a terminal."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        Console(stderr=True, highlight=False, soft_wrap=True).print(render_styled(diagnostics), end="")
+    else:
+        click.echo(render(diagnostics), nl=False, err=True)
 
 
 class _Progress:

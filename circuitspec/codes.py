@@ -644,23 +644,6 @@ CODES: dict[str, CodeInfo] = {
         "recovered performance depends on which prompts were drawn. Raise `task: prompts:`, or use fewer "
         "templates.",
     ),
-    "CS405": CodeInfo(
-        "a measured value is not finite",
-        "A metric came out as infinite or not a number for some prompts, so that it has no mean. The usual cause "
-        "is a model in float16 whose activations overflow. Run it with `model: {dtype: float32}`, or look at the "
-        "prompts that are named.",
-    ),
-    "CS406": CodeInfo(
-        "a claim about a metric that was not measured",
-        "The claim's metric is missing from the runs that decide it. Metrics that compare right with wrong answers "
-        "(logit_diff, prob_diff) need `wrong:` in the task. The message lists what was measured; claim one of "
-        "those, or give the task what the metric needs.",
-    ),
-    "CS407": CodeInfo(
-        "results cannot be written",
-        "The tables could not be written into the output directory: it is a file, is not writable, or the disk is "
-        "full. Files that were there before are untouched. Name another directory with `--output-dir`.",
-    ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
         "The file asks for something that this version reads and checks but does not execute, such as an "
@@ -706,6 +689,23 @@ CODES: dict[str, CodeInfo] = {
     "CS508": CodeInfo(
         "no such corruption in the prompts",
         "`ablation: from:` names a corruption that the prompts file does not contain.",
+    ),
+    "CS511": CodeInfo(
+        "a measured value is not finite",
+        "A metric came out as infinite or not a number for some prompts, so that it has no mean. The usual cause "
+        "is a model in float16 whose activations overflow. Run it with `model: {dtype: float32}`, or look at the "
+        "prompts that are named.",
+    ),
+    "CS512": CodeInfo(
+        "a claim about a metric that was not measured",
+        "The claim's metric is missing from the runs that decide it. Metrics that compare right with wrong answers "
+        "(logit_diff, prob_diff) need `wrong:` in the task. The message lists what was measured; claim one of "
+        "those, or give the task what the metric needs.",
+    ),
+    "CS513": CodeInfo(
+        "results cannot be written",
+        "The tables could not be written into the output directory: it is a file, is not writable, or the disk is "
+        "full. Files that were there before are untouched. Name another directory with `--output-dir`.",
     ),
     "CS521": CodeInfo(
         "a mean over prompts of different length",

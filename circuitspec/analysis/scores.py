@@ -13,9 +13,9 @@ from circuitspec.analysis.estimate import Estimate
 from circuitspec.engine.records import Records
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan
+from circuitspec.tasks.metrics import METRICS
 
-LOWER_IS_BETTER = frozenset({"kl", "rank"})
-UNITS = {"kl": "nats", "logprob": "nats"}
+LOWER_IS_BETTER = frozenset(name for name, metric in METRICS.items() if metric.better == "lower")
 
 GapState = Literal["sound", "zero", "inverted"]
 
@@ -79,7 +79,7 @@ def mean_of(values: stats.Values) -> float:
 
 
 def gap(records: Records, metric: str, between: Anchors) -> Gap:
-    """How far apart the anchors are. Raises CS405 where a value is not finite."""
+    """How far apart the anchors are. Raises CS511 where a value is not finite."""
     clean, corrupt = records[between.clean][metric], records[between.corrupt][metric]
     stats.require_finite(clean, f"{metric} in the clean anchor")
     stats.require_finite(corrupt, f"{metric} in the corrupt anchor")

@@ -32,13 +32,13 @@ _ROUNDING = 1e-12  # relative; differences below it are rounding
 
 
 def require_finite(values: Values, what: str) -> None:
-    """Raises CS405, naming `what` and the first offending prompts, unless all `values` are finite."""
+    """Raises CS511, naming `what` and the first offending prompts, unless all `values` are finite."""
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         shown = ", ".join(str(i) for i in bad[:5]) + (", ..." if len(bad) > 5 else "")
         raise CircuitspecError(
             Diagnostic(
-                "CS405",
+                "CS511",
                 f"{what} is not finite for {len(bad)} of {len(values)} prompts (prompt {shown})",
                 hint="run with `dtype: float32`, or look at these prompts: the model's output overflowed there",
                 data={"what": what, "prompts": [int(i) for i in bad]},
@@ -49,14 +49,14 @@ def require_finite(values: Values, what: str) -> None:
 def mean(
     values: Values, *, what: str = "values", level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate:
-    """Mean over prompts. Raises CS405 for values that are not finite."""
+    """Mean over prompts. Raises CS511 for values that are not finite."""
     return _ratio_of_means(_finite(values, what), None, level, resamples, seed)
 
 
 def mean_difference(
     left: Values, right: Values, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate:
-    """Mean over prompts of `left - right`, paired. Raises CS405 for values that are not finite."""
+    """Mean over prompts of `left - right`, paired. Raises CS511 for values that are not finite."""
     return mean(_finite(left, "left") - _finite(right, "right"), level=level, resamples=resamples, seed=seed)
 
 
@@ -73,7 +73,7 @@ def recovered(
 
     A ratio of means, never a mean of ratios: single prompts with a denominator near zero would decide
     the latter. Zero denominators are the caller's to exclude (`denominator_is_zero`).
-    Raises CS405 for values that are not finite, ZeroDivisionError where M(clean) = M(corrupt) exactly.
+    Raises CS511 for values that are not finite, ZeroDivisionError where M(clean) = M(corrupt) exactly.
     """
     patched, corrupt, clean = (_finite(patched, "patched"), _finite(corrupt, "corrupt"), _finite(clean, "clean"))
     return _ratio_of_means(patched - corrupt, clean - corrupt, level, resamples, seed)
@@ -177,7 +177,7 @@ def lowers(differences: Values, *, what: str = "differences") -> PairedTest:
     """Test whether an intervention lowers a metric, from per-prompt differences (with minus without).
 
     Exact for up to 13 prompts, the paired t test for more: permutation p-values drawn at random cannot
-    be small enough to survive a correction over hundreds of components. Raises CS405 for values that
+    be small enough to survive a correction over hundreds of components. Raises CS511 for values that
     are not finite.
     """
     differences = _finite(differences, what)

@@ -49,7 +49,7 @@ def judge(plan: Plan, records: Records) -> tuple[ClaimResult, ...]:
     A claim is SUPPORTED when the confidence interval of recovered performance lies inside its bound,
     REFUTED when it lies outside entirely, and INCONCLUSIVE between, when the anchors cannot be told
     apart (or are inverted), and when there are too few prompts for an interval.
-    Raises CS405 where a claimed metric is not finite, CS406 where it was not measured.
+    Raises CS511 where a claimed metric is not finite, CS512 where it was not measured.
     """
     _require_measured(plan, records)
     return tuple(_judge(planned, plan, records) for planned in plan.claims)
@@ -72,7 +72,7 @@ def _require_measured(plan: Plan, records: Records) -> None:
                 measured = ", ".join(sorted(records[run])) or "nothing"
                 problems.append(
                     Diagnostic(
-                        "CS406",
+                        "CS512",
                         f"claim {planned.index + 1} ({planned.claim.kind}) is about {metric}, "
                         f"which was not measured in `{_label(plan, run)}`",
                         hint=f"measured there: {measured}",

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import click
 
 from circuitspec.analysis.result import Verification
-from circuitspec.analysis.scores import UNITS, Anchors, Gap, mean_of, score
+from circuitspec.analysis.scores import Anchors, Gap, mean_of, score
 from circuitspec.analysis.verdict import ClaimResult, Status
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import MISSING, bound, number, plural, with_interval
 from circuitspec.plan.experiment import Experiment
 from circuitspec.report.frame import metric_names
+from circuitspec.tasks.metrics import METRICS
 
 _COLOURS: dict[Status, str] = {"SUPPORTED": "green", "REFUTED": "red", "INCONCLUSIVE": "yellow"}
 _STATUSES: tuple[Status, ...] = ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
@@ -79,7 +80,8 @@ def _table(found: Verification, block: _Block, denominators: dict[str, Gap]) -> 
     rows = [head]
     claimed = [metric for metric in block.claims if metric in metric_names(records)]
     for metric in dict.fromkeys((*claimed, *metric_names(records))):
-        name = f"  {metric} ({UNITS[metric]})" if metric in UNITS else f"  {metric}"
+        unit = METRICS[metric].unit
+        name = f"  {metric} ({unit})" if unit == "nats" else f"  {metric}"  # the others' names say theirs
         means = [number(mean_of(records[run][metric])) if metric in records[run] else MISSING for run in runs]
         claim = block.claims.get(metric)
         if claim is not None:

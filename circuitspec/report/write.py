@@ -18,7 +18,7 @@ def write_results(directory: Path, found: Verification, prompts: PromptSet) -> t
     """Write `experiments` and `prompts` as parquet and as csv into `directory`, made if need be.
 
     Each file is written aside and then renamed, so that a reader, or a crash, never meets half of one.
-    Returns the paths. Raises CS407 where the directory cannot be written.
+    Returns the paths. Raises CS513 where the directory cannot be written.
     """
     tables = {
         "experiments": experiments_frame(
@@ -32,7 +32,7 @@ def write_results(directory: Path, found: Verification, prompts: PromptSet) -> t
     except OSError as error:
         reason = error.strerror or str(error)
         problem = Diagnostic(
-            "CS407", f"the results cannot be written to {directory}: {reason}", hint="name another --output-dir"
+            "CS513", f"the results cannot be written to {directory}: {reason}", hint="name another --output-dir"
         )
         raise CircuitspecError(problem) from error
 

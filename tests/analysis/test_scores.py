@@ -67,7 +67,7 @@ def test_a_metric_that_is_not_finite_has_no_gap_and_no_score() -> None:
     found = score(records, CLEAN, "logprob", None)
     assert np.isnan(found.mean)
     assert found.recovered is None
-    with pytest.raises(CircuitspecError, match="CS405: logprob in the clean anchor is not finite for 1 of 2"):
+    with pytest.raises(CircuitspecError, match="CS511: logprob in the clean anchor is not finite for 1 of 2"):
         gap(records, "logprob", BETWEEN)
 
 

@@ -146,7 +146,7 @@ def test_values_that_are_not_finite_are_named(bad: float) -> None:
     with pytest.raises(CircuitspecError) as caught:
         stats.recovered(patched, corrupt, clean)
     (diagnostic,) = caught.value.diagnostics
-    assert diagnostic.code == "CS405"
+    assert diagnostic.code == "CS511"
     assert diagnostic.message == "corrupt is not finite for 2 of 20 prompts (prompt 3, 8)"
     assert diagnostic.data == {"what": "corrupt", "prompts": [3, 8]}
 
@@ -251,7 +251,7 @@ def test_only_lowering_counts() -> None:
 
 
 def test_differences_that_are_not_finite_are_named() -> None:
-    with pytest.raises(CircuitspecError, match=r"CS405: a3\.h1 is not finite for 1 of 3"):
+    with pytest.raises(CircuitspecError, match=r"CS511: a3\.h1 is not finite for 1 of 3"):
         stats.lowers(np.array([0.0, np.nan, 1.0]), what="a3.h1")
 
 

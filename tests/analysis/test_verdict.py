@@ -140,7 +140,7 @@ def test_a_claimed_metric_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(CircuitspecError) as caught:
         judge(make_plan(Sufficient(metric="logit_diff", at_least=0.8)), data)
     (diagnostic,) = caught.value.diagnostics
-    assert diagnostic.code == "CS405"
+    assert diagnostic.code == "CS511"
     assert diagnostic.message == "logit_diff in `circuit` is not finite for 1 of 100 prompts (prompt 7)"
 
 
@@ -148,7 +148,7 @@ def test_claimed_metrics_that_were_not_measured_are_all_named() -> None:
     plan = make_plan(Sufficient(metric="prob_diff", at_least=0.8), Necessary(metric="rank", at_most=0.1))
     with pytest.raises(CircuitspecError) as caught:
         judge(plan, records())
-    assert [d.code for d in caught.value.diagnostics] == ["CS406"] * 6
+    assert [d.code for d in caught.value.diagnostics] == ["CS512"] * 6
     assert caught.value.diagnostics[0].message == (
         "claim 1 (sufficient) is about prob_diff, which was not measured in `clean`"
     )

@@ -138,7 +138,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     monkeypatch.setattr(pd.DataFrame, "to_parquet", half)
     with pytest.raises(CircuitspecError) as caught:
         write.write_results(tmp_path, found, prompt_set(100))
-    assert caught.value.diagnostics[0].code == "CS407"
+    assert caught.value.diagnostics[0].code == "CS513"
     assert "No space left on device" in caught.value.diagnostics[0].message
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert path.exists()
@@ -147,5 +147,5 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
 def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
     target = tmp_path / "results"
     target.write_text("")
-    with pytest.raises(CircuitspecError, match=r"CS407: the results cannot be written to .*results: File exists"):
+    with pytest.raises(CircuitspecError, match=r"CS513: the results cannot be written to .*results: File exists"):
         write.write_results(target, example(), prompt_set(100))

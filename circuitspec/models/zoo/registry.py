@@ -1,12 +1,18 @@
-"""Which models the zoo holds, and where each one's files are. Imports no torch."""
+"""Which models the zoo holds, and where each one's files are or what builds it. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from circuitspec.models.zoo.toys import TOYS, build
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 HERE = Path(__file__).parent
 
@@ -22,11 +28,12 @@ class ShippedModel:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A model made by code; `build(directory)` writes all its files and may import torch only when called."""
+    """A model made by code, in memory; `config` is what its config.json would say, and only `build` imports torch."""
 
     name: str
     description: str
-    build: Callable[[Path], None]
+    config: Mapping[str, object]
+    build: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]
 
 
 ZooModel = ShippedModel | BuiltModel
@@ -37,6 +44,7 @@ _MODELS: tuple[ZooModel, ...] = (
         description="GPT-2, 4 layers of 4 heads, trained on templated text to do indirect object identification",
         path=HERE / "ioi-tiny",
     ),
+    *(BuiltModel(toy.name, toy.description, toy.config(), partial(build, toy)) for toy in TOYS),
 )
 
 ZOO: Mapping[str, ZooModel] = MappingProxyType({model.name: model for model in _MODELS})
@@ -47,21 +55,18 @@ def zoo_names() -> tuple[str, ...]:
     return tuple(sorted(ZOO))
 
 
-def zoo_path(name: str, build_in: Path | None = None) -> Path:
-    """A directory with the model's files, ready for `from_pretrained`.
+def zoo_path(name: str) -> Path | None:
+    """A directory with the model's files, ready for `from_pretrained`; None for a model that is built by code.
 
-    A built model is written to `build_in / name` unless it is already there. Raises KeyError for a name that is
-    not in the zoo, and ValueError if a built model is asked for without saying where it may be written.
+    Raises KeyError for a name that is not in the zoo.
     """
     model = ZOO[name]
-    if isinstance(model, ShippedModel):
-        return model.path
-    if build_in is None:
-        raise ValueError(f"zoo:{name} is built by code: say where with build_in")
-    target = build_in / name
-    if not target.is_dir():
-        build_in.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=build_in, prefix=f".{name}-") as scratch:
-            model.build(Path(scratch) / name)
-            (Path(scratch) / name).rename(target)  # all at once: a build that fails leaves nothing behind
-    return target
+    return model.path if isinstance(model, ShippedModel) else None
+
+
+def built_model(name: str) -> BuiltModel:
+    """The entry of a model that is built by code. Raises KeyError for any other name."""
+    model = ZOO[name]
+    if not isinstance(model, BuiltModel):
+        raise KeyError(name)
+    return model
