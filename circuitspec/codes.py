@@ -247,6 +247,12 @@ CODES: dict[str, CodeInfo] = {
         "Zeros and noise are not taken from other prompts. Remove `from`, or choose resample, mean or "
         "mean_per_template.",
     ),
+    "CS147": CodeInfo(
+        "noise that is not fully described, or not used",
+        "`value: gaussian` adds noise to the token embeddings where `at` says, which it therefore needs: the slots "
+        "whose content is to be hidden, as in `{value: gaussian, at: [S1, S2], std: 3, draws: 10, seed: 0}`. The "
+        "other ablations add no noise, and `std`, `at`, `draws` and `seed` would have no effect there.",
+    ),
     "CS148": CodeInfo(
         "answers by number without a comparison",
         "`{from: $years, above: YY}` takes the entries of a list above a slot's number, `at_most: YY` those up to "
@@ -331,9 +337,8 @@ CODES: dict[str, CodeInfo] = {
         "Name groups after their role.",
     ),
     "CS208": CodeInfo(
-        "input or logits as a node",
-        "The embeddings and the output are part of every circuit and never ablated. Paths may start at `input` and "
-        "end at `logits`.",
+        "logits as a node",
+        "The output is part of every circuit and is never ablated. Paths may end at `logits`.",
     ),
     "CS209": CodeInfo(
         "inputs of a group without heads",
@@ -342,18 +347,40 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS220": CodeInfo(
         "no such component in the model",
-        "A layer or head number is beyond the model's. Layers and heads are counted from 0: a model with 12 heads "
-        "has h0 to h11.",
+        "A layer, head, key-value head or neuron number is beyond the model's. All are counted from 0: a model with "
+        "12 heads has h0 to h11. The message says how many there are.",
     ),
     "CS221": CodeInfo(
-        "not a head or an MLP",
-        "Node-level runs patch attention heads and MLPs. Neurons, residual streams, kv heads and dictionary "
-        "features can be named, but not yet in a group.",
+        "a name that has no place here",
+        "Node-level runs patch heads (a9.h6), whole attention layers (a9), MLPs (m3), neurons (m1.n42), key-value "
+        "heads (a9.kv2), residual streams (r5, r5.mid) and `input`. Dictionary features can be named but not "
+        "patched. `free` holds heads, attention layers, MLPs and neurons alone: nothing else is ever ablated, so "
+        "that there is nothing to exempt.",
     ),
     "CS222": CodeInfo(
         "free and declared at once",
         "`free` components are outside the claim: never ablated. Declared ones are what the claim is about. A "
         "component can't be both.",
+    ),
+    "CS223": CodeInfo(
+        "declarations that overlap",
+        "Two entries declare the same activation: a component twice, a neuron and its whole MLP, a key-value head "
+        "and a query head that reads it, `input` and r0 (which are the same). It would be counted twice, and what "
+        "is patched would depend on which of the two is meant. Keep one of them. Different positions are told "
+        "apart, except for neurons and their MLP, which is declared whole or neuron by neuron.",
+    ),
+    "CS224": CodeInfo(
+        "sufficiency of something that has no outside",
+        "`sufficient` ablates everything outside the circuit. Outside heads, MLPs and neurons are the other ones; "
+        "but a residual stream, a key-value head or the input is a cut through them all, and what lies outside "
+        "of a cut is not defined. Such components can be restored (`cross_section`) and ablated (`necessary`): "
+        "name them in a cross-section instead of in a group of the circuit.",
+    ),
+    "CS225": CodeInfo(
+        "a residual stream that the model does not compute",
+        "`r5.mid` is the residual stream between attention and MLP of block 5. In models whose attention and MLP "
+        "both read the block's input (GPT-NeoX, Pythia) nothing lies between them. Name r5, which both read, or "
+        "r6, which comes after both.",
     ),
     "CS300": CodeInfo(
         "model.id does not name a model",
@@ -384,7 +411,7 @@ CODES: dict[str, CodeInfo] = {
         "circuitspec has to know which module of a model computes what, and knows it per family (`model_type` in "
         "config.json). To add a family, write its Architecture in circuitspec/models/architecture.py (the names of "
         "the sizes in config.json; the paths of block, norms, q/k/v projections, attention output projection and "
-        "MLP), extend tests/models/test_model_architecture.py to it, and add its name to SUPPORTED.",
+        "MLP), and add a random model of it to tests/models/test_model_architecture.py and tests/oracle/builders.py.",
     ),
     "CS305": CodeInfo(
         "config.json cannot be used",
@@ -689,6 +716,12 @@ CODES: dict[str, CodeInfo] = {
     "CS508": CodeInfo(
         "no such corruption in the prompts",
         "`ablation: from:` names a corruption that the prompts file does not contain.",
+    ),
+    "CS509": CodeInfo(
+        "denoising without corrupt prompts",
+        "A `cross_section` claim starts from a run in which the behaviour is broken and restores components in it. "
+        "Zero ablation has no such prompts. Ablate to a corruption (`value: resample, from: abc`), or to noise on "
+        "the embeddings (`value: gaussian`).",
     ),
     "CS511": CodeInfo(
         "a measured value is not finite",

@@ -55,8 +55,8 @@ class Outcome:
     task: TokenizedTask
 
 
-def verify(document: Document, options: Options, progress: Progress) -> Outcome:
-    """Run the hypothesis on its model.
+def verify(document: Document, options: Options, progress: Progress, *, loaded: LoadedModel | None = None) -> Outcome:
+    """Run the hypothesis on its model, or on one that is loaded already.
 
     Raises CircuitspecError, with every finding of the stage that failed, where the file, the prompts or
     the model do not allow a run.
@@ -64,8 +64,9 @@ def verify(document: Document, options: Options, progress: Progress) -> Outcome:
     hypothesis, base_dir = document.hypothesis, document.base_dir
     started = time.monotonic()
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
-    progress.stage(f"loading {hypothesis.model.id}")
-    loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage)
+    if loaded is None:
+        progress.stage(f"loading {hypothesis.model.id}")
+        loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage)
     graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
     plan = make_plan(hypothesis, graph, document.source)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Variant, texts_of
 from circuitspec.tasks.prompts import TokenizedTask
 
 PaddingSide = Literal["right", "left"]
@@ -47,7 +48,7 @@ def make_batches(lengths: Sequence[int], rows: int, side: PaddingSide = "right")
     return tuple(batches)
 
 
-def model_inputs(task: TokenizedTask, batch: Batch, variant: str, device: torch.device) -> dict[str, Any]:
+def model_inputs(task: TokenizedTask, batch: Batch, variant: Variant, device: torch.device) -> dict[str, Any]:
     """Keyword arguments of the model's forward; logits are asked for at the answers' columns alone.
 
     Right-padded rows need no attention mask: a causal model never looks right, and no value right of a
@@ -56,7 +57,7 @@ def model_inputs(task: TokenizedTask, batch: Batch, variant: str, device: torch.
     ids = torch.zeros(len(batch.prompts), batch.width, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, (prompt, offset, length) in enumerate(zip(batch.prompts, batch.offsets, batch.lengths, strict=True)):
-        ids[row, offset : offset + length] = torch.tensor(task.ids[variant][prompt])
+        ids[row, offset : offset + length] = torch.tensor(task.ids[texts_of(variant)][prompt])
         mask[row, offset : offset + length] = 1
     inputs: dict[str, Any] = {
         "input_ids": ids.to(device),
@@ -79,9 +80,26 @@ def answer_logits(logits: Tensor, batch: Batch) -> Tensor:
 def where_mask(task: TokenizedTask, batch: Batch, where: Where, device: torch.device) -> Tensor:
     """bool `[row, pos]`: the columns that `where` names in each row (padding is never named)."""
     named = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
-    real = torch.zeros_like(named)
-    for row, (prompt, offset, length) in enumerate(zip(batch.prompts, batch.offsets, batch.lengths, strict=True)):
-        real[row, offset : offset + length] = True
+    for row, (prompt, offset) in enumerate(zip(batch.prompts, batch.offsets, strict=True)):
         for role in where.roles:
             named[row, offset + task.roles[role][prompt]] = True
-    return ((real & ~named) if where.inverted else named).to(device)
+    return ((real_columns(batch) & ~named) if where.inverted else named).to(device)
+
+
+def noise_mask(task: TokenizedTask, batch: Batch, where: Where) -> Tensor:
+    """bool `[row, pos]`: as `where_mask`, but a slot stands for all of its tokens, not for its last one alone."""
+    named = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
+    for row, (prompt, offset) in enumerate(zip(batch.prompts, batch.offsets, strict=True)):
+        for role in where.roles:
+            last = task.roles[role][prompt]
+            first = task.first_tokens[role][prompt] if role in task.first_tokens else last
+            named[row, offset + first : offset + last + 1] = True
+    return (real_columns(batch) & ~named) if where.inverted else named
+
+
+def real_columns(batch: Batch) -> Tensor:
+    """bool `[row, pos]`: where prompts are, and no padding."""
+    real = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
+    for row, (offset, length) in enumerate(zip(batch.offsets, batch.lengths, strict=True)):
+        real[row, offset : offset + length] = True
+    return real

@@ -7,19 +7,30 @@ heads are patched (one per head costs about a quarter more time).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import Literal
+from functools import total_ordering
+from typing import Literal, assert_never
 
+from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.architecture import Architecture
-from circuitspec.spec.names import Head, Mlp
+from circuitspec.models.architecture import Architecture, FusedQKV
+from circuitspec.spec.components import Head, Input, KvHead, Mlp, Neuron, Resid
 
-TapKind = Literal["resid", "z", "mlp"]
+TapKind = Literal["embed", "resid", "qkv", "k", "v", "z", "resid_mid", "neurons", "mlp", "final"]
+
+# in the order in which a block computes them ("embed" comes before layer 0, "final" after the last)
+_ORDER: tuple[TapKind, ...] = ("embed", "resid", "qkv", "k", "v", "z", "resid_mid", "neurons", "mlp", "final")
 
 
-@dataclass(frozen=True, order=True)
+@total_ordering
+@dataclass(frozen=True)
 class Tap:
-    """One tensor of the forward pass: the block input, all heads' z, or the MLP's output of a layer."""
+    """One tensor of the forward pass, `[row, pos, channel]`; taps are ordered as the model computes them.
+
+    `embed` is the token embeddings, `resid` the block's input, `resid_mid` the residual stream between
+    attention and MLP, `qkv` or `k` and `v` the projections (before norm and rotation), `z` the heads'
+    outputs side by side, `neurons` the input of the MLP's output projection, `mlp` the MLP's output, and
+    `final` the input of the last norm.
+    """
 
     layer: int
     kind: TapKind
@@ -27,43 +38,102 @@ class Tap:
     def path(self, architecture: Architecture) -> str:
         """The pyvene string component, e.g. `model.layers[3].self_attn.o_proj.input`."""
         match self.kind:
+            case "embed":
+                return architecture.embedding()
             case "resid":
                 return architecture.resid_in(self.layer)
+            case "resid_mid":
+                path = architecture.resid_mid(self.layer)
+                if path is None:
+                    raise ValueError(f"{architecture.title} has no residual stream between attention and MLP")
+                return path
+            case "qkv":
+                return f"{architecture.port('k', self.layer)}.output"
+            case "k" | "v":
+                return f"{architecture.port(self.kind, self.layer)}.output"
             case "z":
                 return architecture.z(self.layer)
+            case "neurons":
+                return architecture.neurons(self.layer)
             case "mlp":
                 return architecture.mlp_out(self.layer)
+            case "final":
+                return architecture.resid_final()
+            case _:
+                assert_never(self.kind)
 
     def units(self, shape: ModelShape) -> int:
-        """Into how many equal slices the last dimension falls: one per head, otherwise one."""
-        return shape.n_heads if self.kind == "z" else 1
+        """Into how many equal slices the last dimension falls."""
+        match self.kind:
+            case "z":
+                return shape.n_heads
+            case "k" | "v":
+                return shape.n_kv_heads
+            case "qkv":
+                return shape.n_heads + 2 * shape.n_kv_heads
+            case "neurons":
+                return shape.d_mlp
+            case _:
+                return 1
+
+    def width(self, shape: ModelShape) -> int:
+        """The number of channels."""
+        match self.kind:
+            case "z" | "k" | "v" | "qkv":
+                return self.units(shape) * shape.d_head
+            case "neurons":
+                return shape.d_mlp
+            case _:
+                return shape.d_model
+
+    def __lt__(self, other: Tap) -> bool:
+        return (self.layer, _ORDER.index(self.kind)) < (other.layer, _ORDER.index(other.kind))
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A component's place: a tap and the index of its slice."""
+    """A slice of a tap."""
 
     tap: Tap
     unit: int
 
 
-@singledispatch
-def slot_of(component: object) -> Slot:
-    """Where a component is patched (node level, design section 3)."""
-    raise TypeError(f"{component!r} has no place in a node-level run")
+def slots_of(component: NodeComponent, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
+    """Where a component is patched (node level, design section 3).
+
+    One slice for all but key-value heads, which are their key and their value. Patching those changes
+    every query head that reads them.
+    """
+    match component:
+        case Head(layer, head):
+            return (Slot(Tap(layer, "z"), head),)
+        case Mlp(layer):
+            return (Slot(Tap(layer, "mlp"), 0),)
+        case Neuron(layer, index):
+            return (Slot(Tap(layer, "neurons"), index),)
+        case Resid(layer, mid):
+            return (Slot(Tap(layer, "resid_mid" if mid else "resid"), 0),)
+        case Input():
+            return (Slot(Tap(0, "resid"), 0),)
+        case KvHead(layer, head):
+            return _kv_slots(layer, head, architecture, shape)
+        case _:
+            assert_never(component)
 
 
-@slot_of.register
-def _(component: Head) -> Slot:
-    return Slot(Tap(component.layer, "z"), component.head)
+def _kv_slots(layer: int, head: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
+    qkv = architecture.qkv
+    if not isinstance(qkv, FusedQKV):
+        return Slot(Tap(layer, "k"), head), Slot(Tap(layer, "v"), head)
+    fused = Tap(layer, "qkv")
+    if qkv.layout == "per head":
+        return Slot(fused, 3 * head + 1), Slot(fused, 3 * head + 2)
+    return Slot(fused, shape.n_heads + head), Slot(fused, shape.n_heads + shape.n_kv_heads + head)
 
 
-@slot_of.register
-def _(component: Mlp) -> Slot:
-    return Slot(Tap(component.layer, "mlp"), 0)
-
-
-def all_taps(shape: ModelShape) -> frozenset[Tap]:
-    """Every head's and MLP's tap."""
-    kinds: tuple[TapKind, ...] = ("z", "mlp")
+def all_taps(architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
+    """Every tap that some component of this model is patched at."""
+    kinds: list[TapKind] = ["resid", "z", "neurons", "mlp"]
+    kinds += ["qkv"] if isinstance(architecture.qkv, FusedQKV) else ["k", "v"]
+    kinds += ["resid_mid"] if architecture.resid_mid(0) is not None else []
     return frozenset(Tap(layer, kind) for layer in range(shape.n_layers) for kind in kinds)

@@ -5,22 +5,25 @@ Everything here is arithmetic on names; nothing is run and no torch is imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import networkx as nx
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, existing, expand
+from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import AttentionLayer, Component, Head, Mlp, Pattern, sort_key, stage
+from circuitspec.spec.components import Component, Head, Mlp, Neuron, sort_key, stage
 from circuitspec.spec.hypothesis import CircuitSpec
-from circuitspec.spec.names import GroupRef, Name, format_name, parse_name, parse_path
+from circuitspec.spec.names import GroupRef, format_name, parse_name, parse_path
 from circuitspec.spec.source import Source
 
-NodeComponent = Head | Mlp
-Place = tuple[str | int, ...]  # a path into the hypothesis file
+__all__ = ["CircuitGraph", "Member", "NodeComponent", "Place", "lay_out"]
+
 Effect = Literal["positive", "negative", "backup"]
 
 
@@ -36,7 +39,7 @@ class Member:
 
 @dataclass(frozen=True)
 class CircuitGraph:
-    """The declared circuit within all heads and MLPs of one model.
+    """The declared circuit within one model.
 
     `free` components are outside the claim: never ablated, always recomputed. `edges` is the directed
     graph of declared paths between components (and "input", "logits"), with the receiving inputs of
@@ -45,41 +48,66 @@ class CircuitGraph:
 
     shape: ModelShape
     members: tuple[Member, ...]
-    free: frozenset[NodeComponent]
+    free: frozenset[Ablatable]
     edges: nx.DiGraph
 
-    @property
-    def universe(self) -> tuple[NodeComponent, ...]:
-        """Every head and MLP of the model, in model order."""
-        nodes: list[NodeComponent] = []
+    @cached_property
+    def universe(self) -> tuple[Ablatable, ...]:
+        """What the model is made of, in model order: every head and MLP.
+
+        An MLP of which the hypothesis names a neuron (in a group or as free) stands here as its neurons,
+        so that its other neurons are ablated one by one and its biases stay.
+        """
+        named = {*self.free, *(m.component for m in self.members)}
+        split = {c.layer for c in named if isinstance(c, Neuron)}
+        nodes: list[Ablatable] = []
         for layer in range(self.shape.n_layers):
             nodes += [Head(layer, head) for head in range(self.shape.n_heads)]
-            nodes.append(Mlp(layer))
+            nodes += [Neuron(layer, i) for i in range(self.shape.d_mlp)] if layer in split else [Mlp(layer)]
         return tuple(nodes)
 
-    @property
-    def claimed(self) -> tuple[NodeComponent, ...]:
+    @cached_property
+    def claimed(self) -> tuple[Ablatable, ...]:
         """The components about which the hypothesis claims something: all that are not free."""
         return tuple(c for c in self.universe if c not in self.free)
 
-    @property
+    @cached_property
     def circuit(self) -> Mapping[NodeComponent, Where]:
-        """Where each declared component belongs to the circuit, in model order."""
+        """Where each declared component belongs to the circuit, in model order.
+
+        Key-value heads, residual streams and `input` may be among them; they are no part of `universe`,
+        so that nothing can be said to lie outside them.
+        """
         declared: dict[NodeComponent, Where] = {}
         for member in sorted(self.members, key=lambda m: sort_key(m.component)):
             declared[member.component] = declared.get(member.component, Where.at()) | member.where
         return declared
+
+    def freed(self, component: NodeComponent) -> Ablatable | None:
+        """The free component that is `component`, or its MLP, or a neuron of it; None where there is none."""
+        match component:
+            case Neuron(layer) if Mlp(layer) in self.free:
+                return Mlp(layer)
+            case Mlp(layer):
+                neurons = (c for c in self.free if isinstance(c, Neuron) and c.layer == layer)
+                return component if component in self.free else min(neurons, key=sort_key, default=None)
+            case Head() | Neuron() if component in self.free:
+                return component
+            case _:
+                return None
 
 
 def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGraph:
     """The circuit of a hypothesis in a model of this shape.
 
     Raises, all at once: CS220 for a component that the model does not have, CS221 for one that node
-    level does not patch, CS222 for one that is both free and declared. That a path leads from earlier to
-    later components was checked when the file was read.
+    level does not patch, CS222 for one that is both free and declared, CS223 for declarations that
+    overlap, CS225 for a residual stream that the family does not compute. That a path leads from
+    earlier to later components was checked when the file was read.
     """
     problems: list[Diagnostic] = []
     members: list[Member] = []
+    declared: list[Declared] = []
     for group, block in spec.groups.items():
         at = (block.at,) if isinstance(block.at, str) else (block.at or ())
         for i, text in enumerate(block.nodes):
@@ -87,77 +115,66 @@ def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGrap
             name = parse_name(text)
             roles = name.positions or at
             where = Where.at(*roles) if roles else Where.everywhere()
-            for component in _expand(name, shape, source, place, problems):
+            for component in expand(name, shape, source, place, problems):
                 members.append(Member(component, where, group, block.effect))
-    free: set[NodeComponent] = set()
-    declared = {m.component: m.group for m in members}
-    for i, text in enumerate(spec.free):
-        place = ("circuit", "free", i)
-        found = frozenset(_expand(parse_name(text), shape, source, place, problems))
-        for component in sorted(found & set(declared), key=sort_key):
-            problems.append(
-                Diagnostic(
-                    "CS222",
-                    f"{format_name(component)} is free here and declared in group {declared[component]}",
-                    source.span(place),
-                    hint="a component is either part of the claim or outside it: remove it from one of the two",
-                )
-            )
-        free |= found
+                declared.append(Declared(component, where, text, place))
+    problems += overlaps(declared, shape, source)
+    free = _free(spec, shape, source, members, problems)
     edges = _edges(spec, shape, source, members, problems)
     if problems:
         raise CircuitspecError(*problems)
-    return CircuitGraph(shape, tuple(members), frozenset(free), edges)
+    return CircuitGraph(shape, tuple(members), free, edges)
 
 
-def _expand(
-    name: Name, shape: ModelShape, source: Source, place: Place, problems: list[Diagnostic]
-) -> Iterator[NodeComponent]:
-    """The heads and MLPs that a name stands for; what it cannot stand for goes to `problems`."""
-    for component in _members(name, shape, source, place, problems):
-        match component:
-            case Head() | Mlp():
-                yield component
-            case AttentionLayer(layer):
-                yield from (Head(layer, head) for head in range(shape.n_heads))
-            case _:
+def _free(
+    spec: CircuitSpec, shape: ModelShape, source: Source, members: list[Member], problems: list[Diagnostic]
+) -> frozenset[Ablatable]:
+    """The free components. A free MLP and a declared neuron of it contradict each other like the same name twice."""
+    groups = {m.component: m.group for m in members}
+    neurons = {m.component.layer: m for m in members if isinstance(m.component, Neuron)}
+    free: set[Ablatable] = set()
+    for i, text in enumerate(spec.free):
+        place = ("circuit", "free", i)
+        for component in sorted(set(expand(parse_name(text), shape, source, place, problems)), key=sort_key):
+            if not isinstance(component, Head | Mlp | Neuron):
                 problems.append(
                     Diagnostic(
                         "CS221",
-                        f"{format_name(component)} is not a head or an MLP",
+                        f"{format_name(component)} cannot be free: nothing ever ablates it",
                         source.span(place),
-                        hint="groups and `free` hold heads (a9.h6), whole attention layers (a9) and MLPs (m3)",
+                        hint="`free` holds heads (a9.h6), attention layers (a9), MLPs (m3) and neurons (m1.n42)",
                     )
                 )
-                return
-
-
-def _members(
-    name: Name, shape: ModelShape, source: Source, place: Place, problems: list[Diagnostic]
-) -> tuple[Component, ...]:
-    if isinstance(name.target, Pattern):
-        try:
-            return name.target.expand(shape.n_layers, shape.n_heads, shape.n_kv_heads, shape.d_mlp)
-        except ValueError as error:
-            problems.append(_absent(name.target, str(error), shape, source, place))
-            return ()
-    component = name.target
-    layer, head = getattr(component, "layer", 0), component.head if isinstance(component, Head) else 0
-    if layer >= shape.n_layers or head >= shape.n_heads:
-        problems.append(_absent(component, "", shape, source, place))
-        return ()
-    return (component,)
-
-
-def _absent(what: Component | Pattern, reason: str, shape: ModelShape, source: Source, place: Place) -> Diagnostic:
-    return Diagnostic(
-        "CS220",
-        f"the model has no {format_name(what)}",
-        source.span(place),
-        label=reason,
-        hint=f"its {shape.n_layers} layers are a0 to a{shape.n_layers - 1}, each with {shape.n_heads} heads, "
-        f"h0 to h{shape.n_heads - 1} (counted from 0)",
-    )
+                continue
+            contradicted = None
+            if component in groups:
+                contradicted = f"declared in group {groups[component]}"
+            elif isinstance(component, Mlp) and component.layer in neurons:
+                member = neurons[component.layer]
+                contradicted = f"its neuron {format_name(member.component)} is declared in group {member.group}"
+            elif isinstance(component, Neuron) and Mlp(component.layer) in groups:
+                contradicted = f"its MLP is declared in group {groups[Mlp(component.layer)]}"
+            if contradicted is not None:
+                problems.append(
+                    Diagnostic(
+                        "CS222",
+                        f"{format_name(component)} is free here and {contradicted}",
+                        source.span(place),
+                        hint="a component is either part of the claim or outside it: remove it from one of the two",
+                    )
+                )
+            free.add(component)
+    halved = sorted({c.layer for c in free if isinstance(c, Neuron) and Mlp(c.layer) in free})
+    for layer in halved:
+        problems.append(
+            Diagnostic(
+                "CS223",
+                f"declarations overlap: m{layer} is free, and neurons of it once more",
+                source.span(("circuit", "free")),
+                hint="keep one of the two: an MLP is declared whole or neuron by neuron",
+            )
+        )
+    return frozenset(free)
 
 
 def _edges(
@@ -175,7 +192,7 @@ def _edges(
                 if isinstance(item, GroupRef):
                     ends.append(by_group.get(item.group, []))
                 else:
-                    ends.append(list(_members(item, shape, source, place, problems)))
+                    ends.append(list(existing(item, shape, source, place, problems)))
             pairs = [(s, r) for s in ends[0] for r in ends[1] if _reaches(s, r)]
             for s, r in pairs:
                 ports = graph.edges[s, r]["ports"] if graph.has_edge(s, r) else frozenset()

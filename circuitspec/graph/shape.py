@@ -18,3 +18,4 @@ class ModelShape:
     d_mlp: int
     n_vocab: int
     max_positions: int | None = None
+    has_resid_mid: bool = True  # whether anything lies between attention and MLP: not where both read the block's input

@@ -50,6 +50,10 @@ class Where:
             case _:
                 return Where(other.roles - self.roles)
 
+    def meets(self, other: Where) -> bool:
+        """Whether both name some position. Different roles are taken for different tokens."""
+        return not (~(~self | ~other)).is_nowhere
+
     def canonical(self) -> str:
         """One spelling per value: `*`, `@END`, `@{S1,S2}`, `-@END`."""
         if self.is_everywhere:

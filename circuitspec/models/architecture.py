@@ -91,11 +91,16 @@ class Architecture:
     mlp_post_norm: str | None = None
     residual: Literal["sequential", "parallel"] = "sequential"
     weight_layout: Literal["out,in", "in,out"] = "out,in"  # of the projections in the block
+    attention: Literal["eager"] | None = None  # the one implementation that computes the family's own attention
     refused: tuple[Refusal, ...] = ()
 
     def path(self, relative: str, layer: int) -> str:
         """Path from the model's root of a module named relative to its block, e.g. `model.layers[3].mlp`."""
         return f"{self.block.format(layer=layer)}.{relative}"
+
+    def embedding(self) -> str:
+        """pyvene component: the token embeddings, (batch, position, d_model)."""
+        return f"{self.token_embedding}.output"
 
     def z(self, layer: int) -> str:
         """pyvene component: (batch, position, n_heads * d_head), head h at channels h*d_head to (h+1)*d_head."""
@@ -204,6 +209,7 @@ _GEMMA2 = replace(
     attn_post_norm="post_attention_layernorm",
     mlp_norm="pre_feedforward_layernorm",
     mlp_post_norm="post_feedforward_layernorm",
+    attention="eager",  # the others leave out the cap on attention scores, silently
 )
 
 _OLMO2 = replace(
@@ -226,7 +232,7 @@ _TABLE: Mapping[str, Architecture] = {
         replace(_LLAMA, family="qwen2", title="Qwen2"),
         replace(_LLAMA, family="qwen3", title="Qwen3"),
         _GEMMA2,
-        replace(_GEMMA2, family="gemma3_text", title="Gemma 3"),
+        replace(_GEMMA2, family="gemma3_text", title="Gemma 3", attention=None),
         _OLMO2,
         replace(_LLAMA, family="phi3", title="Phi-3", qkv=FusedQKV("self_attn.qkv_proj", "q|k|v")),
     )

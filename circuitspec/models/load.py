@@ -12,7 +12,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import Architecture, architecture_of
 from circuitspec.models.modules import verify_modules
 from circuitspec.models.quiet import quiet_transformers
-from circuitspec.models.reference import resolve_reference
+from circuitspec.models.reference import ModelReference, resolve_reference
 from circuitspec.models.shapes import read_config, shape_of
 from circuitspec.models.tokenizer import load_tokenizer, remote_code
 from circuitspec.models.weights import WeightFiles, check_complete, check_whole, find_weights, unreadable_weights
@@ -35,7 +35,7 @@ class Provenance:
     family: str
     description: str  # "SmolLM2-135M-Instruct, Q4_1 dequantised"
     n_parameters: int
-    path: Path  # directory the weights were read from
+    path: Path | None  # directory the weights were read from; None for a model built by code
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class _Source:
 def load_model(
     spec: ModelSpec, base_dir: Path, *, device: str = "cpu", progress: Progress | None = None
 ) -> LoadedModel:
-    """Load the model that `spec` names: eval mode, `spec.dtype`, on `device`, every weight from its files.
+    """Load the model that `spec` names: eval mode, `spec.dtype`, on `device`, every weight from its files (a
+    toy of the zoo has none, and is built).
 
     `base_dir` is the folder of the hypothesis file; `progress` is told each stage in words. The hub is asked only where
     `spec.id` is a hub id; code that comes with a model is never run. Raises CircuitspecError with one of CS300
@@ -69,12 +70,15 @@ def load_model(
     """
     say = progress or (lambda stage: None)
     target = _device(device, spec.dtype)
-    source = _locate(spec, base_dir, say)
+    reference = resolve_reference(spec, base_dir)
+    if reference.kind == "built":
+        return _build(spec, target, say)
+    source = _locate(spec, reference, say)
     config = read_config(source.directory / "config.json")
     if "auto_map" in config:
         raise remote_code(source.directory / "config.json")
     _refuse_quantised(config)
-    architecture, shape = architecture_of(config), shape_of(config)
+    shape = shape_of(config)
     weights = find_weights(source.directory, allow_pickle=spec.allow_pickle)
     check_whole(weights)
     say(f"loading {spec.id}")
@@ -82,23 +86,60 @@ def load_model(
         _check_buildable(source.directory)
         tokenizer = load_tokenizer(source.directory, shape.n_vocab)
         model = _read_weights(source.directory, weights, spec.dtype)
+    return _checked(
+        spec,
+        model,
+        tokenizer,
+        config,
+        target,
+        description=source.description,
+        revision=source.revision,
+        path=source.directory,
+    )
+
+
+def _build(spec: ModelSpec, target: torch.device, say: Progress) -> LoadedModel:
+    """A zoo model that code makes."""
+    import torch
+
+    from circuitspec.models.zoo import built_model
+
+    entry = built_model(spec.id.removeprefix("zoo:"))
+    say(f"building {spec.id}")
+    model, tokenizer = entry.build()
+    model = model.to(getattr(torch, spec.dtype)).eval()
+    return _checked(spec, model, tokenizer, entry.config, target, description="built by code")
+
+
+def _checked(
+    spec: ModelSpec,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    config: Mapping[str, object],
+    target: torch.device,
+    *,
+    description: str,
+    revision: str | None = None,
+    path: Path | None = None,
+) -> LoadedModel:
+    """The model on its device, once its modules are as its config says and its weights are finite."""
+    architecture, shape = architecture_of(config), shape_of(config)
     verify_modules(model, architecture, shape)
     _check_finite(model, spec.dtype)
     model = _place(model, target)
     provenance = Provenance(
         id=spec.id,
-        revision=source.revision,
+        revision=revision,
         dtype=spec.dtype,
         family=architecture.family,
-        description=source.description,
+        description=description,
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        path=source.directory,
+        path=path,
     )
     return LoadedModel(model, tokenizer, architecture, shape, provenance)
 
 
-def _locate(spec: ModelSpec, base_dir: Path, say: Progress) -> _Source:
-    reference = resolve_reference(spec, base_dir)
+def _locate(spec: ModelSpec, reference: ModelReference, say: Progress) -> _Source:
     if reference.kind == "hub":
         from circuitspec.models.hub import fetch_snapshot
 

@@ -21,17 +21,21 @@ _SCHEMES = ("zoo", "package")
 
 @dataclass(frozen=True)
 class ModelReference:
-    """Where a model is; `path` is a directory or, for `gguf`, a file, and None for a hub model."""
+    """Where a model is; `path` is a directory or, for `gguf`, a file. It is None for a hub model and a `built` one.
+
+    `zoo` is a zoo model that comes as files, `built` one that code makes.
+    """
 
     id: str  # as the hypothesis writes it
-    kind: Literal["hub", "directory", "zoo", "gguf"]
+    kind: Literal["hub", "directory", "zoo", "built", "gguf"]
     path: Path | None = None
 
     @property
     def local_path(self) -> Path:
-        """The path of a model that is not on the hub."""
+        """The path of a model that has files and is not on the hub."""
         if self.path is None:
-            raise ValueError(f"{self.id} is a hub model: it has no path before it is downloaded")
+            why = "is built by code: it has no files" if self.kind == "built" else "is a hub model: not downloaded yet"
+            raise ValueError(f"{self.id} {why}")
         return self.path
 
 
@@ -57,7 +61,8 @@ def resolve_reference(model: ModelSpec, base_dir: Path) -> ModelReference:
 def _resolve(model_id: str, base_dir: Path) -> ModelReference:
     scheme, colon, rest = model_id.partition(":")
     if colon and scheme == "zoo":
-        return ModelReference(model_id, "zoo", _zoo_directory(rest))
+        directory = _zoo_directory(rest)
+        return ModelReference(model_id, "built" if directory is None else "zoo", directory)
     if colon and scheme == "package":
         return ModelReference(model_id, "gguf", _package_file(rest))
     local = _find_local(model_id, base_dir) if model_id.strip() else None
@@ -101,7 +106,7 @@ def _find_local(model_id: str, base_dir: Path) -> Path | None:
     return None
 
 
-def _zoo_directory(name: str) -> Path:
+def _zoo_directory(name: str) -> Path | None:
     from circuitspec.models.zoo import zoo_names, zoo_path
 
     names = zoo_names()

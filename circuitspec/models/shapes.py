@@ -25,6 +25,10 @@ def read_shape(model: ModelSpec, base_dir: Path) -> ModelShape | None:
         from circuitspec.models.gguf import gguf_shape
 
         return gguf_shape(reference.local_path)
+    if reference.kind == "built":
+        from circuitspec.models.zoo import built_model
+
+        return shape_of(built_model(model.id.removeprefix("zoo:")).config)
     if reference.kind == "hub":
         config = _cached_hub_config(reference.id, model.revision)
         if config is None:
@@ -113,7 +117,7 @@ def checked_shape(
 
     CS304 for an unknown family, CS305 where counts do not divide.
     """
-    architecture_named(family)
+    architecture = architecture_named(family)
     n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
     if n_heads % n_kv_heads:
         raise _bad_config(
@@ -123,7 +127,18 @@ def checked_shape(
         if d_model % n_heads:
             raise _bad_config(f"{d_model} channels cannot be split into {n_heads} heads", "correct the head count")
         d_head = d_model // n_heads
-    return ModelShape(family, n_layers, n_heads, n_kv_heads, d_model, d_head, d_mlp, n_vocab, max_positions)
+    return ModelShape(
+        family,
+        n_layers,
+        n_heads,
+        n_kv_heads,
+        d_model,
+        d_head,
+        d_mlp,
+        n_vocab,
+        max_positions,
+        has_resid_mid=architecture.residual == "sequential",
+    )
 
 
 def _bad_config(message: str, hint: str) -> CircuitspecError:

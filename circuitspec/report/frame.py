@@ -12,15 +12,14 @@ from circuitspec.engine.records import Records
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan
 from circuitspec.spec.names import format_name
+from circuitspec.tasks.metrics import METRICS
 from circuitspec.tasks.prompts import PromptSet
-
-METRIC_ORDER = ("logit_diff", "logit", "logprob", "prob", "prob_diff", "accuracy", "rank", "kl")
 
 
 def metric_names(records: Records) -> tuple[str, ...]:
-    """Every metric measured anywhere: the known ones in their usual order, then the rest by name."""
+    """Every metric measured anywhere: those of the table in its order, then the rest by name."""
     found = {metric for values in records.values.values() for metric in values}
-    known = [metric for metric in METRIC_ORDER if metric in found]
+    known = [metric for metric in METRICS if metric in found]
     return (*known, *sorted(found.difference(known)))
 
 

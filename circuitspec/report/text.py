@@ -80,8 +80,8 @@ def _table(found: Verification, block: _Block, denominators: dict[str, Gap]) -> 
     rows = [head]
     claimed = [metric for metric in block.claims if metric in metric_names(records)]
     for metric in dict.fromkeys((*claimed, *metric_names(records))):
-        unit = METRICS[metric].unit
-        name = f"  {metric} ({unit})" if unit == "nats" else f"  {metric}"  # the others' names say theirs
+        in_nats = metric in METRICS and METRICS[metric].unit == "nats"  # the other names say their unit
+        name = f"  {metric} (nats)" if in_nats else f"  {metric}"
         means = [number(mean_of(records[run][metric])) if metric in records[run] else MISSING for run in runs]
         claim = block.claims.get(metric)
         if claim is not None:

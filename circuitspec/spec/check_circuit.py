@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from circuitspec.spec.check_task import check_occurrence
 from circuitspec.spec.components import AttentionLayer, Component, Head, Pattern, Range, stage
-from circuitspec.spec.hypothesis import CrossSection, Group, PathClaim
+from circuitspec.spec.hypothesis import AblationSpec, CrossSection, Group, PathClaim
 from circuitspec.spec.names import (
     GroupRef,
     Name,
@@ -51,6 +51,9 @@ def check_claims(scope: Scope) -> None:
             for j, text in enumerate(claim.nodes):
                 if is_group_name(text):
                     _check_group(scope, text, (*path, "nodes", j), (0, len(text)))
+                    continue
+                for position in parse_name(text).positions:
+                    _check_position(scope, position, (*path, "nodes", j))
         _check_metric(scope, claim.metric, (*path, "metric"))
     if scope.task.checks.accuracy is not None:
         _check_metric(scope, "accuracy", ("task", "checks", "accuracy"))
@@ -82,6 +85,22 @@ def check_ablation(scope: Scope) -> None:
     elif source is not None:
         message = f"{ablation.value} takes nothing from other prompts"
         scope.add("CS146", message, path, hint="remove from, or write value: mean_per_template", key=True)
+    _check_noise(scope, ablation)
+
+
+def _check_noise(scope: Scope, ablation: AblationSpec) -> None:
+    if ablation.value != "gaussian":
+        for key in ("std", "at", "draws", "seed"):
+            if getattr(ablation, key) is not None:
+                message = f"{ablation.value} ablation adds no noise, so {key} says nothing"
+                scope.add("CS147", message, ("ablation", key), hint=f"remove {key}, or write value: gaussian", key=True)
+    elif ablation.at is None:
+        message = "gaussian needs to know at which tokens noise is added"
+        scope.add("CS147", message, ("ablation", "value"), hint="add at: SLOT, or a list of slots and positions")
+    else:
+        for i, position in enumerate((ablation.at,) if isinstance(ablation.at, str) else ablation.at):
+            place: Path_ = ("ablation", "at") if isinstance(ablation.at, str) else ("ablation", "at", i)
+            _check_position(scope, position, place)
 
 
 def _check_metric(scope: Scope, metric: str, path: Path_) -> None:

@@ -19,6 +19,8 @@ FormatVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(texts.check_ver
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 Count: TypeAlias = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
+Seed: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
+Positive: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Bound: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
@@ -247,6 +249,21 @@ class AblationSpec(Block):
         default="declared",
         description="Whether a component of the circuit is kept at its declared positions only, or at all.",
     )
+    std: Positive | None = Field(
+        default=None,
+        examples=[3.0],
+        description="Gaussian noise only: its standard deviation, in units of that of the token embeddings (3 unless "
+        "given).",
+    )
+    at: At | None = Field(
+        default=None,
+        description="Gaussian noise only: where it is added. A slot stands for all of its tokens, another position "
+        "for its one.",
+    )
+    draws: Count | None = Field(
+        default=None, description="Gaussian noise only: how many draws metrics are averaged over (10 unless given)."
+    )
+    seed: Seed | None = Field(default=None, description="Gaussian noise only: seed of the draws (0 unless given).")
 
 
 class _Bounded(Block):

@@ -110,11 +110,11 @@ def _node(text: str) -> str:
             offset=text.index("<"),
             length=text.index(">") - text.index("<") + 1,
         )
-    if isinstance(name.target, (names.Input, names.Logits)):
+    if isinstance(name.target, names.Logits):
         raise problem(
             "CS208",
             f"{text.strip()} is part of every circuit and is never ablated",
-            hint="leave it out here; paths may start at input and end at logits",
+            hint="leave it out here; paths may end at logits",
         )
     return names.format_name(name)
 

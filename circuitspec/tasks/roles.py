@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Roles:
-    """`of[name][i]` is a token of prompt i; `partial` maps slots that not all templates have to those without."""
+    """`of[name][i]` is a token of prompt i; `partial` maps slots that not all templates have to those without.
+
+    `first[slot][i]` is the first token of a slot whose last one is `of[slot][i]`.
+    """
 
     of: Mapping[str, tuple[int, ...]]
     partial: Mapping[str, tuple[int, ...]]
+    first: Mapping[str, tuple[int, ...]]
 
 
 def find_roles(
@@ -56,7 +60,21 @@ def find_roles(
         elif found is not None:
             roles[name] = found
     partial = {name: _templates_without(name, prompts, places) for name in names if name not in roles}
-    return Roles(roles, {name: templates for name, templates in partial.items() if templates})
+    return Roles(
+        roles, {name: templates for name, templates in partial.items() if templates}, _first_tokens(prompts, encoded, roles)
+    )
+
+
+def _first_tokens(
+    prompts: PromptSet, encoded: Sequence[Encoded], roles: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    first: dict[str, tuple[int, ...]] = {}
+    for name, places in roles.items():
+        spans = [prompt.slots.get(CLEAN, {}).get(name) for prompt in prompts.prompts]
+        if all(span is not None for span in spans):
+            found = (tokens.tokens_of(*span) for tokens, span in zip(encoded, spans, strict=True) if span is not None)
+            first[name] = tuple(tokens.start if tokens else last for tokens, last in zip(found, places, strict=True))
+    return first
 
 
 def _templates_without(name: str, prompts: PromptSet, places: Sequence[Mapping[str, int]]) -> tuple[int, ...]:

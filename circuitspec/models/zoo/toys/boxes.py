@@ -1,7 +1,7 @@
 """The sentences of `zoo:negative` and `zoo:backup`: `The red box holds a ring. Inside is the`. Imports no torch.
 
-Each thing has a feature of its own, `is.ring`, in its embedding, and one that is its logit, `say.ring`. A secret is none
-of the things.
+Each thing has a feature of its own in its embedding, such as `is.ring`, and one that is its logit, `say.ring`.
+A secret is none of the things.
 """
 
 from __future__ import annotations

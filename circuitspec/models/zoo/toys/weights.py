@@ -1,15 +1,16 @@
 """A blueprint as the weights of a GPT-2.
 
-**Layer norm made linear.** The residual stream is (K, -K, f1, -f1, f2, -f2, ...) with a large constant K and one pair of
-channels for each feature. Everything that is written to it keeps the pairs, so its mean is zero and, with d channels,
-F = f1^2 + f2^2 + ... and layer norm's epsilon e, its standard deviation is
+**Layer norm made linear.** The residual stream is (K, -K, f1, -f1, f2, -f2, ...) with a large constant K and one pair
+of channels for each feature. Everything that is written to it keeps the pairs, so its mean is zero and, with
+d channels, F = f1^2 + f2^2 + ... and layer norm's epsilon e, its standard deviation is
 
     sqrt((2 K^2 + 2 F) / d + e)  =  K sqrt(2 / d) * sqrt(1 + (F + e d / 2) / K^2).
 
 The norm's gain is K sqrt(2 / d) for features and sqrt(2 / d) for the constant, so what is read behind it is f and 1,
-each times 1 - t with 0 <= t <= (F + e d / 2) / (2 K^2). With K = 2^14 and F <= 128 that is less than 2.4e-7 a norm.
-A feature is read as half the difference of its pair, where a rounded mean cancels, so float32 loses nothing more. K, the
-gains (d = 32 makes sqrt(2 / d) = 1/4) and all products fit float16 and are exact in bfloat16.
+each times 1 - t with 0 <= t <= (F + e d / 2) / (2 K^2). With K = 2^14 and F <= 128 that is less than 2.4e-7 a norm,
+and there are five. A feature is read as half the difference of its pair, in which the rounding of the mean (of numbers
+as large as K) cancels, so that float32 adds no more than its usual rounding. K and the gains (d = 32, so sqrt(2 / d) is
+1/4) are powers of two that float16 holds.
 
 **Attention made hard.** Scores are multiplied by `SHARPNESS` / sqrt(d_head). A match that is 1 at one position and 0 at
 the others stands 724 above them. For neighbouring places on a circle of 16 positions the difference is
@@ -21,7 +22,7 @@ the others stands 724 above them. For neighbouring places on a circle of 16 posi
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitspec.models.zoo.toys.blueprint import D_HEAD, D_MODEL, N_POSITIONS, ONE, Combination, HardHead, Neuron, Toy
 from circuitspec.models.zoo.word_tokenizer import word_tokenizer
@@ -74,7 +75,7 @@ def _linear_norm(norm: nn.LayerNorm) -> None:
     norm.weight[:2] = math.sqrt(2 / D_MODEL)
 
 
-def _set_head(attention: nn.Module, head: HardHead, toy: Toy) -> None:
+def _set_head(attention: Any, head: HardHead, toy: Toy) -> None:
     first = head.head * D_HEAD
     weight: Tensor = attention.c_attn.weight  # [channel, q | k | v]
     for channel, match in enumerate(head.matches, start=first):
@@ -85,7 +86,7 @@ def _set_head(attention: nn.Module, head: HardHead, toy: Toy) -> None:
         attention.c_proj.weight[channel] = _writing(written, toy)
 
 
-def _set_neuron(mlp: nn.Module, neuron: Neuron, toy: Toy) -> None:
+def _set_neuron(mlp: Any, neuron: Neuron, toy: Toy) -> None:
     mlp.c_fc.weight[:, neuron.index] = _reading(neuron.reads, toy)
     mlp.c_proj.weight[neuron.index] = _writing(neuron.writes, toy)
 
