@@ -8,12 +8,13 @@ from pathlib import Path
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.budget import activation_bytes, rows_per_batch, weight_bytes
 from circuitspec.graph.circuit import CircuitGraph, lay_out
+from circuitspec.graph.nodes import WORDS
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.spec.components import Head, sort_key
+from circuitspec.plan.experiment import Experiment, passes
+from circuitspec.plan.planner import Plan, claim_problems, corrupt_prompts, make_plan
+from circuitspec.spec.components import Neuron, sort_key
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.load import Document, load_hypothesis
 from circuitspec.spec.names import format_name
@@ -38,9 +39,11 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     shape: ModelShape | None = None
     prompts: PromptSet | None = None
     try:
-        shape = read_shape(hypothesis.model, base_dir)
+        with document.blamed_on("model", "id"):
+            shape = read_shape(hypothesis.model, base_dir)
         if shape is not None:
-            lay_out(hypothesis.circuit, shape, document.source)
+            graph = lay_out(hypothesis.circuit, shape, document.source)
+            problems += claim_problems(hypothesis, graph, document.source)
     except CircuitspecError as error:
         problems += error.diagnostics
     try:
@@ -63,7 +66,8 @@ def plan_file(file: Path) -> str:
     """
     document = load_hypothesis(file)
     hypothesis, base_dir = document.hypothesis, file.parent
-    shape = read_shape(hypothesis.model, base_dir)
+    with document.blamed_on("model", "id"):
+        shape = read_shape(hypothesis.model, base_dir)
     if shape is None:
         raise CircuitspecError(
             Diagnostic(
@@ -76,32 +80,29 @@ def plan_file(file: Path) -> str:
     graph = lay_out(hypothesis.circuit, shape, document.source)
     plan = make_plan(hypothesis, graph, document.source)
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
-    return "\n\n".join(
-        [
-            _heading(document, shape, len(prompts.prompts)),
-            _experiments(plan),
-            _sites(plan, graph),
-            _cost(hypothesis, plan, shape, prompts),
-        ]
-    )
+    parts = [
+        _heading(document, shape, len(prompts.prompts)),
+        _experiments(plan),
+        _sites(plan, graph),
+        _cost(hypothesis, plan, shape, prompts),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _heading(document: Document, shape: ModelShape, n: int) -> str:
     hypothesis, ablation = document.hypothesis, document.hypothesis.ablation
     title = architecture_named(shape.family).title
     model = f"{hypothesis.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
-    return (
-        f"{hypothesis.name}   {model}   {n} prompts\n"
-        f"{ablation.level} level, {ablation.value} from {ablation.source}, {ablation.positions} positions"
-    )
+    corrupt = corrupt_prompts(ablation)
+    value = ablation.value if corrupt is None else f"{ablation.value} from {corrupt}"
+    return f"{hypothesis.name}   {model}   {n} prompts\n{ablation.level} level, {value}, {ablation.positions} positions"
 
 
 def _experiments(plan: Plan) -> str:
     rows = [["experiment", "base", "source", "patched"]]
     for experiment, label in plan.labels.items():
         source = experiment.source
-        said = "" if source is None else f"{source.kind} of {source.prompts}"
-        rows.append([label, experiment.base, said, _counted(experiment)])
+        rows.append([label, str(experiment.base), "" if source is None else str(source), _counted(experiment)])
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -110,7 +111,7 @@ def _counted(experiment: Experiment) -> str:
     """`10 heads everywhere, 6 heads but at declared positions`."""
     kinds: Counter[tuple[str, str]] = Counter()
     for site in experiment.sites:
-        kind = "heads" if isinstance(site.component, Head) else "MLPs"
+        kind = WORDS[type(site.component)]
         where = "everywhere" if site.where.is_everywhere else "but at" if site.where.inverted else "at"
         kinds[kind, where] += 1
     said = {"everywhere": "everywhere", "at": "at declared positions", "but at": "but at declared positions"}
@@ -118,11 +119,21 @@ def _counted(experiment: Experiment) -> str:
 
 
 def _sites(plan: Plan, graph: CircuitGraph) -> str:
-    """What `circuit` patches, a line a layer."""
+    """What `circuit` patches, a line a layer; empty where no claim asks for it."""
+    if plan.circuit not in plan.labels:
+        return ""
     layers: dict[int, list[str]] = {layer: [] for layer in range(graph.shape.n_layers)}
-    for site in sorted(plan.circuit.sites, key=lambda s: sort_key(s.component)):
-        where = "" if site.where.is_everywhere else f" but {site.where.canonical().removeprefix('-')}"
-        layers[site.component.layer].append(format_name(site.component) + where)
+    neurons: Counter[int] = Counter()
+    patched = {site.component: site.where for site in plan.circuit.sites}
+    for component in sorted((c for c in graph.claimed if c in patched), key=sort_key):
+        where = patched[component]
+        if isinstance(component, Neuron) and where.is_everywhere:
+            neurons[component.layer] += 1
+            continue
+        but = "" if where.is_everywhere else f" but {where.canonical().removeprefix('-')}"
+        layers[component.layer].append(format_name(component) + but)
+    for layer, count in neurons.items():
+        layers[layer].append(f"{count} neurons of m{layer}")
     lines = [f"   layer {layer}: {', '.join(sites)}" for layer, sites in layers.items() if sites]
     return "\n".join(["sites patched in `circuit` (everywhere, unless it says but where)", *lines])
 
@@ -135,16 +146,13 @@ def _cost(hypothesis: Hypothesis, plan: Plan, shape: ModelShape, prompts: Prompt
     positions = 2 * longest  # words; twice that many tokens is on the safe side
     dtype = hypothesis.model.dtype
     rows = min(n, rows_per_batch(shape, positions, dtype))
-    patched = sum(1 for e in plan.experiments if e.source is not None)
-    plain = len({e.base for e in plan.experiments if e.source is None} | {"clean"})
+    lines = [f"forwards   {passes(plan.experiments)} over all {n} prompts, {rows} prompts at a time"]
     source = plan.circuit.source
-    means = 1 if source is not None and source.kind != "resample" else 0
-    lines = [f"forwards   {plain + means + patched} over all {n} prompts, {rows} prompts at a time"]
     if source is not None and any(isinstance(c.claim, Sufficient) for c in plan.claims):
-        again = 2 * (2 if source.kind == "resample" else 1)
-        lines.append(
-            f"           and up to {3 + TESTED + 1 + again} to look for negative components (--negatives off: none)"
-        )
+        draws, resampled = plan.circuit.draws, source.kind == "resample"
+        again = 2 + 2 * resampled * draws  # clean and source runs, for one by one and for all together
+        most = draws * (3 + resampled + TESTED + 1) + again
+        lines.append(f"           and up to {most} to look for negative components (--negatives off: none)")
     megabytes = rows * activation_bytes(shape, positions, dtype) / 2**20
     weights = weight_bytes(shape, dtype) / 2**20
     lines.append(

@@ -635,6 +635,12 @@ CODES: dict[str, CodeInfo] = {
         "logit_diff and prob_diff compare right with wrong answers and need task.wrong; every metric but kl needs "
         "task.answer. Add them, or claim something about another metric.",
     ),
+    "CS370": CodeInfo(
+        "a model in several dtypes or places",
+        "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "
+        "stated with one dtype, and patched values must lie where the model does. Convert it, for example with "
+        "`model.float().to('cpu')`.",
+    ),
     "CS401": CodeInfo(
         "negative components are left out of the circuit",
         "Components outside the circuit work against the behaviour: restoring one of them on top of the circuit, "

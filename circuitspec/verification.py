@@ -19,8 +19,9 @@ from circuitspec.engine.screen import Screen, screen_restorations
 from circuitspec.engine.selftest import self_test
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.models.load import LoadedModel, load_model
-from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.spec.components import Head, Mlp
+from circuitspec.plan.experiment import Noised, texts_of
+from circuitspec.plan.planner import Plan, corrupt_prompts, make_plan
+from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.load import Document, digest
 from circuitspec.spec.source import Source
@@ -66,7 +67,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     if loaded is None:
         progress.stage(f"loading {hypothesis.model.id}")
-        loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage)
+        with document.blamed_on("model", "id"):
+            loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage)
     graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
     plan = make_plan(hypothesis, graph, document.source)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
@@ -78,7 +80,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype)
         runner = Runner(loaded, task, rows=rows, progress=progress)
         progress.stage("testing that patching is exact on this model")
-        self_test(runner, plan.source_prompts)
+        tested = self_test(runner, plan.variants[-1])
         progress.stage("running")
         records = runner.run(plan.experiments)
         _check_accuracy(hypothesis, plan, records)
@@ -95,6 +97,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         claims=claims,
         warnings=evidence_warnings(plan, records, claims, negatives),
         cost=Cost(len(records.values), round(runner.forwards), time.monotonic() - started),
+        self_test=tested,
     )
     return Outcome(verification, task)
 
@@ -109,13 +112,9 @@ def _negatives(
     progress.stage("looking for negative components outside the circuit")
     screen: Screen | None = None
     if search == "screen":
-        progress.expect(_SCREEN_COST * runner.task.n)
         screen = screen_restorations(runner, plan.circuit, metric)
     chosen = candidates(plan, records, metric, screen)
     return negative_components(plan, records, metric, chosen, screen, runner)
-
-
-_SCREEN_COST = 3  # a forward and a backward pass, in forwards
 
 
 def _search_metric(plan: Plan, records: Records) -> str | None:
@@ -132,16 +131,19 @@ def _search_metric(plan: Plan, records: Records) -> str | None:
 def _check_plan_fits(plan: Plan, task: TokenizedTask, text: Source) -> None:
     """What the file names must be in the prompts: the corruption patched from, and every position in each prompt."""
     problems = []
-    if plan.source_prompts not in task.ids:
+    for variant in dict.fromkeys(texts_of(v) for v in plan.variants):
+        if variant in task.ids:
+            continue
         problems.append(
             Diagnostic(
                 "CS508",
-                f"the prompts have no corruption `{plan.source_prompts}`",
+                f"the prompts have no corruption `{variant}`",
                 text.span(("ablation", "from")),
                 hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
             )
         )
     named = {role for e in plan.experiments for site in e.sites for role in site.where.roles}
+    named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
     for role in sorted(named - set(task.roles)):
         without = task.partial_roles.get(role, ())
         where = f"; templates without it: {', '.join(str(t) for t in without)}" if without else ""
@@ -202,7 +204,7 @@ def _model_facts(loaded: LoadedModel) -> ModelFacts:
 
 
 def _methodology(hypothesis: Hypothesis, graph: CircuitGraph) -> Methodology:
-    kinds = ((Head, "heads"), (Mlp, "MLPs"))
+    kinds = ((Head, "heads"), (Mlp, "MLPs"), (Neuron, "neurons"))
     claimed, free = graph.claimed, graph.free
 
     def words(components: object, kind: type, word: str) -> str | None:
@@ -212,11 +214,12 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph) -> Methodology:
             return None
         return word if len(here) == len(everywhere) else f"{len(here)} of {len(everywhere)} {word}"
 
+    corrupt = corrupt_prompts(hypothesis.ablation)
     return Methodology(
         hypothesis.ablation.level,
         tuple(w for kind, word in kinds if (w := words(claimed, kind, word))),
         tuple(w for kind, word in kinds if (w := words(free, kind, word))),
         hypothesis.ablation.value,
-        hypothesis.ablation.source,
+        str(corrupt) if isinstance(corrupt, Noised) else hypothesis.ablation.source,
         hypothesis.ablation.positions,
     )

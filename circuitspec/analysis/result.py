@@ -9,7 +9,7 @@ from typing import Literal
 from circuitspec.analysis.scores import Anchors, Gap, denominators
 from circuitspec.analysis.verdict import EXIT_CODES, ClaimResult, Status, overall
 from circuitspec.analysis.warnings import EvidenceWarning
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, SelfTest
 from circuitspec.plan.experiment import Direction
 from circuitspec.plan.planner import Plan
 
@@ -39,6 +39,8 @@ class Methodology:
     `noised` are the component types that are patched, `free` the components that never are (both in
     words: "heads", "MLPs"); `ablation` with `source` are the patched-in values and the prompts they
     come from (None for zeros); `set` is what is patched.
+
+    Denoising claims patch clean values into the run on `source`, so that `ablation` says nothing there.
     """
 
     level: str
@@ -55,6 +57,10 @@ class Methodology:
         value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
         types = f"{' and '.join(self.free)} free" if self.free else f"{' and '.join(self.noised)} noised"
         return f"{self.level} level, {value}, {self.positions} positions, {types}"
+
+    def denoising_choices(self) -> str:
+        """The same for a claim that restores components: `node level, clean values into abc, declared positions`."""
+        return f"{self.level} level, clean values into {self.source}, {self.positions} positions"
 
     def describe(self) -> str:
         """All six in words."""
@@ -82,6 +88,7 @@ class Verification:
     warnings: tuple[EvidenceWarning, ...]
     cost: Cost
     artifacts: tuple[str, ...] = ()
+    self_test: SelfTest | None = None  # None where nothing was run
 
     @cached_property
     def denominators(self) -> dict[Anchors, dict[str, Gap]]:

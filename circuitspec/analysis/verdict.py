@@ -13,6 +13,7 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.records import Records
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.spec.hypothesis import CrossSection
 
 Status = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE"]
 
@@ -20,7 +21,7 @@ EXIT_CODES: dict[Status, int] = {"SUPPORTED": 0, "REFUTED": 1, "INCONCLUSIVE": 4
 
 MIN_PROMPTS = 10  # with fewer, a bootstrap interval at 95 % holds the truth less than 90 % of the time
 
-NOISED_SET = {"sufficient": "everything outside the circuit", "necessary": "the circuit"}
+PATCHED_SET = {"sufficient": "everything outside the circuit", "necessary": "the circuit"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
 
 
 def _describe(planned: PlannedClaim) -> str:
-    patched, direction = NOISED_SET[planned.claim.kind], planned.patched.direction
+    claim, direction = planned.claim, planned.patched.direction
+    patched = ", ".join(claim.nodes) if isinstance(claim, CrossSection) else PATCHED_SET[claim.kind]
     return f"{patched}: nothing to patch" if direction is None else f"{direction} {patched}"
 
 

@@ -204,7 +204,7 @@ def thin_means(plan: Plan, records: Records) -> list[EvidenceWarning]:
                 "taken over, and recovered performance with it",
                 f"raise `task: prompts:` to at least {needed}",
                 {
-                    "source": source.prompts,
+                    "source": str(source.prompts),
                     "kind": source.kind,
                     "fewest": min(thin.values()),
                     "needed": needed,

@@ -13,27 +13,30 @@ from torch import Tensor
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.interventions import Swap, TapIntervention, build
 from circuitspec.engine.taps import Tap
+from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import Architecture
 
 
 @dataclass(frozen=True)
 class Actions:
-    """What one forward does: which taps are patched and which are read."""
+    """What one forward does: which taps are patched, which are read, and what is added to which."""
 
     swaps: Mapping[Tap, Swap] = field(default_factory=dict)
     record: frozenset[Tap] = frozenset()
+    shifts: Mapping[Tap, Tensor] = field(default_factory=dict)
 
     @property
     def taps(self) -> frozenset[Tap]:
-        return frozenset(self.swaps) | self.record
+        return frozenset(self.swaps) | self.record | frozenset(self.shifts)
 
 
 class Compiler:
     """Builds pyvene models for a Hugging Face model, one for each set of taps, and keeps them."""
 
-    def __init__(self, model: torch.nn.Module, architecture: Architecture) -> None:
+    def __init__(self, model: torch.nn.Module, architecture: Architecture, shape: ModelShape) -> None:
         self._model = model
         self._architecture = architecture
+        self._shape = shape
         self._built: dict[frozenset[Tap], tuple[Any, dict[Tap, TapIntervention]]] = {}
 
     def forward(self, inputs: Mapping[str, Any], actions: Actions) -> tuple[Tensor, dict[Tap, Tensor]]:
@@ -41,13 +44,13 @@ class Compiler:
 
         Returns its logits `[row, kept position, vocabulary]` and, for each recorded tap, the values
         computed there before any patch, `[row, pos, channel]`. Raises CS501 where a tap did not fire
-        exactly once.
+        exactly once, CS510 where its tensor is not as wide as the model's shape says.
         """
         if not actions.taps:
             return self._model(**inputs).logits, {}
         runnable, interventions = self._pyvene_model(actions.taps)
         for tap, intervention in interventions.items():
-            intervention.arm(actions.swaps.get(tap), record=tap in actions.record)
+            intervention.arm(actions.swaps.get(tap), record=tap in actions.record, shift=actions.shifts.get(tap))
         try:
             _, output = runnable(dict(inputs))
             silent = [i.path for i in interventions.values() if i.firings != 1]
@@ -67,7 +70,9 @@ class Compiler:
 
     def _pyvene_model(self, taps: frozenset[Tap]) -> tuple[Any, dict[Tap, TapIntervention]]:
         if taps not in self._built:
-            interventions = {tap: TapIntervention(tap.path(self._architecture)) for tap in sorted(taps)}
+            interventions = {
+                tap: TapIntervention(tap.path(self._architecture), tap.width(self._shape)) for tap in sorted(taps)
+            }
             runnable = build(self._model, {i.path: i for i in interventions.values()})
             self._built[taps] = (runnable, interventions)
         return self._built[taps]

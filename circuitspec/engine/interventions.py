@@ -38,24 +38,28 @@ class Swap:
 
 
 class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresentationIntervention):  # type: ignore[misc]
-    """Acts on a tap's whole tensor `[row, pos, unit * width]`.
+    """Acts on a tap's whole tensor `[row, pos, channel]`: adds, records, then replaces.
 
-    What to do is set before each forward (`swap`, `record`), because pyvene hands neither masks nor
-    sources of this shape through. `firings` counts the calls since `arm`.
+    What to do is set before each forward (`arm`), because pyvene hands neither masks nor sources of
+    this shape through. `firings` counts the calls since. A tensor of another width than `channels` is
+    an error (CS510): slices of it would not be the components they are taken for.
     """
 
-    def __init__(self, path: str, **kwargs: Any) -> None:
+    def __init__(self, path: str, channels: int, **kwargs: Any) -> None:
         super().__init__(keep_last_dim=True, **kwargs)
         self.path = path
-        self.swap: Swap | None = None
-        self.record = False
+        self.channels = channels
+        self.arm(None, record=False)
+
+    def arm(self, swap: Swap | None, *, record: bool, shift: Tensor | None = None) -> None:
+        """Set what the next forward does here and forget the last one.
+
+        `shift` `[row, pos, channel]` is added to what the model computes; it counts as part of the run,
+        so it is in what is recorded.
+        """
+        self.swap, self.record, self.shift = swap, record, shift
         self.recorded: Tensor | None = None
         self.firings = 0
-
-    def arm(self, swap: Swap | None, *, record: bool) -> None:
-        """Set what the next forward does here and forget the last one."""
-        self.swap, self.record = swap, record
-        self.recorded, self.firings = None, 0
 
     def forward(self, base: Tensor, source: object = None, subspaces: object = None, **_: object) -> Tensor:
         """`base` is pyvene's own copy of the tap's tensor; what is returned is written back in place."""
@@ -64,6 +68,16 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
             raise CircuitspecError(
                 Diagnostic("CS501", f"{self.path} ran more than once in one forward", hint=_FIRING_HINT)
             )
+        if base.ndim != 3 or base.shape[-1] != self.channels:
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS510",
+                    f"{self.path} has the shape {tuple(base.shape)}, expected (rows, positions, {self.channels})",
+                    hint="correct its entry in the architecture table (circuitspec/models/architecture.py)",
+                )
+            )
+        if self.shift is not None:
+            base = base + self.shift
         if self.record:
             self.recorded = base
         if self.swap is None:

@@ -24,7 +24,11 @@ def embedding_std(loaded: LoadedModel) -> float:
         for start in range(0, loaded.shape.n_vocab, _ROWS):
             ids = torch.arange(start, min(start + _ROWS, loaded.shape.n_vocab), device=device)
             values = embedding(ids).cpu().double()
-            count, total, squares = count + values.numel(), total + float(values.sum()), squares + float((values**2).sum())
+            count, total, squares = (
+                count + values.numel(),
+                total + float(values.sum()),
+                squares + float((values**2).sum()),
+            )
     mean = total / count
     return float(np.sqrt(squares / count - mean**2))
 

@@ -14,6 +14,14 @@ PromptValues = Mapping[str, NDArray[np.float64]]  # metric -> [prompt]
 
 
 @dataclass(frozen=True)
+class SelfTest:
+    """Largest deviations of answer logits, in standard deviations of those logits (0 is exact)."""
+
+    own_values: float  # every component patched with its own value, against the plain run
+    all_patched: float  # input and every component patched from another run, against that run
+
+
+@dataclass(frozen=True)
 class Records:
     """Metrics per prompt for every experiment that was run.
 

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.autograd.graph import saved_tensors_hooks
 
+from circuitspec.engine.batches import Batch
 from circuitspec.engine.compile import Actions
-from circuitspec.engine.runner import Runner, taps_of
-from circuitspec.engine.taps import Tap, slot_of
-from circuitspec.graph.circuit import NodeComponent
+from circuitspec.engine.runner import Runner
+from circuitspec.engine.taps import Tap
+from circuitspec.graph.nodes import NodeComponent
 from circuitspec.plan.experiment import Experiment
 
 
@@ -31,42 +32,72 @@ class Screen:
     by_role: Mapping[NodeComponent, Mapping[str, float]]
 
 
+def screen_passes(experiment: Experiment) -> int:
+    """Passes over all prompts that a screen takes: a patched run and its backward pass (worth two), and its source."""
+    recorded = experiment.source is not None and experiment.source.kind == "resample"
+    return experiment.draws * (3 + recorded)
+
+
 def screen_restorations(runner: Runner, experiment: Experiment, metric: str) -> Screen:
     """Attribution of every patched component of `experiment` (Nanda 2023, at the patched run).
 
     With patched value = own + gate * (source - own) and every gate at 1, restoring a component moves its
     gate to 0, so to first order the metric changes by minus the derivative with respect to that gate.
+    Where noise is drawn, the mean over the draws.
     """
     if experiment.source is None:
         raise ValueError("only a patched experiment can be screened")
-    taps = taps_of([experiment])
-    n = runner.task.n
-    effects: dict[NodeComponent, NDArray[np.float64]] = {site.component: np.zeros(n) for site in experiment.sites}
-    by_role: dict[NodeComponent, dict[str, float]] = {c: {} for c in effects}
+    components = [site.component for site in experiment.sites]
+    effects: dict[NodeComponent, NDArray[np.float64]] = {c: np.zeros(runner.task.n) for c in components}
+    by_role: dict[NodeComponent, dict[str, float]] = {c: dict.fromkeys(runner.task.roles, 0.0) for c in components}
+    runner.expect(screen_passes(experiment))
     for batch in runner.batches:
-        with torch.no_grad():
-            values = runner.source_values(batch, experiment.source, taps)
-            swaps = runner.swaps(batch, experiment, values)
-        gates: dict[Tap, Tensor] = {}
-        for tap, swap in swaps.items():
-            gates[tap] = swap.mask.to(swap.source.dtype).requires_grad_()
-            swaps[tap] = replace(swap, gate=gates[tap])
-        # pyvene writes patched values into the module's own tensor; the fused attention kernels keep that
-        # tensor for their backward pass, the plain one does not
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            logits, _ = runner.forward(batch, experiment.base, Actions(swaps))
-            total = runner.metrics(batch, logits, None)[metric].sum()
-            slopes = torch.autograd.grad(total, list(gates.values()))
-        runner.count_backward(batch)
         rows = list(batch.prompts)
-        offsets = torch.tensor(batch.offsets)
-        gradients = {tap: (slope * swaps[tap].mask).double().cpu() for tap, slope in zip(gates, slopes, strict=True)}
-        for component in effects:
-            slot = slot_of(component)
-            effect = -gradients[slot.tap][:, :, slot.unit]  # [row, pos]
-            effects[component][rows] = effect.sum(1).numpy()
-            for role, columns in runner.task.roles.items():
-                where = offsets + torch.tensor([columns[p] for p in rows])
-                at = effect[torch.arange(len(rows)), where].sum()
-                by_role[component][role] = by_role[component].get(role, 0.0) + float(at) / n
+        for draw in range(experiment.draws):
+            slopes = _slopes(runner, experiment, batch, metric, draw)
+            # [row, unit] each, so that thousands of neurons cost a few operations
+            summed = {tap: -slope.sum(1).numpy() / experiment.draws for tap, slope in slopes.items()}
+            at_role = {
+                role: {tap: -_at(slope, batch, [places[p] for p in rows]) for tap, slope in slopes.items()}
+                for role, places in runner.task.roles.items()
+            }
+            for component in components:
+                for slot in runner.slots_of(component):
+                    effects[component][rows] += summed[slot.tap][:, slot.unit]
+                    for role, found in at_role.items():
+                        share = float(found[slot.tap][slot.unit]) / (runner.task.n * experiment.draws)
+                        by_role[component][role] += share
     return Screen(metric, effects, by_role)
+
+
+def _slopes(runner: Runner, experiment: Experiment, batch: Batch, metric: str, draw: int) -> dict[Tap, Tensor]:
+    """The metric's derivative with respect to every gate that is at 1, `[row, pos, unit]` in float64."""
+    assert experiment.source is not None
+    with torch.no_grad():
+        values = runner.source_values(batch, experiment.source, runner.taps_of([experiment]), draw)
+        swaps = runner.swaps(batch, experiment, values)
+    gates = {tap: swap.mask.to(swap.source.dtype).requires_grad_() for tap, swap in swaps.items()}
+    gated = {tap: replace(swap, gate=gates[tap]) for tap, swap in swaps.items()}
+    # pyvene writes patched values into the module's own tensor, which some kernels keep for the backward pass
+    with torch.enable_grad(), saved_tensors_hooks(_copied, _as_kept):
+        logits, _ = runner.forward(batch, experiment.base, Actions(gated), draw)
+        total = runner.metrics(batch, logits, None)[metric].sum()
+        slopes = torch.autograd.grad(total, list(gates.values()))
+    runner.count_backward(batch)
+    return {tap: (slope * swaps[tap].mask).cpu().double() for tap, slope in zip(gates, slopes, strict=True)}
+
+
+def _copied(saved: Tensor) -> Tensor:
+    """What autograd keeps, safe from later writes; weights are leaves, and nothing writes to them."""
+    return saved if saved.is_leaf else saved.detach().clone()
+
+
+def _as_kept(saved: Tensor) -> Tensor:
+    return saved
+
+
+def _at(slope: Tensor, batch: Batch, places: list[int]) -> NDArray[np.float64]:
+    """The slopes at one token of each row, summed over rows: `[unit]`."""
+    columns = torch.tensor([offset + place for offset, place in zip(batch.offsets, places, strict=True)])
+    found: NDArray[np.float64] = slope[torch.arange(len(columns)), columns].sum(0).numpy()
+    return found

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.batches import Batch
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Swap
+from circuitspec.engine.records import SelfTest
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.taps import Tap, all_taps
+from circuitspec.engine.taps import Tap, TapKind, all_taps
+from circuitspec.plan.experiment import Variant
 from circuitspec.tasks.prompts import CLEAN
 
 # Largest deviation let pass, as a fraction of the logits' standard deviation. Both checks replay the same
@@ -19,24 +19,17 @@ from circuitspec.tasks.prompts import CLEAN
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
-@dataclass(frozen=True)
-class SelfTest:
-    """Largest deviations of answer logits, in standard deviations of those logits (0 is exact)."""
-
-    own_values: float  # every component patched with its own value, against the plain run
-    all_patched: float  # input and every component patched from another run, against that run
-
-
 @torch.no_grad()
-def self_test(runner: Runner, source: str, prompts: int = 2) -> SelfTest:
+def self_test(runner: Runner, source: Variant, prompts: int = 2) -> SelfTest:
     """Patch a few prompts with their own values, and all of the model with another run's values.
 
-    `source` names the other run: a corruption, or "clean" where there is none. Raises CS503 where either
-    check deviates by more than rounding.
+    `source` is the other run: a corruption, or "clean" where there is none. With own values every tap is
+    patched; with the other run's once the input, all heads and MLPs, and once all neurons instead of the
+    MLPs. Raises CS503 where a check deviates by more than rounding.
     """
     first = runner.batches[0]
     batch = Batch(first.prompts[:prompts], first.lengths[:prompts], max(first.lengths[:prompts]), first.side)
-    taps = all_taps(runner.loaded.shape) | {Tap(0, "resid")}
+    taps = all_taps(runner.loaded.architecture, runner.loaded.shape)
     clean, own = runner.forward(batch, CLEAN, Actions(record=taps))
     other, values = runner.forward(batch, source, Actions(record=taps))
 
@@ -48,9 +41,16 @@ def self_test(runner: Runner, source: str, prompts: int = 2) -> SelfTest:
         return runner.forward(batch, CLEAN, Actions(swaps))[0]
 
     def deviation(actual: torch.Tensor, expected: torch.Tensor) -> float:
-        return float((actual - expected).abs().max() / expected.double().std())
+        difference, scale = (actual - expected).abs().max(), expected.cpu().double().std()
+        return float(difference) / float(scale)
 
-    result = SelfTest(deviation(patched(own), clean), deviation(patched(values), other))
+    def whole(last: TapKind) -> dict[Tap, torch.Tensor]:
+        """The input, all heads, and of the MLPs what `last` says: their outputs or their neurons."""
+        return {t: v for t, v in values.items() if t.kind in ("z", last) or t == Tap(0, "resid")}
+
+    result = SelfTest(
+        deviation(patched(own), clean), max(deviation(patched(whole(last)), other) for last in ("mlp", "neurons"))
+    )
     limit = _TOLERANCE[clean.dtype]
     for found, what in (
         (result.own_values, "patching every component with its own value changed the logits"),

@@ -74,11 +74,12 @@ class MeanTable:
         index = torch.tensor([self.groups[p] for p in batch.prompts])
         self._counts.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
         for tap, tensor in values.items():
-            aligned = self._aligned(batch, tensor)
+            # Metal has no float64
+            aligned = self._aligned(batch, tensor.cpu() if tensor.device.type == "mps" else tensor)
             if tap not in self._sums:
                 shape = (max(self.groups) + 1, self.longest, tensor.shape[-1])
-                self._sums[tap] = torch.zeros(shape, dtype=torch.float64, device=tensor.device)
-            self._sums[tap][:, : batch.width].index_add_(0, index.to(tensor.device), aligned.double())
+                self._sums[tap] = torch.zeros(shape, dtype=torch.float64, device=aligned.device)
+            self._sums[tap][:, : batch.width].index_add_(0, index.to(aligned.device), aligned.double())
 
     @property
     def taps(self) -> frozenset[Tap]:
@@ -102,10 +103,10 @@ class MeanTable:
             means = sums[index.to(sums.device), : batch.width] / self._counts[index].to(sums.device)[:, None, None]
             if any(batch.offsets):
                 means = torch.stack([m.roll(o, 0) for m, o in zip(means, batch.offsets, strict=True)])
-            result[tap] = means.to(dtype=like.dtype)
+            result[tap] = means.to(like.dtype).to(like.device)
         return result
 
 
 def mean_sources(sources: frozenset[Source]) -> frozenset[Source]:
     """Those among `sources` that need a pass over all prompts before anything is patched."""
-    return frozenset(s for s in sources if s.kind != "resample")
+    return frozenset(s for s in sources if s.kind in ("mean", "mean_per_template"))

@@ -116,7 +116,8 @@ def _absent(what: Component | Pattern, reason: str, shape: ModelShape, source: S
         case "mlp":
             hint = f"its {shape.n_layers} MLPs are m0 to m{last} (counted from 0)"
         case "neuron":
-            hint = f"its {shape.n_layers} MLPs are m0 to m{last}, each with {shape.d_mlp} neurons, n0 to n{shape.d_mlp - 1}"
+            neurons = f"{shape.d_mlp} neurons, n0 to n{shape.d_mlp - 1}"
+            hint = f"its {shape.n_layers} MLPs are m0 to m{last}, each with {neurons} (counted from 0)"
         case "resid" | "resid_mid":
             hint = f"its residual streams are r0 (the input) to r{last} (entering the last block)"
         case "kv" | "kvhead":

@@ -209,7 +209,7 @@ _GEMMA2 = replace(
     attn_post_norm="post_attention_layernorm",
     mlp_norm="pre_feedforward_layernorm",
     mlp_post_norm="post_feedforward_layernorm",
-    attention="eager",  # the others leave out the cap on attention scores, silently
+    attention="eager",  # sdpa knows no cap on attention scores
 )
 
 _OLMO2 = replace(

@@ -85,7 +85,7 @@ def load_model(
     with quiet_transformers():
         _check_buildable(source.directory)
         tokenizer = load_tokenizer(source.directory, shape.n_vocab)
-        model = _read_weights(source.directory, weights, spec.dtype)
+        model = _read_weights(source.directory, weights, spec.dtype, architecture_of(config).attention)
     return _checked(
         spec,
         model,
@@ -186,7 +186,7 @@ def _check_buildable(directory: Path) -> None:
         ) from error
 
 
-def _read_weights(directory: Path, weights: WeightFiles, dtype: str) -> PreTrainedModel:
+def _read_weights(directory: Path, weights: WeightFiles, dtype: str, attention: str | None) -> PreTrainedModel:
     import pickle
 
     import torch
@@ -197,6 +197,7 @@ def _read_weights(directory: Path, weights: WeightFiles, dtype: str) -> PreTrain
         model, info = AutoModelForCausalLM.from_pretrained(
             str(directory),
             dtype=getattr(torch, dtype),
+            attn_implementation=attention,
             use_safetensors=not weights.pickled,
             weights_only=True,
             trust_remote_code=False,

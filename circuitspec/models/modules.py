@@ -46,6 +46,12 @@ def _module_problems(model: nn.Module, architecture: Architecture, shape: ModelS
     if count != shape.n_layers:
         yield f"{blocks} holds {count} blocks, config.json says {shape.n_layers}"
         return
+    computed = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    if architecture.attention is not None and computed != architecture.attention:
+        yield (
+            f"its attention is computed by {computed}, which leaves out a part of what {architecture.title} does: "
+            f"load it with attn_implementation={architecture.attention!r}"
+        )
     for path, width_in, width_out in _expected_widths(architecture, shape):
         try:
             module = submodule(model, path)

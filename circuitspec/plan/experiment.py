@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import rfc8785
 
@@ -119,7 +119,7 @@ class Experiment:
         return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
 
-def _content(variant: Variant | None) -> object:
+def _content(variant: Variant | None) -> Any:
     if isinstance(variant, Noised):
         return {
             "noise": {

@@ -70,13 +70,7 @@ def make_plan(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> 
     CS220 to CS225 for what a cross-section names.
     """
     ablation = hypothesis.ablation
-    problems = [*_not_run(hypothesis, text), *_without_outside(hypothesis, graph, text)]
-    sections: dict[int, Mapping[NodeComponent, Where]] = {}
-    for index, claim in enumerate(hypothesis.claims):
-        if isinstance(claim, CrossSection):
-            sections[index] = _section(claim, index, ablation, graph, text, problems)
-            if corrupt_prompts(ablation) is None:
-                problems.append(_no_corrupt_prompts(ablation, index, text))
+    problems = [*_not_run(hypothesis, text), *claim_problems(hypothesis, graph, text)]
     if problems:
         raise CircuitspecError(*problems)
     source = _source(ablation)
@@ -100,11 +94,24 @@ def make_plan(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> 
                 labels.setdefault(knocked_out, "circuit ablated")
                 claims.append(PlannedClaim(index, claim, knocked_out, CLEAN, anchor))
             case CrossSection():
-                corrupt, restored_section = _denoising(ablation, sections[index])
+                corrupt, restored_section = _denoising(
+                    ablation, _section(claim, index, ablation, graph, text, problems)
+                )
                 labels.setdefault(corrupt, "corrupt")
                 labels.setdefault(restored_section, f"{', '.join(claim.nodes)} restored")
                 claims.append(PlannedClaim(index, claim, restored_section, CLEAN, corrupt))
     return Plan(labels, CLEAN, anchor if anchor in labels else claims[0].corrupt, circuit, tuple(claims))
+
+
+def claim_problems(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> list[Diagnostic]:
+    """What is wrong with claims of a kind that can be run, given the model: CS220 to CS225 and CS509."""
+    problems = list(_without_outside(hypothesis, graph, text))
+    for index, claim in enumerate(hypothesis.claims):
+        if isinstance(claim, CrossSection):
+            _section(claim, index, hypothesis.ablation, graph, text, problems)
+            if corrupt_prompts(hypothesis.ablation) is None:
+                problems.append(_no_corrupt_prompts(hypothesis.ablation, index, text))
+    return problems
 
 
 def restored(experiment: Experiment, components: frozenset[NodeComponent]) -> Experiment:

@@ -45,6 +45,9 @@ def to_document(found: Verification) -> dict[str, Json]:
         "n_prompts": found.n_prompts,
         "verdict": found.verdict,
         "claims": [_claim(found, place, claim) for place, claim in enumerate(found.claims)],
+        "self_test": None
+        if found.self_test is None
+        else {"own_values": found.self_test.own_values, "all_patched": found.self_test.all_patched},
         "warnings": [
             {"code": w.code, "message": w.message, "detail": w.detail, "help": w.help, "data": w.data}
             for w in found.warnings
@@ -80,6 +83,9 @@ def _claim(found: Verification, place: int, claim: ClaimResult) -> dict[str, obj
         "n": claim.n,
         "reason": claim.reason,
         "experiment": claim.experiment,
+        "direction": planned.patched.direction,
+        "base": str(planned.patched.base),
+        "source": None if planned.patched.source is None else str(planned.patched.source),
         "means": {name: mean_of(found.records[run][claim.metric]) for name, run in runs.items()},
     }
 

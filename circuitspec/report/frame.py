@@ -9,7 +9,7 @@ import pandas as pd
 
 from circuitspec.analysis.scores import Anchors, Gap, anchors, denominators, score
 from circuitspec.engine.records import Records
-from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.experiment import Experiment, texts_of
 from circuitspec.plan.planner import Plan
 from circuitspec.spec.names import format_name
 from circuitspec.tasks.metrics import METRICS
@@ -70,7 +70,7 @@ def prompts_frame(plan: Plan, records: Records, prompts: PromptSet) -> pd.DataFr
         "prompt": np.tile(np.asarray([p.index for p in prompts.prompts], dtype=np.int64), len(labelled)),
         "template": np.tile(records.templates.astype(np.int64), len(labelled)),
         "template_text": templates * len(labelled),
-        "text": [p.texts[run.base] for _, run in labelled for p in prompts.prompts],
+        "text": [p.texts[texts_of(run.base)] for _, run in labelled for p in prompts.prompts],
     }
     for metric in metrics:
         columns[metric] = np.concatenate([records[run].get(metric, absent) for _, run in labelled]).astype(np.float64)
@@ -88,8 +88,8 @@ def _facts(run: Experiment, level: str) -> dict[str, object]:
     return {
         "digest": run.digest,
         "direction": run.direction or "",
-        "base": run.base,
-        "source": run.source.prompts if run.source else "",
+        "base": str(run.base),
+        "source": str(run.source.prompts or "") if run.source else "",
         "ablation": run.source.kind if run.source else "",
         "level": level,
         "n_sites": len(run.sites),

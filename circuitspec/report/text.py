@@ -12,12 +12,15 @@ from circuitspec.analysis.scores import Anchors, Gap, mean_of, score
 from circuitspec.analysis.verdict import ClaimResult, Status
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import MISSING, bound, number, plural, with_interval
+from circuitspec.engine.records import SelfTest
 from circuitspec.plan.experiment import Experiment
 from circuitspec.report.frame import metric_names
 from circuitspec.tasks.metrics import METRICS
 
 _COLOURS: dict[Status, str] = {"SUPPORTED": "green", "REFUTED": "red", "INCONCLUSIVE": "yellow"}
 _STATUSES: tuple[Status, ...] = ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
+
+_HALF = ("bfloat16", "float16")
 
 Paint = Callable[[str, str], str]  # text, colour -> text
 
@@ -37,6 +40,8 @@ def render_text(found: Verification, *, color: bool = False) -> str:
     if found.claims:
         parts.append(_claims(found.claims, paint))
     parts += [_warning(warning, paint) for warning in found.warnings]
+    if found.self_test is not None and found.model.dtype in _HALF:
+        parts.append(_self_test(found.self_test, found.model.dtype))
     if found.artifacts:
         parts.append("written: " + ", ".join(found.artifacts))
     parts.append(_summary(found))
@@ -54,11 +59,12 @@ class _Block:
 
 
 def _blocks(found: Verification) -> list[_Block]:
-    choices = found.methodology.choices()
     blocks: dict[tuple[str, Experiment, Anchors], _Block] = {}
     for planned, claim in zip(found.plan.claims, found.claims, strict=True):
         between = Anchors(planned.clean, planned.corrupt)
-        heading = f"{claim.experiment}: {choices}"
+        denoised = planned.patched.direction == "denoising"
+        chosen = found.methodology.denoising_choices() if denoised else found.methodology.choices()
+        heading = f"{claim.experiment}: {chosen}"
         block = blocks.setdefault((heading, planned.patched, between), _Block(heading, planned.patched, between))
         block.claims.setdefault(claim.metric, claim)
     if not blocks:
@@ -124,6 +130,14 @@ def _warning(warning: EvidenceWarning, paint: Paint) -> str:
     lines += [f"   {warning.detail}"] if warning.detail else []
     lines += [f"   help: {warning.help}"] if warning.help else []
     return "\n".join(lines)
+
+
+def _self_test(tested: SelfTest, dtype: str) -> str:
+    """How far patching itself is off in half precision, where rounding is no longer negligible."""
+    return (
+        f"{dtype}: in the self-tests, patching own values moved the logits by {tested.own_values:.1g} of their "
+        f"standard deviation, patching everything by {tested.all_patched:.1g}"
+    )
 
 
 def _summary(found: Verification) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import rfc8785
@@ -27,6 +28,16 @@ class Document:
     source: Source
     base_dir: Path  # file names in the hypothesis are relative to it
     lists: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
+
+    @contextmanager
+    def blamed_on(self, *path: str | int) -> Iterator[None]:
+        """Findings within that have no place of their own get that of the part at `path`."""
+        try:
+            yield
+        except CircuitspecError as error:
+            span = self.source.span(path)
+            placed = [d if d.span is not None else replace(d, span=span) for d in error.diagnostics]
+            raise CircuitspecError(*placed) from error.__cause__
 
 
 def load_hypothesis(path: str | Path) -> Document:

@@ -61,7 +61,9 @@ def find_roles(
             roles[name] = found
     partial = {name: _templates_without(name, prompts, places) for name in names if name not in roles}
     return Roles(
-        roles, {name: templates for name, templates in partial.items() if templates}, _first_tokens(prompts, encoded, roles)
+        roles,
+        {name: templates for name, templates in partial.items() if templates},
+        _first_tokens(prompts, encoded, roles),
     )
 
 
@@ -73,7 +75,9 @@ def _first_tokens(
         spans = [prompt.slots.get(CLEAN, {}).get(name) for prompt in prompts.prompts]
         if all(span is not None for span in spans):
             found = (tokens.tokens_of(*span) for tokens, span in zip(encoded, spans, strict=True) if span is not None)
-            first[name] = tuple(tokens.start if tokens else last for tokens, last in zip(found, places, strict=True))
+            first[name] = tuple(
+                tokens.start if tokens.stop == last + 1 else last for tokens, last in zip(found, places, strict=True)
+            )
     return first
 
 

@@ -1,7 +1,9 @@
-"""Random models and tasks for engine tests, in the engine's own types and in the oracle's."""
+"""Random models and tasks for engine tests, in the engine's types and the oracle's; any experiment by the oracle."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,24 @@ import numpy as np
 
 from circuitspec.engine.runner import Runner
 from circuitspec.graph.circuit import NodeComponent
-from circuitspec.models.architecture import architecture_of
+from circuitspec.models.architecture import architecture_named, architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.shapes import shape_of
-from circuitspec.spec.components import Head
+from circuitspec.plan.experiment import Experiment, Noised, Variant, texts_of
+from circuitspec.spec.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
-from tests.oracle import node
+from tests.oracle import builders, families, metrics, node
+
+TOLERANCE = 1e-9
+FAMILIES = tuple(sorted(builders.BUILDERS))  # a new family: one builder there
+
+
+@cache
+def model(family: str, seed: int = 3, attention: str = "", **config: Any) -> Any:
+    """A random model, shared by all tests that do not change it; with sdpa attention where that computes the family."""
+    return builders.BUILDERS[family](
+        seed=seed, attn=attention or architecture_named(family).attention or "sdpa", **config
+    )
 
 
 class Silent:
@@ -70,4 +84,84 @@ def task_of(prompts: list[node.Prompt]) -> TokenizedTask:
 
 
 def oracle_component(component: NodeComponent) -> tuple[Any, ...]:
-    return ("head", component.layer, component.head) if isinstance(component, Head) else ("mlp", component.layer)
+    match component:
+        case Head(layer, head):
+            return "head", layer, head
+        case Mlp(layer):
+            return "mlp", layer
+        case Neuron(layer, index):
+            return "neuron", layer, index
+        case KvHead(layer, head):
+            return "kv", layer, head
+        case Resid(layer, mid):
+            return "resid", layer, "mid" if mid else "pre"
+        case Input():
+            return ("input",)
+    raise TypeError(component)
+
+
+NoiseOf = Callable[[Noised, int, int], np.ndarray]
+"""(noise, draw, prompt) -> what is added to the prompt's embeddings, `[position, d_model]`."""
+
+
+def oracle_sites(prompt: node.Prompt, experiment: Experiment) -> set[node.Site]:
+    """The experiment's components at their token positions of one prompt."""
+    sites = set()
+    for site in experiment.sites:
+        named = {prompt.roles[role] for role in site.where.roles}
+        for position in range(len(prompt.clean)):
+            if (position in named) != site.where.inverted:
+                sites.add((oracle_component(site.component), position))
+    return sites
+
+
+def oracle_records(
+    model: Any, prompts: list[node.Prompt], experiment: Experiment, noise: NoiseOf | None = None
+) -> dict[str, np.ndarray]:
+    """Every metric of every prompt, by the oracle; the mean over the draws where there is noise."""
+    net = families.read(model)
+
+    def ids(variant: Variant, prompt: node.Prompt) -> list[int]:
+        return prompt.clean if texts_of(variant) == "clean" else prompt.corrupt
+
+    def shifted(variant: Variant, i: int, draw: int) -> dict[node.Site, Any]:
+        if not isinstance(variant, Noised):
+            return {}
+        assert noise is not None
+        clean = node.forward(net, prompts[i].clean, record=True).values["input",]
+        added = noise(variant, draw, i)
+        return {(("input",), p): clean[p] + added[p] for p in range(len(clean))}
+
+    def source_values(i: int, draw: int) -> node.Values:
+        source = experiment.source
+        assert source is not None
+        if source.prompts is None:
+            return node.zero_values(net, len(prompts[i].clean))
+        variant = source.prompts
+        match source.kind:
+            case "mean":
+                return node.mean_values(net, [ids(variant, p) for p in prompts])
+            case "mean_per_template":
+                alike = [ids(variant, p) for p in prompts if p.template == prompts[i].template]
+                return node.mean_values(net, alike)
+        return node.forward(net, ids(variant, prompts[i]), shifted(variant, i, draw), record=True).values
+
+    draws = []
+    for draw in range(experiment.draws):
+        rows = []
+        for i, prompt in enumerate(prompts):
+            patches = shifted(experiment.base, i, draw)
+            if experiment.source is not None:
+                values = source_values(i, draw)
+                patches |= {(c, p): values[c][p] for c, p in oracle_sites(prompt, experiment)}
+            clean = node.forward(net, prompt.clean).logits[-1].numpy()
+            logits = node.forward(net, ids(experiment.base, prompt), patches).logits[-1].numpy()
+            rows.append(metrics.metrics(logits, prompt.answers, prompt.wrong, clean))
+        draws.append(metrics.columns(rows))
+    return {name: np.mean([d[name] for d in draws], axis=0) for name in draws[0]}
+
+
+def assert_same(actual: Any, expected: dict[str, np.ndarray]) -> None:
+    assert set(actual) == set(expected)
+    for metric, values in expected.items():
+        np.testing.assert_allclose(actual[metric], values, rtol=0, atol=TOLERANCE, err_msg=metric)

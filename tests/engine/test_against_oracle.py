@@ -12,16 +12,21 @@ from circuitspec.engine.compile import borrowed
 from circuitspec.engine.screen import screen_restorations
 from circuitspec.graph.circuit import CircuitGraph, Member, NodeComponent
 from circuitspec.graph.where import Where
+from circuitspec.models.architecture import SUPPORTED
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan, make_plan, restored
 from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.hypothesis import AblationSpec, Hypothesis, Necessary, Sufficient
-from tests.engine.support import loaded, oracle_component, random_prompts, runner, task_of
-from tests.oracle import builders, node
+from tests.engine.support import FAMILIES, assert_same, loaded, oracle_component, random_prompts, runner, task_of
+from tests.engine.support import model as random_model
+from tests.oracle import node
 
-TOLERANCE = 1e-9
-MODELS = {"gpt2": builders.random_gpt2, "llama": builders.random_llama}
-ABLATIONS = ("resample", "mean", "mean_per_template")
+ABLATIONS = ("resample", "mean", "mean_per_template", "zero")
+CAUSES = ("gpt2", "gpt_neox", "llama", "gemma2")  # fused, per head and separate projections; post-norms and caps
+
+
+def test_every_family_is_tested() -> None:
+    assert set(FAMILIES) == set(SUPPORTED)
 
 
 def plan_of(
@@ -35,7 +40,8 @@ def plan_of(
     members = tuple(Member(c, w, "group", "positive") for c, w in circuit.items())
     graph = CircuitGraph(loaded(model).shape, members, free, nx.DiGraph())
     claims = (Sufficient(metric="logit_diff", at_least=0.5), Necessary(metric="logit_diff", at_most=0.5))
-    ablation = AblationSpec.model_validate({"value": value, "from": "abc", "positions": positions})
+    source = {} if value == "zero" else {"from": "abc"}
+    ablation = AblationSpec.model_validate({"value": value, "positions": positions, **source})
     return make_plan(Hypothesis.model_construct(ablation=ablation, claims=claims), graph, None)  # type: ignore[arg-type]
 
 
@@ -54,17 +60,18 @@ def oracle_circuit(circuit: dict[NodeComponent, Where]) -> dict[tuple[Any, ...],
     return {oracle_component(c): None if w.is_everywhere else set(w.roles) for c, w in circuit.items()}
 
 
-def assert_same(actual: Any, expected: dict[str, np.ndarray]) -> None:
-    assert set(actual) == set(expected)
-    for metric, values in expected.items():
-        np.testing.assert_allclose(actual[metric], values, rtol=0, atol=TOLERANCE, err_msg=metric)
-
-
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("ablation", ABLATIONS)
-@pytest.mark.parametrize("family", MODELS)
-def test_circuits(family: str, ablation: str, attention: str) -> None:
-    model = MODELS[family](seed=3, attn=attention)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_circuits(family: str, ablation: str) -> None:
+    check_circuit(random_model(family), ablation)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_circuits_with_eager_attention(family: str) -> None:
+    check_circuit(random_model(family, attention="eager"), "resample")
+
+
+def check_circuit(model: Any, ablation: str) -> None:
     prompts = random_prompts(seed=5, lengths=[9] * 8, templates=2)
     if ablation == "mean_per_template":  # a mean's positions must mean the same in its group
         prompts = [
@@ -85,10 +92,13 @@ def test_circuits(family: str, ablation: str, attention: str) -> None:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_prompts_of_different_length(family: str, side: str) -> None:
-    """Padded in one batch or alone, in any order and on either side: the same numbers."""
-    model = MODELS[family](seed=4, attn="sdpa")
+    """Padded in one batch or alone, in any order and on either side: the same numbers.
+
+    With the sliding windows (3 to 5 tokens, in some layers or all), caps and rotary bases of the families.
+    """
+    model = random_model(family)
     prompts = random_prompts(seed=6, lengths=[5, 9, 7, 9, 4, 7, 7])
     circuit, free = random_circuit(model, seed=2)
     plan = plan_of(model, circuit, free, "resample")
@@ -102,7 +112,7 @@ def test_prompts_of_different_length(family: str, side: str) -> None:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_means_over_templates_of_different_length(side: str) -> None:
-    model = MODELS["gpt2"](seed=4, attn="sdpa")
+    model = random_model("gpt2")
     prompts = random_prompts(seed=6, lengths=[5, 9] * 4, templates=2)
     prompts = [
         node.Prompt(p.clean, p.corrupt, p.template, p.answers, p.wrong, {"A": 1, "B": 3, "END": len(p.clean) - 1})
@@ -116,26 +126,9 @@ def test_means_over_templates_of_different_length(side: str) -> None:
     assert_same(records[plan.circuit], expected)
 
 
-@pytest.mark.parametrize("family", MODELS)
-def test_every_single_component(family: str) -> None:
-    model = MODELS[family](seed=7, attn="sdpa")
-    prompts = random_prompts(seed=8, lengths=[6] * 3)
-    for component in plan_graph(model).universe:
-        for where in (Where.everywhere(), Where.at("A")):
-            plan = plan_of(model, {component: where}, frozenset(), "resample")
-            with borrowed(model):
-                records = runner(model, task_of(prompts)).run([plan.claims[1].patched])
-            expected = node.necessary(model, prompts, oracle_circuit({component: where}), set(), "resample").patched
-            assert_same(records[plan.claims[1].patched], expected)
-
-
-def plan_graph(model: Any) -> CircuitGraph:
-    return CircuitGraph(loaded(model).shape, (), frozenset(), nx.DiGraph())
-
-
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", CAUSES)
 def test_restoring_one_component(family: str) -> None:
-    model = MODELS[family](seed=9, attn="sdpa")
+    model = random_model(family)
     prompts = random_prompts(seed=10, lengths=[6] * 4)
     circuit, free = random_circuit(model, seed=3)
     plan = plan_of(model, circuit, free, "resample")
@@ -149,16 +142,14 @@ def test_restoring_one_component(family: str) -> None:
     assert_same(records[one], expected.patched)
 
 
-@pytest.mark.parametrize("family", MODELS)
+@pytest.mark.parametrize("family", CAUSES)
 def test_the_screen_is_the_derivative(family: str) -> None:
     """The screened effect of a component is the slope of the metric as its patch is faded out."""
     import torch
 
     from circuitspec.engine.compile import Actions
-    from circuitspec.engine.runner import taps_of
-    from circuitspec.engine.taps import slot_of
 
-    model = MODELS[family](seed=11, attn="sdpa")
+    model = random_model(family)
     prompts = random_prompts(seed=12, lengths=[6, 6, 8])
     circuit, free = random_circuit(model, seed=4)
     plan = plan_of(model, circuit, free, "resample")
@@ -167,13 +158,13 @@ def test_the_screen_is_the_derivative(family: str) -> None:
         run = runner(model, task_of(prompts))
         screen = screen_restorations(run, plan.circuit, "logit_diff")
         for component in sorted(screen.effects, key=str)[::3]:
-            slot = slot_of(component)
+            (slot,) = run.slots_of(component)
             slopes = np.zeros(len(prompts))
             for batch in run.batches:
                 with torch.no_grad():
                     source = plan.circuit.source
                     assert source is not None
-                    values = run.source_values(batch, source, taps_of([plan.circuit]))
+                    values = run.source_values(batch, source, run.taps_of([plan.circuit]))
                     measured = []
                     for sign in (1, -1):
                         swaps = run.swaps(batch, plan.circuit, values)
@@ -188,7 +179,7 @@ def test_the_screen_is_the_derivative(family: str) -> None:
 
 
 def test_equal_experiments_are_one() -> None:
-    model = MODELS["gpt2"](seed=3)
+    model = random_model("gpt2")
     circuit, free = random_circuit(model, seed=1)
     first, second = (plan_of(model, circuit, free, "resample") for _ in range(2))
     assert first.circuit == second.circuit

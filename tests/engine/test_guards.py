@@ -14,7 +14,7 @@ from circuitspec.engine.compile import Actions, borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.sources import mean_groups
-from circuitspec.engine.taps import Tap, all_taps
+from circuitspec.engine.taps import Tap
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Site, Source
 from circuitspec.spec.components import Head, Mlp
@@ -180,9 +180,3 @@ def test_progress_is_told_as_much_as_it_was_promised() -> None:
         run.run([means])
     assert progress.done == progress.expected == 7 * task.n
     assert run.forwards == 7
-
-
-def test_every_tap_is_a_head_layer_or_an_mlp() -> None:
-    shape = loaded(builders.random_llama()).shape
-    assert len(all_taps(shape)) == 2 * shape.n_layers
-    assert {t.units(shape) for t in all_taps(shape)} == {1, shape.n_heads}

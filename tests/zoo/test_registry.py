@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from circuitspec.models.zoo import registry, zoo_names, zoo_path
-from circuitspec.models.zoo.registry import BuiltModel
+from circuitspec.models.zoo import built_model, zoo_names, zoo_path
 
 
 def test_ioi_tiny_is_listed_and_its_files_are_there() -> None:
     assert "ioi-tiny" in zoo_names()
-    files = {file.name for file in zoo_path("ioi-tiny").iterdir()}
+    folder = zoo_path("ioi-tiny")
+    assert folder is not None
+    files = {file.name for file in folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"} <= files
 
 
@@ -29,32 +29,10 @@ def test_looking_into_the_zoo_imports_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_a_built_model_is_built_once_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[Path] = []
-
-    def build(directory: Path) -> None:
-        directory.mkdir()
-        (directory / "config.json").write_text("{}", encoding="utf-8")
-        built.append(directory)
-
-    monkeypatch.setattr(registry, "ZOO", {"toy": BuiltModel("toy", "for this test", build)})
-    first = zoo_path("toy", build_in=tmp_path / "cache")
-    again = zoo_path("toy", build_in=tmp_path / "cache")
-
-    assert first == again == tmp_path / "cache" / "toy"
-    assert [file.name for file in first.iterdir()] == ["config.json"]
-    assert len(built) == 1
-    with pytest.raises(ValueError, match="build_in"):
-        zoo_path("toy")
-
-
-def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(directory: Path) -> None:
-        directory.mkdir()
-        (directory / "config.json").write_text("{}", encoding="utf-8")
-        raise RuntimeError("half way")
-
-    monkeypatch.setattr(registry, "ZOO", {"toy": BuiltModel("toy", "for this test", build)})
-    with pytest.raises(RuntimeError, match="half way"):
-        zoo_path("toy", build_in=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_built_model_has_no_files_and_a_shipped_one_is_not_built() -> None:
+    assert zoo_path("and") is None
+    assert built_model("and").config["model_type"] == "gpt2"
+    with pytest.raises(KeyError, match="ioi-tiny"):
+        built_model("ioi-tiny")
+    with pytest.raises(KeyError, match="nand"):
+        built_model("nand")

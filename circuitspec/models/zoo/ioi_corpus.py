@@ -30,7 +30,7 @@ SPLIT_SEED = 0
 
 LEADS = ("Then,", "One day,", "Later that morning,", "Last week,", "Afterwards,")
 WHENS = ("When", "After", "While")
-TOGETHER = ("went to", "walked through", "met at", "sat in", "had lunch at")
+TOGETHER = ("went to", "walked through", "met at", "were sitting in", "had lunch at")
 GIVING = (
     "gave a {object} to",
     "handed a {object} to",
@@ -39,7 +39,8 @@ GIVING = (
     "wanted to show the {object} to",
     "brought a small {object} to",
 )
-PLACE_WORDS = ("first", "second", "third")
+WATCHING = ("watched while", "laughed when", "was happy because")
+TELLING = ("said hello to", "told a story to", "sang a song for")
 
 Order = Literal["ABBA", "BABA"]  # which name comes first: the receiver (A) or the giver (B)
 ORDERS: tuple[Order, ...] = ("ABBA", "BABA")
@@ -128,25 +129,20 @@ def gift(w: Writer) -> str:
     return f"{w.together(f'{first} and {second}')}{giver} {w.giving()} {receiver}."
 
 
-def gift_in_a_round(w: Writer) -> str:
-    """Three people, each giving to the next one named and the last to the first.
-
-    Two people are the smallest such round, so the rule agrees with `gift`; but here it does not do to weigh
-    everybody's name and take the giver's away: the receiver has to be looked up by place.
-    """
-    present = w.names(3)
-    giver = w.rng.randrange(3)
-    start = w.together(f"{present[0]}, {present[1]} and {present[2]}")
-    return f"{start}{present[giver]} {w.giving()} {present[(giver + 1) % 3]}."
+def watched_gift(w: Writer) -> str:
+    """The same with an onlooker: neither the latest name nor every other name will do."""
+    receiver, giver, onlooker = w.names(3)
+    first, second = w.shuffled(receiver, giver)
+    start = w.together(f"{first} and {second}")
+    return f"{start}{onlooker} {w.pick(WATCHING)} {giver} {w.giving()} {receiver}."
 
 
-def gift_by_place(w: Writer) -> str:
-    """The same round of two or three, with the giver named by place only: `the second gave a ring to`."""
-    present = w.names(w.rng.choice((2, 3)))
-    giver = w.rng.randrange(len(present))
-    start = w.together(f"{', '.join(present[:-1])} and {present[-1]}")
-    the = "The" if start.endswith(". ") else "the"
-    return f"{start}{the} {PLACE_WORDS[giver]} {w.giving()} {present[(giver + 1) % len(present)]}."
+def two_pairs(w: Writer) -> str:
+    """Two pairs of people: the gift goes to the giver's own partner, so leaving out the giver's name is not enough."""
+    one, two, three, four = w.names(4)
+    giver, receiver = w.shuffled(*w.rng.choice(((one, two), (three, four))))
+    start = f"{w.together(f'{one} and {two}')}{three} and {four} {w.pick(TOGETHER)} the {w.pick(PLACES)}."
+    return f"{start} {giver} {w.giving()} {receiver}."
 
 
 def gift_to_both(w: Writer) -> str:
@@ -155,10 +151,11 @@ def gift_to_both(w: Writer) -> str:
     return f"{w.together(f'{first} and {second}')}{giver} {w.giving()} them."
 
 
-def gift_to_oneself(w: Writer) -> str:
-    """The round of one, in which the giver's name is the answer: so it must not be ruled out in all cases."""
-    (loner,) = w.names(1)
-    return f"{w.together(loner)}{loner} {w.giving()} {loner}."
+def meeting(w: Writer) -> str:
+    one, other = w.names(2)
+    speaker, listener = w.shuffled(one, other)
+    start = f"{w.pick(LEADS)} {one} met {other} at the {w.pick(PLACES)}."
+    return f"{start} {speaker} {w.pick(TELLING)} {listener}."
 
 
 def belongings(w: Writer) -> str:
@@ -177,27 +174,27 @@ def roll_call(w: Writer) -> str:
 
 
 FAMILIES: tuple[tuple[Callable[[Writer], str], float], ...] = (
-    (gift, 0.15),
-    (gift_in_a_round, 0.38),
-    (gift_by_place, 0.20),
-    (gift_to_oneself, 0.08),
-    (gift_to_both, 0.03),
+    (gift, 0.30),
+    (two_pairs, 0.35),
+    (watched_gift, 0.07),
+    (gift_to_both, 0.08),
+    (meeting, 0.06),
     (belongings, 0.08),
-    (roll_call, 0.08),
+    (roll_call, 0.06),
 )
 
 
-def document(rng: Random) -> str:
-    """One or two stories, all of them over one company of names."""
+def document(rng: Random, sentences: int = 2) -> str:
+    """A few stories one after the other, all of them over one company of names."""
     writer = Writer(rng)
     families, weights = zip(*FAMILIES, strict=True)
-    return " ".join(family(writer) for family in rng.choices(families, weights, k=rng.choice((1, 2))))
+    return " ".join(family(writer) for family in rng.choices(families, weights, k=sentences))
 
 
 def vocabulary() -> tuple[str, ...]:
     """Every token of the language: words with their leading space, capitalised ones also without it, and marks."""
-    phrases = (*NAMES, *PLACES, *OBJECTS, *LEADS, *WHENS, *TOGETHER, *GIVING, *PLACE_WORDS)
-    glue = "and The the a to them met at has Again"
+    phrases = (*NAMES, *PLACES, *OBJECTS, *LEADS, *WHENS, *TOGETHER, *GIVING, *WATCHING, *TELLING)
+    glue = "and the. a to them met at has Again"
     text = " ".join((*phrases, glue)).replace("{object}", "")
     words = sorted(set(re.findall(r"[A-Za-z]+", text)))
     return (",", ".", *(word for word in words if word[0].isupper()), *(f" {word}" for word in words))
