@@ -690,9 +690,10 @@ CODES: dict[str, CodeInfo] = {
         "layers, is patched twice.",
     ),
     "CS502": CodeInfo(
-        "logits are not finite",
-        "A run gave NaN or infinity. Half precision overflows in some models: try `dtype: float32`. A file with "
-        "damaged weights does it too.",
+        "values are not finite",
+        "NaN or infinity appeared in the logits, or in a value that would have been patched in. The message names "
+        "the first place, in the order in which the model computes, and the token. float16 holds nothing above "
+        "65504: use bfloat16 or float32. Otherwise the weights are damaged, or overflow in that component.",
     ),
     "CS503": CodeInfo(
         "a self-test failed",
@@ -728,6 +729,12 @@ CODES: dict[str, CodeInfo] = {
         "A `cross_section` claim starts from a run in which the behaviour is broken and restores components in it. "
         "Zero ablation has no such prompts. Ablate to a corruption (`value: resample, from: abc`), or to noise on "
         "the embeddings (`value: gaussian`).",
+    ),
+    "CS510": CodeInfo(
+        "a site has another shape than expected",
+        "A module's tensor is not as wide as the model's config says, so that its slices would not be the heads or "
+        "neurons they are taken for. The family's table names the wrong module, or the model is not what its config "
+        "describes. Nothing was patched.",
     ),
     "CS511": CodeInfo(
         "a measured value is not finite",

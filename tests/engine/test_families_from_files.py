@@ -44,7 +44,7 @@ def test_a_saved_model_computes_what_the_oracle_does(family: str, tmp_path: Path
 
 
 def test_gemma_2_with_an_attention_that_knows_no_cap_is_refused() -> None:
-    """sdpa has no cap on attention scores: depending on its version, transformers refuses to run it or leaves it out."""
+    """sdpa has no cap on attention scores: depending on its version, transformers refuses it or leaves it out."""
     model = builders.random_gemma2(layers=2)
     config = model.config.to_dict()
     verify_modules(model, architecture_of(config), shape_of(config))

@@ -6,9 +6,13 @@ import dataclasses
 
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
-from circuitspec.analysis.verdict import ClaimResult
+from circuitspec.analysis.verdict import ClaimResult, judge
 from circuitspec.analysis.warnings import EvidenceWarning
-from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.spec.components import Head
+from circuitspec.spec.hypothesis import CrossSection, Necessary, Sufficient
 from circuitspec.tasks.prompts import Prompt, PromptSet
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
@@ -71,6 +75,20 @@ def example() -> Verification:
         warnings=(WARNING,),
         cost=Cost(14, 31, 2.94),
     )
+
+
+def restoring() -> Verification:
+    """A verification of one claim, that restoring two heads in the corrupt run brings the behaviour back."""
+    base = example()
+    run = Experiment(
+        "abc", Source("resample", "clean"), frozenset(Site(Head(0, h), Where.everywhere()) for h in range(2))
+    )
+    claim = CrossSection(metric="logit_diff", nodes=("mover", "a0.h1"), at_least=0.5)
+    plan = Plan({CLEAN: "clean", CORRUPT: "corrupt", run: "mover, a0.h1 restored"}, CLEAN, CORRUPT, CIRCUIT, ())
+    plan = dataclasses.replace(plan, claims=(PlannedClaim(0, claim, run, CLEAN, CORRUPT),))
+    values = {CLEAN: {"logit_diff": around(4.0)}, CORRUPT: {"logit_diff": around(0.0)}}
+    records = make_records({**values, run: {"logit_diff": around(3.0)}})
+    return dataclasses.replace(base, plan=plan, records=records, claims=judge(plan, records), warnings=())
 
 
 def prompt_set(n: int) -> PromptSet:

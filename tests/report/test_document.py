@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from circuitspec.analysis.warnings import EvidenceWarning
+from circuitspec.engine.records import SelfTest
 from circuitspec.report.document import plain, render_json, to_document
-from tests.report.support import SUFFICIENT, example
+from tests.report.support import SUFFICIENT, example, restoring
 
 
 def test_the_whole_document() -> None:
@@ -55,6 +56,9 @@ def test_the_whole_document() -> None:
                 "n": 100,
                 "reason": "",
                 "experiment": experiment,
+                "direction": "noising",
+                "base": "clean",
+                "source": "mean_per_template of abc",
                 "means": {"clean": 4.31, "corrupt": -0.02, "patched": 3.79},
             },
             {
@@ -70,9 +74,13 @@ def test_the_whole_document() -> None:
                 "n": 100,
                 "reason": "",
                 "experiment": "noising the circuit",
+                "direction": "noising",
+                "base": "clean",
+                "source": "mean_per_template of abc",
                 "means": {"clean": 4.31, "corrupt": -0.02, "patched": 2.23},
             },
         ],
+        "self_test": None,
         "warnings": [
             {
                 "code": "CS401",
@@ -85,6 +93,18 @@ def test_the_whole_document() -> None:
         "cost": {"experiments": 14, "forwards": 31, "seconds": 2.94},
         "artifacts": [],
     }
+
+
+def test_the_self_test() -> None:
+    found = dataclasses.replace(example(), self_test=SelfTest(0.0, 2.5e-3))
+    assert json.loads(render_json(found))["self_test"] == {"own_values": 0.0, "all_patched": 0.0025}
+
+
+def test_a_denoising_claim_says_so() -> None:
+    (claim,) = json.loads(render_json(restoring()))["claims"]
+    assert claim["claim"] == "cross_section"
+    assert claim["experiment"] == "denoising mover, a0.h1"
+    assert (claim["direction"], claim["base"], claim["source"]) == ("denoising", "abc", "resample of clean")
 
 
 def test_a_claim_without_a_figure() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.result import Cost, Methodology, Verification
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, SelfTest
 from circuitspec.report.text import render_text
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan
-from tests.report.support import METHODOLOGY, NECESSARY, SUFFICIENT, example
+from tests.report.support import METHODOLOGY, NECESSARY, SUFFICIENT, example, restoring
 
 EXPECTED = """\
 ioi-tiny   zoo:ioi-tiny (GPT-2, 4 layers x 4 heads)   100 prompts
@@ -42,6 +42,24 @@ warning[CS401]: negative components are left out: a3.h1 (-0.14), a2.h0 (-0.06)
 
 def test_the_whole_report() -> None:
     assert render_text(example()) == EXPECTED
+
+
+def test_a_denoising_claim_names_its_base_and_its_values() -> None:
+    text = render_text(restoring())
+    assert "\ndenoising mover, a0.h1: node level, clean values into abc, declared positions\n" in text
+    assert "\n               clean   corrupt   mover, a0.h1 restored   recovered [95% CI]\n" in text
+    assert "\nSUPPORTED  cross_section   recovered logit_diff 0.75 [" in text
+
+
+def test_half_precision_states_how_far_its_self_tests_deviate() -> None:
+    found = dataclasses.replace(example(), self_test=SelfTest(0.0, 2e-3))
+    assert render_text(found) == EXPECTED
+    for dtype in ("bfloat16", "float16"):
+        half = dataclasses.replace(found, model=dataclasses.replace(found.model, dtype=dtype))
+        assert (
+            f"\n{dtype}: in the self-tests, patching own values moved the logits by 0 of their standard deviation, "
+            "patching everything by 0.002\n"
+        ) in render_text(half)
 
 
 def test_colour_changes_nothing_but_colour() -> None:

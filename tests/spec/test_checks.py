@@ -22,8 +22,12 @@ ABC = "{abc: {IO: $names, S1: $names, S2: $names}}"
         # the ablation's source
         (("resample, from: abc", "mean"), ["CS145"]),
         (("resample, from: abc", "zero"), []),
-        (("resample, from: abc", "gaussian"), []),
-        (("resample, from: abc", "gaussian, from: abc"), ["CS146"]),
+        (("resample, from: abc", "gaussian"), ["CS147"]),
+        (("resample, from: abc", "gaussian, at: S1"), []),
+        (("resample, from: abc", "gaussian, at: [S1, S2, END], std: 2.5, draws: 5, seed: 1"), []),
+        (("resample, from: abc", "gaussian, at: [S1, S3]"), ["CS141"]),
+        (("resample, from: abc", "gaussian, at: S1, from: abc"), ["CS146"]),
+        (("from: abc}", "from: abc, std: 3, draws: 2}"), ["CS147", "CS147"]),
         (("resample, from: abc", "mean, from: clean"), []),
         (("from: abc", "from: clean"), ["CS144"]),
         # positions
@@ -66,6 +70,8 @@ ABC = "{abc: {IO: $names, S1: $names, S2: $names}}"
         # claims
         ((CLAIM, "cross_section: {nodes: [mover, a1.h0, m*], metric: kl, at_least: 0.8}"), []),
         ((CLAIM, "cross_section: {nodes: [nobody], metric: kl, at_least: 0.8}"), ["CS204"]),
+        ((CLAIM, "cross_section: {nodes: [input, 'r2@END', m1.n3], metric: kl, at_least: 0.8}"), []),
+        ((CLAIM, "cross_section: {nodes: ['a1.h0@S3'], metric: kl, at_least: 0.8}"), ["CS141"]),
         ((CLAIM, "path: {of: nobody -> logits, direction: noising, metric: kl, drop_at_least: 0.8}"), ["CS204"]),
         ((CLAIM, "sufficient: {metric: kl, at_least: 0.8, at_most: 0.8}"), []),
         (('  wrong: " {S1}"\n', ""), ["CS128"]),
