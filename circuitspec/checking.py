@@ -115,7 +115,10 @@ def _counted(experiment: Experiment) -> str:
         where = "everywhere" if site.where.is_everywhere else "but at" if site.where.inverted else "at"
         kinds[kind, where] += 1
     said = {"everywhere": "everywhere", "at": "at declared positions", "but at": "but at declared positions"}
-    return ", ".join(f"{count} {kind} {said[where]}" for (kind, where), count in sorted(kinds.items()))
+    return ", ".join(
+        f"{count} {kind.removesuffix('s') if count == 1 else kind} {said[where]}"
+        for (kind, where), count in sorted(kinds.items())
+    )
 
 
 def _sites(plan: Plan, graph: CircuitGraph) -> str:

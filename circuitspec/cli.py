@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -16,7 +17,9 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code, ren
 P = ParamSpec("P")
 R = TypeVar("R")
 
+COULD_NOT_RUN = 5
 INTERRUPTED = 130
+CLOSED_PIPE = 141
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -34,6 +37,23 @@ def _answering(command: Callable[P, R]) -> Callable[P, R]:
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             raise SystemExit(INTERRUPTED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; do not fail again at exit
+            raise SystemExit(CLOSED_PIPE) from None
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except OSError as error:
+            click.echo(f"error: {error.strerror or error}: {error.filename or 'standard output'}", err=True)
+            raise SystemExit(COULD_NOT_RUN) from error
+        except Exception as error:
+            if os.environ.get("CIRCUITSPEC_DEBUG"):
+                raise
+            click.echo(
+                f"error: this is a bug in circuitspec: {type(error).__name__}: {error}\n"
+                "   help: CIRCUITSPEC_DEBUG=1 shows where; please report it with the hypothesis file",
+                err=True,
+            )
+            raise SystemExit(COULD_NOT_RUN) from error
 
     return answered
 
@@ -85,10 +105,19 @@ def verify(
     from circuitspec.report.write import write_results
 
     verification = outcome.verification
+    problems: tuple[Diagnostic, ...] = ()
     if output_dir is not None:
-        written = write_results(output_dir, verification, outcome.task.prompts)
-        verification = replace(verification, artifacts=tuple(str(path) for path in written))
-    click.echo(render_json(verification) if format_ == "json" else render_text(verification), nl=False)
+        try:
+            written = write_results(output_dir, verification, outcome.task.prompts)
+            verification = replace(verification, artifacts=tuple(str(path) for path in written))
+        except CircuitspecError as error:
+            problems = error.diagnostics  # the report is worth having all the same
+    click.echo(
+        render_json(verification) if format_ == "json" else render_text(verification, color=sys.stdout.isatty()),
+        nl=False,
+    )
+    if problems:
+        raise CircuitspecError(*problems)
     raise SystemExit(verification.exit_code)
 
 

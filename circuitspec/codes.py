@@ -677,6 +677,12 @@ CODES: dict[str, CodeInfo] = {
         "recovered performance depends on which prompts were drawn. Raise `task: prompts:`, or use fewer "
         "templates.",
     ),
+    "CS405": CodeInfo(
+        "a claim that patches nothing",
+        "The circuit and the `free` components together are the whole model, so that `sufficient` ablates nothing "
+        "(or `necessary` has nothing declared to ablate). Such a claim holds for any circuit. Declare a part of the "
+        "model, or let `free` cover less.",
+    ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
         "The file asks for something that this version reads and checks but does not execute, such as an "

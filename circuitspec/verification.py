@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Protocol
 
 from circuitspec.analysis.components import Search, candidates, negative_components
 from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
 from circuitspec.analysis.verdict import judge
-from circuitspec.analysis.warnings import NegativeFinding, evidence_warnings
+from circuitspec.analysis.warnings import NegativeFinding, NegativeSearch, evidence_warnings
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
@@ -17,9 +18,11 @@ from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_restorations
 from circuitspec.engine.selftest import self_test
+from circuitspec.engine.sources import mean_groups
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.experiment import Noised, texts_of
+from circuitspec.plan.experiment import Source as PatchSource
 from circuitspec.plan.planner import Plan, corrupt_prompts, make_plan
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
@@ -75,6 +78,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     _check_plan_fits(plan, task, document.source)
     places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
     check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
+    if hypothesis.task.checks.accuracy is not None:
+        check_metrics(["accuracy"], prompts, [document.source.span(("task", "checks", "accuracy"))])
     _check_length(task, loaded)
     with borrowed(loaded.model):
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype)
@@ -95,11 +100,20 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         plan=plan,
         records=records,
         claims=claims,
-        warnings=evidence_warnings(plan, records, claims, negatives),
+        warnings=evidence_warnings(plan, records, claims, negatives, _mean_sizes(plan, task)),
         cost=Cost(len(records.values), round(runner.forwards), time.monotonic() - started),
         self_test=tested,
+        negatives=NegativeSearch(options.negatives, finding) if _claims_sufficiency(plan) else None,
     )
     return Outcome(verification, task)
+
+
+def _mean_sizes(plan: Plan, task: TokenizedTask) -> dict[PatchSource, tuple[int, ...]]:
+    """For every mean that is patched in: over how many prompts each of its groups goes."""
+    sources = {
+        e.source for e in plan.experiments if e.source is not None and e.source.kind in ("mean", "mean_per_template")
+    }
+    return {s: tuple(Counter(mean_groups(task, s.kind)).values()) for s in sources}
 
 
 def _negatives(
@@ -113,19 +127,24 @@ def _negatives(
     screen: Screen | None = None
     if search == "screen":
         screen = screen_restorations(runner, plan.circuit, metric)
-    chosen = candidates(plan, records, metric, screen)
+    chosen = candidates(plan, metric, screen)
     return negative_components(plan, records, metric, chosen, screen, runner)
 
 
+def _claims_sufficiency(plan: Plan) -> bool:
+    return any(isinstance(planned.claim, Sufficient) for planned in plan.claims)
+
+
 def _search_metric(plan: Plan, records: Records) -> str | None:
-    """The metric by which components are called negative: the sufficiency claim's, if it is smooth."""
-    claimed = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
-    if not claimed:
+    """The metric by which components are called negative: the sufficiency claim's, if it is smooth.
+
+    None where there is no such claim, or the task has no answers to measure a smooth metric by.
+    """
+    if not _claims_sufficiency(plan):
         return None
+    claimed = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
     smooth = [m for m in claimed if not METRICS[m].discrete and m != "kl"]
-    if smooth:
-        return smooth[0]
-    return "logit_diff" if "logit_diff" in records[plan.clean] else "logit"
+    return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), None)
 
 
 def _check_plan_fits(plan: Plan, task: TokenizedTask, text: Source) -> None:

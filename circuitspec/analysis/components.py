@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from circuitspec.analysis import stats
 from circuitspec.analysis.scores import LOWER_IS_BETTER, Anchors, gap
-from circuitspec.analysis.warnings import NegativeComponent, NegativeFinding
+from circuitspec.analysis.warnings import MATERIAL, NegativeComponent, NegativeFinding
 from circuitspec.engine.records import Records
 from circuitspec.graph.circuit import NodeComponent
 from circuitspec.plan.experiment import Experiment
@@ -22,7 +22,6 @@ Search = Literal["screen", "exact", "off"]
 
 TESTED = 10  # candidates of the screen that are restored exactly; each costs one forward
 SIGNIFICANT = 0.05  # false discovery rate over all screened components
-MATERIAL = 0.01  # of recovered performance; less is no reason to doubt a verdict
 _MOSTLY = 0.8  # share of the screened effect at one role from which that role is named
 
 Effects = Mapping[NodeComponent, NDArray[np.float64]]
@@ -43,19 +42,17 @@ class Estimates(Protocol):
     def by_role(self) -> Mapping[NodeComponent, Mapping[str, float]]: ...
 
 
-def candidates(plan: Plan, records: Records, metric: str, screen: Estimates | None) -> tuple[NodeComponent, ...]:
+def candidates(plan: Plan, metric: str, screen: Estimates | None) -> tuple[NodeComponent, ...]:
     """The noised components to restore exactly, those that should hurt most first.
 
-    With a screen, at most `TESTED` whose estimated effect is material; without one, all.
+    With a screen the `TESTED` that it puts first, however small their estimates: a first-order estimate
+    may well miss what an exact restoration shows. Without one, all.
     """
     noised = sorted({site.component for site in plan.circuit.sites}, key=sort_key)
     if screen is None:
         return tuple(noised)
-    between = gap(records, metric, Anchors(plan.clean, plan.corrupt))
-    harm = {c: -_worth(metric) * float(screen.effects[c].mean()) for c in noised}
-    threshold = MATERIAL * abs(between.clean - between.corrupt)
-    ranked = sorted((c for c in noised if harm[c] > threshold / 2), key=lambda c: (-harm[c], sort_key(c)))
-    return tuple(ranked[:TESTED])
+    worth = {c: _worth(metric) * float(screen.effects[c].mean()) for c in noised}
+    return tuple(sorted(noised, key=lambda c: (worth[c], sort_key(c)))[:TESTED])
 
 
 def negative_components(

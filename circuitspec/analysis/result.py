@@ -8,7 +8,7 @@ from typing import Literal
 
 from circuitspec.analysis.scores import Anchors, Gap, denominators
 from circuitspec.analysis.verdict import EXIT_CODES, ClaimResult, Status, overall
-from circuitspec.analysis.warnings import EvidenceWarning
+from circuitspec.analysis.warnings import EvidenceWarning, NegativeSearch
 from circuitspec.engine.records import Records, SelfTest
 from circuitspec.plan.experiment import Direction
 from circuitspec.plan.planner import Plan
@@ -55,7 +55,7 @@ class Methodology:
     def choices(self) -> str:
         """All but direction and set: `node level, mean from abc, all positions, MLPs free`."""
         value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
-        types = f"{' and '.join(self.free)} free" if self.free else f"{' and '.join(self.noised)} noised"
+        types = f"{_listed(self.free)} free" if self.free else f"{_listed(self.noised)} noised"
         return f"{self.level} level, {value}, {self.positions} positions, {types}"
 
     def denoising_choices(self) -> str:
@@ -65,6 +65,10 @@ class Methodology:
     def describe(self) -> str:
         """All six in words."""
         return f"{self.direction} {self.set}: {self.choices()}"
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else "nothing"
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class Verification:
     cost: Cost
     artifacts: tuple[str, ...] = ()
     self_test: SelfTest | None = None  # None where nothing was run
+    negatives: NegativeSearch | None = None  # None where no claim asks for the search
 
     @cached_property
     def denominators(self) -> dict[Anchors, dict[str, Gap]]:

@@ -41,6 +41,7 @@ class Gap:
     corrupt: float
     difference: Estimate
     state: GapState
+    clean_error: float = 0.0  # standard error of `clean`
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,14 @@ def score(records: Records, experiment: Experiment, metric: str, denominator: Ga
     if denominator is None or denominator.state != "sound" or math.isnan(mean):
         return Score(metric, mean, None, None)
     recovered = (mean - denominator.corrupt) / (denominator.clean - denominator.corrupt)
-    return Score(metric, mean, recovered, mean / denominator.clean if denominator.clean else None)
+    return Score(metric, mean, recovered, _ratio(mean, metric, denominator))
+
+
+def _ratio(mean: float, metric: str, denominator: Gap) -> float | None:
+    """M(patched) / M(clean), for metrics whose zero means something and whose clean mean is clearly not zero."""
+    if metric not in METRICS or METRICS[metric].better == "lower" or METRICS[metric].unit == "nats":
+        return None
+    return mean / denominator.clean if abs(denominator.clean) > 2 * denominator.clean_error else None
 
 
 def by_template(records: Records, experiment: Experiment, metric: str, between: Anchors) -> tuple[TemplateScore, ...]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
+from typing import Literal
 
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.scores import Anchors, gap
 from circuitspec.analysis.verdict import ClaimResult
 from circuitspec.analysis.wording import number, with_interval
 from circuitspec.engine.records import Records
-from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.experiment import Source
 from circuitspec.plan.planner import Plan
 
 MIN_PER_MEAN = 5  # an average over fewer prompts keeps much of what it should wash out
+MATERIAL = 0.01  # of recovered performance; less is no reason to doubt a verdict
 _NAMED = 8  # components named in a message; all of them are in the data
 
 
@@ -65,14 +65,27 @@ class NegativeFinding:
     recovered_restored: Estimate | None
 
 
+@dataclass(frozen=True)
+class NegativeSearch:
+    """How negative components were looked for, and what came of it (None: not looked for, or no ratio)."""
+
+    search: Literal["screen", "exact", "off"]
+    finding: NegativeFinding | None = None
+
+
 def evidence_warnings(
-    plan: Plan, records: Records, claims: Iterable[ClaimResult], negatives: Iterable[NegativeFinding] = ()
+    plan: Plan,
+    records: Records,
+    claims: Sequence[ClaimResult],
+    negatives: Iterable[NegativeFinding] = (),
+    mean_sizes: Mapping[Source, tuple[int, ...]] | None = None,
 ) -> tuple[EvidenceWarning, ...]:
     """Every warning about the evidence behind `claims`, in order of code."""
     found = [negative_components(finding) for finding in negatives if finding.components]
     found += over_recovery(claims)
     found += unbroken_behaviour(plan, records)
-    found += thin_means(plan, records)
+    found += thin_means(mean_sizes or {})
+    found += empty_patches(claims, plan)
     return tuple(found)
 
 
@@ -126,7 +139,7 @@ def over_recovery(claims: Iterable[ClaimResult]) -> list[EvidenceWarning]:
     found = []
     for claim in claims:
         estimate = claim.estimate
-        if claim.kind != "sufficient" or estimate is None or estimate.low is None or estimate.low <= 1:
+        if claim.kind != "sufficient" or estimate is None or estimate.low is None or estimate.low <= 1 + MATERIAL:
             continue
         found.append(
             EvidenceWarning(
@@ -178,47 +191,54 @@ def unbroken_behaviour(plan: Plan, records: Records) -> list[EvidenceWarning]:
     return found
 
 
-def thin_means(plan: Plan, records: Records) -> list[EvidenceWarning]:
-    """CS404: a mean over a handful of prompts still carries what those prompts say."""
-    templates, counts = np.unique(records.templates, return_counts=True)
+def thin_means(sizes: Mapping[Source, tuple[int, ...]]) -> list[EvidenceWarning]:
+    """CS404: a mean over a handful of prompts still carries what those prompts say.
+
+    `sizes` are the numbers of prompts that each mean goes over: one for each group of prompts whose
+    positions mean the same (a template, or one of its token layouts).
+    """
     found = []
-    sources = dict.fromkeys(run.source for run in _experiments(plan) if run.source is not None)
-    for source in sources:
-        if source.kind == "mean_per_template":
-            thin = {int(t): int(c) for t, c in zip(templates, counts, strict=True) if c < MIN_PER_MEAN}
-            needed = MIN_PER_MEAN * len(templates)
-            scope = f"for {len(thin)} of {len(templates)} templates"
-        elif source.kind == "mean":
-            thin = {-1: records.n_prompts} if records.n_prompts < MIN_PER_MEAN else {}
-            needed = MIN_PER_MEAN
-            scope = "in all"
-        else:
-            continue
+    for source, groups in sizes.items():
+        thin = sum(1 for size in groups if size < MIN_PER_MEAN)
         if not thin:
             continue
+        scope = "in all" if len(groups) == 1 else f"for {thin} of {len(groups)} templates and token layouts"
+        needed = MIN_PER_MEAN * len(groups)
         found.append(
             EvidenceWarning(
                 "CS404",
                 f"{source.kind} from {source.prompts} averages fewer than {MIN_PER_MEAN} prompts {scope}",
-                f"the fewest are {min(thin.values())}; so small a mean still depends on the very prompts it was "
+                f"the fewest are {min(groups)}; so small a mean still depends on the very prompts it was "
                 "taken over, and recovered performance with it",
-                f"raise `task: prompts:` to at least {needed}",
+                f"raise `task: prompts:` to at least {needed}, or take list entries that tokenise alike",
                 {
                     "source": str(source.prompts),
                     "kind": source.kind,
-                    "fewest": min(thin.values()),
+                    "fewest": min(groups),
                     "needed": needed,
-                    "templates": [t for t in thin if t >= 0],
+                    "groups": len(groups),
+                    "thin": thin,
                 },
             )
         )
     return found
 
 
-def _experiments(plan: Plan) -> Iterable[Experiment]:
-    for planned in plan.claims:
-        yield planned.patched
-    yield from plan.labels
+def empty_patches(claims: Iterable[ClaimResult], plan: Plan) -> list[EvidenceWarning]:
+    """CS405: a claim whose experiment patches nothing holds whatever the circuit is."""
+    vacuous = [claim for claim, planned in zip(claims, plan.claims, strict=True) if not planned.patched.sites]
+    return [
+        EvidenceWarning(
+            "CS405",
+            f"`{claim.kind}` patches nothing, so it says nothing about the circuit",
+            "the declared circuit and the free components leave nothing to ablate"
+            if claim.kind == "sufficient"
+            else "no component is declared that could be patched",
+            "declare a part of the model, or take components out of `free`",
+            {"claim": claim.index, "kind": claim.kind},
+        )
+        for claim in vacuous
+    ]
 
 
 def _estimate_data(estimate: Estimate) -> dict[str, object]:

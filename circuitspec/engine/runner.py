@@ -194,9 +194,9 @@ class Runner:
         """Every tap that some experiment patches."""
         return frozenset(slot.tap for e in experiments for site in e.sites for slot in self.slots_of(site.component))
 
-    def expect(self, passes: int) -> None:
-        """Announce work that `run` does not know of, in passes over all prompts."""
-        self._progress.expect(passes * self.task.n)
+    def expect(self, prompts: int) -> None:
+        """Announce prompts that will be run otherwise than by `run`."""
+        self._progress.expect(prompts)
 
     def count_backward(self, batch: Batch) -> None:
         """A backward pass costs about two forwards."""

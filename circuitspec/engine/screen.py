@@ -50,7 +50,7 @@ def screen_restorations(runner: Runner, experiment: Experiment, metric: str) -> 
     components = [site.component for site in experiment.sites]
     effects: dict[NodeComponent, NDArray[np.float64]] = {c: np.zeros(runner.task.n) for c in components}
     by_role: dict[NodeComponent, dict[str, float]] = {c: dict.fromkeys(runner.task.roles, 0.0) for c in components}
-    runner.expect(screen_passes(experiment))
+    runner.expect(screen_passes(experiment) * runner.task.n)
     for batch in runner.batches:
         rows = list(batch.prompts)
         for draw in range(experiment.draws):

@@ -29,6 +29,7 @@ def self_test(runner: Runner, source: Variant, prompts: int = 2) -> SelfTest:
     """
     first = runner.batches[0]
     batch = Batch(first.prompts[:prompts], first.lengths[:prompts], max(first.lengths[:prompts]), first.side)
+    runner.expect(5 * len(batch.prompts))  # two plain runs, three patched ones
     taps = all_taps(runner.loaded.architecture, runner.loaded.shape)
     clean, own = runner.forward(batch, CLEAN, Actions(record=taps))
     other, values = runner.forward(batch, source, Actions(record=taps))

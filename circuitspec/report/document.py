@@ -11,6 +11,7 @@ import numpy as np
 from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
 from circuitspec.analysis.verdict import ClaimResult
+from circuitspec.analysis.warnings import NegativeSearch
 
 FORMAT_VERSION = 1
 
@@ -52,6 +53,7 @@ def to_document(found: Verification) -> dict[str, Json]:
             {"code": w.code, "message": w.message, "detail": w.detail, "help": w.help, "data": w.data}
             for w in found.warnings
         ],
+        "negatives": None if found.negatives is None else _negatives(found.negatives),
         "cost": {
             "experiments": found.cost.n_experiments,
             "forwards": found.cost.n_forwards,
@@ -60,6 +62,20 @@ def to_document(found: Verification) -> dict[str, Json]:
         "artifacts": found.artifacts,
     }
     return {key: plain(value) for key, value in document.items()}
+
+
+def _negatives(search: NegativeSearch) -> dict[str, Json]:
+    """What was looked for and found; the figures of what was found are in the CS401 warning."""
+    finding = search.finding
+    if finding is None:
+        return {"search": search.search, "metric": None, "screened": None, "tested": None, "found": None}
+    return {
+        "search": search.search,
+        "metric": finding.metric,
+        "screened": finding.screened,
+        "tested": finding.tested,
+        "found": len(finding.components),
+    }
 
 
 def render_json(found: Verification) -> str:

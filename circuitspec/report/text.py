@@ -15,6 +15,7 @@ from circuitspec.analysis.wording import MISSING, bound, number, plural, with_in
 from circuitspec.engine.records import SelfTest
 from circuitspec.plan.experiment import Experiment
 from circuitspec.report.frame import metric_names
+from circuitspec.spec.hypothesis import CrossSection
 from circuitspec.tasks.metrics import METRICS
 
 _COLOURS: dict[Status, str] = {"SUPPORTED": "green", "REFUTED": "red", "INCONCLUSIVE": "yellow"}
@@ -38,8 +39,10 @@ def render_text(found: Verification, *, color: bool = False) -> str:
     parts[0] += "\n" + blocks[0].heading + "\n\n" + tables[0]
     parts += [f"{block.heading}\n\n{table}" for block, table in zip(blocks[1:], tables[1:], strict=True)]
     if found.claims:
-        parts.append(_claims(found.claims, paint))
+        parts.append(_claims(found, paint))
     parts += [_warning(warning, paint) for warning in found.warnings]
+    if searched := _search(found):
+        parts.append(searched)
     if found.self_test is not None and found.model.dtype in _HALF:
         parts.append(_self_test(found.self_test, found.model.dtype))
     if found.artifacts:
@@ -111,15 +114,18 @@ def _aligned(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _claims(claims: tuple[ClaimResult, ...], paint: Paint) -> str:
+def _claims(found: Verification, paint: Paint) -> str:
+    claims = found.claims
     status_width = max(len(claim.status) for claim in claims)
     kind_width = max(len(claim.kind) for claim in claims)
     lines = []
-    for claim in claims:
+    for planned, claim in zip(found.plan.claims, claims, strict=True):
         limits = [end for end in (claim.at_least, claim.at_most) if end is not None]
         value = "undefined" if claim.estimate is None else with_interval(claim.estimate, limits)
         line = f"recovered {claim.metric} {value}, bound {bound(claim.at_least, claim.at_most)}"
         line += f"; {claim.reason}" if claim.reason else ""
+        if isinstance(planned.claim, CrossSection):  # a file often has several: say which
+            line = f"{', '.join(planned.claim.nodes)} restored: {line}"
         status = paint(claim.status.ljust(status_width), _COLOURS[claim.status])
         lines.append(f"{status}  {claim.kind.ljust(kind_width)}   {line}")
     return "\n".join(lines)
@@ -137,6 +143,21 @@ def _self_test(tested: SelfTest, dtype: str) -> str:
     return (
         f"{dtype}: in the self-tests, patching own values moved the logits by {tested.own_values:.1g} of their "
         f"standard deviation, patching everything by {tested.all_patched:.1g}"
+    )
+
+
+def _search(found: Verification) -> str:
+    """What the search for negative components did where it found none; CS401 speaks where it did."""
+    if found.negatives is None:
+        return ""
+    finding = found.negatives.finding
+    if found.negatives.search == "off":
+        return "negative components outside the circuit were not looked for (--negatives off)"
+    if finding is None or finding.components:
+        return ""
+    return (
+        f"no negative components outside the circuit: {finding.tested} of {finding.screened} noised ones "
+        f"were restored one by one, none made {finding.metric} worse"
     )
 
 

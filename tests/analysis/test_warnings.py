@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from circuitspec.analysis.estimate import Estimate
@@ -12,8 +13,9 @@ from circuitspec.analysis.warnings import (
     NegativeFinding,
     evidence_warnings,
     negative_components,
+    thin_means,
 )
-from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.experiment import Experiment, Source
 from circuitspec.plan.planner import Plan, PlannedClaim
 from circuitspec.spec.hypothesis import Necessary, Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
@@ -144,34 +146,60 @@ def test_kl_is_broken_when_it_rises() -> None:
     assert found(make_plan(Sufficient(metric="kl", at_least=0.1)), means, metric="kl") == ()
 
 
-def test_few_prompts_per_template() -> None:
-    plan = make_plan(Sufficient(metric="logit_diff", at_least=0.1))
-    templates = [0] * 5 + [1] * 4 + [2] * 11
-    (warning,) = found(plan, SOUND, n=20, templates=templates)
+def test_means_over_few_prompts() -> None:
+    (warning,) = thin_means({Source("mean_per_template", "abc"): (5, 4, 11)})
     assert warning.code == "CS404"
-    assert warning.message == "mean_per_template from abc averages fewer than 5 prompts for 1 of 3 templates"
+    assert warning.message == (
+        "mean_per_template from abc averages fewer than 5 prompts for 1 of 3 templates and token layouts"
+    )
     assert warning.detail.startswith("the fewest are 4;")
-    assert warning.help == "raise `task: prompts:` to at least 15"
-    assert warning.data == {"source": "abc", "kind": "mean_per_template", "fewest": 4, "needed": 15, "templates": [1]}
+    assert warning.help.startswith("raise `task: prompts:` to at least 15")
+    assert warning.data == {
+        "source": "abc",
+        "kind": "mean_per_template",
+        "fewest": 4,
+        "needed": 15,
+        "groups": 3,
+        "thin": 1,
+    }
 
 
-def test_five_prompts_per_template_are_enough() -> None:
+@pytest.mark.parametrize(
+    ("sizes", "codes"),
+    [
+        ({}, []),
+        ({Source("mean_per_template", "abc"): (5, 5, 5)}, []),
+        ({Source("mean", "abc"): (4,)}, ["CS404"]),
+        ({Source("mean", "abc"): (5,)}, []),
+        ({Source("mean", "abc"): (2,), Source("mean", "flip"): (2,)}, ["CS404", "CS404"]),
+    ],
+)
+def test_five_prompts_for_every_mean_are_enough(sizes: dict[Source, tuple[int, ...]], codes: list[str]) -> None:
+    assert [w.code for w in thin_means(sizes)] == codes
+
+
+def test_a_claim_that_patches_nothing() -> None:
+    claim = PlannedClaim(0, Sufficient(metric="logit_diff", at_least=0.1), CLEAN, CLEAN, CORRUPT)
+    plan = Plan(
+        labels={CLEAN: "clean", CORRUPT: "corrupt"}, clean=CLEAN, corrupt=CORRUPT, circuit=CLEAN, claims=(claim,)
+    )
+    (warning,) = found(plan, {CLEAN: 4.0, CORRUPT: 0.0})
+    assert warning.code == "CS405"
+    assert warning.data == {"claim": 0, "kind": "sufficient"}
+
+
+def test_a_hair_above_100_percent_is_not_worth_a_warning() -> None:
     plan = make_plan(Sufficient(metric="logit_diff", at_least=0.1))
-    assert found(plan, SOUND, n=20, templates=[0, 1, 2, 3] * 5) == ()
-
-
-@pytest.mark.parametrize(("kind", "n", "codes"), [("mean", 4, ["CS404"]), ("mean", 5, []), ("resample", 4, [])])
-def test_means_over_all_prompts(kind: str, n: int, codes: list[str]) -> None:
-    source = Source(kind, "abc")  # type: ignore[arg-type]
-    patched = Experiment("clean", source, frozenset(Site(s.component, s.where) for s in CIRCUIT.sites))
-    claim = PlannedClaim(0, Sufficient(metric="logit_diff", at_least=0.1), patched, CLEAN, CORRUPT)
-    labels = {CLEAN: "clean", CORRUPT: "corrupt", patched: "circuit"}
-    plan = Plan(labels=labels, clean=CLEAN, corrupt=CORRUPT, circuit=patched, claims=(claim,))
-    means = {CLEAN: 4.0, CORRUPT: 0.0, patched: 3.2}
-    assert [w.code for w in found(plan, means, n=n, templates=list(range(n)))] == codes
+    spread = np.linspace(-1e-4, 1e-4, 50)
+    codes = []
+    for above in (1.005, 1.02):
+        values = {CLEAN: 4 + spread, CORRUPT: 0 * spread, CIRCUIT: 4 * above + spread}
+        records = make_records({run: {"logit_diff": list(v)} for run, v in values.items()})
+        codes.append([w.code for w in evidence_warnings(plan, records, judge(plan, records))])
+    assert codes == [[], ["CS402"]]
 
 
 def test_one_prompt_is_told_apart_from_no_gap() -> None:
     plan = make_plan(Sufficient(metric="logit_diff", at_least=0.1))
     records = make_records({run: {"logit_diff": [m]} for run, m in SOUND.items()})
-    assert [w.code for w in evidence_warnings(plan, records, judge(plan, records))] == ["CS404"]
+    assert [w.code for w in evidence_warnings(plan, records, judge(plan, records))] == []

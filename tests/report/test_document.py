@@ -90,6 +90,7 @@ def test_the_whole_document() -> None:
                 "data": {"screened": 14},
             }
         ],
+        "negatives": None,
         "cost": {"experiments": 14, "forwards": 31, "seconds": 2.94},
         "artifacts": [],
     }

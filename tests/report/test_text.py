@@ -48,7 +48,7 @@ def test_a_denoising_claim_names_its_base_and_its_values() -> None:
     text = render_text(restoring())
     assert "\ndenoising mover, a0.h1: node level, clean values into abc, declared positions\n" in text
     assert "\n               clean   corrupt   mover, a0.h1 restored   recovered [95% CI]\n" in text
-    assert "\nSUPPORTED  cross_section   recovered logit_diff 0.75 [" in text
+    assert "\nSUPPORTED  cross_section   mover, a0.h1 restored: recovered logit_diff 0.75 [" in text
 
 
 def test_half_precision_states_how_far_its_self_tests_deviate() -> None:

@@ -1,0 +1,66 @@
+"""`docs/models.md` says what the code does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.taps import all_taps, slots_of
+from circuitspec.graph.nodes import expand
+from circuitspec.models.architecture import SUPPORTED, architecture_named
+from circuitspec.models.granularity import granularities
+from circuitspec.spec.components import AttentionLayer
+from circuitspec.spec.names import parse_name
+from circuitspec.spec.source import parse_source
+from tests.engine.support import loaded
+from tests.engine.support import model as random_model
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def table() -> str:
+    """The table of the document, from the code."""
+    names = [g.name for g in granularities(architecture_named("gpt2"))]
+    rows = [["family", "`model_type`", *names]]
+    for family in SUPPORTED:
+        architecture = architecture_named(family)
+        rows.append(
+            [architecture.title, f"`{family}`", *("yes" if g.tensors else "no" for g in granularities(architecture))]
+        )
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def test_the_table_of_families() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert table() in text, f"write this table into {DOCUMENT.name}:\n{table()}"
+    for family in SUPPORTED:
+        for granularity in granularities(architecture_named(family)):
+            assert granularity.tensors or granularity.why_not in text
+
+
+@pytest.mark.parametrize("family", SUPPORTED)
+def test_what_the_table_says_is_what_the_engine_does(family: str) -> None:
+    """A granularity with tensors is patched in just those, one without is an error of its own."""
+    known = loaded(random_model(family, layers=2))
+    source = parse_source("circuit: {groups: {}}", "t.circuit.yaml")
+    for granularity in granularities(known.architecture, 1):
+        problems: list[Diagnostic] = []
+        found = expand(parse_name(granularity.example), known.shape, source, ("circuit",), problems)
+        if not granularity.tensors:
+            assert [p.code for p in problems] == ["CS225"]
+            assert found == ()
+            continue
+        assert problems == []
+        slots = [slot for c in found for slot in slots_of(c, known.architecture, known.shape)]
+        assert {slot.tap.path(known.architecture) for slot in slots} == set(granularity.tensors)
+        assert {slot.tap for slot in slots} <= all_taps(known.architecture, known.shape)
+        if isinstance(parse_name(granularity.example).target, AttentionLayer):
+            assert len(slots) == known.shape.n_heads
+
+
+def test_a_family_that_is_not_there() -> None:
+    with pytest.raises(CircuitspecError):
+        architecture_named("mamba")
