@@ -29,8 +29,8 @@ def explain(code: str) -> str:
 CODES: dict[str, CodeInfo] = {
     "CS100": CodeInfo(
         "a file cannot be read",
-        "The hypothesis file does not exist, is a folder, or may not be read. Check the path; it is relative to "
-        "where the command runs.",
+        "The hypothesis file does not exist, is not a regular file (but a folder, a pipe or a device), or may not be "
+        "read. Check the path; it is relative to where the command runs.",
     ),
     "CS101": CodeInfo(
         "a file is not UTF-8",
@@ -175,7 +175,7 @@ CODES: dict[str, CodeInfo] = {
     "CS130": CodeInfo(
         "a template that cannot be read",
         "Slots stand in braces, `{S1}`, columns of a table behind a dot, `{C.city}`. A brace of the text itself is "
-        "doubled: `{{`. The text must not be empty.",
+        "doubled: `{{`. The text must not be empty, nor hold spaces alone.",
     ),
     "CS131": CodeInfo(
         "a slot that is not declared",
@@ -266,8 +266,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS150": CodeInfo(
         "a list file cannot be read",
-        "`lists` names a file that does not exist or may not be read. File names are relative to the folder of the "
-        "hypothesis.",
+        "`lists` names a file that does not exist, is not a regular file (but a folder, a pipe or a device), or may "
+        "not be read. File names are relative to the folder of the hypothesis.",
     ),
     "CS151": CodeInfo(
         "a list file is not UTF-8",
@@ -345,6 +345,11 @@ CODES: dict[str, CodeInfo] = {
         "`<q>`, `<k>` and `<v>` after a group's name mean these inputs of all its members, but one of them is not "
         "an attention head.",
     ),
+    "CS210": CodeInfo(
+        "positions in free",
+        "A component in `free` is outside the claim and never ablated, at no position, so that positions there would "
+        "say nothing. Write the component alone: `free: [m*]`. (Inputs such as `<q>` are CS202 there as elsewhere.)",
+    ),
     "CS220": CodeInfo(
         "no such component in the model",
         "A layer, head, key-value head or neuron number is beyond the model's. All are counted from 0: a model with "
@@ -416,7 +421,7 @@ CODES: dict[str, CodeInfo] = {
     "CS305": CodeInfo(
         "config.json cannot be used",
         "The model's config.json is missing, is not JSON, names no `model_type`, lacks a size, gives sizes that do "
-        "not go together (768 channels in 7 heads), or describes a model that transformers cannot build. Copy or "
+        "not go together (768 channels in 7 heads) or that no model has (a million layers), or describes a model that transformers cannot build. Copy or "
         "download it again, or correct the value the message names.",
     ),
     "CS306": CodeInfo(
@@ -566,7 +571,8 @@ CODES: dict[str, CodeInfo] = {
         'A line of a .jsonl file is an object such as\n    {"clean": "When Mary and John", "corrupt": "When Mary '
         'and Paul", "answers": [" Mary"], "wrong": [" John"]}\n`clean` is required. `corrupt` is a text, or texts '
         "by name for several corruptions; `positions` has token indices by position, `template` a name for the "
-        "prompt's template. A .csv file has the columns clean, corrupt (or corrupt:NAME), answers and wrong "
+        "prompt's template. Prompts and answers must not be blank, though a line break may be an answer. A text that "
+        "ends in the middle of a character (one half of an emoji's two \\u escapes) is none. A .csv file has the columns clean, corrupt (or corrupt:NAME), answers and wrong "
         "(several separated by |), template and position:NAME.",
     ),
     "CS339": CodeInfo(
@@ -634,6 +640,13 @@ CODES: dict[str, CodeInfo] = {
         "a metric lacks the answers it needs",
         "logit_diff and prob_diff compare right with wrong answers and need task.wrong; every metric but kl needs "
         "task.answer. Add them, or claim something about another metric.",
+    ),
+    "CS351": CodeInfo(
+        "a prompt stands twice in a file",
+        "Two prompts of the file have the same clean text. The model does the same on both, so that together they "
+        "are one piece of evidence; counted as two they would make the confidence intervals too narrow. Remove one. "
+        "Several corruptions of one prompt belong in one entry:\n"
+        '    {"clean": "When Mary and John", "corrupt": {"abc": "When Tom and Paul", "flip": "When John and Mary"}}',
     ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",

@@ -11,6 +11,15 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named, architecture_of
 from circuitspec.models.reference import resolve_reference
 from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.spec.textfile import read_regular
+
+MAX_CONFIG_BYTES = 16_000_000
+# far above any model there is; beyond it a damaged config would keep every command busy for minutes
+MAX_LAYERS = 1_000
+MAX_HEADS = 1_024
+MAX_WIDTH = 1_000_000
+MAX_VOCAB = 10_000_000
+MAX_POSITIONS = 1_000_000_000
 
 
 def read_shape(model: ModelSpec, base_dir: Path) -> ModelShape | None:
@@ -48,15 +57,15 @@ def _cached_hub_config(repo_id: str, revision: str | None) -> Path | None:
 def read_config(path: Path) -> Mapping[str, object]:
     """A parsed config.json; CS305 where it is missing, not JSON, or no object."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(read_regular(path, MAX_CONFIG_BYTES).decode("utf-8"))
     except FileNotFoundError as error:
         raise _bad_config(
             f"there is no config.json in {path.parent}",
             "`model.id` should lead to a model as `save_pretrained` writes it: config.json, model.safetensors, "
             "tokenizer.json",
         ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise _bad_config(f"{path} cannot be read as JSON: {error}", "copy or download the file again") from error
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, a number of 5000 digits
+        raise _bad_config(f"{path} cannot be read as JSON: {_reason(error)}", "copy or download the file again") from error
     if not isinstance(config, dict):
         raise _bad_config(f"{path} holds no JSON object", "copy or download the file again")
     return config
@@ -115,9 +124,17 @@ def checked_shape(
 ) -> ModelShape:
     """A shape whose heads add up; heads are their own key-value heads, and share d_model, unless told otherwise.
 
-    CS304 for an unknown family, CS305 where counts do not divide.
+    CS304 for an unknown family, CS305 where counts do not divide or are absurdly large.
     """
     architecture = architecture_named(family)
+    _check_size(n_layers, MAX_LAYERS, "layers")
+    _check_size(n_heads, MAX_HEADS, "attention heads")
+    _check_size(n_kv_heads, MAX_HEADS, "key-value heads")
+    _check_size(d_model, MAX_WIDTH, "channels")
+    _check_size(d_head, MAX_WIDTH, "channels a head")
+    _check_size(d_mlp, MAX_WIDTH, "neurons a layer")
+    _check_size(n_vocab, MAX_VOCAB, "tokens in the vocabulary")
+    _check_size(max_positions, MAX_POSITIONS, "positions")
     n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
     if n_heads % n_kv_heads:
         raise _bad_config(
@@ -139,6 +156,19 @@ def checked_shape(
         max_positions,
         has_resid_mid=architecture.residual == "sequential",
     )
+
+
+def _check_size(value: int | None, at_most: int, what: str) -> None:
+    if value is not None and value > at_most:
+        said = str(value) if value < 10**15 else f"{str(value)[0]}e{len(str(value)) - 1}"
+        raise _bad_config(
+            f"the configuration gives the model {said} {what}; more than {at_most} cannot be right",
+            "correct the number, or copy or download the configuration again",
+        )
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _bad_config(message: str, hint: str) -> CircuitspecError:

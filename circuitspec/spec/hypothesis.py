@@ -226,7 +226,7 @@ class CircuitSpec(Block):
     groups: Annotated[dict[texts.GroupName, Group], Field(min_length=1)] = Field(
         examples=[{"name_mover": {"nodes": ["a9.h6", "a9.h9"], "at": "END"}}], description="Roles by name."
     )
-    free: tuple[texts.Node, ...] = Field(
+    free: tuple[texts.FreeNode, ...] = Field(
         default=(), description="Components outside the claim: never ablated, always recomputed. m* is every MLP."
     )
     paths: tuple[texts.PathText, ...] = Field(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order
+from circuitspec.spec.textfile import TextFile, read_text_file
 
 if TYPE_CHECKING:
     from circuitspec.spec.source import Source
@@ -49,7 +52,7 @@ def columns(rows: tuple[Row, ...]) -> tuple[str, ...]:
 def _load_list(name: str, content: object, base_dir: Path, source: Source | None) -> tuple[Row, ...]:
     where = source.span(("task", "lists", name)) if source is not None else None
     if isinstance(content, str):
-        rows, places = _read_file(name, base_dir / content, where)
+        rows, places = _read_file(name, content, base_dir, where)
     else:
         rows, places = _inline(name, content, source, where)
     if not rows:
@@ -152,17 +155,29 @@ def _bad_form(name: str, where: Span | None) -> Diagnostic:
     )
 
 
-def _read_file(name: str, path: Path, where: Span | None) -> tuple[tuple[Row, ...], Places]:
+def _read_file(name: str, written: str, base_dir: Path, where: Span | None) -> tuple[tuple[Row, ...], Places]:
+    path = base_dir / written
     if path.suffix.lower() not in SUFFIXES:
         raise CircuitspecError(
             Diagnostic(
                 "CS156",
-                f"the list {name} names {path.name!r}, which is neither a .txt nor a .csv file",
+                f"the list {name} names {written!r}, which is neither a .txt nor a .csv file",
                 where,
-                hint=f"for a list of one entry, write [{path.name}]",
+                hint=f"for a list of one entry, write [{_as_yaml(written)}]",
             )
         )
-    text = _read_text(name, path, where)
+    text = read_text_file(
+        path,
+        TextFile(
+            f"the file of the list {name}",
+            MAX_LIST_BYTES,
+            unreadable="CS150",
+            not_utf8="CS151",
+            too_large="CS157",
+            if_missing="file names are relative to the folder of the hypothesis",
+        ),
+        where,
+    )
     if path.suffix.lower() == ".csv":
         return _read_csv(name, text, str(path))
     rows: list[Row] = []
@@ -176,48 +191,10 @@ def _read_file(name: str, path: Path, where: Span | None) -> tuple[tuple[Row, ..
     return tuple(rows), tuple(places)
 
 
-def _read_text(name: str, path: Path, where: Span | None) -> str:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_LIST_BYTES + 1)
-    except FileNotFoundError:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS150",
-                f"the file of the list {name} does not exist",
-                where,
-                label=f"looked for {path}",
-                hint="file names are relative to the folder of the hypothesis",
-            )
-        ) from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the file name
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise CircuitspecError(
-            Diagnostic("CS150", f"the file of the list {name} cannot be read", where, label=f"{path}: {reason}")
-        ) from None
-    if len(raw) > MAX_LIST_BYTES:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS157",
-                f"the file of the list {name} is larger than {MAX_LIST_BYTES // 1_000_000} MB",
-                where,
-                label=str(path),
-            )
-        )
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = len(raw[raw.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
-        raise CircuitspecError(
-            Diagnostic(
-                "CS151",
-                f"the file of the list {name} is not UTF-8 text",
-                Span(str(path), line, column),
-                label=f"byte {raw[error.start]:#04x} at offset {error.start}",
-                hint="save the file as UTF-8",
-            )
-        ) from None
+def _as_yaml(text: str) -> str:
+    """A text as an entry of a list in brackets, in quotes where YAML would read something else."""
+    is_plain = re.fullmatch(r"[A-Za-z](?:[\w ./-]*[\w./-])?", text) and text.lower() not in ("true", "false", "null")
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
 def _read_csv(name: str, text: str, file: str) -> tuple[tuple[Row, ...], Places]:

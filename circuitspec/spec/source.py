@@ -14,8 +14,18 @@ from typing import TypeAlias
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order, split_lines
 from circuitspec.spec.compose import compose
 from circuitspec.spec.nodes import Node
+from circuitspec.spec.textfile import TextFile, read_text_file
 
 MAX_BYTES = 1_000_000
+
+_FILE = TextFile(
+    "the file",
+    MAX_BYTES,
+    unreadable="CS100",
+    not_utf8="CS101",
+    too_large="CS102",
+    if_too_large="move long word lists to .txt or .csv files and prompts to a .jsonl file, and name those here",
+)
 
 Path_: TypeAlias = tuple[str | int, ...]
 
@@ -78,39 +88,11 @@ class Source:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, without a byte order mark.
+    """The text of a hypothesis file, without a byte order mark.
 
     Raises CircuitspecError: CS100 cannot be read, CS101 not UTF-8, CS102 too large.
     """
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise CircuitspecError(Diagnostic("CS100", f"{path} cannot be read: {reason}")) from None
-    file = str(path)
-    if len(raw) > MAX_BYTES:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS102",
-                f"the file is larger than {MAX_BYTES // 1_000_000} MB",
-                Span(file, 1, 1),
-                hint="move long word lists to .txt or .csv files and prompts to a .jsonl file, and name those here",
-            )
-        )
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = split_lines(raw[: error.start].decode("utf-8-sig"))
-        raise CircuitspecError(
-            Diagnostic(
-                "CS101",
-                "the file is not UTF-8 text",
-                Span(file, len(before), len(before[-1]) + 1),
-                label=f"byte {raw[error.start]:#04x} at offset {error.start}",
-                hint="save the file as UTF-8",
-            )
-        ) from None
+    return read_text_file(path, _FILE)
 
 
 def parse_source(text: str, file: str) -> Source:

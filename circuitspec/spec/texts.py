@@ -97,16 +97,17 @@ def _node_number(value: object) -> object:
     return value
 
 
-def _node(text: str) -> str:
+def _node(text: str, *, keeps_positions: bool = True) -> str:
     try:
         name = names.parse_name(text)
     except NameSyntaxError as error:
         _raise("CS117", error)
+    positions = name.positions if keeps_positions else ()
     if name.ports:
         raise problem(
             "CS202",
             f"{text} names inputs, but a node is a whole component",
-            hint=f"write {names.format_name(names.Name(name.target, (), name.positions))}; inputs belong in paths",
+            hint=f"write {names.format_name(names.Name(name.target, (), positions))}; inputs belong in paths",
             offset=text.index("<"),
             length=text.index(">") - text.index("<") + 1,
         )
@@ -117,6 +118,20 @@ def _node(text: str) -> str:
             hint="leave it out here; paths may end at logits",
         )
     return names.format_name(name)
+
+
+def _free_node(text: str) -> str:
+    node = _node(text, keeps_positions=False)
+    name = names.parse_name(node)
+    if name.positions:
+        raise problem(
+            "CS210",
+            f"{node} names positions, but a free component is free at all of them",
+            hint=f"write {names.format_name(name.target)}",
+            offset=text.index("@"),
+            length=len(text.rstrip()) - text.index("@"),
+        )
+    return node
 
 
 def _group_or_node(text: str) -> str:
@@ -135,8 +150,9 @@ def _template(text: str) -> str:
         template_fields(text)
     except NameSyntaxError as error:
         _raise("CS130", error)
-    if not text:
-        raise problem("CS130", "the text is empty", hint="write a sentence with slots, or a text such as ' {IO}'")
+    if not text.strip(" \t"):  # a line break may be an answer, spaces alone are none
+        said = "blank: it holds nothing but spaces" if text else "empty"
+        raise problem("CS130", f"the text is {said}", hint="write a sentence with slots, or a text such as ' {IO}'")
     return text
 
 
@@ -214,6 +230,7 @@ def _group_name(text: str) -> str:
 
 
 Node: TypeAlias = Annotated[str, BeforeValidator(_node_number), AfterValidator(_node)]
+FreeNode: TypeAlias = Annotated[str, BeforeValidator(_node_number), AfterValidator(_free_node)]
 GroupOrNode: TypeAlias = Annotated[str, BeforeValidator(_node_number), AfterValidator(_group_or_node)]
 PathText: TypeAlias = Annotated[str, AfterValidator(_path)]
 Template: TypeAlias = Annotated[str, AfterValidator(_template)]

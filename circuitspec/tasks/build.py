@@ -23,7 +23,7 @@ def build_prompts(task: TaskSpec, base_dir: Path, source: Source | None = None) 
 
     `base_dir` is the folder that file names are relative to, `source` the hypothesis file's places.
     From a file come all prompts, or the first `prompts` of them where that is written.
-    Raises CircuitspecError (CS327 to CS341, and CS150 to CS157 for lists).
+    Raises CircuitspecError (CS327 to CS341, CS351, and CS150 to CS157 for lists).
     """
     findings = Findings(source)
     if task.file is not None:

@@ -15,8 +15,18 @@ from typing import NoReturn
 from pydantic import BaseModel
 
 from circuitspec.diagnostics import Span
+from circuitspec.spec.textfile import TextFile, read_text_file
 from circuitspec.tasks.findings import Findings, counted, meant
-from circuitspec.tasks.prompt_entry import CORRUPT, AutoCircuitEntry, Entry, Placed, prompt_set, validate
+from circuitspec.tasks.prompt_entry import (
+    CORRUPT,
+    AutoCircuitEntry,
+    Entry,
+    Placed,
+    Text,
+    TokenIndex,
+    prompt_set,
+    validate,
+)
 from circuitspec.tasks.prompts import PromptSet
 
 MAX_BYTES = 64_000_000
@@ -27,7 +37,7 @@ AT: tuple[str, str] = ("task", "file")
 def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> PromptSet:
     """The prompts of a `.jsonl`, `.csv` or (auto-circuit's) `.json` file, only the first `limit` of them.
 
-    Raises CircuitspecError (CS330 to CS340) with everything that is wrong in the file.
+    Raises CircuitspecError (CS330 to CS340, CS351) with everything that is wrong in the file.
     """
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".json": _read_auto_circuit}
     reader = readers.get(path.suffix.lower())
@@ -36,7 +46,16 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
         findings.add("CS334", f"{path.name} is no kind of prompts file that is known", AT, hint=hint)
         findings.check()
         raise AssertionError
-    text = _read_text(path, findings)
+    kind = TextFile(
+        path.name,
+        MAX_BYTES,
+        unreadable="CS334",
+        too_large="CS335",
+        not_utf8="CS336",
+        if_missing="file names are relative to the folder of the hypothesis",
+        if_too_large="split it, or keep the prompts that the claims need",
+    )
+    text = read_text_file(path, kind, findings.span(*AT))
     entries = reader(text, path, findings)
     findings.check()
     if not entries:
@@ -47,34 +66,6 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
     findings.check()
     # auto-circuit's word_idxs do not count a token that is put in front of the text
     return prompt_set(entries[:limit], path.name, findings, text_positions=reader is _read_auto_circuit)
-
-
-def _read_text(path: Path, findings: Findings) -> str:
-    try:
-        if path.exists() and not path.is_file():
-            raise OSError(0, "it is not a regular file")
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        hint = "file names are relative to the folder of the hypothesis"
-        findings.add("CS334", f"{path.name} does not exist", AT, label=f"looked for {path}", hint=hint)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the file name
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        findings.add("CS334", f"{path.name} cannot be read: {reason}", AT, label=str(path))
-    else:
-        if len(raw) > MAX_BYTES:
-            message = f"{path.name} is larger than {MAX_BYTES // 1_000_000} MB"
-            findings.add("CS335", message, AT, hint="split it, or keep the prompts that the claims need")
-        else:
-            try:
-                return raw.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                before = raw[: error.start].decode("utf-8", "replace")
-                label = f"byte {raw[error.start]:#04x} at offset {error.start}"
-                span = Span(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
-                findings.add("CS336", f"{path.name} is not UTF-8 text", span, label=label, hint="save it as UTF-8")
-    findings.check()
-    raise AssertionError
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -199,7 +190,7 @@ def _from_cells(cells: Mapping[str, str]) -> dict[str, object]:
 
 class _AutoCircuitFile(BaseModel, frozen=True, extra="forbid", strict=True):
     prompts: list[object]
-    word_idxs: dict[str, int] = {}
+    word_idxs: dict[Text, TokenIndex] = {}
     seq_labels: list[str] | None = None
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from circuitspec.diagnostics import Span
 from circuitspec.tasks.answers import distinct
@@ -15,7 +16,22 @@ from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet
 
 CORRUPT = "corrupt"  # the name of the one corruption of a file that does not name it
 
+_BLANK, _HALF, _FORM = "blank", "half", "form"  # what can be wrong with the value of a key
+
+
+def _not_blank(spaces: str | None) -> AfterValidator:
+    def check(text: str) -> str:
+        if not text.strip(spaces):
+            raise PydanticCustomError(_BLANK, "blank")
+        return text
+
+    return AfterValidator(check)
+
+
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
+PromptText: TypeAlias = Annotated[str, _not_blank(None)]
+AnswerText: TypeAlias = Annotated[str, _not_blank(" \t")]  # a line break is a token that a model may well predict
+TokenIndex: TypeAlias = Annotated[int, Field(ge=-(10**9), le=10**9)]
 
 
 class Entry(BaseModel):
@@ -23,11 +39,11 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    clean: Text
-    corrupt: Text | dict[Text, Text] | None = None
-    answers: list[Text] = []
-    wrong: list[Text] = []
-    positions: dict[Text, int] = {}
+    clean: PromptText
+    corrupt: PromptText | dict[Text, PromptText] | None = None
+    answers: list[AnswerText] = []
+    wrong: list[AnswerText] = []
+    positions: dict[Text, TokenIndex] = {}
     template: Text | int | None = None
 
     @property
@@ -43,10 +59,10 @@ class AutoCircuitEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    clean: Text
-    corrupt: Text
-    answers: list[Text]
-    wrong_answers: list[Text]
+    clean: PromptText
+    corrupt: PromptText
+    answers: list[AnswerText]
+    wrong_answers: list[AnswerText]
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ class Placed:
 
 # key -> what it must be, and how that is written
 _FORMS: Mapping[str, tuple[str, str]] = {
-    "clean": ("a text that is not empty", ""),
+    "clean": ("a text", ""),
     "corrupt": ("a text, or an object of texts by corruption", '"corrupt": {"flip": "..."}'),
     "answers": ("a list of texts", '"answers": [" Mary"]'),
     "wrong": ("a list of texts", '"wrong": [" John"]'),
@@ -87,16 +103,31 @@ def validate(model: type[BaseModel], content: object, place: Span, findings: Fin
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        for key, kind in dict.fromkeys((str(e["loc"][0]), _kind(e["type"])) for e in error.errors()):
-            _note(model, key, kind, place, findings)
+        kinds: dict[str, set[str]] = {}
+        for one in error.errors():
+            kinds.setdefault(str(one["loc"][0]), set()).add(_kind(one["type"]))
+        for key, found in kinds.items():
+            # a union tells what is wrong with each of its forms: the first of these says most
+            kind = next(kind for kind in ("missing", "extra_forbidden", _HALF, _BLANK, _FORM) if kind in found)
+            _note(model, key, kind, content.get(key), place, findings)
         return None
 
 
 def _kind(error_type: str) -> str:
-    return error_type if error_type in ("missing", "extra_forbidden") else "form"
+    own = {"missing": "missing", "extra_forbidden": "extra_forbidden", "string_unicode": _HALF, _BLANK: _BLANK}
+    return own.get(error_type, _FORM)
 
 
-def _note(model: type[BaseModel], key: str, kind: str, place: Span, findings: Findings) -> None:
+def _half_character(value: object) -> str:
+    """The first lone surrogate in `value`, as JSON escapes it; empty if there is none."""
+    if isinstance(value, str):
+        return next((f"\\u{ord(one):04x}" for one in value if "\ud800" <= one <= "\udfff"), "")
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    return next(filter(None, map(_half_character, value)), "") if isinstance(value, list) else ""
+
+
+def _note(model: type[BaseModel], key: str, kind: str, value: object, place: Span, findings: Findings) -> None:
     keys = list(model.model_fields)
     form, example = _FORMS.get(key, ("", ""))
     if kind == "missing":
@@ -105,6 +136,12 @@ def _note(model: type[BaseModel], key: str, kind: str, place: Span, findings: Fi
         usual = _USUAL_NAMES.get(key)
         hint = f"did you mean {usual}?" if usual in keys else meant(key, keys)
         findings.add("CS338", f"there is no key `{key}`", place, hint=hint)
+    elif kind == _HALF:
+        hint = "write the character itself, or both halves of its escape, as in \\ud83d\\ude00"
+        findings.add("CS338", f"`{key}` holds half a character ({_half_character(value)})", place, hint=hint)
+    elif kind == _BLANK:
+        said = "is blank" if isinstance(value, str) else "holds a blank text"
+        findings.add("CS338", f"`{key}` {said}: nothing stands in it but spaces", place, hint="write a text")
     else:
         findings.add("CS338", f"`{key}` is not {form}", place, hint=f"write {example}" if example else "")
 
@@ -112,8 +149,10 @@ def _note(model: type[BaseModel], key: str, kind: str, place: Span, findings: Fi
 def prompt_set(entries: Sequence[Placed], label: str, findings: Findings, *, text_positions: bool = False) -> PromptSet:
     """Prompts in the order of the file.
 
-    Raises CircuitspecError (CS330, CS331, CS333, CS340) when an entry contradicts itself or the first one.
+    Raises CircuitspecError: CS330, CS331, CS333, CS340 when an entry contradicts itself or the first one, CS351 when
+    it repeats another.
     """
+    _refuse_repeats(entries, findings)
     for placed in entries:
         _check_entry(placed, findings)
         _check_alike(entries[0], placed, findings)
@@ -133,6 +172,24 @@ def prompt_set(entries: Sequence[Placed], label: str, findings: Findings, *, tex
         for index, placed in enumerate(entries)
     )
     return PromptSet(prompts, tuple(entries[0].entry.corruptions), tuple(labels), text_positions)
+
+
+def _refuse_repeats(entries: Sequence[Placed], findings: Findings) -> None:
+    """Note (CS351) every prompt whose clean text an earlier one has: together they are one observation, not two."""
+    first: dict[str, Placed] = {}
+    for placed in entries:
+        earlier = first.setdefault(placed.entry.clean, placed)
+        if earlier is not placed:
+            one, other = earlier.span, placed.span
+            where = f"line {one.line}" + (f", column {one.column}" if one.line == other.line else "")
+            findings.add(
+                "CS351",
+                f"the prompt on line {other.line} has the same clean text as that on {where}",
+                other,
+                label=f"first on {where}",
+                hint="remove one of them; several corruptions of one prompt belong in one `corrupt` mapping "
+                "(in a .csv file, in columns corrupt:NAME)",
+            )
 
 
 def _check_entry(placed: Placed, findings: Findings) -> None:

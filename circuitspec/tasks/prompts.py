@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import rfc8785
 
 if TYPE_CHECKING:
     from circuitspec.diagnostics import Span
@@ -49,6 +52,27 @@ class PromptSet:
     templates: tuple[str, ...]  # a label per template number
     text_positions: bool = False
     lists: Mapping[str, str] = field(default_factory=dict)  # slot -> the list it is drawn from, for messages
+
+
+def prompts_digest(prompt_set: PromptSet) -> str:
+    """SHA-256 of what the prompts say: texts, answers, positions and template numbers, in their order.
+
+    Where they come from (file names, lines, the templates' labels) does not count.
+    """
+    content: Any = {
+        "prompts": [
+            {
+                "texts": dict(prompt.texts),
+                "answers": list(prompt.answers),
+                "wrong": list(prompt.wrong),
+                "positions": dict(prompt.positions),
+                "template": prompt.template,
+            }
+            for prompt in prompt_set.prompts
+        ],
+        "text_positions": prompt_set.text_positions,
+    }
+    return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
 
 @dataclass(frozen=True)

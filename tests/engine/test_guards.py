@@ -1,4 +1,8 @@
-"""What the engine must refuse or undo: each test fails if its guard is taken out."""
+"""What the engine must refuse or undo: each test fails if its guard is taken out.
+
+Two of pyvene's habits are undone here: it deletes every hook that it finds on a model, and it freezes all
+parameters and leaves evaluation mode on. Its other traps are in `test_traps.py`.
+"""
 
 from __future__ import annotations
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from circuitspec.diagnostics import Diagnostic
+from circuitspec.diagnostics import Diagnostic, render
 from circuitspec.spec.hypothesis import TaskSpec
 from circuitspec.tasks import files
 from circuitspec.tasks.prompts import Prompt, PromptSet
@@ -140,7 +141,7 @@ def test_a_bad_prompt_of_an_auto_circuit_file_has_its_place(tmp_path: Path, inde
     found = errors(path)
     assert {d.code for d in found} == {"CS338"}
     assert {d.message for d in found} == {
-        "`clean` is not a text that is not empty",
+        "`clean` is not a text",
         "`corrupt` is not a text, or an object of texts by corruption",
         "`answers` is missing",
         "`wrong_answers` is missing",
@@ -174,7 +175,7 @@ def test_all_bad_lines_are_reported_with_their_places(tmp_path: Path) -> None:
     found = [(d.span.line, d.span.column, d.code, d.message) for d in errors(path) if d.span is not None]
     assert found == [
         (2, 26, "CS337", "not JSON: Expecting ':' delimiter"),
-        (4, 1, "CS338", "`clean` is not a text that is not empty"),
+        (4, 1, "CS338", "`clean` is blank: nothing stands in it but spaces"),
         (4, 1, "CS338", "`answers` is not a list of texts"),
         (5, 1, "CS338", "`clean` is missing"),
         (5, 1, "CS338", "there is no key `wrong_answers`"),
@@ -216,9 +217,100 @@ def test_what_is_not_json(tmp_path: Path, line: str) -> None:
     one_error(lambda: read(write(tmp_path / "p.json", line)), "CS337")
 
 
-def test_half_a_character_is_no_text(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.jsonl", '{"clean": "a\\ud800"}')
-    assert one_error(lambda: read(path), "CS338").message == "`clean` is not a text that is not empty"
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("clean", '"a\\ud800"'),
+        ("corrupt", '"a\\uD800 b"'),
+        ("corrupt", '{"flip": "a", "abc": "\\ud800"}'),
+        ("corrupt", '{"fl\\ud800p": "a"}'),
+        ("answers", '[" x", "\\ud800\\ud800"]'),
+        ("wrong", '["\\ud800x"]'),
+        ("positions", '{"\\ud800": 1}'),
+        ("template", '"\\ud800"'),
+    ],
+)
+def test_half_a_character(tmp_path: Path, key: str, value: str) -> None:
+    others = {name: content for name, content in LINE.items() if name != key}
+    path = write(tmp_path / "p.jsonl", f'{{"{key}": {value}, {json.dumps(others)[1:]}')
+    error = one_error(lambda: read(path), "CS338")
+    assert error.message == f"`{key}` holds half a character (\\ud800)"
+    assert render([error])
+
+
+def test_both_halves_are_a_character(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", '{"clean": "a\\ud83d\\ude00"}')
+    assert read(path).prompts[0].texts["clean"] == "a\U0001f600"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("clean", "", "is blank"),
+        ("clean", " \n\t\u3000", "is blank"),
+        ("corrupt", "  ", "is blank"),
+        ("corrupt", {"flip": "x", "abc": " "}, "holds a blank text"),
+        ("answers", [" x", " "], "holds a blank text"),
+        ("wrong", ["\t"], "holds a blank text"),
+    ],
+)
+def test_blank_prompts_and_answers(tmp_path: Path, key: str, value: object, said: str) -> None:
+    error = one_error(lambda: read(jsonl(tmp_path, {**LINE, key: value})), "CS338")
+    assert error.message == f"`{key}` {said}: nothing stands in it but spaces"
+
+
+def test_a_line_break_is_an_answer(tmp_path: Path) -> None:
+    assert read(jsonl(tmp_path, {**LINE, "answers": ["\n"]})).prompts[0].answers == ("\n",)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes a pipe")
+def test_a_pipe_is_refused_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.jsonl")
+    error = one_error(lambda: read(tmp_path / "p.jsonl"), "CS334")
+    assert error.message.endswith("cannot be read: it is a pipe, not a regular file")
+
+
+def again(*lines: int) -> list[tuple[int, str]]:
+    """What is said about each later line that repeats the first."""
+    first, *others = lines
+    return [(n, f"the prompt on line {n} has the same clean text as that on line {first}") for n in others]
+
+
+def repeats(path: Path) -> list[tuple[int, str]]:
+    found = errors(path)
+    assert {d.code for d in found} == {"CS351"}
+    assert all("remove one" in d.hint and "`corrupt` mapping" in d.hint for d in found)
+    return [(d.span.line, d.message) for d in found if d.span is not None]
+
+
+def test_a_prompt_that_stands_twice_is_one_observation(tmp_path: Path) -> None:
+    other = {**LINE, "corrupt": "When Mary and Ruth", "answers": [" Anna"], "wrong": [" Paul"]}  # the same all the same
+    different = [{**LINE, "clean": text} for text in ("When", "when Mary and John", "When Mary and John ")]
+    path = jsonl(tmp_path, LINE, different[0], other, *different[1:], LINE, different[0])
+    assert repeats(path) == sorted([*again(1, 3, 6), *again(2, 7)])
+    assert len(read(path, prompts=2).prompts) == 2
+
+
+def test_a_prompt_that_stands_twice_in_a_csv_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv", 'clean,corrupt\n"a\nb",c\nd,e\n"a\nb",f\nd,e\n')
+    assert repeats(path) == [*again(2, 5), *again(4, 7)]
+
+
+def test_a_prompt_that_stands_twice_in_an_auto_circuit_file(tmp_path: Path) -> None:
+    one = {"clean": "a", "corrupt": "c", "answers": [" x"], "wrong_answers": [" y"]}
+    content = {"prompts": [one, {**one, "clean": "b"}, {**one, "corrupt": "d"}]}
+    path = write(tmp_path / "p.json", json.dumps(content, indent=1))
+    assert repeats(path) == again(line_of(path, 0), line_of(path, 2))
+    path = write(tmp_path / "p.json", json.dumps(content))
+    (only,) = errors(path)
+    assert only.message == "the prompt on line 1 has the same clean text as that on line 1, column 14"
+
+
+@pytest.mark.parametrize("positions", [{"S": 10**10}, {"": 1}])
+def test_positions_that_are_none(tmp_path: Path, positions: dict[str, int]) -> None:
+    one_error(lambda: read(jsonl(tmp_path, {**LINE, "positions": positions})), "CS338")
+    bad = {**AUTO_CIRCUIT, "word_idxs": positions}
+    assert {d.code for d in errors(write(tmp_path / "p.json", json.dumps(bad)))} == {"CS338"}
 
 
 @pytest.mark.parametrize(
@@ -259,11 +351,11 @@ def test_prompts_that_disagree_with_the_first(tmp_path: Path) -> None:
         jsonl(
             tmp_path,
             base,
-            {**base, "corrupt": {"flip": "x"}},
-            {**base, "positions": {"S": 1, "E": 2}},
-            {k: v for k, v in base.items() if k != "answers"},
-            {**base, "wrong": []},
-            {k: v for k, v in base.items() if k != "template"},
+            {**base, "clean": "2", "corrupt": {"flip": "x"}},
+            {**base, "clean": "3", "positions": {"S": 1, "E": 2}},
+            {**{k: v for k, v in base.items() if k != "answers"}, "clean": "4"},
+            {**base, "clean": "5", "wrong": []},
+            {**{k: v for k, v in base.items() if k != "template"}, "clean": "6"},
         )
     )
     assert [d.code for d in found] == ["CS340"] * 5
@@ -277,8 +369,8 @@ def test_prompts_that_contradict_themselves(tmp_path: Path) -> None:
         jsonl(
             tmp_path,
             LINE,
-            {**LINE, "corrupt": LINE["clean"]},
-            {**LINE, "wrong": [" Mary"]},
+            {**LINE, "clean": "When", "corrupt": "When"},
+            {**LINE, "clean": "Then", "wrong": [" Mary"]},
         )
     )
     assert [d.code for d in found] == ["CS331", "CS330"]
@@ -303,8 +395,12 @@ def test_csv_that_is_wrong(tmp_path: Path) -> None:
     assert said("clean,corrupt,position:S\na,b,x\n") == [
         ("CS338", "`positions` is not an object of token indices by position")
     ]
-    assert said("clean,answers\na,x||y\n") == [("CS338", "`answers` is not a list of texts")]
-    assert said("clean,corrupt\na,\n") == [("CS338", "`corrupt` is not a text, or an object of texts by corruption")]
+    assert said("clean,answers\na,x||y\n") == [
+        ("CS338", "`answers` holds a blank text: nothing stands in it but spaces")
+    ]
+    assert said("clean,corrupt\na,\n") == [
+        ("CS338", "`corrupt` holds a blank text: nothing stands in it but spaces")
+    ]
 
 
 def test_json_of_another_form(tmp_path: Path) -> None:

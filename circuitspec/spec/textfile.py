@@ -1,0 +1,78 @@
+"""Files that a user names -> their text: the one place where size, kind and encoding are judged."""
+
+from __future__ import annotations
+
+import codecs
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, split_lines
+
+_NOT_FILES = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+
+
+class TooLarge(OSError):
+    """A file holds more bytes than it may."""
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """What a kind of file may be, and the codes for those that are not so."""
+
+    called: str  # in messages: "the file of the list names"
+    max_bytes: int
+    unreadable: str
+    too_large: str
+    not_utf8: str
+    if_missing: str = ""  # hints
+    if_too_large: str = ""
+
+
+def read_regular(path: Path, at_most: int) -> bytes:
+    """The bytes of a regular file. Nothing else is opened: a pipe or device could keep its reader waiting for ever.
+
+    Raises OSError, among them FileNotFoundError and TooLarge; ValueError for a NUL in the path.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = next((name for is_kind, name in _NOT_FILES if is_kind(mode)), "a device")
+        raise OSError(0, f"it is {what}, not a regular file")
+    with path.open("rb") as stream:
+        raw = stream.read(at_most + 1)
+    if len(raw) > at_most:
+        raise TooLarge(0, f"it is larger than {at_most // 1_000_000} MB")
+    return raw
+
+
+def read_text_file(path: Path, kind: TextFile, where: Span | None = None) -> str:
+    """The text of a UTF-8 file, without a byte order mark.
+
+    `where` is the place at which the file is named, if one is. Raises CircuitspecError with one of the codes of `kind`.
+    """
+    called = kind.called if where is not None else str(path)
+    label = str(path) if where is not None else ""
+    try:
+        raw = read_regular(path, kind.max_bytes)
+    except TooLarge:
+        size = f"{kind.called} is larger than {kind.max_bytes // 1_000_000} MB"
+        raise _refused(kind.too_large, size, where or Span(str(path), 1, 1), label, kind.if_too_large) from None
+    except FileNotFoundError:
+        looked = f"looked for {path}" if where is not None else ""
+        raise _refused(kind.unreadable, f"{called} does not exist", where, looked, kind.if_missing) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise _refused(kind.unreadable, f"{called} cannot be read: {reason}", where, label) from None
+    body = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = split_lines(body[: error.start].decode("utf-8"))
+        place = Span(str(path), len(before), len(before[-1]) + 1)
+        byte = f"byte {body[error.start]:#04x} at offset {len(raw) - len(body) + error.start}"
+        message = f"{kind.called} is not UTF-8 text"
+        raise _refused(kind.not_utf8, message, place, byte, "save the file as UTF-8") from None
+
+
+def _refused(code: str, message: str, span: Span | None, label: str = "", hint: str = "") -> CircuitspecError:
+    return CircuitspecError(Diagnostic(code, message, span, label, hint))

@@ -1,0 +1,187 @@
+"""The search for negative components, with runs whose outcome is planted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from circuitspec.analysis.components import TESTED, candidates, negative_components
+from circuitspec.engine.records import Records
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.spec.components import Head
+from circuitspec.spec.hypothesis import Sufficient
+
+N = 60
+CLEAN, CORRUPT = Experiment("clean"), Experiment("abc")
+HEADS = [Head(layer, head) for layer in range(5) for head in range(4)]
+CIRCUIT = Experiment("clean", Source("resample", "abc"), frozenset(Site(h, Where.everywhere()) for h in HEADS))
+TEMPLATES = np.zeros(N, dtype=np.int64)
+
+
+def plan() -> Plan:
+    claim = PlannedClaim(0, Sufficient(metric="logit_diff", at_least=0.8), CIRCUIT, CLEAN, CORRUPT)
+    return Plan(
+        labels={CLEAN: "clean", CORRUPT: "corrupt", CIRCUIT: "circuit"},
+        clean=CLEAN,
+        corrupt=CORRUPT,
+        circuit=CIRCUIT,
+        claims=(claim,),
+    )
+
+
+@dataclass
+class Planted:
+    """Restoring a head changes each prompt's metric by its effect and a noise of its own; effects add up."""
+
+    effects: dict[Head, float]
+    noise: float = 0.2
+    metric: str = "logit_diff"
+    circuit: float = 4.4
+    ran: list[Experiment] = field(default_factory=list)
+
+    def run(self, experiments: Iterable[Experiment]) -> Records:
+        wanted = list(experiments)
+        self.ran += wanted
+        return Records({e: {self.metric: self.value(e)} for e in wanted}, TEMPLATES)
+
+    def value(self, experiment: Experiment) -> np.ndarray:
+        restored = set(HEADS) - {site.component for site in experiment.sites}
+        value = np.full(N, self.circuit)
+        for head in sorted(restored, key=str):
+            noise = np.random.default_rng([head.layer, head.head]).normal(0, self.noise, N)
+            value += self.effects.get(head, 0.0) + noise - noise.mean()
+        return value
+
+    def records(self, clean: float = 4.0, corrupt: float = 0.0) -> Records:
+        spread = np.linspace(-0.5, 0.5, N)
+        values = {CLEAN: clean + spread, CORRUPT: corrupt - spread, CIRCUIT: self.value(CIRCUIT)}
+        return Records({e: {self.metric: v} for e, v in values.items()}, TEMPLATES)
+
+
+@dataclass
+class Estimated:
+    effects: dict[Head, np.ndarray]
+    by_role: dict[Head, dict[str, float]]
+
+
+@dataclass
+class Once:
+    """Any run gives these values."""
+
+    values: np.ndarray
+
+    def run(self, experiments: Iterable[Experiment]) -> Records:
+        return Records({e: {"logit_diff": self.values} for e in experiments}, TEMPLATES)
+
+
+def screen(effects: dict[Head, float], at: str = "END") -> Estimated:
+    full = {h: effects.get(h, 0.0) for h in HEADS}
+    return Estimated({h: np.full(N, e) for h, e in full.items()}, {h: {at: e, "S2": 0.0} for h, e in full.items()})
+
+
+NEGATIVE = {Head(3, 1): -0.8, Head(2, 0): -0.4, Head(1, 1): 0.6}
+
+
+def test_the_worst_by_estimate_are_restored_and_named_with_both_figures() -> None:
+    runner = Planted(NEGATIVE)
+    estimates = screen({**NEGATIVE, Head(4, 3): -1.0})  # the screen is wrong about one, which the exact run shows
+    chosen = candidates(plan(), "logit_diff", estimates)
+    assert len(chosen) == TESTED
+    assert chosen[:3] == (Head(4, 3), Head(3, 1), Head(2, 0))
+    finding, named, records = negative_components(plan(), runner.records(), "logit_diff", chosen, estimates, runner)
+    assert finding is not None
+    assert (finding.screened, finding.tested) == (20, TESTED)
+    assert [c.component for c in finding.components] == ["a3.h1", "a2.h0"]
+    assert [c.effect for c in finding.components] == pytest.approx([-0.8, -0.4])
+    assert [c.recovered_with.value for c in finding.components] == pytest.approx([3.6 / 4, 4.0 / 4])
+    assert [c.mostly_at for c in finding.components] == ["END", "END"]
+    assert finding.recovered_declared.value == pytest.approx(4.4 / 4)
+    assert finding.recovered_restored is not None
+    assert finding.recovered_restored.value == pytest.approx(3.2 / 4)
+    together = runner.ran[-1]
+    assert {s.component for s in together.sites} == set(HEADS) - {Head(3, 1), Head(2, 0)}
+    assert named.labels[together] == "circuit + all negatives"
+    assert set(records.values) == {CLEAN, CORRUPT, CIRCUIT, *runner.ran}
+
+
+def test_exact_restores_every_one() -> None:
+    runner = Planted(NEGATIVE)
+    chosen = candidates(plan(), "logit_diff", None)
+    assert set(chosen) == set(HEADS)
+    finding, _, _ = negative_components(plan(), runner.records(), "logit_diff", chosen, None, runner)
+    assert finding is not None
+    assert [c.component for c in finding.components] == ["a3.h1", "a2.h0"]
+    assert finding.tested == 20
+
+
+def test_small_estimates_are_tested_all_the_same() -> None:
+    """First-order estimates may be near zero where the exact effect is not."""
+    runner = Planted({Head(0, 2): -0.5})
+    chosen = candidates(plan(), "logit_diff", screen({Head(0, 2): -1e-6}))
+    finding, _, _ = negative_components(plan(), runner.records(), "logit_diff", chosen, None, runner)
+    assert finding is not None
+    assert [c.component for c in finding.components] == ["a0.h2"]
+
+
+@pytest.mark.parametrize(
+    ("effect", "noise", "why"),
+    [(-0.03, 1e-6, "less than a hundredth of the gap"), (-0.1, 5.0, "lost in the noise"), (0.8, 0.2, "it helps")],
+)
+def test_what_is_not_named(effect: float, noise: float, why: str) -> None:
+    runner = Planted({Head(3, 1): effect}, noise=noise)
+    finding, _, _ = negative_components(plan(), runner.records(), "logit_diff", (Head(3, 1),), None, runner)
+    assert finding is not None
+    assert finding.components == (), why
+    assert finding.recovered_restored is None
+
+
+def test_the_correction_is_over_all_that_were_screened() -> None:
+    """An effect at p = 0.01 is significant alone, and not among twenty of which one was picked."""
+    noise = 1.0
+    effect = -2.39 * noise / np.sqrt(N)  # t of about -2.39 at 59 degrees of freedom: one-sided p of 0.01
+    spread = np.random.default_rng([3, 1]).normal(0, noise, N)
+    effect *= spread.std(ddof=1) / noise
+    runner = Planted({Head(3, 1): effect}, noise=noise)
+    alone = Experiment("clean", CIRCUIT.source, frozenset({Site(Head(3, 1), Where.everywhere())}))
+    for circuit, named in ((alone, True), (CIRCUIT, False)):
+        made = plan()
+        made = Plan(
+            labels={**made.labels, circuit: "circuit"},
+            clean=CLEAN,
+            corrupt=CORRUPT,
+            circuit=circuit,
+            claims=made.claims,
+        )
+        records = runner.records()
+        base = records[CIRCUIT]["logit_diff"]
+        records = Records({**records.values, circuit: {"logit_diff": base}}, TEMPLATES)
+        change = effect + spread - spread.mean()
+
+        finding, _, _ = negative_components(made, records, "logit_diff", (Head(3, 1),), None, Once(base + change))
+        assert finding is not None
+        assert bool(finding.components) is named
+
+
+def test_for_a_metric_where_less_is_better_a_rise_is_the_harm() -> None:
+    runner = Planted({Head(3, 1): 0.5, Head(2, 0): -0.5}, metric="kl", circuit=1.0)
+    records = runner.records(clean=0.0, corrupt=5.0)
+    chosen = candidates(plan(), "kl", screen({Head(3, 1): 0.5, Head(2, 0): -0.5}))
+    assert chosen[0] == Head(3, 1)
+    finding, _, _ = negative_components(plan(), records, "kl", chosen, None, runner)
+    assert finding is not None
+    assert [c.component for c in finding.components] == ["a3.h1"]
+    assert finding.recovered_declared.value == pytest.approx(0.8)
+    assert finding.components[0].recovered_with.value == pytest.approx(0.7)
+
+
+def test_without_a_ratio_nothing_is_restored() -> None:
+    runner = Planted(NEGATIVE)
+    records = runner.records(clean=0.0, corrupt=0.0)
+    finding, _, _ = negative_components(plan(), records, "logit_diff", (Head(3, 1),), None, runner)
+    assert finding is None
+    assert runner.ran == []

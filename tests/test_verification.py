@@ -1,0 +1,148 @@
+"""The whole pipeline on models whose right answer is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from circuitspec import verification
+from circuitspec.analysis.components import Search
+from circuitspec.analysis.result import Verification
+from circuitspec.diagnostics import CircuitspecError
+from circuitspec.report.document import to_document
+from circuitspec.report.text import render_text
+from circuitspec.spec.load import Document, load_hypothesis, parse_hypothesis
+from circuitspec.verification import Options, verify
+
+HYPOTHESES = Path(__file__).parents[1] / "hypotheses"
+
+
+class Quiet:
+    def stage(self, text: str) -> None: ...
+    def expect(self, prompts: int) -> None: ...
+    def advance(self, prompts: int) -> None: ...
+
+
+def run(document: Document, search: Search = "screen") -> Verification:
+    return verify(document, Options(negatives=search), Quiet()).verification
+
+
+def edited(file: Path, *changes: tuple[str, str]) -> Document:
+    text = file.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return parse_hypothesis(text, str(file))
+
+
+def refused(document: Document) -> set[str]:
+    with pytest.raises(CircuitspecError) as error:
+        run(document)
+    return {d.code for d in error.value.diagnostics}
+
+
+LEFT_OUT = HYPOTHESES / "toys" / "negative-left-out.circuit.yaml"
+TINY = HYPOTHESES / "ioi-tiny.circuit.yaml"
+
+
+@pytest.mark.parametrize("search", ["screen", "exact"])
+def test_a_negative_head_left_out_is_named_with_both_figures(search: Search) -> None:
+    """On paper: clean 6 - 2 = 4, corrupt -4; with the negative head noised 6 + 2 = 8, which recovers 150 %."""
+    found = run(load_hypothesis(LEFT_OUT), search)
+    left_out, above = found.warnings
+    assert (left_out.code, above.code) == ("CS401", "CS402")
+    (component,) = left_out.data["components"]  # type: ignore[misc, attr-defined]
+    assert component["component"] == "a1.h2"
+    assert component["effect"] == pytest.approx(-4, abs=1e-3)
+    assert left_out.data["recovered_declared"]["value"] == pytest.approx(1.5, abs=1e-4)  # type: ignore[index, call-overload]
+    assert left_out.data["recovered_restored"]["value"] == pytest.approx(1.0, abs=1e-4)  # type: ignore[index, call-overload]
+    text = render_text(found)
+    assert "negative components are left out: a1.h2 (-0.50" in text
+    assert "recovered logit_diff 1.50 as declared, 1.00 with all of them restored" in text
+    said = to_document(found)["negatives"]
+    assert said["search"] == search  # type: ignore[index, call-overload]
+    assert said["found"] == 1  # type: ignore[index, call-overload]
+
+
+def test_not_looking_for_negatives_is_said() -> None:
+    found = run(load_hypothesis(LEFT_OUT), "off")
+    assert [w.code for w in found.warnings] == ["CS402"]
+    assert "were not looked for" in render_text(found)
+
+
+def test_a_sound_circuit_has_no_warning_and_says_what_was_searched() -> None:
+    found = run(load_hypothesis(TINY))
+    assert found.warnings == ()
+    assert found.verdict == "SUPPORTED"
+    assert "no negative components outside the circuit" in render_text(found)
+
+
+def test_kl_needs_no_answers() -> None:
+    document = edited(
+        TINY,
+        ('  answer: " {IO}"\n', ""),
+        ('  wrong: " {S1}"\n', ""),
+        ("  checks: {accuracy: 0.95} # refuse to verify a task that the model does not do\n", ""),
+        ("sufficient: {metric: logit_diff, at_least: 0.8, at_most: 1.2}", "sufficient: {metric: kl, at_least: 0.8}"),
+        ("necessary: {metric: logit_diff, at_most: 0.3}", "necessary: {metric: kl, at_most: 0.9}"),
+    )
+    found = run(document)
+    assert [claim.status for claim in found.claims] == ["SUPPORTED", "SUPPORTED"]
+
+
+def test_a_kl_claim_searches_by_logit_difference() -> None:
+    found = run(edited(LEFT_OUT, ("metric: logit_diff", "metric: kl")))
+    assert found.negatives is not None
+    assert found.negatives.finding is not None
+    assert found.negatives.finding.metric == "logit_diff"
+    assert [c.component for c in found.negatives.finding.components] == ["a1.h2"]
+
+
+def test_a_check_of_accuracy_needs_answers(tmp_path: Path) -> None:
+    lines = ['{"clean": "Then, Mary and John", "corrupt": "Then, Anna and Paul"}'] * 1
+    (tmp_path / "p.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    text = TINY.read_text(encoding="utf-8")
+    start, end = text.index("task:"), text.index("circuit:\n  groups")
+    task = "task:\n  file: p.jsonl\n  checks: {accuracy: 0.9}\n  positions: {IO: 1, S1: 3, S2: 3, END: last}\n\n"
+    text = text[:start] + task + text[end:]
+    text = text.replace("from: abc", "from: corrupt").replace("metric: logit_diff", "metric: kl")
+    assert refused(parse_hypothesis(text, str(tmp_path / "t.circuit.yaml"))) == {"CS350"}
+
+
+def test_the_self_tests_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    original = verification.self_test
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(verification, "self_test", counted)
+    found = run(load_hypothesis(TINY), "off")
+    assert len(calls) == 1
+    assert found.self_test is not None
+    assert found.self_test.own_values < 1e-4
+
+
+def test_prompts_that_are_too_long_for_the_model() -> None:
+    long = "gave a {object} to"
+    words = " ".join(["Then, {IO} and {S1} went to the {place}."] * 1 + ["Then, Mary went to the store."] * 12)
+    document = edited(TINY, ('"Then, {IO} and {S1} went to the {place}. {S2} ' + long, f'"{words} {{S2}} {long}'))
+    assert refused(document) == {"CS505"}
+
+
+def test_the_model_must_do_the_task() -> None:
+    document = edited(TINY, ('answer: " {IO}"', 'answer: " {S1}"'), ('wrong: " {S1}"', 'wrong: " {IO}"'))
+    assert refused(document) == {"CS504"}
+
+
+def test_a_mean_over_few_prompts_is_warned_of() -> None:
+    document = load_hypothesis(TINY)
+    task = document.hypothesis.task.model_copy(update={"prompts": 16})
+    document = replace(document, hypothesis=document.hypothesis.model_copy(update={"task": task}))
+    found = run(document, "off")
+    (warning,) = [w for w in found.warnings if w.code == "CS404"]
+    assert warning.data["fewest"] == 4
