@@ -348,7 +348,7 @@ CODES: dict[str, CodeInfo] = {
     "CS210": CodeInfo(
         "positions in free",
         "A component in `free` is outside the claim and never ablated, at no position, so that positions there would "
-        "say nothing. Write the component alone: `free: [m*]`. (Inputs such as `<q>` are CS202 there as elsewhere.)",
+        "say nothing. Write the component alone: `free: [m*]`.",
     ),
     "CS220": CodeInfo(
         "no such component in the model",

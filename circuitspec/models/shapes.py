@@ -65,7 +65,9 @@ def read_config(path: Path) -> Mapping[str, object]:
             "tokenizer.json",
         ) from error
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, a number of 5000 digits
-        raise _bad_config(f"{path} cannot be read as JSON: {_reason(error)}", "copy or download the file again") from error
+        raise _bad_config(
+            f"{path} cannot be read as JSON: {_reason(error)}", "copy or download the file again"
+        ) from error
     if not isinstance(config, dict):
         raise _bad_config(f"{path} holds no JSON object", "copy or download the file again")
     return config

@@ -21,6 +21,8 @@ _BLANK, _HALF, _FORM = "blank", "half", "form"  # what can be wrong with the val
 
 def _not_blank(spaces: str | None) -> AfterValidator:
     def check(text: str) -> str:
+        if _half_character(text):
+            raise PydanticCustomError(_HALF, "half a character")
         if not text.strip(spaces):
             raise PydanticCustomError(_BLANK, "blank")
         return text
@@ -114,7 +116,13 @@ def validate(model: type[BaseModel], content: object, place: Span, findings: Fin
 
 
 def _kind(error_type: str) -> str:
-    own = {"missing": "missing", "extra_forbidden": "extra_forbidden", "string_unicode": _HALF, _BLANK: _BLANK}
+    own = {
+        "missing": "missing",
+        "extra_forbidden": "extra_forbidden",
+        "string_unicode": _HALF,
+        _HALF: _HALF,
+        _BLANK: _BLANK,
+    }
     return own.get(error_type, _FORM)
 
 

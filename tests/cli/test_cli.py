@@ -87,7 +87,6 @@ def test_a_refuted_claim_has_its_own_exit_code(tmp_path: Path) -> None:
 
 def test_a_task_that_the_model_does_not_do_is_not_verified(tmp_path: Path) -> None:
     path = edited(tmp_path, ('answer: " {IO}"', 'answer: " {S1}"'), ('wrong: " {S1}"', 'wrong: " {IO}"'))
-    path.write_text(path.read_text(encoding="utf-8").replace("\nablation:", "\nablation:"), encoding="utf-8")
     ran = run("verify", path)
     assert ran.returncode == 5
     assert "CS504" in ran.stderr
@@ -226,15 +225,30 @@ def test_light_commands_answer_within_a_second_of_processor_time(arguments: list
     assert after.children_user + after.children_system - before.children_user - before.children_system < 1.0
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+INTERRUPTIBLE = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with it ignored
+from circuitspec.cli import main
+main()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks at the files that a process has mapped")
 def test_interrupting_a_run(tmp_path: Path) -> None:
+    path = edited(tmp_path, ("prompts: 100", "prompts: 2000"))  # a run of many seconds, however fast the machine
+    arguments = ["verify", str(path), "--negatives", "exact", "--output-dir", str(tmp_path / "out")]
     process = subprocess.Popen(
-        [sys.executable, "-m", "circuitspec", "verify", str(TINY), "--output-dir", str(tmp_path / "out")],
+        [sys.executable, "-c", INTERRUPTIBLE, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    time.sleep(2.5)
+    mapped = Path(f"/proc/{process.pid}/maps")
+    deadline = time.monotonic() + 120
+    while "ioi-tiny/model.safetensors" not in mapped.read_text():  # then the weights are read, and the run begins
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130

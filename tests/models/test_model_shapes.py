@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,41 @@ def test_llama_with_grouped_queries() -> None:
         {**LLAMA, "num_key_value_heads": 5},
         {**LLAMA, "vocab_size": -1},
         without(LLAMA, "model_type"),
+        {**GPT2, "n_layer": 1_001},
+        {**GPT2, "n_layer": 10**9},
+        {**GPT2, "n_head": 1_025, "n_embd": 1_025 * 64},
+        {**GPT2, "n_head": 10**6, "n_embd": 10**6},
+        {**LLAMA, "num_key_value_heads": 10**6},
+        {**GPT2, "n_embd": 12 * 10**5},
+        {**GPT2, "n_inner": 10**6 + 1},
+        {**LLAMA, "head_dim": 10**6 + 1},
+        {**GPT2, "vocab_size": 10**12},
+        {**GPT2, "n_positions": 10**4000},
     ],
 )
 def test_config_that_gives_no_shape(config: dict[str, Any], code_of: CodeOf) -> None:
     assert code_of(lambda: shape_of(config)) == "CS305"
+
+
+def test_the_largest_model() -> None:
+    largest = {**GPT2, "n_layer": 1_000, "n_head": 1_000, "n_embd": 10**6, "n_inner": 10**6, "vocab_size": 10**7}
+    assert shape_of(largest) == ModelShape("gpt2", 1_000, 1_000, 1_000, 10**6, 1_000, 10**6, 10**7, 1024)
+
+
+def test_an_absurd_size_is_named() -> None:
+    with pytest.raises(CircuitspecError) as caught:
+        shape_of({**GPT2, "n_layer": 10**9})
+    (finding,) = caught.value.diagnostics
+    assert finding.message == "the configuration gives the model 1000000000 layers; more than 1000 cannot be right"
+    with pytest.raises(CircuitspecError, match="gives the model 7e40 tokens in the vocabulary"):
+        shape_of({**GPT2, "vocab_size": 7 * 10**40})
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes a pipe")
+def test_a_pipe_is_refused_not_waited_for(gpt2_dir: Path, code_of: CodeOf) -> None:
+    (gpt2_dir / "config.json").unlink()
+    os.mkfifo(gpt2_dir / "config.json")
+    assert code_of(lambda: read_shape(ModelSpec(id=str(gpt2_dir)), gpt2_dir)) == "CS305"
 
 
 def test_shape_of_directories(gpt2_dir: Path, llama_dir: Path) -> None:
@@ -82,7 +114,8 @@ def test_weights_are_not_needed(gpt2_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b"null", b"[" * 100_000, b'{"model_type": "gpt2"}']
+    "content",
+    [b'{"model_type": "gpt2", "n_layer": ' + b"9" * 5000 + b"}", b" " * 16_000_001, b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b"null", b"[" * 100_000, b'{"model_type": "gpt2"}'],
 )
 def test_unreadable_config(content: bytes, gpt2_dir: Path, code_of: CodeOf) -> None:
     (gpt2_dir / "config.json").write_bytes(content)

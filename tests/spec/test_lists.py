@@ -111,6 +111,25 @@ def test_wrong_lists(tmp_path: Path, content: object, code: str) -> None:
     assert _error({"list": content}, tmp_path).code == code
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("words/names.json", "words/names.json"),
+        ("the store", "the store"),
+        ("a, b", '"a, b"'),
+        ("true", '"true"'),
+        ("store ", '"store "'),
+        ("é: #1", '"é: #1"'),
+    ],
+)
+def test_a_list_of_one_entry_is_shown_as_it_was_written(tmp_path: Path, written: str, shown: str) -> None:
+    finding = _error({"list": written}, tmp_path)
+    assert finding.code == "CS156"
+    assert repr(written) in finding.message
+    assert finding.hint == f"for a list of one entry, write [{shown}]"
+    assert parse_source(f"list: [{shown}]", "f.yaml").data == {"list": [written]}
+
+
 def test_place_of_a_bad_byte(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("é ok\nRené".encode() + b"\xe9\n")
     assert _error({"n": "latin.txt"}, tmp_path).span == Span(str(tmp_path / "latin.txt"), 2, 5)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.diagnostics import Diagnostic, render
+from circuitspec.diagnostics import Diagnostic, Span, render
 from circuitspec.spec.hypothesis import TaskSpec
+from circuitspec.spec.source import parse_source
 from circuitspec.tasks import files
+from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.prompts import Prompt, PromptSet
 from tests.tasks.support import build, errors_of, one_error, plain
 
@@ -322,12 +324,11 @@ def test_empty_files(tmp_path: Path, name: str, content: str) -> None:
 
 
 def test_not_utf8(tmp_path: Path) -> None:
-    error = one_error(
-        lambda: read(write(tmp_path / "p.jsonl", '{"clean": "é"}\n{"clean": "ü'.encode() + b'\xff"}')), "CS336"
-    )
+    content = b"\xef\xbb\xbf" + '{"clean": "é"}\n{"clean": "ü'.encode() + b'\xff"}'
+    error = one_error(lambda: read(write(tmp_path / "p.jsonl", content)), "CS336")
     assert error.span is not None
     assert (error.span.line, error.span.column) == (2, 13)
-    assert "0xff" in error.label
+    assert error.label == f"byte 0xff at offset {content.index(0xFF)}"
 
 
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +338,11 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     error = one_error(lambda: build(TaskSpec(file="gone.jsonl"), tmp_path), "CS334")
-    assert str(tmp_path / "gone.jsonl") in error.label
+    assert error.message == f"{tmp_path / 'gone.jsonl'} does not exist"
+    placed = parse_source("task: {file: gone.jsonl}", "f.yaml")
+    (error,) = errors_of(lambda: build_prompts(TaskSpec(file="gone.jsonl"), tmp_path, placed))
+    assert (error.message, error.span) == ("gone.jsonl does not exist", Span("f.yaml", 1, 14, 24))
+    assert error.label == f"looked for {tmp_path / 'gone.jsonl'}"
     (tmp_path / "dir.jsonl").mkdir()
     one_error(lambda: build(TaskSpec(file="dir.jsonl"), tmp_path), "CS334")
     one_error(lambda: build(TaskSpec(file="a\0.jsonl"), tmp_path), "CS334")
@@ -398,9 +403,7 @@ def test_csv_that_is_wrong(tmp_path: Path) -> None:
     assert said("clean,answers\na,x||y\n") == [
         ("CS338", "`answers` holds a blank text: nothing stands in it but spaces")
     ]
-    assert said("clean,corrupt\na,\n") == [
-        ("CS338", "`corrupt` holds a blank text: nothing stands in it but spaces")
-    ]
+    assert said("clean,corrupt\na,\n") == [("CS338", "`corrupt` holds a blank text: nothing stands in it but spaces")]
 
 
 def test_json_of_another_form(tmp_path: Path) -> None:

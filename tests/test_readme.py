@@ -1,0 +1,54 @@
+"""The README shows a real file and the real output it gives."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from circuitspec.report.text import render_text
+from circuitspec.spec.load import load_hypothesis, parse_hypothesis
+from circuitspec.spec.starter import starter_text
+from circuitspec.verification import Options, verify
+from tests.test_verification import TINY, Quiet
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_file_shown_is_the_file_shipped_but_for_its_word_lists() -> None:
+    shown = parse_hypothesis(block("yaml"), str(TINY)).hypothesis.model_dump()
+    shipped = load_hypothesis(TINY).hypothesis.model_dump()
+    lists = shown["task"].pop("lists"), shipped["task"].pop("lists")
+    assert shown == shipped
+    for name, words in lists[0].items():
+        assert set(words) <= set(lists[1][name])
+
+
+def test_the_output_shown_is_the_output_given() -> None:
+    command, *shown = block("console").rstrip().splitlines()
+    assert command == "$ circuitspec verify hypotheses/ioi-tiny.circuit.yaml"
+    given = render_text(verify(load_hypothesis(TINY), Options(), Quiet()).verification).rstrip().splitlines()
+    assert shown[:-1] == given[:-1]
+    without_time = re.compile(r", [0-9.]+ s\)$")
+    assert without_time.sub("", shown[-1]) == without_time.sub("", given[-1])
+
+
+def test_the_starter_file_is_supported_as_it_stands(tmp_path: Path) -> None:
+    found = verify(parse_hypothesis(starter_text(), str(tmp_path / "s.circuit.yaml")), Options(), Quiet()).verification
+    assert found.verdict == "SUPPORTED"
+
+
+def test_every_file_and_command_named_exists() -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / link).exists(), link
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"(?:`|^)make ([a-z-]+)", README, re.MULTILINE)
+    assert {"demo", "test", "demo-real"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
