@@ -421,8 +421,8 @@ CODES: dict[str, CodeInfo] = {
     "CS305": CodeInfo(
         "config.json cannot be used",
         "The model's config.json is missing, is not JSON, names no `model_type`, lacks a size, gives sizes that do "
-        "not go together (768 channels in 7 heads) or that no model has (a million layers), or describes a model that transformers cannot build. Copy or "
-        "download it again, or correct the value the message names.",
+        "not go together (768 channels in 7 heads) or that no model has (a million layers), or describes a model that "
+        "transformers cannot build. Copy or download it again, or correct the value the message names.",
     ),
     "CS306": CodeInfo(
         "the model wants to run its own code",
@@ -572,8 +572,9 @@ CODES: dict[str, CodeInfo] = {
         'and Paul", "answers": [" Mary"], "wrong": [" John"]}\n`clean` is required. `corrupt` is a text, or texts '
         "by name for several corruptions; `positions` has token indices by position, `template` a name for the "
         "prompt's template. Prompts and answers must not be blank, though a line break may be an answer. A text that "
-        "ends in the middle of a character (one half of an emoji's two \\u escapes) is none. A .csv file has the columns clean, corrupt (or corrupt:NAME), answers and wrong "
-        "(several separated by |), template and position:NAME.",
+        "ends in the middle of a character (one half of an emoji's two \\u escapes) is none. A .csv file has the "
+        "columns clean, corrupt (or corrupt:NAME), answers and wrong (several separated by |), template and "
+        "position:NAME.",
     ),
     "CS339": CodeInfo(
         "a prompts file holds too few prompts",

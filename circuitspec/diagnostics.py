@@ -57,9 +57,10 @@ def in_order(findings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 def exit_code(findings: Iterable[Diagnostic]) -> int:
     """The exit status that findings call for: 3 invalid file, 5 could not run, 4 inconclusive, 0 none.
 
-    CS1xx, CS2xx, CS300 (what the file says of the model) and CS320 to CS369 (prompts and answers, which are the
-    user's data) make a file invalid; other CS3xx and CS5xx are faults of the run; CS4xx leaves the evidence without a verdict. An invalid
-    file outweighs a run's fault, and that an inconclusive one. Warnings and notes call for nothing.
+    CS1xx, CS2xx, CS300 (what the file calls the model) and CS320 to CS369 (prompts and answers, which are
+    the user's data) make a file invalid; other CS3xx and CS5xx are faults of the run; CS4xx leaves the
+    evidence without a verdict. An invalid file outweighs a run's fault, and that an inconclusive one.
+    Warnings and notes call for nothing.
     """
     codes = {_exit_code(int(finding.code[2:])) for finding in findings if finding.severity == "error"}
     return next((code for code in (3, 5, 4) if code in codes), 0)

@@ -17,6 +17,7 @@ MAX_CONFIG_BYTES = 16_000_000
 # far above any model there is; beyond it a damaged config would keep every command busy for minutes
 MAX_LAYERS = 1_000
 MAX_HEADS = 1_024
+MAX_HEADS_IN_ALL = 100_000
 MAX_WIDTH = 1_000_000
 MAX_VOCAB = 10_000_000
 MAX_POSITIONS = 1_000_000_000
@@ -131,6 +132,7 @@ def checked_shape(
     architecture = architecture_named(family)
     _check_size(n_layers, MAX_LAYERS, "layers")
     _check_size(n_heads, MAX_HEADS, "attention heads")
+    _check_size(n_layers * n_heads, MAX_HEADS_IN_ALL, "attention heads in all")
     _check_size(n_kv_heads, MAX_HEADS, "key-value heads")
     _check_size(d_model, MAX_WIDTH, "channels")
     _check_size(d_head, MAX_WIDTH, "channels a head")

@@ -67,6 +67,7 @@ def test_llama_with_grouped_queries() -> None:
         without(LLAMA, "model_type"),
         {**GPT2, "n_layer": 1_001},
         {**GPT2, "n_layer": 10**9},
+        {**GPT2, "n_layer": 1_000, "n_head": 128},
         {**GPT2, "n_head": 1_025, "n_embd": 1_025 * 64},
         {**GPT2, "n_head": 10**6, "n_embd": 10**6},
         {**LLAMA, "num_key_value_heads": 10**6},
@@ -82,8 +83,9 @@ def test_config_that_gives_no_shape(config: dict[str, Any], code_of: CodeOf) -> 
 
 
 def test_the_largest_model() -> None:
-    largest = {**GPT2, "n_layer": 1_000, "n_head": 1_000, "n_embd": 10**6, "n_inner": 10**6, "vocab_size": 10**7}
-    assert shape_of(largest) == ModelShape("gpt2", 1_000, 1_000, 1_000, 10**6, 1_000, 10**6, 10**7, 1024)
+    largest = {**GPT2, "n_layer": 1_000, "n_head": 100, "n_embd": 10**6, "n_inner": 10**6, "vocab_size": 10**7}
+    assert shape_of(largest) == ModelShape("gpt2", 1_000, 100, 100, 10**6, 10**4, 10**6, 10**7, 1024)
+    assert shape_of({**GPT2, "n_layer": 1, "n_head": 1_024, "n_embd": 1_024}).n_heads == 1_024
 
 
 def test_an_absurd_size_is_named() -> None:
@@ -115,7 +117,17 @@ def test_weights_are_not_needed(gpt2_dir: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"model_type": "gpt2", "n_layer": ' + b"9" * 5000 + b"}", b" " * 16_000_001, b"", b"{", b"[1, 2]", b"\xff\xfe\x00", b"null", b"[" * 100_000, b'{"model_type": "gpt2"}'],
+    [
+        b'{"model_type": "gpt2", "n_layer": ' + b"9" * 5000 + b"}",
+        b" " * 16_000_001,
+        b"",
+        b"{",
+        b"[1, 2]",
+        b"\xff\xfe\x00",
+        b"null",
+        b"[" * 100_000,
+        b'{"model_type": "gpt2"}',
+    ],
 )
 def test_unreadable_config(content: bytes, gpt2_dir: Path, code_of: CodeOf) -> None:
     (gpt2_dir / "config.json").write_bytes(content)

@@ -41,7 +41,7 @@ def test_the_place_of_a_bad_byte(tmp_path: Path, mark: bytes) -> None:
     finding = refused(path, WHERE)
     assert (finding.code, finding.span) == ("CS151", Span(str(path), 3, 3))
     assert finding.message == "the file of X is not UTF-8 text"
-    assert finding.label == f"byte 0xff at offset {len(mark) + 8}"
+    assert finding.label == f"byte 0xff at offset {len(mark) + 9}"
 
 
 def test_size(tmp_path: Path) -> None:

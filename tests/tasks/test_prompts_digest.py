@@ -18,8 +18,9 @@ SET = PromptSet((PROMPT, OTHER), ("abc",), ("one", "two"))
 
 
 def test_it_is_the_hash_of_canonical_json() -> None:
-    prompt = '{"answers":[" x"," y"],"positions":{"S":4},"template":0,"texts":{"abc":"Then","clean":"When é"},"wrong":[" z"]}'
-    other = '{"answers":[" x"," y"],"positions":{"S":4},"template":1,"texts":{"abc":"C","clean":"B"},"wrong":[" z"]}'
+    start = '{"answers":[" x"," y"],"positions":{"S":4},"template":'
+    prompt = start + '0,"texts":{"abc":"Then","clean":"When é"},"wrong":[" z"]}'
+    other = start + '1,"texts":{"abc":"C","clean":"B"},"wrong":[" z"]}'
     written = f'{{"prompts":[{prompt},{other}],"text_positions":false}}'
     assert prompts_digest(SET) == hashlib.sha256(written.encode()).hexdigest()
 

@@ -1,0 +1,246 @@
+"""Every site at which a model can be patched, tested one by one on random prompts: no task is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from circuitspec.diagnostics import Diagnostic
+from circuitspec.engine.batches import Batch, PaddingSide, real_columns
+from circuitspec.engine.compile import Actions
+from circuitspec.engine.handover import Handover, handover, reads
+from circuitspec.engine.interventions import Swap
+from circuitspec.engine.runner import Progress, Runner
+from circuitspec.engine.selftest import _TOLERANCE
+from circuitspec.engine.taps import Tap, TapKind, all_taps
+from circuitspec.models.load import LoadedModel
+from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet, TokenizedTask
+
+OTHER = "other"
+SIDES: tuple[PaddingSide, ...] = ("right", "left")
+LENGTHS = (8, 8, 5, 5)  # two, so that there is padding
+SEED = 0
+
+
+@dataclass(frozen=True)
+class SiteCheck:
+    """What patching one tap alone did, and of both paddings the worst.
+
+    `own_values` is how far the logits moved when the tap was given its own values. `handed_on` is how far
+    what the tap feeds was from what another run's values there must lead to; None where the two runs do
+    not tell what that is. Both are 0 but for rounding. `effect` is how far the other run's values moved
+    the logits, in standard deviations of the logits; 0 is suspicious, unless `same_values`: then both
+    runs have the same values there.
+    """
+
+    tap: Tap
+    path: str
+    own_values: float
+    handed_on: float | None
+    effect: float
+    same_values: bool
+
+    @property
+    def name(self) -> str:
+        """As in hypothesis files: `a3`, `r2.mid`, `m1.n*`, `a3.kv* (keys)`."""
+        return tap_name(self.tap)
+
+    @property
+    def silent(self) -> bool:
+        """Whether other values there changed nothing."""
+        return self.effect == 0 and not self.same_values
+
+
+@dataclass(frozen=True)
+class WholeCheck:
+    """Many taps patched at once: how far the logits were from what they must be, in their standard deviations."""
+
+    what: str
+    deviation: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found; `limit` is the deviation that rounding can cause in the model's dtype."""
+
+    limit: float
+    lengths: tuple[int, ...]  # of the prompts
+    whole: tuple[WholeCheck, ...]
+    sites: tuple[SiteCheck, ...]  # in the order in which the model computes
+
+    def off(self, deviation: float | None) -> bool:
+        """Whether it is more than rounding (a deviation that is not a number is)."""
+        return deviation is not None and not deviation <= self.limit
+
+    @property
+    def problems(self) -> tuple[Diagnostic, ...]:
+        """CS503 for each kind of check that deviates by more than rounding, with its sites; none for a sound model."""
+        own = [s for s in self.sites if self.off(s.own_values)]
+        handed_on = [s for s in self.sites if self.off(s.handed_on)]
+        said = [f"{w.what}: deviates by {w.deviation:.2g}" for w in self.whole if self.off(w.deviation)]
+        if own:
+            said.append(f"giving {_listed(own)} its own values changes the logits")
+        if handed_on:
+            said.append(f"giving {_listed(handed_on)} another run's values does not lead to what follows from them")
+        return tuple(
+            Diagnostic(
+                "CS503",
+                what,
+                hint=f"deviations up to {self.limit:g} are rounding; this model is not patched rightly there, "
+                "see its family's entry in circuitspec/models/architecture.py",
+                data={"sites": [s.name for s in (*own, *handed_on)]},
+            )
+            for what in said
+        )
+
+
+def tap_name(tap: Tap) -> str:
+    """What is patched at a tap, as hypothesis files name it."""
+    names: Mapping[TapKind, str] = {
+        "embed": "embeddings",
+        "resid": f"r{tap.layer}",
+        "qkv": f"a{tap.layer} (q, k, v)",
+        "k": f"a{tap.layer}.kv* (keys)",
+        "v": f"a{tap.layer}.kv* (values)",
+        "z": f"a{tap.layer}",
+        "resid_mid": f"r{tap.layer}.mid",
+        "neurons": f"m{tap.layer}.n*",
+        "mlp": f"m{tap.layer}",
+        "final": "last residual stream",
+    }
+    return names[tap.kind]
+
+
+@torch.no_grad()
+def diagnose(loaded: LoadedModel, progress: Progress) -> Diagnosis:
+    """Test every tap of the model with random prompts of two lengths, padded on the right and on the left.
+
+    Use within `borrowed(model)`. Raises CS501, CS502 and CS510 where a site cannot be run at all.
+    """
+    task = random_task(loaded)
+    runner = Runner(loaded, task, rows=task.n, progress=progress)
+    taps = sorted(all_taps(loaded.architecture, loaded.shape))
+    runner.expect(len(SIDES) * task.n * (2 + 3 + 2 * len(taps)))
+    sides = [_Side(runner, side) for side in SIDES]
+    whole = [side.whole() for side in sides]
+    return Diagnosis(
+        _TOLERANCE[runner.dtype],
+        tuple(sorted(set(task.lengths))),
+        tuple(WholeCheck(what, max(w[what] for w in whole)) for what in whole[0]),
+        tuple(_worst([side.check(tap) for side in sides]) for tap in taps),
+    )
+
+
+def random_task(loaded: LoadedModel) -> TokenizedTask:
+    """Prompts of random tokens of the vocabulary; the other run's differ at every token, if there are two to choose from."""
+    known = sorted(set(loaded.tokenizer.get_vocab().values()))
+    longest = min(max(LENGTHS), loaded.shape.max_positions or max(LENGTHS))
+    lengths = [min(length, longest) for length in LENGTHS]
+    random = np.random.default_rng(SEED)
+    clean, other = [], []
+    for length in lengths:
+        chosen = random.integers(0, len(known), length)
+        shifted = (chosen + random.integers(1, max(2, len(known)), length)) % len(known)
+        clean.append(tuple(known[i] for i in chosen))
+        other.append(tuple(known[i] for i in shifted))
+    texts = [{CLEAN: str(a), OTHER: str(b)} for a, b in zip(clean, other, strict=True)]
+    prompts = tuple(Prompt(i, 0, text, (), ()) for i, text in enumerate(texts))
+    none = ((),) * len(prompts)
+    return TokenizedTask(
+        PromptSet(prompts, (OTHER,), ("random tokens",)), {CLEAN: tuple(clean), OTHER: tuple(other)}, {}, none, none
+    )
+
+
+class _Side:
+    """The prompts padded on one side, run plainly both ways, to be patched."""
+
+    def __init__(self, runner: Runner, side: PaddingSide) -> None:
+        lengths = runner.task.lengths
+        self._runner = runner
+        self._shape = runner.loaded.shape
+        self._batch = Batch(tuple(range(len(lengths))), lengths, max(lengths), side)
+        self._real = real_columns(self._batch).to(runner.device)
+        every = all_taps(runner.loaded.architecture, self._shape)
+        record = Actions(record=every | {Tap(self._shape.n_layers, "final")})
+        self._logits, self._own = runner.forward(self._batch, CLEAN, record)
+        self._other_logits, self._other = runner.forward(self._batch, OTHER, record)
+
+    def whole(self) -> dict[str, float]:
+        """The two self-tests of all taps together."""
+        own, other = self._own, self._other
+        every = all_taps(self._runner.loaded.architecture, self._shape)
+        parts: dict[str, tuple[TapKind, ...]] = {
+            "the input, all heads and all MLPs, the other run's values": ("z", "mlp"),
+            "the input, all heads and all neurons, the other run's values": ("z", "neurons"),
+        }
+        found = {"every site, its own values": self._off(self._patched({t: own[t] for t in every})[0], self._logits)}
+        for what, kinds in parts.items():
+            chosen = {t: other[t] for t in every if t.kind in kinds or t == Tap(0, "resid")}
+            found[what] = self._off(self._patched(chosen)[0], self._other_logits)
+        return found
+
+    def check(self, tap: Tap) -> SiteCheck:
+        """One tap alone, with its own values and with the other run's."""
+        read = reads(tap, self._shape)
+        same, _ = self._patched({tap: self._own[tap]}, read)
+        moved, seen = self._patched({tap: self._other[tap]}, read)
+        due = handover(tap, self._own, self._other, self._shape)
+        handed_on: float | None = None
+        if tap.kind in ("resid", "resid_mid"):
+            handed_on = self._off(moved, self._other_logits)
+        elif due is not None:
+            handed_on = self._fed(due, seen[due.read])
+        return SiteCheck(
+            tap,
+            tap.path(self._runner.loaded.architecture),
+            self._off(same, self._logits),
+            handed_on,
+            self._off(moved, self._logits),
+            torch.equal(self._own[tap][self._real], self._other[tap][self._real]),
+        )
+
+    def _patched(self, values: Mapping[Tap, Tensor], read: frozenset[Tap] = frozenset()) -> tuple[Tensor, dict[Tap, Tensor]]:
+        """The plain run with these values at every token, but not in the padding."""
+        swaps = {
+            tap: Swap(self._real.unsqueeze(-1).expand(*self._real.shape, tap.units(self._shape)), value)
+            for tap, value in values.items()
+        }
+        return self._runner.forward(self._batch, CLEAN, Actions(swaps, read))
+
+    def _off(self, actual: Tensor, expected: Tensor) -> float:
+        """The largest difference of logits, in standard deviations of the expected ones."""
+        scale = float(expected.cpu().double().std())
+        return float((actual - expected).abs().max()) / scale if scale else float((actual - expected).abs().max())
+
+    def _fed(self, due: Handover, actual: Tensor) -> float:
+        """The largest difference, in what rounding can do to each value: its terms' size, at least the average one."""
+        tokens = self._real
+        if due.columns == "first":
+            tokens = torch.zeros_like(self._real)
+            tokens[range(len(self._batch.offsets)), self._batch.offsets] = True
+        difference = (actual[tokens] - due.expected[tokens]).abs().cpu().double()
+        magnitude = due.magnitude[tokens].cpu().double()
+        scale = magnitude + magnitude.mean()
+        return float((difference / scale.clamp_min(torch.finfo(torch.float64).tiny)).max())
+
+
+def _worst(checks: Iterable[SiteCheck]) -> SiteCheck:
+    """The same tap with padding on either side as one."""
+    both = list(checks)
+    handed_on = [c.handed_on for c in both if c.handed_on is not None]
+    return SiteCheck(
+        both[0].tap,
+        both[0].path,
+        max(c.own_values for c in both),
+        max(handed_on) if handed_on else None,
+        min(c.effect for c in both),
+        all(c.same_values for c in both),
+    )
+
+
+def _listed(sites: list[SiteCheck]) -> str:
+    return ", ".join(f"{s.name} ({s.path})" for s in sites)
