@@ -43,6 +43,8 @@ def test_the_model_is_given_back_as_it_came() -> None:
         block.register_forward_pre_hook(lambda *_, **__: calls.append("pre"), with_kwargs=True),
         model.register_forward_hook(lambda *_: calls.append("always"), always_call=True),
     ]
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
     model.transformer.wte.weight.requires_grad_(False)
     block.mlp.eval()
     requires_grad = {name: p.requires_grad for name, p in model.named_parameters()}

@@ -159,13 +159,15 @@ def test_values_that_reach_no_answer_are_found_too() -> None:
     """The last MLP at a token before the last has no way to the answer, and is patched from nonetheless."""
 
     def change(model: Any) -> None:
-        model.model.layers[2].mlp.gate_proj.weight[:] = 0
-        model.model.layers[2].mlp.up_proj.weight[:] = 0
-        model.model.layers[2].post_attention_layernorm.weight[:] = torch.inf
+        mlp = model.model.layers[2].mlp
+        computed = mlp.forward
+        spike = torch.tensor([[[0.0], [torch.inf], [0.0], [0.0], [0.0], [0.0], [0.0]]])
+        mlp.forward = lambda x: computed(x) + spike.to(x.dtype)[:, : x.shape[1]]
 
-    patched = Experiment("clean", Source("resample", "abc"), frozenset({Site(Mlp(2), Where.at("A"))}))
-    finding = broken("llama", change, patched)
-    assert finding.data["site"].startswith("m2.n")
+    patched = Experiment("clean", Source("resample", "abc"), frozenset({Site(Mlp(2), Where.at("B"))}))
+    finding = broken("llama", change, patched, first=7)
+    assert finding.data["site"] == "m2"
+    assert "first in m2 at token 1" in finding.message
 
 
 def test_float16_that_overflows_says_what_to_do() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +18,13 @@ from circuitspec.graph.circuit import lay_out
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import make_plan
+from circuitspec.spec.components import Head
 from circuitspec.spec.load import Document, load_hypothesis
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.prompts import TokenizedTask
 from circuitspec.tasks.tokenize import tokenize
 from circuitspec.verification import Options, verify
-from tests.engine.support import Silent, oracle_component
-from tests.oracle import hooked
-from tests.oracle.node import Component
+from tests.engine.support import Silent
 
 pytestmark = [
     pytest.mark.real,
@@ -56,29 +57,56 @@ def few_prompts(document: Document, loaded: LoadedModel, n: int) -> TokenizedTas
 def test_recovered_performance_is_that_of_plain_hooks(document: Document, loaded: LoadedModel) -> None:
     """Per-template means over two prompts each; recovered logit difference within 1e-3."""
     task = few_prompts(document, loaded, 8)
-    hypothesis, model, heads = document.hypothesis, loaded.model, loaded.shape.n_heads
+    hypothesis, model = document.hypothesis, loaded.model
     plan = make_plan(hypothesis, lay_out(hypothesis.circuit, loaded.shape, document.source), document.source)
     with borrowed(model):
         records = Runner(loaded, task, rows=5, progress=Silent()).run(plan.experiments)
 
-    corrupt = [hooked.forward(model, ids, hooked.LLAMA, heads=heads).values for ids in task.ids["abc"]]
-    templates = np.array([p.template for p in task.prompts.prompts])
+    shape = loaded.shape
 
-    def mean(prompt: int, component: Component, position: int) -> torch.Tensor:
-        rows = [corrupt[j][component][position] for j in np.flatnonzero(templates == templates[prompt])]
-        return torch.stack(rows).double().mean(0).float()
+    def hooked(ids: Sequence[int], patch: Mapping[int, tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, Any]:
+        """Last logits of one prompt, and every layer's z; `patch[layer]` is a mask and values, `[pos, channel]`."""
+        seen: dict[int, torch.Tensor] = {}
+        handles = []
+        for layer, block in enumerate(model.model.layers):
+
+            def replace_z(_: Any, args: tuple[torch.Tensor], layer: int = layer) -> tuple[torch.Tensor]:
+                z = args[0].clone()
+                seen[layer] = z[0].clone()
+                if layer in patch:
+                    mask, values = patch[layer]
+                    z[0][mask] = values[mask]
+                return (z,)
+
+            handles.append(block.self_attn.o_proj.register_forward_pre_hook(replace_z))
+        try:
+            with torch.no_grad():
+                return model(input_ids=torch.tensor([list(ids)])).logits[0, -1], seen
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    corrupt = [hooked(ids, {})[1] for ids in task.ids["abc"]]
+    templates = np.array([p.template for p in task.prompts.prompts])
 
     def logit_diffs(experiment: Experiment) -> np.ndarray:
         found = []
         for i, ids in enumerate(task.ids["clean"]):
-            patches = {}
+            alike = [corrupt[j] for j in np.flatnonzero(templates == templates[i])]
+            patch = {
+                layer: (
+                    torch.zeros(len(ids), shape.n_heads * shape.d_head, dtype=torch.bool),
+                    torch.stack([z[layer] for z in alike]).double().mean(0).float(),
+                )
+                for layer in range(shape.n_layers)
+            }
             for site in experiment.sites:
                 named = {task.roles[role][i] for role in site.where.roles}
-                for position in range(len(ids)):
-                    if (position in named) != site.where.inverted:
-                        component = oracle_component(site.component)
-                        patches[component, position] = mean(i, component, position)
-            logits = hooked.forward(model, ids, hooked.LLAMA, patches, heads=heads).logits[-1]
+                rows = [p for p in range(len(ids)) if (p in named) != site.where.inverted]
+                head = site.component
+                assert isinstance(head, Head)
+                patch[head.layer][0][rows, head.head * shape.d_head : (head.head + 1) * shape.d_head] = True
+            logits, _ = hooked(ids, patch)
             found.append(float(logits[list(task.answers[i])].mean() - logits[list(task.wrong[i])].mean()))
         return np.array(found)
 
