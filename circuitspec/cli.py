@@ -153,6 +153,44 @@ def plan(file: Path) -> None:
 
 
 @main.command()
+@click.argument("model")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@_answering
+def doctor(model: str, dtype: Any, device: str, format_: str) -> None:
+    """Test every site at which MODEL can be patched: exit code 0 if patching is exact, 5 if not.
+
+    MODEL is what `model: id:` may be in a file: a hub id, a directory, zoo:NAME, package:MODULE/FILE.gguf.
+    """
+    if not model:
+        raise click.UsageError("MODEL is empty")
+    from circuitspec.spec.hypothesis import ModelSpec
+
+    with _Progress() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.engine.compile import borrowed
+        from circuitspec.engine.doctor import diagnose
+        from circuitspec.models.load import load_model
+
+        loaded = load_model(ModelSpec(id=model, dtype=dtype), Path.cwd(), device=device, progress=progress.stage)
+        progress.stage("testing every site")
+        with borrowed(loaded.model):
+            diagnosis = diagnose(loaded, progress)
+    from circuitspec.report.doctor import Examined, render_json, render_text
+
+    examined = Examined(loaded.provenance, loaded.architecture, loaded.shape, device, diagnosis)
+    click.echo(render_json(examined) if format_ == "json" else render_text(examined), nl=False)
+    if diagnosis.problems:
+        raise CircuitspecError(*diagnosis.problems)
+
+
+@main.command()
 @click.argument("path", type=_FILE, default=Path("hypothesis.circuit.yaml"))
 @click.option("--force", is_flag=True, help="Overwrite PATH if it exists.")
 @_answering

@@ -719,7 +719,8 @@ CODES: dict[str, CodeInfo] = {
         "a self-test failed",
         "Before any result, every component is patched with its own value (which must change nothing), and "
         "everything is patched with another run's values (which must give that run). This model fails one of the "
-        "two, so its patched runs mean nothing.",
+        "two, so its patched runs mean nothing. `circuitspec doctor MODEL` tests each site by itself, and names those "
+        "at which patching fails.",
     ),
     "CS504": CodeInfo(
         "the model does not do the task",

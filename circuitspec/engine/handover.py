@@ -85,7 +85,7 @@ def _same(read: Tap, other: Values) -> Handover:
 
 def _first_value(tap: Tap, other: Values, shape: ModelShape) -> Handover:
     """A prompt's first token attends to itself alone, so that each head's output is its value there."""
-    values = other[tap].unflatten(-1, (shape.n_kv_heads, shape.d_head))
+    values = other[tap].view(*other[tap].shape[:2], shape.n_kv_heads, shape.d_head)
     heads = values.repeat_interleave(shape.n_heads // shape.n_kv_heads, -2).flatten(-2)
     return Handover(Tap(tap.layer, "z"), heads, heads.abs(), "first")
 

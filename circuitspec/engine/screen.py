@@ -78,8 +78,10 @@ def _slopes(runner: Runner, experiment: Experiment, batch: Batch, metric: str, d
         swaps = runner.swaps(batch, experiment, values)
     gates = {tap: swap.mask.to(swap.source.dtype).requires_grad_() for tap, swap in swaps.items()}
     gated = {tap: replace(swap, gate=gates[tap]) for tap, swap in swaps.items()}
-    # pyvene writes patched values into the module's own tensor, which some kernels keep for the backward pass
-    with torch.enable_grad(), saved_tensors_hooks(_copied, _as_kept):
+    # pyvene writes patched values into the module's own tensor, which some kernels (ReLU, fused attention) keep
+    # for their backward pass. autograd refuses that unless the tensor is kept by a hook. It is harmless here: what
+    # was overwritten has its gate at 1, so that no gradient flows back to it, and all else was written unchanged
+    with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
         logits, _ = runner.forward(batch, experiment.base, Actions(gated), draw)
         total = runner.metrics(batch, logits, None)[metric].sum()
         slopes = torch.autograd.grad(total, list(gates.values()))
@@ -87,13 +89,8 @@ def _slopes(runner: Runner, experiment: Experiment, batch: Batch, metric: str, d
     return {tap: (slope * swaps[tap].mask).cpu().double() for tap, slope in zip(gates, slopes, strict=True)}
 
 
-def _copied(saved: Tensor) -> Tensor:
-    """What autograd keeps, safe from later writes; weights are leaves, and nothing writes to them."""
-    return saved if saved.is_leaf else saved.detach().clone()
-
-
-def _as_kept(saved: Tensor) -> Tensor:
-    return saved
+def _as_it_is(saved: Tensor) -> Tensor:
+    return saved.detach() if saved.requires_grad else saved
 
 
 def _at(slope: Tensor, batch: Batch, places: list[int]) -> NDArray[np.float64]:
