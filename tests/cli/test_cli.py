@@ -265,6 +265,17 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
     assert "cannot be made" in ran.stderr
 
 
+def test_a_package_that_is_not_installed_is_no_mistake_of_the_file(tmp_path: Path) -> None:
+    path = edited(tmp_path, ("zoo:ioi-tiny", "package:no_such_package/model.gguf"))
+    checked = run("check", path)
+    assert checked.returncode == 0, checked.stderr
+    assert "not at hand" in checked.stdout
+    ran = run("verify", path)
+    assert ran.returncode == 5
+    assert "CS303" in ran.stderr
+    assert "pip install" in ran.stderr
+
+
 def test_every_hypothesis_in_the_repository_checks() -> None:
     files = sorted((ROOT / "hypotheses").rglob("*.circuit.yaml"))
     assert len(files) >= 3
