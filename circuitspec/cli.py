@@ -190,6 +190,35 @@ def doctor(model: str, dtype: Any, device: str, format_: str) -> None:
         raise CircuitspecError(*diagnosis.problems)
 
 
+@main.command("compile")
+@click.argument("file", type=_FILE)
+@click.option("--emit", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Write the bundle here.")
+@click.option("--force", is_flag=True, help="Replace a bundle that is in DIR.")
+@click.option("--device", default="cpu", show_default=True)
+@_answering
+def compile_(file: Path, emit: Path, force: bool, device: str) -> None:
+    """Write the experiments of FILE as a bundle that pyvene runs by itself.
+
+    DIR gets config.json (which pyvene loads), unit_locations.json, the tokenised prompts, the means that
+    are patched in, and run.py, which needs only torch, transformers, pyvene and safetensors.
+    """
+    from circuitspec.spec.load import load_hypothesis
+
+    document = load_hypothesis(file)
+    with _Progress() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.report.bundle import refusal, write_bundle
+
+        refused = refusal(emit, force=force)
+        if refused:
+            raise click.UsageError(refused)
+        from circuitspec.compiling import compile_bundle
+
+        bundle = compile_bundle(document, device, progress)
+    write_bundle(emit, bundle)
+    click.echo(f"wrote {emit} ({len(bundle.names)} experiments); how to run it is in {emit / 'README.md'}")
+
+
 @main.command()
 @click.argument("path", type=_FILE, default=Path("hypothesis.circuit.yaml"))
 @click.option("--force", is_flag=True, help="Overwrite PATH if it exists.")

@@ -786,4 +786,20 @@ CODES: dict[str, CodeInfo] = {
         "resample ablation under another name. Raise `prompts`, or use fewer templates, or entries that tokenise "
         "alike.",
     ),
+    "CS530": CodeInfo(
+        "pyvene has no table of the family",
+        "`compile --emit` writes a config that pyvene loads by itself. pyvene 0.1.8 does that only for model classes "
+        "in its own table, whatever modules the config names. `verify` gives pyvene its interventions directly and "
+        "needs no table, so that every family can be verified.",
+    ),
+    "CS531": CodeInfo(
+        "noise on the embeddings is not written to a bundle",
+        "pyvene's own noise intervention always draws the same noise, and only for four positions, so that a bundle "
+        "which runs on pyvene alone could not say what `verify` runs. Ablate to a corruption, to a mean or to zero.",
+    ),
+    "CS532": CodeInfo(
+        "a bundle cannot be written",
+        "The directory that `--emit` names cannot be made or written, or the disk is full. What was there before is "
+        "untouched. Name another directory.",
+    ),
 }

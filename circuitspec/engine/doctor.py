@@ -14,6 +14,7 @@ from circuitspec.engine.batches import Batch, PaddingSide, real_columns
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.handover import Handover, handover, reads
 from circuitspec.engine.interventions import Swap
+from circuitspec.engine.labels import label
 from circuitspec.engine.runner import Progress, Runner
 from circuitspec.engine.selftest import _TOLERANCE
 from circuitspec.engine.taps import Tap, TapKind, all_taps
@@ -49,7 +50,7 @@ class SiteCheck:
     @property
     def name(self) -> str:
         """As in hypothesis files: `a3`, `r2.mid`, `m1.n*`, `a3.kv* (keys)`."""
-        return tap_name(self.tap)
+        return label(self.tap)
 
     @property
     def silent(self) -> bool:
@@ -95,27 +96,10 @@ class Diagnosis:
                 what,
                 hint=f"deviations up to {self.limit:g} are rounding; this model is not patched rightly there, "
                 "see its family's entry in circuitspec/models/architecture.py",
-                data={"sites": [s.name for s in (*own, *handed_on)]},
+                data={"sites": list(dict.fromkeys(s.name for s in (*own, *handed_on)))},
             )
             for what in said
         )
-
-
-def tap_name(tap: Tap) -> str:
-    """What is patched at a tap, as hypothesis files name it."""
-    names: Mapping[TapKind, str] = {
-        "embed": "embeddings",
-        "resid": f"r{tap.layer}",
-        "qkv": f"a{tap.layer} (q, k, v)",
-        "k": f"a{tap.layer}.kv* (keys)",
-        "v": f"a{tap.layer}.kv* (values)",
-        "z": f"a{tap.layer}",
-        "resid_mid": f"r{tap.layer}.mid",
-        "neurons": f"m{tap.layer}.n*",
-        "mlp": f"m{tap.layer}",
-        "final": "last residual stream",
-    }
-    return names[tap.kind]
 
 
 @torch.no_grad()

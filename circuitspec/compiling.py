@@ -1,0 +1,55 @@
+"""A hypothesis file in, a bundle out that pyvene runs without circuitspec."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from circuitspec import __version__
+from circuitspec.engine.budget import rows_per_batch
+from circuitspec.engine.compile import borrowed
+from circuitspec.engine.emit import Bundle, make_bundle
+from circuitspec.engine.runner import Runner
+from circuitspec.graph.circuit import lay_out
+from circuitspec.models.load import load_model
+from circuitspec.models.reference import resolve_reference
+from circuitspec.plan.planner import make_plan
+from circuitspec.report.bundle import readme
+from circuitspec.spec.load import Document, digest
+from circuitspec.tasks.build import build_prompts
+from circuitspec.tasks.tokenize import tokenize
+from circuitspec.verification import Progress, _check_length, _check_plan_fits
+
+
+def compile_bundle(document: Document, device: str, progress: Progress) -> Bundle:
+    """The experiments that `verify` runs for the claims, as plain pyvene interventions.
+
+    Raises CircuitspecError as `verify` does for files, prompts and models, CS530 for a family that pyvene
+    loads no config for, and CS531 for noise on the embeddings.
+    """
+    hypothesis, base_dir = document.hypothesis, document.base_dir
+    prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    with document.blamed_on("model", "id"):
+        loaded = load_model(hypothesis.model, base_dir, device=device, progress=progress.stage)
+    graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
+    plan = make_plan(hypothesis, graph, document.source)
+    task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
+    _check_plan_fits(plan, task, document.source)
+    _check_length(task, loaded)
+    known = loaded.provenance
+    hub = known.id if resolve_reference(hypothesis.model, base_dir).kind == "hub" else None
+    about = {
+        "hypothesis": {"name": hypothesis.name, "digest": digest(hypothesis)},
+        "model": {
+            "id": known.id,
+            "hub": hub,
+            "revision": known.revision,
+            "dtype": known.dtype,
+            "attention": loaded.architecture.attention,
+        },
+    }
+    progress.stage("writing out the experiments")
+    with borrowed(loaded.model):
+        rows = rows_per_batch(loaded.shape, max(task.lengths), known.dtype)
+        bundle = make_bundle(plan.labels, Runner(loaded, task, rows=rows, progress=progress), about)
+    facts = {"name": hypothesis.name, "digest": digest(hypothesis), "model": known.id, "version": __version__}
+    return replace(bundle, texts={**bundle.texts, "README.md": readme(bundle.names, bundle.counts, facts, hub)})
