@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
@@ -23,34 +25,40 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, tor
 def self_test(runner: Runner, source: Variant, prompts: int = 2) -> SelfTest:
     """Patch a few prompts with their own values, and all of the model with another run's values.
 
-    `source` is the other run: a corruption, or "clean" where there is none. With own values every tap is
-    patched; with the other run's once the input, all heads and MLPs, and once all neurons instead of the
-    MLPs. Raises CS503 where a check deviates by more than rounding.
+    `source` is the other run: a corruption, or "clean" where there is none. With own values every tap but the
+    later residual streams is patched; with the other run's once the input, all heads and MLPs, once all neurons
+    instead of the MLPs, and once all heads and MLPs without the input. Raises CS503 where a check deviates by
+    more than rounding.
     """
     first = runner.batches[0]
     batch = Batch(first.prompts[:prompts], first.lengths[:prompts], max(first.lengths[:prompts]), first.side)
-    runner.expect(5 * len(batch.prompts))  # two plain runs, three patched ones
-    taps = all_taps(runner.loaded.architecture, runner.loaded.shape)
+    runner.expect(6 * len(batch.prompts))  # two plain runs, four patched ones
+    taps = all_taps(runner.loaded.architecture, runner.loaded.shape) | {Tap(runner.loaded.shape.n_layers, "final")}
     clean, own = runner.forward(batch, CLEAN, Actions(record=taps))
     other, values = runner.forward(batch, source, Actions(record=taps))
 
     def patched(replacements: dict[Tap, torch.Tensor]) -> torch.Tensor:
-        swaps = {}
-        for tap, value in replacements.items():
-            shape = (*value.shape[:2], tap.units(runner.loaded.shape))
-            swaps[tap] = Swap(torch.ones(shape, dtype=torch.bool, device=value.device), value)
+        swaps = {tap: _all_of(runner, tap, value) for tap, value in replacements.items()}
         return runner.forward(batch, CLEAN, Actions(swaps))[0]
 
     def deviation(actual: torch.Tensor, expected: torch.Tensor) -> float:
         difference, scale = (actual - expected).abs().max(), expected.cpu().double().std()
         return float(difference) / float(scale)
 
+    def parts(run: Mapping[Tap, torch.Tensor]) -> dict[Tap, torch.Tensor]:
+        """All but the later residual streams, which would cover up what went wrong before them."""
+        return {t: v for t, v in run.items() if t.kind not in ("resid", "resid_mid", "final") or t == Tap(0, "resid")}
+
     def whole(last: TapKind) -> dict[Tap, torch.Tensor]:
         """The input, all heads, and of the MLPs what `last` says: their outputs or their neurons."""
         return {t: v for t, v in values.items() if t.kind in ("z", last) or t == Tap(0, "resid")}
 
     result = SelfTest(
-        deviation(patched(own), clean), max(deviation(patched(whole(last)), other) for last in ("mlp", "neurons"))
+        deviation(patched(parts(own)), clean),
+        max(
+            *(deviation(patched(whole(last)), other) for last in ("mlp", "neurons")),
+            _lost_patches(runner, batch, own, values),
+        ),
     )
     limit = _TOLERANCE[clean.dtype]
     for found, what in (
@@ -66,3 +74,30 @@ def self_test(runner: Runner, source: Variant, prompts: int = 2) -> SelfTest:
                 )
             )
     return result
+
+
+def _all_of(runner: Runner, tap: Tap, value: torch.Tensor) -> Swap:
+    """The whole tap, at every position, replaced by `value`."""
+    shape = (*value.shape[:2], tap.units(runner.loaded.shape))
+    return Swap(torch.ones(shape, dtype=torch.bool, device=value.device), value)
+
+
+def _lost_patches(
+    runner: Runner, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
+) -> float:
+    """How far the final stream is off when every head and MLP is given the other run's values, but not the input.
+
+    What blocks add to the stream is then the other run's, so that the final stream must be its own input plus that;
+    with the input patched too, all of the model would be the other run even if another patch were lost. In units of
+    the terms' size, element by element.
+    """
+    first, final = Tap(0, "resid"), Tap(runner.loaded.shape.n_layers, "final")
+    swaps = {tap: _all_of(runner, tap, value) for tap, value in other.items() if tap.kind in ("z", "mlp")}
+    _, recorded = runner.forward(batch, CLEAN, Actions(swaps, frozenset({final})))
+    terms = [own[first].cpu().double(), other[final].cpu().double(), -other[first].cpu().double()]
+    size = torch.stack([term.abs() for term in terms]).sum(0)
+    off = (recorded[final].cpu().double() - torch.stack(terms).sum(0)).abs() / (size + size.mean())
+    real = torch.zeros(off.shape[:2], dtype=torch.bool)  # padding is not compared
+    for row, (offset, length) in enumerate(zip(batch.offsets, batch.lengths, strict=True)):
+        real[row, offset : offset + length] = True
+    return float(off[real].max())

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from circuitspec.cli import main
+from circuitspec.diagnostics import CircuitspecError
 from circuitspec.engine.compile import Actions, Compiler, borrowed
 from circuitspec.engine.doctor import Diagnosis, diagnose, random_task
 from circuitspec.engine.runner import Runner
@@ -139,12 +140,13 @@ def deafen(mlp: Any) -> None:
 
 
 def test_a_model_that_ignores_what_is_patched_into_a_module(tmp_path: Path) -> None:
-    """Both self-tests of `verify` pass: patching the input makes the run the other one all by itself."""
+    """The self-tests of `verify` notice it, and the doctor names the module."""
     loaded = load(saved("gpt2", tmp_path))
     deafen(loaded.model.transformer.h[1].mlp)
     task = random_task(loaded)
-    with borrowed(loaded.model):
+    with borrowed(loaded.model), pytest.raises(CircuitspecError) as error:
         self_test(Runner(loaded, task, rows=2, progress=Silent()), "other")
+    assert [d.code for d in error.value.diagnostics] == ["CS503"]
     found = examined(loaded)
     assert [s.name for s in found.sites if found.off(s.handed_on)] == ["m1"]
 
