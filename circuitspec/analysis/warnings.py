@@ -98,6 +98,8 @@ def negative_components(finding: NegativeFinding) -> EvidenceWarning:
     detail = f"recovered {finding.metric} {number(declared.value)} as declared"
     if restored is not None:
         detail += f", {number(restored.value)} with all of them restored"
+    if finding.tested < finding.screened:
+        detail += f" ({finding.tested} of {finding.screened} noised components were tried; --negatives exact tries all)"
     return EvidenceWarning(
         "CS401",
         f"negative components are left out: {', '.join(named)}",

@@ -62,7 +62,10 @@ def test_negative_components() -> None:
     warning = negative_components(FINDING)
     assert warning.code == "CS401"
     assert warning.message == "negative components are left out: a3.h1 (-0.14, mostly at END), a2.h0 (-0.06)"
-    assert warning.detail == "recovered logit_diff 0.88 as declared, 0.69 with all of them restored"
+    assert warning.detail == (
+        "recovered logit_diff 0.88 as declared, 0.69 with all of them restored "
+        "(3 of 14 noised components were tried; --negatives exact tries all)"
+    )
     assert warning.help == (
         "add them to a group with `effect: negative`, or explain why they are not part of the circuit"
     )
@@ -87,7 +90,9 @@ def test_many_negative_components_are_counted_in_the_message_and_kept_in_the_dat
     many = tuple(component(f"a1.h{i}", 0.8) for i in range(11))
     warning = negative_components(dataclasses.replace(FINDING, components=many, recovered_restored=None))
     assert warning.message.endswith("a1.h7 (-0.08), and 3 more")
-    assert warning.detail == "recovered logit_diff 0.88 as declared"
+    assert warning.detail == (
+        "recovered logit_diff 0.88 as declared (3 of 14 noised components were tried; --negatives exact tries all)"
+    )
     assert len(warning.data["components"]) == 11  # type: ignore[arg-type]
 
 

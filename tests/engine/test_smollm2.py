@@ -133,7 +133,7 @@ def test_only_the_heads_that_help_recover_too_much_and_the_warning_says_so(loade
     named = {c["component"] for c in warning.data["components"]}  # type: ignore[union-attr]
     assert declared["value"] > 1.0  # type: ignore[index, call-overload]
     assert restored["value"] < 0.8  # type: ignore[index, call-overload]
-    # the two strongest by attribution from the clean run, found without this code's search
-    assert {"a24.h4", "a29.h0"} <= named
+    # among the four that hurt most by attribution from the clean run, found without this code's search
+    assert {"a29.h0", "a24.h5"} <= named
     assert f"{declared['value']:.2f} as declared" in warning.detail  # type: ignore[index, call-overload]
     assert "with all of them restored" in warning.detail
