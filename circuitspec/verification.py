@@ -30,7 +30,7 @@ from circuitspec.spec.load import Document, digest
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import METRICS, check_metrics
-from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.tasks.prompts import TokenizedTask, prompts_digest
 from circuitspec.tasks.tokenize import tokenize
 
 
@@ -81,6 +81,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     if hypothesis.task.checks.accuracy is not None:
         check_metrics(["accuracy"], prompts, [document.source.span(("task", "checks", "accuracy"))])
     _check_length(task, loaded)
+    with document.blamed_on("ablation", "value"):
+        mean_sizes = _mean_sizes(plan, task)
     with borrowed(loaded.model):
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype)
         runner = Runner(loaded, task, rows=rows, progress=progress)
@@ -95,12 +97,13 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     verification = Verification(
         name=hypothesis.name,
         digest=digest(hypothesis),
+        prompts_digest=prompts_digest(prompts),
         model=_model_facts(loaded),
         methodology=_methodology(hypothesis, graph),
         plan=plan,
         records=records,
         claims=claims,
-        warnings=evidence_warnings(plan, records, claims, negatives, _mean_sizes(plan, task)),
+        warnings=evidence_warnings(plan, records, claims, negatives, mean_sizes),
         cost=Cost(len(records.values), round(runner.forwards), time.monotonic() - started),
         self_test=tested,
         negatives=NegativeSearch(options.negatives, finding) if _claims_sufficiency(plan) else None,

@@ -146,3 +146,24 @@ def test_a_mean_over_few_prompts_is_warned_of() -> None:
     found = run(document, "off")
     (warning,) = [w for w in found.warnings if w.code == "CS404"]
     assert warning.data["fewest"] == 4
+
+
+def test_a_mean_that_cannot_be_taken_is_said_before_the_run_and_where() -> None:
+    document = load_hypothesis(TINY)
+    task = document.hypothesis.task.model_copy(update={"prompts": 5})  # four templates
+    document = replace(document, hypothesis=document.hypothesis.model_copy(update={"task": task}))
+    with pytest.raises(CircuitspecError) as error:
+        run(document)
+    (finding,) = error.value.diagnostics
+    assert finding.code == "CS522"
+    assert finding.span is not None
+    assert "mean_per_template" in document.source.lines[finding.span.line - 1]
+
+
+def test_equal_digests_mean_equal_prompts() -> None:
+    """The file's digest does not see into word lists kept elsewhere; the prompts' digest does."""
+    document = load_hypothesis(TINY)
+    task = document.hypothesis.task.model_copy(update={"seed": 1})
+    other = replace(document, hypothesis=document.hypothesis.model_copy(update={"task": task}))
+    digests = [run(d, "off").prompts_digest for d in (document, document, other)]
+    assert digests[0] == digests[1] != digests[2]

@@ -92,6 +92,7 @@ class Verification:
     warnings: tuple[EvidenceWarning, ...]
     cost: Cost
     artifacts: tuple[str, ...] = ()
+    prompts_digest: str = ""  # of the prompts themselves: word lists and prompt files are not in `digest`
     self_test: SelfTest | None = None  # None where nothing was run
     negatives: NegativeSearch | None = None  # None where no claim asks for the search
 

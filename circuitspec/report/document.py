@@ -44,6 +44,7 @@ def to_document(found: Verification) -> dict[str, Json]:
             "description": methodology.describe(),
         },
         "n_prompts": found.n_prompts,
+        "prompts_digest": found.prompts_digest or None,
         "verdict": found.verdict,
         "claims": [_claim(found, place, claim) for place, claim in enumerate(found.claims)],
         "self_test": None

@@ -41,6 +41,7 @@ def test_the_whole_document() -> None:
             "description": f"{experiment}: node level, mean_per_template from abc, declared positions, MLPs free",
         },
         "n_prompts": 100,
+        "prompts_digest": None,
         "verdict": "REFUTED",
         "claims": [
             {
