@@ -17,7 +17,7 @@ from circuitspec.report.bundle import readme
 from circuitspec.spec.load import Document, digest
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.tokenize import tokenize
-from circuitspec.verification import Progress, _check_length, _check_plan_fits
+from circuitspec.verification import Progress, check_length, check_plan_fits
 
 
 def compile_bundle(document: Document, device: str, progress: Progress) -> Bundle:
@@ -33,8 +33,8 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
     plan = make_plan(hypothesis, graph, document.source)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
-    _check_plan_fits(plan, task, document.source)
-    _check_length(task, loaded)
+    check_plan_fits(plan, task, document.source)
+    check_length(task, loaded)
     known = loaded.provenance
     hub = known.id if resolve_reference(hypothesis.model, base_dir).kind == "hub" else None
     about = {

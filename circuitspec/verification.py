@@ -75,12 +75,12 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
     plan = make_plan(hypothesis, graph, document.source)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
-    _check_plan_fits(plan, task, document.source)
+    check_plan_fits(plan, task, document.source)
     places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
     check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
     if hypothesis.task.checks.accuracy is not None:
         check_metrics(["accuracy"], prompts, [document.source.span(("task", "checks", "accuracy"))])
-    _check_length(task, loaded)
+    check_length(task, loaded)
     with document.blamed_on("ablation", "value"):
         mean_sizes = _mean_sizes(plan, task)
     with borrowed(loaded.model):
@@ -150,7 +150,7 @@ def _search_metric(plan: Plan, records: Records) -> str | None:
     return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), None)
 
 
-def _check_plan_fits(plan: Plan, task: TokenizedTask, text: Source) -> None:
+def check_plan_fits(plan: Plan, task: TokenizedTask, text: Source) -> None:
     """What the file names must be in the prompts: the corruption patched from, and every position in each prompt."""
     problems = []
     for variant in dict.fromkeys(texts_of(v) for v in plan.variants):
@@ -181,7 +181,7 @@ def _check_plan_fits(plan: Plan, task: TokenizedTask, text: Source) -> None:
         raise CircuitspecError(*problems)
 
 
-def _check_length(task: TokenizedTask, loaded: LoadedModel) -> None:
+def check_length(task: TokenizedTask, loaded: LoadedModel) -> None:
     limit = loaded.shape.max_positions
     longest = max(range(task.n), key=lambda i: task.lengths[i])
     if limit is not None and task.lengths[longest] > limit:

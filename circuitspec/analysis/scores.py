@@ -57,15 +57,6 @@ class Score:
     ratio: float | None
 
 
-@dataclass(frozen=True)
-class TemplateScore:
-    """Recovered performance over the prompts of one template; None where M(clean) = M(corrupt)."""
-
-    template: int
-    n: int
-    recovered: float | None
-
-
 def anchors(plan: Plan, experiment: Experiment) -> Anchors:
     """The anchors that the plan gives the experiment: its claim's, else the plan's own."""
     for planned in plan.claims:
@@ -123,20 +114,3 @@ def _ratio(mean: float, metric: str, denominator: Gap) -> float | None:
     if metric not in METRICS or METRICS[metric].better == "lower" or METRICS[metric].unit == "nats":
         return None
     return mean / denominator.clean if abs(denominator.clean) > 2 * denominator.clean_error else None
-
-
-def by_template(records: Records, experiment: Experiment, metric: str, between: Anchors) -> tuple[TemplateScore, ...]:
-    """Recovered performance template by template, in order of template number.
-
-    Each template is a ratio of its own means; templates whose anchors coincide have none.
-    """
-    patched, clean, corrupt = (
-        records[run][metric].astype(np.float64) for run in (experiment, between.clean, between.corrupt)
-    )
-    result = []
-    for template in np.unique(records.templates):
-        rows = records.templates == template
-        bottom = float((clean[rows] - corrupt[rows]).mean())
-        top = float((patched[rows] - corrupt[rows]).mean())
-        result.append(TemplateScore(int(template), int(rows.sum()), top / bottom if bottom else None))
-    return tuple(result)

@@ -57,7 +57,8 @@ def mean_difference(
     left: Values, right: Values, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
 ) -> Estimate:
     """Mean over prompts of `left - right`, paired. Raises CS511 for values that are not finite."""
-    return mean(_finite(left, "left") - _finite(right, "right"), level=level, resamples=resamples, seed=seed)
+    left, right = _paired(left=left, right=right)
+    return mean(left - right, level=level, resamples=resamples, seed=seed)
 
 
 def recovered(
@@ -72,23 +73,19 @@ def recovered(
     """Recovered performance `(M(patched) - M(corrupt)) / (M(clean) - M(corrupt))`, M the mean over prompts.
 
     A ratio of means, never a mean of ratios: single prompts with a denominator near zero would decide
-    the latter. Zero denominators are the caller's to exclude (`denominator_is_zero`).
+    the latter. Zero denominators are the caller's to exclude (`scores.gap`).
     Raises CS511 for values that are not finite, ZeroDivisionError where M(clean) = M(corrupt) exactly.
     """
-    patched, corrupt, clean = (_finite(patched, "patched"), _finite(corrupt, "corrupt"), _finite(clean, "clean"))
+    patched, corrupt, clean = _paired(patched=patched, corrupt=corrupt, clean=clean)
     return _ratio_of_means(patched - corrupt, clean - corrupt, level, resamples, seed)
 
 
-def ratio_to_clean(
-    patched: Values, clean: Values, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = SEED
-) -> Estimate:
-    """`M(patched) / M(clean)`, the figure of the IOI paper. Raises as `recovered` does."""
-    return _ratio_of_means(_finite(patched, "patched"), _finite(clean, "clean"), level, resamples, seed)
-
-
-def denominator_is_zero(clean: Values, corrupt: Values, *, level: float = LEVEL) -> bool:
-    """Whether M(clean) - M(corrupt) cannot be told from zero: its interval contains zero, or there is none."""
-    return mean_difference(clean, corrupt, level=level).may_be(0.0)
+def _paired(**named: Values) -> tuple[Values, ...]:
+    """The values, finite and as many of each: numpy would quietly repeat a single one."""
+    arrays = tuple(_finite(values, what) for what, values in named.items())
+    if len({len(array) for array in arrays}) > 1:
+        raise ValueError(f"paired values differ in number: {', '.join(str(len(array)) for array in arrays)}")
+    return arrays
 
 
 def _finite(values: Values, what: str) -> Values:

@@ -16,7 +16,7 @@ from circuitspec.engine.handover import Handover, handover, reads
 from circuitspec.engine.interventions import Swap
 from circuitspec.engine.labels import label
 from circuitspec.engine.runner import Progress, Runner
-from circuitspec.engine.selftest import _TOLERANCE
+from circuitspec.engine.selftest import TOLERANCE
 from circuitspec.engine.taps import Tap, TapKind, all_taps
 from circuitspec.models.load import LoadedModel
 from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet, TokenizedTask
@@ -129,7 +129,7 @@ def diagnose(loaded: LoadedModel, progress: Progress) -> Diagnosis:
         whole.append(tested.whole())
         checks.append([check for some in together for check in tested.check(some)])
     return Diagnosis(
-        _TOLERANCE[runner.dtype],
+        TOLERANCE[runner.dtype],
         task.lengths,
         tuple(WholeCheck(what, _largest(w[what] for w in whole)) for what in whole[0]),
         tuple(_worst(of_one) for of_one in zip(*checks, strict=True)),

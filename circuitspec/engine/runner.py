@@ -23,7 +23,7 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.models.load import LoadedModel
 from circuitspec.plan.experiment import Experiment, Noised, Source, Variant, passes, texts_of
-from circuitspec.tasks.metrics import compute_metrics, targets
+from circuitspec.tasks.metrics import compute_metrics, targets, upcast
 from circuitspec.tasks.prompts import CLEAN, TokenizedTask
 
 EMBEDDINGS = Tap(-1, "embed")
@@ -224,8 +224,3 @@ def _remedy(dtype: torch.dtype) -> str:
     if dtype == torch.float16:
         return "float16 holds nothing above 65504: use `dtype: bfloat16` or `dtype: float32`"
     return "the weights hold NaN or values that overflow: look at that component's, or load them again"
-
-
-def upcast(logits: Tensor) -> Tensor:
-    """At least float32: softmax over a vocabulary in half precision loses the tail."""
-    return logits if logits.dtype == torch.float64 else logits.float()

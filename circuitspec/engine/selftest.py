@@ -18,7 +18,7 @@ from circuitspec.tasks.prompts import CLEAN
 
 # Largest deviation let pass, as a fraction of the logits' standard deviation. Both checks replay the same
 # arithmetic on the same shapes, so what remains is rounding in kernels that are not deterministic.
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 @torch.no_grad()
@@ -60,7 +60,7 @@ def self_test(runner: Runner, source: Variant, prompts: int = 2) -> SelfTest:
             _lost_patches(runner, batch, own, values),
         ),
     )
-    limit = _TOLERANCE[clean.dtype]
+    limit = TOLERANCE[clean.dtype]
     for found, what in (
         (result.own_values, "patching every component with its own value changed the logits"),
         (result.all_patched, f"patching everything with the {source} run's values did not give the {source} run"),

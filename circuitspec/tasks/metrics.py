@@ -192,6 +192,13 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+def upcast(logits: Tensor) -> Tensor:
+    """At least float32: a softmax over a vocabulary in half precision loses the tail."""
+    import torch
+
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 def compute_metrics(
     logits: Tensor,
     answers: Targets | None,
@@ -205,10 +212,8 @@ def compute_metrics(
     float32. `clean_logprobs`, [batch, n_vocab], is the log softmax of the clean run of the same prompts.
     A metric that lacks what it needs is absent from the result.
     """
-    import torch
 
-    exact = logits if logits.dtype == torch.float64 else logits.float()
-    run = Scored(exact, answers, wrong, clean_logprobs)
+    run = Scored(upcast(logits), answers, wrong, clean_logprobs)
     wanted = METRICS.values() if names is None else [METRICS[name] for name in METRICS if name in names]
     return {m.name: m.function(run) for m in wanted if m.computable(answers, wrong, clean_logprobs)}
 

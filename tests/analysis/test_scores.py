@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.analysis.scores import Anchors, anchors, by_template, gap, gaps, score
+from circuitspec.analysis.scores import Anchors, anchors, gap, gaps, score
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan, PlannedClaim
@@ -69,17 +69,6 @@ def test_a_metric_that_is_not_finite_has_no_gap_and_no_score() -> None:
     assert found.recovered is None
     with pytest.raises(CircuitspecError, match="CS511: logprob in the clean anchor is not finite for 1 of 2"):
         gap(records, "logprob", BETWEEN)
-
-
-def test_by_template() -> None:
-    # ABBA 3/4, BABA 6/4; together (3 + 6 + 6) / 12 = 1.25 hides both. The third has no gap
-    values = {
-        CLEAN: {"logit_diff": [4.0, 4.0, 4.0, 1.0]},
-        CORRUPT: {"logit_diff": [0.0, 0.0, 0.0, 1.0]},
-        CIRCUIT: {"logit_diff": [3.0, 6.0, 6.0, 1.0]},
-    }
-    found = by_template(make_records(values, [0, 1, 1, 4]), CIRCUIT, "logit_diff", BETWEEN)
-    assert [(t.template, t.n, t.recovered) for t in found] == [(0, 1, 0.75), (1, 2, 1.5), (4, 1, None)]
 
 
 def test_a_claim_brings_its_own_anchors() -> None:
