@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-real test test-real check lint types contracts benchmark screenshots clean
+.PHONY: demo demo-real test test-real check lint types contracts benchmark screenshots notebook docs clean
 
 demo: $(INSTALLED)  ## verify the hypothesis about the model that the package ships
 	$(BIN)/circuitspec verify hypotheses/ioi-tiny.circuit.yaml
@@ -35,6 +35,12 @@ benchmark: $(VENV)/.smollm2  ## the table in benchmarks/README.md
 
 screenshots: $(VENV)/.browser  ## the report's pictures in docs/screenshots (needs Chromium: apt-get install chromium)
 	$(BIN)/python docs/screenshots/make.py
+
+docs: $(INSTALLED)  ## the parts of docs/ that are made from the code
+	$(BIN)/circuitspec schema --markdown > docs/dsl.md
+
+notebook: $(INSTALLED)  ## run examples/ioi-tiny.ipynb and store what it shows
+	$(BIN)/python examples/run_notebook.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

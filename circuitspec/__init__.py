@@ -6,18 +6,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from circuitspec.api import Result, load, verify
+    from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics import CircuitspecError
 
 __version__ = "0.1.0"
 
-__all__ = ["CircuitspecError", "Result", "__version__", "load", "verify"]
+__all__ = [
+    "CircuitspecError",
+    "Hypothesis",
+    "Result",
+    "__version__",
+    "ablation",
+    "claim",
+    "group",
+    "hypothesis",
+    "load",
+    "verify",
+]
 
 _HOMES = {
     "CircuitspecError": "circuitspec.diagnostics",
-    "Result": "circuitspec.api",
-    "load": "circuitspec.api",
-    "verify": "circuitspec.api",
+    **dict.fromkeys(
+        ("Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"), "circuitspec.api"
+    ),
 }
 
 

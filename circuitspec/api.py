@@ -1,12 +1,15 @@
-"""The Python interface: read a hypothesis, verify it, look at the numbers."""
+"""The Python interface: read or build a hypothesis, verify it, look at the numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from circuitspec.spec.building import GroupLike, Settings, Spec, ablation, build, claim, group
 from circuitspec.spec.load import Document, load_hypothesis
 
 if TYPE_CHECKING:
@@ -16,15 +19,30 @@ if TYPE_CHECKING:
     from circuitspec.analysis.result import Verification
     from circuitspec.analysis.verdict import ClaimResult, Status
     from circuitspec.analysis.warnings import EvidenceWarning
-    from circuitspec.tasks.prompts import PromptSet
+    from circuitspec.report.reported import Reported
+    from circuitspec.tasks.prompts import PromptSet, TokenizedTask
+
+__all__ = ["Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
+class Hypothesis(Spec):
+    """A valid hypothesis, from a file or built. A notebook draws it; `print` gives its YAML."""
+
+    def _repr_html_(self) -> str:
+        from circuitspec.checking import graph_at_hand
+        from circuitspec.report.notebook import hypothesis_html
+
+        return hypothesis_html(self, graph_at_hand(self))
+
+
+@dataclass(frozen=True, repr=False)
 class Result:
-    """What a verification found. `print(result)` gives the report."""
+    """What a verification found. `print(result)` gives the report, and a notebook shows its main parts."""
 
     verification: Verification
-    prompts: PromptSet
+    task: TokenizedTask
+    document: Document
 
     @property
     def verdict(self) -> Status:
@@ -40,6 +58,11 @@ class Result:
     def warnings(self) -> tuple[EvidenceWarning, ...]:
         """Findings about the evidence (CS4xx), each with its numbers in `.data`."""
         return self.verification.warnings
+
+    @property
+    def prompts(self) -> PromptSet:
+        """The prompts that it was verified on."""
+        return self.task.prompts
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -62,15 +85,76 @@ class Result:
 
         return render_json(self.verification)
 
+    def to_html(self) -> str:
+        """The page that `circuitspec verify --html` writes."""
+        from circuitspec.report.html import render_html
+        from circuitspec.report.html_view import page_of
+
+        return render_html(page_of(self._reported))
+
+    @property
+    def _reported(self) -> Reported:
+        from circuitspec.report.reported import Reported
+
+        return Reported(self.verification, self.document.source, task=self.task)
+
+    def _repr_html_(self) -> str:
+        from circuitspec.report.notebook import result_html
+
+        return result_html(self._reported)
+
     def __str__(self) -> str:
         from circuitspec.report.text import render_text
 
         return render_text(self.verification)
 
+    def __repr__(self) -> str:
+        said = ", ".join(f"{one.kind} {one.status}" for one in self.claims)
+        return f"<Result {self.verification.name!r}: {self.verdict} ({said})>"
 
-def load(path: str | Path) -> Document:
+
+def load(path: str | Path) -> Hypothesis:
     """Read and check a hypothesis file. Raises CircuitspecError with every mistake in it."""
-    return load_hypothesis(path)
+    read = load_hypothesis(path)
+    return Hypothesis(read.hypothesis, read.source, read.base_dir, read.lists)
+
+
+def hypothesis(
+    name: str,
+    *,
+    model: str | Settings,
+    task: str | PathLike[str] | Settings,
+    groups: Mapping[str, GroupLike],
+    ablation: str | Settings,
+    claims: Sequence[Settings],
+    free: Sequence[str] = (),
+    paths: Sequence[str] = (),
+    source: str | None = None,
+    description: str | None = None,
+    folder: str | PathLike[str] = ".",
+) -> Hypothesis:
+    """Build a hypothesis from Python values, checked as the file would be that it is written to.
+
+    Arguments are the parts of the file, as mappings and lists: `model` may be its id alone, `task` the path of a
+    prompts file, a group the name of a component or a list of such names. `group`, `ablation` and `claim` write their
+    parts: `claim("sufficient", metric="logit_diff", at_least=0.8)`. Names of list files are relative to `folder`.
+
+    Raises CircuitspecError with every mistake, at its line of the YAML, which the traceback shows.
+    """
+    return build(
+        Hypothesis,
+        name,
+        model=model,
+        task=task,
+        groups=groups,
+        ablation=ablation,
+        claims=claims,
+        free=free,
+        paths=paths,
+        source=source,
+        description=description,
+        folder=folder,
+    )
 
 
 def verify(
@@ -98,4 +182,4 @@ def verify(
     document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(hypothesis)
     loaded = None if model is None or tokenizer is None else adopt_model(model, tokenizer)
     outcome = run(document, Options(negatives, batch_size, device), Silent(), loaded=loaded)
-    return Result(outcome.verification, outcome.task.prompts)
+    return Result(outcome.verification, outcome.task, document)

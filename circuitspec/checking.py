@@ -11,6 +11,7 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.budget import activation_bytes, rows_per_batch, weight_bytes
 from circuitspec.exchange.placeholders import placeholders
 from circuitspec.graph.circuit import CircuitGraph, lay_out
+from circuitspec.graph.edge_circuit import EdgeCircuit
 from circuitspec.graph.edges import Receiver, format_receiver, receivers, senders_before
 from circuitspec.graph.nodes import WORDS
 from circuitspec.graph.paths import Impossible
@@ -71,6 +72,16 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     return gaps, said if shape is not None else f"{said}\n   note: {NOT_AT_HAND}"
 
 
+def graph_at_hand(document: Document) -> CircuitGraph | None:
+    """The hypothesis laid over its model; None where the model's configuration is not on this machine.
+
+    Raises CircuitspecError where the circuit does not fit the model.
+    """
+    with document.blamed_on("model", "id"):
+        shape = _shape_at_hand(document.hypothesis, document.base_dir)
+    return None if shape is None else lay_out(document.hypothesis.circuit, shape, document.source)
+
+
 def _shape_at_hand(hypothesis: Hypothesis, base_dir: Path) -> ModelShape | None:
     """The model's shape; None where the model is not on this machine, which is no mistake of the file."""
     try:
@@ -106,7 +117,7 @@ def plan_file(file: Path) -> str:
     parts = [
         _heading(document, shape, len(prompts.prompts)),
         _experiments(plan),
-        _edges(plan, shape) if plan.edges is not None else _sites(plan, graph),
+        _edges(plan, shape, hypothesis.ablation.level) if plan.edges is not None else _sites(plan, graph),
         _cost(hypothesis, plan, shape, prompts),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -169,10 +180,25 @@ def _sites(plan: Plan, graph: CircuitGraph) -> str:
     return "\n".join(["sites patched in `circuit` (everywhere, unless it says but where)", *lines])
 
 
-def _edges(plan: Plan, shape: ModelShape) -> str:
-    """How many edges are kept and ablated, by receiver; and what the paths name that is no edge."""
+def _edges(plan: Plan, shape: ModelShape, level: str) -> str:
+    """What the paths name that is no edge and, at edge level, how many edges are kept and ablated, by receiver."""
     circuit = plan.edges
     assert circuit is not None
+    by_receiver = (
+        _by_receiver(circuit, shape) if level == "edge" else [f"edges   {circuit.n_declared:,} along the paths"]
+    )
+    lines = [*by_receiver, *_no_edges(circuit)]
+    if plan.overruled:
+        lines.append(f"paths that add nothing, since others start there: those into {', '.join(plan.overruled)}")
+    grouped = sorted({format_receiver(r, shape) for r in circuit.declared if isinstance(r.component, KvHead)})
+    if grouped and shape.n_kv_heads < shape.n_heads:
+        shared = shape.n_heads // shape.n_kv_heads
+        named = ", ".join(grouped[:SHOWN]) + (", ..." if len(grouped) > SHOWN else "")
+        lines.append(f"note: keys and values belong to kv heads, each shared by {shared} query heads: {named}")
+    return "\n".join(lines)
+
+
+def _by_receiver(circuit: EdgeCircuit, shape: ModelShape) -> list[str]:
     lines = [
         f"edges   {circuit.n_declared:,} declared, {circuit.n_kept:,} kept, "
         f"{circuit.n_edges - circuit.n_kept:,} ablated, {circuit.n_edges:,} in the model"
@@ -193,6 +219,11 @@ def _edges(plan: Plan, shape: ModelShape) -> str:
         "   " + row[0].ljust(widths[0]) + "".join(c.rjust(w + 3) for c, w in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]
+    return lines
+
+
+def _no_edges(circuit: EdgeCircuit) -> list[str]:
+    lines = []
     if circuit.impossible:
         lines.append(f"named by paths, but no edges: {plural(len(circuit.impossible), 'pair')}")
         for early, pairs in itertools.groupby(sorted(circuit.impossible, key=_too_early), key=_too_early):
@@ -202,12 +233,7 @@ def _edges(plan: Plan, shape: ModelShape) -> str:
                 continue
             lines += [f"   {one.sender} -> {one.receiver}: {one.sender} {one.reason}" for one in found[:SHOWN]]
             lines += [f"   and {len(found) - SHOWN} more whose positions do not meet"] if len(found) > SHOWN else []
-    grouped = sorted({format_receiver(r, shape) for r in circuit.declared if isinstance(r.component, KvHead)})
-    if grouped and shape.n_kv_heads < shape.n_heads:
-        shared = shape.n_heads // shape.n_kv_heads
-        named = ", ".join(grouped[:SHOWN]) + (", ..." if len(grouped) > SHOWN else "")
-        lines.append(f"note: keys and values belong to kv heads, each shared by {shared} query heads: {named}")
-    return "\n".join(lines)
+    return lines
 
 
 def _too_early(pair: Impossible) -> bool:
@@ -234,6 +260,10 @@ def _cost(hypothesis: Hypothesis, plan: Plan, shape: ModelShape, prompts: Prompt
         again = 2 + 2 * resampled * draws  # clean and source runs, for one by one and for all together
         most = draws * (3 + resampled + TESTED + 1) + again
         lines.append(f"           and up to {most} to look for negative components (--negatives off: none)")
+    for planned in plan.claims:
+        if planned.trials is not None and (most := planned.trials.most_runs):
+            claim = f"claim {planned.index + 1} ({planned.claim.kind})"
+            lines.append(f"           and up to {most} to search for subsets for {claim}")
     megabytes = rows * activation_bytes(shape, positions, dtype, edges=edges) / 2**20
     weights = weight_bytes(shape, dtype) / 2**20
     lines.append(

@@ -341,6 +341,24 @@ CODES: dict[str, CodeInfo] = {
         "A claim `gate` is about how two parts work together: `gate: {nodes: [first, second], is: and, metric: "
         "logit_diff}`. Either may be a group, which is noised and denoised as one.",
     ),
+    "CS165": CodeInfo(
+        "a claim that does not go with the level",
+        "`complete` and `minimal` take nodes out of the circuit one by one and in subsets (Wang et al. 2022, section "
+        "4). At path level there are no nodes to take out, only paths: write `level: node` or `level: edge`.",
+    ),
+    "CS166": CodeInfo(
+        "a test that could never show it",
+        "`beats_random` tests whether the circuit beats more than the share `quantile` of all random circuits. Beating "
+        "all of n that were drawn has the p-value quantile ** n, and no test gives less: 29 circuits are the fewest for "
+        "a quantile of 0.9 and `at_most_p: 0.05`. A quantile of 0 or 1 leaves nothing to show.",
+    ),
+    "CS167": CodeInfo(
+        "a choice that cannot be varied",
+        "`robust_to` names choices of method (level, ablation, corruption, positions, direction) over which a claim is "
+        "to hold, or gives their values: `robust_to: {ablation: [mean, zero]}`. The choice or value named does not "
+        "exist, is named twice, or cannot be run for this circuit; the message says which. The sixth choice, which set "
+        "is patched, is what tells `sufficient` from `necessary`.",
+    ),
     "CS200": CodeInfo(
         "a component twice in a group",
         "The group lists a component more than once at the same position, or once by name and once through a "
@@ -851,6 +869,45 @@ CODES: dict[str, CodeInfo] = {
         "declared computes from the source's values alone, so its own edges bring nothing, whatever the component "
         "does in the model. Declare its inputs too, down to `input -> NAME<q,k,v>`.",
     ),
+    "CS408": CodeInfo(
+        "a declared pair that is no edge",
+        "An edge lies at positions: where its sender writes and, for queries and MLPs, where its receiver reads. These "
+        "two share none, so the path between them keeps nothing. Keys and values are read anywhere. Give both "
+        "ends a common position, or split the groups so that a path names only those that share one.",
+    ),
+    "CS409": CodeInfo(
+        "a declared path that adds nothing",
+        "At path level a component has its whole kept value where a path starts, and what the paths into it bring "
+        "where it stands in the middle of one. Here it does both before the same rest of a path: with `A -> B -> "
+        "logits` and `B -> logits`, B sends all of its own value to the logits, and the path from A changes nothing. "
+        "To say that A acts through B keep the first; to say that B acts by whatever feeds it keep the second.",
+    ),
+    "CS410": CodeInfo(
+        "an effect that its estimate missed",
+        "`explore` estimates the effect of every component to first order, and patches the largest. Here patching "
+        "shows a large effect where the estimate is next to nothing: attention that is one-hot does not move to first "
+        "order, and a direct effect that later layers undo cancels. There may be more that were not patched. Give "
+        "`--recompute-attention`, `--steps 10` or `--drop-gradients`, raise `--exact`, or sweep with `--start resid`.",
+    ),
+    "CS411": CodeInfo(
+        "components that matter among those with small estimates",
+        "Of the components whose estimated effects are too small for them to be patched, some are drawn at random and "
+        "patched all the same. Some of these matter, so the estimates miss others too; the bound says how many, "
+        "with 95 % confidence. Raise `--exact`, or use better estimates as CS410 says.",
+    ),
+    "CS412": CodeInfo(
+        "the allowance of forwards ended",
+        "`--max-forwards` ended before everything that was asked for was looked at. What is listed was not patched, "
+        "and may matter. Run again with more: what was measured is in the store and costs nothing.",
+    ),
+    "CS415": CodeInfo(
+        "a declared component that makes no difference",
+        "Ablated by itself in the clean run, the component does not change the score, and restored by itself in the "
+        "corrupt run it brings nothing back (both surely within 0.01 of the difference between the two); nor does its "
+        "loss matter where another group, or another component of its own, is ablated too. So nothing shows that it "
+        "is part of the circuit. Take it out, or name the prompts or the metric by which it can be seen to act. "
+        "Components that stand in for others are no part of this: see CS426.",
+    ),
     "CS416": CodeInfo(
         "logit difference moved by the wrong answer only",
         "The logit difference rises (from the corrupt run to the clean one, or to the circuit's) because the wrong "
@@ -929,6 +986,53 @@ CODES: dict[str, CodeInfo] = {
         "narrows with the root of the number of prompts; the number given is the one with which it would lie on one "
         "side in 4 of 5 draws, if the value stays where it is. Where that is more than 100 times as many, the value is "
         "as good as on the bound, and a bound further off says more.",
+    ),
+    "CS425": CodeInfo(
+        "one of several answers dominates",
+        "Prompts have several right answers, and on most of them (an exact binomial test rejects one half) the clean "
+        "run gives more than 0.9 of their summed probability to one. Summed metrics (prob, logprob, accuracy, rank) "
+        "are then about that answer alone, and mean logits (logit_diff, logit) count the others just as much: a "
+        "circuit may recover them, or lose them, without any effect on what the model says. Give the one answer that "
+        "is meant, or verify each kind of answer in a file of its own.",
+    ),
+    "CS426": CodeInfo(
+        "backup suspected in the circuit",
+        "What a part of the circuit adds to the answer by itself (its direct effect, through the final norm of the "
+        "clean run) is more than the score loses when it is knocked out, since other components of the circuit, or "
+        "free ones, then add more than before. Or a component can be lost without loss, and yet brings the behaviour "
+        "back alone, or is missed where another one is lost too. In language models 0.7 of a direct effect is "
+        "typically made up for (McGrath et al. 2023). Both parts then look less important than they are. Say what the "
+        "second one does:\n\n    backup_name_mover: {nodes: [a10.h10], at: END, effect: backup}\n\nor, where either "
+        "does for the other, claim it:\n\n    - gate: {nodes: [A, B], is: or, metric: logit_diff}",
+    ),
+    "CS427": CodeInfo(
+        "components outside the circuit make up for it",
+        "Knocking out a part of the circuit lets the direct effect on the answer of components outside it grow, in "
+        "the direction of what was lost: significantly (corrected over all components that come after), and by a "
+        "fifth of the direct effect knocked out or more. The circuit therefore looks less necessary than it is, and "
+        "the model does the task in another way without it. Add these components to a group with `effect: backup`; "
+        "the claim `necessary` then ablates them too.",
+    ),
+    "CS428": CodeInfo(
+        "a declared negative effect is not found",
+        "A group with `effect: negative` must work against the behaviour: ablating it in the clean run must raise the "
+        "score, significantly and by at least 0.01 of the difference between the clean and the corrupt run. Here it "
+        "does not: it helps, or makes no difference that these prompts can show. Ablation is of the declared "
+        "positions alone, with the values that the file's `ablation` says. Take `effect: negative` off, or the group "
+        "out of the circuit.",
+    ),
+    "CS429": CodeInfo(
+        "a declared backup does not take over",
+        "A group with `effect: backup` must act when what it backs up fails: when another group (or a component of "
+        "one, or all that act directly) is knocked out, its direct effect on the answer must grow, or its own loss "
+        "must matter more than it does alone. Here neither was seen, so that nothing shows it to be a backup. Declare "
+        "what it backs up as well, or take `effect: backup` off.",
+    ),
+    "CS430": CodeInfo(
+        "no random circuits to compare with",
+        "Random circuits have the size and layer profile of the circuit: the heads of each layer (and neurons of each "
+        "MLP) exchanged for others of it, free components and MLPs left where they are. Where the circuit has all "
+        "heads of its layers, or MLPs alone, that gives the circuit itself again, and nothing can be compared.",
     ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
@@ -1043,6 +1147,11 @@ CODES: dict[str, CodeInfo] = {
         "the behaviour, and takes means or the values of other prompts (`resample`) for ablation, or zeros. Declare a "
         "corruption that changes the slots on which the answer depends. Names given to `--free` are heads and MLPs.",
     ),
+    "CS542": CodeInfo(
+        "too few forwards to explore",
+        "`--max-forwards` does not suffice for the unpatched runs alone, or ended before a circuit was chosen, so that "
+        "there is nothing to draft. Raise it; what was measured is in the store and costs nothing.",
+    ),
     "CS545": CodeInfo(
         "results cannot be stored",
         "What is measured is stored as the run goes on, so that an interrupted run resumes and a repeated one is free. "
@@ -1061,6 +1170,18 @@ CODES: dict[str, CodeInfo] = {
         "Where memory runs out, experiments and prompts share fewer forwards, down to one experiment on one prompt a "
         "forward. Even that did not fit. Use shorter prompts, a narrower `dtype`, or a machine with more memory; edge "
         "level takes several times the memory of node level.",
+    ),
+    "CS548": CodeInfo(
+        "no saved result",
+        "`circuitspec report` shows what `verify --output-dir DIR` saved in DIR/report.json. The file is not there, is "
+        "damaged, or holds what no run writes: texts of the wrong kind, or pictures that are more than drawings. What "
+        "`--format json` prints has the numbers alone; `circuitspec diff` compares such files.",
+    ),
+    "CS549": CodeInfo(
+        "a result saved in another format",
+        "The file of a saved result says in which version of the format it is written, and only that one is read: a "
+        "guess at another could show a wrong number. Verify the hypothesis again (what is stored is not measured "
+        "again), or use the version of circuitspec that the message names.",
     ),
     "CS550": CodeInfo(
         "a lock cannot be read",

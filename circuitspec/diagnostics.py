@@ -57,8 +57,8 @@ def in_order(findings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 def exit_code(findings: Iterable[Diagnostic]) -> int:
     """The exit status that findings call for: 3 invalid file, 5 could not run, 6 not as locked, 4 inconclusive, 0 none.
 
-    CS1xx, CS2xx, CS300 (what the file calls the model), CS507, CS508 (names that the prompts lack), CS320
-    to CS369 (prompts and answers, which are the user's data) and CS550, CS551, CS558 (locks and results) make a file
+    CS1xx, CS2xx, CS300 (what the file calls the model), CS507, CS508 (names that the prompts lack), CS320 to CS369
+    (prompts and answers, which are the user's data), CS548 to CS551 and CS558 (saved results and locks) make a file
     invalid; CS552 to CS556 say what is not as locked; other CS3xx and CS5xx are faults of the run; CS4xx leaves
     the evidence without a verdict. An invalid file outweighs a run's fault, that drift, and that an inconclusive one.
     Warnings and notes call for nothing.
@@ -69,7 +69,7 @@ def exit_code(findings: Iterable[Diagnostic]) -> int:
 
 # the model's name, another tool's circuit, a position or a corruption that the prompts do not have, a lock or a result
 # that is none
-_FILE_FAULTS = (300, 382, 383, 384, 389, 507, 508, 550, 551, 558)
+_FILE_FAULTS = (300, 382, 383, 384, 389, 507, 508, 548, 549, 550, 551, 558)
 
 
 def _exit_code(number: int) -> int:

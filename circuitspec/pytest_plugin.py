@@ -96,8 +96,9 @@ class CircuitReports:
         from circuitspec.api import Result
 
         with _told():
-            outcome = _suite(self._config).outcome(Path(os.path.normpath(self._config.rootpath / path)))
-        return Result(outcome.verification, outcome.task.prompts)
+            suite, file = _suite(self._config), Path(os.path.normpath(self._config.rootpath / path))
+            outcome = suite.outcome(file)
+        return Result(outcome.verification, outcome.task, suite.document(file))
 
 
 class HypothesisFile(pytest.File):

@@ -5,20 +5,28 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from circuitspec.analysis.components import RunsExperiments, Search, candidates, negative_components
+from circuitspec.analysis.effect_warnings import effect_warnings
+from circuitspec.analysis.effects import CircuitEffects
+from circuitspec.analysis.examine import examine
 from circuitspec.analysis.pathologies import pathology_warnings
+from circuitspec.analysis.pathology_answers import dominating_answer
 from circuitspec.analysis.paths import path_effects
 from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
-from circuitspec.analysis.variables import circuit_variables
+from circuitspec.analysis.subsets import search_subsets
+from circuitspec.analysis.variables import circuit_variables, kept_slots
 from circuitspec.analysis.verdict import judge
 from circuitspec.analysis.warnings import NegativeFinding, NegativeSearch, evidence_warnings
 from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.answers import answer_shares
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
+from circuitspec.engine.direct import direct_effects
 from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_restorations
@@ -31,7 +39,7 @@ from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.experiment import Noised, texts_of
 from circuitspec.plan.experiment import Source as PatchSource
 from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.plan.sources import corrupt_prompts
+from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
@@ -39,7 +47,7 @@ from circuitspec.spec.load import Document, digest
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import METRICS, check_metrics
-from circuitspec.tasks.prompts import TokenizedTask, prompts_digest
+from circuitspec.tasks.prompts import CLEAN, TokenizedTask, prompts_digest
 from circuitspec.tasks.tokenize import tokenize
 
 
@@ -97,13 +105,26 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
             _check_accuracy(hypothesis, plan, records)
             search = options.negatives if plan.circuit.level == "node" else "nodes only"
             finding, plan, records = _negatives(plan, records, runner, stored, search, progress)
+            effects: CircuitEffects | None = None
+            if options.negatives != "off":
+                progress.stage("ablating the circuit part by part")
+                direct = partial(direct_effects, runner)
+                effects, plan, records = examine(plan, records, hypothesis.ablation, graph, stored, direct, finding)
+            shares = answer_shares(runner)
+            if any(planned.trials is not None for planned in plan.claims):
+                progress.stage("searching for subsets of the circuit that tell most")
+                plan, records = search_subsets(plan, records, stored)
     claims = judge(plan, records)
-    paths = path_effects(plan, records, hypothesis.claims[0].metric)
+    paths = path_effects(plan, records, _path_metric(plan, records, hypothesis))
     negatives = () if finding is None else (finding,)
-    unfed_members = () if plan.edges is None else unfed(plan.edges, graph)
+    at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
+    unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
     warnings = evidence_warnings(plan, records, claims, negatives, mean_sizes, paths, unfed_members)
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     warnings += pathology_warnings(plan, records, claims, prompts, variables)
+    ablated_from = ablation_source(hypothesis.ablation)
+    kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
+    warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
     verification = Verification(
         name=hypothesis.name,
         digest=digest(hypothesis),
@@ -113,14 +134,25 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         plan=plan,
         records=records,
         claims=claims,
-        warnings=warnings,
+        warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
         cost=Cost(len(records.values), round(runner.forwards), time.monotonic() - started, stored.recalled),
         self_test=tested,
         negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,
         paths=paths,
+        effects=effects,
         graph=graph,
     )
     return Outcome(verification, task)
+
+
+def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
+    """What declared paths are measured by: a claimed metric to first order, if there is one.
+
+    A discrete metric stays where it is, and KL falls off with the square: by those a path would seem idle that is not.
+    """
+    claimed = [claim.metric for claim in hypothesis.claims]
+    smooth = [m for m in claimed if not METRICS[m].discrete and m != "kl"]
+    return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
 
 
 def _mean_sizes(plan: Plan, task: TokenizedTask) -> dict[PatchSource, tuple[int, ...]]:

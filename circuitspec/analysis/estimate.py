@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-IntervalMethod = Literal["bca", "percentile", "constant", "none"]
+IntervalMethod = Literal["bca", "percentile", "constant", "exact", "none"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic over `n` prompts with its confidence interval at `level`.
+    """A statistic over `n` prompts (or random circuits) with its confidence interval at `level`.
 
     `method` says how the interval was made: "bca", the bias-corrected and accelerated bootstrap;
     "percentile", the bootstrap's plain percentiles where BCa is undefined; "constant", where every
-    prompt alone gives this same value, so that the interval is the value; "none", no interval
-    (`low` and `high` are None).
+    prompt alone gives this same value, so that the interval is the value; "exact", Clopper and Pearson's of a
+    share; "none", no interval (`low` and `high` are None).
     """
 
     value: float

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from circuitspec.analysis.effects import CircuitEffects
 from circuitspec.analysis.paths import PathEffect
 from circuitspec.analysis.scores import Anchors, Gap, denominators
 from circuitspec.analysis.verdict import EXIT_CODES, ClaimResult, Status, overall
@@ -123,6 +124,7 @@ class Verification:
     self_test: SelfTest | None = None  # None where nothing was run
     negatives: NegativeSearch | None = None  # None where no claim asks for the search
     paths: tuple[PathEffect, ...] = ()  # declared paths by themselves, at edge and path level
+    effects: CircuitEffects | None = None  # of the circuit's parts; None where they were not looked at
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
 
     @cached_property

@@ -3,67 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
 from circuitspec.analysis import stats
+from circuitspec.analysis.claims import (
+    CROSSES,
+    MIN_PROMPTS,
+    ClaimPart,
+    ClaimResult,
+    Status,
+    part_of,
+    place,
+    together,
+    too_few,
+)
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.gates import BOUNDS, WORDS, Trio, find_gate
+from circuitspec.analysis.many_runs import Judgement, judge_random, judge_subsets
 from circuitspec.analysis.scores import MATERIAL, Anchors, Gap, gap
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.records import Records
 from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import GateRuns, Measure, Plan, PlannedClaim, Traced
+from circuitspec.plan.planner import GateRuns, Plan, PlannedClaim, Traced
 from circuitspec.spec.hypothesis import CrossSection, Gate, Mediation, PathClaim, Traces
+from circuitspec.spec.tested_claims import BeatsRandom, Complete, Minimal
 
-Status = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE"]
+__all__ = [
+    "EXIT_CODES",
+    "MIN_PROMPTS",
+    "PATCHED_SET",
+    "ClaimPart",
+    "ClaimResult",
+    "Status",
+    "judge",
+    "overall",
+    "place",
+]
 
 EXIT_CODES: dict[Status, int] = {"SUPPORTED": 0, "REFUTED": 1, "INCONCLUSIVE": 4}
 
-MIN_PROMPTS = 10  # with fewer, a bootstrap interval at 95 % holds the truth less than 90 % of the time
-
 PATCHED_SET = {"sufficient": "everything outside the circuit", "necessary": "the circuit"}
 
-_CROSSES = "the confidence interval crosses the bound"
 _NOT_APART = "no ratio: the clean and corrupt runs do not differ (see CS403)"
-
-
-@dataclass(frozen=True)
-class ClaimPart:
-    """One of several figures that decide a claim together, called `name`, with its own bound."""
-
-    name: str
-    status: Status
-    estimate: Estimate | None
-    at_least: float | None
-    at_most: float | None
-    reason: str = ""  # why it is inconclusive
-    note: str = ""  # what a reader has to know to read the figure
-
-
-@dataclass(frozen=True)
-class ClaimResult:
-    """A claim of the file and what the runs say about it.
-
-    `estimate` is the recovered performance, or what else the claim bounds (`measure`), None where there is none;
-    `reason` says why a claim is inconclusive and is empty otherwise; `experiment` says in words what was run.
-    Claims about a gate or about what components trace have `parts` instead of an estimate and a bound; `found` is what
-    these say: the kind of gate, or the corruptions that there is a reaction to.
-    """
-
-    index: int
-    kind: str
-    metric: str
-    status: Status
-    estimate: Estimate | None
-    at_least: float | None
-    at_most: float | None
-    n: int
-    reason: str
-    experiment: str
-    measure: Measure = "recovered"
-    parts: tuple[ClaimPart, ...] = ()
-    found: str = ""
 
 
 def judge(plan: Plan, records: Records) -> tuple[ClaimResult, ...]:
@@ -139,6 +120,10 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
             found=found,
         )
 
+    def judged(found: Judgement) -> ClaimResult:
+        one = result(found.status, found.reason, parts=found.parts, found=found.found)
+        return replace(one, notes=found.notes, n=found.n)
+
     if n < 2:
         return result("INCONCLUSIVE", f"one prompt has no confidence interval; a verdict needs {MIN_PROMPTS}")
     between = gap(records, claim.metric, Anchors(planned.clean, planned.corrupt))
@@ -151,45 +136,39 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
     match claim:
         case Gate() if planned.gate is not None:
             parts, found = _gate(claim, planned.gate, planned, records)
-            return result(*_together(parts, n), parts=parts, found=found)
+            return result(*together(parts, n), parts=parts, found=found)
+        case Complete() | Minimal():
+            return judged(judge_subsets(planned, records))
+        case BeatsRandom():
+            return judged(judge_random(planned, records))
         case Traces():
             parts = tuple(_reaction(claim, one, planned, records, between) for one in planned.traced)
-            return result(*_together(parts, n), parts=parts, found=_reacting(planned, parts))
+            return result(*together(parts, n), parts=parts, found=_reacting(planned, parts))
+    if share and (nothing := _next_to_nothing(planned, records, between)):
+        return result("INCONCLUSIVE", nothing)
     zero, one = (planned.clean, planned.corrupt) if planned.falls else (planned.corrupt, planned.clean)
     estimate = stats.recovered(*(records[run][claim.metric] for run in (planned.patched, zero, one)))
     if estimate.interval is None:
         return result("INCONCLUSIVE", "the clean and corrupt runs are too close for an interval", estimate)
     if n < MIN_PROMPTS:
-        return result("INCONCLUSIVE", _too_few(n), estimate)
+        return result("INCONCLUSIVE", too_few(n), estimate)
     status = place(estimate.interval, claim.at_least, claim.at_most)
-    return result(status, _CROSSES if status == "INCONCLUSIVE" else "", estimate)
+    return result(status, CROSSES if status == "INCONCLUSIVE" else "", estimate)
 
 
-def _too_few(n: int) -> str:
-    return f"{n} prompts are too few for a verdict, which needs {MIN_PROMPTS}"
+def _next_to_nothing(planned: PlannedClaim, records: Records, both: Gap) -> str:
+    """Why no share is taken of the effect of both paths together: it is hardly any of what breaks the behaviour.
 
-
-def _together(parts: tuple[ClaimPart, ...], n: int) -> tuple[Status, str]:
-    """The status of a claim that all of its parts decide, and why it is inconclusive."""
-    if n < MIN_PROMPTS:
-        return "INCONCLUSIVE", _too_few(n)
-    statuses = {part.status for part in parts}
-    if "REFUTED" in statuses:
-        return "REFUTED", ""
-    if statuses == {"SUPPORTED"}:
-        return "SUPPORTED", ""
-    return "INCONCLUSIVE", "; ".join(f"{part.name}: {part.reason}" for part in parts if part.reason)
-
-
-def _part(
-    name: str, estimate: Estimate | None, at_least: float | None, at_most: float | None, reason: str, note: str = ""
-) -> ClaimPart:
-    """The part, judged by its interval; `reason` says why it has no estimate, where it has none."""
-    if estimate is None or estimate.interval is None:
-        why = reason if estimate is None else "too close to nothing for an interval"
-        return ClaimPart(name, "INCONCLUSIVE", estimate, at_least, at_most, why, note)
-    status = place(estimate.interval, at_least, at_most)
-    return ClaimPart(name, status, estimate, at_least, at_most, _CROSSES if status == "INCONCLUSIVE" else "", note)
+    KL falls off with the square and is never negative, so that its interval alone does not tell an effect from none.
+    """
+    assert planned.broken is not None
+    whole = gap(records, both.metric, Anchors(Experiment("clean"), planned.broken)).difference.value
+    if abs(both.difference.value) >= MATERIAL * abs(whole):
+        return ""
+    return (
+        f"both paths together change {both.metric} by {both.difference.value:.2g}, next to nothing of the "
+        f"{whole:.2g} by which all of it changes"
+    )
 
 
 def _gate(claim: Gate, runs: GateRuns, planned: PlannedClaim, records: Records) -> tuple[tuple[ClaimPart, ...], str]:
@@ -199,8 +178,8 @@ def _gate(claim: Gate, runs: GateRuns, planned: PlannedClaim, records: Records) 
     finding = find_gate(noised, denoised, records[planned.clean][metric], records[planned.corrupt][metric])
     low, high = BOUNDS[claim.gate]
     parts = (
-        _part("noised", finding.noising.interaction, *low, "both together break next to nothing"),
-        _part("denoised", finding.denoising.interaction, *high, "both together restore next to nothing"),
+        part_of("noised", finding.noising.interaction, *low, "both together break next to nothing"),
+        part_of("denoised", finding.denoising.interaction, *high, "both together restore next to nothing"),
     )
     return parts, "unclear" if finding.kind is None else f"{finding.kind}: {WORDS[finding.kind]}"
 
@@ -214,7 +193,7 @@ def _reaction(claim: Traces, one: Traced, planned: PlannedClaim, records: Record
     least = claim.reaction_at_least if one.expected else -claim.others_at_most
     most = None if one.expected else claim.others_at_most
     note = "" if breaks else f"of what {planned.corrupt.base if whole.source is None else 'ablating all'} takes away"
-    return _part(one.corruption, estimate, least, most, "", note)
+    return part_of(one.corruption, estimate, least, most, "", note)
 
 
 def _reacting(planned: PlannedClaim, parts: tuple[ClaimPart, ...]) -> str:
@@ -234,6 +213,12 @@ def _describe(planned: PlannedClaim) -> str:
         case Traces():
             corruptions = ", ".join(one.corruption for one in planned.traced)
             return f"noising {', '.join(claim.nodes)} from {corruptions}"
+        case Complete():
+            return "circuit and model without subsets of the circuit"
+        case Minimal():
+            return "the circuit without each of its nodes and a subset"
+        case BeatsRandom():
+            return f"the circuit and {claim.circuits} random circuits"
         case CrossSection():
             patched = ", ".join(claim.nodes or claim.paths or ())
         case PathClaim():
@@ -244,13 +229,3 @@ def _describe(planned: PlannedClaim) -> str:
         case _:
             patched = PATCHED_SET[claim.kind]
     return f"{patched}: nothing to patch" if direction is None else f"{direction} {patched}"
-
-
-def place(interval: tuple[float, float], at_least: float | None, at_most: float | None) -> Status:
-    """Where an interval lies relative to a bound whose ends belong to it."""
-    low, high = interval
-    least = float("-inf") if at_least is None else at_least
-    most = float("inf") if at_most is None else at_most
-    if least <= low and high <= most:
-        return "SUPPORTED"
-    return "REFUTED" if high < least or low > most else "INCONCLUSIVE"

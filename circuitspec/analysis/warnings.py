@@ -11,7 +11,7 @@ from circuitspec.analysis.paths import PathEffect
 from circuitspec.analysis.plain_data import estimate_data
 from circuitspec.analysis.scores import MATERIAL, Anchors, gap
 from circuitspec.analysis.verdict import ClaimResult
-from circuitspec.analysis.wording import number, with_interval
+from circuitspec.analysis.wording import falls, number, rises, with_interval
 from circuitspec.engine.records import Records
 from circuitspec.plan.experiment import Source
 from circuitspec.plan.planner import Plan
@@ -91,6 +91,8 @@ def evidence_warnings(
     found += empty_patches(claims, plan)
     found += idle_paths(paths)
     found += unfed_senders(unfed)
+    found += edges_that_are_none(plan)
+    found += overruled_paths(plan)
     return tuple(found)
 
 
@@ -261,8 +263,8 @@ def idle_paths(paths: Sequence[PathEffect]) -> list[EvidenceWarning]:
             "; ".join(
                 f"{done}, {effect.metric} {verb} by {with_interval(found, bounds=(-MATERIAL, MATERIAL))}"
                 for done, verb, found in (
-                    ("ablated", "falls", effect.drop),
-                    ("restored in the corrupt run", "rises", effect.rise),
+                    ("ablated", falls(effect.metric), effect.drop),
+                    ("restored in the corrupt run", rises(effect.metric), effect.rise),
                 )
                 if found is not None
             ),
@@ -292,5 +294,44 @@ def unfed_senders(unfed: Sequence[str]) -> list[EvidenceWarning]:
             "the source's run, so that the edges that leave it carry nothing",
             "declare what feeds it, down to the embeddings: `input -> NAME<q,k,v>`",
             {"components": list(unfed)},
+        )
+    ]
+
+
+def edges_that_are_none(plan: Plan) -> list[EvidenceWarning]:
+    """CS408: neighbours on a declared path that share no position; pairs against the order of layers are no news.
+
+    A group that leads to a group names all their pairs, and means those that the order allows.
+    """
+    apart = [] if plan.edges is None else [pair for pair in plan.edges.impossible if not pair.out_of_order]
+    if not apart:
+        return []
+    named = [f"{pair.sender} -> {pair.receiver}" for pair in apart]
+    shown = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
+    return [
+        EvidenceWarning(
+            "CS408",
+            f"paths name what is no edge: {shown}",
+            f"{apart[0].sender} {apart[0].reason}, so that nothing is kept between the two",
+            "give both ends a common position, or name only those that share one; `circuitspec plan` lists all",
+            {"pairs": named},
+        )
+    ]
+
+
+def overruled_paths(plan: Plan) -> list[EvidenceWarning]:
+    """CS409: paths through a component from which another path starts, so that it has its whole value anyway."""
+    if not plan.overruled:
+        return []
+    named = ", ".join(plan.overruled[:_NAMED])
+    named += f" and {len(plan.overruled) - _NAMED} more" if len(plan.overruled) > _NAMED else ""
+    return [
+        EvidenceWarning(
+            "CS409",
+            f"paths into {named} add nothing",
+            "another path starts there and goes on in the same way; a start has the component's whole value, whatever "
+            "else leads to it",
+            "take out the path that starts there, or those that lead into it",
+            {"components": list(plan.overruled)},
         )
     ]

@@ -6,11 +6,18 @@ import math
 from collections.abc import Iterable
 
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.tasks.metrics import METRICS
 
 MISSING = "-"
 _DIGITS, _MOST_DIGITS = 2, 6
 
-_METHODS = {"bca": "", "percentile": " (percentile interval)", "constant": " (the same for every prompt)", "none": ""}
+_METHODS = {
+    "bca": "",
+    "percentile": " (percentile interval)",
+    "constant": " (the same for every prompt)",
+    "exact": "",
+    "none": "",
+}
 
 
 def number(value: float | None, digits: int = _DIGITS) -> str:
@@ -46,6 +53,16 @@ def bound(at_least: float | None, at_most: float | None) -> str:
     if at_least is not None:
         return f"at least {at_least:g}"
     return f"at most {at_most:g}" if at_most is not None else "none"
+
+
+def falls(metric: str) -> str:
+    """What a share of M(clean) - M(corrupt) that is lost says of the metric: KL rises when the model gets worse."""
+    return "falls" if METRICS[metric].better == "higher" else "worsens"
+
+
+def rises(metric: str) -> str:
+    """The same of a share that is won."""
+    return "rises" if METRICS[metric].better == "higher" else "improves"
 
 
 def plural(count: int, noun: str) -> str:

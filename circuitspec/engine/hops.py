@@ -65,6 +65,7 @@ class Hops:
 
     run: a forward of the base prompts. source: the source's values at `value_taps`, broadcastable to
     `[row, pos, channel]`. columns: bool `[row, pos]` for a Where. base: the base run's own values at `base_taps`.
+    extra: told of a run that `hop_passes` does not count, before it is made.
     """
 
     experiment: Experiment
@@ -73,6 +74,7 @@ class Hops:
     source: Mapping[Tap, Tensor]
     columns: Callable[[Where], Tensor]
     base: Mapping[Tap, Tensor]
+    extra: Callable[[], None]
     _passed: dict[Senders, tuple[Tensor, Mapping[Tap, Tensor]]] = field(default_factory=dict)
     _values: dict[Sent, Tensor] = field(default_factory=dict)
 
@@ -215,6 +217,7 @@ class Hops:
             entering = self.stream.entering_mlp(tap.layer, read.streams()[:, :, 0])
             self._values[one] = self.stream.mlp_output(tap.layer, entering)
         else:
+            self.extra()
             _, recorded = self.run(self._actions(frozenset({one}), frozenset({tap})))
             self._values[one] = _split(recorded[tap], tap.units(self.stream.shape))[:, :, unit]
 

@@ -213,6 +213,7 @@ class Runner:
                     source=values,
                     columns=lambda where: where_mask(self.task, batch, where, self.device),
                     base=runs.of(experiment.base).recorded,
+                    extra=lambda: self.expect(len(batch.prompts)),
                 )
                 return hops.logits()
         return self.forward(batch, experiment.base, actions, runs.draw)[0]

@@ -1,4 +1,4 @@
-"""First-order effects of restoring every patched component at once: one backward pass through a patched run."""
+"""First-order effects of restoring every patched component, or of patching more: one backward pass each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from circuitspec.plan.experiment import Experiment
 
 @dataclass(frozen=True)
 class Screen:
-    """Estimated change of a metric when one component alone is restored, by component.
+    """Estimated change of a metric when one component alone is restored (or patched as well), by component.
 
     `effects[component]` is `[prompt]`, in the metric's unit; `by_role[component][role]` is the part of
     the mean effect that falls on the tokens of that role.
@@ -45,20 +45,37 @@ def screen_restorations(runner: Runner, experiment: Experiment, metric: str) -> 
     gate to 0, so to first order the metric changes by minus the derivative with respect to that gate.
     Where noise is drawn, the mean over the draws.
     """
+    return _screen(runner, experiment, experiment, metric)
+
+
+def screen_noising(runner: Runner, experiment: Experiment, wider: Experiment, metric: str) -> Screen:
+    """Estimated change of a metric when a component that `wider` patches and `experiment` does not is patched as well.
+
+    The same derivative as in `screen_restorations`, of gates at 0. Both patch the same source into the same base.
+    """
+    if (wider.base, wider.source) != (experiment.base, experiment.source):
+        raise ValueError("both experiments must patch the same values into the same run")
+    return _screen(runner, experiment, wider, metric)
+
+
+def _screen(runner: Runner, experiment: Experiment, wider: Experiment, metric: str) -> Screen:
+    """What moving a gate changes: of the experiment itself from 1 to 0, of what only `wider` patches from 0 to 1."""
     if experiment.source is None:
         raise ValueError("only a patched experiment can be screened")
-    components = [site.component for site in experiment.sites]
+    restoring = experiment is wider
+    components = [site.component for site in wider.sites]
     effects: dict[NodeComponent, NDArray[np.float64]] = {c: np.zeros(runner.task.n) for c in components}
     by_role: dict[NodeComponent, dict[str, float]] = {c: dict.fromkeys(runner.task.roles, 0.0) for c in components}
     runner.expect(screen_passes(experiment) * runner.task.n)
     for batch in runner.batches:
         rows = list(batch.prompts)
         for draw in range(experiment.draws):
-            slopes = _slopes(runner, experiment, batch, metric, draw)
+            slopes = _slopes(runner, experiment, wider, batch, metric, draw)
+            changes = {tap: -slope if restoring else slope for tap, slope in slopes.items()}
             # [row, unit] each, so that thousands of neurons cost a few operations
-            summed = {tap: -slope.sum(1).numpy() / experiment.draws for tap, slope in slopes.items()}
+            summed = {tap: change.sum(1).numpy() / experiment.draws for tap, change in changes.items()}
             at_role = {
-                role: {tap: -_at(slope, batch, [places[p] for p in rows]) for tap, slope in slopes.items()}
+                role: {tap: _at(change, batch, [places[p] for p in rows]) for tap, change in changes.items()}
                 for role, places in runner.task.roles.items()
             }
             for component in components:
@@ -70,13 +87,17 @@ def screen_restorations(runner: Runner, experiment: Experiment, metric: str) -> 
     return Screen(metric, effects, by_role)
 
 
-def _slopes(runner: Runner, experiment: Experiment, batch: Batch, metric: str, draw: int) -> dict[Tap, Tensor]:
-    """The metric's derivative with respect to every gate that is at 1, `[row, pos, unit]` in float64."""
+def _slopes(
+    runner: Runner, experiment: Experiment, wider: Experiment, batch: Batch, metric: str, draw: int
+) -> dict[Tap, Tensor]:
+    """The metric's derivative with respect to every gate that may move, `[row, pos, unit]` in float64."""
     assert experiment.source is not None
     with torch.no_grad():
-        values = runner.source_values(batch, experiment.source, runner.taps_of([experiment]), draw)
-        swaps = runner.swaps(batch, experiment, values)
-    gates = {tap: swap.mask.to(swap.source.dtype).requires_grad_() for tap, swap in swaps.items()}
+        values = runner.source_values(batch, experiment.source, runner.taps_of([wider]), draw)
+        swaps = runner.swaps(batch, wider, values)
+        closed = {tap: swap.mask for tap, swap in runner.swaps(batch, experiment, values).items()}
+    none = {tap: torch.zeros_like(swap.mask) for tap, swap in swaps.items()}
+    gates = {tap: (none | closed)[tap].to(swap.source.dtype).requires_grad_() for tap, swap in swaps.items()}
     gated = {tap: replace(swap, gate=gates[tap]) for tap, swap in swaps.items()}
     # pyvene writes patched values into the module's own tensor, which some kernels (ReLU, fused attention) keep
     # for their backward pass. autograd refuses that unless the tensor is kept by a hook. It is harmless here: what
@@ -86,7 +107,10 @@ def _slopes(runner: Runner, experiment: Experiment, batch: Batch, metric: str, d
         total = runner.metrics(batch, logits, None)[metric].sum()
         slopes = torch.autograd.grad(total, list(gates.values()))
     runner.count_backward(batch)
-    return {tap: (slope * swaps[tap].mask).cpu().double() for tap, slope in zip(gates, slopes, strict=True)}
+    moving = {
+        tap: swap.mask if experiment is wider else swap.mask & ~(none | closed)[tap] for tap, swap in swaps.items()
+    }
+    return {tap: (slope * moving[tap]).cpu().double() for tap, slope in zip(gates, slopes, strict=True)}
 
 
 def _as_it_is(saved: Tensor) -> Tensor:

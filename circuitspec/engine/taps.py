@@ -158,7 +158,8 @@ def port_slot(port: Port, layer: int, head: int, architecture: Architecture, sha
 
 def all_taps(architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
     """Every tap that some component of this model is patched at."""
-    kinds: list[TapKind] = ["resid", "z", "neurons", "mlp"]
+    kinds: list[TapKind] = ["resid", "z", "mlp"]
+    kinds += ["neurons"] if shape.has_mlps else []
     kinds += ["qkv"] if isinstance(architecture.qkv, FusedQKV) else ["k", "v"]
     kinds += ["resid_mid"] if architecture.resid_mid(0) is not None else []
     return frozenset(Tap(layer, kind) for layer in range(shape.n_layers) for kind in kinds)

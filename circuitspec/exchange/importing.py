@@ -13,7 +13,8 @@ from circuitspec.exchange.formats import FORMATS, FormatName
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.reading import Reading, size_of
 from circuitspec.exchange.text import Surroundings, hypothesis_text
-from circuitspec.spec.hypothesis import MetricName, ModelSpec
+from circuitspec.spec.blocks import MetricName
+from circuitspec.spec.hypothesis import ModelSpec
 from circuitspec.spec.load import parse_hypothesis
 from circuitspec.spec.source import MAX_BYTES
 from circuitspec.tasks.files import read_prompts

@@ -12,8 +12,8 @@ from circuitspec.exchange.cover import names_of, paths_of
 from circuitspec.exchange.edges import EdgeList
 from circuitspec.exchange.loss import Loss, loss_rows
 from circuitspec.exchange.placeholders import MODEL, PROMPTS
+from circuitspec.spec.blocks import MetricName
 from circuitspec.spec.components import Head, Mlp
-from circuitspec.spec.hypothesis import MetricName
 
 WIDTH = 118
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from circuitspec.exploring.links import Link
-from circuitspec.exploring.select import MATERIAL, Choice, Entry
+from circuitspec.exploring.select import Choice, Entry
+from circuitspec.exploring.sweep import MATERIAL
 from circuitspec.graph.shape import ModelShape
 from circuitspec.spec.components import Head, sort_key
 from circuitspec.spec.names import PORTS, format_name

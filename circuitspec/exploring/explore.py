@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.budget import rows_per_batch
@@ -14,89 +14,40 @@ from circuitspec.engine.compile import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.stored import stored_runner
-from circuitspec.exploring.draft import Draft, write_draft
+from circuitspec.exploring.allowance import Allowance, AllowanceSpent, Unseen
+from circuitspec.exploring.draft import write_draft
+from circuitspec.exploring.findings import Circuit, Findings, Options
 from circuitspec.exploring.gates import Pair, scan_gates
-from circuitspec.exploring.links import Link, links
+from circuitspec.exploring.grid import Grid, sweep_all, zoom
+from circuitspec.exploring.links import Link, Links, links
 from circuitspec.exploring.sections import Section, cross_sections, link_graph
-from circuitspec.exploring.select import Choice, Entry, Point, choose
+from circuitspec.exploring.select import Choice, Entry, choose
 from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles
-from circuitspec.exploring.sweep import Effect, Sweep, sweep
-from circuitspec.graph.nodes import Ablatable, expand
-from circuitspec.graph.shape import ModelShape
-from circuitspec.graph.where import Where
+from circuitspec.exploring.subject import (
+    Patching,
+    check_broken,
+    free_components,
+    patching_of,
+    swept_series,
+)
+from circuitspec.exploring.sweep import Effect, Estimation, Spot, Sweep, estimates, sweep
+from circuitspec.exploring.traces import trace
+from circuitspec.graph.nodes import Ablatable
 from circuitspec.models.load import load_model
-from circuitspec.plan.experiment import Experiment, Source
-from circuitspec.plan.node_level import noising
+from circuitspec.plan.experiment import Experiment, Noised
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, sort_key
-from circuitspec.spec.hypothesis import AblationSpec
 from circuitspec.spec.load import Study
-from circuitspec.spec.names import NameSyntaxError, format_name, parse_name
+from circuitspec.spec.names import format_name
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import check_metrics
 from circuitspec.tasks.tokenize import tokenize
 from circuitspec.verification import check_length
 
 GATED = 6  # members that are patched two by two
-SETTINGS = {"resample", "mean", "mean_per_template", "zero"}
+SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
 
-
-@dataclass(frozen=True)
-class Options:
-    """What is searched and how far.
-
-    free: names of components that are never patched, such as `m*`. exact: how many of the largest estimated
-    effects are patched exactly. steps: of integrated gradients.
-    """
-
-    metric: str = "logit_diff"
-    free: tuple[str, ...] = ()
-    target: float = 0.9
-    exact: int = 60
-    linked: int = 12  # members between which direct paths are patched
-    steps: int = 1
-    rows: int | None = None
-    device: str = "cpu"
-    store: Path | None = None  # where experiments are looked up and kept; None: nowhere
-
-
-@dataclass(frozen=True)
-class Circuit:
-    """A circuit that was arrived at, every circuit tried on the way, and its draft."""
-
-    kind: str  # "with negatives" or "helpful only"
-    recovered: float
-    interval: tuple[float, float] | None
-    knocked_out: float
-    entries: tuple[tuple[str, str, str], ...]  # component, role, effect
-    heads: int
-    frontier: tuple[Point, ...]
-    draft: Draft
-
-
-@dataclass(frozen=True)
-class Findings:
-    """Everything that an exploration found."""
-
-    name: str
-    model: str
-    metric: str
-    ablation: str
-    n_prompts: int
-    n_layers: int
-    n_heads: int  # in the model
-    roles: tuple[str, ...]
-    target: float
-    corruptions: Mapping[str, tuple[float, float]]  # -> the metric's mean on the clean and on the corrupt prompts
-    sweep: Sweep
-    traces: Mapping[Entry, Mapping[str, float]]  # drop when noised from each corruption
-    circuits: tuple[Circuit, ...]
-    gates: tuple[Pair, ...]
-    sections: tuple[Section, ...]
-    links: tuple[Link, ...]
-    link_names: tuple[tuple[str, str], ...]
-    forwards: float
-    seconds: float
+T = TypeVar("T")
 
 
 def explore(study: Study, options: Options, progress: Progress, command: str, task_of: Study | None = None) -> Findings:
@@ -104,7 +55,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
 
     `command` is what is said to have made the drafts; their model and task are those of `task_of`, where one is
     given: fresh prompts for the same circuit. Raises CircuitspecError as `verify` does, CS541 where nothing can be
-    explored: no corruption, or none that breaks the behaviour.
+    explored: no corruption, or none that breaks the behaviour; CS542 where the allowance is too small for anything.
     """
     subject, base_dir = study.exploration, study.base_dir
     started = time.monotonic()
@@ -115,9 +66,11 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     task = tokenize(prompts, subject.task.positions, loaded.tokenizer, study.source)
     check_metrics([options.metric], prompts, [study.source.span(("task",))])
     check_length(task, loaded)
-    source, corrupt = _source(subject.ablation, task.prompts.corruptions, study)
+    corruptions = tuple(task.prompts.corruptions)
+    patching = patching_of(study, corruptions)
+    series = swept_series(patching, options.values, corruptions, study)
     shape = loaded.shape
-    free = _free(options.free, study, loaded.shape)
+    free = free_components(options.free, study, shape)
     mlps = [Mlp(layer) for layer in range(shape.n_layers)] if shape.has_mlps else []
     universe: list[Ablatable] = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
     claimed = tuple(sorted((c for c in (*universe, *mlps) if c not in free), key=sort_key))
@@ -125,154 +78,232 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         rows = options.rows or rows_per_batch(shape, max(task.lengths), subject.model.dtype)
         runner = Runner(loaded, task, rows=rows, progress=progress)
         progress.stage("testing that patching is exact on this model")
-        self_test(runner, corrupt)
+        self_test(runner, patching.corrupt)
         stored = stack.enter_context(stored_runner(runner, options.store, progress))
-        setting = Setting(runner, stored, options.metric, claimed, distinct_roles(task.roles), source, corrupt)
-        _check_broken(setting, study)
-        progress.stage("estimating the effect of every component")
-        found = sweep(setting, exact=options.exact, steps=options.steps)
-        progress.stage("noising the strongest from every corruption")
-        traces = _traces(setting, found, task.prompts.corruptions)
-        progress.stage("choosing a circuit")
-        choices = {
-            "with negatives": choose(setting, found, options.target, negatives=True),
-            "helpful only": choose(setting, found, options.target, negatives=False),
-        }
-        whole = choices["with negatives"]
-        strongest = _by_size(whole, found)
-        progress.stage("patching the strongest members two by two")
-        gates = scan_gates(setting, whole.kept, strongest, GATED)
-        progress.stage("patching paths between the members")
-        through = all(mlp in free for mlp in mlps)
-        between = links(setting, whole.kept, strongest, most=options.linked, through_mlps=through)
-        sizes = {(e.component, role): (e.drop, e.rise) for e in found.exact for role in e.where.roles}
-        progress.stage("restoring cross-sections")
-        others = [(e.component, role) for e in found.exact[: options.linked] for role in e.where.roles]
-        sections = cross_sections(setting, link_graph(between), whole.kept, others)
-        circuits = []
-        for kind, choice in choices.items():
-            members = frozenset(choice.kept)
-            own = [link for link in between if _inside(link, members)]
-            draft = write_draft(
-                (task_of or study).source,
-                choice,
-                own,
-                shape,
-                ablation=_written(source),
-                free=options.free,
-                metric=options.metric,
-                head_share=choice.heads / (shape.n_layers * shape.n_heads),
-                sizes=sizes,
-                command=command,
+        allowance = Allowance(options.max_forwards, lambda: runner.forwards)
+        roles = distinct_roles(task.roles)
+        setting = Setting(runner, stored, options.metric, claimed, roles, patching.source, patching.corrupt, allowance)
+        try:
+            check_broken(setting, study)
+            anchors = _anchors(setting, corruptions)
+        except AllowanceSpent as spent:
+            raise CircuitspecError(_too_little(options)) from spent
+        work = _Work(setting, options, progress)
+        estimated = work.estimates()
+        with allowance.holding((options.max_forwards or 0.0) * (1 - SWEPT)):
+            if options.sweeps:
+                work.stage("sweeping", lambda: work.add(sweep_all(setting, series, options.sweeps)), None)
+            if options.start == "resid":
+                zooming = "sweeping from the residual stream on"
+                work.stage(zooming, lambda: work.add(zoom(setting, series, neurons=options.neurons)), None)
+            found = work.effects(estimated)
+            traces = work.stage(
+                "noising the strongest from every corruption", lambda: trace(setting, found, corruptions), None
             )
-            circuits.append(_circuit(kind, choice, draft))
-        corruptions = {
-            name: (float(setting.values(CLEAN).mean()), float(setting.values(Experiment(name)).mean()))
-            for name in task.prompts.corruptions
-        }
+        choices = work.choices(found)
+        gates: tuple[Pair, ...] = ()
+        sections: tuple[Section, ...] = ()
+        between = Links()
+        if choices:
+            whole = choices[0][1]
+            strongest = _by_size(whole, found)
+            gates = work.stage(
+                "patching the strongest members two by two",
+                lambda: scan_gates(setting, whole.kept, strongest, GATED),
+                gates,
+            )
+            between = work.links(whole, strongest, through_mlps=all(mlp in free for mlp in mlps))
+            others = [(e.component, role) for e in found.exact[: options.linked] for role in e.where.roles]
+            sections = work.stage(
+                "restoring cross-sections",
+                lambda: cross_sections(setting, link_graph(between.found), whole.kept, others),
+                sections,
+            )
+        sizes = {(e.component, role): (e.drop, e.rise) for e in found.exact for role in e.where.roles}
+        drafted = _Drafting(task_of or study, patching, options, command, sizes)
+        circuits = tuple(drafted.circuit(kind, choice, between.found) for kind, choice in choices)
     return Findings(
         subject.name,
         loaded.provenance.id,
         options.metric,
-        _written(source),
+        patching.written,
         task.n,
         shape.n_layers,
         shape.n_layers * shape.n_heads,
         setting.roles,
         options.target,
-        corruptions,
+        anchors,
+        tuple(work.grids),
         found,
         traces,
-        tuple(circuits),
+        circuits,
         gates,
         sections,
         between,
-        tuple((format_name(link.sender), link.named(shape)) for link in between),
+        tuple(work.unseen),
         runner.forwards,
         time.monotonic() - started,
     )
 
 
-def _source(ablation: AblationSpec | None, corruptions: tuple[str, ...], study: Study) -> tuple[Source, str]:
-    """What noising patches in, and the prompts that denoising starts from; means where the file says nothing."""
-    if not corruptions:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS541",
-                "the prompts have no corruption, and there is nothing to compare the clean ones with",
-                study.source.span(("task",)),
-                hint="add task: corruptions: {abc: {SLOT: $list}}",
-            )
-        )
-    if ablation is None:
-        kind = "mean_per_template" if study.exploration.task.templates else "resample"
-        return Source(kind, corruptions[0]), corruptions[0]  # type: ignore[arg-type]
-    if ablation.value not in SETTINGS:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS541",
-                f"`explore` does not search with {ablation.value} ablation",
-                study.source.span(("ablation", "value")),
-                hint="write `value: resample` or `value: mean_per_template`, from a corruption",
-            )
-        )
-    if ablation.value == "zero":
-        return Source("zero", None), corruptions[0]
-    named = ablation.source or corruptions[0]
-    return Source(ablation.value, named), named  # type: ignore[arg-type]
+@dataclass
+class _Work:
+    """The stages of an exploration: each as far as the allowance goes, and what was left out."""
 
+    setting: Setting
+    options: Options
+    progress: Progress
+    grids: list[Grid] = field(default_factory=list)
+    unseen: list[Unseen] = field(default_factory=list)
 
-def _free(names: tuple[str, ...], study: Study, shape: ModelShape) -> frozenset[Ablatable]:
-    found: set[Ablatable] = set()
-    problems: list[Diagnostic] = []
-    for text in names:
+    def stage(self, what: str, work: Callable[[], T], otherwise: T) -> T:
+        """What the work gives; where the allowance ends before it is done, something else, and it is noted."""
+        self.progress.stage(what)
         try:
-            name = parse_name(text)
-        except NameSyntaxError as error:
-            problems.append(Diagnostic("CS541", f"--free {text}: {error.message}", hint=error.hint))
-            continue
-        own: list[Diagnostic] = []
-        components = expand(name, shape, study.source, ("model", "id"), own)
-        problems += own
-        found |= {c for c in components if isinstance(c, Head | Mlp)}
-    if problems:
-        raise CircuitspecError(*problems)
-    return frozenset(found)
+            return work()
+        except AllowanceSpent as spent:
+            self.unseen.append(Unseen(what, 0, 0, str(spent), spent=True))
+            return otherwise
 
+    def add(self, grid: Grid) -> None:
+        self.grids.append(grid)
+        self.unseen += grid.unseen
 
-def _check_broken(setting: Setting, study: Study) -> None:
-    """CS541 unless the corruption breaks the behaviour: there would be nothing to share out."""
-    for what, measured in (("ablating everything", setting.gap), ("the corruption", setting.prompt_gap)):
-        if measured.state != "sound":
-            raise CircuitspecError(
-                Diagnostic(
-                    "CS541",
-                    f"{what} does not break the behaviour: {setting.metric} is {measured.clean:.2f} on the clean "
-                    f"prompts and {measured.corrupt:.2f} then",
-                    study.source.span(("task",)),
-                    hint="corrupt the slots that the answer depends on, or check that the model does the task",
-                )
+    @property
+    def _how(self) -> Estimation:
+        options = self.options
+        return Estimation(options.exact, options.steps, options.drawn, options.dropping, options.recomputing)
+
+    def estimates(self) -> list[Effect]:
+        what = "estimating the effect of every component"
+        return self.stage(what, lambda: estimates(self.setting, self._how), [])
+
+    def effects(self, estimated: Sequence[Effect]) -> Sweep:
+        options = self.options
+        chosen = None
+        if options.start == "resid":
+            fine = [spot for grid in self.grids if grid.coarse_to_fine for spot in _components(grid)]
+            chosen = [spot for spot in fine if not spot[1].inverted]
+        self.progress.stage("patching the strongest components")
+        found = sweep(self.setting, estimated, self._how, chosen)
+        reason = self.setting.allowance.reason
+        drawn = 0 if found.drawn is None else found.drawn.count
+        wanted = len(chosen) if chosen is not None else min(options.exact, len(found.effects))
+        patched = len(found.exact) - drawn
+        if patched < wanted and found.effects:
+            self.unseen.append(Unseen("effects to be patched exactly", wanted - patched, wanted, reason, spent=True))
+        rest = len(found.effects) - patched
+        if rest and not drawn and options.drawn:
+            self.unseen.append(Unseen("effects drawn at random", min(rest, options.drawn), rest, reason, spent=True))
+        return found
+
+    def choices(self, found: Sweep) -> list[tuple[str, Choice]]:
+        """The circuits, each under its kind; none where the allowance ended before any."""
+        target, made = self.options.target, []
+        # of what is left a third for each circuit, and the rest for what is found out about them
+        for kind, negatives, kept in (("with negatives", True, 2 / 3), ("helpful only", False, 1 / 2)):
+
+            def work(negatives: bool = negatives) -> Choice | None:
+                choice = choose(self.setting, found, target, negatives=negatives)
+                choice.knocked_out()
+                return choice
+
+            with self.setting.allowance.holding(kept * self.setting.allowance.left):
+                choice = self.stage(f"choosing a circuit ({kind})", work, None)
+            if choice is not None:
+                made.append((kind, choice))
+                if choice.stopped:
+                    self.unseen.append(Unseen(f"better circuits ({kind})", 0, 0, choice.stopped, spent=True))
+        return made if len(made) == 2 else []
+
+    def links(self, whole: Choice, strongest: Sequence[Ablatable], *, through_mlps: bool) -> Links:
+        options = self.options
+
+        def work() -> Links:
+            return links(
+                self.setting,
+                whole.kept,
+                strongest,
+                most=options.linked,
+                exact=options.paths,
+                steps=options.steps,
+                recomputing=options.recomputing,
+                through_mlps=through_mlps,
             )
 
+        between = self.stage("patching paths between the members", work, Links())
+        wanted = min(options.paths, between.candidates)
+        if len(between.found) < wanted:
+            count = wanted - len(between.found)
+            reason = self.setting.allowance.reason
+            self.unseen.append(Unseen("paths to be patched", count, wanted, reason, spent=True))
+        if wanted < between.candidates:
+            why = f"their estimates are smaller than those of the {wanted} that were patched"
+            self.unseen.append(Unseen("paths between members", between.candidates - wanted, between.candidates, why))
+        return between
 
-def _traces(setting: Setting, found: Sweep, corruptions: tuple[str, ...]) -> dict[Entry, dict[str, float]]:
-    """For the strongest components, the drop when their values come from each corruption in turn."""
-    if len(corruptions) < 2:
-        return {}
-    strongest = [e for e in found.exact if e.size >= 0.05][:20]
-    runs = {
-        (e.component, role, name): noising(Source("resample", name), {e.component: Where.at(role)})
-        for e in strongest
-        for role in e.where.roles
-        for name in corruptions
-    }
-    setting.run([CLEAN, *(Experiment(name) for name in corruptions), *runs.values()])
+
+@dataclass(frozen=True)
+class _Drafting:
+    """What all drafts of an exploration share."""
+
+    study: Study
+    patching: Patching
+    options: Options
+    command: str
+    sizes: Mapping[Entry, tuple[float | None, float | None]]
+
+    def circuit(self, kind: str, choice: Choice, between: Sequence[Link]) -> Circuit:
+        members = frozenset(choice.kept)
+        shape = choice.setting.runner.loaded.shape
+        draft = write_draft(
+            self.study.source,
+            choice,
+            [link for link in between if _inside(link, members)],
+            shape,
+            ablation=self.patching.written,
+            free=self.options.free,
+            metric=self.options.metric,
+            head_share=choice.heads / (shape.n_layers * shape.n_heads),
+            sizes=self.sizes,
+            command=self.command,
+        )
+        estimate = choice.estimate()
+        entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
+        return Circuit(
+            kind,
+            estimate.value,
+            estimate.interval,
+            choice.knocked_out(),
+            tuple((format_name(component), role, effect) for (component, role), effect in entries),
+            choice.heads,
+            choice.frontier,
+            draft,
+        )
+
+
+def _components(grid: Grid) -> list[Spot]:
+    """The heads and MLPs that were looked at, with where."""
+    spots = [spot for kind in ("mlps", "heads") for spot in grid.spots(kind)]
+    return [(spot.target, spot.where) for spot in spots if isinstance(spot.target, Head | Mlp)]
+
+
+def _anchors(setting: Setting, corruptions: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The metric's mean on the clean and on the corrupt prompts, by corruption."""
+    named = {name: Experiment(name) for name in corruptions}
+    if isinstance(setting.corrupt, Noised):
+        named["noise"] = Experiment(setting.corrupt)
+    setting.run([CLEAN, *named.values()])
     clean = float(setting.values(CLEAN).mean())
-    widest = max(abs(clean - float(setting.values(Experiment(name)).mean())) for name in corruptions)
-    traces: dict[Entry, dict[str, float]] = {}
-    for (component, role, name), run in runs.items():
-        traces.setdefault((component, role), {})[name] = (clean - float(setting.values(run).mean())) / widest
-    return traces
+    return {name: (clean, float(setting.values(run).mean())) for name, run in named.items()}
+
+
+def _too_little(options: Options) -> Diagnostic:
+    return Diagnostic(
+        "CS542",
+        f"{options.max_forwards:g} forwards are too few for the unpatched runs alone",
+        hint="raise --max-forwards",
+    )
 
 
 def _by_size(choice: Choice, found: Sweep) -> list[Ablatable]:
@@ -288,29 +319,3 @@ def _inside(link: Link, members: frozenset[Ablatable]) -> bool:
     """Whether both ends of a link belong to the circuit, the input and the logits counting as such."""
     sends = not isinstance(link.sender, Head | Mlp) or link.sender in members
     return sends and (link.reader is None or link.reader in members)
-
-
-def _circuit(kind: str, choice: Choice, draft: Draft) -> Circuit:
-    estimate = choice.estimate()
-    entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
-    return Circuit(
-        kind,
-        estimate.value,
-        estimate.interval,
-        choice.knocked_out(),
-        tuple((format_name(component), role, effect) for (component, role), effect in entries),
-        choice.heads,
-        choice.frontier,
-        draft,
-    )
-
-
-def _written(source: Source) -> str:
-    if source.prompts is None:
-        return "{value: zero, level: node, positions: declared}"
-    return f"{{value: {source.kind}, from: {source.prompts}, level: node, positions: declared}}"
-
-
-def largest(findings: Findings, count: int) -> tuple[Effect, ...]:
-    """The largest exact effects."""
-    return tuple(sorted(findings.sweep.exact, key=lambda e: -e.size)[:count])

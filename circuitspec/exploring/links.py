@@ -1,52 +1,135 @@
-"""Which members of a chosen circuit act on which: single paths between them, patched one by one."""
+"""Which members of a chosen circuit act on which: single paths between them, estimated, then patched one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from circuitspec.engine.attribution import draws_of, interpolates
+from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
 from circuitspec.exploring.setting import CLEAN, Setting
-from circuitspec.graph.edges import Receiver, Sender, format_receiver, inputs_of, precedes
+from circuitspec.exploring.sweep import rank_agreement, top_overlap
+from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inputs_of, precedes
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, PathRule, Reading, Sent, Source
+from circuitspec.plan.experiment import Experiment, PathRule, Reading, Sent, Source, Variant
 from circuitspec.spec.components import Head, Input, Logits, Mlp, sort_key
+from circuitspec.spec.names import format_name
 
 ALL = Where.everywhere()
 
 
+Candidate = tuple[Sender, Where, Receiver, Where]
+
+
 @dataclass(frozen=True)
 class Link:
-    """A direct path from a sender into a reader (None: the logits), and its effect by itself, as shares of the gap."""
+    """A direct path from a sender into a reader (None: the logits), and its effect by itself, as shares of the gap.
+
+    The estimates are those of edge attribution: to first order, and without what passes MLPs on the way.
+    """
 
     sender: Sender
     reader: Head | Mlp | None
     receiver: Receiver
     drop: float
     rise: float
+    drop_estimate: float
+    rise_estimate: float
 
     @property
     def size(self) -> float:
         return max(abs(self.drop), abs(self.rise))
 
+    @property
+    def estimated(self) -> float:
+        return max(abs(self.drop_estimate), abs(self.rise_estimate))
+
     def named(self, shape: ModelShape) -> str:
         return format_receiver(self.receiver, shape)
 
 
+@dataclass(frozen=True)
+class Links:
+    """The links that were patched, the largest first, and how well their estimates agree with them.
+
+    `candidates` is how many there were. `agreement` and `overlap` are as those of a sweep.
+    """
+
+    found: tuple[Link, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
+    candidates: int = 0
+    agreement: tuple[float | None, float | None] = (None, None)
+    overlap: tuple[int, float] | None = None
+
+
 def links(
-    setting: Setting, members: Mapping[Ablatable, Where], order: Sequence[Ablatable], *, most: int, through_mlps: bool
-) -> tuple[Link, ...]:
+    setting: Setting,
+    members: Mapping[Ablatable, Where],
+    order: Sequence[Ablatable],
+    *,
+    most: int,
+    exact: int,
+    steps: int,
+    recomputing: bool,
+    through_mlps: bool,
+) -> Links:
     """Direct paths between members, from the input and to the logits, patched in both directions; the largest first.
 
-    `order` says which members come first where there are more than `most`. With `through_mlps` (they are free)
-    effects pass MLPs on the way, as in Wang et al. (2022), appendix B.
+    `order` says which members come first where there are more than `most`. Of their paths the `exact` ones with the
+    largest estimates are patched. With `through_mlps` (they are free) effects pass MLPs on the way, as in Wang et al.
+    (2022), appendix B. Raises AllowanceSpent where not even estimates can be had.
     """
-    chosen = sorted((c for c in order[:most] if isinstance(c, Head | Mlp)), key=sort_key)
+    candidates, readers = _candidates(setting, members, order[:most])
+    if not candidates:
+        return Links()
+    edges = {c: Edge(c[0], c[2], c[1] & c[3]) for c in candidates}
+    drops = _estimates(setting, "clean", setting.source, edges, 1, recomputing)
+    back = Source("resample", "clean")
+    rises = _estimates(setting, setting.corrupt, back, edges, steps, recomputing)
+    loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
+    size = {c: max(abs(drops[edges[c]] / loss), abs(rises[edges[c]] / gain)) for c in candidates}
+    chosen = sorted(candidates, key=lambda c: -size[c])[:exact]
+    down = {c: _path(setting, *c, through_mlps=through_mlps, noising=True) for c in chosen}
+    up = {c: _path(setting, *c, through_mlps=through_mlps, noising=False) for c in chosen}
+    left = frozenset(setting.run_some(run for c in chosen for run in (down[c], up[c])))
+    found = [
+        Link(
+            c[0],
+            readers.get(c[2]),
+            c[2],
+            1.0 - setting.share(down[c]),
+            _rise(setting, up[c]),
+            -drops[edges[c]] / loss,
+            rises[edges[c]] / gain,
+        )
+        for c in chosen
+        if left.isdisjoint((down[c], up[c]))
+    ]
     shape = setting.runner.loaded.shape
-    candidates: list[tuple[Sender, Where, Receiver, Where]] = []
+    ordered = tuple(sorted(found, key=lambda link: (-link.size, sort_key(link.sender), str(link.receiver))))
+    return Links(
+        ordered,
+        tuple((format_name(link.sender), link.named(shape)) for link in ordered),
+        len(candidates),
+        (
+            rank_agreement([link.drop_estimate for link in ordered], [link.drop for link in ordered]),
+            rank_agreement([link.rise_estimate for link in ordered], [link.rise for link in ordered]),
+        ),
+        top_overlap([link.estimated for link in ordered], [link.size for link in ordered]),
+    )
+
+
+def _candidates(
+    setting: Setting, members: Mapping[Ablatable, Where], order: Sequence[Ablatable]
+) -> tuple[tuple[Candidate, ...], dict[Receiver, Head | Mlp]]:
+    """Every path that there may be between these members, and whose input each receiver is."""
+    chosen = sorted((c for c in order if isinstance(c, Head | Mlp)), key=sort_key)
+    shape = setting.runner.loaded.shape
+    candidates: dict[Candidate, None] = {}
     readers: dict[Receiver, Head | Mlp] = {}
-    for component in (*chosen, Logits()):
+    for component in (*chosen, Logits()) if chosen else ():
         for receiver in inputs_of(component, (), shape):
             own = members[component] if not isinstance(component, Logits) else ALL
             at = own if receiver.port == "q" or isinstance(component, Mlp) else ALL
@@ -56,17 +139,21 @@ def links(
             for sender in senders:
                 where = members.get(sender, ALL) if not isinstance(sender, Input) else ALL
                 if precedes(sender, receiver, shape) and where.meets(at):
-                    candidates.append((sender, where, receiver, at))
-    if len(chosen) == 0:
-        return ()
-    down = {c: _path(setting, *c, through_mlps=through_mlps, noising=True) for c in candidates}
-    up = {c: _path(setting, *c, through_mlps=through_mlps, noising=False) for c in candidates}
-    setting.run([*down.values(), *up.values()])
-    found = [
-        Link(c[0], readers.get(c[2]), c[2], 1.0 - setting.share(down[c]), _rise(setting, up[c]))
-        for c in dict.fromkeys(candidates)
-    ]
-    return tuple(sorted(found, key=lambda link: (-link.size, sort_key(link.sender), str(link.receiver))))
+                    candidates[sender, where, receiver, at] = None
+    return tuple(candidates), readers
+
+
+def _estimates(
+    setting: Setting, base: Variant, source: Source, edges: Mapping[Candidate, Edge], steps: int, recomputing: bool
+) -> Mapping[Edge, float]:
+    runner, wanted = setting.runner, tuple(edges.values())
+    steps = steps if interpolates(base, source) else 1
+    alone = recomputing and runner.stream.heads_share_a_norm
+    draws = draws_of(base, source)
+    needed = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone)
+    setting.allowance.require(needed + (source.kind in ("mean", "mean_per_template")))
+    found = attribute_edges(runner, base, source, setting.metric, wanted, steps=steps, recomputing=recomputing)
+    return found.effects
 
 
 def _path(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from circuitspec.exploring.explore import Circuit, Findings
-from circuitspec.exploring.select import MATERIAL
+from circuitspec.exploring.findings import Circuit, Findings
+from circuitspec.exploring.grid import Grid, Kind
+from circuitspec.exploring.series import Series
+from circuitspec.exploring.sweep import MATERIAL
+from circuitspec.exploring.traces import Traces
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.report.pictures.circuit import Edge, Node, circuit_graph
 from circuitspec.report.pictures.frontier import Curve, Sized, frontier
@@ -19,12 +22,18 @@ QUANTITY = "drop when noised (share of clean - corrupt)"
 
 def pictures(found: Findings) -> dict[str, Picture]:
     """By file name without its ending."""
-    drawn = {"layers-and-positions": _by_position(found), "layers-and-heads": _by_head(found)}
+    drawn: dict[str, Picture] = {}
+    if found.sweep.effects:
+        drawn = {"layers-and-positions": _by_position(found), "layers-and-heads": _by_head(found)}
+    for grid in found.grids:
+        drawn |= _of_grid(grid, found)
+    if found.traces is not None and found.traces.reactions:
+        drawn |= {f"traces-{direction}": _traces(found.traces, direction) for direction in ("noising", "denoising")}
     curves = [_curve(circuit) for circuit in found.circuits if circuit.frontier]
     if curves:
         title = "Circuits of growing size, with and without components that hurt"
         drawn["frontier"] = frontier(curves, metric=found.metric, title=title, target=found.target)
-    if found.circuits[0].entries:
+    if found.circuits and found.circuits[0].entries:
         drawn["circuit"] = _graph(found)
     return drawn
 
@@ -67,6 +76,88 @@ def _by_head(found: Findings) -> Picture:
     )
 
 
+def _of_grid(grid: Grid, found: Findings) -> dict[str, Picture]:
+    """Every kind of place that was swept, in every series: by layer and position, heads by layer and head too."""
+    drawn = {}
+    start = "zoom" if grid.coarse_to_fine else "sweep"
+    for series in grid.series:
+        name = f"{series.direction}-{series.value}" + (f"-{series.corruption}" if series.corruption else "")
+        for kind in ("resid", "attention", "mlps"):
+            if grid.of(kind, series):
+                drawn[f"{start}-{kind}-{name}"] = _places(grid, kind, series, found)
+        if grid.of("heads", series):
+            drawn[f"{start}-heads-{name}"] = _heads(grid, series, found)
+    return drawn
+
+
+def _places(grid: Grid, kind: Kind, series: Series, found: Findings) -> Picture:
+    wheres = list(grid.wheres)
+    values = np.full((found.n_layers, len(wheres)), np.nan)
+    for cell in grid.of(kind, series):
+        values[cell.spot.target.layer, wheres.index(cell.spot.where)] = _effect(cell.share, cell.change)
+    return heatmap(
+        values,
+        rows=[str(layer) for layer in range(found.n_layers)],
+        columns=list(grid.wheres.values()),
+        title=f"{_KINDS[kind]} by layer and position: {series.title}",
+        row_axis="layer",
+        column_axis="position",
+        quantity=_quantity(grid, series),
+    )
+
+
+def _heads(grid: Grid, series: Series, found: Findings) -> Picture:
+    """Of each head the largest effect at any single position."""
+    width = found.n_heads // found.n_layers
+    values = np.full((found.n_layers, width), np.nan)
+    for cell in grid.of("heads", series):
+        target = cell.spot.target
+        assert isinstance(target, Head)
+        effect, known = _effect(cell.share, cell.change), values[target.layer, target.head]
+        if not cell.spot.where.is_everywhere and (np.isnan(known) or abs(effect) > abs(known)):
+            values[target.layer, target.head] = effect
+    return heatmap(
+        values,
+        rows=[str(layer) for layer in range(found.n_layers)],
+        columns=[str(head) for head in range(width)],
+        title=f"Heads, at the position where each does most: {series.title}",
+        row_axis="layer",
+        column_axis="head",
+        quantity=_quantity(grid, series),
+    )
+
+
+_KINDS = {"resid": "Residual stream", "attention": "Attention layers", "mlps": "MLPs"}
+
+
+def _effect(share: float | None, change: float) -> float:
+    return change if share is None else share
+
+
+def _quantity(grid: Grid, series: Series) -> str:
+    if any(cell.share is None for cell in grid.cells if cell.series == series):
+        return "change of the metric (the corruption does not break the behaviour)"
+    return f"{'drop' if series.noising else 'rise'} (share of clean - corrupt)"
+
+
+def _traces(traces: Traces, direction: str) -> Picture:
+    """The strongest components by corruption."""
+    entries = list(traces.reactions)[:24][::-1]
+    values = [[getattr(traces.reactions[e][name], _SIDE[direction]) for name in traces.corruptions] for e in entries]
+    return heatmap(
+        values,
+        rows=[f"{format_name(component)}@{role}" for component, role in entries],
+        columns=list(traces.corruptions),
+        title=f"Which component reacts to which corruption, {direction}",
+        row_axis="component",
+        column_axis="corruption",
+        quantity=f"{_SIDE[direction]} (share of the largest clean - corrupt)",
+    )
+
+
+_SIDE = {"noising": "drop", "denoising": "rise"}
+
+
 def _curve(circuit: Circuit) -> Curve:
     best: dict[int, Sized] = {}
     for point in circuit.frontier:
@@ -91,7 +182,7 @@ def _graph(found: Findings) -> Picture:
         nodes.append(Node(key, component, row, f"layer {layer}", role, kind, effect))  # type: ignore[arg-type]
     nodes.append(Node("logits", "logits", 2 * found.n_layers, "logits", "", "", ""))
     strongest: dict[tuple[str, str], Edge] = {}
-    for link in found.links:
+    for link in found.links.found:
         if link.size < MATERIAL:
             continue
         sender = format_name(link.sender)

@@ -1,15 +1,18 @@
-"""What an exploration found, as text and as tables."""
+"""What an exploration found, as text."""
 
 from __future__ import annotations
 
-import pandas as pd
-
 from circuitspec.analysis.gates import WORDS
 from circuitspec.analysis.wording import MISSING, number, plural, with_interval
-from circuitspec.exploring.explore import Circuit, Findings, largest
+from circuitspec.exploring.findings import Circuit, Findings
+from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
+from circuitspec.exploring.sweep import MATERIAL
+from circuitspec.exploring.traces import Traces
+from circuitspec.exploring.warnings import exploration_warnings
 from circuitspec.spec.names import format_name
 
 SHOWN = 20
+SEEN = 0.005  # what is smaller is written 0.00
 
 
 def render_exploration(found: Findings) -> str:
@@ -17,58 +20,27 @@ def render_exploration(found: Findings) -> str:
     parts = [
         f"{found.name}   {found.model}   {plural(found.n_prompts, 'prompt')}\n{found.metric}, {found.ablation}",
         _corruptions(found),
-        _effects(found),
+        *(_grid(grid) for grid in found.grids),
     ]
-    if found.traces:
-        parts.append(_traces(found))
-    parts.append(_frontiers(found))
+    if found.sweep.effects:
+        parts.append(_effects(found))
+    if found.traces is not None:
+        parts.append(_traces(found.traces))
+    if found.circuits:
+        parts.append(_frontiers(found))
     if any(pair.finding.kind is not None for pair in found.gates):
         parts.append(_gates(found))
-    if found.links:
+    if found.links.found:
         parts.append(_links(found))
     if found.sections:
         parts.append(_sections(found))
+    if found.unseen:
+        parts.append("not looked at:\n" + "\n".join(f"  {one.counted}: {one.why}" for one in found.unseen))
+    for warning in exploration_warnings(found):
+        lines = [f"warning[{warning.code}]: {warning.message}", f"   {warning.detail}", f"   help: {warning.help}"]
+        parts.append("\n".join(lines))
     parts.append(f"({found.forwards:.0f} forwards over all prompts, {found.seconds:.1f} s)")
     return "\n\n".join(parts) + "\n"
-
-
-def effects_frame(found: Findings) -> pd.DataFrame:
-    """One row per component and position: estimates and exact effects, as shares of clean less corrupt."""
-    return pd.DataFrame(
-        [
-            {
-                "component": format_name(e.component),
-                "position": ",".join(sorted(e.where.roles)),
-                "drop": e.drop,
-                "rise": e.rise,
-                "drop_estimate": e.drop_estimate,
-                "rise_estimate": e.rise_estimate,
-            }
-            for e in found.sweep.effects
-        ]
-    )
-
-
-def frontier_frame(found: Findings) -> pd.DataFrame:
-    """One row per circuit that was tried."""
-    return pd.DataFrame(
-        [
-            {"circuit": circuit.kind, "entries": p.entries, "heads": p.heads, "recovered": p.recovered.value}
-            | {"low": p.recovered.low, "high": p.recovered.high}
-            for circuit in found.circuits
-            for p in circuit.frontier
-        ]
-    )
-
-
-def links_frame(found: Findings) -> pd.DataFrame:
-    """One row per direct path between members that was patched."""
-    return pd.DataFrame(
-        [
-            {"sender": sender, "receiver": receiver, "drop": link.drop, "rise": link.rise}
-            for link, (sender, receiver) in zip(found.links, found.link_names, strict=True)
-        ]
-    )
 
 
 def _corruptions(found: Findings) -> str:
@@ -77,25 +49,78 @@ def _corruptions(found: Findings) -> str:
     return _table(rows)
 
 
+_NAMES: dict[Kind, str] = {
+    "resid": "residual streams",
+    "attention": "attention layers",
+    "mlps": "MLPs",
+    "heads": "heads",
+    "neurons": "neurons",
+}
+
+
+def _grid(grid: Grid) -> str:
+    """What a sweep found: of every kind the strongest places, the series side by side."""
+    swept = [kind for kind in KINDS if grid.spots(kind)]
+    how = "from coarse to fine" if grid.coarse_to_fine else "each by itself"
+    title = f"swept {how}: " + ", ".join(f"{len(grid.spots(kind))} {_NAMES[kind]}" for kind in swept)
+    parts = [f"{title}\ndrop when noised, rise when denoised, as shares of clean less corrupt ({MISSING}: it has none)"]
+    labels = [series.title for series in grid.series]
+    if len(labels) > 3:
+        parts.append("\n".join(f"[{i}] {label}" for i, label in enumerate(labels, 1)))
+        labels = [f"[{i}]" for i in range(1, len(labels) + 1)]
+    by_place = {(cell.spot, cell.series): cell for cell in grid.cells}
+    for kind in swept:
+        spots = sorted(grid.spots(kind), key=lambda spot: -grid.size(spot))
+        strong = [spot for spot in spots if grid.size(spot) >= LEAST]
+        rows = [[_NAMES[kind], *labels]]
+        for spot in strong[:SHOWN]:
+            cells = [by_place.get((spot, series)) for series in grid.series]
+            shares = [number(None if cell is None else cell.share) for cell in cells]
+            rows.append([f"{spot.name}@{grid.wheres[spot.where]}", *shares])
+        more = f"\n({len(strong) - SHOWN} more with at least {LEAST:g})" if len(strong) > SHOWN else ""
+        parts.append(_table(rows) + more if strong else f"no {_NAMES[kind]} with at least {LEAST:g}")
+    return "\n\n".join(parts)
+
+
 def _effects(found: Findings) -> str:
     rows = [["component", "drop when noised", "rise when restored", "estimated", ""]]
-    for e in largest(found, SHOWN):
+    for e in found.largest(SHOWN):
+        if e.size < SEEN:
+            break
         name = f"{format_name(e.component)}@{','.join(sorted(e.where.roles))}"
         rows.append([name, number(e.drop), number(e.rise), number(e.drop_estimate), number(e.rise_estimate)])
-    drop, rise = found.sweep.agreement
+    sweep = found.sweep
+    drawn = sweep.drawn
+    chosen = len(sweep.exact) - (0 if drawn is None else drawn.count)
+    overlap = "" if sweep.overlap is None else f"; {sweep.overlap[1]:.0%} of the top {sweep.overlap[0]} are the same"
+    lines = [
+        f"{chosen} of {len(sweep.effects)} components and positions patched exactly; shares of clean less corrupt",
+        f"(rank agreement of estimates and exact effects: {number(sweep.agreement[0])} noising, "
+        f"{number(sweep.agreement[1])} denoising{overlap})",
+    ]
+    if drawn is not None:
+        lines.append(
+            f"(of {drawn.count} drawn from the other {drawn.population}, {len(drawn.mattering) or 'none'} "
+            f"{'does' if len(drawn.mattering) == 1 else 'do'} {MATERIAL:g} or more: at most {drawn.at_most:.0%} of "
+            "them may, 95 % confidence)"
+        )
+    return "\n".join(lines) + "\n\n" + _table(rows)
+
+
+def _traces(traces: Traces) -> str:
+    """Every corruption side by side: lost when noised from it, won when restored in its run."""
+    if not traces.reactions:
+        return f"no component does {MATERIAL:g} or more with any corruption by itself"
+    rows = [["component", *traces.corruptions, "reacts to"]]
+    for (component, role), reactions in list(traces.reactions.items())[:SHOWN]:
+        pairs = [f"{number(one.drop)} {number(one.rise)}" for one in reactions.values()]
+        rows.append([f"{format_name(component)}@{role}", *pairs, ", ".join(traces.traced((component, role)))])
+    left = len(traces.reactions) - SHOWN
+    more = f"\n({left} more in the table of traces)" if left > 0 else ""
     return (
-        f"{len(found.sweep.exact)} of {len(found.sweep.effects)} components and positions patched exactly, those with "
-        f"the largest estimates\n(rank agreement of estimates and exact effects: {number(drop)} noising, "
-        f"{number(rise)} denoising); shares of clean less corrupt\n\n" + _table(rows)
+        "drop when noised from each corruption, rise when restored in its run, as shares of the largest clean less "
+        "corrupt\n\n" + _table(rows) + more
     )
-
-
-def _traces(found: Findings) -> str:
-    names = list(found.corruptions)
-    rows = [["component", *names]]
-    for (component, role), drops in found.traces.items():
-        rows.append([f"{format_name(component)}@{role}", *(number(drops.get(name)) for name in names)])
-    return "drop when noised from each corruption, as a share of the largest one's effect\n\n" + _table(rows)
 
 
 def _frontiers(found: Findings) -> str:
@@ -121,13 +146,21 @@ def _circuit(circuit: Circuit, n_heads: int) -> str:
 
 
 def _links(found: Findings) -> str:
-    rows = [["direct path", "drop", "rise"]]
-    strong = [(link, names) for link, names in zip(found.links, found.link_names, strict=True) if link.size >= 0.05]
+    rows = [["direct path", "drop", "rise", "estimated", ""]]
+    links = found.links
+    strong = [pair for pair in zip(links.found, links.names, strict=True) if pair[0].size >= MATERIAL]
     for link, (sender, receiver) in strong[:SHOWN]:
-        rows.append([f"{sender} -> {receiver}", number(link.drop), number(link.rise)])
+        estimates = number(link.drop_estimate), number(link.rise_estimate)
+        rows.append([f"{sender} -> {receiver}", number(link.drop), number(link.rise), *estimates])
+    overlap = "" if links.overlap is None else f"; {links.overlap[1]:.0%} of the top {links.overlap[0]} are the same"
+    said = (
+        f"{len(links.found)} of {links.candidates} direct paths between members patched exactly\n(rank agreement of "
+        f"estimates and exact effects: {number(links.agreement[0])} noising, {number(links.agreement[1])} "
+        f"denoising{overlap})\n\n"
+    )
     if len(rows) == 1:
-        return f"no direct path between members moves the metric by itself ({MISSING})"
-    return _table(rows)
+        return f"{said}no direct path between members moves the metric by itself ({MISSING})"
+    return said + _table(rows)
 
 
 def _gates(found: Findings) -> str:

@@ -15,8 +15,9 @@ import networkx as nx
 from circuitspec.analysis import stats
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.exploring.links import Link
-from circuitspec.exploring.select import MATERIAL, Entry
+from circuitspec.exploring.select import Entry
 from circuitspec.exploring.setting import CLEAN, Setting
+from circuitspec.exploring.sweep import MATERIAL
 from circuitspec.graph.cuts import minimal_cuts
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where

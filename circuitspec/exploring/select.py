@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from circuitspec.analysis.estimate import Estimate
-from circuitspec.engine.screen import screen_restorations
+from circuitspec.engine.screen import screen_noising, screen_passes, screen_restorations
+from circuitspec.exploring.allowance import AllowanceSpent
 from circuitspec.exploring.setting import Setting
-from circuitspec.exploring.sweep import Sweep
+from circuitspec.exploring.sweep import MATERIAL, Sweep
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment
-from circuitspec.spec.components import Head
+from circuitspec.spec.components import Head, sort_key
 
 Entry = tuple[Ablatable, str]
 """A component at a role."""
 
-MATERIAL = 0.05  # share of clean less corrupt: a component that does this much by itself belongs to the circuit
 NEEDED = 0.005  # what taking an entry out may cost before it is called needed
 ROUNDS = 12
+EXHAUSTIVE, SCREENED = 500, 60  # up to so many stand-ins are all tried; of more, so many by their estimates
+FINISH = 12  # forwards that are kept back, so that the circuit at hand can be described
 FEW = 16  # entries that are each taken out once, to see what they are needed for
 
 
@@ -39,6 +41,8 @@ class Choice:
     setting: Setting
     entries: dict[Entry, str] = field(default_factory=dict)  # -> positive, negative or backup
     tried: dict[Experiment, tuple[int, int]] = field(default_factory=dict)  # -> how many entries and heads
+    stopped: str = ""  # why the search ended before it was done
+    _settled: dict[Entry, str] | None = None
 
     @property
     def kept(self) -> Mapping[Ablatable, Where]:
@@ -53,8 +57,20 @@ class Choice:
 
     def recovered(self) -> float:
         run = self.setting.sufficiency(self.kept)
+        share = self.setting.share(run)
         self.tried.setdefault(run, (len(self.entries), self.heads))
-        return self.setting.share(run)
+        self.settle()
+        return share
+
+    def settle(self) -> None:
+        """These entries are what `go_back` goes back to."""
+        self._settled = dict(self.entries)
+
+    def go_back(self, spent: AllowanceSpent) -> None:
+        """To the last circuit that was measured; where there is none, what ended the search is raised."""
+        if self._settled is None:
+            raise spent
+        self.entries, self.stopped = self._settled, str(spent)
 
     @property
     def frontier(self) -> tuple[Point, ...]:
@@ -79,9 +95,19 @@ def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool) ->
     Taken in are first the components that matter by themselves (in parallel ones too, of which each restores the
     behaviour alone), then, round by round, those whose restoration is estimated to help the circuit most. With
     `negatives` also those that work against the behaviour, and stand-ins that act when the circuit is knocked out;
-    without, neither: such a circuit recovers with less, and looks better than it is.
+    without, neither: such a circuit recovers with less, and looks better than it is. Where the allowance ends, the
+    circuit is the last that was measured. Raises AllowanceSpent where none was.
     """
     choice = Choice(setting)
+    try:
+        with setting.allowance.holding(FINISH):
+            _search(choice, sweep, target, negatives=negatives)
+    except AllowanceSpent as spent:
+        choice.go_back(spent)
+    return choice
+
+
+def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool) -> None:
     alone = [e for e in sweep.exact if e.size >= MATERIAL and len(e.where.roles) == 1]
     taken = [e for e in alone if negatives or not e.is_negative]
     for number, effect in enumerate(taken, 1):
@@ -95,7 +121,8 @@ def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool) ->
     _prune(choice, target, {entry for entry in choice.entries if negatives and rank[entry] >= MATERIAL}, rank)
     if negatives:
         _stand_ins(choice)
-    return choice
+    else:
+        _spare_heads(choice, target)
 
 
 def _is_step(number: int) -> bool:
@@ -132,6 +159,7 @@ def _screened(choice: Choice) -> list[tuple[Entry, float]]:
     run = setting.sufficiency(choice.kept)
     if run.source is None:
         return []
+    setting.allowance.require(screen_passes(run))
     screen = screen_restorations(setting.runner, run, setting.metric)
     gap = setting.gap.difference.value
     noised = {site.component for site in run.sites}
@@ -178,24 +206,33 @@ def _prune(choice: Choice, target: float, own: set[Entry], rank: Mapping[Entry, 
         choice.recovered()
 
 
+def _spare_heads(choice: Choice, target: float) -> None:
+    """Take out whole heads, always the one that costs least, as long as the target is met; of many none is tried.
+
+    Entry by entry those are kept that do a little each and that others would make up for.
+    """
+    setting = choice.setting
+    while 1 < choice.heads <= FEW:
+        without = {
+            head: Choice(setting, {e: kind for e, kind in choice.entries.items() if e[0] != head})
+            for head in sorted({c for c, _ in choice.entries if isinstance(c, Head)}, key=sort_key)
+        }
+        setting.run(setting.sufficiency(smaller.kept) for smaller in without.values())
+        best = max(without.values(), key=lambda smaller: setting.share(setting.sufficiency(smaller.kept)))
+        if setting.share(setting.sufficiency(best.kept)) < target:
+            return
+        choice.entries = best.entries
+        choice.recovered()
+
+
 def _stand_ins(choice: Choice) -> None:
     """Take in components that matter once the circuit is knocked out: backups, which hide behind it."""
     setting = choice.setting
-    for _ in range(2):
+    for _ in range(2 if choice.entries else 0):
         left = choice.knocked_out()
         if left <= MATERIAL:
             return
-        base = choice.kept
-        candidates: list[tuple[Entry, float]] = []
-        runs = {}
-        for component in setting.claimed:
-            for role in setting.roles:
-                if (component, role) not in choice.entries:
-                    more = dict(base)
-                    more[component] = more.get(component, Where.at()) | Where.at(role)
-                    runs[component, role] = setting.necessity(more)
-        if len(runs) > 2000:
-            return
+        runs = {entry: _also_out(choice, entry) for entry in _outside(choice)}
         setting.run(runs.values())
         candidates = [(entry, left - setting.share(run)) for entry, run in runs.items()]
         found = [(e, cost) for e, cost in candidates if cost >= MATERIAL]
@@ -203,3 +240,24 @@ def _stand_ins(choice: Choice) -> None:
             return
         for entry, _ in sorted(found, key=lambda pair: (-pair[1], str(pair[0])))[:5]:
             choice.entries[entry] = "backup"
+        choice.settle()
+
+
+def _also_out(choice: Choice, entry: Entry) -> Experiment:
+    """The run with the circuit noised and one entry more."""
+    more = dict(choice.kept)
+    component, role = entry
+    more[component] = more.get(component, Where.at()) | Where.at(role)
+    return choice.setting.necessity(more)
+
+
+def _outside(choice: Choice) -> list[Entry]:
+    """The entries outside the circuit; of very many those that are estimated to change most beside the noised one."""
+    setting = choice.setting
+    every = [(c, role) for c in setting.claimed for role in setting.roles if (c, role) not in choice.entries]
+    if len(every) <= EXHAUSTIVE:
+        return every
+    out, whole = setting.necessity(choice.kept), setting.necessity(dict.fromkeys(setting.claimed, Where.everywhere()))
+    setting.allowance.require(screen_passes(out))
+    screen = screen_noising(setting.runner, out, whole, setting.metric)
+    return sorted(every, key=lambda entry: (-abs(screen.by_role[entry[0]][entry[1]]), str(entry)))[:SCREENED]

@@ -14,6 +14,7 @@ from circuitspec.analysis.scores import Anchors, Gap, gap
 from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.stored import StoredRunner
+from circuitspec.exploring.allowance import Allowance, AllowanceSpent
 from circuitspec.graph.nodes import Ablatable, NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Source, Variant
@@ -27,7 +28,8 @@ class Setting:
     """One corruption of a task, and everything measured about it so far.
 
     `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart,
-    `source` what noising patches in, `corrupt` the prompts into which clean values are restored.
+    `source` what noising patches in, `corrupt` the prompts into which clean values are restored. What is measured
+    counts against the `allowance`.
     """
 
     runner: Runner
@@ -37,6 +39,7 @@ class Setting:
     roles: tuple[str, ...]
     source: Source
     corrupt: Variant
+    allowance: Allowance
     records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     @property
@@ -63,10 +66,20 @@ class Setting:
         return denoising(self.corrupt, {component: where})
 
     def run(self, experiments: Iterable[Experiment]) -> None:
-        """Run what has not been run yet."""
-        wanted = [e for e in dict.fromkeys(experiments) if e not in self.records]
-        if wanted:
-            self.records.update(self.stored.run(wanted).values)
+        """Run what has not been run yet. Raises AllowanceSpent where that takes more forwards than are left."""
+        if self.run_some(experiments):
+            raise AllowanceSpent(self.allowance.reason)
+
+    def run_some(self, experiments: Iterable[Experiment]) -> tuple[Experiment, ...]:
+        """As `run`, as far as the allowance goes; returns what was left out, the last of them."""
+        wanted = tuple(e for e in dict.fromkeys(experiments) if e not in self.records)
+        while wanted:
+            count = self.allowance.fitting(wanted)
+            if not count:
+                break
+            self.records.update(self.stored.run(wanted[:count]).values)
+            wanted = wanted[count:]  # what was in the store cost nothing, so that there may be room for more
+        return wanted
 
     def values(self, experiment: Experiment) -> NDArray[np.float64]:
         self.run([experiment])
@@ -75,17 +88,17 @@ class Setting:
     @property
     def gap(self) -> Gap:
         """The difference between the clean run and where noising recovers nothing."""
-        return self._gap(self.anchor)
+        return self.gap_between(CLEAN, self.anchor)
 
     @property
     def prompt_gap(self) -> Gap:
         """The difference between the clean and the corrupt prompts' runs, which denoising starts from."""
-        return self._gap(Experiment(self.corrupt))
+        return self.gap_between(CLEAN, Experiment(self.corrupt))
 
-    def _gap(self, corrupt: Experiment) -> Gap:
-        self.run([CLEAN, corrupt])
-        records = Records({e: dict(self.records[e]) for e in (CLEAN, corrupt)}, self.runner.templates)
-        return gap(records, self.metric, Anchors(CLEAN, corrupt))
+    def gap_between(self, clean: Experiment, corrupt: Experiment) -> Gap:
+        self.run([clean, corrupt])
+        records = Records({e: dict(self.records[e]) for e in (clean, corrupt)}, self.runner.templates)
+        return gap(records, self.metric, Anchors(clean, corrupt))
 
     def recovered(self, experiment: Experiment) -> Estimate:
         """Recovered performance of a noising run, with its interval."""

@@ -1,20 +1,33 @@
-"""How much every component matters at every position: estimated for all, then patched exactly for those that count."""
+"""How much every component matters at every position: estimated for all, then patched exactly for those that count.
+
+Estimates are first-order, and miss what saturates (attention that is one-hot) and what cancels (a direct effect that
+later layers undo). So some of what they call small is drawn at random and patched too, which bounds how much they miss.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
 
 from circuitspec.analysis.scores import LOWER_IS_BETTER
-from circuitspec.engine.attribution import attribute
+from circuitspec.engine.attribution import Attribution, attribute, attribution_passes, draws_of, interpolates
+from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
 from circuitspec.exploring.setting import Setting
+from circuitspec.graph.edges import Edge, precedes, receivers
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Source
-from circuitspec.spec.components import sort_key
+from circuitspec.plan.experiment import Source, Variant
+from circuitspec.spec.components import Head, Mlp, sort_key
+
+MATERIAL = 0.05  # share of clean less corrupt: a component that does this much by itself belongs to the circuit
+MISSED = 0.25  # of an exact effect: an estimate smaller than this missed it
+CONFIDENCE = 0.95
+SEED = 0
+
+Spot = tuple[Ablatable, Where]
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,8 @@ class Effect:
     """What a component does at some positions, as shares of clean less corrupt.
 
     `drop` is what noising it takes away and `rise` what restoring it in the corrupt run brings, both None unless
-    patched exactly; `drop_estimate` and `rise_estimate` are first-order estimates of the same.
+    patched exactly; `drop_estimate` and `rise_estimate` are first-order estimates of the same. `magnitude` is the
+    larger of what they are with one layer's gradients dropped at a time, None unless asked for.
     """
 
     component: Ablatable
@@ -31,11 +45,17 @@ class Effect:
     rise_estimate: float
     drop: float | None = None
     rise: float | None = None
+    magnitude: float | None = None
 
     @property
     def size(self) -> float:
         """The larger of its two effects, by exact patching where there is one."""
         return max(abs(self.drop_best), abs(self.rise_best))
+
+    @property
+    def estimated(self) -> float:
+        """The largest of its estimates: by it components are chosen to be patched."""
+        return max(abs(self.drop_estimate), abs(self.rise_estimate), self.magnitude or 0.0)
 
     @property
     def drop_best(self) -> float:
@@ -50,60 +70,209 @@ class Effect:
         """Whether what it does works against the behaviour."""
         return (self.drop_best if abs(self.drop_best) >= abs(self.rise_best) else self.rise_best) < 0
 
+    @property
+    def missed(self) -> bool:
+        """Whether an exact effect is large, and all estimates together are small beside it."""
+        return self.drop is not None and self.size >= MATERIAL and self.estimated < MISSED * self.size
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Components drawn at random among `population` with small estimates, and those of them that matter after all.
+
+    `at_most` is the share of the population that may matter, with 95 % confidence: the exact (Clopper-Pearson) upper
+    bound of a binomial, and what was found where all of them were drawn.
+    """
+
+    count: int
+    population: int
+    mattering: tuple[Effect, ...]
+    at_most: float
+
 
 @dataclass(frozen=True)
 class Sweep:
     """All effects, the exact ones first and each kind by size.
 
     `agreement` is Spearman's rank correlation of estimates and exact effects, of drop and of rise, over those
-    patched exactly (None for fewer than three).
+    that were chosen to be patched (None for fewer than three). `overlap` is how many of the k largest by estimate are
+    among the k largest by exact effect, as a share of k.
     """
 
     effects: tuple[Effect, ...]
     agreement: tuple[float | None, float | None]
+    overlap: tuple[int, float] | None = None  # k, share
+    drawn: Drawn | None = None
 
     @property
     def exact(self) -> tuple[Effect, ...]:
         return tuple(e for e in self.effects if e.drop is not None)
 
+    @property
+    def missed(self) -> tuple[Effect, ...]:
+        """Exact effects that the estimates did not show, the largest first."""
+        return tuple(sorted((e for e in self.exact if e.missed), key=lambda e: -e.size))
 
-def sweep(setting: Setting, *, exact: int, steps: int = 1) -> Sweep:
-    """Estimate the effect of every component at every role, then patch the `exact` largest in both directions.
 
-    Estimates miss what saturates (attention that is one-hot) and what cancels: a component is taken if either
-    direction calls it large, so that what is flat at one end of the change shows at the other.
+@dataclass(frozen=True)
+class Estimation:
+    """How effects are estimated, and how many components are patched."""
+
+    exact: int
+    steps: int = 1
+    drawn: int = 0
+    dropping: bool = False
+    recomputing: bool = False
+
+
+def sweep(setting: Setting, found: Sequence[Effect], how: Estimation, chosen: Sequence[Spot] | None = None) -> Sweep:
+    """Patch the largest of the estimated effects, or the `chosen`, in both directions; then some of the others.
+
+    A component is taken if either direction calls it large, so that what is flat at one end of the change shows at
+    the other. Where the allowance ends, those with the largest estimates are patched.
     """
+    taken = list(found[: how.exact])
+    if chosen is not None:
+        wanted = frozenset(chosen)
+        taken = [e for e in found if (e.component, e.where) in wanted]
+    patched = _patched(setting, taken)
+    done = frozenset((e.component, e.where) for e in patched)
+    rest = [e for e in found if (e.component, e.where) not in done]
+    drawn = _draw(setting, rest, how.drawn)
+    if drawn is not None:
+        sample, bound = drawn
+        looked = frozenset((e.component, e.where) for e in sample)
+        rest = [e for e in rest if (e.component, e.where) not in looked]
+    else:
+        sample, bound = [], None
+    whole = sorted([*patched, *sample, *rest], key=lambda e: (e.drop is None, -e.size, *_order(e)))
+    return Sweep(tuple(whole), _agreement(patched), _overlap(patched), bound)
+
+
+def estimates(setting: Setting, how: Estimation) -> list[Effect]:
+    """Every component at every role, the largest estimates first. Raises AllowanceSpent."""
     wheres = [Where.at(role) for role in setting.roles]
-    runner, metric = setting.runner, setting.metric
-    down = attribute(runner, "clean", setting.source, metric, setting.claimed, wheres, steps=1)
-    up = attribute(runner, setting.corrupt, Source("resample", "clean"), metric, setting.claimed, wheres, steps=steps)
-    loss = setting.gap.difference.value
-    gain = setting.prompt_gap.difference.value
-    found = [Effect(c, w, -down.effects[c, w] / loss, up.effects[c, w] / gain) for c in setting.claimed for w in wheres]
-    found.sort(key=lambda e: (-e.size, sort_key(e.component), e.where.canonical()))
-    chosen = found[:exact]
-    setting.run(
-        [run for e in chosen for run in (setting.noised(e.component, e.where), setting.denoised(e.component, e.where))]
-    )
-    patched = [
-        Effect(
-            e.component,
-            e.where,
-            e.drop_estimate,
-            e.rise_estimate,
-            setting.drop(e.component, e.where),
-            setting.rise(e.component, e.where),
-        )
-        for e in chosen
+    back = Source("resample", "clean")
+    loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
+    down = _attributed(setting, "clean", setting.source, wheres, replace(how, steps=1))
+    up = _attributed(setting, setting.corrupt, back, wheres, how)
+    more_down, more_up = {}, {}
+    if how.recomputing:
+        more_down = _through_attention(setting, "clean", setting.source, wheres)
+        more_up = _through_attention(setting, setting.corrupt, back, wheres)
+    found = []
+    for component in setting.claimed:
+        for where in wheres:
+            at = component, where
+            drop = -(down.effects[at] + more_down.get(at, 0.0)) / loss
+            rise = (up.effects[at] + more_up.get(at, 0.0)) / gain
+            sizes = [one.magnitudes[at] / abs(whole) for one, whole in ((down, loss), (up, gain)) if one.magnitudes]
+            found.append(Effect(component, where, drop, rise, magnitude=max(sizes, default=None)))
+    found.sort(key=lambda e: (-e.estimated, *_order(e)))
+    return found
+
+
+def _attributed(
+    setting: Setting, base: Variant, source: Source, wheres: Sequence[Where], how: Estimation
+) -> Attribution:
+    runner = setting.runner
+    steps = how.steps if interpolates(base, source) else 1
+    layers = runner.loaded.shape.n_layers if how.dropping else 0
+    draws = draws_of(base, source)
+    setting.allowance.require(attribution_passes(source, steps, draws=draws, dropped_layers=layers) + _mean(source))
+    return attribute(runner, base, source, setting.metric, setting.claimed, wheres, steps=steps, dropping=how.dropping)
+
+
+def _through_attention(setting: Setting, base: Variant, source: Source, wheres: Sequence[Where]) -> dict[Spot, float]:
+    """What the estimates leave out of each component's effect through later queries and keys.
+
+    To first order a component's effect is the sum of those of its edges; so the difference that recomputing attention
+    makes to its edges into queries and keys is what the sum is short of.
+    """
+    runner = setting.runner
+    shape = runner.loaded.shape
+    attending = [receiver for receiver in receivers(shape) if receiver.port in ("q", "k")]
+    senders = [c for c in setting.claimed if isinstance(c, Head | Mlp)]
+    edges = [
+        Edge(sender, receiver, where)
+        for sender in senders
+        for receiver in attending
+        if precedes(sender, receiver, shape)
+        for where in wheres
     ]
-    agreement = (
+    draws = draws_of(base, source)
+    alone = runner.stream.heads_share_a_norm
+    setting.allowance.require(
+        edge_passes(edges, source, draws=draws, recomputing=True, one_by_one=alone) + _mean(source)
+    )
+    found = attribute_edges(runner, base, source, setting.metric, edges, recomputing=True)
+    short: dict[Spot, float] = {}
+    for edge, effect in found.effects.items():
+        assert isinstance(edge.sender, Head | Mlp)
+        at = edge.sender, edge.where
+        short[at] = short.get(at, 0.0) + effect - found.linear[edge]
+    return short
+
+
+def _mean(source: Source) -> int:
+    """The pass that means take, if they are not known yet."""
+    return int(source.kind in ("mean", "mean_per_template"))
+
+
+def _patched(setting: Setting, effects: Sequence[Effect]) -> list[Effect]:
+    """These effects exactly, as far as the allowance goes."""
+    pairs = [(setting.noised(e.component, e.where), setting.denoised(e.component, e.where)) for e in effects]
+    left = frozenset(setting.run_some([run for pair in pairs for run in pair]))
+    return [
+        replace(e, drop=setting.drop(e.component, e.where), rise=setting.rise(e.component, e.where))
+        for e, pair in zip(effects, pairs, strict=True)
+        if left.isdisjoint(pair)
+    ]
+
+
+def _draw(setting: Setting, rest: Sequence[Effect], count: int) -> tuple[list[Effect], Drawn] | None:
+    """Some of the others, patched; None where there are none, or not enough forwards for all of the sample."""
+    if not rest or not count:
+        return None
+    few = np.random.default_rng(SEED).choice(len(rest), min(count, len(rest)), replace=False)
+    patched = _patched(setting, [rest[i] for i in sorted(few)])
+    if len(patched) < len(few):
+        return None
+    mattering = tuple(sorted((e for e in patched if e.size >= MATERIAL), key=lambda e: -e.size))
+    return patched, Drawn(len(few), len(rest), mattering, upper_bound(len(mattering), len(few), len(rest)))
+
+
+def upper_bound(found: int, drawn: int, population: int) -> float:
+    """The largest share that is compatible with so many found among those drawn, at 95 % confidence.
+
+    Exact for a binomial (Clopper and Pearson 1934), and so safe for drawing without putting back.
+    """
+    if drawn >= population or found == drawn:
+        return found / drawn
+    return float(stats.beta.ppf(CONFIDENCE, found + 1, drawn - found))
+
+
+def _agreement(patched: Sequence[Effect]) -> tuple[float | None, float | None]:
+    return (
         rank_agreement([e.drop_estimate for e in patched], [e.drop_best for e in patched]),
         rank_agreement([e.rise_estimate for e in patched], [e.rise_best for e in patched]),
     )
-    whole = sorted(
-        [*patched, *found[exact:]], key=lambda e: (e.drop is None, -e.size, sort_key(e.component), e.where.canonical())
-    )
-    return Sweep(tuple(whole), agreement)
+
+
+def _overlap(patched: Sequence[Effect]) -> tuple[int, float] | None:
+    return top_overlap([e.estimated for e in patched], [e.size for e in patched])
+
+
+def top_overlap(estimated: Sequence[float], exact: Sequence[float]) -> tuple[int, float] | None:
+    """(k, share of the k largest by estimate that are among the k largest by exact size); k is a third of them.
+
+    None for fewer than six values.
+    """
+    k = len(estimated) // 3
+    if k < 2:
+        return None
+    first, second = (set(np.argsort(-np.abs(values), kind="stable")[:k].tolist()) for values in (estimated, exact))
+    return k, len(first & second) / k
 
 
 def rank_agreement(estimated: Sequence[float], exact: Sequence[float]) -> float | None:
@@ -116,3 +285,7 @@ def rank_agreement(estimated: Sequence[float], exact: Sequence[float]) -> float 
 def worth(metric: str) -> int:
     """1 where more of the metric is better, -1 where less is."""
     return -1 if metric in LOWER_IS_BETTER else 1
+
+
+def _order(effect: Effect) -> tuple[object, ...]:
+    return sort_key(effect.component), effect.where.canonical()

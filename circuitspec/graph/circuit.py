@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import networkx as nx
-
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, expand
 from circuitspec.graph.overlap import Declared, overlaps
-from circuitspec.graph.paths import DeclaredPath, reaches, read_path
+from circuitspec.graph.paths import DeclaredPath, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.spec.components import Head, Mlp, Neuron, sort_key
@@ -37,19 +35,6 @@ class CircuitGraph:
     members: tuple[Member, ...]
     free: frozenset[Ablatable]
     paths: tuple[DeclaredPath, ...] = ()
-
-    @cached_property
-    def edges(self) -> nx.DiGraph:
-        """Declared paths as a directed graph of components, with the receiving inputs of each edge under `ports`."""
-        graph = nx.DiGraph()
-        for path in self.paths:
-            for senders, receivers in zip(path.hops, path.hops[1:], strict=False):
-                for s in senders:
-                    for r in receivers:
-                        if reaches(s.component, r.component):
-                            here = graph.get_edge_data(s.component, r.component, {"ports": frozenset()})["ports"]
-                            graph.add_edge(s.component, r.component, ports=here | frozenset(r.ports))
-        return graph
 
     @cached_property
     def universe(self) -> tuple[Ablatable, ...]:

@@ -125,6 +125,8 @@ def _checked(
     """The model on its device, once its modules are as its config says and its weights are finite."""
     architecture, shape = architecture_of(config), shape_of(config)
     verify_modules(model, architecture, shape)
+    if not shape.has_mlps:
+        _let_run_without_neurons(model)
     _check_finite(model, spec.dtype)
     model = _place(model, target)
     provenance = Provenance(
@@ -137,6 +139,26 @@ def _checked(
         path=path,
     )
     return LoadedModel(model, tokenizer, architecture, shape, provenance)
+
+
+def _let_run_without_neurons(model: PreTrainedModel) -> None:
+    """GPT-2's MLP computes its output by a Conv1D, which fails where there are no neurons; what it adds is its bias."""
+    import torch
+    from torch import Tensor, nn
+    from transformers.pytorch_utils import Conv1D
+
+    class Bias(nn.Module):
+        def __init__(self, bias: nn.Parameter) -> None:
+            super().__init__()
+            self.bias = bias
+
+        def forward(self, nothing: Tensor) -> Tensor:
+            return self.bias + torch.zeros(*nothing.shape[:-1], 1, dtype=self.bias.dtype, device=self.bias.device)
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Conv1D) and child.weight.shape[0] == 0:
+                setattr(module, name, Bias(child.bias).eval())
 
 
 def _locate(spec: ModelSpec, reference: ModelReference, say: Progress) -> _Source:

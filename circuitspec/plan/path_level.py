@@ -16,7 +16,6 @@ from typing import TypeAlias, TypeVar
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.edges import Receiver, Sender, inputs_of, owners, precedes
 from circuitspec.graph.paths import DeclaredPath, Stop, reads_at
-from circuitspec.graph.paths import everywhere as everywhere  # as the planner calls it
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, PathRule, Reading, Sent, Source, Variant
@@ -34,7 +33,7 @@ def along(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText) ->
     Raises CS229 where a component is to have two values at once.
     """
     values = _Values(paths, shape, linked=False)
-    readings = _joined(reading for number in range(len(paths)) for reading in values.at_end(number))
+    readings = values.joined(reading for number in range(len(paths)) for reading in values.at_end(number))
     _check(readings, paths, text)
     return readings
 
@@ -59,9 +58,19 @@ def path_set(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText)
     if problems:
         raise CircuitspecError(*problems)
     arriving = [reading for number in range(len(paths)) for reading in values.at_end(number)]
-    readings = _joined(reading for reading in arriving if reading.at_logits)
+    readings = values.joined(reading for reading in arriving if reading.at_logits)
     _check(readings, paths, text)
     return readings
+
+
+def overruled(paths: Sequence[DeclaredPath], shape: ModelShape) -> tuple[str, ...]:
+    """Components with a path into them that adds nothing, as another one starts there before the same rest of a path.
+
+    The start has the component's whole value, whatever reached it by the other path.
+    """
+    values = _Values(paths, shape, linked=True)
+    values.joined(reading for number in range(len(paths)) for reading in values.at_end(number))
+    return tuple(format_name(component) for component in sorted(values.overruled, key=sort_key))
 
 
 def travelling(
@@ -85,9 +94,7 @@ def travelling(
     return Experiment(base, source if readings else None, readings=readings, rule=rule if readings else None)
 
 
-def nothing_kept(
-    source: Source, shape: ModelShape, paths: Iterable[DeclaredPath], through: Sequence[str] | None
-) -> Experiment:
+def nothing_kept(source: Source, paths: Iterable[DeclaredPath], through: Sequence[str] | None) -> Experiment:
     """The run in which every path is ablated."""
     return travelling("clean", source, frozenset(), paths, through=through, keep=True)
 
@@ -103,6 +110,7 @@ class _Values:
     paths: Sequence[DeclaredPath]
     shape: ModelShape
     linked: bool
+    overruled: set[Sender] = field(default_factory=set)  # whose computed value gave way to a start everywhere
     _arriving: dict[tuple[int, int, Stop], tuple[Reading, ...]] = field(default_factory=dict)
     _sent: dict[tuple[int, int, Stop], tuple[Sent, ...]] = field(default_factory=dict)
 
@@ -127,7 +135,7 @@ class _Values:
                 where = reads_at(stop, receiver)
                 meeting = [value for value in sent if value.where.meets(where)]
                 if meeting:
-                    readings.append(Reading(receiver, _combined(meeting), where))
+                    readings.append(Reading(receiver, self._combined(meeting), where))
             self._arriving[path, hop, stop] = tuple(readings)
         return self._arriving[path, hop, stop]
 
@@ -146,7 +154,7 @@ class _Values:
                 self._sent[path, hop, stop] = (Sent(stop.component, stop.where),)
             else:
                 self._sent[path, hop, stop] = tuple(
-                    Sent(stop.component, where, _joined(inputs)) for where, inputs in found.items() if inputs
+                    Sent(stop.component, where, self.joined(inputs)) for where, inputs in found.items() if inputs
                 )
         return self._sent[path, hop, stop]
 
@@ -191,39 +199,39 @@ class _Values:
             return start.component in owners(Receiver(end.component, "k"), self.shape)
         return end.component == start.component
 
+    def joined(self, readings: Iterable[Reading]) -> frozenset[Reading]:
+        """One reading for each receiver and its positions."""
+        found: dict[tuple[Receiver, Where], set[frozenset[Sent]]] = {}
+        for reading in readings:
+            found.setdefault((reading.receiver, reading.where), set()).add(reading.senders)
+        return frozenset(
+            Reading(receiver, _united(groups) or self._combined(itertools.chain(*groups)), where)
+            for (receiver, where), groups in found.items()
+        )
+
+    def _combined(self, senders: Iterable[Sent]) -> frozenset[Sent]:
+        """One value for each component and its positions: a path's start dominates, inputs of several paths add up."""
+        starts: dict[Sender, Where] = {}
+        computed: dict[tuple[Sender, Where], set[frozenset[Reading]]] = {}
+        for sent in senders:
+            if sent.inputs:
+                computed.setdefault((sent.component, sent.where), set()).add(sent.inputs)
+            else:
+                starts[sent.component] = starts.get(sent.component, Where.at()) | sent.where
+        found = {Sent(component, where) for component, where in starts.items()}
+        for (component, where), groups in computed.items():
+            left = where & ~starts[component] if component in starts else where
+            if left.is_nowhere:
+                self.overruled.add(component)
+            else:
+                found.add(Sent(component, left, _united(groups) or self.joined(itertools.chain(*groups))))
+        return frozenset(found)
+
 
 def _receivers(stop: Stop, shape: ModelShape) -> tuple[Receiver, ...]:
     if not isinstance(stop.component, Head | KvHead | Mlp | Logits):
         return ()
     return tuple(inputs_of(stop.component, stop.ports, shape))
-
-
-def _joined(readings: Iterable[Reading]) -> frozenset[Reading]:
-    """One reading for each receiver and its positions."""
-    found: dict[tuple[Receiver, Where], set[frozenset[Sent]]] = {}
-    for reading in readings:
-        found.setdefault((reading.receiver, reading.where), set()).add(reading.senders)
-    return frozenset(
-        Reading(receiver, _united(groups) or _combined(itertools.chain(*groups)), where)
-        for (receiver, where), groups in found.items()
-    )
-
-
-def _combined(senders: Iterable[Sent]) -> frozenset[Sent]:
-    """One value for each component and its positions: the start of a path dominates, inputs of several paths add up."""
-    starts: dict[Sender, Where] = {}
-    computed: dict[tuple[Sender, Where], set[frozenset[Reading]]] = {}
-    for sent in senders:
-        if sent.inputs:
-            computed.setdefault((sent.component, sent.where), set()).add(sent.inputs)
-        else:
-            starts[sent.component] = starts.get(sent.component, Where.at()) | sent.where
-    found = {Sent(component, where) for component, where in starts.items()}
-    for (component, where), groups in computed.items():
-        left = where & ~starts[component] if component in starts else where
-        if not left.is_nowhere:
-            found.add(Sent(component, left, _united(groups) or _joined(itertools.chain(*groups))))
-    return frozenset(found)
 
 
 def _united(groups: set[frozenset[_Key]]) -> frozenset[_Key] | None:

@@ -8,13 +8,17 @@ from typing import Literal
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.circuit import CircuitGraph
-from circuitspec.graph.edge_circuit import EdgeCircuit, edge_circuit, hopless, outside_edges
+from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.graph.paths import DeclaredPath, cuttable, edges_of, merged, read_path
+from circuitspec.graph.paths import DeclaredPath, cuttable, edges_of, everywhere, merged, read_path
 from circuitspec.graph.where import Where
 from circuitspec.plan import edge_level, node_level, path_level
 from circuitspec.plan.experiment import Experiment, Source, Variant
+from circuitspec.plan.methods import Methods
+from circuitspec.plan.random_circuits import RandomCircuits, random_circuits
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
+from circuitspec.plan.subsets import Trials, complete_trials, cuts_of, minimal_trials, refuse_parts
+from circuitspec.plan.whole import Whole, anchor_of, whole_circuit
 from circuitspec.spec.hypothesis import (
     Claim,
     CrossSection,
@@ -27,10 +31,13 @@ from circuitspec.spec.hypothesis import (
     Traces,
 )
 from circuitspec.spec.source import Source as SourceText
+from circuitspec.spec.tested_claims import BeatsRandom, Complete, Minimal
 
 CLEAN = Experiment("clean")
 
-Measure = Literal["recovered", "drop", "rise", "direct share", "interaction", "reaction"]
+Measure = Literal[
+    "recovered", "drop", "rise", "direct share", "interaction", "reaction", "incompleteness", "effect", "share beaten"
+]
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,10 @@ class PlannedClaim:
     a mediation, which is one or the other by its direction: the direct path is patched, and the far anchor is the
     run with both paths patched. Two kinds of claims are decided by several figures: the interaction of the parts of a
     gate (`gate`; `patched` has both noised), and the reaction to each corruption (`traced`; `patched` is the first of
-    those to which there should be one, `corrupt` what a corruption that breaks nothing is measured against).
+    those to which there should be one, `corrupt` what a corruption that breaks nothing is measured against). A share
+    says something only of an effect that is part of what breaks the behaviour as a whole: `broken`. Claims about
+    subsets of the circuit have `trials`, those about random circuits `rivals`; `patched` is the circuit's own run. What
+    is to hold under several methods has `methods`, the file's own (which the other fields are about) among them.
     """
 
     index: int  # its place in the file, from 0
@@ -75,6 +85,10 @@ class PlannedClaim:
     measure: Measure = "recovered"
     gate: GateRuns | None = None
     traced: tuple[Traced, ...] = ()
+    broken: Experiment | None = None  # mediation: the run with everything ablated, or on the corrupt prompts
+    trials: Trials | None = None
+    rivals: RandomCircuits | None = None
+    methods: Methods | None = None
 
     @property
     def anchored(self) -> Mapping[Experiment, tuple[Experiment, Experiment]]:
@@ -89,7 +103,13 @@ class PlannedClaim:
     def runs(self) -> tuple[Experiment, ...]:
         """Every run that decides the claim, its anchors first."""
         anchors = [run for pair in self.anchored.values() for run in pair]
-        return tuple(dict.fromkeys((self.clean, self.corrupt, *anchors, *self.anchored)))
+        others = [] if self.broken is None else [self.broken]
+        others += () if self.trials is None else self.trials.runs
+        others += () if self.rivals is None else self.rivals.kept
+        others += (
+            [] if self.methods is None else [r for m in self.methods.runs for r in (m.clean, m.corrupt, m.patched)]
+        )
+        return tuple(dict.fromkeys((self.clean, self.corrupt, *anchors, *self.anchored, *others)))
 
     @property
     def falls(self) -> bool:
@@ -119,7 +139,8 @@ class Plan:
     resample ablation and noise, and under mean and zero ablation the model with all ablated that the hypothesis does
     not leave free. Denoising claims have the corrupt prompts' run; where there are no
     others, it is the plan's. `circuit` is run only where a claim of sufficiency asks for it.
-    `edges` are what edge level keeps, `checks` the declared paths one by one (edge and path level).
+    `edges` are what edge level keeps (at path level: the edges along the paths), `checks` the declared paths one by
+    one (edge and path level).
     """
 
     labels: Mapping[Experiment, str]  # in running order
@@ -129,6 +150,7 @@ class Plan:
     claims: tuple[PlannedClaim, ...]
     edges: EdgeCircuit | None = None
     checks: tuple[PathCheck, ...] = ()
+    overruled: tuple[str, ...] = ()  # path level: components into which paths lead that add nothing
 
     def naming(self, labels: Mapping[Experiment, str]) -> Plan:
         """The plan with more experiments, which were found to be needed on the way."""
@@ -157,16 +179,6 @@ def make_plan(
     return _Planner(hypothesis, graph, text, corruptions).plan()
 
 
-@dataclass(frozen=True)
-class _Whole:
-    """The runs of claims about the whole circuit."""
-
-    circuit: Experiment
-    knocked_out: Experiment
-    all_ablated: Experiment
-    edges: EdgeCircuit | None = None
-
-
 @dataclass
 class _Planner:
     hypothesis: Hypothesis
@@ -179,12 +191,14 @@ class _Planner:
     def plan(self) -> Plan:
         ablation = self.hypothesis.ablation
         source = ablation_source(ablation)
-        whole: _Whole | None = None
+        whole: Whole | None = None
         anchor = CLEAN
         checks: tuple[PathCheck, ...] = ()
         try:
-            whole = self._whole(source)
-            anchor = _anchor(source, whole)
+            if ablation.level == "node":
+                self.problems += node_level.without_outside(self.hypothesis, self.graph, self.text)
+            whole = whole_circuit(ablation, self.graph, self.text)
+            anchor = anchor_of(source, whole)
             checks = self._checks(source, anchor)
         except CircuitspecError as error:
             self.problems += error.diagnostics
@@ -199,43 +213,17 @@ class _Planner:
         shown = anchor if anchor in self.labels else claims[0].corrupt
         for check in checks:
             self.labels.setdefault(check.anchor, _anchor_label(check.anchor))
-            self.labels.setdefault(check.ablated, f"{check.text} ablated")
+            at_path_level = ablation.level == "path"  # where the same words as for a `path` claim are the same run
+            passing = _passing(ablation.through)
+            done = ("noised" + passing, "denoised" + passing) if at_path_level else ("ablated", "restored")
+            self.labels.setdefault(check.ablated, f"{check.text} {done[0]}")
             if check.restored is not None and check.corrupt is not None:
                 self.labels.setdefault(check.corrupt, "corrupt")
-                self.labels.setdefault(check.restored, f"{check.text} restored")
-        return Plan(self.labels, CLEAN, shown, whole.circuit, tuple(claims), whole.edges, checks)
-
-    def _whole(self, source: Source) -> _Whole:
-        """What is ablated for claims about the whole circuit, by the level of the hypothesis."""
-        ablation, graph = self.hypothesis.ablation, self.graph
-        pinned = ablation.positions == "all"
-        if ablation.level == "node":
-            self.problems += node_level.without_outside(self.hypothesis, graph, self.text)
-            kept = node_level.circuit_positions(ablation, graph)
-            return _Whole(
-                node_level.noising(source, {c: ~kept.get(c, Where.at()) for c in graph.claimed}),
-                node_level.noising(source, kept),
-                node_level.noising(source, {c: Where.everywhere() for c in graph.claimed}),
-            )
-        edges = edge_circuit(graph, self.text, everywhere=pinned)
-        if ablation.level == "edge":
-            return _Whole(
-                edge_level.keeping(edges.kept, source, graph.shape),
-                edge_level.ablating(edges.declared, source, graph.shape),
-                edge_level.keeping(outside_edges(graph), source, graph.shape),
-                edges,
-            )
-        paths = [path_level.everywhere(path) for path in graph.paths] if pinned else list(graph.paths)
-        readings = path_level.path_set(paths, graph.shape, self.text)
-        through = ablation.through
-
-        def run(keep: bool) -> Experiment:
-            return path_level.travelling("clean", source, readings, paths, through=through, keep=keep)
-
-        return _Whole(run(True), run(False), path_level.nothing_kept(source, graph.shape, paths, through), edges)
+                self.labels.setdefault(check.restored, f"{check.text} {done[1]}")
+        return Plan(self.labels, CLEAN, shown, whole.circuit, tuple(claims), whole.edges, checks, whole.overruled)
 
     def _claim(
-        self, index: int, claim: Claim, whole: _Whole | None, source: Source, anchor: Experiment
+        self, index: int, claim: Claim, whole: Whole | None, source: Source, anchor: Experiment
     ) -> list[PlannedClaim]:
         """The claim's runs; none where what is wrong with the whole circuit leaves it without."""
         match claim:
@@ -254,11 +242,15 @@ class _Planner:
             case PathClaim():
                 return [self._path(index, claim, source, anchor)]
             case Mediation():
-                return [self._mediation(index, claim, source)]
+                return [self._mediation(index, claim, source, anchor)]
             case Gate():
                 return [self._gate(index, claim, source)]
             case Traces() if whole is not None:
                 return [self._traces(index, claim, whole)]
+            case Complete() | Minimal() if whole is not None:
+                return [self._subsets(index, claim, whole, source, anchor)]
+            case BeatsRandom() if whole is not None:
+                return [self._against_random(index, claim, whole, anchor)]
             case _:
                 return []
 
@@ -277,42 +269,45 @@ class _Planner:
     def _path(self, index: int, claim: PathClaim, source: Source, anchor: Experiment) -> PlannedClaim:
         path = self._read(claim.of, ("claims", index, claim.kind, "of"))
         readings = path_level.along([path], self.graph.shape, self.text)
+        through = self._through(claim)
         if claim.direction == "noising":
-            patched = path_level.travelling("clean", source, readings, [path], through=claim.through)
+            patched = path_level.travelling("clean", source, readings, [path], through=through)
             self.labels.setdefault(anchor, _anchor_label(anchor))
-            self.labels.setdefault(patched, f"{claim.of} noised{_passing(claim.through)}")
+            self.labels.setdefault(patched, f"{claim.of} noised{_passing(through)}")
             return PlannedClaim(index, claim, patched, CLEAN, anchor, "drop")
         corrupt = self._corrupt(index)
         clean = Source("resample", "clean")
-        patched = path_level.travelling(corrupt, clean, readings, [path], through=claim.through)
+        patched = path_level.travelling(corrupt, clean, readings, [path], through=through)
         self.labels.setdefault(Experiment(corrupt), "corrupt")
-        self.labels.setdefault(patched, f"{claim.of} denoised{_passing(claim.through)}")
+        self.labels.setdefault(patched, f"{claim.of} denoised{_passing(through)}")
         return PlannedClaim(index, claim, patched, CLEAN, Experiment(corrupt), "rise")
 
-    def _mediation(self, index: int, claim: Mediation, source: Source) -> PlannedClaim:
+    def _mediation(self, index: int, claim: Mediation, source: Source, anchor: Experiment) -> PlannedClaim:
         place = ("claims", index, claim.kind, "of")
         mediated = self._read(claim.of, place)
         start, _, end = mediated.hops
         direct = DeclaredPath(claim.of, place, (start, end))
+        first, last = claim.of.partition(" -> ")[0], claim.of.rpartition(" -> ")[2]
         if problems := hopless(direct, self.graph.shape, self.text):
-            raise CircuitspecError(*problems)
+            raise CircuitspecError(*(_without_direct(problem, first, last) for problem in problems))
         noising = claim.direction == "noising"
         base = "clean" if noising else self._corrupt(index)
         values = source if noising else Source("resample", "clean")
+        through = self._through(claim)
 
         def run(*paths: DeclaredPath) -> Experiment:
             readings = path_level.along(paths, self.graph.shape, self.text)
-            return path_level.travelling(base, values, readings, [mediated], through=claim.through)
+            return path_level.travelling(base, values, readings, [mediated], through=through)
 
         alone, both = run(direct), run(direct, mediated)
-        done = ("noised" if noising else "denoised") + _passing(claim.through)
-        first, last = claim.of.partition(" -> ")[0], claim.of.rpartition(" -> ")[2]
-        self.labels.setdefault(Experiment(base), "clean" if noising else "corrupt")
-        self.labels.setdefault(alone, f"{first} -> {last} {done}")
+        done = ("noised" if noising else "denoised") + _passing(through)
+        broken = anchor if noising else Experiment(base)
+        self.labels.setdefault(broken, _anchor_label(broken))
+        self.labels.setdefault(alone, f"{first} -> {last} (not {claim.of}) {done}")
         self.labels.setdefault(both, f"{first} -> {last} and {claim.of} {done}")
         if noising:
-            return PlannedClaim(index, claim, alone, CLEAN, both, "direct share")
-        return PlannedClaim(index, claim, alone, both, Experiment(base), "direct share")
+            return PlannedClaim(index, claim, alone, CLEAN, both, "direct share", broken=broken)
+        return PlannedClaim(index, claim, alone, both, broken, "direct share", broken=broken)
 
     def _gate(self, index: int, claim: Gate, source: Source) -> PlannedClaim:
         first, second = claim.nodes
@@ -328,7 +323,41 @@ class _Planner:
         runs = GateRuns((first, second), (noised[0], noised[1], noised[2]), (denoised[0], denoised[1], denoised[2]))
         return PlannedClaim(index, claim, noised[2], CLEAN, Experiment(corrupt), "interaction", gate=runs)
 
-    def _traces(self, index: int, claim: Traces, whole: _Whole) -> PlannedClaim:
+    def _subsets(
+        self, index: int, claim: Complete | Minimal, whole: Whole, source: Source, anchor: Experiment
+    ) -> PlannedClaim:
+        refuse_parts(claim, index, self.graph, self.text)
+        ablation = self.hypothesis.ablation
+        kept = node_level.circuit_positions(ablation, self.graph)
+        edges = None if whole.edges is None else whole.edges.kept
+        cuts = cuts_of(self.graph, source, kept, edges, pinned=ablation.positions == "all")
+        made = complete_trials if isinstance(claim, Complete) else minimal_trials
+        trials = made(cuts, claim.subsets)
+        self.labels.setdefault(anchor, _anchor_label(anchor))
+        self.labels.setdefault(whole.circuit, "circuit")
+        for run, label in trials.labels.items():
+            self.labels.setdefault(run, label)
+        measure: Measure = "incompleteness" if isinstance(claim, Complete) else "effect"
+        return PlannedClaim(index, claim, whole.circuit, CLEAN, anchor, measure, trials=trials)
+
+    def _against_random(self, index: int, claim: BeatsRandom, whole: Whole, anchor: Experiment) -> PlannedClaim:
+        refuse_parts(claim, index, self.graph, self.text)
+        ablation, place = self.hypothesis.ablation, ("claims", index, claim.kind)
+        rivals = random_circuits(
+            self.graph,
+            lambda one: whole_circuit(ablation, one, self.text),
+            claim.circuits,
+            claim.seed,
+            self.text,
+            place,
+        )
+        self.labels.setdefault(anchor, _anchor_label(anchor))
+        self.labels.setdefault(whole.circuit, "circuit")
+        for i, run in enumerate(rivals.kept):
+            self.labels.setdefault(run, f"random circuit {i + 1}")
+        return PlannedClaim(index, claim, whole.circuit, CLEAN, anchor, "share beaten", rivals=rivals)
+
+    def _traces(self, index: int, claim: Traces, whole: Whole) -> PlannedClaim:
         section = self._section(index, claim.nodes)
         corrupt = corrupt_prompts(self.hypothesis.ablation)
         reference = whole.all_ablated if corrupt is None else Experiment(corrupt)
@@ -378,7 +407,7 @@ class _Planner:
         corrupt, found = corrupt_prompts(ablation), []
         pinned = ablation.positions == "all"
         for path in self.graph.paths:
-            own = path_level.everywhere(path) if pinned else path
+            own = everywhere(path) if pinned else path
             restored = None
             if ablation.level == "edge":
                 ablated = edge_level.ablating(merged(edges_of(own, shape)[0]), source, shape)
@@ -398,10 +427,16 @@ class _Planner:
         """A claim's path in this model; what is wrong with it is raised."""
         problems: list[Diagnostic] = []
         path = read_path(text, self.graph.members, self.graph.shape, self.text, place, problems)
+        if self.hypothesis.ablation.positions == "all":
+            path = everywhere(path)
         problems = problems or cuttable(path, self.text) or hopless(path, self.graph.shape, self.text)
         if problems:
             raise CircuitspecError(*problems)
-        return path_level.everywhere(path) if self.hypothesis.ablation.positions == "all" else path
+        return path
+
+    def _through(self, claim: PathClaim | Mediation) -> tuple[str, ...] | None:
+        """What effects pass through on the claim's path: its own setting, else that of the ablation."""
+        return self.hypothesis.ablation.through if claim.through is None else claim.through
 
     def _corrupt(self, index: int) -> Variant:
         """The prompts into which a claim restores something; CS509 where there are none."""
@@ -419,15 +454,17 @@ class _Planner:
         )
 
 
-def _anchor(source: Source, whole: _Whole) -> Experiment:
-    """Where noising recovers nothing: the corrupt prompts' run, or with means and zeros the run with all ablated."""
-    if source.kind == "resample" and source.prompts is not None:
-        return Experiment(source.prompts)
-    return whole.all_ablated
-
-
 def _anchor_label(anchor: Experiment) -> str:
     return "corrupt" if anchor.source is None else "all ablated"
+
+
+def _without_direct(problem: Diagnostic, first: str, last: str) -> Diagnostic:
+    """CS227 for a mediation whose direct path cannot exist, so that there is nothing to compare."""
+    return replace(
+        problem,
+        message=f"mediation compares with the direct path {first} -> {last}, which cannot exist: {problem.message}",
+        hint="that all goes through the middle then needs no claim: claim `path` of the whole path instead",
+    )
 
 
 def _passing(through: tuple[str, ...] | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +13,8 @@ from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
 from circuitspec.analysis.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.warnings import NegativeSearch
+from circuitspec.report.effects_view import effects_data
+from circuitspec.report.printing import print_document
 
 FORMAT_VERSION = 1
 
@@ -60,6 +61,7 @@ def to_document(found: Verification) -> dict[str, Json]:
         ],
         "paths": [_path(effect) for effect in found.paths],
         "negatives": None if found.negatives is None else _negatives(found.negatives),
+        "effects": None if found.effects is None else effects_data(found.effects),
         "cost": {
             "experiments": found.cost.n_experiments,
             "stored": found.cost.n_stored,
@@ -103,7 +105,7 @@ def _negatives(search: NegativeSearch) -> dict[str, Json]:
 
 def render_json(found: Verification) -> str:
     """The document as text, ending in a newline."""
-    return json.dumps(to_document(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return print_document(to_document(found))
 
 
 def _claim(found: Verification, place: int, claim: ClaimResult) -> dict[str, object]:
@@ -124,6 +126,7 @@ def _claim(found: Verification, place: int, claim: ClaimResult) -> dict[str, obj
         "reason": claim.reason,
         "parts": [_part(part) for part in claim.parts],
         "found": claim.found or None,
+        "notes": list(claim.notes),
         "experiment": claim.experiment,
         "direction": planned.patched.direction,
         "base": str(planned.patched.base),
@@ -146,6 +149,8 @@ def _part(part: ClaimPart) -> dict[str, object]:
         "bound": {"at_least": part.at_least, "at_most": part.at_most},
         "reason": part.reason,
         "note": part.note,
+        "nodes": part.nodes,
+        "means": part.means,
     }
 
 

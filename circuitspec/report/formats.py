@@ -1,4 +1,4 @@
-"""The formats of a verification's report, in one table. Each is imported when it is asked for."""
+"""The formats of a result's report, in one table. Each is imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -7,52 +7,51 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from circuitspec.report.reported import Reported
+    from circuitspec.report.views import Style, Views
 
-Renderer: TypeAlias = "Callable[[Reported], str]"
-
-
-def _text(reported: Reported) -> str:
-    from circuitspec.report.text import render_text
-
-    prompts = reported.task.prompts if reported.list_prompts and reported.task is not None else None
-    return render_text(reported.verification, color=reported.color, prompts=prompts)
+Renderer: TypeAlias = "Callable[[Views, Style], str]"
 
 
-def _json(reported: Reported) -> str:
-    from circuitspec.report.document import render_json
+def _text(views: Views, style: Style) -> str:
+    from circuitspec.report.printing import print_text
 
-    return render_json(reported.verification)
+    return print_text(views.text, style)
 
 
-def _github(reported: Reported) -> str:
+def _json(views: Views, style: Style) -> str:
+    from circuitspec.report.printing import print_document
+
+    return print_document(views.document)
+
+
+def _github(views: Views, style: Style) -> str:
     from circuitspec.report.github import render_github
 
-    return render_github(reported)
+    return render_github(views.summary)
 
 
-def _junit(reported: Reported) -> str:
+def _junit(views: Views, style: Style) -> str:
     from circuitspec.report.junit import render_junit
 
-    return render_junit(reported)
+    return render_junit(views.summary)
 
 
-def _markdown(reported: Reported) -> str:
+def _markdown(views: Views, style: Style) -> str:
     from circuitspec.report.markdown import render_markdown
 
-    return render_markdown(reported)
+    return render_markdown(views.summary)
 
 
-def _badge(reported: Reported) -> str:
+def _badge(views: Views, style: Style) -> str:
     from circuitspec.report.badge import render_badge
 
-    return render_badge(reported)
+    return render_badge(views.summary)
 
 
-def _html(reported: Reported) -> str:
+def _html(views: Views, style: Style) -> str:
     from circuitspec.report.html import render_html
 
-    return render_html(reported)
+    return render_html(views.page)
 
 
 FORMATS: Mapping[str, Renderer] = MappingProxyType(

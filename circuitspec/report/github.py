@@ -7,22 +7,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from circuitspec.diagnostics import Diagnostic, Severity
-from circuitspec.report.reported import Reported, result_of
+from circuitspec.report.views import Summary
 
 _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "note": "notice"}
 
 
-def render_github(reported: Reported) -> str:
+def render_github(told: Summary) -> str:
     """A command a line: claims that are not supported as errors, supported ones as notices, warnings, findings."""
-    found = reported.verification
-    findings = []
-    for place, claim in enumerate(found.claims):
-        told = reported.claim_finding(place)
-        findings.append(
-            told or Diagnostic("", f"{claim.kind}: {result_of(claim)}", reported.claim_span(place), severity="note")
-        )
-    findings += [reported.warning_finding(warning) for warning in found.warnings]
-    return workflow_commands((*findings, *reported.findings))
+    claims = [
+        claim.finding or Diagnostic("", f"{claim.kind}: {claim.result}", claim.span, severity="note")
+        for claim in told.claims
+    ]
+    return workflow_commands((*claims, *told.warnings, *told.findings))
 
 
 def workflow_commands(findings: Iterable[Diagnostic], root: Path | None = None) -> str:

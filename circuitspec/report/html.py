@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from circuitspec.report.html_view import page_of
-from circuitspec.report.reported import Reported
 from circuitspec.report.shown import visible
+from circuitspec.report.views import Page
+
+if TYPE_CHECKING:
+    import jinja2
 
 _BACKTICKS = re.compile("`([^`]+)`")
 
 
-def render_html(reported: Reported) -> str:
+def render_html(page: Page) -> str:
     """The page, ending in a newline. Whatever the file or the prompts say is text on it, never markup."""
+    return environment().get_template("report.html.j2").render(page=page)
+
+
+def environment() -> jinja2.Environment:
+    """Templates in which every text is escaped, and characters that cannot be seen are written out.
+
+    They may use `css(FILE)`, `text|coded` (what stands between backticks as code) and `picture|drawn(NAME)`, whose ids
+    begin with the name.
+    """
     import jinja2
     from markupsafe import Markup, escape
 
     def coded(text: str) -> Markup:
-        """Escaped, with what stands between backticks as code."""
         return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escape(visible(text)))))
 
     def shown(value: object) -> object:
         return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
-    folder = resources.files("circuitspec.report") / "templates"
-    files = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css")}
-    environment = jinja2.Environment(
-        loader=jinja2.DictLoader(files),
+    def read(name: str) -> str:
+        return (resources.files("circuitspec.report") / "templates" / name).read_text(encoding="utf-8")
+
+    env = jinja2.Environment(
+        loader=jinja2.FunctionLoader(read),
         autoescape=True,
         finalize=shown,
         undefined=jinja2.StrictUndefined,
@@ -35,6 +47,7 @@ def render_html(reported: Reported) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["coded"] = coded
-    environment.filters["drawn"] = lambda picture, name: Markup(picture.inline(name))  # escaped by its writer
-    return environment.get_template("report.html.j2").render(page=page_of(reported), css=Markup(files["report.css"]))
+    env.filters["coded"] = coded
+    env.filters["drawn"] = lambda picture, name: Markup(picture.inline(name))  # escaped by its writer
+    env.globals["css"] = lambda name: Markup(read(name))
+    return env

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from textwrap import shorten
 
 from circuitspec.analysis import stats
@@ -15,8 +15,8 @@ from circuitspec.analysis.verdict import ClaimResult
 from circuitspec.analysis.wording import MISSING, briefly
 from circuitspec.plan.planner import PlannedClaim
 from circuitspec.report.frame import metric_names
-from circuitspec.report.html_table import Table
-from circuitspec.report.pictures import Picture, Point, Series, intervals
+from circuitspec.report.pictures import Point, Series, intervals
+from circuitspec.report.views import Chart, Table
 from circuitspec.spec.hypothesis import CrossSection, Mediation, Necessary, PathClaim, Sufficient
 from circuitspec.tasks.prompts import PromptSet
 
@@ -26,14 +26,6 @@ _RESAMPLES = 1999  # of intervals that decide nothing
 _SHARE = "share of clean - corrupt"
 
 _Pair = tuple[PlannedClaim, ClaimResult]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A picture and what to know about it."""
-
-    picture: Picture
-    note: str
 
 
 def charts(found: Verification, prompts: PromptSet | None) -> tuple[tuple[Chart, ...], tuple[Table, ...]]:

@@ -10,8 +10,8 @@ from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.paths import DeclaredPath, edges_of, reaches, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.report.html_table import Table
-from circuitspec.report.pictures import Edge, Node, Picture, circuit_graph
+from circuitspec.report.pictures import Edge, Node, circuit_graph
+from circuitspec.report.views import CircuitView, Table
 from circuitspec.spec.components import Component, Feature, Input, Logits, Mlp, Neuron, Resid, stage
 from circuitspec.spec.hypothesis import PathClaim
 from circuitspec.spec.names import format_name
@@ -22,24 +22,21 @@ _EVERYWHERE = "every position"
 _LOGITS = "logits"
 
 
-@dataclass(frozen=True)
-class CircuitView:
-    """The picture (None where the circuit is too large for one), what to know about it, and the groups."""
-
-    picture: Picture | None
-    note: str
-    groups: Table
-
-
 def circuit_view(found: Verification, source: Source, order: Mapping[str, float]) -> CircuitView | None:
     """The circuit of a verification, None where it has no graph or nothing is declared.
 
     `order` sorts positions from left to right; those that it lacks come after, as the file names them.
     """
-    graph = found.graph
-    if graph is None or not (graph.members or graph.paths):
+    return None if found.graph is None else graph_view(found.graph, order, _measured(found, found.graph, source))
+
+
+def graph_view(
+    graph: CircuitGraph, order: Mapping[str, float], measured: Iterable[tuple[DeclaredPath, float]] = ()
+) -> CircuitView | None:
+    """The circuit as declared, with the effects of paths where they were `measured`; None where nothing is declared."""
+    if not (graph.members or graph.paths):
         return None
-    drawing = _drawing(graph, _measured(found, graph, source))
+    drawing = _drawing(graph, measured)
     nodes, edges = drawing.nodes, drawing.edges
     columns = ("group", "effect", "components, and where they act")
     groups = Table("Groups of the circuit", columns, tuple(_groups(graph)), prose=(2,))

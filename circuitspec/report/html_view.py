@@ -1,10 +1,9 @@
-"""What the page of a verification says, as plain values: the template only sets it."""
+"""A verification -> what its page says, as plain values: the template only sets it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 
 from circuitspec.analysis.result import Verification
@@ -12,72 +11,21 @@ from circuitspec.analysis.verdict import Status
 from circuitspec.analysis.wording import MISSING, briefly, number, plural
 from circuitspec.diagnostics import Diagnostic
 from circuitspec.report.frame import experiments_frame, metric_names
-from circuitspec.report.html_charts import Chart, charts
-from circuitspec.report.html_circuit import CircuitView, circuit_view
-from circuitspec.report.html_table import Table
+from circuitspec.report.html_charts import charts
+from circuitspec.report.html_circuit import circuit_view
 from circuitspec.report.prompt_view import prompt_lines
 from circuitspec.report.reported import Reported, bound_of, choices_of, means_of, search_of, value_of
+from circuitspec.report.views import ClaimView, Page, Remark, Table
+from circuitspec.tasks.prompts import TokenizedTask
 
 _STATUSES: tuple[Status, ...] = ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
 _PACKAGES = ("circuitspec", "torch", "transformers", "pyvene")
 _MOST_ROWS = 1000  # of the table of experiments
 
 
-@dataclass(frozen=True)
-class ClaimView:
-    """One claim: what it says, what was found, and how."""
-
-    number: int
-    kind: str
-    status: Status
-    value: str
-    bound: str
-    reason: str
-    experiment: str
-    means: str
-    line: int
-
-
-@dataclass(frozen=True)
-class Remark:
-    """A warning about the evidence, or a finding about the run; `line` of the file that it is about."""
-
-    code: str
-    severity: str
-    message: str
-    detail: str
-    help: str
-    line: int | None = None
-
-
-@dataclass(frozen=True)
-class Page:
-    """Everything that the page shows, in its order."""
-
-    name: str
-    description: str
-    origin: str
-    verdict: Status
-    counts: str
-    subject: str
-    claims: tuple[ClaimView, ...]
-    remarks: tuple[Remark, ...]
-    search: str
-    circuit: CircuitView | None
-    charts: tuple[Chart, ...]
-    tables: tuple[Table, ...]
-    paths: Table | None
-    experiments: Table
-    prompts: tuple[str, ...]
-    file: str
-    lines: tuple[str, ...]
-    provenance: tuple[tuple[str, str], ...]
-
-
 def page_of(reported: Reported) -> Page:
     """The page of a verification."""
     found, task = reported.verification, reported.task
-    order = {} if task is None else {name: sum(at) / max(1, len(at)) for name, at in task.roles.items()}
     drawn, tables = charts(found, None if task is None else task.prompts)
     data: Mapping[str, object] = reported.source.data if isinstance(reported.source.data, dict) else {}
     return Page(
@@ -85,12 +33,12 @@ def page_of(reported: Reported) -> Page:
         description=_text(data, "description"),
         origin=_text(data, "source"),
         verdict=found.verdict,
-        counts=_counts(found),
-        subject=f"{found.model.id} ({found.model.description}), {plural(found.n_prompts, 'prompt')}",
-        claims=tuple(_claims(reported)),
-        remarks=tuple(_remarks(reported)),
+        counts=counts(found),
+        subject=subject(found),
+        claims=tuple(claim_views(reported)),
+        remarks=tuple(remarks(reported)),
         search=search_of(found),
-        circuit=circuit_view(found, reported.source, order),
+        circuit=circuit_view(found, reported.source, order_of(task)),
         charts=drawn,
         tables=tables,
         paths=_paths(found),
@@ -102,18 +50,30 @@ def page_of(reported: Reported) -> Page:
     )
 
 
+def subject(found: Verification) -> str:
+    """The model, and on how many prompts it was run."""
+    return f"{found.model.id} ({found.model.description}), {plural(found.n_prompts, 'prompt')}"
+
+
+def order_of(task: TokenizedTask | None) -> dict[str, float]:
+    """Positions by the mean number of their token, from left to right."""
+    return {} if task is None else {name: sum(at) / max(1, len(at)) for name, at in task.roles.items()}
+
+
 def _text(data: Mapping[str, object], key: str) -> str:
     value = data.get(key)
     return value if isinstance(value, str) else ""
 
 
-def _counts(found: Verification) -> str:
+def counts(found: Verification) -> str:
+    """`1 supported, 1 refuted, 1 warning`."""
     statuses = [claim.status for claim in found.claims]
-    counts = [f"{statuses.count(status)} {status.lower()}" for status in _STATUSES if status in statuses]
-    return ", ".join([*(counts or ["no claims"]), plural(len(found.warnings), "warning")])
+    told = [f"{statuses.count(status)} {status.lower()}" for status in _STATUSES if status in statuses]
+    return ", ".join([*(told or ["no claims"]), plural(len(found.warnings), "warning")])
 
 
-def _claims(reported: Reported) -> Iterator[ClaimView]:
+def claim_views(reported: Reported) -> Iterator[ClaimView]:
+    """The claims in the file's order."""
     found = reported.verification
     for place, (planned, claim) in enumerate(zip(found.plan.claims, found.claims, strict=True)):
         experiment = f"{claim.experiment}: {choices_of(found, planned)}; {plural(claim.n, 'prompt')}"
@@ -130,7 +90,8 @@ def _claims(reported: Reported) -> Iterator[ClaimView]:
         )
 
 
-def _remarks(reported: Reported) -> Iterator[Remark]:
+def remarks(reported: Reported) -> Iterator[Remark]:
+    """Findings about the run, then warnings about the evidence."""
     for finding in reported.findings:
         yield _remark(finding, None)
     for warning in reported.verification.warnings:

@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import re
 
-from circuitspec.analysis.verdict import Status
-from circuitspec.analysis.wording import plural
-from circuitspec.report.reported import Reported, bound_of, value_of
+from circuitspec.report.views import Summary, Verdict
 
-_MARKS: dict[Status, str] = {"SUPPORTED": "✅", "REFUTED": "❌", "INCONCLUSIVE": "❔"}
+_MARKS: dict[Verdict, str] = {"SUPPORTED": "✅", "REFUTED": "❌", "INCONCLUSIVE": "❔"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@:$-])")
 
 
-def render_markdown(reported: Reported) -> str:
+def render_markdown(told: Summary) -> str:
     """GitHub-flavoured Markdown, ending in a newline. Nothing of the file's text is taken for markup."""
-    found = reported.verification
     parts = [
-        f"### {_MARKS[found.verdict]} {_plain(found.name)}: {found.verdict}",
-        f"{_plain(found.model.id)} ({_plain(found.model.description)}), {plural(found.n_prompts, 'prompt')}; "
-        f"{_plain(found.methodology.choices())}",
+        f"### {_MARKS[told.verdict]} {_plain(told.name)}: {told.verdict}",
+        f"{_plain(told.model)}, {told.prompts}; {_plain(told.method)}",
         "\n".join(
             [
                 "| | claim | value [CI] | bound | experiment |",
                 "|---|---|---|---|---|",
                 *(
-                    f"| {_MARKS[claim.status]} {claim.status} | {claim.kind} | {_plain(value_of(claim))} "
-                    f"| {_plain(bound_of(claim))} "
+                    f"| {_MARKS[claim.status]} {claim.status} | {claim.kind} | {_plain(claim.value)} "
+                    f"| {_plain(claim.bound)} "
                     f"| {_plain(claim.experiment)}{_because(claim.reason)} |"
-                    for claim in found.claims
+                    for claim in told.claims
                 ),
             ]
         ),
     ]
-    for warning in found.warnings:
+    for warning in told.warnings:
         lines = [f"> ⚠️ **{warning.code}** {_plain(warning.message)}"]
-        lines += [f"> {_plain(warning.detail)}"] if warning.detail else []
-        lines += [f"> *help:* {_plain(warning.help)}"] if warning.help else []
+        lines += [f"> {_plain(warning.label)}"] if warning.label else []
+        lines += [f"> *help:* {_plain(warning.hint)}"] if warning.hint else []
         parts.append("  \n".join(lines))
-    if reported.findings:
-        parts.append("\n".join(f"- {d.severity} **{d.code}** {_plain(d.message)}" for d in reported.findings))
+    if told.findings:
+        parts.append("\n".join(f"- {d.severity} **{d.code}** {_plain(d.message)}" for d in told.findings))
     return "\n\n".join(parts) + "\n"
 
 

@@ -9,6 +9,7 @@ from circuitspec.analysis.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.wording import MISSING, briefly, number
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import PlannedClaim
+from circuitspec.report.many_runs import is_of_many, rows_of
 
 
 def parts_table(found: Verification, planned: PlannedClaim, claim: ClaimResult) -> list[list[str]]:
@@ -18,6 +19,8 @@ def parts_table(found: Verification, planned: PlannedClaim, claim: ClaimResult) 
     """
     if not claim.parts:
         return []
+    if is_of_many(claim):
+        return rows_of(found, planned, claim)
     return _gate(found, planned, claim) if planned.gate is not None else _traced(found, planned, claim)
 
 

@@ -8,9 +8,10 @@ from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
 from circuitspec.analysis.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.warnings import EvidenceWarning
-from circuitspec.analysis.wording import bound, briefly, number, with_interval
+from circuitspec.analysis.wording import bound, briefly, falls, number, rises, with_interval
 from circuitspec.diagnostics import Diagnostic, Span
 from circuitspec.plan.planner import Measure, PlannedClaim
+from circuitspec.report.many_runs import is_of_many, said_of
 from circuitspec.spec.hypothesis import Gate, Mediation, PathClaim, Traces
 from circuitspec.spec.source import Path_, Source
 from circuitspec.tasks.prompts import TokenizedTask
@@ -18,11 +19,14 @@ from circuitspec.tasks.prompts import TokenizedTask
 _CLAIM_CODES = {"REFUTED": "CS560", "INCONCLUSIVE": "CS561"}
 _MEASURED: dict[Measure, str] = {
     "recovered": "recovered {}",
-    "drop": "{} drops by",
-    "rise": "{} rises by",
+    "drop": "{} {falls} by",
+    "rise": "{} {rises} by",
     "direct share": "direct share of the effect on {}",
     "interaction": "interaction on {}",
-    "reaction": "{} falls by",
+    "reaction": "{} {falls} by",
+    "incompleteness": "incompleteness by {}",
+    "effect": "effect on {}",
+    "share beaten": "share of random circuits beaten by {}",
 }
 _PLACES: dict[str, Path_] = {
     "CS401": ("circuit", "groups"),
@@ -30,6 +34,8 @@ _PLACES: dict[str, Path_] = {
     "CS404": ("task",),
     "CS406": ("circuit", "paths"),
     "CS407": ("circuit", "paths"),
+    "CS408": ("circuit", "paths"),
+    "CS409": ("circuit", "paths"),
     "CS421": ("ablation",),
     "CS422": ("ablation",),
 }
@@ -39,16 +45,13 @@ _PLACES: dict[str, Path_] = {
 class Reported:
     """A verification with the text of its file, and findings about the run, such as drift from a lock.
 
-    `color` asks for ANSI colours of the formats that know any. `task` has the prompts, for the formats that
-    show any; with `list_prompts` text lists those behind each claim.
+    `task` has the prompts, for the formats that show any.
     """
 
     verification: Verification
     source: Source
     findings: tuple[Diagnostic, ...] = ()
-    color: bool = False
     task: TokenizedTask | None = None
-    list_prompts: bool = False
 
     def claim_span(self, place: int) -> Span:
         """Where the claim at `place` of the file's list stands: its kind."""
@@ -87,17 +90,24 @@ def result_of(claim: ClaimResult) -> str:
 
 
 def value_of(claim: ClaimResult) -> str:
-    """`recovered logit_diff 0.52 [0.47, 0.58]`, `logit_diff drops by 0.36 [0.31, 0.40]`; or that there is no value.
+    """`recovered logit_diff 0.52 [0.47, 0.58]`, `logit_diff falls by 0.36 [0.31, 0.40]`; or that there is no value.
 
     Of a claim with several parts all figures, and what they say together.
     """
+    if is_of_many(claim):
+        return said_of(claim)
     if claim.parts:
         figures = ", ".join(_part(claim, part) for part in claim.parts)
         said = f"reacts to {claim.found}" if claim.measure == "reaction" else claim.found
-        return f"{_MEASURED[claim.measure].format(claim.metric)} {figures} ({said})"
+        return f"{_measured(claim)} {figures} ({said})"
     limits = [end for end in (claim.at_least, claim.at_most) if end is not None]
     value = "undefined" if claim.estimate is None else with_interval(claim.estimate, limits)
-    return f"{_MEASURED[claim.measure].format(claim.metric)} {value}"
+    return f"{_measured(claim)} {value}"
+
+
+def _measured(claim: ClaimResult) -> str:
+    """`recovered logit_diff`, `logit_diff falls by`, `kl worsens by`."""
+    return _MEASURED[claim.measure].format(claim.metric, falls=falls(claim.metric), rises=rises(claim.metric))
 
 
 def _part(claim: ClaimResult, part: ClaimPart) -> str:
@@ -111,7 +121,7 @@ def _part(claim: ClaimResult, part: ClaimPart) -> str:
 
 def bound_of(claim: ClaimResult) -> str:
     """`at least 0.8`; of a claim with several parts that of each."""
-    if not claim.parts:
+    if not claim.parts or is_of_many(claim):
         return bound(claim.at_least, claim.at_most)
     return ", ".join(f"{part.name} {bound(part.at_least, part.at_most)}" for part in claim.parts)
 
@@ -119,7 +129,9 @@ def bound_of(claim: ClaimResult) -> str:
 def means_of(found: Verification, place: int) -> str:
     """The claim's metric in the runs that decide it: `clean 10.84, all ablated -0.28, circuit ablated -0.79`."""
     planned, metric = found.plan.claims[place], found.claims[place].metric
-    return ", ".join(f"{found.plan.labels[run]} {number(mean_of(found.records[run][metric]))}" for run in planned.runs)
+    several = is_of_many(found.claims[place])  # whose own means are in its table
+    runs = dict.fromkeys((planned.clean, planned.corrupt, planned.patched)) if several else planned.runs
+    return ", ".join(f"{found.plan.labels[run]} {number(mean_of(found.records[run][metric]))}" for run in runs)
 
 
 def choices_of(found: Verification, planned: PlannedClaim) -> str:

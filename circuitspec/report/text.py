@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import click
 
 from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import Anchors, Gap, mean_of, score
@@ -15,10 +12,13 @@ from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_
 from circuitspec.engine.records import SelfTest
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Measure
+from circuitspec.report.effects_view import effects_text
 from circuitspec.report.frame import metric_names
 from circuitspec.report.parts import parts_table
+from circuitspec.report.printing import print_text
 from circuitspec.report.prompt_view import prompt_lines
 from circuitspec.report.reported import choices_of, result_of, search_of
+from circuitspec.report.views import Block, Piece, Style, TextView
 from circuitspec.spec.hypothesis import CrossSection, Gate, Mediation, PathClaim, Traces
 from circuitspec.tasks.metrics import METRICS
 from circuitspec.tasks.prompts import PromptSet
@@ -28,8 +28,6 @@ _STATUSES: tuple[Status, ...] = ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
 
 _HALF = ("bfloat16", "float16")
 
-Paint = Callable[[str, str], str]  # text, colour -> text
-
 
 def render_text(found: Verification, *, color: bool = False, prompts: PromptSet | None = None) -> str:
     """The whole report, ending in a newline: what was run, what it measured, claims, warnings, counts.
@@ -37,28 +35,32 @@ def render_text(found: Verification, *, color: bool = False, prompts: PromptSet 
     Plain text; with `color`, ANSI colours for statuses and warnings alone. With `prompts` (those of the verification),
     the prompts behind each claim are listed too.
     """
-    paint = _coloured if color else _plain
+    return print_text(text_view(found, prompts), Style(color, list_prompts=True))
+
+
+def text_view(found: Verification, prompts: PromptSet | None = None) -> TextView:
+    """The report in blocks. With `prompts` (those of the verification) the prompts behind each claim are there too."""
     parts = [_heading(found)]
     blocks = _blocks(found)
     tables = [block.table or _table(found, block, found.denominators[block.between]) for block in blocks]
     # the model and the first choices belong together, as do each further run's heading and table
     parts[0] += "\n" + blocks[0].heading + "\n\n" + tables[0]
     parts += [f"{block.heading}\n\n{table}" for block, table in zip(blocks[1:], tables[1:], strict=True)]
+    head = [_plain(part) for part in parts]
     if found.claims:
-        parts.append(_claims(found, paint))
+        head.append(_claims(found))
     if found.paths:
-        parts.append(_paths(found))
-    if prompts is not None and (lines := prompt_lines(found, prompts)):
-        parts.append("\n".join(lines))
-    parts += [_warning(warning, paint) for warning in found.warnings]
-    if searched := search_of(found):
-        parts.append(searched)
+        head.append(_plain(_paths(found)))
+    head += [_plain(block) for block in effects_text(found)]
+    tail = [_warning(warning) for warning in found.warnings]
+    rest = [search_of(found)]
     if found.self_test is not None and found.model.dtype in _HALF:
-        parts.append(_self_test(found.self_test, found.model.dtype))
+        rest.append(_self_test(found.self_test, found.model.dtype))
     if found.artifacts:
-        parts.append("written: " + ", ".join(found.artifacts))
-    parts.append(_summary(found))
-    return "\n\n".join(parts) + "\n"
+        rest.append("written: " + ", ".join(found.artifacts))
+    rest.append(_summary(found))
+    tail += [_plain(part) for part in rest if part]
+    return TextView(tuple(head), () if prompts is None else prompt_lines(found, prompts), tuple(tail))
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,11 @@ def _blocks(found: Verification) -> list[_Block]:
         if claim.parts:
             head, *rows = parts_table(found, planned, claim)
             table = _aligned([[f"  {row[0]}", *row[1:]] for row in (head, *rows)])
-            blocks[f"{claim.index}: {heading}", *key[1:]] = _Block(heading, *key[1:], planned.measure, table=table)
-            continue
+            table += "".join(f"\n  note: {note}" for note in claim.notes)
+            title = heading if claim.estimate is None else f"{claim.kind} under other methods"
+            blocks[f"{claim.index}: {title}", *key[1:]] = _Block(title, *key[1:], planned.measure, table=table)
+            if claim.estimate is None:
+                continue
         brief = isinstance(planned.claim, PathClaim | Mediation)
         block = blocks.setdefault(key, _Block(heading, *key[1:], planned.measure, planned.falls, brief))
         block.claims.setdefault(claim.metric, claim)
@@ -135,11 +140,11 @@ def _aligned(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _claims(found: Verification, paint: Paint) -> str:
+def _claims(found: Verification) -> Block:
     claims = found.claims
     status_width = max(len(claim.status) for claim in claims)
     kind_width = max(len(claim.kind) for claim in claims)
-    lines = []
+    pieces = []
     for planned, claim in zip(found.plan.claims, claims, strict=True):
         line = result_of(claim)
         match planned.claim:  # a file often has several of these: say which
@@ -149,9 +154,9 @@ def _claims(found: Verification, paint: Paint) -> str:
                 line = f"{about.of} {'noised' if planned.patched.base == 'clean' else 'denoised'}: {line}"
             case Gate() | Traces() as joint:
                 line = f"{', '.join(joint.nodes)}: {line}"
-        status = paint(claim.status.ljust(status_width), _COLOURS[claim.status])
-        lines.append(f"{status}  {claim.kind.ljust(kind_width)}   {line}")
-    return "\n".join(lines)
+        pieces.append(Piece(claim.status.ljust(status_width), _COLOURS[claim.status]))
+        pieces.append(Piece(f"  {claim.kind.ljust(kind_width)}   {line}\n"))
+    return (*pieces[:-1], Piece(pieces[-1].text.removesuffix("\n")))
 
 
 def _paths(found: Verification) -> str:
@@ -166,11 +171,11 @@ def _paths(found: Verification) -> str:
     return f"declared paths by themselves, {metric} as a share of clean less corrupt:\n\n" + "\n".join(lines)
 
 
-def _warning(warning: EvidenceWarning, paint: Paint) -> str:
-    lines = [paint(f"warning[{warning.code}]", "yellow") + f": {warning.message}"]
+def _warning(warning: EvidenceWarning) -> Block:
+    lines = [f": {warning.message}"]
     lines += [f"   {warning.detail}"] if warning.detail else []
     lines += [f"   help: {warning.help}"] if warning.help else []
-    return "\n".join(lines)
+    return Piece(f"warning[{warning.code}]", "yellow"), Piece("\n".join(lines))
 
 
 def _self_test(tested: SelfTest, dtype: str) -> str:
@@ -194,9 +199,5 @@ def _summary(found: Verification) -> str:
     return f"{', '.join(counts)}   ({spent})"
 
 
-def _plain(text: str, colour: str) -> str:
-    return text
-
-
-def _coloured(text: str, colour: str) -> str:
-    return click.style(text, fg=colour)
+def _plain(text: str) -> Block:
+    return (Piece(text),)

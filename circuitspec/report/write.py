@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from circuitspec.analysis.result import Verification
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.report.files import put_in_place
 from circuitspec.report.frame import experiments_frame, prompts_frame
 from circuitspec.tasks.prompts import PromptSet
 
@@ -40,27 +40,8 @@ def write_tables(directory: Path, tables: Mapping[str, pd.DataFrame]) -> tuple[P
         raise CircuitspecError(problem) from error
 
 
-def write_report(path: Path, text: str) -> None:
-    """Write a report aside, then put it in place; its folder is made if need be. Raises CS513 where that fails."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, lambda aside: aside.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        message = f"the report cannot be written to {path}: {error.strerror or error}"
-        raise CircuitspecError(Diagnostic("CS513", message, hint="name another file with --report")) from error
-
-
 def _write_table(stem: Path, table: pd.DataFrame) -> tuple[Path, Path]:
     parquet, csv = stem.with_suffix(".parquet"), stem.with_suffix(".csv")
-    _replace(parquet, lambda aside: table.to_parquet(aside, index=False))
-    _replace(csv, lambda aside: table.to_csv(aside, index=False))
+    put_in_place(parquet, lambda aside: table.to_parquet(aside, index=False))
+    put_in_place(csv, lambda aside: table.to_csv(aside, index=False))
     return parquet, csv
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

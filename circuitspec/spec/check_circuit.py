@@ -22,6 +22,7 @@ from circuitspec.spec.names import (
 from circuitspec.spec.positions import parse_position
 from circuitspec.spec.scope import Scope, meant
 from circuitspec.spec.source import Path_
+from circuitspec.spec.tested_claims import Complete, Minimal
 from circuitspec.spec.texts import RESERVED_CORRUPTION, did_you_mean
 
 FROM_CORRUPTION = ("resample", "mean", "mean_per_template")
@@ -62,6 +63,14 @@ def check_claims(scope: Scope) -> None:
         if isinstance(claim, Traces):
             for j, name in enumerate(claim.to):
                 _check_corruption(scope, name, (*path, "to", j))
+        if isinstance(claim, Complete | Minimal) and scope.parts.ablation and scope.parts.ablation.level == "path":
+            scope.add(
+                "CS165",
+                f"{claim.kind} takes nodes out of the circuit, and at path level there are only paths",
+                path,
+                hint="write ablation: level: node (or edge)",
+                key=True,
+            )
         _check_metric(scope, claim.metric, (*path, "metric"))
     if scope.task.checks.accuracy is not None:
         _check_metric(scope, "accuracy", ("task", "checks", "accuracy"))

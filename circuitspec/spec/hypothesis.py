@@ -8,23 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from circuitspec.spec import texts
+from circuitspec.spec.blocks import Block, Bound, Count, Flag, MetricName, Positive, Seed, Share, Text
+from circuitspec.spec.tested_claims import BeatsRandom, Complete, Minimal
 
-MetricName = Literal["logit_diff", "logit", "logprob", "prob", "prob_diff", "accuracy", "rank", "kl"]
 GateName = Literal["and", "or", "additive"]
 AblationValue = Literal["resample", "mean", "mean_per_template", "zero", "gaussian"]
 Through = tuple[Literal["mlp"], ...]
 
 FormatVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(texts.check_version)]
-Text: TypeAlias = Annotated[str, Field(min_length=1)]
-Flag: TypeAlias = Annotated[bool, Field(strict=True)]
-Count: TypeAlias = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
-Seed: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
-Positive: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-Bound: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 
 def _form(value: object) -> str | None:
@@ -58,12 +52,6 @@ def _entry_form(value: object) -> str | None:
 
 def _choice(discriminate: Callable[[Any], str | None], wanted: str) -> Discriminator:
     return Discriminator(discriminate, custom_error_type="wrong_form", custom_error_message=wanted)
-
-
-class Block(BaseModel):
-    """A mapping of the file whose keys are all known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
 
 class ModelSpec(Block):
@@ -340,7 +328,7 @@ class _OfPath(Block):
         default=None,
         examples=[["mlp"]],
         description="What the effect may pass through between two hops: MLPs, which are then recomputed ([mlp], unless "
-        "given), or nothing but the residual stream ([]).",
+        "given here or under `ablation`), or nothing but the residual stream ([]).",
     )
 
 
@@ -514,6 +502,9 @@ CLAIMS: dict[str, type[Block]] = {
     "mediation": Mediation,
     "gate": Gate,
     "traces": Traces,
+    "complete": Complete,
+    "minimal": Minimal,
+    "beats_random": BeatsRandom,
 }
 
 
@@ -559,7 +550,17 @@ def _claim_from_mapping(value: object) -> object:
 
 Claim: TypeAlias = Annotated[
     Annotated[
-        Sufficient | Necessary | CrossSection | PathClaim | Mediation | Gate | Traces, Field(discriminator="kind")
+        Sufficient
+        | Necessary
+        | CrossSection
+        | PathClaim
+        | Mediation
+        | Gate
+        | Traces
+        | Complete
+        | Minimal
+        | BeatsRandom,
+        Field(discriminator="kind"),
     ],
     BeforeValidator(_claim_from_mapping),
 ]

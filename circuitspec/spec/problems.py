@@ -12,7 +12,8 @@ from pydantic import Tag, ValidationError
 from pydantic_core import ErrorDetails
 
 from circuitspec.diagnostics import Diagnostic
-from circuitspec.spec.hypothesis import CLAIMS, Block, Hypothesis
+from circuitspec.spec.blocks import Block
+from circuitspec.spec.hypothesis import CLAIMS, Hypothesis
 from circuitspec.spec.names import EXAMPLES
 from circuitspec.spec.source import Path_, Source
 from circuitspec.spec.texts import did_you_mean

@@ -11,11 +11,18 @@ from scipy.stats import t as student
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.paths import PathEffect, path_effects
 from circuitspec.analysis.verdict import ClaimResult, judge
-from circuitspec.analysis.warnings import idle_paths, unbroken_behaviour, unfed_senders
+from circuitspec.analysis.warnings import (
+    edges_that_are_none,
+    idle_paths,
+    overruled_paths,
+    unbroken_behaviour,
+    unfed_senders,
+)
 from circuitspec.engine.records import Records
 from circuitspec.graph.circuit import lay_out
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan, PlannedClaim, make_plan
+from circuitspec.report.reported import value_of
 from circuitspec.spec.load import parse_hypothesis
 from tests.graph.test_circuit import FILE, SHAPE
 
@@ -24,8 +31,8 @@ SUFFICIENT = "  - sufficient: {metric: logit_diff, at_least: 0.8}\n"
 CIRCUIT = "{groups: {one: {nodes: [a0.h0]}}, paths: [one -> m1, m1 -> logits]}"
 
 
-def plan_of(*claims: str, value: str = "resample, from: abc", level: str = "edge") -> Plan:
-    text = FILE.format(circuit=CIRCUIT).replace("{value: resample, from: abc}", f"{{value: {value}, level: {level}}}")
+def plan_of(*claims: str, value: str = "resample, from: abc", level: str = "edge", circuit: str = CIRCUIT) -> Plan:
+    text = FILE.format(circuit=circuit).replace("{value: resample, from: abc}", f"{{value: {value}, level: {level}}}")
     given = parse_hypothesis(text.replace(SUFFICIENT, "".join(f"  - {claim}\n" for claim in claims)), "t.circuit.yaml")
     return make_plan(given.hypothesis, lay_out(given.hypothesis.circuit, SHAPE, given.source), given.source)
 
@@ -76,7 +83,7 @@ def judged(kind: str, direction: str, metric: str, share: float) -> tuple[Planne
     (planned,) = plan.claims
     clean, corrupt = METRICS[metric]
     start, end = (clean, corrupt) if direction == "noising" else (corrupt, clean)
-    means = {planned.clean: clean, planned.corrupt: corrupt}
+    means = {Experiment("clean"): clean, Experiment("abc"): corrupt}
     if kind == "mediation":  # the far anchor is the run with both paths patched: half of the way
         end = (start + end) / 2
         means[planned.corrupt if direction == "noising" else planned.clean] = end
@@ -117,6 +124,36 @@ def test_direct_shares(direction: str, metric: str, share: float) -> None:
     assert result.measure == "direct share"
     assert result.status == ("SUPPORTED" if share > 0.25 else "REFUTED")
     assert result.experiment == f"{direction} one -> m1, beside one -> m0 -> m1"
+
+
+@pytest.mark.parametrize("direction", ["noising", "denoising"])
+def test_no_share_is_taken_of_next_to_nothing(direction: str) -> None:
+    """Both paths together move KL by 0.04 of 5 nats, for every prompt alike: significant, and no ground for a share."""
+    plan = plan_of(about("mediation", direction, "kl"))
+    (planned,) = plan.claims
+    base, both = (planned.clean, planned.corrupt) if direction == "noising" else (planned.corrupt, planned.clean)
+    means = {Experiment("clean"): 0.0, Experiment("abc"): 5.0}
+    for moved, status in ((0.04, "INCONCLUSIVE"), (0.4, "SUPPORTED")):
+        way = moved if direction == "noising" else -moved
+        records = drawn({**means, both: means[base] + way, planned.patched: means[base] + 0.9 * way}, "kl", spread=1e-4)
+        (result,) = judge(plan, records)
+        assert result.status == status
+        if status == "INCONCLUSIVE":
+            assert result.estimate is None
+            assert result.reason == (
+                "both paths together change kl by -0.04, next to nothing of the -5 by which all of it changes"
+            )
+
+
+@pytest.mark.parametrize(
+    ("metric", "noising", "denoising"),
+    [("logit_diff", "falls", "rises"), ("kl", "worsens", "improves"), ("rank", "worsens", "improves")],
+)
+def test_what_gets_worse_is_said_so(metric: str, noising: str, denoising: str) -> None:
+    """KL rises when a path is noised: it does not fall by a share."""
+    for direction, verb in (("noising", noising), ("denoising", denoising)):
+        _, _, result = judged("path", direction, metric, 0.5)
+        assert value_of(result).startswith(f"{metric} {verb} by 0.")
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -273,3 +310,36 @@ def test_components_that_nothing_feeds_are_warned_of() -> None:
     (warning,) = unfed_senders(many)
     assert warning.message == f"no kept edge leads into {', '.join(many[:8])} and 2 more"
     assert warning.data == {"components": [*many]}
+
+
+CLAIM = "sufficient: {metric: logit_diff, at_least: 0.8}"
+
+
+@pytest.mark.parametrize("level", ["edge", "path"])
+def test_pairs_that_share_no_position_are_warned_of(level: str) -> None:
+    """CS408: a0.h0 writes at A alone, which queries and MLPs at END do not read; a2.h0 comes too late anyway."""
+    groups = "one: {nodes: [a0.h0, a2.h0], at: A}, two: {nodes: [a1.h0, m1], at: END}"
+    apart = plan_of(CLAIM, level=level, circuit=f"{{groups: {{{groups}}}, paths: [one -> two -> logits]}}")
+    (warning,) = edges_that_are_none(apart)
+    assert warning.code == "CS408"
+    assert warning.message == "paths name what is no edge: a0.h0 -> a1.h0<q>, a0.h0 -> m1"
+    assert warning.detail == "a0.h0 writes at A, and that reads at END, so that nothing is kept between the two"
+    assert warning.data == {"pairs": ["a0.h0 -> a1.h0<q>", "a0.h0 -> m1"]}
+    met = plan_of(CLAIM, level=level, circuit=f"{{groups: {{{groups}}}, paths: ['one -> a1.h0<k,v> -> logits']}}")
+    assert edges_that_are_none(met) == []
+
+
+def test_paths_into_what_starts_anyway_are_warned_of() -> None:
+    """CS409: a1.h0 sends its whole clean value to the logits by the second path, whatever the first brings it."""
+    start = "{groups: {one: {nodes: [a0.h0]}}, paths: ['one -> a1.h0<v> -> logits', 'a1.h0 -> logits']}"
+    (warning,) = overruled_paths(plan_of(CLAIM, level="path", circuit=start))
+    assert (warning.code, warning.message) == ("CS409", "paths into a1.h0 add nothing")
+    assert warning.data == {"components": ["a1.h0"]}
+    assert overruled_paths(plan_of(CLAIM, level="edge", circuit=start)) == []  # edges are kept each for itself
+    for continued in (
+        "['one -> a1.h0<v>', 'a1.h0 -> logits']",  # the second goes on where the first ends
+        "['one -> a1.h0<v> -> logits', 'a1.h0 -> m2 -> logits']",  # another rest of the path
+        "['one -> a1.h0<v>@END -> logits', 'a1.h0@A -> logits']",  # other positions
+    ):
+        circuit = f"{{groups: {{one: {{nodes: [a0.h0]}}}}, paths: {continued}}}"
+        assert overruled_paths(plan_of(CLAIM, level="path", circuit=circuit)) == []

@@ -137,6 +137,18 @@ def test_many_pairs_against_the_order_are_counted(tmp_path: Path) -> None:
     assert f"   {12 * 12 * 3 - in_order} against the order of layers\n" in said
 
 
+def test_at_path_level_edges_are_not_ablated_one_by_one(tmp_path: Path) -> None:
+    circuit = (
+        "{groups: {one: {nodes: [a0.h1], at: A}}, paths: ['one -> a1.h0<q,v>@END -> logits', 'a1.h0@END -> logits']}"
+    )
+    said = plan(small(tmp_path, circuit, PARALLEL, "path"))
+    assert "edges   2 along the paths\n" in said  # a0.h1 -> a1.h0<v> and a1.h0 -> logits
+    assert "   a0.h1 -> a1.h0<q>: a0.h1 writes at A, and that reads at END" in said
+    assert "paths that add nothing, since others start there: those into a1.h0" in said
+    assert "receiver" not in said
+    assert "ablated, " not in said
+
+
 def test_grouped_queries_are_noted(tmp_path: Path) -> None:
     circuit = "{groups: {one: {nodes: [a0.h1]}}, paths: ['one -> a1.h3<k>, a1.h2<k,v>, a2.h0<q> -> logits']}"
     said = plan(small(tmp_path, circuit, LLAMA))

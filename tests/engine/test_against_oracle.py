@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from circuitspec.engine.compile import borrowed
-from circuitspec.engine.screen import screen_restorations
+from circuitspec.engine.screen import screen_noising, screen_restorations
 from circuitspec.graph.circuit import CircuitGraph, NodeComponent
 from circuitspec.graph.members import Member
 from circuitspec.graph.where import Where
@@ -173,6 +174,50 @@ def test_the_screen_is_the_derivative(family: str) -> None:
                         gate = swap.mask.double()
                         gate[:, :, slot.unit] *= 1 - sign * step
                         swaps[slot.tap] = type(swap)(swap.mask, swap.source, gate)
+                        logits, _ = run.forward(batch, "clean", Actions(swaps))
+                        measured.append(run.metrics(batch, logits, None)["logit_diff"].numpy())
+                slopes[list(batch.prompts)] = (measured[0] - measured[1]) / (2 * step)
+            np.testing.assert_allclose(screen.effects[component], slopes, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+def test_the_screen_of_what_else_could_be_patched_is_the_derivative(family: str) -> None:
+    """A component outside the patched set, faded in by a small step: with the set whole, and at one role only."""
+    import torch
+
+    from circuitspec.engine.compile import Actions
+
+    model = random_model(family)
+    prompts = random_prompts(seed=12, lengths=[6, 6, 8])
+    circuit, free = random_circuit(model, seed=4)
+    plan = plan_of(model, circuit, free, "resample")
+    whole = max((e for e in plan.experiments if e.sites), key=lambda e: len(e.sites))
+    some = replace(whole, sites=frozenset(sorted(whole.sites, key=str)[::2]))
+    outside = {site.component for site in whole.sites} - {site.component for site in some.sites}
+    step = 1e-5
+    with borrowed(model):
+        run = runner(model, task_of(prompts))
+        screen = screen_noising(run, some, whole, "logit_diff")
+        assert all(np.all(screen.effects[site.component] == 0) for site in some.sites if site.where.is_everywhere)
+        for component in sorted(outside, key=str)[::2]:
+            (slot,) = run.slots_of(component)
+            slopes = np.zeros(len(prompts))
+            for batch in run.batches:
+                with torch.no_grad():
+                    source = whole.source
+                    assert source is not None
+                    values = run.source_values(batch, source, run.taps_of([whole]))
+                    patched, every = run.swaps(batch, some, values), run.swaps(batch, whole, values)
+                    measured = []
+                    for sign in (1, -1):
+                        swaps = {}
+                        for tap, swap in every.items():
+                            gate = (
+                                patched[tap].mask.double() if tap in patched else torch.zeros_like(swap.mask).double()
+                            )
+                            if tap == slot.tap:
+                                gate[:, :, slot.unit] += sign * step * swap.mask[:, :, slot.unit]
+                            swaps[tap] = type(swap)(swap.mask, swap.source, gate)
                         logits, _ = run.forward(batch, "clean", Actions(swaps))
                         measured.append(run.metrics(batch, logits, None)["logit_diff"].numpy())
                 slopes[list(batch.prompts)] = (measured[0] - measured[1]) / (2 * step)

@@ -239,7 +239,7 @@ def test_nothing_arrives_along_stops_that_are_not_in_order() -> None:
     for through in ((), ("mlp",)):
         readings = path_set([one], shape_of("gpt2"), FILE)
         kept = travelling("clean", SOURCES["resample"], readings, [one], through=through, keep=True)
-        assert kept == nothing_kept(SOURCES["resample"], shape_of("gpt2"), [one], through)
+        assert kept == nothing_kept(SOURCES["resample"], [one], through)
         assert_logits("gpt2", kept, lambda net, i: node.forward(net, prompts[i].corrupt).logits, prompts)
 
 
@@ -247,7 +247,7 @@ def test_nothing_arrives_along_stops_that_are_not_in_order() -> None:
 def test_no_path_kept_is_the_source_run(family: str) -> None:
     prompts = prompts_of("resample")
     for through in ((), ("mlp",)):
-        nothing = nothing_kept(SOURCES["resample"], shape_of(family), [], through)
+        nothing = nothing_kept(SOURCES["resample"], [], through)
         assert_logits(family, nothing, lambda net, i: node.forward(net, prompts[i].corrupt).logits, prompts)
 
 

@@ -329,7 +329,9 @@ def test_a_model_without_mlps(without_neurons: tuple[Any, families.Net]) -> None
     patched = travelling("clean", RESAMPLE, along([chain], shape, FILE), [chain], through=("mlp",))
     kept = travelling("clean", RESAMPLE, path_set([chain], shape, FILE), [chain], through=("mlp",), keep=True)
     with borrowed(m):
-        records = runner(m, task_of(prompts)).run([some, none_kept, patched, kept, Experiment("abc")])
+        run = runner(m, task_of(prompts))
+        self_test(run, "abc", edges=True)
+        records = run.run([some, none_kept, patched, kept, Experiment("abc")])
     # what an MLP without neurons sends is the same in both runs, whether its edges are kept or not
     for metric, values in oracle_edges(net, prompts, cut, RESAMPLE, "clean").items():
         np.testing.assert_allclose(records[some][metric], values, rtol=0, atol=TOLERANCE, err_msg=metric)
@@ -377,3 +379,17 @@ def test_bfloat16(family: str) -> None:
     for experiment in experiments:
         found, expected = (of[experiment]["logit_diff"] for of in records)
         np.testing.assert_allclose(found, expected, rtol=0, atol=0.8)
+
+
+def test_the_self_test_of_edges_tells_contributions_that_are_not_what_the_model_adds() -> None:
+    m = model("llama", exactly=True, layers=2)
+    run = runner(m, task_of(prompts_for("resample", seed=12)))
+    own = run.stream.heads
+    run.stream.heads = lambda layer, difference, heads: 1.01 * own(layer, difference, heads)  # type: ignore[method-assign]
+    with borrowed(m):
+        self_test(run, "abc")
+        with pytest.raises(CircuitspecError) as error:
+            self_test(run, "abc", edges=True)
+    (finding,) = error.value.diagnostics
+    assert finding.code == "CS503"
+    assert finding.message.startswith("patching everything with the abc run's values did not give the abc run: by 0.")

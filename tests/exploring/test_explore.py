@@ -11,10 +11,13 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.exploring.explore import Findings, Options, explore
+from circuitspec.exploring.explore import explore
+from circuitspec.exploring.findings import Findings, Options
 from circuitspec.exploring.pictures import pictures
-from circuitspec.exploring.report import effects_frame, frontier_frame, links_frame, render_exploration
+from circuitspec.exploring.report import render_exploration as rendered
+from circuitspec.exploring.tables import effects_frame, frontier_frame, links_frame, tables
 from circuitspec.progress import Silent
+from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.load import load_exploration, parse_hypothesis
 from circuitspec.spec.names import format_name
 from circuitspec.verification import Options as VerifyOptions
@@ -110,12 +113,35 @@ def test_effects_are_those_of_arithmetic_and_estimates_fail_where_they_must() ->
 def test_which_component_reacts_to_which_corruption() -> None:
     """The previous-token head carries Nobel, not Peace; the neuron takes both (seed, section 2.6)."""
     found = explored("nobel")
-    by_name = {f"{component!r}": drops for (component, _), drops in found.traces.items()}
-    head = next(drops for name, drops in by_name.items() if "Head" in name)
-    mlp = next(drops for name, drops in by_name.items() if "Mlp" in name)
-    assert head["x_peace"] == pytest.approx(1.0, abs=1e-4)
-    assert head["nobel_y"] == pytest.approx(0.0, abs=1e-4)
-    assert (mlp["x_peace"], mlp["nobel_y"]) == (pytest.approx(1.0, abs=1e-4), pytest.approx(1.0, abs=1e-4))
+    assert found.traces is not None
+    head, mlp = (found.traces.reactions[c, "second"] for c in (Head(0, 0), Mlp(1)))
+    close = pytest.approx
+    assert [head[name].drop for name in ("random", "x_peace", "nobel_y")] == close([1.0, 1.0, 0.0], abs=1e-4)
+    assert [mlp[name].drop for name in ("random", "x_peace", "nobel_y")] == close([1.0, 1.0, 1.0], abs=1e-4)
+    # the other half of the AND is there in the run of X Peace, and missing in the two others
+    assert [head[name].rise for name in ("random", "x_peace", "nobel_y")] == close([0.0, 1.0, 0.0], abs=1e-4)
+    assert found.traces.traced((Head(0, 0), "second")) == ("random", "x_peace")
+    frame = tables(found)["traces"].set_index(["component", "position", "corruption"])
+    assert not frame.loc[("a0.h0", "second", "nobel_y"), "reacts"]
+    assert frame.loc[("a0.h0", "second", "x_peace"), "rise"] == close(1.0, abs=1e-4)
+    assert re.search(r"^a0\.h0@second +1\.00 0\.00 +1\.00 1\.00 +0\.00 0\.00 +random, x_peace", rendered(found), re.M)
+    drawn = pictures(found)
+    assert "a0.h0@second" in drawn["traces-noising"].standalone()
+    assert {"traces-noising", "traces-denoising"} <= set(drawn)
+
+
+def test_a_component_that_reacts_to_another_corruption_alone_is_seen_too(tmp_path: Path) -> None:
+    """Explored with the first switch corrupted, the head that reads the second does nothing; it is traced anyway."""
+    file = tmp_path / "bare.yaml"
+    file.write_text(
+        FILE.replace("{CORRUPTIONS}", "{first: {A: $stops}, second: {B: $stops}}")
+        + "ablation: {value: resample, from: first}\n"
+    )
+    found = explore(load_exploration(file), Options(exact=3), Quiet(), "explore")
+    assert found.traces is not None
+    second = found.traces.reactions[Head(0, 1), "END"]
+    assert (second["first"].drop, second["second"].drop) == (pytest.approx(0.0), pytest.approx(1.0, abs=1e-4))
+    assert found.traces.traced((Head(0, 1), "END")) == ("second",)
 
 
 @pytest.mark.parametrize(
@@ -160,13 +186,13 @@ def test_free_components_are_left_out() -> None:
 
 def test_the_report_and_its_tables() -> None:
     found = explored("negative")
-    text = render_exploration(found)
+    text = rendered(found)
     assert "circuit with negatives: recovered 1.00 [1.00, 1.00], 2 of 8 heads" in text
     assert "circuit helpful only: recovered 1.50" in text
     assert re.search(r"^a1\.h2@END +-0\.50 +-0\.50", text, re.MULTILINE)
     assert len(effects_frame(found)) == 10 * 3  # 8 heads and 2 MLPs, at three positions
     assert set(frontier_frame(found)["circuit"]) == {"with negatives", "helpful only"}
-    assert {"sender", "receiver", "drop", "rise"} == set(links_frame(found).columns)
+    assert {"sender", "receiver", "drop", "rise", "drop_estimate", "rise_estimate"} == set(links_frame(found).columns)
 
 
 def test_pictures_say_what_the_tables_say() -> None:
@@ -213,7 +239,6 @@ def test_model_and_task_are_enough_and_the_draft_takes_another_task(tmp_path: Pa
     [
         ("{}", "", "the prompts have no corruption"),
         ("{room: {room: $rooms}}", "", "does not break the behaviour"),
-        ("{both: {A: $stops, B: $stops}}", "ablation: {value: gaussian, at: A}\n", "does not search with gaussian"),
     ],
 )
 def test_what_cannot_be_explored(tmp_path: Path, corruptions: str, more: str, said: str) -> None:

@@ -71,24 +71,6 @@ def test_a_component_in_two_groups_is_kept_at_the_positions_of_both() -> None:
     assert laid.circuit == {Head(0, 1): Where.at("A", "END")}
 
 
-def test_paths_become_edges_between_components() -> None:
-    laid = graph(
-        "{groups: {one: {nodes: [a0.h0, a1.h1]}, two: {nodes: [a1.h0, a2.h0]}},"
-        " paths: ['input -> one', 'one -> two<q,k> -> logits', 'a0.h0 -> m0']}"
-    )
-    edges = {(str(s), str(r)): sorted(d["ports"]) for s, r, d in laid.edges.edges(data=True)}
-    assert edges == {
-        ("Input()", "Head(layer=0, head=0)"): [],
-        ("Input()", "Head(layer=1, head=1)"): [],
-        ("Head(layer=0, head=0)", "Head(layer=1, head=0)"): ["k", "q"],
-        ("Head(layer=0, head=0)", "Head(layer=2, head=0)"): ["k", "q"],
-        ("Head(layer=1, head=1)", "Head(layer=2, head=0)"): ["k", "q"],
-        ("Head(layer=1, head=0)", "Logits()"): [],
-        ("Head(layer=2, head=0)", "Logits()"): [],
-        ("Head(layer=0, head=0)", "Mlp(layer=0)"): [],
-    }
-
-
 def test_what_the_model_does_not_have() -> None:
     found = findings("{groups: {one: {nodes: [a3.h0, a0.h2, a0.h1, m3]}}, free: ['a[1-4].h0']}")
     assert [code for code, _, _ in found] == ["CS220"] * 4

@@ -62,6 +62,25 @@ def test_gpt2_computes_what_was_saved(gpt2_dir: Path, dtype: str) -> None:
     assert loaded.architecture.family == loaded.provenance.family == "gpt2"
 
 
+def test_attention_only_adds_its_mlp_biases(tmp_path: Path) -> None:
+    """`n_inner: 0`, which GPT-2's own MLP cannot compute: a model of one neuron whose weight is 0 does the same."""
+    changes = {f"transformer.h.{layer}.mlp.c_proj.bias": torch.full((8,), 0.1 * layer - 0.2) for layer in range(3)}
+    expected = tiny_gpt2(n_inner=1)
+    expected.load_state_dict({**expected.state_dict(), **changes})
+    for block in expected.transformer.h:
+        torch.nn.init.zeros_(block.mlp.c_proj.weight)
+    tiny_gpt2(n_inner=0).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    same = {name: tensor for name, tensor in expected.state_dict().items() if ".mlp.c_" not in name}
+    edit_weights(
+        tmp_path, lambda weights: weights.update({**{n: t for n, t in same.items() if n in weights}, **changes})
+    )
+    loaded = load(tmp_path)
+    assert not loaded.shape.has_mlps
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(IDS).logits, expected(IDS).logits, rtol=0, atol=1e-6)
+
+
 def test_llama_computes_what_was_saved(llama_dir: Path) -> None:
     loaded = load(llama_dir, dtype="float64")
     with torch.no_grad():

@@ -261,6 +261,51 @@ def test_two_starts_that_overlap_are_one() -> None:
     assert reading.senders == {Sent(Head(1, 0), Where.at("A", "B", "END"))}
 
 
+def test_mediation_needs_a_direct_path_to_compare_with() -> None:
+    circuit = "{groups: {one: {nodes: [a0.h0], at: A}, two: {nodes: [a2.h0], at: END}}}"
+    claim = '  - mediation: {of: "one -> a1.h0<v>@END -> two<q>", metric: kl, direct_at_most: 0.1}\n'
+    message = (
+        "mediation compares with the direct path one -> two<q>, which cannot exist: there is no edge from a0.h0 to "
+        "a2.h0<q>: a0.h0 writes at A, and that reads at END"
+    )
+    hint = "that all goes through the middle then needs no claim: claim `path` of the whole path instead"
+    expected = [("CS227", message, "one -> a1.h0<v>@END -> two<q>", hint)]
+    assert refused(circuit, "{value: resample, from: abc}", claim) == expected
+    assert (
+        planned(circuit, "{value: resample, from: abc, positions: all}", claim, SHAPE).claims[0].measure
+        == "direct share"
+    )
+
+
+def test_claims_about_paths_pass_through_what_the_ablation_says() -> None:
+    """`through: []` of the ablation holds for the file's claims too, unless a claim says otherwise."""
+    circuit = "{groups: {one: {nodes: [a0.h0]}}, paths: [one -> a1.h0<q> -> logits]}"
+    claims = "".join(
+        f'  - path: {{of: "one -> a1.h0<q>", direction: noising, metric: kl, drop_at_least: 0.1{more}}}\n'
+        f'  - mediation: {{of: "one -> m0 -> a1.h0<q>", metric: kl, direct_at_most: 0.1{more}}}\n'
+        for more in ("", ", through: [mlp]")
+    )
+    made = planned(circuit, "{value: resample, from: abc, level: path, through: []}", claims, SHAPE)
+    rules = [claim.patched.rule for claim in made.claims]
+    assert [rule is not None and rule.through_mlps for rule in rules] == [False, False, True, True]
+    assert len(set(made.labels.values())) == len(made.labels)
+
+
+@pytest.mark.parametrize("level", ["node", "edge", "path"])
+def test_no_two_runs_are_called_the_same(level: str) -> None:
+    """A restored path is one run as edges (a cross-section) and another as a path."""
+    circuit = "{groups: {one: {nodes: [a0.h0]}}, paths: [one -> a1.h0<q> -> logits]}"
+    claims = (
+        CLAIM
+        + '  - cross_section: {paths: ["one -> a1.h0<q> -> logits"], metric: kl, at_least: 0.1}\n'
+        + '  - path: {of: "one -> a1.h0<q> -> logits", direction: noising, metric: kl, drop_at_least: 0.1}\n'
+        + '  - mediation: {of: "one -> m0 -> a1.h0<q>", metric: kl, direct_at_most: 0.1}\n'
+        + '  - path: {of: "one -> a1.h0<q>", direction: noising, metric: kl, drop_at_least: 0.1}\n'
+    )
+    made = planned(circuit, f"{{value: resample, from: abc, level: {level}}}", claims, SHAPE)
+    assert len(set(made.labels.values())) == len(made.labels)
+
+
 def test_denoising_without_corrupt_prompts() -> None:
     circuit = "{groups: {one: {nodes: [a0.h0]}}, paths: [one -> logits]}"
     hint = "write `ablation: {value: resample, from: CORRUPTION}`"
@@ -422,6 +467,22 @@ def test_passes_are_the_forwards_that_are_run(family: str, level: str, value: st
             run.run(experiments)
         assert run.forwards == passes(experiments), [plan.labels[e] for e in experiments]
         assert progress.expected == progress.done == run.forwards * run.task.n
+
+
+@pytest.mark.parametrize("family", ["llama", "olmo2"])
+def test_progress_is_told_of_heads_that_compute_alone(family: str) -> None:
+    """Heads that share keys, or a norm over queries, cannot compute different things in one run."""
+    m = model(family, exactly=True)
+    claim = (
+        '  - path: {of: "a0.h0 -> a1.h0<q>, a1.h1<k> -> logits", direction: noising, metric: kl, drop_at_least: 0}\n'
+    )
+    circuit = "{groups: {one: {nodes: [a0.h0]}}}"
+    made = planned(circuit, "{value: resample, from: abc}", claim, loaded(m).shape)
+    progress = Silent()
+    run = Runner(loaded(m), task_of(prompts_for("resample")), rows=1, progress=progress)
+    with borrowed(m):
+        run.run([made.claims[0].patched])
+    assert progress.expected == progress.done == (passes((made.claims[0].patched,)) + 1) * run.task.n
 
 
 def test_passes_by_hand() -> None:

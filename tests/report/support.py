@@ -11,6 +11,10 @@ from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Site, Source
 from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.report.formats import FORMATS
+from circuitspec.report.live import LiveViews
+from circuitspec.report.reported import Reported
+from circuitspec.report.views import Style
 from circuitspec.spec.components import Head
 from circuitspec.spec.hypothesis import CrossSection, Necessary, Sufficient
 from circuitspec.tasks.prompts import Prompt, PromptSet
@@ -75,6 +79,11 @@ def example() -> Verification:
         warnings=(WARNING,),
         cost=Cost(14, 31, 2.94),
     )
+
+
+def shown(name: str, reported: Reported, *, color: bool = False, list_prompts: bool = False) -> str:
+    """The report in a format, as `verify` gives it."""
+    return FORMATS[name](LiveViews(reported, list_prompts=list_prompts), Style(color, list_prompts))
 
 
 def restoring() -> Verification:

@@ -104,6 +104,7 @@ def test_the_whole_document() -> None:
         ],
         "paths": [],
         "negatives": None,
+        "effects": None,
         "cost": {"experiments": 14, "stored": 0, "forwards": 31, "seconds": 2.94},
         "artifacts": [],
     }

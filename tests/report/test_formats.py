@@ -17,7 +17,7 @@ from circuitspec.report.formats import FORMATS
 from circuitspec.report.github import workflow_commands
 from circuitspec.report.reported import Reported
 from circuitspec.spec.source import parse_source
-from tests.report.support import NECESSARY, example
+from tests.report.support import NECESSARY, example, shown
 
 FILE = """\
 name: ioi-tiny
@@ -70,13 +70,13 @@ def commands(text: str) -> Iterator[tuple[str, dict[str, str], str]]:
 
 def test_every_format_is_in_the_table() -> None:
     assert list(FORMATS) == ["text", "json", "html", "github", "junit", "markdown", "badge"]
-    for render in FORMATS.values():
+    for name in FORMATS:
         for told in (reported(), hostile()):
-            assert render(told).endswith("\n")
+            assert shown(name, told).endswith("\n")
 
 
 def test_annotations_stand_at_the_lines_of_the_file() -> None:
-    supported, refuted, warning, drift, note = commands(FORMATS["github"](reported(DRIFT, NOTE)))
+    supported, refuted, warning, drift, note = commands(shown("github", reported(DRIFT, NOTE)))
     assert supported == (
         "notice",
         {"file": "ioi.circuit.yaml", "line": "6", "col": "5", "endColumn": "15", "title": "circuitspec: supported"},
@@ -100,14 +100,14 @@ def test_a_claim_without_a_verdict_is_an_error_too() -> None:
     found = example()
     open_ = dataclasses.replace(NECESSARY, status="INCONCLUSIVE", reason="the confidence interval crosses the bound")
     told = Reported(dataclasses.replace(found, claims=(found.claims[0], open_)), parse_source(FILE, "x"))
-    _, second, _ = commands(FORMATS["github"](told))
+    _, second, _ = commands(shown("github", told))
     assert second[0] == "error"
     assert second[1]["title"] == "circuitspec CS561"
     assert "crosses the bound" in second[2]
 
 
 def test_no_text_can_end_a_command() -> None:
-    found = list(commands(FORMATS["github"](hostile())))
+    found = list(commands(shown("github", hostile())))
     assert len(found) == 4
     assert found[2][2] == "\n".join([HOSTILE] * 3)
     assert found[0][1]["file"].startswith("x|y <img")
@@ -134,7 +134,7 @@ def test_files_are_named_from_the_workspace(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_junit_has_a_test_case_a_claim() -> None:
-    top = ET.fromstring(FORMATS["junit"](reported()).encode())
+    top = ET.fromstring(shown("junit", reported()).encode())
     suite = top.find("testsuite")
     assert suite is not None
     assert (top.tag, suite.get("name")) == ("testsuites", "ioi-tiny")
@@ -159,7 +159,7 @@ def test_junit_has_a_test_case_a_claim() -> None:
 
 def test_drift_is_a_test_case_of_its_own() -> None:
     for findings, failures in (((NOTE,), "1"), ((NOTE, DRIFT), "2")):
-        suite = ET.fromstring(FORMATS["junit"](reported(*findings)).encode()).find("testsuite")
+        suite = ET.fromstring(shown("junit", reported(*findings)).encode()).find("testsuite")
         assert suite is not None
         assert (suite.get("tests"), suite.get("failures")) == ("3", failures)
         case = suite.findall("testcase")[-1]
@@ -168,14 +168,14 @@ def test_drift_is_a_test_case_of_its_own() -> None:
 
 
 def test_junit_is_xml_whatever_the_texts_hold() -> None:
-    suite = ET.fromstring(FORMATS["junit"](hostile()).encode()).find("testsuite")
+    suite = ET.fromstring(shown("junit", hostile()).encode()).find("testsuite")
     assert suite is not None
     assert suite.get("name", "").startswith("x|y <img src=x onerror=a()>")
     assert "\ufffd" in suite.get("name", "")  # NUL and escape cannot be written in XML
 
 
 def test_markdown_summary() -> None:
-    html = MarkdownIt().enable("table").render(FORMATS["markdown"](reported(NOTE)))
+    html = MarkdownIt().enable("table").render(shown("markdown", reported(NOTE)))
     text = re.sub(r"<[^>]*>", "", html)
     assert "<h3>❌ ioi-tiny: REFUTED</h3>" in html
     assert "zoo:ioi-tiny (GPT-2, 4 layers x 4 heads), 100 prompts; node level, mean_per_template from abc" in text
@@ -191,7 +191,7 @@ def test_markdown_summary() -> None:
 
 
 def test_no_text_is_taken_for_markup() -> None:
-    html = MarkdownIt().enable("table").render(FORMATS["markdown"](hostile()))
+    html = MarkdownIt().enable("table").render(shown("markdown", hostile()))
     tags = set(re.findall(r"<(\w+)", html))
     assert tags <= {
         "h3",
@@ -216,13 +216,13 @@ def test_no_text_is_taken_for_markup() -> None:
 
 
 def test_the_badge() -> None:
-    badge = json.loads(FORMATS["badge"](reported()))
+    badge = json.loads(shown("badge", reported()))
     assert badge == {"schemaVersion": 1, "label": "ioi-tiny", "message": "1 of 2 claims supported", "color": "red"}
-    assert json.loads(FORMATS["badge"](reported(NOTE)))["message"] == "1 of 2 claims supported"
-    drifted = json.loads(FORMATS["badge"](reported(DRIFT)))
+    assert json.loads(shown("badge", reported(NOTE)))["message"] == "1 of 2 claims supported"
+    drifted = json.loads(shown("badge", reported(DRIFT)))
     assert (drifted["message"], drifted["color"]) == ("not as locked", "red")
 
 
 def test_colours_are_for_terminals() -> None:
-    assert "\x1b[" not in FORMATS["text"](reported())
-    assert "\x1b[" in FORMATS["text"](dataclasses.replace(reported(), color=True))
+    assert "\x1b[" not in shown("text", reported())
+    assert "\x1b[" in shown("text", reported(), color=True)

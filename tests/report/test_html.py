@@ -29,7 +29,6 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Site, Source
 from circuitspec.plan.planner import PlannedClaim
-from circuitspec.report.html import render_html
 from circuitspec.report.html_circuit import circuit_view
 from circuitspec.report.pictures import palette
 from circuitspec.report.reported import Reported
@@ -40,7 +39,7 @@ from circuitspec.spec.load import parse_hypothesis
 from circuitspec.spec.source import parse_source
 from circuitspec.tasks.prompts import TokenizedTask
 from tests.analysis.support import CLEAN, CORRUPT, around, make_records
-from tests.report.support import example, prompt_set
+from tests.report.support import example, prompt_set, shown
 from tests.report.test_pictures import contrast
 
 ROOT = Path(__file__).parents[2]
@@ -184,7 +183,7 @@ def parsed(html: str) -> Page:
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return render_html(reported(DRIFT))
+    return shown("html", reported(DRIFT))
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +306,7 @@ def test_headings_are_in_order(page: Page) -> None:
 
 
 def test_the_same_results_give_the_same_page(html: str) -> None:
-    assert render_html(reported(DRIFT)) == html
+    assert shown("html", reported(DRIFT)) == html
     assert html.endswith("</html>\n")
 
 
@@ -316,9 +315,9 @@ def test_the_page_is_small(html: str) -> None:
 
 
 def test_no_text_is_taken_for_markup() -> None:
-    html = render_html(hostile())
+    html = shown("html", hostile())
     page = parsed(html)
-    assert {tag.name for tag in page.tags} == {tag.name for tag in parsed(render_html(reported(DRIFT))).tags} | {"th"}
+    assert {tag.name for tag in page.tags} == {tag.name for tag in parsed(shown("html", reported(DRIFT))).tags} | {"th"}
     assert not page.named("script", "img")
     assert page.texts("h1") == [" ".join(visible(HOSTILE).split())]
     assert not set(html) & {"\x00", "\x1b", "\x85", "\u202e", "\u2066", "\u200b"}
@@ -334,7 +333,7 @@ def test_no_text_is_taken_for_markup() -> None:
 def test_pages_without_graph_prompts_claims() -> None:
     bare = dataclasses.replace(example(), graph=None, claims=(), warnings=())
     bare = dataclasses.replace(bare, plan=dataclasses.replace(bare.plan, claims=()))
-    page = parsed(render_html(Reported(bare, parse_source(FILE, "x"))))
+    page = parsed(shown("html", Reported(bare, parse_source(FILE, "x"))))
     assert page.texts("h2") == ["Claims", "Warnings", "Experiments", "Hypothesis file", "Provenance"]
     assert "The file makes no claims." in page.texts("p")
     assert "None." in page.texts("p")
@@ -346,7 +345,7 @@ def test_a_claim_without_a_figure_says_why() -> None:
     values = {run: {"logit_diff": around(1.0, spread=0.5)} for run in found.records.values}
     records = make_records(values, [0, 1] * 50)
     found = dataclasses.replace(found, records=records, claims=judge(found.plan, records))
-    page = parsed(render_html(reported(found=found)))
+    page = parsed(shown("html", reported(found=found)))
     assert "Why: no ratio: the clean and corrupt runs do not differ (see CS403)" in page.texts("p")
     assert "no figure" in page.texts("text")
 
@@ -361,7 +360,7 @@ def test_a_very_long_table_is_cut_and_says_so() -> None:
         for head in range(26)
     }
     found = dataclasses.replace(found, records=make_records({**found.records.values, **more}, [0, 1] * 50))
-    page = parsed(render_html(Reported(found, parse_source(FILE, "x"))))
+    page = parsed(shown("html", Reported(found, parse_source(FILE, "x"))))
     (caption,) = (c for c in page.texts("caption") if "experiments" in c)
     assert caption.startswith("1044 experiments and every metric, means over prompts (the first 1000; all are in")
     assert len(page.named("tr")) < 1100
@@ -525,7 +524,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     real, wicked = folder / "real.html", folder / "hostile.html"
     assert command("ioi-tiny.circuit.yaml", real) == 0
-    wicked.write_text(render_html(hostile()), encoding="utf-8")
+    wicked.write_text(shown("html", hostile()), encoding="utf-8")
     return {"real": real, "hostile": wicked}
 
 

@@ -9,11 +9,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from circuitspec.report.formats import FORMATS
 from circuitspec.report.frame import experiments_frame
 from circuitspec.report.reported import Reported
 from circuitspec.spec.load import load_hypothesis
 from circuitspec.verification import Options, verify
+from tests.report.support import shown
 from tests.zoo.test_toys_hypotheses import HYPOTHESES, Quiet
 
 CLAIMS = """claims:
@@ -35,7 +35,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
 
 
 def test_tables_show_the_means_behind_every_figure(reported: Reported) -> None:
-    text = FORMATS["text"](reported)
+    text = shown("text", reported)
     assert (
         """
 noising and denoising first_switch, second_switch, and both: node level, resample from both noised, clean values into \
@@ -57,7 +57,7 @@ noising first_switch, second_switch from both, first, second: node level, resamp
 
 
 def test_claims_say_what_was_found(reported: Reported) -> None:
-    lines = [line for line in FORMATS["text"](reported).splitlines() if re.match("SUPPORTED|REFUTED", line)]
+    lines = [line for line in shown("text", reported).splitlines() if re.match("SUPPORTED|REFUTED", line)]
     assert lines == [
         "SUPPORTED  gate     first_switch, second_switch: interaction on logit_diff noised -1.00, denoised 1.00 "
         "(or: either is enough), bound noised at most -0.5, denoised at least -0.5",
@@ -70,7 +70,7 @@ def test_claims_say_what_was_found(reported: Reported) -> None:
 
 
 def test_json_has_every_part_and_run(reported: Reported) -> None:
-    document = json.loads(FORMATS["json"](reported))
+    document = json.loads(shown("json", reported))
     gate, refuted, traces = document["claims"]
     assert (gate["claim"], gate["measure"], gate["value"], gate["ci"]) == ("gate", "interaction", None, None)
     assert (gate["found"], refuted["found"], traces["found"]) == ("or: either is enough",) * 2 + ("both",)
@@ -98,15 +98,15 @@ def test_json_has_every_part_and_run(reported: Reported) -> None:
 
 
 def test_every_format_names_the_figures(reported: Reported) -> None:
-    junit = ET.fromstring(FORMATS["junit"](reported).encode())
+    junit = ET.fromstring(shown("junit", reported).encode())
     first = junit.findall(".//testcase")[0]
     properties = {p.get("name"): float(p.get("value", "nan")) for p in first.iter("property")}
     assert properties == pytest.approx({"interaction noised": -1, "interaction denoised": 1}, abs=1e-5)
     assert [case.find("failure") is None for case in junit.iter("testcase")] == [True, False, True]
-    markdown = FORMATS["markdown"](reported).replace("\\", "")
+    markdown = shown("markdown", reported).replace("\\", "")
     assert "| noised at most -0.5, denoised at least -0.5 |" in markdown
     assert "logit_diff falls by 1.00 from both" in markdown
-    assert "gate is refuted: interaction on logit_diff noised -1.00" in FORMATS["github"](reported)
+    assert "gate is refuted: interaction on logit_diff noised -1.00" in shown("github", reported)
 
 
 def test_the_table_of_experiments_measures_each_run_between_its_anchors(reported: Reported) -> None:
@@ -121,14 +121,12 @@ def test_the_table_of_experiments_measures_each_run_between_its_anchors(reported
 
 
 def test_prompts_are_listed_where_they_are_asked_for(reported: Reported) -> None:
-    from dataclasses import replace
-
     whole = load_hypothesis(HYPOTHESES / "negative.circuit.yaml")
     outcome = verify(whole, Options(), Quiet())
     plain = Reported(outcome.verification, whole.source, task=outcome.task)
-    assert "prompts behind" not in FORMATS["text"](plain)
-    text = FORMATS["text"](replace(plain, list_prompts=True))
+    assert "prompts behind" not in shown("text", plain)
+    text = shown("text", plain, list_prompts=True)
     assert "prompts behind sufficient (circuit), recovered logit_diff 1.00" in text
     assert text.index("SUPPORTED") < text.index("prompts behind") < text.index("no negative components")
     assert "prompts behind gate" not in text  # its figures are of several runs
-    assert "prompts behind" not in FORMATS["text"](replace(reported, list_prompts=True))
+    assert "prompts behind" not in shown("text", reported, list_prompts=True)

@@ -1,0 +1,100 @@
+"""The parts of a declared circuit, its groups and its components, and the runs without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from circuitspec.analysis.backup import Knockable
+from circuitspec.analysis.effects import Part
+from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment, Source, Variant
+from circuitspec.plan.node_level import circuit_positions, denoising, noising
+from circuitspec.plan.sources import ablation_source, corrupt_prompts
+from circuitspec.spec.components import Resid, sort_key
+from circuitspec.spec.hypothesis import AblationSpec
+from circuitspec.spec.names import format_name
+
+COMPONENTS = 64  # a circuit of more is taken group by group alone
+
+Section: TypeAlias = Mapping[NodeComponent, Where]
+
+
+@dataclass(frozen=True)
+class CircuitParts:
+    """Every part of a circuit with where it is in it; `components` is empty where there are too many of them."""
+
+    graph: CircuitGraph
+    source: Source  # of the values that ablated components are given
+    corrupt: Variant | None  # the prompts on which the behaviour is broken; zeros have none
+    whole: Section
+    groups: Mapping[Part, Section]
+    components: Mapping[Part, Section]
+
+    @classmethod
+    def of(cls, graph: CircuitGraph, ablation: AblationSpec) -> CircuitParts:
+        whole = circuit_positions(ablation, graph)
+        groups: dict[Part, dict[NodeComponent, Where]] = {}
+        for m in graph.members:
+            section = groups.setdefault(Part(m.group, m.effect, (m.group,)), {})
+            where = whole[m.component] if ablation.positions == "all" else m.where
+            section[m.component] = section.get(m.component, Where.at()) | where
+        components = {}
+        for component, where in whole.items():
+            own = [m for m in graph.members if m.component == component]
+            declared = own[0].effect if len({m.effect for m in own}) == 1 else "positive"
+            part = Part(format_name(component), declared, tuple(dict.fromkeys(m.group for m in own)))
+            components[part] = {component: where}
+        single = components if len(components) <= COMPONENTS else {}
+        return cls(graph, ablation_source(ablation), corrupt_prompts(ablation), whole, groups, single)
+
+    def section(self, part: Part) -> Section:
+        return self.groups[part] if part in self.groups else self.components[part]
+
+    def without(self, *parts: Part) -> Experiment:
+        """The clean run with these parts ablated."""
+        return self.ablating(*(self.section(part) for part in parts))
+
+    def ablating(self, *sections: Section) -> Experiment:
+        joined: dict[NodeComponent, Where] = {}
+        for section in sections:
+            for component, where in section.items():
+                joined[component] = joined.get(component, Where.at()) | where
+        return noising(self.source, joined)
+
+    def alone(self, part: Part) -> Experiment | None:
+        """The component restored where all is corrupt; None for one without an outside where there are no corrupt
+        prompts to restore it in."""
+        section = self.components[part]
+        if self.corrupt is not None:
+            return denoising(self.corrupt, section)
+        if not section.keys() <= set(self.graph.claimed):
+            return None
+        return noising(self.source, {c: ~section.get(c, Where.at()) for c in self.graph.claimed})
+
+    def besides(self, part: Part) -> Sequence[Part]:
+        """The other groups, and the other components of its own: what a part is ablated together with."""
+        groups = [group for group in self.groups if group.name not in part.groups]
+        if part in self.groups:
+            return groups
+        return [*groups, *(one for one in self.components if one != part and set(part.groups) & set(one.groups))]
+
+    def knockable(self) -> list[tuple[Knockable, Section]]:
+        """Every group, and every component of a group of several; not backups, which should be seen to act.
+
+        Residual streams, which hold what all earlier components add, are left out.
+        """
+        found: dict[str, tuple[Knockable, Section]] = {}
+        for group, section in self.groups.items():
+            own: dict[NodeComponent, Where] = {c: w for c, w in section.items() if not isinstance(c, Resid)}
+            if group.declared == "backup" or not own:
+                continue
+            names = frozenset({group.name})
+            found[group.name] = (Knockable(group.name, frozenset(own), names), own)
+            if len(own) > 1 and self.components:
+                for c in sorted(own, key=sort_key):
+                    found[format_name(c)] = (Knockable(format_name(c), frozenset({c}), names), {c: self.whole[c]})
+        return list(found.values())

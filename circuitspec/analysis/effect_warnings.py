@@ -1,0 +1,256 @@
+"""Warnings about the parts of a declared circuit: idle ones, backups, and declared effects that are not found."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from circuitspec.analysis.backup import COMPENSATED, Compensator, Knockout, Standing
+from circuitspec.analysis.effects import Ablated, CircuitEffects, surely_small
+from circuitspec.analysis.plain_data import estimate_data
+from circuitspec.analysis.scores import MATERIAL
+from circuitspec.analysis.warnings import EvidenceWarning
+from circuitspec.analysis.wording import number, with_interval
+
+_NAMED = 8  # components named in a message; all of them are in the data
+
+_UNDECLARED: tuple[Standing, ...] = ("in the circuit", "free")
+
+
+def effect_warnings(found: CircuitEffects | None, kept: Collection[str] = ()) -> tuple[EvidenceWarning, ...]:
+    """CS415 and CS426 to CS429, in order of code.
+
+    `kept` are slots that the ablation's corruption leaves as they are: components that carry these are given clean
+    values, so that nothing is idle for certain (CS422 speaks of that).
+    """
+    if found is None:
+        return ()
+    return (
+        *(() if kept else idle_components(found)),
+        *backups_suspected(found),
+        *redundant_components(found),
+        *compensated_from_outside(found),
+        *negatives_that_are_none(found),
+        *backups_that_are_none(found),
+    )
+
+
+def idle_components(found: CircuitEffects) -> list[EvidenceWarning]:
+    """CS415: declared components that make no difference, ablated or restored, alone or besides other parts."""
+    acting = {c.component for out in found.knockouts for c in out.compensators}
+    idle = [
+        one
+        for one in _declared_to_help(found.components)
+        if one.is_silent
+        and one.besides is None
+        and one.rise is not None
+        and surely_small(one.rise)
+        and one.part.name not in acting
+    ]
+    if not idle:
+        return []
+    bounds = (-MATERIAL, MATERIAL)
+    said = "; ".join(
+        f"{one.part.name}: ablated, {found.metric} falls by {with_interval(one.drop, bounds)} of clean less corrupt; "
+        f"restored, it brings back {with_interval(one.rise, bounds)}"
+        for one in idle[:_NAMED]
+        if one.rise is not None
+    )
+    return [
+        EvidenceWarning(
+            "CS415",
+            f"declared components make no difference: {_listed(one.part.name for one in idle)}",
+            f"{said}; nor do they matter where another part of the circuit is ablated",
+            "take them out of the circuit, or say by which prompts or which metric they can be seen to act",
+            {"metric": found.metric, "components": [_ablated(one) for one in idle]},
+        )
+    ]
+
+
+def backups_suspected(found: CircuitEffects) -> list[EvidenceWarning]:
+    """CS426: the total effect is smaller than the direct one, since parts of the circuit, or free ones, make up."""
+    return [
+        EvidenceWarning(
+            "CS426",
+            f"backup suspected: {_made_up(out, by)}",
+            _knocked_out(out, found.metric),
+            "declare them with `effect: backup`, or claim `gate: {nodes: [A, B], is: or, ...}`: by itself either looks "
+            "less important than it is",
+            _data(out, by, found.metric),
+        )
+        for out, by in _news(found.knockouts, _UNDECLARED)
+    ]
+
+
+def redundant_components(found: CircuitEffects) -> list[EvidenceWarning]:
+    """CS426: declared components whose loss changes nothing, while alone they restore, or others are lost, they act."""
+    named = {c.component for out in found.knockouts for c in out.compensators}
+    redundant = [
+        one
+        for one in _declared_to_help(found.components)
+        if one.is_silent
+        and not one.excused
+        and one.part.name not in named
+        and (one.besides is not None or (one.rise is not None and _brings_back(one)))
+    ]
+    if not redundant:
+        return []
+    said = []
+    for one in redundant[:_NAMED]:
+        parts = [] if one.rise is None else [f"restored alone it brings back {with_interval(one.rise)}"]
+        if one.besides is not None:
+            further = with_interval(one.besides.further)
+            parts.append(f"with {one.besides.name} ablated, its loss costs {further} more")
+        said.append(f"{one.part.name}: ablated alone it costs {with_interval(one.drop)}, {', '.join(parts)}")
+    return [
+        EvidenceWarning(
+            "CS426",
+            f"backup suspected: something makes up for the loss of {_listed(one.part.name for one in redundant)}",
+            f"shares of clean less corrupt by {found.metric}; {'; '.join(said)}",
+            "say so: `gate: {nodes: [A, B], is: or, ...}`, or `effect: backup` for the one that only stands in",
+            {"metric": found.metric, "components": [_ablated(one) for one in redundant]},
+        )
+    ]
+
+
+def compensated_from_outside(found: CircuitEffects) -> list[EvidenceWarning]:
+    """CS427: components outside the circuit make up for parts of it."""
+    return [
+        EvidenceWarning(
+            "CS427",
+            f"components outside the circuit make up for parts of it: {_made_up(out, by)}",
+            _knocked_out(out, found.metric),
+            "add them to a group with `effect: backup`: without them the circuit looks less necessary than it is",
+            _data(out, by, found.metric),
+        )
+        for out, by in _news(found.knockouts, ("outside the circuit",))
+    ]
+
+
+def negatives_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
+    """CS428: groups declared negative whose loss does not raise the metric."""
+    warnings = []
+    for one in found.groups:
+        if one.part.declared == "negative" and one.sign != "hurts":
+            said = "helps" if one.sign == "helps" else "makes no difference that could be shown"
+            warnings.append(
+                EvidenceWarning(
+                    "CS428",
+                    f"`{one.part.name}` is declared `effect: negative`, and it {said}",
+                    _ablating(one, found.metric),
+                    "take `effect: negative` off, or take the group out; a negative component's loss must raise the "
+                    "metric",
+                    {"metric": found.metric, "group": one.part.name, **_ablated(one)},
+                )
+            )
+    return warnings
+
+
+def backups_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
+    """CS429: groups declared backup that do no more when others are knocked out."""
+    warnings = []
+    for check in found.backups:
+        if check.holds:
+            continue
+        if found.direct_unknown:
+            why = f"direct effects are not known here: {found.direct_unknown}"
+        elif check.growth is None:
+            why = "no other group has a direct effect on the answer that could be knocked out"
+        else:
+            why = (
+                f"where its direct effect on {found.metric} grows most, with {check.knocked_out} knocked out, it grows "
+                f"by {with_interval(check.growth, (0.0,))}"
+            )
+        warnings.append(
+            EvidenceWarning(
+                "CS429",
+                f"`{check.group}` is declared `effect: backup`, and it was not seen to take over",
+                f"{why}; nor does its own loss matter more where another group is ablated",
+                "take `effect: backup` off, or declare what it backs up",
+                {
+                    "metric": found.metric,
+                    "group": check.group,
+                    "knocked_out": check.knocked_out,
+                    "growth": None if check.growth is None else estimate_data(check.growth),
+                    "p_adjusted": check.p_adjusted,
+                },
+            )
+        )
+    return warnings
+
+
+def _declared_to_help(components: Iterable[Ablated]) -> list[Ablated]:
+    return [one for one in components if one.part.declared == "positive"]
+
+
+def _brings_back(one: Ablated) -> bool:
+    return one.rise is not None and one.rise.low is not None and one.rise.low >= MATERIAL
+
+
+def _news(knockouts: Sequence[Knockout], standings: tuple[Standing, ...]) -> list[tuple[Knockout, list[Compensator]]]:
+    """The knockouts for which components of these standings make up, as far as no earlier one has named them all."""
+    found, named = [], set[str]()
+    for out in knockouts:
+        by = [c for c in out.compensators if c.standing in standings]
+        if sum(c.share for c in by) >= COMPENSATED and not {c.component for c in by} <= named:
+            found.append((out, by))
+            named |= {c.component for c in by}
+    return found
+
+
+def _made_up(out: Knockout, by: Sequence[Compensator]) -> str:
+    said = [f"{c.component} ({number(c.share)}{', free' if c.standing == 'free' else ''})" for c in by[:_NAMED]]
+    more = f" and {len(by) - _NAMED} more" if len(by) > _NAMED else ""
+    return f"without {out.name}, {', '.join(said)}{more} of its direct effect"
+
+
+def _knocked_out(out: Knockout, metric: str) -> str:
+    share = "" if out.by_components is None else f", {with_interval(out.by_components)} by components that add more"
+    return (
+        f"direct effect of {out.name} on {metric} {number(out.direct)}, total effect "
+        f"{with_interval(out.total, (0.0,))}: {with_interval(out.compensated)} of it is made up for{share}"
+    )
+
+
+def _ablating(one: Ablated, metric: str) -> str:
+    return (
+        f"ablating it changes {metric} by {number(one.effect)}, a loss of {with_interval(one.drop, (0.0,))} of clean "
+        f"less corrupt (p = {one.p_adjusted:.2g})"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    known = list(names)
+    return ", ".join(known[:_NAMED]) + (f" and {len(known) - _NAMED} more" if len(known) > _NAMED else "")
+
+
+def _ablated(one: Ablated) -> dict[str, object]:
+    return {
+        "name": one.part.name,
+        "effect": one.effect,
+        "drop": estimate_data(one.drop),
+        "p_adjusted": one.p_adjusted,
+        "rise": None if one.rise is None else estimate_data(one.rise),
+        "besides": None if one.besides is None else one.besides.name,
+        "drop_besides": None if one.besides is None else estimate_data(one.besides.further),
+    }
+
+
+def _data(out: Knockout, by: Sequence[Compensator], metric: str) -> dict[str, object]:
+    return {
+        "metric": metric,
+        "knocked_out": out.name,
+        "direct": out.direct,
+        "total": estimate_data(out.total),
+        "compensated": estimate_data(out.compensated),
+        "by_components": None if out.by_components is None else estimate_data(out.by_components),
+        "components": [
+            {
+                "component": c.component,
+                "standing": c.standing,
+                "growth": c.growth,
+                "share": c.share,
+                "p_adjusted": c.p_adjusted,
+            }
+            for c in by
+        ],
+    }

@@ -1,0 +1,147 @@
+"""What the parts of a declared circuit do by themselves, and whether that is what the hypothesis says they do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from circuitspec.analysis import stats
+from circuitspec.analysis.backup import BackupCheck, Knockout
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.scores import MATERIAL
+from circuitspec.analysis.stats import Values
+from circuitspec.graph.members import Effect
+
+SIGNIFICANT = 0.05  # false discovery rate over all groups, and over all components
+
+Sign = Literal["helps", "hurts", "neither"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A group of the circuit, or a component of it; `declared` is what the hypothesis says it does.
+
+    A component may play several roles: it is declared negative, or backup, where all of them are.
+    """
+
+    name: str
+    declared: Effect
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Besides:
+    """Another part besides whose loss that of a part costs more than alone, by `further` of clean less corrupt."""
+
+    name: str
+    further: Estimate
+
+
+@dataclass(frozen=True)
+class Ablated:
+    """A part of the circuit ablated alone in the clean run, at its declared positions.
+
+    `effect` is the mean change of the metric in its own units, `drop` what is lost as a share of clean less corrupt;
+    `p_adjusted` is two-sided, of no effect, after correction over all parts of its kind. For components whose loss
+    changes nothing, `rise` is what the component restored alone brings back, and `besides` the part besides whose loss
+    its own costs most; both None where nothing was looked for or found.
+    """
+
+    part: Part
+    effect: float
+    drop: Estimate
+    p_adjusted: float
+    rise: Estimate | None = None
+    besides: Besides | None = None
+    excused: bool = False  # the hypothesis says that another part does for it
+
+    @property
+    def sign(self) -> Sign:
+        """What ablation shows: significantly, and by more than a hundredth of clean less corrupt."""
+        if self.p_adjusted > SIGNIFICANT or abs(self.drop.value) < MATERIAL:
+            return "neither"
+        return "helps" if self.drop.value > 0 else "hurts"
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether ablating it surely changes next to nothing."""
+        return surely_small(self.drop)
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """The circuit with its negative components as declared, all in, or all out; `kl` in nats, None where not measured.
+
+    `negatives` are those that the set was changed by.
+    """
+
+    name: str
+    negatives: tuple[str, ...]
+    recovered: Estimate
+    kl: float | None
+    recovered_kl: Estimate | None
+
+
+@dataclass(frozen=True)
+class CircuitEffects:
+    """The declared circuit part by part, by one metric that is linear in the logits.
+
+    `direct_unknown` says why direct effects, and with them backups, were not looked at, and is empty where they were.
+    """
+
+    metric: str
+    groups: tuple[Ablated, ...]
+    components: tuple[Ablated, ...]
+    knockouts: tuple[Knockout, ...] = ()
+    backups: tuple[BackupCheck, ...] = ()
+    sets: tuple[SetScore, ...] = ()
+    direct_unknown: str = ""
+
+
+def surely_small(estimate: Estimate) -> bool:
+    """Whether the whole interval is closer to zero than `MATERIAL`."""
+    return estimate.interval is not None and all(abs(end) < MATERIAL for end in estimate.interval)
+
+
+def ablation_effects(runs: Mapping[Part, Values], clean: Values, corrupt: Values) -> tuple[Ablated, ...]:
+    """The effect of ablating each part, from the metric in the run without it, `[prompt]`, and in both anchors.
+
+    More of the metric is better. Significance is by paired tests (`stats.lowers`) in both directions,
+    Benjamini-Hochberg over all the parts.
+    """
+    p_values = []
+    for run in runs.values():
+        change = run - clean
+        p_values.append(min(1.0, 2 * min(stats.lowers(change).p_value, stats.lowers(-change).p_value)))
+    adjusted = stats.adjust(p_values, len(p_values))
+    return tuple(
+        Ablated(part, float((run - clean).mean()), stats.recovered(run, clean, corrupt), p)
+        for (part, run), p in zip(runs.items(), adjusted, strict=True)
+    )
+
+
+def most_needed_besides(
+    without: Values, others: Sequence[tuple[str, Values, Values]], clean: Values, corrupt: Values
+) -> Besides | None:
+    """The one of `others` besides whose loss that of a part matters most; None where it matters besides none.
+
+    `without` is the metric without the part, `[prompt]`; each of `others` a name, the metric without it, and the
+    metric without it and the part. The further loss that the part then makes is compared with what its loss alone
+    makes: it matters where it is larger, significantly (Benjamini-Hochberg over all `others`) and by more
+    than `MATERIAL` of clean less corrupt.
+    """
+    further = [(name, (alone - both) - (clean - without)) for name, alone, both in others]
+    adjusted = stats.adjust([stats.lowers(-more).p_value for _, more in further], len(further))
+    whole = float((clean - corrupt).mean())
+    mattering = [
+        (float(more.mean()) / whole, name, more)
+        for (name, more), p in zip(further, adjusted, strict=True)
+        if p <= SIGNIFICANT and float(more.mean()) / whole >= MATERIAL
+    ]
+    if not mattering:
+        return None
+    _, name, more = max(mattering, key=lambda one: one[0])
+    return Besides(name, stats.recovered(more, np.zeros_like(more), clean - corrupt))

@@ -1,0 +1,276 @@
+"""The runs that show what the parts of a declared circuit do, and what follows from them.
+
+In passes over all prompts: one for each group, and one for each component where there are no more than
+`circuit_parts.COMPONENTS`, ablated in the clean run; for direct effects five (the clean run twice, the source's
+twice, the whole circuit ablated) and one for each group or component with a direct effect worth knocking out
+(`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost without loss one
+each, restored alone, and one for each other part ablated besides, as for declared backups (`PAIRS` at most).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from circuitspec.analysis import stats
+from circuitspec.analysis.backup import (
+    BackupCheck,
+    Knockable,
+    Knockout,
+    declared_backup,
+    knockout,
+    worth_knocking_out,
+)
+from circuitspec.analysis.circuit_parts import CircuitParts, Section
+from circuitspec.analysis.components import RunsExperiments
+from circuitspec.analysis.effects import (
+    Ablated,
+    Besides,
+    CircuitEffects,
+    Part,
+    SetScore,
+    ablation_effects,
+    most_needed_besides,
+)
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.scores import Anchors, gap, mean_of
+from circuitspec.analysis.stats import Values
+from circuitspec.analysis.warnings import NegativeFinding
+from circuitspec.diagnostics import CircuitspecError
+from circuitspec.engine.direct_run import DirectRun
+from circuitspec.engine.records import Records
+from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.plan.experiment import EVERYWHERE, Experiment, Site
+from circuitspec.plan.node_level import restored
+from circuitspec.plan.planner import Plan
+from circuitspec.spec.components import Neuron
+from circuitspec.spec.hypothesis import AblationSpec, Gate, Sufficient
+from circuitspec.spec.names import format_name
+from circuitspec.tasks.metrics import METRICS
+
+PAIRS = 100  # runs with two parts ablated
+
+DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
+"""What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""
+
+
+def effects_metric(plan: Plan, records: Records) -> str | None:
+    """The metric that parts are judged by: a claimed one that is linear in the logits, else logit_diff or logit."""
+    claimed = [planned.claim.metric for planned in plan.claims if METRICS[planned.claim.metric].linear]
+    return next((m for m in (*claimed, "logit_diff", "logit") if m in records[plan.clean]), None)
+
+
+def examine(
+    plan: Plan,
+    records: Records,
+    ablation: AblationSpec,
+    graph: CircuitGraph,
+    runner: RunsExperiments,
+    direct: DirectEffects,
+    negatives: NegativeFinding | None = None,
+) -> tuple[CircuitEffects | None, Plan, Records]:
+    """Ablate every part of the declared circuit, and see who makes up for it.
+
+    `negatives` are those found outside the circuit. Returns plan and records with the runs that it took; nothing is
+    run, and None returned, where there is no metric that is linear in the logits, no difference between the anchors
+    by it, or a single prompt.
+    """
+    metric = effects_metric(plan, records)
+    if metric is None or records.n_prompts < 2:
+        return None, plan, records
+    if gap(records, metric, Anchors(plan.clean, plan.corrupt)).state != "sound":
+        return None, plan, records
+    work = _Examination(plan, records, CircuitParts.of(graph, ablation), runner, direct, metric)
+    return work.effects(negatives), work.plan, work.records
+
+
+@dataclass
+class _Examination:
+    plan: Plan
+    records: Records
+    parts: CircuitParts
+    runner: RunsExperiments
+    direct: DirectEffects
+    metric: str
+
+    def effects(self, negatives: NegativeFinding | None) -> CircuitEffects:
+        everything = (*self.parts.components, *self.parts.groups)  # a group of one component is called by its own name
+        self._run({self.parts.without(part): f"{part.name} ablated" for part in everything})
+        groups, components = (
+            ablation_effects({part: self._without(part) for part in kind}, self._clean, self._anchor)
+            for kind in (self.parts.groups, self.parts.components)
+        )
+        silent = {one.part for one in components if one.is_silent}
+        besides = self._besides([*silent, *(part for part in self.parts.groups if part.declared == "backup")])
+        rises = self._rises(silent)
+        unknown, knockouts, backups = "", list[Knockout](), list[BackupCheck]()
+        try:
+            knockouts, backups = self._knockouts()
+        except CircuitspecError as error:
+            if {d.code for d in error.diagnostics} != {"CS371"}:
+                raise
+            unknown = error.diagnostics[0].message
+            backups = [BackupCheck(part.name) for part in self.parts.groups if part.declared == "backup"]
+        in_place = {part.name: one.name for part, one in besides.items() if part in self.parts.groups}
+        return CircuitEffects(
+            self.metric,
+            groups,
+            tuple(
+                replace(
+                    one,
+                    rise=rises.get(one.part),
+                    besides=besides.get(one.part),
+                    excused=any({one.part.name, *one.part.groups} & pair for pair in self._either()),
+                )
+                for one in components
+            ),
+            tuple(knockouts),
+            tuple(replace(check, besides=in_place.get(check.group)) for check in backups),
+            self._sets(components, negatives),
+            unknown,
+        )
+
+    # -- runs -------------------------------------------------------------------------------------
+
+    def _run(self, labels: Mapping[Experiment, str]) -> None:
+        wanted = [run for run in labels if run not in self.records.values]
+        if wanted:
+            self.records = self.records.merged(self.runner.run(wanted))
+        self.plan = self.plan.naming(labels)
+
+    def _without(self, *parts: Part) -> Values:
+        return self.records[self.parts.without(*parts)][self.metric]
+
+    @property
+    def _clean(self) -> Values:
+        return self.records[self.plan.clean][self.metric]
+
+    @property
+    def _anchor(self) -> Values:
+        return self.records[self.plan.corrupt][self.metric]
+
+    # -- parts that can be lost -------------------------------------------------------------------
+
+    def _besides(self, wanted: Sequence[Part]) -> dict[Part, Besides]:
+        """For each part the other one besides whose loss its own matters most, where it matters besides any."""
+        pairs = {part: list(self.parts.besides(part)) for part in wanted}
+        if sum(map(len, pairs.values())) > PAIRS:
+            pairs = {part: [one for one in others if one in self.parts.groups] for part, others in pairs.items()}
+        if sum(map(len, pairs.values())) > PAIRS:
+            pairs = {}
+        self._run(
+            {
+                self.parts.without(other, part): f"{other.name} and {part.name} ablated"
+                for part, others in pairs.items()
+                for other in others
+            }
+        )
+        found = {}
+        for part, others in pairs.items():
+            tried = [(other.name, self._without(other), self._without(other, part)) for other in others]
+            if tried:
+                most = most_needed_besides(self._without(part), tried, self._clean, self._anchor)
+                if most is not None:
+                    found[part] = most
+        return found
+
+    def _rises(self, wanted: Collection[Part]) -> dict[Part, Estimate]:
+        """What each of these components brings back alone, where all is corrupt."""
+        base = self.plan.corrupt if self.parts.corrupt is None else Experiment(self.parts.corrupt)
+        runs = {part: run for part in wanted if (run := self.parts.alone(part)) is not None}
+        if not runs:
+            return {}
+        self._run({base: "corrupt", **{run: f"{part.name} restored" for part, run in runs.items()}})
+        if gap(self.records, self.metric, Anchors(self.plan.clean, base)).state != "sound":
+            return {}
+        corrupt = self.records[base][self.metric]
+        return {
+            part: stats.recovered(self.records[run][self.metric], corrupt, self._clean) for part, run in runs.items()
+        }
+
+    # -- backups ----------------------------------------------------------------------------------
+
+    def _knockouts(self) -> tuple[list[Knockout], list[BackupCheck]]:
+        """Who makes up for what is knocked out, and whether the declared backups do. Raises CS371."""
+        sections = dict(self.parts.knockable())
+        backups = {part: own for part, own in self.parts.groups.items() if part.declared == "backup"}
+        chosen: list[Knockable] = []
+        runs: Mapping[Experiment, DirectRun] = {}
+        experiments: dict[Knockable, Experiment] = {}
+        clean, difference = self.plan.clean, float((self._clean - self._anchor).mean())
+        neurons = [component for component in self.parts.whole if isinstance(component, Neuron)]
+        if sections:
+            all_out = self.parts.ablating(*sections.values())
+            first = self.direct([all_out], self.metric, neurons)
+            chosen = list(worth_knocking_out(list(sections), first[clean], first[all_out], difference))
+            together = self._together(chosen, sections)
+            if together is not None:
+                sections |= {together[0]: together[1]}
+                chosen.append(together[0])
+        if chosen:
+            experiments = {out: self.parts.ablating(sections[out]) for out in chosen}
+            runs = self.direct(list(experiments.values()), self.metric, neurons)
+        graph, either = self.parts.graph, self._either()
+        found = [knockout(out, runs[clean], runs[run], graph, difference, either) for out, run in experiments.items()]
+        taken_apart = {out: runs[run] for out, run in experiments.items()}
+        checks = [
+            declared_backup(part.name, own, runs[clean], taken_apart, difference) if runs else BackupCheck(part.name)
+            for part, own in backups.items()
+        ]
+        return [one for one in found if one is not None], checks
+
+    def _together(
+        self, chosen: Sequence[Knockable], sections: Mapping[Knockable, Section]
+    ) -> tuple[Knockable, Section] | None:
+        """All the chosen groups that help, if there are several: a backup may wait until the last one fails."""
+        negative = {part.name for part in self.parts.groups if part.declared == "negative"}
+        groups = [out for out in chosen if out.name in out.groups and out.name not in negative]
+        if len(groups) < 2:
+            return None
+        joined = frozenset[NodeComponent]().union(*(out.components for out in groups))
+        names = frozenset(out.name for out in groups)
+        run = self.parts.ablating(*(sections[out] for out in groups))
+        return Knockable(", ".join(out.name for out in groups), joined, names), {
+            site.component: site.where for site in run.sites
+        }
+
+    def _either(self) -> list[frozenset[str]]:
+        """Pairs of which the hypothesis says that one does for the other."""
+        claims = [planned.claim for planned in self.plan.claims]
+        return [frozenset(claim.nodes) for claim in claims if isinstance(claim, Gate) and claim.gate == "or"]
+
+    # -- negatives --------------------------------------------------------------------------------
+
+    def _sets(self, components: Sequence[Ablated], negatives: NegativeFinding | None) -> tuple[SetScore, ...]:
+        """The circuit alone as declared, with all negatives in, and with all out; none where there are no negatives."""
+        circuit = self.plan.circuit
+        claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
+        if not claimed or circuit.level != "node" or circuit.source is None:
+            return ()
+        outside = {c.component for c in (() if negatives is None else negatives.components)}
+        left_out = frozenset(s.component for s in circuit.sites if format_name(s.component) in outside)
+        hurting = {one.part for one in components if one.sign == "hurts"}
+        hurting |= {part for part in self.parts.components if part.declared == "negative"}
+        within = [c for part in hurting for c in self.parts.components[part] if c in self.parts.graph.claimed]
+        if not left_out and not within:
+            return ()
+        sets: list[tuple[str, Experiment, Collection[NodeComponent]]] = [("as declared", circuit, ())]
+        if left_out:
+            sets.append(("all negatives in", restored(circuit, left_out), left_out))
+        if within:
+            others = frozenset(site for site in circuit.sites if site.component not in within)
+            out = others | {Site(component, EVERYWHERE) for component in within}
+            sets.append(("all negatives out", Experiment(circuit.base, circuit.source, out), within))
+        self._run({run: f"circuit, {name}" for name, run, _ in sets})
+        return tuple(self._score(run, name, changed) for name, run, changed in sets)
+
+    def _score(self, run: Experiment, name: str, changed: Collection[NodeComponent]) -> SetScore:
+        values = self.records[run]
+        recovered = stats.recovered(values[self.metric], self._anchor, self._clean)
+        by_kl = None
+        between = Anchors(self.plan.clean, self.plan.corrupt)
+        if "kl" in values and gap(self.records, "kl", between).state == "sound":
+            by_kl = stats.recovered(*(self.records[one]["kl"] for one in (run, self.plan.corrupt, self.plan.clean)))
+        kl = mean_of(values["kl"]) if "kl" in values else None
+        return SetScore(name, tuple(sorted(map(format_name, changed))), recovered, kl, by_kl)

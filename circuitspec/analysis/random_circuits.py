@@ -1,0 +1,87 @@
+"""The circuit against random ones: what share of them it beats, and the tests of Shi et al. (2024) on a whole plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy import stats as scipy_stats
+
+from circuitspec.analysis import hypothesis_tests as tests
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.scores import LOWER_IS_BETTER, mean_of
+from circuitspec.analysis.stats import Values
+from circuitspec.engine.records import Records
+from circuitspec.plan.circuit_tests import TestRuns
+from circuitspec.plan.experiment import Experiment
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Beaten:
+    """The share of random circuits that score less than the circuit, and the test that it beats most of them.
+
+    The interval is the exact one of Clopper and Pearson, at a level at which its lower end is at least the quantile
+    just where the test rejects.
+    """
+
+    share: Estimate
+    test: tests.HypothesisTest
+
+
+@dataclass(frozen=True)
+class CircuitTests:
+    """All tests of one circuit by one metric, corrected together (Holm); `not_run` says what could not be tested."""
+
+    metric: str
+    alpha: float
+    tests: tuple[tests.HypothesisTest, ...]
+    not_run: tuple[str, ...] = ()
+
+
+def beaten(
+    records: Records, metric: str, circuit: Experiment, rivals: Sequence[Experiment], quantile: float, at_most_p: float
+) -> Beaten:
+    """How many of the random circuits (as often as they were drawn) the circuit beats by its mean over prompts."""
+    worth = _worth(metric)
+    others = [worth * mean_of(records[run][metric]) for run in rivals]
+    test = tests.sufficiency(worth * mean_of(records[circuit][metric]), others, quantile=quantile)
+    wins, level = round(test.statistic * test.n), 1 - 2 * at_most_p
+    interval = scipy_stats.binomtest(wins, test.n).proportion_ci(level, method="exact")
+    return Beaten(Estimate(wins / test.n, float(interval.low), float(interval.high), level, test.n, "exact"), test)
+
+
+def circuit_tests(runs: TestRuns, records: Records, metric: str, *, alpha: float = ALPHA) -> CircuitTests:
+    """Shi et al.'s tests: equivalence, independence, minimality, sufficiency and partial necessity.
+
+    Scores are signed so that more is better. Raises CS511 for scores that are not finite.
+    """
+    worth = _worth(metric)
+
+    def scores(run: Experiment) -> Values:
+        return worth * records[run][metric]
+
+    def mean(run: Experiment) -> float:
+        return worth * mean_of(records[run][metric])
+
+    circuit, model = scores(runs.circuit), scores(runs.model)
+    strata = records.templates if len(set(records.templates.tolist())) > 1 else None
+    found = [
+        tests.equivalence(circuit, model),
+        tests.equivalence_shown(circuit, model),
+        tests.independence(scores(runs.knocked_out), model, strata=strata),
+    ]
+    if runs.rivals is not None:
+        damages = [mean(runs.model) - mean(run) for run in runs.rivals.knocked_out]
+        found.append(tests.sufficiency(mean(runs.circuit), [mean(run) for run in runs.rivals.kept]))
+        found.append(tests.partial_necessity(mean(runs.model) - mean(runs.knocked_out), damages))
+    if runs.without:
+        effects = {name: abs(mean(runs.circuit) - mean(run)) for name, run in runs.without.items()}
+        found += tests.minimality(effects, [abs(mean(run) - mean(runs.circuit)) for run in runs.enlarged])
+    return CircuitTests(metric, alpha, tests.corrected(found), runs.not_run)
+
+
+def _worth(metric: str) -> int:
+    """1 where more of the metric is better, -1 where less is."""
+    return -1 if metric in LOWER_IS_BETTER else 1

@@ -1,0 +1,35 @@
+"""The command line: arguments in, results on stdout, progress and diagnostics on stderr, an exit code out.
+
+One module for each group of commands. None of them imports torch, or anything else heavy, before a command runs.
+"""
+
+from __future__ import annotations
+
+import click
+
+from circuitspec import __version__
+from circuitspec.cli.checking import check, plan
+from circuitspec.cli.exchanging import export, import_
+from circuitspec.cli.exploring import explore
+from circuitspec.cli.locking import diff, lock
+from circuitspec.cli.patching import compile_, doctor
+from circuitspec.cli.reporting import report
+from circuitspec.cli.verifying import verify
+from circuitspec.cli.writing import explain, init, schema
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="circuitspec")
+def main() -> None:
+    """Write down what you believe a circuit in a transformer is, and verify it on the real model.
+
+    \b
+    Exit codes: 0 supported, 1 refuted, 2 usage, 3 invalid file, 4 inconclusive, 5 could not run,
+    6 not as locked, 130 interrupted.
+    """
+
+
+_COMMANDS = (check, compile_, diff, doctor, explain, explore, export, import_, init, lock, plan, report, schema, verify)
+
+for _command in _COMMANDS:
+    main.add_command(_command)

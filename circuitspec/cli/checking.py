@@ -1,0 +1,44 @@
+"""`check` and `plan`: what can be said of a file without running it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from circuitspec.cli.answering import annotate, answering, show
+from circuitspec.cli.options import FILE
+from circuitspec.diagnostics import Diagnostic, exit_code
+
+
+@click.command()
+@click.argument("files", type=FILE, nargs=-1, required=True)
+@click.option("--format", "format_", type=click.Choice(["text", "github"]), default="text", show_default=True)
+@answering
+def check(files: tuple[Path, ...], format_: str) -> None:
+    """Read FILES and report every mistake, without running anything.
+
+    Layer and head numbers are checked too where the model's configuration is at hand.
+    """
+    from circuitspec.checking import check_file
+
+    found: list[Diagnostic] = []
+    for file in files:
+        problems, summary = check_file(file)
+        found += problems
+        show(problems)
+        annotate(problems, format_)
+        if summary:
+            click.echo(summary)
+    if found:
+        raise SystemExit(exit_code(found))
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@answering
+def plan(file: Path) -> None:
+    """Print what `verify` would run on FILE, without running it."""
+    from circuitspec.checking import plan_file
+
+    click.echo(plan_file(file))

@@ -1,0 +1,172 @@
+"""`explore`: find a circuit and draft a hypothesis."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from circuitspec.cli.answering import answering
+from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, STORE, make_directory, store_root
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.progress import Bar
+
+if TYPE_CHECKING:
+    from circuitspec.exploring.grid import Kind
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--metric", default="logit_diff", show_default=True, help="The score that effects are measured by.")
+@click.option("--free", multiple=True, metavar="NAME", help="Components that are never patched, such as 'm*'.")
+@click.option("--target", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="What a circuit recovers.")
+@click.option("--exact", type=click.IntRange(min=1), default=60, show_default=True, help="Effects patched exactly.")
+@click.option(
+    "--links", type=click.IntRange(min=0), default=12, show_default=True, help="Members whose paths are tried."
+)
+@click.option(
+    "--start",
+    type=click.Choice(["estimates", "resid"]),
+    default="estimates",
+    show_default=True,
+    help="Estimate all components first, or sweep exactly: residual stream, layers that matter, their heads.",
+)
+@click.option("--neurons", is_flag=True, help="With --start resid: also the neurons of MLPs that matter.")
+@click.option(
+    "--sweep",
+    "sweeps",
+    type=click.Choice(["resid", "attention", "mlps", "heads", "neurons"]),
+    multiple=True,
+    help="Patch all of these, layer by layer and position by position.",
+)
+@click.option(
+    "--value",
+    "values",
+    type=click.Choice(["resample", "mean", "mean_per_template", "zero", "gaussian"]),
+    multiple=True,
+    help="What sweeps patch in, side by side.  [default: the file's ablation]",
+)
+@click.option("--max-forwards", type=click.IntRange(min=1), help="Passes over all prompts, at most.")
+@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Of integrated gradients.")
+@click.option("--recompute-attention", is_flag=True, help="Estimates that see effects through saturated attention.")
+@click.option("--drop-gradients", is_flag=True, help="Estimates that see effects which cancel.")
+@click.option(
+    "--random",
+    "drawn",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Components with small estimates, drawn at random, that are patched to see what estimates miss.",
+)
+@click.option("--paths", type=click.IntRange(min=1), default=300, show_default=True, help="Paths patched exactly.")
+@click.option("--draft", type=FILE, help="Write the circuit with its negative components as a hypothesis.")
+@click.option("--draft-helpful", type=FILE, help="Write the circuit of helpful components alone.")
+@click.option("--task-from", type=FILE, help="Take the drafts' model and task from this file: fresh prompts.")
+@click.option("--output-dir", type=FOLDER, help="Write tables and pictures here.")
+@BATCH_SIZE
+@DEVICE
+@STORE
+@NO_STORE
+@answering
+def explore(
+    file: Path,
+    metric: str,
+    free: tuple[str, ...],
+    target: float,
+    exact: int,
+    links: int,
+    start: Literal["estimates", "resid"],
+    neurons: bool,
+    sweeps: tuple[Kind, ...],
+    values: tuple[str, ...],
+    max_forwards: int | None,
+    steps: int,
+    recompute_attention: bool,
+    drop_gradients: bool,
+    drawn: int,
+    paths: int,
+    draft: Path | None,
+    draft_helpful: Path | None,
+    task_from: Path | None,
+    output_dir: Path | None,
+    batch_size: int | None,
+    device: str,
+    root: Path | None,
+    no_store: bool,
+) -> None:
+    """Find out which components of FILE's model do FILE's task, and draft a hypothesis of it.
+
+    FILE needs only `model` and `task`, and a corruption. `verify` then tests the draft, best on prompts that it was not
+    drafted on.
+    """
+    if neurons and start != "resid":
+        raise click.UsageError("--neurons goes with --start resid; to sweep them all, write --sweep neurons")
+    if values and start != "resid" and not sweeps:
+        raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
+    if steps > 1 and recompute_attention:
+        raise click.UsageError("--steps and --recompute-attention mend the same estimates: give one of them")
+    from circuitspec.spec.load import load_exploration
+
+    study = load_exploration(file)
+    fresh = None if task_from is None else load_exploration(task_from)
+    if output_dir is not None:
+        make_directory(output_dir)
+    with Bar() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.exploring.explore import explore
+        from circuitspec.exploring.findings import Options
+
+        options = Options(
+            metric=metric,
+            free=free,
+            target=target,
+            exact=exact,
+            linked=links,
+            steps=steps,
+            rows=batch_size,
+            device=device,
+            store=store_root(root, no_store),
+            start=start,
+            neurons=neurons,
+            sweeps=sweeps,
+            values=values,
+            max_forwards=max_forwards,
+            drawn=drawn,
+            dropping=drop_gradients,
+            recomputing=recompute_attention,
+            paths=paths,
+        )
+        found = explore(study, options, progress, _command_line(file), fresh)
+    from circuitspec.exploring.pictures import pictures
+    from circuitspec.exploring.report import render_exploration
+    from circuitspec.exploring.tables import tables
+    from circuitspec.report.files import write_report
+    from circuitspec.report.write import write_tables
+
+    if output_dir is not None:
+        write_tables(output_dir, tables(found))
+        for name, picture in pictures(found).items():
+            write_report(output_dir / f"{name}.svg", picture.standalone())
+    click.echo(render_exploration(found), nl=False)
+    wanted = [path for path in (draft, draft_helpful) if path is not None]
+    if wanted and not found.circuits:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS542",
+                f"--max-forwards {max_forwards} ended before a circuit was chosen: {wanted[0]} is not written",
+                hint="raise --max-forwards; what is in the store costs nothing",
+            )
+        )
+    for path, circuit in zip((draft, draft_helpful), found.circuits, strict=bool(found.circuits)):
+        if path is not None:
+            write_report(path, circuit.draft.text)
+
+
+def _command_line(file: Path) -> str:
+    """The command as it was given, with the file's name alone: a draft says how it was made, not where."""
+    import shlex
+
+    given = [file.name if argument == str(file) else argument for argument in sys.argv[1:]]
+    return "circuitspec " + shlex.join(given)

@@ -1,0 +1,59 @@
+"""`lock` and `diff`: results that are kept, and what became of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from circuitspec.cli.answering import answering
+from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE
+from circuitspec.progress import Bar
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@BATCH_SIZE
+@DEVICE
+@answering
+def lock(file: Path, batch_size: int | None, device: str) -> None:
+    """Verify FILE and write down beside it what the result depends on, and the result.
+
+    `circuitspec verify --locked FILE` then fails on whatever is no longer so: the hypothesis, a prompt, the model's
+    files, a number. The exit code says whether the lock was written; whether the claims hold is in it.
+    """
+    from circuitspec.spec.load import load_hypothesis
+
+    document = load_hypothesis(file)
+    with Bar() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.locking.file import write_lock
+        from circuitspec.locking.lock import lock_path
+        from circuitspec.locking.run import run_and_lock
+        from circuitspec.verification import Options
+
+        outcome, written = run_and_lock(document, Options("off", batch_size, device), progress)
+    from circuitspec.report.reported import result_of
+
+    path = lock_path(file)
+    write_lock(path, written, file.name)
+    for claim in outcome.verification.claims:
+        click.echo(f"{claim.status}  {claim.kind}   {claim.experiment}: {result_of(claim)}")
+    click.echo(f"wrote {path}")
+
+
+@click.command()
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
+@answering
+def diff(a: Path, b: Path) -> None:
+    """Compare two results claim by claim: exit code 0 if they agree, 1 if not.
+
+    A and B are what `verify --format json` printed, or locks.
+    """
+    from circuitspec.locking.diff import compare, render_diff
+    from circuitspec.locking.recorded import read_recorded
+
+    found = compare(read_recorded(a), read_recorded(b))
+    click.echo(render_diff(found), nl=False)
+    raise SystemExit(0 if found.agree else 1)

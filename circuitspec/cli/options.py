@@ -1,0 +1,75 @@
+"""Options and arguments that several commands share, and the checks of what was given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from circuitspec.report.formats import FORMATS
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), help="Prompts a forward.  [default: by memory]")
+DEVICE = click.option("--device", default="cpu", show_default=True)
+STORE = click.option(
+    "--store",
+    "root",
+    type=FOLDER,
+    metavar="DIR",
+    envvar="CIRCUITSPEC_STORE",
+    help="Keep what is measured here, and do not measure it again.  [default: in the user's cache]",
+)
+NO_STORE = click.option(
+    "--no-store", is_flag=True, envvar="CIRCUITSPEC_NO_STORE", help="Measure everything, and keep nothing."
+)
+
+
+def _format_and_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if name not in FORMATS or not equals or not path:
+        raise click.BadParameter(f"{text!r} is not FORMAT=PATH with one of {', '.join(FORMATS)}")
+    return name, Path(path)
+
+
+FORMAT = click.option("--format", "format_", type=click.Choice(list(FORMATS)), default="text", show_default=True)
+REPORTS = click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    metavar="FORMAT=PATH",
+    callback=lambda context, option, values: [_format_and_path(value) for value in values],
+    help="Write the report in another format to a file as well; can be given several times.",
+)
+HTML = click.option(
+    "--html", "page", type=FILE, help="Write the report as a page for a browser; as --report html=PATH."
+)
+
+
+def also_written(reports: list[tuple[str, Path]], page: Path | None) -> list[tuple[str, Path]]:
+    """The formats and files of --report and --html."""
+    return [*reports, *([] if page is None else [("html", page)])]
+
+
+def store_root(root: Path | None, no_store: bool) -> Path | None:
+    """Where measurements are kept; None: nowhere."""
+    from circuitspec.engine.stored import default_root
+
+    return None if no_store else root or default_root()
+
+
+def make_directory(path: Path) -> None:
+    """Make it before the run: results that cannot be written are better known now."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.UsageError(f"--output-dir {path} cannot be made: {error.strerror}") from error
+
+
+def check_output(out: Path, force: bool) -> None:
+    """Refuse, as a usage error, an output that exists (but for `force`) or that has no folder."""
+    if out.exists() and not force:
+        raise click.UsageError(f"{out} exists; give another name, or --force to overwrite it")
+    if not out.parent.is_dir():
+        raise click.UsageError(f"there is no folder {out.parent}")

@@ -1,0 +1,136 @@
+"""`verify`: run a hypothesis and report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from circuitspec.cli.answering import annotating, answering, collecting, show
+from circuitspec.cli.options import (
+    BATCH_SIZE,
+    DEVICE,
+    FILE,
+    FOLDER,
+    FORMAT,
+    HTML,
+    NO_STORE,
+    REPORTS,
+    STORE,
+    also_written,
+    make_directory,
+    store_root,
+)
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.progress import Bar
+from circuitspec.report.formats import FORMATS
+
+if TYPE_CHECKING:
+    from circuitspec.spec.load import Document
+    from circuitspec.verification import Outcome
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@FORMAT
+@REPORTS
+@HTML
+@click.option("--output-dir", type=FOLDER, help="Write the tables here, and what `report` shows again.")
+@click.option("--prompts", "list_prompts", is_flag=True, help="List the prompts behind each claim (text format).")
+@click.option("--locked", is_flag=True, help="Compare with FILE's lock; fail on whatever is not as locked.")
+@click.option(
+    "--negatives",
+    type=click.Choice(["screen", "exact", "off"]),
+    default="screen",
+    show_default=True,
+    help="Look for components outside the circuit that work against it: screen all by one backward pass and "
+    "restore the worst, restore every one, or do not look.",
+)
+@BATCH_SIZE
+@DEVICE
+@STORE
+@NO_STORE
+@answering
+def verify(
+    file: Path,
+    format_: str,
+    reports: list[tuple[str, Path]],
+    page: Path | None,
+    output_dir: Path | None,
+    list_prompts: bool,
+    locked: bool,
+    negatives: Any,
+    batch_size: int | None,
+    device: str,
+    root: Path | None,
+    no_store: bool,
+) -> None:
+    """Run the hypothesis in FILE on its model and judge its claims.
+
+    What was measured before, with the same model, prompts and versions, is not run again; with --locked, everything is.
+    """
+    from dataclasses import replace
+
+    from circuitspec.spec.load import load_hypothesis
+
+    with annotating(format_):
+        document = load_hypothesis(file)
+        if output_dir is not None:
+            make_directory(output_dir)
+        store = store_root(root, no_store or locked)  # whether a lock still holds is seen by running it
+        outcome, findings = _run(document, file if locked else None, negatives, batch_size, device, store)
+    from circuitspec.report.files import write_report
+    from circuitspec.report.live import LiveViews
+    from circuitspec.report.reported import Reported
+    from circuitspec.report.saved import REPORT, save
+    from circuitspec.report.views import Style
+    from circuitspec.report.write import write_results
+
+    verification = outcome.verification
+    problems = [finding for finding in findings if finding.severity == "error"]
+    show(finding for finding in findings if finding.severity != "error")
+    saved = None
+    if output_dir is not None:
+        with collecting(problems):
+            saved = output_dir / REPORT
+            written = (*write_results(output_dir, verification, outcome.task.prompts), saved)
+            verification = replace(verification, artifacts=tuple(str(path) for path in written))
+    reported = Reported(verification, document.source, findings, task=outcome.task)
+    views, style = LiveViews(reported, list_prompts=list_prompts), Style(list_prompts=list_prompts)
+    if saved is not None:
+        with collecting(problems):
+            write_report(saved, save(views))
+    for name, path in also_written(reports, page):
+        with collecting(problems):
+            write_report(path, FORMATS[name](views, style))
+    click.echo(FORMATS[format_](views, replace(style, color=sys.stdout.isatty())), nl=False)
+    if problems:
+        raise CircuitspecError(*problems)
+    raise SystemExit(verification.exit_code)
+
+
+def _run(
+    document: Document, lock_of: Path | None, negatives: Any, rows: int | None, device: str, store: Path | None
+) -> tuple[Outcome, tuple[Diagnostic, ...]]:
+    """The outcome, and how it differs from the lock of the file `lock_of`, if one is given."""
+    from circuitspec.locking.drift import examine
+    from circuitspec.locking.file import read_lock
+    from circuitspec.locking.lock import lock_path
+
+    lock_file = None if lock_of is None else read_lock(lock_path(lock_of))
+    examined = None if lock_file is None else examine(document, lock_file, device)
+    if examined is not None:
+        examined.refuse()  # before torch is imported
+    with Bar() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.locking.run import run_as_locked
+        from circuitspec.verification import Options
+        from circuitspec.verification import verify as run
+
+        options = Options(negatives, rows, device, store)
+        if lock_file is None or examined is None:
+            return run(document, options, progress), ()
+        compared = run_as_locked(document, options, progress, lock_file, examined)
+        return compared.outcome, compared.findings

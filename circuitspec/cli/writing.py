@@ -1,0 +1,48 @@
+"""`init`, `schema` and `explain`: what helps to write a hypothesis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from circuitspec.cli.answering import answering
+from circuitspec.cli.options import FILE
+
+
+@click.command()
+@click.argument("path", type=FILE, default=Path("hypothesis.circuit.yaml"))
+@click.option("--force", is_flag=True, help="Overwrite PATH if it exists.")
+@answering
+def init(path: Path, force: bool) -> None:
+    """Write a commented hypothesis to start from."""
+    from circuitspec.spec.starter import starter_text
+
+    if path.exists() and not force:
+        raise click.UsageError(f"{path} exists; give another name, or --force to overwrite it")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"there is no folder {path.parent}")
+    path.write_text(starter_text(), encoding="utf-8")
+    click.echo(f"wrote {path}; next: circuitspec check {path}")
+
+
+@click.command()
+@answering
+def schema() -> None:
+    """Print the JSON Schema of hypothesis files, for editors."""
+    from circuitspec.spec.schema import schema_text
+
+    click.echo(schema_text(), nl=False)
+
+
+@click.command()
+@click.argument("code")
+@answering
+def explain(code: str) -> None:
+    """Say more about a diagnostic CODE, such as CS112."""
+    from circuitspec.codes import CODES
+    from circuitspec.codes import explain as explanation
+
+    if code.upper() not in CODES:
+        raise click.UsageError(f"there is no code {code}; codes are CS100 to CS599, as printed in messages")
+    click.echo(explanation(code.upper()))

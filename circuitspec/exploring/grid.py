@@ -1,0 +1,253 @@
+"""Exact sweeps: every place of a kind patched by itself, or from coarse to fine, in every series side by side.
+
+Coarse to fine as Heimersheim and Nanda advise (2024, section 2.2): the residual stream by layer and position; then the
+attention layers and MLPs that write to where the stream matters; then the heads of the attention layers that matter,
+and the neurons of the MLPs that do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from circuitspec.exploring.allowance import Unseen
+from circuitspec.exploring.series import Series
+from circuitspec.exploring.setting import CLEAN, Setting
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment
+from circuitspec.spec.components import AttentionLayer, Head, Mlp, Neuron, Resid
+from circuitspec.spec.names import format_name
+
+LEAST = 0.02  # share of clean less corrupt: what changes less is not looked into further
+
+Kind = Literal["resid", "attention", "mlps", "heads", "neurons"]
+KINDS: tuple[Kind, ...] = ("resid", "attention", "mlps", "heads", "neurons")
+Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | Neuron
+
+_KIND: Mapping[type[Target], Kind] = {
+    Resid: "resid",
+    AttentionLayer: "attention",
+    Mlp: "mlps",
+    Head: "heads",
+    Neuron: "neurons",
+}
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A component, or all heads of a layer, at some positions."""
+
+    target: Target
+    where: Where
+
+    @property
+    def kind(self) -> Kind:
+        return _KIND[type(self.target)]
+
+    @property
+    def name(self) -> str:
+        return format_name(self.target)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What patching one spot does in one series.
+
+    `change` is that of the metric's mean against the unpatched run. `share` is the effect as a share of clean less
+    corrupt, lost when noising and won when denoising; None where the corruption does not break the behaviour.
+    `means` are all metrics' means in the patched run.
+    """
+
+    spot: Spot
+    series: Series
+    change: float
+    share: float | None
+    means: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything that was swept, in the order in which it was looked at, and what was not.
+
+    `wheres` are the positions in the order of the prompt, by name: a role, `other positions`, `all`. `widest` is the
+    largest distance between clean and corrupt mean over all series: what changes are compared with.
+    """
+
+    cells: tuple[Cell, ...]
+    series: tuple[Series, ...]
+    wheres: Mapping[Where, str]
+    unseen: tuple[Unseen, ...]
+    widest: float
+    coarse_to_fine: bool
+
+    def of(self, kind: Kind, series: Series) -> tuple[Cell, ...]:
+        return tuple(cell for cell in self.cells if cell.spot.kind == kind and cell.series == series)
+
+    def spots(self, kind: Kind) -> tuple[Spot, ...]:
+        return tuple(dict.fromkeys(cell.spot for cell in self.cells if cell.spot.kind == kind))
+
+    def size(self, spot: Spot) -> float:
+        """Its largest effect in any series; where a series has no shares, as one of the widest distance."""
+        return max((_size(cell, self.widest) for cell in self.cells if cell.spot == spot), default=0.0)
+
+
+def _size(cell: Cell, widest: float) -> float:
+    if cell.share is not None:
+        return abs(cell.share)
+    return abs(cell.change) / widest if widest else 0.0
+
+
+def positions(setting: Setting) -> dict[Where, str]:
+    """The setting's positions in the order of the prompt, and the rest of it where there is one."""
+    task = setting.runner.task
+    middle = {role: float(np.mean(task.roles[role])) for role in setting.roles}
+    found = {Where.at(role): role for role in sorted(setting.roles, key=lambda role: (middle[role], role))}
+    named = [{task.roles[role][prompt] for role in setting.roles} for prompt in range(task.n)]
+    if any(len(own) < length for own, length in zip(named, task.lengths, strict=True)):
+        found[Where.except_at(*setting.roles)] = "other positions"
+    return found
+
+
+@dataclass
+class Sweeper:
+    """Patches spots and keeps what came out."""
+
+    setting: Setting
+    series: tuple[Series, ...]
+    cells: dict[tuple[Spot, Series], Cell] = field(default_factory=dict)
+    unseen: list[Unseen] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Raises AllowanceSpent where not even the unpatched runs can be made."""
+        self.gaps = {one: self.setting.gap_between(CLEAN, one.anchor(self.setting)) for one in self.series}
+        self.setting.run(one.base for one in self.series)
+        self.widest = max(abs(gap.clean - gap.corrupt) for gap in self.gaps.values())
+
+    def patch(self, spots: Sequence[Spot], what: str) -> None:
+        """Patch spots in every series, the first ones first; what the allowance leaves out is noted as unseen."""
+        runs = {(spot, one): one.patched(self._sites(spot)) for spot in spots for one in self.series}
+        left = frozenset(self.setting.run_some(runs.values()))
+        for (spot, one), run in runs.items():
+            if run not in left:
+                self.cells[spot, one] = self._cell(spot, one, run)
+        missing = {spot for (spot, _), run in runs.items() if run in left}
+        if missing:
+            reason = self.setting.allowance.reason
+            self.unseen.append(Unseen(what, len(missing), len(spots), reason, spent=True))
+
+    def size(self, spot: Spot) -> float:
+        """Its largest effect in any series; not a number if it was not patched in any."""
+        sizes = [_size(self.cells[spot, one], self.widest) for one in self.series if (spot, one) in self.cells]
+        return max(sizes, default=math.nan)
+
+    def grid(self, wheres: Mapping[Where, str], *, coarse_to_fine: bool) -> Grid:
+        return Grid(tuple(self.cells.values()), self.series, wheres, tuple(self.unseen), self.widest, coarse_to_fine)
+
+    def _sites(self, spot: Spot) -> dict[NodeComponent, Where]:
+        if isinstance(spot.target, AttentionLayer):
+            return dict.fromkeys(heads_of(self.setting, spot.target.layer), spot.where)
+        return {spot.target: spot.where}
+
+    def _cell(self, spot: Spot, one: Series, run: Experiment) -> Cell:
+        values = self.setting.records[run]
+        means = {name: float(column.mean()) for name, column in values.items()}
+        metric, gap = self.setting.metric, self.gaps[one]
+        change = means[metric] - float(self.setting.values(one.base).mean())
+        share = (-change if one.noising else change) / (gap.clean - gap.corrupt) if gap.state == "sound" else None
+        return Cell(spot, one, change, share, means)
+
+
+def heads_of(setting: Setting, layer: int) -> list[Head]:
+    """The heads of a layer that are searched."""
+    return [c for c in setting.claimed if isinstance(c, Head) and c.layer == layer]
+
+
+def spots_of(setting: Setting, kind: Kind, wheres: Iterable[Where]) -> list[Spot]:
+    """Every place of a kind, layer by layer; without the components that are free."""
+    shape = setting.runner.loaded.shape
+    targets: list[Target]
+    layers = range(shape.n_layers)
+    match kind:
+        case "resid":
+            targets = [Resid(layer) for layer in layers]
+        case "attention":
+            targets = [AttentionLayer(layer) for layer in layers if heads_of(setting, layer)]
+        case "mlps":
+            targets = [c for c in setting.claimed if isinstance(c, Mlp)]
+        case "heads":
+            targets = [c for c in setting.claimed if isinstance(c, Head)]
+        case "neurons":
+            mlps = [c for c in setting.claimed if isinstance(c, Mlp)]
+            targets = [Neuron(mlp.layer, index) for mlp in mlps for index in range(shape.d_mlp)]
+    return [Spot(target, where) for target in targets for where in wheres]
+
+
+def sweep_all(setting: Setting, series: tuple[Series, ...], kinds: Iterable[Kind]) -> Grid:
+    """Every place of these kinds, at each position and at all of them."""
+    sweeper = Sweeper(setting, series)
+    wheres = {**positions(setting), Where.everywhere(): "all"}
+    for kind in kinds:
+        sweeper.patch(spots_of(setting, kind, wheres), f"{kind} (each, at each position)")
+    return sweeper.grid(wheres, coarse_to_fine=False)
+
+
+def zoom(setting: Setting, series: tuple[Series, ...], *, neurons: bool = False) -> Grid:
+    """From the residual stream to heads, and to neurons if asked for; what matters most is looked into first."""
+    sweeper = Sweeper(setting, series)
+    wheres = positions(setting)
+    shape = setting.runner.loaded.shape
+    sweeper.patch(spots_of(setting, "resid", wheres), "residual streams (layer by position)")
+    last = shape.n_layers - 1
+    weight = {(layer, where): sweeper.size(Spot(Resid(layer + 1), where)) for layer in range(last) for where in wheres}
+    # what follows the last block is read where the answer is, and nowhere else
+    weight |= {(last, where): float(_holds_an_answer(setting, where)) for where in wheres}
+    blocks = [*spots_of(setting, "attention", wheres), *spots_of(setting, "mlps", wheres)]
+    _look_into(
+        sweeper,
+        blocks,
+        {s: weight[_layer(s), s.where] for s in blocks},
+        "attention layers and MLPs",
+        "the stream after",
+    )
+    sizes = {spot: sweeper.size(spot) for spot in blocks}
+    heads = spots_of(setting, "heads", wheres)
+    into = {s: sizes[Spot(AttentionLayer(_layer(s)), s.where)] for s in heads}
+    _look_into(sweeper, heads, into, "heads", "their attention layer")
+    if neurons:
+        fine = spots_of(setting, "neurons", wheres)
+        into = {s: sizes[Spot(Mlp(_layer(s)), s.where)] for s in fine}
+        _look_into(sweeper, fine, into, "neurons", "their MLP")
+    return sweeper.grid(wheres, coarse_to_fine=True)
+
+
+def _look_into(sweeper: Sweeper, spots: Sequence[Spot], weight: Mapping[Spot, float], what: str, parent: str) -> None:
+    """Patch the spots whose parent matters; note those whose parent does not, and those where nobody knows."""
+    known = [spot for spot in spots if not math.isnan(weight[spot])]
+    chosen = sorted((spot for spot in known if weight[spot] >= LEAST), key=lambda spot: -weight[spot])
+    if len(known) > len(chosen):
+        why = f"{parent} changes less than {LEAST:g} there"
+        sweeper.unseen.append(Unseen(f"{what} (each, at each position)", len(known) - len(chosen), len(spots), why))
+    if len(spots) > len(known):
+        why = f"{parent} was not looked at"
+        sweeper.unseen.append(Unseen(f"{what} (each, at each position)", len(spots) - len(known), len(spots), why))
+    if chosen:
+        sweeper.patch(chosen, f"{what} (each, at each position) that were to be looked at")
+
+
+def _layer(spot: Spot) -> int:
+    return spot.target.layer
+
+
+def _holds_an_answer(setting: Setting, where: Where) -> bool:
+    """Whether these positions hold the last token of some prompt, from which the answer is read."""
+    task = setting.runner.task
+    for prompt, length in enumerate(task.lengths):
+        named = any(task.roles[role][prompt] == length - 1 for role in where.roles)
+        if named != where.inverted:
+            return True
+    return False

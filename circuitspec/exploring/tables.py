@@ -1,0 +1,110 @@
+"""What an exploration found, as tables: a row is an experiment, a component or a circuit."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from circuitspec.exploring.findings import Findings
+from circuitspec.spec.names import format_name
+
+
+def tables(found: Findings) -> dict[str, pd.DataFrame]:
+    """By file name without its ending; those about what was not done are left out."""
+    made = {"effects": effects_frame(found), "frontier": frontier_frame(found), "links": links_frame(found)}
+    if found.grids:
+        made["sweeps"] = sweeps_frame(found)
+    if found.traces is not None:
+        made["traces"] = traces_frame(found)
+    if found.unseen:
+        made["not-looked-at"] = unseen_frame(found)
+    return made
+
+
+def effects_frame(found: Findings) -> pd.DataFrame:
+    """One row per component and position: estimates and exact effects, as shares of clean less corrupt."""
+    columns = ["component", "position", "drop", "rise", "drop_estimate", "rise_estimate", "magnitude"]
+    rows = [
+        (
+            format_name(e.component),
+            ",".join(sorted(e.where.roles)),
+            e.drop,
+            e.rise,
+            e.drop_estimate,
+            e.rise_estimate,
+            e.magnitude,
+        )
+        for e in found.sweep.effects
+    ]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], "float64"))
+
+
+def frontier_frame(found: Findings) -> pd.DataFrame:
+    """One row per circuit that was tried."""
+    return pd.DataFrame(
+        [
+            {"circuit": circuit.kind, "entries": p.entries, "heads": p.heads, "recovered": p.recovered.value}
+            | {"low": p.recovered.low, "high": p.recovered.high}
+            for circuit in found.circuits
+            for p in circuit.frontier
+        ]
+    )
+
+
+def links_frame(found: Findings) -> pd.DataFrame:
+    """One row per direct path between members that was patched."""
+    return pd.DataFrame(
+        [
+            {"sender": sender, "receiver": receiver, "drop": link.drop, "rise": link.rise}
+            | {"drop_estimate": link.drop_estimate, "rise_estimate": link.rise_estimate}
+            for link, (sender, receiver) in zip(found.links.found, found.links.names, strict=True)
+        ]
+    )
+
+
+def sweeps_frame(found: Findings) -> pd.DataFrame:
+    """One row per experiment of a sweep: what was patched with what, and every metric's mean.
+
+    `change` is that of the exploration's metric against the unpatched run, `share` the effect as a share of clean less
+    corrupt (missing where the corruption does not break the behaviour).
+    """
+    return pd.DataFrame(
+        [
+            {
+                "sweep": "coarse to fine" if grid.coarse_to_fine else "all",
+                "kind": cell.spot.kind,
+                "component": cell.spot.name,
+                "layer": cell.spot.target.layer,
+                "position": grid.wheres[cell.spot.where],
+                "direction": cell.series.direction,
+                "value": cell.series.value,
+                "corruption": cell.series.corruption,
+                "base": str(cell.series.base.base),
+                "source": str(cell.series.source),
+                "change": cell.change,
+                "share": float("nan") if cell.share is None else cell.share,
+            }
+            | dict(cell.means)
+            for grid in found.grids
+            for cell in grid.cells
+        ]
+    )
+
+
+def traces_frame(found: Findings) -> pd.DataFrame:
+    """One row per component, position and corruption; shares of the largest clean less corrupt."""
+    if found.traces is None:
+        return pd.DataFrame()
+    columns = ["component", "position", "corruption", "drop", "rise", "reacts"]
+    rows = [
+        (format_name(component), role, name, reaction.drop, reaction.rise, reaction.reacts)
+        for (component, role), reactions in found.traces.reactions.items()
+        for name, reaction in reactions.items()
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def unseen_frame(found: Findings) -> pd.DataFrame:
+    """One row per thing that was not looked at."""
+    return pd.DataFrame(
+        [(one.what, one.count, one.of, one.why) for one in found.unseen], columns=["what", "count", "of", "why"]
+    )

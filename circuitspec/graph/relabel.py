@@ -1,0 +1,130 @@
+"""Circuits of the same shape made of other components of the same layers: random ones, and one node more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TypeVar
+
+from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.graph.members import Member
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.paths import Stop
+from circuitspec.spec.components import Component, Head, KvHead, Mlp, Neuron
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Which component takes the place of which; those that are not named stay."""
+
+    of: Mapping[Component, Component]
+
+    def graph(self, graph: CircuitGraph) -> CircuitGraph:
+        """The circuit with components exchanged in groups and paths, everything else as it was."""
+        members = tuple(replace(m, component=self._node(m.component)) for m in graph.members)
+        paths = tuple(
+            replace(
+                path, hops=tuple(tuple(replace(s, component=self._one(s.component)) for s in hop) for hop in path.hops)
+            )
+            for path in graph.paths
+        )
+        return replace(graph, members=members, paths=paths)
+
+    def _one(self, component: Component) -> Component:
+        return self.of.get(component, component)
+
+    def _node(self, component: NodeComponent) -> NodeComponent:
+        found = self._one(component)
+        assert isinstance(found, type(component))
+        return found
+
+
+def shuffled(graph: CircuitGraph, dice: Random, *, whole_groups: bool) -> CircuitGraph:
+    """The circuit with the heads of every layer exchanged at random, and its neurons for others of their MLP.
+
+    Free components stay, and so do MLPs, of which a layer has but one. With `whole_groups` key-value heads are
+    exchanged too, and query heads go with theirs, so that the number of edges stays the same.
+    """
+    of: dict[Component, Component] = {}
+    for layer in range(graph.shape.n_layers):
+        of |= _heads_by_group(graph, layer, dice) if whole_groups else _heads(graph, layer, dice)
+        of |= _neurons(graph, layer, dice)
+    return Exchange(of).graph(graph)
+
+
+def enlarged(graph: CircuitGraph, dice: Random) -> CircuitGraph | None:
+    """The circuit and one more component, which does in groups and paths what a random node of its layer does.
+
+    None where no layer of the circuit has a component outside of it.
+    """
+    places = [(member, others) for member in graph.members if (others := _outside(graph, member))]
+    if not places:
+        return None
+    member, others = _one_of(places, dice)
+    added = _one_of(others, dice)
+
+    def doubled(hop: tuple[Stop, ...]) -> tuple[Stop, ...]:
+        same = [replace(stop, component=added) for stop in hop if stop.component == member.component]
+        return (*hop, *same)
+
+    paths = tuple(replace(path, hops=tuple(doubled(hop) for hop in path.hops)) for path in graph.paths)
+    return replace(graph, members=(*graph.members, replace(member, component=added)), paths=paths)
+
+
+def _outside(graph: CircuitGraph, member: Member) -> list[Head | Neuron]:
+    """The components that could take a node's place: of its kind and layer, neither free nor in the circuit."""
+    component = member.component
+    match component:
+        case Head(layer):
+            same: list[Head | Neuron] = [Head(layer, h) for h in range(graph.shape.n_heads)]
+        case Neuron(layer):
+            same = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
+        case _:
+            return []
+    return [c for c in same if c not in graph.free and c not in graph.circuit]
+
+
+def _heads(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
+    heads = [Head(layer, head) for head in range(graph.shape.n_heads)]
+    return _permuted([head for head in heads if head not in graph.free], dice)
+
+
+def _heads_by_group(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
+    size = graph.shape.n_heads // graph.shape.n_kv_heads
+    members = [[Head(layer, g * size + i) for i in range(size)] for g in range(graph.shape.n_kv_heads)]
+    movable = [g for g, heads in enumerate(members) if not any(head in graph.free for head in heads)]
+    of: dict[Component, Component] = {}
+    for group, target in {**{g: g for g in range(len(members))}, **_permuted(movable, dice)}.items():
+        of[KvHead(layer, group)] = KvHead(layer, target)
+        if group in movable:
+            of |= dict(zip(members[group], _in_random_order(members[target], dice), strict=True))
+        else:
+            of |= _permuted([head for head in members[group] if head not in graph.free], dice)
+    return of
+
+
+def _neurons(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
+    """Others for the circuit's neurons; what becomes of neurons outside of it need not be said."""
+    inside = [c for c in graph.circuit if isinstance(c, Neuron) and c.layer == layer]
+    if not inside or Mlp(layer) in graph.free:
+        return {}
+    all_ = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
+    others = _in_random_order([neuron for neuron in all_ if neuron not in graph.free], dice)
+    return dict(zip(inside, others, strict=False))
+
+
+def _permuted(things: Sequence[_T], dice: Random) -> dict[_T, _T]:
+    return dict(zip(things, _in_random_order(things, dice), strict=True))
+
+
+def _in_random_order(things: Sequence[_T], dice: Random) -> list[_T]:
+    """By numbers drawn for each, which every version of Python draws alike (shuffling may change)."""
+    keys: list[tuple[float, int]] = [(dice.random(), place) for place in range(len(things))]
+    return [things[place] for _, place in sorted(keys)]
+
+
+def _one_of(things: Sequence[_T], dice: Random) -> _T:
+    return things[int(dice.random() * len(things))]

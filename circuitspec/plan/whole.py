@@ -1,0 +1,69 @@
+"""The runs that are about the whole circuit: kept alone, ablated, and everything ablated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.graph.edge_circuit import EdgeCircuit, edge_circuit, outside_edges
+from circuitspec.graph.paths import everywhere
+from circuitspec.graph.where import Where
+from circuitspec.plan import edge_level, node_level, path_level
+from circuitspec.plan.experiment import Experiment, Source
+from circuitspec.plan.sources import ablation_source
+from circuitspec.spec.hypothesis import AblationSpec
+from circuitspec.spec.source import Source as SourceText
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The runs of claims about the whole circuit; `edges` are what edge level keeps (at path level: those of paths).
+
+    `overruled` are components into which paths lead that add nothing (path level).
+    """
+
+    circuit: Experiment  # everything outside it ablated
+    knocked_out: Experiment
+    all_ablated: Experiment
+    edges: EdgeCircuit | None = None
+    overruled: tuple[str, ...] = ()
+
+
+def whole_circuit(ablation: AblationSpec, graph: CircuitGraph, text: SourceText) -> Whole:
+    """What is ablated for claims about the whole circuit, by the level of the ablation.
+
+    Raises CS226 to CS229 where the paths cannot be patched as the level asks.
+    """
+    source = ablation_source(ablation)
+    pinned = ablation.positions == "all"
+    if ablation.level == "node":
+        kept = node_level.circuit_positions(ablation, graph)
+        return Whole(
+            node_level.noising(source, {c: ~kept.get(c, Where.at()) for c in graph.claimed}),
+            node_level.noising(source, kept),
+            node_level.noising(source, {c: Where.everywhere() for c in graph.claimed}),
+        )
+    edges = edge_circuit(graph, text, everywhere=pinned)
+    if ablation.level == "edge":
+        return Whole(
+            edge_level.keeping(edges.kept, source, graph.shape),
+            edge_level.ablating(edges.declared, source, graph.shape),
+            edge_level.keeping(outside_edges(graph), source, graph.shape),
+            edges,
+        )
+    paths = [everywhere(path) for path in graph.paths] if pinned else list(graph.paths)
+    readings = path_level.path_set(paths, graph.shape, text)
+    through = ablation.through
+
+    def run(keep: bool) -> Experiment:
+        return path_level.travelling("clean", source, readings, paths, through=through, keep=keep)
+
+    nothing = path_level.nothing_kept(source, paths, through)
+    return Whole(run(True), run(False), nothing, edges, path_level.overruled(paths, graph.shape))
+
+
+def anchor_of(source: Source, whole: Whole) -> Experiment:
+    """Where noising recovers nothing: the corrupt prompts' run, or with means and zeros the run with all ablated."""
+    if source.kind == "resample" and source.prompts is not None:
+        return Experiment(source.prompts)
+    return whole.all_ablated

@@ -1,0 +1,41 @@
+"""The views of a verification that was just run, each made when it is asked for, and then kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from circuitspec.report.document import to_document
+from circuitspec.report.reported import Reported
+from circuitspec.report.views import Page, Summary, TextView
+
+
+class LiveViews:
+    """What reports say of a verification; the text has the prompts behind each claim where `list_prompts` says so."""
+
+    def __init__(self, reported: Reported, *, list_prompts: bool = False) -> None:
+        self._reported = reported
+        self._list_prompts = list_prompts
+
+    @cached_property
+    def document(self) -> Mapping[str, object]:
+        return to_document(self._reported.verification)
+
+    @cached_property
+    def summary(self) -> Summary:
+        from circuitspec.report.summarising import summary_of
+
+        return summary_of(self._reported)
+
+    @cached_property
+    def text(self) -> TextView:
+        from circuitspec.report.text import text_view
+
+        task = self._reported.task if self._list_prompts else None
+        return text_view(self._reported.verification, None if task is None else task.prompts)
+
+    @cached_property
+    def page(self) -> Page:
+        from circuitspec.report.html_view import page_of
+
+        return page_of(self._reported)

@@ -1,0 +1,86 @@
+"""Plain data -> the text of a hypothesis file: YAML that a person would have written, short values in one line."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+WIDTH = 118
+_SPREAD = frozenset({"templates", "claims", "paths"})  # an entry a line, however short
+
+
+def write_yaml(data: Mapping[str, Any]) -> str:
+    """The data as YAML 1.2, in its own order, with an empty line between the blocks.
+
+    Mappings and lists that fit into a line are written in one. Text that YAML would take for something else is quoted.
+    Raises TypeError for what is neither text, a path, a number, a truth value, None, a list nor a mapping.
+    """
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.version = None
+    yaml.width = WIDTH
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    blocks: list[str] = []
+    for key, value in data.items():
+        written = io.StringIO()
+        yaml.dump({key: _laid_out(value, len(str(key)) + 2, key in _SPREAD)}, written)
+        text = "".join(f"{line.rstrip(' ')}\n" for line in written.getvalue().split("\n")[:-1])  # lists are wrapped
+        blocks.append(text if "\n" not in text.rstrip() and not isinstance(value, Mapping) else f"\n{text}\n")
+    return "".join(blocks).replace("\n\n\n", "\n\n").strip("\n") + "\n"
+
+
+def _laid_out(value: Any, indent: int, spread: bool = False) -> Any:
+    """The value as ruamel writes it: whatever fits between `indent` and the end of the line in one line.
+
+    Of what is `spread` every entry begins a line, and so does the name of a claim.
+    """
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return value if value.isprintable() else DoubleQuotedScalarString(value)
+        case float():
+            return float(value)
+        case int():
+            return int(value)
+        case PurePath():
+            return value.as_posix()
+        case Mapping():
+            found: Any = CommentedMap(
+                {_key(k): _laid_out(v, indent + len(str(k)) + 4, k in _SPREAD) for k, v in value.items()}
+            )
+        case Sequence() if not isinstance(value, bytes | bytearray):
+            found = CommentedSeq([_laid_out(item, indent + 4, spread) for item in value])
+        case _:
+            raise TypeError(f"a hypothesis file has no word for {type(value).__name__}: {value!r}")
+    words = not isinstance(value, Mapping) and not any(isinstance(item, Mapping | list | tuple) for item in value)
+    if not value or (not spread and (words or indent + _length(value) <= WIDTH)):
+        found.fa.set_flow_style()
+    else:
+        found.fa.set_block_style()
+    return found
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"the keys of a hypothesis file are text, not {type(key).__name__}: {key!r}")
+    return key
+
+
+def _length(value: Any) -> int:
+    """About how long the value is in one line; quotes are counted for all text that might need them."""
+    match value:
+        case str():
+            return len(value) + (0 if value.replace("_", "").replace(".", "").isalnum() else 2)
+        case Mapping():
+            return 2 + sum(_length(str(k)) + 2 + _length(v) + 2 for k, v in value.items())
+        case Sequence():
+            return 2 + sum(_length(item) + 2 for item in value)
+        case _:
+            return len(str(value))

@@ -1,0 +1,257 @@
+"""Parts of a circuit by arithmetic: what ablating them does, alone and together, and what is run to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from circuitspec.analysis import examine as examining
+from circuitspec.analysis.circuit_parts import COMPONENTS
+from circuitspec.analysis.effect_warnings import effect_warnings
+from circuitspec.analysis.effects import CircuitEffects, Part, ablation_effects, most_needed_besides
+from circuitspec.analysis.examine import effects_metric, examine
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.direct_run import DirectRun
+from circuitspec.engine.records import Records
+from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.graph.members import Effect, Member
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.spec.components import Head, Mlp, Neuron
+from circuitspec.spec.hypothesis import AblationSpec, Sufficient
+from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan
+
+N = 50
+ABLATION = AblationSpec.model_validate({"value": "resample", "from": "abc"})
+A, B, C = (Part(name, "positive", (name,)) for name in "abc")
+HEADS = tuple(Head(layer, head) for layer in range(2) for head in range(2))
+SHAPE = ModelShape(
+    family="gpt2", n_layers=2, n_heads=2, n_kv_heads=2, d_model=8, d_head=4, d_mlp=16, n_vocab=50, max_positions=32
+)
+
+
+def spread(seed: int, scale: float = 0.2) -> np.ndarray:
+    values = np.random.default_rng(seed).normal(0, scale, N)
+    return values - values.mean()
+
+
+# -- ablated alone ------------------------------------------------------------------------------
+
+
+def test_what_ablating_shows_by_hand() -> None:
+    """Clean 4 and corrupt 0: losing A costs 3, losing B brings 1, and C does nothing that could be told from chance."""
+    clean, corrupt = around(4.0, N), around(0.0, N)
+    runs = {A: clean - 3 + spread(1), B: clean + 1 + spread(2), C: clean + spread(3)}
+    a, b, c = ablation_effects(runs, clean, corrupt)
+    assert [one.sign for one in (a, b, c)] == ["helps", "hurts", "neither"]
+    assert [one.effect for one in (a, b, c)] == pytest.approx([-3, 1, 0], abs=1e-9)
+    assert [one.drop.value for one in (a, b, c)] == pytest.approx([0.75, -0.25, 0], abs=1e-9)
+    assert [one.is_silent for one in (a, b, c)] == [False, False, False]  # C might do up to 2 % of it
+
+
+def test_tests_have_two_sides_and_are_corrected() -> None:
+    clean, corrupt = around(4.0, N), around(0.0, N)
+    noise = spread(4, 1.0)
+    shifted = noise - 2.1 * noise.std(ddof=1) / np.sqrt(N)  # one-sided p of 0.02
+    (alone,) = ablation_effects({A: clean + shifted}, clean, corrupt)
+    first, _, _ = ablation_effects({A: clean + shifted, B: clean + spread(5), C: clean + spread(6)}, clean, corrupt)
+    assert alone.p_adjusted == pytest.approx(2 * 0.0205, abs=2e-3)
+    assert first.p_adjusted == pytest.approx(3 * alone.p_adjusted)
+    assert (alone.sign, first.sign) == ("helps", "neither")
+
+
+def test_a_sure_but_tiny_effect_is_none() -> None:
+    clean, corrupt = around(4.0, N), around(0.0, N)
+    (one,) = ablation_effects({A: clean - 0.02 + spread(1, 1e-4)}, clean, corrupt)
+    assert one.p_adjusted < 1e-9
+    assert (one.sign, one.is_silent) == ("neither", True)
+
+
+# -- ablated besides another --------------------------------------------------------------------
+
+
+def test_the_part_besides_which_a_loss_costs_most() -> None:
+    clean, corrupt = around(4.0, N), around(0.0, N)
+    without = clean - 0.4
+    others = [
+        ("additive", clean - 1, clean - 1.4 + spread(1)),  # as much as alone
+        ("backs up", clean - 1, clean - 3 + spread(2)),  # 2 instead of 0.4
+        ("a little", clean, clean - 1 + spread(3)),  # 1 instead of 0.4
+        ("saturated", clean - 4, clean - 4 + spread(4)),  # 0 instead of 0.4
+    ]
+    found = most_needed_besides(without, others, clean, corrupt)
+    assert found is not None
+    assert found.name == "backs up"
+    assert found.further.value == pytest.approx((2 - 0.4) / 4)
+    assert most_needed_besides(without, [others[0], others[3]], clean, corrupt) is None
+    assert most_needed_besides(without, [], clean, corrupt) is None
+
+
+# -- what is run --------------------------------------------------------------------------------
+
+
+@dataclass
+class Additive:
+    """Every head adds its own amount to the metric wherever it is not ablated; in the corrupt run nothing does."""
+
+    amounts: Mapping[Head, float]
+    batches: list[list[Experiment]] = field(default_factory=list)
+
+    def run(self, experiments: Iterable[Experiment]) -> Records:
+        wanted = list(experiments)
+        self.batches.append(wanted)
+        return Records({e: {"logit_diff": self.value(e)} for e in wanted}, np.zeros(N, dtype=np.int64))
+
+    def value(self, experiment: Experiment) -> np.ndarray:
+        patched = {site.component for site in experiment.sites}
+        acting = [head for head in HEADS if (head in patched) == (experiment.base != "clean")]
+        seed = int(experiment.digest[:8], 16)
+        return sum((self.amounts.get(head, 0.0) for head in acting), 0.0) + spread(seed, 0.01)
+
+    @property
+    def ran(self) -> list[Experiment]:
+        return [experiment for batch in self.batches for experiment in batch]
+
+    def direct(
+        self, experiments: Sequence[Experiment], metric: str, neurons: Collection[Neuron]
+    ) -> Mapping[Experiment, DirectRun]:
+        found = {}
+        for experiment in (CLEAN, *experiments):
+            patched = {site.component for site in experiment.sites}
+            effects: dict[Any, np.ndarray] = {
+                h: np.full(N, 0.0 if h in patched else self.amounts.get(h, 0.0)) + spread(1) for h in HEADS
+            }
+            where: dict[Any, np.ndarray] = {h: np.ones(N, dtype=np.bool_) for h in HEADS if h in patched}
+            found[experiment] = DirectRun(effects, np.zeros(N), where, self.value(experiment))
+        return found
+
+
+def examined(
+    groups: Mapping[str, tuple[Sequence[Head], Effect]],
+    amounts: Mapping[Head, float],
+    direct: examining.DirectEffects | None = None,
+) -> tuple[CircuitEffects, Plan, Additive]:
+    members = [Member(h, Where.everywhere(), g, effect) for g, (heads, effect) in groups.items() for h in heads]
+    graph = CircuitGraph(SHAPE, tuple(members), frozenset(Mlp(layer) for layer in range(2)))
+    model = Additive(amounts)
+    outside = frozenset(Site(h, Where.everywhere()) for h in HEADS if h not in {m.component for m in members})
+    circuit = Experiment("clean", Source("resample", "abc"), outside) if outside else CLEAN
+    claim = PlannedClaim(0, Sufficient(metric="logit_diff", at_least=0.8), circuit, CLEAN, CORRUPT)
+    labels = dict.fromkeys((CLEAN, CORRUPT, circuit), "") | {CLEAN: "clean", CORRUPT: "corrupt"}
+    plan = Plan(labels=labels, clean=CLEAN, corrupt=CORRUPT, circuit=circuit, claims=(claim,))
+    records = model.run(plan.experiments)
+    model.batches.clear()
+    found, plan, records = examine(plan, records, ABLATION, graph, model, direct or model.direct)
+    assert found is not None
+    assert set(plan.experiments) == set(records.values)
+    return found, plan, model
+
+
+def test_groups_and_components_are_ablated_once_each() -> None:
+    """A group of one component is that component; nothing is silent here, so that nothing more is run."""
+    groups: dict[str, tuple[Sequence[Head], Effect]] = {
+        "one": ([HEADS[0]], "positive"),
+        "two": (HEADS[1:3], "positive"),
+    }
+    found, plan, model = examined(groups, dict.fromkeys(HEADS, 1.0))
+    assert len(model.ran) == 1 + 1 + 2
+    assert {plan.labels[run] for run in model.ran} == {"one ablated", "two ablated", "a0.h1 ablated", "a1.h0 ablated"}
+    assert [round(one.drop.value, 2) for one in found.groups] == [0.25, 0.5]
+    assert [round(one.drop.value, 2) for one in found.components] == [0.25, 0.25, 0.25]
+    assert [out.name for out in found.knockouts] == ["one", "two", "a0.h1", "a1.h0", "one, two"]
+    assert effect_warnings(found) == ()
+
+
+def test_a_silent_component_is_restored_alone_and_ablated_besides_every_other_part() -> None:
+    groups: dict[str, tuple[Sequence[Head], Effect]] = {
+        "idle": ([HEADS[0]], "positive"),
+        "two": (HEADS[1:3], "positive"),
+        "last": ([HEADS[3]], "positive"),
+    }
+    found, plan, model = examined(groups, dict.fromkeys(HEADS[1:], 1.0))
+    later = {plan.labels[run] for batch in model.batches[1:] for run in batch}
+    assert later == {"a0.h0 restored", "two and a0.h0 ablated", "last and a0.h0 ablated"}
+    (warning,) = effect_warnings(found)
+    assert warning.code == "CS415"
+    assert "a0.h0" in warning.message
+
+
+def test_of_very_many_pairs_none_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: dict[str, tuple[Sequence[Head], Effect]] = {
+        "idle": (HEADS[:3], "positive"),
+        "last": (HEADS[3:], "positive"),
+    }
+    amounts = dict.fromkeys(HEADS[3:], 1.0)
+    for most, pairs in ((9, 3 + 3), (8, 3), (2, 0)):  # the group and two components each; the group alone; none
+        monkeypatch.setattr(examining, "PAIRS", most)
+        _, plan, model = examined(groups, amounts)
+        assert sum(" and " in plan.labels[run] for run in model.ran) == pairs
+
+
+def test_large_circuits_are_taken_group_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("circuitspec.analysis.circuit_parts.COMPONENTS", 2)
+    groups: dict[str, tuple[Sequence[Head], Effect]] = {"one": (HEADS[:3], "positive"), "last": (HEADS[3:], "positive")}
+    found, _, model = examined(groups, dict.fromkeys(HEADS, 1.0))
+    assert COMPONENTS == 64
+    assert len(model.ran) == 2
+    assert found.components == ()
+    assert [out.name for out in found.knockouts] == ["one", "last", "one, last"]
+
+
+def test_where_heads_cannot_be_told_apart_that_is_said() -> None:
+    """The rest is looked at all the same; a declared backup is judged by what its own loss costs."""
+
+    def refused(
+        experiments: Sequence[Experiment], metric: str, neurons: Collection[Neuron]
+    ) -> Mapping[Experiment, DirectRun]:
+        raise CircuitspecError(Diagnostic("CS371", "layer 0 has an adapter"))
+
+    groups: dict[str, tuple[Sequence[Head], Effect]] = {"one": (HEADS[:2], "positive"), "last": (HEADS[2:], "backup")}
+    found, _, _ = examined(groups, dict.fromkeys(HEADS, 1.0), direct=refused)
+    assert found.direct_unknown == "layer 0 has an adapter"
+    assert found.knockouts == ()
+    (warning,) = effect_warnings(found)
+    assert warning.code == "CS429"
+    assert "layer 0 has an adapter" in warning.detail
+
+
+def test_other_errors_are_raised() -> None:
+    def broken(
+        experiments: Sequence[Experiment], metric: str, neurons: Collection[Neuron]
+    ) -> Mapping[Experiment, DirectRun]:
+        raise CircuitspecError(Diagnostic("CS503", "off"))
+
+    with pytest.raises(CircuitspecError, match="off"):
+        examined({"one": (HEADS[:2], "positive")}, dict.fromkeys(HEADS, 1.0), direct=broken)
+
+
+def test_the_metric_is_linear_in_the_logits() -> None:
+    def records(*metrics: str) -> Records:
+        return Records({CLEAN: {m: np.ones(3) for m in metrics}}, np.zeros(3, dtype=np.int64))
+
+    def plan(metric: str) -> Plan:
+        return make_plan(Sufficient.model_validate({"metric": metric, "at_least": 0.5}))
+
+    assert effects_metric(plan("logit"), records("logit", "logit_diff", "kl")) == "logit"
+    assert effects_metric(plan("prob"), records("prob", "logit", "logit_diff")) == "logit_diff"
+    assert effects_metric(plan("prob"), records("prob", "logit")) == "logit"
+    assert effects_metric(plan("kl"), records("kl")) is None
+
+
+def test_without_a_difference_between_the_anchors_nothing_is_run() -> None:
+    flat = {run: {"logit_diff": around(1.0, N)} for run in (CLEAN, CORRUPT, CIRCUIT)}
+    model = Additive({})
+    plan = make_plan(Sufficient(metric="logit_diff", at_least=0.5))
+    graph = CircuitGraph(SHAPE, (), frozenset())
+    for records in (
+        Records(flat, np.zeros(N, dtype=np.int64)),
+        Records({run: {"logit_diff": np.ones(1)} for run in flat}, np.zeros(1, dtype=np.int64)),
+    ):
+        found, same, _ = examine(plan, records, ABLATION, graph, model, model.direct)
+        assert (found, same, model.ran) == (None, plan, [])
