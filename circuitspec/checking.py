@@ -134,9 +134,16 @@ def _heading(document: Document, shape: ModelShape, n: int) -> str:
 
 def _experiments(plan: Plan) -> str:
     rows = [["experiment", "base", "source", "patched"]]
+    rivals = [run for one in plan.claims if one.rivals is not None for run in one.rivals.kept]
+    drawn = frozenset(rivals) - {run for one in plan.claims if one.rivals is None for run in one.runs}
     for experiment, label in plan.labels.items():
         source = experiment.source
+        if experiment in drawn:
+            continue
         rows.append([label, str(experiment.base), "" if source is None else str(source), _counted(experiment)])
+    if drawn:
+        source = next(iter(drawn)).source
+        rows.append([f"{len(drawn)} random circuits", "clean", str(source), "as much as for `circuit`"])
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 

@@ -349,8 +349,8 @@ CODES: dict[str, CodeInfo] = {
     "CS166": CodeInfo(
         "a test that could never show it",
         "`beats_random` tests whether the circuit beats more than the share `quantile` of all random circuits. Beating "
-        "all of n that were drawn has the p-value quantile ** n, and no test gives less: 29 circuits are the fewest for "
-        "a quantile of 0.9 and `at_most_p: 0.05`. A quantile of 0 or 1 leaves nothing to show.",
+        "all of n that were drawn has the p-value quantile ** n, and no test gives less: 29 circuits are the fewest "
+        "for a quantile of 0.9 and `at_most_p: 0.05`. A quantile of 0 or 1 leaves nothing to show.",
     ),
     "CS167": CodeInfo(
         "a choice that cannot be varied",
@@ -358,6 +358,16 @@ CODES: dict[str, CodeInfo] = {
         "to hold, or gives their values: `robust_to: {ablation: [mean, zero]}`. The choice or value named does not "
         "exist, is named twice, or cannot be run for this circuit; the message says which. The sixth choice, which set "
         "is patched, is what tells `sufficient` from `necessary`.",
+    ),
+    "CS168": CodeInfo(
+        "not a metric inside the model",
+        "Metrics are scores of the output (`logit_diff`, `kl`, ...) or of what the model does inside: the attention "
+        "that a head pays from one position to another, a neuron at a position, or the scalar product of a residual "
+        "stream or an MLP's output with a direction from a file of numbers:\n"
+        "  metric: {attention: a9.h9, from: END, to: IO}     or attention(a9.h9, END -> IO)\n"
+        "  metric: {neuron: m1.n42, at: END}                 or neuron(m1.n42@END)\n"
+        "  metric: {projection: r5, at: END, along: probe.txt}  or projection(r5@END, probe.txt)\n"
+        "They are measured at node level, and attention and neurons at edge level too.",
     ),
     "CS200": CodeInfo(
         "a component twice in a group",
@@ -904,9 +914,9 @@ CODES: dict[str, CodeInfo] = {
         "a declared component that makes no difference",
         "Ablated by itself in the clean run, the component does not change the score, and restored by itself in the "
         "corrupt run it brings nothing back (both surely within 0.01 of the difference between the two); nor does its "
-        "loss matter where another group, or another component of its own, is ablated too. So nothing shows that it "
-        "is part of the circuit. Take it out, or name the prompts or the metric by which it can be seen to act. "
-        "Components that stand in for others are no part of this: see CS426.",
+        "loss matter where another group, another component of its own, or everything outside the circuit is ablated "
+        "too. So nothing shows that it is part of the circuit. Take it out, or name the prompts or the metric by which "
+        "it can be seen to act. Components that stand in for others are no part of this: see CS426.",
     ),
     "CS416": CodeInfo(
         "logit difference moved by the wrong answer only",
@@ -1033,6 +1043,18 @@ CODES: dict[str, CodeInfo] = {
         "Random circuits have the size and layer profile of the circuit: the heads of each layer (and neurons of each "
         "MLP) exchanged for others of it, free components and MLPs left where they are. Where the circuit has all "
         "heads of its layers, or MLPs alone, that gives the circuit itself again, and nothing can be compared.",
+    ),
+    "CS431": CodeInfo(
+        "attention that does not add up to 1",
+        "The attention that a head pays to all tokens is a share of 1 in every known family. Here what the head gives, "
+        "with 1 put in as the value of every token, is something else: the model scales values or heads' outputs, or "
+        "keeps attention back. The weights cannot be read off then; use another metric.",
+    ),
+    "CS432": CodeInfo(
+        "a direction cannot be read",
+        "A projection is along the direction in a text file: one number for each of the model's dimensions, apart by "
+        "commas or white space. The file is not there (its name is relative to the hypothesis), holds something else "
+        "than numbers, or another number of them.",
     ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
@@ -1230,8 +1252,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS558": CodeInfo(
         "neither a result nor a lock",
-        "`circuitspec diff` compares two files, each of which is what `circuitspec verify FILE --format json` printed, "
-        "or a lock.",
+        "`circuitspec diff` compares two results, each of which is what `circuitspec verify FILE --format json` printed, "
+        "a folder of `--output-dir`, or a lock.",
     ),
     "CS560": CodeInfo(
         "a claim is refuted",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from circuitspec.analysis.beside import FoundBeside, evaluate_beside
 from circuitspec.analysis.components import RunsExperiments, Search, candidates, negative_components
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects
@@ -27,7 +29,9 @@ from circuitspec.engine.answers import answer_shares
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
 from circuitspec.engine.direct import direct_effects
+from circuitspec.engine.directions import read_directions
 from circuitspec.engine.records import Records
+from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_restorations
 from circuitspec.engine.selftest import self_test
@@ -36,13 +40,17 @@ from circuitspec.engine.stored import stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.experiment import Noised, texts_of
 from circuitspec.plan.experiment import Source as PatchSource
+from circuitspec.plan.fitting import fitted
+from circuitspec.plan.internal import internal_metrics, positions_of
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
+from circuitspec.spec.internal import Internal, is_internal
 from circuitspec.spec.load import Document, digest
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
@@ -59,6 +67,8 @@ class Options:
     rows: int | None = None  # prompts a forward; None: by memory
     device: str = "cpu"
     store: Path | None = None  # where experiments are looked up and kept; None: nowhere
+    sweep: bool = False  # run the circuit under every combination of the six choices of method
+    tests: bool = False  # test it statistically, against the model and against random circuits
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,20 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
-    check_plan_fits(plan, task, document.source)
+    internals = internal_metrics(hypothesis, loaded.shape, document.source)
+    directions = read_directions(internals, base_dir, loaded.shape.d_model)
+    plan = fitted(plan, refused_means(plan.experiments, task), document.source)
+    beside = plan_beside(
+        hypothesis.ablation,
+        graph,
+        document.source,
+        prompts.corruptions,
+        sweep=options.sweep,
+        tests=options.tests,
+        refused=lambda experiments: refused_means(experiments, task),
+        no_edges=no_edges(loaded) if options.sweep else "",
+    )
+    check_plan_fits(plan, task, document.source, internals)
     places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
     check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
     if hypothesis.task.checks.accuracy is not None:
@@ -94,11 +117,12 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     with document.blamed_on("ablation", "value"):
         mean_sizes = _mean_sizes(plan, task)
     with borrowed(loaded.model):
-        edges = any(e.level == "edge" for e in plan.experiments)
+        planned = (*plan.experiments, *beside.labels)
+        edges = any(e.level == "edge" for e in planned)
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
-        runner = Runner(loaded, task, rows=rows, progress=progress)
+        runner = Runner(loaded, task, rows=rows, progress=progress, internals=internals, directions=directions)
         progress.stage("testing that patching is exact on this model")
-        tested = self_test(runner, plan.variants[-1], edges=any(e.readings for e in plan.experiments))
+        tested = self_test(runner, plan.variants[-1], edges=any(e.readings for e in planned))
         progress.stage("running")
         with stored_runner(runner, options.store, progress) as stored:
             records = stored.run(plan.experiments)
@@ -109,11 +133,19 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
             if options.negatives != "off":
                 progress.stage("ablating the circuit part by part")
                 direct = partial(direct_effects, runner)
-                effects, plan, records = examine(plan, records, hypothesis.ablation, graph, stored, direct, finding)
+                every = options.negatives == "exact"
+                effects, plan, records = examine(
+                    plan, records, hypothesis.ablation, graph, stored, direct, finding, every=every
+                )
             shares = answer_shares(runner)
             if any(planned.trials is not None for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
                 plan, records = search_subsets(plan, records, stored)
+            found_beside = FoundBeside()
+            if options.sweep or options.tests:
+                progress.stage("running the circuit under other methods, and random circuits")
+                plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
+                found_beside = evaluate_beside(beside, records, _beside_metric(plan, records, hypothesis))
     claims = judge(plan, records)
     paths = path_effects(plan, records, _path_metric(plan, records, hypothesis))
     negatives = () if finding is None else (finding,)
@@ -140,6 +172,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,
         paths=paths,
         effects=effects,
+        sweep=found_beside.sweep,
+        tests=found_beside.tests,
         graph=graph,
     )
     return Outcome(verification, task)
@@ -151,8 +185,14 @@ def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
     A discrete metric stays where it is, and KL falls off with the square: by those a path would seem idle that is not.
     """
     claimed = [claim.metric for claim in hypothesis.claims]
-    smooth = [m for m in claimed if not METRICS[m].discrete and m != "kl"]
+    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
     return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
+
+
+def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
+    """What sweep and tests go by: the first claim's metric if it is one inside the model, else as for paths."""
+    first = hypothesis.claims[0].metric
+    return first if is_internal(first) else _path_metric(plan, records, hypothesis)
 
 
 def _mean_sizes(plan: Plan, task: TokenizedTask) -> dict[PatchSource, tuple[int, ...]]:
@@ -195,11 +235,11 @@ def _search_metric(plan: Plan, records: Records) -> str | None:
     if not _claims_sufficiency(plan):
         return None
     claimed = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
-    smooth = [m for m in claimed if not METRICS[m].discrete and m != "kl"]
+    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
     return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), None)
 
 
-def check_plan_fits(plan: Plan, task: TokenizedTask, text: Source) -> None:
+def check_plan_fits(plan: Plan, task: TokenizedTask, text: Source, internals: Sequence[Internal] = ()) -> None:
     """What the file names must be in the prompts: the corruption patched from, and every position in each prompt."""
     problems = []
     for variant in dict.fromkeys(texts_of(v) for v in plan.variants):
@@ -214,6 +254,7 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: Source) -> None:
             )
         )
     named = {role for e in plan.experiments for role in e.roles}
+    named |= {role for metric in internals for role in positions_of(metric)}
     named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
     for role in sorted(named - set(task.roles)):
         without = task.partial_roles.get(role, ())

@@ -136,7 +136,7 @@ def test_files_are_checked_verified_and_summed_up(tmp_path: Path) -> None:
     assert supported == "✅ ioi\\-four\\-layers: SUPPORTED"
     results = paper / "circuitspec-results"
     written = {path.name for path in (results / "more-deep-ioi").iterdir()}
-    assert written == {"report.txt", "result.json", "junit.xml", "summary.md", "badge.json"}
+    assert written == {"report.txt", "report.html", "result.json", "junit.xml", "summary.md", "badge.json"}
     assert json.loads((results / "more-deep-ioi" / "badge.json").read_text())["color"] == "brightgreen"
     assert list((results / "hypo theses-ioi").iterdir()) == []
 
@@ -168,5 +168,7 @@ def test_the_example_uses_the_action_and_the_hook_as_they_are() -> None:
     (step,) = [step for step in workflow["jobs"]["circuits"]["steps"] if "/circuitspec@" in step.get("uses", "")]
     assert set(step["with"]) <= set(ACTION["inputs"])
     assert all(isinstance(value, str) for value in step["with"].values())
-    (repo,) = parsed(EXAMPLE / ".pre-commit-config.yaml")["repos"]
-    assert [hook["id"] for hook in repo["hooks"]] == ["circuitspec-check"]
+    (local,) = parsed(EXAMPLE / ".pre-commit-config.yaml")["repos"]
+    (hook,) = local["hooks"]
+    (ours,) = parsed(ROOT / ".pre-commit-hooks.yaml")
+    assert {key: ours[key] for key in hook} == hook

@@ -18,14 +18,14 @@ from circuitspec.spec.components import Resid, sort_key
 from circuitspec.spec.hypothesis import AblationSpec
 from circuitspec.spec.names import format_name
 
-COMPONENTS = 64  # a circuit of more is taken group by group alone
+COMPONENTS = 16  # a circuit of more is taken group by group alone, unless all is asked for
 
 Section: TypeAlias = Mapping[NodeComponent, Where]
 
 
 @dataclass(frozen=True)
 class CircuitParts:
-    """Every part of a circuit with where it is in it; `components` is empty where there are too many of them."""
+    """Every part of a circuit with where it is in it; `components` is empty where they are not taken one by one."""
 
     graph: CircuitGraph
     source: Source  # of the values that ablated components are given
@@ -35,7 +35,8 @@ class CircuitParts:
     components: Mapping[Part, Section]
 
     @classmethod
-    def of(cls, graph: CircuitGraph, ablation: AblationSpec) -> CircuitParts:
+    def of(cls, graph: CircuitGraph, ablation: AblationSpec, *, every: bool = False) -> CircuitParts:
+        """The parts of a laid-out circuit; `every` component one by one, however many there are."""
         whole = circuit_positions(ablation, graph)
         groups: dict[Part, dict[NodeComponent, Where]] = {}
         for m in graph.members:
@@ -48,7 +49,7 @@ class CircuitParts:
             declared = own[0].effect if len({m.effect for m in own}) == 1 else "positive"
             part = Part(format_name(component), declared, tuple(dict.fromkeys(m.group for m in own)))
             components[part] = {component: where}
-        single = components if len(components) <= COMPONENTS else {}
+        single = components if every or len(components) <= COMPONENTS else {}
         return cls(graph, ablation_source(ablation), corrupt_prompts(ablation), whole, groups, single)
 
     def section(self, part: Part) -> Section:
@@ -65,15 +66,14 @@ class CircuitParts:
                 joined[component] = joined.get(component, Where.at()) | where
         return noising(self.source, joined)
 
+    def within(self, circuit: Experiment, part: Part) -> Experiment:
+        """The circuit alone without this part: all that `circuit` ablates, and the part at its positions too."""
+        outside = {site.component: site.where for site in circuit.sites}
+        return self.ablating(outside, self.section(part))
+
     def alone(self, part: Part) -> Experiment | None:
-        """The component restored where all is corrupt; None for one without an outside where there are no corrupt
-        prompts to restore it in."""
-        section = self.components[part]
-        if self.corrupt is not None:
-            return denoising(self.corrupt, section)
-        if not section.keys() <= set(self.graph.claimed):
-            return None
-        return noising(self.source, {c: ~section.get(c, Where.at()) for c in self.graph.claimed})
+        """The component restored in the run on the corrupt prompts; None where there are none."""
+        return None if self.corrupt is None else denoising(self.corrupt, self.components[part])
 
     def besides(self, part: Part) -> Sequence[Part]:
         """The other groups, and the other components of its own: what a part is ablated together with."""

@@ -42,24 +42,22 @@ def idle_components(found: CircuitEffects) -> list[EvidenceWarning]:
         for one in _declared_to_help(found.components)
         if one.is_silent
         and one.besides is None
-        and one.rise is not None
-        and surely_small(one.rise)
+        and (one.rise is None or surely_small(one.rise))
         and one.part.name not in acting
     ]
     if not idle:
         return []
     bounds = (-MATERIAL, MATERIAL)
     said = "; ".join(
-        f"{one.part.name}: ablated, {found.metric} falls by {with_interval(one.drop, bounds)} of clean less corrupt; "
-        f"restored, it brings back {with_interval(one.rise, bounds)}"
+        f"{one.part.name}: ablated, {found.metric} falls by {with_interval(one.drop, bounds)} of clean less corrupt"
+        + ("" if one.rise is None else f"; restored, it brings back {with_interval(one.rise, bounds)}")
         for one in idle[:_NAMED]
-        if one.rise is not None
     )
     return [
         EvidenceWarning(
             "CS415",
             f"declared components make no difference: {_listed(one.part.name for one in idle)}",
-            f"{said}; nor do they matter where another part of the circuit is ablated",
+            f"{said}; nor do they matter where another part of the circuit, or all outside it, is ablated",
             "take them out of the circuit, or say by which prompts or which metric they can be seen to act",
             {"metric": found.metric, "components": [_ablated(one) for one in idle]},
         )

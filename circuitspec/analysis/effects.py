@@ -34,7 +34,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Besides:
-    """Another part besides whose loss that of a part costs more than alone, by `further` of clean less corrupt."""
+    """What else must be lost for the loss of a part to cost more than it does alone, and how much more (as a share)."""
 
     name: str
     further: Estimate
@@ -89,7 +89,8 @@ class SetScore:
 class CircuitEffects:
     """The declared circuit part by part, by one metric that is linear in the logits.
 
-    `direct_unknown` says why direct effects, and with them backups, were not looked at, and is empty where they were.
+    `direct_unknown` says why direct effects, and with them backups, were not looked at, and is empty where they were;
+    `untaken` components were not ablated one by one, since there are many.
     """
 
     metric: str
@@ -99,6 +100,7 @@ class CircuitEffects:
     backups: tuple[BackupCheck, ...] = ()
     sets: tuple[SetScore, ...] = ()
     direct_unknown: str = ""
+    untaken: int = 0
 
 
 def surely_small(estimate: Estimate) -> bool:
@@ -109,18 +111,20 @@ def surely_small(estimate: Estimate) -> bool:
 def ablation_effects(runs: Mapping[Part, Values], clean: Values, corrupt: Values) -> tuple[Ablated, ...]:
     """The effect of ablating each part, from the metric in the run without it, `[prompt]`, and in both anchors.
 
-    More of the metric is better. Significance is by paired tests (`stats.lowers`) in both directions,
-    Benjamini-Hochberg over all the parts.
+    More of the metric is better. Significance as `two_sided` has it, over all the parts.
     """
-    p_values = []
-    for run in runs.values():
-        change = run - clean
-        p_values.append(min(1.0, 2 * min(stats.lowers(change).p_value, stats.lowers(-change).p_value)))
-    adjusted = stats.adjust(p_values, len(p_values))
+    adjusted = two_sided([run - clean for run in runs.values()])
     return tuple(
         Ablated(part, float((run - clean).mean()), stats.recovered(run, clean, corrupt), p)
         for (part, run), p in zip(runs.items(), adjusted, strict=True)
     )
+
+
+def two_sided(changes: Sequence[Values]) -> tuple[float, ...]:
+    """P-values that each of several paired changes, `[prompt]`, is no change in the mean: twice the smaller of the
+    one-sided ones (`stats.lowers`), Benjamini-Hochberg over all of them."""
+    tests = [(stats.lowers(change).p_value, stats.lowers(-change).p_value) for change in changes]
+    return stats.adjust([min(1.0, 2 * min(pair)) for pair in tests], len(tests))
 
 
 def most_needed_besides(

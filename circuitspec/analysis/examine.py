@@ -1,10 +1,11 @@
 """The runs that show what the parts of a declared circuit do, and what follows from them.
 
 In passes over all prompts: one for each group, and one for each component where there are no more than
-`circuit_parts.COMPONENTS`, ablated in the clean run; for direct effects five (the clean run twice, the source's
-twice, the whole circuit ablated) and one for each group or component with a direct effect worth knocking out
-(`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost without loss one
-each, restored alone, and one for each other part ablated besides, as for declared backups (`PAIRS` at most).
+`circuit_parts.COMPONENTS` (or all are asked for), ablated in the clean run; for direct effects five (the clean run
+twice, the source's twice, the whole circuit ablated) and one for each group or component with a direct effect worth
+knocking out (`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost
+without loss one each, restored alone, and, as for declared backups, one for each other part ablated besides (`PAIRS` at
+most) and one for everything outside the circuit ablated besides.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from circuitspec.spec.names import format_name
 from circuitspec.tasks.metrics import METRICS
 
 PAIRS = 100  # runs with two parts ablated
+OUTSIDE = "everything outside"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
 """What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""
@@ -69,10 +71,13 @@ def examine(
     runner: RunsExperiments,
     direct: DirectEffects,
     negatives: NegativeFinding | None = None,
+    *,
+    every: bool = False,
 ) -> tuple[CircuitEffects | None, Plan, Records]:
     """Ablate every part of the declared circuit, and see who makes up for it.
 
-    `negatives` are those found outside the circuit. Returns plan and records with the runs that it took; nothing is
+    `negatives` are those found outside the circuit; with `every`, components are taken one by one however many there
+    are. Returns plan and records with the runs that it took; nothing is
     run, and None returned, where there is no metric that is linear in the logits, no difference between the anchors
     by it, or a single prompt.
     """
@@ -81,7 +86,7 @@ def examine(
         return None, plan, records
     if gap(records, metric, Anchors(plan.clean, plan.corrupt)).state != "sound":
         return None, plan, records
-    work = _Examination(plan, records, CircuitParts.of(graph, ablation), runner, direct, metric)
+    work = _Examination(plan, records, CircuitParts.of(graph, ablation, every=every), runner, direct, metric)
     return work.effects(negatives), work.plan, work.records
 
 
@@ -129,6 +134,7 @@ class _Examination:
             tuple(replace(check, besides=in_place.get(check.group)) for check in backups),
             self._sets(components, negatives),
             unknown,
+            len(self.parts.whole) - len(self.parts.components),
         )
 
     # -- runs -------------------------------------------------------------------------------------
@@ -153,34 +159,39 @@ class _Examination:
     # -- parts that can be lost -------------------------------------------------------------------
 
     def _besides(self, wanted: Sequence[Part]) -> dict[Part, Besides]:
-        """For each part the other one besides whose loss its own matters most, where it matters besides any."""
+        """For each part what else must be lost for its own loss to cost most; nothing where it never costs more."""
         pairs = {part: list(self.parts.besides(part)) for part in wanted}
         if sum(map(len, pairs.values())) > PAIRS:
             pairs = {part: [one for one in others if one in self.parts.groups] for part, others in pairs.items()}
         if sum(map(len, pairs.values())) > PAIRS:
-            pairs = {}
-        self._run(
-            {
-                self.parts.without(other, part): f"{other.name} and {part.name} ablated"
-                for part, others in pairs.items()
-                for other in others
-            }
-        )
-        found = {}
+            pairs = {part: [] for part in wanted}
+        runs: dict[Part, dict[str, tuple[Experiment, Experiment]]] = {}  # without the other, and without both
+        labels: dict[Experiment, str] = {}
         for part, others in pairs.items():
-            tried = [(other.name, self._without(other), self._without(other, part)) for other in others]
-            if tried:
-                most = most_needed_besides(self._without(part), tried, self._clean, self._anchor)
-                if most is not None:
-                    found[part] = most
+            runs[part] = {one.name: (self.parts.without(one), self.parts.without(one, part)) for one in others}
+            circuit = self.plan.circuit
+            if circuit.level == "node" and circuit.source is not None:
+                runs[part][OUTSIDE] = (circuit, self.parts.within(circuit, part))
+                labels[circuit] = "circuit"
+            labels |= {both: f"{name} and {part.name} ablated" for name, (_, both) in runs[part].items()}
+        self._run(labels)
+        found = {}
+        for part, tried in runs.items():
+            measured = self.records
+            values = [
+                (name, measured[one][self.metric], measured[both][self.metric]) for name, (one, both) in tried.items()
+            ]
+            most = most_needed_besides(self._without(part), values, self._clean, self._anchor) if values else None
+            if most is not None:
+                found[part] = most
         return found
 
     def _rises(self, wanted: Collection[Part]) -> dict[Part, Estimate]:
         """What each of these components brings back alone, where all is corrupt."""
-        base = self.plan.corrupt if self.parts.corrupt is None else Experiment(self.parts.corrupt)
-        runs = {part: run for part in wanted if (run := self.parts.alone(part)) is not None}
-        if not runs:
+        if self.parts.corrupt is None or not wanted:
             return {}
+        base = Experiment(self.parts.corrupt)
+        runs = {part: run for part in wanted if (run := self.parts.alone(part)) is not None}
         self._run({base: "corrupt", **{run: f"{part.name} restored" for part, run in runs.items()}})
         if gap(self.records, self.metric, Anchors(self.plan.clean, base)).state != "sound":
             return {}

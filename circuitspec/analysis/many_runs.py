@@ -17,7 +17,7 @@ from circuitspec.analysis.claims import MIN_PROMPTS, ClaimPart, Status, part_of,
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.halves import halves
 from circuitspec.analysis.random_circuits import beaten
-from circuitspec.analysis.scores import Anchors, gap
+from circuitspec.analysis.scores import MATERIAL, Anchors, gap
 from circuitspec.analysis.subsets import ALPHA, Difference, corrected, effects, incompleteness, widened
 from circuitspec.analysis.wording import number, plural
 from circuitspec.engine.records import Records
@@ -67,9 +67,8 @@ def _complete(
     parts = tuple(_subset_part(one, claim.at_least, claim.at_most, planned, records, len(found)) for one in found)
     worst = found[0]
     kept = "more" if worst.signed.value > 0 else "less"
-    said = f"worst without {worst.name}"
-    said += f" ({_listed(worst.taken)})" if worst.drawn else ""
-    said += f": the circuit keeps {kept} than the model" if worst.size.value > 0 else ""
+    said = f"without {_listed(worst.taken) if worst.drawn else worst.name}"
+    said += f": the circuit keeps {kept} than the model" if worst.size.value >= MATERIAL else ""
     return Judgement(*together(parts, n), parts, said, _subset_notes(planned, records, len(found), "subset"), n)
 
 
@@ -83,7 +82,7 @@ def _minimal(
         part = _subset_part(one, claim.at_least, claim.at_most, planned, records, len(found))
         parts.append(replace(part, note=f"without {_listed(one.taken) if one.drawn else names[one.name]}"))
     weakest = min(found, key=lambda one: one.size.value)
-    said = f"weakest {weakest.name}, {parts[found.index(weakest)].note}"
+    said = f"{weakest.name} {parts[found.index(weakest)].note}"
     notes = _subset_notes(planned, records, len(found), "node")
     return Judgement(*together(tuple(parts), n), tuple(parts), said, notes, n)
 
@@ -180,6 +179,8 @@ def recovered_under(
     run: MethodRun, records: Records, metric: str, *, resamples: int = stats.RESAMPLES
 ) -> tuple[Estimate | None, str]:
     """Recovered performance under one method, or why there is none."""
+    if any(metric not in records[one] for one in (run.patched, run.corrupt, run.clean)):
+        return None, f"{metric} is not measured at {run.method.level} level"
     state = gap(records, metric, Anchors(run.clean, run.corrupt)).state
     if state != "sound":
         return None, "the clean and corrupt runs do not differ" if state == "zero" else "the corrupt run does better"
@@ -201,6 +202,8 @@ def method_name(method: Method, own: Method) -> str:
     changed = [choice for choice in CHOICES if choice != "set" and method.value(choice) != own.value(choice)]
     if method.ablation == "zero":
         changed = [choice for choice in changed if choice != "corruption"]
+    if "direction" in changed:  # clean values are patched in then
+        changed = [choice for choice in changed if choice != "ablation"]
     if not changed and method != own:
         return "the other set"
     return ", ".join(f"{choice} {method.value(choice)}" for choice in changed) or "as in the file"

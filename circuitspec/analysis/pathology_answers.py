@@ -53,8 +53,8 @@ def dominating_answer(
     return (
         EvidenceWarning(
             "CS425",
-            f"one of several answers dominates on {len(dominated)} of {plural(len(several), 'prompt')}: it has more than "
-            f"{DOMINATES:.0%} of the probability of all right answers{same}",
+            f"one of several answers dominates on {len(dominated)} of {plural(len(several), 'prompt')}: it has more "
+            f"than {DOMINATES:.0%} of the probability of all right answers{same}",
             f"half of the prompts have a share of {number(median)} or more in the clean run; so {', and '.join(said)}",
             "give the one answer that the model is asked for, or verify each kind of answer in a file of its own",
             {

@@ -26,7 +26,7 @@ from circuitspec.analysis.verdict import MIN_PROMPTS, ClaimResult, place
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import bound, number, plural, with_interval
 from circuitspec.engine.records import Records
-from circuitspec.plan.planner import Plan
+from circuitspec.plan.planner import Measure, Plan
 from circuitspec.tasks.prompts import PromptSet
 
 # A prompt still stands when a quarter of the clean margin is left. Unrelated names leave the margin at zero, give or
@@ -193,6 +193,9 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHORT else text[: _SHORT - 3].rstrip() + "..."
 
 
+_HALVED: frozenset[Measure] = frozenset({"incompleteness", "effect"})  # judged on half of the prompts
+
+
 def too_few_prompts(claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
     """CS424: the interval is too wide for the bound; says how many prompts would narrow it enough."""
     found = []
@@ -203,6 +206,8 @@ def too_few_prompts(claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
         if not ends:
             continue
         needed = prompts_needed(claim)
+        if needed is not None and claim.measure in _HALVED:
+            needed *= 2
         distance = min(abs(claim.estimate.value - end) for end in ends)
         width = (claim.estimate.interval[1] - claim.estimate.interval[0]) / 2
         limits = bound(claim.at_least, claim.at_most)
@@ -237,6 +242,8 @@ def too_few_prompts(claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
 def _figures(claims: Sequence[ClaimResult]) -> Iterator[tuple[ClaimResult, str]]:
     """Each claim, and one that several figures decide once for each of these, with that figure's name to print."""
     for claim in claims:
+        if claim.measure == "share beaten":  # which takes more random circuits, not more prompts
+            continue
         if not claim.parts:
             yield claim, ""
         for part in claim.parts if claim.status == "INCONCLUSIVE" else ():

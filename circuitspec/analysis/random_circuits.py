@@ -35,9 +35,9 @@ class CircuitTests:
     """All tests of one circuit by one metric, corrected together (Holm); `not_run` says what could not be tested."""
 
     metric: str
-    alpha: float
     tests: tuple[tests.HypothesisTest, ...]
     not_run: tuple[str, ...] = ()
+    alpha: float = ALPHA
 
 
 def beaten(
@@ -52,7 +52,7 @@ def beaten(
     return Beaten(Estimate(wins / test.n, float(interval.low), float(interval.high), level, test.n, "exact"), test)
 
 
-def circuit_tests(runs: TestRuns, records: Records, metric: str, *, alpha: float = ALPHA) -> CircuitTests:
+def circuit_tests(runs: TestRuns, records: Records, metric: str) -> CircuitTests:
     """Shi et al.'s tests: equivalence, independence, minimality, sufficiency and partial necessity.
 
     Scores are signed so that more is better. Raises CS511 for scores that are not finite.
@@ -79,7 +79,7 @@ def circuit_tests(runs: TestRuns, records: Records, metric: str, *, alpha: float
     if runs.without:
         effects = {name: abs(mean(runs.circuit) - mean(run)) for name, run in runs.without.items()}
         found += tests.minimality(effects, [abs(mean(run) - mean(runs.circuit)) for run in runs.enlarged])
-    return CircuitTests(metric, alpha, tests.corrected(found), runs.not_run)
+    return CircuitTests(metric, tests.corrected(found), runs.not_run)
 
 
 def _worth(metric: str) -> int:

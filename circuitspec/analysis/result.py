@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import Literal
 
 from circuitspec.analysis.effects import CircuitEffects
+from circuitspec.analysis.methods import MethodSweep
 from circuitspec.analysis.paths import PathEffect
+from circuitspec.analysis.random_circuits import CircuitTests
 from circuitspec.analysis.scores import Anchors, Gap, denominators
 from circuitspec.analysis.verdict import EXIT_CODES, ClaimResult, Status, overall
 from circuitspec.analysis.warnings import EvidenceWarning, NegativeSearch
@@ -125,6 +127,8 @@ class Verification:
     negatives: NegativeSearch | None = None  # None where no claim asks for the search
     paths: tuple[PathEffect, ...] = ()  # declared paths by themselves, at edge and path level
     effects: CircuitEffects | None = None  # of the circuit's parts; None where they were not looked at
+    sweep: MethodSweep | None = None  # the circuit under other methods; None where it was not asked for
+    tests: CircuitTests | None = None  # statistical tests of it; None where they were not asked for
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
 
     @cached_property

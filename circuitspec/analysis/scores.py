@@ -84,7 +84,7 @@ def gap(records: Records, metric: str, between: Anchors) -> Gap:
     state: GapState = "sound"
     if difference.may_be(0.0):
         state = "zero"
-    elif (difference.value < 0) != (metric in LOWER_IS_BETTER):
+    elif metric in METRICS and (difference.value < 0) != (metric in LOWER_IS_BETTER):  # others have no better end
         state = "inverted"
     return Gap(metric, mean_of(clean), mean_of(corrupt), difference, state)
 

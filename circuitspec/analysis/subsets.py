@@ -221,16 +221,17 @@ class _Nodes:
         return max(self.tried[node], key=self._effect)
 
     def _effect(self, one: Removal) -> float:
-        return abs(_mean(self.records, one.after, one.before, self.metric, self.half))
+        """How large the effect is at least; so a noisy one is not taken for a large one. Below 0 if it may be none."""
+        differences = self.records[one.after][self.metric] - self.records[one.before][self.metric]
+        stats.require_finite(differences, f"{self.metric} with {one.node.name} taken out")
+        here, n = differences[self.half], int(self.half.sum())
+        if n < 2:
+            return 0.0
+        error = float(here.std(ddof=1)) / n**0.5 * float(scipy_stats.t.ppf((1 + stats.LEVEL) / 2, n - 1))
+        return float(abs(here.mean()) - error)
 
     def _matters(self, one: Removal) -> bool:
-        differences = (self.records[one.after][self.metric] - self.records[one.before][self.metric])[self.half]
-        n = len(differences)
-        if n < 2:
-            return False
-        error = float(differences.std(ddof=1)) / n**0.5 * float(scipy_stats.t.ppf((1 + stats.LEVEL) / 2, n - 1))
-        least = self.at_least * abs(float(self.scale[self.half].mean()))
-        return bool(abs(float(differences.mean())) - error >= least)
+        return self._effect(one) >= self.at_least * abs(float(self.scale[self.half].mean()))
 
 
 def effects(planned: PlannedClaim, records: Records) -> tuple[Difference, ...]:

@@ -19,7 +19,7 @@ from circuitspec.analysis.claims import (
 )
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.gates import BOUNDS, WORDS, Trio, find_gate
-from circuitspec.analysis.many_runs import Judgement, judge_random, judge_subsets
+from circuitspec.analysis.many_runs import Judgement, judge_methods, judge_random, judge_subsets
 from circuitspec.analysis.scores import MATERIAL, Anchors, Gap, gap
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.records import Records
@@ -153,7 +153,13 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
     if n < MIN_PROMPTS:
         return result("INCONCLUSIVE", too_few(n), estimate)
     status = place(estimate.interval, claim.at_least, claim.at_most)
-    return result(status, CROSSES if status == "INCONCLUSIVE" else "", estimate)
+    own = result(status, CROSSES if status == "INCONCLUSIVE" else "", estimate)
+    if planned.methods is None:
+        return own
+    under = judge_methods(planned, records)
+    return replace(
+        own, status=under.status, reason=under.reason, parts=under.parts, found=under.found, notes=under.notes
+    )
 
 
 def _next_to_nothing(planned: PlannedClaim, records: Records, both: Gap) -> str:

@@ -43,13 +43,13 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
 
 
 @click.command()
-@click.argument("a", type=FILE)
-@click.argument("b", type=FILE)
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
 @answering
 def diff(a: Path, b: Path) -> None:
     """Compare two results claim by claim: exit code 0 if they agree, 1 if not.
 
-    A and B are what `verify --format json` printed, or locks.
+    A and B are what `verify --format json` printed, folders of `verify --output-dir`, or locks.
     """
     from circuitspec.locking.diff import compare, render_diff
     from circuitspec.locking.recorded import read_recorded

@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     help="Look for components outside the circuit that work against it: screen all by one backward pass and "
     "restore the worst, restore every one, or do not look.",
 )
+@click.option(
+    "--sweep",
+    is_flag=True,
+    help="Run the circuit under every combination of the six choices of method, and show what it recovers.",
+)
+@click.option("--tests", is_flag=True, help="Test the circuit statistically, also against random circuits.")
 @BATCH_SIZE
 @DEVICE
 @STORE
@@ -62,6 +68,8 @@ def verify(
     list_prompts: bool,
     locked: bool,
     negatives: Any,
+    sweep: bool,
+    tests: bool,
     batch_size: int | None,
     device: str,
     root: Path | None,
@@ -80,7 +88,9 @@ def verify(
         if output_dir is not None:
             make_directory(output_dir)
         store = store_root(root, no_store or locked)  # whether a lock still holds is seen by running it
-        outcome, findings = _run(document, file if locked else None, negatives, batch_size, device, store)
+        outcome, findings = _run(
+            document, file if locked else None, negatives, batch_size, device, store, sweep=sweep, tests=tests
+        )
     from circuitspec.report.files import write_report
     from circuitspec.report.live import LiveViews
     from circuitspec.report.reported import Reported
@@ -112,7 +122,15 @@ def verify(
 
 
 def _run(
-    document: Document, lock_of: Path | None, negatives: Any, rows: int | None, device: str, store: Path | None
+    document: Document,
+    lock_of: Path | None,
+    negatives: Any,
+    rows: int | None,
+    device: str,
+    store: Path | None,
+    *,
+    sweep: bool,
+    tests: bool,
 ) -> tuple[Outcome, tuple[Diagnostic, ...]]:
     """The outcome, and how it differs from the lock of the file `lock_of`, if one is given."""
     from circuitspec.locking.drift import examine
@@ -129,7 +147,7 @@ def _run(
         from circuitspec.verification import Options
         from circuitspec.verification import verify as run
 
-        options = Options(negatives, rows, device, store)
+        options = Options(negatives, rows, device, store, sweep, tests)
         if lock_file is None or examined is None:
             return run(document, options, progress), ()
         compared = run_as_locked(document, options, progress, lock_file, examined)

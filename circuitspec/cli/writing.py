@@ -27,9 +27,15 @@ def init(path: Path, force: bool) -> None:
 
 
 @click.command()
+@click.option("--markdown", is_flag=True, help="Print a reference for readers instead.")
 @answering
-def schema() -> None:
+def schema(markdown: bool) -> None:
     """Print the JSON Schema of hypothesis files, for editors."""
+    if markdown:
+        from circuitspec.spec.reference import reference
+
+        click.echo(reference(), nl=False)
+        return
     from circuitspec.spec.schema import schema_text
 
     click.echo(schema_text(), nl=False)

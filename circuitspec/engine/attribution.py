@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from circuitspec.engine.batches import Batch, real_columns, where_mask
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Edit
+from circuitspec.engine.memory import in_parts
 from circuitspec.engine.runner import EMBEDDINGS, Runner
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.nodes import NodeComponent
@@ -86,12 +87,16 @@ def attribute(
     per_prompt = {c: np.zeros(runner.task.n) for c in chosen}
     draws = draws_of(base, source)
     runner.expect(attribution_passes(source, steps, draws=draws, dropped_layers=len(layers)) * runner.task.n)
-    for batch in runner.batches:
-        masks = {where: where_mask(runner.task, batch, where, torch.device("cpu")) for where in places}
-        rows = list(batch.prompts)
-        for draw in range(draws):
-            run = _Run(runner, batch, base, source, metric, taps, draw)
-            effects = run.effects(steps)  # [row, pos, unit] by tap
+
+    def work(part: Batch) -> list[tuple[dict[Tap, Tensor], list[dict[Tap, Tensor]]]]:
+        runs = [_Run(runner, part, base, source, metric, taps, draw) for draw in range(draws)]
+        return [(run.effects(steps), [run.effects(1, dropped=layer) for layer in layers]) for run in runs]
+
+    parts = ((part, found) for batch in runner.batches for part, found in in_parts(batch, runner.rows, work))
+    for part, found in parts:
+        rows = list(part.prompts)
+        masks = {where: where_mask(runner.task, part, where, torch.device("cpu")) for where in places}
+        for effects, dropped in found:  # [row, pos, unit] by tap
             summed = {tap: effect.sum(1).numpy() for tap, effect in effects.items()}
             for component in chosen:
                 for slot in slots[component]:
@@ -101,10 +106,8 @@ def attribute(
                 for component in chosen:
                     effect = sum(float(at[s.tap][:, s.unit].sum()) for s in slots[component])
                     sums[component, where] += effect / (runner.task.n * draws)
-            for layer in layers:
-                effects = run.effects(1, dropped=layer)
-                for where, mask in masks.items():
-                    at = _at(effects, mask)
+            for where, mask in masks.items():
+                for at in (_at(effects, mask) for effects in dropped):
                     for component in chosen:
                         each = np.sum([at[s.tap][:, s.unit] for s in slots[component]], axis=0)
                         size = float(np.abs(each).sum())

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from circuitspec.engine.attribution import attribution_passes, draws_of, interpolates, slopes_at
 from circuitspec.engine.batches import Batch, real_columns, where_mask
+from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Swap
+from circuitspec.engine.memory import in_parts
 from circuitspec.engine.reads import Reads, edits_of, single
 from circuitspec.engine.runner import EMBEDDINGS, Runner
 from circuitspec.engine.stream import Stream
@@ -89,13 +91,20 @@ def attribute_edges(
     alone = recomputing and runner.stream.heads_share_a_norm
     taken = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone)
     runner.expect(taken * runner.task.n)
+    dtype = str(runner.dtype).removeprefix("torch.")
+    most = rows_per_batch(shape, max(runner.task.lengths), dtype, edges=True)
+
+    def work(part: Batch) -> list[tuple[dict[Edge, float], dict[Edge, float]]]:
+        runs = [_Run(runner, part, base, source, metric, wanted, draw) for draw in range(draws)]
+        return [(run.linear(steps), run.recomputed() if recomputing else {}) for run in runs]
+
     for batch in runner.batches:
-        for draw in range(draws):
-            run = _Run(runner, batch, base, source, metric, wanted, draw)
-            for edge, effect in run.linear(steps).items():
-                linear[edge] += effect / (runner.task.n * draws)
-            for edge, effect in run.recomputed().items() if recomputing else ():
-                recomputed[edge] = recomputed.get(edge, 0.0) + effect / (runner.task.n * draws)
+        for _, found in in_parts(batch, runner.rows, work, most):
+            for first, again in found:
+                for edge, effect in first.items():
+                    linear[edge] += effect / (runner.task.n * draws)
+                for edge, effect in again.items():
+                    recomputed[edge] = recomputed.get(edge, 0.0) + effect / (runner.task.n * draws)
     return EdgeAttribution(metric, linear | recomputed, linear)
 
 

@@ -87,9 +87,9 @@ def model_digest(model: torch.nn.Module) -> str:
 
 
 class Keys:
-    """The keys of experiments on one task in one setting."""
+    """The keys of experiments on one task in one setting; `beside` is what is measured beside the usual metrics."""
 
-    def __init__(self, setting: Setting, task: TokenizedTask) -> None:
+    def __init__(self, setting: Setting, task: TokenizedTask, beside: tuple[str, ...] = ()) -> None:
         self._task = task
         prompts = task.prompts.prompts
         self.context = _digest(
@@ -99,6 +99,7 @@ class Keys:
                 task.ids[CLEAN],
                 task.answers,
                 task.wrong,
+                *([sorted(beside)] if beside else []),
             ]
         )
         self._ids = {variant: _digest(ids) for variant, ids in task.ids.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from circuitspec.engine.budget import late_bytes
 from circuitspec.engine.compile import Actions, Compiler
 from circuitspec.engine.finite import broken_row, find_origin, spoken
 from circuitspec.engine.hops import Hops
+from circuitspec.engine.internal import Internals
 from circuitspec.engine.interventions import Swap
 from circuitspec.engine.masks import swaps_of
 from circuitspec.engine.memory import Rows, out_of_memory
@@ -32,6 +33,7 @@ from circuitspec.engine.taps import Slot, Tap, slots_of
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.load import LoadedModel
 from circuitspec.plan.experiment import Experiment, Noised, Source, Variant, passes, texts_of
+from circuitspec.spec.internal import Internal
 from circuitspec.tasks.metrics import compute_metrics, targets, upcast
 from circuitspec.tasks.prompts import CLEAN, TokenizedTask
 
@@ -52,7 +54,8 @@ class Runner:
 
     Use within `borrowed(model)`. `forwards` counts prompts run through the model, in units of one pass
     over all prompts; `forwards_saved` what of that was not computed, since it is as in the base run. With `sweeps`
-    off, each experiment has a forward of its own, from the beginning.
+    off, each experiment has a forward of its own, from the beginning. `internals` are measured beside the metrics of
+    the output, at node and edge level; projections of them along `directions`, `[d_model]` by name.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class Runner:
         progress: Progress,
         side: PaddingSide = "right",
         sweeps: bool = True,
+        internals: Sequence[Internal] = (),
+        directions: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.loaded = loaded
         self.task = task
@@ -75,7 +80,8 @@ class Runner:
         self.batches = make_batches(task.lengths, rows, side)
         self._slots: dict[NodeComponent, tuple[Slot, ...]] = {}
         self.sweeper = Sweeper(self)
-        self._sweeps = sweeps
+        self._internals = Internals(self, internals, directions or {}) if internals else None
+        self._sweeps = sweeps and not internals
         self.templates = np.array([p.template for p in task.prompts.prompts], dtype=np.int64)
         self._progress = progress
         self._means: dict[Source, MeanTable] = {}
@@ -83,6 +89,11 @@ class Runner:
         self._embedding_std: float | None = None
         self._prompts_run = 0
         self._saved = 0.0
+
+    @property
+    def measured_beside(self) -> tuple[str, ...]:
+        """What decides which internal metrics are measured, and along which directions."""
+        return () if self._internals is None else self._internals.described
 
     @property
     def forwards(self) -> float:
@@ -111,6 +122,9 @@ class Runner:
         if not wanted:
             return Records(columns, self.templates)
         needs = needs_of(wanted, self, sweeps=self._sweeps)
+        if self._internals is not None:
+            for variant in {experiment.base for experiment in wanted if experiment.source is None}:
+                needs.record(variant, self._internals.taps)
         self._progress.expect(passes((*wanted, *needs.bases), frozenset(self._means)) * self.task.n)
         for source in sorted(mean_sources(frozenset(needs.sources)), key=str):
             self._learn_means(source, needs.sources[source])
@@ -171,11 +185,12 @@ class Runner:
                     values[source] = self._values(batch, source, needs, runs)
             clean_logprobs = upcast(runs.of(CLEAN).logits).log_softmax(-1)
             for experiment in single:
-                if experiment.source is None:
-                    logits = runs.of(experiment.base).logits
-                else:
-                    logits = self._patched(batch, experiment, values[experiment.source], needs, runs)
+                patched = values[experiment.source] if experiment.source is not None else {}
+                logits, recorded = self._patched(batch, experiment, patched, needs, runs)
                 metrics = self.metrics(batch, logits, clean_logprobs)
+                if self._internals is not None and experiment.level != "path":
+                    anew = functools.partial(self._actions, batch, experiment, patched, needs)
+                    metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw)
                 yield draw, (experiment, {name: metric.cpu().double().numpy() for name, metric in metrics.items()})
             for sweep in sweeps:
                 base = runs.of(sweep.base) if sweep.streams else None
@@ -196,27 +211,36 @@ class Runner:
         values: Mapping[Tap, Tensor],
         needs: Needs,
         runs: Unpatched,
-    ) -> Tensor:
-        """Logits `[row, vocabulary]` of a patched run."""
-        match experiment.level:
-            case "node":
-                actions = Actions(self.swaps(batch, experiment, values))
-            case "edge":
-                program = needs.programs[experiment]
-                columns = {where: where_mask(self.task, batch, where, self.device) for where in program.wheres}
-                actions = Actions(edits=program.edits(columns, values))
-            case "path":
-                hops = Hops(
-                    experiment,
-                    self.stream,
-                    run=lambda actions: self.forward(batch, experiment.base, actions, runs.draw),
-                    source=values,
-                    columns=lambda where: where_mask(self.task, batch, where, self.device),
-                    base=runs.of(experiment.base).recorded,
-                    extra=lambda: self.expect(len(batch.prompts)),
-                )
-                return hops.logits()
-        return self.forward(batch, experiment.base, actions, runs.draw)[0]
+    ) -> tuple[Tensor, Mapping[Tap, Tensor]]:
+        """Logits `[row, vocabulary]` of an experiment's run, and what internal metrics are read from."""
+        if experiment.source is None:
+            plain = runs.of(experiment.base)
+            return plain.logits, plain.recorded
+        if experiment.level == "path":
+            hops = Hops(
+                experiment,
+                self.stream,
+                run=lambda actions: self.forward(batch, experiment.base, actions, runs.draw),
+                source=values,
+                columns=lambda where: where_mask(self.task, batch, where, self.device),
+                base=runs.of(experiment.base).recorded,
+                extra=lambda: self.expect(len(batch.prompts)),
+            )
+            return hops.logits(), {}
+        actions = self._actions(batch, experiment, values, needs)
+        if self._internals is not None:
+            actions = replace(actions, record=actions.record | self._internals.taps)
+        return self.forward(batch, experiment.base, actions, runs.draw)
+
+    def _actions(self, batch: Batch, experiment: Experiment, values: Mapping[Tap, Tensor], needs: Needs) -> Actions:
+        """What one forward does for an experiment at node or edge level: for one forward, since edits share values."""
+        if experiment.source is None:
+            return Actions()
+        if experiment.level == "node":
+            return Actions(self.swaps(batch, experiment, values))
+        program = needs.programs[experiment]
+        columns = {where: where_mask(self.task, batch, where, self.device) for where in program.wheres}
+        return Actions(edits=program.edits(columns, values))
 
     def forward(
         self,

@@ -185,7 +185,7 @@ def stored_runner(
         yield StoredRunner(runner, None, progress)
         return
     setting = setting_of(runner.loaded, runner.batches[0].side)
-    keys = Keys(setting, runner.task)
+    keys = Keys(setting, runner.task, runner.measured_beside)
     about = {
         "model": runner.loaded.provenance.id,
         "prompts": runner.task.n,

@@ -7,6 +7,7 @@ rows, and masks of its own.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +22,7 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.batches import Batch, answer_logits, copied, model_inputs, where_mask
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.masks import swaps_of
-from circuitspec.engine.memory import out_of_memory
+from circuitspec.engine.memory import PeakMemory, out_of_memory
 from circuitspec.engine.shortcut import BaseRun, Shortcut, Start
 from circuitspec.engine.taps import Slot, Tap
 from circuitspec.graph.nodes import NodeComponent
@@ -152,8 +153,10 @@ class Sweeper:
             room = limit.beginning_at(start.column, batch.width) // rows
             count = _together(waiting, done, room, rows, batch.width)
             together = [experiment for _, experiment in waiting[done : done + count]]
+            meter = PeakMemory() if limit.is_new(count * rows, batch.width, start.column) else None
             try:
-                measured = self._measure(here, start, together)
+                with meter or contextlib.nullcontext():
+                    measured = self._measure(here, start, together)
             except (RuntimeError, MemoryError) as error:
                 if count == 1 or not out_of_memory(error):
                     raise
@@ -161,6 +164,8 @@ class Sweeper:
             if measured is None:
                 limit.halve(count * rows)
                 continue
+            if meter is not None:
+                limit.seen(count * rows, batch.width, start.column, meter.peak)
             for number, experiment in enumerate(together):
                 yield experiment, {name: metric[number] for name, metric in measured.items()}
             done += count

@@ -67,9 +67,9 @@ class Allowance:
 
     @contextmanager
     def holding(self, forwards: float) -> Iterator[None]:
-        """Within it, so many forwards are kept back for what comes after."""
+        """Within it, so many more forwards are kept back for what comes after."""
         before = self._held
-        self._held = before if self.limit is None else max(before, forwards)
+        self._held = before if self.limit is None else before + forwards
         try:
             yield
         finally:

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.engine.budget import rows_per_batch
+from circuitspec.engine.budget import LARGEST, rows_per_batch
 from circuitspec.engine.compile import borrowed
+from circuitspec.engine.memory import budget_of
+from circuitspec.engine.recalled import recalled_estimates
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.stored import stored_runner
 from circuitspec.exploring.allowance import Allowance, AllowanceSpent, Unseen
 from circuitspec.exploring.draft import write_draft
+from circuitspec.exploring.estimating import Spot
 from circuitspec.exploring.findings import Circuit, Findings, Options
 from circuitspec.exploring.gates import Pair, scan_gates
 from circuitspec.exploring.grid import Grid, sweep_all, zoom
@@ -30,7 +33,7 @@ from circuitspec.exploring.subject import (
     patching_of,
     swept_series,
 )
-from circuitspec.exploring.sweep import Effect, Estimation, Spot, Sweep, estimates, sweep
+from circuitspec.exploring.sweep import Effect, Estimation, Sweep, estimates, sweep
 from circuitspec.exploring.traces import trace
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.models.load import load_model
@@ -75,14 +78,21 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     universe: list[Ablatable] = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
     claimed = tuple(sorted((c for c in (*universe, *mlps) if c not in free), key=sort_key))
     with borrowed(loaded.model), ExitStack() as stack:
-        rows = options.rows or rows_per_batch(shape, max(task.lengths), subject.model.dtype)
+        budget = budget_of(next(loaded.model.parameters()).device)
+        rows = options.rows or rows_per_batch(shape, max(task.lengths), subject.model.dtype, budget)
         runner = Runner(loaded, task, rows=rows, progress=progress)
+        if options.rows is None:
+            runner.rows.budget = budget
+            runner.rows.most_whole = LARGEST if runner.device.type == "cpu" else None
         progress.stage("testing that patching is exact on this model")
         self_test(runner, patching.corrupt)
         stored = stack.enter_context(stored_runner(runner, options.store, progress))
+        recalled = stack.enter_context(recalled_estimates(runner, options.store))
         allowance = Allowance(options.max_forwards, lambda: runner.forwards)
         roles = distinct_roles(task.roles)
-        setting = Setting(runner, stored, options.metric, claimed, roles, patching.source, patching.corrupt, allowance)
+        setting = Setting(
+            runner, stored, options.metric, claimed, roles, patching.source, patching.corrupt, allowance, recalled
+        )
         try:
             check_broken(setting, study)
             anchors = _anchors(setting, corruptions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -91,9 +92,13 @@ class Grid:
     def spots(self, kind: Kind) -> tuple[Spot, ...]:
         return tuple(dict.fromkeys(cell.spot for cell in self.cells if cell.spot.kind == kind))
 
-    def size(self, spot: Spot) -> float:
-        """Its largest effect in any series; where a series has no shares, as one of the widest distance."""
-        return max((_size(cell, self.widest) for cell in self.cells if cell.spot == spot), default=0.0)
+    @cached_property
+    def sizes(self) -> Mapping[Spot, float]:
+        """The largest effect in any series; where a series has no shares, as one of the widest distance."""
+        found: dict[Spot, float] = {}
+        for cell in self.cells:
+            found[cell.spot] = max(found.get(cell.spot, 0.0), _size(cell, self.widest))
+        return found
 
 
 def _size(cell: Cell, widest: float) -> float:
@@ -128,10 +133,15 @@ class Sweeper:
         self.setting.run(one.base for one in self.series)
         self.widest = max(abs(gap.clean - gap.corrupt) for gap in self.gaps.values())
 
-    def patch(self, spots: Sequence[Spot], what: str) -> None:
-        """Patch spots in every series, the first ones first; what the allowance leaves out is noted as unseen."""
+    def patch(self, spots: Sequence[Spot], what: str, share: float = 1.0) -> None:
+        """Patch spots in every series, the first ones first; what the allowance leaves out is noted as unseen.
+
+        No more than this share of what is left is spent.
+        """
         runs = {(spot, one): one.patched(self._sites(spot)) for spot in spots for one in self.series}
-        left = frozenset(self.setting.run_some(runs.values()))
+        allowance = self.setting.allowance
+        with allowance.holding((1 - share) * allowance.left):
+            left = frozenset(self.setting.run_some(runs.values()))
         for (spot, one), run in runs.items():
             if run not in left:
                 self.cells[spot, one] = self._cell(spot, one, run)
@@ -201,19 +211,15 @@ def zoom(setting: Setting, series: tuple[Series, ...], *, neurons: bool = False)
     sweeper = Sweeper(setting, series)
     wheres = positions(setting)
     shape = setting.runner.loaded.shape
-    sweeper.patch(spots_of(setting, "resid", wheres), "residual streams (layer by position)")
     last = shape.n_layers - 1
-    weight = {(layer, where): sweeper.size(Spot(Resid(layer + 1), where)) for layer in range(last) for where in wheres}
+    streams = [Spot(Resid(layer), where) for layer in coarse_first(shape.n_layers) for where in wheres]
+    sweeper.patch(streams, "residual streams (layer by position)", share=1 / 2)
+    weight = {(layer, where): _stream_size(sweeper, layer + 1, where) for layer in range(last) for where in wheres}
     # what follows the last block is read where the answer is, and nowhere else
     weight |= {(last, where): float(_holds_an_answer(setting, where)) for where in wheres}
     blocks = [*spots_of(setting, "attention", wheres), *spots_of(setting, "mlps", wheres)]
-    _look_into(
-        sweeper,
-        blocks,
-        {s: weight[_layer(s), s.where] for s in blocks},
-        "attention layers and MLPs",
-        "the stream after",
-    )
+    into = {s: weight[_layer(s), s.where] for s in blocks}
+    _look_into(sweeper, blocks, into, "attention layers and MLPs", "the stream after", share=1 / 2)
     sizes = {spot: sweeper.size(spot) for spot in blocks}
     heads = spots_of(setting, "heads", wheres)
     into = {s: sizes[Spot(AttentionLayer(_layer(s)), s.where)] for s in heads}
@@ -225,7 +231,32 @@ def zoom(setting: Setting, series: tuple[Series, ...], *, neurons: bool = False)
     return sweeper.grid(wheres, coarse_to_fine=True)
 
 
-def _look_into(sweeper: Sweeper, spots: Sequence[Spot], weight: Mapping[Spot, float], what: str, parent: str) -> None:
+def coarse_first(layers: int) -> list[int]:
+    """The layers in an order of which every beginning is spread over the model: first and last, then between them."""
+    found = dict.fromkeys([0, layers - 1])
+    step = 1 << layers.bit_length()
+    while step > 1:
+        step //= 2
+        found |= dict.fromkeys(range(0, layers, step))
+    return list(found)
+
+
+def _stream_size(sweeper: Sweeper, layer: int, where: Where) -> float:
+    """The effect of the stream that enters a block; where it was not patched, the larger of the nearest that were."""
+    sizes = {at: sweeper.size(Spot(Resid(at), where)) for at in range(sweeper.setting.runner.loaded.shape.n_layers)}
+    known = [at for at, size in sizes.items() if not math.isnan(size)]
+    nearest = [at for at in known if at <= layer][-1:] + [at for at in known if at >= layer][:1]
+    return max((sizes[at] for at in nearest), default=math.nan)
+
+
+def _look_into(
+    sweeper: Sweeper,
+    spots: Sequence[Spot],
+    weight: Mapping[Spot, float],
+    what: str,
+    parent: str,
+    share: float = 1.0,
+) -> None:
     """Patch the spots whose parent matters; note those whose parent does not, and those where nobody knows."""
     known = [spot for spot in spots if not math.isnan(weight[spot])]
     chosen = sorted((spot for spot in known if weight[spot] >= LEAST), key=lambda spot: -weight[spot])
@@ -236,7 +267,7 @@ def _look_into(sweeper: Sweeper, spots: Sequence[Spot], weight: Mapping[Spot, fl
         why = f"{parent} was not looked at"
         sweeper.unseen.append(Unseen(f"{what} (each, at each position)", len(spots) - len(known), len(spots), why))
     if chosen:
-        sweeper.patch(chosen, f"{what} (each, at each position) that were to be looked at")
+        sweeper.patch(chosen, f"{what} (each, at each position) that were to be looked at", share)
 
 
 def _layer(spot: Spot) -> int:

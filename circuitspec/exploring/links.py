@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from circuitspec.engine.attribution import draws_of, interpolates
-from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
+from circuitspec.exploring.estimating import estimate_edges
 from circuitspec.exploring.setting import CLEAN, Setting
 from circuitspec.exploring.sweep import rank_agreement, top_overlap
 from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inputs_of, precedes
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, PathRule, Reading, Sent, Source, Variant
+from circuitspec.plan.experiment import Experiment, PathRule, Reading, Sent, Source
 from circuitspec.spec.components import Head, Input, Logits, Mlp, sort_key
 from circuitspec.spec.names import format_name
 
@@ -85,9 +84,9 @@ def links(
     if not candidates:
         return Links()
     edges = {c: Edge(c[0], c[2], c[1] & c[3]) for c in candidates}
-    drops = _estimates(setting, "clean", setting.source, edges, 1, recomputing)
-    back = Source("resample", "clean")
-    rises = _estimates(setting, setting.corrupt, back, edges, steps, recomputing)
+    wanted, back = tuple(edges.values()), Source("resample", "clean")
+    drops = estimate_edges(setting, "clean", setting.source, wanted, recomputing=recomputing).effects
+    rises = estimate_edges(setting, setting.corrupt, back, wanted, steps=steps, recomputing=recomputing).effects
     loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
     size = {c: max(abs(drops[edges[c]] / loss), abs(rises[edges[c]] / gain)) for c in candidates}
     chosen = sorted(candidates, key=lambda c: -size[c])[:exact]
@@ -141,19 +140,6 @@ def _candidates(
                 if precedes(sender, receiver, shape) and where.meets(at):
                     candidates[sender, where, receiver, at] = None
     return tuple(candidates), readers
-
-
-def _estimates(
-    setting: Setting, base: Variant, source: Source, edges: Mapping[Candidate, Edge], steps: int, recomputing: bool
-) -> Mapping[Edge, float]:
-    runner, wanted = setting.runner, tuple(edges.values())
-    steps = steps if interpolates(base, source) else 1
-    alone = recomputing and runner.stream.heads_share_a_norm
-    draws = draws_of(base, source)
-    needed = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone)
-    setting.allowance.require(needed + (source.kind in ("mean", "mean_per_template")))
-    found = attribute_edges(runner, base, source, setting.metric, wanted, steps=steps, recomputing=recomputing)
-    return found.effects
 
 
 def _path(

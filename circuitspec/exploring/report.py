@@ -70,8 +70,8 @@ def _grid(grid: Grid) -> str:
         labels = [f"[{i}]" for i in range(1, len(labels) + 1)]
     by_place = {(cell.spot, cell.series): cell for cell in grid.cells}
     for kind in swept:
-        spots = sorted(grid.spots(kind), key=lambda spot: -grid.size(spot))
-        strong = [spot for spot in spots if grid.size(spot) >= LEAST]
+        spots = sorted(grid.spots(kind), key=lambda spot: -grid.sizes[spot])
+        strong = [spot for spot in spots if grid.sizes[spot] >= LEAST]
         rows = [[_NAMES[kind], *labels]]
         for spot in strong[:SHOWN]:
             cells = [by_place.get((spot, series)) for series in grid.series]
@@ -104,7 +104,7 @@ def _effects(found: Findings) -> str:
             f"{'does' if len(drawn.mattering) == 1 else 'do'} {MATERIAL:g} or more: at most {drawn.at_most:.0%} of "
             "them may, 95 % confidence)"
         )
-    return "\n".join(lines) + "\n\n" + _table(rows)
+    return "\n".join(lines) + ("\n\n" + _table(rows) if len(rows) > 1 else "")
 
 
 def _traces(traces: Traces) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from circuitspec.analysis.estimate import Estimate
-from circuitspec.engine.screen import screen_noising, screen_passes, screen_restorations
 from circuitspec.exploring.allowance import AllowanceSpent
+from circuitspec.exploring.estimating import estimate_noising, estimate_restorations
 from circuitspec.exploring.setting import Setting
 from circuitspec.exploring.sweep import MATERIAL, Sweep
 from circuitspec.graph.nodes import Ablatable
@@ -159,12 +159,11 @@ def _screened(choice: Choice) -> list[tuple[Entry, float]]:
     run = setting.sufficiency(choice.kept)
     if run.source is None:
         return []
-    setting.allowance.require(screen_passes(run))
-    screen = screen_restorations(setting.runner, run, setting.metric)
+    screen = estimate_restorations(setting, run)
     gap = setting.gap.difference.value
     noised = {site.component for site in run.sites}
     found = [
-        ((component, role), screen.by_role[component][role] / gap)
+        ((component, role), screen[component, role] / gap)
         for component in setting.claimed
         for role in setting.roles
         if component in noised and (component, role) not in choice.entries
@@ -258,6 +257,5 @@ def _outside(choice: Choice) -> list[Entry]:
     if len(every) <= EXHAUSTIVE:
         return every
     out, whole = setting.necessity(choice.kept), setting.necessity(dict.fromkeys(setting.claimed, Where.everywhere()))
-    setting.allowance.require(screen_passes(out))
-    screen = screen_noising(setting.runner, out, whole, setting.metric)
-    return sorted(every, key=lambda entry: (-abs(screen.by_role[entry[0]][entry[1]]), str(entry)))[:SCREENED]
+    screen = estimate_noising(setting, out, whole)
+    return sorted(every, key=lambda entry: (-abs(screen[entry]), str(entry)))[:SCREENED]

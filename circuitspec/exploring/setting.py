@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from circuitspec.analysis import stats
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.scores import Anchors, Gap, gap
+from circuitspec.engine.recalled import Recalled
 from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.stored import StoredRunner
@@ -29,7 +30,7 @@ class Setting:
 
     `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart,
     `source` what noising patches in, `corrupt` the prompts into which clean values are restored. What is measured
-    counts against the `allowance`.
+    counts against the `allowance`; estimates are `recalled` where they were computed before.
     """
 
     runner: Runner
@@ -40,6 +41,7 @@ class Setting:
     source: Source
     corrupt: Variant
     allowance: Allowance
+    recalled: Recalled = field(default_factory=lambda: Recalled(None))
     records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     @property

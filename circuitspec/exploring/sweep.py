@@ -13,8 +13,7 @@ import numpy as np
 from scipy import stats
 
 from circuitspec.analysis.scores import LOWER_IS_BETTER
-from circuitspec.engine.attribution import Attribution, attribute, attribution_passes, draws_of, interpolates
-from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
+from circuitspec.exploring.estimating import Spot, estimate_edges, estimate_nodes
 from circuitspec.exploring.setting import Setting
 from circuitspec.graph.edges import Edge, precedes, receivers
 from circuitspec.graph.nodes import Ablatable
@@ -26,8 +25,6 @@ MATERIAL = 0.05  # share of clean less corrupt: a component that does this much 
 MISSED = 0.25  # of an exact effect: an estimate smaller than this missed it
 CONFIDENCE = 0.95
 SEED = 0
-
-Spot = tuple[Ablatable, Where]
 
 
 @dataclass(frozen=True)
@@ -151,72 +148,48 @@ def sweep(setting: Setting, found: Sequence[Effect], how: Estimation, chosen: Se
 
 def estimates(setting: Setting, how: Estimation) -> list[Effect]:
     """Every component at every role, the largest estimates first. Raises AllowanceSpent."""
-    wheres = [Where.at(role) for role in setting.roles]
     back = Source("resample", "clean")
     loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
-    down = _attributed(setting, "clean", setting.source, wheres, replace(how, steps=1))
-    up = _attributed(setting, setting.corrupt, back, wheres, how)
-    more_down, more_up = {}, {}
+    down = estimate_nodes(setting, "clean", setting.source, dropping=how.dropping)
+    up = estimate_nodes(setting, setting.corrupt, back, steps=how.steps, dropping=how.dropping)
+    more_down: dict[Spot, float] = {}
+    more_up: dict[Spot, float] = {}
     if how.recomputing:
-        more_down = _through_attention(setting, "clean", setting.source, wheres)
-        more_up = _through_attention(setting, setting.corrupt, back, wheres)
+        more_down = _through_attention(setting, "clean", setting.source)
+        more_up = _through_attention(setting, setting.corrupt, back)
     found = []
-    for component in setting.claimed:
-        for where in wheres:
-            at = component, where
-            drop = -(down.effects[at] + more_down.get(at, 0.0)) / loss
-            rise = (up.effects[at] + more_up.get(at, 0.0)) / gain
-            sizes = [one.magnitudes[at] / abs(whole) for one, whole in ((down, loss), (up, gain)) if one.magnitudes]
-            found.append(Effect(component, where, drop, rise, magnitude=max(sizes, default=None)))
+    for at in down.effects:
+        drop = -(down.effects[at] + more_down.get(at, 0.0)) / loss
+        rise = (up.effects[at] + more_up.get(at, 0.0)) / gain
+        sizes = [one.magnitudes[at] / abs(whole) for one, whole in ((down, loss), (up, gain)) if one.magnitudes]
+        found.append(Effect(*at, drop, rise, magnitude=max(sizes, default=None)))
     found.sort(key=lambda e: (-e.estimated, *_order(e)))
     return found
 
 
-def _attributed(
-    setting: Setting, base: Variant, source: Source, wheres: Sequence[Where], how: Estimation
-) -> Attribution:
-    runner = setting.runner
-    steps = how.steps if interpolates(base, source) else 1
-    layers = runner.loaded.shape.n_layers if how.dropping else 0
-    draws = draws_of(base, source)
-    setting.allowance.require(attribution_passes(source, steps, draws=draws, dropped_layers=layers) + _mean(source))
-    return attribute(runner, base, source, setting.metric, setting.claimed, wheres, steps=steps, dropping=how.dropping)
-
-
-def _through_attention(setting: Setting, base: Variant, source: Source, wheres: Sequence[Where]) -> dict[Spot, float]:
+def _through_attention(setting: Setting, base: Variant, source: Source) -> dict[Spot, float]:
     """What the estimates leave out of each component's effect through later queries and keys.
 
     To first order a component's effect is the sum of those of its edges; so the difference that recomputing attention
     makes to its edges into queries and keys is what the sum is short of.
     """
-    runner = setting.runner
-    shape = runner.loaded.shape
+    shape = setting.runner.loaded.shape
     attending = [receiver for receiver in receivers(shape) if receiver.port in ("q", "k")]
-    senders = [c for c in setting.claimed if isinstance(c, Head | Mlp)]
     edges = [
-        Edge(sender, receiver, where)
-        for sender in senders
+        Edge(sender, receiver, Where.at(role))
+        for sender in setting.claimed
+        if isinstance(sender, Head | Mlp)
         for receiver in attending
         if precedes(sender, receiver, shape)
-        for where in wheres
+        for role in setting.roles
     ]
-    draws = draws_of(base, source)
-    alone = runner.stream.heads_share_a_norm
-    setting.allowance.require(
-        edge_passes(edges, source, draws=draws, recomputing=True, one_by_one=alone) + _mean(source)
-    )
-    found = attribute_edges(runner, base, source, setting.metric, edges, recomputing=True)
+    found = estimate_edges(setting, base, source, edges, recomputing=True)
     short: dict[Spot, float] = {}
     for edge, effect in found.effects.items():
         assert isinstance(edge.sender, Head | Mlp)
         at = edge.sender, edge.where
         short[at] = short.get(at, 0.0) + effect - found.linear[edge]
     return short
-
-
-def _mean(source: Source) -> int:
-    """The pass that means take, if they are not known yet."""
-    return int(source.kind in ("mean", "mean_per_template"))
 
 
 def _patched(setting: Setting, effects: Sequence[Effect]) -> list[Effect]:

@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from circuitspec.engine.attribution import attribute, attribution_passes
+from circuitspec.exploring.estimating import Entry, estimate_nodes
 from circuitspec.exploring.setting import CLEAN, Setting
 from circuitspec.exploring.sweep import MATERIAL, Sweep
-from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Source
 from circuitspec.plan.node_level import denoising, noising
 from circuitspec.spec.components import sort_key
 
 MOST = 20  # components looked at, of the strongest, for each corruption
-
-Entry = tuple[Ablatable, str]
 
 
 @dataclass(frozen=True)
@@ -80,16 +77,12 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Traces 
 
 def _strongest(setting: Setting, corruption: str, widest: float) -> list[Entry]:
     """By first-order estimates of noising from this corruption and of restoring in its run."""
-    source, back = Source("resample", corruption), Source("resample", "clean")
-    setting.allowance.require(attribution_passes(source) + attribution_passes(back))
-    wheres = [Where.at(role) for role in setting.roles]
-    runner, metric, claimed = setting.runner, setting.metric, setting.claimed
-    down = attribute(runner, "clean", source, metric, claimed, wheres).effects
-    up = attribute(runner, corruption, back, metric, claimed, wheres).effects
+    down = estimate_nodes(setting, "clean", Source("resample", corruption)).effects
+    up = estimate_nodes(setting, corruption, Source("resample", "clean")).effects
     sizes = {
-        (component, role): max(abs(down[component, Where.at(role)]), abs(up[component, Where.at(role)])) / widest
-        for component in claimed
-        for role in setting.roles
+        (component, role): max(abs(down[component, where]), abs(up[component, where])) / widest
+        for component, where in down
+        for role in where.roles
     }
     large = [entry for entry, size in sizes.items() if size >= MATERIAL]
     return sorted(large, key=lambda entry: (-sizes[entry], sort_key(entry[0]), entry[1]))[:MOST]

@@ -1,4 +1,4 @@
-"""A result from a file: what `verify --format json` printed, or a lock. Imports no torch."""
+"""A result from a file: what `verify --format json` printed, what `--output-dir` saved, or a lock. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span
 from circuitspec.locking.file import MAX_BYTES, read_lock
 from circuitspec.locking.lock import Environment, LockedClaim, Number, Status
+from circuitspec.report.saved import REPORT, VERSION_KEY, read_saved
 from circuitspec.spec.problems import dotted
 from circuitspec.spec.textfile import TextFile, read_text_file
 
@@ -73,16 +74,21 @@ class _Result(_Read):
 
 
 def read_recorded(path: Path) -> Recorded:
-    """Read a result or a lock.
+    """Read a result or a lock; of a folder the result that is saved in it.
 
-    Raises CircuitspecError: CS558 for a file that is neither, CS551 for a lock that was changed after it was written.
+    Raises CircuitspecError: CS558 for a file that is neither, CS551 for a lock that was changed after it was written,
+    CS548 and CS549 for a saved result that cannot be read.
     """
+    if path.is_dir():
+        path = path / REPORT
     kind = TextFile(path.name, MAX_BYTES, unreadable="CS558", too_large="CS558", not_utf8="CS558")
     text = read_text_file(path, kind)
     if not text.lstrip().startswith("{"):
         return _from_lock(path)
     try:
-        found = _Result.model_validate(json.loads(text))
+        content = json.loads(text)
+        saved = isinstance(content, dict) and VERSION_KEY in content
+        found = _Result.model_validate(read_saved(path).document if saved else content)
     except ValidationError as error:
         first = error.errors()[0]
         message = f"{path.name} is no result of `verify --format json`: `{dotted(first['loc'])}`: {first['msg']}"
@@ -121,5 +127,5 @@ def _from_lock(path: Path) -> Recorded:
 
 
 def _neither(message: str, path: Path) -> CircuitspecError:
-    hint = "give what `circuitspec verify FILE --format json` prints, or a lock"
+    hint = "give what `circuitspec verify FILE --format json` prints, a folder of --output-dir, or a lock"
     return CircuitspecError(Diagnostic("CS558", message, Span(str(path), 1, 1), hint=hint))

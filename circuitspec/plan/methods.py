@@ -140,21 +140,30 @@ def all_values(ablation: AblationSpec, corruptions: Iterable[str]) -> dict[Choic
 
 
 def combinations(own: Method, wanted: Wanted) -> tuple[Method, ...]:
-    """Every combination of the wanted values, the file's own choice first."""
+    """Every combination of the wanted values, the file's own choice first.
+
+    Where the set is not among them, it goes with the direction, so that all ask the same question.
+    """
     found = [own]
     varied = [choice for choice in CHOICES if choice in wanted]
     for values in itertools.product(*(wanted[choice] for choice in varied)):
         chosen: dict[str, Any] = dict(zip(varied, values, strict=True))
-        found.append(_plainly(replace(own, **chosen)))
+        method = replace(own, **chosen)
+        found.append(_plainly(method if "set" in wanted else _same_question(method, own)))
     return tuple(dict.fromkeys(found))
 
 
 def changed(own: Method, choice: Choice, value: str | None) -> Method:
     """The method with one choice different; another direction patches the other set, so that the question stays."""
     values: dict[str, Any] = {choice: value}
-    if choice == "direction" and value != own.direction:
-        values["set"] = "circuit" if own.set == "complement" else "complement"
-    return _plainly(replace(own, **values))
+    return _plainly(_same_question(replace(own, **values), own))
+
+
+def _same_question(method: Method, own: Method) -> Method:
+    """In the other direction, the other set is patched: what has clean values is then the same."""
+    if method.keeps_circuit == own.keeps_circuit:
+        return method
+    return replace(method, set="circuit" if method.set == "complement" else "complement")
 
 
 def _plainly(method: Method) -> Method:

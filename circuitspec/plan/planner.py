@@ -16,6 +16,7 @@ from circuitspec.plan import edge_level, node_level, path_level
 from circuitspec.plan.experiment import Experiment, Source, Variant
 from circuitspec.plan.methods import Methods
 from circuitspec.plan.random_circuits import RandomCircuits, random_circuits
+from circuitspec.plan.robust import claimed_methods
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.plan.subsets import Trials, complete_trials, cuts_of, minimal_trials, refuse_parts
 from circuitspec.plan.whole import Whole, anchor_of, whole_circuit
@@ -232,11 +233,12 @@ class _Planner:
                 self.labels.setdefault(
                     whole.circuit, "circuit"
                 )  # may be one of the anchors: all of the model, or nothing
-                return [PlannedClaim(index, claim, whole.circuit, CLEAN, anchor)]
+                return [PlannedClaim(index, claim, whole.circuit, CLEAN, anchor, methods=self._methods(index, claim))]
             case Necessary() if whole is not None:
                 self.labels.setdefault(anchor, _anchor_label(anchor))
                 self.labels.setdefault(whole.knocked_out, "circuit ablated")
-                return [PlannedClaim(index, claim, whole.knocked_out, CLEAN, anchor)]
+                methods = self._methods(index, claim)
+                return [PlannedClaim(index, claim, whole.knocked_out, CLEAN, anchor, methods=methods)]
             case CrossSection():
                 return [self._cross_section(index, claim)]
             case PathClaim():
@@ -322,6 +324,16 @@ class _Planner:
                 self.labels.setdefault(run, f"{name} {done}")
         runs = GateRuns((first, second), (noised[0], noised[1], noised[2]), (denoised[0], denoised[1], denoised[2]))
         return PlannedClaim(index, claim, noised[2], CLEAN, Experiment(corrupt), "interaction", gate=runs)
+
+    def _methods(self, index: int, claim: Sufficient | Necessary) -> Methods | None:
+        """The methods under which the claim is to hold, if it says so."""
+        if claim.robust_to is None:
+            return None
+        known = self.hypothesis.task.corruptions if self.corruptions is None else self.corruptions
+        found = claimed_methods(claim, self.hypothesis.ablation, tuple(known), self.graph, self.text, index)
+        for run, label in found.labels.items():
+            self.labels.setdefault(run, label)
+        return found
 
     def _subsets(
         self, index: int, claim: Complete | Minimal, whole: Whole, source: Source, anchor: Experiment

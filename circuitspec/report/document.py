@@ -13,6 +13,7 @@ from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
 from circuitspec.analysis.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.warnings import NegativeSearch
+from circuitspec.report.beside import sweep_data, tests_data
 from circuitspec.report.effects_view import effects_data
 from circuitspec.report.printing import print_document
 
@@ -61,6 +62,8 @@ def to_document(found: Verification) -> dict[str, Json]:
         ],
         "paths": [_path(effect) for effect in found.paths],
         "negatives": None if found.negatives is None else _negatives(found.negatives),
+        "sweep": None if found.sweep is None else sweep_data(found.sweep),
+        "tests": None if found.tests is None else tests_data(found.tests),
         "effects": None if found.effects is None else effects_data(found.effects),
         "cost": {
             "experiments": found.cost.n_experiments,

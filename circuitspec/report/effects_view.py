@@ -7,7 +7,7 @@ from circuitspec.analysis.effects import Ablated, CircuitEffects, SetScore
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.plain_data import estimate_data
 from circuitspec.analysis.result import Verification
-from circuitspec.analysis.wording import MISSING, briefly, number
+from circuitspec.analysis.wording import MISSING, briefly, number, plural
 from circuitspec.tasks.metrics import METRICS
 
 _NAMED = 4  # compensating components in a row; all are in the document
@@ -24,8 +24,8 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     chosen = found.methodology
     value = chosen.ablation if chosen.source is None else f"{chosen.ablation} from {chosen.source}"
     head = (
-        f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions; drops "
-        f"are shares of clean less corrupt, direct effects {METRICS[effects.metric].unit}"
+        f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions "
+        f"(drop: share of clean less corrupt; direct effect: in {METRICS[effects.metric].unit})"
     )
     knockouts = {out.name: out for out in effects.knockouts}
     rows = [["", "declared", f"{effects.metric} drop", "", "direct effect", "made up for"]]
@@ -40,6 +40,10 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     together = [out for name, out in knockouts.items() if name not in {one.part.name for one in _all(effects)}]
     rows += [[out.name, "", "", "", number(out.direct), _made_up(out)] for out in together]
     blocks = [head + "\n\n" + _columns(rows)]
+    if effects.untaken:
+        blocks.append(
+            f"{plural(effects.untaken, 'component')} of the circuit were not ablated one by one; --negatives exact does"
+        )
     if effects.direct_unknown:
         blocks.append(f"direct effects were not looked at: {effects.direct_unknown}")
     if effects.sets:
@@ -95,6 +99,7 @@ def effects_data(effects: CircuitEffects) -> dict[str, object]:
         "backups": [_backup(check) for check in effects.backups],
         "sets": [_set(one) for one in effects.sets],
         "direct_unknown": effects.direct_unknown or None,
+        "untaken": effects.untaken,
     }
 
 

@@ -15,6 +15,7 @@ from circuitspec.analysis.verdict import ClaimResult
 from circuitspec.analysis.wording import MISSING, briefly
 from circuitspec.plan.planner import PlannedClaim
 from circuitspec.report.frame import metric_names
+from circuitspec.report.many_runs import is_of_many, main_estimate
 from circuitspec.report.pictures import Point, Series, intervals
 from circuitspec.report.views import Chart, Table
 from circuitspec.spec.hypothesis import CrossSection, Mediation, Necessary, PathClaim, Sufficient
@@ -55,7 +56,11 @@ def _by_claim(pairs: Sequence[_Pair]) -> Chart:
     shown = pairs[:_MOST_CLAIMS]
     points = []
     for place, (planned, claim) in enumerate(shown):
-        if claim.parts:
+        if is_of_many(claim):
+            points.append(
+                Point(f"{place + 1} {_subject(planned)}", main_estimate(claim), claim.at_least, claim.at_most)
+            )
+        elif claim.parts:
             named = ((f"{place + 1} {claim.kind}: {part.name}", part) for part in claim.parts)
             points += [Point(name, part.estimate, part.at_least, part.at_most) for name, part in named]
         else:

@@ -10,9 +10,12 @@ from circuitspec.analysis.result import Verification
 from circuitspec.analysis.verdict import Status
 from circuitspec.analysis.wording import MISSING, briefly, number, plural
 from circuitspec.diagnostics import Diagnostic
+from circuitspec.report.beside import beside_charts, beside_tables
 from circuitspec.report.frame import experiments_frame, metric_names
 from circuitspec.report.html_charts import charts
 from circuitspec.report.html_circuit import circuit_view
+from circuitspec.report.html_effects import effects_charts, effects_tables
+from circuitspec.report.many_runs import claim_tables
 from circuitspec.report.prompt_view import prompt_lines
 from circuitspec.report.reported import Reported, bound_of, choices_of, means_of, search_of, value_of
 from circuitspec.report.views import ClaimView, Page, Remark, Table
@@ -27,6 +30,7 @@ def page_of(reported: Reported) -> Page:
     """The page of a verification."""
     found, task = reported.verification, reported.task
     drawn, tables = charts(found, None if task is None else task.prompts)
+    drawn, tables = (*drawn, *beside_charts(found)), (*tables, *claim_tables(found), *beside_tables(found))
     data: Mapping[str, object] = reported.source.data if isinstance(reported.source.data, dict) else {}
     return Page(
         name=found.name,
@@ -39,6 +43,8 @@ def page_of(reported: Reported) -> Page:
         remarks=tuple(remarks(reported)),
         search=search_of(found),
         circuit=circuit_view(found, reported.source, order_of(task)),
+        effects=effects_charts(found),
+        effect_tables=effects_tables(found),
         charts=drawn,
         tables=tables,
         paths=_paths(found),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuitspec.analysis.claims import ClaimPart, ClaimResult
+from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
 from circuitspec.analysis.wording import MISSING, briefly, number, plural
@@ -30,8 +31,7 @@ def said_of(claim: ClaimResult) -> str:
                 f"incompleteness by {claim.metric} {_figure(first)}, the worst of {plural(len(claim.parts), 'subset')}"
             )
         case "effect":
-            known = [part for part in claim.parts if part.estimate is not None]
-            least = min(known, key=lambda part: part.estimate.value if part.estimate else 0.0, default=first)
+            least = next((part for part in claim.parts if part.estimate == main_estimate(claim)), first)
             line = f"effect on {claim.metric} {_figure(least)}, the smallest of {plural(len(claim.parts), 'node')}"
         case "share beaten":
             line = f"beats {_figure(first)} of random circuits by {claim.metric}"
@@ -47,8 +47,8 @@ def rows_of(found: Verification, planned: PlannedClaim, claim: ClaimResult) -> l
             rows = [["K taken out", f"{claim.metric}: model less K", "circuit less K", _measure(claim)]]
             rows += [[_subset(part), *_means(part), _figure(part)] for part in claim.parts]
         case "effect":
-            rows = [["node v", "K taken out", f"{claim.metric}: circuit less K", "less K and v", _measure(claim)]]
-            rows += [[part.name, _without(part), *_means(part), _figure(part)] for part in claim.parts]
+            rows = [["node v", f"{claim.metric}: circuit less K", "less K and v", _measure(claim)]]
+            rows += [[f"{part.name}, K: {_without(part)}", *_means(part), _figure(part)] for part in claim.parts]
         case "share beaten":
             rows = [[claim.metric, "circuit", "random: lowest", "median", "highest", _measure(claim)]]
             rows += [["random circuits", *_rivals(found, planned, claim), _figure(claim.parts[0])]]
@@ -61,7 +61,15 @@ def rows_of(found: Verification, planned: PlannedClaim, claim: ClaimResult) -> l
     return rows
 
 
-def tables(found: Verification) -> tuple[Table, ...]:
+def main_estimate(claim: ClaimResult) -> Estimate | None:
+    """The figure that stands for all of them: the worst subset, the weakest node, the file's own method."""
+    known = [part.estimate for part in claim.parts if part.estimate is not None]
+    if claim.measure == "effect":
+        return min(known, key=lambda estimate: estimate.value, default=None)
+    return claim.estimate or next(iter(known), None)
+
+
+def claim_tables(found: Verification) -> tuple[Table, ...]:
     """One table for every claim of many parts, for the page."""
     return tuple(_tables(found))
 

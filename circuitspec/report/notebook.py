@@ -7,7 +7,7 @@ none. Whatever the file or the prompts say is text in it, never markup.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from circuitspec.graph.circuit import CircuitGraph
@@ -16,7 +16,6 @@ from circuitspec.report.html_circuit import circuit_view, graph_view
 from circuitspec.report.html_view import claim_views, counts, order_of, remarks, subject
 from circuitspec.report.reported import Reported, search_of
 from circuitspec.report.views import CircuitView, ClaimView, Remark, Verdict
-from circuitspec.spec.blocks import Block
 from circuitspec.spec.fields import template_fields
 from circuitspec.spec.load import Document
 
@@ -58,11 +57,13 @@ def result_html(reported: Reported) -> str:
 
 def hypothesis_html(document: Document, graph: CircuitGraph | None) -> str:
     """A hypothesis: its circuit drawn, and what it claims. Without a `graph` its groups are listed instead."""
-    said = document.hypothesis
-    settings = [("ablation", _settings(said.ablation))]
-    settings += [(f"claim {place}", f"{one.kind}: {_settings(one)}") for place, one in enumerate(said.claims, start=1)]
+    said, data = document.hypothesis, document.source.data
+    assert isinstance(data, dict)
+    settings = [("ablation", _settings(data["ablation"]))]
+    for place, claim in enumerate(data["claims"], start=1):
+        settings += [(f"claim {place}", f"{kind}: {_settings(body)}") for kind, body in claim.items()]
     if graph is None:
-        settings += [(name, _settings(group)) for name, group in said.circuit.groups.items()]
+        settings += [(name, _settings(group)) for name, group in data["circuit"]["groups"].items()]
     return _set(
         Card(
             said.name,
@@ -79,14 +80,19 @@ def hypothesis_html(document: Document, graph: CircuitGraph | None) -> str:
     )
 
 
-def _settings(block: Block) -> str:
+def _settings(block: Mapping[str, object]) -> str:
     """`metric: logit_diff, at_least: 0.8`, as the file has it."""
-    said = block.model_dump(by_alias=True, exclude_unset=True)
-    return ", ".join(f"{key}: {_value(value)}" for key, value in said.items() if key != "kind")
+    return ", ".join(f"{key}: {_value(value)}" for key, value in block.items())
 
 
 def _value(value: object) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple | list) else str(value)
+    match value:
+        case list():
+            return f"[{', '.join(map(_value, value))}]"
+        case dict():
+            return f"{{{_settings(value)}}}"
+        case _:
+            return str(value)
 
 
 def _order(templates: Iterable[str]) -> dict[str, float]:

@@ -21,7 +21,7 @@ REPORT = "report.json"  # its name in the folder of --output-dir
 FORMAT_VERSION = 1
 MAX_BYTES = 200_000_000
 
-_VERSION, _WRITER = "circuitspec_report", "circuitspec"
+VERSION_KEY, _WRITER = "circuitspec_report", "circuitspec"
 _PARTS = ("document", "summary", "text", "page")
 _HINT = "give a folder of `circuitspec verify FILE --output-dir DIR`, or the report.json in it"
 
@@ -40,7 +40,7 @@ def save(views: Views) -> str:
     """The views as JSON text, ending in a newline. The prompts behind each claim are kept, listed or not."""
     text = replace(views.text, prompts=views.page.prompts)
     content = {
-        _VERSION: FORMAT_VERSION,
+        VERSION_KEY: FORMAT_VERSION,
         _WRITER: metadata.version(_WRITER),
         "document": views.document,
         "summary": asdict(views.summary),
@@ -57,7 +57,7 @@ def read_saved(path: Path) -> SavedViews:
     """
     file = path / REPORT if path.is_dir() else path
     content = _content(file)
-    version = content.get(_VERSION)
+    version = content.get(VERSION_KEY)
     if version is None and "format_version" in content:
         raise _refused(file, f"{file.name} holds a result's numbers, but not all that its reports show")
     if isinstance(version, bool) or not isinstance(version, int):
@@ -104,7 +104,7 @@ def _checked(file: Path, parts: dict[str, object]) -> SavedViews:
         first = error.errors()[0]
         raise _refused(file, f"{file.name} is no saved result: `{dotted(first['loc'])}`: {first['msg']}") from error
     page = saved.page
-    pictures = [chart.picture for chart in page.charts]
+    pictures = [chart.picture for chart in (*page.effects, *page.charts)]
     pictures += [page.circuit.picture] if page.circuit is not None and page.circuit.picture is not None else []
     for picture in pictures:
         if problem := unsafe_part(picture.drawn):

@@ -12,6 +12,7 @@ from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_
 from circuitspec.engine.records import SelfTest
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Measure
+from circuitspec.report.beside import beside_text
 from circuitspec.report.effects_view import effects_text
 from circuitspec.report.frame import metric_names
 from circuitspec.report.parts import parts_table
@@ -51,7 +52,7 @@ def text_view(found: Verification, prompts: PromptSet | None = None) -> TextView
         head.append(_claims(found))
     if found.paths:
         head.append(_plain(_paths(found)))
-    head += [_plain(block) for block in effects_text(found)]
+    head += [_plain(block) for block in (*effects_text(found), *beside_text(found))]
     tail = [_warning(warning) for warning in found.warnings]
     rest = [search_of(found)]
     if found.self_test is not None and found.model.dtype in _HALF:
@@ -83,17 +84,16 @@ def _blocks(found: Verification) -> list[_Block]:
         between = Anchors(planned.clean, planned.corrupt)
         heading = f"{claim.experiment}: {choices_of(found, planned)}"
         key = (heading, planned.patched, between)
+        if not claim.parts or claim.estimate is not None:
+            brief = isinstance(planned.claim, PathClaim | Mediation)
+            block = blocks.setdefault(key, _Block(heading, *key[1:], planned.measure, planned.falls, brief))
+            block.claims.setdefault(claim.metric, claim)
         if claim.parts:
             head, *rows = parts_table(found, planned, claim)
             table = _aligned([[f"  {row[0]}", *row[1:]] for row in (head, *rows)])
             table += "".join(f"\n  note: {note}" for note in claim.notes)
             title = heading if claim.estimate is None else f"{claim.kind} under other methods"
             blocks[f"{claim.index}: {title}", *key[1:]] = _Block(title, *key[1:], planned.measure, table=table)
-            if claim.estimate is None:
-                continue
-        brief = isinstance(planned.claim, PathClaim | Mediation)
-        block = blocks.setdefault(key, _Block(heading, *key[1:], planned.measure, planned.falls, brief))
-        block.claims.setdefault(claim.metric, claim)
     if not blocks:
         plan = found.plan
         return [_Block(found.methodology.describe(), plan.circuit, Anchors(plan.clean, plan.corrupt))]

@@ -143,6 +143,8 @@ class Page:
     remarks: tuple[Remark, ...]
     search: str
     circuit: CircuitView | None
+    effects: tuple[Chart, ...]
+    effect_tables: tuple[Table, ...]
     charts: tuple[Chart, ...]
     tables: tuple[Table, ...]
     paths: Table | None

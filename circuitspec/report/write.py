@@ -9,6 +9,7 @@ import pandas as pd
 
 from circuitspec.analysis.result import Verification
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.report.beside import sweep_frame
 from circuitspec.report.files import put_in_place
 from circuitspec.report.frame import experiments_frame, prompts_frame
 from circuitspec.tasks.prompts import PromptSet
@@ -24,6 +25,8 @@ def write_results(directory: Path, found: Verification, prompts: PromptSet) -> t
         "experiments": experiments_frame(found.plan, found.records, known=found.denominators),
         "prompts": prompts_frame(found.plan, found.records, prompts),
     }
+    if found.sweep is not None:
+        tables["sweep"] = sweep_frame(found.sweep)
     return write_tables(directory, tables)
 
 

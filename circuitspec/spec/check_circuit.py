@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from circuitspec.spec.check_task import check_occurrence
 from circuitspec.spec.components import AttentionLayer, Component, Head, Mlp, Pattern, Range, stage
-from circuitspec.spec.hypothesis import AblationSpec, CrossSection, Gate, Group, Mediation, PathClaim, Traces
+from circuitspec.spec.hypothesis import (
+    AblationSpec,
+    CrossSection,
+    Gate,
+    Group,
+    Mediation,
+    Necessary,
+    PathClaim,
+    Sufficient,
+    Traces,
+)
+from circuitspec.spec.internal import Attention, Projection, is_internal, parse_internal
 from circuitspec.spec.names import (
     GroupRef,
     Name,
@@ -63,6 +74,9 @@ def check_claims(scope: Scope) -> None:
         if isinstance(claim, Traces):
             for j, name in enumerate(claim.to):
                 _check_corruption(scope, name, (*path, "to", j))
+        if isinstance(claim, Sufficient | Necessary) and isinstance(claim.robust_to, dict):
+            for j, name in enumerate(claim.robust_to.get("corruption", ())):
+                _check_corruption(scope, name, (*path, "robust_to", "corruption", j))
         if isinstance(claim, Complete | Minimal) and scope.parts.ablation and scope.parts.ablation.level == "path":
             scope.add(
                 "CS165",
@@ -170,6 +184,9 @@ def _check_noise(scope: Scope, ablation: AblationSpec) -> None:
 
 
 def _check_metric(scope: Scope, metric: str, path: Path_) -> None:
+    if is_internal(metric):
+        _check_internal(scope, metric, path)
+        return
     if scope.parts.task is None or not scope.is_templated or metric in NEEDS_NOTHING:
         return
     needed = ("answer", "wrong") if metric in NEEDS_WRONG else ("answer",)
@@ -181,6 +198,24 @@ def _check_metric(scope: Scope, metric: str, path: Path_) -> None:
             path,
             hint="add to the task " + " and ".join(f'{key}: " {{SLOT}}"' for key in lacking),
         )
+
+
+def _check_internal(scope: Scope, text: str, path: Path_) -> None:
+    """Note positions that there are not, and levels at which a metric inside the model is not defined."""
+    metric = parse_internal(text)
+    for position in (metric.source, metric.target) if isinstance(metric, Attention) else (metric.at,):
+        _check_position(scope, position, path)
+    level = None if scope.parts.ablation is None else scope.parts.ablation.level
+    about = scope.parts.claims[int(path[1])]
+    if level == "path" or isinstance(about, PathClaim | Mediation):
+        said = "along paths nothing but the output is measured"
+    elif level == "edge" and isinstance(metric, Projection):
+        said = "at edge level every component reads a residual stream of its own, so there is none to project"
+    else:
+        return
+    scope.add(
+        "CS168", f"{text} cannot be measured here: {said}", path, hint="use a score of the output, or level: node"
+    )
 
 
 def _check_positions(scope: Scope, group: Group, path: Path_) -> None:

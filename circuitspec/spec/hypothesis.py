@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from circuitspec.spec import texts
 from circuitspec.spec.blocks import Block, Bound, Count, Flag, MetricName, Positive, Seed, Share, Text
@@ -155,6 +164,20 @@ At: TypeAlias = Annotated[
 ]
 
 
+ChoiceName = Literal["level", "ablation", "corruption", "positions", "direction"]
+RobustTo: TypeAlias = Annotated[
+    Annotated[tuple[ChoiceName, ...], Tag("<list>")]
+    | Annotated[dict[ChoiceName, Annotated[tuple[Text, ...], Field(min_length=1)]], Tag("<mapping>")],
+    _choice(_form, "a list of choices such as [ablation, corruption], or their values: {ablation: [mean, zero]}"),
+]
+_METHODS: dict[str, tuple[str, ...]] = {
+    "level": ("node", "edge", "path"),
+    "ablation": ("resample", "mean", "mean_per_template", "zero"),
+    "positions": ("declared", "all"),
+    "direction": ("noising", "denoising"),
+}
+
+
 class TaskSpec(Block):
     """Prompts, their corruptions and answers: from templates, from a file, or generated."""
 
@@ -265,7 +288,7 @@ class AblationSpec(Block):
 class _Bounded(Block):
     """A score with a lower bound, an upper bound, or both."""
 
-    metric: MetricName = Field(description="The score.")
+    metric: MetricName = Field(examples=["logit_diff"], description="The score.")
     at_least: Bound | None = Field(
         default=None, description="Recovered performance is at least this (1 is the whole model)."
     )
@@ -279,13 +302,57 @@ class _Bounded(Block):
         return self
 
 
-class Sufficient(_Bounded):
+class _OfCircuit(_Bounded):
+    """A claim about the whole circuit, which may have to hold under other methods too."""
+
+    robust_to: RobustTo | None = Field(
+        default=None,
+        examples=[["ablation", "corruption"]],
+        description="Choices of method under all values (and combinations) of which the claim holds: level, ablation, "
+        "corruption, positions, direction; or the values themselves: {ablation: [mean, zero]}. Others are as in the "
+        "file.",
+    )
+
+    @model_validator(mode="after")
+    def _known_methods(self) -> _OfCircuit:
+        named = [*(self.robust_to or ())]
+        if self.robust_to is not None and not named:
+            raise texts.problem(
+                "CS167", "robust_to names nothing", hint="write [ablation, corruption]", at=("robust_to",)
+            )
+        for i, choice in enumerate(named):
+            if choice in named[:i]:
+                raise texts.problem("CS167", f"{choice} is named twice", hint="remove one", at=("robust_to", i))
+        if not isinstance(self.robust_to, dict):
+            return self
+        for choice, values in self.robust_to.items():
+            known = _METHODS.get(choice)
+            for i, value in enumerate(values):
+                if known is not None and value not in known:
+                    raise texts.problem(
+                        "CS167",
+                        f"there is no {choice} {value}",
+                        hint=texts.did_you_mean(value, known) or f"write {', '.join(known)}",
+                        at=("robust_to", choice, i),
+                    )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `robust_to` where it is not given: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.robust_to is None:
+            del content["robust_to"]
+        return content
+
+
+class Sufficient(_OfCircuit):
     """The circuit alone does the task: everything else is ablated."""
 
     kind: Literal["sufficient"] = "sufficient"
 
 
-class Necessary(_Bounded):
+class Necessary(_OfCircuit):
     """Without the circuit the task is not done: the circuit is ablated, everything else kept."""
 
     kind: Literal["necessary"] = "necessary"
@@ -323,7 +390,7 @@ class _OfPath(Block):
     """A claim about one path: it is patched as Wang et al. (2022, appendix B) do."""
 
     of: texts.PathText = Field(examples=["s_inhibition -> name_mover<q>"], description="The path: A -> B<q>.")
-    metric: MetricName = Field(description="The score.")
+    metric: MetricName = Field(examples=["logit_diff"], description="The score.")
     through: Through | None = Field(
         default=None,
         examples=[["mlp"]],
@@ -425,7 +492,7 @@ class Gate(Block):
         "alone breaks it, and one alone restores it (also for a backup, which acts only where the other fails). "
         "additive: effects add up.",
     )
-    metric: MetricName = Field(description="The score.")
+    metric: MetricName = Field(examples=["logit_diff"], description="The score.")
 
     @model_validator(mode="after")
     def _of_two(self) -> Gate:
@@ -463,7 +530,7 @@ class Traces(Block):
     to: tuple[str, ...] = Field(
         min_length=1, examples=[["abc"]], description="The corruptions to which they react; to no other."
     )
-    metric: MetricName = Field(description="The score.")
+    metric: MetricName = Field(examples=["logit_diff"], description="The score.")
     reaction_at_least: Share = Field(
         default=0.5, alias="at_least", description="The reaction to each of the named corruptions is at least this."
     )

@@ -46,7 +46,7 @@ class Complete(Block):
     """
 
     kind: Literal["complete"] = "complete"
-    metric: MetricName = Field(description="The score.")
+    metric: MetricName = Field(examples=["logit_diff"], description="The score.")
     at_most: Positive = Field(examples=[0.1], description="Incompleteness is at most this, whatever K.")
     subsets: SubsetSearch = Field(default=SubsetSearch(), description="Which subsets are tried.")
 
@@ -64,7 +64,7 @@ class Minimal(Block):
     """
 
     kind: Literal["minimal"] = "minimal"
-    metric: MetricName = Field(description="The score.")
+    metric: MetricName = Field(examples=["logit_diff"], description="The score.")
     at_least: Positive = Field(examples=[0.01], description="Every node makes at least this difference, given its K.")
     subsets: MinimalSearch = Field(default=MinimalSearch(), description="Which subsets are tried.")
 
@@ -81,7 +81,7 @@ class BeatsRandom(Block):
     """
 
     kind: Literal["beats_random"] = "beats_random"
-    metric: MetricName = Field(description="The score.")
+    metric: MetricName = Field(examples=["logit_diff"], description="The score.")
     circuits: Count = Field(default=100, description="Random circuits that are drawn; each takes a run.")
     at_most_p: Annotated[float, Field(strict=True, gt=0, lt=0.5, allow_inf_nan=False)] = Field(
         default=0.05, description="The p-value of the null hypothesis is at most this."

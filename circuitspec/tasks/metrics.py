@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from circuitspec.diagnostics import Span
+from circuitspec.spec.internal import is_internal
 from circuitspec.tasks.findings import Findings, meant
 from circuitspec.tasks.prompts import PromptSet
 
@@ -121,8 +122,21 @@ def _kl(run: Scored) -> Tensor:
     return terms.masked_fill(weights == 0, 0.0).sum(-1)  # 0 log 0 is 0
 
 
-METRICS: Mapping[str, Metric] = {
-    metric.name: metric
+class _Metrics(dict[str, Metric]):
+    """Those of the output by name; one inside the model is made when it is asked for, and not among them."""
+
+    def __missing__(self, name: str) -> Metric:
+        if not is_internal(name):
+            raise KeyError(name)
+        return Metric(name, "its own unit", "higher", "measured inside the model", _not_of_logits, needs_answers=False)
+
+
+def _not_of_logits(run: Scored) -> Tensor:
+    raise ValueError("this metric is measured inside the model, not from its logits")
+
+
+METRICS: Mapping[str, Metric] = _Metrics(
+    (metric.name, metric)
     for metric in (
         Metric(
             "logit_diff",
@@ -189,7 +203,7 @@ METRICS: Mapping[str, Metric] = {
             needs_clean=True,
         ),
     )
-}
+)
 
 
 def upcast(logits: Tensor) -> Tensor:
@@ -233,6 +247,8 @@ def check_metrics(names: Sequence[str], task: PromptSet, spans: Sequence[Span | 
     findings = Findings()
     available = available_metrics(task)
     for name, span in zip(names, [*spans, *[None] * (len(names) - len(spans))], strict=True):
+        if is_internal(name):
+            continue
         if name not in METRICS:
             findings.add("CS350", f"there is no metric {name}", span, hint=meant(name, METRICS))
         elif name not in available:

@@ -21,8 +21,10 @@ from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.members import Effect, Member
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.experiment import Experiment, Site
+from circuitspec.plan.node_level import noising
 from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.plan.sources import ablation_source
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import AblationSpec, Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan
@@ -38,7 +40,7 @@ SHAPE = ModelShape(
 
 def spread(seed: int, scale: float = 0.2) -> np.ndarray:
     values = np.random.default_rng(seed).normal(0, scale, N)
-    return values - values.mean()
+    return np.asarray(values - values.mean())
 
 
 # -- ablated alone ------------------------------------------------------------------------------
@@ -101,6 +103,7 @@ class Additive:
     """Every head adds its own amount to the metric wherever it is not ablated; in the corrupt run nothing does."""
 
     amounts: Mapping[Head, float]
+    most: float = 100.0  # to which their sum is cut off
     batches: list[list[Experiment]] = field(default_factory=list)
 
     def run(self, experiments: Iterable[Experiment]) -> Records:
@@ -112,7 +115,7 @@ class Additive:
         patched = {site.component for site in experiment.sites}
         acting = [head for head in HEADS if (head in patched) == (experiment.base != "clean")]
         seed = int(experiment.digest[:8], 16)
-        return sum((self.amounts.get(head, 0.0) for head in acting), 0.0) + spread(seed, 0.01)
+        return min(self.most, sum((self.amounts.get(head, 0.0) for head in acting), 0.0)) + spread(seed, 0.01)
 
     @property
     def ran(self) -> list[Experiment]:
@@ -136,18 +139,23 @@ def examined(
     groups: Mapping[str, tuple[Sequence[Head], Effect]],
     amounts: Mapping[Head, float],
     direct: examining.DirectEffects | None = None,
+    ablation: AblationSpec = ABLATION,
+    most: float = 100.0,
+    every: bool = False,
 ) -> tuple[CircuitEffects, Plan, Additive]:
     members = [Member(h, Where.everywhere(), g, effect) for g, (heads, effect) in groups.items() for h in heads]
     graph = CircuitGraph(SHAPE, tuple(members), frozenset(Mlp(layer) for layer in range(2)))
-    model = Additive(amounts)
+    model = Additive(amounts, most)
     outside = frozenset(Site(h, Where.everywhere()) for h in HEADS if h not in {m.component for m in members})
-    circuit = Experiment("clean", Source("resample", "abc"), outside) if outside else CLEAN
-    claim = PlannedClaim(0, Sufficient(metric="logit_diff", at_least=0.8), circuit, CLEAN, CORRUPT)
-    labels = dict.fromkeys((CLEAN, CORRUPT, circuit), "") | {CLEAN: "clean", CORRUPT: "corrupt"}
-    plan = Plan(labels=labels, clean=CLEAN, corrupt=CORRUPT, circuit=circuit, claims=(claim,))
+    source = ablation_source(ablation)
+    corrupt = CORRUPT if source.prompts is not None else noising(source, dict.fromkeys(HEADS, Where.everywhere()))
+    circuit = Experiment("clean", source, outside) if outside else CLEAN
+    claim = PlannedClaim(0, Sufficient(metric="logit_diff", at_least=0.8), circuit, CLEAN, corrupt)
+    labels = {circuit: "circuit", CLEAN: "clean", corrupt: "corrupt"}
+    plan = Plan(labels=labels, clean=CLEAN, corrupt=corrupt, circuit=circuit, claims=(claim,))
     records = model.run(plan.experiments)
     model.batches.clear()
-    found, plan, records = examine(plan, records, ABLATION, graph, model, direct or model.direct)
+    found, plan, records = examine(plan, records, ablation, graph, model, direct or model.direct, every=every)
     assert found is not None
     assert set(plan.experiments) == set(records.values)
     return found, plan, model
@@ -176,10 +184,25 @@ def test_a_silent_component_is_restored_alone_and_ablated_besides_every_other_pa
     }
     found, plan, model = examined(groups, dict.fromkeys(HEADS[1:], 1.0))
     later = {plan.labels[run] for batch in model.batches[1:] for run in batch}
-    assert later == {"a0.h0 restored", "two and a0.h0 ablated", "last and a0.h0 ablated"}
+    outside = "everything outside and a0.h0 ablated"  # here nothing is
+    assert later | {outside} == {"a0.h0 restored", "two and a0.h0 ablated", "last and a0.h0 ablated", outside}
     (warning,) = effect_warnings(found)
     assert warning.code == "CS415"
     assert "a0.h0" in warning.message
+
+
+def test_without_corrupt_prompts_redundancy_shows_where_all_outside_is_ablated() -> None:
+    """Two heads say 4 each, and more than 4 is not said; one of them is outside the circuit."""
+    groups: dict[str, tuple[Sequence[Head], Effect]] = {"one": ([HEADS[0]], "positive")}
+    zero = AblationSpec(value="zero")
+    found, _, _ = examined(groups, {HEADS[0]: 4.0, HEADS[1]: 4.0}, ablation=zero, most=4.0)
+    (one,) = found.components
+    assert (one.is_silent, one.rise) == (True, None)
+    assert one.besides is not None
+    assert one.besides.name == "everything outside"
+    assert one.besides.further.value == pytest.approx(1, abs=1e-3)
+    (warning,) = effect_warnings(found)
+    assert warning.code == "CS426"
 
 
 def test_of_very_many_pairs_none_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,10 +221,13 @@ def test_large_circuits_are_taken_group_by_group(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("circuitspec.analysis.circuit_parts.COMPONENTS", 2)
     groups: dict[str, tuple[Sequence[Head], Effect]] = {"one": (HEADS[:3], "positive"), "last": (HEADS[3:], "positive")}
     found, _, model = examined(groups, dict.fromkeys(HEADS, 1.0))
-    assert COMPONENTS == 64
+    assert COMPONENTS > 2
     assert len(model.ran) == 2
-    assert found.components == ()
+    assert (found.components, found.untaken) == ((), 4)
     assert [out.name for out in found.knockouts] == ["one", "last", "one, last"]
+    found, _, model = examined(groups, dict.fromkeys(HEADS, 1.0), every=True)
+    assert len(model.ran) == 2 + 3  # the one of the last group is that group
+    assert (len(found.components), found.untaken) == (4, 0)
 
 
 def test_where_heads_cannot_be_told_apart_that_is_said() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from circuitspec.analysis.claims import ClaimResult
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.halves import halves
+from circuitspec.analysis.pathology_prompts import prompts_needed, too_few_prompts
 from circuitspec.analysis.subsets import search_subsets, size_of
 from circuitspec.analysis.verdict import judge
 from circuitspec.engine.records import Records
@@ -113,7 +114,7 @@ def test_a_backup_that_was_left_out_shows_where_its_group_is_taken_out() -> None
     assert worst.estimate.value == pytest.approx(abs((1 + 1) - (2 + 1 + 1)) / 4, abs=0.01)
     assert worst.means == pytest.approx((4.0, 2.0), abs=0.02)  # the model without it, the circuit without it
     assert worst.nodes == ("a0.h0", "a0.h1")
-    assert claim.found == "worst without one: the circuit keeps less than the model"
+    assert claim.found == "without one: the circuit keeps less than the model"
     others = {part.name: part.estimate.value for part in claim.parts[1:] if part.estimate is not None}
     # without all of it, half of e is left to the model: (1 - 0) / 4
     assert others == pytest.approx({"all of it": 0.25, "nothing": 0.0, "two": 0.0}, abs=0.01)
@@ -211,7 +212,7 @@ def test_an_idle_node_is_no_part_of_a_minimal_circuit() -> None:
     status = {part.name: part.status for part in claim.parts}
     assert status == {"a0.h0": "SUPPORTED", "a0.h1": "SUPPORTED", "a1.h0": "SUPPORTED", "a1.h1": "REFUTED"}
     assert claim.status == "REFUTED"
-    assert claim.found.startswith("weakest a1.h1, without ")
+    assert claim.found.startswith("a1.h1 without ")
 
 
 @pytest.mark.parametrize(
@@ -313,3 +314,19 @@ def test_halves_divide_every_template() -> None:
     assert found.n_judge == found.n_search + 1 == 11
     other = halves(templates, seed=1)
     assert (other.judge != found.judge).any()
+
+
+def test_more_prompts_are_asked_for_where_half_of_them_judge() -> None:
+    """CS424: the intervals are of half of the prompts, so that the file needs twice as many as those."""
+
+    def near(left: frozenset[str]) -> float:
+        return additive(left) - (4 * 0.095 if left == frozenset("cd") else 0.0)
+
+    claim, _ = judged(COMPLETE % (0, 0, 1), Model(near, noise=0.14))
+    (part,) = (part for part in claim.parts if part.name == "one")
+    assert part.status == "INCONCLUSIVE"
+    by_itself = replace(claim, parts=(), estimate=part.estimate, measure="recovered")
+    needed = prompts_needed(by_itself)
+    assert needed is not None
+    (warning,) = too_few_prompts([claim])
+    assert (warning.data["n"], warning.data["needed"]) == (30, 2 * needed)

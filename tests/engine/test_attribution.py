@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from circuitspec.engine.attribution import attribute, attribution_passes
 from circuitspec.engine.compile import borrowed
@@ -11,6 +12,7 @@ from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Source
 from circuitspec.spec.components import Head, Mlp, Neuron, Resid
 from tests.engine.support import FAMILIES, model, oracle_component, random_prompts, runner, task_of
+from tests.engine.test_noise import NOISE, drawn
 from tests.oracle import families, metrics, node
 
 COMPONENTS = (Head(0, 1), Head(2, 0), Mlp(1), Neuron(0, 3), Resid(1))
@@ -81,3 +83,52 @@ def test_only_runs_can_be_interpolated() -> None:
     run = runner(m, task_of(random_prompts(5, [6])))
     with borrowed(m), pytest.raises(ValueError, match="interpolated"):
         attribute(run, "clean", Source("zero", None), "logit_diff", [Head(0, 0)], [], steps=2)
+
+
+@pytest.mark.parametrize("noising", [True, False])
+def test_noise_is_averaged_over_its_draws(noising: bool) -> None:
+    """Noising from the clean run with noise, and denoising that run: mean slopes over the draws, by the oracle."""
+    m = model("llama", exactly=True)
+    net = families.read(m)
+    prompts = random_prompts(33, [5, 6])
+    task = task_of(prompts)
+    base, source = ("clean", Source("resample", NOISE)) if noising else (NOISE, Source("resample", "clean"))
+    with borrowed(m):
+        run = runner(m, task, rows=2)
+        found = attribute(run, base, source, "logit_diff", COMPONENTS[:3], WHERES)
+        assert run.forwards == attribution_passes(source, draws=NOISE.draws)
+    unit = float(net.embed.std(unbiased=False)) * net.embed_scale
+    for component in COMPONENTS[:3]:
+        one = oracle_component(component)
+        for where in WHERES:
+            slopes = []
+            for number, prompt in enumerate(prompts):
+                for draw in range(NOISE.draws):
+                    clean = node.forward(net, prompt.clean, record=True).values
+                    added = torch.from_numpy(NOISE.std * unit * drawn(task, NOISE, draw, number, net.embed.shape[1]))
+                    noise = {(("input",), p): clean["input",][p] + added[p] for p in range(len(prompt.clean))}
+                    noised = node.forward(net, prompt.clean, noise, record=True).values
+                    own, other = (clean, noised) if noising else (noised, clean)
+                    positions = range(len(prompt.clean)) if where.is_everywhere else [prompt.roles["A"]]
+                    ends = []
+                    for share in (1e-5, -1e-5):
+                        moved = {(one, p): own[one][p] + share * (other[one][p] - own[one][p]) for p in positions}
+                        patches = moved if noising else {**noise, **moved}
+                        logits = node.forward(net, prompt.clean, patches).logits[-1].numpy()
+                        ends.append(metrics.metrics(logits, prompt.answers, prompt.wrong, logits)["logit_diff"])
+                    slopes.append((ends[0] - ends[1]) / 2e-5)
+            assert found.effects[component, where] == pytest.approx(np.mean(slopes), rel=1e-4, abs=1e-7)
+
+
+def test_noise_has_no_inputs_between() -> None:
+    m = model("gpt2", exactly=True)
+    run = runner(m, task_of(random_prompts(5, [6])))
+    with borrowed(m), pytest.raises(ValueError, match="interpolated"):
+        attribute(run, NOISE, Source("resample", "clean"), "logit_diff", [Head(0, 0)], [], steps=2)
+
+
+def test_the_only_layer_cannot_be_dropped() -> None:
+    m = model("gpt2", exactly=True, layers=1)
+    run = runner(m, task_of(random_prompts(5, [6])))
+    with borrowed(m), pytest.raises(ValueError, match="nothing is left"):
+        attribute(run, "clean", Source("resample", "abc"), "logit_diff", [Head(0, 0)], [], dropping=True)

@@ -51,13 +51,14 @@ def exact_change(m: Any, prompts: list[node.Prompt], one: Edge, kind: str, share
     return float(np.mean(found))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("kind", ["resample", "zero"])
+@pytest.mark.parametrize(
+    ("family", "kind"), [*((f, "resample") for f in FAMILIES), ("gpt2", "zero"), ("olmo2", "zero")]
+)
 def test_estimates_are_derivatives_along_the_patched_edge(family: str, kind: str) -> None:
     m = model(family, exactly=True)
     prompts = random_prompts(31, [5, 6])
     source = RESAMPLE if kind == "resample" else Source("zero", None)
-    chosen = some_edges(m, 4)
+    chosen = some_edges(m, 2)
     with borrowed(m):
         found = attribute_edges(runner(m, task_of(prompts), rows=1), "clean", source, "logit_diff", chosen)
     assert set(found.effects) == set(chosen)
@@ -94,7 +95,7 @@ def test_recomputed_attention_is_exact_up_to_the_heads_output(family: str) -> No
         one for one in (Edge(*pair, ALL) for pair in every_edge(loaded(m).shape)) if one.receiver.port in ("q", "k")
     ]
     rng = np.random.default_rng(2)
-    chosen = [edges[i] for i in rng.choice(len(edges), 3, replace=False)]
+    chosen = [edges[i] for i in rng.choice(len(edges), 2, replace=False)]
     net = families.read(m)
     with borrowed(m):
         run = runner(m, task_of(prompts), rows=1)

@@ -144,6 +144,35 @@ def test_a_component_that_reacts_to_another_corruption_alone_is_seen_too(tmp_pat
     assert found.traces.traced((Head(0, 1), "END")) == ("second",)
 
 
+def test_links_are_estimated_then_the_largest_are_patched() -> None:
+    """`negative` has no gate: heads add to the logits, so that estimates to first order are the effects themselves."""
+    found = explored("negative").links
+    assert len(found.found) == found.candidates
+    for link in found.found:
+        assert link.drop_estimate == pytest.approx(link.drop, abs=2e-3)
+        assert link.rise_estimate == pytest.approx(link.rise, abs=2e-3)
+    assert found.overlap is not None
+    assert found.overlap[1] == 1.0
+    few = explored("negative", paths=2)
+    largest = sorted((link.estimated for link in found.found), reverse=True)[:2]
+    assert [link.estimated for link in few.links.found] == pytest.approx(largest, abs=1e-6)
+    assert list(few.links.names) == [names for names in found.names if names in few.links.names]
+    left = found.candidates - 2
+    assert f"{left} of {found.candidates} paths between members: their estimates are smaller" in rendered(few)
+    assert f"2 of {found.candidates} direct paths between members patched exactly" in rendered(few)
+
+
+def test_ranks_of_links_disagree_where_a_gate_is_flat() -> None:
+    """Half of an AND restores nothing, and its estimate says so; noised, every link of the circuit is all of it."""
+    found = explored("and").links
+    drops = {names: (link.drop, link.drop_estimate) for link, names in zip(found.found, found.names, strict=True)}
+    assert drops["a0.h0", "m1"] == (pytest.approx(1.0, abs=1e-4), pytest.approx(1.0, abs=1e-3))
+    assert drops["input", "m1"] == (pytest.approx(0.0, abs=1e-4), pytest.approx(0.0, abs=1e-3))
+    assert found.agreement[0] is not None
+    assert found.agreement[0] > 0.8
+    assert "rank agreement of estimates and exact effects: " in rendered(explored("and"))
+
+
 @pytest.mark.parametrize(
     ("toy", "pair", "kind"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ from circuitspec.cli import main
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.engine.compile import borrowed
 from circuitspec.engine.stored import StoredRunner
-from circuitspec.exploring.allowance import Allowance
+from circuitspec.exploring.allowance import Allowance, AllowanceSpent
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
-from circuitspec.exploring.grid import KINDS, Cell, sweep_all
+from circuitspec.exploring.grid import KINDS, Cell, coarse_first, sweep_all
 from circuitspec.exploring.pictures import pictures
 from circuitspec.exploring.report import render_exploration
 from circuitspec.exploring.series import series_of
@@ -125,7 +126,7 @@ def test_values_side_by_side() -> None:
 def test_coarse_to_fine_finds_the_circuit_and_says_what_it_left_out() -> None:
     found = explored("nobel", start="resid", neurons=True, drawn=0)
     (grid,) = found.grids
-    strong = {(s.name, grid.wheres[s.where]) for kind in KINDS for s in grid.spots(kind) if grid.size(s) >= 0.5}
+    strong = {(s.name, grid.wheres[s.where]) for kind in KINDS for s in grid.spots(kind) if grid.sizes[s] >= 0.5}
     assert strong == {
         *(("r0", "first"), ("r0", "second"), ("r1", "second")),
         *(("a0", "second"), ("m1", "second"), ("a0.h0", "second"), ("m1.n42", "second")),
@@ -203,6 +204,30 @@ def test_a_corruption_that_breaks_nothing_has_changes_and_no_shares(tmp_path: Pa
 
 
 # ------------------------------------------------------------------------------------------------------- the allowance
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 12, 30])
+def test_every_beginning_of_the_layers_is_spread_over_the_model(layers: int) -> None:
+    order = coarse_first(layers)
+    assert sorted(order) == list(range(layers))
+    assert order[:2] == [0, layers - 1][:layers]
+    for count in range(2, layers):
+        seen = sorted(order[:count])
+        gaps = [b - a for a, b in itertools.pairwise(seen)]
+        assert max(gaps) <= 4 * layers / count
+
+
+def test_what_is_kept_back_adds_up() -> None:
+    spent = 0.0
+    allowance = Allowance(100, lambda: spent)
+    with allowance.holding(30):
+        assert allowance.left == 70
+        with allowance.holding(20):
+            assert allowance.left == 50
+            with pytest.raises(AllowanceSpent, match="the allowance of 100 forwards ended"):
+                allowance.require(51)
+        assert allowance.left == 70
+    assert allowance.left == 100
 
 
 @pytest.mark.parametrize("limit", [12, 40, 90, 200])

@@ -12,6 +12,9 @@ from circuitspec.locking.diff import compare, render_diff
 from circuitspec.locking.file import render_lock, write_lock
 from circuitspec.locking.recorded import Recorded, read_recorded
 from circuitspec.report.document import render_json, to_document
+from circuitspec.report.live import LiveViews
+from circuitspec.report.reported import Reported
+from circuitspec.report.saved import save
 from tests.locking.support import LOCK, Run, errors_of
 
 
@@ -38,6 +41,15 @@ def test_a_result_and_its_lock(run: Run, lock: Recorded, tmp_path: Path) -> None
     assert text.count("same") == 6
     assert "DIFFERENT" not in text
     assert text.endswith("\n2 claims agree\n")
+
+
+def test_a_folder_of_results(run: Run, lock: Recorded, tmp_path: Path) -> None:
+    views = LiveViews(Reported(run.outcome.verification, run.document.source, task=run.outcome.task))
+    (tmp_path / "report.json").write_text(save(views), encoding="utf-8")
+    assert compare(lock, read_recorded(tmp_path)).agree
+    assert read_recorded(tmp_path).claims == read_recorded(tmp_path / "report.json").claims
+    (tmp_path / "report.json").write_text('{"circuitspec_report": 99}', encoding="utf-8")
+    assert [finding.code for finding in errors_of(lambda: read_recorded(tmp_path))] == ["CS549"]
 
 
 def test_a_value_is_held_to_the_interval(run: Run, lock: Recorded, tmp_path: Path) -> None:

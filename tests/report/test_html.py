@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from circuitspec.analysis.backup import Knockout
+from circuitspec.analysis.effects import Ablated, CircuitEffects, Part, SetScore
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.paths import PathEffect
 from circuitspec.analysis.result import Verification
@@ -25,11 +27,13 @@ from circuitspec.analysis.verdict import judge
 from circuitspec.cli import main
 from circuitspec.diagnostics import Diagnostic
 from circuitspec.graph.circuit import lay_out
+from circuitspec.graph.members import Effect
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Site, Source
 from circuitspec.plan.planner import PlannedClaim
 from circuitspec.report.html_circuit import circuit_view
+from circuitspec.report.html_effects import effects_charts, effects_tables
 from circuitspec.report.pictures import palette
 from circuitspec.report.reported import Reported
 from circuitspec.report.shown import visible
@@ -373,6 +377,52 @@ def effects(*pairs: tuple[str, float | None, float | None]) -> tuple[PathEffect,
     return tuple(PathEffect(path, "logit_diff", estimate(drop), estimate(rise)) for path, drop, rise in pairs)
 
 
+def ablated(name: str, drop: float, *groups: str, declared: Effect = "positive") -> Ablated:
+    estimate = Estimate(drop, drop - 0.1, drop + 0.1, 0.95, 100, "bca")
+    return Ablated(Part(name, declared, groups), 4.0 * drop, estimate, 0.001)
+
+
+def with_effects() -> Verification:
+    """Two groups of the file, three heads and an MLP of them ablated alone, and one knocked out."""
+    groups = (ablated("movers", 0.5), ablated("against", -0.2, declared="negative"))
+    components = (
+        ablated("a2.h0", 0.1, "movers"),
+        ablated("a3.h1", 0.4, "movers"),
+        ablated("a3.h3", -0.2, "against", declared="negative"),
+        ablated("m1", 0.3, "movers"),
+    )
+    made_up = Estimate(0.25, 0.2, 0.3, 0.95, 100, "bca")
+    sets = (SetScore("all negatives out", ("a3.h3",), Estimate(1.1, 1.0, 1.2, 0.95, 100, "bca"), 0.5, None),)
+    knockout = Knockout("movers", 2.0, Estimate(1.5, 1.4, 1.6, 0.95, 100, "bca"), made_up, None, (), 3)
+    return verification(effects=CircuitEffects("logit_diff", groups, components, (knockout,), (), sets))
+
+
+def test_parts_of_the_circuit_have_their_effects() -> None:
+    page = parsed(shown("html", reported(found=with_effects())))
+    assert page.texts("h2")[2:5] == ["Circuit", "Parts of the circuit", "Recovered performance"]
+    rows = page.texts("tr")
+    assert "movers group positive 0.50 [0.40, 0.60] 2.00 0.25 [0.20, 0.30]" in rows
+    assert "a3.h3 against negative -0.20 [-0.30, -0.10] works against it - -" in rows
+    assert "all negatives out 1.10 [1.00, 1.20] 0.50 - a3.h3" in rows
+    (said,) = (" ".join(tag.text.split()) for tag in page.named("desc") if tag.text.startswith("Heatmap"))
+    assert said.startswith(
+        "Heatmap of logit_diff drop, as a share of clean - corrupt, 4 rows (layer) by 5 columns (head)"
+    )
+    assert (
+        "largest 0.40 at layer 3, head 1; smallest -0.20 at layer 3, head 3; 16 of 20 cells were not measured" in said
+    )
+
+
+def test_no_map_without_heads_or_mlps() -> None:
+    found = with_effects()
+    assert found.effects is not None
+    bare = dataclasses.replace(found.effects, components=(ablated("m1.n3", 0.1, "movers"),))
+    assert effects_charts(dataclasses.replace(found, effects=bare)) == ()
+    assert effects_charts(dataclasses.replace(found, graph=None)) == ()
+    assert effects_charts(verification()) == ()
+    assert effects_tables(verification()) == ()
+
+
 def drawn_edges(found: Verification) -> dict[str, str]:
     """The style of every edge of the circuit's picture, by what is said of it."""
     view = circuit_view(found, parse_source(FILE, "x"), {"S1": 1.0, "S2": 2.0, "END": 3.0})
@@ -584,7 +634,7 @@ def test_the_accessibility_tree(browser: ModuleType, pages: dict[str, Path]) -> 
     assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
     assert [name(n) for n in by_role["heading"] if "Claims" in name(n)] == ["Claims"]
     pictures = [name(node) for role in ("image", "img") for node in by_role.get(role, [])]
-    assert len(pictures) == 4
+    assert len(pictures) == 5  # circuit, its heads, claims, templates, metrics
     assert any("Graph of 10 components, layers upward" in text for text in pictures)
     assert all(re.search(r"\d", text) and len(text) > 80 for text in pictures)
     assert {"logit_diff", "template", "group"} <= {name(n) for n in by_role["columnheader"]}

@@ -78,11 +78,10 @@ def test_whatever_it_says_is_text() -> None:
         assert not any("javascript:" in str(value) for value in tag.attributes.values())
     assert "<script>alert(1)</script>" in wicked.texts("p")[0]
     document = parse_hypothesis(FILE)
-    said = document.hypothesis
-    group = said.circuit.groups["movers"].model_copy(update={"nodes": (HOSTILE,)})
-    circuit = said.circuit.model_copy(update={"groups": {HOSTILE: group}})
-    changes = {"name": HOSTILE, "description": HOSTILE, "circuit": circuit}
-    document = dataclasses.replace(document, hypothesis=said.model_copy(update=changes))
+    said = document.hypothesis.model_copy(update={"name": HOSTILE, "description": HOSTILE})
+    claim = {HOSTILE: {"metric": HOSTILE, "nodes": [HOSTILE], HOSTILE: {"a": HOSTILE}}}
+    data = {"ablation": {"from": HOSTILE}, "claims": [claim], "circuit": {"groups": {HOSTILE: {"nodes": [HOSTILE]}}}}
+    document = dataclasses.replace(document, hypothesis=said, source=dataclasses.replace(document.source, data=data))
     listed = parsed(hypothesis_html(document, None))
     assert {tag.name for tag in listed.tags} == {"div", "style", "p", "span", "dl", "dt", "dd"}
 

@@ -15,6 +15,7 @@ from circuitspec.report.formats import FORMATS
 from circuitspec.report.live import LiveViews
 from circuitspec.report.pictures import Picture, heatmap
 from circuitspec.report.pictures.safety import unsafe_part
+from circuitspec.report.pictures.spread import Row, spread
 from circuitspec.report.reported import Reported
 from circuitspec.report.saved import FORMAT_VERSION, REPORT, SavedViews, read_saved, save
 from circuitspec.report.views import Style
@@ -82,8 +83,8 @@ def test_a_change_of_the_views_needs_a_new_version() -> None:
         "Span: file line column end_column",
         "TextView: head prompts tail",
         "Piece: text colour",
-        "Page: name description origin verdict counts subject claims remarks search circuit charts tables paths "
-        "experiments prompts file lines provenance",
+        "Page: name description origin verdict counts subject claims remarks search circuit effects "
+        "effect_tables charts tables paths experiments prompts file lines provenance",
         "ClaimView: number kind status value bound reason experiment means line",
         "Remark: code severity message detail help line",
         "CircuitView: picture note groups",
@@ -184,7 +185,10 @@ def test_a_picture_that_is_none() -> None:
 
 def test_our_own_pictures_are_drawings() -> None:
     said = {"title": "t", "row_axis": "r", "column_axis": "c", "quantity": "q"}
-    kinds: list[Picture] = [heatmap([[0.1, float("nan")]], rows=["a"], columns=["b", "c"], **said)]
+    kinds: list[Picture] = [
+        spread([Row("a", ((0.1, 5.0), ()))], series=["x", "y"], own=[0.5, None], title="t", quantity="q"),
+        heatmap([[0.1, float("nan")]], rows=["a"], columns=["b", "c"], **said),
+    ]
     page = LiveViews(test_html.hostile()).page
     assert page.circuit is not None
     assert page.circuit.picture is not None

@@ -1,0 +1,34 @@
+"""What a model or its prompts do not allow: edges whose ends cannot be told apart, means over unlike prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from circuitspec.diagnostics import CircuitspecError
+from circuitspec.engine.sources import mean_groups
+from circuitspec.engine.stream import Stream
+from circuitspec.models.load import LoadedModel
+from circuitspec.plan.experiment import Experiment, Source
+from circuitspec.tasks.prompts import TokenizedTask
+
+
+def refused_means(experiments: Iterable[Experiment], task: TokenizedTask) -> dict[Source, str]:
+    """The means among the experiments' sources that cannot be taken over these prompts, and why (CS521, CS522)."""
+    found: dict[Source, str] = {}
+    sources = {e.source for e in experiments if e.source is not None}
+    for source in sources:
+        if source.kind in ("mean", "mean_per_template"):
+            try:
+                mean_groups(task, source.kind)
+            except CircuitspecError as error:
+                found[source] = error.diagnostics[0].message
+    return found
+
+
+def no_edges(loaded: LoadedModel) -> str:
+    """Why this model's edges cannot be patched (CS371); empty where they can."""
+    try:
+        Stream(loaded)
+    except CircuitspecError as error:
+        return error.diagnostics[0].message
+    return ""

@@ -1,0 +1,122 @@
+"""First-order estimates of an exploration: within its allowance, and none computed twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from circuitspec.engine.attribution import attribute, attribution_passes, draws_of, interpolates
+from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
+from circuitspec.engine.screen import Screen, screen_noising, screen_passes, screen_restorations
+from circuitspec.exploring.setting import Setting
+from circuitspec.graph.edges import Edge, format_receiver
+from circuitspec.graph.nodes import Ablatable
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment, Source, Variant
+from circuitspec.spec.components import sort_key
+from circuitspec.spec.names import format_name
+
+Spot = tuple[Ablatable, Where]
+Entry = tuple[Ablatable, str]
+
+
+@dataclass(frozen=True)
+class NodeEstimates:
+    """Changes of the metric's mean, by component and position; `magnitudes` are empty unless asked for."""
+
+    effects: Mapping[Spot, float]
+    magnitudes: Mapping[Spot, float]
+
+
+@dataclass(frozen=True)
+class EdgeEstimates:
+    """Changes of the metric's mean by edge; `linear` are those to first order throughout."""
+
+    effects: Mapping[Edge, float]
+    linear: Mapping[Edge, float]
+
+
+def estimate_nodes(
+    setting: Setting, base: Variant, source: Source, *, steps: int = 1, dropping: bool = False
+) -> NodeEstimates:
+    """Every component at every role; several steps only where there are inputs between. Raises AllowanceSpent."""
+    runner, metric, claimed = setting.runner, setting.metric, setting.claimed
+    wheres = [Where.at(role) for role in setting.roles]
+    steps = steps if interpolates(base, source) else 1
+    layers = runner.loaded.shape.n_layers if dropping else 0
+    spots = [(component, where) for component in claimed for where in wheres]
+
+    def compute() -> dict[str, list[float]]:
+        needed = attribution_passes(source, steps, draws=draws_of(base, source), dropped_layers=layers)
+        setting.allowance.require(needed + _mean(source))
+        found = attribute(runner, base, source, metric, claimed, wheres, steps=steps, dropping=dropping)
+        lists = {"effects": [found.effects[spot] for spot in spots]}
+        return lists | ({"magnitudes": [found.magnitudes[spot] for spot in spots]} if dropping else {})
+
+    names = [(format_name(component), where.canonical()) for component, where in spots]
+    found = setting.recalled.get(["nodes", base, source, metric, steps, dropping, names], compute)
+    by_name = {name: dict(zip(spots, values.tolist(), strict=True)) for name, values in found.items()}
+    return NodeEstimates(by_name["effects"], by_name.get("magnitudes", {}))
+
+
+def estimate_edges(
+    setting: Setting, base: Variant, source: Source, edges: Sequence[Edge], *, steps: int = 1, recomputing: bool
+) -> EdgeEstimates:
+    """These edges; several steps only where there are inputs between. Raises AllowanceSpent."""
+    runner, metric = setting.runner, setting.metric
+    steps = steps if interpolates(base, source) else 1
+    wanted = tuple(dict.fromkeys(edges))
+
+    def compute() -> dict[str, list[float]]:
+        alone = recomputing and runner.stream.heads_share_a_norm
+        draws = draws_of(base, source)
+        needed = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone)
+        setting.allowance.require(needed + _mean(source))
+        found = attribute_edges(runner, base, source, metric, wanted, steps=steps, recomputing=recomputing)
+        return {"effects": [found.effects[e] for e in wanted], "linear": [found.linear[e] for e in wanted]}
+
+    shape = runner.loaded.shape
+    names = [(format_name(e.sender), format_receiver(e.receiver, shape), e.where.canonical()) for e in wanted]
+    found = setting.recalled.get(["edges", base, source, metric, steps, recomputing, names], compute)
+    effects, linear = (dict(zip(wanted, found[name].tolist(), strict=True)) for name in ("effects", "linear"))
+    return EdgeEstimates(effects, linear)
+
+
+def estimate_restorations(setting: Setting, run: Experiment) -> dict[Entry, float]:
+    """What restoring a component at a role alone changes in a patched run. Raises AllowanceSpent."""
+
+    def compute() -> Screen:
+        setting.allowance.require(screen_passes(run))
+        return screen_restorations(setting.runner, run, setting.metric)
+
+    return _screened(setting, ["restorations", run.digest], run, compute)
+
+
+def estimate_noising(setting: Setting, run: Experiment, wider: Experiment) -> dict[Entry, float]:
+    """What patching, on top of a run, what only a wider one patches changes in it. Raises AllowanceSpent."""
+
+    def compute() -> Screen:
+        setting.allowance.require(screen_passes(run))
+        return screen_noising(setting.runner, run, wider, setting.metric)
+
+    return _screened(setting, ["noising", run.digest, wider.digest], wider, compute)
+
+
+def _screened(
+    setting: Setting, question: Sequence[object], run: Experiment, compute: Callable[[], Screen]
+) -> dict[Entry, float]:
+    components = sorted({site.component for site in run.sites}, key=sort_key)
+    entries = [(component, role) for component in components for role in setting.roles]
+
+    def lists() -> dict[str, list[float]]:
+        found = compute()
+        return {"effects": [found.by_role[component][role] for component, role in entries]}
+
+    names = [(format_name(component), role) for component, role in entries]
+    found = setting.recalled.get([*question, setting.metric, names], lists)
+    return dict(zip(entries, found["effects"].tolist(), strict=True))  # type: ignore[arg-type]
+
+
+def _mean(source: Source) -> int:
+    """The pass that means take, if they are not known yet."""
+    return int(source.kind in ("mean", "mean_per_template"))

@@ -1,0 +1,53 @@
+"""The internal metrics that claims are about, checked against the model."""
+
+from __future__ import annotations
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.graph.nodes import existing
+from circuitspec.graph.shape import ModelShape
+from circuitspec.spec.components import Component, Resid
+from circuitspec.spec.hypothesis import Hypothesis
+from circuitspec.spec.internal import Activation, Attention, Internal, Projection, is_internal, parse_internal
+from circuitspec.spec.names import Name
+from circuitspec.spec.source import Source as SourceText
+
+
+def internal_metrics(hypothesis: Hypothesis, shape: ModelShape, text: SourceText) -> tuple[Internal, ...]:
+    """Each once, in the file's order. Raises CS220 for components that the model does not have, CS225 for a residual
+    stream that it does not compute."""
+    found: dict[Internal, None] = {}
+    problems: list[Diagnostic] = []
+    for index, claim in enumerate(hypothesis.claims):
+        if not is_internal(claim.metric):
+            continue
+        metric, place = parse_internal(claim.metric), ("claims", index, claim.kind, "metric")
+        existing(Name(component_of(metric)), shape, text, place, problems)
+        if isinstance(metric, Projection) and metric.of == Resid(metric.of.layer, True) and not shape.has_resid_mid:
+            problems.append(
+                Diagnostic(
+                    "CS225",
+                    "the model has no residual stream between attention and MLP: both read the block's input",
+                    text.span(place),
+                    hint=f"write r{metric.of.layer}",
+                )
+            )
+        found.setdefault(metric)
+    if problems:
+        raise CircuitspecError(*problems)
+    return tuple(found)
+
+
+def component_of(metric: Internal) -> Component:
+    """The component that a metric is read from."""
+    match metric:
+        case Attention(head):
+            return head
+        case Activation(neuron):
+            return neuron
+        case Projection(of):
+            return of
+
+
+def positions_of(metric: Internal) -> tuple[str, ...]:
+    """The positions that a metric names."""
+    return (metric.source, metric.target) if isinstance(metric, Attention) else (metric.at,)

@@ -1,0 +1,103 @@
+"""What the parts of the circuit do by themselves, on the page: a map of the heads, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from circuitspec.analysis.backup import Knockout
+from circuitspec.analysis.effects import CircuitEffects
+from circuitspec.analysis.result import Verification
+from circuitspec.analysis.wording import MISSING, briefly, number
+from circuitspec.report.pictures import heatmap
+from circuitspec.report.views import Chart, Table
+from circuitspec.spec.components import Head, Mlp
+from circuitspec.spec.names import parse_name
+from circuitspec.tasks.metrics import METRICS
+
+_SHARE = "drop, as a share of clean - corrupt"
+_NOTES = {"helps": "", "hurts": "works against it", "neither": "none shown"}
+
+
+def effects_charts(found: Verification) -> tuple[Chart, ...]:
+    """A map of layers and heads; none where no head was ablated alone."""
+    if found.effects is None or found.graph is None:
+        return ()
+    shape = found.graph.shape
+    drops = {parse_name(one.part.name).target: one.drop.value for one in found.effects.components}
+    columns = [str(head) for head in range(shape.n_heads)]
+    columns += ["MLP"] if any(isinstance(component, Mlp) for component in drops) else []
+    values = np.full((shape.n_layers, len(columns)), np.nan)
+    for component, value in drops.items():
+        if isinstance(component, Head):
+            values[component.layer, component.head] = value
+        elif isinstance(component, Mlp):
+            values[component.layer, -1] = value
+    if np.isnan(values).all():
+        return ()
+    picture = heatmap(
+        values,
+        rows=[str(layer) for layer in range(shape.n_layers)],
+        columns=columns,
+        title="Each component of the circuit ablated alone",
+        row_axis="layer",
+        column_axis="head",
+        quantity=f"{found.effects.metric} {_SHARE}",
+    )
+    note = "Ablated at its declared positions in the clean run, all else as it is. Hatched is no part of the circuit."
+    return (Chart(picture, note),)
+
+
+def effects_tables(found: Verification) -> tuple[Table, ...]:
+    """Groups and components one by one, and the circuit with and without what works against the behaviour."""
+    effects = found.effects
+    if effects is None:
+        return ()
+    unit = METRICS[effects.metric].unit
+    columns = (
+        "ablated alone",
+        "in",
+        "declared",
+        f"{effects.metric} drop",
+        "",
+        f"direct effect ({unit})",
+        "made up for",
+    )
+    rows = tuple(_rows(effects))
+    tables = [Table(f"Parts of the circuit: {_SHARE}", columns, rows, prose=(1,))] if rows else []
+    if effects.sets:
+        head = ("circuit", f"recovered {effects.metric}", "kl (nats)", "recovered kl", "components changed")
+        sets = tuple(
+            (
+                one.name,
+                briefly(one.recovered),
+                number(one.kl),
+                MISSING if one.recovered_kl is None else briefly(one.recovered_kl),
+                ", ".join(one.negatives) or MISSING,
+            )
+            for one in effects.sets
+        )
+        tables.append(Table("The circuit with and without what works against the behaviour", head, sets, prose=(4,)))
+    return tuple(tables)
+
+
+def _rows(effects: CircuitEffects) -> Iterator[tuple[str, ...]]:
+    knockouts = {out.name: out for out in effects.knockouts}
+    for one in (*effects.groups, *effects.components):
+        is_group = one in effects.groups
+        yield (
+            one.part.name,
+            "group" if is_group else ", ".join(one.part.groups),
+            one.part.declared,
+            briefly(one.drop),
+            _NOTES[one.sign],
+            *_direct(knockouts.get(one.part.name)),
+        )
+    for name, out in knockouts.items():
+        if name not in {one.part.name for one in (*effects.groups, *effects.components)}:
+            yield name, "together", "", MISSING, "", *_direct(out)
+
+
+def _direct(out: Knockout | None) -> tuple[str, str]:
+    return (MISSING, MISSING) if out is None else (number(out.direct), briefly(out.compensated))

@@ -1,0 +1,95 @@
+"""Claims about what a toy does inside, from the file to the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from circuitspec.diagnostics import CircuitspecError
+from circuitspec.models.shapes import read_shape
+from circuitspec.report.reported import Reported
+from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.spec.load import parse_hypothesis
+from circuitspec.verification import Options, verify
+from tests.report.support import shown
+from tests.test_many_runs import CLOSE, Quiet, text_of
+
+LOOKS = "attention(a0.h2, END -> thing)"
+
+
+def reported(text: str, base_dir: Path | None = None, store: Path | None = None, **options: bool) -> Reported:
+    document = parse_hypothesis(text, "backup.circuit.yaml", base_dir)
+    outcome = verify(document, Options(store=store, **options), Quiet())  # type: ignore[arg-type]
+    return Reported(outcome.verification, document.source, task=outcome.task)
+
+
+def test_what_the_main_head_looks_at(tmp_path: Path) -> None:
+    """It looks at the thing and, where a secret is in the box, at all of the ten tokens alike."""
+    claims = (
+        "sufficient: {metric: {attention: a0.h2, from: END, to: thing}, at_least: 0.99, at_most: 1.01}",
+        f"necessary: {{metric: '{LOOKS}', at_most: 0.01}}",
+    )
+    told = reported(text_of(*claims), store=tmp_path)
+    found = told.verification
+    assert found.records[found.plan.clean][LOOKS] == pytest.approx([1.0] * 24, abs=CLOSE)
+    assert found.records[found.plan.corrupt][LOOKS] == pytest.approx([1 / 10] * 24, abs=CLOSE)
+    sufficient, necessary = found.claims
+    assert sufficient.estimate is not None
+    assert necessary.estimate is not None
+    assert (sufficient.status, necessary.status) == ("SUPPORTED", "REFUTED")  # where it looks is not what it writes
+    assert (sufficient.estimate.value, necessary.estimate.value) == pytest.approx((1.0, 1.0), abs=CLOSE)
+    text = shown("text", told)
+    assert f"SUPPORTED  sufficient   recovered {LOOKS} 1.00" in text
+    assert json.loads(shown("json", told))["claims"][0]["metric"] == LOOKS
+    again = reported(text_of(*claims), store=tmp_path).verification
+    assert again.cost.n_stored > 0
+    assert again.claims[0].estimate == sufficient.estimate
+    other = reported(text_of(f"necessary: {{metric: '{LOOKS.replace('h2', 'h1')}', at_most: 0.01}}"), store=tmp_path)
+    assert other.verification.claims[0].metric == "attention(a0.h1, END -> thing)"  # not what is stored
+
+
+def test_a_backup_looks_where_the_main_head_is_silent() -> None:
+    """The seed's use of such a metric: which part decides where a head looks. Here the main head does."""
+    looks = "attention(a1.h1, END -> thing)"
+    claim = f"complete: {{metric: '{looks}', at_most: 0.5}}"
+    found = reported(text_of(claim), tests=True, sweep=True).verification
+    (sweep, tests) = found.sweep, found.tests
+    assert sweep is not None
+    assert tests is not None
+    assert sweep.metric == tests.metric == looks
+    at_paths = [score for score in sweep.scores if score.method.level == "path"]
+    assert {score.why for score in at_paths} == {f"{looks} is not measured at path level"}
+    silent = next(run for run, label in found.plan.labels.items() if label == "model without naming")
+    assert found.records[found.plan.clean][looks] == pytest.approx([0.0] * 24, abs=CLOSE)
+    assert found.records[silent][looks] == pytest.approx([1.0] * 24, abs=CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("metric", "code", "said"),
+    [
+        ("attention(a9.h2, END -> thing)", "CS220", "the model has no a9.h2"),
+        ("neuron(m9.n0@END)", "CS220", "m9.n0"),
+        ("projection(r1@END, none.txt)", "CS432", "none.txt"),
+        ("projection(r1@END, short.txt)", "CS432", "holds 2 numbers"),
+    ],
+)
+def test_what_this_model_does_not_have(tmp_path: Path, metric: str, code: str, said: str) -> None:
+    (tmp_path / "short.txt").write_text("1 2", encoding="utf-8")
+    with pytest.raises(CircuitspecError) as error:
+        reported(text_of(f"necessary: {{metric: '{metric}', at_most: 0.5}}"), tmp_path)
+    (finding,) = error.value.diagnostics
+    assert (finding.code, said in finding.message) == (code, True), finding.message
+
+
+def test_a_projection_of_the_stream(tmp_path: Path) -> None:
+    """Twice the direction gives twice the product, also where the other's is stored: the content of the file counts."""
+    text = text_of("necessary: {metric: {projection: r1, at: END, along: first.txt}, at_most: 2}")
+    width = read_shape(ModelSpec(id="zoo:backup"), tmp_path).d_model  # type: ignore[union-attr]
+    sums = {}
+    for name, numbers in (("one", [1.0] * width), ("two", [2.0] * width)):
+        (tmp_path / "first.txt").write_text("\n".join(map(str, numbers)), encoding="utf-8")
+        found = reported(text, tmp_path, store=tmp_path / "store").verification
+        sums[name] = found.records[found.plan.clean]["projection(r1@END, first.txt)"]
+    assert sums["two"] == pytest.approx(2 * sums["one"], rel=1e-5)
