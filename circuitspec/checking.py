@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from circuitspec.analysis.wording import plural
@@ -18,11 +19,14 @@ from circuitspec.graph.paths import Impossible
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
+from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.experiment import Experiment, passes, runs_of
+from circuitspec.plan.internal import internal_metrics
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.sources import corrupt_prompts
 from circuitspec.spec.components import KvHead, Neuron, sort_key
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
+from circuitspec.spec.internal import Attention, Internal
 from circuitspec.spec.load import Document, load_hypothesis
 from circuitspec.spec.names import format_name
 from circuitspec.tasks.build import build_prompts
@@ -60,6 +64,7 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         if shape is not None:
             graph = lay_out(hypothesis.circuit, shape, document.source)
             make_plan(hypothesis, graph, document.source, None if prompts is None else prompts.corruptions)
+            internal_metrics(hypothesis, shape, document.source)
     except CircuitspecError as error:
         problems += error.diagnostics
     problems += in_prompts
@@ -92,8 +97,8 @@ def _shape_at_hand(hypothesis: Hypothesis, base_dir: Path) -> ModelShape | None:
         raise
 
 
-def plan_file(file: Path) -> str:
-    """What `verify` would run, as text.
+def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
+    """What `verify` would run, as text; with `sweep` and `tests`, also how much these would add.
 
     Raises CircuitspecError for a file with mistakes, and CS506 where the model's configuration is not on
     this machine.
@@ -114,11 +119,13 @@ def plan_file(file: Path) -> str:
     graph = lay_out(hypothesis.circuit, shape, document.source)
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
+    beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
+    added = [run for run in beside.labels if run not in plan.labels]
     parts = [
         _heading(document, shape, len(prompts.prompts)),
         _experiments(plan),
         _edges(plan, shape, hypothesis.ablation.level) if plan.edges is not None else _sites(plan, graph),
-        _cost(hypothesis, plan, shape, prompts),
+        _cost(hypothesis, plan, shape, prompts, internal_metrics(hypothesis, shape, document.source), added),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -247,7 +254,14 @@ def _too_early(pair: Impossible) -> bool:
     return pair.out_of_order
 
 
-def _cost(hypothesis: Hypothesis, plan: Plan, shape: ModelShape, prompts: PromptSet) -> str:
+def _cost(
+    hypothesis: Hypothesis,
+    plan: Plan,
+    shape: ModelShape,
+    prompts: PromptSet,
+    internals: Sequence[Internal],
+    added: Sequence[Experiment],
+) -> str:
     from circuitspec.analysis.components import TESTED
 
     n = len(prompts.prompts)
@@ -267,6 +281,12 @@ def _cost(hypothesis: Hypothesis, plan: Plan, shape: ModelShape, prompts: Prompt
         again = 2 + 2 * resampled * draws  # clean and source runs, for one by one and for all together
         most = draws * (3 + resampled + TESTED + 1) + again
         lines.append(f"           and up to {most} to look for negative components (--negatives off: none)")
+    if added:
+        lines.append(f"           and {sum(e.draws * runs_of(e) for e in added)} for --sweep and --tests, as asked for")
+    layers = {metric.head.layer for metric in internals if isinstance(metric, Attention)}
+    if layers:
+        runs = sum(e.draws for e in (*plan.experiments, *added) if e.level != "path")
+        lines.append(f"           and {len(layers) * runs} to read attention off, {len(layers)} a run")
     for planned in plan.claims:
         if planned.trials is not None and (most := planned.trials.most_runs):
             claim = f"claim {planned.index + 1} ({planned.claim.kind})"

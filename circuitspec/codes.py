@@ -1252,8 +1252,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS558": CodeInfo(
         "neither a result nor a lock",
-        "`circuitspec diff` compares two results, each of which is what `circuitspec verify FILE --format json` printed, "
-        "a folder of `--output-dir`, or a lock.",
+        "`circuitspec diff` compares two results. Each is what `circuitspec verify FILE --format json` printed, a folder "
+        "of `--output-dir`, or a lock.",
     ),
     "CS560": CodeInfo(
         "a claim is refuted",

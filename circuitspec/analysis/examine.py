@@ -50,7 +50,7 @@ from circuitspec.spec.hypothesis import AblationSpec, Gate, Sufficient
 from circuitspec.spec.names import format_name
 from circuitspec.tasks.metrics import METRICS
 
-PAIRS = 100  # runs with two parts ablated
+PAIRS = 40  # runs with two parts ablated
 OUTSIDE = "everything outside"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]

@@ -36,9 +36,11 @@ def check(files: tuple[Path, ...], format_: str) -> None:
 
 @click.command()
 @click.argument("file", type=FILE)
+@click.option("--sweep", is_flag=True, help="Say what `verify --sweep` would add.")
+@click.option("--tests", is_flag=True, help="Say what `verify --tests` would add.")
 @answering
-def plan(file: Path) -> None:
+def plan(file: Path, sweep: bool, tests: bool) -> None:
     """Print what `verify` would run on FILE, without running it."""
     from circuitspec.checking import plan_file
 
-    click.echo(plan_file(file))
+    click.echo(plan_file(file, sweep=sweep, tests=tests))

@@ -203,8 +203,9 @@ class _Work:
         if patched < wanted and found.effects:
             self.unseen.append(Unseen("effects to be patched exactly", wanted - patched, wanted, reason, spent=True))
         rest = len(found.effects) - patched
-        if rest and not drawn and options.drawn:
-            self.unseen.append(Unseen("effects drawn at random", min(rest, options.drawn), rest, reason, spent=True))
+        asked = min(options.drawn, rest)
+        if drawn < asked:
+            self.unseen.append(Unseen("effects to be drawn at random", asked - drawn, asked, reason, spent=True))
         return found
 
     def choices(self, found: Sweep) -> list[tuple[str, Choice]]:

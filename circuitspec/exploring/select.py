@@ -122,7 +122,7 @@ def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool) -> 
     if negatives:
         _stand_ins(choice)
     else:
-        _spare_heads(choice, target)
+        spare_heads(choice, target)
 
 
 def _is_step(number: int) -> bool:
@@ -205,22 +205,23 @@ def _prune(choice: Choice, target: float, own: set[Entry], rank: Mapping[Entry, 
         choice.recovered()
 
 
-def _spare_heads(choice: Choice, target: float) -> None:
-    """Take out whole heads, always the one that costs least, as long as the target is met; of many none is tried.
+def spare_heads(choice: Choice, target: float) -> None:
+    """Take out whole heads as long as the target is met, each the one that leaves the circuit closest to the model.
 
-    Entry by entry those are kept that do a little each and that others would make up for.
+    Entry by entry those are kept that do a little each and that others would make up for. Of many heads none is tried.
     """
     setting = choice.setting
     while 1 < choice.heads <= FEW:
-        without = {
-            head: Choice(setting, {e: kind for e, kind in choice.entries.items() if e[0] != head})
+        smaller = [
+            Choice(setting, {e: kind for e, kind in choice.entries.items() if e[0] != head})
             for head in sorted({c for c, _ in choice.entries if isinstance(c, Head)}, key=sort_key)
-        }
-        setting.run(setting.sufficiency(smaller.kept) for smaller in without.values())
-        best = max(without.values(), key=lambda smaller: setting.share(setting.sufficiency(smaller.kept)))
-        if setting.share(setting.sufficiency(best.kept)) < target:
+        ]
+        setting.run(setting.sufficiency(one.kept) for one in smaller)
+        shares = [setting.share(setting.sufficiency(one.kept)) for one in smaller]
+        enough = [(abs(share - 1), number) for number, share in enumerate(shares) if share >= target]
+        if not enough:
             return
-        choice.entries = best.entries
+        choice.entries = smaller[min(enough)[1]].entries
         choice.recovered()
 
 

@@ -204,15 +204,15 @@ def _patched(setting: Setting, effects: Sequence[Effect]) -> list[Effect]:
 
 
 def _draw(setting: Setting, rest: Sequence[Effect], count: int) -> tuple[list[Effect], Drawn] | None:
-    """Some of the others, patched; None where there are none, or not enough forwards for all of the sample."""
+    """Some of the others, patched, as many as the allowance leaves (in the order drawn); None where there are none."""
     if not rest or not count:
         return None
     few = np.random.default_rng(SEED).choice(len(rest), min(count, len(rest)), replace=False)
-    patched = _patched(setting, [rest[i] for i in sorted(few)])
-    if len(patched) < len(few):
+    patched = _patched(setting, [rest[i] for i in few])
+    if not patched:
         return None
     mattering = tuple(sorted((e for e in patched if e.size >= MATERIAL), key=lambda e: -e.size))
-    return patched, Drawn(len(few), len(rest), mattering, upper_bound(len(mattering), len(few), len(rest)))
+    return patched, Drawn(len(patched), len(rest), mattering, upper_bound(len(mattering), len(patched), len(rest)))
 
 
 def upper_bound(found: int, drawn: int, population: int) -> float:

@@ -1,58 +1,35 @@
-"""Circuits of the same shape made of other components of the same layers: random ones, and one node more."""
+"""Circuits of the same shape made of other components of the same layers: any at random, and one node more."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.members import Member
-from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import Stop
-from circuitspec.spec.components import Component, Head, KvHead, Mlp, Neuron
+from circuitspec.spec.components import Component, Head, KvHead, Neuron
 
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """Which component takes the place of which; those that are not named stay."""
-
-    of: Mapping[Component, Component]
-
-    def graph(self, graph: CircuitGraph) -> CircuitGraph:
-        """The circuit with components exchanged in groups and paths, everything else as it was."""
-        members = tuple(replace(m, component=self._node(m.component)) for m in graph.members)
-        paths = tuple(
-            replace(
-                path, hops=tuple(tuple(replace(s, component=self._one(s.component)) for s in hop) for hop in path.hops)
-            )
-            for path in graph.paths
-        )
-        return replace(graph, members=members, paths=paths)
-
-    def _one(self, component: Component) -> Component:
-        return self.of.get(component, component)
-
-    def _node(self, component: NodeComponent) -> NodeComponent:
-        found = self._one(component)
-        assert isinstance(found, type(component))
-        return found
+Exchange: TypeAlias = Mapping[Component, Component]
+"""Which component takes the place of which, of its own layer and kind; those that are not named stay."""
 
 
-def shuffled(graph: CircuitGraph, dice: Random, *, whole_groups: bool) -> CircuitGraph:
-    """The circuit with the heads of every layer exchanged at random, and its neurons for others of their MLP.
+def exchange(graph: CircuitGraph, dice: Random, *, whole_groups: bool) -> Exchange:
+    """The heads of every layer exchanged at random, and the neurons of every MLP of which the circuit has some.
 
     Free components stay, and so do MLPs, of which a layer has but one. With `whole_groups` key-value heads are
-    exchanged too, and query heads go with theirs, so that the number of edges stays the same.
+    exchanged too, and query heads go with theirs, so that edges stay edges.
     """
     of: dict[Component, Component] = {}
     for layer in range(graph.shape.n_layers):
         of |= _heads_by_group(graph, layer, dice) if whole_groups else _heads(graph, layer, dice)
         of |= _neurons(graph, layer, dice)
-    return Exchange(of).graph(graph)
+    return of
 
 
 def enlarged(graph: CircuitGraph, dice: Random) -> CircuitGraph | None:
@@ -107,13 +84,10 @@ def _heads_by_group(graph: CircuitGraph, layer: int, dice: Random) -> dict[Compo
 
 
 def _neurons(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
-    """Others for the circuit's neurons; what becomes of neurons outside of it need not be said."""
-    inside = [c for c in graph.circuit if isinstance(c, Neuron) and c.layer == layer]
-    if not inside or Mlp(layer) in graph.free:
+    if not any(isinstance(c, Neuron) and c.layer == layer for c in graph.circuit):
         return {}
-    all_ = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
-    others = _in_random_order([neuron for neuron in all_ if neuron not in graph.free], dice)
-    return dict(zip(inside, others, strict=False))
+    neurons = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
+    return _permuted([neuron for neuron in neurons if neuron not in graph.free], dice)
 
 
 def _permuted(things: Sequence[_T], dice: Random) -> dict[_T, _T]:

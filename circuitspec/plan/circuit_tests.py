@@ -13,7 +13,7 @@ from circuitspec.plan.node_level import circuit_positions
 from circuitspec.plan.random_circuits import RandomCircuits, enlarged_circuits, random_circuits
 from circuitspec.plan.sources import ablation_source
 from circuitspec.plan.subsets import cuts_of
-from circuitspec.plan.whole import Whole, anchor_of, whole_circuit
+from circuitspec.plan.whole import anchor_of, circuit_alone, whole_circuit
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import AblationSpec
 from circuitspec.spec.source import Source as SourceText
@@ -64,16 +64,15 @@ def circuit_test_runs(
     if others and ablation.level == "node":
         return f"the circuit holds {WORDS[type(others[0])]}, of which nothing can be said to lie outside"
 
-    def whole_of(one: CircuitGraph) -> Whole:
-        return whole_circuit(ablation, one, text)
-
-    whole, not_run = whole_of(graph), []
+    whole, not_run = whole_circuit(ablation, graph, text), []
     rivals: RandomCircuits | None = None
     try:
-        rivals = random_circuits(graph, whole_of, circuits, seed, text, ("circuit", "groups"))
+        rivals = random_circuits(graph, whole, circuits, seed, text, ("circuit", "groups"))
     except CircuitspecError as error:
         not_run.append(f"sufficiency and partial necessity: {error.diagnostics[0].message}")
-    enlarged = enlarged_circuits(graph, whole_of, circuits, seed) if ablation.level != "path" else ()
+    enlarged: tuple[Experiment, ...] = ()
+    if ablation.level != "path":
+        enlarged = enlarged_circuits(graph, lambda one: circuit_alone(ablation, one, text), circuits, seed)
     without: dict[str, Experiment] = {}
     if ablation.level == "path":
         not_run.append("minimality: at path level nodes are not taken out one by one")

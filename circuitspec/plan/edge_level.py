@@ -17,11 +17,11 @@ def keeping(kept: Kept, source: Source, shape: ModelShape) -> Experiment:
 
     Receivers on which the logits do not depend are left out: whatever they read, nothing of it arrives.
     """
-    order = senders(shape)
+    order, everywhere = senders(shape), Where.everywhere()
     readings: dict[Receiver, dict[Sender, Where]] = {}
     for receiver in live_receivers(kept, shape):
         here = kept.get(receiver, {})
-        cut = {s: ~here.get(s, Where.at()) for s in order[: senders_before(receiver, shape)]}
+        cut = {s: ~here[s] if s in here else everywhere for s in order[: senders_before(receiver, shape)]}
         readings[receiver] = {s: where for s, where in cut.items() if not where.is_nowhere}
     return patching("clean", source, readings)
 

@@ -354,15 +354,8 @@ class _Planner:
 
     def _against_random(self, index: int, claim: BeatsRandom, whole: Whole, anchor: Experiment) -> PlannedClaim:
         refuse_parts(claim, index, self.graph, self.text)
-        ablation, place = self.hypothesis.ablation, ("claims", index, claim.kind)
-        rivals = random_circuits(
-            self.graph,
-            lambda one: whole_circuit(ablation, one, self.text),
-            claim.circuits,
-            claim.seed,
-            self.text,
-            place,
-        )
+        place = ("claims", index, claim.kind)
+        rivals = random_circuits(self.graph, whole, claim.circuits, claim.seed, self.text, place)
         self.labels.setdefault(anchor, _anchor_label(anchor))
         self.labels.setdefault(whole.circuit, "circuit")
         for i, run in enumerate(rivals.kept):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from random import Random
+from typing import TypeVar
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.nodes import Place
-from circuitspec.graph.relabel import enlarged, shuffled
-from circuitspec.plan.experiment import Experiment
+from circuitspec.graph.relabel import Exchange, enlarged, exchange
+from circuitspec.plan.experiment import Experiment, Reading, Sent, Site
 from circuitspec.plan.whole import Whole
+from circuitspec.spec.components import Component
 from circuitspec.spec.source import Source as SourceText
 
+_C = TypeVar("_C", bound=Component)
 _TRIES = 100  # draws in which something other than the circuit itself must come up
 
 
@@ -30,21 +33,24 @@ class RandomCircuits:
 
 
 def random_circuits(
-    graph: CircuitGraph,
-    whole_of: Callable[[CircuitGraph], Whole],
-    count: int,
-    seed: int,
-    text: SourceText,
-    place: Place,
+    graph: CircuitGraph, own: Whole, count: int, seed: int, text: SourceText, place: Place
 ) -> RandomCircuits:
     """Independent draws from all circuits with the same components of each layer exchanged, but for the circuit itself.
 
     Raises CS430 where there are hardly any: the circuit has all heads of its layers, or only MLPs.
     """
-    own, dice = whole_of(graph), Random(seed)
+    dice, edges = Random(seed), own.edges is not None
     pairs: list[tuple[Experiment, Experiment]] = []
-    for drawn in _others(graph, own, whole_of, dice):
-        if drawn is None:
+    in_vain = 0
+    while len(pairs) < count:
+        of = exchange(graph, dice, whole_groups=edges)
+        drawn = exchanged(own.circuit, of)
+        if drawn != own.circuit:
+            pairs.append((drawn, exchanged(own.knocked_out, of)))
+            in_vain = 0
+            continue
+        in_vain += 1
+        if in_vain == _TRIES:
             raise CircuitspecError(
                 Diagnostic(
                     "CS430",
@@ -53,28 +59,42 @@ def random_circuits(
                     hint="the circuit leaves out no head of its layers: claim `minimal` instead",
                 )
             )
-        pairs.append((drawn.circuit, drawn.knocked_out))
-        if len(pairs) == count:
-            break
     return RandomCircuits(tuple(kept for kept, _ in pairs), tuple(out for _, out in pairs))
 
 
-def _others(
-    graph: CircuitGraph, own: Whole, whole_of: Callable[[CircuitGraph], Whole], dice: Random
-) -> Iterator[Whole | None]:
-    """Circuits other than the own one, one after the other; None where none turns up."""
-    while True:
-        for _ in range(_TRIES):
-            drawn = whole_of(shuffled(graph, dice, whole_groups=own.edges is not None))
-            if drawn.circuit != own.circuit:
-                yield drawn
-                break
-        else:
-            yield None
+def exchanged(experiment: Experiment, of: Exchange) -> Experiment:
+    """The same experiment on the components that take the places of its own.
+
+    Components change places within layers, so that what comes before what stays as it is.
+    """
+    sites = frozenset(Site(_in_place(site.component, of), site.where) for site in experiment.sites)
+    sets: dict[frozenset[Sent], frozenset[Sent]] = {}  # edges of thousands of receivers share a few of them
+    known: dict[Reading, Reading] = {}
+
+    def sent(senders: frozenset[Sent]) -> frozenset[Sent]:
+        if senders not in sets:
+            sets[senders] = frozenset(
+                Sent(_in_place(one.component, of), one.where, frozenset(map(read, one.inputs))) for one in senders
+            )
+        return sets[senders]
+
+    def read(reading: Reading) -> Reading:
+        if reading not in known:
+            receiver = replace(reading.receiver, component=_in_place(reading.receiver.component, of))
+            known[reading] = Reading(receiver, sent(reading.senders), reading.where)
+        return known[reading]
+
+    return replace(experiment, sites=sites, readings=frozenset(map(read, experiment.readings)))
+
+
+def _in_place(component: _C, of: Exchange) -> _C:
+    found = of.get(component, component)
+    assert isinstance(found, type(component))
+    return found
 
 
 def enlarged_circuits(
-    graph: CircuitGraph, whole_of: Callable[[CircuitGraph], Whole], count: int, seed: int
+    graph: CircuitGraph, run_of: Callable[[CircuitGraph], Experiment], count: int, seed: int
 ) -> tuple[Experiment, ...]:
     """Runs of the circuit with a random component more, in the role of one of its nodes of the same layer.
 
@@ -82,4 +102,4 @@ def enlarged_circuits(
     """
     dice = Random(seed)
     graphs = (enlarged(graph, dice) for _ in range(count))
-    return tuple(whole_of(larger).circuit for larger in graphs if larger is not None)
+    return tuple(run_of(larger) for larger in graphs if larger is not None)

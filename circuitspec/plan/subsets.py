@@ -8,7 +8,7 @@ F(C without K and v) and F(C without K) differ. There are 2 ** |C| subsets, so s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TypeAlias, TypeVar
 
@@ -73,8 +73,15 @@ class EdgeCuts:
     source: Source
     kept: Kept
     shape: ModelShape
+    _known: dict[frozenset[Node], Experiment] = field(default_factory=dict, compare=False, repr=False)
 
     def circuit_without(self, taken: Iterable[Node]) -> Experiment:
+        key = frozenset(taken)
+        if key not in self._known:  # tens of thousands of edges are gone through for each
+            self._known[key] = self._circuit_without(key)
+        return self._known[key]
+
+    def _circuit_without(self, taken: Iterable[Node]) -> Experiment:
         out = _places(taken)
         kept = {receiver: _less(by_sender, out) for receiver, by_sender in self.kept.items()}
         return edge_level.keeping(kept, self.source, self.shape)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.edge_circuit import EdgeCircuit, edge_circuit, outside_edges
-from circuitspec.graph.paths import everywhere
+from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.graph.where import Where
 from circuitspec.plan import edge_level, node_level, path_level
 from circuitspec.plan.experiment import Experiment, Source
@@ -35,15 +35,14 @@ def whole_circuit(ablation: AblationSpec, graph: CircuitGraph, text: SourceText)
     Raises CS226 to CS229 where the paths cannot be patched as the level asks.
     """
     source = ablation_source(ablation)
-    pinned = ablation.positions == "all"
     if ablation.level == "node":
         kept = node_level.circuit_positions(ablation, graph)
         return Whole(
-            node_level.noising(source, {c: ~kept.get(c, Where.at()) for c in graph.claimed}),
+            circuit_alone(ablation, graph, text),
             node_level.noising(source, kept),
             node_level.noising(source, {c: Where.everywhere() for c in graph.claimed}),
         )
-    edges = edge_circuit(graph, text, everywhere=pinned)
+    edges = edge_circuit(graph, text, everywhere=ablation.positions == "all")
     if ablation.level == "edge":
         return Whole(
             edge_level.keeping(edges.kept, source, graph.shape),
@@ -51,15 +50,36 @@ def whole_circuit(ablation: AblationSpec, graph: CircuitGraph, text: SourceText)
             edge_level.keeping(outside_edges(graph), source, graph.shape),
             edges,
         )
-    paths = [everywhere(path) for path in graph.paths] if pinned else list(graph.paths)
-    readings = path_level.path_set(paths, graph.shape, text)
-    through = ablation.through
-
-    def run(keep: bool) -> Experiment:
-        return path_level.travelling("clean", source, readings, paths, through=through, keep=keep)
-
+    paths, through = _paths(ablation, graph), ablation.through
     nothing = path_level.nothing_kept(source, paths, through)
-    return Whole(run(True), run(False), nothing, edges, path_level.overruled(paths, graph.shape))
+    along = _along(ablation, graph, text, keep=False)
+    overruled = path_level.overruled(paths, graph.shape)
+    return Whole(circuit_alone(ablation, graph, text), along, nothing, edges, overruled)
+
+
+def circuit_alone(ablation: AblationSpec, graph: CircuitGraph, text: SourceText) -> Experiment:
+    """The run in which everything outside the circuit is ablated. Raises as `whole_circuit` does."""
+    source = ablation_source(ablation)
+    match ablation.level:
+        case "node":
+            kept = node_level.circuit_positions(ablation, graph)
+            return node_level.noising(source, {c: ~kept.get(c, Where.at()) for c in graph.claimed})
+        case "edge":
+            edges = edge_circuit(graph, text, everywhere=ablation.positions == "all")
+            return edge_level.keeping(edges.kept, source, graph.shape)
+        case "path":
+            return _along(ablation, graph, text, keep=True)
+
+
+def _along(ablation: AblationSpec, graph: CircuitGraph, text: SourceText, *, keep: bool) -> Experiment:
+    paths = _paths(ablation, graph)
+    readings = path_level.path_set(paths, graph.shape, text)
+    source = ablation_source(ablation)
+    return path_level.travelling("clean", source, readings, paths, through=ablation.through, keep=keep)
+
+
+def _paths(ablation: AblationSpec, graph: CircuitGraph) -> list[DeclaredPath]:
+    return [everywhere(path) if ablation.positions == "all" else path for path in graph.paths]
 
 
 def anchor_of(source: Source, whole: Whole) -> Experiment:

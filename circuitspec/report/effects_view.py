@@ -24,7 +24,7 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     chosen = found.methodology
     value = chosen.ablation if chosen.source is None else f"{chosen.ablation} from {chosen.source}"
     head = (
-        f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions "
+        f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions\n"
         f"(drop: share of clean less corrupt; direct effect: in {METRICS[effects.metric].unit})"
     )
     knockouts = {out.name: out for out in effects.knockouts}

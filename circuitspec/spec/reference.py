@@ -58,6 +58,7 @@ def reference() -> str:
     for written in schema["properties"]["claims"]["items"]["oneOf"]:
         (name, body) = next(iter(written["properties"].items()))
         parts += sections.of(body, name, 3)
+    parts += ["## Metrics", *_metrics(schema["$defs"]["Sufficient"]["properties"]["metric"])]
     parts += ["## Names of components", _two_columns("name", "what it is", NAMES)]
     parts += ["A bare number is an error: YAML reads `9.10` as 9.1, which would be head 1."]
     parts += ["## Paths", _two_columns("path", "what it says", PATHS)]
@@ -101,6 +102,8 @@ def _kind(value: Mapping[str, Any]) -> str:
     """What may be written, in words."""
     if "$ref" in value:
         return "block below"
+    if _is_metric(value):
+        return "[metric](#metrics)"
     forms = [form for form in value.get("anyOf", value.get("oneOf", [])) if form.get("type") != "null"]
     if forms:
         return ", or ".join(dict.fromkeys(_kind(form) for form in forms))
@@ -122,6 +125,21 @@ def _kind(value: Mapping[str, Any]) -> str:
             return "`true`, `false`"
         case _:
             return "text"
+
+
+def _is_metric(value: Mapping[str, Any]) -> bool:
+    """A score of the output by its name, or one of what the model does inside: inline mappings of known keys."""
+    return any("enum" in form and "logit_diff" in form["enum"] for form in value.get("anyOf", ()))
+
+
+def _metrics(metric: Mapping[str, Any]) -> Iterator[str]:
+    """Names of scores of the output, then a table for each score of what the model does inside."""
+    names = ", ".join(f"`{name}`" for form in metric["anyOf"] for name in form.get("enum", ()))
+    yield f"By name, of the output: {names}. [method.md](method.md) says what each of them is."
+    for form in metric["anyOf"]:
+        if "properties" in form:
+            yield _plain(form["description"])
+            yield _two_columns("key", "", {key: _plain(own["description"]) for key, own in form["properties"].items()})
 
 
 def _references(schema: Any) -> list[str]:

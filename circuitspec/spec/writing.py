@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 WIDTH = 118
+_MARKS = ("?", ":", "-")  # within brackets YAML may take a text that begins so for its own
 _SPREAD = frozenset({"templates", "claims", "paths"})  # an entry a line, however short
 
 
@@ -44,7 +45,8 @@ def _laid_out(value: Any, indent: int, spread: bool = False) -> Any:
         case None | bool():
             return value
         case str():
-            return value if value.isprintable() else DoubleQuotedScalarString(value)
+            plain = value.isprintable() and not value.startswith(_MARKS)
+            return str(value) if plain else DoubleQuotedScalarString(value)
         case float():
             return float(value)
         case int():

@@ -20,7 +20,6 @@ from circuitspec.exploring.allowance import Allowance, AllowanceSpent
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
 from circuitspec.exploring.grid import KINDS, Cell, coarse_first, sweep_all
-from circuitspec.exploring.pictures import pictures
 from circuitspec.exploring.report import render_exploration
 from circuitspec.exploring.series import series_of
 from circuitspec.exploring.setting import Setting
@@ -277,7 +276,7 @@ def run(*arguments: str) -> Result:
 
 def test_tables_and_pictures_of_a_sweep(tmp_path: Path) -> None:
     result = run(
-        str(TOYS / "nobel.circuit.yaml"),
+        str(TOYS / "mediation.circuit.yaml"),
         *("--start", "resid", "--value", "resample", "--value", "zero", "--output-dir", str(tmp_path)),
     )
     assert result.exit_code == 0, result.output
@@ -285,11 +284,12 @@ def test_tables_and_pictures_of_a_sweep(tmp_path: Path) -> None:
     assert len(table) == len(pd.read_csv(tmp_path / "sweeps.csv"))
     assert {"kind", "component", "layer", "position", "direction", "value", "corruption", "share", "kl"} <= set(table)
     assert set(table["kind"]) == {"resid", "attention", "mlps", "heads"}
-    names = {path.stem for path in tmp_path.glob("*.svg")}
-    assert {"zoom-resid-noising-zero", "zoom-heads-denoising-resample-x_peace", "traces-noising"} <= names
-    drawn = pictures(explored("nobel", start="resid"))["zoom-attention-noising-resample-random"]
-    assert "1.00 at layer 0, position second" in drawn.alt
-    assert "cells were not measured" in drawn.alt
+    kinds, series = ("resid", "attention", "mlps", "heads"), ("noising-resample-stopped", "noising-zero")
+    expected = {f"zoom-{kind}-{one}" for kind in kinds for one in (*series, "denoising-resample-stopped")}
+    assert expected <= {path.stem for path in tmp_path.glob("*.svg")}
+    drawn = (tmp_path / "zoom-attention-noising-resample-stopped.svg").read_text(encoding="utf-8")
+    assert "1.00 at layer 0, position END" in drawn
+    assert "cells were not measured" in drawn
 
 
 @pytest.mark.parametrize(

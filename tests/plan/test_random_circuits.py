@@ -11,9 +11,9 @@ import pytest
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import edge_circuit
-from circuitspec.graph.relabel import enlarged, shuffled
+from circuitspec.graph.relabel import enlarged, exchange
 from circuitspec.plan.circuit_tests import TestRuns, circuit_test_runs
-from circuitspec.plan.random_circuits import RandomCircuits, random_circuits
+from circuitspec.plan.random_circuits import RandomCircuits, exchanged, random_circuits
 from circuitspec.plan.whole import whole_circuit
 from circuitspec.spec.components import Head, KvHead, Mlp, Neuron
 from circuitspec.spec.hypothesis import AblationSpec
@@ -32,6 +32,34 @@ CIRCUIT = (
 def laid(circuit: str = CIRCUIT, shape=WIDE) -> tuple[CircuitGraph, Document]:  # type: ignore[no-untyped-def]
     document = parse_hypothesis(FILE.format(circuit=circuit), "t.circuit.yaml")
     return lay_out(document.hypothesis.circuit, shape, document.source), document
+
+
+def shuffled(graph: CircuitGraph, dice: Random, *, whole_groups: bool) -> CircuitGraph:
+    """The circuit with components exchanged in groups and paths, everything else as it was."""
+    of = exchange(graph, dice, whole_groups=whole_groups)
+    members = tuple(replace(m, component=of.get(m.component, m.component)) for m in graph.members)
+    paths = tuple(
+        replace(p, hops=tuple(tuple(replace(s, component=of.get(s.component, s.component)) for s in h) for h in p.hops))
+        for p in graph.paths
+    )
+    return replace(graph, members=members, paths=paths)
+
+
+@pytest.mark.parametrize("level", ["node", "edge", "path"])
+@pytest.mark.parametrize("shape", ["wide", "grouped"])
+def test_exchanged_experiments_are_those_of_the_exchanged_circuit(level: str, shape: str) -> None:
+    free = ", free: [a0.h3, a1.h0, m0]" if level != "path" else ""
+    circuit = CIRCUIT.replace(", free: [a0.h3, a1.h0, m0]", free)
+    graph, document = laid(circuit, WIDE if shape == "wide" else GROUPED)
+    ablation = document.hypothesis.ablation.model_copy(update={"level": level})
+    own = whole_circuit(ablation, graph, document.source)
+    for seed in range(20):
+        other = shuffled(graph, Random(seed), whole_groups=level != "node")
+        of = exchange(graph, Random(seed), whole_groups=level != "node")
+        expected = whole_circuit(ablation, other, document.source)
+        assert exchanged(own.circuit, of) == expected.circuit
+        assert exchanged(own.knocked_out, of) == expected.knocked_out
+        assert expected.all_ablated == own.all_ablated
 
 
 def profile(graph: CircuitGraph) -> Counter[tuple[str, int, str, str]]:
@@ -132,9 +160,8 @@ def test_one_more_does_what_a_node_of_its_layer_does() -> None:
 def drawn(circuit: str, count: int = 40, level: str = "node") -> RandomCircuits:
     graph, document = laid(circuit)
     ablation = document.hypothesis.ablation.model_copy(update={"level": level})
-    return random_circuits(
-        graph, lambda one: whole_circuit(ablation, one, document.source), count, 0, document.source, ("circuit",)
-    )
+    own = whole_circuit(ablation, graph, document.source)
+    return random_circuits(graph, own, count, 0, document.source, ("circuit",))
 
 
 def test_random_circuits_are_others_of_the_same_size() -> None:
