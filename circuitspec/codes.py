@@ -1025,11 +1025,11 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS428": CodeInfo(
         "a declared negative effect is not found",
-        "A group with `effect: negative` must work against the behaviour: ablating it in the clean run must raise the "
-        "score, significantly and by at least 0.01 of the difference between the clean and the corrupt run. Here it "
-        "does not: it helps, or makes no difference that these prompts can show. Ablation is of the declared "
-        "positions alone, with the values that the file's `ablation` says. Take `effect: negative` off, or the group "
-        "out of the circuit.",
+        "A group with `effect: negative` must work against the behaviour: ablating it must raise the score, significantly "
+        "and by at least 0.01 of the difference between the clean and the corrupt run, in the clean run or in the circuit "
+        "alone (with everything outside it ablated, which is where CS401 looks). Here it does not: it helps, or makes no "
+        "difference that these prompts can show. Ablation is of the declared positions alone, with the values that the "
+        "file's `ablation` says. Take `effect: negative` off, or the group out of the circuit.",
     ),
     "CS429": CodeInfo(
         "a declared backup does not take over",

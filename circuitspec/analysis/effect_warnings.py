@@ -11,6 +11,7 @@ from circuitspec.analysis.scores import MATERIAL
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import number, with_interval
 
+REDUNDANT = 0.05  # of clean less corrupt: what a component that can be lost must do elsewhere to be called redundant
 _NAMED = 8  # components named in a message; all of them are in the data
 
 _UNDECLARED: tuple[Standing, ...] = ("in the circuit", "free")
@@ -85,10 +86,7 @@ def redundant_components(found: CircuitEffects) -> list[EvidenceWarning]:
     redundant = [
         one
         for one in _declared_to_help(found.components)
-        if one.is_silent
-        and not one.excused
-        and one.part.name not in named
-        and (one.besides is not None or (one.rise is not None and _brings_back(one)))
+        if one.is_silent and not one.excused and one.part.name not in named and _acts_elsewhere(one)
     ]
     if not redundant:
         return []
@@ -125,21 +123,29 @@ def compensated_from_outside(found: CircuitEffects) -> list[EvidenceWarning]:
 
 
 def negatives_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
-    """CS428: groups declared negative whose loss does not raise the metric."""
+    """CS428: groups declared negative whose loss raises the metric neither in the model nor in the circuit alone."""
+    within = {one.part.name: one for one in found.within}
     warnings = []
     for one in found.groups:
-        if one.part.declared == "negative" and one.sign != "hurts":
-            said = "helps" if one.sign == "helps" else "makes no difference that could be shown"
-            warnings.append(
-                EvidenceWarning(
-                    "CS428",
-                    f"`{one.part.name}` is declared `effect: negative`, and it {said}",
-                    _ablating(one, found.metric),
-                    "take `effect: negative` off, or take the group out; a negative component's loss must raise the "
-                    "metric",
-                    {"metric": found.metric, "group": one.part.name, **_ablated(one)},
-                )
+        alone = within.get(one.part.name)
+        if one.part.declared != "negative" or one.sign == "hurts" or (alone is not None and alone.sign == "hurts"):
+            continue
+        said = "helps" if one.sign == "helps" else "makes no difference that could be shown"
+        in_circuit = "" if alone is None else f"; in the circuit alone by {number(alone.effect)}"
+        warnings.append(
+            EvidenceWarning(
+                "CS428",
+                f"`{one.part.name}` is declared `effect: negative`, and it {said}",
+                _ablating(one, found.metric) + in_circuit,
+                "take `effect: negative` off, or take the group out; a negative component's loss must raise the metric",
+                {
+                    "metric": found.metric,
+                    "group": one.part.name,
+                    **_ablated(one),
+                    "in_circuit": None if alone is None else _ablated(alone),
+                },
             )
+        )
     return warnings
 
 
@@ -180,14 +186,19 @@ def _declared_to_help(components: Iterable[Ablated]) -> list[Ablated]:
     return [one for one in components if one.part.declared == "positive"]
 
 
-def _brings_back(one: Ablated) -> bool:
-    return one.rise is not None and one.rise.low is not None and one.rise.low >= MATERIAL
+def _acts_elsewhere(one: Ablated) -> bool:
+    """Whether a component does much alone, or where something else is lost."""
+    found = [one.rise, None if one.besides is None else one.besides.further]
+    return any(estimate is not None and estimate.low is not None and estimate.low >= REDUNDANT for estimate in found)
 
 
 def _news(knockouts: Sequence[Knockout], standings: tuple[Standing, ...]) -> list[tuple[Knockout, list[Compensator]]]:
-    """The knockouts for which components of these standings make up, as far as no earlier one has named them all."""
+    """The knockouts whose total effect is small beside the direct one, and for which components of these standings make
+    up, as far as no earlier knockout has named them all."""
     found, named = [], set[str]()
     for out in knockouts:
+        if abs(out.total.value) > (1 - COMPENSATED) * abs(out.direct):  # what follows from the loss outweighs them
+            continue
         by = [c for c in out.compensators if c.standing in standings]
         if sum(c.share for c in by) >= COMPENSATED and not {c.component for c in by} <= named:
             found.append((out, by))

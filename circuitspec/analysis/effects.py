@@ -90,7 +90,8 @@ class CircuitEffects:
     """The declared circuit part by part, by one metric that is linear in the logits.
 
     `direct_unknown` says why direct effects, and with them backups, were not looked at, and is empty where they were;
-    `untaken` components were not ablated one by one, since there are many.
+    `untaken` components were not ablated one by one, since there are many. `within` are groups declared negative that
+    do not hurt in the model as a whole, ablated in the circuit alone: with everything outside it ablated too.
     """
 
     metric: str
@@ -101,6 +102,7 @@ class CircuitEffects:
     sets: tuple[SetScore, ...] = ()
     direct_unknown: str = ""
     untaken: int = 0
+    within: tuple[Ablated, ...] = ()
 
 
 def surely_small(estimate: Estimate) -> bool:

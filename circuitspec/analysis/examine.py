@@ -135,6 +135,7 @@ class _Examination:
             self._sets(components, negatives),
             unknown,
             len(self.parts.whole) - len(self.parts.components),
+            self._within([one.part for one in groups if one.part.declared == "negative" and one.sign != "hurts"]),
         )
 
     # -- runs -------------------------------------------------------------------------------------
@@ -252,6 +253,20 @@ class _Examination:
         return [frozenset(claim.nodes) for claim in claims if isinstance(claim, Gate) and claim.gate == "or"]
 
     # -- negatives --------------------------------------------------------------------------------
+
+    def _within(self, wanted: Sequence[Part]) -> tuple[Ablated, ...]:
+        """Groups ablated in the circuit alone, which is how CS401 finds what works against it."""
+        circuit = self.plan.circuit
+        if not wanted or circuit.level != "node" or circuit.source is None:
+            return ()
+        runs = {part: self.parts.within(circuit, part) for part in wanted}
+        self._run({circuit: "circuit", **{run: f"circuit without {part.name}" for part, run in runs.items()}})
+        alone = self.records[circuit][self.metric]
+        if stats.mean_difference(alone, self._anchor).may_be(0.0):
+            return ()
+        return ablation_effects(
+            {part: self.records[run][self.metric] for part, run in runs.items()}, alone, self._anchor
+        )
 
     def _sets(self, components: Sequence[Ablated], negatives: NegativeFinding | None) -> tuple[SetScore, ...]:
         """The circuit alone as declared, with all negatives in, and with all out; none where there are no negatives."""

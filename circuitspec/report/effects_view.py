@@ -100,6 +100,7 @@ def effects_data(effects: CircuitEffects) -> dict[str, object]:
         "sets": [_set(one) for one in effects.sets],
         "direct_unknown": effects.direct_unknown or None,
         "untaken": effects.untaken,
+        "within": [_ablated(one) for one in effects.within],
     }
 
 
