@@ -1010,26 +1010,27 @@ CODES: dict[str, CodeInfo] = {
         "What a part of the circuit adds to the answer by itself (its direct effect, through the final norm of the "
         "clean run) is more than the score loses when it is knocked out, since other components of the circuit, or "
         "free ones, then add more than before. Or a component can be lost without loss, and yet brings the behaviour "
-        "back alone, or is missed where another one is lost too. In language models 0.7 of a direct effect is "
-        "typically made up for (McGrath et al. 2023). Both parts then look less important than they are. Say what the "
-        "second one does:\n\n    backup_name_mover: {nodes: [a10.h10], at: END, effect: backup}\n\nor, where either "
-        "does for the other, claim it:\n\n    - gate: {nodes: [A, B], is: or, metric: logit_diff}",
+        "back alone, or is missed where another one is lost too. (McGrath et al. 2023 found 0.7 of a direct effect "
+        "made up for.) Both parts then look less important than they are. Say what the second one does:\n\n    "
+        "backup_name_mover: {nodes: [a10.h10], at: END, effect: backup}\n\nor, where either does for the other, claim "
+        "it:\n\n    - gate: {nodes: [A, B], is: or, metric: logit_diff}",
     ),
     "CS427": CodeInfo(
         "components outside the circuit make up for it",
-        "Knocking out a part of the circuit lets the direct effect on the answer of components outside it grow, in "
-        "the direction of what was lost: significantly (corrected over all components that come after), and by a "
-        "fifth of the direct effect knocked out or more. The circuit therefore looks less necessary than it is, and "
-        "the model does the task in another way without it. Add these components to a group with `effect: backup`; "
-        "the claim `necessary` then ablates them too.",
+        "A part of the circuit adds more to the answer by itself than the score loses when it is knocked out, since "
+        "the direct effects of components outside the circuit then grow, in the direction of what was lost: "
+        "significantly (corrected over all components that come after), and by a fifth of the direct effect knocked "
+        "out or more. The circuit looks less necessary than it is, and the model does the task in another way without "
+        "it. Add these components to a group with `effect: backup`; the claim `necessary` then ablates them too.",
     ),
     "CS428": CodeInfo(
         "a declared negative effect is not found",
-        "A group with `effect: negative` must work against the behaviour: ablating it must raise the score, significantly "
-        "and by at least 0.01 of the difference between the clean and the corrupt run, in the clean run or in the circuit "
-        "alone (with everything outside it ablated, which is where CS401 looks). Here it does not: it helps, or makes no "
-        "difference that these prompts can show. Ablation is of the declared positions alone, with the values that the "
-        "file's `ablation` says. Take `effect: negative` off, or the group out of the circuit.",
+        "A group with `effect: negative` must work against the behaviour: ablating it must raise the score, "
+        "significantly and by at least 0.01 of the difference between the clean and the corrupt run, in the clean run "
+        "or in the circuit alone (with everything outside it ablated, which is where CS401 looks). Here it does not: "
+        "it helps, or makes no difference that these prompts can show. Ablation is of the declared positions alone, "
+        "with the values that the file's `ablation` says. Take `effect: negative` off, or take the group out of the "
+        "circuit.",
     ),
     "CS429": CodeInfo(
         "a declared backup does not take over",
@@ -1252,8 +1253,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS558": CodeInfo(
         "neither a result nor a lock",
-        "`circuitspec diff` compares two results. Each is what `circuitspec verify FILE --format json` printed, a folder "
-        "of `--output-dir`, or a lock.",
+        "`circuitspec diff` compares two results. Each is what `circuitspec verify FILE --format json` printed, a "
+        "folder of `--output-dir`, or a lock.",
     ),
     "CS560": CodeInfo(
         "a claim is refuted",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -145,6 +145,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
             if options.sweep or options.tests:
                 progress.stage("running the circuit under other methods, and random circuits")
                 plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
+                plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
                 found_beside = evaluate_beside(beside, records, _beside_metric(plan, records, hypothesis))
     claims = judge(plan, records)
     paths = path_effects(plan, records, _path_metric(plan, records, hypothesis))

@@ -13,6 +13,7 @@ from circuitspec.analysis.result import Verification
 from circuitspec.checking import plan_file
 from circuitspec.cli import main
 from circuitspec.report.beside import beside_charts, beside_tables, sweep_frame
+from circuitspec.report.frame import experiments_frame
 from circuitspec.report.live import LiveViews
 from circuitspec.report.many_runs import claim_tables, main_estimate
 from circuitspec.report.reported import Reported
@@ -163,6 +164,12 @@ def test_the_sweep_shows_the_range(beside: Reported) -> None:
     assert knocked_out is not None
     assert own.value == pytest.approx(1.0, abs=CLOSE)
     assert knocked_out.value == pytest.approx(0.0, abs=CLOSE)
+    table = experiments_frame(beside.verification.plan, beside.verification.records)
+    shares = dict(zip(table["experiment"], table["recovered_logit_diff"], strict=True))
+    for score in sweep.scores:  # the table of all experiments places each between the same anchors
+        label = beside.verification.plan.labels[score.run.patched]
+        if score.recovered is not None:
+            assert shares[label] == pytest.approx(score.recovered.value, abs=CLOSE)
     frame = sweep_frame(sweep)
     assert len(frame) == len(sweep.scores) + len(sweep.left_out)
     assert list(frame.columns[:6]) == ["level", "ablation", "corruption", "positions", "direction", "set"]

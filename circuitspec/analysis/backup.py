@@ -1,6 +1,6 @@
 """Backup behaviour: components whose direct effect on the answer grows when others are knocked out.
 
-Wang et al. (2022, section 3.3) call them backup heads, McGrath et al. (2023) the Hydra effect: what is knocked out
+Wang et al. (2022) call them backup heads, McGrath et al. (2023) the Hydra effect: what is knocked out
 looks less important than it is, because others make up for it. A component's *direct effect* is what it adds to the
 metric by itself (`engine.direct`); the *total effect* of a knockout is what the metric loses. The share compensated is
 

@@ -60,14 +60,14 @@ class Score:
 
 
 def anchors(plan: Plan, experiment: Experiment) -> Anchors:
-    """The anchors that the plan gives the experiment: its claim's, else the plan's own.
+    """The anchors that the plan gives the experiment: its claim's or method's, else the plan's own.
 
     A mediation takes a share of another patched run, which is no anchor of recovered performance.
     """
     for planned in plan.claims:
         if experiment in planned.anchored and planned.measure != "direct share":
             return Anchors(*planned.anchored[experiment])
-    return Anchors(plan.clean, plan.corrupt)
+    return Anchors(*plan.beside.get(experiment, (plan.clean, plan.corrupt)))
 
 
 def mean_of(values: stats.Values) -> float:
@@ -103,6 +103,7 @@ def denominators(plan: Plan, records: Records) -> dict[Anchors, dict[str, Gap]]:
     """The gaps between every pair of anchors that the plan uses, by metric."""
     pairs = [Anchors(planned.clean, planned.corrupt) for planned in plan.claims]
     pairs += [Anchors(*pair) for planned in plan.claims for pair in planned.anchored.values()]
+    pairs += [Anchors(*pair) for pair in plan.beside.values()]
     return {pair: gaps(records, pair) for pair in dict.fromkeys([*pairs, Anchors(plan.clean, plan.corrupt)])}
 
 

@@ -3,8 +3,8 @@
 The final residual stream is the sum of what the embeddings, heads, MLPs and biases add, and the logits are a linear
 function of it but for the divisor of the final norm. With the divisor kept at the clean run's, a component's *direct
 effect* on a metric that is linear in the logits is its contribution times one direction: the unembedding of the answers
-less that of the wrong ones, seen through the norm (Elhage et al. 2021; McGrath et al. 2023, section 2). In patched runs
-the same direction is used, so that a change of a direct effect is a change of what the component writes.
+less that of the wrong ones, seen through the norm (Heimersheim & Nanda 2024, section 4.1). In patched runs the same
+direction is used, so that a change of a direct effect is a change of what the component writes.
 """
 
 from __future__ import annotations

@@ -102,6 +102,11 @@ class Methods:
             found.setdefault(run.patched, str(run.method))
         return found
 
+    @property
+    def anchored(self) -> Mapping[Experiment, tuple[Experiment, Experiment]]:
+        """Every patched run with its anchors: the clean one and the corrupt one."""
+        return {run.patched: (run.clean, run.corrupt) for run in self.runs}
+
     def without(self, sources: Mapping[Source, str]) -> Methods:
         """Without the methods that need a source which these prompts do not allow; `sources` says why."""
         lost = {run.method: why for run in self.runs for e in _patching(run) if (why := sources.get(e)) is not None}

@@ -98,7 +98,8 @@ class PlannedClaim:
             return dict.fromkeys((*self.gate.noised, *self.gate.denoised), (self.clean, self.corrupt))
         if self.traced:
             return {one.noised: (self.clean, one.corrupt) for one in self.traced}
-        return {self.patched: (self.clean, self.corrupt)}
+        others = {} if self.methods is None else self.methods.anchored
+        return {self.patched: (self.clean, self.corrupt), **others}
 
     @property
     def runs(self) -> tuple[Experiment, ...]:
@@ -107,9 +108,6 @@ class PlannedClaim:
         others = [] if self.broken is None else [self.broken]
         others += () if self.trials is None else self.trials.runs
         others += () if self.rivals is None else self.rivals.kept
-        others += (
-            [] if self.methods is None else [r for m in self.methods.runs for r in (m.clean, m.corrupt, m.patched)]
-        )
         return tuple(dict.fromkeys((self.clean, self.corrupt, *anchors, *self.anchored, *others)))
 
     @property
@@ -152,6 +150,7 @@ class Plan:
     edges: EdgeCircuit | None = None
     checks: tuple[PathCheck, ...] = ()
     overruled: tuple[str, ...] = ()  # path level: components into which paths lead that add nothing
+    beside: Mapping[Experiment, tuple[Experiment, Experiment]] = field(default_factory=dict)  # anchors of other runs
 
     def naming(self, labels: Mapping[Experiment, str]) -> Plan:
         """The plan with more experiments, which were found to be needed on the way."""

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 
 import click
 
+from circuitspec.report.shown import visible
 from circuitspec.report.views import PLAIN, Block, Style, TextView
 
 
 def print_text(view: TextView, style: Style = PLAIN) -> str:
-    """The report that a person reads, ending in a newline. Plain text; ANSI colours only where `style` has them."""
+    """The report that a person reads, ending in a newline. Plain text; ANSI colours only where `style` has them.
+
+    No text of a file moves the terminal's cursor or turns its writing around: what cannot be seen is written out.
+    """
     parts = [_block(block, style.color) for block in view.head]
     if style.list_prompts and view.prompts:
-        parts.append("\n".join(view.prompts))
+        parts.append(visible("\n".join(view.prompts), lines=True))
     parts += [_block(block, style.color) for block in view.tail]
     return "\n\n".join(parts) + "\n"
 
@@ -25,4 +29,5 @@ def print_document(document: Mapping[str, object]) -> str:
 
 
 def _block(block: Block, color: bool) -> str:
-    return "".join(click.style(p.text, fg=p.colour) if color and p.colour else p.text for p in block)
+    texts = [(visible(piece.text, lines=True), piece.colour) for piece in block]
+    return "".join(click.style(text, fg=colour) if color and colour else text for text, colour in texts)

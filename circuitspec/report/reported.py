@@ -36,8 +36,14 @@ _PLACES: dict[str, Path_] = {
     "CS407": ("circuit", "paths"),
     "CS408": ("circuit", "paths"),
     "CS409": ("circuit", "paths"),
+    "CS415": ("circuit", "groups"),
     "CS421": ("ablation",),
     "CS422": ("ablation",),
+    "CS425": ("task",),
+    "CS426": ("circuit", "groups"),
+    "CS427": ("circuit", "groups"),
+    "CS428": ("circuit", "groups"),
+    "CS429": ("circuit", "groups"),
 }
 
 

@@ -142,10 +142,11 @@ def examined(
     ablation: AblationSpec = ABLATION,
     most: float = 100.0,
     every: bool = False,
+    kind: type[Additive] | None = None,
 ) -> tuple[CircuitEffects, Plan, Additive]:
     members = [Member(h, Where.everywhere(), g, effect) for g, (heads, effect) in groups.items() for h in heads]
     graph = CircuitGraph(SHAPE, tuple(members), frozenset(Mlp(layer) for layer in range(2)))
-    model = Additive(amounts, most)
+    model = (kind or Additive)(amounts, most)
     outside = frozenset(Site(h, Where.everywhere()) for h in HEADS if h not in {m.component for m in members})
     source = ablation_source(ablation)
     corrupt = CORRUPT if source.prompts is not None else noising(source, dict.fromkeys(HEADS, Where.everywhere()))
@@ -203,6 +204,31 @@ def test_without_corrupt_prompts_redundancy_shows_where_all_outside_is_ablated()
     assert one.besides.further.value == pytest.approx(1, abs=1e-3)
     (warning,) = effect_warnings(found)
     assert warning.code == "CS426"
+
+
+class Turning(Additive):
+    """The head a1.h0 helps where a1.h1 acts, and otherwise hurts by as much."""
+
+    def value(self, experiment: Experiment) -> np.ndarray:
+        patched = {site.component for site in experiment.sites}
+        turned = experiment.base == "clean" and Head(1, 1) in patched and Head(1, 0) not in patched
+        return super().value(experiment) - (2 * self.amounts[Head(1, 0)] if turned else 0.0)
+
+
+def test_a_negative_group_that_helps_in_the_model_is_ablated_in_the_circuit_alone() -> None:
+    groups: dict[str, tuple[Sequence[Head], Effect]] = {
+        "main": (HEADS[:2], "positive"),
+        "against": ([Head(1, 0)], "negative"),
+    }
+    found, _, _ = examined(groups, {HEADS[0]: 2.0, HEADS[1]: 2.0, Head(1, 0): 1.0}, kind=Turning)
+    assert [one.sign for one in found.groups] == ["helps", "helps"]
+    (within,) = found.within
+    assert (within.part.name, within.sign) == ("against", "hurts")
+    assert within.effect == pytest.approx(1, abs=1e-2)
+    assert effect_warnings(found) == ()
+    found, _, _ = examined(groups, {HEADS[0]: 2.0, HEADS[1]: 2.0, Head(1, 0): 1.0})
+    assert [one.sign for one in found.within] == ["helps"]
+    assert [w.code for w in effect_warnings(found)] == ["CS428"]
 
 
 def test_of_very_many_pairs_none_is_run(monkeypatch: pytest.MonkeyPatch) -> None:

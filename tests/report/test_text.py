@@ -40,6 +40,13 @@ warning[CS401]: negative components are left out: a3.h1 (-0.14), a2.h0 (-0.06)
 # accuracy: (0.97 - 0.48) / 0.52 and (0.60 - 0.48) / 0.52; kl: 1 - 0.21 / 5.12 and 1 - 3.30 / 5.12
 
 
+def test_what_a_file_says_moves_no_cursor() -> None:
+    """Nor does a saved result, which may be a stranger's."""
+    text = render_text(dataclasses.replace(example(), name="x\x1b[2J\u202ey"))
+    assert text.startswith("x<U+001B>[2J<U+202E>y   zoo:ioi-tiny")
+    assert text.isascii()
+
+
 def test_the_whole_report() -> None:
     assert render_text(example()) == EXPECTED
 

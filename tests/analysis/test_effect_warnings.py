@@ -1,0 +1,132 @@
+"""Which effects of a circuit's parts are worth a warning, from effects made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from circuitspec.analysis.backup import Compensator, Knockout, Standing
+from circuitspec.analysis.effect_warnings import effect_warnings
+from circuitspec.analysis.effects import Ablated, Besides, CircuitEffects, Part
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.codes import CODES
+from circuitspec.graph.members import Effect
+
+
+def at(value: float, half: float = 0.005) -> Estimate:
+    return Estimate(value, value - half, value + half, 0.95, 100, "bca")
+
+
+def part(name: str, declared: Effect = "positive") -> Part:
+    return Part(name, declared, ("group",))
+
+
+def codes(**found: object) -> list[str]:
+    effects = replace(CircuitEffects("logit_diff", (), ()), **found)  # type: ignore[arg-type]
+    warnings = effect_warnings(effects)
+    assert {w.code for w in warnings} <= set(CODES)
+    assert all(w.detail and w.help for w in warnings)
+    return [w.code for w in warnings]
+
+
+def test_nothing_examined_nothing_said() -> None:
+    assert effect_warnings(None) == ()
+    assert codes() == []
+
+
+# -- backups ------------------------------------------------------------------------------------
+
+
+def out(total: float, *by: tuple[str, Standing, float], direct: float = 10.0) -> Knockout:
+    compensators = tuple(Compensator(name, standing, share * direct, share, 1e-4) for name, standing, share in by)
+    made_up = sum(share for _, _, share in by)
+    return Knockout("main", direct, at(total), at(1 - total / direct), at(made_up) if by else None, compensators, 9)
+
+
+@pytest.mark.parametrize(
+    ("knockout", "expected"),
+    [
+        (out(3, ("a1.h1", "outside the circuit", 0.7)), ["CS427"]),
+        (out(3, ("a1.h1", "in the circuit", 0.7)), ["CS426"]),
+        (out(3, ("m1", "free", 0.7)), ["CS426"]),
+        (out(3, ("a1.h1", "backup", 0.7)), []),
+        (out(3, ("a1.h1", "in the circuit", 0.3), ("a1.h2", "outside the circuit", 0.4)), ["CS426", "CS427"]),
+        (out(3, ("a1.h1", "outside the circuit", 0.1), ("a1.h2", "outside the circuit", 0.15)), ["CS427"]),
+        (out(3, ("a1.h1", "outside the circuit", 0.15)), []),  # the rest is the final norm's
+        (out(3), []),
+        (out(9, ("a1.h1", "outside the circuit", 0.7)), []),  # other losses outweigh what it makes up
+        (out(-9, ("a1.h1", "outside the circuit", 1.9)), []),  # no backup, but what the loss sets free
+        (out(-3, ("a1.h1", "outside the circuit", 0.7), direct=-10.0), ["CS427"]),
+    ],
+)
+def test_backups_are_warned_of_where_little_is_lost_of_much(knockout: Knockout, expected: list[str]) -> None:
+    assert codes(knockouts=(knockout,)) == expected
+
+
+def test_what_one_knockout_has_named_others_need_not() -> None:
+    first = out(3, ("a1.h1", "outside the circuit", 0.7))
+    again = replace(first, name="main, other")
+    more = replace(out(3, ("a1.h1", "outside the circuit", 0.5), ("a1.h2", "outside the circuit", 0.2)), name="third")
+    assert codes(knockouts=(first, again)) == ["CS427"]
+    assert codes(knockouts=(first, again, more)) == ["CS427", "CS427"]
+
+
+# -- what can be lost ---------------------------------------------------------------------------
+
+
+def silent(declared: Effect = "positive", **found: object) -> Ablated:
+    return replace(Ablated(part("a0.h0", declared), 0.0, at(0.0), 1.0), **found)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        (silent(rise=at(0.0)), ["CS415"]),
+        (silent(), ["CS415"]),  # there is nothing to restore it in
+        (silent(rise=at(0.0, 0.02)), []),  # it may bring back 2 %
+        (silent(rise=at(0.9)), ["CS426"]),
+        (silent(rise=at(0.0), besides=Besides("other", at(0.9))), ["CS426"]),
+        (silent(rise=at(0.02), besides=Besides("other", at(0.02))), []),  # neither idle nor redundant
+        (silent(rise=at(0.9), excused=True), []),
+        (silent("backup", rise=at(0.0)), []),
+        (silent("negative", rise=at(0.0)), []),
+        (Ablated(part("a0.h0"), -0.1, at(0.02), 1e-4), []),
+        (Ablated(part("a0.h0"), 0.0, at(0.0, 0.02), 1.0), []),  # not sure to be silent
+    ],
+)
+def test_components_that_can_be_lost_are_idle_or_redundant(one: Ablated, expected: list[str]) -> None:
+    assert codes(components=(one,)) == expected
+
+
+def test_what_makes_up_for_others_is_not_idle() -> None:
+    knockout = out(3, ("a0.h0", "backup", 0.7))
+    assert codes(components=(silent(rise=at(0.0)),), knockouts=(knockout,)) == []
+
+
+def test_nothing_is_idle_for_sure_where_slots_are_kept() -> None:
+    effects = CircuitEffects("logit_diff", (), (silent(rise=at(0.0)),))
+    assert [w.code for w in effect_warnings(effects)] == ["CS415"]
+    assert effect_warnings(effects, ["B"]) == ()
+
+
+# -- declared negative --------------------------------------------------------------------------
+
+AGAINST = part("against", "negative")
+HELPS = Ablated(AGAINST, -0.5, at(0.1), 1e-6)
+HURTS = Ablated(AGAINST, 0.5, at(-0.1), 1e-6)
+NEITHER = Ablated(AGAINST, 0.0, at(0.0), 0.8)
+
+
+def test_a_negative_group_hurts_in_the_model_or_in_the_circuit_alone() -> None:
+    """What works against the circuit may help in the model, where other components read it."""
+    assert codes(groups=(HURTS,)) == []
+    assert codes(groups=(HELPS,)) == ["CS428"]
+    assert codes(groups=(NEITHER,)) == ["CS428"]
+    assert codes(groups=(HELPS,), within=(HURTS,)) == []
+    assert codes(groups=(HELPS,), within=(NEITHER,)) == ["CS428"]
+
+
+def test_what_is_declared_to_help_may_hurt() -> None:
+    """A figure in the table, no warning: single heads of a sound circuit often do."""
+    assert codes(groups=(replace(HURTS, part=part("against")),)) == []
