@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 @click.option("--draft-helpful", type=FILE, help="Write the circuit of helpful components alone.")
 @click.option("--task-from", type=FILE, help="Take the drafts' model and task from this file: fresh prompts.")
 @click.option("--output-dir", type=FOLDER, help="Write tables and pictures here.")
+@click.option("--html", "page", type=FILE, help="Write what was found as a page for a browser.")
 @BATCH_SIZE
 @DEVICE
 @STORE
@@ -91,6 +92,7 @@ def explore(
     draft_helpful: Path | None,
     task_from: Path | None,
     output_dir: Path | None,
+    page: Path | None,
     batch_size: int | None,
     device: str,
     root: Path | None,
@@ -149,6 +151,10 @@ def explore(
         write_tables(output_dir, tables(found))
         for name, picture in pictures(found).items():
             write_report(output_dir / f"{name}.svg", picture.standalone())
+    if page is not None:
+        from circuitspec.exploring.page import exploration_html
+
+        write_report(page, exploration_html(found, _command_line(file)))
     click.echo(render_exploration(found), nl=False)
     wanted = [path for path in (draft, draft_helpful) if path is not None]
     if wanted and not found.circuits:

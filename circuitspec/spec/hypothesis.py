@@ -342,7 +342,7 @@ class _OfCircuit(_Bounded):
         """Without `robust_to` where it is not given: the digest of a file does not change with what it does not say."""
         content: dict[str, Any] = handler(self)
         if self.robust_to is None:
-            del content["robust_to"]
+            content.pop("robust_to", None)  # not there where only what was given is written out
         return content
 
 
