@@ -125,7 +125,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
         _heading(document, shape, len(prompts.prompts)),
         _experiments(plan),
         _edges(plan, shape, hypothesis.ablation.level) if plan.edges is not None else _sites(plan, graph),
-        _cost(hypothesis, plan, shape, prompts, internal_metrics(hypothesis, shape, document.source), added),
+        _cost(hypothesis, plan, graph, prompts, internal_metrics(hypothesis, shape, document.source), added),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -257,14 +257,15 @@ def _too_early(pair: Impossible) -> bool:
 def _cost(
     hypothesis: Hypothesis,
     plan: Plan,
-    shape: ModelShape,
+    graph: CircuitGraph,
     prompts: PromptSet,
     internals: Sequence[Internal],
     added: Sequence[Experiment],
 ) -> str:
     from circuitspec.analysis.components import TESTED
+    from circuitspec.analysis.examine import examination_passes
 
-    n = len(prompts.prompts)
+    n, shape = len(prompts.prompts), graph.shape
     longest = max(len(text.split()) for prompt in prompts.prompts for text in prompt.texts.values())
     positions = 2 * longest  # words; twice that many tokens is on the safe side
     dtype = hypothesis.model.dtype
@@ -281,6 +282,9 @@ def _cost(
         again = 2 + 2 * resampled * draws  # clean and source runs, for one by one and for all together
         most = draws * (3 + resampled + TESTED + 1) + again
         lines.append(f"           and up to {most} to look for negative components (--negatives off: none)")
+    if plan.circuit.source is not None:
+        most = plan.circuit.draws * examination_passes(graph, hypothesis.ablation)
+        lines.append(f"           and up to {most} to look at the circuit's own parts (--negatives off: none)")
     if added:
         lines.append(f"           and {sum(e.draws * runs_of(e) for e in added)} for --sweep and --tests, as asked for")
     layers = {metric.head.layer for metric in internals if isinstance(metric, Attention)}

@@ -18,14 +18,18 @@ from circuitspec.spec.components import Resid, sort_key
 from circuitspec.spec.hypothesis import AblationSpec
 from circuitspec.spec.names import format_name
 
-COMPONENTS = 16  # a circuit of more is taken group by group alone, unless all is asked for
+COMPONENTS = 16  # of a circuit of more, only what it says of groups is checked, unless all is asked for
 
 Section: TypeAlias = Mapping[NodeComponent, Where]
 
 
 @dataclass(frozen=True)
 class CircuitParts:
-    """Every part of a circuit with where it is in it; `components` is empty where they are not taken one by one."""
+    """Every part of a circuit with where it is in it.
+
+    Where not all is looked at (`thorough`), `components` is empty: they are not taken one by one; and what is declared
+    negative is one part, unless backups are declared too, which takes all groups anyway.
+    """
 
     graph: CircuitGraph
     source: Source  # of the values that ablated components are given
@@ -33,6 +37,7 @@ class CircuitParts:
     whole: Section
     groups: Mapping[Part, Section]
     components: Mapping[Part, Section]
+    thorough: bool = True
 
     @classmethod
     def of(cls, graph: CircuitGraph, ablation: AblationSpec, *, every: bool = False) -> CircuitParts:
@@ -49,8 +54,21 @@ class CircuitParts:
             declared = own[0].effect if len({m.effect for m in own}) == 1 else "positive"
             part = Part(format_name(component), declared, tuple(dict.fromkeys(m.group for m in own)))
             components[part] = {component: where}
-        single = components if every or len(components) <= COMPONENTS else {}
-        return cls(graph, ablation_source(ablation), corrupt_prompts(ablation), whole, groups, single)
+        thorough = every or len(components) <= COMPONENTS
+        single = components if thorough else {}
+        negative = [part for part in groups if part.declared == "negative"]
+        if not thorough and len(negative) > 1 and all(part.declared != "backup" for part in groups):
+            joint = Part(", ".join(part.name for part in negative), "negative", tuple(part.name for part in negative))
+            section = groups.setdefault(joint, {})
+            for part in negative:
+                for component, where in groups.pop(part).items():
+                    section[component] = section.get(component, Where.at()) | where
+        return cls(graph, ablation_source(ablation), corrupt_prompts(ablation), whole, groups, single, thorough)
+
+    @property
+    def ablated(self) -> tuple[Part, ...]:
+        """The groups that are ablated: all, or else those of which the hypothesis says what they do."""
+        return tuple(part for part in self.groups if self.thorough or part.declared != "positive")
 
     def section(self, part: Part) -> Section:
         return self.groups[part] if part in self.groups else self.components[part]
@@ -85,9 +103,12 @@ class CircuitParts:
     def knockable(self) -> list[tuple[Knockable, Section]]:
         """Every group, and every component of a group of several; not backups, which should be seen to act.
 
-        Residual streams, which hold what all earlier components add, are left out.
+        Residual streams, which hold what all earlier components add, are left out. Of a circuit that is not looked at
+        in full nothing is knocked out, unless it declares backups.
         """
         found: dict[str, tuple[Knockable, Section]] = {}
+        if not self.thorough and all(group.declared != "backup" for group in self.groups):
+            return []
         for group, section in self.groups.items():
             own: dict[NodeComponent, Where] = {c: w for c, w in section.items() if not isinstance(c, Resid)}
             if group.declared == "backup" or not own:

@@ -1,7 +1,8 @@
 """The runs that show what the parts of a declared circuit do, and what follows from them.
 
-In passes over all prompts: one for each group, and one for each component where there are no more than
-`circuit_parts.COMPONENTS` (or all are asked for), ablated in the clean run; for direct effects five (the clean run
+In passes over all prompts: one for each group and one for each component, ablated in the clean run, where there are no
+more than `circuit_parts.COMPONENTS` (or all are asked for; otherwise one for all groups that are declared negative, and
+nothing knocked out, unless the hypothesis declares backups); for direct effects five (the clean run
 twice, the source's twice, the whole circuit ablated) and one for each group or component with a direct effect worth
 knocking out (`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost
 without loss one each, restored alone, and, as for declared backups, one for each other part ablated besides (`PAIRS` at
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from circuitspec.analysis import stats
 from circuitspec.analysis.backup import (
+    KNOCKED_OUT,
     BackupCheck,
     Knockable,
     Knockout,
@@ -59,7 +61,8 @@ DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mappin
 
 def effects_metric(plan: Plan, records: Records) -> str | None:
     """The metric that parts are judged by: a claimed one that is linear in the logits, else logit_diff or logit."""
-    claimed = [planned.claim.metric for planned in plan.claims if METRICS[planned.claim.metric].linear]
+    metrics = [planned.claim.metric for planned in plan.claims]
+    claimed = [metric for metric in metrics if metric in METRICS and METRICS[metric].linear]
     return next((m for m in (*claimed, "logit_diff", "logit") if m in records[plan.clean]), None)
 
 
@@ -100,11 +103,11 @@ class _Examination:
     metric: str
 
     def effects(self, negatives: NegativeFinding | None) -> CircuitEffects:
-        everything = (*self.parts.components, *self.parts.groups)  # a group of one component is called by its own name
+        everything = (*self.parts.components, *self.parts.ablated)  # a group of one component is called by its own name
         self._run({self.parts.without(part): f"{part.name} ablated" for part in everything})
         groups, components = (
             ablation_effects({part: self._without(part) for part in kind}, self._clean, self._anchor)
-            for kind in (self.parts.groups, self.parts.components)
+            for kind in (self.parts.ablated, tuple(self.parts.components))
         )
         silent = {one.part for one in components if one.is_silent}
         besides = self._besides([*silent, *(part for part in self.parts.groups if part.declared == "backup")])
@@ -170,6 +173,7 @@ class _Examination:
         labels: dict[Experiment, str] = {}
         for part, others in pairs.items():
             runs[part] = {one.name: (self.parts.without(one), self.parts.without(one, part)) for one in others}
+            labels |= {self.parts.without(one): f"{one.name} ablated" for one in others}
             circuit = self.plan.circuit
             if circuit.level == "node" and circuit.source is not None:
                 runs[part][OUTSIDE] = (circuit, self.parts.within(circuit, part))
@@ -300,3 +304,15 @@ class _Examination:
             by_kl = stats.recovered(*(self.records[one]["kl"] for one in (run, self.plan.corrupt, self.plan.clean)))
         kl = mean_of(values["kl"]) if "kl" in values else None
         return SetScore(name, tuple(sorted(map(format_name, changed))), recovered, kl, by_kl)
+
+
+def examination_passes(graph: CircuitGraph, ablation: AblationSpec) -> int:
+    """The most passes over all prompts that a look at the circuit's own parts takes, where not all are asked for."""
+    parts = CircuitParts.of(graph, ablation)
+    single = len(parts.ablated) + len(parts.components)
+    direct = 5 + KNOCKED_OUT + 1 if parts.knockable() else 0
+    beside = min(PAIRS, (len(parts.components) + 1) * (len(parts.groups) + len(parts.components)))
+    backups = any(part.declared == "backup" for part in parts.groups)
+    lost = len(parts.components) + (beside if parts.components or backups else 0)
+    within = 1 + sum(part.declared == "negative" for part in parts.groups)
+    return single + lost + within + 2 + direct

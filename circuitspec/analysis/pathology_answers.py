@@ -30,7 +30,7 @@ def dominating_answer(
     `shares` are each answer's, prompt by prompt; None where no prompt has several. Mean logits (logit_diff, logit) then
     move with answers that the model does not give, and all other metrics are about the one answer alone.
     """
-    claimed = [claim.metric for claim in claims if METRICS[claim.metric].needs_answers]
+    claimed = [c.metric for c in claims if c.metric in METRICS and METRICS[c.metric].needs_answers]
     several = [] if shares is None else [(i, own) for i, own in enumerate(shares) if len(own) > 1]
     if not claimed or not several:
         return ()

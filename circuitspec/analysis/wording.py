@@ -57,12 +57,12 @@ def bound(at_least: float | None, at_most: float | None) -> str:
 
 def falls(metric: str) -> str:
     """What a share of M(clean) - M(corrupt) that is lost says of the metric: KL rises when the model gets worse."""
-    return "falls" if METRICS[metric].better == "higher" else "worsens"
+    return "worsens" if metric in METRICS and METRICS[metric].better == "lower" else "falls"
 
 
 def rises(metric: str) -> str:
     """The same of a share that is won."""
-    return "rises" if METRICS[metric].better == "higher" else "improves"
+    return "improves" if metric in METRICS and METRICS[metric].better == "lower" else "rises"
 
 
 def plural(count: int, noun: str) -> str:

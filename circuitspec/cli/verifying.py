@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     type=click.Choice(["screen", "exact", "off"]),
     default="screen",
     show_default=True,
-    help="Look for components outside the circuit that work against it: screen all by one backward pass and "
-    "restore the worst, restore every one, or do not look.",
+    help="Look for components outside the circuit that work against it (screen all by one backward pass and "
+    "restore the worst, restore every one, or do not look), and at the circuit's own parts: ablate every one of a "
+    "small circuit and what is declared negative or backup in a large one, every one, or none.",
 )
 @click.option(
     "--sweep",

@@ -58,7 +58,7 @@ def disagreement(old: Measured | None, new: Measured | None, *, metric: str, dty
     if old is None or new is None:
         return "" if old is new else change(old, new)
     rounding = ROUNDING[dtype]
-    if alike and not METRICS[metric].discrete:
+    if alike and not (metric in METRICS and METRICS[metric].discrete):
         if close(old.value, new.value, rounding):
             ends_agree = old.ci == new.ci or (
                 old.ci is not None

@@ -39,10 +39,12 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     rows += [_row(one, f"{one.part.name} ({', '.join(one.part.groups)})", knockouts) for one in listed]
     together = [out for name, out in knockouts.items() if name not in {one.part.name for one in _all(effects)}]
     rows += [[out.name, "", "", "", number(out.direct), _made_up(out)] for out in together]
-    blocks = [head + "\n\n" + _columns(rows)]
+    blocks = [head + "\n\n" + _columns(rows)] if len(rows) > 1 else []
     if effects.untaken:
+        several = plural(effects.untaken, "component")
         blocks.append(
-            f"{plural(effects.untaken, 'component')} of the circuit were not ablated one by one; --negatives exact does"
+            f"{several} of the circuit were not ablated one by one, and of the groups only those declared negative or "
+            "backup; --negatives exact takes all"
         )
     if effects.direct_unknown:
         blocks.append(f"direct effects were not looked at: {effects.direct_unknown}")

@@ -243,15 +243,31 @@ def test_of_very_many_pairs_none_is_run(monkeypatch: pytest.MonkeyPatch) -> None
         assert sum(" and " in plan.labels[run] for run in model.ran) == pairs
 
 
-def test_large_circuits_are_taken_group_by_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_large_circuits_only_what_is_declared_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that is declared negative takes one run; a declared backup has all groups knocked out, to see it act."""
     monkeypatch.setattr("circuitspec.analysis.circuit_parts.COMPONENTS", 2)
-    groups: dict[str, tuple[Sequence[Head], Effect]] = {"one": (HEADS[:3], "positive"), "last": (HEADS[3:], "positive")}
-    found, _, model = examined(groups, dict.fromkeys(HEADS, 1.0))
+    amounts = dict.fromkeys(HEADS, 1.0)
+
+    def declared(effect: Effect) -> dict[str, tuple[Sequence[Head], Effect]]:
+        return {"one": (HEADS[:3], "positive"), "last": (HEADS[3:], effect)}
+
     assert COMPONENTS > 2
-    assert len(model.ran) == 2
-    assert (found.components, found.untaken) == ((), 4)
-    assert [out.name for out in found.knockouts] == ["one", "last", "one, last"]
-    found, _, model = examined(groups, dict.fromkeys(HEADS, 1.0), every=True)
+    found, _, model = examined(declared("positive"), amounts)
+    assert (len(model.ran), found.groups, found.components, found.untaken, found.knockouts) == (0, (), (), 4, ())
+    found, plan, model = examined(declared("negative"), {**amounts, HEADS[3]: -1.0})
+    assert [plan.labels[run] for run in model.ran if run in plan.labels] == ["last ablated"]
+    assert ([one.part.name for one in found.groups], found.groups[0].sign, found.knockouts) == (["last"], "hurts", ())
+    two: dict[str, tuple[Sequence[Head], Effect]] = {
+        "one": (HEADS[:1], "positive"),
+        "two": (HEADS[1:3], "negative"),
+        "last": (HEADS[3:], "negative"),
+    }
+    found, plan, model = examined(two, {**amounts, HEADS[1]: -0.2, HEADS[2]: -0.1, HEADS[3]: -0.2})
+    assert [plan.labels[run] for run in model.ran if run in plan.labels] == ["two, last ablated"]
+    assert [(one.part.name, one.sign) for one in found.groups] == [("two, last", "hurts")]
+    found, _, _ = examined(declared("backup"), amounts)
+    assert [out.name for out in found.knockouts] == ["one"]
+    found, _, model = examined(declared("positive"), amounts, every=True)
     assert len(model.ran) == 2 + 3  # the one of the last group is that group
     assert (len(found.components), found.untaken) == (4, 0)
 

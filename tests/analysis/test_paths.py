@@ -18,6 +18,7 @@ from circuitspec.analysis.warnings import (
     unbroken_behaviour,
     unfed_senders,
 )
+from circuitspec.analysis.wording import falls, rises
 from circuitspec.engine.records import Records
 from circuitspec.graph.circuit import lay_out
 from circuitspec.plan.experiment import Experiment
@@ -154,6 +155,11 @@ def test_what_gets_worse_is_said_so(metric: str, noising: str, denoising: str) -
     for direction, verb in (("noising", noising), ("denoising", denoising)):
         _, _, result = judged("path", direction, metric, 0.5)
         assert value_of(result).startswith(f"{metric} {verb} by 0.")
+
+
+def test_what_the_model_does_inside_falls_and_rises() -> None:
+    """An attention or an activation is neither better nor worse."""
+    assert (falls("attention(a0.h1, END, IO)"), rises("attention(a0.h1, END, IO)")) == ("falls", "rises")
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -38,6 +38,12 @@ def test_an_interval_that_moved_alone_is_a_difference_between_alike_runs() -> No
         assert disagreement(OLD, Measured(0.88, ci), metric="logit_diff", dtype="float32", alike=False) == ""
 
 
+def test_what_the_model_does_inside_is_compared_like_any_score() -> None:
+    attention = "attention(a0.h1, END, IO)"
+    assert disagreement(OLD, moved(1e-9), metric=attention, dtype="float32", alike=True) == ""
+    assert "0.88" in disagreement(OLD, moved(0.1), metric=attention, dtype="float32", alike=True)
+
+
 @pytest.mark.parametrize(
     ("new", "said"),
     [

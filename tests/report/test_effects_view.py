@@ -95,7 +95,12 @@ def test_why_direct_effects_are_not_known_is_said() -> None:
 def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
     many = replace(EFFECTS, components=(), sets=(), untaken=26)
     _, said = effects_text(replace(example(), effects=many))
-    assert said == "26 components of the circuit were not ablated one by one; --negatives exact does"
+    assert said == (
+        "26 components of the circuit were not ablated one by one, and of the groups only those declared negative or "
+        "backup; --negatives exact takes all"
+    )
+    (alone,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=())))
+    assert alone == said  # no table without rows
 
 
 def test_the_document_has_every_number() -> None:

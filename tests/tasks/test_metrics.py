@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from circuitspec.spec.hypothesis import MetricName
+from circuitspec.spec.blocks import OutputMetric
 from circuitspec.tasks.metrics import METRICS, available_metrics, check_metrics, compute_metrics, targets
 from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet
 from tests.tasks.support import errors_of, one_error
@@ -189,7 +189,7 @@ def test_gradients_flow() -> None:
 def test_the_table_is_whole() -> None:
     from typing import get_args
 
-    assert set(METRICS) == set(get_args(MetricName))
+    assert set(METRICS) == set(get_args(OutputMetric))
     assert all(name == metric.name and metric.description and metric.unit for name, metric in METRICS.items())
     assert {name for name, metric in METRICS.items() if metric.discrete} == {"accuracy", "rank"}
     assert {name for name, metric in METRICS.items() if metric.better == "lower"} == {"rank", "kl"}
