@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--metric", default="logit_diff", show_default=True, help="The score that effects are measured by.")
 @click.option("--free", multiple=True, metavar="NAME", help="Components that are never patched, such as 'm*'.")
 @click.option("--target", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="What a circuit recovers.")
+@click.option("--knee", is_flag=True, help="On the way to the target, take the circuit at the knee of the frontier.")
 @click.option("--exact", type=click.IntRange(min=1), default=60, show_default=True, help="Effects patched exactly.")
 @click.option(
     "--links", type=click.IntRange(min=0), default=12, show_default=True, help="Members whose paths are tried."
@@ -76,6 +77,7 @@ def explore(
     metric: str,
     free: tuple[str, ...],
     target: float,
+    knee: bool,
     exact: int,
     links: int,
     start: Literal["estimates", "resid"],
@@ -124,6 +126,7 @@ def explore(
             metric=metric,
             free=free,
             target=target,
+            knee=knee,
             exact=exact,
             linked=links,
             steps=steps,

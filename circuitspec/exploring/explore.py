@@ -215,7 +215,7 @@ class _Work:
         for kind, negatives, kept in (("with negatives", True, 2 / 3), ("helpful only", False, 1 / 2)):
 
             def work(negatives: bool = negatives) -> Choice | None:
-                choice = choose(self.setting, found, target, negatives=negatives)
+                choice = choose(self.setting, found, target, negatives=negatives, knee=self.options.knee)
                 choice.knocked_out()
                 return choice
 

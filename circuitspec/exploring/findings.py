@@ -33,6 +33,7 @@ class Options:
     metric: str = "logit_diff"
     free: tuple[str, ...] = ()
     target: float = 0.9
+    knee: bool = False  # of the circuits on the way to the target, take the one at the knee of the frontier
     exact: int = 60
     linked: int = 12  # members between which direct paths are patched
     steps: int = 1

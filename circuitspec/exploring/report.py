@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circuitspec.analysis.gates import WORDS
-from circuitspec.analysis.wording import MISSING, number, plural, with_interval
+from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
 from circuitspec.exploring.sweep import MATERIAL
@@ -164,15 +164,22 @@ def _links(found: Findings) -> str:
 
 
 def _gates(found: Findings) -> str:
-    """The pairs whose runs tell what gate they form."""
-    rows = [["together", "noised alone, both", "denoised alone, both", ""]]
+    """The pairs whose runs tell what gate they form.
+
+    Interaction: what they do alone, added up, less what both do together, as a share of the latter.
+    """
+    rows = [["together", "noised alone, both", "interaction", "denoised alone, both", "interaction", ""]]
     for pair in found.gates:
         kind = pair.finding.kind
         if kind is None:
             continue
         shares = [
-            f"{number(t.first)} {number(t.second)}, {number(t.both)}"
+            text
             for t in (pair.finding.noising, pair.finding.denoising)
+            for text in (
+                f"{number(t.first)} {number(t.second)}, {number(t.both)}",
+                MISSING if t.interaction is None else briefly(t.interaction),
+            )
         ]
         rows.append([f"{format_name(pair.first)}, {format_name(pair.second)}", *shares, f"{kind}: {WORDS[kind]}"])
     return _table(rows)

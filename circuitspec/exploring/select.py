@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from circuitspec.analysis.estimate import Estimate
@@ -40,7 +40,7 @@ class Choice:
 
     setting: Setting
     entries: dict[Entry, str] = field(default_factory=dict)  # -> positive, negative or backup
-    tried: dict[Experiment, tuple[int, int]] = field(default_factory=dict)  # -> how many entries and heads
+    tried: dict[Experiment, dict[Entry, str]] = field(default_factory=dict)  # -> its entries
     stopped: str = ""  # why the search ended before it was done
     _settled: dict[Entry, str] | None = None
 
@@ -53,12 +53,12 @@ class Choice:
 
     @property
     def heads(self) -> int:
-        return len({c for c, _ in self.entries if isinstance(c, Head)})
+        return heads_in(self.entries)
 
     def recovered(self) -> float:
         run = self.setting.sufficiency(self.kept)
         share = self.setting.share(run)
-        self.tried.setdefault(run, (len(self.entries), self.heads))
+        self.tried.setdefault(run, dict(self.entries))
         self.settle()
         return share
 
@@ -75,7 +75,7 @@ class Choice:
     @property
     def frontier(self) -> tuple[Point, ...]:
         """Every circuit tried on the way, the smallest first."""
-        found = [Point(*size, self.setting.recovered(run)) for run, size in self.tried.items()]
+        found = [Point(len(own), heads_in(own), self.setting.recovered(run)) for run, own in self.tried.items()]
         return tuple(sorted(found, key=lambda point: (point.entries, point.heads, point.recovered.value)))
 
     def estimate(self) -> Estimate:
@@ -85,12 +85,40 @@ class Choice:
         """What the model still does with the circuit noised."""
         return self.setting.share(self.setting.necessity(self.kept))
 
+    def take_knee(self, needed: Collection[Entry]) -> None:
+        """Back to the circuit at the knee of the frontier, of those tried that have all `needed` entries.
+
+        The knee is where a circuit is closest to the model for its size: the point furthest above the straight line
+        between the ends of the frontier (Satopaa et al. 2011). Recovering more than the model is no closer to it.
+        """
+        close = {
+            run: 1 - abs(1 - self.setting.share(run)) for run, own in self.tried.items() if set(needed) <= own.keys()
+        }
+        if not close:
+            return
+        smallest = min(close, key=lambda run: (len(self.tried[run]), -close[run]))
+        closest = max(close, key=lambda run: (close[run], -len(self.tried[run])))
+        x, y = (len(self.tried[closest]) - len(self.tried[smallest])), close[closest] - close[smallest]
+
+        def above(run: Experiment) -> tuple[float, int]:
+            size = len(self.tried[run])
+            line = y * (size - len(self.tried[smallest])) / x if x > 0 else 0.0
+            return close[run] - close[smallest] - line, -size
+
+        within = [run for run in close if len(self.tried[run]) <= len(self.tried[closest])]
+        self.entries = dict(self.tried[max(within, key=above)])
+        self.settle()
+
     def without(self, entry: Entry) -> Choice:
         return Choice(self.setting, {e: kind for e, kind in self.entries.items() if e != entry})
 
 
-def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool) -> Choice:
-    """A circuit that recovers the target.
+def heads_in(entries: Collection[Entry]) -> int:
+    return len({component for component, _ in entries if isinstance(component, Head)})
+
+
+def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool, knee: bool = False) -> Choice:
+    """A circuit that recovers the target, or with `knee` the one at the knee of the frontier on the way there.
 
     Taken in are first the components that matter by themselves (in parallel ones too, of which each restores the
     behaviour alone), then, round by round, those whose restoration is estimated to help the circuit most. With
@@ -101,13 +129,13 @@ def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool) ->
     choice = Choice(setting)
     try:
         with setting.allowance.holding(FINISH):
-            _search(choice, sweep, target, negatives=negatives)
+            _search(choice, sweep, target, negatives=negatives, knee=knee)
     except AllowanceSpent as spent:
         choice.go_back(spent)
     return choice
 
 
-def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool) -> None:
+def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, knee: bool) -> None:
     alone = [e for e in sweep.exact if e.size >= MATERIAL and len(e.where.roles) == 1]
     taken = [e for e in alone if negatives or not e.is_negative]
     for number, effect in enumerate(taken, 1):
@@ -118,11 +146,14 @@ def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool) -> 
     choice.recovered()
     _grow(choice, target, negatives=negatives)
     rank = {(e.component, role): e.size for e in sweep.effects for role in e.where.roles}
-    _prune(choice, target, {entry for entry in choice.entries if negatives and rank[entry] >= MATERIAL}, rank)
+    own = {entry for entry in choice.entries if negatives and rank[entry] >= MATERIAL}
+    _prune(choice, target, own, rank)
+    if not negatives:
+        spare_heads(choice, target)
+    if knee:
+        choice.take_knee(own)
     if negatives:
         _stand_ins(choice)
-    else:
-        spare_heads(choice, target)
 
 
 def _is_step(number: int) -> bool:

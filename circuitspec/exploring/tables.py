@@ -13,6 +13,8 @@ def tables(found: Findings) -> dict[str, pd.DataFrame]:
     made = {"effects": effects_frame(found), "frontier": frontier_frame(found), "links": links_frame(found)}
     if found.grids:
         made["sweeps"] = sweeps_frame(found)
+    if found.gates:
+        made["gates"] = gates_frame(found)
     if found.traces is not None:
         made["traces"] = traces_frame(found)
     if found.unseen:
@@ -48,6 +50,32 @@ def frontier_frame(found: Findings) -> pd.DataFrame:
             for p in circuit.frontier
         ]
     )
+
+
+def gates_frame(found: Findings) -> pd.DataFrame:
+    """One row per two members and direction: what each does alone and both together, and their interaction with its CI.
+
+    Shares of clean less corrupt; the interaction is what they do alone, added up, less what both do, as a share of it.
+    """
+    rows = []
+    for pair in found.gates:
+        for direction, measured in (("noising", pair.finding.noising), ("denoising", pair.finding.denoising)):
+            between = measured.interaction
+            rows.append(
+                {
+                    "first": format_name(pair.first),
+                    "second": format_name(pair.second),
+                    "direction": direction,
+                    "first_alone": measured.first,
+                    "second_alone": measured.second,
+                    "both": measured.both,
+                    "interaction": None if between is None else between.value,
+                    "low": None if between is None else between.low,
+                    "high": None if between is None else between.high,
+                    "gate": pair.finding.kind,
+                }
+            )
+    return pd.DataFrame(rows).astype(dict.fromkeys(("interaction", "low", "high"), "float64"))
 
 
 def links_frame(found: Findings) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
 from circuitspec.exploring.pictures import pictures
 from circuitspec.exploring.report import render_exploration as rendered
-from circuitspec.exploring.tables import effects_frame, frontier_frame, links_frame, tables
+from circuitspec.exploring.tables import effects_frame, frontier_frame, gates_frame, links_frame, tables
 from circuitspec.progress import Silent
 from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.load import load_exploration, parse_hypothesis
@@ -188,6 +188,20 @@ def test_gates_of_the_toys(toy: str, pair: set[str], kind: str) -> None:
     found = explored(toy)
     (gate,) = [g for g in found.gates if {format_name(g.first), format_name(g.second)} == pair]
     assert gate.finding.kind == kind
+
+
+def test_gates_come_with_intervals() -> None:
+    """AND: either noised breaks all that both do, (1 + 1 - 1) / 1; neither alone restores anything, (0 + 0 - 1) / 1."""
+    found = explored("and")
+    frame = gates_frame(found)
+    pair = frame[(frame["first"] + frame["second"]).isin(["a0.h0a0.h1", "a0.h1a0.h0"])].set_index("direction")
+    for direction, alone, expected in (("noising", 1.0, 1.0), ("denoising", 0.0, -1.0)):
+        row = pair.loc[direction]
+        assert (row["first_alone"], row["second_alone"], row["both"]) == pytest.approx((alone, alone, 1.0), abs=1e-4)
+        assert row["interaction"] == pytest.approx(expected, abs=1e-3)
+        assert row["low"] <= row["interaction"] <= row["high"]
+        assert row["high"] - row["low"] < 0.01  # prompts of a toy differ by next to nothing
+    assert "1.00 1.00, 1.00" in rendered(found)
 
 
 def test_cross_sections_restore_and_half_of_one_does_not() -> None:

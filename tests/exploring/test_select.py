@@ -43,4 +43,25 @@ def test_heads_are_spared_as_long_as_the_target_is_met() -> None:
         choice.entries[entry] = "positive"
     spare_heads(choice, 0.9)
     assert choice.entries == {(C, "END"): "positive", (Mlp(0), "END"): "positive"}
-    assert sorted(choice.tried.values()) == [(2, 1), (4, 2)]  # entries and heads of the circuits on the way
+    assert sorted(len(entries) for entries in choice.tried.values()) == [2, 4]  # the circuits on the way
+
+
+def test_the_knee_is_where_more_entries_stop_helping() -> None:
+    """Closeness 0.1, 0.8, 0.85, 0.9 for 1 to 4 entries: the line from first to last is 0.1, 0.37, 0.63, 0.9."""
+    shares = {1: 0.1, 2: 0.8, 3: 1.15, 4: 0.9, 5: 1.5}  # the last recovers most, and is furthest from the model
+    entries = [(Head(layer, 0), "END") for layer in range(5)]
+
+    class Sized:
+        def share(self, experiment: int) -> float:
+            return shares[experiment]
+
+    def tried(needed: int) -> int:
+        choice = Choice(cast(Setting, Sized()))
+        choice.tried = {cast(Any, size): dict.fromkeys(entries[:size], "positive") for size in shares}
+        choice.entries = dict.fromkeys(entries, "positive")
+        choice.take_knee(entries[:needed])
+        return len(choice.entries)
+
+    assert tried(0) == 2
+    assert tried(3) == 3  # of 3, 4 and 5: 4 is the closest, and no point lies above the line from 3
+    assert tried(5) == 5
