@@ -21,9 +21,23 @@ def sample(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return 0.8 * clean + rng.normal(0, 0.5, n), corrupt, clean
 
 
-def widened(level: float, n: int) -> float:
-    """The level whose normal interval, with n in the variance's denominator, is the t interval of `level`."""
-    half = t.ppf(0.5 + level / 2, n - 1) / (1 - 1 / n) ** 0.5
+def excess_kurtosis(values: list[float]) -> float:
+    """The unbiased k-statistic k4 / k2**2 (Joanes & Gill 1998, G2), written as sums."""
+    n, centre = len(values), sum(values) / len(values)
+    variance = sum((v - centre) ** 2 for v in values) / (n - 1)
+    fourth = sum((v - centre) ** 4 for v in values) / variance**2
+    return n * (n + 1) / ((n - 1) * (n - 2) * (n - 3)) * fourth - 3 * (n - 1) ** 2 / ((n - 2) * (n - 3))
+
+
+def widened(level: float, top: np.ndarray, bottom: np.ndarray) -> float:
+    """The level whose normal interval, with n in the variance's denominator, is the t interval of `level`.
+
+    A sample variance varies by `s**4 * (2 / (n - 1) + kurtosis / n)`, that of a chi-squared by `s**4 * 2 / freedom`.
+    """
+    n, ratio = len(top), sum(top) / sum(bottom)
+    kurtosis = excess_kurtosis([a - ratio * b for a, b in zip(top, bottom, strict=True)])
+    freedom = n - 1 if kurtosis < 0 else max(5, 1 / (1 / (n - 1) + kurtosis / (2 * n)))
+    half = t.ppf(0.5 + level / 2, freedom) / (1 - 1 / n) ** 0.5
     return float(norm.cdf(half) - norm.cdf(-half))
 
 
@@ -61,7 +75,7 @@ def test_lower_is_better_needs_no_other_formula() -> None:
 def test_interval_equals_bca_written_by_hand_on_the_same_draws(n: int) -> None:
     patched, corrupt, clean = sample(n)
     draws = np.random.default_rng(5).integers(0, n, (500, n))
-    expected = bca_by_hand(patched - corrupt, clean - corrupt, draws, widened(0.9, n))
+    expected = bca_by_hand(patched - corrupt, clean - corrupt, draws, widened(0.9, patched - corrupt, clean - corrupt))
     estimate = stats.recovered(patched, corrupt, clean, level=0.9, resamples=500, seed=5)
     assert estimate.method == "bca"
     assert estimate.interval == pytest.approx(expected, rel=1e-10)
@@ -79,9 +93,20 @@ def test_recovered_does_not_depend_on_the_metrics_unit_or_origin(factor: float, 
 def test_interval_agrees_with_other_draws() -> None:
     patched, corrupt, clean = sample(40)
     draws = np.random.default_rng(99).integers(0, 40, (4000, 40))
-    low, high = bca_by_hand(patched - corrupt, clean - corrupt, draws, widened(0.95, 40))
+    level = widened(0.95, patched - corrupt, clean - corrupt)
+    low, high = bca_by_hand(patched - corrupt, clean - corrupt, draws, level)
     estimate = stats.recovered(patched, corrupt, clean)
     assert estimate.interval == pytest.approx((low, high), abs=0.05 * (high - low))
+
+
+def test_one_prompt_far_from_the_others_widens_the_interval_as_if_there_were_six() -> None:
+    values = np.r_[norm.ppf((np.arange(40) + 0.5) / 40), 30.0]
+    assert excess_kurtosis(list(values)) > 20
+    wide = widened(0.95, values, np.ones(41))
+    assert wide == pytest.approx(2 * norm.cdf(t.ppf(0.975, 5) * (41 / 40) ** 0.5) - 1)
+    draws = np.random.default_rng(0).integers(0, 41, (9999, 41))
+    estimate = stats.mean(values)
+    assert estimate.interval == pytest.approx(bca_by_hand(values, np.ones(41), draws, wide), abs=0.1)
 
 
 def test_interval_of_a_mean_is_the_t_interval_for_many_normal_values() -> None:
