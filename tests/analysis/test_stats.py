@@ -269,12 +269,26 @@ def test_the_largest_exact_case() -> None:
 
 
 def test_many_prompts_take_the_t_test() -> None:
-    differences = np.random.default_rng(0).normal(-0.1, 1, 100)
+    half = np.random.default_rng(0).normal(0, 1, 50)
+    differences = np.r_[half, -half] - 0.1  # without skew
     test = stats.lowers(differences)
-    statistic = differences.mean() / (differences.std(ddof=1) / 10)
     assert test.method == "t"
-    assert test.p_value == pytest.approx(ttest_1samp(differences, 0).pvalue / 2)  # statistic < 0
-    assert statistic < 0
+    assert test.p_value == pytest.approx(ttest_1samp(differences, 0).pvalue / 2)  # its mean is below zero
+    assert stats.lowers(-differences).p_value == pytest.approx(1 - test.p_value)
+
+
+def test_skew_towards_what_is_tested_for_makes_it_less_significant() -> None:
+    differences = np.random.default_rng(0).exponential(1.0, 40) - 1.4
+    n, mean, spread = 40, differences.mean(), differences.std(ddof=1)
+    statistic = mean / (spread / n**0.5)
+    skew = ((differences - mean) ** 3).mean() / ((differences - mean) ** 2).mean() ** 1.5
+    a = skew / (6 * n**0.5)
+    hall = (
+        statistic + 2 * a * statistic**2 + 4 / 3 * a**2 * statistic**3 + a
+    )  # Hall (1992): with a for skew / (6 sqrt n)
+    assert stats.lowers(differences).p_value == pytest.approx(t.cdf(hall, n - 1))
+    assert t.cdf(hall, n - 1) > 2 * ttest_1samp(differences, 0, alternative="less").pvalue
+    assert stats.lowers(-differences).p_value == pytest.approx(max(t.sf(hall, n - 1), t.sf(statistic, n - 1)))
 
 
 def test_equal_differences() -> None:
