@@ -45,7 +45,7 @@ def test_paired_tests_have_uniform_p_values(n: int, shape: str) -> None:
 
 @pytest.mark.parametrize("n", [30, 100])
 def test_skew_does_not_make_components_significant(n: int) -> None:
-    """Most prompts lose a little and a few gain much, nothing on average: a t test alone calls that a loss far too often."""
+    """Most prompts lose a little, a few gain much, nothing on average: a t test alone too often calls that a loss."""
     dice = np.random.default_rng(n)
     samples = dice.exponential(1.0, (4000, n)) - 1.0
     ours = np.array([stats.lowers(sample).p_value for sample in samples])
