@@ -130,8 +130,8 @@ def _expanded(level: float, residuals: Values) -> float:
     normal's instead of a t distribution's (Hesterberg 2015). The t distribution has fewer degrees of freedom the longer
     the tails of the prompts' `residuals` are, since a variance estimated from long tails is itself less certain:
     Var(s^2) = sigma^4 (2 / (n - 1) + kurtosis / n), matched with a chi-squared's (Satterthwaite). No fewer than five
-    are taken, the fewest of a t distribution that has a kurtosis at all. Where prompts are only right or wrong, tails are
-    not counted: resamples of few distinct values have few quantiles, and intervals that end at one of them are wide.
+    are taken, the fewest of a t distribution that has a kurtosis at all. Where prompts are only right or wrong, tails
+    are not counted: resamples of few distinct values have few quantiles, and intervals that end at one are wide.
     """
     n = len(residuals)
     counted = len(np.unique(residuals)) <= _COUNTED
