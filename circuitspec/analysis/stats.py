@@ -205,9 +205,9 @@ def lowers(differences: Values, *, what: str = "differences") -> PairedTest:
     if spread <= _ROUNDING * float(np.abs(differences).max()):  # all equal: t is undefined, sign flips are not
         return PairedTest(effect, 0.5**n if effect < 0 else 1.0, n, "sign-flip")
     if n > EXACT_MAX:
-        t = effect / stats.sem(differences)
-        p_values = stats.t.cdf([t, _unskewed(t, differences)], n - 1)
-        return PairedTest(effect, float(max(p_values)), n, "t")
+        t = effect / float(stats.sem(differences))
+        largest = max(t, _unskewed(t, differences))
+        return PairedTest(effect, float(stats.t.cdf(largest, n - 1)), n, "t")
     exact = stats.permutation_test(
         (differences,),
         lambda sample, axis: np.mean(sample, axis=axis),
