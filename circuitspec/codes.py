@@ -1216,8 +1216,8 @@ CODES: dict[str, CodeInfo] = {
         "a lock is not as it was written",
         "The lock is of another version, lacks a part, or a part of it no longer matches its checksum: it was edited "
         "or damaged, or a merge mixed two locks. A lock is never edited by hand. Restore it from version control, or "
-        "write it anew with `circuitspec lock FILE`, and look at what changes in it. The exit code is 6, as for all that "
-        "is not as locked.",
+        "write it anew with `circuitspec lock FILE`, and look at what changes in it. The exit code is 6, as for "
+        "all that is not as locked.",
     ),
     "CS552": CodeInfo(
         "the hypothesis is not as locked",

@@ -58,9 +58,10 @@ def exit_code(findings: Iterable[Diagnostic]) -> int:
     """The exit status that findings call for: 3 invalid file, 5 could not run, 6 not as locked, 4 inconclusive, 0 none.
 
     CS1xx, CS2xx, CS300 (what the file calls the model), CS507, CS508 (names that the prompts lack), CS320 to CS369
-    (prompts and answers, which are the user's data), CS548 to CS550 and CS558 (saved results and locks) make a file
-    invalid; CS551 to CS556 say what is not as locked, a lock that was edited first of all; other CS3xx and CS5xx are faults of the run; CS4xx leaves
-    the evidence without a verdict. An invalid file outweighs a run's fault, that drift, and that an inconclusive one.
+    (prompts and answers, which are the user's data), CS548 to CS550 and CS558 (saved results, a missing lock) make a
+    file invalid; CS551 to CS556 say what is not as locked, a lock that was edited first of all; other CS3xx and CS5xx
+    are faults of the run; CS4xx leaves the evidence without a verdict. An invalid file outweighs a run's fault, that
+    drift, and that an inconclusive one.
     Warnings and notes call for nothing.
     """
     codes = {_exit_code(int(finding.code[2:])) for finding in findings if finding.severity == "error"}

@@ -32,8 +32,9 @@ def export_circuit(document: Document, name: FormatName, out: Path, size: Size |
     """The edges that a hypothesis keeps, to be written to `out`; nothing is written here.
 
     `size` is the model's, needed where its configuration is not on this machine and the hypothesis does not state it
-    (`model.size`). Raises CircuitspecError: CS386 without it, and where the two differ, CS389 for a hypothesis without edges and for a file name that the format's tool does not read, CS220 to CS227
-    for a circuit that the model cannot have.
+    (`model.size`). Raises CircuitspecError: CS386 without it, and where the two differ, CS389 for a hypothesis without
+    edges and for a file name that the format's tool does not read, CS220 to CS227 for a circuit that the model cannot
+    have.
     """
     _check_suffix(name, out)
     size = _size(document, size)
