@@ -165,8 +165,14 @@ def test_the_pre_commit_hook() -> None:
 
 def test_the_example_uses_the_action_and_the_hook_as_they_are() -> None:
     workflow = parsed(EXAMPLE / ".github" / "workflows" / "circuits.yml")
-    (step,) = [step for step in workflow["jobs"]["circuits"]["steps"] if "/circuitspec@" in step.get("uses", "")]
+    steps = workflow["jobs"]["circuits"]["steps"]
+    (step,) = [step for step in steps if "circuitspec" in step.get("uses", "")]
     assert set(step["with"]) <= set(ACTION["inputs"])
+    folder = EXAMPLE / step["uses"]
+    assert (folder / "action.yml").read_bytes() == (ROOT / "action.yml").read_bytes(), "copy it anew"
+    commands = [step.get("run", step.get("uses", "")) for step in steps]
+    installed = commands.index("python -m pip install -r requirements.txt")
+    assert installed < commands.index(step["uses"]) < commands.index("pytest")
     assert all(isinstance(value, str) for value in step["with"].values())
     (local,) = parsed(EXAMPLE / ".pre-commit-config.yaml")["repos"]
     (hook,) = local["hooks"]
