@@ -259,6 +259,19 @@ def test_no_text_is_taken_for_markup() -> None:
     assert "[a](javascript:b) `c` ::error::d ::set-env" in html
 
 
+@pytest.mark.parametrize("told", [reported(), reported(NOTE), reported(DRIFT), hostile()])
+def test_the_badge_is_what_shields_reads(told: Reported) -> None:
+    """Its endpoint's schema: version 1, label and message as text (the message not empty), a colour by name."""
+    badge = json.loads(shown("badge", told))
+    assert set(badge) == {"schemaVersion", "label", "message", "color"}
+    assert type(badge["schemaVersion"]) is int
+    assert badge["schemaVersion"] == 1
+    assert isinstance(badge["label"], str)
+    assert isinstance(badge["message"], str)
+    assert badge["message"]
+    assert badge["color"] in {"brightgreen", "green", "yellowgreen", "yellow", "orange", "red", "blue", "lightgrey"}
+
+
 def test_the_badge() -> None:
     badge = json.loads(shown("badge", reported()))
     assert badge == {"schemaVersion": 1, "label": "ioi-tiny", "message": "1 of 2 claims supported", "color": "red"}
