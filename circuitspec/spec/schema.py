@@ -37,11 +37,11 @@ def _describe(value: Any, definitions: dict[str, Any]) -> None:
             _describe(inner, definitions)
     if not isinstance(value, dict):
         return
-    properties = value.get("properties")
-    for key in properties if isinstance(properties, dict) else ():
-        if "$ref" in properties[key] and "description" not in properties[key]:
-            block = definitions[properties[key]["$ref"].removeprefix("#/$defs/")]
-            properties[key] = {"description": block["description"], **properties[key]}
+    properties: dict[str, Any] = value.get("properties", {})
+    for key, inner in properties.items():
+        if "$ref" in inner and "description" not in inner:
+            block = definitions[inner["$ref"].removeprefix("#/$defs/")]
+            properties[key] = {"description": block["description"], **inner}
     for inner in value.values():
         _describe(inner, definitions)
 
