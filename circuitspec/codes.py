@@ -799,9 +799,10 @@ CODES: dict[str, CodeInfo] = {
     "CS386": CodeInfo(
         "the size of the model",
         "Which edges there are depends on the number of layers and heads. They come from the model's configuration "
-        "where that is on this machine, from the file where its format says them, and otherwise from `--size`, as in "
-        "`--size 12x12x768` (layers, heads, channels; `-parallel` behind it for models with parallel blocks). This "
-        "code also says that file and model are of different size: the circuit was then found in another model.",
+        "where that is on this machine, from the file where its format says them, and otherwise from `--size` or "
+        "`model.size`, as in `12x12x768` (layers, heads, channels; `-parallel` behind it for models with parallel "
+        "blocks); `import` writes `model.size` for `export`. This code also says that file, or `model.size`, and model "
+        "are of different size: the circuit was then found in another model.",
     ),
     "CS387": CodeInfo(
         "an imported hypothesis waits for something",
@@ -1215,7 +1216,8 @@ CODES: dict[str, CodeInfo] = {
         "a lock is not as it was written",
         "The lock is of another version, lacks a part, or a part of it no longer matches its checksum: it was edited "
         "or damaged, or a merge mixed two locks. A lock is never edited by hand. Restore it from version control, or "
-        "write it anew with `circuitspec lock FILE`, and look at what changes in it.",
+        "write it anew with `circuitspec lock FILE`, and look at what changes in it. The exit code is 6, as for "
+        "all that is not as locked.",
     ),
     "CS552": CodeInfo(
         "the hypothesis is not as locked",
@@ -1243,8 +1245,8 @@ CODES: dict[str, CodeInfo] = {
     "CS556": CodeInfo(
         "a result is not as locked",
         "A claim's status changed, or its value moved by more than rounding (same versions and device), or out of the "
-        "confidence interval (others). The message gives the old value and the new. If nothing else is reported, the "
-        "change is in the code that computes: look at the versions in the lock.",
+        "confidence interval (others). The message gives the old value and the new. If the versions "
+        "differ, they are named. If nothing is, the code that computes was changed without a new version.",
     ),
     "CS557": CodeInfo(
         "a lock cannot be written",

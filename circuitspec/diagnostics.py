@@ -58,24 +58,25 @@ def exit_code(findings: Iterable[Diagnostic]) -> int:
     """The exit status that findings call for: 3 invalid file, 5 could not run, 6 not as locked, 4 inconclusive, 0 none.
 
     CS1xx, CS2xx, CS300 (what the file calls the model), CS507, CS508 (names that the prompts lack), CS320 to CS369
-    (prompts and answers, which are the user's data), CS548 to CS551 and CS558 (saved results and locks) make a file
-    invalid; CS552 to CS556 say what is not as locked; other CS3xx and CS5xx are faults of the run; CS4xx leaves
-    the evidence without a verdict. An invalid file outweighs a run's fault, that drift, and that an inconclusive one.
+    (prompts and answers, which are the user's data), CS548 to CS550 and CS558 (saved results, a missing lock) make a
+    file invalid; CS551 to CS556 say what is not as locked, a lock that was edited first of all; other CS3xx and CS5xx
+    are faults of the run; CS4xx leaves the evidence without a verdict. An invalid file outweighs a run's fault, that
+    drift, and that an inconclusive one.
     Warnings and notes call for nothing.
     """
     codes = {_exit_code(int(finding.code[2:])) for finding in findings if finding.severity == "error"}
     return next((code for code in (3, 5, 6, 4) if code in codes), 0)
 
 
-# the model's name, another tool's circuit, a position or a corruption that the prompts do not have, a lock or a result
-# that is none
-_FILE_FAULTS = (300, 382, 383, 384, 389, 507, 508, 548, 549, 550, 551, 558)
+# the model's name, another tool's circuit, a position or a corruption that the prompts do not have, a result that is
+# none, a lock that is not there
+_FILE_FAULTS = (300, 382, 383, 384, 389, 507, 508, 548, 549, 550, 558)
 
 
 def _exit_code(number: int) -> int:
     if number < 300 or 320 <= number < 370 or number in _FILE_FAULTS:
         return 3
-    if 552 <= number <= 556:
+    if 551 <= number <= 556:
         return 6
     return 4 if 400 <= number < 500 else 5
 

@@ -9,7 +9,8 @@ A file's items are `check` (its mistakes, without running anything), `lock` with
 in the lock beside it, as far as that can be known without running), and one for each claim, which runs with
 `--circuitspec=verify` alone. A file is verified once, by the first item that needs it, and a model is loaded once a
 session, and kept while files that use it are left. Under xdist all items of a file go to one worker with `--dist
-loadfile` or `loadgroup`; otherwise each worker that has one of them verifies the file itself.
+loadfile` or `loadgroup`; otherwise each worker that has one of them verifies the file itself. What fails several items
+is said in full by the first of them; the others name that one.
 
 The fixture `circuit_report` gives the results to other tests: `circuit_report["hypotheses/ioi.circuit.yaml"]`, the path
 counted from the root of the test run, is a `circuitspec.Result`.
@@ -40,6 +41,7 @@ _NOT_VERIFYING = "needs --circuitspec=verify"
 _NAMED = "circuitspec_named"
 
 _suites = pytest.StashKey["Suite"]()
+_findings = pytest.StashKey[dict[str, str]]()  # what was said in full -> the item that said it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -95,7 +97,7 @@ class CircuitReports:
             pytest.skip(_NOT_VERIFYING)
         from circuitspec.api import Result
 
-        with _told():
+        with _told(self._config):
             suite, file = _suite(self._config), Path(os.path.normpath(self._config.rootpath / path))
             outcome = suite.outcome(file)
         return Result(outcome.verification, outcome.task, suite.document(file))
@@ -143,14 +145,14 @@ class CheckItem(_FileItem):
 
         problems, _ = check_file(Path(os.path.relpath(self.path)))
         if problems:
-            raise _failure(problems)
+            raise _failure(problems, self.config)
 
 
 class LockItem(_FileItem):
     """What is not as locked, as far as that can be known without running the model."""
 
     def runtest(self) -> None:
-        with _told():
+        with _told(self.config):
             _, examined = _suite(self.config).examined(self.path)
             examined.refuse()
 
@@ -165,7 +167,7 @@ class ClaimItem(_FileItem):
     def runtest(self) -> None:
         if not _verifying(self.config):
             pytest.skip(_NOT_VERIFYING)
-        with _told():
+        with _told(self.config):
             reported = _suite(self.config).reported(self.path)
         from circuitspec.report.text import render_text
 
@@ -174,7 +176,7 @@ class ClaimItem(_FileItem):
         drift = [finding for finding in reported.findings if finding.data.get("claim") == self._index]
         if told is not None or drift:
             notes = [finding for finding in reported.findings if finding.severity == "note"]
-            raise _failure([*([told] if told else []), *drift, *(notes if drift else [])])
+            raise _failure([*([told] if told else []), *drift, *(notes if drift else [])], self.config)
 
 
 def _suite(config: pytest.Config) -> Suite:
@@ -206,18 +208,55 @@ def _named(config: pytest.Config) -> list[Path]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _told(config: pytest.Config) -> Iterator[None]:
     """What is raised within fails the item with all that it says."""
     from circuitspec.diagnostics import CircuitspecError
 
     try:
         yield
     except CircuitspecError as error:
-        raise _failure(error.diagnostics) from None
+        raise _failure(error.diagnostics, config) from None
 
 
-def _failure(diagnostics: Iterable[Diagnostic]) -> BaseException:
-    """A failure that says all of `diagnostics`, without a traceback."""
+def _failure(diagnostics: Iterable[Diagnostic], config: pytest.Config) -> BaseException:
+    """A failure of the running item that says all of `diagnostics`, without a traceback.
+
+    An error that an earlier item said is one line that names that item; a note that one said is left out.
+    """
     from circuitspec.diagnostics import render
 
-    return pytest.fail.Exception(render(diagnostics), pytrace=False)
+    said = config.stash.setdefault(_findings, {})
+    item = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+    new, sources, before = [], {}, []
+    for finding in diagnostics:
+        shown, file = _from_root(finding, config)
+        first = said.setdefault(render([shown], {}), item)
+        if first == item:
+            new.append(shown)
+            if file is not None and shown.span is not None:
+                sources[shown.span.file] = file
+        elif shown.severity == "error":
+            place = "" if shown.span is None else f"{shown.span.file}:{shown.span.line}:{shown.span.column}: "
+            before.append(f"{place}error[{shown.code}]: as told by {first}\n")
+    texts = {name: _text_of(file) for name, file in sources.items()}
+    return pytest.fail.Exception(render(new, texts) + "".join(dict.fromkeys(before)), pytrace=False)
+
+
+def _from_root(finding: Diagnostic, config: pytest.Config) -> tuple[Diagnostic, Path | None]:
+    """The finding with all paths counted from the root folder of the test run, as in the names of items; its file."""
+    from dataclasses import replace
+
+    root = f"{config.rootpath}{os.sep}"
+    texts = {name: getattr(finding, name).replace(root, "") for name in ("message", "label", "hint")}
+    if finding.span is None:
+        return replace(finding, **texts), None
+    file = Path(os.path.normpath(config.invocation_params.dir / finding.span.file))
+    name = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+    return replace(finding, **texts, span=replace(finding.span, file=name)), file
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # then its lines are not shown
+        return ""

@@ -129,15 +129,28 @@ def test_files_are_checked_verified_and_summed_up(tmp_path: Path) -> None:
     assert error.startswith("::error file=paper/hypo theses/ioi.circuit.yaml,line=18,col=26,")
     assert "a2.h2 -> a2.h1" in error
     notices = [line for line in verified.output.splitlines() if line.startswith("::notice ")]
-    assert len(notices) == 2
-    assert all(line.startswith("::notice file=paper/more/deep/ioi.circuit.yaml,line=2") for line in notices)
+    deep = paper / "more" / "deep" / "ioi.circuit.yaml"
+    lines = deep.read_text(encoding="utf-8").splitlines()
+    at = [
+        number for number, line in enumerate(lines, start=1) if line.startswith(("  - sufficient:", "  - necessary:"))
+    ]
+    assert len(at) == 2
+    of_claims = [line for line in notices if "file=" in line]  # the others are about versions
+    for line, number, kind in zip(of_claims, at, ("sufficient", "necessary"), strict=True):
+        assert line.startswith(f"::notice file=paper/more/deep/ioi.circuit.yaml,line={number},col=5,endColumn=")
+        assert f"::{kind}: recovered logit_diff " in line
     failed, supported = re.findall("^### (.*)$", verified.summary, re.MULTILINE)
     assert failed == "❌ `hypo theses/ioi.circuit.yaml` was not verified (exit code 6)"
     assert supported == "✅ ioi\\-four\\-layers: SUPPORTED"
     results = paper / "circuitspec-results"
     written = {path.name for path in (results / "more-deep-ioi").iterdir()}
     assert written == {"report.txt", "report.html", "result.json", "junit.xml", "summary.md", "badge.json"}
-    assert json.loads((results / "more-deep-ioi" / "badge.json").read_text())["color"] == "brightgreen"
+    assert json.loads((results / "more-deep-ioi" / "badge.json").read_text()) == {
+        "schemaVersion": 1,
+        "label": "ioi-four-layers",
+        "message": "2 of 2 claims supported",
+        "color": "brightgreen",
+    }
     assert list((results / "hypo theses-ioi").iterdir()) == []
 
 
@@ -165,8 +178,14 @@ def test_the_pre_commit_hook() -> None:
 
 def test_the_example_uses_the_action_and_the_hook_as_they_are() -> None:
     workflow = parsed(EXAMPLE / ".github" / "workflows" / "circuits.yml")
-    (step,) = [step for step in workflow["jobs"]["circuits"]["steps"] if "/circuitspec@" in step.get("uses", "")]
+    steps = workflow["jobs"]["circuits"]["steps"]
+    (step,) = [step for step in steps if "circuitspec" in step.get("uses", "")]
     assert set(step["with"]) <= set(ACTION["inputs"])
+    folder = EXAMPLE / step["uses"]
+    assert (folder / "action.yml").read_bytes() == (ROOT / "action.yml").read_bytes(), "copy it anew"
+    commands = [step.get("run", step.get("uses", "")) for step in steps]
+    installed = commands.index("python -m pip install -r requirements.txt")
+    assert installed < commands.index(step["uses"]) < commands.index("pytest")
     assert all(isinstance(value, str) for value in step["with"].values())
     (local,) = parsed(EXAMPLE / ".pre-commit-config.yaml")["repos"]
     (hook,) = local["hooks"]

@@ -219,6 +219,34 @@ def test_drift_from_the_lock(repo: pytest.Pytester) -> None:
     done.assert_outcomes(passed=1, failed=3)  # nothing is run
 
 
+def test_what_fails_several_items_is_said_once_and_from_the_root(repo: pytest.Pytester) -> None:
+    """By the first of them; the others name it. Places count from the root, wherever the run was started."""
+    names = hypothesis(repo).with_name("names.txt")
+    names.write_text(replaced(names.read_text(encoding="utf-8"), ("Mary", "Marie")), encoding="utf-8")
+    repo.makeini("[pytest]\n")
+    repo.makepyfile(test_it='def test_it(circuit_report): circuit_report["hypotheses/ioi.circuit.yaml"]')
+    arguments = ("--circuitspec-locked", "--circuitspec=verify", "-p", "no:cacheprovider")
+    done = repo.runpytest_inprocess("hypotheses", "test_it.py", *arguments)
+    done.assert_outcomes(passed=1, failed=4)
+    output = done.stdout.str()
+    first = [line for line in done.outlines if "error[CS553]: prompt " in line]
+    assert len(first) == len(set(first)) > 0
+    later = [
+        line for line in done.outlines if line.endswith("error[CS553]: as told by hypotheses/ioi.circuit.yaml::lock")
+    ]
+    assert len(later) == 3  # prompts drawn from templates have no place of their own
+    assert str(repo.path) not in output.partition("FAILURES")[2]
+    (repo.path / "elsewhere").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repo.path / "elsewhere")
+        edited(hypothesis(repo), ("[a2.h2]", "[a2.h1]"))
+        done = repo.runpytest_inprocess("../hypotheses", *arguments)
+    done.assert_outcomes(passed=1, failed=3)
+    done.stdout.re_match_lines(
+        [r"hypotheses/ioi.circuit.yaml:\d+:\d+: error\[CS552\]: .*", r" +\d+ \| .*\[a2.h1\]"], consecutive=True
+    )
+
+
 def test_a_missing_lock(repo: pytest.Pytester) -> None:
     hypothesis(repo).with_suffix(".lock").unlink()
     done = repo.runpytest_inprocess("hypotheses", "--circuitspec-locked")

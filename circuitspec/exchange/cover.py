@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -106,6 +107,7 @@ def _mlps(components: Iterable[Component], size: Size) -> Iterator[_Item]:
         yield sort_key(Mlp(first)), _name("mlp", _index(first, last, size.n_layers, size), None, ())
 
 
+@lru_cache(maxsize=8_192)
 def _name(kind: PatternKind, layers: int | Range, members: int | Range | None, ports: tuple[Port, ...]) -> str:
     if kind == "head" and members is None:
         kind = "attention"

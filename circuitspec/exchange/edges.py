@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +14,7 @@ from circuitspec.exchange.loss import counted
 from circuitspec.graph.edges import Receiver, Sender, owners, receivers, sender_index, senders, senders_before
 from circuitspec.graph.shape import ModelShape
 from circuitspec.spec.components import Head, KvHead, Mlp
+from circuitspec.spec.model_size import ModelSize
 
 MAX_CELLS = 100_000_000  # senders times receivers; 80 layers of 64 heads have 80 million
 
@@ -47,11 +47,18 @@ class Size:
     @classmethod
     def parse(cls, text: str) -> Size:
         """`12x12` (layers, heads), `12x12x768` (and channels), `32x32x4096-parallel`; ValueError for anything else."""
-        match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,6}))?(-parallel)?", text.strip())
-        if match is None:
-            raise ValueError(f"{text!r} is no LAYERSxHEADS or LAYERSxHEADSxCHANNELS")
-        heads = int(match[2])
-        return cls(int(match[1]), heads, heads, int(match[3]) if match[3] else None, parallel=match[4] is not None)
+        said = ModelSize.parse(text)
+        return cls(said.n_layers, said.n_heads, said.n_heads, said.d_model, said.parallel)
+
+    @property
+    def told(self) -> ModelSize:
+        """What of it a hypothesis and `--size` can state."""
+        return ModelSize(self.n_layers, self.n_heads, self.d_model, self.parallel)
+
+    @property
+    def is_told_whole(self) -> bool:
+        """Whether `told` leaves nothing out, and is not a guess."""
+        return self.has_mlps and self.n_kv_heads == self.n_heads and not self.inferred
 
     @classmethod
     def of(cls, shape: ModelShape) -> Size:

@@ -31,9 +31,10 @@ class Exported:
 def export_circuit(document: Document, name: FormatName, out: Path, size: Size | None = None) -> Exported:
     """The edges that a hypothesis keeps, to be written to `out`; nothing is written here.
 
-    `size` is the model's, needed where its configuration is not on this machine. Raises CircuitspecError: CS386 without
-    it, CS389 for a hypothesis without edges and for a file name that the format's tool does not read, CS220 to CS227
-    for a circuit that the model cannot have.
+    `size` is the model's, needed where its configuration is not on this machine and the hypothesis does not state it
+    (`model.size`). Raises CircuitspecError: CS386 without it, and where the two differ, CS389 for a hypothesis without
+    edges and for a file name that the format's tool does not read, CS220 to CS227 for a circuit that the model cannot
+    have.
     """
     _check_suffix(name, out)
     size = _size(document, size)
@@ -73,13 +74,26 @@ def _size(document: Document, given: Size | None) -> Size:
         known = size_of(document.hypothesis.model, document.base_dir)
     if known is not None:
         return known
+    stated = None if document.hypothesis.model.size is None else Size.parse(document.hypothesis.model.size)
+    if stated is not None and given is not None:
+        if not stated.told.agrees_with(given.told):
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS386",
+                    f"--size {given.told} is not what the hypothesis states: {stated.told}",
+                    document.source.span(("model", "size")),
+                    hint="leave out --size, or correct `model.size`",
+                )
+            )
+        return given if given.d_model is not None else stated
+    given = given or stated
     if given is None:
         raise CircuitspecError(
             Diagnostic(
                 "CS386",
                 "the model's configuration is not on this machine, so that its layers and heads are not known",
                 document.source.span(("model", "id")),
-                hint="give its size, as in --size 12x12x768 (layers, heads, channels)",
+                hint="give its size (layers, heads, channels): `size: 12x12x768` under `model`, or --size 12x12x768",
             )
         )
     return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
@@ -49,7 +49,8 @@ def import_circuit(file: Path, name: FormatName, out: Path, options: ImportOptio
     Raises CircuitspecError: CS380s for the file and the options, CS300 to CS305 for the model, CS330 to CS351 for the
     prompts.
     """
-    known = _size(options, out.parent)
+    at_hand = None if options.model is None else size_of(ModelSpec(id=options.model), out.parent)
+    known = at_hand or options.size
     reading = FORMATS[name].read(file, known, options.entry)
     edges, losses = _selected(file, reading, options)
     if known is not None and known.n_kv_heads < known.n_heads:
@@ -59,6 +60,8 @@ def import_circuit(file: Path, name: FormatName, out: Path, options: ImportOptio
             losses += (Loss("sharing", said),)
     around, made_up = _surroundings(file, name, out, options)
     losses += made_up
+    if at_hand is None and edges.size.is_told_whole:
+        around = replace(around, size=str(edges.size.told))
     text = hypothesis_text(edges, around, losses)
     if len(text.encode()) > MAX_BYTES:
         raise CircuitspecError(
@@ -70,11 +73,6 @@ def import_circuit(file: Path, name: FormatName, out: Path, options: ImportOptio
         )
     parse_hypothesis(text, str(out), out.parent)
     return Imported(text, edges, losses)
-
-
-def _size(options: ImportOptions, base_dir: Path) -> Size | None:
-    """The model's size: from its configuration where that is on this machine, else as the user gives it."""
-    return (None if options.model is None else size_of(ModelSpec(id=options.model), base_dir)) or options.size
 
 
 def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[EdgeList, tuple[Loss, ...]]:

@@ -28,6 +28,7 @@ class Surroundings:
     prompts: str | None  # a path relative to the hypothesis
     corruption: str | None = "corrupt"  # None: the prompts have none
     metric: MetricName = "logit_diff"
+    size: str | None = None  # the model's, where its configuration is not at hand
 
 
 def hypothesis_text(edges: EdgeList, around: Surroundings, losses: Sequence[Loss]) -> str:
@@ -53,6 +54,8 @@ def _model(edges: EdgeList, around: Surroundings) -> Iterator[str]:
     if around.model is None:
         yield from _comment(f"PLACEHOLDER: the format does not name the model. This one has {edges.size}.", indent="  ")
     yield f"  id: {_quoted(around.model or MODEL)}"
+    if around.size is not None:
+        yield f"  size: {around.size} # layers, heads, channels: for `export`, while the model is not on this machine"
     yield ""
     yield "task:"
     if around.prompts is None:

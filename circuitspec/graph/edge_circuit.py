@@ -72,11 +72,11 @@ def edge_circuit(graph: CircuitGraph, text: Source, *, everywhere: bool = False)
     """
     problems = whole_components(graph, text)
     paths = [acting_everywhere(path) for path in graph.paths] if everywhere else graph.paths
-    for path in paths:
-        problems += [*cuttable(path, text), *hopless(path, graph.shape, text)]
+    found = [edges_of(path, graph.shape) for path in paths]
+    for path, (_, missing) in zip(paths, found, strict=True):
+        problems += [*cuttable(path, text), *(hopless(path, graph.shape, text) if missing else ())]
     if problems:
         raise CircuitspecError(*problems)
-    found = [edges_of(path, graph.shape) for path in paths]
     declared = merged([edge for edges, _ in found for edge in edges])
     impossible = tuple(dict.fromkeys(one for _, missing in found for one in missing))
     members = _members(graph)

@@ -76,16 +76,20 @@ def refuse(drift: Iterable[Diagnostic]) -> None:
 
 def _environment_drift(old: Environment, new: Environment) -> tuple[Diagnostic, ...]:
     """CS555, a note, for every version and device that is another."""
+    return tuple(
+        Diagnostic("CS555", f"{name} changed since it was locked: {change}", severity="note")
+        for name, change in _environment_changes(old, new).items()
+    )
+
+
+def _environment_changes(old: Environment, new: Environment) -> dict[str, str]:
+    """`old -> new` by what is another."""
     pairs = {
         "the device": (old.device, new.device),
         "the processor": (old.processor, new.processor),
         **{name: (old.packages.get(name), new.packages.get(name)) for name in {**old.packages, **new.packages}},
     }
-    return tuple(
-        Diagnostic("CS555", f"{name} changed since it was locked: {a or 'none'} -> {b or 'none'}", severity="note")
-        for name, (a, b) in pairs.items()
-        if a != b
-    )
+    return {name: f"{a or 'none'} -> {b or 'none'}" for name, (a, b) in pairs.items() if a != b}
 
 
 def claim_drift(
@@ -94,6 +98,8 @@ def claim_drift(
     """For each claim, CS556 for every way in which it is not as locked; none in most cases."""
     lock = lock_file.lock
     alike = lock.environment == now
+    moved = ", ".join(f"{name} {change}" for name, change in _environment_changes(lock.environment, now).items())
+    label = f"other versions or another device ({moved}): values must lie in each other's interval"
     found: list[tuple[Diagnostic, ...]] = []
     for index, claim in enumerate(claims):
         new = locked_claim(claim)
@@ -107,7 +113,7 @@ def claim_drift(
                     "CS556",
                     f"claim {index + 1} ({new.called}) is not as it was locked: {said}",
                     lock_file.span("claims", index, part),
-                    "" if alike else "other versions or another device: values must lie in each other's interval",
+                    "same versions, same kind of device: values must agree but for rounding" if alike else label,
                     "find out what moved it, or lock the new result: circuitspec lock FILE",
                     data={"claim": index},
                 )

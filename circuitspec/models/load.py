@@ -13,7 +13,7 @@ from circuitspec.models.architecture import Architecture, architecture_of
 from circuitspec.models.modules import verify_modules
 from circuitspec.models.quiet import quiet_transformers
 from circuitspec.models.reference import ModelReference, resolve_reference
-from circuitspec.models.shapes import read_config, shape_of
+from circuitspec.models.shapes import check_stated, read_config, shape_of
 from circuitspec.models.tokenizer import load_tokenizer, remote_code
 from circuitspec.models.weights import WeightFiles, check_complete, check_whole, find_weights, unreadable_weights
 from circuitspec.spec.hypothesis import ModelSpec
@@ -66,7 +66,7 @@ def load_model(
 
     `base_dir` is the folder of the hypothesis file; `progress` is told each stage in words. The hub is asked only where
     `spec.id` is a hub id; code that comes with a model is never run. Raises CircuitspecError with one of CS300
-    to CS319.
+    to CS319, or with CS386 for a model of another size than `spec.size`.
     """
     say = progress or (lambda stage: None)
     target = _device(device, spec.dtype)
@@ -79,6 +79,7 @@ def load_model(
         raise remote_code(source.directory / "config.json")
     _refuse_quantised(config)
     shape = shape_of(config)
+    check_stated(spec, shape)
     weights = find_weights(source.directory, allow_pickle=spec.allow_pickle)
     check_whole(weights)
     say(f"loading {spec.id}")
@@ -105,6 +106,7 @@ def _build(spec: ModelSpec, target: torch.device, say: Progress) -> LoadedModel:
     from circuitspec.models.zoo import built_model
 
     entry = built_model(spec.id.removeprefix("zoo:"))
+    check_stated(spec, shape_of(entry.config))
     say(f"building {spec.id}")
     model, tokenizer = entry.build()
     model = model.to(getattr(torch, spec.dtype)).eval()

@@ -11,6 +11,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named, architecture_of
 from circuitspec.models.reference import resolve_reference
 from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.spec.model_size import ModelSize
 from circuitspec.spec.textfile import read_regular
 
 MAX_CONFIG_BYTES = 16_000_000
@@ -28,8 +29,30 @@ def read_shape(model: ModelSpec, base_dir: Path) -> ModelShape | None:
 
     `base_dir` is the folder of the hypothesis file. Raises CS300 to CS303 for a reference that leads nowhere, CS304 for
     an unknown family, CS305 for a config that cannot be read, CS314 for one that changes what components mean, CS315
-    for an unreadable GGUF file.
+    for an unreadable GGUF file, CS386 for a model of another size than the hypothesis states.
     """
+    shape = _read_shape(model, base_dir)
+    if shape is not None:
+        check_stated(model, shape)
+    return shape
+
+
+def check_stated(model: ModelSpec, shape: ModelShape) -> None:
+    """CS386 if `model.size` is stated, and is not the model's."""
+    if model.size is None:
+        return
+    has = ModelSize(shape.n_layers, shape.n_heads, shape.d_model, parallel=not shape.has_resid_mid)
+    if not ModelSize.parse(model.size).agrees_with(has):
+        raise CircuitspecError(
+            Diagnostic(
+                "CS386",
+                f"{model.id} is of another size than `model.size` says: {has}, not {model.size}",
+                hint="name the model in which the circuit was found; where this is the one, take `size` out",
+            )
+        )
+
+
+def _read_shape(model: ModelSpec, base_dir: Path) -> ModelShape | None:
     reference = resolve_reference(model, base_dir)
     if reference.kind == "gguf":
         from circuitspec.models.gguf import gguf_shape

@@ -1,4 +1,8 @@
-"""JUnit's XML: a test case a claim, for the many programs that show such files."""
+"""JUnit's XML: a test case a claim, for the many programs that show such files.
+
+Only what the schemas of Jenkins and Surefire have: programs that check refuse a file with anything else. So figures are
+properties of the suite (`claim 1: value`), and the line of a claim stands in its text.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,16 @@ def render_junit(told: Summary) -> str:
     failed = sum(1 for case in cases if case.find("failure") is not None)
     counts = {"tests": str(len(cases)), "failures": str(failed), "errors": "0", "skipped": "0"}
     seconds = f"{told.seconds:.3f}"
-    top = ET.Element("testsuites", {"name": "circuitspec", "time": seconds, **counts})
+    in_all = {name: count for name, count in counts.items() if name != "skipped"}
+    top = ET.Element("testsuites", {"name": "circuitspec", "time": seconds, **in_all})
     suite = ET.SubElement(top, "testsuite", {"name": _text(told.name), "time": seconds, **counts})
+    figures = [(number, figure) for number, claim in enumerate(told.claims, start=1) for figure in claim.figures]
+    if told.claims:
+        suite.set("file", _text(told.claims[0].span.file))
+    if figures:
+        properties = ET.SubElement(suite, "properties")
+        for number, (name, value) in figures:
+            ET.SubElement(properties, "property", name=_text(f"claim {number}: {name}"), value=_text(value))
     suite.extend(cases)
     if told.warnings:
         said = [f"warning[{w.code}]: {w.message}\n   {w.label}\n   help: {w.hint}" for w in told.warnings]
@@ -38,19 +50,13 @@ def _claim(suite: str, number: int, claim: ClaimSummary) -> ET.Element:
         "testcase",
         name=f"claim {number}: {claim.kind} {claim.metric}",
         classname=_text(suite),
-        file=_text(span.file),
-        line=str(span.line),
     )
-    if claim.figures:
-        properties = ET.SubElement(case, "properties")
-        for name, value in claim.figures:
-            ET.SubElement(properties, "property", name=_text(name), value=value)
-    said = f"{claim.result}\n{claim.experiment}: {claim.means}"
+    said = f"{span.file}:{span.line}\n{claim.result}\n{claim.experiment}: {claim.means}"
     if claim.status == "SUPPORTED":
         ET.SubElement(case, "system-out").text = _text(said)
     else:
         failure = ET.SubElement(case, "failure", type=claim.status, message=_text(claim.result))
-        failure.text = _text(f"{span.file}:{span.line}\n{said}")
+        failure.text = _text(said)
     return case
 
 

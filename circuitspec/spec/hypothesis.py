@@ -78,6 +78,20 @@ class ModelSpec(Block):
     allow_pickle: Flag = Field(
         default=False, description="Read pickled weights, which can run code. Only for files that you trust."
     )
+    size: texts.ModelSizeText | None = Field(
+        default=None,
+        examples=["12x12x768", "16x8x512-parallel"],
+        description="LAYERSxHEADS or LAYERSxHEADSxCHANNELS, `-parallel` behind it for parallel blocks: what `export` "
+        "needs while the model is not on this machine. `import` writes it. A model of another size is refused.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `size` where it is not given: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.size is None:
+            content.pop("size", None)
+        return content
 
 
 class Above(Block):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from circuitspec.spec.components import (
@@ -68,6 +69,8 @@ _GROUP = re.compile(rf"{IDENTIFIER}(?:-[A-Za-z0-9_]+)*")
 _POSITION = re.compile(rf"{IDENTIFIER}(?:#[1-9][0-9]{{0,3}})?(?:[+-][0-9]{{1,4}})?")
 _FEATURE = re.compile(rf"sae:([A-Za-z0-9_][A-Za-z0-9_./-]*)\.f({_NUMBER})")
 _INDEXED = re.compile(rf"([amr])({_INDEX})(?:\.(h|kv|n)({_INDEX})|\.(mid))?")
+_UP_TO_SUFFIX = re.compile(r"[^<@]*")
+_BETWEEN_ITEMS = re.compile(r"[<{,]|->|→|=>|>")
 _SEED_NAME = re.compile(rf"L({_NUMBER})([HN])({_NUMBER})")
 
 # layer letter and what follows the dot -> kind
@@ -144,6 +147,7 @@ class PathExpr:
                     yield sender, receiver
 
 
+@lru_cache(maxsize=8_192)  # a file repeats its names, and is read in several stages
 def parse_name(text: str) -> Name:
     """The name that `text` spells.
 
@@ -153,7 +157,7 @@ def parse_name(text: str) -> Name:
     body = text.strip()
     if not body:
         raise NameSyntaxError("a name is missing here", 0, len(text), EXAMPLES)
-    match = re.match(r"[^<@]*", body)
+    match = _UP_TO_SUFFIX.match(body)
     end = match.end() if match else 0
     target = _parse_target(body[:end].rstrip(), start)
     rest = body[end:]
@@ -178,6 +182,7 @@ def format_name(name: Name | Component | Pattern) -> str:
     return _format_target(name)
 
 
+@lru_cache(maxsize=4_096)
 def parse_path(text: str) -> PathExpr:
     """The path that `text` spells: hops joined by `->`, items of a hop by commas.
 
@@ -368,22 +373,19 @@ def _comma_parts(text: str, offset: int) -> list[tuple[str, int]]:
 
 def _split_path(text: str) -> Iterator[tuple[str, str, int]]:
     """(what follows the item: a comma, an arrow or nothing; the item; its offset)."""
-    closing, start, position = "", 0, 0
-    while position < len(text):
-        here = text[position]
-        if closing:
-            closing = "" if here == closing else closing
-        elif here in "<{":
-            closing = ">" if here == "<" else "}"
-        elif here == "," or text.startswith("->", position):
-            separator = "," if here == "," else "->"
-            yield separator, text[start:position], start
-            position += len(separator)
+    start = position = 0
+    while found := _BETWEEN_ITEMS.search(text, position):
+        here, position = found[0], found.end()
+        if here in ("<", "{"):
+            close = text.find(">" if here == "<" else "}", position)
+            if close < 0:
+                break
+            position = close + 1
+        elif here in (",", "->"):
+            yield here, text[start : found.start()], start
             start = position
-            continue
-        elif arrow := re.match(r"→|=>|>", text[position:]):
-            raise NameSyntaxError(f"{arrow[0]!r} is not the arrow of a path", position, len(arrow[0]), "write ->")
-        position += 1
+        else:
+            raise NameSyntaxError(f"{here!r} is not the arrow of a path", found.start(), len(here), "write ->")
     yield "", text[start:], start
 
 
@@ -433,6 +435,7 @@ def _format_index(index: Indices) -> str:
     return "*" if index.first is None else f"[{index.first}-{index.last}]"
 
 
+@lru_cache(maxsize=8_192)
 def _format_target(target: Component | Pattern) -> str:
     match target:
         case Input():

@@ -21,12 +21,29 @@ def json_schema() -> dict[str, Any]:
     schema["properties"]["claims"]["items"] = {
         "oneOf": [_written_claim(name, definitions[claim.__name__]) for name, claim in CLAIMS.items()]
     }
+    _describe(schema, definitions)
     return {
         "$schema": DIALECT,
         "title": "Circuit hypothesis",
         "description": schema.pop("description"),
         **{key: _without_titles(value) for key, value in schema.items() if key != "title"},
     }
+
+
+def _describe(value: Any, definitions: dict[str, Any]) -> None:
+    """Give keys that only refer to a block its description: editors show what stands at the key."""
+    if isinstance(value, list):
+        for inner in value:
+            _describe(inner, definitions)
+    if not isinstance(value, dict):
+        return
+    properties: dict[str, Any] = value.get("properties", {})
+    for key, inner in properties.items():
+        if "$ref" in inner and "description" not in inner:
+            block = definitions[inner["$ref"].removeprefix("#/$defs/")]
+            properties[key] = {"description": block["description"], **inner}
+    for inner in value.values():
+        _describe(inner, definitions)
 
 
 def schema_text() -> str:
@@ -44,7 +61,9 @@ def _written_claim(name: str, definition: dict[str, Any]) -> dict[str, Any]:
     return {
         "type": "object",
         "description": definition["description"],
-        "properties": {name: {"$ref": f"#/$defs/{CLAIMS[name].__name__}"}},
+        "properties": {
+            name: {"$ref": f"#/$defs/{CLAIMS[name].__name__}", "description": definition["description"]},
+        },
         "required": [name],
         "additionalProperties": False,
     }

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from circuitspec.spec import names
 from circuitspec.spec.fields import parse_list_reference, parse_slot_rule, template_fields
+from circuitspec.spec.model_size import ModelSize
 from circuitspec.spec.names import IDENTIFIER, NameSyntaxError
 from circuitspec.spec.positions import EDGES, format_position, parse_position
 
@@ -145,6 +146,13 @@ def _path(text: str) -> str:
         _raise("CS203", error)
 
 
+def _model_size(text: str) -> str:
+    try:
+        return str(ModelSize.parse(text))
+    except ValueError as error:
+        raise problem("CS115", str(error), hint="write layers, heads and channels, as in 12x12x768") from None
+
+
 def _template(text: str) -> str:
     try:
         template_fields(text)
@@ -235,6 +243,7 @@ GroupOrNode: TypeAlias = Annotated[str, BeforeValidator(_node_number), AfterVali
 PathText: TypeAlias = Annotated[str, AfterValidator(_path)]
 Template: TypeAlias = Annotated[str, AfterValidator(_template)]
 SlotRule: TypeAlias = Annotated[str, AfterValidator(_slot_rule)]
+ModelSizeText: TypeAlias = Annotated[str, AfterValidator(_model_size)]
 ListReference: TypeAlias = Annotated[str, AfterValidator(_list_reference)]
 FieldReference: TypeAlias = Annotated[str, AfterValidator(_field_reference)]
 PositionText: TypeAlias = Annotated[str, AfterValidator(_position_text)]

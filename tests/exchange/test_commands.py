@@ -49,6 +49,43 @@ def test_there_and_back(graph: Path, tmp_path: Path) -> None:
         assert "(3 edges)" in again.stdout or name == "interpbench"
 
 
+def test_what_import_writes_can_be_exported_as_it_stands(tmp_path: Path) -> None:
+    """Neither the model nor its size is given: the file says the size, and so does the hypothesis."""
+    graph, out, back = tmp_path / "graph.json", tmp_path / "x.circuit.yaml", tmp_path / "back.json"
+    graph.write_text(json.dumps(BY_HAND))
+    assert run("import", graph, "--as", "eap", "-o", out).exit_code == 0
+    assert "\n  size: 2x2x8 #" in out.read_text(encoding="utf-8")
+    assert run("check", out).exit_code == 0
+    found = run("export", out, "--as", "eap", "-o", back)
+    assert found.exit_code == 0, found.output
+    before, after = json.loads(graph.read_text()), json.loads(back.read_text())
+    assert after["cfg"] == before["cfg"]
+    assert {k for k, v in after["edges"].items() if v["in_graph"]} == {
+        k for k, v in before["edges"].items() if v["in_graph"]
+    }
+    assert run("export", out, "--as", "eap", "--size", "2x2", "-o", back, "--force").exit_code == 0
+    other = run("export", out, "--as", "eap", "--size", "2x3x8", "-o", back, "--force")
+    assert other.exit_code == 5
+    assert "error[CS386]: --size 2x3x8 is not what the hypothesis states: 2x2x8" in other.stderr
+
+
+def test_a_model_of_another_size_than_stated_is_refused(tmp_path: Path) -> None:
+    """By `check`, `export` and `verify`: a circuit of one model would be tested on another."""
+    text = (ROOT / "hypotheses" / "ioi-tiny.circuit.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "x.circuit.yaml"
+    for size, code in (("4x4x64", 0), ("4x4", 0), ("4x8x64", 5), ("4x4x32", 5), ("4x4x64-parallel", 5)):
+        file.write_text(text.replace("id: zoo:ioi-tiny", f"id: zoo:ioi-tiny\n  size: {size}"), encoding="utf-8")
+        found = run("check", file)
+        assert found.exit_code == code, found.output
+        assert ("CS386" in found.output) == bool(code)
+    found = run("verify", file)
+    assert found.exit_code == 5
+    assert "4x4x64, not 4x4x64-parallel" in found.stderr
+    for size in ("12", "0x3", "axb", "12x12x"):
+        file.write_text(text.replace("id: zoo:ioi-tiny", f"id: zoo:ioi-tiny\n  size: '{size}'"), encoding="utf-8")
+        assert "error[CS115]" in run("check", file).output
+
+
 def test_the_shipped_hypothesis_can_be_exported(tmp_path: Path) -> None:
     out = tmp_path / "ioi.json"
     found = run("export", ROOT / "hypotheses" / "ioi-tiny.circuit.yaml", "--as", "eap", "-o", out)

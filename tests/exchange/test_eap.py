@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,9 @@ def test_a_submission_is_told_which_of_its_circuits_this_can_be(tmp_path: Path) 
 
 def test_the_width_of_the_model_must_be_known(tmp_path: Path) -> None:
     imported(raw(BY_HAND), "eap", tmp_path)
+    assert exported("eap", tmp_path, Size(2, 2, 2)).edges.size.d_model == 8  # which the hypothesis states
+    file = tmp_path / "imported.circuit.yaml"
+    file.write_text(re.sub(r"  size: .*\n", "", file.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(CircuitspecError) as error:
         exported("eap", tmp_path, Size(2, 2, 2))
     assert findings(error)[0].code == "CS386"

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from click.testing import CliRunner, Result
 
+from circuitspec import __version__
 from circuitspec.cli import main
 from circuitspec.locking.file import read_lock, write_lock
 from circuitspec.report.document import render_json
@@ -105,6 +106,22 @@ def test_another_version_alone_is_a_note(run: Run, locked: Path) -> None:
     assert "note[CS555]: torch changed since it was locked: 2.4.0 -> " in done.stderr
 
 
+def test_a_result_of_another_version_of_circuitspec_names_it(run: Run, locked: Path) -> None:
+    """Its numbers may be made otherwise: that is the cause, and stands beside the claim that moved."""
+    packages = {**run.lock.environment.packages, "circuitspec": "0.0.1"}
+    environment = run.lock.environment.model_copy(update={"packages": packages})
+    (claim, *others) = run.lock.claims
+    assert claim.value is not None
+    moved = claim.model_copy(update={"value": claim.value + 1, "ci": (claim.value + 0.9, claim.value + 1.1)})
+    lock = run.lock.model_copy(update={"environment": environment, "claims": (moved, *others)})
+    write_lock(locked.with_suffix(".lock"), lock, locked.name)
+    done = call("verify", locked, "--locked", "--negatives", "off")
+    assert done.exit_code == 6
+    assert f"note[CS555]: circuitspec changed since it was locked: 0.0.1 -> {__version__}" in done.stderr
+    assert "error[CS556]: claim 1 (sufficient, logit_diff) is not as it was locked: recovered" in done.stderr
+    assert f"(circuitspec 0.0.1 -> {__version__})" in done.stderr
+
+
 def test_there_is_no_lock(copy: Path) -> None:
     done = call("verify", copy, "--locked")
     assert done.exit_code == 3
@@ -117,7 +134,7 @@ def test_a_digit_of_the_lock(locked: Path) -> None:
     text = path.read_text(encoding="utf-8")
     path.write_text(replaced(text, ("n: 24", "n: 25")), encoding="utf-8")
     done = call("verify", locked, "--locked")
-    assert done.exit_code == 3
+    assert done.exit_code == 6
     assert "ioi.circuit.lock:" in done.stderr
     assert "claim 1 (sufficient, logit_diff) was changed after the lock was written" in done.stderr
     assert "claim 2 (necessary, logit_diff) was changed after the lock was written" in done.stderr

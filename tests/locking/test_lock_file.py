@@ -61,6 +61,7 @@ def test_the_part_that_was_changed_is_named_at_its_line(tmp_path: Path) -> None:
     path.write_text(TEXT.replace("value: 0.88", "value: 0.89"), encoding="utf-8")
     (found,) = read_lock(path).damage
     assert found.code == "CS551"
+    assert exit_code([found]) == 6  # not as locked
     assert "claim 1 (sufficient, logit_diff)" in found.message
     assert found.span is not None
     lines = TEXT.splitlines()

@@ -140,12 +140,15 @@ def test_junit_has_a_test_case_a_claim() -> None:
     assert (top.tag, suite.get("name")) == ("testsuites", "ioi-tiny")
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
     first, second = suite.findall("testcase")
-    assert first.attrib == {
-        "name": "claim 1: sufficient logit_diff", "classname": "ioi-tiny", "file": "ioi.circuit.yaml", "line": "6",
-    }  # fmt: skip
+    assert first.attrib == {"name": "claim 1: sufficient logit_diff", "classname": "ioi-tiny"}
+    assert suite.get("file") == "ioi.circuit.yaml"
     assert first.find("failure") is None
-    values = {p.get("name"): p.get("value") for p in first.iter("property")}
-    assert values == {"measure": "recovered", "value": "0.88", "ci_low": "0.84", "ci_high": "0.91", "n": "100"}
+    assert first.findtext("system-out", "").startswith("ioi.circuit.yaml:6\n")
+    values = {
+        p.get("name"): p.get("value") for p in suite.iter("property") if p.get("name", "").startswith("claim 1: ")
+    }
+    figures = {"measure": "recovered", "value": "0.88", "ci_low": "0.84", "ci_high": "0.91", "n": "100"}
+    assert values == {f"claim 1: {name}": value for name, value in figures.items()}
     failure = second.find("failure")
     assert failure is not None
     assert failure.get("type") == "REFUTED"
@@ -165,6 +168,47 @@ def test_drift_is_a_test_case_of_its_own() -> None:
         case = suite.findall("testcase")[-1]
         assert case.get("name") == "as locked"
         assert "torch changed" in "".join(case.itertext())
+
+
+# What may stand in which element, and with which attributes (those that must be there first), in the XML Schema of
+# Jenkins's xUnit plugin (junit-10.xsd), which is Surefire's but for what only reruns have. Choices, so in any order.
+_JUNIT = {
+    "testsuites": ({"testsuite"}, [], ["name", "time", "tests", "failures", "errors"]),
+    "testsuite": (
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+        ["name", "tests", "failures", "errors"],
+        ["group", "time", "skipped", "timestamp", "hostname", "id", "package", "file", "log", "url"],
+    ),
+    "properties": ({"property"}, [], []),
+    "property": (set(), ["name", "value"], []),
+    "testcase": (
+        {"skipped", "error", "failure", "system-out", "system-err"},
+        ["name"],
+        ["time", "classname", "group"],
+    ),
+    "failure": (set(), [], ["type", "message"]),
+    "system-out": (set(), [], []),
+}
+_SUREFIRE_TIME = r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]*)?"
+
+
+@pytest.mark.parametrize("told", [reported(), reported(NOTE), reported(NOTE, DRIFT), hostile()])
+def test_junit_is_as_programs_that_check_it_want_it(told: Reported) -> None:
+    top = ET.fromstring(shown("junit", told).encode())
+    assert top.tag == "testsuites"
+    for element in top.iter():
+        children, required, optional = _JUNIT[element.tag]
+        assert {child.tag for child in element} <= children, element.tag
+        assert set(required) <= set(element.attrib) <= {*required, *optional}, element.tag
+        assert re.fullmatch(_SUREFIRE_TIME, element.get("time", "")), element.tag
+        if children:
+            assert not (element.text or "").strip()
+            assert not any((child.tail or "").strip() for child in element)
+    for suite in top:
+        cases = suite.findall("testcase")
+        assert (suite.get("tests"), suite.get("errors")) == (str(len(cases)), "0")
+        assert suite.get("failures") == str(sum(case.find("failure") is not None for case in cases))
+        assert all(top.get(count) == suite.get(count) for count in ("tests", "failures", "errors", "time"))
 
 
 def test_junit_is_xml_whatever_the_texts_hold() -> None:
@@ -213,6 +257,19 @@ def test_no_text_is_taken_for_markup() -> None:
     assert html.count("<h3>") == 1
     assert html.count("<tr>") == 3
     assert "[a](javascript:b) `c` ::error::d ::set-env" in html
+
+
+@pytest.mark.parametrize("told", [reported(), reported(NOTE), reported(DRIFT), hostile()])
+def test_the_badge_is_what_shields_reads(told: Reported) -> None:
+    """Its endpoint's schema: version 1, label and message as text (the message not empty), a colour by name."""
+    badge = json.loads(shown("badge", told))
+    assert set(badge) == {"schemaVersion", "label", "message", "color"}
+    assert type(badge["schemaVersion"]) is int
+    assert badge["schemaVersion"] == 1
+    assert isinstance(badge["label"], str)
+    assert isinstance(badge["message"], str)
+    assert badge["message"]
+    assert badge["color"] in {"brightgreen", "green", "yellowgreen", "yellow", "orange", "red", "blue", "lightgrey"}
 
 
 def test_the_badge() -> None:

@@ -1,0 +1,190 @@
+"""What the documents show is run: every code block, on shipped and small random models (tutorial: test_docs)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from circuitspec.cli import main
+from circuitspec.models import architecture as architectures
+from circuitspec.models.modules import verify_modules
+from circuitspec.models.shapes import shape_of
+from circuitspec.spec.load import load_hypothesis
+from circuitspec.spec.source import parse_source
+from circuitspec.spec.writing import write_yaml
+from circuitspec.verification import Options, verify
+from tests.documents import blocks
+from tests.locking.support import Quiet
+from tests.oracle.builders import random_llama
+from tests.test_docs import DOCS, DOCUMENTS, ROOT
+
+EXAMPLE = ROOT / "examples" / "paper-repo"
+TINY = ROOT / "hypotheses" / "ioi-tiny.circuit.yaml"
+
+# document -> languages of its blocks that a test here, in test_docs or in test_readme runs, or holds against the code
+_RUN = {
+    "README.md": {"yaml", "console", "sh", "python"},
+    "CONTRIBUTING.md": {"sh"},
+    "dsl.md": {"yaml"},
+    "exploring.md": {"sh"},
+    "families.md": {"python", "sh"},
+    "method.md": {"yaml"},
+    "models.md": set[str](),
+    "repository.md": {"sh", "python", "toml", "yaml"},
+    "tutorial.md": {"yaml", "console", "python"},
+}
+
+
+def test_no_block_is_left_out() -> None:
+    """A block in a language that nothing here reads is to be run too, or to be no code block."""
+    for document in DOCUMENTS:
+        found = {block.language for block in blocks(document)} - {""}  # without a language: a drawing
+        assert found <= _RUN[document.name], document.name
+
+
+def shell(document: Path) -> Iterator[list[str]]:
+    """The command lines of a document's shell blocks, in words, without comments."""
+    for block in blocks(document):
+        if block.language == "sh":
+            yield from filter(None, (shlex.split(line, comments=True) for line in block.text.splitlines()))
+
+
+def called(arguments: list[str]) -> None:
+    assert arguments[0] == "circuitspec"
+    done = CliRunner().invoke(main, arguments[1:], catch_exceptions=False)
+    assert done.exit_code == 0, f"{shlex.join(arguments)}\n{done.output}"
+
+
+@pytest.fixture
+def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the example repository, which is the current folder."""
+    folder = tmp_path / "paper-repo"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache", "pyproject.toml"))
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("CIRCUITSPEC_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def small_tiny(folder: Path, name: str, part: dict[str, Any], prompts: int) -> Path:
+    """The shipped hypothesis with fewer prompts, and these blocks in the place of its own."""
+    whole: Any = parse_source(TINY.read_text(encoding="utf-8"), "f").data
+    file = folder / name
+    task = {**whole["task"], "prompts": prompts}
+    file.write_text(write_yaml({**whole, "task": task, **part}), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_targets_of_make_are_there(document: str) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = list(shell(ROOT / document))
+    assert commands
+    for program, *arguments in commands:
+        assert program == "make"
+        assert set(arguments) <= set(targets)
+
+
+def test_the_python_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    found = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
+    assert found
+    for text in found:
+        exec(compile(text, "README.md", "exec"), {})
+    assert re.findall(r"^SUPPORTED (\w+) (-?\d\.\d\d)$", capsys.readouterr().out, re.MULTILINE) == [
+        ("sufficient", "1.01"),
+        ("necessary", "-0.05"),
+    ]  # as the README's report has them
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", ["method.md", "dsl.md"])
+def test_claims_that_are_shown_are_verified(document: str, tmp_path: Path) -> None:
+    """Each on the shipped model: every claim is judged by a figure, whatever it says."""
+    found = [block.text for block in blocks(DOCS / document) if block.language == "yaml"]
+    assert found
+    for text in found:
+        part: Any = parse_source(text, document).data
+        file = small_tiny(tmp_path, "example.circuit.yaml", part, prompts=24)
+        claims = verify(load_hypothesis(file), Options("off"), Quiet()).verification.claims
+        assert [claim.kind for claim in claims] == [next(iter(claim)) for claim in part["claims"]]
+        for claim in claims:
+            assert claim.status in ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
+            assert claim.estimate is not None or claim.parts, claim.kind
+
+
+@pytest.mark.slow
+def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIRCUITSPEC_CACHE", str(tmp_path / "cache"))
+    task: Any = parse_source((ROOT / "hypotheses/explored/ioi-tiny.task.yaml").read_text(encoding="utf-8"), "f").data
+    task["task"]["prompts"] = 32
+    Path("task.circuit.yaml").write_text(write_yaml(task), encoding="utf-8")
+    commands = list(shell(DOCS / "exploring.md"))
+    assert {command[1] for command in commands} >= {"explore", "verify"}
+    for command in commands:
+        arguments = [*command, "--exact", "12"] if command[1] == "explore" else command
+        done = CliRunner().invoke(main, arguments[1:], catch_exceptions=False)
+        assert done.exit_code in (0, 1, 4), f"{shlex.join(command)}\n{done.output}"  # what it finds is its own affair
+
+
+@pytest.mark.slow
+def test_the_repository_document_is_followed(paper: Path) -> None:
+    """Its commands in their order in a copy of the example, with its settings and its test of a table."""
+    repository = DOCS / "repository.md"
+    commands = list(shell(repository))
+    assert [command[0] for command in commands] == ["circuitspec", "circuitspec", "pytest", "pytest", "pytest"]
+    for command in commands:
+        if command[0] == "circuitspec":
+            called(command)
+        else:
+            assert pytest_of(paper, *command[1:]) == 0, command
+    for result in ("one", "two"):
+        called(["circuitspec", "verify", "hypotheses/ioi.circuit.yaml", "--output-dir", result])
+    called(["circuitspec", "diff", "one", "two"])
+    called(["circuitspec", "diff", "hypotheses/ioi.circuit.lock", "one"])
+    called(["circuitspec", "report", "one"])
+    (settings,) = (block.text for block in blocks(repository) if block.language == "toml")
+    (table,) = (block.text for block in blocks(repository) if block.language == "python")
+    (paper / "pyproject.toml").write_text(settings, encoding="utf-8")
+    (paper / "tests" / "test_paper.py").write_text(table, encoding="utf-8")
+    assert pytest_of(paper) == 0
+
+
+def pytest_of(folder: Path, *arguments: str) -> int:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    print(ran.stdout)
+    return ran.returncode
+
+
+def test_the_family_that_is_added() -> None:
+    """The table's entry is made, and fits a model that is laid out as it says: a small random Llama."""
+    (text,) = (block.text for block in blocks(DOCS / "families.md") if block.language == "python")
+    names = dict(vars(architectures))
+    exec(compile(f"family = {text}", "families.md", "exec"), names)
+    family = names["family"]
+    assert isinstance(family, architectures.Architecture)
+    assert family.family == "newmodel"
+    model = random_llama()
+    shape = shape_of({**model.config.to_dict(), "model_type": "llama"})
+    verify_modules(model, family, shape)
+
+
+def test_the_tests_that_a_family_passes_are_there() -> None:
+    for program, *arguments in shell(DOCS / "families.md"):
+        if program == "pytest":
+            assert arguments
+            assert all((ROOT / path).is_file() for path in arguments), arguments
+        else:
+            assert (program, arguments[0]) == ("circuitspec", "doctor")  # on a model of the hub
