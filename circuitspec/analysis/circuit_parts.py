@@ -84,10 +84,10 @@ class CircuitParts:
                 joined[component] = joined.get(component, Where.at()) | where
         return noising(self.source, joined)
 
-    def within(self, circuit: Experiment, part: Part) -> Experiment:
-        """The circuit alone without this part: all that `circuit` ablates, and the part at its positions too."""
+    def within(self, circuit: Experiment, *parts: Part) -> Experiment:
+        """The circuit alone without these parts: all that `circuit` ablates, and they at their positions too."""
         outside = {site.component: site.where for site in circuit.sites}
-        return self.ablating(outside, self.section(part))
+        return self.ablating(outside, *(self.section(part) for part in parts))
 
     def alone(self, part: Part) -> Experiment | None:
         """The component restored in the run on the corrupt prompts; None where there are none."""

@@ -2,7 +2,8 @@
 
 In passes over all prompts: one for each group and one for each component, ablated in the clean run, where there are no
 more than `circuit_parts.COMPONENTS` (or all are asked for; otherwise one for all groups that are declared negative, and
-nothing knocked out, unless the hypothesis declares backups); for direct effects five (the clean run
+nothing knocked out, unless the hypothesis declares backups); (in circuits looked at in full) for each
+that hurts one more, ablated in the circuit alone; for direct effects five (the clean run
 twice, the source's twice, the whole circuit ablated) and one for each group or component with a direct effect worth
 knocking out (`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost
 without loss one each, restored alone, and, as for declared backups, one for each other part ablated besides (`PAIRS` at
@@ -44,7 +45,7 @@ from circuitspec.engine.direct_run import DirectRun
 from circuitspec.engine.records import Records
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.plan.experiment import EVERYWHERE, Experiment, Site
+from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.node_level import restored
 from circuitspec.plan.planner import Plan
 from circuitspec.spec.components import Neuron
@@ -54,6 +55,8 @@ from circuitspec.tasks.metrics import METRICS
 
 PAIRS = 40  # runs with two parts ablated
 OUTSIDE = "everything outside"
+NEGATIVES_IN = "all negatives in: those outside too"
+NEGATIVES_OUT = "all negatives out: declared, and found to hurt in it"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
 """What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""
@@ -121,6 +124,7 @@ class _Examination:
             unknown = error.diagnostics[0].message
             backups = [BackupCheck(part.name) for part in self.parts.groups if part.declared == "backup"]
         in_place = {part.name: one.name for part, one in besides.items() if part in self.parts.groups}
+        within = self._within(groups, components)
         return CircuitEffects(
             self.metric,
             groups,
@@ -135,10 +139,10 @@ class _Examination:
             ),
             tuple(knockouts),
             tuple(replace(check, besides=in_place.get(check.group)) for check in backups),
-            self._sets(components, negatives),
+            self._sets(within, negatives),
             unknown,
             len(self.parts.whole) - len(self.parts.components),
-            self._within([one.part for one in groups if one.part.declared == "negative" and one.sign != "hurts"]),
+            within,
         )
 
     # -- runs -------------------------------------------------------------------------------------
@@ -258,21 +262,40 @@ class _Examination:
 
     # -- negatives --------------------------------------------------------------------------------
 
-    def _within(self, wanted: Sequence[Part]) -> tuple[Ablated, ...]:
-        """Groups ablated in the circuit alone, which is how CS401 finds what works against it."""
+    def _within(self, *kinds: Sequence[Ablated]) -> tuple[Ablated, ...]:
+        """Parts ablated in the circuit alone, which is how CS401 finds what works against it.
+
+        These are groups declared negative that do not hurt in the model, and where all is looked at every part that
+        does: it may be the ablation of something else that it stands against there. Significance is over all parts of
+        the kind, of which these were picked.
+        """
         circuit = self.plan.circuit
-        if not wanted or circuit.level != "node" or circuit.source is None:
+        chosen = [[one.part for one in kind if self._to_see_within(one)] for kind in kinds]
+        if not any(chosen) or circuit.level != "node" or circuit.source is None:
             return ()
-        runs = {part: self.parts.within(circuit, part) for part in wanted}
+        runs = {part: self.parts.within(circuit, part) for picked in chosen for part in picked}
         self._run({circuit: "circuit", **{run: f"circuit without {part.name}" for part, run in runs.items()}})
         alone = self.records[circuit][self.metric]
         if stats.mean_difference(alone, self._anchor).may_be(0.0):
             return ()
-        return ablation_effects(
-            {part: self.records[run][self.metric] for part, run in runs.items()}, alone, self._anchor
+        return tuple(
+            one
+            for kind, picked in zip(kinds, chosen, strict=True)
+            for one in ablation_effects(
+                {part: self.records[runs[part]][self.metric] for part in picked},
+                alone,
+                self._anchor,
+                among=len(kind),
+                whole=self._clean - self._anchor,
+            )
         )
 
-    def _sets(self, components: Sequence[Ablated], negatives: NegativeFinding | None) -> tuple[SetScore, ...]:
+    def _to_see_within(self, one: Ablated) -> bool:
+        if one.sign == "hurts":
+            return self.parts.thorough
+        return one.part.declared == "negative" and one.part in self.parts.groups
+
+    def _sets(self, within: Sequence[Ablated], negatives: NegativeFinding | None) -> tuple[SetScore, ...]:
         """The circuit alone as declared, with all negatives in, and with all out; none where there are no negatives."""
         circuit = self.plan.circuit
         claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
@@ -280,18 +303,16 @@ class _Examination:
             return ()
         outside = {c.component for c in (() if negatives is None else negatives.components)}
         left_out = frozenset(s.component for s in circuit.sites if format_name(s.component) in outside)
-        hurting = {one.part for one in components if one.sign == "hurts"}
-        hurting |= {part for part in self.parts.components if part.declared == "negative"}
-        within = [c for part in hurting for c in self.parts.components[part] if c in self.parts.graph.claimed]
-        if not left_out and not within:
+        hurting = [part for part in self.parts.groups if part.declared == "negative"] if self.parts.thorough else []
+        hurting += [one.part for one in within if one.sign == "hurts" and one.part in self.parts.components]
+        out = list(dict.fromkeys(c for part in hurting for c in self.parts.section(part)))
+        if not left_out and not out:
             return ()
         sets: list[tuple[str, Experiment, Collection[NodeComponent]]] = [("as declared", circuit, ())]
         if left_out:
-            sets.append(("all negatives in", restored(circuit, left_out), left_out))
-        if within:
-            others = frozenset(site for site in circuit.sites if site.component not in within)
-            out = others | {Site(component, EVERYWHERE) for component in within}
-            sets.append(("all negatives out", Experiment(circuit.base, circuit.source, out), within))
+            sets.append((NEGATIVES_IN, restored(circuit, left_out), left_out))
+        if out:
+            sets.append((NEGATIVES_OUT, self.parts.within(circuit, *hurting), out))
         self._run({run: f"circuit, {name}" for name, run, _ in sets})
         return tuple(self._score(run, name, changed) for name, run, changed in sets)
 
@@ -314,5 +335,6 @@ def examination_passes(graph: CircuitGraph, ablation: AblationSpec) -> int:
     beside = min(PAIRS, (len(parts.components) + 1) * (len(parts.groups) + len(parts.components)))
     backups = any(part.declared == "backup" for part in parts.groups)
     lost = len(parts.components) + (beside if parts.components or backups else 0)
-    within = 1 + sum(part.declared == "negative" for part in parts.groups)
+    looked_at = len(parts.ablated) + len(parts.components)
+    within = 1 + (looked_at if parts.thorough else sum(part.declared == "negative" for part in parts.groups))
     return single + lost + within + 2 + direct

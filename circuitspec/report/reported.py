@@ -44,6 +44,7 @@ _PLACES: dict[str, Path_] = {
     "CS427": ("circuit", "groups"),
     "CS428": ("circuit", "groups"),
     "CS429": ("circuit", "groups"),
+    "CS433": ("circuit", "groups"),
 }
 
 

@@ -51,6 +51,7 @@ EFFECTS = CircuitEffects(
         SetScore("as declared", (), at(1.0), 0.1, alike(0.98)),
         SetScore("all negatives out", ("a3.h1",), at(1.3), None, None),
     ),
+    within=(Ablated(AGAINST, 0.5, at(-0.12), 1e-4),),
 )
 
 
@@ -60,7 +61,8 @@ def test_the_table_of_parts() -> None:
     assert parts.splitlines() == [
         "parts of the circuit ablated alone in the clean run: node level, mean_per_template from abc, "
         "declared positions",
-        "(drop: share of clean less corrupt; direct effect: in logits)",
+        "(drop: share of clean less corrupt; direct effect: in logits; works against it: its loss raises the metric in "
+        "the circuit alone too)",
         "",
         "                   declared   logit_diff drop                           direct effect   made up for",
         "  naming           positive   0.70 [0.68, 0.72]                         8.00            0.62 [0.60, 0.64], by "
@@ -77,6 +79,12 @@ def test_the_table_of_parts() -> None:
         "  as declared                 1.00 [0.98, 1.02]      0.10        0.98",
         "  all negatives out (a3.h1)   1.30 [1.28, 1.32]      -           -",
     ]
+
+
+def test_what_hurts_in_the_full_model_alone_is_said_in_other_words() -> None:
+    parts, _ = effects_text(replace(example(), effects=replace(EFFECTS, within=())))
+    assert "  against          negative   -0.12 [-0.14, -0.10]   its loss raises it   -               -" in parts
+    assert "works against it" not in parts
 
 
 def test_the_report_has_it_and_without_it_nothing() -> None:
