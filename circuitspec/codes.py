@@ -831,7 +831,9 @@ CODES: dict[str, CodeInfo] = {
         "better than it is, because recovered performance counts what helps and never sees what hurts. The figure "
         "in brackets is the change of recovered performance when that component alone is restored; the second line "
         "compares the circuit as declared with the circuit plus all of them. Named are only components whose "
-        "effect is significant after correction over all the components that were screened. To mend it, put them "
+        "effect is significant after correction over all the components that were screened. At edge level a component "
+        "is outside where no kept edge leads away from it; restored, it has its edges from and to all that is kept. "
+        "To mend it, put them "
         "into a group of their own:\n\n    negative_name_mover: {nodes: [a10.h7, a11.h10], at: END, effect: "
         "negative}\n\nor say in the hypothesis's description why they are not part of the circuit.",
     ),

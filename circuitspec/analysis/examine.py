@@ -55,8 +55,8 @@ from circuitspec.tasks.metrics import METRICS
 
 PAIRS = 40  # runs with two parts ablated
 OUTSIDE = "everything outside"
-NEGATIVES_IN = "all negatives in: those outside too"
-NEGATIVES_OUT = "all negatives out: declared, and found to hurt in it"
+NEGATIVES_IN = "negatives from outside put in"
+NEGATIVES_OUT = "negatives inside taken out"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
 """What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""

@@ -55,7 +55,8 @@ class NegativeFinding:
     """The outcome of the search for negative components outside the circuit.
 
     `screened` components were looked at, `tested` of them restored one by one; `components` are the
-    significant ones. `recovered_restored` is with all of these restored, None where there are none.
+    significant ones. `recovered_restored` is with all of these restored, None where there are none; `kl_declared` and
+    `kl_restored` the KL to the clean run of the circuit without and with them, in nats, None where not measured.
     """
 
     metric: str
@@ -64,13 +65,15 @@ class NegativeFinding:
     components: tuple[NegativeComponent, ...]
     recovered_declared: Estimate
     recovered_restored: Estimate | None
+    kl_declared: float | None = None
+    kl_restored: float | None = None
 
 
 @dataclass(frozen=True)
 class NegativeSearch:
     """How negative components were looked for, and what came of it (None: not looked for, or no ratio)."""
 
-    search: Literal["screen", "exact", "off", "nodes only"]
+    search: Literal["screen", "exact", "off", "not along paths"]
     finding: NegativeFinding | None = None
 
 
@@ -105,6 +108,8 @@ def negative_components(finding: NegativeFinding) -> EvidenceWarning:
     detail = f"recovered {finding.metric} {number(declared.value)} as declared"
     if restored is not None:
         detail += f", {number(restored.value)} with all of them restored"
+        if finding.kl_declared is not None and finding.kl_restored is not None and finding.metric != "kl":
+            detail += f"; kl {number(finding.kl_declared)} and {number(finding.kl_restored)} nats"
     if finding.tested < finding.screened:
         detail += f" ({finding.tested} of {finding.screened} noised components were tried; --negatives exact tries all)"
     return EvidenceWarning(
@@ -118,6 +123,8 @@ def negative_components(finding: NegativeFinding) -> EvidenceWarning:
             "tested": finding.tested,
             "recovered_declared": estimate_data(declared),
             "recovered_restored": None if restored is None else estimate_data(restored),
+            "kl_declared": finding.kl_declared,
+            "kl_restored": finding.kl_restored,
             "components": [
                 {
                     "component": component.component,

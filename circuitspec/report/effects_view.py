@@ -27,7 +27,7 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     head = (
         f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions\n"
         f"(drop: share of clean less corrupt; direct effect: in {METRICS[effects.metric].unit}"
-        + ("; works against it: its loss raises the metric in the circuit alone too)" if against else ")")
+        + ("; works against it: in the circuit alone too)" if against else ")")
     )
     knockouts = {out.name: out for out in effects.knockouts}
     rows = [["", "declared", f"{effects.metric} drop", "", "direct effect", "made up for"]]

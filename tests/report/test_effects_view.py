@@ -61,8 +61,7 @@ def test_the_table_of_parts() -> None:
     assert parts.splitlines() == [
         "parts of the circuit ablated alone in the clean run: node level, mean_per_template from abc, "
         "declared positions",
-        "(drop: share of clean less corrupt; direct effect: in logits; works against it: its loss raises the metric in "
-        "the circuit alone too)",
+        "(drop: share of clean less corrupt; direct effect: in logits; works against it: in the circuit alone too)",
         "",
         "                   declared   logit_diff drop                           direct effect   made up for",
         "  naming           positive   0.70 [0.68, 0.72]                         8.00            0.62 [0.60, 0.64], by "

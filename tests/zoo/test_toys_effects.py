@@ -114,6 +114,35 @@ def test_a_declared_backup_is_shown_to_take_over() -> None:
     assert row.endswith("by a1.h1 0.70 (backup)")
 
 
+# -- CS401 at edge level ------------------------------------------------------------------------
+
+BY_EDGES = (
+    ("    - naming -> logits", "    - input -> naming -> logits"),
+    ("level: node", "level: edge"),
+)
+
+
+@pytest.mark.parametrize(("search", "few"), [("screen", 16), ("screen", 2), ("exact", 2)])
+def test_a_negative_head_left_out_of_a_circuit_of_edges_is_named(
+    search: Search, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 of 8 without the head that works against the answer, as at node level: no other head reads what one writes."""
+    monkeypatch.setattr("circuitspec.verification.FEW", few)
+    monkeypatch.setattr("circuitspec.analysis.components.TESTED", 3)
+    found = examined("negative-left-out", *BY_EDGES, search=search)
+    assert found.plan.circuit.level == "edge"
+    left_out = {warning.code: warning for warning in found.warnings}["CS401"]
+    (head,) = left_out.data["components"]  # type: ignore[misc]
+    assert head["component"] == "a1.h2"
+    assert head["effect"] == pytest.approx(-4, abs=10 * CLOSE)
+    assert left_out.data["recovered_declared"]["value"] == pytest.approx(1.5, abs=CLOSE)  # type: ignore[index]
+    assert left_out.data["recovered_restored"]["value"] == pytest.approx(1.0, abs=CLOSE)  # type: ignore[index]
+    tried = 3 if (search, few) == ("screen", 2) else left_out.data["screened"]
+    assert left_out.data["tested"] == tried
+    assert left_out.data["kl_declared"] > 0.1  # type: ignore[operator]
+    assert left_out.data["kl_restored"] == pytest.approx(0, abs=1e-5)
+
+
 # -- CS428, CS429 -------------------------------------------------------------------------------
 
 
