@@ -1,13 +1,13 @@
 """The runs that show what the parts of a declared circuit do, and what follows from them.
 
 In passes over all prompts: one for each group and one for each component, ablated in the clean run, where there are no
-more than `circuit_parts.COMPONENTS` (or all are asked for; otherwise one for all groups that are declared negative, and
-nothing knocked out, unless the hypothesis declares backups); (in circuits looked at in full) for each
-that hurts one more, ablated in the circuit alone; for direct effects five (the clean run
-twice, the source's twice, the whole circuit ablated) and one for each group or component with a direct effect worth
-knocking out (`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost
-without loss one each, restored alone, and, as for declared backups, one for each other part ablated besides (`PAIRS` at
-most) and one for everything outside the circuit ablated besides.
+more than `circuit_parts.COMPONENTS` (or all are asked for; otherwise one for each group that is declared negative, or
+of many for all of them, and nothing knocked out, unless the hypothesis declares backups); for each of these that hurts
+one more, ablated in the circuit alone, in circuits looked at in full (otherwise one for each declared negative that
+does not hurt); for direct effects five (the clean run twice, the source's twice, the whole circuit ablated) and one for
+each group or component with a direct effect worth knocking out (`backup.KNOCKED_OUT` at most), and one for all such
+groups together; for components that can be lost without loss one each, restored alone, and, as for declared backups,
+one for each other part ablated besides (`PAIRS` at most) and one for everything outside the circuit ablated besides.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ def effects_text(found: Verification) -> tuple[str, ...]:
         several = plural(effects.untaken, "component")
         blocks.append(
             f"{several} of the circuit were not ablated one by one, and of the groups only those declared negative or "
-            "backup; --negatives exact takes all"
+            f"backup{'' if effects.backups else '; nothing was knocked out to see what makes up for it'}; --negatives "
+            f"exact {'takes all' if effects.backups else 'does it all'}"
         )
     if effects.direct_unknown:
         blocks.append(f"direct effects were not looked at: {effects.direct_unknown}")

@@ -100,7 +100,7 @@ def test_why_direct_effects_are_not_known_is_said() -> None:
 
 
 def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
-    many = replace(EFFECTS, components=(), sets=(), untaken=26)
+    many = replace(EFFECTS, components=(), sets=(), within=(), untaken=26)
     _, said = effects_text(replace(example(), effects=many))
     assert said == (
         "26 components of the circuit were not ablated one by one, and of the groups only those declared negative or "
@@ -108,6 +108,11 @@ def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
     )
     (alone,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=())))
     assert alone == said  # no table without rows
+    (bare,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=(), backups=())))
+    assert bare == (
+        "26 components of the circuit were not ablated one by one, and of the groups only those declared negative or "
+        "backup; nothing was knocked out to see what makes up for it; --negatives exact does it all"
+    )
 
 
 def test_the_document_has_every_number() -> None:
