@@ -175,8 +175,9 @@ def unbroken_behaviour(plan: Plan, records: Records) -> list[EvidenceWarning]:
     """CS403: where the corruption does not break the behaviour, nothing can be recovered."""
     pairs = dict.fromkeys(
         (planned.claim.metric, planned.clean, planned.corrupt)
+        if planned.broken is None
+        else (planned.claim.metric, plan.clean, planned.broken)  # of a share the anchors are paths, not prompts
         for planned in plan.claims
-        if planned.measure != "direct share"  # whose anchors are paths, not prompts
     )
     found = []
     for metric, clean, corrupt in pairs:
