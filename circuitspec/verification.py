@@ -140,7 +140,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 direct = partial(direct_effects, runner)
                 every = options.negatives == "exact"
                 effects, plan, records = examine(
-                    plan, records, hypothesis.ablation, graph, stored, direct, finding, every=every
+                    plan, records, hypothesis.ablation, graph, stored, direct, finding, outside, every=every
                 )
             shares = answer_shares(runner)
             if any(planned.trials is not None for planned in plan.claims):

@@ -46,9 +46,10 @@ from circuitspec.engine.records import Records
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.node_level import restored
 from circuitspec.plan.planner import Plan
-from circuitspec.spec.components import Neuron
+from circuitspec.plan.restorations import Restorations
+from circuitspec.plan.subsets import EdgeCuts, Node
+from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import AblationSpec, Gate, Sufficient
 from circuitspec.spec.names import format_name
 from circuitspec.tasks.metrics import METRICS
@@ -77,12 +78,13 @@ def examine(
     runner: RunsExperiments,
     direct: DirectEffects,
     negatives: NegativeFinding | None = None,
+    outside: Restorations | None = None,
     *,
     every: bool = False,
 ) -> tuple[CircuitEffects | None, Plan, Records]:
     """Ablate every part of the declared circuit, and see who makes up for it.
 
-    `negatives` are those found outside the circuit; with `every`, components are taken one by one however many there
+    `negatives` are those found `outside` the circuit; with `every`, components are taken one by one however many there
     are. Returns plan and records with the runs that it took; nothing is
     run, and None returned, where there is no metric that is linear in the logits, no difference between the anchors
     by it, or a single prompt.
@@ -93,7 +95,7 @@ def examine(
     if gap(records, metric, Anchors(plan.clean, plan.corrupt)).state != "sound":
         return None, plan, records
     work = _Examination(plan, records, CircuitParts.of(graph, ablation, every=every), runner, direct, metric)
-    return work.effects(negatives), work.plan, work.records
+    return work.effects(negatives, outside), work.plan, work.records
 
 
 @dataclass
@@ -105,7 +107,7 @@ class _Examination:
     direct: DirectEffects
     metric: str
 
-    def effects(self, negatives: NegativeFinding | None) -> CircuitEffects:
+    def effects(self, negatives: NegativeFinding | None, outside: Restorations | None) -> CircuitEffects:
         everything = (*self.parts.components, *self.parts.ablated)  # a group of one component is called by its own name
         self._run({self.parts.without(part): f"{part.name} ablated" for part in everything})
         groups, components = (
@@ -139,7 +141,7 @@ class _Examination:
             ),
             tuple(knockouts),
             tuple(replace(check, besides=in_place.get(check.group)) for check in backups),
-            self._sets(within, negatives),
+            self._sets(within, negatives, outside),
             unknown,
             len(self.parts.whole) - len(self.parts.components),
             within,
@@ -271,9 +273,9 @@ class _Examination:
         """
         circuit = self.plan.circuit
         chosen = [[one.part for one in kind if self._to_see_within(one)] for kind in kinds]
-        if not any(chosen) or circuit.level != "node" or circuit.source is None:
+        if not any(chosen) or circuit.level == "path" or circuit.source is None:
             return ()
-        runs = {part: self.parts.within(circuit, part) for picked in chosen for part in picked}
+        runs = {part: self._circuit_without(part) for picked in chosen for part in picked}
         self._run({circuit: "circuit", **{run: f"circuit without {part.name}" for part, run in runs.items()}})
         alone = self.records[circuit][self.metric]
         if stats.mean_difference(alone, self._anchor).may_be(0.0):
@@ -290,29 +292,45 @@ class _Examination:
             )
         )
 
+    def _circuit_without(self, *parts: Part) -> Experiment:
+        """The circuit alone without these parts: at edge level, without the edges that leave them where they act."""
+        edges, circuit = self.plan.edges, self.plan.circuit
+        if circuit.level == "node" or edges is None:
+            return self.parts.within(circuit, *parts)
+        cuts = EdgeCuts((), self.parts.source, edges.kept, self.parts.graph.shape)
+        sections = [(part, self.parts.section(part)) for part in parts]
+        return cuts.circuit_without(
+            Node(component, where, part.name)
+            for part, section in sections
+            for component, where in section.items()
+            if isinstance(component, Head | Mlp)
+        )
+
     def _to_see_within(self, one: Ablated) -> bool:
         if one.sign == "hurts":
             return self.parts.thorough
         return one.part.declared == "negative" and one.part in self.parts.groups
 
-    def _sets(self, within: Sequence[Ablated], negatives: NegativeFinding | None) -> tuple[SetScore, ...]:
+    def _sets(
+        self, within: Sequence[Ablated], negatives: NegativeFinding | None, outside: Restorations | None
+    ) -> tuple[SetScore, ...]:
         """The circuit alone as declared, with all negatives in, and with all out; none where there are no negatives."""
         circuit = self.plan.circuit
         claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
-        if not claimed or circuit.level != "node" or circuit.source is None:
+        if not claimed or circuit.level == "path" or circuit.source is None:
             return ()
-        outside = {c.component for c in (() if negatives is None else negatives.components)}
-        left_out = frozenset(s.component for s in circuit.sites if format_name(s.component) in outside)
+        found = {c.component for c in (() if negatives is None else negatives.components)}
+        left_out = frozenset(c for c in (() if outside is None else outside.components) if format_name(c) in found)
         hurting = [part for part in self.parts.groups if part.declared == "negative"] if self.parts.thorough else []
         hurting += [one.part for one in within if one.sign == "hurts" and one.part in self.parts.components]
         out = list(dict.fromkeys(c for part in hurting for c in self.parts.section(part)))
         if not left_out and not out:
             return ()
         sets: list[tuple[str, Experiment, Collection[NodeComponent]]] = [("as declared", circuit, ())]
-        if left_out:
-            sets.append((NEGATIVES_IN, restored(circuit, left_out), left_out))
+        if left_out and outside is not None:
+            sets.append((NEGATIVES_IN, outside.with_back(left_out), left_out))
         if out:
-            sets.append((NEGATIVES_OUT, self.parts.within(circuit, *hurting), out))
+            sets.append((NEGATIVES_OUT, self._circuit_without(*hurting), out))
         self._run({run: f"circuit, {name}" for name, run, _ in sets})
         return tuple(self._score(run, name, changed) for name, run, changed in sets)
 

@@ -141,6 +141,29 @@ def test_a_negative_head_left_out_of_a_circuit_of_edges_is_named(
     assert left_out.data["tested"] == tried
     assert left_out.data["kl_declared"] > 0.1  # type: ignore[operator]
     assert left_out.data["kl_restored"] == pytest.approx(0, abs=1e-5)
+    assert found.effects is not None
+    sets = {one.name: (round(one.recovered.value, 3), one.negatives) for one in found.effects.sets}
+    assert sets == {"as declared": (1.5, ()), NEGATIVES_IN: (1.0, ("a1.h2",))}
+
+
+@pytest.mark.parametrize(("effect", "code"), [("positive", ["CS433"]), ("negative", [])])
+def test_a_negative_head_in_a_circuit_of_edges(effect: str, code: list[str]) -> None:
+    """Without the edges that leave it 12 of 8 is left, as at node level."""
+    changes = (
+        ("effect: negative}", f"effect: {effect}}}"),
+        ("    - naming, against -> logits", "    - input -> naming, against -> logits"),
+        ("level: node", "level: edge"),
+    )
+    found = examined("negative", *changes, claims=SUFFICIENT)
+    assert [warning.code for warning in found.warnings] == code
+    assert found.effects is not None
+    against = next(one for one in found.effects.groups if one.part.name == "against")
+    assert found.effects.note(against) == "works against it"
+    alone = found.effects.in_circuit(against)
+    assert alone is not None
+    assert alone.drop.value == pytest.approx(-0.5, abs=CLOSE)
+    sets = {one.name: (round(one.recovered.value, 3), one.negatives) for one in found.effects.sets}
+    assert sets == {"as declared": (1.0, ()), NEGATIVES_OUT: (1.5, ("a1.h2",))}
 
 
 # -- CS428, CS429 -------------------------------------------------------------------------------
