@@ -18,7 +18,7 @@ from circuitspec.spec.components import Resid, sort_key
 from circuitspec.spec.hypothesis import AblationSpec
 from circuitspec.spec.names import format_name
 
-JOINED = 3  # groups declared negative, of a larger circuit: of more, all together are one part
+JOINED = 2  # groups declared negative, of a larger circuit: of more, all together are one part
 COMPONENTS = 16  # of a circuit of more, only what it says of groups is checked, unless all is asked for
 
 Section: TypeAlias = Mapping[NodeComponent, Where]

@@ -207,7 +207,7 @@ def lowers(differences: Values, *, what: str = "differences") -> PairedTest:
     if n > EXACT_MAX:
         t = effect / stats.sem(differences)
         p_values = stats.t.cdf([t, _unskewed(t, differences)], n - 1)
-        return PairedTest(effect, float(max(p_values)), n, "t")
+        return PairedTest(effect, float(np.max(p_values)), n, "t")
     exact = stats.permutation_test(
         (differences,),
         lambda sample, axis: np.mean(sample, axis=axis),

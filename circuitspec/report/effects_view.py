@@ -46,9 +46,10 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     blocks = [head + "\n\n" + _columns(rows)] if len(rows) > 1 else []
     if effects.untaken:
         several = plural(effects.untaken, "component")
+        joint = " (these all together)" if any(len(one.part.groups) > 1 for one in effects.groups) else ""
         blocks.append(
-            f"{several} of the circuit were not ablated one by one, and of the groups only those declared negative or "
-            f"backup{'' if effects.backups else '; nothing was knocked out to see what makes up for it'}; --negatives "
+            f"{several} of the circuit were not ablated one by one, and of the groups only those declared "
+            f"negative{joint} or backup{'' if effects.backups else '; nothing was knocked out to see what makes up for it'}; --negatives "
             f"exact {'takes all' if effects.backups else 'does it all'}"
         )
     if effects.direct_unknown:

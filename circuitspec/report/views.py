@@ -70,7 +70,7 @@ class Summary:
     claims: tuple[ClaimSummary, ...]
     warnings: tuple[Diagnostic, ...]
     findings: tuple[Diagnostic, ...]
-    tests: str = ""
+    tests: str
 
 
 @dataclass(frozen=True)

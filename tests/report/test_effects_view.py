@@ -108,6 +108,9 @@ def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
     )
     (alone,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=())))
     assert alone == said  # no table without rows
+    together = (Ablated(Part("one, two", "negative", ("one", "two")), 0.5, at(-0.12), 1e-4),)
+    *_, joint = effects_text(replace(example(), effects=replace(many, groups=together)))
+    assert "only those declared negative (these all together) or backup; --negatives exact takes all" in joint
     (bare,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=(), backups=())))
     assert bare == (
         "26 components of the circuit were not ablated one by one, and of the groups only those declared negative or "
