@@ -47,10 +47,12 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     if effects.untaken:
         several = plural(effects.untaken, "component")
         joint = " (these all together)" if any(len(one.part.groups) > 1 for one in effects.groups) else ""
+        out, asked = (
+            ("", "takes all") if effects.backups else ("; nothing was knocked out to see what makes up", "does it all")
+        )
         blocks.append(
             f"{several} of the circuit were not ablated one by one, and of the groups only those declared "
-            f"negative{joint} or backup{'' if effects.backups else '; nothing was knocked out to see what makes up for it'}; --negatives "
-            f"exact {'takes all' if effects.backups else 'does it all'}"
+            f"negative{joint} or backup{out}; --negatives exact {asked}"
         )
     if effects.direct_unknown:
         blocks.append(f"direct effects were not looked at: {effects.direct_unknown}")

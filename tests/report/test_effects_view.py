@@ -114,7 +114,7 @@ def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
     (bare,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=(), backups=())))
     assert bare == (
         "26 components of the circuit were not ablated one by one, and of the groups only those declared negative or "
-        "backup; nothing was knocked out to see what makes up for it; --negatives exact does it all"
+        "backup; nothing was knocked out to see what makes up; --negatives exact does it all"
     )
 
 
