@@ -8,6 +8,7 @@ from dataclasses import replace
 from circuitspec.analysis.backup import BackupCheck, Compensator, Knockout
 from circuitspec.analysis.effects import Ablated, Besides, CircuitEffects, Part, SetScore
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.warnings import NegativeSearch
 from circuitspec.report.document import render_json
 from circuitspec.report.effects_view import effects_text
 from circuitspec.report.text import render_text
@@ -84,6 +85,11 @@ def test_what_hurts_in_the_full_model_alone_is_said_in_other_words() -> None:
     parts, _ = effects_text(replace(example(), effects=replace(EFFECTS, within=())))
     assert "  against          negative   -0.12 [-0.14, -0.10]   its loss raises it   -               -" in parts
     assert "works against it" not in parts
+
+
+def test_at_path_level_it_is_said_why_no_negatives_were_looked_for() -> None:
+    along = replace(example(), negatives=NegativeSearch("not along paths"))
+    assert "at path level no component is ablated as a whole" in render_text(along)
 
 
 def test_the_report_has_it_and_without_it_nothing() -> None:
