@@ -6,9 +6,9 @@ Every toy is a GPT-2 with hand-set weights (as the zoo's): main heads at random 
 the thing in the box, heads that write next to nothing, and heads that help on some prompts and hurt as much on others.
 Planted at random, each in some of the toys: a head that works against the answer, a backup that acts when a main head
 is silent, two heads in parallel behind a saturating MLP (either does for the other), and a declared head that does
-nothing. A property that hypotheses can declare is declared in some of the toys, and left out or not called by its name
-in the others. The table says how often the warning was given, and named just the components planted, where it should
-be, and where not.
+nothing. A head that works against the answer may be left out, or be in the circuit and not called negative. A property
+that hypotheses can declare is declared in some of the toys, and left out or not called by its name in the others. The
+table says how often the warning was given, and named just the components planted, where it should be, and where not.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from circuitspec.progress import Silent
 from circuitspec.spec.load import parse_hypothesis
 from circuitspec.verification import Options, verify
 
-Property = Literal["negative", "backup", "redundant", "idle"]
-PROPERTIES: tuple[Property, ...] = ("negative", "backup", "redundant", "idle")
+Property = Literal["negative", "negative inside", "backup", "redundant", "idle"]
+PROPERTIES: tuple[Property, ...] = ("negative", "negative inside", "backup", "redundant", "idle")
 State = Literal["absent", "declared", "planted"]  # declared as what it is: then there is nothing to warn of
 
 THINGS = ("ring", "coin", "key", "map")
@@ -94,14 +94,20 @@ def random_circuit(seed: int) -> Planted:
     work = _Builder(dice, [(layer, head) for layer in range(2) for head in range(N_HEADS)])
     states: dict[Property, State] = {}
     for one in PROPERTIES:
+        if one == "negative inside":  # the same head, in the circuit and not called negative
+            continue
         shares = (0.5, 0.0, 0.5) if one == "idle" else (0.4, 0.2, 0.4)
         states[one] = ("absent", "declared", "planted")[int(dice.choice(3, p=shares))]  # type: ignore[assignment]
     expected: dict[Property, frozenset[str]] = {one: frozenset() for one in PROPERTIES}
     main = _main_heads(work, speaks=states["backup"] != "absent")
     if states["backup"] != "absent":
         expected["backup"] = _backup(work, states["backup"], main)
-    if states["negative"] != "absent":
-        expected["negative"] = _negative(work, states["negative"])
+    states["negative inside"] = "absent"
+    if states["negative"] == "planted" and dice.random() < 0.5:
+        states |= {"negative": "absent", "negative inside": "planted"}
+    for one in ("negative", "negative inside"):
+        if states[one] != "absent":
+            expected[one] = _negative(work, states[one], inside=one == "negative inside")
     if states["redundant"] != "absent":
         expected["redundant"] = _redundant(work, states["redundant"])
     if states["idle"] == "planted":
@@ -141,13 +147,15 @@ def _backup(work: _Builder, state: State, main: tuple[str, float]) -> frozenset[
     return frozenset({_name(place)})
 
 
-def _negative(work: _Builder, state: State) -> frozenset[str]:
+def _negative(work: _Builder, state: State, *, inside: bool) -> frozenset[str]:
     place = work.place()
     strength = float(work.dice.uniform(0.1, 0.45)) * work.said
     work.heads.append(HardHead(*place, (_a_thing({ONE: 1}),), work.varied(-strength)))
     work.said -= strength
     if state == "declared":
         work.declare("against", [_name(place)], "negative")
+    elif inside:
+        work.declare("naming" if work.dice.random() < 0.5 else "others", [_name(place)])
     return frozenset({_name(place)})
 
 
@@ -273,6 +281,8 @@ def named(found: Verification) -> dict[Property, frozenset[str]]:
         match warning.code:
             case "CS401":
                 said["negative"] |= set(components)
+            case "CS433":
+                said["negative inside"] |= {one["name"] for one in warning.data["parts"]}  # type: ignore[attr-defined]
             case "CS415":
                 said["idle"] |= set(components)
             case "CS426" | "CS427":
@@ -280,7 +290,7 @@ def named(found: Verification) -> dict[Property, frozenset[str]]:
     return {one: frozenset(names) for one, names in said.items()}
 
 
-EXPLAINED = {"CS401", "CS415", "CS426", "CS427"}
+EXPLAINED = {"CS401", "CS415", "CS426", "CS427", "CS433"}
 OF_NEGATIVES = {
     "CS402",
     "CS419",

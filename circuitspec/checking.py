@@ -264,6 +264,7 @@ def _cost(
 ) -> str:
     from circuitspec.analysis.components import TESTED
     from circuitspec.analysis.examine import examination_passes
+    from circuitspec.plan.restorations import FEW, restorations
 
     n, shape = len(prompts.prompts), graph.shape
     longest = max(len(text.split()) for prompt in prompts.prompts for text in prompt.texts.values())
@@ -273,14 +274,13 @@ def _cost(
     rows = min(n, rows_per_batch(shape, positions, dtype, edges=edges))
     lines = [f"forwards   {passes(plan.experiments)} over all {n} prompts, {rows} prompts at a time"]
     source = plan.circuit.source
-    if (
-        source is not None
-        and plan.circuit.level == "node"
-        and any(isinstance(c.claim, Sufficient) for c in plan.claims)
-    ):
+    outside = restorations(plan, graph)
+    if source is not None and outside is not None and any(isinstance(c.claim, Sufficient) for c in plan.claims):
         draws, resampled = plan.circuit.draws, source.kind == "resample"
         again = 2 + 2 * resampled * draws  # clean and source runs, for one by one and for all together
-        most = draws * (3 + resampled + TESTED + 1) + again
+        screened = plan.circuit.level == "node" or len(outside.components) > FEW
+        tested = min(TESTED, len(outside.components)) if screened else len(outside.components)
+        most = draws * ((3 + resampled if screened else 0) + tested + 1) + again
         lines.append(f"           and up to {most} to look for negative components (--negatives off: none)")
     if plan.circuit.source is not None:
         most = plan.circuit.draws * examination_passes(graph, hypothesis.ablation)

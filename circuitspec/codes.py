@@ -832,7 +832,9 @@ CODES: dict[str, CodeInfo] = {
         "better than it is, because recovered performance counts what helps and never sees what hurts. The figure "
         "in brackets is the change of recovered performance when that component alone is restored; the second line "
         "compares the circuit as declared with the circuit plus all of them. Named are only components whose "
-        "effect is significant after correction over all the components that were screened. To mend it, put them "
+        "effect is significant after correction over all the components that were screened. At edge level a component "
+        "is outside where no kept edge leads away from it; restored, it has its edges from and to all that is kept. "
+        "To mend it, put them "
         "into a group of their own:\n\n    negative_name_mover: {nodes: [a10.h7, a11.h10], at: END, effect: "
         "negative}\n\nor say in the hypothesis's description why they are not part of the circuit.",
     ),
@@ -1018,11 +1020,12 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS427": CodeInfo(
         "components outside the circuit make up for it",
-        "A part of the circuit adds more to the answer by itself than the score loses when it is knocked out, since "
-        "the direct effects of components outside the circuit then grow, in the direction of what was lost: "
-        "significantly (corrected over all components that come after), and by a fifth of the direct effect knocked "
-        "out or more. The circuit looks less necessary than it is, and the model does the task in another way without "
-        "it. Add these components to a group with `effect: backup`; the claim `necessary` then ablates them too.",
+        "When a part of the circuit is knocked out, the direct effects of components outside the circuit grow, in the "
+        "direction of what was lost: significantly (corrected over all components that come after). All components "
+        "that are not declared to make up, in the circuit and outside, do so for a fifth of the direct effect knocked "
+        "out or more, those outside for at least 0.05 of it. The circuit looks less necessary than it is, and the "
+        "model does the task in another way without it. Add these components to a group with `effect: backup`; the "
+        "claim `necessary` then ablates them too.",
     ),
     "CS428": CodeInfo(
         "a declared negative effect is not found",
@@ -1057,6 +1060,17 @@ CODES: dict[str, CodeInfo] = {
         "A projection is along the direction in a text file: one number for each of the model's dimensions, apart by "
         "commas or white space. The file is not there (its name is relative to the hypothesis), holds something else "
         "than numbers, or another number of them.",
+    ),
+    "CS433": CodeInfo(
+        "an undeclared negative component in the circuit",
+        "Ablating a component of the circuit (or a whole group, where none of its components does so alone) raises the "
+        "score: in the model as a whole and in the circuit alone, with everything outside it ablated too, both "
+        "significantly (corrected over all components, and over all groups) and by 0.05 of the difference between the "
+        "clean and the corrupt run or more. It works against the behaviour, and the hypothesis does not say so. What "
+        "raises the score in the full model alone is not warned of: there it may stand against something that is not "
+        "in the circuit. Declare it in a group of its own:\n\n    negative_name_mover: {nodes: [a10.h7], at: END, "
+        "effect: negative}\n\nor say in the hypothesis's description what it is in the circuit for. Looked for in "
+        "circuits of up to 16 components, and in all with `--negatives exact`.",
     ),
     "CS500": CodeInfo(
         "claim or level cannot be run",

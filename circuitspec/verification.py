@@ -33,7 +33,7 @@ from circuitspec.engine.directions import read_directions
 from circuitspec.engine.records import Records
 from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.screen import Screen, screen_restorations
+from circuitspec.engine.screen import Screen, screen_edge_restorations, screen_restorations
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.stored import stored_runner
@@ -46,6 +46,7 @@ from circuitspec.plan.experiment import Source as PatchSource
 from circuitspec.plan.fitting import fitted
 from circuitspec.plan.internal import internal_metrics, positions_of
 from circuitspec.plan.planner import Plan, make_plan
+from circuitspec.plan.restorations import FEW, Restorations, restorations
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
@@ -127,15 +128,19 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         with stored_runner(runner, options.store, progress) as stored:
             records = stored.run(plan.experiments)
             _check_accuracy(hypothesis, plan, records)
-            search = options.negatives if plan.circuit.level == "node" else "nodes only"
-            finding, plan, records = _negatives(plan, records, runner, stored, search, progress)
+            search: Search | Literal["not along paths"] = options.negatives
+            if plan.circuit.level == "path" and search != "off":
+                search = "not along paths"
+            everywhere = hypothesis.ablation.positions == "all"
+            outside = restorations(plan, graph, everywhere=everywhere) if search != "off" else None
+            finding, plan, records = _negatives(plan, records, runner, stored, search, outside, progress)
             effects: CircuitEffects | None = None
             if options.negatives != "off":
                 progress.stage("ablating the circuit part by part")
                 direct = partial(direct_effects, runner)
                 every = options.negatives == "exact"
                 effects, plan, records = examine(
-                    plan, records, hypothesis.ablation, graph, stored, direct, finding, every=every
+                    plan, records, hypothesis.ablation, graph, stored, direct, finding, outside, every=every
                 )
             shares = answer_shares(runner)
             if any(planned.trials is not None for planned in plan.claims):
@@ -209,19 +214,23 @@ def _negatives(
     records: Records,
     runner: Runner,
     stored: RunsExperiments,
-    search: Search | Literal["nodes only"],
+    search: Search | Literal["not along paths"],
+    outside: Restorations | None,
     progress: Progress,
 ) -> tuple[NegativeFinding | None, Plan, Records]:
     """Look for negative components outside the circuit; only a claim of sufficiency can be misled by them."""
     metric = _search_metric(plan, records)
-    if search in ("off", "nodes only") or metric is None or plan.circuit.source is None:
+    source = plan.circuit.source
+    if outside is None or not outside.components or metric is None or source is None:
         return None, plan, records
     progress.stage("looking for negative components outside the circuit")
     screen: Screen | None = None
-    if search == "screen":
+    if search == "screen" and plan.circuit.level == "node":
         screen = screen_restorations(runner, plan.circuit, metric)
-    chosen = candidates(plan, metric, screen)
-    return negative_components(plan, records, metric, chosen, screen, stored)
+    elif search == "screen" and len(outside.components) > FEW:
+        screen = screen_edge_restorations(runner, source, metric, outside.edges)
+    chosen = candidates(outside.components, metric, screen)
+    return negative_components(plan, records, metric, chosen, screen, stored, outside)
 
 
 def _claims_sufficiency(plan: Plan) -> bool:

@@ -210,6 +210,11 @@ def test_the_tests_say_their_null_hypotheses(beside: Reported) -> None:
     assert 0.5 < share < 0.9
     assert (rejected["sufficiency"], rejected["partial necessity"]) == (False, True)
     assert all(test["null"] for test in document["tests"])
+    assert "sufficiency" in document["summary"]["not_shown"]
+    *_, said, _ = text.strip().split("\n\n")
+    assert said.startswith("tests of the circuit by logit_diff, rejected at 0.05 for it: ")
+    assert said.endswith("not rejected, and so not shown: equivalence shown, sufficiency")
+    assert "for it\\: partial necessity; not rejected, and so not shown\\: equiv" in shown("markdown", beside)
     names = [table.caption.partition(".")[0] for table in beside_tables(beside.verification)]
     assert names[1] == "Tests of the circuit by logit_diff, corrected together (Holm)"
 

@@ -33,7 +33,7 @@ from circuitspec.spec.names import format_name
 SIGNIFICANT = 0.05  # false discovery rate over all components that the knockout can reach
 DIRECT = 0.05  # of clean less corrupt: direct effects below it are not worth a run of their own
 NAMED = 0.05  # of the direct effect knocked out: growth below it is not named
-COMPENSATED = 0.2  # of the direct effect knocked out: what components make up for beyond it is warned of
+COMPENSATED = 0.2  # of the direct effect knocked out: what undeclared components make up for beyond it is warned of
 KNOCKED_OUT = 8  # knockouts at most, those of the largest direct effects: one forward each
 
 Standing: TypeAlias = Literal["backup", "in the circuit", "free", "outside the circuit"]

@@ -18,6 +18,7 @@ from circuitspec.spec.components import Resid, sort_key
 from circuitspec.spec.hypothesis import AblationSpec
 from circuitspec.spec.names import format_name
 
+JOINED = 2  # groups declared negative, of a larger circuit: of more, all together are one part
 COMPONENTS = 16  # of a circuit of more, only what it says of groups is checked, unless all is asked for
 
 Section: TypeAlias = Mapping[NodeComponent, Where]
@@ -27,8 +28,9 @@ Section: TypeAlias = Mapping[NodeComponent, Where]
 class CircuitParts:
     """Every part of a circuit with where it is in it.
 
-    Where not all is looked at (`thorough`), `components` is empty: they are not taken one by one; and what is declared
-    negative is one part, unless backups are declared too, which takes all groups anyway.
+    Where not all is looked at (`thorough`), `components` is empty: they are not taken one by one; and of more than
+    `JOINED` groups that are declared negative all are one part, unless backups are declared too, which takes all groups
+    anyway.
     """
 
     graph: CircuitGraph
@@ -57,7 +59,7 @@ class CircuitParts:
         thorough = every or len(components) <= COMPONENTS
         single = components if thorough else {}
         negative = [part for part in groups if part.declared == "negative"]
-        if not thorough and len(negative) > 1 and all(part.declared != "backup" for part in groups):
+        if not thorough and len(negative) > JOINED and all(part.declared != "backup" for part in groups):
             joint = Part(", ".join(part.name for part in negative), "negative", tuple(part.name for part in negative))
             section = groups.setdefault(joint, {})
             for part in negative:
@@ -84,10 +86,10 @@ class CircuitParts:
                 joined[component] = joined.get(component, Where.at()) | where
         return noising(self.source, joined)
 
-    def within(self, circuit: Experiment, part: Part) -> Experiment:
-        """The circuit alone without this part: all that `circuit` ablates, and the part at its positions too."""
+    def within(self, circuit: Experiment, *parts: Part) -> Experiment:
+        """The circuit alone without these parts: all that `circuit` ablates, and they at their positions too."""
         outside = {site.component: site.where for site in circuit.sites}
-        return self.ablating(outside, self.section(part))
+        return self.ablating(outside, *(self.section(part) for part in parts))
 
     def alone(self, part: Part) -> Experiment | None:
         """The component restored in the run on the corrupt prompts; None where there are none."""

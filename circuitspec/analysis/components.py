@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.analysis import stats
-from circuitspec.analysis.scores import LOWER_IS_BETTER, MATERIAL, Anchors, gap
+from circuitspec.analysis.scores import LOWER_IS_BETTER, MATERIAL, Anchors, gap, mean_of
 from circuitspec.analysis.warnings import NegativeComponent, NegativeFinding
 from circuitspec.engine.records import Records
 from circuitspec.graph.circuit import NodeComponent
 from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.node_level import restored
 from circuitspec.plan.planner import Plan
+from circuitspec.plan.restorations import Restorations
 from circuitspec.spec.components import sort_key
 from circuitspec.spec.names import format_name
 
@@ -43,15 +43,14 @@ class Estimates(Protocol):
     def by_role(self) -> Mapping[NodeComponent, Mapping[str, float]]: ...
 
 
-def candidates(plan: Plan, metric: str, screen: Estimates | None) -> tuple[NodeComponent, ...]:
+def candidates(noised: Collection[NodeComponent], metric: str, screen: Estimates | None) -> tuple[NodeComponent, ...]:
     """The noised components to restore exactly, those that should hurt most first.
 
     With a screen the `TESTED` that it puts first, however small their estimates: a first-order estimate
     may well miss what an exact restoration shows. Without one, all.
     """
-    noised = sorted({site.component for site in plan.circuit.sites}, key=sort_key)
     if screen is None:
-        return tuple(noised)
+        return tuple(sorted(noised, key=sort_key))
     worth = {c: _worth(metric) * float(screen.effects[c].mean()) for c in noised}
     return tuple(sorted(noised, key=lambda c: (worth[c], sort_key(c)))[:TESTED])
 
@@ -63,23 +62,24 @@ def negative_components(
     chosen: tuple[NodeComponent, ...],
     screen: Estimates | None,
     runner: RunsExperiments,
+    among: Restorations,
 ) -> tuple[NegativeFinding | None, Plan, Records]:
     """Restore each chosen component on top of the circuit, and all that hurt together.
 
     A component is negative when restoring it makes the metric worse: significantly (one-sided paired
-    test, Benjamini-Hochberg over all noised components) and materially. Returns the finding (None where
-    the anchors allow no ratio), and plan and records with the runs it took.
+    test, Benjamini-Hochberg over all noised components, those `among` which it was chosen) and materially. Returns
+    the finding (None where the anchors allow no ratio), and plan and records with the runs it took.
     """
     between = Anchors(plan.clean, plan.corrupt)
     if gap(records, metric, between).state != "sound":
         return None, plan, records
     clean, corrupt = records[plan.clean][metric], records[plan.corrupt][metric]
     declared = records[plan.circuit][metric]
-    runs = {c: restored(plan.circuit, frozenset({c})) for c in chosen}
+    runs = {c: among.with_back(frozenset({c})) for c in chosen}
     measured = runner.run(runs.values())
     differences = {c: measured[run][metric] - declared for c, run in runs.items()}
     tests = [stats.lowers(_worth(metric) * differences[c]) for c in chosen]
-    screened = len({site.component for site in plan.circuit.sites})
+    screened = len(among.components)
     adjusted = stats.adjust([t.p_value for t in tests], screened)
     denominator = float(clean.mean() - corrupt.mean())
     negative = [
@@ -88,13 +88,14 @@ def negative_components(
         if p <= SIGNIFICANT and float(differences[c].mean()) / denominator < -MATERIAL
     ]
     negative.sort(key=lambda pair: (_worth(metric) * float(differences[pair[0]].mean()), sort_key(pair[0])))
-    all_back = None
+    all_back, kl_back = None, None
     labels = {run: f"circuit + {format_name(c)}" for c, run in runs.items()}
     if negative:
-        together = restored(plan.circuit, frozenset(c for c, _ in negative))
+        together = among.with_back(frozenset(c for c, _ in negative))
         measured = measured.merged(runner.run([together])) if len(negative) > 1 else measured
         labels.setdefault(together, "circuit + all negatives")
         all_back = stats.recovered(measured[together][metric], corrupt, clean)
+        kl_back = _kl(measured, together)
     finding = NegativeFinding(
         metric,
         screened,
@@ -111,8 +112,15 @@ def negative_components(
         ),
         stats.recovered(declared, corrupt, clean),
         all_back,
+        _kl(records, plan.circuit),
+        kl_back,
     )
     return finding, plan.naming(labels), records.merged(measured)
+
+
+def _kl(records: Records, run: Experiment) -> float | None:
+    """Mean KL to the clean run, in nats; None where it was not measured."""
+    return mean_of(records[run]["kl"]) if "kl" in records[run] else None
 
 
 def _worth(metric: str) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
-from circuitspec.analysis.backup import COMPENSATED, Compensator, Knockout, Standing
+from circuitspec.analysis.backup import COMPENSATED, NAMED, Compensator, Knockout, Standing
 from circuitspec.analysis.effects import Ablated, CircuitEffects, surely_small
+from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.plain_data import estimate_data
 from circuitspec.analysis.scores import MATERIAL
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import number, with_interval
 
+AGAINST = 0.05  # of clean less corrupt: what the loss of a part must bring for it to be called negative, undeclared
 REDUNDANT = 0.05  # of clean less corrupt: what a component that can be lost must do elsewhere to be called redundant
 _NAMED = 8  # components named in a message; all of them are in the data
 
@@ -18,7 +21,7 @@ _UNDECLARED: tuple[Standing, ...] = ("in the circuit", "free")
 
 
 def effect_warnings(found: CircuitEffects | None, kept: Collection[str] = ()) -> tuple[EvidenceWarning, ...]:
-    """CS415 and CS426 to CS429, in order of code.
+    """CS415, CS426 to CS429 and CS433, in order of code.
 
     `kept` are slots that the ablation's corruption leaves as they are: components that carry these are given clean
     values, so that nothing is idle for certain (CS422 speaks of that).
@@ -32,6 +35,7 @@ def effect_warnings(found: CircuitEffects | None, kept: Collection[str] = ()) ->
         *compensated_from_outside(found),
         *negatives_that_are_none(found),
         *backups_that_are_none(found),
+        *undeclared_negatives(found),
     )
 
 
@@ -182,6 +186,60 @@ def backups_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
     return warnings
 
 
+def undeclared_negatives(found: CircuitEffects) -> list[EvidenceWarning]:
+    """CS433: parts that are declared to help, whose loss raises the metric in the model and in the circuit alone.
+
+    Groups are named where none of their components is. A component that also plays a role declared negative is left to
+    its groups.
+    """
+    negative = {one.part.name for one in found.groups if one.part.declared == "negative"}
+    components = [
+        one for one in found.components if _turned_against(one, found) and negative.isdisjoint(one.part.groups)
+    ]
+    roles = {group for one in components for group in one.part.groups}
+    groups = [one for one in found.groups if _turned_against(one, found) and one.part.name not in roles]
+    against = [(one, alone) for one in (*groups, *components) if (alone := found.in_circuit(one)) is not None]
+    if not against:
+        return []
+    names = [
+        f"{one.part.name} ({', '.join(one.part.groups)})" if one in components else f"`{one.part.name}` as a whole"
+        for one, _ in against
+    ]
+    said = "; ".join(
+        f"{one.part.name}: by {number(one.effect)} in the model, {with_interval(_rise(one.drop))} of clean less "
+        f"corrupt, and by {number(alone.effect)} in the circuit alone, {with_interval(_rise(alone.drop))}"
+        for one, alone in against[:_NAMED]
+    )
+    return [
+        EvidenceWarning(
+            "CS433",
+            f"parts of the circuit work against the behaviour, and are not declared to: {_listed(names)}",
+            f"ablating them raises {found.metric}; {said}",
+            "declare them in a group of their own with `effect: negative`, or explain what they are in the circuit for",
+            {
+                "metric": found.metric,
+                "parts": [{**_ablated(one), "in_circuit": _ablated(alone)} for one, alone in against],
+            },
+        )
+    ]
+
+
+def _turned_against(one: Ablated, found: CircuitEffects) -> bool:
+    alone = found.in_circuit(one)
+    return (
+        one.part.declared == "positive"
+        and alone is not None
+        and found.works_against(one)
+        and max(one.drop.value, alone.drop.value) <= -AGAINST
+    )
+
+
+def _rise(drop: Estimate) -> Estimate:
+    """The same the other way round."""
+    low, high = (None if end is None else -end for end in (drop.high, drop.low))
+    return replace(drop, value=-drop.value, low=low, high=high)
+
+
 def _declared_to_help(components: Iterable[Ablated]) -> list[Ablated]:
     return [one for one in components if one.part.declared == "positive"]
 
@@ -193,14 +251,22 @@ def _acts_elsewhere(one: Ablated) -> bool:
 
 
 def _news(knockouts: Sequence[Knockout], standings: tuple[Standing, ...]) -> list[tuple[Knockout, list[Compensator]]]:
-    """The knockouts whose total effect is small beside the direct one, and for which components of these standings make
-    up, as far as no earlier knockout has named them all."""
+    """The knockouts for which components that are not declared to make up do, and those of these standings among them
+    with a share of their own, as far as no earlier knockout has named them all.
+
+    Within the circuit, only where the total effect is small beside the direct one: what follows from a loss may
+    otherwise outweigh what makes up for it. Where the score rises by as much as was lost nobody makes up: the loss set
+    something free.
+    """
     found, named = [], set[str]()
     for out in knockouts:
-        if abs(out.total.value) > (1 - COMPENSATED) * abs(out.direct):  # what follows from the loss outweighs them
+        lost = out.total.value / out.direct  # the total effect as a share of the direct one
+        if lost < COMPENSATED - 1 or (lost > 1 - COMPENSATED and standings == _UNDECLARED):
             continue
+        undeclared = sum(c.share for c in out.compensators if c.standing != "backup")
         by = [c for c in out.compensators if c.standing in standings]
-        if sum(c.share for c in by) >= COMPENSATED and not {c.component for c in by} <= named:
+        own = sum(c.share for c in by)
+        if undeclared >= COMPENSATED and own >= NAMED and not {c.component for c in by} <= named:
             found.append((out, by))
             named |= {c.component for c in by}
     return found

@@ -18,6 +18,7 @@ from circuitspec.graph.members import Effect
 SIGNIFICANT = 0.05  # false discovery rate over all groups, and over all components
 
 Sign = Literal["helps", "hurts", "neither"]
+Note = Literal["", "works against it", "its loss raises it", "none shown"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Ablated:
 class SetScore:
     """The circuit with its negative components as declared, all in, or all out; `kl` in nats, None where not measured.
 
-    `negatives` are those that the set was changed by.
+    `negatives` are those that the set was changed by: components outside the circuit that CS401 names, put in, or
+    groups declared negative and components that hurt in the circuit alone, taken out.
     """
 
     name: str
@@ -90,8 +92,9 @@ class CircuitEffects:
     """The declared circuit part by part, by one metric that is linear in the logits.
 
     `direct_unknown` says why direct effects, and with them backups, were not looked at, and is empty where they were;
-    `untaken` components were not ablated one by one, since there are many. `within` are groups declared negative that
-    do not hurt in the model as a whole, ablated in the circuit alone: with everything outside it ablated too.
+    `untaken` components were not ablated one by one, since there are many. `within` are parts ablated in the circuit
+    alone, with everything outside it ablated too: groups declared negative that do not hurt in the model as a whole,
+    and, where all parts were looked at, those that do; their `drop` is a share of clean less corrupt as well.
     """
 
     metric: str
@@ -104,29 +107,58 @@ class CircuitEffects:
     untaken: int = 0
     within: tuple[Ablated, ...] = ()
 
+    def in_circuit(self, one: Ablated) -> Ablated | None:
+        """The same part ablated in the circuit alone; None where that was not run."""
+        return next((alone for alone in self.within if alone.part == one.part), None)
+
+    def works_against(self, one: Ablated) -> bool:
+        """Whether the part's loss raises the metric in the model as a whole and in the circuit alone."""
+        alone = self.in_circuit(one)
+        return one.sign == "hurts" and alone is not None and alone.sign == "hurts"
+
+    def note(self, one: Ablated) -> Note:
+        """What a table says of the part: that it works against the behaviour only where both runs show it."""
+        if one.sign == "hurts":
+            return "works against it" if self.works_against(one) else "its loss raises it"
+        return "" if one.sign == "helps" else "none shown"
+
 
 def surely_small(estimate: Estimate) -> bool:
     """Whether the whole interval is closer to zero than `MATERIAL`."""
     return estimate.interval is not None and all(abs(end) < MATERIAL for end in estimate.interval)
 
 
-def ablation_effects(runs: Mapping[Part, Values], clean: Values, corrupt: Values) -> tuple[Ablated, ...]:
+def ablation_effects(
+    runs: Mapping[Part, Values],
+    clean: Values,
+    corrupt: Values,
+    *,
+    among: int | None = None,
+    whole: Values | None = None,
+) -> tuple[Ablated, ...]:
     """The effect of ablating each part, from the metric in the run without it, `[prompt]`, and in both anchors.
 
-    More of the metric is better. Significance as `two_sided` has it, over all the parts.
+    More of the metric is better. Significance as `two_sided` has it, over all the parts, or over the `among` of which
+    these were picked. `whole` is what a drop is a share of, `[prompt]`: clean less corrupt unless given.
     """
-    adjusted = two_sided([run - clean for run in runs.values()])
+    adjusted = two_sided([run - clean for run in runs.values()], among)
+
+    def drop(run: Values) -> Estimate:
+        if whole is None:
+            return stats.recovered(run, clean, corrupt)
+        return stats.recovered(clean - run, np.zeros_like(whole), whole)
+
     return tuple(
-        Ablated(part, float((run - clean).mean()), stats.recovered(run, clean, corrupt), p)
+        Ablated(part, float((run - clean).mean()), drop(run), p)
         for (part, run), p in zip(runs.items(), adjusted, strict=True)
     )
 
 
-def two_sided(changes: Sequence[Values]) -> tuple[float, ...]:
+def two_sided(changes: Sequence[Values], among: int | None = None) -> tuple[float, ...]:
     """P-values that each of several paired changes, `[prompt]`, is no change in the mean: twice the smaller of the
-    one-sided ones (`stats.lowers`), Benjamini-Hochberg over all of them."""
+    one-sided ones (`stats.lowers`), Benjamini-Hochberg over all of them, or over `among` of which they were picked."""
     tests = [(stats.lowers(change).p_value, stats.lowers(-change).p_value) for change in changes]
-    return stats.adjust([min(1.0, 2 * min(pair)) for pair in tests], len(tests))
+    return stats.adjust([min(1.0, 2 * min(pair)) for pair in tests], len(tests) if among is None else among)
 
 
 def most_needed_besides(

@@ -1,12 +1,13 @@
 """The runs that show what the parts of a declared circuit do, and what follows from them.
 
 In passes over all prompts: one for each group and one for each component, ablated in the clean run, where there are no
-more than `circuit_parts.COMPONENTS` (or all are asked for; otherwise one for all groups that are declared negative, and
-nothing knocked out, unless the hypothesis declares backups); for direct effects five (the clean run
-twice, the source's twice, the whole circuit ablated) and one for each group or component with a direct effect worth
-knocking out (`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost
-without loss one each, restored alone, and, as for declared backups, one for each other part ablated besides (`PAIRS` at
-most) and one for everything outside the circuit ablated besides.
+more than `circuit_parts.COMPONENTS` (or all are asked for; otherwise one for each group that is declared negative, or
+of many for all of them, and nothing knocked out, unless the hypothesis declares backups); for each of these that hurts
+one more, ablated in the circuit alone, in circuits looked at in full (otherwise one for each declared negative that
+does not hurt); for direct effects five (the clean run twice, the source's twice, the whole circuit ablated) and one for
+each group or component with a direct effect worth knocking out (`backup.KNOCKED_OUT` at most), and one for all such
+groups together; for components that can be lost without loss one each, restored alone, and, as for declared backups,
+one for each other part ablated besides (`PAIRS` at most) and one for everything outside the circuit ablated besides.
 """
 
 from __future__ import annotations
@@ -44,16 +45,19 @@ from circuitspec.engine.direct_run import DirectRun
 from circuitspec.engine.records import Records
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.plan.experiment import EVERYWHERE, Experiment, Site
-from circuitspec.plan.node_level import restored
+from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan
-from circuitspec.spec.components import Neuron
+from circuitspec.plan.restorations import Restorations
+from circuitspec.plan.subsets import EdgeCuts, Node
+from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import AblationSpec, Gate, Sufficient
 from circuitspec.spec.names import format_name
 from circuitspec.tasks.metrics import METRICS
 
 PAIRS = 40  # runs with two parts ablated
 OUTSIDE = "everything outside"
+NEGATIVES_IN = "negatives from outside put in"
+NEGATIVES_OUT = "negatives inside taken out"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
 """What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""
@@ -74,12 +78,13 @@ def examine(
     runner: RunsExperiments,
     direct: DirectEffects,
     negatives: NegativeFinding | None = None,
+    outside: Restorations | None = None,
     *,
     every: bool = False,
 ) -> tuple[CircuitEffects | None, Plan, Records]:
     """Ablate every part of the declared circuit, and see who makes up for it.
 
-    `negatives` are those found outside the circuit; with `every`, components are taken one by one however many there
+    `negatives` are those found `outside` the circuit; with `every`, components are taken one by one however many there
     are. Returns plan and records with the runs that it took; nothing is
     run, and None returned, where there is no metric that is linear in the logits, no difference between the anchors
     by it, or a single prompt.
@@ -90,7 +95,7 @@ def examine(
     if gap(records, metric, Anchors(plan.clean, plan.corrupt)).state != "sound":
         return None, plan, records
     work = _Examination(plan, records, CircuitParts.of(graph, ablation, every=every), runner, direct, metric)
-    return work.effects(negatives), work.plan, work.records
+    return work.effects(negatives, outside), work.plan, work.records
 
 
 @dataclass
@@ -102,7 +107,7 @@ class _Examination:
     direct: DirectEffects
     metric: str
 
-    def effects(self, negatives: NegativeFinding | None) -> CircuitEffects:
+    def effects(self, negatives: NegativeFinding | None, outside: Restorations | None) -> CircuitEffects:
         everything = (*self.parts.components, *self.parts.ablated)  # a group of one component is called by its own name
         self._run({self.parts.without(part): f"{part.name} ablated" for part in everything})
         groups, components = (
@@ -121,6 +126,7 @@ class _Examination:
             unknown = error.diagnostics[0].message
             backups = [BackupCheck(part.name) for part in self.parts.groups if part.declared == "backup"]
         in_place = {part.name: one.name for part, one in besides.items() if part in self.parts.groups}
+        within = self._within(groups, components)
         return CircuitEffects(
             self.metric,
             groups,
@@ -135,10 +141,10 @@ class _Examination:
             ),
             tuple(knockouts),
             tuple(replace(check, besides=in_place.get(check.group)) for check in backups),
-            self._sets(components, negatives),
+            self._sets(within, negatives, outside),
             unknown,
             len(self.parts.whole) - len(self.parts.components),
-            self._within([one.part for one in groups if one.part.declared == "negative" and one.sign != "hurts"]),
+            within,
         )
 
     # -- runs -------------------------------------------------------------------------------------
@@ -258,40 +264,73 @@ class _Examination:
 
     # -- negatives --------------------------------------------------------------------------------
 
-    def _within(self, wanted: Sequence[Part]) -> tuple[Ablated, ...]:
-        """Groups ablated in the circuit alone, which is how CS401 finds what works against it."""
+    def _within(self, *kinds: Sequence[Ablated]) -> tuple[Ablated, ...]:
+        """Parts ablated in the circuit alone, which is how CS401 finds what works against it.
+
+        These are groups declared negative that do not hurt in the model, and where all is looked at every part that
+        does: it may be the ablation of something else that it stands against there. Significance is over all parts of
+        the kind, of which these were picked.
+        """
         circuit = self.plan.circuit
-        if not wanted or circuit.level != "node" or circuit.source is None:
+        chosen = [[one.part for one in kind if self._to_see_within(one)] for kind in kinds]
+        if not any(chosen) or circuit.level == "path" or circuit.source is None:
             return ()
-        runs = {part: self.parts.within(circuit, part) for part in wanted}
+        runs = {part: self._circuit_without(part) for picked in chosen for part in picked}
         self._run({circuit: "circuit", **{run: f"circuit without {part.name}" for part, run in runs.items()}})
         alone = self.records[circuit][self.metric]
         if stats.mean_difference(alone, self._anchor).may_be(0.0):
             return ()
-        return ablation_effects(
-            {part: self.records[run][self.metric] for part, run in runs.items()}, alone, self._anchor
+        return tuple(
+            one
+            for kind, picked in zip(kinds, chosen, strict=True)
+            for one in ablation_effects(
+                {part: self.records[runs[part]][self.metric] for part in picked},
+                alone,
+                self._anchor,
+                among=len(kind),
+                whole=self._clean - self._anchor,
+            )
         )
 
-    def _sets(self, components: Sequence[Ablated], negatives: NegativeFinding | None) -> tuple[SetScore, ...]:
+    def _circuit_without(self, *parts: Part) -> Experiment:
+        """The circuit alone without these parts: at edge level, without the edges that leave them where they act."""
+        edges, circuit = self.plan.edges, self.plan.circuit
+        if circuit.level == "node" or edges is None:
+            return self.parts.within(circuit, *parts)
+        cuts = EdgeCuts((), self.parts.source, edges.kept, self.parts.graph.shape)
+        sections = [(part, self.parts.section(part)) for part in parts]
+        return cuts.circuit_without(
+            Node(component, where, part.name)
+            for part, section in sections
+            for component, where in section.items()
+            if isinstance(component, Head | Mlp)
+        )
+
+    def _to_see_within(self, one: Ablated) -> bool:
+        if one.sign == "hurts":
+            return self.parts.thorough
+        return one.part.declared == "negative" and one.part in self.parts.groups
+
+    def _sets(
+        self, within: Sequence[Ablated], negatives: NegativeFinding | None, outside: Restorations | None
+    ) -> tuple[SetScore, ...]:
         """The circuit alone as declared, with all negatives in, and with all out; none where there are no negatives."""
         circuit = self.plan.circuit
         claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
-        if not claimed or circuit.level != "node" or circuit.source is None:
+        if not claimed or circuit.level == "path" or circuit.source is None:
             return ()
-        outside = {c.component for c in (() if negatives is None else negatives.components)}
-        left_out = frozenset(s.component for s in circuit.sites if format_name(s.component) in outside)
-        hurting = {one.part for one in components if one.sign == "hurts"}
-        hurting |= {part for part in self.parts.components if part.declared == "negative"}
-        within = [c for part in hurting for c in self.parts.components[part] if c in self.parts.graph.claimed]
-        if not left_out and not within:
+        found = {c.component for c in (() if negatives is None else negatives.components)}
+        left_out = frozenset(c for c in (() if outside is None else outside.components) if format_name(c) in found)
+        hurting = [part for part in self.parts.groups if part.declared == "negative"] if self.parts.thorough else []
+        hurting += [one.part for one in within if one.sign == "hurts" and one.part in self.parts.components]
+        out = list(dict.fromkeys(c for part in hurting for c in self.parts.section(part)))
+        if not left_out and not out:
             return ()
         sets: list[tuple[str, Experiment, Collection[NodeComponent]]] = [("as declared", circuit, ())]
-        if left_out:
-            sets.append(("all negatives in", restored(circuit, left_out), left_out))
-        if within:
-            others = frozenset(site for site in circuit.sites if site.component not in within)
-            out = others | {Site(component, EVERYWHERE) for component in within}
-            sets.append(("all negatives out", Experiment(circuit.base, circuit.source, out), within))
+        if left_out and outside is not None:
+            sets.append((NEGATIVES_IN, outside.with_back(left_out), left_out))
+        if out:
+            sets.append((NEGATIVES_OUT, self._circuit_without(*hurting), out))
         self._run({run: f"circuit, {name}" for name, run, _ in sets})
         return tuple(self._score(run, name, changed) for name, run, changed in sets)
 
@@ -314,5 +353,6 @@ def examination_passes(graph: CircuitGraph, ablation: AblationSpec) -> int:
     beside = min(PAIRS, (len(parts.components) + 1) * (len(parts.groups) + len(parts.components)))
     backups = any(part.declared == "backup" for part in parts.groups)
     lost = len(parts.components) + (beside if parts.components or backups else 0)
-    within = 1 + sum(part.declared == "negative" for part in parts.groups)
+    looked_at = len(parts.ablated) + len(parts.components)
+    within = 1 + (looked_at if parts.thorough else sum(part.declared == "negative" for part in parts.groups))
     return single + lost + within + 2 + direct

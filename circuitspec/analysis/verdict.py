@@ -45,6 +45,7 @@ EXIT_CODES: dict[Status, int] = {"SUPPORTED": 0, "REFUTED": 1, "INCONCLUSIVE": 4
 PATCHED_SET = {"sufficient": "everything outside the circuit", "necessary": "the circuit"}
 
 _NOT_APART = "no ratio: the clean and corrupt runs do not differ (see CS403)"
+_INVERTED = "no meaningful ratio: the corrupt run does better than the clean one (see CS403)"
 
 
 def judge(plan: Plan, records: Records) -> tuple[ClaimResult, ...]:
@@ -128,11 +129,14 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
         return result("INCONCLUSIVE", f"one prompt has no confidence interval; a verdict needs {MIN_PROMPTS}")
     between = gap(records, claim.metric, Anchors(planned.clean, planned.corrupt))
     share = planned.measure == "direct share"
+    behaviour = between if planned.broken is None else gap(records, claim.metric, _prompts(planned.broken))
+    if share and behaviour.state != "sound":  # nothing is broken that paths could take a share of
+        return result("INCONCLUSIVE", _NOT_APART if behaviour.state == "zero" else _INVERTED)
     if between.state == "zero":
         said = "both paths together have no effect to take a share of" if share else _NOT_APART
         return result("INCONCLUSIVE", said)
     if between.state == "inverted" and not share:  # of an effect that improves the metric, there are shares too
-        return result("INCONCLUSIVE", "no meaningful ratio: the corrupt run does better than the clean one (see CS403)")
+        return result("INCONCLUSIVE", _INVERTED)
     match claim:
         case Gate() if planned.gate is not None:
             parts, found = _gate(claim, planned.gate, planned, records)
@@ -168,13 +172,18 @@ def _next_to_nothing(planned: PlannedClaim, records: Records, both: Gap) -> str:
     KL falls off with the square and is never negative, so that its interval alone does not tell an effect from none.
     """
     assert planned.broken is not None
-    whole = gap(records, both.metric, Anchors(Experiment("clean"), planned.broken)).difference.value
+    whole = gap(records, both.metric, _prompts(planned.broken)).difference.value
     if abs(both.difference.value) >= MATERIAL * abs(whole):
         return ""
     return (
         f"both paths together change {both.metric} by {both.difference.value:.2g}, next to nothing of the "
         f"{whole:.2g} by which all of it changes"
     )
+
+
+def _prompts(broken: Experiment) -> Anchors:
+    """The behaviour itself, between which paths are patched."""
+    return Anchors(Experiment("clean"), broken)
 
 
 def _gate(claim: Gate, runs: GateRuns, planned: PlannedClaim, records: Records) -> tuple[tuple[ClaimPart, ...], str]:

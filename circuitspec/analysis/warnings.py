@@ -55,7 +55,8 @@ class NegativeFinding:
     """The outcome of the search for negative components outside the circuit.
 
     `screened` components were looked at, `tested` of them restored one by one; `components` are the
-    significant ones. `recovered_restored` is with all of these restored, None where there are none.
+    significant ones. `recovered_restored` is with all of these restored, None where there are none; `kl_declared` and
+    `kl_restored` the KL to the clean run of the circuit without and with them, in nats, None where not measured.
     """
 
     metric: str
@@ -64,13 +65,15 @@ class NegativeFinding:
     components: tuple[NegativeComponent, ...]
     recovered_declared: Estimate
     recovered_restored: Estimate | None
+    kl_declared: float | None = None
+    kl_restored: float | None = None
 
 
 @dataclass(frozen=True)
 class NegativeSearch:
     """How negative components were looked for, and what came of it (None: not looked for, or no ratio)."""
 
-    search: Literal["screen", "exact", "off", "nodes only"]
+    search: Literal["screen", "exact", "off", "not along paths"]
     finding: NegativeFinding | None = None
 
 
@@ -105,6 +108,8 @@ def negative_components(finding: NegativeFinding) -> EvidenceWarning:
     detail = f"recovered {finding.metric} {number(declared.value)} as declared"
     if restored is not None:
         detail += f", {number(restored.value)} with all of them restored"
+        if finding.kl_declared is not None and finding.kl_restored is not None and finding.metric != "kl":
+            detail += f"; kl {number(finding.kl_declared)} and {number(finding.kl_restored)} nats"
     if finding.tested < finding.screened:
         detail += f" ({finding.tested} of {finding.screened} noised components were tried; --negatives exact tries all)"
     return EvidenceWarning(
@@ -118,6 +123,8 @@ def negative_components(finding: NegativeFinding) -> EvidenceWarning:
             "tested": finding.tested,
             "recovered_declared": estimate_data(declared),
             "recovered_restored": None if restored is None else estimate_data(restored),
+            "kl_declared": finding.kl_declared,
+            "kl_restored": finding.kl_restored,
             "components": [
                 {
                     "component": component.component,
@@ -168,8 +175,9 @@ def unbroken_behaviour(plan: Plan, records: Records) -> list[EvidenceWarning]:
     """CS403: where the corruption does not break the behaviour, nothing can be recovered."""
     pairs = dict.fromkeys(
         (planned.claim.metric, planned.clean, planned.corrupt)
+        if planned.broken is None
+        else (planned.claim.metric, plan.clean, planned.broken)  # of a share the anchors are paths, not prompts
         for planned in plan.claims
-        if planned.measure != "direct share"  # whose anchors are paths, not prompts
     )
     found = []
     for metric, clean, corrupt in pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +13,12 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from circuitspec.engine.batches import Batch
 from circuitspec.engine.compile import Actions
+from circuitspec.engine.edge_attribution import attribute_edges
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.taps import Tap
+from circuitspec.graph.edges import Edge
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.experiment import Experiment, Source
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,20 @@ def screen_restorations(runner: Runner, experiment: Experiment, metric: str) -> 
     Where noise is drawn, the mean over the draws.
     """
     return _screen(runner, experiment, experiment, metric)
+
+
+def screen_edge_restorations(runner: Runner, source: Source, metric: str, edges: Sequence[Edge]) -> Screen:
+    """Estimated change of a metric when one component gets its ablated edges back, from the clean run.
+
+    That is minus what ablating them is estimated to do there: the derivative is taken where all else is as it is,
+    and not in the circuit alone. `effects` are means over prompts, `[1]`; no roles. Raises CS371 as
+    `attribute_edges` does.
+    """
+    estimated = attribute_edges(runner, "clean", source, metric, edges)
+    effects: dict[NodeComponent, NDArray[np.float64]] = {edge.sender: np.zeros(1) for edge in edges}
+    for edge in edges:
+        effects[edge.sender] -= estimated.effects[edge]
+    return Screen(metric, effects, {component: {} for component in effects})
 
 
 def screen_noising(runner: Runner, experiment: Experiment, wider: Experiment, metric: str) -> Screen:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.graph.members import Member
+from circuitspec.graph.members import Effect, Member
 from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, expand
 from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.paths import DeclaredPath, read_path
@@ -70,6 +70,11 @@ class CircuitGraph:
         for member in sorted(self.members, key=lambda m: sort_key(m.component)):
             declared[member.component] = declared.get(member.component, Where.at()) | member.where
         return declared
+
+    def only(self, effect: Effect) -> frozenset[NodeComponent]:
+        """The components of which every role is declared to have this effect."""
+        others = {m.component for m in self.members if m.effect != effect}
+        return frozenset(m.component for m in self.members if m.component not in others)
 
     def freed(self, component: NodeComponent) -> Ablatable | None:
         """The free component that is `component`, or its MLP, or a neuron of it; None where there is none."""

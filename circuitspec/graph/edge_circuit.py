@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.edges import (
+    Edge,
     Receiver,
     Sender,
     count_edges,
     inputs_of,
     owners,
+    precedes,
     receivers,
     senders,
     senders_before,
@@ -141,6 +143,37 @@ def free_edges(graph: CircuitGraph, members: Mapping[Sender | KvHead, Where]) ->
             if sender in inside and (is_free or sender in free):
                 found.setdefault(receiver, {})[sender] = inside[sender]
     return found
+
+
+def outside(circuit: EdgeCircuit, graph: CircuitGraph) -> tuple[Head | Mlp, ...]:
+    """Heads and MLPs that are neither parts of the circuit nor free, and from which no kept edge leads away."""
+    sending = {sender for by_sender in circuit.kept.values() for sender in by_sender}
+    known = {*sending, *_members(graph), *graph.free}
+    return tuple(s for s in senders(graph.shape) if isinstance(s, Head | Mlp) and s not in known)
+
+
+def kept_with(
+    circuit: EdgeCircuit, graph: CircuitGraph, components: frozenset[Head | Mlp], *, everywhere: bool = False
+) -> Kept:
+    """The kept edges, and those that would be kept besides were these components free.
+
+    Keys and values belong to kv heads: what a restored head reads by them, heads that share them read too.
+    """
+    members = _members(graph)
+    if everywhere:
+        members = dict.fromkeys(members, Where.everywhere())
+    return _joined(circuit.kept, free_edges(replace(graph, free=graph.free | components), members))
+
+
+def reads_of(components: Collection[Head | Mlp], graph: CircuitGraph) -> tuple[Edge, ...]:
+    """The edges, at all positions, on which parts of the circuit, free components and the logits read each of these."""
+    inside = {*_members(graph), *graph.free}
+    found = []
+    for receiver in receivers(graph.shape):
+        ends = owners(receiver, graph.shape)
+        if isinstance(receiver.component, Logits) or receiver.component in inside or any(end in inside for end in ends):
+            found += [Edge(c, receiver, Where.everywhere()) for c in components if precedes(c, receiver, graph.shape)]
+    return tuple(found)
 
 
 def outside_edges(graph: CircuitGraph) -> Kept:

@@ -14,8 +14,9 @@ from circuitspec.plan.random_circuits import RandomCircuits, enlarged_circuits, 
 from circuitspec.plan.sources import ablation_source
 from circuitspec.plan.subsets import cuts_of
 from circuitspec.plan.whole import anchor_of, circuit_alone, whole_circuit
-from circuitspec.spec.components import Head, Mlp, Neuron
+from circuitspec.spec.components import Head, Mlp, Neuron, sort_key
 from circuitspec.spec.hypothesis import AblationSpec
+from circuitspec.spec.names import format_name
 from circuitspec.spec.source import Source as SourceText
 
 CIRCUITS = 100  # Shi et al.
@@ -25,8 +26,8 @@ CIRCUITS = 100  # Shi et al.
 class TestRuns:
     """The model, the circuit alone and the model without it; and what these are compared with.
 
-    `without` has the circuit without each of its nodes, `enlarged` the circuit with one random component more; both
-    are empty at path level. `not_run` says which tests cannot be made, and why.
+    `without` has the circuit without each of its nodes but declared backups, `enlarged` the circuit with one random
+    component more; both are empty at path level. `not_run` says which tests cannot be made, and why.
     """
 
     __test__ = False  # for pytest, to which the name looks like a test's
@@ -82,7 +83,14 @@ def circuit_test_runs(
         kept = circuit_positions(ablation, graph)
         edges = None if ablation.level == "node" or whole.edges is None else whole.edges.kept
         cuts = cuts_of(graph, ablation_source(ablation), kept, edges, pinned=ablation.positions == "all")
-        without = {node.name: cuts.circuit_without((node,)) for node in cuts.nodes}
+        backups = graph.only("backup")
+        without = {n.name: cuts.circuit_without((n,)) for n in cuts.nodes if n.component not in backups}
+        if backups:
+            named = ", ".join(format_name(c) for c in sorted(backups, key=sort_key))
+            not_run.append(
+                f"minimality of {named}: declared as backup, and what backs up shows only where another part is "
+                "ablated; claim `minimal`, which looks for one"
+            )
     anchor = anchor_of(ablation_source(ablation), whole)
     return TestRuns(
         Experiment("clean"), whole.circuit, whole.knocked_out, anchor, rivals, without, enlarged, tuple(not_run)

@@ -118,6 +118,29 @@ def _test_lines(tests: CircuitTests) -> Iterator[str]:
     yield from (f"  not tested: {why}" for why in tests.not_run)
 
 
+def tests_said(tests: CircuitTests | None) -> str:
+    """Which tests of the circuit reject, for it and against it, and which would speak for it and do not; in a line."""
+    if tests is None or not tests.tests:
+        return ""
+    sorted_out = tests_sorted(tests)
+    words = {"for": "for it", "against": "against it", "not_shown": "not rejected, and so not shown"}
+    said = "; ".join(f"{word}: {', '.join(sorted_out[kind])}" for kind, word in words.items() if sorted_out[kind])
+    return f"tests of the circuit by {tests.metric}, rejected at {tests.alpha:g} {said or 'none'}"
+
+
+def tests_sorted(tests: CircuitTests) -> dict[str, list[str]]:
+    """Names of the tests whose rejection speaks `for` or `against` the circuit, and of those `for` it that are not
+    rejected (`not_shown`)."""
+    found: dict[str, list[str]] = {"for": [], "against": [], "not_shown": []}
+    for test in tests.tests:
+        favours = test.rejected_means == "for the circuit"
+        if test.rejects(tests.alpha):
+            found["for" if favours else "against"].append(test.name)
+        elif favours:
+            found["not_shown"].append(test.name)
+    return found
+
+
 def _test_rows(tests: CircuitTests) -> Iterator[tuple[str, ...]]:
     yield "test", "of", "statistic", "p", "corrected", "at 0.05"
     for test in tests.tests:
@@ -183,6 +206,7 @@ def tests_data(tests: CircuitTests) -> dict[str, object]:
         "metric": tests.metric,
         "alpha": tests.alpha,
         "correction": "holm",
+        "summary": tests_sorted(tests),
         "tests": [{**asdict(test), "rejected": test.rejects(tests.alpha)} for test in tests.tests],
         "not_run": list(tests.not_run),
     }
@@ -202,12 +226,6 @@ def sweep_frame(sweep: MethodSweep) -> pd.DataFrame:
         values = dict.fromkeys(("recovered", "low", "high"))
         rows.append({**asdict(one.method), "circuit_clean": one.method.keeps_circuit, **values, "reason": one.reason})
     return pd.DataFrame(rows).astype(dict.fromkeys(("recovered", "low", "high"), "float64"))
-
-
-def _row(method: Method, numbers: tuple[float | None, float | None, float | None], reason: str) -> dict[str, object]:
-    recovered, low, high = numbers
-    found = {"recovered": recovered, "low": low, "high": high, "reason": reason}
-    return {**asdict(method), "circuit_clean": method.keeps_circuit, **found}
 
 
 # -- page -------------------------------------------------------------------------------------------------------------

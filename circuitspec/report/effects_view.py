@@ -23,9 +23,11 @@ def effects_text(found: Verification) -> tuple[str, ...]:
         return ()
     chosen = found.methodology
     value = chosen.ablation if chosen.source is None else f"{chosen.ablation} from {chosen.source}"
+    against = any(effects.note(one) == "works against it" for one in _all(effects))
     head = (
         f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions\n"
-        f"(drop: share of clean less corrupt; direct effect: in {METRICS[effects.metric].unit})"
+        f"(drop: share of clean less corrupt; direct effect: in {METRICS[effects.metric].unit}"
+        + ("; works against it: in the circuit alone too)" if against else ")")
     )
     knockouts = {out.name: out for out in effects.knockouts}
     rows = [["", "declared", f"{effects.metric} drop", "", "direct effect", "made up for"]]
@@ -35,16 +37,22 @@ def effects_text(found: Verification) -> tuple[str, ...]:
         for one in effects.components
         if not (set(one.part.groups) <= alone) and (one.sign == "hurts" or one.is_silent)
     ]
-    rows += [_row(one, one.part.name, knockouts) for one in effects.groups]
-    rows += [_row(one, f"{one.part.name} ({', '.join(one.part.groups)})", knockouts) for one in listed]
+    rows += [_row(one, one.part.name, effects.note(one), knockouts) for one in effects.groups]
+    rows += [
+        _row(one, f"{one.part.name} ({', '.join(one.part.groups)})", effects.note(one), knockouts) for one in listed
+    ]
     together = [out for name, out in knockouts.items() if name not in {one.part.name for one in _all(effects)}]
     rows += [[out.name, "", "", "", number(out.direct), _made_up(out)] for out in together]
     blocks = [head + "\n\n" + _columns(rows)] if len(rows) > 1 else []
     if effects.untaken:
         several = plural(effects.untaken, "component")
+        joint = " (these all together)" if any(len(one.part.groups) > 1 for one in effects.groups) else ""
+        out, asked = (
+            ("", "takes all") if effects.backups else ("; nothing was knocked out to see what makes up", "does it all")
+        )
         blocks.append(
-            f"{several} of the circuit were not ablated one by one, and of the groups only those declared negative or "
-            "backup; --negatives exact takes all"
+            f"{several} of the circuit were not ablated one by one, and of the groups only those declared "
+            f"negative{joint} or backup{out}; --negatives exact {asked}"
         )
     if effects.direct_unknown:
         blocks.append(f"direct effects were not looked at: {effects.direct_unknown}")
@@ -62,11 +70,10 @@ def _all(effects: CircuitEffects) -> tuple[Ablated, ...]:
     return (*effects.groups, *effects.components)
 
 
-def _row(one: Ablated, name: str, knockouts: dict[str, Knockout]) -> list[str]:
+def _row(one: Ablated, name: str, note: str, knockouts: dict[str, Knockout]) -> list[str]:
     out = knockouts.get(one.part.name)
     direct = MISSING if out is None else number(out.direct)
     made_up = MISSING if out is None else _made_up(out)
-    note = {"helps": "", "hurts": "works against it", "neither": "none shown"}[one.sign]
     return [name, one.part.declared, briefly(one.drop), note, direct, made_up]
 
 

@@ -17,7 +17,6 @@ from circuitspec.spec.names import parse_name
 from circuitspec.tasks.metrics import METRICS
 
 _SHARE = "drop, as a share of clean - corrupt"
-_NOTES = {"helps": "", "hurts": "works against it", "neither": "none shown"}
 
 
 def effects_charts(found: Verification) -> tuple[Chart, ...]:
@@ -91,7 +90,7 @@ def _rows(effects: CircuitEffects) -> Iterator[tuple[str, ...]]:
             "group" if is_group else ", ".join(one.part.groups),
             one.part.declared,
             briefly(one.drop),
-            _NOTES[one.sign],
+            effects.note(one),
             *_direct(knockouts.get(one.part.name)),
         )
     for name, out in knockouts.items():

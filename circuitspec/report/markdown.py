@@ -28,6 +28,8 @@ def render_markdown(told: Summary) -> str:
             ]
         ),
     ]
+    if told.tests:
+        parts.append(_plain(told.tests))
     for warning in told.warnings:
         lines = [f"> ⚠️ **{warning.code}** {_plain(warning.message)}"]
         lines += [f"> {_plain(warning.label)}"] if warning.label else []

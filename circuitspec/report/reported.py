@@ -44,6 +44,7 @@ _PLACES: dict[str, Path_] = {
     "CS427": ("circuit", "groups"),
     "CS428": ("circuit", "groups"),
     "CS429": ("circuit", "groups"),
+    "CS433": ("circuit", "groups"),
 }
 
 
@@ -160,8 +161,11 @@ def search_of(found: Verification) -> str:
     finding = found.negatives.finding
     if found.negatives.search == "off":
         return "negative components outside the circuit were not looked for (--negatives off)"
-    if found.negatives.search == "nodes only":
-        return "negative components were not looked for: the search is for node level"
+    if found.negatives.search == "not along paths":
+        return (
+            "negative components were not looked for: at path level no component is ablated as a whole, which could be "
+            "restored; verify the circuit at edge level, too"
+        )
     if finding is None or finding.components:
         return ""
     return (

@@ -18,7 +18,7 @@ from circuitspec.report.views import Page, Summary, TextView, Views
 
 REPORT = "report.json"  # its name in the folder of --output-dir
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_BYTES = 200_000_000
 
 VERSION_KEY, _WRITER = "circuitspec_report", "circuitspec"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from circuitspec.analysis.verdict import ClaimResult
 from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import Diagnostic
+from circuitspec.report.beside import tests_said
 from circuitspec.report.reported import Reported, bound_of, means_of, result_of, value_of
 from circuitspec.report.views import ClaimSummary, Summary
 
@@ -25,6 +26,7 @@ def summary_of(reported: Reported) -> Summary:
         tuple(_claim(reported, place, claim) for place, claim in enumerate(found.claims)),
         tuple(reported.warning_finding(warning) for warning in found.warnings),
         tuple(_told(finding) for finding in reported.findings),
+        tests_said(found.tests),
     )
 
 

@@ -12,7 +12,7 @@ from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_
 from circuitspec.engine.records import SelfTest
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Measure
-from circuitspec.report.beside import beside_text
+from circuitspec.report.beside import beside_text, tests_said
 from circuitspec.report.effects_view import effects_text
 from circuitspec.report.frame import metric_names
 from circuitspec.report.parts import parts_table
@@ -59,6 +59,7 @@ def text_view(found: Verification, prompts: PromptSet | None = None) -> TextView
         rest.append(_self_test(found.self_test, found.model.dtype))
     if found.artifacts:
         rest.append("written: " + ", ".join(found.artifacts))
+    rest.append(tests_said(found.tests))
     rest.append(_summary(found))
     tail += [_plain(part) for part in rest if part]
     return TextView(tuple(head), () if prompts is None else prompt_lines(found, prompts), tuple(tail))

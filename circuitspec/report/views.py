@@ -56,7 +56,10 @@ class ClaimSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the formats for other programs say: the claims, warnings, and findings about the run (as drift)."""
+    """What the formats for other programs say: the claims, warnings, and findings about the run (as drift).
+
+    `tests` says which tests of the circuit reject; empty where none were asked for.
+    """
 
     name: str
     verdict: Verdict
@@ -67,6 +70,7 @@ class Summary:
     claims: tuple[ClaimSummary, ...]
     warnings: tuple[Diagnostic, ...]
     findings: tuple[Diagnostic, ...]
+    tests: str
 
 
 @dataclass(frozen=True)

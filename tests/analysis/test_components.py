@@ -12,7 +12,9 @@ from circuitspec.analysis.components import TESTED, candidates, negative_compone
 from circuitspec.engine.records import Records
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.node_level import restored
 from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.plan.restorations import Restorations
 from circuitspec.spec.components import Head
 from circuitspec.spec.hypothesis import Sufficient
 
@@ -32,6 +34,12 @@ def plan() -> Plan:
         circuit=CIRCUIT,
         claims=(claim,),
     )
+
+
+def outside(of: Plan) -> Restorations:
+    """Every noised head, restored by leaving out its site."""
+    noised = frozenset(site.component for site in of.circuit.sites)
+    return Restorations(tuple(noised), lambda components: restored(of.circuit, components))
 
 
 @dataclass
@@ -90,10 +98,12 @@ NEGATIVE = {Head(3, 1): -0.8, Head(2, 0): -0.4, Head(1, 1): 0.6}
 def test_the_worst_by_estimate_are_restored_and_named_with_both_figures() -> None:
     runner = Planted(NEGATIVE)
     estimates = screen({**NEGATIVE, Head(4, 3): -1.0})  # the screen is wrong about one, which the exact run shows
-    chosen = candidates(plan(), "logit_diff", estimates)
+    chosen = candidates(HEADS, "logit_diff", estimates)
     assert len(chosen) == TESTED
     assert chosen[:3] == (Head(4, 3), Head(3, 1), Head(2, 0))
-    finding, named, records = negative_components(plan(), runner.records(), "logit_diff", chosen, estimates, runner)
+    finding, named, records = negative_components(
+        plan(), runner.records(), "logit_diff", chosen, estimates, runner, outside(plan())
+    )
     assert finding is not None
     assert (finding.screened, finding.tested) == (20, TESTED)
     assert [c.component for c in finding.components] == ["a3.h1", "a2.h0"]
@@ -111,9 +121,9 @@ def test_the_worst_by_estimate_are_restored_and_named_with_both_figures() -> Non
 
 def test_exact_restores_every_one() -> None:
     runner = Planted(NEGATIVE)
-    chosen = candidates(plan(), "logit_diff", None)
+    chosen = candidates(HEADS, "logit_diff", None)
     assert set(chosen) == set(HEADS)
-    finding, _, _ = negative_components(plan(), runner.records(), "logit_diff", chosen, None, runner)
+    finding, _, _ = negative_components(plan(), runner.records(), "logit_diff", chosen, None, runner, outside(plan()))
     assert finding is not None
     assert [c.component for c in finding.components] == ["a3.h1", "a2.h0"]
     assert finding.tested == 20
@@ -122,8 +132,8 @@ def test_exact_restores_every_one() -> None:
 def test_small_estimates_are_tested_all_the_same() -> None:
     """First-order estimates may be near zero where the exact effect is not."""
     runner = Planted({Head(0, 2): -0.5})
-    chosen = candidates(plan(), "logit_diff", screen({Head(0, 2): -1e-6}))
-    finding, _, _ = negative_components(plan(), runner.records(), "logit_diff", chosen, None, runner)
+    chosen = candidates(HEADS, "logit_diff", screen({Head(0, 2): -1e-6}))
+    finding, _, _ = negative_components(plan(), runner.records(), "logit_diff", chosen, None, runner, outside(plan()))
     assert finding is not None
     assert [c.component for c in finding.components] == ["a0.h2"]
 
@@ -134,7 +144,9 @@ def test_small_estimates_are_tested_all_the_same() -> None:
 )
 def test_what_is_not_named(effect: float, noise: float, why: str) -> None:
     runner = Planted({Head(3, 1): effect}, noise=noise)
-    finding, _, _ = negative_components(plan(), runner.records(), "logit_diff", (Head(3, 1),), None, runner)
+    finding, _, _ = negative_components(
+        plan(), runner.records(), "logit_diff", (Head(3, 1),), None, runner, outside(plan())
+    )
     assert finding is not None
     assert finding.components == (), why
     assert finding.recovered_restored is None
@@ -162,7 +174,9 @@ def test_the_correction_is_over_all_that_were_screened() -> None:
         records = Records({**records.values, circuit: {"logit_diff": base}}, TEMPLATES)
         change = effect + spread - spread.mean()
 
-        finding, _, _ = negative_components(made, records, "logit_diff", (Head(3, 1),), None, Once(base + change))
+        finding, _, _ = negative_components(
+            made, records, "logit_diff", (Head(3, 1),), None, Once(base + change), outside(made)
+        )
         assert finding is not None
         assert bool(finding.components) is named
 
@@ -170,9 +184,9 @@ def test_the_correction_is_over_all_that_were_screened() -> None:
 def test_for_a_metric_where_less_is_better_a_rise_is_the_harm() -> None:
     runner = Planted({Head(3, 1): 0.5, Head(2, 0): -0.5}, metric="kl", circuit=1.0)
     records = runner.records(clean=0.0, corrupt=5.0)
-    chosen = candidates(plan(), "kl", screen({Head(3, 1): 0.5, Head(2, 0): -0.5}))
+    chosen = candidates(HEADS, "kl", screen({Head(3, 1): 0.5, Head(2, 0): -0.5}))
     assert chosen[0] == Head(3, 1)
-    finding, _, _ = negative_components(plan(), records, "kl", chosen, None, runner)
+    finding, _, _ = negative_components(plan(), records, "kl", chosen, None, runner, outside(plan()))
     assert finding is not None
     assert [c.component for c in finding.components] == ["a3.h1"]
     assert finding.recovered_declared.value == pytest.approx(0.8)
@@ -182,6 +196,6 @@ def test_for_a_metric_where_less_is_better_a_rise_is_the_harm() -> None:
 def test_without_a_ratio_nothing_is_restored() -> None:
     runner = Planted(NEGATIVE)
     records = runner.records(clean=0.0, corrupt=0.0)
-    finding, _, _ = negative_components(plan(), records, "logit_diff", (Head(3, 1),), None, runner)
+    finding, _, _ = negative_components(plan(), records, "logit_diff", (Head(3, 1),), None, runner, outside(plan()))
     assert finding is None
     assert runner.ran == []

@@ -54,8 +54,14 @@ def out(total: float, *by: tuple[str, Standing, float], direct: float = 10.0) ->
         (out(3, ("a1.h1", "in the circuit", 0.3), ("a1.h2", "outside the circuit", 0.4)), ["CS426", "CS427"]),
         (out(3, ("a1.h1", "outside the circuit", 0.1), ("a1.h2", "outside the circuit", 0.15)), ["CS427"]),
         (out(3, ("a1.h1", "outside the circuit", 0.15)), []),  # the rest is the final norm's
+        (out(3, ("a1.h1", "outside the circuit", 0.19), ("a1.h2", "in the circuit", 0.19)), ["CS426", "CS427"]),
+        (out(3, ("m1", "free", 0.1), ("a1.h2", "in the circuit", 0.11)), ["CS426"]),
+        (out(3, ("a1.h1", "outside the circuit", 0.04), ("a1.h2", "in the circuit", 0.19)), ["CS426"]),
+        (out(3, ("a1.h1", "outside the circuit", 0.1), ("a1.h2", "backup", 0.5)), []),  # the most of it is declared
         (out(3), []),
-        (out(9, ("a1.h1", "outside the circuit", 0.7)), []),  # other losses outweigh what it makes up
+        (out(8.2, ("a1.h1", "outside the circuit", 0.58)), ["CS427"]),  # it makes up, whatever else is lost
+        (out(8.2, ("a1.h1", "in the circuit", 0.58)), []),  # other losses outweigh what it makes up
+        (out(9, ("a1.h1", "outside the circuit", 0.7)), ["CS427"]),
         (out(-9, ("a1.h1", "outside the circuit", 1.9)), []),  # no backup, but what the loss sets free
         (out(-3, ("a1.h1", "outside the circuit", 0.7), direct=-10.0), ["CS427"]),
     ],
@@ -127,6 +133,61 @@ def test_a_negative_group_hurts_in_the_model_or_in_the_circuit_alone() -> None:
     assert codes(groups=(HELPS,), within=(NEITHER,)) == ["CS428"]
 
 
-def test_what_is_declared_to_help_may_hurt() -> None:
-    """A figure in the table, no warning: single heads of a sound circuit often do."""
-    assert codes(groups=(replace(HURTS, part=part("against")),)) == []
+# -- negative and not declared ------------------------------------------------------------------
+
+ONE, TWO = Part("a0.h0", "positive", ("naming",)), Part("a0.h1", "positive", ("naming",))
+NAMING = Part("naming", "positive", ("naming",))
+
+
+def rising(of: Part, share: float, p_adjusted: float = 1e-6) -> Ablated:
+    return Ablated(of, 10 * share, at(-share), p_adjusted)
+
+
+@pytest.mark.parametrize(
+    ("in_model", "in_circuit", "note", "expected"),
+    [
+        (0.2, 0.1, "works against it", ["CS433"]),
+        (0.2, 0.05, "works against it", ["CS433"]),
+        (0.2, 0.04, "works against it", []),  # in the circuit too, and by little
+        (0.04, 0.2, "works against it", []),
+        (0.2, 0.009, "its loss raises it", []),
+        (0.2, -0.3, "its loss raises it", []),  # in the circuit it helps
+        (0.2, None, "its loss raises it", []),  # not looked at there
+        (-0.2, 0.3, "", []),
+        (0.009, 0.3, "none shown", []),
+    ],
+)
+def test_what_works_against_the_behaviour_does_so_in_the_model_and_in_the_circuit_alone(
+    in_model: float, in_circuit: float | None, note: str, expected: list[str]
+) -> None:
+    """Many a head of a sound circuit stands against others in the model that are not in the circuit."""
+    one = rising(ONE, in_model)
+    within = () if in_circuit is None else (rising(ONE, in_circuit),)
+    assert codes(components=(one,), within=within) == expected
+    assert CircuitEffects("logit_diff", (), (one,), within=within).note(one) == note
+
+
+def test_chance_is_not_negative() -> None:
+    for in_model, in_circuit in ((0.06, 1e-6), (1e-6, 0.06)):
+        one, alone = rising(ONE, 0.3, in_model), rising(ONE, 0.3, in_circuit)
+        assert codes(components=(one,), within=(alone,)) == []
+
+
+def test_what_is_declared_negative_or_backup_needs_no_such_warning() -> None:
+    for declared in ("negative", "backup"):
+        one = rising(replace(ONE, declared=declared), 0.3)
+        assert codes(components=(one,), within=(one,)) == []
+    other, against = rising(Part("a0.h0", "positive", ("naming", "against")), 0.3), rising(AGAINST, 0.3)
+    assert codes(groups=(against,), components=(other,), within=(against, other)) == []  # one of its roles is
+
+
+def test_a_group_is_named_where_none_of_its_components_is() -> None:
+    group, one, two = rising(NAMING, 0.3), rising(ONE, 0.3), rising(TWO, 0.01)
+    (whole,) = effect_warnings(CircuitEffects("logit_diff", (group,), (two,), within=(group, two)))
+    assert "`naming` as a whole" in whole.message
+    (warning,) = effect_warnings(CircuitEffects("logit_diff", (group,), (one, two), within=(group, one, two)))
+    assert "a0.h0 (naming)" in warning.message
+    assert "as a whole" not in warning.message
+    assert "a0.h0: by 3.00 in the model, 0.30 [0.29, 0.30] of clean less corrupt, and by 3.00" in warning.detail
+    (named,) = warning.data["parts"]  # type: ignore[misc]
+    assert (named["name"], named["drop"]["value"], named["in_circuit"]["drop"]["value"]) == ("a0.h0", -0.3, -0.3)

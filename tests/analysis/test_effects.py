@@ -27,6 +27,7 @@ from circuitspec.plan.planner import Plan, PlannedClaim
 from circuitspec.plan.sources import ablation_source
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import AblationSpec, Sufficient
+from circuitspec.spec.names import format_name
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan
 
 N = 50
@@ -59,7 +60,7 @@ def test_what_ablating_shows_by_hand() -> None:
 
 def test_tests_have_two_sides_and_are_corrected() -> None:
     clean, corrupt = around(4.0, N), around(0.0, N)
-    noise = spread(4, 1.0)
+    noise = np.concatenate([spread(4, 1.0)[: N // 2], -spread(4, 1.0)[: N // 2]])  # no skew: Student's t as it stands
     shifted = noise - 2.1 * noise.std(ddof=1) / np.sqrt(N)  # one-sided p of 0.02
     (alone,) = ablation_effects({A: clean + shifted}, clean, corrupt)
     first, _, _ = ablation_effects({A: clean + shifted, B: clean + spread(5), C: clean + spread(6)}, clean, corrupt)
@@ -262,7 +263,13 @@ def test_of_large_circuits_only_what_is_declared_is_checked(monkeypatch: pytest.
         "two": (HEADS[1:3], "negative"),
         "last": (HEADS[3:], "negative"),
     }
-    found, plan, model = examined(two, {**amounts, HEADS[1]: -0.2, HEADS[2]: -0.1, HEADS[3]: -0.2})
+    against = {**amounts, HEADS[1]: 0.2, HEADS[2]: 0.1, HEADS[3]: -0.6}
+    found, plan, model = examined(two, against)  # together they hurt; by itself one of the two does not
+    assert [plan.labels[run] for run in model.batches[0]] == ["two ablated", "last ablated"]
+    assert [(one.part.name, one.sign) for one in found.groups] == [("two", "helps"), ("last", "hurts")]
+    assert [warning.data["group"] for warning in effect_warnings(found)] == ["two"]
+    monkeypatch.setattr("circuitspec.analysis.circuit_parts.JOINED", 1)
+    found, plan, model = examined(two, against)
     assert [plan.labels[run] for run in model.ran if run in plan.labels] == ["two, last ablated"]
     assert [(one.part.name, one.sign) for one in found.groups] == [("two, last", "hurts")]
     found, _, _ = examined(declared("backup"), amounts)
@@ -270,6 +277,12 @@ def test_of_large_circuits_only_what_is_declared_is_checked(monkeypatch: pytest.
     found, _, model = examined(declared("positive"), amounts, every=True)
     assert len(model.ran) == 2 + 3  # the one of the last group is that group
     assert (len(found.components), found.untaken) == (4, 0)
+    assert {out.name for out in found.knockouts} == {
+        "one",
+        "last",
+        *(format_name(head) for head in HEADS[:3]),
+        "one, last",
+    }
 
 
 def test_where_heads_cannot_be_told_apart_that_is_said() -> None:

@@ -13,7 +13,9 @@ from circuitspec.analysis.warnings import evidence_warnings
 from circuitspec.engine.records import Records
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Site, Source
+from circuitspec.plan.node_level import restored
 from circuitspec.plan.planner import Plan, PlannedClaim
+from circuitspec.plan.restorations import Restorations
 from circuitspec.spec.components import Head
 from circuitspec.spec.hypothesis import Sufficient
 from tests.analysis.support import around
@@ -54,8 +56,9 @@ def test_leaving_out_both_negative_heads_is_warned_of() -> None:
     anchors = {CLEAN: {"logit_diff": around(MODEL, N, 1.0)}, ABLATED: {"logit_diff": around(0.0, N, 1.0)}}
     records = Records(anchors, np.zeros(N, dtype=np.int64)).merged(paper.run([CIRCUIT]))
     chosen = (*NEGATIVE, Head(0, 5))
+    outside = Restorations(chosen, lambda components: restored(CIRCUIT, components))
 
-    finding, plan, records = negative_components(plan, records, "logit_diff", chosen, None, paper)
+    finding, plan, records = negative_components(plan, records, "logit_diff", chosen, None, paper, outside)
     assert finding is not None
     left_out, above = evidence_warnings(plan, records, judge(plan, records), (finding,))
 

@@ -20,6 +20,7 @@ from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.methods import Method, Methods
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.random_circuits import RandomCircuits
+from circuitspec.report.beside import tests_data, tests_said
 from circuitspec.spec.load import parse_hypothesis
 from tests.analysis.support import around, make_records
 from tests.graph.test_circuit import FILE, SHAPE
@@ -288,6 +289,15 @@ def test_the_tests_of_shi_et_al() -> None:
     # Holm: the smallest p times 7, the next times 6, ...
     assert by_name["minimality of a0.h1"].p_adjusted == pytest.approx(7 * 0.1**50)
     assert by_name["sufficiency"].p_adjusted == pytest.approx(6 * 0.9**50)
+    assert tests_said(found) == (
+        "tests of the circuit by logit_diff, rejected at 0.05 for it: sufficiency, partial necessity; against it: "
+        "minimality of a0.h1; not rejected, and so not shown: equivalence shown"
+    )
+    assert tests_data(found)["summary"] == {
+        "for": ["sufficiency", "partial necessity"],
+        "against": ["minimality of a0.h1"],
+        "not_shown": ["equivalence shown"],
+    }
     whole = evaluate_beside(Beside(None, planned_runs), records, "logit_diff")
     assert (whole.sweep, whole.tests) == (None, found)
 

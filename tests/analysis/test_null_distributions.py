@@ -5,18 +5,27 @@ Those of the tests of circuit hypotheses are in `test_hypothesis_tests`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from random import Random
+
 import numpy as np
 import pytest
-from scipy.stats import kstest, ttest_1samp
+from scipy.stats import chisquare, kstest, ttest_1samp
 
 from circuitspec.analysis import stats
 from circuitspec.analysis.backup import Knockable, knockout
 from circuitspec.analysis.effects import most_needed_besides, two_sided
 from circuitspec.analysis.groups import Grouping, Runs, heterogeneity
+from circuitspec.analysis.random_circuits import beaten
 from circuitspec.engine.direct_run import DirectRun, Part
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.shape import ModelShape
-from circuitspec.spec.components import Head
+from circuitspec.plan.experiment import Experiment, Site
+from circuitspec.plan.random_circuits import random_circuits
+from circuitspec.plan.whole import whole_circuit
+from circuitspec.spec.components import Head, sort_key
+from tests.analysis.support import make_records
+from tests.plan.test_random_circuits import laid, shuffled
 
 FAMILIES = 200
 REPETITIONS = 400
@@ -108,3 +117,33 @@ def test_later_heads_that_do_not_react_are_rarely_called_backups() -> None:
         assert found is not None
         wrong += bool(found.compensators)
     assert wrong / (FAMILIES // 4) <= 0.05 + error(0.05, FAMILIES // 4)
+
+
+def test_a_circuit_drawn_as_its_rivals_are_ranks_uniformly_among_them() -> None:
+    """The whole pipeline of random circuits, with scores in which no component differs from the others of its layer.
+
+    A claim beats_random then holds by chance, in no more than `at_most_p` of cases.
+    """
+    circuit = "{groups: {one: {nodes: [a0.h1@A, a0.h2@END, a1.h0]}, two: {nodes: [a2.h3, a2.h5]}}, free: [m0, m1, m2]}"
+    graph, document = laid(circuit, replace(SHAPE, d_head=2, d_mlp=16))
+    n, places, supported = 39, [], 0
+    for repetition in range(REPETITIONS):
+        dice = np.random.default_rng(repetition)
+        drawn = shuffled(graph, Random(repetition), whole_groups=False)
+        own = whole_circuit(document.hypothesis.ablation, drawn, document.source)
+        rivals = random_circuits(drawn, own, n, 1000 + repetition, document.source, ("circuit",))
+        worth: dict[Site, float] = {}
+        scores = {
+            run: {"logit_diff": np.full(2, -sum(worth.setdefault(s, dice.standard_normal()) for s in _sorted(run)))}
+            for run in (own.circuit, *rivals.kept)
+        }
+        found = beaten(make_records(scores), "logit_diff", own.circuit, rivals.kept, 0.9, 0.05)
+        places.append(round(found.share.value * n))
+        supported += found.test.rejects()
+    counts = np.bincount(np.asarray(places) // 4, minlength=10)
+    assert chisquare(counts).pvalue > 0.01
+    assert supported / REPETITIONS <= 0.05 + error(0.05, REPETITIONS)
+
+
+def _sorted(run: Experiment) -> list[Site]:
+    return sorted(run.sites, key=lambda site: (sort_key(site.component), site.where.canonical()))

@@ -165,7 +165,7 @@ def test_what_the_model_does_inside_falls_and_rises() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("direction", ["noising", "denoising"])
 def test_inverted_anchors(direction: str, metric: str) -> None:
-    """Where the corrupt run does better there is no drop and no rise; of an effect for the better there are shares."""
+    """Where the corrupt run does better there is no drop and no rise, and no share of what is no effect on the task."""
     clean, corrupt = METRICS[metric]
     plan = plan_of(about("path", direction, metric), about("mediation", direction, metric))
     path, mediation = plan.claims
@@ -174,14 +174,34 @@ def test_inverted_anchors(direction: str, metric: str) -> None:
     base = mediation.clean if direction == "noising" else mediation.corrupt
     means |= {both: means[base] + 2.0, mediation.patched: means[base] + 1.0}
     records = drawn(means, metric, spread=0.1)
-    dropped, shared = judge(plan, records)
-    assert (dropped.status, dropped.estimate) == ("INCONCLUSIVE", None)
-    assert dropped.reason == "no meaningful ratio: the corrupt run does better than the clean one (see CS403)"
-    start, end, patched = (records[run][metric] for run in (base, both, mediation.patched))
-    assert_estimate(shared.estimate, patched - start, end - start)
-    assert shared.status == "SUPPORTED"
+    for result in judge(plan, records):
+        assert (result.status, result.estimate) == ("INCONCLUSIVE", None)
+        assert result.reason == "no meaningful ratio: the corrupt run does better than the clean one (see CS403)"
     (warning,) = unbroken_behaviour(plan, records)  # about the prompts, not about paths
     assert warning.code == "CS403"
+    alone = plan_of(about("mediation", direction, metric))
+    assert unbroken_behaviour(alone, records) == [warning]
+    (result,) = judge(alone, drawn({**means, Experiment("clean"): clean, Experiment("abc"): clean}, metric))
+    assert result.reason == "no ratio: the clean and corrupt runs do not differ (see CS403)"
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("direction", ["noising", "denoising"])
+def test_of_an_effect_in_the_other_direction_there_are_shares(direction: str, metric: str) -> None:
+    """Both paths together improve what the corruption breaks (or worsen it): by 2, of which the direct one has half."""
+    clean, corrupt = METRICS[metric]
+    plan = plan_of(about("mediation", direction, metric))
+    (planned,) = plan.claims
+    both = planned.corrupt if direction == "noising" else planned.clean
+    base = planned.clean if direction == "noising" else planned.corrupt
+    means = {Experiment("clean"): clean, Experiment("abc"): corrupt}
+    away = 2.0 if (clean > corrupt) == (direction == "noising") else -2.0
+    means |= {both: means[base] + away, planned.patched: means[base] + away / 2}
+    records = drawn(means, metric, spread=0.1)
+    (result,) = judge(plan, records)
+    start, end, patched = (records[run][metric] for run in (base, both, planned.patched))
+    assert_estimate(result.estimate, patched - start, end - start)
+    assert result.status == "SUPPORTED"
 
 
 def test_no_share_of_nothing() -> None:

@@ -196,3 +196,11 @@ def test_no_bundle_for_edges_and_paths(level: str, tmp_path: Path) -> None:
     assert said in ran.stderr
     assert "help: `verify` runs it; a bundle takes `level: node` and claims about nodes" in ran.stderr
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_search_for_negative_components_has_its_cost_at_edge_level() -> None:
+    """Of eight heads and two MLPs two are in the circuit: eight restored one by one, and all that hurt together; each
+    time the clean and the source's run, twice."""
+    ran = CliRunner().invoke(main, ["plan", str(HYPOTHESES / "toys" / "nobel-edges.circuit.yaml")])
+    assert ran.exit_code == 0
+    assert f"and up to {8 + 1 + 4} to look for negative components (--negatives off: none)" in ran.output

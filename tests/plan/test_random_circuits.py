@@ -209,6 +209,16 @@ def test_the_runs_of_all_tests(level: str) -> None:
     assert set(found.labels) == everything
 
 
+@pytest.mark.parametrize("level", ["node", "edge"])
+def test_declared_backups_are_not_tested_for_minimality(level: str) -> None:
+    """They make no difference while what they back up is there, and are no less a part of the circuit for it."""
+    found = runs(CIRCUIT.replace("nodes: [a2.h0]", "nodes: [a2.h0], effect: backup"), level)
+    assert isinstance(found, TestRuns)
+    assert list(found.without) == ["a0.h1@A", "a0.h2@END", "m1"]
+    (said,) = found.not_run
+    assert said.startswith("minimality of a2.h0: declared as backup")
+
+
 def test_what_cannot_be_tested_is_said() -> None:
     found = runs("{groups: {one: {nodes: [m1]}}}")
     assert isinstance(found, TestRuns)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from circuitspec.analysis.backup import BackupCheck, Compensator, Knockout
 from circuitspec.analysis.effects import Ablated, Besides, CircuitEffects, Part, SetScore
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.warnings import NegativeSearch
 from circuitspec.report.document import render_json
 from circuitspec.report.effects_view import effects_text
 from circuitspec.report.text import render_text
@@ -51,6 +52,7 @@ EFFECTS = CircuitEffects(
         SetScore("as declared", (), at(1.0), 0.1, alike(0.98)),
         SetScore("all negatives out", ("a3.h1",), at(1.3), None, None),
     ),
+    within=(Ablated(AGAINST, 0.5, at(-0.12), 1e-4),),
 )
 
 
@@ -60,7 +62,7 @@ def test_the_table_of_parts() -> None:
     assert parts.splitlines() == [
         "parts of the circuit ablated alone in the clean run: node level, mean_per_template from abc, "
         "declared positions",
-        "(drop: share of clean less corrupt; direct effect: in logits)",
+        "(drop: share of clean less corrupt; direct effect: in logits; works against it: in the circuit alone too)",
         "",
         "                   declared   logit_diff drop                           direct effect   made up for",
         "  naming           positive   0.70 [0.68, 0.72]                         8.00            0.62 [0.60, 0.64], by "
@@ -79,6 +81,17 @@ def test_the_table_of_parts() -> None:
     ]
 
 
+def test_what_hurts_in_the_full_model_alone_is_said_in_other_words() -> None:
+    parts, _ = effects_text(replace(example(), effects=replace(EFFECTS, within=())))
+    assert "  against          negative   -0.12 [-0.14, -0.10]   its loss raises it   -               -" in parts
+    assert "works against it" not in parts
+
+
+def test_at_path_level_it_is_said_why_no_negatives_were_looked_for() -> None:
+    along = replace(example(), negatives=NegativeSearch("not along paths"))
+    assert "at path level no component is ablated as a whole" in render_text(along)
+
+
 def test_the_report_has_it_and_without_it_nothing() -> None:
     shown = render_text(replace(example(), effects=EFFECTS))
     assert all(block in shown for block in effects_text(replace(example(), effects=EFFECTS)))
@@ -93,7 +106,7 @@ def test_why_direct_effects_are_not_known_is_said() -> None:
 
 
 def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
-    many = replace(EFFECTS, components=(), sets=(), untaken=26)
+    many = replace(EFFECTS, components=(), sets=(), within=(), untaken=26)
     _, said = effects_text(replace(example(), effects=many))
     assert said == (
         "26 components of the circuit were not ablated one by one, and of the groups only those declared negative or "
@@ -101,6 +114,14 @@ def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
     )
     (alone,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=())))
     assert alone == said  # no table without rows
+    together = (Ablated(Part("one, two", "negative", ("one", "two")), 0.5, at(-0.12), 1e-4),)
+    *_, joint = effects_text(replace(example(), effects=replace(many, groups=together)))
+    assert "only those declared negative (these all together) or backup; --negatives exact takes all" in joint
+    (bare,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=(), backups=())))
+    assert bare == (
+        "26 components of the circuit were not ablated one by one, and of the groups only those declared negative or "
+        "backup; nothing was knocked out to see what makes up; --negatives exact does it all"
+    )
 
 
 def test_the_document_has_every_number() -> None:

@@ -394,7 +394,9 @@ def with_effects() -> Verification:
     made_up = Estimate(0.25, 0.2, 0.3, 0.95, 100, "bca")
     sets = (SetScore("all negatives out", ("a3.h3",), Estimate(1.1, 1.0, 1.2, 0.95, 100, "bca"), 0.5, None),)
     knockout = Knockout("movers", 2.0, Estimate(1.5, 1.4, 1.6, 0.95, 100, "bca"), made_up, None, (), 3)
-    return verification(effects=CircuitEffects("logit_diff", groups, components, (knockout,), (), sets))
+    return verification(
+        effects=CircuitEffects("logit_diff", groups, components, (knockout,), (), sets, within=components[2:3])
+    )
 
 
 def test_parts_of_the_circuit_have_their_effects() -> None:

@@ -70,14 +70,14 @@ def test_text_that_utf8_cannot_write_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_change_of_the_views_needs_a_new_version() -> None:
-    """These are the parts of version 1. If this fails, count FORMAT_VERSION up and write the new parts here."""
-    assert FORMAT_VERSION == 1
+    """These are the parts of version 2. If this fails, count FORMAT_VERSION up and write the new parts here."""
+    assert FORMAT_VERSION == 2
     found = {
         f"{kind.__name__}: {' '.join(field.name for field in dataclasses.fields(kind))}" for kind in _kinds(SavedViews)
     }
     assert found == {
         "SavedViews: document summary text page",
-        "Summary: name verdict model method prompts seconds claims warnings findings",
+        "Summary: name verdict model method prompts seconds claims warnings findings tests",
         "ClaimSummary: kind metric status result value bound reason experiment means span figures finding",
         "Diagnostic: code message span label hint severity data",
         "Span: file line column end_column",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from circuitspec.analysis.components import Search
+from circuitspec.analysis.examine import NEGATIVES_IN, NEGATIVES_OUT
 from circuitspec.analysis.result import Verification
 from circuitspec.codes import CODES
 from circuitspec.report.document import render_json
@@ -113,6 +114,58 @@ def test_a_declared_backup_is_shown_to_take_over() -> None:
     assert row.endswith("by a1.h1 0.70 (backup)")
 
 
+# -- CS401 at edge level ------------------------------------------------------------------------
+
+BY_EDGES = (
+    ("    - naming -> logits", "    - input -> naming -> logits"),
+    ("level: node", "level: edge"),
+)
+
+
+@pytest.mark.parametrize(("search", "few"), [("screen", 16), ("screen", 2), ("exact", 2)])
+def test_a_negative_head_left_out_of_a_circuit_of_edges_is_named(
+    search: Search, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 of 8 without the head that works against the answer, as at node level: no other head reads what one writes."""
+    monkeypatch.setattr("circuitspec.verification.FEW", few)
+    monkeypatch.setattr("circuitspec.analysis.components.TESTED", 3)
+    found = examined("negative-left-out", *BY_EDGES, search=search)
+    assert found.plan.circuit.level == "edge"
+    left_out = {warning.code: warning for warning in found.warnings}["CS401"]
+    (head,) = left_out.data["components"]  # type: ignore[misc]
+    assert head["component"] == "a1.h2"
+    assert head["effect"] == pytest.approx(-4, abs=10 * CLOSE)
+    assert left_out.data["recovered_declared"]["value"] == pytest.approx(1.5, abs=CLOSE)  # type: ignore[index]
+    assert left_out.data["recovered_restored"]["value"] == pytest.approx(1.0, abs=CLOSE)  # type: ignore[index]
+    tried = 3 if (search, few) == ("screen", 2) else left_out.data["screened"]
+    assert left_out.data["tested"] == tried
+    assert left_out.data["kl_declared"] > 0.1  # type: ignore[operator]
+    assert left_out.data["kl_restored"] == pytest.approx(0, abs=1e-5)
+    assert found.effects is not None
+    sets = {one.name: (round(one.recovered.value, 3), one.negatives) for one in found.effects.sets}
+    assert sets == {"as declared": (1.5, ()), NEGATIVES_IN: (1.0, ("a1.h2",))}
+
+
+@pytest.mark.parametrize(("effect", "code"), [("positive", ["CS433"]), ("negative", [])])
+def test_a_negative_head_in_a_circuit_of_edges(effect: str, code: list[str]) -> None:
+    """Without the edges that leave it 12 of 8 is left, as at node level."""
+    changes = (
+        ("effect: negative}", f"effect: {effect}}}"),
+        ("    - naming, against -> logits", "    - input -> naming, against -> logits"),
+        ("level: node", "level: edge"),
+    )
+    found = examined("negative", *changes, claims=SUFFICIENT)
+    assert [warning.code for warning in found.warnings] == code
+    assert found.effects is not None
+    against = next(one for one in found.effects.groups if one.part.name == "against")
+    assert found.effects.note(against) == "works against it"
+    alone = found.effects.in_circuit(against)
+    assert alone is not None
+    assert alone.drop.value == pytest.approx(-0.5, abs=CLOSE)
+    sets = {one.name: (round(one.recovered.value, 3), one.negatives) for one in found.effects.sets}
+    assert sets == {"as declared": (1.0, ()), NEGATIVES_OUT: (1.5, ("a1.h2",))}
+
+
 # -- CS428, CS429 -------------------------------------------------------------------------------
 
 
@@ -145,9 +198,9 @@ def test_a_declared_negative_is_shown_to_hurt_and_what_it_does_to_the_circuit() 
     signs = {one.part.name: (one.sign, round(one.effect, 3)) for one in found.effects.groups}
     assert signs == {"naming": ("helps", -12.0), "against": ("hurts", 4.0)}
     sets = {one.name: (round(one.recovered.value, 3), one.negatives) for one in found.effects.sets}
-    assert sets == {"as declared": (1.0, ()), "all negatives out": (1.5, ("a1.h2",))}
+    assert sets == {"as declared": (1.0, ()), NEGATIVES_OUT: (1.5, ("a1.h2",))}
     by_name = {one.name: one for one in found.effects.sets}
-    out = by_name["all negatives out"]
+    out = by_name[NEGATIVES_OUT]
     assert by_name["as declared"].kl == pytest.approx(0, abs=1e-5)
     assert out.kl is not None
     assert out.kl > 0.1  # it does the task better, and is another model
@@ -159,7 +212,39 @@ def test_negatives_left_out_are_put_in() -> None:
     found = examined("negative-left-out")
     assert found.effects is not None
     sets = {one.name: (round(one.recovered.value, 3), one.negatives) for one in found.effects.sets}
-    assert sets == {"as declared": (1.5, ()), "all negatives in": (1.0, ("a1.h2",))}
+    assert sets == {"as declared": (1.5, ()), NEGATIVES_IN: (1.0, ("a1.h2",))}
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        "    naming: {nodes: [a0.h1], at: END}\n    against: {nodes: [a1.h2], at: END}\n",
+        "    against: {nodes: [a0.h1, a1.h2], at: END}\n",
+    ],
+)
+def test_a_negative_head_that_is_not_declared_so_is_named(groups: str) -> None:
+    """4 with both, 8 without the negative head, of 4 less the corrupt -4; and the circuit alone is the model."""
+    declared = "    naming: {nodes: [a0.h1], at: END}\n    against: {nodes: [a1.h2], at: END, effect: negative}\n"
+    paths = "    - naming, against -> logits" if "naming" in groups else "    - against -> logits"
+    found = examined("negative", (declared, groups), ("    - naming, against -> logits", paths), claims=SUFFICIENT)
+    (part,) = only(found, "CS433")["parts"]
+    assert part["name"] == "a1.h2"
+    for run in (part, part["in_circuit"]):
+        assert run["effect"] == pytest.approx(4, abs=10 * CLOSE)
+        assert run["drop"]["value"] == pytest.approx(-0.5, abs=CLOSE)
+        assert run["p_adjusted"] < 1e-6
+    assert "a1.h2: by 4.00 in the model, 0.50 [0.50, 0.50] of clean less corrupt, and by 4.00" in render_text(found)
+    assert found.effects is not None
+    out = {one.name: one for one in found.effects.sets}[NEGATIVES_OUT]
+    assert (out.negatives, round(out.recovered.value, 3)) == (("a1.h2",), 1.5)
+
+
+def test_what_helps_in_the_circuit_alone_is_not_negative() -> None:
+    """Where the naming head is ablated, the backup's loss costs 7; where it is not, nothing: neither hurts."""
+    found = examined("backup", ("effect: backup}", "effect: positive}"), claims=SUFFICIENT + NECESSARY)
+    assert "CS433" not in {warning.code for warning in found.warnings}
+    assert found.effects is not None
+    assert found.effects.within == ()
 
 
 def test_what_is_declared_a_backup_must_take_over() -> None:

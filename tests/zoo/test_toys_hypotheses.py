@@ -169,7 +169,13 @@ def test_a_negative_head_left_out_is_named_with_both_numbers() -> None:
     warnings = {warning.code: warning for warning in found.warnings}
     assert list(warnings) == ["CS401", "CS402"]
     assert "a1.h2 (-0.50" in warnings["CS401"].message
-    assert warnings["CS401"].detail == "recovered logit_diff 1.50 as declared, 1.00 with all of them restored"
+    kl = found.records[found.plan.circuit]["kl"].mean()
+    assert kl > 0.1
+    assert warnings["CS401"].detail == (
+        "recovered logit_diff 1.50 as declared, 1.00 with all of them restored; "
+        f"kl {kl:.2f} and {warnings['CS401'].data['kl_restored']:.2f} nats"
+    )
+    assert warnings["CS401"].data["kl_restored"] == pytest.approx(0, abs=1e-5)
     assert "1.50" in warnings["CS402"].message
     data = warnings["CS401"].data
     assert data["recovered_declared"]["value"] == pytest.approx(12 / 8, abs=CLOSE)  # type: ignore[index]
