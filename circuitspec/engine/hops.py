@@ -167,7 +167,9 @@ class Hops:
             masks[tap][:, :, unit] &= ~self.columns(one.where)
         edits = edits_of(self.stream, reads)
         for tap in [tap for tap in masks if tap.kind == "z_scaled"]:
-            changed = {s.component.head for s in senders if isinstance(s.component, Head) and _layer(s.component) == tap.layer}
+            changed = {
+                s.component.head for s in senders if isinstance(s.component, Head) and _layer(s.component) == tap.layer
+            }
             edits |= self._attention(tap.layer, masks.pop(tap), values.pop(tap), sorted(changed))
         swaps = {tap: Swap(masks[tap], values[tap]) for tap in masks}
         return Actions(swaps, record, edits=edits)
