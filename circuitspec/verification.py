@@ -39,6 +39,7 @@ from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.stored import stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
+from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.experiment import Noised, texts_of
@@ -46,6 +47,7 @@ from circuitspec.plan.experiment import Source as PatchSource
 from circuitspec.plan.fitting import fitted
 from circuitspec.plan.internal import internal_metrics, positions_of
 from circuitspec.plan.planner import Plan, make_plan
+from circuitspec.plan.reach import checked_reach
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
@@ -109,6 +111,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         no_edges=no_edges(loaded) if options.sweep else "",
     )
     check_plan_fits(plan, task, document.source, internals)
+    plan = checked_reach(plan, _acting(graph.paths, hypothesis), loaded.shape, task, document.source)
     places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
     check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
     if hypothesis.task.checks.accuracy is not None:
@@ -178,6 +181,13 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         graph=graph,
     )
     return Outcome(verification, task)
+
+
+def _acting(paths: Sequence[DeclaredPath], hypothesis: Hypothesis) -> tuple[DeclaredPath, ...]:
+    """The declared paths at the positions at which they are patched; none at node level."""
+    if hypothesis.ablation.level == "node":
+        return ()
+    return tuple(everywhere(path) if hypothesis.ablation.positions == "all" else path for path in paths)
 
 
 def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:

@@ -94,13 +94,45 @@ class Hops:
         if not is_open(self.experiment):
             (reading,) = self.experiment.readings
             return self._pass(reading.senders)[0]
+        readings = sorted(self.experiment.readings, key=lambda r: r.where.canonical())
+        return self.run(Actions(self._held_outside(readings), edits=self._ends(readings)))[0]
+
+    def _ends(self, readings: Iterable[Reading]) -> dict[Tap, Edit]:
+        """The edits by which ends of open paths read what passes brought."""
         reads: dict[Tap, list[Reads]] = {}
-        for reading in sorted(self.experiment.readings, key=lambda r: r.where.canonical()):
+        for reading in readings:
             tap = self.stream.read_tap(reading.receiver)
             arrived = self._pass(reading.senders)[1][tap]
             at = None if reading.where.is_everywhere else self.columns(reading.where)
             reads.setdefault(tap, []).append(single((reading.receiver,), arrived, at))
-        return self.run(Actions(edits=edits_of(self.stream, reads)))[0]
+        return edits_of(self.stream, reads)
+
+    def _held_outside(self, readings: Sequence[Reading]) -> dict[Tap, Swap]:
+        """z where heads do not act on the keys and values that open paths end in: what they compute without these.
+
+        Queries of one layer may differ in which ends act at their positions; each such kind is a run of its own.
+        """
+        held: dict[Tap, Swap] = {}
+        partly = [r for r in readings if not r.acting.is_everywhere]
+        layer_of = {r: self.stream.read_tap(r.receiver).layer for r in readings}
+        for layer in sorted({layer_of[r] for r in partly}):
+            here = [r for r in partly if layer_of[r] == layer]
+            acting = torch.stack([self.columns(r.acting) for r in here], -1)  # [row, pos, reading]
+            tap = Tap(layer, "z")
+            z = self.base[tap]
+            outside = ~acting.all(-1)
+            for kind in torch.unique(acting.flatten(0, 1), dim=0):
+                if bool(kind.all()):
+                    continue
+                without = [r for r, acts in zip(here, kind.tolist(), strict=True) if not acts]
+                left = [r for r in readings if r not in without and layer_of[r] <= layer]
+                if left:  # else the base run, which is known
+                    self.extra()
+                    found = self.run(Actions(dict(held), frozenset({tap}), edits=self._ends(left)))[1][tap]
+                    z = torch.where((acting == kind).all(-1, keepdim=True), found, z)
+            if bool(outside.any()):
+                held[tap] = Swap(outside.unsqueeze(-1), z)
+        return held
 
     def _check_positions(self) -> None:
         for component, one, other in side_by_side(self.experiment.readings):

@@ -8,8 +8,8 @@ One prompt at a time, float64, everything written out from the weights (see ``fa
 - ``("neuron", layer, i)``: its entry of the input of the MLP's output projection (gate times up when gated), ``[1]``
 - ``("attn", layer)``: the output of the attention output projection, its bias included (before a post-norm)
 - ``("kv", layer, g)``: key-value head g's key and value projections, ``[k ; v]``, before q/k norm and rotation
-- ``("head_added", layer, h)``: what a head adds to the residual stream, ``[d_model]``: ``z @ wo``, and under a post-norm
-  that times weight / rms, with the rms of the whole attention output (``head_shares``)
+- ``("head_added", layer, h)``: what a head adds to the residual stream, ``[d_model]``: ``z @ wo``, and under a
+  post-norm that times weight / rms, with the rms of the whole attention output (``head_shares``)
 - ``("mlp_added", layer)``: what the MLP adds to the residual stream: its output after the post-norm, if there is one
 - ``("resid", layer, "pre")``: the input of the block; ``layer`` may be the number of layers: the final residual
 - ``("resid", layer, "mid")``: the residual between attention and MLP; sequential blocks only

@@ -77,16 +77,34 @@ def path_patch(
     through: Collection[str] = ("mlp",),
     sender_positions: Iterable[int] | None = None,
     receiver_positions: Iterable[int] | None = None,
+    acting: Mapping[Receiver, Collection[int]] | None = None,
 ) -> Tensor:
-    """The logits of pass D. ``source`` is pass A's values (``resample_values``) or any other ablated values."""
+    """The logits of pass D. ``source`` is pass A's values (``resample_values``) or any other ablated values.
+
+    ``acting`` says at which positions queries use the key or value that a receiver reads in pass D, all if it is not
+    there; at others they use what it is without. ``receiver_positions`` are of queries, MLPs and the final residual.
+    """
     net = families.read(model)
     _check(net, sender, receivers)
     n = len(base_ids)
     sent = written(net, sender)
     new = {(sent, p): source[sent][p] for p in _positions(sender_positions, n)}
     seen = direct(net, base_ids, new, through)
-    reads = {(r, p): seen.reads[r][p] for r in receivers for p in _positions(receiver_positions, n)}
-    return forward(net, base_ids, reads=reads).logits
+    at = {r: range(n) if r[0] in ("k", "v") else _positions(receiver_positions, n) for r in receivers}
+    reads = {(r, p): seen.reads[r][p] for r in receivers for p in at[r]}
+    if acting is None:
+        return forward(net, base_ids, reads=reads).logits
+    z: dict[tuple[Component, int], Tensor] = {}  # layer by layer, a run for every position of its queries
+    for layer in sorted({r[1] for r in acting}):
+        own: dict[tuple[Component, int], Tensor] = {}
+        for q in range(n):
+            used = {(r, p): x for (r, p), x in reads.items() if r not in acting or r[1] != layer or q in acting[r]}
+            run = forward(net, base_ids, z, record=True, reads=used)
+            for c in nodes(net):
+                if c[:2] == ("head", layer):
+                    own[c, q] = run.values[c][q]
+        z.update(own)
+    return forward(net, base_ids, z, reads=reads).logits
 
 
 def owners(net: Net, receiver: Receiver) -> list[Component]:
