@@ -308,13 +308,14 @@ def edges_that_are_none(plan: Plan) -> list[EvidenceWarning]:
     if not apart:
         return []
     named = list(dict.fromkeys(f"{pair.sender} -> {pair.receiver}" for pair in apart))
+    claimed = any(pair.place[:1] == ("claims",) for pair in apart)
+    frozen = "; at the end of a claim's path what nothing reaches reads what it does in the base run" if claimed else ""
     shown = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
     return [
         EvidenceWarning(
             "CS408",
             f"paths name what is no edge: {shown}",
-            f"{apart[0].sender} {apart[0].reason}, so that nothing goes from the one to the other; a receiver of a "
-            "claim's path that nothing reaches reads what it reads in the base run",
+            f"{apart[0].sender} {apart[0].reason}, so that nothing is kept between the two{frozen}",
             "give both ends a common position, or name only those that share one; `circuitspec plan` lists all",
             {"pairs": named},
         )

@@ -114,7 +114,7 @@ class Hops:
         """
         held: dict[Tap, Swap] = {}
         partly = [r for r in readings if not r.acting.is_everywhere]
-        layer_of = {r: self.stream.read_tap(r.receiver).layer for r in readings}
+        layer_of = {r: self.stream.read_tap(r.receiver).layer for r in partly}
         for layer in sorted({layer_of[r] for r in partly}):
             here = [r for r in partly if layer_of[r] == layer]
             acting = torch.stack([self.columns(r.acting) for r in here], -1)  # [row, pos, reading]
@@ -125,14 +125,21 @@ class Hops:
                 if bool(kind.all()):
                     continue
                 without = [r for r, acts in zip(here, kind.tolist(), strict=True) if not acts]
-                left = [r for r in readings if r not in without and layer_of[r] <= layer]
+                places = (acting == kind).all(-1)
+                left = [r for r in readings if r not in without and self._matters(r, layer, places)]
                 if left:  # else the base run, which is known
                     self.extra()
                     found = self.run(Actions(dict(held), frozenset({tap}), edits=self._ends(left)))[1][tap]
-                    z = torch.where((acting == kind).all(-1, keepdim=True), found, z)
+                    z = torch.where(places.unsqueeze(-1), found, z)
             if bool(outside.any()):
                 held[tap] = Swap(outside.unsqueeze(-1), z)
         return held
+
+    def _matters(self, reading: Reading, layer: int, places: Tensor) -> bool:
+        """Whether a layer's z at some places (bool `[row, pos]`) may depend on this reading."""
+        if self.stream.read_tap(reading.receiver).layer != layer or reading.receiver.port is None:
+            return self.stream.read_tap(reading.receiver).layer < layer
+        return reading.receiver.port != "q" or bool((self.columns(reading.where) & places).any())
 
     def _check_positions(self) -> None:
         for component, one, other in side_by_side(self.experiment.readings):
