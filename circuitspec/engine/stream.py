@@ -76,7 +76,7 @@ class Stream:
             return z
         total = z @ self._output_weight(layer).reshape(-1, self.shape.d_model)
         normed = self._module(self.architecture.attn_post_norm, layer).forward(total)
-        direction = total * self._gain(layer)
+        direction = total * self.gain(layer)
         size = (direction * direction).sum(-1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny)
         factor = (normed * direction).sum(-1, keepdim=True) / size
         off = (normed - factor * direction).abs().max()
@@ -96,7 +96,7 @@ class Stream:
             index = torch.tensor(heads, device=weight.device)
             split, weight = split.index_select(1, index), weight.index_select(0, index)
         contributions = torch.bmm(split.transpose(0, 1), weight).transpose(0, 1)
-        return contributions * self._gain(layer) if self.post_normed else contributions
+        return contributions * self.gain(layer) if self.post_normed else contributions
 
     def port(self, receiver: Receiver) -> Slot:
         """The slice of a projection's output that a query, key or value is."""
@@ -186,7 +186,7 @@ class Stream:
         rows = weight if self.architecture.weight_layout == "in,out" else weight.T
         return rows.reshape(self.shape.n_heads, self.shape.d_head, self.shape.d_model)
 
-    def _gain(self, layer: int) -> Tensor:
+    def gain(self, layer: int) -> Tensor:
         """The post norm's weight, up to the factor that `scaled` makes up for."""
         assert self.architecture.attn_post_norm is not None
         norm = self._module(self.architecture.attn_post_norm, layer)
