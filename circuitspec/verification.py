@@ -191,19 +191,27 @@ def _acting(paths: Sequence[DeclaredPath], hypothesis: Hypothesis) -> tuple[Decl
 
 
 def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
-    """What declared paths are measured by: a claimed metric to first order, if there is one.
+    """What declared paths are measured by: a claimed metric linear in the logits, else one that is measured anyway.
 
-    A discrete metric stays where it is, and KL falls off with the square: by those a path would seem idle that is not.
+    A discrete metric stays where it is, KL falls off with the square, and probabilities saturate: by those a path
+    would seem idle that is not.
     """
     claimed = [claim.metric for claim in hypothesis.claims]
-    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
-    return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
+    linear = [m for m in claimed if m in METRICS and METRICS[m].linear]
+    smooth = (*linear, "logit_diff", "logit", *_smooth(claimed))
+    return next((m for m in smooth if m in records[plan.clean]), claimed[0])
+
+
+def _smooth(claimed: Sequence[str]) -> list[str]:
+    return [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
 
 
 def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
-    """What sweep and tests go by: the first claim's metric if it is one inside the model, else as for paths."""
-    first = hypothesis.claims[0].metric
-    return first if is_internal(first) else _path_metric(plan, records, hypothesis)
+    """What sweep and tests go by: the first claim's metric if it is one inside the model, else a claimed smooth one."""
+    claimed = [claim.metric for claim in hypothesis.claims]
+    if is_internal(claimed[0]):
+        return claimed[0]
+    return next((m for m in (*_smooth(claimed), "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
 
 
 def _mean_sizes(plan: Plan, task: TokenizedTask) -> dict[PatchSource, tuple[int, ...]]:
