@@ -17,6 +17,7 @@ from circuitspec.engine.records import SelfTest
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.taps import Tap, TapKind, all_taps
 from circuitspec.graph.edges import Receiver, Sender, inputs_of, precedes, receivers, senders, senders_before
+from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.models.modules import submodule
 from circuitspec.plan.edge_level import patching
@@ -163,14 +164,16 @@ def _heads_by_receiver(
     """
     shape, everywhere = runner.loaded.shape, Where.everywhere()
     final = Tap(shape.n_layers, "final")
-    whole = {Head(layer, h) for layer in range(shape.n_layers) for h in _some(shape.n_heads, layer)}
-    order = [s for s in senders(shape) if isinstance(s, Head)]
-    cut = {
+    layers = _last_layers(shape)
+    whole = {Head(layer, h) for layer in layers for h in _some(shape.n_heads, layer)}
+    order: list[Sender] = [s for s in senders(shape) if isinstance(s, Head) and s.layer in layers]
+    cut: dict[Receiver, dict[Sender, Where]] = {
         r: {s: everywhere for s in order if precedes(s, r, shape) and (s in whole or isinstance(r.component, Logits))}
         for r in receivers(shape)
     }
     scaled = runner.stream.with_scaled(other)
     held: dict[int, torch.Tensor] = {}  # by layer: what the heads for the logits alone add in the other run, less here
+    changes: dict[int, torch.Tensor] = {}  # the same of the heads for all receivers
     swaps: dict[Tap, Swap] = {}
     edits: dict[Tap, Edit] = {}
 
@@ -186,8 +189,7 @@ def _heads_by_receiver(
 
         return edit
 
-    changes: dict[int, torch.Tensor] = {}
-    for layer in range(shape.n_layers):
+    for layer in layers:
         heads = _some(shape.n_heads, layer)
         edits[Tap(layer, "z")] = keep(layer, heads)
         if runner.stream.post_normed:
@@ -200,6 +202,11 @@ def _heads_by_receiver(
     edits[final] = lambda own: own + torch.stack([*held.values()]).sum(0)
     expected = runner.forward(batch, CLEAN, Actions(swaps, edits=edits))[0]
     return _cut(runner, batch, other, cut), expected
+
+
+def _last_layers(shape: ModelShape) -> range:
+    """The layers on which single heads are tried: through many, rounding in half precision would add up."""
+    return range(max(0, shape.n_layers - 4), shape.n_layers)
 
 
 def _some(n: int, layer: int) -> list[int]:
@@ -223,7 +230,7 @@ def _share(runner: Runner, layer: int, scaled: torch.Tensor, heads: Collection[i
 def _receivers_apart(
     runner: Runner, batch: Batch, other: Mapping[Tap, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits with every edge into one kv head of each layer, and into its queries, ablated; what they must be.
+    """The logits with every edge into one kv head of some layers, and into its queries, ablated; what they must be.
 
     These heads then compute what they do in the other run, so that it is a node-level patch of them (of their queries,
     keys and values where a norm over all heads follows). So a receiver that is taken for another is seen.
@@ -239,7 +246,7 @@ def _receivers_apart(
         mask[:, :, units] = True
         swaps[tap] = Swap(mask, value)
 
-    for layer in range(shape.n_layers):
+    for layer in _last_layers(shape):
         kv = 0 if layer % 2 == 0 else shape.n_kv_heads - 1
         heads = list(range(kv * group, (kv + 1) * group))
         for receiver in dict.fromkeys(r for head in heads for r in inputs_of(Head(layer, head), (), shape)):
@@ -294,7 +301,7 @@ def _edge_and_path(
     runner: Runner, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits with the other run's value sent from a head to the logits alone: as a path, and as an edge."""
-    cut = {Receiver(Logits()): {_HEAD: Where.everywhere()}}
+    cut: dict[Receiver, dict[Sender, Where]] = {Receiver(Logits()): {_HEAD: Where.everywhere()}}
     return _along(runner, batch, _paths(runner)[0], own, other), _cut(runner, batch, other, cut)
 
 
