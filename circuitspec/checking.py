@@ -22,9 +22,10 @@ from circuitspec.models.shapes import read_shape
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.experiment import Experiment, passes, runs_of
 from circuitspec.plan.internal import internal_metrics
+from circuitspec.plan.notes import plan_notes
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.sources import corrupt_prompts
-from circuitspec.spec.components import KvHead, Neuron, sort_key
+from circuitspec.spec.components import Neuron, sort_key
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Attention, Internal
 from circuitspec.spec.load import Document, load_hypothesis
@@ -121,10 +122,12 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
     added = [run for run in beside.labels if run not in plan.labels]
+    notes = [f"note: {note}" for note in plan_notes(plan, graph)]
     parts = [
         _heading(document, shape, len(prompts.prompts)),
         _experiments(plan),
         _edges(plan, shape, hypothesis.ablation.level) if plan.edges is not None else _sites(plan, graph),
+        "\n".join([*([] if plan.edges is not None else _no_edges(plan.impossible)), *notes]),
         _cost(hypothesis, plan, graph, prompts, internal_metrics(hypothesis, shape, document.source), added),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -201,14 +204,9 @@ def _edges(plan: Plan, shape: ModelShape, level: str) -> str:
     by_receiver = (
         _by_receiver(circuit, shape) if level == "edge" else [f"edges   {circuit.n_declared:,} along the paths"]
     )
-    lines = [*by_receiver, *_no_edges(circuit)]
+    lines = [*by_receiver, *_no_edges(plan.impossible)]
     if plan.overruled:
         lines.append(f"paths that add nothing, since others start there: those into {', '.join(plan.overruled)}")
-    grouped = sorted({format_receiver(r, shape) for r in circuit.declared if isinstance(r.component, KvHead)})
-    if grouped and shape.n_kv_heads < shape.n_heads:
-        shared = shape.n_heads // shape.n_kv_heads
-        named = ", ".join(grouped[:SHOWN]) + (", ..." if len(grouped) > SHOWN else "")
-        lines.append(f"note: keys and values belong to kv heads, each shared by {shared} query heads: {named}")
     return "\n".join(lines)
 
 
@@ -236,11 +234,11 @@ def _by_receiver(circuit: EdgeCircuit, shape: ModelShape) -> list[str]:
     return lines
 
 
-def _no_edges(circuit: EdgeCircuit) -> list[str]:
+def _no_edges(impossible: Sequence[Impossible]) -> list[str]:
     lines = []
-    if circuit.impossible:
-        lines.append(f"named by paths, but no edges: {plural(len(circuit.impossible), 'pair')}")
-        for early, pairs in itertools.groupby(sorted(circuit.impossible, key=_too_early), key=_too_early):
+    if impossible:
+        lines.append(f"named by paths, but no edges: {plural(len(impossible), 'pair')}")
+        for early, pairs in itertools.groupby(sorted(impossible, key=_too_early), key=_too_early):
             found = list(pairs)
             if early and len(found) > SHOWN:  # a group that leads to itself has hundreds, and means those in order
                 lines.append(f"   {len(found)} against the order of layers")

@@ -466,8 +466,9 @@ CODES: dict[str, CodeInfo] = {
         "Between two neighbouring hops of the path there is no edge at all: either no sender comes before a receiver "
         "(in a model whose attention and MLP run in parallel, heads do not reach the MLP of their own layer), or "
         "they share no position. An edge lies at one position of the residual stream, where its sender writes and "
-        "its receiver reads; the query of a head and an MLP read at their own position only, keys, values and logits "
-        "anywhere. `circuitspec plan` lists single pairs that cannot exist.",
+        "its receiver reads; the query of a head and an MLP read at their own position only, keys and values at every "
+        "position up to the head's own, the logits at the last token. `circuitspec plan` lists single pairs that "
+        "cannot exist by their roles; on what tokens these fall is known with the prompts, and `verify` says the rest.",
     ),
     "CS228": CodeInfo(
         "a path that leads nowhere",
@@ -884,8 +885,10 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS408": CodeInfo(
         "a declared pair that is no edge",
-        "An edge lies at positions: where its sender writes and, for queries and MLPs, where its receiver reads. These "
-        "two share none, so the path between them keeps nothing. Keys and values are read anywhere. Give both "
+        "An edge lies where its sender writes and its receiver reads. These two share no position in any prompt, so "
+        "that nothing goes from the one to the other: a query or an MLP reads at other positions, a head's keys and "
+        "values come after it, or the logits are read at another token. On a claim's own path a receiver that nothing "
+        "reaches reads what it does in the base run, while the others read what arrives. Give both "
         "ends a common position, or split the groups so that a path names only those that share one.",
     ),
     "CS409": CodeInfo(

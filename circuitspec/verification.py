@@ -39,6 +39,7 @@ from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.stored import stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
+from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.experiment import Noised, texts_of
@@ -46,6 +47,7 @@ from circuitspec.plan.experiment import Source as PatchSource
 from circuitspec.plan.fitting import fitted
 from circuitspec.plan.internal import internal_metrics, positions_of
 from circuitspec.plan.planner import Plan, make_plan
+from circuitspec.plan.reach import checked_reach
 from circuitspec.plan.restorations import FEW, Restorations, restorations
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.progress import Progress
@@ -110,6 +112,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         no_edges=no_edges(loaded) if options.sweep else "",
     )
     check_plan_fits(plan, task, document.source, internals)
+    plan = checked_reach(plan, _acting(graph.paths, hypothesis), loaded.shape, task, document.source)
     places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
     check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
     if hypothesis.task.checks.accuracy is not None:
@@ -185,20 +188,35 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     return Outcome(verification, task)
 
 
-def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
-    """What declared paths are measured by: a claimed metric to first order, if there is one.
+def _acting(paths: Sequence[DeclaredPath], hypothesis: Hypothesis) -> tuple[DeclaredPath, ...]:
+    """The declared paths at the positions at which they are patched; none at node level."""
+    if hypothesis.ablation.level == "node":
+        return ()
+    return tuple(everywhere(path) if hypothesis.ablation.positions == "all" else path for path in paths)
 
-    A discrete metric stays where it is, and KL falls off with the square: by those a path would seem idle that is not.
+
+def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
+    """What declared paths are measured by: a claimed metric linear in the logits, else one that is measured anyway.
+
+    A discrete metric stays where it is, KL falls off with the square, and probabilities saturate: by those a path
+    would seem idle that is not.
     """
     claimed = [claim.metric for claim in hypothesis.claims]
-    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
-    return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
+    linear = [m for m in claimed if m in METRICS and METRICS[m].linear]
+    smooth = (*linear, "logit_diff", "logit", *_smooth(claimed))
+    return next((m for m in smooth if m in records[plan.clean]), claimed[0])
+
+
+def _smooth(claimed: Sequence[str]) -> list[str]:
+    return [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
 
 
 def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
-    """What sweep and tests go by: the first claim's metric if it is one inside the model, else as for paths."""
-    first = hypothesis.claims[0].metric
-    return first if is_internal(first) else _path_metric(plan, records, hypothesis)
+    """What sweep and tests go by: the first claim's metric if it is one inside the model, else a claimed smooth one."""
+    claimed = [claim.metric for claim in hypothesis.claims]
+    if is_internal(claimed[0]):
+        return claimed[0]
+    return next((m for m in (*_smooth(claimed), "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
 
 
 def _mean_sizes(plan: Plan, task: TokenizedTask) -> dict[PatchSource, tuple[int, ...]]:

@@ -166,3 +166,29 @@ def test_equal_digests_mean_equal_prompts() -> None:
     other = replace(document, hypothesis=document.hypothesis.model_copy(update={"task": task}))
     digests = [run(d, "off").prompts_digest for d in (document, document, other)]
     assert digests[0] == digests[1] != digests[2]
+
+
+MEDIATION = HYPOTHESES / "toys" / "mediation.circuit.yaml"
+
+
+def test_declared_paths_are_measured_by_what_does_not_saturate() -> None:
+    """A claimed probability is near 1 in both runs, where a path would seem idle that is not."""
+    text = MEDIATION.read_text("utf-8")
+    claims = "claims:\n  - sufficient: {metric: prob, at_least: 0.5}\n"
+    found = run(parse_hypothesis(text[: text.index("claims:")] + claims, str(MEDIATION)))
+    assert found.paths
+    assert {effect.metric for effect in found.paths} == {"logit_diff"}
+
+
+def test_the_report_notes_how_the_model_took_the_file() -> None:
+    """Keys that query heads share, where a path enters them; what is free and not there."""
+    found = run(load_hypothesis(MEDIATION))
+    assert found.graph is not None
+    assert "note:" not in render_text(found)
+    shared = replace(found.graph, unmatched=("m*",), shape=replace(found.graph.shape, n_kv_heads=1))
+    said = render_text(replace(found, graph=shared))
+    assert "note: `m*` under `free` stands for nothing: this model has attention only\n" in said
+    heads = found.graph.shape.n_heads
+    assert (
+        f"note: keys and values belong to kv heads, each shared by {heads} query heads: a0.kv0<v>, a1.kv0<v>\n" in said
+    )

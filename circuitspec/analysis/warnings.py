@@ -307,20 +307,23 @@ def unfed_senders(unfed: Sequence[str]) -> list[EvidenceWarning]:
 
 
 def edges_that_are_none(plan: Plan) -> list[EvidenceWarning]:
-    """CS408: neighbours on a declared path that share no position; pairs against the order of layers are no news.
+    """CS408: neighbours on a path, declared or claimed, that share no position.
 
-    A group that leads to a group names all their pairs, and means those that the order allows.
+    Pairs against the order of layers are no news: a group that leads to a group names all their pairs, and means
+    those that the order allows.
     """
-    apart = [] if plan.edges is None else [pair for pair in plan.edges.impossible if not pair.out_of_order]
+    apart = [pair for pair in plan.impossible if not pair.out_of_order]
     if not apart:
         return []
-    named = [f"{pair.sender} -> {pair.receiver}" for pair in apart]
+    named = list(dict.fromkeys(f"{pair.sender} -> {pair.receiver}" for pair in apart))
+    claimed = any(pair.place[:1] == ("claims",) for pair in apart)
+    frozen = "; at the end of a claim's path what nothing reaches reads what it does in the base run" if claimed else ""
     shown = ", ".join(named[:_NAMED]) + (f" and {len(named) - _NAMED} more" if len(named) > _NAMED else "")
     return [
         EvidenceWarning(
             "CS408",
             f"paths name what is no edge: {shown}",
-            f"{apart[0].sender} {apart[0].reason}, so that nothing is kept between the two",
+            f"{apart[0].sender} {apart[0].reason}, so that nothing is kept between the two{frozen}",
             "give both ends a common position, or name only those that share one; `circuitspec plan` lists all",
             {"pairs": named},
         )

@@ -55,7 +55,7 @@ def handover(tap: Tap, own: Values, other: Values, shape: ModelShape) -> Handove
             return _sum_with_mlp(layer, own, other, shape)
         case "resid" | "resid_mid" | "q" | "k" | "embed" | "final":
             return None
-        case "z_scaled" | "mlp_in" | "mlp_added":
+        case "z_scaled" | "attn_added" | "mlp_in" | "mlp_added":
             raise ValueError(f"nothing is patched at {tap.kind}")
         case _:
             assert_never(tap.kind)

@@ -3,11 +3,15 @@
 A pass holds every head at its frozen value but for the senders, so that what a receiver reads in it is what came along
 the direct paths from them. A sender in the middle of a path computes its value in the pass itself, from inputs that
 earlier passes brought.
+
+Where a norm follows the attention (Gemma 2 and 3, OLMo 2) it is the layer's addition to the stream that is held, and a
+sender changes its own share of that alone, as at edge level: its z over the norm's divisor in the run that its value is
+from (`Stream.scaled`). A head that computes in a pass has the divisor that it and the frozen z of the others give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,11 +19,12 @@ from torch import Tensor
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.compile import Actions
-from circuitspec.engine.interventions import Swap
+from circuitspec.engine.interventions import Edit, Swap
 from circuitspec.engine.reads import Reads, edits_of, single
 from circuitspec.engine.stream import Stream
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.edges import Receiver, Sender, inputs_of
+from circuitspec.graph.edges import senders as all_senders
 from circuitspec.graph.paths import spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
@@ -34,16 +39,17 @@ Run = Callable[[Actions], tuple[Tensor, dict[Tap, Tensor]]]
 Senders = frozenset[Sent]
 
 
-def value_taps(shape: ModelShape) -> frozenset[Tap]:
-    """Where the values of all senders are read and replaced: the input, all heads' z, all MLPs' outputs."""
-    layers = range(shape.n_layers)
-    mlps = {Tap(layer, "mlp") for layer in layers} if shape.has_mlps else set()
-    return frozenset({Tap(0, "resid")} | {Tap(layer, "z") for layer in layers} | mlps)
+def value_taps(stream: Stream) -> frozenset[Tap]:
+    """Where the values of all senders are read: the input, all heads' z, what MLPs (and normed attention) add."""
+    layers = range(stream.shape.n_layers)
+    added = {Tap(layer, "attn_added") for layer in layers} if stream.post_normed else set()
+    mlps = {stream.recorded_at(Mlp(layer)) for layer in layers} if stream.shape.has_mlps else set()
+    return frozenset({Tap(0, "resid")} | {Tap(layer, "z") for layer in layers} | added | mlps)
 
 
 def base_taps(experiment: Experiment, stream: Stream) -> frozenset[Tap]:
     """What is to be recorded of the base run: all values, and the streams that are read of it."""
-    return value_taps(stream.shape) | _read_taps(experiment, frozenset(), stream)
+    return value_taps(stream) | _read_taps(experiment, frozenset(), stream)
 
 
 def _read_taps(experiment: Experiment, senders: Senders, stream: Stream) -> frozenset[Tap]:
@@ -65,6 +71,7 @@ class Hops:
 
     run: a forward of the base prompts. source: the source's values at `value_taps`, broadcastable to
     `[row, pos, channel]`. columns: bool `[row, pos]` for a Where. base: the base run's own values at `base_taps`.
+    Both with what `Stream.with_scaled` adds.
     extra: told of a run that `hop_passes` does not count, before it is made.
     """
 
@@ -87,13 +94,52 @@ class Hops:
         if not is_open(self.experiment):
             (reading,) = self.experiment.readings
             return self._pass(reading.senders)[0]
+        readings = sorted(self.experiment.readings, key=lambda r: r.where.canonical())
+        return self.run(Actions(self._held_outside(readings), edits=self._ends(readings)))[0]
+
+    def _ends(self, readings: Iterable[Reading]) -> dict[Tap, Edit]:
+        """The edits by which ends of open paths read what passes brought."""
         reads: dict[Tap, list[Reads]] = {}
-        for reading in sorted(self.experiment.readings, key=lambda r: r.where.canonical()):
+        for reading in readings:
             tap = self.stream.read_tap(reading.receiver)
             arrived = self._pass(reading.senders)[1][tap]
             at = None if reading.where.is_everywhere else self.columns(reading.where)
             reads.setdefault(tap, []).append(single((reading.receiver,), arrived, at))
-        return self.run(Actions(edits=edits_of(self.stream, reads)))[0]
+        return edits_of(self.stream, reads)
+
+    def _held_outside(self, readings: Sequence[Reading]) -> dict[Tap, Swap]:
+        """z where heads do not act on the keys and values that open paths end in: what they compute without these.
+
+        Queries of one layer may differ in which ends act at their positions; each such kind is a run of its own.
+        """
+        held: dict[Tap, Swap] = {}
+        partly = [r for r in readings if not r.acting.is_everywhere]
+        layer_of = {r: self.stream.read_tap(r.receiver).layer for r in partly}
+        for layer in sorted({layer_of[r] for r in partly}):
+            here = [r for r in partly if layer_of[r] == layer]
+            acting = torch.stack([self.columns(r.acting) for r in here], -1)  # [row, pos, reading]
+            tap = Tap(layer, "z")
+            z = self.base[tap]
+            outside = ~acting.all(-1)
+            for kind in torch.unique(acting.flatten(0, 1), dim=0):
+                if bool(kind.all()):
+                    continue
+                without = [r for r, acts in zip(here, kind.tolist(), strict=True) if not acts]
+                places = (acting == kind).all(-1)
+                left = [r for r in readings if r not in without and self._matters(r, layer, places)]
+                if left:  # else the base run, which is known
+                    self.extra()
+                    found = self.run(Actions(dict(held), frozenset({tap}), edits=self._ends(left)))[1][tap]
+                    z = torch.where(places.unsqueeze(-1), found, z)
+            if bool(outside.any()):
+                held[tap] = Swap(outside.unsqueeze(-1), z)
+        return held
+
+    def _matters(self, reading: Reading, layer: int, places: Tensor) -> bool:
+        """Whether a layer's z at some places (bool `[row, pos]`) may depend on this reading."""
+        if self.stream.read_tap(reading.receiver).layer != layer or reading.receiver.port is None:
+            return self.stream.read_tap(reading.receiver).layer < layer
+        return reading.receiver.port != "q" or bool((self.columns(reading.where) & places).any())
 
     def _check_positions(self) -> None:
         for component, one, other in side_by_side(self.experiment.readings):
@@ -127,8 +173,12 @@ class Hops:
     def _frozen_is_base(self) -> bool:
         return self.experiment.rule is not None and self.experiment.rule.frozen == "base"
 
+    @property
+    def _frozen(self) -> Mapping[Tap, Tensor]:
+        return self.base if self._frozen_is_base else self.source
+
     def _actions(self, senders: Senders, record: frozenset[Tap]) -> Actions:
-        frozen, sent = (self.base, self.source) if self._frozen_is_base else (self.source, self.base)
+        frozen, sent = self._frozen, self.source if self._frozen_is_base else self.base
         inline, given = self._shared_out(senders)
         reads = self._reads(inline)
         masks: dict[Tap, Tensor] = {}
@@ -138,10 +188,11 @@ class Hops:
         assert rule is not None
         starts = [_layer(s.component) for s in senders]
         first = min(starts, default=0) if self._frozen_is_base else 0  # before that, nothing differs from the base run
-        for tap in sorted(value_taps(shape)):
+        for tap in sorted({self.stream.kept_as(sender) for sender in all_senders(shape)}):
             if tap.layer < first:
                 continue
-            passed = rule.through_mlps and tap.kind == "mlp" and Mlp(tap.layer) not in rule.named
+            is_mlp = tap.kind in ("mlp", "mlp_added")
+            passed = rule.through_mlps and is_mlp and Mlp(tap.layer) not in rule.named
             own_input = tap.kind == "resid" and self._frozen_is_base
             if passed or own_input:
                 continue
@@ -151,10 +202,50 @@ class Hops:
         for one in given:
             self._place(one, self._values.get(one), sent, masks, values)
         for one in inline:
-            tap, unit = _slot(one.component)
+            tap, unit = self._slot(one.component)
             masks[tap][:, :, unit] &= ~self.columns(one.where)
+        edits = edits_of(self.stream, reads)
+        for tap in [tap for tap in masks if tap.kind == "z_scaled"]:
+            changed = {
+                s.component.head for s in senders if isinstance(s.component, Head) and _layer(s.component) == tap.layer
+            }
+            edits |= self._attention(tap.layer, masks.pop(tap), values.pop(tap), sorted(changed))
         swaps = {tap: Swap(masks[tap], values[tap]) for tap in masks}
-        return Actions(swaps, record, edits=edits_of(self.stream, reads))
+        return Actions(swaps, record, edits=edits)
+
+    def _attention(self, layer: int, mask: Tensor, value: Tensor, changed: Sequence[int]) -> dict[Tap, Edit]:
+        """Hold what a layer's normed attention adds, but for the shares of some heads.
+
+        mask: bool `[row, pos, head]`, False where a head computes. value: scaled z `[row, pos, n_heads * d_head]`.
+        """
+        units = self.stream.shape.n_heads
+        computing = [head for head in changed if not bool(mask[:, :, head].all())]
+        held: list[Tensor] = []
+
+        def keep(z: Tensor) -> Tensor:
+            held.append(z)
+            return z
+
+        def add(own: Tensor) -> Tensor:
+            added = self._frozen[Tap(layer, "attn_added")].expand_as(own)
+            if not changed:
+                return added.clone()
+            new = _split(value.clone(), units)
+            for head in computing:
+                alone = self._scaled_alone(Head(layer, head), held[0])
+                new[:, :, head] = torch.where(mask[:, :, head].unsqueeze(-1), new[:, :, head], alone)
+            difference = new.flatten(-2) - self._frozen[Tap(layer, "z_scaled")]
+            return added + self.stream.heads(layer, difference, changed).sum(1).view_as(own)
+
+        edits: dict[Tap, Edit] = {Tap(layer, "attn_added"): add}
+        return {Tap(layer, "z"): keep, **edits} if computing else edits
+
+    def _scaled_alone(self, head: Head, z: Tensor) -> Tensor:
+        """A head's scaled z `[row, pos, d_head]` where it alone has its z of this run, and the others are frozen."""
+        units = self.stream.shape.n_heads
+        together = _split(self._frozen[Tap(head.layer, "z")].expand_as(z).clone(), units)
+        together[:, :, head.head] = _split(z, units)[:, :, head.head]
+        return _split(self.stream.scaled(head.layer, together.flatten(-2)), units)[:, :, head.head]
 
     def _place(
         self,
@@ -165,7 +256,7 @@ class Hops:
         values: dict[Tap, Tensor],
     ) -> None:
         """Put a sender's value at its positions: one that was computed before, else the sent one."""
-        tap, unit = _slot(one.component)
+        tap, unit = self._slot(one.component)
         units = tap.units(self.stream.shape)
         at = self.columns(one.where)
         like = self.base[tap]
@@ -187,7 +278,7 @@ class Hops:
         inline: list[Sent] = []
         given: list[Sent] = []
         taken: dict[Receiver, frozenset[Reading]] = {}
-        for one in sorted(senders, key=lambda s: (_layer(s.component), _slot(s.component), s.where.canonical())):
+        for one in sorted(senders, key=lambda s: (_layer(s.component), self._slot(s.component), s.where.canonical())):
             if not one.inputs:
                 given.append(one)
                 continue
@@ -207,19 +298,26 @@ class Hops:
                 inline.append(one)
         return inline, given
 
+    def _slot(self, sender: Sender) -> tuple[Tap, int]:
+        return self.stream.kept_as(sender), sender.head if isinstance(sender, Head) else 0
+
     def _work_out(self, one: Sent) -> None:
         """The value of one sender: an MLP's from what it reads, a head's from a run in which it alone computes."""
         if one in self._values:
             return
-        tap, unit = _slot(one.component)
+        tap, unit = self._slot(one.component)
         if isinstance(one.component, Mlp):
             ((read,),) = self._reads([one]).values()
             entering = self.stream.entering_mlp(tap.layer, read.streams()[:, :, 0])
-            self._values[one] = self.stream.mlp_output(tap.layer, entering)
-        else:
+            self._values[one] = self.stream.mlp_added(tap.layer, entering)
+        elif isinstance(one.component, Head):
             self.extra()
-            _, recorded = self.run(self._actions(frozenset({one}), frozenset({tap})))
-            self._values[one] = _split(recorded[tap], tap.units(self.stream.shape))[:, :, unit]
+            place = Tap(tap.layer, "z")
+            _, recorded = self.run(self._actions(frozenset({one}), frozenset({place})))
+            if self.stream.post_normed:
+                self._values[one] = self._scaled_alone(one.component, recorded[place])
+            else:
+                self._values[one] = _split(recorded[place], place.units(self.stream.shape))[:, :, unit]
 
     def _reads(self, inline: Iterable[Sent]) -> dict[Tap, tuple[Reads, ...]]:
         """What the inputs of computing senders read: what passes brought, at their positions, else the frozen run."""
@@ -250,16 +348,6 @@ def _inputs(component: Sender, shape: ModelShape) -> tuple[Receiver, ...]:
 
 def _attention_inputs(layer: int, shape: ModelShape) -> tuple[Receiver, ...]:
     return tuple(dict.fromkeys(r for head in range(shape.n_heads) for r in inputs_of(Head(layer, head), (), shape)))
-
-
-def _slot(sender: Sender) -> tuple[Tap, int]:
-    match sender:
-        case Input():
-            return Tap(0, "resid"), 0
-        case Head(layer, head):
-            return Tap(layer, "z"), head
-        case Mlp(layer):
-            return Tap(layer, "mlp"), 0
 
 
 def _layer(sender: Sender) -> int:

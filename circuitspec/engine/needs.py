@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch import Tensor
 from transformers import DynamicCache
 
 from circuitspec.engine.batches import Batch
@@ -41,6 +42,11 @@ class Needs:
         """The plain runs that sweeps begin from."""
         return tuple(Experiment(sweep.base) for sweep in self.sweeps if sweep.streams)
 
+    @property
+    def by_contribution(self) -> bool:
+        """Whether some experiment needs to know what single heads add to the residual stream."""
+        return any(e.level in ("edge", "path") for e in self.single)
+
     def keys_of(self, variant: Variant) -> bool:
         """Whether some sweep may take over this run's keys and values."""
         return any(sweep.positional and sweep.base == variant for sweep in self.sweeps)
@@ -67,7 +73,7 @@ def needs_of(experiments: Sequence[Experiment], runner: Runner, *, sweeps: bool)
                 program = needs.programs.setdefault(experiment, EdgeProgram(experiment, runner.stream))
                 taps = frozenset(runner.stream.recorded_at(sender) for sender in program.senders)
             case "path":
-                taps = value_taps(runner.loaded.shape)
+                taps = value_taps(runner.stream)
                 needs.record(experiment.base, base_taps(experiment, runner.stream))
         needs.sources[experiment.source] = needs.sources.get(experiment.source, frozenset()) | taps
         if experiment.source.kind == "resample" and experiment.source.prompts is not None:
@@ -81,12 +87,14 @@ class Unpatched:
     def __init__(self, runner: Runner, batch: Batch, needs: Needs) -> None:
         self._runner, self._batch, self._needs = runner, batch, needs
         self._known: dict[Variant, BaseRun] = {}
+        self._scaled: dict[Variant, Mapping[Tap, Tensor]] = {}
         self.draw = 0
 
     def next_draw(self, draw: int) -> None:
         """Noise is drawn anew; what has none stays."""
         self.draw = draw
         self._known = {v: run for v, run in self._known.items() if not isinstance(v, Noised)}
+        self._scaled = {v: values for v, values in self._scaled.items() if not isinstance(v, Noised)}
 
     def of(self, variant: Variant) -> BaseRun:
         if variant not in self._known:
@@ -96,3 +104,11 @@ class Unpatched:
             logits, recorded = self._runner.forward(self._batch, variant, actions, self.draw, cache)
             self._known[variant] = BaseRun(logits, recorded, () if cache is None else keys_values(cache))
         return self._known[variant]
+
+    def values_of(self, variant: Variant) -> Mapping[Tap, Tensor]:
+        """What is recorded of a run, and for edge and path level what is worked out of it (`Stream.with_scaled`)."""
+        if not self._needs.by_contribution:
+            return self.of(variant).recorded
+        if variant not in self._scaled:
+            self._scaled[variant] = self._runner.stream.with_scaled(self.of(variant).recorded)
+        return self._scaled[variant]

@@ -200,8 +200,7 @@ class Runner:
     def _values(self, batch: Batch, source: Source, needs: Needs, runs: Unpatched) -> Mapping[Tap, Tensor]:
         """The source's values for this batch's rows."""
         if source.kind == "resample" and source.prompts is not None:
-            recorded = runs.of(source.prompts).recorded
-            return self.stream.with_scaled(recorded) if needs.programs else recorded
+            return runs.values_of(source.prompts)
         return self.source_values(batch, source, needs.sources[source])
 
     def _patched(
@@ -223,7 +222,7 @@ class Runner:
                 run=lambda actions: self.forward(batch, experiment.base, actions, runs.draw),
                 source=values,
                 columns=lambda where: where_mask(self.task, batch, where, self.device),
-                base=runs.of(experiment.base).recorded,
+                base=runs.values_of(experiment.base),
                 extra=lambda: self.expect(len(batch.prompts)),
             )
             return hops.logits(), {}

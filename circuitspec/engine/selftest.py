@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Literal
 
 import torch
 
@@ -10,15 +11,18 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.batches import Batch, where_mask
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.edges import EdgeProgram
-from circuitspec.engine.interventions import Swap
+from circuitspec.engine.hops import Hops, base_taps
+from circuitspec.engine.interventions import Edit, Swap
 from circuitspec.engine.records import SelfTest
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.taps import Tap, TapKind, all_taps
-from circuitspec.graph.edges import Sender, receivers, senders, senders_before
+from circuitspec.graph.edges import Receiver, Sender, inputs_of, precedes, receivers, senders, senders_before
+from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
+from circuitspec.models.modules import submodule
 from circuitspec.plan.edge_level import patching
-from circuitspec.plan.experiment import ZEROS, Variant
-from circuitspec.spec.components import Input
+from circuitspec.plan.experiment import ZEROS, Experiment, PathRule, Reading, Sent, Variant
+from circuitspec.spec.components import Head, Input, Logits
 from circuitspec.tasks.prompts import CLEAN
 
 # Largest deviation let pass, as a fraction of the logits' standard deviation. The checks replay the same arithmetic on
@@ -31,7 +35,8 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torc
 def self_test(runner: Runner, source: Variant, prompts: int = 2, *, edges: bool = False) -> SelfTest:
     """Patch a few prompts with their own values, and all of the model with another run's values.
 
-    With `edges` also every edge of the model, by its own and by the other run's values of its sender.
+    With `edges` also every edge of the model, by its own and by the other run's values of its sender; some heads for
+    some receivers, against node-level patches; and paths of a head, with its own values and against its ablated edge.
 
     `source` is the other run: a corruption, or "clean" where there is none. With own values every tap but the
     later residual streams is patched; with the other run's once the input, all heads and MLPs, once all neurons
@@ -40,11 +45,15 @@ def self_test(runner: Runner, source: Variant, prompts: int = 2, *, edges: bool 
     """
     first = runner.batches[0]
     batch = Batch(first.prompts[:prompts], first.lengths[:prompts], max(first.lengths[:prompts]), first.side)
-    # two plain runs, four patched ones; two of all edges, one of all but those from the input, and one to compare with
-    runner.expect((10 if edges else 6) * len(batch.prompts))
+    # two plain runs, four patched ones; two of all edges, one of all but those from the input, and one to compare with;
+    # three for single heads, two for single receivers, three along paths and one to compare with
+    runner.expect((19 if edges else 6) * len(batch.prompts))
     taps = all_taps(runner.loaded.architecture, runner.loaded.shape) | {Tap(runner.loaded.shape.n_layers, "final")}
     if edges:
         taps |= frozenset(runner.stream.recorded_at(sender) for sender in senders(runner.loaded.shape))
+        taps |= frozenset(tap for path in _paths(runner) for tap in base_taps(path, runner.stream))
+        if runner.stream.heads_share_a_norm:
+            taps |= {Tap(layer, kind) for layer in range(runner.loaded.shape.n_layers) for kind in _PORTS}
     clean, own = runner.forward(batch, CLEAN, Actions(record=taps))
     other, values = runner.forward(batch, source, Actions(record=taps))
 
@@ -58,7 +67,8 @@ def self_test(runner: Runner, source: Variant, prompts: int = 2, *, edges: bool 
 
     def parts(run: Mapping[Tap, torch.Tensor]) -> dict[Tap, torch.Tensor]:
         """All but the later residual streams, which would cover up what went wrong before them."""
-        return {t: v for t, v in run.items() if t.kind not in ("resid", "resid_mid", "final") or t == Tap(0, "resid")}
+        later = ("resid", "resid_mid", "final", "attn_added")
+        return {t: v for t, v in run.items() if t.kind not in later or t == Tap(0, "resid")}
 
     def whole(last: TapKind) -> dict[Tap, torch.Tensor]:
         """The input, all heads, and of the MLPs what `last` says: their outputs or their neurons."""
@@ -73,11 +83,18 @@ def self_test(runner: Runner, source: Variant, prompts: int = 2, *, edges: bool 
     )
     if edges:
         result = SelfTest(
-            max(result.own_values, deviation(_all_edges(runner, batch, own), clean)),
+            max(
+                result.own_values,
+                deviation(_all_edges(runner, batch, own), clean),
+                deviation(_along(runner, batch, _paths(runner)[-1], own, own), clean),
+            ),
             max(
                 result.all_patched,
                 deviation(_all_edges(runner, batch, values), other),
                 deviation(*_lost_edges(runner, batch, own, values)),
+                deviation(*_heads_by_receiver(runner, batch, values)),
+                deviation(*_receivers_apart(runner, batch, values)),
+                deviation(*_edge_and_path(runner, batch, own, values)),
             ),
         )
     limit = TOLERANCE[clean.dtype]
@@ -123,10 +140,169 @@ def _all_edges(
     shape, everywhere = runner.loaded.shape, Where.everywhere()
     order = senders(shape)
     cut = {r: {s: everywhere for s in order[: senders_before(r, shape)] if s not in but} for r in receivers(shape)}
+    return _cut(runner, batch, values, cut)
+
+
+_Cut = Mapping[Receiver, Mapping[Sender, Where]]
+
+
+def _cut(runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], cut: _Cut) -> torch.Tensor:
+    """The logits of the clean prompts with these edges carrying these values of their senders."""
     program = EdgeProgram(patching("clean", ZEROS, cut), runner.stream)  # which source is said does not matter here
-    columns = {everywhere: where_mask(runner.task, batch, everywhere, runner.device)}
+    columns = {where: where_mask(runner.task, batch, where, runner.device) for where in program.wheres}
     edits = program.edits(columns, runner.stream.with_scaled(values))
     return runner.forward(batch, CLEAN, Actions(edits=edits))[0]
+
+
+def _heads_by_receiver(
+    runner: Runner, batch: Batch, other: Mapping[Tap, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with some heads' edges to all receivers ablated and the others' to the logits; what they must be.
+
+    That is a node-level patch of the first, in which the final stream is given what the others add in the other run.
+    So a head that is taken for another is seen.
+    """
+    shape, everywhere = runner.loaded.shape, Where.everywhere()
+    final = Tap(shape.n_layers, "final")
+    layers = _last_layers(shape)
+    whole = {Head(layer, h) for layer in layers for h in _some(shape.n_heads, layer)}
+    order: list[Sender] = [s for s in senders(shape) if isinstance(s, Head) and s.layer in layers]
+    cut: dict[Receiver, dict[Sender, Where]] = {
+        r: {s: everywhere for s in order if precedes(s, r, shape) and (s in whole or isinstance(r.component, Logits))}
+        for r in receivers(shape)
+    }
+    scaled = runner.stream.with_scaled(other)
+    held: dict[int, torch.Tensor] = {}  # by layer: what the heads for the logits alone add in the other run, less here
+    changes: dict[int, torch.Tensor] = {}  # the same of the heads for all receivers
+    swaps: dict[Tap, Swap] = {}
+    edits: dict[Tap, Edit] = {}
+
+    def lacking(layer: int, z: torch.Tensor, heads: Collection[int]) -> torch.Tensor:
+        theirs = scaled[runner.stream.kept_as(Head(layer, 0))]
+        return _share(runner, layer, theirs - runner.stream.scaled(layer, z), heads)
+
+    def keep(layer: int, heads: list[int]) -> Edit:
+        def edit(z: torch.Tensor) -> torch.Tensor:
+            held[layer] = lacking(layer, z, [h for h in range(shape.n_heads) if h not in heads])
+            changes[layer] = lacking(layer, z, heads)
+            return z
+
+        return edit
+
+    for layer in layers:
+        heads = _some(shape.n_heads, layer)
+        edits[Tap(layer, "z")] = keep(layer, heads)
+        if runner.stream.post_normed:
+            edits[Tap(layer, "attn_added")] = lambda own, layer=layer: own + changes[layer]  # type: ignore[misc]
+        else:
+            value = other[Tap(layer, "z")]
+            mask = torch.zeros(*value.shape[:2], shape.n_heads, dtype=torch.bool, device=value.device)
+            mask[:, :, heads] = True
+            swaps[Tap(layer, "z")] = Swap(mask, value)
+    edits[final] = lambda own: own + torch.stack([*held.values()]).sum(0)
+    expected = runner.forward(batch, CLEAN, Actions(swaps, edits=edits))[0]
+    return _cut(runner, batch, other, cut), expected
+
+
+def _last_layers(shape: ModelShape) -> range:
+    """The layers on which single heads are tried: through many, rounding in half precision would add up."""
+    return range(max(0, shape.n_layers - 4), shape.n_layers)
+
+
+def _some(n: int, layer: int) -> list[int]:
+    """Some of n, and not the same in neighbouring layers: the first half, and every other one."""
+    return list(range(n // 2)) if layer % 2 == 0 else list(range(0, n, 2))
+
+
+def _share(runner: Runner, layer: int, scaled: torch.Tensor, heads: Collection[int]) -> torch.Tensor:
+    """What some heads add to the stream, by the module that projects their outputs, all others' being zero."""
+    architecture, shape = runner.loaded.architecture, runner.loaded.shape
+    split = scaled.reshape(*scaled.shape[:2], shape.n_heads, shape.d_head)
+    left = torch.zeros_like(split)
+    for head in heads:
+        left[:, :, head] = split[:, :, head]
+    module = submodule(runner.loaded.model, architecture.path(architecture.attn_out, layer))
+    nothing = torch.zeros_like(scaled)
+    added: torch.Tensor = module.forward(left.flatten(-2)) - module.forward(nothing)
+    return added * runner.stream.gain(layer) if runner.stream.post_normed else added
+
+
+def _receivers_apart(
+    runner: Runner, batch: Batch, other: Mapping[Tap, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with every edge into one kv head of some layers, and into its queries, ablated; what they must be.
+
+    These heads then compute what they do in the other run, so that it is a node-level patch of them (of their queries,
+    keys and values where a norm over all heads follows). So a receiver that is taken for another is seen.
+    """
+    shape, everywhere = runner.loaded.shape, Where.everywhere()
+    group, order = shape.n_heads // shape.n_kv_heads, senders(shape)
+    cut: dict[Receiver, dict[Sender, Where]] = {}
+    swaps: dict[Tap, Swap] = {}
+
+    def patch(tap: Tap, units: list[int]) -> None:
+        value = other[tap]
+        mask = torch.zeros(*value.shape[:2], tap.units(shape), dtype=torch.bool, device=value.device)
+        mask[:, :, units] = True
+        swaps[tap] = Swap(mask, value)
+
+    for layer in _last_layers(shape):
+        kv = 0 if layer % 2 == 0 else shape.n_kv_heads - 1
+        heads = list(range(kv * group, (kv + 1) * group))
+        for receiver in dict.fromkeys(r for head in heads for r in inputs_of(Head(layer, head), (), shape)):
+            cut[receiver] = dict.fromkeys(order[: senders_before(receiver, shape)], everywhere)
+        if runner.stream.heads_share_a_norm:
+            for kind in _PORTS:
+                patch(Tap(layer, kind), heads if kind == "q" else [kv])
+        else:
+            patch(Tap(layer, "z"), heads)
+    expected = runner.forward(batch, CLEAN, Actions(swaps))[0]
+    return _cut(runner, batch, other, cut), expected
+
+
+_PORTS: tuple[Literal["q", "k", "v"], ...] = ("q", "k", "v")
+_HEAD = Head(0, 0)
+
+
+def _paths(runner: Runner) -> tuple[Experiment, ...]:
+    """From the first head to the logits through nothing; and, in a model of layers, by a query of the last one."""
+    everywhere, last = Where.everywhere(), runner.loaded.shape.n_layers - 1
+    rule = PathRule("base", through_mlps=False)
+    start = frozenset({Sent(_HEAD, everywhere)})
+    middle = Head(last, runner.loaded.shape.n_heads - 1)
+    computed = frozenset({Sent(middle, everywhere, frozenset({Reading(Receiver(middle, "q"), start)}))})
+    return tuple(
+        Experiment("clean", ZEROS, readings=frozenset({Reading(Receiver(Logits()), sent)}), rule=rule)
+        for sent in ((start, computed) if last else (start,))
+    )
+
+
+def _along(
+    runner: Runner,
+    batch: Batch,
+    path: Experiment,
+    own: Mapping[Tap, torch.Tensor],
+    values: Mapping[Tap, torch.Tensor],
+) -> torch.Tensor:
+    """The logits of the clean prompts with these values sent along a path."""
+    scaled = runner.stream.with_scaled
+    return Hops(
+        path,
+        runner.stream,
+        run=lambda actions: runner.forward(batch, CLEAN, actions),
+        source=scaled(values),
+        columns=lambda where: where_mask(runner.task, batch, where, runner.device),
+        base=scaled(own),
+        extra=lambda: runner.expect(len(batch.prompts)),
+    ).logits()
+
+
+def _edge_and_path(
+    runner: Runner, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with the other run's value sent from a head to the logits alone: as a path, and as an edge."""
+    cut: dict[Receiver, dict[Sender, Where]] = {Receiver(Logits()): {_HEAD: Where.everywhere()}}
+    return _along(runner, batch, _paths(runner)[0], own, other), _cut(runner, batch, other, cut)
 
 
 def _lost_patches(

@@ -45,13 +45,9 @@ class Stream:
 
     def kept_as(self, sender: Sender) -> Tap:
         """The name under which `with_scaled` keeps what a sender adds to the residual stream."""
-        if isinstance(sender, Head) and self._post_normed:
+        if isinstance(sender, Head) and self.post_normed:
             return Tap(sender.layer, "z_scaled")
         return self.recorded_at(sender)
-
-    @property
-    def _post_normed(self) -> bool:
-        return self.architecture.attn_post_norm is not None
 
     def read_tap(self, receiver: Receiver) -> Tap:
         """Where the residual stream that a receiver reads is found."""
@@ -69,7 +65,7 @@ class Stream:
         With a post norm, a head's contribution is its output, times the norm's weight, over the root mean square of
         the whole attention output of its run; so scaled, contributions are linear in z, and means of them are means.
         """
-        if not self._post_normed:
+        if not self.post_normed:
             return dict(values)
         scaled = {Tap(t.layer, "z_scaled"): self.scaled(t.layer, v) for t, v in values.items() if t.kind == "z"}
         return {**values, **scaled}
@@ -80,7 +76,7 @@ class Stream:
             return z
         total = z @ self._output_weight(layer).reshape(-1, self.shape.d_model)
         normed = self._module(self.architecture.attn_post_norm, layer).forward(total)
-        direction = total * self._gain(layer)
+        direction = total * self.gain(layer)
         size = (direction * direction).sum(-1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny)
         factor = (normed * direction).sum(-1, keepdim=True) / size
         off = (normed - factor * direction).abs().max()
@@ -100,7 +96,7 @@ class Stream:
             index = torch.tensor(heads, device=weight.device)
             split, weight = split.index_select(1, index), weight.index_select(0, index)
         contributions = torch.bmm(split.transpose(0, 1), weight).transpose(0, 1)
-        return contributions * self._gain(layer) if self._post_normed else contributions
+        return contributions * self.gain(layer) if self.post_normed else contributions
 
     def port(self, receiver: Receiver) -> Slot:
         """The slice of a projection's output that a query, key or value is."""
@@ -150,6 +146,15 @@ class Stream:
         output: Tensor = self._module(self.architecture.mlp, layer).forward(entering)
         return output
 
+    def mlp_added(self, layer: int, entering: Tensor) -> Tensor:
+        """What the MLP adds to the residual stream: its output, after a post norm where there is one."""
+        return self._normed(self.architecture.mlp_post_norm, layer, self.mlp_output(layer, entering))
+
+    @property
+    def post_normed(self) -> bool:
+        """Whether a norm stands between the attention's output and the residual stream, so that heads share it."""
+        return self.architecture.attn_post_norm is not None
+
     @property
     def heads_share_a_norm(self) -> bool:
         """Whether the queries (and the keys) of all heads of a layer are normed together."""
@@ -163,7 +168,7 @@ class Stream:
     @property
     def worked_out(self) -> TapKind | None:
         """The kind of values that `with_scaled` adds for every z; None where it adds none."""
-        return "z_scaled" if self._post_normed else None
+        return "z_scaled" if self.post_normed else None
 
     def _normed(self, norm: str | None, layer: int, read: Tensor) -> Tensor:
         if norm is None:
@@ -181,7 +186,7 @@ class Stream:
         rows = weight if self.architecture.weight_layout == "in,out" else weight.T
         return rows.reshape(self.shape.n_heads, self.shape.d_head, self.shape.d_model)
 
-    def _gain(self, layer: int) -> Tensor:
+    def gain(self, layer: int) -> Tensor:
         """The post norm's weight, up to the factor that `scaled` makes up for."""
         assert self.architecture.attn_post_norm is not None
         norm = self._module(self.architecture.attn_post_norm, layer)

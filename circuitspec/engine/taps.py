@@ -24,6 +24,7 @@ TapKind = Literal[
     "v",
     "z",
     "z_scaled",
+    "attn_added",
     "resid_mid",
     "mlp_in",
     "neurons",
@@ -41,12 +42,13 @@ _ORDER: tuple[TapKind, ...] = get_args(TapKind)
 class Tap:
     """One tensor of the forward pass, `[row, pos, channel]`; taps are ordered as the model computes them.
 
-    `embed` is the token embeddings, `resid` the block's input, `resid_mid` the residual stream between
-    attention and MLP, `qkv` or `q`, `k` and `v` the projections (before norm and rotation), `z` the heads'
-    outputs side by side, `mlp_in` what enters the MLP (after its norm), `neurons` the input of the MLP's output
-    projection, `mlp` the MLP's output, `mlp_added` what is added to the residual stream of it (after a post norm,
-    where there is one), and `final` the input of the last norm. `z_scaled` is the one that is no place in the model:
-    z over the divisor of the norm after the attention (`engine.stream`).
+    `embed` is the token embeddings, `resid` the block's input, `resid_mid` the residual stream between attention and
+    MLP, `qkv` or `q`, `k` and `v` the projections (before norm and rotation), `z` the heads' outputs side by side,
+    `attn_added` what is added to the residual stream of the attention, `mlp_in` what enters the MLP (after its norm),
+    `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
+    residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
+    `z_scaled` is the one that is no place in the model: z over the divisor of the norm after the attention
+    (`engine.stream`).
     """
 
     layer: int
@@ -72,6 +74,8 @@ class Tap:
                 return architecture.z(self.layer)
             case "z_scaled":
                 raise ValueError("scaled z is worked out, no module computes it")
+            case "attn_added":
+                return architecture.attn_added(self.layer)
             case "neurons":
                 return architecture.neurons(self.layer)
             case "mlp_in":

@@ -16,7 +16,7 @@ from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.paths import DeclaredPath, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import Head, Mlp, Neuron, sort_key
+from circuitspec.spec.components import Head, Mlp, Neuron, Pattern, sort_key
 from circuitspec.spec.hypothesis import CircuitSpec
 from circuitspec.spec.names import format_name, parse_name
 from circuitspec.spec.source import Source
@@ -28,13 +28,15 @@ __all__ = ["CircuitGraph", "Member", "NodeComponent", "Place", "lay_out"]
 class CircuitGraph:
     """The declared circuit within one model.
 
-    `free` components are outside the claim: never ablated, always recomputed.
+    `free` components are outside the claim: never ablated, always recomputed. `unmatched` are names under `free` of
+    all MLPs, in a model that has none.
     """
 
     shape: ModelShape
     members: tuple[Member, ...]
     free: frozenset[Ablatable]
     paths: tuple[DeclaredPath, ...] = ()
+    unmatched: tuple[str, ...] = ()
 
     @cached_property
     def universe(self) -> tuple[Ablatable, ...]:
@@ -118,7 +120,13 @@ def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGrap
     )
     if problems:
         raise CircuitspecError(*problems)
-    return CircuitGraph(shape, tuple(members), free, paths)
+    return CircuitGraph(shape, tuple(members), free, paths, tuple(t for t in spec.free if _matches_nothing(t, shape)))
+
+
+def _matches_nothing(text: str, shape: ModelShape) -> bool:
+    """Whether a wildcard under `free` stands for MLPs (or neurons) in a model without any: that frees nothing."""
+    target = parse_name(text).target
+    return isinstance(target, Pattern) and target.kind in ("mlp", "neuron") and not shape.has_mlps
 
 
 def _free(
@@ -129,6 +137,8 @@ def _free(
     neurons = {m.component.layer: m for m in members if isinstance(m.component, Neuron)}
     free: set[Ablatable] = set()
     for i, text in enumerate(spec.free):
+        if _matches_nothing(text, shape):
+            continue
         place = ("circuit", "free", i)
         for component in sorted(set(expand(parse_name(text), shape, source, place, problems)), key=sort_key):
             if not isinstance(component, Head | Mlp | Neuron):

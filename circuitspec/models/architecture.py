@@ -107,6 +107,10 @@ class Architecture:
         """pyvene component: (batch, position, n_heads * d_head), head h at channels h*d_head to (h+1)*d_head."""
         return f"{self.path(self.attn_out, layer)}.input"
 
+    def attn_added(self, layer: int) -> str:
+        """pyvene component: what the attention adds to the residual stream, (batch, position, d_model)."""
+        return f"{self.path(self.attn_post_norm or self.attn_out, layer)}.output"
+
     def mlp_in(self, layer: int) -> str:
         """pyvene component: what enters the MLP, after its norm, (batch, position, d_model)."""
         return f"{self.path(self.mlp, layer)}.input"

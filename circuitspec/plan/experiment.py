@@ -95,11 +95,16 @@ class Sent:
 
 @dataclass(frozen=True)
 class Reading:
-    """A receiver that reads changed values of these senders, at the positions `where`."""
+    """A receiver that reads changed values of these senders, at the positions `where`.
+
+    Without senders it reads what it does in the frozen run. At the end of an open path keys and values are read so
+    by queries at the positions `acting` alone, and by others as they are.
+    """
 
     receiver: Receiver
     senders: frozenset[Sent]
     where: Where = EVERYWHERE
+    acting: Where = EVERYWHERE
 
     @property
     def at_logits(self) -> bool:
@@ -170,7 +175,7 @@ class Experiment:
         """Every position that it names."""
         named = {role for site in self.sites for role in site.where.roles}
         for reading in all_readings(self.readings):
-            named |= reading.where.roles
+            named |= reading.where.roles | reading.acting.roles
             named |= {role for sent in reading.senders for role in sent.where.roles}
         return frozenset(named)
 
@@ -267,7 +272,8 @@ def _reading_digest(reading: Reading, known: dict[Reading, str]) -> str:
             for s in reading.senders
         )
         receiver = f"{format_name(reading.receiver.component)}<{reading.receiver.port or ''}>"
-        known[reading] = _hash([receiver, reading.where.canonical(), senders])
+        acting = [] if reading.acting.is_everywhere else [reading.acting.canonical()]
+        known[reading] = _hash([receiver, reading.where.canonical(), senders, *acting])
     return known[reading]
 
 

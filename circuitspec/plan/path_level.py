@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias, TypeVar
 
@@ -30,10 +30,13 @@ Reader: TypeAlias = Head | KvHead | Mlp | Logits
 def along(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText) -> frozenset[Reading]:
     """What arrives at the ends of these paths, each taken by itself from its first hop to its last.
 
+    An end that nothing reaches, for its position, reads what it does in the base run; nothing if that is all of them.
     Raises CS229 where a component is to have two values at once.
     """
     values = _Values(paths, shape, linked=False)
-    readings = values.joined(reading for number in range(len(paths)) for reading in values.at_end(number))
+    readings = values.joined(reading for number in range(len(paths)) for reading in values.at_open_end(number))
+    if not any(reading.senders for reading in readings):
+        return frozenset()
     _check(readings, paths, text)
     return readings
 
@@ -119,6 +122,18 @@ class _Values:
         last = len(self.paths[path].hops) - 1
         return [reading for stop in self.paths[path].hops[last] for reading in self._arrives(path, last, stop)]
 
+    def at_open_end(self, path: int) -> list[Reading]:
+        """What the ends of a path read where it is not continued, and at which positions they act on it."""
+        last = len(self.paths[path].hops) - 1
+        found = []
+        for stop in self.paths[path].hops[last]:
+            arriving = {reading.receiver: reading for reading in self._arrives(path, last, stop)}
+            for receiver in _receivers(stop, self.shape) if self._before(path, last, stop) else ():
+                reading = arriving.get(receiver) or Reading(receiver, frozenset(), reads_at(stop, receiver))
+                acting = stop.where if receiver.port in ("k", "v") else Where.everywhere()
+                found.append(replace(reading, acting=acting))
+        return found
+
     def lost(self, path: int) -> list[str]:
         """The components before the logits at which a path ends for good."""
         ends = [end for end in self._reached[path] if not isinstance(end.component, Logits)]
@@ -201,13 +216,14 @@ class _Values:
 
     def joined(self, readings: Iterable[Reading]) -> frozenset[Reading]:
         """One reading for each receiver and its positions."""
-        found: dict[tuple[Receiver, Where], set[frozenset[Sent]]] = {}
+        found: dict[tuple[Receiver, Where, Where], set[frozenset[Sent]]] = {}
         for reading in readings:
-            found.setdefault((reading.receiver, reading.where), set()).add(reading.senders)
-        return frozenset(
-            Reading(receiver, _united(groups) or self._combined(itertools.chain(*groups)), where)
-            for (receiver, where), groups in found.items()
-        )
+            found.setdefault((reading.receiver, reading.where, reading.acting), set()).add(reading.senders)
+        acting: dict[tuple[Receiver, frozenset[Sent], Where], Where] = {}
+        for (receiver, where, here), groups in found.items():
+            key = receiver, _united(groups) or self._combined(itertools.chain(*groups)), where
+            acting[key] = acting.get(key, Where.at()) | here
+        return frozenset(Reading(*key, here) for key, here in acting.items())
 
     def _combined(self, senders: Iterable[Sent]) -> frozenset[Sent]:
         """One value for each component and its positions: a path's start dominates, inputs of several paths add up."""
@@ -266,7 +282,7 @@ def side_by_side(readings: frozenset[Reading]) -> tuple[tuple[Sender | Reader, W
         if group in seen:
             return
         seen.add(group)
-        found.update((r.component, a, b) for r, a, b in _pairs((one.receiver, one.where) for one in group))
+        found.update((r.component, a, b) for r, a, b in _pairs((one.receiver, one.where & one.acting) for one in group))
         for one in group:
             found.update(_pairs((sent.component, sent.where) for sent in one.senders))
             for sent in one.senders:

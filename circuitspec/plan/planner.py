@@ -10,7 +10,7 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.graph.paths import DeclaredPath, cuttable, edges_of, everywhere, merged, read_path
+from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, everywhere, merged, read_path
 from circuitspec.graph.where import Where
 from circuitspec.plan import edge_level, node_level, path_level
 from circuitspec.plan.experiment import Experiment, Source, Variant
@@ -90,6 +90,7 @@ class PlannedClaim:
     trials: Trials | None = None
     rivals: RandomCircuits | None = None
     methods: Methods | None = None
+    paths: tuple[DeclaredPath, ...] = ()  # that it is about; of a mediation, the direct path first
 
     @property
     def anchored(self) -> Mapping[Experiment, tuple[Experiment, Experiment]]:
@@ -151,6 +152,7 @@ class Plan:
     checks: tuple[PathCheck, ...] = ()
     overruled: tuple[str, ...] = ()  # path level: components into which paths lead that add nothing
     beside: Mapping[Experiment, tuple[Experiment, Experiment]] = field(default_factory=dict)  # anchors of other runs
+    impossible: tuple[Impossible, ...] = ()  # neighbours on its paths, declared or claimed, between which is no edge
 
     def naming(self, labels: Mapping[Experiment, str]) -> Plan:
         """The plan with more experiments, which were found to be needed on the way."""
@@ -220,7 +222,22 @@ class _Planner:
             if check.restored is not None and check.corrupt is not None:
                 self.labels.setdefault(check.corrupt, "corrupt")
                 self.labels.setdefault(check.restored, f"{check.text} {done[1]}")
-        return Plan(self.labels, CLEAN, shown, whole.circuit, tuple(claims), whole.edges, checks, whole.overruled)
+        impossible = () if whole.edges is None else whole.edges.impossible
+        named = [
+            *impossible,
+            *(pair for c in claims for path in c.paths for pair in edges_of(path, self.graph.shape)[1]),
+        ]
+        return Plan(
+            self.labels,
+            CLEAN,
+            shown,
+            whole.circuit,
+            tuple(claims),
+            whole.edges,
+            checks,
+            whole.overruled,
+            impossible=tuple(dict.fromkeys(named)),
+        )
 
     def _claim(
         self, index: int, claim: Claim, whole: Whole | None, source: Source, anchor: Experiment
@@ -258,6 +275,7 @@ class _Planner:
     def _cross_section(self, index: int, claim: CrossSection) -> PlannedClaim:
         shape = self.graph.shape
         corrupt = self._corrupt(index)
+        paths: list[DeclaredPath] = []
         if claim.paths is not None:
             paths = [self._read(text, ("claims", index, claim.kind, "paths", i)) for i, text in enumerate(claim.paths)]
             patched = edge_level.restoring(paths, corrupt, shape)
@@ -265,7 +283,7 @@ class _Planner:
             patched = node_level.denoising(corrupt, self._section(index, claim.nodes or ()))
         self.labels.setdefault(Experiment(corrupt), "corrupt")
         self.labels.setdefault(patched, f"{', '.join(claim.nodes or claim.paths or ())} restored")
-        return PlannedClaim(index, claim, patched, CLEAN, Experiment(corrupt))
+        return PlannedClaim(index, claim, patched, CLEAN, Experiment(corrupt), paths=tuple(paths))
 
     def _path(self, index: int, claim: PathClaim, source: Source, anchor: Experiment) -> PlannedClaim:
         path = self._read(claim.of, ("claims", index, claim.kind, "of"))
@@ -275,13 +293,13 @@ class _Planner:
             patched = path_level.travelling("clean", source, readings, [path], through=through)
             self.labels.setdefault(anchor, _anchor_label(anchor))
             self.labels.setdefault(patched, f"{claim.of} noised{_passing(through)}")
-            return PlannedClaim(index, claim, patched, CLEAN, anchor, "drop")
+            return PlannedClaim(index, claim, patched, CLEAN, anchor, "drop", paths=(path,))
         corrupt = self._corrupt(index)
         clean = Source("resample", "clean")
         patched = path_level.travelling(corrupt, clean, readings, [path], through=through)
         self.labels.setdefault(Experiment(corrupt), "corrupt")
         self.labels.setdefault(patched, f"{claim.of} denoised{_passing(through)}")
-        return PlannedClaim(index, claim, patched, CLEAN, Experiment(corrupt), "rise")
+        return PlannedClaim(index, claim, patched, CLEAN, Experiment(corrupt), "rise", paths=(path,))
 
     def _mediation(self, index: int, claim: Mediation, source: Source, anchor: Experiment) -> PlannedClaim:
         place = ("claims", index, claim.kind, "of")
@@ -290,7 +308,7 @@ class _Planner:
         direct = DeclaredPath(claim.of, place, (start, end))
         first, last = claim.of.partition(" -> ")[0], claim.of.rpartition(" -> ")[2]
         if problems := hopless(direct, self.graph.shape, self.text):
-            raise CircuitspecError(*(_without_direct(problem, first, last) for problem in problems))
+            raise CircuitspecError(*(without_direct(problem, first, last) for problem in problems))
         noising = claim.direction == "noising"
         base = "clean" if noising else self._corrupt(index)
         values = source if noising else Source("resample", "clean")
@@ -306,9 +324,8 @@ class _Planner:
         self.labels.setdefault(broken, _anchor_label(broken))
         self.labels.setdefault(alone, f"{first} -> {last} (not {claim.of}) {done}")
         self.labels.setdefault(both, f"{first} -> {last} and {claim.of} {done}")
-        if noising:
-            return PlannedClaim(index, claim, alone, CLEAN, both, "direct share", broken=broken)
-        return PlannedClaim(index, claim, alone, both, broken, "direct share", broken=broken)
+        anchors = (CLEAN, both) if noising else (both, broken)
+        return PlannedClaim(index, claim, alone, *anchors, "direct share", broken=broken, paths=(direct, mediated))
 
     def _gate(self, index: int, claim: Gate, source: Source) -> PlannedClaim:
         first, second = claim.nodes
@@ -462,7 +479,7 @@ def _anchor_label(anchor: Experiment) -> str:
     return "corrupt" if anchor.source is None else "all ablated"
 
 
-def _without_direct(problem: Diagnostic, first: str, last: str) -> Diagnostic:
+def without_direct(problem: Diagnostic, first: str, last: str) -> Diagnostic:
     """CS227 for a mediation whose direct path cannot exist, so that there is nothing to compare."""
     return replace(
         problem,

@@ -81,7 +81,7 @@ def exchanged(experiment: Experiment, of: Exchange) -> Experiment:
     def read(reading: Reading) -> Reading:
         if reading not in known:
             receiver = replace(reading.receiver, component=_in_place(reading.receiver.component, of))
-            known[reading] = Reading(receiver, sent(reading.senders), reading.where)
+            known[reading] = Reading(receiver, sent(reading.senders), reading.where, reading.acting)
         return known[reading]
 
     return replace(experiment, sites=sites, readings=frozenset(map(read, experiment.readings)))

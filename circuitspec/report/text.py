@@ -11,6 +11,7 @@ from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
 from circuitspec.engine.records import SelfTest
 from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.notes import plan_notes
 from circuitspec.plan.planner import Measure
 from circuitspec.report.beside import beside_text, tests_said
 from circuitspec.report.effects_view import effects_text
@@ -55,6 +56,8 @@ def text_view(found: Verification, prompts: PromptSet | None = None) -> TextView
     head += [_plain(block) for block in (*effects_text(found), *beside_text(found))]
     tail = [_warning(warning) for warning in found.warnings]
     rest = [search_of(found)]
+    if found.graph is not None:
+        rest.append("\n".join(f"note: {note}" for note in plan_notes(found.plan, found.graph)))
     if found.self_test is not None and found.model.dtype in _HALF:
         rest.append(_self_test(found.self_test, found.model.dtype))
     if found.artifacts:

@@ -180,6 +180,26 @@ def test_a_model_without_mlps_has_no_edges_to_them(tmp_path: Path) -> None:
     assert "help: it has attention only" in ran.stderr
 
 
+def test_all_mlps_may_be_free_where_there_are_none(tmp_path: Path) -> None:
+    """So that one file serves models with and without: the edges are those of a file that does not free them."""
+    attention_only = {**PARALLEL, "intermediate_size": 0}
+    circuit = "{{groups: {{one: {{nodes: [a0.h1]}}}}, {}paths: ['one -> a1.h0<q> -> logits']}}"
+    said = []
+    for name, free in (("with", "free: ['m*', 'm[0-2]'], "), ("without", "")):
+        folder = tmp_path / name
+        folder.mkdir()
+        said.append(plan(small(folder, circuit.format(free), attention_only)))
+    noted = "".join(
+        f"note: `{text}` under `free` stands for nothing: this model has attention only\n" for text in ("m*", "m[0-2]")
+    )
+    assert noted in said[0]
+    assert said[0].replace(noted, "").split() == said[1].split()
+    named = tmp_path / "named"
+    named.mkdir()
+    ran = CliRunner().invoke(main, ["plan", str(small(named, circuit.format("free: [m1], "), attention_only))])
+    assert (ran.exit_code, "error[CS220]: the model has no m1" in ran.stderr) == (3, True)
+
+
 @pytest.mark.parametrize("level", ["edge", "path"])
 def test_no_bundle_for_edges_and_paths(level: str, tmp_path: Path) -> None:
     """CS500, before anything is written."""

@@ -17,7 +17,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Source
 from circuitspec.plan.path_level import along, nothing_kept, path_set, travelling
-from circuitspec.spec.components import Head, Input, Logits, Mlp
+from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.spec.source import parse_source
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import (
@@ -310,6 +310,63 @@ def test_receivers_read_at_their_own_positions(family: str, end: str) -> None:
         return path.path_patch(net, prompt.clean, values, sender, [reader], (), receiver_positions=at)
 
     assert_logits(family, experiment, expected, prompts)
+
+
+@EVERY_FAMILY
+def test_heads_act_on_keys_and_values_at_their_own_positions(family: str) -> None:
+    """Where a path ends in them: other queries, and other heads that share them there, use the keys as they are."""
+    shape = shape_of(family)
+    prompts = apart()
+    kv = shape.n_kv_heads - 1
+    ends = (
+        stop(KvHead(1, 0), Where.at("A"), ("k",)),
+        stop(KvHead(1, kv), Where.at("B"), ("v",)),
+        stop(KvHead(2, kv), Where.at("A", "END"), ("k", "v")),
+        stop(Head(2, 0), ports=("q",)),
+    )
+    for sender in (Head(0, 1), Input()):
+        one = declared((stop(sender),), ends)
+        readings = along([one], shape, FILE)
+        experiment = travelling("clean", SOURCES["resample"], readings, [one], through=())
+
+        def expected(net: Any, i: int, sender: Any = sender) -> Any:
+            prompt = prompts[i]
+            values = node.resample_values(net, prompt.corrupt)
+            a, b, end = (prompt.roles[role] for role in ("A", "B", "END"))
+            acting = {("k", 1, 0): {a}, ("v", 1, kv): {b}, ("k", 2, kv): {a, end}, ("v", 2, kv): {a, end}}
+            reading = [*acting, ("q", 2, 0)]
+            return path.path_patch(net, prompt.clean, values, oracle_sender(sender), reading, (), acting=acting)
+
+        assert_logits(family, experiment, expected, prompts)
+
+
+def test_keys_after_a_head_do_not_reach_it() -> None:
+    """A sender that writes after the receiver's position: whatever later queries see, nothing is changed."""
+    prompts = [p for p in apart() if p.roles["A"] < p.roles["B"]]
+    assert prompts
+    one = declared((stop(Head(0, 0), Where.at("B")),), (stop(Head(1, 2), Where.at("A"), ("k", "v")),))
+    shape = shape_of("llama")
+    for through in ((), ("mlp",)):
+        experiment = travelling("clean", SOURCES["resample"], along([one], shape, FILE), [one], through=through)
+        assert_logits("llama", experiment, lambda net, i: node.forward(net, prompts[i].clean).logits, prompts)
+
+
+def test_an_end_that_nothing_reaches_is_frozen() -> None:
+    """a2.h0 reads at END what the input at A does not write there; a1.h2 does, but that is no hop of the path."""
+    prompts = [p for p in apart() if p.roles["A"] != p.roles["END"]]
+    ends = stop(Head(1, 2), ports=("v",)), stop(Head(2, 0), Where.at("END"), ("q",))
+    one = declared((stop(Input(), Where.at("A")),), ends)
+    readings = along([one], shape_of("gpt2"), FILE)
+    assert {(r.receiver.port, bool(r.senders)) for r in readings} == {("v", True), ("q", False)}
+    experiment = travelling("clean", SOURCES["resample"], readings, [one], through=())
+
+    def expected(net: Any, i: int) -> Any:
+        prompt = prompts[i]
+        values, end = node.resample_values(net, prompt.corrupt), [prompt.roles["END"]]
+        receivers_ = [("v", 1, 2), ("q", 2, 0)]
+        return path.path_patch(net, prompt.clean, values, ("input",), receivers_, (), [prompt.roles["A"]], end)
+
+    assert_logits("gpt2", experiment, expected, prompts)
 
 
 @THROUGH

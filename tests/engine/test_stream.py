@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.engine.batches import make_batches
 from circuitspec.engine.compile import Actions, borrowed
+from circuitspec.engine.hops import Hops
 from circuitspec.engine.noise import noise
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.taps import Tap
@@ -393,3 +394,46 @@ def test_the_self_test_of_edges_tells_contributions_that_are_not_what_the_model_
     (finding,) = error.value.diagnostics
     assert finding.code == "CS503"
     assert finding.message.startswith("patching everything with the abc run's values did not give the abc run: by 0.")
+
+
+def _heads_flipped(run: Any) -> None:
+    own = run.stream.heads
+    run.stream.heads = lambda layer, difference, heads: own(layer, difference, heads).flip(1)
+
+
+def _units_swapped(run: Any) -> None:
+    own = run.stream.port
+    run.stream.port = lambda receiver: replace(own(receiver), unit=own(receiver).unit ^ 1)
+
+
+@pytest.mark.parametrize("mutate", [_heads_flipped, _units_swapped])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma2", "olmo2"])
+def test_the_self_test_of_edges_tells_heads_and_receivers_apart(family: str, mutate: Any) -> None:
+    """Heads whose contributions are exchanged, and receivers that are: all together they come to the same."""
+    m = model(family, exactly=True)
+    run = runner(m, task_of(prompts_for("resample", seed=12)))
+    with borrowed(m):
+        tested = self_test(run, "abc", edges=True)
+        assert 0 <= tested.own_values < 1e-9
+        assert 0 <= tested.all_patched < 1e-9
+        mutate(run)
+        with pytest.raises(CircuitspecError) as error:
+            self_test(run, "abc", edges=True)
+    assert error.value.diagnostics[0].code == "CS503"
+
+
+def test_the_self_test_tells_a_path_that_lets_other_heads_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hop pass in which heads are not held at their base values."""
+    m = model("gpt2", exactly=True)
+    run = runner(m, task_of(prompts_for("resample", seed=12)))
+    own = Hops._actions
+
+    def loose(hops: Hops, *given: Any) -> Any:
+        actions = own(hops, *given)
+        held = {tap: swap for tap, swap in actions.swaps.items() if tap.kind != "z" or tap.layer == 0}
+        return replace(actions, swaps=held)
+
+    monkeypatch.setattr(Hops, "_actions", loose)
+    with borrowed(m), pytest.raises(CircuitspecError) as error:
+        self_test(run, "abc", edges=True)
+    assert error.value.diagnostics[0].code == "CS503"

@@ -29,7 +29,7 @@ from torch import Tensor
 from . import families
 from .families import Layer, Net
 from .metrics import columns, metrics, recovered
-from .node import Component, Prompt, Receiver, Result, Site, _last, attend, forward
+from .node import Component, Prompt, Receiver, Result, Site, _last, attend, forward, head_shares
 
 Edge: TypeAlias = tuple[Component, Receiver]
 Kept: TypeAlias = Mapping[Edge, "Collection[int] | None"]
@@ -82,19 +82,6 @@ def edges(model: Any) -> list[Edge]:
     return [(s, r) for r in receivers(net) for s in senders(net) if precedes(net, s, r)]
 
 
-def _split_attention_out(layer: Layer, z: Sequence[Tensor]) -> list[Tensor]:
-    """What each head adds to the residual, after the post-norm where there is one."""
-    raw = [z[h] @ layer.attention.wo[h] for h in range(layer.attention.heads)]
-    norm = layer.post_attention
-    if norm is None:
-        return raw
-    if norm.bias is not None or layer.attention.bo.any():
-        raise NotImplementedError("a bias under a post-norm belongs to no head")
-    total = torch.stack(raw).sum(0)
-    rms = torch.sqrt((total * total).mean(-1, keepdim=True) + norm.eps)
-    return [x / rms * norm.weight for x in raw]
-
-
 def _mlp_out(layer: Layer, x: Tensor) -> Tensor:
     out = layer.mlp.hidden(x) @ layer.mlp.w_out + layer.mlp.b_out
     return out if layer.post_mlp is None else layer.post_mlp(out)
@@ -110,7 +97,7 @@ def contributions(
     out: dict[Component, Tensor] = {("input",): run.values["input",]}
     for index, layer in enumerate(net.layers):
         heads = range(layer.attention.heads)
-        for h, x in zip(heads, _split_attention_out(layer, [run.values["head", index, h] for h in heads]), strict=True):
+        for h, x in zip(heads, head_shares(layer, [run.values["head", index, h] for h in heads]), strict=True):
             out["head", index, h] = x
         mlp = run.values["mlp", index]
         out["mlp", index] = mlp if layer.post_mlp is None else layer.post_mlp(mlp)
@@ -168,7 +155,7 @@ def edge_run(
             [normed("v", g) for g in range(att.kv_heads)],
         )
         constant = constant + att.bo
-        for h, x in enumerate(_split_attention_out(layer, z)):
+        for h, x in enumerate(head_shares(layer, z)):
             current["head", index, h] = x
         x = read(("mlp_in", index), before if layer.parallel else constant)
         current["mlp", index] = _mlp_out(layer, x if layer.pre_mlp is None else layer.pre_mlp(x))

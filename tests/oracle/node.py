@@ -8,12 +8,16 @@ One prompt at a time, float64, everything written out from the weights (see ``fa
 - ``("neuron", layer, i)``: its entry of the input of the MLP's output projection (gate times up when gated), ``[1]``
 - ``("attn", layer)``: the output of the attention output projection, its bias included (before a post-norm)
 - ``("kv", layer, g)``: key-value head g's key and value projections, ``[k ; v]``, before q/k norm and rotation
+- ``("head_added", layer, h)``: what a head adds to the residual stream, ``[d_model]``: ``z @ wo``, and under a
+  post-norm that times weight / rms, with the rms of the whole attention output (``head_shares``)
+- ``("mlp_added", layer)``: what the MLP adds to the residual stream: its output after the post-norm, if there is one
 - ``("resid", layer, "pre")``: the input of the block; ``layer`` may be the number of layers: the final residual
 - ``("resid", layer, "mid")``: the residual between attention and MLP; sequential blocks only
 - ``("input",)``: the residual before the first block: token embedding, scaled, plus position embedding
 
 Patching ``(component, position)`` replaces the component's value at that position; everything later is recomputed. When
-patched components contain one another (a head and its attention block), the one computed last has the last word.
+patched components contain one another (a head and its attention block), the one computed last has the last word. Once
+a ``head_added`` of a layer is patched, the layer's attention adds the sum of these (and the output bias).
 A *site* is a pair ``(component, position)``; positions count from 0.
 
 A *receiver* is a place that reads the residual stream: ``("q", layer, h)``, ``("k", layer, g)``, ``("v", layer, g)``
@@ -54,6 +58,7 @@ __all__ = [
     "columns",
     "denoise",
     "forward",
+    "head_shares",
     "mean_values",
     "mean_values_per_template",
     "metrics",
@@ -64,6 +69,7 @@ __all__ = [
     "resample_values",
     "restore",
     "sufficient",
+    "written",
     "zero_values",
 ]
 
@@ -184,6 +190,29 @@ def _normed(norm: Norm | None, x: Tensor) -> Tensor:
     return x if norm is None else norm(x)
 
 
+def head_shares(layer: Layer, z: Sequence[Tensor]) -> list[Tensor]:
+    """What each head adds to the residual, after the post-norm where there is one."""
+    raw = [z[h] @ layer.attention.wo[h] for h in range(layer.attention.heads)]
+    norm = layer.post_attention
+    if norm is None:
+        return raw
+    if norm.bias is not None or layer.attention.bo.any():
+        raise NotImplementedError("a bias under a post-norm belongs to no head")
+    total = torch.stack(raw).sum(0)
+    rms = torch.sqrt((total * total).mean(-1, keepdim=True) + norm.eps)
+    return [x / rms * norm.weight for x in raw]
+
+
+def written(net: Net, component: Component) -> Component:
+    """A sender as path level freezes and replaces it: in families with post-norms by what it adds to the residual."""
+    kind = component[0]
+    if kind == "head" and net.layers[component[1]].post_attention is not None:
+        return ("head_added", *component[1:])
+    if kind == "mlp" and net.layers[component[1]].post_mlp is not None:
+        return ("mlp_added", *component[1:])
+    return component
+
+
 def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Overrides, run: Run) -> Tensor:
     """The residual after one block."""
     att = layer.attention
@@ -208,16 +237,20 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
         put,
         run,
     )
-    attention_out = att.bo.expand(resid.shape[0], -1)
+    z = [computed(("head", index, h), z[h]) for h in range(att.heads)]
+    bias = attention_out = att.bo.expand(resid.shape[0], -1)
     for h in range(att.heads):
-        attention_out = attention_out + computed(("head", index, h), z[h]) @ att.wo[h]
+        attention_out = attention_out + z[h] @ att.wo[h]
     attention_out = _normed(layer.post_attention, computed(("attn", index), attention_out))
+    shares = [computed(("head_added", index, h), x) for h, x in enumerate(head_shares(layer, z))]
+    if any(("head_added", index, h) in put.names for h in range(att.heads)):
+        attention_out = bias + torch.stack(shares).sum(0)
     before_mlp = resid if layer.parallel else computed(("resid", index, "mid"), resid + attention_out)
     neurons = layer.mlp.hidden(reading(("mlp_in", index), before_mlp, layer.pre_mlp))
     each = [computed(("neuron", index, i), neurons[:, i : i + 1]) for i in range(neurons.shape[1])]
     neurons = torch.cat([neurons[:, :0], *each], dim=1)  # of an attention-only model there are none
     mlp_out = neurons @ layer.mlp.w_out + layer.mlp.b_out
-    mlp_out = _normed(layer.post_mlp, computed(("mlp", index), mlp_out))
+    mlp_out = computed(("mlp_added", index), _normed(layer.post_mlp, computed(("mlp", index), mlp_out)))
     return before_mlp + mlp_out + (attention_out if layer.parallel else 0.0)
 
 

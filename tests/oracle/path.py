@@ -12,6 +12,10 @@ The effect therefore goes from the sender to the receivers through residual conn
 another head, and from the receivers on through everything. With the final residual as receiver, D's logits are C's.
 Several receivers are set together: a later one reads what it read in C and not what earlier receivers make of it in D.
 
+With post-norms (Gemma 2 and 3, OLMo 2) what is frozen and replaced is what a component adds to the residual stream,
+after the norm (``node.written``): a head's new value then changes no other head's. A head that computes its value in
+the middle of a path does so by itself, the z of the layer's other heads at base, which sets the norm of its share.
+
 A sender is a head, an MLP, a neuron or the input; receivers are as in ``node.py``.
 """
 
@@ -25,7 +29,7 @@ from torch import Tensor
 from . import families
 from .edge import precedes
 from .families import Net
-from .node import Component, Receiver, Run, Values, forward, nodes
+from .node import Component, Receiver, Run, Values, forward, nodes, written
 
 
 def direct(
@@ -34,7 +38,10 @@ def direct(
     new: Mapping[tuple[Component, int], Tensor],
     through: Collection[str] = ("mlp",),
 ) -> Run:
-    """Pass C, recorded: the new values in, all other heads (and MLPs, unless let through) at their base values."""
+    """Pass C, recorded: the new values in, all other heads (and MLPs, unless let through) at their base values.
+
+    Under post-norms the new values are of ``node.written``.
+    """
     if not set(through) <= {"mlp"}:
         raise ValueError(f"only MLPs can be let through: {through}")
     net = families.read(model)
@@ -45,7 +52,7 @@ def direct(
         if component[0] == "mlp" and ("mlp" in through or component in own):
             continue
         for position in range(len(base_ids)):
-            patches[component, position] = base.values[component][position]
+            patches[written(net, component), position] = base.values[written(net, component)][position]
     return forward(net, base_ids, {**patches, **new}, record=True)
 
 
@@ -70,15 +77,34 @@ def path_patch(
     through: Collection[str] = ("mlp",),
     sender_positions: Iterable[int] | None = None,
     receiver_positions: Iterable[int] | None = None,
+    acting: Mapping[Receiver, Collection[int]] | None = None,
 ) -> Tensor:
-    """The logits of pass D. ``source`` is pass A's values (``resample_values``) or any other ablated values."""
+    """The logits of pass D. ``source`` is pass A's values (``resample_values``) or any other ablated values.
+
+    ``acting`` says at which positions queries use the key or value that a receiver reads in pass D, all if it is not
+    there; at others they use what it is without. ``receiver_positions`` are of queries, MLPs and the final residual.
+    """
     net = families.read(model)
     _check(net, sender, receivers)
     n = len(base_ids)
-    new = {(sender, p): source[sender][p] for p in _positions(sender_positions, n)}
+    sent = written(net, sender)
+    new = {(sent, p): source[sent][p] for p in _positions(sender_positions, n)}
     seen = direct(net, base_ids, new, through)
-    reads = {(r, p): seen.reads[r][p] for r in receivers for p in _positions(receiver_positions, n)}
-    return forward(net, base_ids, reads=reads).logits
+    at = {r: range(n) if r[0] in ("k", "v") else _positions(receiver_positions, n) for r in receivers}
+    reads = {(r, p): seen.reads[r][p] for r in receivers for p in at[r]}
+    if acting is None:
+        return forward(net, base_ids, reads=reads).logits
+    z: dict[tuple[Component, int], Tensor] = {}  # layer by layer, a run for every position of its queries
+    for layer in sorted({r[1] for r in acting}):
+        own: dict[tuple[Component, int], Tensor] = {}
+        for q in range(n):
+            used = {(r, p): x for (r, p), x in reads.items() if r not in acting or r[1] != layer or q in acting[r]}
+            run = forward(net, base_ids, z, record=True, reads=used)
+            for c in nodes(net):
+                if c[:2] == ("head", layer):
+                    own[c, q] = run.values[c][q]
+        z.update(own)
+    return forward(net, base_ids, z, reads=reads).logits
 
 
 def owners(net: Net, receiver: Receiver) -> list[Component]:
@@ -112,13 +138,19 @@ def chain(
     """
     net = families.read(model)
     n = len(base_ids)
-    new = {(sender, p): source[sender][p] for p in _positions(sender_positions, n)}
+    sent = written(net, sender)
+    new = {(sent, p): source[sent][p] for p in _positions(sender_positions, n)}
     for writer, receiver in zip([sender, *(owners(net, r)[0] for r in receivers[:-1])], receivers, strict=True):
         _check(net, writer, [receiver])
+    base = forward(net, base_ids, record=True).values
     for receiver in receivers[:-1]:
         seen = direct(net, base_ids, new, through).reads[receiver]
-        run = forward(net, base_ids, reads={(receiver, p): seen[p] for p in range(n)}, record=True)
-        new = {(c, p): run.values[c][p] for c in owners(net, receiver) for p in range(n)}
+        new = {}
+        for c in owners(net, receiver):
+            others = [o for o in nodes(net) if o != c and o[:2] == ("head", c[1])]
+            held = {(o, p): base[o][p] for o in others for p in range(n)}
+            run = forward(net, base_ids, held, reads={(receiver, p): seen[p] for p in range(n)}, record=True)
+            new.update({(written(net, c), p): run.values[written(net, c)][p] for p in range(n)})
     last = receivers[-1]
     seen = direct(net, base_ids, new, through).reads[last]
     return forward(net, base_ids, reads={(last, p): seen[p] for p in range(n)}).logits

@@ -287,7 +287,8 @@ def test_path_patching_step_by_step_with_hooks(through: tuple[str, ...]) -> None
 def test_a_path_to_the_logits_is_pass_c(family: str) -> None:
     net = families.read(MODELS[family](9))
     values = node.resample_values(net, SOURCE)
-    new = {(("head", 0, 0), p): values["head", 0, 0][p] for p in range(6)}
+    sent = node.written(net, ("head", 0, 0))
+    new = {(sent, p): values[sent][p] for p in range(6)}
     expected = path.direct(net, BASE, new).logits
     assert distance(path.path_patch(net, BASE, values, ("head", 0, 0), [("final",)]), expected) < TIGHT
 

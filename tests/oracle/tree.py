@@ -9,10 +9,12 @@ value of its own. On a declared rest of path a component's value is
   MLP and the input are frozen. A port without declared senders reads the frozen run.
 
 The logits are those of the hop pass into the final residual. A value holds at the declared positions of the component;
-elsewhere it is frozen. Norms are recomputed in a hop pass, post-norms on the sum of new and frozen outputs. So are
+elsewhere it is frozen. Norms are recomputed in a hop pass, so are
 MLPs with ``through = {"mlp"}``, in the frozen run as well, except those that a path names: they are frozen, unless they
 send. A component is computed by itself: the other heads of its layer have the queries, keys and values of the frozen
-run, which matters where one norm runs over the queries of all heads (OLMo 2).
+run, which matters where one norm runs over the queries of all heads (OLMo 2). With post-norms a value is what the
+component adds to the residual stream, after the norm (``node.written``); a computed head's has the norm that it and
+the frozen z of the other heads give.
 
 The frozen values may come from one run (``node.resample_values``) or not (means, zeros); the frozen run is the model
 with all of them in place. *Sufficient*: frozen are the source's values, kept the clean run's. *Necessary*: frozen is
@@ -46,6 +48,7 @@ from .node import (
     forward,
     nodes,
     resample_values,
+    written,
 )
 
 Hop: TypeAlias = tuple[Component, "Collection[str] | None", "Collection[int] | None"]
@@ -85,7 +88,10 @@ def tree(
     passed = {c for c in nodes(net) if c[0] == "mlp" and c not in fixed} if "mlp" in through else set()
     everywhere = range(len(ids))
     held: dict[Site, Tensor] = {
-        (c, p): frozen[c][p] for c in [INPUT, *nodes(net)] if c not in passed for p in everywhere
+        (written(net, c), p): frozen[written(net, c)][p]
+        for c in [INPUT, *nodes(net)]
+        if c not in passed
+        for p in everywhere
     }
 
     @functools.cache
@@ -96,7 +102,7 @@ def tree(
             for p in everywhere:
                 here = frozenset(w for w in ways if w[-1].component == component and p in w[-1].positions)
                 if here:
-                    new[component, p] = value(component, here)[p]
+                    new[written(net, component), p] = value(component, here)[p]
         return forward(net, ids, {**held, **new}, record=True)
 
     @functools.cache
@@ -106,15 +112,19 @@ def tree(
         Nothing else of the rest matters, so two rests to which the same ways lead share a value.
         """
         if any(len(way) == 1 for way in ways):
-            return kept[component]
+            return kept[written(net, component)]
         reads: dict[tuple[Receiver, int], Tensor] = {}
         for port, receiver in inputs(net, component).items():
             senders = frozenset(way[:-1] for way in ways if port in way[-1].ports)
             if senders:  # else it reads the frozen run, as it does below
                 seen = hop_pass(senders).reads[receiver]
                 reads.update({(receiver, p): seen[p] for p in everywhere})
-        others = {site: x for site, x in held.items() if site[0] != component}
-        return forward(net, ids, others, record=True, reads=reads).values[component]
+        own = written(net, component)
+        others = {site: x for site, x in held.items() if site[0] != own}
+        beside = [c for c in nodes(net) if c != component and c[:2] == ("head", component[1])]
+        if component[0] == "head":
+            others.update({(c, p): frozen[c][p] for c in beside for p in everywhere})
+        return forward(net, ids, others, record=True, reads=reads).values[own]
 
     return hop_pass(declared).logits
 

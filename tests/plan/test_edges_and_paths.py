@@ -164,7 +164,7 @@ def test_path_level_by_hand() -> None:
     assert sorted(map(order.index, hop_passes(kept))) == [0, 1, 2, 3]
     assert [order.index(senders) for senders in hop_passes(kept) if senders] == [1, 2, 3]
     open_end = made.checks[0].ablated
-    assert open_end.readings == {Reading(V0, frozenset({Sent(Input(), A)}))}
+    assert open_end.readings == {Reading(V0, frozenset({Sent(Input(), A)}), acting=END)}
     assert [runs_of(e) for e in (kept, made.claims[1].patched, open_end)] == [4, 3, 2]
 
 
@@ -568,6 +568,7 @@ def test_what_tells_runs_apart_is_in_their_digest() -> None:
         run(),
         run(reading=Reading(LOGITS, frozenset({Sent(Mlp(0), A)}))),
         run(reading=Reading(LOGITS, frozenset({Sent(Mlp(0), END)}), END)),
+        run(reading=Reading(LOGITS, frozenset({Sent(Mlp(0), END)}), acting=END)),
         run(reading=Reading(LOGITS, frozenset({Sent(Mlp(0), END, inner)}))),
         run(reading=Reading(LOGITS, frozenset({Sent(Head(0, 0), END)}))),
         run(reading=Reading(Receiver(Mlp(1)), frozenset({Sent(Mlp(0), END)}))),

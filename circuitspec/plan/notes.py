@@ -1,0 +1,34 @@
+"""What a reader of a plan or a verification should know of how the model took the file. Imports no torch."""
+
+from __future__ import annotations
+
+from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.graph.edges import Receiver, format_receiver, inputs_of
+from circuitspec.graph.paths import DeclaredPath
+from circuitspec.plan.planner import Plan
+from circuitspec.spec.components import Head, KvHead
+
+SHOWN = 12  # receivers named
+
+
+def plan_notes(plan: Plan, graph: CircuitGraph) -> tuple[str, ...]:
+    """Keys and values that query heads share, as paths enter them; names under `free` that stand for nothing here."""
+    notes = [f"`{text}` under `free` stands for nothing: this model has attention only" for text in graph.unmatched]
+    declared = graph.paths if plan.edges is not None else ()
+    claimed = [path for claim in plan.claims for path in claim.paths]
+    shape = graph.shape
+    grouped = sorted({format_receiver(r, shape) for path in (*declared, *claimed) for r in _shared(path, graph)})
+    if grouped:
+        shared = shape.n_heads // shape.n_kv_heads
+        named = ", ".join(grouped[:SHOWN]) + (", ..." if len(grouped) > SHOWN else "")
+        notes.append(f"keys and values belong to kv heads, each shared by {shared} query heads: {named}")
+    return tuple(notes)
+
+
+def _shared(path: DeclaredPath, graph: CircuitGraph) -> list[Receiver]:
+    """The keys and values at which a path enters heads, where several of these share them."""
+    if graph.shape.n_kv_heads == graph.shape.n_heads:
+        return []
+    readers = [stop for hop in path.hops[1:] for stop in hop if isinstance(stop.component, Head | KvHead)]
+    inputs = [r for stop in readers for r in inputs_of(stop.component, stop.ports, graph.shape)]  # type: ignore[arg-type]
+    return [receiver for receiver in inputs if isinstance(receiver.component, KvHead)]

@@ -1,0 +1,142 @@
+"""Whether paths can exist at the token positions of the prompts, where roles alone do not tell. Imports no torch.
+
+A query and an MLP read where they are, a key or value at a token before (or at) a position of the head that uses it,
+and the logits at the last token. What is written elsewhere does not arrive: a claim about it would hold of any model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, precedes
+from circuitspec.graph.paths import DeclaredPath, Impossible, Stop, reads_at, spoken
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+from circuitspec.plan.planner import Plan, without_direct
+from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.spec.hypothesis import Mediation
+from circuitspec.spec.names import format_name
+from circuitspec.spec.source import Source
+from circuitspec.tasks.prompts import TokenizedTask
+
+_Tokens = tuple[frozenset[int], ...]
+"""Token positions, by prompt."""
+
+
+def checked_reach(
+    plan: Plan, declared: tuple[DeclaredPath, ...], shape: ModelShape, task: TokenizedTask, text: Source
+) -> Plan:
+    """The plan, with the pairs of neighbours on its paths that share no token in any prompt among `impossible`.
+
+    Raises CS227 for a hop, of a declared path or of a claim's, along which nothing arrives in any prompt.
+    """
+    reach = _Reach(shape, task)
+    problems: list[Diagnostic] = []
+    pairs = list(plan.impossible)
+    for path in declared:
+        problems += reach.dead_hops(path, text)
+        pairs += reach.impossible(path)
+    for claim in plan.claims:
+        for number, path in enumerate(claim.paths):
+            dead = reach.dead_hops(path, text)
+            if isinstance(claim.claim, Mediation) and number == 0:
+                first, last = path.text.partition(" -> ")[0], path.text.rpartition(" -> ")[2]
+                dead = [without_direct(problem, first, last) for problem in dead]
+            if dead:
+                problems += dead
+                break
+            pairs += reach.impossible(path)
+    if problems:
+        raise CircuitspecError(*dict.fromkeys(problems))
+    return replace(plan, impossible=tuple(dict.fromkeys(pairs)))
+
+
+@dataclass(frozen=True)
+class _Reach:
+    shape: ModelShape
+    task: TokenizedTask
+
+    def impossible(self, path: DeclaredPath) -> list[Impossible]:
+        """Neighbours between which the roles allow an edge and the tokens do not, in any prompt."""
+        found = []
+        for senders, readers in zip(path.hops, path.hops[1:], strict=False):
+            for sender in senders:
+                written = self._tokens(sender.where)
+                for reader in readers:
+                    for receiver in self._edges(sender, reader):
+                        if any(self._arriving(written, reader, receiver)):
+                            continue
+                        reason = self._reason(sender, reader, receiver)
+                        names = format_name(sender.component), format_receiver(receiver, self.shape)
+                        found.append(Impossible(*names, reason, path.place, out_of_order=False))
+        return found
+
+    def dead_hops(self, path: DeclaredPath, text: Source) -> list[Diagnostic]:
+        """CS227 for the first hop at which nothing that left the path's start arrives in any prompt."""
+        reached: Mapping[Stop, _Tokens] = {stop: self._tokens(stop.where) for stop in path.hops[0]}
+        for readers in path.hops[1:]:
+            arrived: dict[Stop, _Tokens] = {}
+            blocked: Diagnostic | None = None
+            for sender, written in reached.items():
+                for reader in readers:
+                    for receiver in self._edges(sender, reader):
+                        tokens = self._arriving(written, reader, receiver)
+                        if any(tokens):
+                            before = arrived.get(reader, tokens)
+                            arrived[reader] = tuple(a | b for a, b in zip(before, tokens, strict=True))
+                        elif blocked is None:
+                            blocked = self._blocked(sender, reader, receiver, path, text)
+            if not arrived:
+                return [] if blocked is None else [blocked]  # no pair in layer order at all is told otherwise
+            reached = arrived
+        return []
+
+    def _blocked(self, sender: Stop, reader: Stop, receiver: Receiver, path: DeclaredPath, text: Source) -> Diagnostic:
+        name = format_name(sender.component)
+        shown = format_receiver(receiver, self.shape)
+        return Diagnostic(
+            "CS227",
+            f"there is no edge from {name} to {shown}: {name} {self._reason(sender, reader, receiver)}",
+            text.span(path.place),
+            hint="start the path where what it carries can be read: attention alone moves it to later positions",
+        )
+
+    def _edges(self, sender: Stop, reader: Stop) -> list[Receiver]:
+        """The inputs of a reader to which the order of layers and the roles allow an edge."""
+        if not isinstance(sender.component, Input | Head | Mlp):
+            return []
+        if not isinstance(reader.component, Head | KvHead | Mlp | Logits):
+            return []
+        return [
+            receiver
+            for receiver in inputs_of(reader.component, reader.ports, self.shape)
+            if precedes(sender.component, receiver, self.shape) and sender.where.meets(reads_at(reader, receiver))
+        ]
+
+    def _arriving(self, written: _Tokens, reader: Stop, receiver: Receiver) -> _Tokens:
+        """The tokens at which a reader acts on what is written at others."""
+        if isinstance(receiver.component, Logits):
+            last = (frozenset({length - 1}) for length in self.task.lengths)
+            return tuple(here & end for here, end in zip(written, last, strict=True))
+        acting = self._tokens(reader.where)
+        if receiver.port in ("k", "v"):
+            pairs = zip(written, acting, strict=True)
+            return tuple(frozenset(t for t in own if here and t >= min(here)) for here, own in pairs)
+        return tuple(here & own for here, own in zip(written, acting, strict=True))
+
+    def _tokens(self, where: Where) -> _Tokens:
+        found = []
+        for prompt, length in enumerate(self.task.lengths):
+            named = {self.task.roles[role][prompt] for role in where.roles}
+            found.append(frozenset(t for t in range(length) if (t in named) != where.inverted))
+        return tuple(found)
+
+    def _reason(self, sender: Stop, reader: Stop, receiver: Receiver) -> str:
+        written, read = spoken(sender.where), spoken(reader.where)
+        if isinstance(receiver.component, Logits):
+            return f"writes at {written}, and the logits are read at the last token, which is another in every prompt"
+        if receiver.port in ("k", "v"):
+            return f"does not write at {written} before that acts at {read}: attention looks back only"
+        return f"writes at {written}, and that reads at {read}, which are different tokens in every prompt"

@@ -1,0 +1,78 @@
+"""One edge ablated is the path of one hop that passes through nothing: at both levels, and by the oracle at both.
+
+In families with post-norms too, where a head's new z would change the norm that it shares with the layer's other heads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from circuitspec.engine.compile import borrowed
+from circuitspec.graph.edges import Receiver, Sender
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment
+from circuitspec.plan.path_level import along, travelling
+from circuitspec.spec.components import Head, KvHead, Logits, Mlp
+from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, runner, task_of
+from tests.engine.test_edges_against_oracle import (
+    SOURCES,
+    experiment_of,
+    oracle_edges,
+    oracle_receiver,
+    oracle_sender,
+    prompts_for,
+)
+from tests.engine.test_paths_against_oracle import FILE, declared, source_values, stop, tokens
+from tests.oracle import families, metrics, node, path
+
+AT = Where.at("A", "END")
+RECEIVERS = (
+    Receiver(Logits()),
+    Receiver(Head(1, 3), "q"),
+    Receiver(KvHead(1, 1), "k"),
+    Receiver(KvHead(1, 0), "v"),
+    Receiver(Mlp(1)),
+)
+EDGES: list[tuple[Sender, Receiver]] = [(s, r) for s in (Head(0, 1), Mlp(0)) for r in RECEIVERS]
+EDGES.append((Head(1, 2), Receiver(Logits())))
+
+
+@pytest.mark.parametrize("kind", ["resample", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_ablated_edge_is_a_path_through_nothing(family: str, kind: str) -> None:
+    m = model(family, exactly=True)
+    net, shape, source = families.read(m), loaded(m).shape, SOURCES[kind]
+    prompts = prompts_for(kind, seed=31)[:3]
+    edges, paths = [], []
+    for sender, receiver in EDGES:
+        edges.append(experiment_of({(sender, receiver): AT}, source))
+        one = declared(
+            (stop(sender, AT),), (stop(receiver.component, ports=(receiver.port,) if receiver.port else ()),)
+        )
+        paths.append(travelling("clean", source, along([one], shape, FILE), [one], through=()))
+    with borrowed(m):
+        records = runner(m, task_of(prompts)).run([*edges, *paths])
+
+    def assert_is(found: Experiment, expected: dict[str, np.ndarray], edge: Any) -> None:
+        for name, values in expected.items():
+            np.testing.assert_allclose(records[found][name], values, rtol=0, atol=TOLERANCE, err_msg=f"{edge} {name}")
+
+    clean = [node.forward(net, p.clean).logits[-1].numpy() for p in prompts]
+    for (sender, receiver), cut, patched in zip(EDGES, edges, paths, strict=True):
+        assert_is(patched, dict(records[cut]), (sender, receiver))
+        assert_is(cut, oracle_edges(m, prompts, {(sender, receiver): AT}, source, "clean"), (sender, receiver))
+        rows = []
+        for i, prompt in enumerate(prompts):
+            values, at = source_values(net, prompts, i, source), sorted(tokens(AT, prompt))
+            ends = [oracle_receiver(receiver)]
+            logits = path.path_patch(net, prompt.clean, values, oracle_sender(sender), ends, (), at)[-1]
+            rows.append(metrics.metrics(logits.numpy(), prompt.answers, prompt.wrong, clean[i]))
+        assert_is(patched, metrics.columns(rows), (sender, receiver))
+        moved = np.abs(
+            records[patched]["logit_diff"]
+            - [metrics.metrics(c, p.answers, p.wrong, c)["logit_diff"] for c, p in zip(clean, prompts, strict=True)]
+        )
+        assert moved.max() > 1e-3  # the edge matters, so that agreement says something
