@@ -182,9 +182,7 @@ def judge_methods(planned: PlannedClaim, records: Records) -> Judgement:
         f"bound, and one method refutes it only with an interval widened for all (Bonferroni, {1 - ALPHA / tests:.2%})"
     ]
     if lost:
-        notes.append(
-            "a method with which the patched run is out of all range of its anchors counts as outside the bound"
-        )
+        notes.append("a method with which the patched run is out of all range of its anchors fails, whatever the bound")
     notes += [f"not run: {method_name(one.method, methods.own)} ({one.reason})" for one in methods.left_out]
     return Judgement(*together(tuple(parts), records.n_prompts), tuple(parts), said, tuple(notes), records.n_prompts)
 

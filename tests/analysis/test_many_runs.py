@@ -296,9 +296,7 @@ def test_a_claim_does_not_hold_where_a_method_is_out_of_range() -> None:
         "REFUTED",
         "out of range: logit_diff is 16384.00, against 4.00 clean and 0.00 corrupt",
     )
-    assert "a method with which the patched run is out of all range of its anchors counts as outside" in str(
-        claim.notes
-    )
+    assert "a method with which the patched run is out of all range of its anchors fails" in str(claim.notes)
 
 
 # -- tests of the whole circuit ---------------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ def spread(
 ) -> Picture:
     """One or two series of figures by condition; `own` are those that the reader started from, as vertical lines.
 
-    0 and 1 are marked; figures beyond the axis (`off_axis`) are arrows at its edge. Raises ValueError where there is nothing to show, or rows do not fit the series.
+    0 and 1 are marked; figures beyond the axis (`off_axis`) are arrows at its edge. Raises ValueError where there is
+    nothing to show, or rows do not fit the series.
     """
     if not rows or not 1 <= len(series) <= len(_MARKERS) or any(len(row.values) != len(series) for row in rows):
         raise ValueError("a spread has rows of one or two series")
