@@ -59,6 +59,8 @@ def scatter(
         raise ValueError(f"{len(dots)} kinds of points: 1 to {len(_MARKERS)} can be drawn, with a point at least")
 
     def on(figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         put_title(figure, title)
         axes = figure.subplots()
         if line == "diagonal":
@@ -73,6 +75,8 @@ def scatter(
             )
         _names(axes, named)
         axes.margins(0.08)
+        if line != "diagonal":  # sizes are whole numbers
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel(across)
         axes.set_ylabel(upward)
         figure.legend(loc="outside lower left", ncols=2)
