@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-real test test-real check lint types contracts benchmark screenshots notebook docs clean
+.PHONY: demo demo-real test test-real test-browser check lint types contracts benchmark screenshots notebook docs clean
 
 demo: $(INSTALLED)  ## verify the hypothesis about the model that the package ships
 	$(BIN)/circuitspec verify hypotheses/ioi-tiny.circuit.yaml
@@ -18,6 +18,9 @@ test: $(INSTALLED)  ## the tests, without the slow ones and those that need a GP
 
 test-real: $(VENV)/.smollm2  ## the tests on SmolLM2
 	$(BIN)/python -m pytest -m real $(PYTEST_ARGS)
+
+test-browser: $(VENV)/.browser  ## the page in a browser (needs Chromium: apt-get install chromium)
+	$(BIN)/python -m pytest -m "not slow" tests/report/test_html.py tests/report/test_notebook.py $(PYTEST_ARGS)
 
 check: lint types contracts test  ## all that CI checks
 

@@ -20,6 +20,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
 from circuitspec.plan.beside import plan_beside
+from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.experiment import Experiment, passes, runs_of
 from circuitspec.plan.internal import internal_metrics
 from circuitspec.plan.notes import plan_notes
@@ -30,6 +31,7 @@ from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Attention, Internal
 from circuitspec.spec.load import Document, load_hypothesis
 from circuitspec.spec.names import format_name
+from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.prompts import PromptSet
 
@@ -128,7 +130,15 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
         _experiments(plan),
         _edges(plan, shape, hypothesis.ablation.level) if plan.edges is not None else _sites(plan, graph),
         "\n".join([*([] if plan.edges is not None else _no_edges(plan.impossible)), *notes]),
-        _cost(hypothesis, plan, graph, prompts, internal_metrics(hypothesis, shape, document.source), added),
+        _cost(
+            hypothesis,
+            plan,
+            graph,
+            document.source,
+            prompts,
+            internal_metrics(hypothesis, shape, document.source),
+            added,
+        ),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -252,10 +262,26 @@ def _too_early(pair: Impossible) -> bool:
     return pair.out_of_order
 
 
+def _declared_paths(hypothesis: Hypothesis, plan: Plan, graph: CircuitGraph, text: Source) -> list[str]:
+    """How much it takes to patch the declared paths of a circuit at node level one by one, and of which it is done."""
+    from circuitspec.analysis.circuit_parts import COMPONENTS
+
+    if hypothesis.ablation.level != "node" or not graph.paths:
+        return []
+    runs = labels_of(path_checks(hypothesis.ablation, graph, text, plan.corrupt))
+    most = sum(e.draws * runs_of(e) for e in runs if e.source is not None and e not in plan.labels)
+    if not most:
+        return []
+    few = len(graph.circuit) <= COMPONENTS
+    asked = "--negatives off: none" if few else "with --negatives exact only: the circuit is large"
+    return [f"           and {most} to patch the declared paths one by one ({asked})"]
+
+
 def _cost(
     hypothesis: Hypothesis,
     plan: Plan,
     graph: CircuitGraph,
+    text: Source,
     prompts: PromptSet,
     internals: Sequence[Internal],
     added: Sequence[Experiment],
@@ -283,6 +309,7 @@ def _cost(
     if plan.circuit.source is not None:
         most = plan.circuit.draws * examination_passes(graph, hypothesis.ablation)
         lines.append(f"           and up to {most} to look at the circuit's own parts (--negatives off: none)")
+    lines += _declared_paths(hypothesis, plan, graph, text)
     if added:
         lines.append(f"           and {sum(e.draws * runs_of(e) for e in added)} for --sweep and --tests, as asked for")
     layers = {metric.head.layer for metric in internals if isinstance(metric, Attention)}

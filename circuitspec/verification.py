@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from circuitspec.analysis.beside import FoundBeside, evaluate_beside
+from circuitspec.analysis.circuit_parts import COMPONENTS
 from circuitspec.analysis.components import RunsExperiments, Search, candidates, negative_components
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects
@@ -42,14 +43,16 @@ from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.beside import plan_beside
+from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.experiment import Noised, texts_of
 from circuitspec.plan.experiment import Source as PatchSource
 from circuitspec.plan.fitting import fitted
 from circuitspec.plan.internal import internal_metrics, positions_of
-from circuitspec.plan.planner import Plan, make_plan
+from circuitspec.plan.planner import PathCheck, Plan, make_plan
 from circuitspec.plan.reach import checked_reach
 from circuitspec.plan.restorations import FEW, Restorations, restorations
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
+from circuitspec.plan.whole import anchor_of, whole_circuit
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
@@ -120,8 +123,9 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     check_length(task, loaded)
     with document.blamed_on("ablation", "value"):
         mean_sizes = _mean_sizes(plan, task)
+    checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
     with borrowed(loaded.model):
-        planned = (*plan.experiments, *beside.labels)
+        planned = (*plan.experiments, *beside.labels, *labels_of(checks))
         edges = any(e.level == "edge" for e in planned)
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
         runner = Runner(loaded, task, rows=rows, progress=progress, internals=internals, directions=directions)
@@ -145,6 +149,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 effects, plan, records = examine(
                     plan, records, hypothesis.ablation, graph, stored, direct, finding, outside, every=every
                 )
+            if checks:
+                progress.stage("patching the declared paths one by one")
+                named = labels_of(checks)
+                plan, records = replace(plan.naming(named), checks=checks), records.merged(stored.run(named))
             shares = answer_shares(runner)
             if any(planned.trials is not None for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
@@ -193,6 +201,23 @@ def _acting(paths: Sequence[DeclaredPath], hypothesis: Hypothesis) -> tuple[Decl
     if hypothesis.ablation.level == "node":
         return ()
     return tuple(everywhere(path) if hypothesis.ablation.positions == "all" else path for path in paths)
+
+
+def _node_level_paths(
+    hypothesis: Hypothesis, graph: CircuitGraph, text: Source, search: Search, loaded: LoadedModel
+) -> tuple[PathCheck, ...]:
+    """The declared paths to be patched one by one at node level: of small circuits, and of all where all is asked for.
+
+    The other levels patch theirs anyway. None where the model's edges cannot be told apart.
+    """
+    ablation = hypothesis.ablation
+    few = len(graph.circuit) <= COMPONENTS
+    if ablation.level != "node" or search == "off" or not (few or search == "exact"):
+        return ()
+    if not graph.paths or no_edges(loaded):
+        return ()
+    anchor = anchor_of(ablation_source(ablation), whole_circuit(ablation, graph, text))
+    return path_checks(ablation, graph, text, anchor)
 
 
 def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:

@@ -13,33 +13,38 @@ from circuitspec.plan.planner import Plan
 
 @dataclass(frozen=True)
 class PathEffect:
-    """One declared path; both effects are shares of M(clean) - M(corrupt), None where there is no such run or ratio."""
+    """One declared path; both effects are shares of M(clean) - M(corrupt), None where there is no such run or ratio.
+
+    `sleeps` where it belongs to a declared backup, which is to have no effect by itself.
+    """
 
     path: str
     metric: str
     drop: Estimate | None
     rise: Estimate | None
+    sleeps: bool = False
 
     def is_idle(self, within: float) -> bool:
         """Whether all effects that could be measured surely lie closer to zero than `within`."""
         measured = [effect for effect in (self.drop, self.rise) if effect is not None]
         ends = [end for effect in measured for end in (effect.interval or (float("inf"),))]
-        return bool(measured) and all(abs(end) < within for end in ends)
+        return not self.sleeps and bool(measured) and all(abs(end) < within for end in ends)
 
 
 def path_effects(plan: Plan, records: Records, metric: str) -> tuple[PathEffect, ...]:
-    """The effects of the declared paths, in the file's order; none at node level, where paths are not run."""
+    """The effects of the declared paths, in the file's order; none where they were not run."""
     found = []
     for check in plan.checks:
         drop = rise = None
-        if _sound(records, metric, Anchors(plan.clean, check.anchor)):
+        if metric in records[check.ablated] and _sound(records, metric, Anchors(plan.clean, check.anchor)):
             runs = (check.ablated, plan.clean, check.anchor)
             drop = stats.recovered(*(records[run][metric] for run in runs))
         restored, corrupt = check.restored, check.corrupt
-        if restored is not None and corrupt is not None and _sound(records, metric, Anchors(plan.clean, corrupt)):
+        restorable = restored is not None and corrupt is not None and metric in records[restored]
+        if restored and corrupt and restorable and _sound(records, metric, Anchors(plan.clean, corrupt)):
             runs = (restored, corrupt, plan.clean)
             rise = stats.recovered(*(records[run][metric] for run in runs))
-        found.append(PathEffect(check.text, metric, drop, rise))
+        found.append(PathEffect(check.text, metric, drop, rise, check.sleeps))
     return tuple(found)
 
 

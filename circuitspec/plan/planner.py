@@ -122,6 +122,7 @@ class PathCheck:
     """A declared path by itself: the clean run with it ablated, and the corrupt run with it restored.
 
     `anchor` is the run with everything ablated; `restored` is None where there are no corrupt prompts (zero ablation).
+    `sleeps` where it leads from or to components declared as backups, which do nothing while the others work.
     """
 
     text: str
@@ -129,6 +130,7 @@ class PathCheck:
     anchor: Experiment
     restored: Experiment | None
     corrupt: Experiment | None
+    sleeps: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from circuitspec.analysis.verdict import ClaimResult
 from circuitspec.analysis.wording import MISSING, briefly
 from circuitspec.plan.planner import PlannedClaim
 from circuitspec.report.frame import metric_names
+from circuitspec.report.html_frontier import frontier_view
+from circuitspec.report.html_subsets import subset_charts
 from circuitspec.report.many_runs import is_of_many, main_estimate
 from circuitspec.report.pictures import Point, Series, intervals
 from circuitspec.report.views import Chart, Table
@@ -25,6 +27,9 @@ _MOST_CLAIMS, _MOST_SERIES, _MOST_GROUPS = 40, 4, 16
 _CHARACTERS = 36  # of a series' name
 _RESAMPLES = 1999  # of intervals that decide nothing
 _SHARE = "share of clean - corrupt"
+_NO_SWEEP = (
+    "By ablation, level and the other choices of method: run circuitspec verify --sweep, which adds that chart here."
+)
 
 _Pair = tuple[PlannedClaim, ClaimResult]
 
@@ -49,7 +54,11 @@ def charts(found: Verification, prompts: PromptSet | None) -> tuple[tuple[Chart,
         tables = [_group_table(found, g, scores) for g, scores in scored]
     if whole:
         drawn.append(_by_metric(found, whole))
-    return tuple(drawn), tuple(tables)
+    if found.sweep is None and drawn:
+        drawn[-1] = replace(drawn[-1], note=f"{drawn[-1].note} {_NO_SWEEP}")
+    drawn += subset_charts(found)
+    by_size, rows = frontier_view(found)
+    return (*drawn, *by_size), (*tables, *rows)
 
 
 def _by_claim(pairs: Sequence[_Pair]) -> Chart:
@@ -174,7 +183,8 @@ def _group_table(
         values = (scores[place].recovered for _, scores in by_claim)
         cells = [MISSING if value is None else briefly(value) for value in values]
         said = [] if texts is None else [texts[place]]
-        rows.append((name, *said, str(by_claim[0][1][place].n), *cells))
-    columns = (grouping.name, *([] if texts is None else ["text"]), "prompts")
-    columns = (*columns, *(_series_name(found, pair) for pair, _ in by_claim))
-    return Table(f"Recovered by {grouping.name}", columns, tuple(rows), prose=() if texts is None else (1,))
+        rows.append((name, *cells, str(by_claim[0][1][place].n), *said))
+    series = (_series_name(found, pair) for pair, _ in by_claim)
+    columns = (grouping.name, *series, "prompts", *([] if texts is None else ["text"]))
+    prose = () if texts is None else (len(columns) - 1,)
+    return Table(f"Recovered by {grouping.name}", columns, tuple(rows), prose=prose)

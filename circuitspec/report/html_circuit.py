@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from circuitspec.analysis.circuit_parts import COMPONENTS
 from circuitspec.analysis.result import Verification
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.paths import DeclaredPath, edges_of, reaches, read_path
@@ -47,15 +48,17 @@ def graph_view(
         dict.fromkeys(node.column for node in nodes if node.column), key=lambda name: _place(name, nodes, order)
     )
     picture = circuit_graph(nodes, shown, columns=across, title="The circuit as declared")
-    return CircuitView(picture, _note(edges, shown), groups)
+    return CircuitView(picture, _note(edges, shown, large=len(graph.circuit) > COMPONENTS), groups)
 
 
-def _note(edges: Sequence[Edge], shown: Sequence[Edge]) -> str:
+def _note(edges: Sequence[Edge], shown: Sequence[Edge], *, large: bool) -> str:
     said = "Layers upward, positions across"
     if any(edge.effect is not None for edge in edges):
         said += "; an edge is as wide as the effect of its path by itself, as a share of clean less corrupt"
+        said += "" if all(edge.effect is not None for edge in edges) else " (thin where it was not measured)"
     elif edges:
         said += "; the effects of single paths were not measured, so all edges are drawn alike"
+        said += f" (more than {COMPONENTS} components: verify --negatives exact measures them)" if large else ""
     if len(shown) < len(edges):
         said += f"; {len(shown)} of {len(edges)} edges are drawn"
     return said + "."
@@ -73,8 +76,12 @@ def _measured(found: Verification, graph: CircuitGraph, source: Source) -> Itera
     declared = {path.text: path for path in graph.paths}
     for effect in found.paths:
         estimate = effect.drop if effect.drop is not None else effect.rise
-        if estimate is not None and effect.path in declared:
+        if estimate is None:
+            continue
+        if effect.path in declared:
             yield declared[effect.path], estimate.value
+        else:  # what stands beside an arrow of a declared path
+            yield read_path(effect.path, graph.members, graph.shape, source, ("circuit", "paths"), []), estimate.value
     for planned, claim in zip(found.plan.claims, found.claims, strict=True):
         if isinstance(planned.claim, PathClaim) and claim.estimate is not None:
             of, place = planned.claim.of, ("claims", claim.index, claim.kind, "of")

@@ -1,4 +1,4 @@
-"""The report of hypotheses/ioi-tiny as a browser shows it, at a desk and on a phone: `make screenshots`."""
+"""The report of a hypothesis with warnings as a browser shows it, at a desk and on a phone: `make screenshots`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-HYPOTHESIS = HERE.parent.parent / "hypotheses" / "ioi-tiny.circuit.yaml"
+TOP = HERE.parent.parent
+HYPOTHESIS = TOP / "hypotheses" / "explored" / "ioi-tiny-drafted.circuit.yaml"
 DESK, PHONE = 1280, 390  # CSS pixels
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -81,11 +82,10 @@ def _shrink(path: Path) -> None:
 def main() -> None:
     if browser_path() is None:
         sys.exit("no Chromium found; on Debian: apt-get install chromium")
-    top = HYPOTHESIS.parent.parent
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.html"
-        command = ("-m", "circuitspec", "verify", str(HYPOTHESIS.relative_to(top)), "--html", str(report))
-        subprocess.run([sys.executable, *command], cwd=top, check=True, stdout=subprocess.DEVNULL)
+        command = ("-m", "circuitspec", "verify", str(HYPOTHESIS.relative_to(TOP)), "--html", str(report))
+        subprocess.run([sys.executable, *command], cwd=TOP, check=True, stdout=subprocess.DEVNULL)
         take(report, HERE)
 
 

@@ -412,15 +412,29 @@ def test_boxes_never_overlap_and_edges_pass_between_them(placed: list[tuple[int,
         assert a.x + a.width / 2 <= layout.width + 1e-6
         for b in boxes[i + 1 :]:
             assert abs(a.y - b.y) >= BOX_HEIGHT or abs(a.x - b.x) >= (a.width + b.width) / 2
-    for a in boxes[:6]:
-        for b in boxes:
-            if joined and a.y < b.y:
-                route = layout.route(Edge(a.node.key, b.node.key))
+    if joined:
+        pairs = [(a, b) for a in boxes[:6] for b in boxes if a.y < b.y]
+        edges = [Edge(a.node.key, b.node.key) for a, b in pairs]
+        for (a, b), edge, lane in zip(pairs, edges, layout.lanes(edges), strict=True):
+            others = [box for box in boxes if a.y < box.y < b.y]
+            for route in (layout.route(edge), layout.route(edge, lane)):
                 assert all(y0 < y1 for (_, y0), (_, y1) in pairwise(route))
-                others = [box for box in boxes if a.y < box.y < b.y]
                 for x, y in (p for pair in pairwise(route) for p in along(*pair)):
                     for box in others:
                         assert abs(x - box.x) >= box.width / 2 or abs(y - box.y) >= BOX_HEIGHT / 2 - 1e-6
+
+
+def test_edges_of_one_box_lie_side_by_side() -> None:
+    """Three from one box leave in the order in which they arrive, and none at another's place."""
+    found = [Node(key, key, row, "", key) for key, row in (("a", 0), ("b", 0), ("c", 0), ("x", 1), ("y", 1))]
+    layout = lay_out(found, ["a", "b", "c", "x", "y"])
+    edges = [Edge("b", "y"), Edge("b", "x"), Edge("a", "x"), Edge("c", "x")]
+    routes = [layout.route(edge, lane) for edge, lane in zip(edges, layout.lanes(edges), strict=True)]
+    assert routes[1][0][0] < layout.boxes["b"].x < routes[0][0][0]
+    arrivals = [routes[n][-1][0] for n in (2, 1, 3)]  # from a, b, c
+    assert arrivals == sorted(set(arrivals))
+    box = layout.boxes["x"]
+    assert all(abs(x - box.x) < box.width / 2 for x in arrivals)
 
 
 def along(start: tuple[float, float], end: tuple[float, float]) -> Iterator[tuple[float, float]]:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from circuitspec.analysis.wording import number, plural
 from circuitspec.report.pictures import palette
 from circuitspec.report.pictures.canvas import TITLE, WIDTH, draw, heading
-from circuitspec.report.pictures.layout import BOX_HEIGHT, CHARACTER, Box, Edge, Effect, Layout, Node, curve, lay_out
+from circuitspec.report.pictures.layout import (
+    BOX_HEIGHT,
+    CHARACTER,
+    Box,
+    Edge,
+    Effect,
+    Layout,
+    Node,
+    Place,
+    curve,
+    lay_out,
+)
 from circuitspec.report.pictures.picture import Picture
 from circuitspec.report.shown import visible
 
@@ -61,9 +72,10 @@ def circuit_graph(nodes: Sequence[Node], edges: Sequence[Edge], *, columns: Sequ
         axes.set(xlim=(-left, width - left), ylim=(-below, height - below))
         axes.set_axis_off()
         axes.text(_MARGIN - left, height - below - _MARGIN, heading(title), va="top", **TITLE)
-        _grid(axes, layout, left)
+        _grid(axes, layout)
+        lanes = layout.lanes(edges)
         for nth, edge in enumerate(edges):
-            _edge(axes, layout, edge, _largest(edges), f"edge{nth}")
+            _edge(axes, layout.route(edge, lanes[nth]), edge, _largest(edges), f"edge{nth}")
             tips[f"edge{nth}"] = _told(layout, edge)
         for nth, box in enumerate(layout.boxes.values()):
             _box(axes, box, _tint(nodes, box.node.group), f"node{nth}")
@@ -83,19 +95,18 @@ def circuit_graph(nodes: Sequence[Node], edges: Sequence[Edge], *, columns: Sequ
     return draw(height, on, title=title, alt=alt, width=width, fitted=False, tooltips=tips)
 
 
-def _grid(axes: Axes, layout: Layout, left: float) -> None:
+def _grid(axes: Axes, layout: Layout) -> None:
     for label, y in layout.rows.items():
-        axes.text(_MARGIN - left, y, label, va="center_baseline", fontsize=7.5, color=palette.MUTED)
+        axes.text(-_MARGIN, y, label, ha="right", va="center_baseline", fontsize=8, color=palette.MUTED)
         axes.plot([0, layout.width], [y, y], color=palette.FAINT, lw=0.6, zorder=0)
     for label, x in layout.columns.items():
         axes.text(x, -2, visible(label), ha="center", va="top", fontsize=8, color=palette.MUTED)
 
 
-def _edge(axes: Axes, layout: Layout, edge: Edge, largest: float, gid: str) -> None:
+def _edge(axes: Axes, points: Sequence[Place], edge: Edge, largest: float, gid: str) -> None:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
-    points = layout.route(edge)
     vertices, codes = [points[0]], [Path.MOVETO]
     for start, end in pairwise(points):
         vertices += curve(start, end)[1:]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MARKERS = "osD^"
+_GLYPHS = "●■◆▲"  # the markers as letters
 _LABEL_CHARACTERS = 22
 _FARTHEST = 2.5  # what lies beyond this, or below its negative plus one, is shown at the edge
 _ROW, _NEXT_SERIES = 15.0, 11.0  # points
@@ -45,8 +46,9 @@ class Series:
 def intervals(series: Sequence[Series], *, title: str, quantity: str) -> Picture:
     """Points with their confidence intervals, by label, bounds shaded; `quantity` (with its unit) is the x axis.
 
-    0 and 1 are marked. Figures far outside of these are drawn as arrows at the edge; their numbers are written all the
-    same. Raises ValueError where there is nothing to show, or too many series to tell apart.
+    0 and 1 are marked; of several series each number has the marker and colour of its own. Figures far outside of
+    these are drawn as arrows at the edge; their numbers are written all the same. Raises ValueError where there is
+    nothing to show, or too many series to tell apart.
     """
     rows = list(dict.fromkeys(point.label for one in series for point in one.points))
     if not rows or len(series) > len(_MARKERS):
@@ -60,14 +62,15 @@ def intervals(series: Sequence[Series], *, title: str, quantity: str) -> Picture
         put_title(figure, title)
         _rows(axes, rows)
         low, high = _range(series)
-        places, numbers = [], []
+        places, numbers, colours = [], [], []
         for nth, one in enumerate(series):
             offset = (nth - (len(series) - 1) / 2) * 0.62 / len(series)
             for point in one.points:
                 y = rows.index(point.label) + offset
                 _point(axes, point, y, nth, (low, high), 0.62 / len(series))
                 places.append(y)
-                numbers.append(_value(point))
+                numbers.append(f"{_GLYPHS[nth]} {_value(point)}" if several else _value(point))
+                colours.append(palette.SERIES[nth] if several else palette.INK)
             if several:
                 axes.plot([], [], color=palette.SERIES[nth], marker=_MARKERS[nth], ms=4.5, lw=1.6, label=one.label)
         axes.set_xlim(low, high)
@@ -75,6 +78,8 @@ def intervals(series: Sequence[Series], *, title: str, quantity: str) -> Picture
         values = axes.secondary_yaxis("right")
         values.set_yticks(places, numbers)
         bare(values)  # type: ignore[arg-type]
+        for label, colour in zip(values.get_yticklabels(), colours, strict=True):
+            label.set_color(colour)
         if several:
             figure.legend(loc="outside lower left", ncols=2)
 

@@ -14,6 +14,8 @@ _FEW_ROWS = 8
 _DEEP, _STAGGERED = 5, (-0.9, 0.0, 0.9)  # a column of so many rows is staggered, by so many widths of a box
 GAP, COLUMN_GAP = 11.0, 20.0
 _CLEARANCE = 4.0  # between an edge and a box that it passes
+_USED = 0.8  # of a box's width, by its edges
+_GAP_USED = 16.0  # points into a gap, at most, by edges side by side
 _SAMPLES = 40  # points of a curve that are looked at
 
 Place = tuple[float, float]
@@ -59,6 +61,15 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Lane:
+    """Where an edge leaves and arrives, in widths of its boxes from their middles, and how far into gaps it keeps."""
+
+    leave: float = 0.0
+    arrive: float = 0.0
+    inside: float = 0.0
+
+
+@dataclass(frozen=True)
 class Layout:
     """Boxes by the keys of their nodes, the middle of each named row and column, and the size of all."""
 
@@ -68,22 +79,41 @@ class Layout:
     width: float
     height: float
 
-    def route(self, edge: Edge) -> list[Place]:
+    def lanes(self, edges: Sequence[Edge]) -> list[Lane]:
+        """For each edge, where it leaves and arrives so that those of one box lie side by side, and cross little."""
+        leaving: dict[str, list[int]] = {}
+        arriving: dict[str, list[int]] = {}
+        for nth, edge in enumerate(edges):
+            leaving.setdefault(edge.sender, []).append(nth)
+            arriving.setdefault(edge.receiver, []).append(nth)
+        shares: list[dict[str, float]] = [{} for _ in edges]
+        for side, groups in (("leave", leaving), ("arrive", arriving)):
+            for places in groups.values():
+                other = [self.boxes[edges[n].receiver if side == "leave" else edges[n].sender] for n in places]
+                ordered = sorted(range(len(places)), key=lambda i: (other[i].x, other[i].y))
+                for rank, i in enumerate(ordered):
+                    shares[places[i]][side] = (rank + 0.5) / len(places) - 0.5
+        count = max(1, len(edges) - 1)
+        return [Lane(share["leave"], share["arrive"], nth / count) for nth, share in enumerate(shares)]
+
+    def route(self, edge: Edge, lane: Lane | None = None) -> list[Place]:
         """Points, to be joined by `curve`, from the top of the sender to the bottom of the receiver.
 
         Two points where a curve between them touches no other box; otherwise the edge runs, at every row that it
-        passes, straight up through the nearest gap.
+        passes, straight up through the nearest gap. Edges in `lanes` of their own lie side by side.
         """
+        lane = lane or Lane()
         start, end = self.boxes[edge.sender], self.boxes[edge.receiver]
         half = BOX_HEIGHT / 2
-        first, last = (start.x, start.y + half), (end.x, end.y - half)
+        first = (start.x + lane.leave * _USED * start.width, start.y + half)
+        last = (end.x + lane.arrive * _USED * end.width, end.y - half)
         passed = [box for box in self.boxes.values() if start.y < box.y < end.y]
         if not any(box.covers(place) for place in _along(first, last) for box in passed):
             return [first, last]
         points = [first]
         for y in sorted({box.y for box in passed}):
             wanted = start.x + (end.x - start.x) * (y - start.y) / (end.y - start.y)
-            x = _free(wanted, [box for box in passed if box.y == y])
+            x = _free(wanted, [box for box in passed if box.y == y], lane.inside)
             points += [(x, y - half), (x, y + half)]
         return [*points, last]
 
@@ -145,9 +175,13 @@ def _span(count: int, width: float) -> float:
     return count * width + max(0, count - 1) * GAP
 
 
-def _free(wanted: float, boxes: Sequence[Box]) -> float:
-    """The place nearest to `wanted` that no box takes."""
-    taken = [(b.x - b.width / 2 - _CLEARANCE, b.x + b.width / 2 + _CLEARANCE) for b in boxes]
-    candidates = [wanted, *(end for pair in taken for end in pair)]
-    open_ = [x for x in candidates if not any(low < x < high for low, high in taken)]
-    return min(open_, key=lambda x: abs(x - wanted))
+def _free(wanted: float, boxes: Sequence[Box], inside: float = 0.0) -> float:
+    """The place nearest to `wanted` that no box takes; if that is beside a box, by a share `inside` of the gap on."""
+    taken = sorted((b.x - b.width / 2 - _CLEARANCE, b.x + b.width / 2 + _CLEARANCE) for b in boxes)
+    if not any(low < wanted < high for low, high in taken):
+        return wanted
+    ends = [(end, way) for pair in taken for end, way in zip(pair, (-1, 1), strict=True)]
+    open_ = [(x, way) for x, way in ends if not any(low < x < high for low, high in taken)]
+    x, way = min(open_, key=lambda one: abs(one[0] - wanted))
+    beyond = [way * (other - x) for pair in taken for other in pair if way * (other - x) > 0]
+    return x + way * inside * min(_GAP_USED, *beyond) if beyond else x + way * inside * _GAP_USED
