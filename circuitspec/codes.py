@@ -912,8 +912,8 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS413": CodeInfo(
         "a draft that falls short",
-        "The circuit that `explore` arrived at recovers less than `--target`, or something outside what its draft claims: "
-        "every draft claims that 0.8 to 1.2 is recovered, and that at most 0.3 is left with the circuit noised. `verify` "
+        "The circuit that `explore` arrived at recovers less than `--target`, or something outside what its draft "
+        "claims: all drafts claim that 0.8 to 1.2 is recovered, and at most 0.3 left with the circuit noised. `verify` "
         "will not support such a draft. Look at more (`--exact`, `--max-forwards`), or leave out of the claim what the "
         "circuit cannot do without (`--free`). A circuit of helpful components alone may recover more than the model.",
     ),

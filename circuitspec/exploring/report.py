@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuitspec.analysis.gates import WORDS
+from circuitspec.analysis.gates import MARGIN
 from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
@@ -28,7 +28,7 @@ def render_exploration(found: Findings) -> str:
         parts.append(_traces(found.traces))
     if found.circuits:
         parts.append(_frontiers(found))
-    if any(pair.finding.kind is not None for pair in found.gates):
+    if found.gates:
         parts.append(_gates(found))
     if found.links.found:
         parts.append(_links(found))
@@ -176,15 +176,9 @@ def _links(found: Findings) -> str:
 
 
 def _gates(found: Findings) -> str:
-    """The pairs whose runs tell what gate they form.
-
-    Interaction: what they do alone, added up, less what both do together, as a share of the latter.
-    """
+    """Every pair that was patched, and the gate that its runs make it."""
     rows = [["together", "noised alone, both", "interaction", "denoised alone, both", "interaction", ""]]
     for pair in found.gates:
-        kind = pair.finding.kind
-        if kind is None:
-            continue
         shares = [
             text
             for t in (pair.finding.noising, pair.finding.denoising)
@@ -193,8 +187,12 @@ def _gates(found: Findings) -> str:
                 MISSING if t.interaction is None else briefly(t.interaction),
             )
         ]
-        rows.append([f"{format_name(pair.first)}, {format_name(pair.second)}", *shares, f"{kind}: {WORDS[kind]}"])
-    return _table(rows)
+        rows.append([f"{format_name(pair.first)}, {format_name(pair.second)}", *shares, pair.finding.label])
+    return (
+        "interaction: what two members do alone, added up, less what both do together, as a share of the latter "
+        f"[95 % CI]\n(1: either does what both do; -1: neither alone does anything; within {MARGIN:g} of 0: effects "
+        "add up)\n\n" + _table(rows)
+    )
 
 
 def _sections(found: Findings) -> str:
