@@ -106,7 +106,7 @@ class Together:
         if self.interaction is None or self.interaction.interval is None:
             return None
         low, high = self.interaction.interval
-        if -MARGIN <= low and high <= MARGIN:
+        if low >= -MARGIN and high <= MARGIN:
             return "middle"
         if high < -MARGIN:
             return "low" if high <= -HALF else "partly low"
@@ -163,9 +163,7 @@ class GateFinding:
         if self.kind is not None:
             return f"{self.kind}: {WORDS[self.kind]}"
         idle = [
-            word
-            for word, one in (("noised", self.noising), ("restored", self.denoising))
-            if one.interaction is None
+            word for word, one in (("noised", self.noising), ("restored", self.denoising)) if one.interaction is None
         ]
         if idle:
             return f"{UNCLEAR}: both do next to nothing {' or '.join(idle)}"
@@ -185,7 +183,8 @@ def find_gate(
     """The gate that two parts form, from the clean run with parts noised and the corrupt run with parts denoised.
 
     All arrays are `[prompt]`, of the same prompts; intervals are of a bootstrap over prompts. `clean` and `corrupt`
-    must differ in the mean (`scores.gap`); `earlier` is the part that the other may read of. Raises CS511 for values that are not finite.
+    must differ in the mean (`scores.gap`); `earlier` is the part
+    that the other may read of. Raises CS511 for values that are not finite.
     """
     whole = float(clean.mean() - corrupt.mean())
     return GateFinding(

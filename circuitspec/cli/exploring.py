@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Estimate all components first, or sweep exactly: residual stream, layers that matter, their heads.",
 )
-@click.option("--neurons", is_flag=True, help="With --start resid: also the neurons of MLPs that matter.")
+@click.option("--neurons", is_flag=True, help="MLPs of a circuit as their neurons, where a few do what the MLP does.")
 @click.option(
     "--sweep",
     "sweeps",
@@ -105,8 +105,6 @@ def explore(
     FILE needs only `model` and `task`, and a corruption. `verify` then tests the draft, best on prompts that it was not
     drafted on.
     """
-    if neurons and start != "resid":
-        raise click.UsageError("--neurons goes with --start resid; to sweep them all, write --sweep neurons")
     if values and start != "resid" and not sweeps:
         raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
     if steps > 1 and recompute_attention:

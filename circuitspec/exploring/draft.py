@@ -12,7 +12,7 @@ from circuitspec.exploring.links import Link
 from circuitspec.exploring.select import Choice, Entry
 from circuitspec.exploring.sweep import MATERIAL
 from circuitspec.graph.shape import ModelShape
-from circuitspec.spec.components import Head, sort_key
+from circuitspec.spec.components import Head, Mlp, Neuron, sort_key
 from circuitspec.spec.names import PORTS, format_name
 from circuitspec.spec.source import Source as SourceText
 
@@ -49,12 +49,13 @@ def write_draft(
     command: str,
     target: float | None,
     suffix: str = "",
+    neurons: Mapping[Mlp, Sequence[Neuron]] | None = None,
 ) -> Draft:
     """The draft's text: model and task as in `subject`, then groups by layer and position, effects as comments.
 
     Its claims are the same whatever the circuit does (recovered 0.8 to 1.2; noised, at most 0.3 left), so that `verify`
     refutes a circuit that falls short; where it does, or misses the target (None: there was none), the file says so.
-    `suffix` is added to the file's name.
+    `suffix` is added to the file's name. `neurons` stand for their MLP, also in the links.
     """
     estimate = choice.estimate()
     interval = estimate.interval or (estimate.value, estimate.value)
@@ -84,7 +85,7 @@ def write_draft(
         lines.append(f"      at: {role}" + (f"\n      effect: {kind}" if effect else ""))
     if free:
         lines.append(f"  free: [{', '.join(_quoted(name) for name in free)}]")
-    paths = _paths(links, shape)
+    paths = _paths(links, shape, neurons or {})
     if paths:
         lines.append("  paths: # direct paths with an effect by themselves, (drop, rise)")
         lines += [f"    - {text} # {comment}" for text, comment in paths]
@@ -143,7 +144,7 @@ def _groups(choice: Choice) -> dict[str, tuple[str, str, list[Entry]]]:
     entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
     for (component, role), kind in entries:
         position = "".join(c if c.isalnum() else "_" for c in role)
-        what = "heads" if isinstance(component, Head) else "mlp"
+        what = "heads" if isinstance(component, Head) else "mlp" if isinstance(component, Mlp) else "neurons"
         layer = sort_key(component)[0]
         name = f"layer{layer}_{what}_{position}" + ("" if kind == "positive" else f"_{kind}")
         while name in found and found[name][0] != role:  # S1+1 and S1_1 are spelled alike
@@ -152,8 +153,9 @@ def _groups(choice: Choice) -> dict[str, tuple[str, str, list[Entry]]]:
     return found
 
 
-def _paths(links: Sequence[Link], shape: ModelShape) -> list[tuple[str, str]]:
+def _paths(links: Sequence[Link], shape: ModelShape, neurons: Mapping[Mlp, Sequence[Neuron]]) -> list[tuple[str, str]]:
     """Links with a material effect, the inputs of one receiver together."""
+    members = {format_name(mlp): ", ".join(map(format_name, own)) for mlp, own in neurons.items()}
     strong = [link for link in links if link.size >= MATERIAL]
     joined: dict[tuple[str, str], list[Link]] = {}
     for link in strong:
@@ -165,7 +167,8 @@ def _paths(links: Sequence[Link], shape: ModelShape) -> list[tuple[str, str]]:
         named = own[0].named(shape) if len(ports) == 1 else receiver + (f"<{','.join(ports)}>" if ports else "")
         largest = max(own, key=lambda link: link.size)
         order = (sort_key(own[0].sender), sort_key(own[0].receiver.component))
-        found.append((order, f"{sender} -> {named}", f"({_number(largest.drop)}, {_number(largest.rise)})"))
+        text = f"{members.get(sender, sender)} -> {members.get(named, named)}"
+        found.append((order, text, f"({_number(largest.drop)}, {_number(largest.rise)})"))
     return [(text, comment) for _, text, comment in sorted(found)]
 
 

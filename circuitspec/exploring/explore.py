@@ -23,6 +23,7 @@ from circuitspec.exploring.findings import Circuit, Findings, Options
 from circuitspec.exploring.gates import Pair, scan_gates
 from circuitspec.exploring.grid import Grid, sweep_all, zoom
 from circuitspec.exploring.links import Link, Links, links
+from circuitspec.exploring.neurons import Refined, refine
 from circuitspec.exploring.sections import Section, cross_sections, link_graph
 from circuitspec.exploring.select import Choice, choose
 from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles
@@ -136,7 +137,8 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
             for role in e.where.roles
         }
         drafted = _Drafting(task_of or study, patching, options, command, sizes)
-        circuits = tuple(drafted.circuit(kind, choice, between.found) for kind, choice in choices)
+        refined = [(kind, work.refined(kind, choice)) for kind, choice in choices]
+        circuits = tuple(drafted.circuit(kind, one, between.found) for kind, one in refined)
     return Findings(
         subject.name,
         loaded.provenance.id,
@@ -232,6 +234,12 @@ class _Work:
                     self.unseen.append(Unseen(f"better circuits ({kind})", 0, 0, choice.stopped, spent=True))
         return made if len(made) == 2 else []
 
+    def refined(self, kind: str, choice: Choice) -> Refined:
+        """With neurons for its MLPs, if that is asked for."""
+        if not self.options.neurons:
+            return Refined(choice)
+        return self.stage(f"looking for neurons of the MLPs ({kind})", lambda: refine(choice), Refined(choice))
+
     def links(self, whole: Choice, strongest: Sequence[Ablatable], *, through_mlps: bool) -> Links:
         options = self.options
 
@@ -242,6 +250,7 @@ class _Work:
                 strongest,
                 most=options.linked,
                 exact=options.paths,
+                drawn=options.drawn,
                 steps=options.steps,
                 recomputing=options.recomputing,
                 through_mlps=through_mlps,
@@ -249,13 +258,15 @@ class _Work:
 
         between = self.stage("patching paths between the members", work, Links())
         wanted = min(options.paths, between.candidates)
-        if len(between.found) < wanted:
-            count = wanted - len(between.found)
+        if between.chosen < wanted:
+            count = wanted - between.chosen
             reason = self.setting.allowance.reason
             self.unseen.append(Unseen("paths to be patched", count, wanted, reason, spent=True))
         if wanted < between.candidates:
             why = f"their estimates are smaller than those of the {wanted} that were patched"
-            self.unseen.append(Unseen("paths between members", between.candidates - wanted, between.candidates, why))
+            left = between.candidates - wanted - (0 if between.drawn is None else between.drawn.count)
+            if left:
+                self.unseen.append(Unseen("paths between members", left, between.candidates, why))
         return between
 
 
@@ -269,8 +280,9 @@ class _Drafting:
     command: str
     sizes: Sizes
 
-    def circuit(self, kind: str, choice: Choice, between: Sequence[Link]) -> Circuit:
-        members = frozenset(choice.kept)
+    def circuit(self, kind: str, refined: Refined, between: Sequence[Link]) -> Circuit:
+        choice = refined.choice
+        members = frozenset(choice.kept) | refined.neurons.keys()
         shape = choice.setting.runner.loaded.shape
         draft = write_draft(
             self.study.source,
@@ -281,7 +293,8 @@ class _Drafting:
             free=self.options.free,
             metric=self.options.metric,
             head_share=choice.heads / (shape.n_layers * shape.n_heads),
-            sizes=self.sizes,
+            sizes={**self.sizes, **{entry: (*pair, True) for entry, pair in refined.sizes.items()}},
+            neurons=refined.neurons,
             command=self.command,
             target=None if self.options.knee else self.options.target,
             suffix="" if kind == HONEST else "-helpful",

@@ -6,7 +6,7 @@ from circuitspec.analysis.gates import MARGIN
 from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
-from circuitspec.exploring.sweep import MATERIAL
+from circuitspec.exploring.sweep import MATERIAL, Drawn
 from circuitspec.exploring.traces import Traces
 from circuitspec.exploring.warnings import exploration_warnings
 from circuitspec.spec.names import format_name
@@ -99,12 +99,16 @@ def _effects(found: Findings) -> str:
         f"{number(sweep.agreement[1])} denoising{overlap})",
     ]
     if drawn is not None:
-        lines.append(
-            f"(of {drawn.count} drawn from the other {drawn.population}, {len(drawn.mattering) or 'none'} "
-            f"{'does' if len(drawn.mattering) == 1 else 'do'} {MATERIAL:g} or more: at most {drawn.at_most:.0%} of "
-            "them may, 95 % confidence)"
-        )
+        lines.append(_drawn(drawn).rstrip())
     return "\n".join(lines) + ("\n\n" + _table(rows) if len(rows) > 1 else "")
+
+
+def _drawn(drawn: Drawn[object]) -> str:
+    return (
+        f"(of {drawn.count} drawn from the other {drawn.population}, {len(drawn.mattering) or 'none'} "
+        f"{'does' if len(drawn.mattering) == 1 else 'do'} {MATERIAL:g} or more: at most {drawn.at_most:.0%} of "
+        "them may, 95 % confidence)\n"
+    )
 
 
 def _traces(traces: Traces) -> str:
@@ -165,10 +169,11 @@ def _links(found: Findings) -> str:
         estimates = number(link.drop_estimate), number(link.rise_estimate)
         rows.append([f"{sender} -> {receiver}", number(link.drop), number(link.rise), *estimates])
     overlap = "" if links.overlap is None else f"; {links.overlap[1]:.0%} of the top {links.overlap[0]} are the same"
+    drawn = "" if links.drawn is None else _drawn(links.drawn)
     said = (
-        f"{len(links.found)} of {links.candidates} direct paths between members patched exactly\n(rank agreement of "
+        f"{links.chosen} of {links.candidates} direct paths between members patched exactly\n(rank agreement of "
         f"estimates and exact effects: {number(links.agreement[0])} noising, {number(links.agreement[1])} "
-        f"denoising{overlap})\n\n"
+        f"denoising{overlap})\n{drawn}\n"
     )
     if len(rows) == 1:
         return f"{said}no direct path between members moves the metric by itself ({MISSING})"
@@ -191,7 +196,7 @@ def _gates(found: Findings) -> str:
     return (
         "interaction: what two members do alone, added up, less what both do together, as a share of the latter "
         f"[95 % CI]\n(1: either does what both do; -1: neither alone does anything; within {MARGIN:g} of 0: effects "
-        "add up)\n\n" + _table(rows)
+        "add up)\n\n" + _table(rows, words=True)
     )
 
 
@@ -207,8 +212,11 @@ def _sections(found: Findings) -> str:
     return "\n".join([_table(rows), *notes])
 
 
-def _table(rows: list[list[str]]) -> str:
+def _table(rows: list[list[str]], *, words: bool = False) -> str:
+    """Columns to the right but for the first, and for the last where it has words."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    if words:
+        widths[-1] = 0
     return "\n".join(
         "   ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
         for row in rows

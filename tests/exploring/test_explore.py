@@ -81,6 +81,20 @@ def test_the_known_circuit_comes_out(toy: str) -> None:
     assert outcome.verification.verdict == "SUPPORTED"
 
 
+@pytest.mark.parametrize("start", ["estimates", "resid"])
+def test_an_mlp_is_the_neuron_that_does_what_it_does(start: str) -> None:
+    """Of the 64 neurons of m1 one alone makes Prize of Nobel and Peace, as the toy was built."""
+    found = explored("nobel", start=start, neurons=True)
+    for circuit in found.circuits:
+        assert set(circuit.entries) == {("a0.h0", "second", "positive"), ("m1.n42", "second", "positive")}
+        assert circuit.recovered == pytest.approx(1.0, abs=1e-4)
+        assert "- m1.n42 # (1.00, 1.00)" in circuit.draft.text
+    text = found.circuits[0].draft.text
+    assert paths_of(text) == {"input -> a0.h0<v>", "input -> m1.n42", "a0.h0 -> m1.n42", "m1.n42 -> logits"}
+    outcome = verify(parse_hypothesis(text, "draft.circuit.yaml", TOYS), VerifyOptions("off"), Quiet())
+    assert outcome.verification.verdict == "SUPPORTED"
+
+
 def test_a_stand_in_is_found_behind_the_head_it_stands_in_for() -> None:
     found = explored("backup")
     honest, helpful = found.circuits

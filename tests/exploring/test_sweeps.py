@@ -139,7 +139,7 @@ def test_coarse_to_fine_finds_the_circuit_and_says_what_it_left_out() -> None:
     ):
         looked = sum(len(grid.spots(kind)) for kind in kinds)  # type: ignore[arg-type]
         assert looked + sum(one.count for one in grid.unseen if one.what.startswith(what)) == total
-    assert set(found.circuits[0].entries) == {("a0.h0", "second", "positive"), ("m1", "second", "positive")}
+    assert set(found.circuits[0].entries) == {("a0.h0", "second", "positive"), ("m1.n42", "second", "positive")}
     report = render_exploration(found)
     assert "not looked at:\n  16 of 20 attention layers and MLPs" in report
     assert "swept from coarse to fine: 10 residual streams, 2 attention layers, 2 MLPs, 4 heads, 64 neurons" in report
@@ -295,7 +295,6 @@ def test_tables_and_pictures_of_a_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--neurons",), "--neurons goes with --start resid"),
         (("--value", "zero"), "--value is what sweeps patch in"),
         (("--steps", "3", "--recompute-attention"), "give one of them"),
     ],
