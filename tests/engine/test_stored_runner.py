@@ -184,7 +184,7 @@ class Rehearsed:
     def clock(self) -> float:
         return self.now
 
-    def run(self, experiments: Iterable[Experiment]) -> Records:
+    def run(self, experiments: Iterable[Experiment], parts: object = None) -> Records:
         chunk = tuple(experiments)
         if len(self.chunks) == self.fail_in:
             raise KeyboardInterrupt

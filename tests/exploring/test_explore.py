@@ -16,7 +16,7 @@ from circuitspec.diagnostics import CircuitspecError
 from circuitspec.exploring.draft import missed_by
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
-from circuitspec.exploring.pictures import pictures
+from circuitspec.exploring.pictures import _curve, pictures
 from circuitspec.exploring.report import render_exploration as rendered
 from circuitspec.exploring.tables import effects_frame, frontier_frame, gates_frame, links_frame, tables
 from circuitspec.exploring.warnings import exploration_warnings
@@ -335,6 +335,14 @@ def test_the_report_and_its_tables() -> None:
     assert re.search(r"^a1\.h2@END +-0\.50 +-0\.50", text, re.MULTILINE)
     assert len(effects_frame(found)) == 10 * 3  # 8 heads and 2 MLPs, at three positions
     assert set(frontier_frame(found)["circuit"]) == {"with negatives", "helpful only"}
+    for _, tried in frontier_frame(found).groupby("circuit"):
+        size, near = tried["entries"], 1 - (1 - tried["recovered"]).abs()
+        for own in tried.index:
+            better = (size <= size[own]) & (near >= near[own]) & ((size < size[own]) | (near > near[own]))
+            assert tried["pareto"][own] == (not better.any())
+    for circuit, curve in zip(found.circuits, map(_curve, found.circuits), strict=True):
+        assert [point.size for point in curve.points] == sorted({p.entries for p in circuit.frontier if p.pareto})
+    assert re.search(r"^ +1 +1 +1\.50 \[1\.50, 1\.50\] +\*", text, re.MULTILINE)
     assert {"sender", "receiver", "drop", "rise", "drop_estimate", "rise_estimate"} == set(links_frame(found).columns)
 
 
