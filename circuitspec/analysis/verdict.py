@@ -194,7 +194,7 @@ def _gate(claim: Gate, runs: GateRuns, planned: PlannedClaim, records: Records) 
 
 def _earlier(first: Experiment, second: Experiment) -> Part | None:
     """The part of which all comes before the other, None where they mix."""
-    one, other = ([stage(site.component) for site in run.sites] for run in (first, second))
+    one, other = ([stage(site.component) or 0 for site in run.sites] for run in (first, second))
     if max(one) < min(other):
         return "first"
     return "second" if max(other) < min(one) else None
