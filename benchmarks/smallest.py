@@ -1,7 +1,7 @@
 """How few heads of the shipped model can do its task: every set of one to four heads, kept at all positions.
 
-All other heads are ablated (mean_per_template), MLPs are free, on the prompts that drafts are verified on. No draft
-of so many heads can recover more than the best of these, whatever positions it names.
+All other heads are ablated (mean_per_template), MLPs are free, on the prompts that drafts are verified on. A head
+that is kept at some positions alone may recover more: elsewhere it may work against the answer. That is not tried here.
 
     python benchmarks/smallest.py
 """

@@ -47,6 +47,7 @@ class Bar:
         self._stage = ""
         self._experiments = self._measured = self._stored = 0
         self._planned = 0  # prompts in the total that have not been expected yet
+        self._timed = False  # whether the first batch began
         self._bar: Any = tqdm(
             total=0,
             unit=" prompts",
@@ -81,13 +82,21 @@ class Bar:
         self._show()
 
     def expect(self, prompts: int) -> None:
+        self._start_clock()
         planned = min(prompts, self._planned)
         self._planned -= planned
         self._bar.total += prompts - planned
         self._show()
 
     def advance(self, prompts: int) -> None:
+        self._start_clock()
         self._bar.update(prompts)
+
+    def _start_clock(self) -> None:
+        """Rates count from the first batch on, not from what was loaded before."""
+        if not self._timed and not self._bar.disable:
+            self._bar.start_t = self._bar.last_print_t = self._bar._time()
+        self._timed = True
 
     def _show(self) -> None:
         done = f": {self._measured:,}/{self._experiments:,} experiments" if self._experiments else ""

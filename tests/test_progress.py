@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 
+import pytest
+
 from circuitspec.progress import Bar, Silent
 
 
@@ -51,6 +53,22 @@ def test_prompts_that_were_planned_are_not_counted_twice() -> None:
         bar.expect(500)
         bar.stage("more")
         assert " 50%|" in terminal.line
+
+
+def test_the_clock_starts_with_the_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100 seconds of loading, then 40 prompts in 2 seconds: 20 a second, and 160 more take 8."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    terminal = Terminal()
+    with Bar(terminal) as bar:
+        bar.stage("loading")
+        now[0] += 100
+        bar.plan(experiments=5, stored=0, prompts=200)
+        bar.expect(200)
+        now[0] += 2
+        bar.advance(40)
+        bar.stage("running")
+        assert re.search(r" 20\.0 ?prompts/s, 00:08 left$", terminal.line), terminal.line
 
 
 def test_the_line_is_gone_in_the_end() -> None:

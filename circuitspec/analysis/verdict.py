@@ -18,13 +18,14 @@ from circuitspec.analysis.claims import (
     too_few,
 )
 from circuitspec.analysis.estimate import Estimate
-from circuitspec.analysis.gates import BOUNDS, WORDS, Trio, find_gate
+from circuitspec.analysis.gates import BOUNDS, Part, Trio, find_gate
 from circuitspec.analysis.many_runs import Judgement, judge_methods, judge_random, judge_subsets
 from circuitspec.analysis.scores import MATERIAL, Anchors, Gap, gap
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.records import Records
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import GateRuns, Plan, PlannedClaim, Traced
+from circuitspec.spec.components import stage
 from circuitspec.spec.hypothesis import CrossSection, Gate, Mediation, PathClaim, Traces
 from circuitspec.spec.tested_claims import BeatsRandom, Complete, Minimal
 
@@ -190,13 +191,22 @@ def _gate(claim: Gate, runs: GateRuns, planned: PlannedClaim, records: Records) 
     """The interactions of the two parts in both directions, and which gate they make."""
     metric = claim.metric
     noised, denoised = (Trio(*(records[run][metric] for run in trio)) for trio in (runs.noised, runs.denoised))
-    finding = find_gate(noised, denoised, records[planned.clean][metric], records[planned.corrupt][metric])
+    clean, corrupt = records[planned.clean][metric], records[planned.corrupt][metric]
+    finding = find_gate(noised, denoised, clean, corrupt, earlier=_earlier(*runs.noised[:2]))
     low, high = BOUNDS[claim.gate]
     parts = (
         part_of("noised", finding.noising.interaction, *low, "both together break next to nothing"),
         part_of("denoised", finding.denoising.interaction, *high, "both together restore next to nothing"),
     )
-    return parts, "unclear" if finding.kind is None else f"{finding.kind}: {WORDS[finding.kind]}"
+    return parts, finding.label
+
+
+def _earlier(first: Experiment, second: Experiment) -> Part | None:
+    """The part of which all comes before the other, None where they mix."""
+    one, other = ([stage(site.component) or 0 for site in run.sites] for run in (first, second))
+    if max(one) < min(other):
+        return "first"
+    return "second" if max(other) < min(one) else None
 
 
 def _reaction(claim: Traces, one: Traced, planned: PlannedClaim, records: Records, reference: Gap) -> ClaimPart:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Estimate all components first, or sweep exactly: residual stream, layers that matter, their heads.",
 )
-@click.option("--neurons", is_flag=True, help="With --start resid: also the neurons of MLPs that matter.")
+@click.option("--neurons", is_flag=True, help="MLPs of a circuit as their neurons, where a few do what the MLP does.")
 @click.option(
     "--sweep",
     "sweeps",
@@ -105,8 +105,6 @@ def explore(
     FILE needs only `model` and `task`, and a corruption. `verify` then tests the draft, best on prompts that it was not
     drafted on.
     """
-    if neurons and start != "resid":
-        raise click.UsageError("--neurons goes with --start resid; to sweep them all, write --sweep neurons")
     if values and start != "resid" and not sweeps:
         raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
     if steps > 1 and recompute_attention:
@@ -173,9 +171,23 @@ def explore(
             write_report(path, circuit.draft.text)
 
 
+_UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them
+_NAMED = ("--draft", "--draft-helpful", "--task-from")  # files, of which the name is said
+
+
 def _command_line(file: Path) -> str:
-    """The command as it was given, with the file's name alone: a draft says how it was made, not where."""
+    """The command as it was given, with names of files alone: a draft says how it was made, not where."""
     import shlex
 
-    given = [file.name if argument == str(file) else argument for argument in sys.argv[1:]]
-    return "circuitspec " + shlex.join(given)
+    said: list[str] = []
+    given = iter(sys.argv[1:])
+    for argument in given:
+        option, equals, value = argument.partition("=")
+        if option in _UNSAID:
+            if not equals:
+                next(given, None)
+        elif option in _NAMED:
+            said += [option, Path(value if equals else next(given, "")).name]
+        elif argument != "--no-store":
+            said.append(file.name if argument == str(file) else argument)
+    return "circuitspec " + shlex.join(said)

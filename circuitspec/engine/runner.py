@@ -42,6 +42,17 @@ T = TypeVar("T")
 Columns = dict[str, NDArray[np.float64]]  # metric -> [prompt]
 
 
+class Parts(Protocol):
+    """Keeps what was measured of some prompts, batch by batch, for a run that is interrupted and begun again."""
+
+    def known(
+        self, experiments: Sequence[Experiment], prompts: Sequence[int]
+    ) -> Mapping[Experiment, Mapping[str, NDArray[np.float64]]]: ...
+    def keep(
+        self, experiment: Experiment, prompts: Sequence[int], values: Mapping[str, NDArray[np.float64]]
+    ) -> None: ...
+
+
 class Progress(Protocol):
     """Told about work to come and work done, counted in prompts run."""
 
@@ -110,8 +121,10 @@ class Runner:
         self._progress.advance(prompts)
 
     @torch.no_grad()
-    def run(self, experiments: Iterable[Experiment]) -> Records:
+    def run(self, experiments: Iterable[Experiment], parts: Parts | None = None) -> Records:
         """Every metric of every experiment for every prompt; where noise is drawn, its mean over the draws.
+
+        What `parts` know of a batch is not run; what is measured is handed to them after each forward.
 
         Memory does not grow with the number of prompts or experiments beyond the metrics themselves; where it runs
         out, rows are halved. Raises CS502 where logits or patched values are not finite, CS503 where a short cut of
@@ -121,17 +134,21 @@ class Runner:
         columns: dict[Experiment, Columns] = {e: {} for e in wanted}
         if not wanted:
             return Records(columns, self.templates)
-        needs = needs_of(wanted, self, sweeps=self._sweeps)
-        if self._internals is not None:
-            for variant in {experiment.base for experiment in wanted if experiment.source is None}:
-                needs.record(variant, self._internals.taps)
+        needs = self._needs(wanted)
         self._progress.expect(passes((*wanted, *needs.bases), frozenset(self._means)) * self.task.n)
         for source in sorted(mean_sources(frozenset(needs.sources)), key=str):
             self._learn_means(source, needs.sources[source])
         for batch in self.batches:
-            for _ in self._in_parts(batch, lambda part: self._run_batch(part, needs, columns)):
+            for _ in self._in_parts(batch, lambda part: self._run_batch(part, needs, columns, parts)):
                 pass
         return Records(columns, self.templates)
+
+    def _needs(self, wanted: Sequence[Experiment]) -> Needs:
+        needs = needs_of(wanted, self, sweeps=self._sweeps)
+        if self._internals is not None:
+            for variant in {experiment.base for experiment in wanted if experiment.source is None}:
+                needs.record(variant, self._internals.taps)
+        return needs
 
     def _in_parts(self, batch: Batch, work: Callable[[Batch], T]) -> Iterator[tuple[Batch, T]]:
         """The work done on this batch; where memory runs out, on parts of half as many rows, down to one."""
@@ -161,14 +178,26 @@ class Runner:
             self._stream = Stream(self.loaded)
         return self._stream
 
-    def _run_batch(self, batch: Batch, needs: Needs, columns: Mapping[Experiment, Columns]) -> None:
+    def _run_batch(
+        self, batch: Batch, needs: Needs, columns: Mapping[Experiment, Columns], parts: Parts | None
+    ) -> None:
         """Put the metrics of this batch's prompts into the columns, instead of what an attempt before left there."""
         rows = list(batch.prompts)
+        if parts is not None and (known := parts.known(tuple(columns), rows)):
+            for experiment, metrics in known.items():
+                for name, values in metrics.items():
+                    columns[experiment].setdefault(name, np.zeros(self.task.n))[rows] = values
+            left = [experiment for experiment in columns if experiment not in known]
+            if not left:
+                return
+            needs = self._needs(left)
         for draw, (experiment, metrics) in self._measured(batch, needs):
             for name, values in metrics.items():
                 column = columns[experiment].setdefault(name, np.zeros(self.task.n))
                 share = values / experiment.draws
                 column[rows] = share if draw == 0 else column[rows] + share
+            if parts is not None and draw == experiment.draws - 1:
+                parts.keep(experiment, rows, {name: columns[experiment][name][rows] for name in metrics})
 
     def _measured(self, batch: Batch, needs: Needs) -> Iterator[tuple[int, Measured]]:
         """Each experiment's metrics, once for every draw."""

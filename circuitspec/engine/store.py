@@ -121,8 +121,8 @@ class Store:
             wanted = {key: places for key, places in wanted.items() if key not in found and places}
         return found
 
-    def put(self, entries: Mapping[bytes, PromptValues]) -> None:
-        """Add entries. When this returns, they are on the disk."""
+    def put(self, entries: Mapping[bytes, PromptValues], *, lasting: bool = True) -> None:
+        """Add entries. When this returns, they outlive the process, and where `lasting` they are on the disk."""
         records, places, at = [], [], 0
         for key, values in entries.items():
             payload = _encode(values)
@@ -133,7 +133,7 @@ class Store:
             at += _HEAD_BYTES + len(payload)
         if not records:
             return
-        segment, start = self._append(b"".join(records))
+        segment, start = self._append(b"".join(records), lasting)
         for key, offset, length, checksum in places:
             self._places.setdefault(key, []).append(_Place(segment, start + offset, length, checksum))
 
@@ -147,7 +147,21 @@ class Store:
         except FileNotFoundError:  # someone made room meanwhile
             return
 
-    def _append(self, content: bytes) -> tuple[str, int]:
+    def drop_own(self) -> None:
+        """Remove what this process has put here since it last did so."""
+        if self._own is None:
+            return
+        path = Path(str(self._own.name))
+        self.close()
+        self._known.pop(path.name, None)
+        kept = {key: [place for place in places if place.segment != path.name] for key, places in self._places.items()}
+        self._places = {key: places for key, places in kept.items() if places}
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+
+    def _append(self, content: bytes, lasting: bool) -> tuple[str, int]:
         """Write to this process's own segment; its name, and where in it the content begins."""
         try:
             if self._own is None:
@@ -156,7 +170,8 @@ class Store:
             start, rest = self._own.tell(), memoryview(content)
             while rest:
                 rest = rest[self._own.write(rest) :]
-            os.fsync(self._own.fileno())  # where the disk is full, a network file system may say so only now
+            if lasting:
+                os.fsync(self._own.fileno())  # where the disk is full, a network file system may say so only now
         except OSError as error:
             self.close()  # what was written of the content ends the segment: nothing may follow it
             raise _unwritable(self.directory, error) from error

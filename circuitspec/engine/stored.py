@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +21,11 @@ from circuitspec.progress import Progress
 from circuitspec.tasks.prompts import CLEAN, TokenizedTask
 
 if TYPE_CHECKING:
-    from circuitspec.engine.runner import Runner
+    from circuitspec.engine.runner import Parts, Runner
 
-SECONDS = 10.0  # of work that may be lost
+SECONDS = 10.0  # of work after which what is measured is on the disk, and whole
 REPEATED = 0.1  # at most this share of the work may be repeated for it
+PARTS = "parts"  # the folder of what was measured on some of the prompts
 
 
 class RunsExperiments(Protocol):
@@ -35,7 +37,7 @@ class RunsExperiments(Protocol):
     def forwards(self) -> float: ...
     @property
     def forwards_saved(self) -> float: ...
-    def run(self, experiments: Iterable[Experiment]) -> Records: ...
+    def run(self, experiments: Iterable[Experiment], parts: Parts | None = None) -> Records: ...
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,36 @@ class ExperimentStore:
         self.store.put({self.keys.of(experiment): values for experiment, values in measured.items()})
 
 
+@dataclass(frozen=True)
+class StoredParts:
+    """Experiments measured on some of the prompts alone: a store for as long as the others are on the way."""
+
+    store: Store
+    keys: Keys
+
+    def known(self, experiments: Sequence[Experiment], prompts: Sequence[int]) -> dict[Experiment, PromptValues]:
+        """What is stored of these experiments on exactly these prompts."""
+        if not len(self.store):
+            return {}
+        keys = {experiment: self._key(experiment, prompts) for experiment in experiments}
+        found = self.store.get(keys.values())
+        return {experiment: found[key] for experiment, key in keys.items() if key in found}
+
+    def keep(self, experiment: Experiment, prompts: Sequence[int], values: PromptValues) -> None:
+        self.store.put({self._key(experiment, prompts): values}, lasting=False)
+
+    def _key(self, experiment: Experiment, prompts: Sequence[int]) -> bytes:
+        return hashlib.sha256(self.keys.of(experiment) + repr(list(prompts)).encode()).digest()
+
+
 class StoredRunner:
     """Runs experiments like the runner it is given, but only those that are not in the store.
 
-    These are run in chunks, each of which is stored as soon as it is done; so what a killed process loses is one
-    chunk. A chunk takes about `seconds`, longer where the model is slow: each repeats some passes (the clean run, the
-    runs that patched values come from), which may be no more than the share `REPEATED` of its work. Without a
-    store all are run at once.
+    These are run in chunks, each of which is stored as soon as it is done. Within a chunk, what a forward measured is
+    kept as one of the `parts` until then; so what a killed process loses is the forward in flight. Only what noise is
+    drawn for is kept after the last draw. A chunk takes about `seconds`, longer where the model is slow: each repeats
+    some passes (the clean run, the runs that patched values come from), which may be no more than the share `REPEATED`
+    of its work. Without a store all are run at once.
     """
 
     def __init__(
@@ -71,10 +96,12 @@ class StoredRunner:
         store: ExperimentStore | None,
         progress: Progress,
         *,
+        parts: StoredParts | None = None,
         seconds: float = SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._runner, self._store, self._progress = runner, store, progress
+        self._parts = parts
         self._seconds, self._clock = seconds, clock
         self._pace = _Pace()
         self.recalled = 0  # experiments that were not run
@@ -94,6 +121,8 @@ class StoredRunner:
             measured = self._measure(chunk)
             if self._store is not None:
                 self._store.put(measured)
+            if self._parts is not None:
+                self._parts.store.drop_own()
             values |= measured
             self._progress.measured(len(chunk))
         templates = np.array([prompt.template for prompt in task.prompts.prompts], dtype=np.int64)
@@ -101,7 +130,7 @@ class StoredRunner:
 
     def _measure(self, chunk: Sequence[Experiment]) -> dict[Experiment, PromptValues]:
         started, worked = self._clock(), self._work()
-        records = self._runner.run(chunk)
+        records = self._runner.run(chunk) if self._parts is None else self._runner.run(chunk, self._parts)
         self._pace = _Pace.of(chunk, self._work() - worked, self._clock() - started)
         return {experiment: records[experiment] for experiment in chunk}
 
@@ -192,5 +221,7 @@ def stored_runner(
         "first prompt": runner.task.prompts.prompts[0].texts[CLEAN],
         "setting": asdict(setting),
     }
-    with Store(root / keys.context[:32], about) as store:
-        yield StoredRunner(runner, ExperimentStore(store, keys), progress, seconds=seconds)
+    folder = root / keys.context[:32]
+    with Store(folder, about) as store, Store(folder / PARTS) as parts:
+        kept = StoredParts(parts, keys)
+        yield StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, seconds=seconds)

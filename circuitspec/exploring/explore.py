@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,14 +17,15 @@ from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.stored import stored_runner
 from circuitspec.exploring.allowance import Allowance, AllowanceSpent, Unseen
-from circuitspec.exploring.draft import write_draft
+from circuitspec.exploring.draft import Sizes, write_draft
 from circuitspec.exploring.estimating import Spot
 from circuitspec.exploring.findings import Circuit, Findings, Options
 from circuitspec.exploring.gates import Pair, scan_gates
 from circuitspec.exploring.grid import Grid, sweep_all, zoom
 from circuitspec.exploring.links import Link, Links, links
+from circuitspec.exploring.neurons import Refined, refine
 from circuitspec.exploring.sections import Section, cross_sections, link_graph
-from circuitspec.exploring.select import Choice, Entry, choose
+from circuitspec.exploring.select import Choice, choose
 from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles
 from circuitspec.exploring.subject import (
     Patching,
@@ -47,6 +48,7 @@ from circuitspec.tasks.metrics import check_metrics
 from circuitspec.tasks.tokenize import tokenize
 from circuitspec.verification import check_length
 
+HONEST, HELPFUL = "with negatives", "helpful only"
 GATED = 6  # members that are patched two by two
 SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
 
@@ -129,9 +131,14 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
                 lambda: cross_sections(setting, link_graph(between.found), whole.kept, others),
                 sections,
             )
-        sizes = {(e.component, role): (e.drop, e.rise) for e in found.exact for role in e.where.roles}
+        sizes = {
+            (e.component, role): (e.drop_best, e.rise_best, e.drop is not None)
+            for e in found.effects
+            for role in e.where.roles
+        }
         drafted = _Drafting(task_of or study, patching, options, command, sizes)
-        circuits = tuple(drafted.circuit(kind, choice, between.found) for kind, choice in choices)
+        refined = [(kind, work.refined(kind, choice)) for kind, choice in choices]
+        circuits = tuple(drafted.circuit(kind, one, between.found) for kind, one in refined)
     return Findings(
         subject.name,
         loaded.provenance.id,
@@ -212,7 +219,7 @@ class _Work:
         """The circuits, each under its kind; none where the allowance ended before any."""
         target, made = self.options.target, []
         # of what is left a third for each circuit, and the rest for what is found out about them
-        for kind, negatives, kept in (("with negatives", True, 2 / 3), ("helpful only", False, 1 / 2)):
+        for kind, negatives, kept in ((HONEST, True, 2 / 3), (HELPFUL, False, 1 / 2)):
 
             def work(negatives: bool = negatives) -> Choice | None:
                 choice = choose(self.setting, found, target, negatives=negatives, knee=self.options.knee)
@@ -227,6 +234,12 @@ class _Work:
                     self.unseen.append(Unseen(f"better circuits ({kind})", 0, 0, choice.stopped, spent=True))
         return made if len(made) == 2 else []
 
+    def refined(self, kind: str, choice: Choice) -> Refined:
+        """With neurons for its MLPs, if that is asked for."""
+        if not self.options.neurons:
+            return Refined(choice)
+        return self.stage(f"looking for neurons of the MLPs ({kind})", lambda: refine(choice), Refined(choice))
+
     def links(self, whole: Choice, strongest: Sequence[Ablatable], *, through_mlps: bool) -> Links:
         options = self.options
 
@@ -237,6 +250,7 @@ class _Work:
                 strongest,
                 most=options.linked,
                 exact=options.paths,
+                drawn=options.drawn,
                 steps=options.steps,
                 recomputing=options.recomputing,
                 through_mlps=through_mlps,
@@ -244,13 +258,15 @@ class _Work:
 
         between = self.stage("patching paths between the members", work, Links())
         wanted = min(options.paths, between.candidates)
-        if len(between.found) < wanted:
-            count = wanted - len(between.found)
+        if between.chosen < wanted:
+            count = wanted - between.chosen
             reason = self.setting.allowance.reason
             self.unseen.append(Unseen("paths to be patched", count, wanted, reason, spent=True))
         if wanted < between.candidates:
             why = f"their estimates are smaller than those of the {wanted} that were patched"
-            self.unseen.append(Unseen("paths between members", between.candidates - wanted, between.candidates, why))
+            left = between.candidates - wanted - (0 if between.drawn is None else between.drawn.count)
+            if left:
+                self.unseen.append(Unseen("paths between members", left, between.candidates, why))
         return between
 
 
@@ -262,10 +278,11 @@ class _Drafting:
     patching: Patching
     options: Options
     command: str
-    sizes: Mapping[Entry, tuple[float | None, float | None]]
+    sizes: Sizes
 
-    def circuit(self, kind: str, choice: Choice, between: Sequence[Link]) -> Circuit:
-        members = frozenset(choice.kept)
+    def circuit(self, kind: str, refined: Refined, between: Sequence[Link]) -> Circuit:
+        choice = refined.choice
+        members = frozenset(choice.kept) | refined.neurons.keys()
         shape = choice.setting.runner.loaded.shape
         draft = write_draft(
             self.study.source,
@@ -276,8 +293,11 @@ class _Drafting:
             free=self.options.free,
             metric=self.options.metric,
             head_share=choice.heads / (shape.n_layers * shape.n_heads),
-            sizes=self.sizes,
+            sizes={**self.sizes, **{entry: (*pair, True) for entry, pair in refined.sizes.items()}},
+            neurons=refined.neurons,
             command=self.command,
+            target=None if self.options.knee else self.options.target,
+            suffix="" if kind == HONEST else "-helpful",
         )
         estimate = choice.estimate()
         entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
@@ -289,6 +309,7 @@ class _Drafting:
             tuple((format_name(component), role, effect) for (component, role), effect in entries),
             choice.heads,
             choice.frontier,
+            tuple((format_name(component), role) for component, role in choice.spared),
             draft,
         )
 

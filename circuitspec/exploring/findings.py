@@ -26,8 +26,9 @@ class Options:
 
     free: names of components that are never patched, such as `m*`. exact: how many of the largest estimated
     effects are patched exactly. steps: of integrated gradients. start: with estimates for everything, or with exact
-    sweeps from the residual stream on (to neurons, if asked for). sweeps: kinds of components that are swept one and
-    all; values: what sweeps patch in (that of the file, where none is named). max_forwards: passes over all prompts.
+    sweeps from the residual stream on. neurons: those of MLPs in circuits and in such sweeps are looked into.
+    sweeps: kinds of components that are swept one and all; values: what sweeps patch in (that of the file, where none
+    is named). max_forwards: passes over all prompts.
     """
 
     metric: str = "logit_diff"
@@ -62,6 +63,7 @@ class Circuit:
     entries: tuple[tuple[str, str, str], ...]  # component, role, effect
     heads: int
     frontier: tuple[Point, ...]
+    spared: tuple[tuple[str, str], ...]  # component, role: helpful, but fewer heads reach the target without
     draft: Draft
 
 

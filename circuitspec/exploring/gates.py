@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from circuitspec.analysis.gates import GateFinding, Trio, find_gate
+from circuitspec.analysis.gates import GateFinding, Part, Trio, find_gate
 from circuitspec.exploring.setting import CLEAN, Setting
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.node_level import denoising, noising
+from circuitspec.spec.components import stage
 
 RESAMPLES = 999  # a scan has dozens of pairs; a claim of a gate takes as many as every other claim
 
@@ -39,6 +40,9 @@ def scan_gates(
     def trio(runs: Mapping[tuple[Ablatable, ...], Experiment], pair: tuple[Ablatable, Ablatable]) -> Trio:
         return Trio(*(setting.values(runs[part]) for part in ((pair[0],), (pair[1],), pair)))
 
-    return tuple(
-        Pair(*pair, find_gate(trio(down, pair), trio(up, pair), clean, corrupt, resamples=RESAMPLES)) for pair in pairs
-    )
+    def gate(pair: tuple[Ablatable, Ablatable]) -> GateFinding:
+        one, other = (stage(component) or 0 for component in pair)
+        earlier: Part | None = None if one == other else "first" if one < other else "second"
+        return find_gate(trio(down, pair), trio(up, pair), clean, corrupt, earlier=earlier, resamples=RESAMPLES)
+
+    return tuple(Pair(*pair, gate(pair)) for pair in pairs)

@@ -132,13 +132,38 @@ class Sweeper:
         self.gaps = {one: self.setting.gap_between(CLEAN, one.anchor(self.setting)) for one in self.series}
         self.setting.run(one.base for one in self.series)
         self.widest = max(abs(gap.clean - gap.corrupt) for gap in self.gaps.values())
+        self.own = tuple(one for one in self.series if self._is_own(one))
+        self.others = tuple(one for one in self.series if one not in self.own)
+        self.telling = frozenset(where for where in positions(self.setting) if self._tells(where))
+
+    def _is_own(self, one: Series) -> bool:
+        """Whether it patches what the file says, or clean values into the file's own corruption."""
+        return one.source == self.setting.source if one.noising else one.prompts == self.setting.corrupt
+
+    def _tells(self, where: Where) -> bool:
+        """Whether the answer is read there, or the file's corruption changes the tokens there."""
+        if _holds_an_answer(self.setting, where):
+            return True
+        task, corrupt = self.setting.runner.task, self.setting.corrupt
+        if where.inverted or not isinstance(corrupt, str):
+            return not where.inverted
+        clean, other = task.ids["clean"], task.ids[corrupt]
+        return any(
+            clean[prompt][task.roles[role][prompt]] != other[prompt][task.roles[role][prompt]]
+            for role in where.roles
+            for prompt in range(task.n)
+        )
 
     def patch(self, spots: Sequence[Spot], what: str, share: float = 1.0) -> None:
         """Patch spots in every series, the first ones first; what the allowance leaves out is noted as unseen.
 
-        No more than this share of what is left is spent.
+        Spots where the answer is read or prompts differ come before the others, and all of them in the series of the
+        file's own corruption and value before any in another. No more than this share of what is left is spent.
         """
-        runs = {(spot, one): one.patched(self._sites(spot)) for spot in spots for one in self.series}
+        first = [spot for spot in spots if spot.where in self.telling]
+        order = [*first, *(spot for spot in spots if spot.where not in self.telling)]
+        pairs = [(spot, one) for series in (self.own, self.others) for spot in order for one in series]
+        runs = {(spot, one): one.patched(self._sites(spot)) for spot, one in pairs}
         allowance = self.setting.allowance
         with allowance.holding((1 - share) * allowance.left):
             left = frozenset(self.setting.run_some(runs.values()))
@@ -148,7 +173,8 @@ class Sweeper:
         missing = {spot for (spot, _), run in runs.items() if run in left}
         if missing:
             reason = self.setting.allowance.reason
-            self.unseen.append(Unseen(what, len(missing), len(spots), reason, spent=True))
+            partly = any((spot, one) in self.cells for spot in missing for one in self.series)
+            self.unseen.append(Unseen(what + " in every series" * partly, len(missing), len(spots), reason, spent=True))
 
     def size(self, spot: Spot) -> float:
         """Its largest effect in any series; not a number if it was not patched in any."""
@@ -207,23 +233,26 @@ def sweep_all(setting: Setting, series: tuple[Series, ...], kinds: Iterable[Kind
 
 
 def zoom(setting: Setting, series: tuple[Series, ...], *, neurons: bool = False) -> Grid:
-    """From the residual stream to heads, and to neurons if asked for; what matters most is looked into first."""
+    """From the residual stream to heads, and to neurons if asked for; what matters most is looked into first.
+
+    Each of these stages may spend an equal share of the allowance, and what those before it left.
+    """
     sweeper = Sweeper(setting, series)
     wheres = positions(setting)
     shape = setting.runner.loaded.shape
     last = shape.n_layers - 1
     streams = [Spot(Resid(layer), where) for layer in coarse_first(shape.n_layers) for where in wheres]
-    sweeper.patch(streams, "residual streams (layer by position)", share=1 / 2)
+    sweeper.patch(streams, "residual streams (layer by position)", share=1 / (3 + neurons))
     weight = {(layer, where): _stream_size(sweeper, layer + 1, where) for layer in range(last) for where in wheres}
     # what follows the last block is read where the answer is, and nowhere else
     weight |= {(last, where): float(_holds_an_answer(setting, where)) for where in wheres}
     blocks = [*spots_of(setting, "attention", wheres), *spots_of(setting, "mlps", wheres)]
     into = {s: weight[_layer(s), s.where] for s in blocks}
-    _look_into(sweeper, blocks, into, "attention layers and MLPs", "the stream after", share=1 / 2)
+    _look_into(sweeper, blocks, into, "attention layers and MLPs", "the stream after", share=1 / (2 + neurons))
     sizes = {spot: sweeper.size(spot) for spot in blocks}
     heads = spots_of(setting, "heads", wheres)
     into = {s: sizes[Spot(AttentionLayer(_layer(s)), s.where)] for s in heads}
-    _look_into(sweeper, heads, into, "heads", "their attention layer")
+    _look_into(sweeper, heads, into, "heads", "their attention layer", share=1 / (1 + neurons))
     if neurons:
         fine = spots_of(setting, "neurons", wheres)
         into = {s: sizes[Spot(Mlp(_layer(s)), s.where)] for s in fine}

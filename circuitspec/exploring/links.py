@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from circuitspec.exploring.estimating import estimate_edges
 from circuitspec.exploring.setting import CLEAN, Setting
-from circuitspec.exploring.sweep import rank_agreement, top_overlap
+from circuitspec.exploring.sweep import (
+    MATERIAL,
+    MISSED,
+    Drawn,
+    rank_agreement,
+    sample_of,
+    top_overlap,
+    upper_bound,
+)
 from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inputs_of, precedes
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.shape import ModelShape
@@ -45,6 +53,11 @@ class Link:
     def estimated(self) -> float:
         return max(abs(self.drop_estimate), abs(self.rise_estimate))
 
+    @property
+    def missed(self) -> bool:
+        """Whether an exact effect is large, and both estimates are small beside it."""
+        return self.size >= MATERIAL and self.estimated < MISSED * self.size
+
     def named(self, shape: ModelShape) -> str:
         return format_receiver(self.receiver, shape)
 
@@ -53,7 +66,8 @@ class Link:
 class Links:
     """The links that were patched, the largest first, and how well their estimates agree with them.
 
-    `candidates` is how many there were. `agreement` and `overlap` are as those of a sweep.
+    `candidates` is how many there were. `agreement` and `overlap` are as those of a sweep, of the `chosen` ones alone;
+    others were `drawn` at random.
     """
 
     found: tuple[Link, ...] = ()
@@ -61,6 +75,17 @@ class Links:
     candidates: int = 0
     agreement: tuple[float | None, float | None] = (None, None)
     overlap: tuple[int, float] | None = None
+    chosen: int = 0  # of those that were patched, by their estimates
+    drawn: Drawn[Link] | None = None
+
+    @property
+    def missed(self) -> tuple[Link, ...]:
+        """Exact effects that the estimates did not show, the largest first."""
+        return tuple(link for link in self.found if link.missed)
+
+    def name_of(self, link: Link) -> str:
+        sender, receiver = self.names[self.found.index(link)]
+        return f"{sender} -> {receiver}"
 
 
 def links(
@@ -70,6 +95,7 @@ def links(
     *,
     most: int,
     exact: int,
+    drawn: int = 0,
     steps: int,
     recomputing: bool,
     through_mlps: bool,
@@ -77,8 +103,9 @@ def links(
     """Direct paths between members, from the input and to the logits, patched in both directions; the largest first.
 
     `order` says which members come first where there are more than `most`. Of their paths the `exact` ones with the
-    largest estimates are patched. With `through_mlps` (they are free) effects pass MLPs on the way, as in Wang et al.
-    (2022), appendix B. Raises AllowanceSpent where not even estimates can be had.
+    largest estimates are patched, and `drawn` of the others, which are drawn at random. With
+    `through_mlps` (they are free) effects pass MLPs on the way, as in Wang et al. (2022), appendix B. Raises
+    AllowanceSpent where not even estimates can be had.
     """
     candidates, readers = _candidates(setting, members, order[:most])
     if not candidates:
@@ -89,34 +116,44 @@ def links(
     rises = estimate_edges(setting, setting.corrupt, back, wanted, steps=steps, recomputing=recomputing).effects
     loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
     size = {c: max(abs(drops[edges[c]] / loss), abs(rises[edges[c]] / gain)) for c in candidates}
-    chosen = sorted(candidates, key=lambda c: -size[c])[:exact]
-    down = {c: _path(setting, *c, through_mlps=through_mlps, noising=True) for c in chosen}
-    up = {c: _path(setting, *c, through_mlps=through_mlps, noising=False) for c in chosen}
-    left = frozenset(setting.run_some(run for c in chosen for run in (down[c], up[c])))
-    found = [
-        Link(
-            c[0],
-            readers.get(c[2]),
-            c[2],
-            1.0 - setting.share(down[c]),
-            _rise(setting, up[c]),
-            -drops[edges[c]] / loss,
-            rises[edges[c]] / gain,
-        )
-        for c in chosen
-        if left.isdisjoint((down[c], up[c]))
-    ]
+
+    def patched(some: Sequence[Candidate]) -> list[Link]:
+        down = {c: _path(setting, *c, through_mlps=through_mlps, noising=True) for c in some}
+        up = {c: _path(setting, *c, through_mlps=through_mlps, noising=False) for c in some}
+        left = frozenset(setting.run_some(run for c in some for run in (down[c], up[c])))
+        return [
+            Link(
+                c[0],
+                readers.get(c[2]),
+                c[2],
+                1.0 - setting.share(down[c]),
+                _rise(setting, up[c]),
+                -drops[edges[c]] / loss,
+                rises[edges[c]] / gain,
+            )
+            for c in some
+            if left.isdisjoint((down[c], up[c]))
+        ]
+
+    ranked = sorted(candidates, key=lambda c: -size[c])
+    found, rest = patched(ranked[:exact]), ranked[exact:]
+    sample = patched(sample_of(rest, drawn)) if rest and drawn else []
+    mattering = tuple(sorted((link for link in sample if link.size >= MATERIAL), key=lambda link: -link.size))
+    bound = upper_bound(len(mattering), len(sample), len(rest)) if sample else 0.0
     shape = setting.runner.loaded.shape
-    ordered = tuple(sorted(found, key=lambda link: (-link.size, sort_key(link.sender), str(link.receiver))))
+    every = [*found, *sample]
+    ordered = tuple(sorted(every, key=lambda link: (-link.size, sort_key(link.sender), str(link.receiver))))
     return Links(
         ordered,
         tuple((format_name(link.sender), link.named(shape)) for link in ordered),
         len(candidates),
         (
-            rank_agreement([link.drop_estimate for link in ordered], [link.drop for link in ordered]),
-            rank_agreement([link.rise_estimate for link in ordered], [link.rise for link in ordered]),
+            rank_agreement([link.drop_estimate for link in found], [link.drop for link in found]),
+            rank_agreement([link.rise_estimate for link in found], [link.rise for link in found]),
         ),
-        top_overlap([link.estimated for link in ordered], [link.size for link in ordered]),
+        top_overlap([link.estimated for link in found], [link.size for link in found]),
+        len(found),
+        Drawn(len(sample), len(rest), mattering, bound) if sample else None,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from circuitspec.analysis.gates import WORDS
+from circuitspec.analysis.gates import MARGIN
 from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
-from circuitspec.exploring.sweep import MATERIAL
+from circuitspec.exploring.sweep import MATERIAL, Drawn
 from circuitspec.exploring.traces import Traces
 from circuitspec.exploring.warnings import exploration_warnings
 from circuitspec.spec.names import format_name
@@ -28,7 +28,7 @@ def render_exploration(found: Findings) -> str:
         parts.append(_traces(found.traces))
     if found.circuits:
         parts.append(_frontiers(found))
-    if any(pair.finding.kind is not None for pair in found.gates):
+    if found.gates:
         parts.append(_gates(found))
     if found.links.found:
         parts.append(_links(found))
@@ -99,12 +99,16 @@ def _effects(found: Findings) -> str:
         f"{number(sweep.agreement[1])} denoising{overlap})",
     ]
     if drawn is not None:
-        lines.append(
-            f"(of {drawn.count} drawn from the other {drawn.population}, {len(drawn.mattering) or 'none'} "
-            f"{'does' if len(drawn.mattering) == 1 else 'do'} {MATERIAL:g} or more: at most {drawn.at_most:.0%} of "
-            "them may, 95 % confidence)"
-        )
+        lines.append(_drawn(drawn).rstrip())
     return "\n".join(lines) + ("\n\n" + _table(rows) if len(rows) > 1 else "")
+
+
+def _drawn(drawn: Drawn[object]) -> str:
+    return (
+        f"(of {drawn.count} drawn from the other {drawn.population}, {len(drawn.mattering) or 'none'} "
+        f"{'does' if len(drawn.mattering) == 1 else 'do'} {MATERIAL:g} or more: at most {drawn.at_most:.0%} of "
+        "them may, 95 % confidence)\n"
+    )
 
 
 def _traces(traces: Traces) -> str:
@@ -127,9 +131,13 @@ def _frontiers(found: Findings) -> str:
     lines = []
     for circuit in found.circuits:
         lines.append(_circuit(circuit, found.n_heads))
-        rows = [["  entries", "heads", "recovered"]]
-        rows += [[f"  {p.entries}", str(p.heads), with_interval(p.recovered)] for p in circuit.frontier]
+        rows = [["  entries", "heads", "recovered", "frontier"]]
+        rows += [
+            [f"  {p.entries}", str(p.heads), with_interval(p.recovered), "*" if p.pareto else ""]
+            for p in circuit.frontier
+        ]
         lines.append(_table(rows))
+    lines.append("(every circuit that was tried; * of those none is both smaller and closer to 1)")
     return "\n".join(lines)
 
 
@@ -141,8 +149,16 @@ def _circuit(circuit: Circuit, n_heads: int) -> str:
     )
     return (
         f"circuit {circuit.kind}: recovered {number(circuit.recovered)}{interval}, {circuit.heads} of {n_heads} heads, "
-        f"{number(circuit.knocked_out)} is left without it\n  {members or 'nothing'}"
+        f"{number(circuit.knocked_out)} is left without it\n  {members or 'nothing'}" + _spared(circuit)
     )
+
+
+def _spared(circuit: Circuit) -> str:
+    if not circuit.spared:
+        return ""
+    names = [f"{component}@{role}" for component, role in circuit.spared]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"\n  the fewest heads found that reach the target; helpful left out: {', '.join(names[:SHOWN])}{more}"
 
 
 def _links(found: Findings) -> str:
@@ -153,10 +169,11 @@ def _links(found: Findings) -> str:
         estimates = number(link.drop_estimate), number(link.rise_estimate)
         rows.append([f"{sender} -> {receiver}", number(link.drop), number(link.rise), *estimates])
     overlap = "" if links.overlap is None else f"; {links.overlap[1]:.0%} of the top {links.overlap[0]} are the same"
+    drawn = "" if links.drawn is None else _drawn(links.drawn)
     said = (
-        f"{len(links.found)} of {links.candidates} direct paths between members patched exactly\n(rank agreement of "
+        f"{links.chosen} of {links.candidates} direct paths between members patched exactly\n(rank agreement of "
         f"estimates and exact effects: {number(links.agreement[0])} noising, {number(links.agreement[1])} "
-        f"denoising{overlap})\n\n"
+        f"denoising{overlap})\n{drawn}\n"
     )
     if len(rows) == 1:
         return f"{said}no direct path between members moves the metric by itself ({MISSING})"
@@ -164,15 +181,9 @@ def _links(found: Findings) -> str:
 
 
 def _gates(found: Findings) -> str:
-    """The pairs whose runs tell what gate they form.
-
-    Interaction: what they do alone, added up, less what both do together, as a share of the latter.
-    """
+    """Every pair that was patched, and the gate that its runs make it."""
     rows = [["together", "noised alone, both", "interaction", "denoised alone, both", "interaction", ""]]
     for pair in found.gates:
-        kind = pair.finding.kind
-        if kind is None:
-            continue
         shares = [
             text
             for t in (pair.finding.noising, pair.finding.denoising)
@@ -181,8 +192,12 @@ def _gates(found: Findings) -> str:
                 MISSING if t.interaction is None else briefly(t.interaction),
             )
         ]
-        rows.append([f"{format_name(pair.first)}, {format_name(pair.second)}", *shares, f"{kind}: {WORDS[kind]}"])
-    return _table(rows)
+        rows.append([f"{format_name(pair.first)}, {format_name(pair.second)}", *shares, pair.finding.label])
+    return (
+        "interaction: what two members do alone, added up, less what both do together, as a share of the latter "
+        f"[95 % CI]\n(1: either does what both do; -1: neither alone does anything; within {MARGIN:g} of 0: effects "
+        "add up)\n\n" + _table(rows, words=True)
+    )
 
 
 def _sections(found: Findings) -> str:
@@ -197,8 +212,11 @@ def _sections(found: Findings) -> str:
     return "\n".join([_table(rows), *notes])
 
 
-def _table(rows: list[list[str]]) -> str:
+def _table(rows: list[list[str]], *, words: bool = False) -> str:
+    """Columns to the right but for the first, and for the last where it has words."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    if words:
+        widths[-1] = 0
     return "\n".join(
         "   ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]).rstrip()
         for row in rows

@@ -20,6 +20,7 @@ from circuitspec.graph.nodes import Ablatable, NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Source, Variant
 from circuitspec.plan.node_level import denoising, noising
+from circuitspec.spec.components import Mlp, Neuron
 
 CLEAN = Experiment("clean")
 
@@ -54,8 +55,10 @@ class Setting:
         return Experiment(self.corrupt) if self.source.kind == "resample" else self.all_ablated
 
     def sufficiency(self, kept: Mapping[Ablatable, Where]) -> Experiment:
-        """Everything noised that is not kept."""
-        return noising(self.source, {c: ~kept.get(c, Where.at()) for c in self.claimed})
+        """Everything noised that is not kept; an MLP of which neurons are kept, neuron by neuron."""
+        layers = frozenset(c.layer for c in kept if isinstance(c, Neuron))
+        claimed = split(self.claimed, layers, self.runner.loaded.shape.d_mlp) if layers else self.claimed
+        return noising(self.source, {c: ~kept.get(c, Where.at()) for c in claimed})
 
     def necessity(self, kept: Mapping[Ablatable, Where]) -> Experiment:
         """What is kept noised, and nothing else."""
@@ -128,3 +131,14 @@ def distinct_roles(places: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
     for role, at in places.items():
         seen.setdefault(at, role)
     return tuple(seen.values())
+
+
+def split(claimed: tuple[Ablatable, ...], named: frozenset[int], d_mlp: int) -> tuple[Ablatable, ...]:
+    """What is claimed, with the MLPs of these layers as their neurons."""
+    found: list[Ablatable] = []
+    for component in claimed:
+        if isinstance(component, Mlp) and component.layer in named:
+            found += [Neuron(component.layer, index) for index in range(d_mlp)]
+        else:
+            found.append(component)
+    return tuple(found)

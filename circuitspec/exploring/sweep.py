@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -25,6 +26,8 @@ MATERIAL = 0.05  # share of clean less corrupt: a component that does this much 
 MISSED = 0.25  # of an exact effect: an estimate smaller than this missed it
 CONFIDENCE = 0.95
 SEED = 0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,12 @@ class Effect:
         return self.drop is not None and self.size >= MATERIAL and self.estimated < MISSED * self.size
 
 
+Found = TypeVar("Found", covariant=True)
+
+
 @dataclass(frozen=True)
-class Drawn:
-    """Components drawn at random among `population` with small estimates, and those of them that matter after all.
+class Drawn(Generic[Found]):
+    """What was drawn at random among `population` with small estimates, and what of it matters after all.
 
     `at_most` is the share of the population that may matter, with 95 % confidence: the exact (Clopper-Pearson) upper
     bound of a binomial, and what was found where all of them were drawn.
@@ -83,7 +89,7 @@ class Drawn:
 
     count: int
     population: int
-    mattering: tuple[Effect, ...]
+    mattering: tuple[Found, ...]
     at_most: float
 
 
@@ -99,7 +105,7 @@ class Sweep:
     effects: tuple[Effect, ...]
     agreement: tuple[float | None, float | None]
     overlap: tuple[int, float] | None = None  # k, share
-    drawn: Drawn | None = None
+    drawn: Drawn[Effect] | None = None
 
     @property
     def exact(self) -> tuple[Effect, ...]:
@@ -203,16 +209,21 @@ def _patched(setting: Setting, effects: Sequence[Effect]) -> list[Effect]:
     ]
 
 
-def _draw(setting: Setting, rest: Sequence[Effect], count: int) -> tuple[list[Effect], Drawn] | None:
+def _draw(setting: Setting, rest: Sequence[Effect], count: int) -> tuple[list[Effect], Drawn[Effect]] | None:
     """Some of the others, patched, as many as the allowance leaves (in the order drawn); None where there are none."""
     if not rest or not count:
         return None
-    few = np.random.default_rng(SEED).choice(len(rest), min(count, len(rest)), replace=False)
-    patched = _patched(setting, [rest[i] for i in few])
+    patched = _patched(setting, sample_of(rest, count))
     if not patched:
         return None
     mattering = tuple(sorted((e for e in patched if e.size >= MATERIAL), key=lambda e: -e.size))
     return patched, Drawn(len(patched), len(rest), mattering, upper_bound(len(mattering), len(patched), len(rest)))
+
+
+def sample_of(rest: Sequence[T], count: int) -> list[T]:
+    """So many of them, in the order in which they were drawn; all where there are no more."""
+    few = np.random.default_rng(SEED).choice(len(rest), min(count, len(rest)), replace=False)
+    return [rest[i] for i in few]
 
 
 def upper_bound(found: int, drawn: int, population: int) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import number, plural
 from circuitspec.exploring.findings import Findings
+from circuitspec.exploring.links import Link
 from circuitspec.exploring.sweep import MATERIAL, Effect
 from circuitspec.spec.names import format_name
 
@@ -18,7 +19,21 @@ _REMEDIES = (
 
 
 def exploration_warnings(found: Findings) -> tuple[EvidenceWarning, ...]:
-    return tuple(_missed(found)) + tuple(_drawn(found)) + tuple(_spent(found))
+    paths = (*_missed_paths(found), *_drawn_paths(found))
+    return (*_short(found), *_missed(found), *_drawn(found), *paths, *_spent(found))
+
+
+def _short(found: Findings) -> Iterator[EvidenceWarning]:
+    """CS413: a drafted circuit misses the target, or the claims that its draft makes."""
+    for circuit in found.circuits:
+        if circuit.draft.misses:
+            yield EvidenceWarning(
+                "CS413",
+                f"the circuit {circuit.kind} falls short: {'; '.join(circuit.draft.misses)}",
+                "drafts claim the same whatever their circuit does, so that `verify` refutes one that does not do it",
+                "raise --exact or --max-forwards; or free what the circuit cannot do without, such as --free 'm*'",
+                {"circuit": circuit.kind, "recovered": circuit.recovered, "left": circuit.knocked_out},
+            )
 
 
 def _missed(found: Findings) -> Iterator[EvidenceWarning]:
@@ -51,6 +66,59 @@ def _drawn(found: Findings) -> Iterator[EvidenceWarning]:
                 "effects": [_data(effect) for effect in drawn.mattering],
             },
         )
+
+
+def _missed_paths(found: Findings) -> Iterator[EvidenceWarning]:
+    """CS410: as of components."""
+    missed = found.links.missed
+    if missed:
+        yield EvidenceWarning(
+            "CS410",
+            f"estimates missed {plural(len(missed), 'path')} of those that were patched exactly: "
+            f"{_named_paths(found, missed)}",
+            "first-order estimates of edges miss what passes saturated attention, and see nothing that passes MLPs",
+            "--recompute-attention mends estimates through saturated attention; or raise --paths",
+            {"paths": [_path_data(found, link) for link in missed]},
+        )
+
+
+def _drawn_paths(found: Findings) -> Iterator[EvidenceWarning]:
+    """CS411: as of components."""
+    drawn = found.links.drawn
+    if drawn is not None and drawn.mattering:
+        yield EvidenceWarning(
+            "CS411",
+            f"of {drawn.count} paths drawn at random from the {drawn.population} with the smallest estimates, "
+            f"{len(drawn.mattering)} do at least {MATERIAL:g} of the whole effect: "
+            f"{_named_paths(found, drawn.mattering)}",
+            f"so up to {drawn.at_most:.0%} of those {drawn.population} may matter (95 % confidence)",
+            "raise --paths; --recompute-attention mends estimates through saturated attention",
+            {
+                "drawn": drawn.count,
+                "population": drawn.population,
+                "at_most": drawn.at_most,
+                "paths": [_path_data(found, link) for link in drawn.mattering],
+            },
+        )
+
+
+def _named_paths(found: Findings, links: Sequence[Link]) -> str:
+    shown = [
+        f"{found.links.name_of(one)} ({number(one.drop)} noised, {number(one.rise)} restored; estimated "
+        f"{number(one.drop_estimate)} and {number(one.rise_estimate)})"
+        for one in links[:SHOWN]
+    ]
+    return ", ".join(shown) + (f" and {len(links) - SHOWN} more" if len(links) > SHOWN else "")
+
+
+def _path_data(found: Findings, link: Link) -> dict[str, object]:
+    return {
+        "path": found.links.name_of(link),
+        "drop": link.drop,
+        "rise": link.rise,
+        "drop_estimate": link.drop_estimate,
+        "rise_estimate": link.rise_estimate,
+    }
 
 
 def _spent(found: Findings) -> Iterator[EvidenceWarning]:

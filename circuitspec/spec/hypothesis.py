@@ -504,7 +504,7 @@ class Gate(Block):
         alias="is",
         description="and: noising either breaks what noising both breaks, and neither alone restores it. or: neither "
         "alone breaks it, and one alone restores it (also for a backup, which acts only where the other fails). "
-        "additive: effects add up.",
+        "additive: effects add up (the interaction lies within 0.1 of 0 both ways).",
     )
     metric: MetricName = Field(examples=["logit_diff"], description="The score.")
 

@@ -23,7 +23,7 @@ from circuitspec.engine.keys import Keys, Setting
 from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.store import Store
-from circuitspec.engine.stored import REPEATED, ExperimentStore, StoredRunner, default_root, stored_runner
+from circuitspec.engine.stored import PARTS, REPEATED, ExperimentStore, StoredRunner, default_root, stored_runner
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import EVERYWHERE, Experiment, Site, Source, passes
 from circuitspec.spec.components import Head
@@ -184,7 +184,7 @@ class Rehearsed:
     def clock(self) -> float:
         return self.now
 
-    def run(self, experiments: Iterable[Experiment]) -> Records:
+    def run(self, experiments: Iterable[Experiment], parts: object = None) -> Records:
         chunk = tuple(experiments)
         if len(self.chunks) == self.fail_in:
             raise KeyboardInterrupt
@@ -292,21 +292,45 @@ def test_a_damaged_store_is_measured_again(tmp_path: Path, uninterrupted: Record
 def test_killed_at_random_moments_and_resumed(tmp_path: Path, uninterrupted: Records) -> None:
     """Each process starts from what those before it left and is killed somewhere in its run; then one finishes."""
     chance = random.Random(0)
-    chunk = 2 * 9 * 2 + 2  # twice nine times the two repeated passes, since a rest rides along; and these
-    stored_before = 0
+    lost = 1 + 2 + CHECKS  # the forward in flight, the two passes that are repeated, and what makes sure
+    done = 0.0
     for _ in range(4):
-        prompts = chance.randrange(15 * TASK.n, 28 * TASK.n)  # too few for all that are left when two chunks are done
+        prompts = chance.randrange(9 * TASK.n, 14 * TASK.n)
         kill_after(prompts, tmp_path)
-        stored = count_stored(tmp_path)
-        lost = prompts / TASK.n - (stored - stored_before)
-        assert lost <= chunk + CHECKS
-        stored_before = stored
-    assert 0 < stored_before < len(SWEEP)  # some got through, and some is left
+        done += prompts / TASK.n - lost
+        assert count_stored(tmp_path) + count_parts(tmp_path) >= done
+    assert done > len(SWEEP) / 4
     inner = runner()
     with stored_runner(inner, tmp_path, Told(), seconds=0.0) as resumed:
         assert_equal(resumed.run(SWEEP), uninterrupted, TOLERANCE)
-        assert resumed.recalled == stored_before
-    assert inner.forwards <= (len(SWEEP) - stored_before) / (1 - REPEATED) + 2 + CHECKS
+    assert inner.forwards <= len(SWEEP) - done + 2 * 5 + CHECKS  # each of up to five chunks repeats two passes
+    assert count_stored(tmp_path) == len(SWEEP)
+
+
+def test_what_one_batch_of_prompts_gave_is_not_run_again(tmp_path: Path) -> None:
+    """Two batches of two prompts: stopped in the second, the first is as it was left, and both together are whole."""
+
+    class Stopped(Told):
+        def advance(self, prompts: int) -> None:
+            super().advance(prompts)
+            if self.advanced > limit:
+                raise KeyboardInterrupt
+
+    whole = runner(rows=2)
+    with stored_runner(whole, tmp_path / "whole", Told()) as stored:
+        expected = stored.run(SWEEP)
+    limit = 64  # prompts: all of the first batch of the first chunk, and some of the second
+    killed = tmp_path / "killed"
+    with pytest.raises(KeyboardInterrupt), stored_runner(runner(2, progress=Stopped()), killed, Told()) as stored:
+        stored.run(SWEEP)
+    assert count_stored(killed) == 0
+    assert count_parts(killed) > 18
+    inner = runner(rows=2)
+    with stored_runner(inner, killed, Told()) as stored:
+        assert_equal(stored.run(SWEEP), expected, TOLERANCE)
+    # of these prompts two were in flight, 2 x 4 in unpatched runs, and as many in those that make sure
+    assert inner.forwards <= whole.forwards - (limit - 2 - 8 - 2 * CHECKS * 2) / TASK.n
+    assert count_stored(killed) == len(SWEEP)
 
 
 CHECKS = 2.0  # forwards in which the runner makes sure that its short cuts are exact, once
@@ -343,6 +367,12 @@ def kill_after(prompts: int, directory: Path) -> None:
         assert pipe.read(1) == b"!"
     os.kill(pid, signal.SIGKILL)
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def count_parts(directory: Path) -> int:
+    (folder,) = directory.iterdir()
+    with Store(folder / PARTS) as store:
+        return len(store)
 
 
 def count_stored(directory: Path) -> int:

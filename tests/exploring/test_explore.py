@@ -10,12 +10,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from circuitspec.analysis.estimate import Estimate
+from circuitspec.cli.exploring import _command_line
 from circuitspec.diagnostics import CircuitspecError
+from circuitspec.exploring.draft import missed_by
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
-from circuitspec.exploring.pictures import pictures
+from circuitspec.exploring.pictures import _curve, pictures
 from circuitspec.exploring.report import render_exploration as rendered
 from circuitspec.exploring.tables import effects_frame, frontier_frame, gates_frame, links_frame, tables
+from circuitspec.exploring.warnings import exploration_warnings
 from circuitspec.progress import Silent
 from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.load import load_exploration, parse_hypothesis
@@ -81,6 +85,20 @@ def test_the_known_circuit_comes_out(toy: str) -> None:
     assert outcome.verification.verdict == "SUPPORTED"
 
 
+@pytest.mark.parametrize("start", ["estimates", "resid"])
+def test_an_mlp_is_the_neuron_that_does_what_it_does(start: str) -> None:
+    """Of the 64 neurons of m1 one alone makes Prize of Nobel and Peace, as the toy was built."""
+    found = explored("nobel", start=start, neurons=True)
+    for circuit in found.circuits:
+        assert set(circuit.entries) == {("a0.h0", "second", "positive"), ("m1.n42", "second", "positive")}
+        assert circuit.recovered == pytest.approx(1.0, abs=1e-4)
+        assert "- m1.n42 # (1.00, 1.00)" in circuit.draft.text
+    text = found.circuits[0].draft.text
+    assert paths_of(text) == {"input -> a0.h0<v>", "input -> m1.n42", "a0.h0 -> m1.n42", "m1.n42 -> logits"}
+    outcome = verify(parse_hypothesis(text, "draft.circuit.yaml", TOYS), VerifyOptions("off"), Quiet())
+    assert outcome.verification.verdict == "SUPPORTED"
+
+
 def test_a_stand_in_is_found_behind_the_head_it_stands_in_for() -> None:
     found = explored("backup")
     honest, helpful = found.circuits
@@ -96,6 +114,89 @@ def test_leaving_out_what_hurts_looks_better_and_is_shown_beside() -> None:
     honest, helpful = explored("negative").circuits
     assert (honest.recovered, helpful.recovered) == (pytest.approx(1.0, abs=1e-4), pytest.approx(1.5, abs=1e-4))
     assert [entry[2] for entry in helpful.entries] == ["positive"]
+
+
+def test_a_draft_claims_the_same_whatever_its_circuit_does() -> None:
+    """CS413. Without the head that hurts, 1.5 is recovered: (12 - 0 + 0) / 8. The draft is refuted, and says so."""
+    found = explored("negative")
+    honest, helpful = found.circuits
+    assert not honest.draft.misses
+    claim = "sufficient: {metric: logit_diff, at_least: 0.8, at_most: 1.2}"
+    assert claim in honest.draft.text
+    assert claim in helpful.draft.text
+    said = "recovered logit_diff 1.50 [1.50, 1.50] is outside 0.8 .. 1.2, which the draft claims"
+    assert f"# FALLS SHORT: {said}." in helpful.draft.text
+    (warning,) = [one for one in exploration_warnings(found) if one.code == "CS413"]
+    assert warning.message == f"the circuit helpful only falls short: {said}"
+    outcome = verify(parse_hypothesis(helpful.draft.text, "draft.circuit.yaml", TOYS), VerifyOptions("off"), Quiet())
+    assert outcome.verification.verdict == "REFUTED"
+    # the stand-in does 0.7 of the work when the head it stands in for is out
+    (left,) = [one for one in exploration_warnings(explored("backup")) if one.code == "CS413"]
+    assert "with the circuit noised 0.70 is left, where the draft claims at most 0.3" in left.message
+
+
+def test_where_a_circuit_misses() -> None:
+    ends = (0.95, 0.9, 1.0), (0.85, 0.75, 0.95), (0.0, -0.02, 0.02)
+    good, wide, low = (Estimate(*three, level=0.95, n=10, method="BCa") for three in ends)
+    assert missed_by(good, 0.1, "kl", 0.9) == ()
+    assert missed_by(wide, 0.1, "kl", None) == (
+        "recovered kl 0.85 [0.75, 0.95] is not all within 0.8 .. 1.2, which the draft claims",
+    )
+    assert missed_by(low, 0.1, "kl", 0.9) == (
+        "recovered kl 0.00 [-0.02, 0.02] is outside 0.8 .. 1.2, which the draft claims",
+        "recovered kl 0.00 misses the target 0.9",
+    )
+
+
+def test_drafts_have_names_of_their_own_and_say_what_was_spared() -> None:
+    """On OR either switch is enough, so that the helpful circuit spares one; the honest one has both."""
+    found = explored("or")
+    honest, helpful = found.circuits
+    assert "\nname: toy-or\n" in honest.draft.text
+    assert "\nname: toy-or-helpful\n" in helpful.draft.text
+    (spared,) = {("a0.h0", "END"), ("a0.h1", "END")} - {entry[:2] for entry in helpful.entries}
+    assert helpful.spared == (spared,)
+    assert honest.spared == ()
+    assert f"helpful components left out: {spared[0]}@END." in helpful.draft.text
+    assert f"helpful left out: {spared[0]}@END" in rendered(found)
+
+
+def test_members_that_were_not_patched_alone_show_their_estimates() -> None:
+    found = explored("and", exact=1, drawn=0)
+    text = found.circuits[0].draft.text
+    assert len(re.findall(r"- \S+ # \(~1\.00, ~0\.00\)", text)) == 2  # the switches: one of them breaks, none restores
+    assert "(-, -)" not in text
+
+
+def test_a_draft_says_how_it_was_made_and_not_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = "circuitspec explore /a/b.yaml --free m* --store /tmp/s --output-dir=/tmp/o --no-store --draft /c/d.yaml"
+    monkeypatch.setattr("sys.argv", typed.split())
+    assert _command_line(Path("/a/b.yaml")) == "circuitspec explore b.yaml --free 'm*' --draft d.yaml"
+
+
+def test_every_pair_of_the_scan_is_shown() -> None:
+    """On OR the gate with either head is none of the textbook's: noised the gate alone breaks it."""
+    found = explored("or")
+    assert len(found.gates) == 3
+    assert [g.finding.kind for g in found.gates].count("input of an OR") == 2
+    text = rendered(found)
+    for pair in found.gates:
+        assert f"{format_name(pair.first)}, {format_name(pair.second)}   " in text
+    assert text.count("interaction: what two members do alone, added up, less what both do together") == 1
+    halves = [g.finding.kind for g in explored("and").gates if Mlp(1) in (g.first, g.second)]
+    assert halves == ["input of an AND"] * 2
+
+
+def test_paths_are_drawn_at_random_too() -> None:
+    found = explored("and", paths=1, drawn=1000)
+    links = found.links
+    assert links.drawn is not None
+    assert (links.chosen, links.drawn.count) == (1, links.candidates - 1)
+    assert links.drawn.population == links.candidates - 1
+    assert links.drawn.at_most == pytest.approx(len(links.drawn.mattering) / links.drawn.count)
+    (warning,) = [w for w in exploration_warnings(found) if w.code == "CS411" and "paths" in w.data]
+    assert warning.message.startswith(f"of {links.drawn.count} paths drawn at random from the {links.drawn.count} with")
+    assert {"a0.h0 -> m1", "a0.h1 -> m1"} <= {links.name_of(link) for link in (*links.drawn.mattering, *links.found)}
 
 
 def test_effects_are_those_of_arithmetic_and_estimates_fail_where_they_must() -> None:
@@ -153,7 +254,7 @@ def test_links_are_estimated_then_the_largest_are_patched() -> None:
         assert link.rise_estimate == pytest.approx(link.rise, abs=2e-3)
     assert found.overlap is not None
     assert found.overlap[1] == 1.0
-    few = explored("negative", paths=2)
+    few = explored("negative", paths=2, drawn=0)
     largest = sorted((link.estimated for link in found.found), reverse=True)[:2]
     assert [link.estimated for link in few.links.found] == pytest.approx(largest, abs=1e-6)
     assert list(few.links.names) == [names for names in found.names if names in few.links.names]
@@ -235,6 +336,14 @@ def test_the_report_and_its_tables() -> None:
     assert re.search(r"^a1\.h2@END +-0\.50 +-0\.50", text, re.MULTILINE)
     assert len(effects_frame(found)) == 10 * 3  # 8 heads and 2 MLPs, at three positions
     assert set(frontier_frame(found)["circuit"]) == {"with negatives", "helpful only"}
+    for _, tried in frontier_frame(found).groupby("circuit"):
+        size, near = tried["entries"], 1 - (1 - tried["recovered"]).abs()
+        for own in tried.index:
+            better = (size <= size[own]) & (near >= near[own]) & ((size < size[own]) | (near > near[own]))
+            assert tried["pareto"][own] == (not better.any())
+    for circuit, curve in zip(found.circuits, map(_curve, found.circuits), strict=True):
+        assert [point.size for point in curve.points] == sorted({p.entries for p in circuit.frontier if p.pareto})
+    assert re.search(r"^ +1 +1 +1\.50 \[1\.50, 1\.50\] +\*", text, re.MULTILINE)
     assert {"sender", "receiver", "drop", "rise", "drop_estimate", "rise_estimate"} == set(links_frame(found).columns)
 
 

@@ -45,10 +45,13 @@ def test_a_large_effect_with_a_small_estimate_is_warned_of(toy: tuple[str, objec
     one = effect(found)
     assert (one.drop, one.rise) == (pytest.approx(1.0, abs=1e-3), pytest.approx(1.0, abs=1e-3))
     assert (one.drop_estimate, one.rise_estimate) == (pytest.approx(0.0, abs=1e-3), pytest.approx(0.0, abs=1e-3))
-    warnings = {warning.code: warning for warning in exploration_warnings(found)}
+    warnings = {warning.code: warning for warning in exploration_warnings(found) if "effects" in warning.data}
     assert set(warnings) == {"CS410"}
     assert "a0.h3@END (1.00 noised, 1.00 restored; estimated 0.00 and 0.00)" in warnings["CS410"].message
     assert "warning[CS410]: estimates missed 1 effect" in render_exploration(found)
+    (paths,) = [warning for warning in exploration_warnings(found) if "paths" in warning.data]
+    assert paths.code == "CS410"
+    assert "input -> a0.h3<v> (1.00 noised, 1.00 restored; estimated 0.00 and 0.00)" in paths.message
 
 
 def test_a_random_sample_finds_what_estimates_hide(toy: tuple[str, object]) -> None:
@@ -59,7 +62,7 @@ def test_a_random_sample_finds_what_estimates_hide(toy: tuple[str, object]) -> N
     assert drawn.count == drawn.population == len(found.sweep.effects) - 1
     assert [e.component for e in drawn.mattering if e.where == Where.at("END")][:1] == [STEERING]
     assert drawn.at_most == pytest.approx(len(drawn.mattering) / drawn.count)
-    codes = [warning.code for warning in exploration_warnings(found)]
+    codes = [warning.code for warning in exploration_warnings(found) if "effects" in warning.data]
     assert codes == ["CS410", "CS411"]
     assert any(component == "a0.h3" for component, _, _ in found.circuits[0].entries)
 
@@ -75,7 +78,7 @@ def test_better_estimates_find_it(toy: tuple[str, object]) -> None:
         assert (one.drop_estimate, one.rise_estimate) == (pytest.approx(1.0, abs=1e-3), pytest.approx(1.0, abs=1e-3))
     else:
         assert one.magnitude == pytest.approx(2.0, abs=1e-3)  # 16 of 8: without m1 the logit would move by so much
-    assert not exploration_warnings(found)
+    assert not [warning for warning in exploration_warnings(found) if "effects" in warning.data]
 
 
 def test_the_bound_is_that_of_a_binomial() -> None:

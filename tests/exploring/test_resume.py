@@ -23,7 +23,8 @@ FILE = Path(__file__).parents[2] / "hypotheses" / "toys" / "nobel.circuit.yaml"
 PROMPTS = 24
 SELF_TEST = 6 * 2 / PROMPTS
 CHECKS = 2.0  # forwards in which the runner makes sure that its short cuts are exact, once
-CHUNK = 2 * 9 * 2 + 2  # twice nine times the two repeated passes, since a rest rides along; and these
+ROWS = 2 * PROMPTS  # in a forward, so that two are in flight
+IN_FLIGHT = 2 + 2  # these, and the passes that a chunk begun again repeats: the unpatched run, and that of the source
 ESTIMATE = 4.0  # the most that one estimate takes: a source, a forward, a backward worth two
 
 
@@ -34,7 +35,7 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def explored(study: Study, store: Path | None, progress: Silent | None = None) -> Findings:
-    return exploring.explore(study, Options(start="resid", store=store), progress or Silent(), "explore")
+    return exploring.explore(study, Options(start="resid", store=store, rows=ROWS), progress or Silent(), "explore")
 
 
 class Stuck(Silent):
@@ -90,8 +91,8 @@ def test_killed_at_random_moments_resumed_and_repeated(tmp_path: Path) -> None:
     resumed = explored(study, tmp_path / "killed")
     assert_same(resumed, whole)
     assert_same(uninterrupted, whole)
-    # each process may lose a chunk and an estimate, and pays anew for what makes sure that patching is exact
-    lost = CHUNK + ESTIMATE + SELF_TEST + CHECKS
+    # each process may lose a batch and an estimate, and pays anew for what makes sure that patching is exact
+    lost = IN_FLIGHT + ESTIMATE + SELF_TEST + CHECKS
     assert resumed.forwards < uninterrupted.forwards - spent + 3 * lost
     assert resumed.forwards < uninterrupted.forwards / 2
     repeated = explored(study, tmp_path / "killed")

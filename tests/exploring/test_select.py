@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from circuitspec.exploring.select import Choice, spare_heads
+from circuitspec.exploring.select import Choice, _crossing, closeness, fewer_entries, spare_heads, undominated
 from circuitspec.exploring.setting import Setting
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
@@ -44,6 +44,51 @@ def test_heads_are_spared_as_long_as_the_target_is_met() -> None:
     spare_heads(choice, 0.9)
     assert choice.entries == {(C, "END"): "positive", (Mlp(0), "END"): "positive"}
     assert sorted(len(entries) for entries in choice.tried.values()) == [2, 4]  # the circuits on the way
+    assert set(choice.spared) == {(A, "END"), (A, "S2"), (B, "END")}
+
+
+def test_the_frontier_is_what_none_beats() -> None:
+    """Of the same size the closer one, and a larger one only where it is closer."""
+    points = [(3, 0.94), (6, 0.80), (1, 0.5), (3, 0.9), (7, 0.94), (9, 0.99), (1, 0.5)]
+    assert undominated(points) == [True, False, True, False, False, True, True]
+    assert closeness(1.25) == closeness(0.75) == 0.75
+
+
+class BySize:
+    """A setting in which so many heads recover so much."""
+
+    def __init__(self, shares: Mapping[int, float]) -> None:
+        self.shares, self.asked = shares, []  # type: ignore[var-annotated]
+
+    def sufficiency(self, kept: Mapping[Ablatable, Where]) -> int:
+        return len(kept)
+
+    def run(self, experiments: Iterable[int]) -> None: ...
+
+    def share(self, experiment: int) -> float:
+        self.asked.append(experiment)
+        return self.shares[experiment]
+
+
+def test_between_two_sizes_the_smallest_that_meets_the_target_is_looked_for() -> None:
+    """Of eight to sixteen few are in between: all are tried from below; of many, halves."""
+    few = BySize({size: 0.1 * size for size in range(30)})
+    choice = Choice(cast(Setting, few), {(Head(0, number), "END"): "positive" for number in range(12)})
+    assert len(_crossing(choice, 8, 0.95)) == 10  # 0.9 misses
+    assert few.asked == [9, 10]
+    many = BySize({size: 0.02 * size for size in range(60)})
+    choice = Choice(cast(Setting, many), {(Head(0, number), "END"): "positive" for number in range(50)})
+    assert len(_crossing(choice, 10, 0.71)) == 36
+    assert len(many.asked) < 12
+
+
+def test_entries_go_one_by_one_until_the_next_would_miss_the_target() -> None:
+    setting = BySize({5: 1.0, 4: 0.95, 3: 0.91, 2: 0.7, 1: 0.3})
+    choice = Choice(cast(Setting, setting), {(Head(0, number), "END"): "positive" for number in range(5)})
+    fewer_entries(choice, 0.9)
+    assert len(choice.entries) == 3
+    assert sorted(map(len, choice.tried.values())) == [2, 3, 4]  # both sides of the target
+    assert len(choice.spared) == 2
 
 
 def test_the_knee_is_where_more_entries_stop_helping() -> None:

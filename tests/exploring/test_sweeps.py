@@ -139,7 +139,7 @@ def test_coarse_to_fine_finds_the_circuit_and_says_what_it_left_out() -> None:
     ):
         looked = sum(len(grid.spots(kind)) for kind in kinds)  # type: ignore[arg-type]
         assert looked + sum(one.count for one in grid.unseen if one.what.startswith(what)) == total
-    assert set(found.circuits[0].entries) == {("a0.h0", "second", "positive"), ("m1", "second", "positive")}
+    assert set(found.circuits[0].entries) == {("a0.h0", "second", "positive"), ("m1.n42", "second", "positive")}
     report = render_exploration(found)
     assert "not looked at:\n  16 of 20 attention layers and MLPs" in report
     assert "swept from coarse to fine: 10 residual streams, 2 attention layers, 2 MLPs, 4 heads, 64 neurons" in report
@@ -243,6 +243,24 @@ def test_the_allowance_holds_and_what_it_cut_is_said(limit: int) -> None:
         assert found.circuits
 
 
+def test_under_a_small_allowance_what_tells_most_comes_first(tmp_path: Path) -> None:
+    """150 forwards for the four layers of ioi-tiny: the head that does most is found where the answer is read."""
+    file = tmp_path / "ioi.task.yaml"
+    text = (TOYS.parent / "explored" / "ioi-tiny.task.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("prompts: 100", "prompts: 24"))
+    found = explore(load_exploration(file), Options(start="resid", max_forwards=150), Silent(), "explore")
+    assert found.forwards <= 150
+    (grid,) = found.grids
+    assert {kind: bool(grid.spots(kind)) for kind in ("resid", "attention", "mlps", "heads")} == dict.fromkeys(
+        ("resid", "attention", "mlps", "heads"), True
+    )
+    wheres = [grid.wheres[spot.where] for spot in grid.spots("resid")]
+    telling = {"IO", "S1", "S2", "END"}  # which the corruption changes, and where the answer is read
+    assert set(wheres[: 4 * len(telling)]) <= telling
+    for circuit in found.circuits:
+        assert ("a2.h2", "END", "positive") in circuit.entries
+
+
 def test_a_large_allowance_changes_nothing() -> None:
     free, bound = (explored("nobel", start="resid", max_forwards=most) for most in (None, 100_000))
     for name, table in tables(free).items():
@@ -295,7 +313,6 @@ def test_tables_and_pictures_of_a_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--neurons",), "--neurons goes with --start resid"),
         (("--value", "zero"), "--value is what sweeps patch in"),
         (("--steps", "3", "--recompute-attention"), "give one of them"),
     ],
