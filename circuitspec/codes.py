@@ -910,6 +910,13 @@ CODES: dict[str, CodeInfo] = {
         "`--max-forwards` ended before everything that was asked for was looked at. What is listed was not patched, "
         "and may matter. Run again with more: what was measured is in the store and costs nothing.",
     ),
+    "CS413": CodeInfo(
+        "a draft that falls short",
+        "The circuit that `explore` arrived at recovers less than `--target`, or something outside what its draft claims: "
+        "every draft claims that 0.8 to 1.2 is recovered, and that at most 0.3 is left with the circuit noised. `verify` "
+        "will not support such a draft. Look at more (`--exact`, `--max-forwards`), or leave out of the claim what the "
+        "circuit cannot do without (`--free`). A circuit of helpful components alone may recover more than the model.",
+    ),
     "CS415": CodeInfo(
         "a declared component that makes no difference",
         "Ablated by itself in the clean run, the component does not change the score, and restored by itself in the "

@@ -204,9 +204,23 @@ def explore(
             write_report(path, circuit.draft.text)
 
 
+_UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them
+_NAMED = ("--draft", "--draft-helpful", "--task-from")  # files, of which the name is said
+
+
 def _command_line(file: Path) -> str:
-    """The command as it was given, with the file's name alone: a draft says how it was made, not where."""
+    """The command as it was given, with names of files alone: a draft says how it was made, not where."""
     import shlex
 
-    given = [file.name if argument == str(file) else argument for argument in sys.argv[1:]]
-    return "circuitspec " + shlex.join(given)
+    said: list[str] = []
+    given = iter(sys.argv[1:])
+    for argument in given:
+        option, equals, value = argument.partition("=")
+        if option in _UNSAID:
+            if not equals:
+                next(given, None)
+        elif option in _NAMED:
+            said += [option, Path(value if equals else next(given, "")).name]
+        elif argument != "--no-store":
+            said.append(file.name if argument == str(file) else argument)
+    return "circuitspec " + shlex.join(said)

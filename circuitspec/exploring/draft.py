@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from circuitspec.analysis.estimate import Estimate
 from circuitspec.exploring.links import Link
 from circuitspec.exploring.select import Choice, Entry
 from circuitspec.exploring.sweep import MATERIAL
@@ -14,15 +17,22 @@ from circuitspec.spec.names import PORTS, format_name
 from circuitspec.spec.source import Source as SourceText
 
 BLOCKS = ("circuit", "ablation", "claims")  # those of the file that a draft writes anew
+LOW, HIGH = 0.8, 1.2  # what every draft claims to recover, whatever its circuit does
+LEFT = 0.3  # what every draft claims to leave at most where its circuit is noised
+SPARED = 8  # helpful members that were left out, named in a draft's header
+
+Sizes = Mapping[Entry, tuple[float, float, bool]]
+"""What entries do by themselves: drop, rise, and whether they were patched or are estimates to first order."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a drafted file says, and how it was made."""
+    """What a drafted file says; `misses` is where its circuit fell short of the target, or of its own claims."""
 
     text: str
     entries: int
     heads: int
+    misses: tuple[str, ...] = ()
 
 
 def write_draft(
@@ -35,26 +45,33 @@ def write_draft(
     free: Sequence[str],
     metric: str,
     head_share: float,
-    sizes: Mapping[Entry, tuple[float | None, float | None]],
+    sizes: Sizes,
     command: str,
+    target: float | None,
+    suffix: str = "",
 ) -> Draft:
     """The draft's text: model and task as in `subject`, then groups by layer and position, effects as comments.
 
-    sizes: for each entry its drop and rise by itself, None where they were not patched exactly.
+    Its claims are the same whatever the circuit does (recovered 0.8 to 1.2; noised, at most 0.3 left), so that `verify`
+    refutes a circuit that falls short; where it does, or misses the target (None: there was none), the file says so.
+    `suffix` is added to the file's name.
     """
     estimate = choice.estimate()
     interval = estimate.interval or (estimate.value, estimate.value)
+    misses = missed_by(estimate, choice.knocked_out(), metric, target)
     groups = _groups(choice)
     lines = [
-        *_kept_blocks(subject),
+        *_kept_blocks(subject, suffix),
         "",
         f"# Drafted by `{command}`.",
         f"# On the prompts it was drafted on: recovered {metric} {estimate.value:.2f} "
         f"[{interval[0]:.2f}, {interval[1]:.2f}],",
         f"# {choice.heads} heads of {shape.n_layers * shape.n_heads} ({head_share:.0%}); with the circuit noised,"
-        f" {choice.knocked_out():.2f} is left.",
+        f" {_number(choice.knocked_out())} is left.",
+        *(f"# FALLS SHORT: {miss}." for miss in misses),
+        *_spared(choice),
         "# Beside each component, what it does by itself as a share of clean less corrupt: (drop when noised in the",
-        "# clean run, rise when restored in the corrupt run), - where it was not patched alone.",
+        "# clean run, rise when restored in the corrupt run); ~ marks estimates of what was not patched alone.",
         "circuit:",
         "  groups:",
     ]
@@ -63,8 +80,7 @@ def write_draft(
         lines.append(f"    {name}:")
         lines.append("      nodes:")
         for entry in members:
-            drop, rise = sizes.get(entry, (None, None))
-            lines.append(f"        - {format_name(entry[0])} # ({_number(drop)}, {_number(rise)})")
+            lines.append(f"        - {format_name(entry[0])} # {_own_size(sizes, entry)}")
         lines.append(f"      at: {role}" + (f"\n      effect: {kind}" if effect else ""))
     if free:
         lines.append(f"  free: [{', '.join(_quoted(name) for name in free)}]")
@@ -72,27 +88,53 @@ def write_draft(
     if paths:
         lines.append("  paths: # direct paths with an effect by themselves, (drop, rise)")
         lines += [f"    - {text} # {comment}" for text, comment in paths]
-    low, high = _bounds(estimate.value)
     lines += [
         "",
         f"ablation: {ablation}",
         "",
         "claims:",
-        f"  - sufficient: {{metric: {metric}, at_least: {low:g}, at_most: {high:g}}}",
-        f"  - necessary: {{metric: {metric}, at_most: 0.3}}",
+        f"  - sufficient: {{metric: {metric}, at_least: {LOW:g}, at_most: {HIGH:g}}}",
+        f"  - necessary: {{metric: {metric}, at_most: {LEFT:g}}}",
         "",
     ]
-    return Draft("\n".join(lines), len(choice.entries), choice.heads)
+    return Draft("\n".join(lines), len(choice.entries), choice.heads, misses)
 
 
-def _bounds(recovered: float) -> tuple[float, float]:
-    """0.8 to 1.2, or wider by steps of 0.1 where the circuit itself lies outside."""
-    low, high = 0.8, 1.2
-    while recovered - 0.1 < low:
-        low = round(low - 0.1, 1)
-    while recovered + 0.1 > high:
-        high = round(high + 0.1, 1)
-    return low, high
+def missed_by(estimate: Estimate, left: float, metric: str, target: float | None) -> tuple[str, ...]:
+    """Where a circuit that recovers so much, and leaves so much when noised, misses a draft's claims or the target.
+
+    A claim holds where the whole interval lies within its bound.
+    """
+    low, high = estimate.interval or (estimate.value, estimate.value)
+    said = f"recovered {metric} {_number(estimate.value)} [{_number(low)}, {_number(high)}]"
+    found = []
+    if high < LOW or low > HIGH:
+        found.append(f"{said} is outside {LOW:g} .. {HIGH:g}, which the draft claims")
+    elif low < LOW or high > HIGH:
+        found.append(f"{said} is not all within {LOW:g} .. {HIGH:g}, which the draft claims")
+    if target is not None and estimate.value < target:
+        found.append(f"recovered {metric} {_number(estimate.value)} misses the target {target:g}")
+    if left > LEFT:
+        found.append(f"with the circuit noised {_number(left)} is left, where the draft claims at most {LEFT:g}")
+    return tuple(found)
+
+
+def _spared(choice: Choice) -> list[str]:
+    """What a circuit of the fewest heads left out though it helps, as comments."""
+    if not choice.spared:
+        return []
+    names = [f"{format_name(component)}@{role}" for component, role in choice.spared]
+    shown = ", ".join(names[:SPARED]) + (f" and {len(names) - SPARED} more" if len(names) > SPARED else "")
+    return [f"# The fewest heads found that reach the target; helpful components left out: {shown}."]
+
+
+def _own_size(sizes: Sizes, entry: Entry) -> str:
+    """`(0.21, 0.02)`, or `(~0.01, ~0.00)` of estimates; - of an entry of which neither is known."""
+    if entry not in sizes:
+        return "(-, -)"
+    drop, rise, exact = sizes[entry]
+    about = "" if exact else "~"
+    return f"({about}{_number(drop)}, {about}{_number(rise)})"
 
 
 def _groups(choice: Choice) -> dict[str, tuple[str, str, list[Entry]]]:
@@ -127,8 +169,8 @@ def _paths(links: Sequence[Link], shape: ModelShape) -> list[tuple[str, str]]:
     return [(text, comment) for _, text, comment in sorted(found)]
 
 
-def _kept_blocks(subject: SourceText) -> list[str]:
-    """The file's own lines for everything but circuit, ablation and claims."""
+def _kept_blocks(subject: SourceText, suffix: str) -> list[str]:
+    """The file's own lines for everything but circuit, ablation and claims; the suffix behind its name."""
     data = subject.data
     assert isinstance(data, dict)
     starts = sorted((subject.span((key,), key=True).line or 0, key) for key in data)
@@ -139,13 +181,18 @@ def _kept_blocks(subject: SourceText) -> list[str]:
             block = list(subject.lines[start - 1 : end - 1])
             while block and (not block[-1].strip() or block[-1].startswith("#")):
                 block.pop()  # comments above the next block belong to that
+            if key == "name" and suffix:
+                block = [f"name: {_plain(str(data['name']) + suffix)}"]
             lines += block
     return lines
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
+def _plain(name: str) -> str:
+    """As YAML, in quotes where it needs them."""
+    return name if re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name) else json.dumps(name, ensure_ascii=False)
+
+
+def _number(value: float) -> str:
     text = f"{value:.2f}"
     return "0.00" if float(text) == 0 else text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -18,14 +18,14 @@ from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.stored import stored_runner
 from circuitspec.exploring.allowance import Allowance, AllowanceSpent, Unseen
-from circuitspec.exploring.draft import write_draft
+from circuitspec.exploring.draft import Sizes, write_draft
 from circuitspec.exploring.estimating import Spot
 from circuitspec.exploring.findings import Circuit, Findings, Options
 from circuitspec.exploring.gates import Pair, scan_gates
 from circuitspec.exploring.grid import Grid, sweep_all, zoom
 from circuitspec.exploring.links import Link, Links, links
 from circuitspec.exploring.sections import Sections, cross_sections, link_graph
-from circuitspec.exploring.select import Choice, Entry, choose
+from circuitspec.exploring.select import Choice, choose
 from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles, matters_to
 from circuitspec.exploring.subject import (
     Patching,
@@ -56,6 +56,7 @@ from circuitspec.tasks.metrics import check_metrics
 from circuitspec.tasks.tokenize import tokenize
 from circuitspec.verification import check_length
 
+HONEST, HELPFUL = "with negatives", "helpful only"
 GATED = 6  # members that are patched two by two
 SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
 
@@ -159,7 +160,11 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
             sections += work.sections(found, whole, between)
         if declared is not None:
             sections += work.declared(found, declared, all_positions=_all_positions(study))
-        sizes = {(e.component, role): (e.drop, e.rise) for e in found.exact for role in e.where.roles}
+        sizes = {
+            (e.component, role): (e.drop_best, e.rise_best, e.drop is not None)
+            for e in found.effects
+            for role in e.where.roles
+        }
         drafted = _Drafting(task_of or study, patching, options, command, sizes)
         circuits = tuple(drafted.circuit(kind, choice, between.found) for kind, choice in choices)
     return Findings(
@@ -252,7 +257,7 @@ class _Work:
             self.unseen.append(Unseen("a circuit for this metric", 0, 0, why))
             return []
         # of what is left a third for each circuit, and the rest for what is found out about them
-        for kind, negatives, kept in (("with negatives", True, 2 / 3), ("helpful only", False, 1 / 2)):
+        for kind, negatives, kept in ((HONEST, True, 2 / 3), (HELPFUL, False, 1 / 2)):
 
             def work(negatives: bool = negatives) -> Choice | None:
                 choice = choose(self.setting, found, target, negatives=negatives, knee=self.options.knee)
@@ -357,7 +362,7 @@ class _Drafting:
     patching: Patching
     options: Options
     command: str
-    sizes: Mapping[Entry, tuple[float | None, float | None]]
+    sizes: Sizes
 
     def circuit(self, kind: str, choice: Choice, between: Sequence[Link]) -> Circuit:
         members = frozenset(choice.kept)
@@ -373,6 +378,8 @@ class _Drafting:
             head_share=choice.heads / (shape.n_layers * shape.n_heads),
             sizes=self.sizes,
             command=self.command,
+            target=None if self.options.knee else self.options.target,
+            suffix="" if kind == HONEST else "-helpful",
         )
         estimate = choice.estimate()
         entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
@@ -384,6 +391,7 @@ class _Drafting:
             tuple((format_name(component), role, effect) for (component, role), effect in entries),
             choice.heads,
             choice.frontier,
+            tuple((format_name(component), role) for component, role in choice.spared),
             draft,
         )
 

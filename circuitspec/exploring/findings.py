@@ -65,6 +65,7 @@ class Circuit:
     entries: tuple[tuple[str, str, str], ...]  # component, role, effect
     heads: int
     frontier: tuple[Point, ...]
+    spared: tuple[tuple[str, str], ...]  # component, role: helpful, but fewer heads reach the target without
     draft: Draft
 
 

@@ -159,13 +159,14 @@ _SIDE = {"noising": "drop", "denoising": "rise"}
 
 
 def _curve(circuit: Circuit) -> Curve:
-    best: dict[int, Sized] = {}
-    for point in circuit.frontier:
-        known = best.get(point.entries)
-        if known is None or point.recovered.value > known.recovered.value:
-            best[point.entries] = Sized(point.entries, point.recovered)
+    """Through the circuits on the frontier alone; one that was chosen beside it is in the label."""
+    best = {point.entries: Sized(point.entries, point.recovered) for point in circuit.frontier if point.pareto}
     chosen = len(circuit.entries)
-    return Curve(circuit.kind, tuple(best[size] for size in sorted(best)), chosen if chosen in best else None)
+    own = best.get(chosen)
+    if own is not None and own.recovered.value == circuit.recovered:
+        return Curve(circuit.kind, tuple(best[size] for size in sorted(best)), chosen)
+    label = f"{circuit.kind} (chosen beside it: {chosen}, {circuit.recovered:.2f})"
+    return Curve(label, tuple(best[size] for size in sorted(best)), None)
 
 
 def _graph(found: Findings) -> Picture:

@@ -133,9 +133,13 @@ def _frontiers(found: Findings) -> str:
     lines = []
     for circuit in found.circuits:
         lines.append(_circuit(circuit, found.n_heads))
-        rows = [["  entries", "heads", "recovered"]]
-        rows += [[f"  {p.entries}", str(p.heads), with_interval(p.recovered)] for p in circuit.frontier]
+        rows = [["  entries", "heads", "recovered", "frontier"]]
+        rows += [
+            [f"  {p.entries}", str(p.heads), with_interval(p.recovered), "*" if p.pareto else ""]
+            for p in circuit.frontier
+        ]
         lines.append(_table(rows))
+    lines.append("(every circuit that was tried; * of those none is both smaller and closer to 1)")
     return "\n".join(lines)
 
 
@@ -147,8 +151,16 @@ def _circuit(circuit: Circuit, n_heads: int) -> str:
     )
     return (
         f"circuit {circuit.kind}: recovered {number(circuit.recovered)}{interval}, {circuit.heads} of {n_heads} heads, "
-        f"{number(circuit.knocked_out)} is left without it\n  {members or 'nothing'}"
+        f"{number(circuit.knocked_out)} is left without it\n  {members or 'nothing'}" + _spared(circuit)
     )
+
+
+def _spared(circuit: Circuit) -> str:
+    if not circuit.spared:
+        return ""
+    names = [f"{component}@{role}" for component, role in circuit.spared]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"\n  the fewest heads found that reach the target; helpful left out: {', '.join(names[:SHOWN])}{more}"
 
 
 def _links(found: Findings) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.exploring.allowance import AllowanceSpent
@@ -27,11 +27,33 @@ FEW = 16  # entries that are each taken out once, to see what they are needed fo
 
 @dataclass(frozen=True)
 class Point:
-    """A circuit that was tried: its size, and what it recovers."""
+    """A circuit that was tried: its size, what it recovers, and whether it lies on the Pareto frontier.
+
+    It does where no circuit that was tried is as small and closer to the model, or as close and smaller: size in
+    entries, closeness 1 - |1 - recovered|, since recovering more than the model is no closer to it.
+    """
 
     entries: int
     heads: int
     recovered: Estimate
+    pareto: bool = False
+
+    @property
+    def closeness(self) -> float:
+        return closeness(self.recovered.value)
+
+
+def closeness(recovered: float) -> float:
+    """1 where a circuit does what the model does, less where it does less, and as much less where it does more."""
+    return 1 - abs(1 - recovered)
+
+
+def undominated(points: Sequence[tuple[int, float]]) -> list[bool]:
+    """Of each (size, closeness), whether no other is at least as good in both and better in one."""
+    return [
+        not any(size <= own and close >= near and (size, close) != (own, near) for size, close in points)
+        for own, near in points
+    ]
 
 
 @dataclass
@@ -41,15 +63,13 @@ class Choice:
     setting: Setting
     entries: dict[Entry, str] = field(default_factory=dict)  # -> positive, negative or backup
     tried: dict[Experiment, dict[Entry, str]] = field(default_factory=dict)  # -> its entries
+    spared: tuple[Entry, ...] = ()  # helpful ones that were left out, since fewer heads reach the target without
     stopped: str = ""  # why the search ended before it was done
     _settled: dict[Entry, str] | None = None
 
     @property
     def kept(self) -> Mapping[Ablatable, Where]:
-        found: dict[Ablatable, Where] = {}
-        for component, role in self.entries:
-            found[component] = found.get(component, Where.at()) | Where.at(role)
-        return found
+        return _kept(self.entries)
 
     @property
     def heads(self) -> int:
@@ -60,6 +80,13 @@ class Choice:
         share = self.setting.share(run)
         self.tried.setdefault(run, dict(self.entries))
         self.settle()
+        return share
+
+    def look(self, entries: Mapping[Entry, str]) -> float:
+        """What these entries recover, as a circuit that was tried; the circuit stays as it is."""
+        run = self.setting.sufficiency(_kept(entries))
+        share = self.setting.share(run)
+        self.tried.setdefault(run, dict(entries))
         return share
 
     def settle(self) -> None:
@@ -74,9 +101,11 @@ class Choice:
 
     @property
     def frontier(self) -> tuple[Point, ...]:
-        """Every circuit tried on the way, the smallest first."""
+        """Every circuit tried on the way, the smallest first; those that none beats are marked."""
         found = [Point(len(own), heads_in(own), self.setting.recovered(run)) for run, own in self.tried.items()]
-        return tuple(sorted(found, key=lambda point: (point.entries, point.heads, point.recovered.value)))
+        marks = undominated([(point.entries, point.closeness) for point in found])
+        marked = [replace(point, pareto=mark) for point, mark in zip(found, marks, strict=True)]
+        return tuple(sorted(marked, key=lambda point: (point.entries, point.heads, point.recovered.value)))
 
     def estimate(self) -> Estimate:
         return self.setting.recovered(self.setting.sufficiency(self.kept))
@@ -92,7 +121,7 @@ class Choice:
         between the ends of the frontier (Satopaa et al. 2011). Recovering more than the model is no closer to it.
         """
         close = {
-            run: 1 - abs(1 - self.setting.share(run)) for run, own in self.tried.items() if set(needed) <= own.keys()
+            run: closeness(self.setting.share(run)) for run, own in self.tried.items() if set(needed) <= own.keys()
         }
         if not close:
             return
@@ -111,6 +140,13 @@ class Choice:
 
     def without(self, entry: Entry) -> Choice:
         return Choice(self.setting, {e: kind for e, kind in self.entries.items() if e != entry})
+
+
+def _kept(entries: Iterable[Entry]) -> dict[Ablatable, Where]:
+    found: dict[Ablatable, Where] = {}
+    for component, role in entries:
+        found[component] = found.get(component, Where.at()) | Where.at(role)
+    return found
 
 
 def heads_in(entries: Collection[Entry]) -> int:
@@ -138,11 +174,20 @@ def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool, kn
 def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, knee: bool) -> None:
     alone = [e for e in sweep.exact if e.size >= MATERIAL and len(e.where.roles) == 1]
     taken = [e for e in alone if negatives or not e.is_negative]
+    before = 0  # entries of the circuit before, which missed the target
     for number, effect in enumerate(taken, 1):
         (role,) = effect.where.roles
         choice.entries[effect.component, role] = "negative" if effect.is_negative else "positive"
-        if _is_step(number) and choice.recovered() >= target and not negatives:
-            break
+        if not _is_step(number) and number < len(taken):
+            continue
+        if choice.recovered() < target:
+            before = number
+        else:
+            smallest = _crossing(choice, before, target)
+            before = len(taken)
+            if not negatives:
+                choice.entries = smallest
+                break
     choice.recovered()
     _grow(choice, target, negatives=negatives)
     rank = {(e.component, role): e.size for e in sweep.effects for role in e.where.roles}
@@ -150,8 +195,14 @@ def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, kne
     _prune(choice, target, own, rank)
     if not negatives:
         spare_heads(choice, target)
+        fewer_entries(choice, target)
     if knee:
         choice.take_knee(own)
+        choice.spared = ()
+    elif not negatives:
+        helpful = [(effect.component, role) for effect in taken for role in effect.where.roles]
+        out = dict.fromkeys([*helpful, *choice.spared])
+        choice.spared = tuple(entry for entry in out if entry not in choice.entries)
     if negatives:
         _stand_ins(choice)
 
@@ -161,6 +212,22 @@ def _is_step(number: int) -> bool:
     while number > 4 and number % 2 == 0:
         number //= 2
     return number <= 4
+
+
+def _crossing(choice: Choice, missing: int, target: float) -> dict[Entry, str]:
+    """The smallest of the circuits that meet the target: its first entries, more than `missing`, or all of them.
+
+    Where there are few sizes in between all are tried, the smallest first; of many those that halve what is left.
+    """
+    entries = list(choice.entries.items())
+    low, high = missing + 1, len(entries)
+    while low < high:
+        size = low if high - low <= FEW // 2 else (low + high) // 2
+        if choice.look(dict(entries[:size])) >= target:
+            high = size
+        else:
+            low = size + 1
+    return dict(entries[:high])
 
 
 def _grow(choice: Choice, target: float, *, negatives: bool) -> None:
@@ -180,8 +247,11 @@ def _grow(choice: Choice, target: float, *, negatives: bool) -> None:
             continue
         if found >= target or not helpful:
             return
+        before = len(choice.entries)
         for entry in helpful[:several]:
             choice.entries[entry] = "positive"
+        if several > 1 and choice.recovered() >= target:
+            choice.entries = _crossing(choice, before, target)
 
 
 def _screened(choice: Choice) -> list[tuple[Entry, float]]:
@@ -227,7 +297,7 @@ def _prune(choice: Choice, target: float, own: set[Entry], rank: Mapping[Entry, 
         count = len(order) // 2 if len(order) > 1 else len(order)
         while count:
             smaller = Choice(setting, {e: kind for e, kind in choice.entries.items() if e not in order[:count]})
-            if setting.share(setting.sufficiency(smaller.kept)) >= min(target, whole) - NEEDED:
+            if setting.share(setting.sufficiency(smaller.kept)) >= (target if whole >= target else whole - NEEDED):
                 break
             count //= 2
         if not count:
@@ -252,8 +322,31 @@ def spare_heads(choice: Choice, target: float) -> None:
         enough = [(abs(share - 1), number) for number, share in enumerate(shares) if share >= target]
         if not enough:
             return
-        choice.entries = smaller[min(enough)[1]].entries
+        less = smaller[min(enough)[1]].entries
+        choice.spared += tuple(entry for entry in choice.entries if entry not in less)
+        choice.entries = less
         choice.recovered()
+
+
+def fewer_entries(choice: Choice, target: float) -> None:
+    """Take out entries as long as the target is met, each the one that leaves the circuit closest to the model.
+
+    What is tried last misses the target, so that the frontier has the sizes on both sides of it. Of many entries none
+    is tried.
+    """
+    setting = choice.setting
+    while 1 < len(choice.entries) <= FEW:
+        smaller = [choice.without(entry) for entry in choice.entries]
+        setting.run(setting.sufficiency(one.kept) for one in smaller)
+        shares = [setting.share(setting.sufficiency(one.kept)) for one in smaller]
+        enough = [number for number, share in enumerate(shares) if share >= target]
+        best = max(enough or range(len(smaller)), key=lambda number: (closeness(shares[number]), -number))
+        choice.look(smaller[best].entries)
+        if not enough:
+            return
+        choice.spared += tuple(entry for entry in choice.entries if entry not in smaller[best].entries)
+        choice.entries = smaller[best].entries
+        choice.settle()
 
 
 def _stand_ins(choice: Choice) -> None:

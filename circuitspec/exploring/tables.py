@@ -43,11 +43,11 @@ def effects_frame(found: Findings) -> pd.DataFrame:
 
 
 def frontier_frame(found: Findings) -> pd.DataFrame:
-    """One row per circuit that was tried."""
+    """One row per circuit that was tried; `pareto`: none that was tried is both smaller and closer to the model."""
     return pd.DataFrame(
         [
             {"circuit": circuit.kind, "entries": p.entries, "heads": p.heads, "recovered": p.recovered.value}
-            | {"low": p.recovered.low, "high": p.recovered.high}
+            | {"low": p.recovered.low, "high": p.recovered.high, "pareto": p.pareto}
             for circuit in found.circuits
             for p in circuit.frontier
         ]

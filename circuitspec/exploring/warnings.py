@@ -18,7 +18,20 @@ _REMEDIES = (
 
 
 def exploration_warnings(found: Findings) -> tuple[EvidenceWarning, ...]:
-    return tuple(_missed(found)) + tuple(_drawn(found)) + tuple(_spent(found))
+    return (*_short(found), *_missed(found), *_drawn(found), *_spent(found))
+
+
+def _short(found: Findings) -> Iterator[EvidenceWarning]:
+    """CS413: a drafted circuit misses the target, or the claims that its draft makes."""
+    for circuit in found.circuits:
+        if circuit.draft.misses:
+            yield EvidenceWarning(
+                "CS413",
+                f"the circuit {circuit.kind} falls short: {'; '.join(circuit.draft.misses)}",
+                "drafts claim the same whatever their circuit does, so that `verify` refutes one that does not do it",
+                "raise --exact or --max-forwards; or free what the circuit cannot do without, such as --free 'm*'",
+                {"circuit": circuit.kind, "recovered": circuit.recovered, "left": circuit.knocked_out},
+            )
 
 
 def _missed(found: Findings) -> Iterator[EvidenceWarning]:
