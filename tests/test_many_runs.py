@@ -192,6 +192,33 @@ def test_the_sweep_shows_the_range(beside: Reported) -> None:
     assert chart.picture.standalone().startswith("<?xml")
 
 
+@pytest.mark.parametrize("toy", ["negative", "backup"])
+def test_zeros_at_path_level_are_out_of_range_on_toys(toy: str) -> None:
+    """With zeros along all other paths, from the embeddings too, the final norm scales what the heads add up to to 1.
+
+    Its gain is the toys' constant, 2^14 (see `zoo/toys/weights.py`), so that the one feature left is read as 2^14.
+    """
+    document = parse_hypothesis((HYPOTHESES / f"{toy}.circuit.yaml").read_text(encoding="utf-8"), f"{toy}.circuit.yaml")
+    outcome = verify(document, Options("off", sweep=True), Quiet())
+    found = Reported(outcome.verification, document.source, task=outcome.task)
+    sweep = found.verification.sweep
+    assert sweep is not None
+    assert {(s.method.level, s.method.ablation, s.method.set) for s in sweep.outside} == {
+        ("path", "zero", "complement")
+    }
+    for score in sweep.outside:
+        raw = found.verification.records[score.run.patched]["logit_diff"].mean()
+        assert raw == pytest.approx(2**14, rel=1e-4)
+        assert "zeros also in place of the embeddings" in score.out_of_range
+    assert max(sweep.values(keeps_circuit=True)) == pytest.approx(1.0, abs=CLOSE)
+    (chart,) = [chart for chart in beside_charts(found.verification) if "choice of method" in chart.picture.title]
+    assert "Out of range, not drawn: " in chart.note
+    assert "(path level, noising the complement, zero, all positions)" in chart.note
+    (table,) = beside_tables(found.verification)
+    assert table.groups == (("", 2), ("circuit clean", 3), ("rest clean", 3), ("", 1))
+    assert "+ 2 out of range" in table.rows[0][1]
+
+
 def test_the_tests_say_their_null_hypotheses(beside: Reported) -> None:
     found = beside.verification.tests
     assert found is not None

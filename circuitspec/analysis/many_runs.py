@@ -16,6 +16,7 @@ from circuitspec.analysis import stats
 from circuitspec.analysis.claims import MIN_PROMPTS, ClaimPart, Status, part_of, place, together, too_few
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.halves import halves
+from circuitspec.analysis.out_of_range import out_of_range
 from circuitspec.analysis.random_circuits import beaten
 from circuitspec.analysis.scores import MATERIAL, Anchors, gap
 from circuitspec.analysis.subsets import ALPHA, Difference, corrected, effects, incompleteness, widened
@@ -160,17 +161,28 @@ def judge_methods(planned: PlannedClaim, records: Records) -> Judgement:
     methods, claim = planned.methods, planned.claim
     assert methods is not None
     tests = len(methods.runs)
-    parts = []
+    parts, lost = [], []
+    own = next((run for run in methods.runs if run.method == methods.own), None)
     for run in methods.runs:
-        estimate, why = recovered_under(run, records, claim.metric)
+        outside = out_of_range(run, records, claim.metric, own)
+        estimate, why = recovered_under(run, records, claim.metric) if outside.measurable else (None, outside.why)
         part = part_of(method_name(run.method, methods.own), estimate, claim.at_least, claim.at_most, why)
-        parts.append(_confirmed(part, tests, partial(_widened, run, records, claim.metric, tests)))
-    values = [part.estimate.value for part in parts if part.estimate is not None]
-    said = f"{number(min(values))} to {number(max(values))} over {plural(tests, 'method')}" if values else ""
+        if outside:  # whatever the bound: no figure that the claim could rest on
+            parts.append(replace(part, status="REFUTED", reason=outside.why))
+            lost.append(part.name)
+        else:
+            parts.append(_confirmed(part, tests, partial(_widened, run, records, claim.metric, tests)))
+    known = [part for part in parts if part.estimate is not None and part.name not in lost]
+    values = [part.estimate.value for part in known if part.estimate is not None]
+    said = f"{number(min(values))} to {number(max(values))} over {plural(len(known), 'method')}" if values else ""
+    if lost:
+        said = "; ".join(filter(None, (said, f"out of range under {_listed(tuple(lost))}")))
     notes = [
         f"under each of {plural(tests, 'method')}; the claim holds if all intervals ({stats.LEVEL:.0%}) lie inside the "
         f"bound, and one method refutes it only with an interval widened for all (Bonferroni, {1 - ALPHA / tests:.2%})"
     ]
+    if lost:
+        notes.append("a method with which the patched run is out of all range of its anchors fails, whatever the bound")
     notes += [f"not run: {method_name(one.method, methods.own)} ({one.reason})" for one in methods.left_out]
     return Judgement(*together(tuple(parts), records.n_prompts), tuple(parts), said, tuple(notes), records.n_prompts)
 

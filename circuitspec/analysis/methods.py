@@ -12,6 +12,7 @@ import numpy as np
 
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.many_runs import recovered_under
+from circuitspec.analysis.out_of_range import out_of_range
 from circuitspec.engine.records import Records
 from circuitspec.plan.methods import CHOICES, Choice, Method, MethodRun, Methods, NotRun, changed
 
@@ -20,11 +21,15 @@ RESAMPLES = 1999  # of intervals that decide nothing
 
 @dataclass(frozen=True)
 class MethodScore:
-    """What a circuit recovers under one method; None where there is no ratio, and `why`."""
+    """What a circuit recovers under one method; None where there is no ratio, and `why`.
+
+    `out_of_range` says why a figure, if there is one, is no figure to go by; empty where it is one.
+    """
 
     run: MethodRun
     recovered: Estimate | None
     why: str = ""
+    out_of_range: str = ""
 
     @property
     def method(self) -> Method:
@@ -62,8 +67,13 @@ class MethodSweep:
     left_out: tuple[NotRun, ...]
 
     def values(self, *, keeps_circuit: bool) -> tuple[float, ...]:
-        """Recovered performance of the methods that keep the circuit (or the rest) clean."""
+        """Recovered performance of the methods that keep the circuit (or the rest) clean, as far as it is in range."""
         return tuple(_values(self.scores, keeps_circuit))
+
+    @property
+    def outside(self) -> tuple[MethodScore, ...]:
+        """The methods whose figure is out of all range: in no range and no median, but told by name."""
+        return tuple(score for score in self.scores if score.out_of_range)
 
     def spreads(self, *, keeps_circuit: bool) -> tuple[Spread, ...]:
         """The range for every value of every choice, in the order of the choices; `set` follows from the direction."""
@@ -95,8 +105,16 @@ class MethodSweep:
 
 
 def method_sweep(methods: Methods, records: Records, metric: str) -> MethodSweep:
-    """Recovered performance under every method that was run. Raises CS511 where a value is not finite."""
-    scores = [MethodScore(run, *recovered_under(run, records, metric, resamples=RESAMPLES)) for run in methods.runs]
+    """Recovered performance under every method that was run. Raises CS511 where a value of the clean run is not finite.
+
+    Figures out of all range are marked, by `out_of_range`.
+    """
+    own = next((run for run in methods.runs if run.method == methods.own), None)
+    scores = []
+    for run in methods.runs:
+        outside = out_of_range(run, records, metric, own)
+        found = recovered_under(run, records, metric, resamples=RESAMPLES) if outside.measurable else (None, "")
+        scores.append(MethodScore(run, *found, out_of_range=outside.why if found[0] or not outside.measurable else ""))
     return MethodSweep(metric, methods.own, tuple(scores), methods.left_out)
 
 
@@ -104,5 +122,5 @@ def _values(scores: tuple[MethodScore, ...] | list[MethodScore], keeps_circuit: 
     return (
         score.recovered.value
         for score in scores
-        if score.recovered is not None and score.method.keeps_circuit == keeps_circuit
+        if score.recovered is not None and not score.out_of_range and score.method.keeps_circuit == keeps_circuit
     )

@@ -15,11 +15,12 @@ from circuitspec.analysis.result import Verification
 from circuitspec.analysis.wording import MISSING, briefly, number, plural
 from circuitspec.plan.methods import Choice, Method, changed
 from circuitspec.report.pictures.picture import Picture
-from circuitspec.report.pictures.spread import Row, spread
+from circuitspec.report.pictures.spread import Row, off_axis, spread
 from circuitspec.report.views import Chart, Table
 
 KEPT, ABLATED = "the circuit clean, the rest not", "the rest clean, the circuit not"
 _QUESTIONS = (True, False)
+_MOST_NAMED = 6  # methods in a picture's note
 
 
 # -- text -------------------------------------------------------------------------------------------------------------
@@ -38,36 +39,39 @@ def beside_text(found: Verification) -> tuple[str, ...]:
 def _sweep_lines(sweep: MethodSweep) -> Iterator[str]:
     yield f"the circuit under {plural(len(sweep.scores), 'method')}, as in the file: {sweep.own}"
     yield ""
-    yield from _aligned(list(_sweep_rows(sweep)))
+    yield from _aligned(list(_sweep_rows(sweep)), _GROUPS)
     yield ""
     for keeps in _QUESTIONS:
         known = [s for s in sweep.scores if s.recovered is not None and s.method.keeps_circuit == keeps]
+        known = [s for s in known if not s.out_of_range]
         for word, score in _ends(known):
             assert score.recovered is not None
             said = KEPT if keeps else ABLATED
             yield f"  {word} with {said}: {number(score.recovered.value)} ({score.method})"
+    for score in sweep.outside:
+        yield f"  not counted in lowest, median and highest: {_outside(score)}"
     for why, count in sweep.reasons.items():
         yield f"  no figure for {plural(count, 'combination')}: {why}"
+
+
+def _outside(score: MethodScore) -> str:
+    """`recovered 4095.98 (path level, ...): out of range: ...`."""
+    value = "no figure" if score.recovered is None else f"recovered {number(score.recovered.value)}"
+    return f"{value} ({score.method}), {score.out_of_range}"
+
+
+_HEADS = ("lowest", "median", "highest")
+_GROUPS = (("", 2), ("circuit clean", 3), ("rest clean", 3), ("", 1))  # of the columns of `_sweep_rows`
 
 
 def _sweep_rows(sweep: MethodSweep) -> Iterator[tuple[str, ...]]:
     """The head, all methods together, then each value of each choice; and the file's method with that change alone."""
     alone = {score.method: score for score in sweep.single_changes()}
-    yield (
-        f"  recovered {sweep.metric}",
-        "",
-        "lowest",
-        "median",
-        "highest",
-        "without it: lowest",
-        "median",
-        "highest",
-        "this alone [95% CI]",
-    )
+    yield (f"  recovered {sweep.metric}", "methods", *_HEADS, *_HEADS, "this alone [95% CI]")
     everything = [sweep.values(keeps_circuit=keeps) for keeps in _QUESTIONS]
     yield (
         "  all",
-        str(len(sweep.scores)),
+        _count(sweep),
         *_range(everything[0]),
         *_range(everything[1]),
         _figure(alone.get(sweep.own)),
@@ -77,7 +81,14 @@ def _sweep_rows(sweep: MethodSweep) -> Iterator[tuple[str, ...]]:
         kept, ablated = (values.get((choice, value), ()) for values in by_value)
         one = next((s for m, s in alone.items() if m.value(choice) == value and _is_single(m, sweep.own, choice)), None)
         shown = _figure(one) if sweep.own.value(choice) != value else "as in the file"
-        yield (f"  {choice} {value}", str(len(kept) + len(ablated)), *_range(kept), *_range(ablated), shown)
+        out = sum(score.method.value(choice) == value for score in sweep.outside)
+        count = f"{len(kept) + len(ablated)}" + (f" + {out} out of range" if out else "")
+        yield (f"  {choice} {value}", count, *_range(kept), *_range(ablated), shown)
+
+
+def _count(sweep: MethodSweep) -> str:
+    out = len(sweep.outside)
+    return f"{len(sweep.scores) - out} + {out} out of range" if out else str(len(sweep.scores))
 
 
 def _is_single(method: Method, own: Method, choice: Choice) -> bool:
@@ -102,7 +113,9 @@ def _ends(scores: Sequence[MethodScore]) -> Iterator[tuple[str, MethodScore]]:
 def _figure(score: MethodScore | None) -> str:
     if score is None:
         return MISSING
-    return score.why if score.recovered is None else briefly(score.recovered)
+    if score.recovered is None:
+        return score.why or score.out_of_range
+    return briefly(score.recovered) + (" (out of range)" if score.out_of_range else "")
 
 
 def _test_lines(tests: CircuitTests) -> Iterator[str]:
@@ -140,10 +153,16 @@ def _nulls(tests: Sequence[HypothesisTest]) -> Iterator[tuple[str, str]]:
             yield "minimality", test.null.replace(node, "the node")
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns three spaces apart; the first and last flush left, those between flush right."""
+def _aligned(rows: list[tuple[str, ...]], groups: Sequence[tuple[str, int]] = ()) -> list[str]:
+    """Columns three spaces apart; the first and last flush left, those between flush right, groups over theirs."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
+    if groups:
+        spans, first = [], 0
+        for label, count in groups:
+            spans.append(label.rjust(sum(widths[first : first + count]) + 3 * (count - 1)))
+            first += count
+        lines.append("   ".join(spans).rstrip())
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True)), row[-1]]
         lines.append("   ".join(cells).rstrip())
@@ -164,7 +183,8 @@ def sweep_data(sweep: MethodSweep) -> dict[str, object]:
                 **asdict(score.method),
                 "circuit_clean": score.method.keeps_circuit,
                 "recovered": None if score.recovered is None else estimate_data(score.recovered),
-                "reason": score.why,
+                "reason": score.why or score.out_of_range,
+                "in_range": score.recovered is not None and not score.out_of_range,
             }
             for score in sweep.scores
         ],
@@ -196,7 +216,12 @@ def sweep_frame(sweep: MethodSweep) -> pd.DataFrame:
         ends = (None, None) if found is None else (found.low, found.high)
         values = {"recovered": None if found is None else found.value, "low": ends[0], "high": ends[1]}
         rows.append(
-            {**asdict(score.method), "circuit_clean": score.method.keeps_circuit, **values, "reason": score.why}
+            {
+                **asdict(score.method),
+                "circuit_clean": score.method.keeps_circuit,
+                **values,
+                "reason": score.why or score.out_of_range,
+            }
         )
     for one in sweep.left_out:
         values = dict.fromkeys(("recovered", "low", "high"))
@@ -218,7 +243,19 @@ def beside_charts(found: Verification) -> tuple[Chart, ...]:
     if found.sweep is None or not any(found.sweep.values(keeps_circuit=keeps) for keeps in _QUESTIONS):
         return ()
     note = "A mark is one combination of choices; dashed is the file's own. 1 is the clean run, 0 the anchor of each."
-    return (Chart(sweep_picture(found.sweep), note),)
+    return (Chart(sweep_picture(found.sweep), f"{note} {_off_axis(found.sweep)}".rstrip()),)
+
+
+def _off_axis(sweep: MethodSweep) -> str:
+    """In words, what the picture's axis does not reach: figures in range as arrows at its edge, others not at all."""
+    far = [s for s in sweep.scores if s.recovered is not None and not s.out_of_range and off_axis(s.recovered.value)]
+    said = []
+    for scores, how in ((far, "Beyond the axis, arrows at its edge"), (sweep.outside, "Out of range, not drawn")):
+        if scores:
+            shown = [f"{'-' if s.recovered is None else number(s.recovered.value)} ({s.method})" for s in scores]
+            more = f"; and {len(shown) - _MOST_NAMED} more, in the tables" if len(shown) > _MOST_NAMED else ""
+            said.append(f"{how}: {'; '.join(shown[:_MOST_NAMED])}{more}.")
+    return " ".join(said)
 
 
 def beside_tables(found: Verification) -> tuple[Table, ...]:
@@ -226,12 +263,13 @@ def beside_tables(found: Verification) -> tuple[Table, ...]:
     tables = []
     if found.sweep is not None:
         head, *rows = ([cell.strip() for cell in row] for row in _sweep_rows(found.sweep))
-        head[1] = "methods"
         left = "; ".join(f"no figure for {plural(n, 'combination')}: {why}" for why, n in found.sweep.reasons.items())
         caption = (
             f"The circuit under {plural(len(found.sweep.scores), 'method')}, recovered {found.sweep.metric}. {left}"
         )
-        tables.append(Table(caption.rstrip(), tuple(head), tuple(map(tuple, rows)), numeric=1))
+        outside = [f"Not counted in lowest, median and highest: {_outside(score)}." for score in found.sweep.outside]
+        caption = " ".join((caption.rstrip(), *outside))
+        tables.append(Table(caption, tuple(head), tuple(map(tuple, rows)), _GROUPS, numeric=1))
     if found.tests is not None:
         head, *rows = map(list, _test_rows(found.tests))
         nulls = [f"Null hypothesis of {name}: {null}." for name, null in _nulls(found.tests.tests)]

@@ -17,7 +17,7 @@ from circuitspec.spec.names import parse_name
 from circuitspec.tasks.metrics import METRICS
 
 _SHARE = "drop, as a share of clean - corrupt"
-_NOTES = {"helps": "", "hurts": "works against it", "neither": "none shown"}
+_NOTES = {"helps": "helps", "hurts": "works against it", "neither": "none shown"}
 
 
 def effects_charts(found: Verification) -> tuple[Chart, ...]:
@@ -57,15 +57,15 @@ def effects_tables(found: Verification) -> tuple[Table, ...]:
     unit = METRICS[effects.metric].unit
     columns = (
         "ablated alone",
-        "in",
-        "declared",
         f"{effects.metric} drop",
-        "",
+        "sign",
+        "declared",
+        "in",
         f"direct effect ({unit})",
         "made up for",
     )
     rows = tuple(_rows(effects))
-    tables = [Table(f"Parts of the circuit: {_SHARE}", columns, rows, prose=(1,))] if rows else []
+    tables = [Table(f"Parts of the circuit: {_SHARE}", columns, rows, prose=(4,))] if rows else []
     if effects.sets:
         head = ("circuit", f"recovered {effects.metric}", "kl (nats)", "recovered kl", "components changed")
         sets = tuple(
@@ -88,15 +88,15 @@ def _rows(effects: CircuitEffects) -> Iterator[tuple[str, ...]]:
         is_group = one in effects.groups
         yield (
             one.part.name,
-            "group" if is_group else ", ".join(one.part.groups),
-            one.part.declared,
             briefly(one.drop),
             _NOTES[one.sign],
+            one.part.declared,
+            "group" if is_group else ", ".join(one.part.groups),
             *_direct(knockouts.get(one.part.name)),
         )
     for name, out in knockouts.items():
         if name not in {one.part.name for one in (*effects.groups, *effects.components)}:
-            yield name, "together", "", MISSING, "", *_direct(out)
+            yield name, MISSING, "", "", "together", *_direct(out)
 
 
 def _direct(out: Knockout | None) -> tuple[str, str]:

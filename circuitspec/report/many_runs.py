@@ -55,7 +55,7 @@ def rows_of(found: Verification, planned: PlannedClaim, claim: ClaimResult) -> l
         case _:
             rows = [[f"recovered {claim.metric}", _measure(claim)]]
             rows += [
-                [part.name, _figure(part) + (f" ({part.reason})" if part.estimate is None else "")]
+                [part.name, _figure(part) + (f" ({part.reason})" if _needs_reason(part) else "")]
                 for part in claim.parts
             ]
     return rows
@@ -119,6 +119,11 @@ def _measure(claim: ClaimResult) -> str:
     levels = dict.fromkeys(p.estimate.level for p in claim.parts if p.estimate is not None and p.estimate.interval)
     name = "recovered" if claim.measure == "recovered" else claim.measure
     return name + "".join(f" [{level:.0%} CI]" for level in levels)
+
+
+def _needs_reason(part: ClaimPart) -> bool:
+    """Where there is no figure, or one that is outside although it may look to lie inside the bound."""
+    return part.estimate is None or (part.status == "REFUTED" and bool(part.reason))
 
 
 def _figure(part: ClaimPart) -> str:

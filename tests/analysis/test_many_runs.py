@@ -17,9 +17,10 @@ from circuitspec.graph.circuit import lay_out
 from circuitspec.plan.beside import Beside
 from circuitspec.plan.circuit_tests import TestRuns
 from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.methods import Method, Methods
+from circuitspec.plan.methods import Method, Methods, all_values, own_method, plan_methods
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.random_circuits import RandomCircuits
+from circuitspec.report.beside import _sweep_lines, sweep_data
 from circuitspec.spec.load import parse_hypothesis
 from tests.analysis.support import around, make_records
 from tests.graph.test_circuit import FILE, SHAPE
@@ -190,8 +191,6 @@ def test_what_is_not_run_is_said() -> None:
 def swept(score: dict[tuple[str, str], float]) -> MethodSweep:
     """A sweep at node level in which recovered performance depends on level and ablation as given."""
     document = parse_hypothesis(FILE.format(circuit=CIRCUIT), "t.circuit.yaml")
-    from circuitspec.plan.methods import all_values, own_method, plan_methods
-
     graph, ablation = lay_out(document.hypothesis.circuit, SHAPE, document.source), document.hypothesis.ablation
     own = own_method(ablation)
     methods: Methods = plan_methods(own, all_values(ablation, ["abc"]), ablation, graph, document.source)
@@ -230,6 +229,74 @@ def test_the_file_and_one_change() -> None:
     ]
     denoised = sweep.single_changes()[-1].method
     assert denoised == Method("node", "resample", "abc", "declared", "denoising", "circuit")
+
+
+# -- figures out of all range -----------------------------------------------------------------------------------------
+
+
+def test_a_patched_run_beyond_its_anchors_is_in_the_table_and_in_no_range() -> None:
+    """|patched - corrupt| over |clean - corrupt|: 10.5 is out of range on either side, 9.5 is not."""
+    sweep = swept({("path", "zero"): 10.5, ("edge", "zero"): -10.5, ("node", "zero"): 9.5})
+    assert {(s.method.level, round(s.recovered.value, 6)) for s in sweep.outside if s.recovered is not None} == {
+        ("path", 10.5),
+        ("edge", -10.5),
+    }
+    assert max(sweep.values(keeps_circuit=True)) == pytest.approx(9.5)
+    assert min(sweep.values(keeps_circuit=True)) == pytest.approx(0.5)
+    assert len(sweep.outside) == 4  # two sets of positions each
+    said = next(s.out_of_range for s in sweep.outside if s.method.level == "path")
+    assert said.startswith("out of range: logit_diff is 42.00, against 4.00 clean and 0.00 corrupt; zeros also")
+    text = "\n".join(_sweep_lines(sweep))
+    assert f"{len(sweep.scores) - 4} + 4 out of range" in text
+    assert text.count("not counted in lowest, median and highest: recovered 10.50 (path level, noising") == 2
+    rows = [row for row in sweep_data(sweep)["methods"] if not row["in_range"] and row["recovered"]]  # type: ignore[attr-defined]
+    assert len(rows) == 4
+    assert all(row["reason"].startswith("out of range: ") for row in rows)
+
+
+def _with_one(values: np.ndarray, apart: float = 4.0) -> MethodSweep:
+    """A sweep in which means, at node level, give these values, with a corrupt anchor so far below the clean one."""
+    document = parse_hypothesis(FILE.format(circuit=CIRCUIT), "t.circuit.yaml")
+    graph, ablation = lay_out(document.hypothesis.circuit, SHAPE, document.source), document.hypothesis.ablation
+    methods = plan_methods(own_method(ablation), {"ablation": ("resample", "mean")}, ablation, graph, document.source)
+    found = {run: around(4.0 if run == Experiment("clean") else 0.0, 20) for run in methods.labels}
+    (other,) = (run for run in methods.runs if run.method.ablation == "mean")
+    found[other.patched] = np.broadcast_to(values, 20)
+    found[other.corrupt] = around(4.0, 20) - apart
+    return method_sweep(methods, make_records({run: {"logit_diff": v} for run, v in found.items()}), "logit_diff")
+
+
+def test_what_is_not_finite_is_out_of_range_and_stops_nothing() -> None:
+    sweep = _with_one(np.where(np.arange(20) < 3, np.inf, 4.0))
+    (score,) = sweep.outside
+    assert score.recovered is None
+    assert score.out_of_range == "out of range: logit_diff in the patched run is not finite on 3 of 20 prompts"
+    assert len(sweep.values(keeps_circuit=True)) == len(sweep.scores) - 1
+
+
+def test_anchors_that_hardly_differ_give_no_figure_to_go_by() -> None:
+    """0.03 against 4: less than a hundredth; 0.05 is more."""
+    (score,) = _with_one(around(4.0, 20), apart=0.03).outside
+    assert score.out_of_range == "out of range: its anchors differ by 0.0300, those of the file's method by 4.00"
+    assert _with_one(around(4.0, 20), apart=0.05).outside == ()
+
+
+def test_a_claim_does_not_hold_where_a_method_is_out_of_range() -> None:
+    """At least 0.8 would be met by 16384 of 4."""
+    plan = planned("  - sufficient: {metric: logit_diff, at_least: 0.8, robust_to: {ablation: [zero]}}\n")
+    (one,) = plan.claims
+    assert one.methods is not None
+    zero = next(run for run in one.methods.runs if run.method.ablation == "zero")
+    means = dict.fromkeys(plan.labels, 4.0) | {one.corrupt: 0.0, zero.corrupt: 0.0, zero.patched: 16384.0}
+    (claim,) = judge(plan, recorded(plan, means))
+    assert claim.status == "REFUTED"
+    assert claim.found == "1.00 to 1.00 over 1 method; out of range under ablation zero"
+    part = claim.parts[-1]
+    assert (part.status, part.reason) == (
+        "REFUTED",
+        "out of range: logit_diff is 16384.00, against 4.00 clean and 0.00 corrupt",
+    )
+    assert "a method with which the patched run is out of all range of its anchors fails" in str(claim.notes)
 
 
 # -- tests of the whole circuit ---------------------------------------------------------------------------------------

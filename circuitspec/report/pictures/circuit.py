@@ -85,7 +85,7 @@ def circuit_graph(nodes: Sequence[Node], edges: Sequence[Edge], *, columns: Sequ
 
 def _grid(axes: Axes, layout: Layout, left: float) -> None:
     for label, y in layout.rows.items():
-        axes.text(_MARGIN - left, y, label, va="center_baseline", fontsize=7.5, color=palette.MUTED)
+        axes.text(_MARGIN - left, y, label, va="center_baseline", fontsize=8, color=palette.MUTED)
         axes.plot([0, layout.width], [y, y], color=palette.FAINT, lw=0.6, zorder=0)
     for label, x in layout.columns.items():
         axes.text(x, -2, visible(label), ha="center", va="top", fontsize=8, color=palette.MUTED)

@@ -84,7 +84,7 @@ def _panel(axes: Axes, curve: Curve, nth: int, target: float | None) -> None:
             xytext=(-2, 3),
             textcoords="offset points",
             ha="right",
-            fontsize=7.5,
+            fontsize=8,
             color=palette.MUTED,
         )
     if curve.chosen is not None:

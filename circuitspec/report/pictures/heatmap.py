@@ -106,7 +106,7 @@ def _write(axes: Axes, found: NDArray[np.float64], shown: ScalarMappable) -> Non
                 number(float(value)),
                 ha="center",
                 va="center_baseline",
-                fontsize=6.5,
+                fontsize=8,
                 color=palette.ON_DARK if dark else palette.ON_LIGHT,
             )
 

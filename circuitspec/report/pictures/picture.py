@@ -10,6 +10,8 @@ from xml.etree import ElementTree as ET
 
 from circuitspec.report.pictures.palette import PAPER, THEMED
 
+SCALE = 1.4  # pixels a point on a page: the smallest writing, 8 points, has 11 pixels
+
 _NAMESPACE = re.compile(r"\{[^}]*\}")
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
@@ -46,12 +48,16 @@ class Picture:
         return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
     def inline(self, name: str) -> str:
-        """For an HTML page: no background, colours that the page may set, ids that begin with `name`."""
+        """For an HTML page: no background, colours that the page may set, ids that begin with `name`.
+
+        It is as wide as its place, and at most `SCALE` pixels a point, a width that its style names `--full`.
+        """
         root = self._dressed(name)
         for element in root.iter():
             if "style" in element.attrib:
                 element.set("style", _COLOUR.sub(_variable, element.attrib["style"]))
-        root.set("style", f"max-width:{self.width * 4 / 3:.0f}px")
+        full = f"{self.width * SCALE:.0f}px"
+        root.set("style", f"--full:{full};max-width:{full}")
         return ET.tostring(root, encoding="unicode")
 
     @cached_property

@@ -36,14 +36,15 @@ def spread(
 ) -> Picture:
     """One or two series of figures by condition; `own` are those that the reader started from, as vertical lines.
 
-    0 and 1 are marked. Raises ValueError where there is nothing to show, or rows do not fit the series.
+    0 and 1 are marked; figures beyond the axis (`off_axis`) are arrows at its edge. Raises ValueError where there is
+    nothing to show, or rows do not fit the series.
     """
     if not rows or not 1 <= len(series) <= len(_MARKERS) or any(len(row.values) != len(series) for row in rows):
         raise ValueError("a spread has rows of one or two series")
     found = [value for row in rows for values in row.values for value in values]
     if not found:
         raise ValueError("a spread without a figure")
-    shown = [value for value in (*found, 0.0, 1.0) if 1 - _FARTHEST <= value <= _FARTHEST]
+    shown = [value for value in (*found, 0.0, 1.0) if not off_axis(value)]
     margin = 0.05 * (max(shown) - min(shown))
     limits = (min(shown) - margin, max(shown) + margin)
 
@@ -73,11 +74,19 @@ def spread(
     return draw(height, on, title=title, alt=_alt(rows, series, quantity))
 
 
+def off_axis(value: float) -> bool:
+    """Whether a figure lies beyond what the axis may reach, so that it is an arrow at the edge."""
+    return not 1 - _FARTHEST <= value <= _FARTHEST
+
+
 def _marks(axes: Axes, values: Sequence[float], y: float, nth: int, limits: tuple[float, float]) -> None:
-    inside = [min(max(value, limits[0]), limits[1]) for value in values if math.isfinite(value)]
+    colour = palette.SERIES[nth]
+    for edge, arrow, beyond in ((limits[0], "<", min), (limits[1], ">", max)):
+        if any(math.isfinite(v) and off_axis(v) and beyond(v, edge) == v for v in values):
+            axes.plot([edge], [y], marker=arrow, color=colour, ms=6, clip_on=False, zorder=4)
+    inside = [value for value in values if math.isfinite(value) and not off_axis(value)]
     if not inside:
         return
-    colour = palette.SERIES[nth]
     axes.plot([min(inside), max(inside)], [y, y], color=colour, lw=1.2, zorder=2)
     axes.plot(
         inside, [y] * len(inside), color=colour, marker=_MARKERS[nth], ms=3.4, mec="none", ls="", alpha=0.75, zorder=3
