@@ -233,7 +233,8 @@ class _Work:
             chosen = [spot for spot in fine if not spot[1].inverted]
         self.progress.stage("patching the strongest components")
         if self.setting.inside is not None:
-            return exactly(self.setting, [spot for grid in self.grids for spot in _components(grid)])
+            spots = [spot for grid in self.grids for spot in _components(grid)]
+            return exactly(self.setting, [spot for spot in spots if not spot[1].inverted])
         found = sweep(self.setting, estimated, self._how, chosen)
         reason = self.setting.allowance.reason
         drawn = 0 if found.drawn is None else found.drawn.count

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from circuitspec.analysis.gates import WORDS
 from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
 from circuitspec.exploring.sections import RESTORES, Sections, named
+from circuitspec.exploring.select import Point
 from circuitspec.exploring.sweep import MATERIAL
 from circuitspec.exploring.traces import Traces
 from circuitspec.exploring.warnings import exploration_warnings
@@ -130,17 +133,23 @@ def _traces(traces: Traces) -> str:
 
 
 def _frontiers(found: Findings) -> str:
-    lines = []
-    for circuit in found.circuits:
-        lines.append(_circuit(circuit, found.n_heads))
-        rows = [["  entries", "heads", "recovered", "frontier"]]
-        rows += [
-            [f"  {p.entries}", str(p.heads), with_interval(p.recovered), "*" if p.pareto else ""]
-            for p in circuit.frontier
-        ]
-        lines.append(_table(rows))
+    """The circuits, and their frontiers side by side: a row is a size."""
+    lines = [_circuit(circuit, found.n_heads) for circuit in found.circuits]
+    head = [cell for circuit in found.circuits for cell in ("heads", f"recovered {circuit.kind}", "")]
+    rows = [["  entries", *head]]
+    for size in sorted({point.entries for circuit in found.circuits for point in circuit.frontier}):
+        own = [[point for point in circuit.frontier if point.entries == size] for circuit in found.circuits]
+        for points in zip_longest(*own):
+            rows.append([f"  {size}", *(cell for point in points for cell in _point(point))])
+    lines.append(_table(rows))
     lines.append("(every circuit that was tried; * of those none is both smaller and closer to 1)")
     return "\n".join(lines)
+
+
+def _point(point: Point | None) -> list[str]:
+    if point is None:
+        return ["", "", ""]
+    return [str(point.heads), briefly(point.recovered), "*" if point.pareto else ""]
 
 
 def _circuit(circuit: Circuit, n_heads: int) -> str:

@@ -185,10 +185,11 @@ def check_broken(setting: Setting, study: Study) -> None:
     """CS541 unless the corruption breaks the behaviour: there would be nothing to share out."""
     for what, measured in (("ablating everything", setting.gap), ("the corruption", setting.prompt_gap)):
         if measured.state != "sound":
+            broken = "break the behaviour" if setting.inside is None else "change the metric"
             raise CircuitspecError(
                 Diagnostic(
                     "CS541",
-                    f"{what} does not break the behaviour: {setting.metric} is {measured.clean:.2f} on the clean "
+                    f"{what} does not {broken}: {setting.metric} is {measured.clean:.2f} on the clean "
                     f"prompts and {measured.corrupt:.2f} then",
                     study.source.span(("task",)),
                     hint="corrupt the slots that the answer depends on, or check that the model does the task",

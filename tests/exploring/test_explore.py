@@ -17,7 +17,7 @@ from circuitspec.exploring.pictures import pictures
 from circuitspec.exploring.report import render_exploration as rendered
 from circuitspec.exploring.tables import effects_frame, frontier_frame, gates_frame, links_frame, tables
 from circuitspec.progress import Silent
-from circuitspec.spec.components import Head, Mlp
+from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.load import load_exploration, parse_hypothesis
 from circuitspec.spec.names import format_name
 from circuitspec.verification import Options as VerifyOptions
@@ -206,19 +206,19 @@ def test_gates_come_with_intervals() -> None:
 
 def test_cross_sections_restore_and_half_of_one_does_not() -> None:
     """On AND both heads together are a cross-section, and so is the gate; each restores all of the behaviour."""
-    found = explored("and")
-    sections = {tuple(str(c) for c in s.components): s for s in found.sections}
-    assert set(sections) == {("Head(layer=0, head=0)", "Head(layer=0, head=1)"), ("Mlp(layer=1)",)}
-    assert all(s.restores and not s.missing for s in found.sections)
+    drafted, declared = explored("and").sections
+    assert {s.components for s in drafted.found} == {(Head(0, 0), Head(0, 1)), (Mlp(1),)}
+    assert {s.components for s in declared.found} == {(Head(0, 0), Head(0, 1)), (Neuron(1, 0),)}
+    assert all(s.restores and not s.missing for sections in (drafted, declared) for s in sections.found)
     # with one switch free, the other alone is taken for a cross-section, and the free one is not there to be named
-    half = explored("and", free=("a0.h1",))
-    (first, gate) = half.sections
+    half = explored("and", free=("a0.h1",)).sections[0]
+    (first, gate) = half.found
     assert not first.restores
     assert first.recovered.value == pytest.approx(0.0, abs=1e-4)
     assert gate.restores
     # on mediation every stage restores it, on amplification the booster alone is no cross-section
-    assert len(explored("mediation").sections) == 3
-    assert [s.restores for s in explored("amplification").sections] == [True, True]
+    assert len(explored("mediation").sections[0].found) == 3
+    assert [s.restores for s in explored("amplification").sections[0].found] == [True, True]
 
 
 def test_free_components_are_left_out() -> None:

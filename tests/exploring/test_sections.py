@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,7 @@ def test_a_link_that_is_not_declared_is_found_by_the_partner_of_an_and(tmp_path:
     assert missing(own) == {"a0.h0@END": {"a0.h1@END": (1.0, "member")}}
     assert own.unlinked == ((Head(0, 1), END),)
     text = rendered(found)
-    assert "a0.h0@END   0.00   does not restore it" in text
+    assert re.search(r"^a0\.h0@END +0\.00 +does not restore it$", text, re.M)
     assert "a0.h1@END +1.00: a member: a link from it is missing" in text
     assert "on no path from the input to the logits: a0.h1@END" in text
 
@@ -203,10 +205,25 @@ def test_a_file_without_paths_has_no_cross_sections(tmp_path: Path) -> None:
     assert "--sections-only: the file declares no paths" in found.message
 
 
-def test_a_position_that_the_prompts_lack_is_refused(tmp_path: Path) -> None:
+def test_a_position_that_the_prompts_of_a_file_lack_is_refused(tmp_path: Path) -> None:
+    prompt = {
+        "clean": "Kitchen lamp: one switch on, one switch on, so it is",
+        "corrupt": "Kitchen lamp: one switch off, one switch off, so it is",
+        "answers": [" lit"],
+        "wrong": [" dark"],
+        "positions": {"END": 13},
+    }
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(prompt) + "\n")
+    file = tmp_path / "lacking.circuit.yaml"
+    file.write_text(
+        "circuitspec: 1\nname: lacking\nmodel: {id: 'zoo:and'}\ntask: {file: prompts.jsonl}\n"
+        "circuit: {groups: {lamp: {nodes: [m1], at: MIDDLE}}, paths: [lamp -> logits]}\n"
+    )
     with pytest.raises(CircuitspecError) as error:
-        found_of(tmp_path, "and", ("lamp: {nodes: [m1.n0], at: END}", "lamp: {nodes: [m1.n0], at: NOWHERE}"))
-    assert {one.code for one in error.value.diagnostics} <= {"CS507", "CS212", "CS210"}
+        explore(load_exploration(file), Options(sections_only=True), Quiet(), "explore")
+    (found,) = error.value.diagnostics
+    assert found.code == "CS507"
+    assert "position `MIDDLE` is not in every prompt" in found.message
 
 
 def test_the_table_of_sections_has_a_row_for_each() -> None:
@@ -225,7 +242,7 @@ def graph_of(groups: dict[str, Any], paths: list[str], free: tuple[str, ...] = (
 
 
 def test_links_of_a_declared_circuit_go_from_position_to_position() -> None:
-    """A query is read where the head is, so that only one of the sender's positions leads there; keys are read at all."""
+    """A query is read where the head is, so that but one of the sender's positions leads there; keys are read at all."""
     groups = {"first": {"nodes": ["a0.h0"], "at": ["S1", "S2"]}, "second": {"nodes": ["a1.h3"], "at": "S2"}}
     one, two, reader = (Head(0, 0), Where.at("S1")), (Head(0, 0), Where.at("S2")), (Head(1, 3), Where.at("S2"))
     found = declared_graph(graph_of(groups, ["first -> second<q> -> logits"]), all_positions=False)
