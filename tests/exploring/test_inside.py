@@ -42,13 +42,12 @@ def explored(file: str, metric: str, **options: Any) -> Findings:
     return explore(study, Options(metric=metric, **options), Quiet(), "explore")
 
 
-@pytest.mark.parametrize("metric", ["neuron(m1.n42@second)", "{neuron: m1.n42, at: second}"])
-def test_what_moves_the_neuron_of_nobel(metric: str) -> None:
+def test_what_moves_the_neuron_of_nobel() -> None:
     """The neuron is on where both words are there: noising either input breaks it, restoring either alone does not.
 
     What comes after it, or writes elsewhere, is not even patched.
     """
-    found = explored("toys/nobel.circuit.yaml", metric, start="resid", sweeps=("heads", "mlps"))
+    found = explored("toys/nobel.circuit.yaml", "{neuron: m1.n42, at: second}", start="resid")
     assert found.metric == "neuron(m1.n42@second)"
     clean, corrupt = found.corruptions["random"]
     assert clean > corrupt

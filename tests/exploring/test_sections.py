@@ -242,7 +242,7 @@ def graph_of(groups: dict[str, Any], paths: list[str], free: tuple[str, ...] = (
 
 
 def test_links_of_a_declared_circuit_go_from_position_to_position() -> None:
-    """A query is read where the head is, so that but one of the sender's positions leads there; keys are read at all."""
+    """A query is read where the head is, so that one of the sender's positions leads there; keys are read at all."""
     groups = {"first": {"nodes": ["a0.h0"], "at": ["S1", "S2"]}, "second": {"nodes": ["a1.h3"], "at": "S2"}}
     one, two, reader = (Head(0, 0), Where.at("S1")), (Head(0, 0), Where.at("S2")), (Head(1, 3), Where.at("S2"))
     found = declared_graph(graph_of(groups, ["first -> second<q> -> logits"]), all_positions=False)
