@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from circuitspec.analysis.gates import WORDS
-from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
+from circuitspec.analysis.wording import MISSING, briefly, number, plural
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
 from circuitspec.exploring.sections import RESTORES, Sections, named

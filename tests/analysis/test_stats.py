@@ -283,9 +283,7 @@ def test_skew_towards_what_is_tested_for_makes_it_less_significant() -> None:
     statistic = mean / (spread / n**0.5)
     skew = ((differences - mean) ** 3).mean() / ((differences - mean) ** 2).mean() ** 1.5
     a = skew / (6 * n**0.5)
-    hall = (
-        statistic + 2 * a * statistic**2 + 4 / 3 * a**2 * statistic**3 + a
-    )  # Hall (1992)
+    hall = statistic + 2 * a * statistic**2 + 4 / 3 * a**2 * statistic**3 + a  # Hall (1992)
     assert stats.lowers(differences).p_value == pytest.approx(t.cdf(hall, n - 1))
     assert t.cdf(hall, n - 1) > ttest_1samp(differences, 0, alternative="less").pvalue
     assert stats.lowers(-differences).p_value == pytest.approx(max(t.sf(hall, n - 1), t.sf(statistic, n - 1)))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MARKERS = "os"
 _DASHES = ("-", "--")
 _HEIGHT = 230.0
-_ACROSS = 46  # characters of a heading over all panels
+_ACROSS = 54  # characters of a heading over all panels
 
 
 @dataclass(frozen=True)
