@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--metric", default="logit_diff", show_default=True, help="The score that effects are measured by.")
+@click.option(
+    "--metric",
+    default="logit_diff",
+    show_default=True,
+    help="The score that effects are measured by; also '{attention: a9.h9, from: END, to: IO}' and the like.",
+)
 @click.option("--free", multiple=True, metavar="NAME", help="Components that are never patched, such as 'm*'.")
 @click.option("--target", type=click.FloatRange(0, 1), default=0.9, show_default=True, help="What a circuit recovers.")
 @click.option("--knee", is_flag=True, help="On the way to the target, take the circuit at the knee of the frontier.")
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     multiple=True,
     help="What sweeps patch in, side by side.  [default: the file's ablation]",
 )
+@click.option("--noise-at", multiple=True, metavar="POSITION", help="Where sweeps of gaussian add noise to embeddings.")
 @click.option("--max-forwards", type=click.IntRange(min=1), help="Passes over all prompts, at most.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Of integrated gradients.")
 @click.option("--recompute-attention", is_flag=True, help="Estimates that see effects through saturated attention.")
@@ -62,6 +68,16 @@ if TYPE_CHECKING:
     help="Components with small estimates, drawn at random, that are patched to see what estimates miss.",
 )
 @click.option("--paths", type=click.IntRange(min=1), default=300, show_default=True, help="Paths patched exactly.")
+@click.option(
+    "--sections",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="Minimal cross-sections restored, of the drafted circuit and of the one that FILE declares.",
+)
+@click.option(
+    "--sections-only", is_flag=True, help="Restore the cross-sections of FILE's circuit, and look at nothing else."
+)
 @click.option("--draft", type=FILE, help="Write the circuit with its negative components as a hypothesis.")
 @click.option("--draft-helpful", type=FILE, help="Write the circuit of helpful components alone.")
 @click.option("--task-from", type=FILE, help="Take the drafts' model and task from this file: fresh prompts.")
@@ -84,12 +100,15 @@ def explore(
     neurons: bool,
     sweeps: tuple[Kind, ...],
     values: tuple[str, ...],
+    noise_at: tuple[str, ...],
     max_forwards: int | None,
     steps: int,
     recompute_attention: bool,
     drop_gradients: bool,
     drawn: int,
     paths: int,
+    sections: int,
+    sections_only: bool,
     draft: Path | None,
     draft_helpful: Path | None,
     task_from: Path | None,
@@ -107,6 +126,15 @@ def explore(
     """
     if values and start != "resid" and not sweeps:
         raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
+    if noise_at and "gaussian" not in values:
+        raise click.UsageError("--noise-at goes with --value gaussian")
+    if draft or draft_helpful:
+        if sections_only:
+            raise click.UsageError("--sections-only drafts nothing")
+        if "(" in metric or "{" in metric:
+            raise click.UsageError("a draft is chosen with estimates: it needs a metric of the output")
+    if sections_only and (sweeps or start == "resid" or not sections):
+        raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
     if steps > 1 and recompute_attention:
         raise click.UsageError("--steps and --recompute-attention mend the same estimates: give one of them")
     from circuitspec.spec.load import load_exploration
@@ -140,6 +168,9 @@ def explore(
             dropping=drop_gradients,
             recomputing=recompute_attention,
             paths=paths,
+            noise_at=noise_at,
+            sections=sections,
+            sections_only=sections_only,
         )
         found = explore(study, options, progress, _command_line(file), fresh)
     from circuitspec.exploring.pictures import pictures

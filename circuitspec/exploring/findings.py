@@ -12,7 +12,7 @@ from circuitspec.exploring.draft import Draft
 from circuitspec.exploring.gates import Pair
 from circuitspec.exploring.grid import Grid, Kind
 from circuitspec.exploring.links import Links
-from circuitspec.exploring.sections import Section
+from circuitspec.exploring.sections import Sections
 from circuitspec.exploring.select import Point
 from circuitspec.exploring.sweep import Effect, Sweep
 from circuitspec.exploring.traces import Traces
@@ -50,6 +50,9 @@ class Options:
     dropping: bool = False  # estimates that see effects which cancel
     recomputing: bool = False  # estimates that see effects through saturated attention
     paths: int = 300  # direct paths that are patched exactly
+    noise_at: tuple[str, ...] = ()  # where sweeps of `gaussian` add noise, if not where the file says
+    sections: int = 50  # cross-sections that are restored, of each circuit
+    sections_only: bool = False  # of the circuit that the file declares, and nothing else is looked at
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Findings:
     traces: Traces | None
     circuits: tuple[Circuit, ...]
     gates: tuple[Pair, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[Sections, ...]  # of the drafted circuit, and of the one that the file declares
     links: Links
     unseen: tuple[Unseen, ...]
     forwards: float

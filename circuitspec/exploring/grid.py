@@ -142,7 +142,7 @@ class Sweeper:
 
     def _tells(self, where: Where) -> bool:
         """Whether the answer is read there, or the file's corruption changes the tokens there."""
-        if _holds_an_answer(self.setting, where):
+        if self.setting.read_at(where):
             return True
         task, corrupt = self.setting.runner.task, self.setting.corrupt
         if where.inverted or not isinstance(corrupt, str):
@@ -210,7 +210,7 @@ def spots_of(setting: Setting, kind: Kind, wheres: Iterable[Where]) -> list[Spot
     layers = range(shape.n_layers)
     match kind:
         case "resid":
-            targets = [Resid(layer) for layer in layers]
+            targets = [Resid(layer) for layer in range(setting.streams)]
         case "attention":
             targets = [AttentionLayer(layer) for layer in layers if heads_of(setting, layer)]
         case "mlps":
@@ -239,13 +239,12 @@ def zoom(setting: Setting, series: tuple[Series, ...], *, neurons: bool = False)
     """
     sweeper = Sweeper(setting, series)
     wheres = positions(setting)
-    shape = setting.runner.loaded.shape
-    last = shape.n_layers - 1
-    streams = [Spot(Resid(layer), where) for layer in coarse_first(shape.n_layers) for where in wheres]
+    last = setting.streams - 1
+    streams = [Spot(Resid(layer), where) for layer in coarse_first(setting.streams) for where in wheres]
     sweeper.patch(streams, "residual streams (layer by position)", share=1 / (3 + neurons))
     weight = {(layer, where): _stream_size(sweeper, layer + 1, where) for layer in range(last) for where in wheres}
-    # what follows the last block is read where the answer is, and nowhere else
-    weight |= {(last, where): float(_holds_an_answer(setting, where)) for where in wheres}
+    # what follows the last block is read where the metric is, and nowhere else
+    weight |= {(last, where): float(setting.read_at(where)) for where in wheres}
     blocks = [*spots_of(setting, "attention", wheres), *spots_of(setting, "mlps", wheres)]
     into = {s: weight[_layer(s), s.where] for s in blocks}
     _look_into(sweeper, blocks, into, "attention layers and MLPs", "the stream after", share=1 / (2 + neurons))
@@ -301,13 +300,3 @@ def _look_into(
 
 def _layer(spot: Spot) -> int:
     return spot.target.layer
-
-
-def _holds_an_answer(setting: Setting, where: Where) -> bool:
-    """Whether these positions hold the last token of some prompt, from which the answer is read."""
-    task = setting.runner.task
-    for prompt, length in enumerate(task.lengths):
-        named = any(task.roles[role][prompt] == length - 1 for role in where.roles)
-        if named != where.inverted:
-            return True
-    return False

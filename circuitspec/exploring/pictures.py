@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import NDArray
 
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import Grid, Kind
 from circuitspec.exploring.series import Series
-from circuitspec.exploring.sweep import MATERIAL
+from circuitspec.exploring.sweep import MATERIAL, Effect
 from circuitspec.exploring.traces import Traces
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.report.pictures.circuit import Edge, Node, circuit_graph
 from circuitspec.report.pictures.frontier import Curve, Sized, frontier
-from circuitspec.report.pictures.heatmap import heatmap
+from circuitspec.report.pictures.heatmap import heatmap, heatmaps
 from circuitspec.report.pictures.picture import Picture
 from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.names import format_name, parse_name
 
-QUANTITY = "drop when noised (share of clean - corrupt)"
+QUANTITY = "drop when noised, rise when restored (share of clean - corrupt)"
 
 
 def pictures(found: Findings) -> dict[str, Picture]:
@@ -38,19 +41,22 @@ def pictures(found: Findings) -> dict[str, Picture]:
     return drawn
 
 
+_DROP, _RISE = "noising: drop", "denoising: rise"
+
+
 def _by_position(found: Findings) -> Picture:
-    """Drops of all components of a layer at a position, added up: exact ones where there are, else estimates."""
+    """Of all components of a layer at a position the largest effect: an exact one where there is one."""
     roles = list(dict.fromkeys(role for e in found.sweep.effects for role in sorted(e.where.roles)))
     roles.sort(key=found.roles.index)
-    grid = np.zeros((found.n_layers, len(roles)))
-    for effect in found.sweep.effects:
-        for role in effect.where.roles:
-            grid[_layer(effect.component), roles.index(role)] += effect.drop_best
-    return heatmap(
-        grid,
+    shape = (found.n_layers, len(roles))
+    places = [
+        ((_layer(e.component), roles.index(role)), e) for e in found.sweep.effects for role in sorted(e.where.roles)
+    ]
+    return heatmaps(
+        _both(shape, places),
         rows=[str(layer) for layer in range(found.n_layers)],
         columns=roles,
-        title="Effects by layer and position, added up",
+        title="Effects by layer and position, of the component that does most",
         row_axis="layer",
         column_axis="position",
         quantity=QUANTITY,
@@ -58,22 +64,29 @@ def _by_position(found: Findings) -> Picture:
 
 
 def _by_head(found: Findings) -> Picture:
-    """Drops of each head, added up over positions; hatched where a head was free."""
+    """Of each head the largest effect at any position; hatched where a head was free."""
     width = found.n_heads // found.n_layers
-    grid = np.full((found.n_layers, width), np.nan)
-    for effect in found.sweep.effects:
-        if isinstance(effect.component, Head):
-            layer, head = effect.component.layer, effect.component.head
-            grid[layer, head] = np.nan_to_num(grid[layer, head]) + effect.drop_best
-    return heatmap(
-        grid,
+    heads = [(e.component, e) for e in found.sweep.effects if isinstance(e.component, Head)]
+    return heatmaps(
+        _both((found.n_layers, width), [((head.layer, head.head), e) for head, e in heads]),
         rows=[str(layer) for layer in range(found.n_layers)],
         columns=[str(head) for head in range(width)],
-        title="Effects by layer and head, added up over positions",
+        title="Effects by layer and head, at the position where each does most",
         row_axis="layer",
         column_axis="head",
         quantity=QUANTITY,
     )
+
+
+def _both(shape: tuple[int, int], places: Iterable[tuple[tuple[int, int], Effect]]) -> dict[str, NDArray[np.float64]]:
+    """The largest effect at every place, by direction, with its sign: effects of both signs do not cancel."""
+    panels = {_DROP: np.full(shape, np.nan), _RISE: np.full(shape, np.nan)}
+    for place, effect in places:
+        for name, value in ((_DROP, effect.drop_best), (_RISE, effect.rise_best)):
+            known = panels[name][place]
+            if np.isnan(known) or abs(value) > abs(known):
+                panels[name][place] = value
+    return panels
 
 
 def _of_grid(grid: Grid, found: Findings) -> dict[str, Picture]:
@@ -170,17 +183,25 @@ def _curve(circuit: Circuit) -> Curve:
 
 
 def _graph(found: Findings) -> Picture:
-    """The circuit with its negative and backup members, and the direct paths that have an effect by themselves."""
-    nodes = [Node("input", "input", -1, "input", "", "", "")]
-    first: dict[str, str] = {"input": "input", "logits": "logits"}
+    """The circuit with its negative and backup members, and the direct paths that have an effect by themselves.
+
+    A path is one of all that a component sends, from all of its positions; so a component is one node, however many.
+    """
+    roles: dict[str, dict[str, str]] = {}  # component -> role -> effect
     for component, role, effect in found.circuits[0].entries:
+        roles.setdefault(component, {})[role] = effect
+    nodes = [Node("input", "input", -1, "input", "", "", "")]
+    for component, effects in roles.items():
         target = parse_name(component).target
         layer = target.layer if isinstance(target, Head | Mlp) else 0
-        key = f"{component}@{role}"
-        first.setdefault(component, key)
         kind = "heads" if isinstance(target, Head) else "MLPs"
         row = 2 * layer + isinstance(target, Mlp)
-        nodes.append(Node(key, component, row, f"layer {layer}", role, kind, effect))  # type: ignore[arg-type]
+        column = ", ".join(sorted(effects, key=found.roles.index))
+        of_all = set(effects.values())
+        if len(of_all) > 1:
+            kind += ", several effects"
+        effect = of_all.pop() if len(of_all) == 1 else "positive"
+        nodes.append(Node(component, component, row, f"layer {layer}", column, kind, effect))  # type: ignore[arg-type]
     nodes.append(Node("logits", "logits", 2 * found.n_layers, "logits", "", "", ""))
     strongest: dict[tuple[str, str], Edge] = {}
     for link in found.links.found:
@@ -188,13 +209,14 @@ def _graph(found: Findings) -> Picture:
             continue
         sender = format_name(link.sender)
         receiver = "logits" if link.reader is None else format_name(link.reader)
-        if sender in first and receiver in first:
+        if sender in (*roles, "input") and receiver in (*roles, "logits"):
             share = link.drop if abs(link.drop) >= abs(link.rise) else link.rise
-            ends = (first[sender], first[receiver])
+            ends = (sender, receiver)
             known = strongest.get(ends)
             if known is None or abs(share) > abs(known.effect or 0.0):
                 strongest[ends] = Edge(*ends, share, share < 0)
-    columns = [role for role in found.roles if any(node.column == role for node in nodes)]
+    wide = {node.column for node in nodes if node.column}
+    columns = sorted(wide, key=lambda column: [found.roles.index(role) for role in column.split(", ")])
     edges = list(strongest.values())
     used = {end for edge in edges for end in (edge.sender, edge.receiver)}
     shown = [node for node in nodes if node.key in used or node.column]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from circuitspec.analysis.gates import MARGIN
-from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
+from circuitspec.analysis.wording import MISSING, briefly, number, plural
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
+from circuitspec.exploring.sections import RESTORES, Sections, named
+from circuitspec.exploring.select import Point
 from circuitspec.exploring.sweep import MATERIAL, Drawn
 from circuitspec.exploring.traces import Traces
 from circuitspec.exploring.warnings import exploration_warnings
+from circuitspec.spec.internal import is_internal
 from circuitspec.spec.names import format_name
 
 SHOWN = 20
@@ -32,8 +37,7 @@ def render_exploration(found: Findings) -> str:
         parts.append(_gates(found))
     if found.links.found:
         parts.append(_links(found))
-    if found.sections:
-        parts.append(_sections(found))
+    parts += [_sections(one) for one in found.sections]
     if found.unseen:
         parts.append("not looked at:\n" + "\n".join(f"  {one.counted}: {one.why}" for one in found.unseen))
     for warning in exploration_warnings(found):
@@ -90,6 +94,11 @@ def _effects(found: Findings) -> str:
         name = f"{format_name(e.component)}@{','.join(sorted(e.where.roles))}"
         rows.append([name, number(e.drop), number(e.rise), number(e.drop_estimate), number(e.rise_estimate)])
     sweep = found.sweep
+    if is_internal(found.metric):
+        title = (
+            f"{plural(len(sweep.effects), 'effect')} of components at positions on a metric inside the model, all exact"
+        )
+        return f"{title}; shares of clean less corrupt" + ("\n\n" + _table(rows) if len(rows) > 1 else "")
     drawn = sweep.drawn
     chosen = len(sweep.exact) - (0 if drawn is None else drawn.count)
     overlap = "" if sweep.overlap is None else f"; {sweep.overlap[1]:.0%} of the top {sweep.overlap[0]} are the same"
@@ -128,17 +137,23 @@ def _traces(traces: Traces) -> str:
 
 
 def _frontiers(found: Findings) -> str:
-    lines = []
-    for circuit in found.circuits:
-        lines.append(_circuit(circuit, found.n_heads))
-        rows = [["  entries", "heads", "recovered", "frontier"]]
-        rows += [
-            [f"  {p.entries}", str(p.heads), with_interval(p.recovered), "*" if p.pareto else ""]
-            for p in circuit.frontier
-        ]
-        lines.append(_table(rows))
+    """The circuits, and their frontiers side by side: a row is a size."""
+    lines = [_circuit(circuit, found.n_heads) for circuit in found.circuits]
+    head = [cell for circuit in found.circuits for cell in ("heads", f"recovered {circuit.kind}", "")]
+    rows = [["  entries", *head]]
+    for size in sorted({point.entries for circuit in found.circuits for point in circuit.frontier}):
+        own = [[point for point in circuit.frontier if point.entries == size] for circuit in found.circuits]
+        for points in zip_longest(*own):
+            rows.append([f"  {size}", *(cell for point in points for cell in _point(point))])
+    lines.append(_table(rows))
     lines.append("(every circuit that was tried; * of those none is both smaller and closer to 1)")
     return "\n".join(lines)
+
+
+def _point(point: Point | None) -> list[str]:
+    if point is None:
+        return ["", "", ""]
+    return [str(point.heads), briefly(point.recovered), "*" if point.pareto else ""]
 
 
 def _circuit(circuit: Circuit, n_heads: int) -> str:
@@ -200,16 +215,81 @@ def _gates(found: Findings) -> str:
     )
 
 
-def _sections(found: Findings) -> str:
-    rows = [["cross-section restored in the corrupt run", "recovered", ""]]
+def _sections(sections: Sections) -> str:
+    """Every cross-section of a circuit, those that do not restore it first, and what is missing beside them."""
+    title = f"minimal cross-sections of {sections.circuit}, each restored in the corrupt run"
+    if sections.direct:
+        return f"{title}: none, a link leads from the input to the logits themselves"
+    if not sections.found:
+        return f"{title}: none was" if sections.left else f"{title}: there are none"
+    ordered = [*sections.broken, *(one for one in sections.found if one.restores)]
+    rows = [["restored", "recovered", ""]]
+    for section in ordered[:SHOWN]:
+        verdict = (
+            "restores it" if section.restores else "restores too much" if section.exceeds else "does not restore it"
+        )
+        rows.append([section.name, briefly(section.recovered), verdict])
+    lines = [title, "", _table([[briefer(row[0]), *row[1:]] for row in rows])]
+    if len(ordered) > SHOWN:
+        lines.append(f"({len(ordered) - SHOWN} more in the table of cross-sections)")
+    if sections.more:
+        lines.append(
+            f"(the first {len(sections.found) + sections.left}, nearest to the input; there are more: --sections)"
+        )
+    if sections.assumed:
+        lines.append(
+            "(no links are known that lead from the input to the logits: members without any were taken to read the "
+            "one and to write to the other)"
+        )
+    if sections.unlinked:
+        lines.append(f"(on no path from the input to the logits: {', '.join(map(named, sections.unlinked))})")
+    if sections.whole is not None:
+        lines.append(f"(all members restored at once: {briefly(sections.whole)})")
+    return "\n".join([*lines, *_missing(sections)])
+
+
+def _missing(sections: Sections) -> list[str]:
+    """Why cross-sections do not restore the behaviour."""
     notes = []
-    for section in found.sections[:SHOWN]:
-        name = ", ".join(format_name(component) for component in section.components)
-        rows.append([name, number(section.recovered.value), "" if section.restores else "does not restore it"])
-        if not section.restores:
-            more = ", ".join(f"{format_name(c)}@{role} (+{number(gain)})" for (c, role), gain in section.missing)
-            notes.append(f"beside {name} something is missing" + (f"; it may be {more}" if more else ""))
-    return "\n".join([_table(rows), *notes])
+    unlooked = 0
+    for section in sections.broken:
+        if section.tried is None:
+            unlooked += 1
+            continue
+        what = "something that works against it is missing" if section.exceeds else "something is missing"
+        note = f"beside {briefer(section.name)} {what}"
+        if section.missing:
+            note += " (" + plural(section.tried, "component") + " at positions tried); restored on top:"
+            note += "".join(f"\n  {one.name} {_signed(one.change)}: {one.said}" for one in section.missing)
+        else:
+            note += f"; of {section.tried} components at positions none adds to it by itself"
+            note += _several(sections)
+        notes.append(note)
+    if unlooked:
+        notes.append(
+            f"beside {plural(unlooked, 'other')} that {'do' if unlooked > 1 else 'does'} not, it was not looked for"
+        )
+    return notes
+
+
+def _several(sections: Sections) -> str:
+    if sections.whole is None:
+        return ""
+    if RESTORES[0] <= sections.whole.value <= RESTORES[1]:
+        return ": several members together do, so that several links are missing"
+    return ", nor do all members together: several components are missing, or some that are free"
+
+
+def _signed(change: float) -> str:
+    return f"{'+' if change > 0 else ''}{number(change)}"
+
+
+def briefer(name: str, most: int = 100) -> str:
+    """The start of a long list."""
+    if len(name) <= most:
+        return name
+    kept = name[: most - 12].rsplit(", ", 1)[0]
+    return f"{kept} and {name.count(', ') - kept.count(', ')} more"
 
 
 def _table(rows: list[list[str]], *, words: bool = False) -> str:

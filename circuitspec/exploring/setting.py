@@ -19,8 +19,10 @@ from circuitspec.exploring.allowance import Allowance, AllowanceSpent
 from circuitspec.graph.nodes import Ablatable, NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Source, Variant
+from circuitspec.plan.internal import component_of, positions_of
 from circuitspec.plan.node_level import denoising, noising
-from circuitspec.spec.components import Mlp, Neuron
+from circuitspec.spec.components import Component, Mlp, Neuron, Resid, stage
+from circuitspec.spec.internal import Internal
 
 CLEAN = Experiment("clean")
 
@@ -31,7 +33,8 @@ class Setting:
 
     `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart,
     `source` what noising patches in, `corrupt` the prompts into which clean values are restored. What is measured
-    counts against the `allowance`; estimates are `recalled` where they were computed before.
+    counts against the `allowance`; estimates are `recalled` where they were computed before. `inside` is the metric,
+    where it is one of what the model does inside: then there are no estimates.
     """
 
     runner: Runner
@@ -43,7 +46,24 @@ class Setting:
     corrupt: Variant
     allowance: Allowance
     recalled: Recalled = field(default_factory=lambda: Recalled(None))
+    inside: Internal | None = None
     records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+
+    @property
+    def streams(self) -> int:
+        """How many residual streams (those that enter a block) are there before the metric is read."""
+        layers = range(self.runner.loaded.shape.n_layers)
+        return sum(matters_to(Resid(layer), self.inside) for layer in layers)
+
+    def read_at(self, where: Where) -> bool:
+        """Whether the metric is read at these positions, in some prompt: where it says, or at the last token."""
+        task = self.runner.task
+        for prompt, length in enumerate(task.lengths):
+            read = [length - 1] if self.inside is None else [task.roles[r][prompt] for r in positions_of(self.inside)]
+            named = {task.roles[role][prompt] for role in where.roles}
+            if any((place in named) != where.inverted for place in read):
+                return True
+        return False
 
     @property
     def all_ablated(self) -> Experiment:
@@ -142,3 +162,16 @@ def split(claimed: tuple[Ablatable, ...], named: frozenset[int], d_mlp: int) -> 
         else:
             found.append(component)
     return tuple(found)
+
+
+def matters_to(component: Component, metric: Internal | None) -> bool:
+    """Whether a component computes before the metric is read; None stands for one of the output, which all come before.
+
+    Later components change nothing, and what a metric is read from is no news.
+    """
+    if metric is None:
+        return True
+    first, second = stage(component), stage(component_of(metric))
+    assert first is not None
+    assert second is not None
+    return first < second

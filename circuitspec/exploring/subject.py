@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic_core import PydanticCustomError
+
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.exploring.series import Series, series_of
 from circuitspec.exploring.setting import Setting
+from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.nodes import Ablatable, expand
 from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Noised, Source, Variant
-from circuitspec.plan.sources import ablation_source, corrupt_prompts
+from circuitspec.plan.internal import positions_of, readable
+from circuitspec.plan.sources import NOISE_DRAWS, NOISE_STD, ablation_source, corrupt_prompts
 from circuitspec.spec.components import Head, Mlp
+from circuitspec.spec.internal import Internal, from_mapping, is_internal, parse_internal
 from circuitspec.spec.load import Study
 from circuitspec.spec.names import NameSyntaxError, parse_name
+from circuitspec.spec.source import parse_leniently
+from circuitspec.tasks.metrics import METRICS
+from circuitspec.tasks.prompts import TokenizedTask
 
 
 @dataclass(frozen=True)
@@ -60,21 +69,88 @@ def patching_of(study: Study, corruptions: Sequence[str]) -> Patching:
     return Patching(value, Source(value, named), named, written)  # type: ignore[arg-type]
 
 
+def metric_inside(text: str) -> Internal | None:
+    """The metric inside the model that a text names, as claims write it; None for a score of the output.
+
+    Raises CS168 for what is neither.
+    """
+    if text in METRICS:
+        return None
+    try:
+        if text.lstrip().startswith("{"):
+            source, findings = parse_leniently(text, "--metric")
+            if findings:
+                raise CircuitspecError(*findings)
+            assert isinstance(source.data, dict)  # it starts like one, and nothing was found wrong with it
+            return parse_internal(from_mapping(source.data))
+        if is_internal(text):
+            return parse_internal(text)
+    except PydanticCustomError as error:
+        said = error.context or {}
+        raise CircuitspecError(Diagnostic("CS168", f"--metric: {said['message']}", hint=said["hint"])) from None
+    raise CircuitspecError(
+        Diagnostic(
+            "CS168",
+            f"--metric: {text} is no metric",
+            hint=f"write {', '.join(METRICS)}, or {{attention: a9.h9, from: END, to: IO}} and the like",
+        )
+    )
+
+
+def check_inside(metric: Internal, shape: ModelShape, task: TokenizedTask, study: Study) -> None:
+    """Whether the metric can be read from this model and these prompts. Raises CS220, CS225, CS507."""
+    problems = readable(metric, shape, study.source, ("model", "id"))
+    problems += [_nowhere("--metric", role, task) for role in positions_of(metric) if role not in task.roles]
+    if problems:
+        raise CircuitspecError(*problems)
+
+
+def _nowhere(option: str, role: str, task: TokenizedTask) -> Diagnostic:
+    return Diagnostic(
+        "CS507",
+        f"{option}: position `{role}` is not in every prompt",
+        hint=f"positions that every prompt has: {', '.join(sorted(task.roles))}",
+    )
+
+
+def declared_circuit(study: Study, shape: ModelShape, task: TokenizedTask) -> CircuitGraph | None:
+    """The circuit that the file declares, if it does. Raises what `lay_out` does, and CS507."""
+    if study.exploration.circuit is None:
+        return None
+    graph = lay_out(study.exploration.circuit, shape, study.source)
+    named = {role for where in graph.circuit.values() for role in where.roles}
+    named |= {role for path in graph.paths for hop in path.hops for stop in hop for role in stop.where.roles}
+    lost = sorted(named - set(task.roles))
+    if lost:
+        with study.blamed_on("circuit", "groups"):
+            raise CircuitspecError(*(_nowhere("circuit", role, task) for role in lost))
+    return graph
+
+
+def swept_noise(patching: Patching, at: Sequence[str], task: TokenizedTask) -> Noised | None:
+    """The noise that sweeps add to embeddings: the file's own, or at these positions as ROME does it. Raises CS507."""
+    if not at:
+        return patching.corrupt if isinstance(patching.corrupt, Noised) else None
+    lost = [role for role in at if role not in task.roles]
+    if lost:
+        raise CircuitspecError(*(_nowhere("--noise-at", role, task) for role in lost))
+    return Noised(NOISE_STD, Where.at(*at), NOISE_DRAWS, 0)
+
+
 def swept_series(
-    patching: Patching, values: Sequence[str], corruptions: Sequence[str], study: Study
+    patching: Patching, values: Sequence[str], corruptions: Sequence[str], study: Study, noise: Noised | None = None
 ) -> tuple[Series, ...]:
     """What sweeps compare: every value that is asked for (the file's own where none is) from every corruption.
 
     The file's own come first. Raises CS541 for noise of which the file does not say where it is added.
     """
-    noise = patching.corrupt if isinstance(patching.corrupt, Noised) else None
     if "gaussian" in values and noise is None:
         raise CircuitspecError(
             Diagnostic(
                 "CS541",
                 "--value gaussian: the file does not say where noise is added",
                 study.source.span(("ablation",) if study.exploration.ablation is not None else ("task",)),
-                hint="write ablation: {value: gaussian, at: SLOT}; other values can be swept beside it",
+                hint="add --noise-at SLOT, or write ablation: {value: gaussian, at: SLOT}",
             )
         )
     own = patching.corrupt
@@ -109,10 +185,11 @@ def check_broken(setting: Setting, study: Study) -> None:
     """CS541 unless the corruption breaks the behaviour: there would be nothing to share out."""
     for what, measured in (("ablating everything", setting.gap), ("the corruption", setting.prompt_gap)):
         if measured.state != "sound":
+            broken = "break the behaviour" if setting.inside is None else "change the metric"
             raise CircuitspecError(
                 Diagnostic(
                     "CS541",
-                    f"{what} does not break the behaviour: {setting.metric} is {measured.clean:.2f} on the clean "
+                    f"{what} does not {broken}: {setting.metric} is {measured.clean:.2f} on the clean "
                     f"prompts and {measured.corrupt:.2f} then",
                     study.source.span(("task",)),
                     hint="corrupt the slots that the answer depends on, or check that the model does the task",

@@ -152,6 +152,12 @@ def sweep(setting: Setting, found: Sequence[Effect], how: Estimation, chosen: Se
     return Sweep(tuple(whole), _agreement(patched), _overlap(patched), bound)
 
 
+def exactly(setting: Setting, spots: Sequence[Spot]) -> Sweep:
+    """These in both directions, as far as the allowance goes, without estimates, which are then not numbers."""
+    found = _patched(setting, [Effect(*spot, np.nan, np.nan) for spot in dict.fromkeys(spots)])
+    return Sweep(tuple(sorted(found, key=lambda e: (-e.size, *_order(e)))), (None, None))
+
+
 def estimates(setting: Setting, how: Estimation) -> list[Effect]:
     """Every component at every role, the largest estimates first. Raises AllowanceSpent."""
     back = Source("resample", "clean")

@@ -15,6 +15,8 @@ def tables(found: Findings) -> dict[str, pd.DataFrame]:
         made["sweeps"] = sweeps_frame(found)
     if found.gates:
         made["gates"] = gates_frame(found)
+    if found.sections:
+        made["cross-sections"] = sections_frame(found)
     if found.traces is not None:
         made["traces"] = traces_frame(found)
     if found.unseen:
@@ -87,6 +89,32 @@ def links_frame(found: Findings) -> pd.DataFrame:
             for link, (sender, receiver) in zip(found.links.found, found.links.names, strict=True)
         ]
     )
+
+
+def sections_frame(found: Findings) -> pd.DataFrame:
+    """One row per cross-section that was restored, or per component that adds to it on top.
+
+    `recovered` with its interval is the section's alone; `change` is what the component `missing` changes in that, both
+    as shares of clean less corrupt, and `standing` whether it is a member. `tried` is how many were.
+    """
+    rows = []
+    for sections in found.sections:
+        for number, section in enumerate(sections.found, 1):
+            own = {
+                "circuit": sections.circuit,
+                "number": number,
+                "section": section.name,
+                "recovered": section.recovered.value,
+                "low": section.recovered.low,
+                "high": section.recovered.high,
+                "restores": section.restores,
+                "tried": section.tried,
+            }
+            beside = [{"missing": one.name, "change": one.change, "standing": one.standing} for one in section.missing]
+            rows += [own | one for one in beside or [{}]]
+    columns = ["circuit", "number", "section", "recovered", "low", "high", "restores", "tried"]
+    frame = pd.DataFrame(rows, columns=[*columns, "missing", "change", "standing"])
+    return frame.astype({**dict.fromkeys(("low", "high", "change"), "float64"), "tried": "Int64"})
 
 
 def sweeps_frame(found: Findings) -> pd.DataFrame:

@@ -60,7 +60,7 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Traces 
     widest = max(abs(clean - one) for one in corrupt.values())
     exact = [e for e in found.exact if e.size >= MATERIAL and len(e.where.roles) == 1][:MOST]
     entries = {(e.component, role): None for e in exact for role in e.where.roles}
-    for name in corruptions:
+    for name in corruptions if setting.inside is None else ():  # estimates need a metric of the output
         entries |= dict.fromkeys(_strongest(setting, name, widest))
     down = {(c, r, n): noising(Source("resample", n), {c: Where.at(r)}) for c, r in entries for n in corruptions}
     up = {(c, r, n): denoising(n, {c: Where.at(r)}) for c, r in entries for n in corruptions}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.graph.nodes import existing
+from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
 from circuitspec.spec.components import Component, Resid
 from circuitspec.spec.hypothesis import Hypothesis
@@ -21,20 +21,27 @@ def internal_metrics(hypothesis: Hypothesis, shape: ModelShape, text: SourceText
         if not is_internal(claim.metric):
             continue
         metric, place = parse_internal(claim.metric), ("claims", index, claim.kind, "metric")
-        existing(Name(component_of(metric)), shape, text, place, problems)
-        if isinstance(metric, Projection) and metric.of == Resid(metric.of.layer, True) and not shape.has_resid_mid:
-            problems.append(
-                Diagnostic(
-                    "CS225",
-                    "the model has no residual stream between attention and MLP: both read the block's input",
-                    text.span(place),
-                    hint=f"write r{metric.of.layer}",
-                )
-            )
+        problems += readable(metric, shape, text, place)
         found.setdefault(metric)
     if problems:
         raise CircuitspecError(*problems)
     return tuple(found)
+
+
+def readable(metric: Internal, shape: ModelShape, text: SourceText, place: Place) -> list[Diagnostic]:
+    """CS220 and CS225, as for `internal_metrics`, of one metric that stands at this place."""
+    problems: list[Diagnostic] = []
+    existing(Name(component_of(metric)), shape, text, place, problems)
+    if isinstance(metric, Projection) and metric.of == Resid(metric.of.layer, True) and not shape.has_resid_mid:
+        problems.append(
+            Diagnostic(
+                "CS225",
+                "the model has no residual stream between attention and MLP: both read the block's input",
+                text.span(place),
+                hint=f"write r{metric.of.layer}",
+            )
+        )
+    return problems
 
 
 def component_of(metric: Internal) -> Component:

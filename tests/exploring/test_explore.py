@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,16 @@ from circuitspec.diagnostics import CircuitspecError
 from circuitspec.exploring.draft import missed_by
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
+from circuitspec.exploring.links import Link
 from circuitspec.exploring.pictures import _curve, pictures
 from circuitspec.exploring.report import render_exploration as rendered
+from circuitspec.exploring.sweep import Effect
 from circuitspec.exploring.tables import effects_frame, frontier_frame, gates_frame, links_frame, tables
 from circuitspec.exploring.warnings import exploration_warnings
+from circuitspec.graph.edges import Receiver
+from circuitspec.graph.where import Where
 from circuitspec.progress import Silent
-from circuitspec.spec.components import Head, Mlp
+from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.load import load_exploration, parse_hypothesis
 from circuitspec.spec.names import format_name
 from circuitspec.verification import Options as VerifyOptions
@@ -307,19 +312,19 @@ def test_gates_come_with_intervals() -> None:
 
 def test_cross_sections_restore_and_half_of_one_does_not() -> None:
     """On AND both heads together are a cross-section, and so is the gate; each restores all of the behaviour."""
-    found = explored("and")
-    sections = {tuple(str(c) for c in s.components): s for s in found.sections}
-    assert set(sections) == {("Head(layer=0, head=0)", "Head(layer=0, head=1)"), ("Mlp(layer=1)",)}
-    assert all(s.restores and not s.missing for s in found.sections)
+    drafted, declared = explored("and").sections
+    assert {s.components for s in drafted.found} == {(Head(0, 0), Head(0, 1)), (Mlp(1),)}
+    assert {s.components for s in declared.found} == {(Head(0, 0), Head(0, 1)), (Neuron(1, 0),)}
+    assert all(s.restores and not s.missing for sections in (drafted, declared) for s in sections.found)
     # with one switch free, the other alone is taken for a cross-section, and the free one is not there to be named
-    half = explored("and", free=("a0.h1",))
-    (first, gate) = half.sections
+    half = explored("and", free=("a0.h1",)).sections[0]
+    (first, gate) = half.found
     assert not first.restores
     assert first.recovered.value == pytest.approx(0.0, abs=1e-4)
     assert gate.restores
     # on mediation every stage restores it, on amplification the booster alone is no cross-section
-    assert len(explored("mediation").sections) == 3
-    assert [s.restores for s in explored("amplification").sections] == [True, True]
+    assert len(explored("mediation").sections[0].found) == 3
+    assert [s.restores for s in explored("amplification").sections[0].found] == [True, True]
 
 
 def test_free_components_are_left_out() -> None:
@@ -355,6 +360,47 @@ def test_pictures_say_what_the_tables_say() -> None:
     assert any("a1.h2" in word for word in words)
     assert "1.50" in drawn["layers-and-heads"].alt
     assert "without" in drawn["frontier"].title
+
+
+def circuit_picture(entries: tuple[tuple[str, str, str], ...], links: tuple[Link, ...]) -> str:
+    found = explored("negative")
+    drawn = replace(found.circuits[0], entries=entries)
+    return pictures(replace(found, circuits=(drawn,), links=replace(found.links, found=links)))["circuit"].standalone()
+
+
+def test_a_component_at_two_positions_is_one_node_of_the_picture() -> None:
+    """A link is patched from all positions of its sender: none of them is singled out."""
+    receiver = Receiver(Head(1, 2), "q")
+    link = Link(Head(0, 1), Head(1, 2), receiver, 0.5, 0.2, 0.0, 0.0)
+    role = next(role for role in explored("negative").roles if role != "END")
+    entries = (("a0.h1", role, "negative"), ("a0.h1", "END", "positive"), ("a1.h2", "END", "negative"))
+    drawn = circuit_picture(entries, (link,))
+    words = re.findall(r">([^<>]+)</text>", drawn)
+    assert words.count("a0.h1") == 1
+    both = ", ".join(sorted((role, "END"), key=explored("negative").roles.index))
+    assert both in words
+    assert "heads, several effects" in words
+    assert "negative" in words  # the outline is explained by itself, not on the swatch of the heads
+    assert f"a0.h1@{both} -&gt; a1.h2@END: effect 0.50" in drawn
+
+
+def test_heads_of_an_or_are_seen_in_the_panel_of_denoising() -> None:
+    """Noising either does nothing, restoring either all: 1.00 twice in one panel, and effects do not cancel."""
+    alt = pictures(explored("or"))["layers-and-heads"].alt
+    noising, denoising = alt.split("Heatmap of denoising: rise")
+    assert "1.00" not in noising
+    assert "largest 1.00 at layer 0, head" in denoising
+    effects = [Effect(Head(0, 3), Where.at(role), drop, 0.0, drop, 0.0) for role, drop in (("A", -0.09), ("B", 0.1))]
+    found = explored("or")
+    alt = pictures(replace(found, sweep=replace(found.sweep, effects=tuple(effects))))["layers-and-heads"].alt
+    assert "largest 0.10 at layer 0, head 3" in alt
+
+
+def test_frontiers_stand_side_by_side_in_text() -> None:
+    """Of `negative`: one entry recovers 1.5 in either circuit, and with the negative head 1 in the one with it."""
+    text = rendered(explored("negative"))
+    assert re.search(r"^  entries +heads +recovered with negatives +heads +recovered helpful only", text, re.M)
+    assert re.search(r"^  1 +1 +1\.50 .*1 +1\.50", text, re.M)
 
 
 FILE = """

@@ -299,9 +299,8 @@ def uses(picture: Picture) -> Iterator[ET.Element]:
 
 def test_frontier_says_what_it_shows() -> None:
     picture = frontier(curves(), metric="logit_diff", title="Frontier", target=0.9)
-    assert {"with negative components", "without", "circuit size (components)", "target 0.9", "Frontier"} <= set(
-        texts(picture)
-    )
+    shown = {"with negative components", "without", "circuit size (components)", "target", "0.9", "Frontier"}
+    assert {*shown, "chosen: 4, 0.40"} <= set(texts(picture))
     assert "chosen: 4 components, which recover 0.40" in picture.alt
     assert "The target is 0.9." in picture.alt
 

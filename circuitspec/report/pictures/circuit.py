@@ -43,6 +43,9 @@ _OUTLINES: dict[Effect, tuple[str, Any, float]] = {
 }
 
 
+_KINDS: dict[Effect, str] = {"negative": "negative", "backup": "backup"}  # outlines that the legend explains
+
+
 def circuit_graph(nodes: Sequence[Node], edges: Sequence[Edge], *, columns: Sequence[str], title: str) -> Picture:
     """The nodes in their places, `columns` in order from left to right, and the edges between them.
 
@@ -164,11 +167,13 @@ def _legend(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[Any]:
 
     handles: list[Any] = []
     for group in _groups(nodes)[: len(palette.TINTS)]:
-        effect: Effect = next((node.effect for node in nodes if node.group == group), "")
-        colour, dashes, width = _OUTLINES[effect]
-        handles.append(Patch(facecolor=_tint(nodes, group), edgecolor=colour, ls=dashes, lw=width, label=_short(group)))
+        handles.append(Patch(facecolor=_tint(nodes, group), edgecolor=palette.OUTLINE, lw=0.8, label=_short(group)))
     if len(_groups(nodes)) > len(palette.TINTS):
         handles.append(Patch(facecolor=palette.PLAIN_TINT, edgecolor=palette.OUTLINE, lw=0.8, label="further groups"))
+    for effect, label in _KINDS.items():
+        if any(node.effect == effect for node in nodes):
+            colour, dashes, width = _OUTLINES[effect]
+            handles.append(Patch(facecolor="none", edgecolor=colour, ls=dashes, lw=width, label=label))
     if any(edge.negative for edge in edges):
         handles.append(Line2D([], [], color=palette.VERMILION, ls=(0, (2.2, 1.5)), lw=1.6, label="works against"))
     return handles

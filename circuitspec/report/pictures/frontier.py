@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.wording import number
 from circuitspec.report.pictures import palette
-from circuitspec.report.pictures.canvas import draw, heading, put_title
+from circuitspec.report.pictures.canvas import draw, put_title
 from circuitspec.report.pictures.picture import Picture
+from circuitspec.report.shown import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 _MARKERS = "os"
 _DASHES = ("-", "--")
 _HEIGHT = 230.0
+_ACROSS = 54  # characters of a heading over all panels
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,33 @@ def frontier(curves: Sequence[Curve], *, metric: str, title: str, target: float 
         put_title(figure, title)
         panels = figure.subplots(1, len(curves), sharex=True, sharey=True, squeeze=False)[0]
         for nth, (axes, curve) in enumerate(zip(panels, curves, strict=True)):
-            _panel(axes, curve, nth, target)
+            _panel(axes, curve, nth, target, _ACROSS // len(curves))
+        if target is not None:  # outside: inside it would lie on a curve that ends there
+            panels[-1].annotate(
+                f"target\n{target:g}",
+                (1, target),
+                xycoords=("axes fraction", "data"),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=palette.MUTED,
+            )
         panels[0].set_ylabel(f"recovered {metric}\n(share of clean - corrupt)")
         figure.supxlabel("circuit size (components)", fontsize=9, color=palette.MUTED)
 
     return draw(_HEIGHT, on, title=title, alt=_alt(curves, metric, target))
 
 
-def _panel(axes: Axes, curve: Curve, nth: int, target: float | None) -> None:
+def _headed(curve: Curve, values: Mapping[int, float], across: int) -> str:
+    """The curve's name and, in words, what the ring is around: beside the ring it would lie on curves and lines."""
+    lines = textwrap.wrap(visible(curve.label), across) or [" "]
+    if curve.chosen is not None:
+        lines.append(f"chosen: {curve.chosen}, {number(values[curve.chosen])}")
+    return "\n".join(lines)
+
+
+def _panel(axes: Axes, curve: Curve, nth: int, target: float | None, across: int) -> None:
     from matplotlib.ticker import MaxNLocator
 
     colour = palette.SERIES[nth]
@@ -69,7 +91,7 @@ def _panel(axes: Axes, curve: Curve, nth: int, target: float | None) -> None:
     sizes = [point.size for point in points]
     values = [point.recovered.value for point in points]
     ends = [point.recovered.interval or (point.recovered.value,) * 2 for point in points]
-    axes.set_title(heading(curve.label), color=colour)
+    axes.set_title(_headed(curve, dict(zip(sizes, values, strict=True)), across), color=colour)
     axes.axhline(1.0, color=palette.FAINT, lw=1, zorder=0)
     axes.axhline(0.0, color=palette.FAINT, lw=1, zorder=0)
     around = [low for low, _ in ends] + [high for _, high in reversed(ends)]
@@ -77,28 +99,9 @@ def _panel(axes: Axes, curve: Curve, nth: int, target: float | None) -> None:
     axes.plot(sizes, values, color=colour, lw=1.6, ls=_DASHES[nth], marker=_MARKERS[nth], ms=3)
     if target is not None:
         axes.axhline(target, color=palette.MUTED, lw=1, ls=(0, (3, 2)), zorder=1)
-        axes.annotate(
-            f"target {target:g}",
-            (1, target),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=palette.MUTED,
-        )
     if curve.chosen is not None:
         value = values[sizes.index(curve.chosen)]
         axes.plot([curve.chosen], [value], marker="o", ms=10, mfc="none", mec=palette.INK, mew=1.4, zorder=5)
-        axes.annotate(
-            f"chosen: {curve.chosen}\n{number(value)}",
-            (curve.chosen, value),
-            xytext=(4, -9),
-            textcoords="offset points",
-            ha="right" if 2 * curve.chosen > sizes[0] + sizes[-1] and curve.chosen > sizes[-1] * 0.8 else "left",
-            va="top",
-            fontsize=8,
-        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
 
 

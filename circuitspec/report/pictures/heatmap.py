@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuitspec.analysis.wording import number
 from circuitspec.report.pictures import palette
-from circuitspec.report.pictures.canvas import draw, put_title, wrapped
+from circuitspec.report.pictures.canvas import draw, heading, put_title, wrapped
 from circuitspec.report.pictures.picture import Picture
 
 if TYPE_CHECKING:
@@ -41,49 +41,75 @@ def heatmap(
     Blue is positive. What was not measured (NaN) is hatched. `quantity` names the number and its unit. A small map has
     its numbers written in. Raises ValueError where the labels do not fit the values.
     """
-    grid = np.asarray(values, dtype=np.float64)
-    if grid.ndim != 2 or grid.shape != (len(rows), len(columns)) or not grid.size:
-        raise ValueError(f"values {grid.shape} for {len(rows)} rows and {len(columns)} columns")
-    found = np.where(np.isfinite(grid), grid, np.nan)
-    largest = float(np.nanmax(np.abs(found))) if np.isfinite(found).any() else 0.0
-    limit = largest or 1.0
+    told = {"title": title, "row_axis": row_axis, "column_axis": column_axis, "quantity": quantity}
+    return heatmaps({"": values}, rows=rows, columns=columns, **told)
+
+
+def heatmaps(
+    panels: Mapping[str, ArrayLike],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    row_axis: str,
+    column_axis: str,
+    quantity: str,
+) -> Picture:
+    """Several heatmaps of the same rows and columns, by their titles, one below the other and in the same colours."""
+    found = {name: _finite(values, rows, columns) for name, values in panels.items()}
+    whole = np.stack(list(found.values()))
+    limit = (float(np.nanmax(np.abs(whole))) if np.isfinite(whole).any() else 0.0) or 1.0
 
     def on(figure: Figure) -> None:
-        from matplotlib.colors import Normalize
-
-        axes = figure.subplots()
         put_title(figure, title)
-        masked = np.ma.masked_invalid(found)
-        axes.patch.set(facecolor="#f3f4f6", hatch="////", edgecolor="#8c959f", linewidth=0, alpha=1.0)
-        axes.patch.set_visible(bool(masked.mask.any()))
-        scale = Normalize(-limit, limit)
-        shown: ScalarMappable
-        if found.size <= _DRAWN:
-            shown = axes.pcolormesh(masked, cmap=_COLOURS, norm=scale, edgecolors=palette.FAINT, linewidth=0.4)
-        else:
-            shown = axes.imshow(
-                masked,
-                cmap=_COLOURS,
-                norm=scale,
-                origin="lower",
-                extent=(0, len(columns), 0, len(rows)),
-                aspect="auto",
-                interpolation="none",
-            )
-        _name(axes, rows, columns)
-        axes.set_xlabel(column_axis)
-        axes.set_ylabel(row_axis)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)
-        if found.size <= _WRITTEN and len(columns) <= 13:
-            _write(axes, found, shown)
-        bar = figure.colorbar(shown, ax=axes, location="bottom", pad=0.02, aspect=45)
+        every = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (name, values) in zip(every, found.items(), strict=True):
+            shown = _panel(axes, values, limit)
+            _name(axes, rows, columns)
+            axes.set_ylabel(row_axis)
+            axes.spines[:].set_visible(False)
+            axes.tick_params(length=0)
+            if name:
+                axes.set_title(heading(name), color=palette.MUTED)
+            if values.size <= _WRITTEN and len(columns) <= 13:
+                _write(axes, values, shown)
+        every[-1].set_xlabel(column_axis)
+        bar = figure.colorbar(shown, ax=list(every), location="bottom", pad=0.02, aspect=45)
         bar.outline.set_visible(False)
         bar.set_label(quantity)
 
-    height = 112 + min(max(18.0 * len(rows), 60), 330)
-    alt = _alt(found, rows, columns, row_axis, column_axis, quantity)
+    height = 112 + len(found) * min(max(18.0 * len(rows), 60), 330) + 22 * (len(found) - 1)
+    height += 14 * sum(heading(name).count("\n") + 1 for name in found if name)
+    said = [_alt(values, rows, columns, row_axis, column_axis, name or quantity) for name, values in found.items()]
+    alt = " ".join(said) if len(said) == 1 else f"{quantity}. {' '.join(one.rstrip('.') + '.' for one in said)}"
     return draw(height, on, title=title, alt=alt)
+
+
+def _finite(values: ArrayLike, rows: Sequence[str], columns: Sequence[str]) -> NDArray[np.float64]:
+    grid = np.asarray(values, dtype=np.float64)
+    if grid.ndim != 2 or grid.shape != (len(rows), len(columns)) or not grid.size:
+        raise ValueError(f"values {grid.shape} for {len(rows)} rows and {len(columns)} columns")
+    return np.where(np.isfinite(grid), grid, np.nan)
+
+
+def _panel(axes: Axes, found: NDArray[np.float64], limit: float) -> ScalarMappable:
+    from matplotlib.colors import Normalize
+
+    masked = np.ma.masked_invalid(found)
+    axes.patch.set(facecolor="#f3f4f6", hatch="////", edgecolor="#8c959f", linewidth=0, alpha=1.0)
+    axes.patch.set_visible(bool(masked.mask.any()))
+    scale = Normalize(-limit, limit)
+    if found.size <= _DRAWN:
+        return axes.pcolormesh(masked, cmap=_COLOURS, norm=scale, edgecolors=palette.FAINT, linewidth=0.4)
+    return axes.imshow(
+        masked,
+        cmap=_COLOURS,
+        norm=scale,
+        origin="lower",
+        extent=(0, found.shape[1], 0, found.shape[0]),
+        aspect="auto",
+        interpolation="none",
+    )
 
 
 def _name(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:

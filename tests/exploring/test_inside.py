@@ -1,0 +1,180 @@
+"""Metrics inside the model in exact sweeps, against arithmetic and against what the model itself hands out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from circuitspec.cli import main
+from circuitspec.diagnostics import CircuitspecError
+from circuitspec.exploring.explore import explore
+from circuitspec.exploring.findings import Findings, Options
+from circuitspec.exploring.pictures import pictures
+from circuitspec.exploring.report import render_exploration as rendered
+from circuitspec.exploring.subject import metric_inside
+from circuitspec.exploring.tables import effects_frame, sweeps_frame
+from circuitspec.models.load import load_model
+from circuitspec.progress import Silent
+from circuitspec.spec.components import Head, Mlp, Neuron
+from circuitspec.spec.hypothesis import Exploration
+from circuitspec.spec.internal import Activation, Attention, Projection
+from circuitspec.spec.load import load_exploration
+from circuitspec.spec.source import parse_leniently
+from circuitspec.tasks.build import build_prompts
+from circuitspec.tasks.tokenize import tokenize
+
+HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
+
+
+class Quiet(Silent):
+    """Nobody waits."""
+
+
+def explored(file: str, metric: str, **options: Any) -> Findings:
+    study = load_exploration(HYPOTHESES / file)
+    return explore(study, Options(metric=metric, **options), Quiet(), "explore")
+
+
+def test_what_moves_the_neuron_of_nobel() -> None:
+    """The neuron is on where both words are there: noising either input breaks it, restoring either alone does not.
+
+    What comes after it, or writes elsewhere, is not even patched.
+    """
+    found = explored("toys/nobel.circuit.yaml", "{neuron: m1.n42, at: second}", start="resid")
+    assert found.metric == "neuron(m1.n42@second)"
+    clean, corrupt = found.corruptions["random"]
+    assert clean > corrupt
+    frame = effects_frame(found).set_index(["component", "position"])
+    assert frame.loc[("a0.h0", "second"), ["drop", "rise"]].tolist() == pytest.approx([1.0, 0.0], abs=1e-4)
+    patched = {name for name, _ in frame.index}
+    assert patched <= {"a0.h0", "a0.h1", "a0.h2", "a0.h3", "a1.h0", "a1.h1", "a1.h2", "a1.h3", "m0"}
+    others = [one for one in frame.index if one != ("a0.h0", "second")]
+    assert frame.loc[others, "drop"].abs().max() < 1e-4
+    assert frame["drop_estimate"].isna().all()
+    swept = sweeps_frame(found)
+    assert {"m0"} == {name for name in swept["component"] if name.startswith("m")}
+    streams = swept[(swept["component"] == "r0") & (swept["position"] == "second") & (swept["direction"] == "noising")]
+    # the embedding of Peace: half of the AND
+    assert streams[streams["corruption"] == "random"]["share"].tolist() == pytest.approx([1.0], abs=1e-4)
+    assert not found.circuits
+    text = rendered(found)
+    assert "on a metric inside the model, all exact" in text
+    assert "a circuit for this metric: it is chosen with estimates, which need a metric of the output" in text
+    assert "cross-sections of the file's circuit: they lie before the logits" in text
+    assert not re.search(r"warning\[CS41[01]\]", text)
+    assert "layers-and-heads" in pictures(found)
+
+
+def test_attention_is_what_the_model_pays_with_a_head_silenced_by_a_plain_hook() -> None:
+    """ioi-tiny: the attention of a late head, with an early one zeroed by hand, against the sweep of `zero`."""
+    text = (HYPOTHESES / "ioi-tiny.circuit.yaml").read_text().replace("prompts: 100", "prompts: 12")
+    file = HYPOTHESES / "ioi-tiny.circuit.yaml"
+    study = replace(load_exploration(file), exploration=Exploration.model_validate(parse_leniently(text, "")[0].data))
+    metric = Attention(Head(2, 2), "END", "S2")
+    options = Options(metric=str(metric), sweeps=("heads",), values=("zero",))
+    found = explore(study, options, Quiet(), "explore")
+    frame = sweeps_frame(found)
+    frame = frame[(frame["position"] == "all") & (frame["direction"] == "noising") & (frame["value"] == "zero")]
+    ours = dict(zip(frame["component"], frame[str(metric)], strict=True))
+    assert set(ours) == {f"a{layer}.h{head}" for layer in (0, 1) for head in range(4)}
+    loaded = load_model(study.exploration.model, study.base_dir, device="cpu", progress=lambda _: None)
+    prompts = build_prompts(study.exploration.task, study.base_dir, study.source)
+    for layer, head in ((0, 1), (1, 2)):
+        theirs = _attention(loaded, [p.texts["clean"] for p in prompts.prompts], study, metric, (layer, head))
+        assert ours[f"a{layer}.h{head}"] == pytest.approx(theirs, abs=1e-5)
+
+
+def _attention(loaded: Any, texts: list[str], study: Any, metric: Attention, silenced: tuple[int, int]) -> float:
+    """The head's mean attention, one prompt at a time, from the weights that transformers' own attention hands out."""
+    prompts = build_prompts(study.exploration.task, study.base_dir, study.source)
+    task = tokenize(prompts, study.exploration.task.positions, loaded.tokenizer, study.source)
+    model, shape = loaded.model, loaded.shape
+    layer, head = silenced
+
+    def silence(module: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        z = inputs[0].clone()
+        z[..., head * shape.d_head : (head + 1) * shape.d_head] = 0
+        return (z, *inputs[1:])
+
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    hook = model.transformer.h[layer].attn.c_proj.register_forward_pre_hook(silence)
+    try:
+        paid = []
+        for number, text in enumerate(texts):
+            ids = torch.tensor([loaded.tokenizer(text)["input_ids"]])
+            with torch.no_grad():
+                out = model(ids, output_attentions=True)
+            weights = out.attentions[metric.head.layer][0, metric.head.head]
+            source, target = (task.roles[role][number] for role in (metric.source, metric.target))
+            paid.append(float(weights[source, target]))
+        return float(np.mean(paid))
+    finally:
+        hook.remove()
+        model.set_attn_implementation(before)
+
+
+def test_estimates_need_a_metric_of_the_output() -> None:
+    with pytest.raises(CircuitspecError) as error:
+        explored("toys/nobel.circuit.yaml", "neuron(m1.n42@second)")
+    (found,) = error.value.diagnostics
+    assert found.code == "CS541"
+    assert "estimates need a metric of the output" in found.message
+    assert found.span is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "code", "said"),
+    [
+        ("logitdiff", "CS168", "--metric: logitdiff is no metric"),
+        ("{attention: a0.h0, from: second}", "CS168", "--metric: attention needs to"),
+        ("{neuron: m1.n42, at: second", "CS", ""),
+        ("neuron(m7.n42@second)", "CS220", "m7"),
+        ("neuron(m1.n42@END)", "CS507", "position `END` is not in every prompt"),
+        ("attention(a0.h0, second -> first)", "CS541", "no head and no MLP that is searched comes before"),
+    ],
+)
+def test_metrics_that_cannot_be_read(metric: str, code: str, said: str) -> None:
+    with pytest.raises(CircuitspecError) as error:
+        explored("toys/nobel.circuit.yaml", metric, start="resid")
+    (found,) = error.value.diagnostics
+    assert found.code.startswith(code)
+    assert said in found.message
+
+
+def test_metrics_are_written_as_in_claims() -> None:
+    assert metric_inside("logit_diff") is None
+    assert metric_inside("{attention: a9.h9, from: END, to: IO}") == Attention(Head(9, 9), "END", "IO")
+    assert metric_inside("neuron(m1.n42@END)") == Activation(Neuron(1, 42), "END")
+    assert metric_inside(" {projection: m3, at: END, along: probe.txt}") == Projection(Mlp(3), "END", "probe.txt")
+
+
+def test_a_draft_needs_a_metric_of_the_output(tmp_path: Path) -> None:
+    file = str(HYPOTHESES / "toys" / "nobel.circuit.yaml")
+    asked = ["explore", file, "--metric", "neuron(m1.n42@second)", "--start", "resid"]
+    done = CliRunner().invoke(main, [*asked, "--draft", str(tmp_path / "d.yaml")])
+    assert done.exit_code == 2
+    assert "it needs a metric of the output" in done.output
+
+
+def test_noise_is_added_where_the_command_says() -> None:
+    """Noise on the embeddings of both switches breaks the lamp; the file's own ablation stays what it is."""
+    study = load_exploration(HYPOTHESES / "toys" / "and.circuit.yaml")
+    options = Options(sweeps=("mlps",), values=("resample", "gaussian"), noise_at=("A", "B"))
+    found = explore(study, options, Quiet(), "explore")
+    (grid,) = found.grids
+    noisy = [one for one in grid.series if one.value == "gaussian"]
+    assert {one.noising for one in noisy} == {True, False}
+    assert {str(one.prompts) for one in noisy} == {"noise 3@{A,B}"} or all("A" in str(one.prompts) for one in noisy)
+    frame = sweeps_frame(found).set_index(["component", "position", "value", "direction", "corruption"])
+    assert frame.loc[("m1", "END", "resample", "noising", "both"), "share"] == pytest.approx(1.0, abs=1e-4)
+    with pytest.raises(CircuitspecError) as error:
+        explore(study, Options(sweeps=("mlps",), values=("gaussian",), noise_at=("C",)), Quiet(), "explore")
+    assert [one.code for one in error.value.diagnostics] == ["CS507"]
