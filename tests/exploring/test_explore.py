@@ -142,7 +142,7 @@ def test_a_draft_claims_the_same_whatever_its_circuit_does() -> None:
 
 def test_where_a_circuit_misses() -> None:
     ends = (0.95, 0.9, 1.0), (0.85, 0.75, 0.95), (0.0, -0.02, 0.02)
-    good, wide, low = (Estimate(*three, level=0.95, n=10, method="BCa") for three in ends)
+    good, wide, low = (Estimate(*three, level=0.95, n=10, method="bca") for three in ends)
     assert missed_by(good, 0.1, "kl", 0.9) == ()
     assert missed_by(wide, 0.1, "kl", None) == (
         "recovered kl 0.85 [0.75, 0.95] is not all within 0.8 .. 1.2, which the draft claims",
