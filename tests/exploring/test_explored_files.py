@@ -57,5 +57,5 @@ def test_drafts_hold_on_fresh_words(name: str, draft: str) -> None:
     circuit = document.hypothesis.circuit
     assert circuit.free == ("m*",)
     if draft == "drafted-helpful":
-        # against unrelated names no two of ioi-tiny's 16 heads recover 0.8 (benchmarks/smallest.py); to flip them, two do
+        # no two of ioi-tiny's 16 heads recover 0.8 against unrelated names (benchmarks/smallest.py)
         assert len(heads_of(circuit)) <= {"ioi-tiny": 3, "ioi-tiny-flip": 0.15 * 16, "ioi-smollm2": 0.15 * 270}[name]
