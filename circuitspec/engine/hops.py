@@ -6,7 +6,8 @@ earlier passes brought.
 
 Where a norm follows the attention (Gemma 2 and 3, OLMo 2) it is the layer's addition to the stream that is held, and a
 sender changes its own share of that alone, as at edge level: its z over the norm's divisor in the run that its value is
-from (`Stream.scaled`). A head that computes in a pass has the divisor that it and the frozen z of the others give.
+from (`Stream.scaled`). Heads that compute have the divisor that all senders of the pass and the frozen z of the others
+give; so all paths together are the run itself.
 """
 
 from __future__ import annotations
@@ -63,6 +64,24 @@ def _read_taps(experiment: Experiment, senders: Senders, stream: Stream) -> froz
                 if sent.inputs:
                     found |= {stream.read_tap(r) for r in _inputs(sent.component, stream.shape)}
     return frozenset(found)
+
+
+@dataclass
+class _Shares:
+    """What a layer's post norm divides by in a pass: z `[row, pos, n_heads * d_head]` of its senders, frozen ones else.
+
+    computed: bool `[row, pos, head]`, where a sender's value was computed and not taken from a run.
+    """
+
+    z: Tensor
+    computed: Tensor
+
+    def put(self, head: int, heads: int, z: Tensor, at: Tensor, *, computed: bool) -> None:
+        """A head's z `[row, pos, d_head]` where `at`, bool `[row, pos]`, says."""
+        changed = _split(self.z.clone(), heads)
+        changed[:, :, head] = torch.where(at.unsqueeze(-1), z, changed[:, :, head])
+        self.z = changed.flatten(-2)
+        self.computed[:, :, head] = torch.where(at, torch.full_like(at, computed), self.computed[:, :, head])
 
 
 @dataclass
@@ -199,53 +218,59 @@ class Hops:
             like = self.base[tap]
             masks[tap] = torch.ones(*like.shape[:2], tap.units(shape), dtype=torch.bool, device=like.device)
             values[tap] = frozen[tap].expand_as(like)
+        shares: dict[int, _Shares] = {}
+        for tap in masks:
+            if tap.kind == "z_scaled":
+                shares[tap.layer] = _Shares(frozen[Tap(tap.layer, "z")].expand_as(values[tap]), ~masks[tap])
         for one in given:
-            self._place(one, self._values.get(one), sent, masks, values)
+            self._place(one, self._values.get(one), sent, masks, values, shares)
         for one in inline:
             tap, unit = self._slot(one.component)
             masks[tap][:, :, unit] &= ~self.columns(one.where)
+            if tap.kind == "z_scaled":
+                shares[tap.layer].computed[:, :, unit] |= self.columns(one.where)
         edits = edits_of(self.stream, reads)
-        for tap in [tap for tap in masks if tap.kind == "z_scaled"]:
+        for layer, own in shares.items():
             changed = {
-                s.component.head for s in senders if isinstance(s.component, Head) and _layer(s.component) == tap.layer
+                s.component.head for s in senders if isinstance(s.component, Head) and _layer(s.component) == layer
             }
-            edits |= self._attention(tap.layer, masks.pop(tap), values.pop(tap), sorted(changed))
+            tap = Tap(layer, "z_scaled")
+            edits |= self._attention(layer, masks.pop(tap), values.pop(tap), own, sorted(changed))
         swaps = {tap: Swap(masks[tap], values[tap]) for tap in masks}
         return Actions(swaps, record, edits=edits)
 
-    def _attention(self, layer: int, mask: Tensor, value: Tensor, changed: Sequence[int]) -> dict[Tap, Edit]:
+    def _attention(
+        self, layer: int, mask: Tensor, value: Tensor, own: _Shares, changed: Sequence[int]
+    ) -> dict[Tap, Edit]:
         """Hold what a layer's normed attention adds, but for the shares of some heads.
 
-        mask: bool `[row, pos, head]`, False where a head computes. value: scaled z `[row, pos, n_heads * d_head]`.
+        mask: bool `[row, pos, head]`, False where a head computes in this pass. value: scaled z
+        `[row, pos, n_heads * d_head]`, of what is sent or frozen.
         """
         units = self.stream.shape.n_heads
-        computing = [head for head in changed if not bool(mask[:, :, head].all())]
+        inline = [head for head in changed if not bool(mask[:, :, head].all())]
         held: list[Tensor] = []
 
         def keep(z: Tensor) -> Tensor:
             held.append(z)
             return z
 
-        def add(own: Tensor) -> Tensor:
-            added = self._frozen[Tap(layer, "attn_added")].expand_as(own)
+        def add(unheld: Tensor) -> Tensor:
+            added = self._frozen[Tap(layer, "attn_added")].expand_as(unheld)
             if not changed:
                 return added.clone()
-            new = _split(value.clone(), units)
-            for head in computing:
-                alone = self._scaled_alone(Head(layer, head), held[0])
-                new[:, :, head] = torch.where(mask[:, :, head].unsqueeze(-1), new[:, :, head], alone)
+            new = _split(value, units)
+            if bool(own.computed.any()):
+                together = _split(own.z, units)
+                if inline:
+                    together = torch.where(mask.unsqueeze(-1), together, _split(held[0], units))
+                scaled = _split(self.stream.scaled(layer, together.flatten(-2)), units)
+                new = torch.where(own.computed.unsqueeze(-1), scaled, new)
             difference = new.flatten(-2) - self._frozen[Tap(layer, "z_scaled")]
-            return added + self.stream.heads(layer, difference, changed).sum(1).view_as(own)
+            return added + self.stream.heads(layer, difference, changed).sum(1).view_as(unheld)
 
         edits: dict[Tap, Edit] = {Tap(layer, "attn_added"): add}
-        return {Tap(layer, "z"): keep, **edits} if computing else edits
-
-    def _scaled_alone(self, head: Head, z: Tensor) -> Tensor:
-        """A head's scaled z `[row, pos, d_head]` where it alone has its z of this run, and the others are frozen."""
-        units = self.stream.shape.n_heads
-        together = _split(self._frozen[Tap(head.layer, "z")].expand_as(z).clone(), units)
-        together[:, :, head.head] = _split(z, units)[:, :, head.head]
-        return _split(self.stream.scaled(head.layer, together.flatten(-2)), units)[:, :, head.head]
+        return {Tap(layer, "z"): keep, **edits} if inline else edits
 
     def _place(
         self,
@@ -254,6 +279,7 @@ class Hops:
         sent: Mapping[Tap, Tensor],
         masks: dict[Tap, Tensor],
         values: dict[Tap, Tensor],
+        shares: Mapping[int, _Shares],
     ) -> None:
         """Put a sender's value at its positions: one that was computed before, else the sent one."""
         tap, unit = self._slot(one.component)
@@ -263,6 +289,9 @@ class Hops:
         if tap not in masks:
             masks[tap] = torch.zeros(*like.shape[:2], units, dtype=torch.bool, device=like.device)
             values[tap] = like
+        if tap.kind == "z_scaled":
+            z = _split(sent[Tap(tap.layer, "z")].expand_as(like), units)[:, :, unit] if value is None else value
+            shares[tap.layer].put(unit, units, z, at, computed=value is not None)
         new = _split(sent[tap].expand_as(like), units)[:, :, unit] if value is None else value
         changed = _split(values[tap].clone(), units)
         changed[:, :, unit] = torch.where(at.unsqueeze(-1), new, changed[:, :, unit])
@@ -314,10 +343,7 @@ class Hops:
             self.extra()
             place = Tap(tap.layer, "z")
             _, recorded = self.run(self._actions(frozenset({one}), frozenset({place})))
-            if self.stream.post_normed:
-                self._values[one] = self._scaled_alone(one.component, recorded[place])
-            else:
-                self._values[one] = _split(recorded[place], place.units(self.stream.shape))[:, :, unit]
+            self._values[one] = _split(recorded[place], place.units(self.stream.shape))[:, :, unit]
 
     def _reads(self, inline: Iterable[Sent]) -> dict[Tap, tuple[Reads, ...]]:
         """What the inputs of computing senders read: what passes brought, at their positions, else the frozen run."""

@@ -269,8 +269,10 @@ def test_noise_as_source_and_as_base(family: str, side: str) -> None:
         if run == "path noised":
             return path.path_patch(net, ids, noised, ("head", 0, 1), into)
         if run == "path restored":  # the four passes again, on the noised prompt
-            frozen = {(c, p): noised[c][p] for c in node.nodes(net) if c[0] == "head" for p in range(len(ids))}
-            new = {(("head", 0, 1), p): clean["head", 0, 1][p] for p in range(len(ids))}
+            heads = [node.written(net, c) for c in node.nodes(net) if c[0] == "head"]
+            frozen = {(c, p): noised[c][p] for c in heads for p in range(len(ids))}
+            sent = node.written(net, ("head", 0, 1))
+            new = {(sent, p): clean[sent][p] for p in range(len(ids))}
             seen = node.forward(net, ids, {**shift, **frozen, **new}, record=True).reads
             return node.forward(
                 net, ids, shift, reads={(r, p): seen[r][p] for r in into for p in range(len(ids))}

@@ -190,13 +190,18 @@ def _normed(norm: Norm | None, x: Tensor) -> Tensor:
     return x if norm is None else norm(x)
 
 
+def _bias_under_norm(layer: Layer) -> bool:
+    norm = layer.post_attention
+    return norm is not None and (norm.bias is not None or bool(layer.attention.bo.any()))
+
+
 def head_shares(layer: Layer, z: Sequence[Tensor]) -> list[Tensor]:
     """What each head adds to the residual, after the post-norm where there is one."""
     raw = [z[h] @ layer.attention.wo[h] for h in range(layer.attention.heads)]
     norm = layer.post_attention
     if norm is None:
         return raw
-    if norm.bias is not None or layer.attention.bo.any():
+    if _bias_under_norm(layer):
         raise NotImplementedError("a bias under a post-norm belongs to no head")
     total = torch.stack(raw).sum(0)
     rms = torch.sqrt((total * total).mean(-1, keepdim=True) + norm.eps)
@@ -242,9 +247,10 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
     for h in range(att.heads):
         attention_out = attention_out + z[h] @ att.wo[h]
     attention_out = _normed(layer.post_attention, computed(("attn", index), attention_out))
-    shares = [computed(("head_added", index, h), x) for h, x in enumerate(head_shares(layer, z))]
-    if any(("head_added", index, h) in put.names for h in range(att.heads)):
-        attention_out = bias + torch.stack(shares).sum(0)
+    patched = any(("head_added", index, h) in put.names for h in range(att.heads))
+    if patched or not _bias_under_norm(layer):
+        shares = [computed(("head_added", index, h), x) for h, x in enumerate(head_shares(layer, z))]
+        attention_out = bias + torch.stack(shares).sum(0) if patched else attention_out
     before_mlp = resid if layer.parallel else computed(("resid", index, "mid"), resid + attention_out)
     neurons = layer.mlp.hidden(reading(("mlp_in", index), before_mlp, layer.pre_mlp))
     each = [computed(("neuron", index, i), neurons[:, i : i + 1]) for i in range(neurons.shape[1])]

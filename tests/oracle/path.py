@@ -13,8 +13,8 @@ another head, and from the receivers on through everything. With the final resid
 Several receivers are set together: a later one reads what it read in C and not what earlier receivers make of it in D.
 
 With post-norms (Gemma 2 and 3, OLMo 2) what is frozen and replaced is what a component adds to the residual stream,
-after the norm (``node.written``): a head's new value then changes no other head's. A head that computes its value in
-the middle of a path does so by itself, the z of the layer's other heads at base, which sets the norm of its share.
+after the norm (``node.written``): a head's new value then changes no other head's. The norm of heads that compute their
+values in the middle of a path is set by these and by the z of the layer's other heads at base.
 
 A sender is a head, an MLP, a neuron or the input; receivers are as in ``node.py``.
 """
@@ -145,12 +145,11 @@ def chain(
     base = forward(net, base_ids, record=True).values
     for receiver in receivers[:-1]:
         seen = direct(net, base_ids, new, through).reads[receiver]
-        new = {}
-        for c in owners(net, receiver):
-            others = [o for o in nodes(net) if o != c and o[:2] == ("head", c[1])]
-            held = {(o, p): base[o][p] for o in others for p in range(n)}
-            run = forward(net, base_ids, held, reads={(receiver, p): seen[p] for p in range(n)}, record=True)
-            new.update({(written(net, c), p): run.values[written(net, c)][p] for p in range(n)})
+        own = owners(net, receiver)
+        others = [o for o in nodes(net) if o not in own and o[:2] == ("head", own[0][1])]
+        held = {(o, p): base[o][p] for o in others for p in range(n)}
+        run = forward(net, base_ids, held, reads={(receiver, p): seen[p] for p in range(n)}, record=True)
+        new = {(written(net, c), p): run.values[written(net, c)][p] for c in own for p in range(n)}
     last = receivers[-1]
     seen = direct(net, base_ids, new, through).reads[last]
     return forward(net, base_ids, reads={(last, p): seen[p] for p in range(n)}).logits

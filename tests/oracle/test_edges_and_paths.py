@@ -266,9 +266,13 @@ def test_path_patching_step_by_step_with_hooks(through: tuple[str, ...]) -> None
             piece = slice(index * 8, index * 8 + 8)
             patch = projection(normed)[:, piece]
 
-            def hook(_: Any, args: Any, output: Tensor, piece: slice = piece, patch: Tensor = patch) -> Tensor:
+            at = (3, 4, 5) if name == "q_proj" else range(6)  # of the queries; keys and values are of every position
+
+            def hook(
+                _: Any, args: Any, output: Tensor, piece: slice = piece, patch: Tensor = patch, at: Any = at
+            ) -> Tensor:
                 output = output.clone()
-                for p in (3, 4, 5):
+                for p in at:
                     output[0, p, piece] = patch[p]
                 return output
 

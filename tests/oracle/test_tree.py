@@ -236,7 +236,7 @@ def test_no_paths_under_means_is_a_run_with_means_in_place(family: str) -> None:
     means = node.mean_values(net, [SOURCE, builders.random_ids(52, 6)])
     clean = node.resample_values(net, BASE)
     for through in THROUGH:
-        held = [c for c in [IN, *node.nodes(net)] if c[0] != "mlp" or not through]
+        held = [node.written(net, c) for c in [IN, *node.nodes(net)] if c[0] != "mlp" or not through]
         expected = node.noise(net, BASE, means, {(c, p) for c in held for p in full(BASE)})
         assert distance(tree.tree(net, BASE, [], clean, means, through), expected) < TIGHT
 

@@ -13,8 +13,8 @@ elsewhere it is frozen. Norms are recomputed in a hop pass, so are
 MLPs with ``through = {"mlp"}``, in the frozen run as well, except those that a path names: they are frozen, unless they
 send. A component is computed by itself: the other heads of its layer have the queries, keys and values of the frozen
 run, which matters where one norm runs over the queries of all heads (OLMo 2). With post-norms a value is what the
-component adds to the residual stream, after the norm (``node.written``); a computed head's has the norm that it and
-the frozen z of the other heads give.
+component adds to the residual stream, after the norm (``node.written``). A head's that was computed has the norm that
+the z of all senders of the hop pass and the frozen z of the layer's other heads give: all paths are the kept run.
 
 The frozen values may come from one run (``node.resample_values``) or not (means, zeros); the frozen run is the model
 with all of them in place. *Sufficient*: frozen are the source's values, kept the clean run's. *Necessary*: frozen is
@@ -46,6 +46,7 @@ from .node import (
     _last,
     _sources,
     forward,
+    head_shares,
     nodes,
     resample_values,
     written,
@@ -98,32 +99,44 @@ def tree(
     def hop_pass(ways: frozenset[_Way]) -> Run:
         """The frozen run in which the last components of the ways have their values at their positions."""
         new: dict[Site, Tensor] = {}
+        z: dict[Site, Tensor] = {}  # under a post-norm: of all heads that send
+        computed: set[Site] = set()
         for component in {way[-1].component for way in ways}:
             for p in everywhere:
                 here = frozenset(w for w in ways if w[-1].component == component and p in w[-1].positions)
-                if here:
-                    new[written(net, component), p] = value(component, here)[p]
+                if not here:
+                    continue
+                start = any(len(way) == 1 for way in here)
+                if component[0] != "head" or written(net, component) == component or start:
+                    new[written(net, component), p] = (
+                        kept[written(net, component)][p] if start else value(component, here)[p]
+                    )
+                if component[0] == "head":
+                    z[component, p] = kept[component][p] if start else value(component, here)[p]
+                    computed |= set() if start else {(component, p)}
+        for index, layer in enumerate(net.layers):
+            heads = [("head", index, h) for h in range(layer.attention.heads)]
+            if layer.post_attention is not None and any(c in heads for c, _ in computed):
+                rows = [torch.stack([z.get((c, p), frozen[c][p]) for p in everywhere]) for c in heads]
+                for c, share in zip(heads, head_shares(layer, rows), strict=True):
+                    new.update({(written(net, c), p): share[p] for p in everywhere if (c, p) in computed})
         return forward(net, ids, {**held, **new}, record=True)
 
     @functools.cache
     def value(component: Component, ways: frozenset[_Way]) -> Tensor:
-        """The component's value ``[positions, width]`` before a rest of path; the ways are all that lead to that rest.
+        """The value ``[positions, width]`` that a component computes before a rest of path; heads: z.
 
-        Nothing else of the rest matters, so two rests to which the same ways lead share a value.
+        The ways are all that lead to that rest. Nothing else of it matters, so two rests to which the same ways lead
+        share a value.
         """
-        if any(len(way) == 1 for way in ways):
-            return kept[written(net, component)]
         reads: dict[tuple[Receiver, int], Tensor] = {}
         for port, receiver in inputs(net, component).items():
             senders = frozenset(way[:-1] for way in ways if port in way[-1].ports)
             if senders:  # else it reads the frozen run, as it does below
                 seen = hop_pass(senders).reads[receiver]
                 reads.update({(receiver, p): seen[p] for p in everywhere})
-        own = written(net, component)
-        others = {site: x for site, x in held.items() if site[0] != own}
-        beside = [c for c in nodes(net) if c != component and c[:2] == ("head", component[1])]
-        if component[0] == "head":
-            others.update({(c, p): frozen[c][p] for c in beside for p in everywhere})
+        others = {site: x for site, x in held.items() if site[0] != written(net, component)}
+        own = component if component[0] == "head" else written(net, component)
         return forward(net, ids, others, record=True, reads=reads).values[own]
 
     return hop_pass(declared).logits
