@@ -164,7 +164,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
                 found_beside = evaluate_beside(beside, records, _beside_metric(plan, records, hypothesis))
     claims = judge(plan, records)
-    paths = path_effects(plan, records, _path_metric(plan, records, hypothesis))
+    standing_in = frozenset() if effects is None else effects.standing_in
+    paths = path_effects(plan, records, _path_metric(plan, records, hypothesis), standing_in)
     negatives = () if finding is None else (finding,)
     at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()

@@ -116,6 +116,12 @@ class CircuitEffects:
         alone = self.in_circuit(one)
         return one.sign == "hurts" and alone is not None and alone.sign == "hurts"
 
+    @property
+    def standing_in(self) -> frozenset[str]:
+        """The components that were seen to act where others are lost."""
+        compensators = {c.component for out in self.knockouts for c in out.compensators}
+        return frozenset(compensators | {one.part.name for one in self.components if one.besides or one.excused})
+
     def note(self, one: Ablated) -> Note:
         """What a table says of the part: that it works against the behaviour only where both runs show it."""
         if one.sign == "hurts":

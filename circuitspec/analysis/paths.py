@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from circuitspec.analysis import stats
@@ -15,7 +16,7 @@ from circuitspec.plan.planner import Plan
 class PathEffect:
     """One declared path; both effects are shares of M(clean) - M(corrupt), None where there is no such run or ratio.
 
-    `sleeps` where it belongs to a declared backup, which is to have no effect by itself.
+    `sleeps` where it belongs to a backup, declared or found, which is to have no effect by itself.
     """
 
     path: str
@@ -31,8 +32,13 @@ class PathEffect:
         return not self.sleeps and bool(measured) and all(abs(end) < within for end in ends)
 
 
-def path_effects(plan: Plan, records: Records, metric: str) -> tuple[PathEffect, ...]:
-    """The effects of the declared paths, in the file's order; none where they were not run."""
+def path_effects(
+    plan: Plan, records: Records, metric: str, standing_in: Collection[str] = ()
+) -> tuple[PathEffect, ...]:
+    """The effects of the declared paths, in the file's order; none where they were not run.
+
+    `standing_in` are components that were seen to act where others are lost, and whose paths so sleep.
+    """
     found = []
     for check in plan.checks:
         drop = rise = None
@@ -44,7 +50,8 @@ def path_effects(plan: Plan, records: Records, metric: str) -> tuple[PathEffect,
         if restored and corrupt and restorable and _sound(records, metric, Anchors(plan.clean, corrupt)):
             runs = (restored, corrupt, plan.clean)
             rise = stats.recovered(*(records[run][metric] for run in runs))
-        found.append(PathEffect(check.text, metric, drop, rise, check.sleeps))
+        sleeps = check.sleeps or any(stop and stop <= set(standing_in) for stop in check.joins)
+        found.append(PathEffect(check.text, metric, drop, rise, sleeps))
     return tuple(found)
 
 

@@ -14,7 +14,7 @@ from circuitspec.plan.experiment import Experiment, Source
 from circuitspec.plan.planner import PathCheck
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.spec.hypothesis import AblationSpec
-from circuitspec.spec.names import PathExpr, format_path, parse_path
+from circuitspec.spec.names import PathExpr, format_name, format_path, parse_path
 from circuitspec.spec.source import Source as SourceText
 
 
@@ -62,7 +62,8 @@ def _checks(
             before = Experiment(corrupt)
         backups = {m.component for m in graph.members if m.effect == "backup"}
         sleeps = any({stop.component for stop in hop} <= backups for hop in pair.hops)
-        yield PathCheck(pair.text, ablated, anchor, restored, before, sleeps)
+        joins = tuple(frozenset(format_name(stop.component) for stop in hop) for hop in pair.hops)
+        yield PathCheck(pair.text, ablated, anchor, restored, before, sleeps, joins)
 
 
 def labels_of(checks: Sequence[PathCheck]) -> Mapping[Experiment, str]:

@@ -122,7 +122,8 @@ class PathCheck:
     """A declared path by itself: the clean run with it ablated, and the corrupt run with it restored.
 
     `anchor` is the run with everything ablated; `restored` is None where there are no corrupt prompts (zero ablation).
-    `sleeps` where it leads from or to components declared as backups, which do nothing while the others work.
+    `sleeps` where it leads from or to components declared as backups, which do nothing while the others work. `joins`
+    are the names of the components at each of its stops, where a part of the circuit may turn out to be one.
     """
 
     text: str
@@ -131,6 +132,7 @@ class PathCheck:
     restored: Experiment | None
     corrupt: Experiment | None
     sleeps: bool = False
+    joins: tuple[frozenset[str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.methods import Method, Methods, all_values, own_method, plan_methods
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.random_circuits import RandomCircuits
-from circuitspec.report.beside import _sweep_lines, sweep_data, tests_data, tests_said
+from circuitspec.report import beside as told
+from circuitspec.report.beside import _sweep_lines, sweep_data
 from circuitspec.spec.load import parse_hypothesis
 from tests.analysis.support import around, make_records
 from tests.graph.test_circuit import FILE, SHAPE
@@ -355,11 +356,11 @@ def test_the_tests_of_shi_et_al() -> None:
     # Holm: the smallest p times 7, the next times 6, ...
     assert by_name["minimality of a0.h1"].p_adjusted == pytest.approx(7 * 0.1**50)
     assert by_name["sufficiency"].p_adjusted == pytest.approx(6 * 0.9**50)
-    assert tests_said(found) == (
+    assert told.tests_said(found) == (
         "tests of the circuit by logit_diff, rejected at 0.05 for it: sufficiency, partial necessity; against it: "
         "minimality of a0.h1; not rejected, and so not shown: equivalence shown"
     )
-    assert tests_data(found)["summary"] == {
+    assert told.tests_data(found)["summary"] == {
         "for": ["sufficiency", "partial necessity"],
         "against": ["minimality of a0.h1"],
         "not_shown": ["equivalence shown"],

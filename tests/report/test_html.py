@@ -404,7 +404,7 @@ def test_parts_of_the_circuit_have_their_effects() -> None:
     page = parsed(shown("html", reported(found=with_effects())))
     assert page.texts("h2")[2:5] == ["Circuit", "Parts of the circuit", "Recovered performance"]
     rows = page.texts("tr")
-    assert "movers 0.50 [0.40, 0.60] helps positive group 2.00 0.25 [0.20, 0.30]" in rows
+    assert "movers 0.50 [0.40, 0.60] positive group 2.00 0.25 [0.20, 0.30]" in rows
     assert "a3.h3 -0.20 [-0.30, -0.10] works against it negative against - -" in rows
     assert "all negatives out 1.10 [1.00, 1.20] 0.50 - a3.h3" in rows
     (said,) = (" ".join(tag.text.split()) for tag in page.named("desc") if tag.text.startswith("Heatmap"))

@@ -60,9 +60,9 @@ def test_claims_say_what_was_found(reported: Reported) -> None:
     lines = [line for line in shown("text", reported).splitlines() if re.match("SUPPORTED|REFUTED", line)]
     assert lines == [
         "SUPPORTED  gate     first_switch, second_switch: interaction on logit_diff noised -1.00, denoised 1.00 "
-        "(or: either is enough), bound noised at most -0.5, denoised at least -0.5",
+        "(or: either is enough, neither is needed), bound noised at most -0.5, denoised at least -0.1",
         "REFUTED    gate     first_switch, second_switch: interaction on logit_diff noised -1.00, denoised 1.00 "
-        "(or: either is enough), bound noised at least 0.5, denoised at most -0.5",
+        "(or: either is enough, neither is needed), bound noised at least 0.5, denoised at most -0.5",
         "SUPPORTED  traces   first_switch, second_switch: logit_diff falls by 1.00 from both, "
         "0.00 from first (of what both takes away), 0.00 from second (of what both takes away) (reacts to both), "
         "bound both at least 0.5, first -0.1 .. 0.1, second -0.1 .. 0.1",
@@ -73,7 +73,9 @@ def test_json_has_every_part_and_run(reported: Reported) -> None:
     document = json.loads(shown("json", reported))
     gate, refuted, traces = document["claims"]
     assert (gate["claim"], gate["measure"], gate["value"], gate["ci"]) == ("gate", "interaction", None, None)
-    assert (gate["found"], refuted["found"], traces["found"]) == ("or: either is enough",) * 2 + ("both",)
+    assert (gate["found"], refuted["found"], traces["found"]) == ("or: either is enough, neither is needed",) * 2 + (
+        "both",
+    )
     assert gate["bound"] == {"at_least": None, "at_most": None}
     noised, denoised = gate["parts"]
     assert (noised["name"], noised["status"], noised["bound"]) == (
@@ -99,12 +101,13 @@ def test_json_has_every_part_and_run(reported: Reported) -> None:
 
 def test_every_format_names_the_figures(reported: Reported) -> None:
     junit = ET.fromstring(shown("junit", reported).encode())
-    first = junit.findall(".//testcase")[0]
-    properties = {p.get("name"): float(p.get("value", "nan")) for p in first.iter("property")}
-    assert properties == pytest.approx({"interaction noised": -1, "interaction denoised": 1}, abs=1e-5)
+    named = {str(p.get("name")): float(p.get("value", "nan")) for p in junit.iter("property")}
+    properties = {name: value for name, value in named.items() if name.startswith("claim 1: ")}
+    expected = {"claim 1: interaction noised": -1, "claim 1: interaction denoised": 1}
+    assert properties == pytest.approx(expected, abs=1e-5)
     assert [case.find("failure") is None for case in junit.iter("testcase")] == [True, False, True]
     markdown = shown("markdown", reported).replace("\\", "")
-    assert "| noised at most -0.5, denoised at least -0.5 |" in markdown
+    assert "| noised at most -0.5, denoised at least -0.1 |" in markdown
     assert "logit_diff falls by 1.00 from both" in markdown
     assert "gate is refuted: interaction on logit_diff noised -1.00" in shown("github", reported)
 

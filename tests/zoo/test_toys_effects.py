@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -109,7 +110,7 @@ def test_a_declared_backup_is_shown_to_take_over() -> None:
     said = json.loads(render_json(found))["effects"]
     assert said["backups"][0]["holds"] is True
     assert said["knockouts"][0]["components"][0]["component"] == "a1.h1"
-    (row,) = [line for line in render_text(found).splitlines() if line.startswith("  naming ")]
+    (row,) = [line for line in render_text(found).splitlines() if re.match(r"  naming  ", line)]
     assert row.split() == ["naming", "positive", "0.30", "[0.30,", "0.30]", "10.00", *row.split()[6:]]
     assert row.endswith("by a1.h1 0.70 (backup)")
 
