@@ -9,7 +9,7 @@ import pytest
 
 from circuitspec.exploring.findings import Findings
 from circuitspec.exploring.page import exploration_html
-from circuitspec.exploring.pictures import pictures
+from circuitspec.exploring.pictures import QUANTITY, pictures
 from circuitspec.exploring.warnings import exploration_warnings
 from tests.exploring.test_explore import explored
 from tests.report.test_html import HOSTILE, parsed
@@ -32,7 +32,7 @@ def test_everything_is_on_the_page(found: Findings) -> None:
     assert {"layers-and-heads", "frontier"} <= drawn.keys()
     said = page.texts("desc")
     assert said == [" ".join(picture.alt.split()) for picture in drawn.values()]
-    assert any(text.startswith("Heatmap of drop when noised") for text in said)
+    assert any(text.startswith(QUANTITY) and text.count("Heatmap of ") == 2 for text in said)
     assert len(page.named("svg")) == len(drawn)
     (findings,) = page.texts("pre")
     assert "circuit with negatives: recovered" in findings
