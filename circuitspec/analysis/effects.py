@@ -118,9 +118,10 @@ class CircuitEffects:
 
     @property
     def standing_in(self) -> frozenset[str]:
-        """The components that were seen to act where others are lost."""
+        """The components that do nothing by themselves and were seen, or are claimed, to act where others are lost."""
         compensators = {c.component for out in self.knockouts for c in out.compensators}
-        return frozenset(compensators | {one.part.name for one in self.components if one.besides or one.excused})
+        silent = [one for one in self.components if one.is_silent]
+        return frozenset(compensators | {one.part.name for one in silent if one.besides or one.excused})
 
     def note(self, one: Ablated) -> Note:
         """What a table says of the part: that it works against the behaviour only where both runs show it."""
