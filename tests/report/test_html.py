@@ -684,6 +684,7 @@ def test_paper_shows_what_is_folded(browser: ModuleType, pages: dict[str, Path])
     with browser.shown(pages["real"], 703) as found:
         assert not all(shown for shown, _ in found.page.evaluate(rows))
         found.page.emulate_media(media="print")
+        found.page.wait_for_function(f"({rows})().every(([shown, height]) => shown && height > 5)")  # raises after 30 s
         shown_rows = found.page.evaluate(rows)
         outside = found.page.evaluate(beyond)
         pdf = found.page.pdf(format="A4")
