@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
 from circuitspec.exchange.edges import EdgeList, Mask, Size
 from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.spec.components import Component, Head, Input, KvHead, Mlp, Pattern, PatternKind, Range, sort_key
+from circuitspec.spec.components import Head, Input, KvHead, Mlp, Pattern, PatternKind, Range, sort_key
 from circuitspec.spec.names import PORTS, Name, Port, format_name
 
 
@@ -28,7 +29,11 @@ def paths_of(edges: EdgeList) -> list[str]:
 def names_of(components: Iterable[Head | Mlp], size: Size) -> list[str]:
     """Names and patterns that together mean these components, in model order."""
     found = list(components)
-    items = [*_heads([c for c in found if isinstance(c, Head)], size, ()), *_mlps(found, size)]
+    layers: dict[int, list[int]] = {}
+    for one in found:
+        if isinstance(one, Head):
+            layers.setdefault(one.layer, []).append(one.head)
+    items = [*_heads(Head, layers, size, ()), *_mlps([c.layer for c in found if isinstance(c, Mlp)], size)]
     return [text for _, text in sorted(items)]
 
 
@@ -53,40 +58,40 @@ def _writers(senders: Sequence[Sender], size: Size) -> list[str]:
 
 def _readers(receivers: Sequence[Receiver], size: Size) -> list[str]:
     """Heads by the inputs that are named: `a5` for all of all its heads, `a5.h3<q,v>`, `m3`, `logits`."""
-    ports: dict[Head | KvHead, list[Port]] = {}
-    rest: list[Component] = []
+    shared = size.n_kv_heads < size.n_heads
+    ports: dict[tuple[_HeadKind, int, int], list[Port]] = {}
+    mlps: list[int] = []
+    last: list[str] = []
     for receiver in receivers:
-        component = receiver.component
-        if receiver.port is None:
-            rest.append(component)
-            continue
-        if isinstance(component, KvHead) and size.n_kv_heads == size.n_heads:
-            component = Head(component.layer, component.head)
-        if isinstance(component, Head | KvHead):
-            ports.setdefault(component, []).append(receiver.port)
-    alike: dict[tuple[type, tuple[Port, ...]], list[Head | KvHead]] = {}
-    for component, found in ports.items():
-        every = PORTS if size.n_kv_heads == size.n_heads else PORTS[1:] if isinstance(component, KvHead) else None
-        named = () if tuple(sorted(found, key=PORTS.index)) == every else tuple(sorted(found, key=PORTS.index))
-        alike.setdefault((type(component), named), []).append(component)
-    items = [item for (_, named), heads in alike.items() for item in _heads(heads, size, named)]
-    items += [*_mlps(rest, size)]
-    return [text for _, text in sorted(items)] + (["logits"] if any(not isinstance(c, Mlp) for c in rest) else [])
+        match receiver.component:
+            case KvHead(layer, head) if receiver.port is not None:
+                ports.setdefault((KvHead if shared else Head, layer, head), []).append(receiver.port)
+            case Head(layer, head) if receiver.port is not None:
+                ports.setdefault((Head, layer, head), []).append(receiver.port)
+            case Mlp(layer):
+                mlps.append(layer)
+            case _:
+                last = ["logits"]
+    alike: dict[tuple[_HeadKind, tuple[Port, ...]], dict[int, list[int]]] = {}
+    for (kind, layer, head), found in ports.items():
+        named = tuple(port for port in PORTS if port in found)
+        if named == (PORTS[1:] if kind is KvHead else None if shared else PORTS):
+            named = ()
+        alike.setdefault((kind, named), {}).setdefault(layer, []).append(head)
+    items = [item for (kind, named), layers in alike.items() for item in _heads(kind, layers, size, named)]
+    return [text for _, text in sorted([*items, *_mlps(mlps, size)])] + last
 
 
-_Item = tuple[tuple[int, int, int, str], str]
+_HeadKind: TypeAlias = type[Head] | type[KvHead]
+_Item: TypeAlias = tuple[tuple[int, int, int, str], str]
 """Where in the model a name starts, and the name."""
 
 
-def _heads(heads: Sequence[Head | KvHead], size: Size, ports: tuple[Port, ...]) -> Iterator[_Item]:
-    """Heads of one kind as rectangles of layers and heads."""
-    if not heads:
-        return
-    kind = type(heads[0])
+def _heads(
+    kind: _HeadKind, layers: Mapping[int, Sequence[int]], size: Size, ports: tuple[Port, ...]
+) -> Iterator[_Item]:
+    """Heads of one kind, given by layer, as rectangles of layers and heads."""
     count = size.n_heads if kind is Head else size.n_kv_heads
-    layers: dict[int, list[int]] = {}
-    for head in heads:
-        layers.setdefault(head.layer, []).append(head.head)
     runs: dict[tuple[int, int], list[int]] = {}
     for layer, members in layers.items():
         for run in _runs(members):
@@ -102,8 +107,8 @@ def _heads(heads: Sequence[Head | KvHead], size: Size, ports: tuple[Port, ...]) 
             )
 
 
-def _mlps(components: Iterable[Component], size: Size) -> Iterator[_Item]:
-    for first, last in _runs([c.layer for c in components if isinstance(c, Mlp)]):
+def _mlps(layers: Sequence[int], size: Size) -> Iterator[_Item]:
+    for first, last in _runs(layers):
         yield sort_key(Mlp(first)), _name("mlp", _index(first, last, size.n_layers, size), None, ())
 
 
@@ -120,11 +125,15 @@ def _index(first: int, last: int, count: int, size: Size) -> int | Range:
     return Range() if (first, last) == (0, count - 1) and not size.inferred else Range(first, last)
 
 
-def _runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """The numbers as stretches without a gap: (first, last)."""
-    ordered = sorted(set(numbers))
-    start = 0
-    for end in range(1, len(ordered) + 1):
-        if end == len(ordered) or ordered[end] != ordered[end - 1] + 1:
-            yield ordered[start], ordered[end - 1]
-            start = end
+def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Different numbers as stretches without a gap: (first, last)."""
+    if not numbers:
+        return
+    first, *ordered = sorted(numbers)
+    last = first
+    for number in ordered:
+        if number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last

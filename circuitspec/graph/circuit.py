@@ -13,7 +13,7 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.members import Effect, Member
 from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, expand
 from circuitspec.graph.overlap import Declared, overlaps
-from circuitspec.graph.paths import DeclaredPath, read_path
+from circuitspec.graph.paths import DeclaredPath, read_paths
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.spec.components import Head, Mlp, Neuron, Pattern, sort_key
@@ -115,9 +115,8 @@ def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGrap
                 declared.append(Declared(component, where, text, place))
     problems += overlaps(declared, shape, source)
     free = _free(spec, shape, source, members, problems)
-    paths = tuple(
-        read_path(text, members, shape, source, ("circuit", "paths", i), problems) for i, text in enumerate(spec.paths)
-    )
+    texts: list[tuple[str, Place]] = [(text, ("circuit", "paths", i)) for i, text in enumerate(spec.paths)]
+    paths = read_paths(texts, members, shape, source, problems)
     if problems:
         raise CircuitspecError(*problems)
     return CircuitGraph(shape, tuple(members), free, paths, tuple(t for t in spec.free if _matches_nothing(t, shape)))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from circuitspec.diagnostics import Diagnostic
-from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inputs_of, precedes
+from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inputs_of, sender_index, senders_before
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
@@ -61,26 +62,43 @@ def read_path(
 
     A component acts where the path says (`a5.h5@S2`), else where its group does, else everywhere.
     """
+    return read_paths([(text, place)], members, shape, source, problems)[0]
+
+
+def read_paths(
+    texts: Sequence[tuple[str, Place]],
+    members: Sequence[Member],
+    shape: ModelShape,
+    source: Source,
+    problems: list[Diagnostic],
+) -> tuple[DeclaredPath, ...]:
+    """As `read_path`, for many."""
     declared: dict[Component, Where] = {}
     for member in members:
-        declared[member.component] = declared.get(member.component, Where.at()) | member.where
+        known = declared.get(member.component)
+        declared[member.component] = member.where if known is None else known | member.where
+    all_positions = Where.everywhere()
 
-    def stops(item: PathItem) -> list[Stop]:
+    def stops(item: PathItem, place: Place) -> list[Stop]:
         if isinstance(item, GroupRef):
             return [Stop(m.component, item.ports, m.where) for m in members if m.group == item.group]
         found: list[Component] = []
         for component in existing(item, shape, source, place, problems):
-            heads = (
-                [Head(component.layer, h) for h in range(shape.n_heads)]
-                if isinstance(component, AttentionLayer)
-                else []
-            )
-            found += heads or [component]
-        where = Where.at(*item.positions) if item.positions else None
-        return [Stop(c, item.ports, declared.get(c, Where.everywhere()) if where is None else where) for c in found]
+            if isinstance(component, AttentionLayer):
+                found += [Head(component.layer, h) for h in range(shape.n_heads)]
+            else:
+                found.append(component)
+        if item.positions:
+            where = Where.at(*item.positions)
+            return [Stop(c, item.ports, where) for c in found]
+        return [Stop(c, item.ports, declared.get(c, all_positions)) for c in found]
 
-    hops = tuple(tuple(stop for item in hop for stop in stops(item)) for hop in parse_path(text).hops)
-    return DeclaredPath(text, place, hops)
+    return tuple(
+        DeclaredPath(
+            text, place, tuple(tuple(s for item in hop for s in stops(item, place)) for hop in parse_path(text).hops)
+        )
+        for text, place in texts
+    )
 
 
 def everywhere(path: DeclaredPath) -> DeclaredPath:
@@ -136,23 +154,27 @@ def edges_of(path: DeclaredPath, shape: ModelShape) -> tuple[tuple[Edge, ...], t
     """
     edges: list[Edge] = []
     impossible: list[Impossible] = []
-    for senders, readers in zip(path.hops, path.hops[1:], strict=False):
+    for senders, readers in pairwise(path.hops):
+        reads = [
+            (reader, receiver, reads_at(reader, receiver), senders_before(receiver, shape))
+            for reader in readers
+            if isinstance(reader.component, Head | KvHead | Mlp | Logits)
+            for receiver in inputs_of(reader.component, reader.ports, shape)
+        ]
         for sender in senders:
             if not isinstance(sender.component, Input | Head | Mlp):
                 continue
-            for reader in readers:
-                if not isinstance(reader.component, Head | KvHead | Mlp | Logits):
+            number = sender_index(sender.component, shape)
+            for reader, receiver, read, before in reads:
+                where = sender.where & read
+                early = number >= before
+                if not early and not where.is_nowhere:
+                    edges.append(Edge(sender.component, receiver, where))
                     continue
-                for receiver in inputs_of(reader.component, reader.ports, shape):
-                    where = sender.where & reads_at(reader, receiver)
-                    early = not precedes(sender.component, receiver, shape)
-                    if not early and not where.is_nowhere:
-                        edges.append(Edge(sender.component, receiver, where))
-                        continue
-                    reason = f"writes at {spoken(sender.where)}, and that reads at {spoken(reader.where)}"
-                    reason = "does not come before it" if early else reason
-                    shown = format_receiver(receiver, shape)
-                    impossible.append(Impossible(format_name(sender.component), shown, reason, path.place, early))
+                reason = f"writes at {spoken(sender.where)}, and that reads at {spoken(reader.where)}"
+                reason = "does not come before it" if early else reason
+                shown = format_receiver(receiver, shape)
+                impossible.append(Impossible(format_name(sender.component), shown, reason, path.place, early))
     return tuple(edges), tuple(dict.fromkeys(impossible))
 
 
@@ -175,5 +197,6 @@ def merged(edges: Sequence[Edge]) -> Mapping[Receiver, Mapping[Sender, Where]]:
     found: dict[Receiver, dict[Sender, Where]] = {}
     for edge in edges:
         by_sender = found.setdefault(edge.receiver, {})
-        by_sender[edge.sender] = by_sender.get(edge.sender, Where.at()) | edge.where
+        known = by_sender.get(edge.sender)
+        by_sender[edge.sender] = edge.where if known is None else known | edge.where
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from circuitspec.spec.check_task import check_occurrence
 from circuitspec.spec.components import AttentionLayer, Component, Head, Mlp, Pattern, Range, stage
@@ -334,16 +335,23 @@ def check_path(scope: Scope, text: str, path: Path_) -> None:
             else:
                 for position in item.positions:
                     _check_position(scope, position, path)
-    for sender, receiver in expression.edges():
-        earliest, latest = _earliest(scope, sender), _latest(scope, receiver)
-        if earliest is not None and latest is not None and earliest >= latest:
-            scope.add(
-                "CS205",
-                f"{_shown(sender)} does not come before {_shown(receiver)}",
-                path,
-                hint="a component reaches later layers only, and attention the MLP of its own layer",
-                within=_place_of(scope, path, _shown(receiver)),
-            )
+    for senders, receivers in pairwise(expression.hops):
+        latest = [_latest(scope, receiver) for receiver in receivers]
+        for sender in senders:
+            earliest = _earliest(scope, sender)
+            for receiver, last in zip(receivers, latest, strict=True):
+                if earliest is not None and last is not None and earliest >= last:
+                    _note_order(scope, sender, receiver, path)
+
+
+def _note_order(scope: Scope, sender: PathItem, receiver: PathItem, path: Path_) -> None:
+    scope.add(
+        "CS205",
+        f"{_shown(sender)} does not come before {_shown(receiver)}",
+        path,
+        hint="a component reaches later layers only, and attention the MLP of its own layer",
+        within=_place_of(scope, path, _shown(receiver)),
+    )
 
 
 def _check_group(scope: Scope, name: str, path: Path_, within: tuple[int, int]) -> None:

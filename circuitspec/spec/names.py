@@ -212,6 +212,12 @@ def format_path(path: PathExpr) -> str:
     return " -> ".join(", ".join(item(one) for one in hop) for hop in path.hops)
 
 
+@lru_cache(maxsize=4_096)
+def canonical_path(text: str) -> str:
+    """The canonical spelling of the path that `text` spells; NameSyntaxError as `parse_path` raises it."""
+    return format_path(parse_path(text))
+
+
 def suggest_name(text: str) -> str | None:
     """The component that was probably meant by `text`, a spelling known from papers and other tools."""
     body = text.strip()

@@ -141,7 +141,7 @@ def _group_or_node(text: str) -> str:
 
 def _path(text: str) -> str:
     try:
-        return names.format_path(names.parse_path(text))
+        return names.canonical_path(text)
     except NameSyntaxError as error:
         _raise("CS203", error)
 

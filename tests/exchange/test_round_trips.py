@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from circuitspec.exchange.edges import EdgeList
 from circuitspec.exchange.exporting import export_circuit
 from circuitspec.exchange.formats import FORMATS, FormatName
 from circuitspec.exchange.importing import ImportOptions, import_circuit
-from circuitspec.spec import names
 from circuitspec.spec.load import load_hypothesis
 from tests.exchange.support import GPT2, circuits, exported, imported
 
@@ -70,17 +68,17 @@ def test_from_one_format_to_another(
 
 @pytest.mark.parametrize("share", [1.0, 0.03, 0.5], ids=["all", "few", "half"])
 def test_the_edges_of_gpt2_there_and_back(share: float, tmp_path: Path) -> None:
-    """All of them, and a few or half of them scattered at random: the same graph again, in less than 2 s."""
+    """All of them, and a few or half of them scattered at random: the same graph again.
+
+    What it takes is measured by benchmarks/exchange.py.
+    """
     first, second, out = tmp_path / "first.json", tmp_path / "second.json", tmp_path / "circuit.circuit.yaml"
     kept = GPT2.possible & (np.random.default_rng(0).random(GPT2.possible.shape) < share)
     first.write_bytes(eap.write(EdgeList(GPT2, kept), first)[0])
-    _forget_what_was_parsed()
-    start = time.process_time()
     there = import_circuit(first, "eap", out, ImportOptions(keep_dangling=True))
     out.write_text(there.text, encoding="utf-8")
     second.write_bytes(export_circuit(load_hypothesis(out), "eap", second).content)
     back = import_circuit(second, "eap", tmp_path / "circuit.circuit.yaml", ImportOptions(keep_dangling=True))
-    seconds = time.process_time() - start
     assert GPT2.possible.sum() == 32_491
     assert abs(len(there.edges) / 32_491 - share) < 0.01
     assert (there.edges.kept == kept).all()
@@ -89,13 +87,6 @@ def test_the_edges_of_gpt2_there_and_back(share: float, tmp_path: Path) -> None:
     assert before["edges"] == after["edges"]
     assert len(before["edges"]) == 32_491
     assert there.text.split("circuit:")[1:] == back.text.split("circuit:")[1:]
-    assert seconds < 2
     if share == 1.0:
         assert len(there.text) < 5_000
         assert first.read_bytes() == second.read_bytes()
-
-
-def _forget_what_was_parsed() -> None:
-    """As in a new process: what other tests of this one parsed is parsed again."""
-    for remembered in (names.parse_name, names.parse_path):
-        remembered.cache_clear()
