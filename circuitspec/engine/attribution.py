@@ -8,8 +8,9 @@ estimates where attention is saturated in the base run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from circuitspec.engine.batches import Batch, real_columns, where_mask
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Edit
 from circuitspec.engine.memory import in_parts
+from circuitspec.engine.pieces import EACH_ANEW, Pieces
 from circuitspec.engine.runner import EMBEDDINGS, Runner
-from circuitspec.engine.taps import Tap
+from circuitspec.engine.taps import Slot, Tap
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Noised, Source, Variant
@@ -65,14 +67,15 @@ def attribute(
     *,
     steps: int = 1,
     dropping: bool = False,
+    pieces: Pieces = EACH_ANEW,
 ) -> Attribution:
     """Estimate the effect of patching each component, alone, at each of these positions and at all.
 
     With `dropping`, magnitudes too: the estimate is made anew for each layer, with no gradient through that layer's
     attention and MLP, and the sizes are averaged, prompt by prompt (GradDrop, Kramár et al. 2024). A direct effect that
     later layers undo has no first-order effect in all, but one as soon as those layers are left out.
-    Where noise is drawn, the mean over the draws. Raises ValueError for several steps with a base or a source that is
-    no run of other prompts, and for dropping in a model of one layer.
+    Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. Raises ValueError for
+    several steps with a base or a source that is no run of other prompts, and for dropping in a model of one layer.
     """
     if steps > 1 and not interpolates(base, source):
         raise ValueError("embeddings can be interpolated between two runs only")
@@ -80,39 +83,33 @@ def attribute(
     if len(layers) == 1:
         raise ValueError("with the only layer dropped, nothing is left")
     chosen, places = tuple(components), tuple(wheres)
-    slots = {c: runner.slots_of(c) for c in chosen}
-    taps = frozenset(slot.tap for own in slots.values() for slot in own)
-    sums: dict[tuple[NodeComponent, Where], float] = {(c, w): 0.0 for c in chosen for w in places}
-    magnitudes = dict.fromkeys(sums, 0.0) if dropping else {}
-    per_prompt = {c: np.zeros(runner.task.n) for c in chosen}
-    draws = draws_of(base, source)
-    runner.expect(attribution_passes(source, steps, draws=draws, dropped_layers=len(layers)) * runner.task.n)
+    n, draws = runner.task.n, draws_of(base, source)
+    sums, magnitudes = np.zeros((len(chosen), len(places))), np.zeros((len(chosen), len(places)))
+    per_prompt = np.zeros((len(chosen), n))
+    runner.expect(attribution_passes(source, steps, draws=draws, dropped_layers=len(layers)) * n)
 
-    def work(part: Batch) -> list[tuple[dict[Tap, Tensor], list[dict[Tap, Tensor]]]]:
-        runs = [_Run(runner, part, base, source, metric, taps, draw) for draw in range(draws)]
-        return [(run.effects(steps), [run.effects(1, dropped=layer) for layer in layers]) for run in runs]
+    def work(part: Batch) -> list[_Estimated]:
+        runs = (_Run(runner, part, base, source, metric, chosen, places, draw, pieces) for draw in range(draws))
+        return [
+            ([run.effects(step, steps) for step in range(steps)], [run.sizes(layer) for layer in layers])
+            for run in runs
+        ]
 
     parts = ((part, found) for batch in runner.batches for part, found in in_parts(batch, runner.rows, work))
     for part, found in parts:
-        rows = list(part.prompts)
-        masks = {where: where_mask(runner.task, part, where, torch.device("cpu")) for where in places}
-        for effects, dropped in found:  # [row, pos, unit] by tap
-            summed = {tap: effect.sum(1).numpy() for tap, effect in effects.items()}
-            for component in chosen:
-                for slot in slots[component]:
-                    per_prompt[component][rows] += summed[slot.tap][:, slot.unit] / draws
-            for where, mask in masks.items():
-                at = _at(effects, mask)
-                for component in chosen:
-                    effect = sum(float(at[s.tap][:, s.unit].sum()) for s in slots[component])
-                    sums[component, where] += effect / (runner.task.n * draws)
-            for where, mask in masks.items():
-                for at in (_at(effects, mask) for effects in dropped):
-                    for component in chosen:
-                        each = np.sum([at[s.tap][:, s.unit] for s in slots[component]], axis=0)
-                        size = float(np.abs(each).sum())
-                        magnitudes[component, where] += size / (runner.task.n * draws * (len(layers) - 1))
-    return Attribution(metric, sums, per_prompt, magnitudes)
+        for effects, sizes in found:
+            for at_places, of_rows in effects:
+                sums += at_places / (n * draws)
+                per_prompt[:, list(part.prompts)] += of_rows / draws
+            for size in sizes:
+                magnitudes += size / (n * draws * (len(layers) - 1))
+    spots = [(i, j) for i in range(len(chosen)) for j in range(len(places))]
+    return Attribution(
+        metric,
+        {(chosen[i], places[j]): float(sums[i, j]) for i, j in spots},
+        {component: per_prompt[i] for i, component in enumerate(chosen)},
+        {(chosen[i], places[j]): float(magnitudes[i, j]) for i, j in spots} if dropping else {},
+    )
 
 
 def interpolates(base: Variant, source: Source) -> bool:
@@ -121,9 +118,8 @@ def interpolates(base: Variant, source: Source) -> bool:
     return source.kind == "resample" and not noised
 
 
-def _at(effects: Mapping[Tap, Tensor], mask: Tensor) -> dict[Tap, NDArray[np.float64]]:
-    """Summed over the positions of a mask: `[row, unit]`."""
-    return {tap: (effect * mask.unsqueeze(-1)).sum(1).numpy() for tap, effect in effects.items()}
+_Estimated: TypeAlias = tuple[list[tuple[NDArray[np.float64], NDArray[np.float64]]], list[NDArray[np.float64]]]
+"""Effects step by step, and sizes layer by layer."""
 
 
 class _Run:
@@ -136,42 +132,91 @@ class _Run:
         base: Variant,
         source: Source,
         metric: str,
-        taps: frozenset[Tap],
+        components: Sequence[NodeComponent],
+        places: Sequence[Where],
         draw: int,
+        pieces: Pieces,
     ) -> None:
         self._runner, self._batch, self._base, self._source = runner, batch, base, source
-        self._metric, self._taps, self._draw = metric, taps, draw
+        self._metric, self._draw, self._pieces = metric, draw, pieces
+        self._slots: list[tuple[Slot, ...]] = [runner.slots_of(component) for component in components]
+        self._taps = frozenset(slot.tap for own in self._slots for slot in own)
+        self._firsts = np.cumsum([0, *map(len, self._slots)])[:-1]  # where each component's slots begin among all
+        self._places = [where_mask(runner.task, batch, where, torch.device("cpu")) for where in places]
         self._other: dict[Tap, Tensor] = {}
+        self._own: dict[Tap, Tensor] = {}
 
-    def effects(self, steps: int, dropped: int | None = None) -> dict[Tap, Tensor]:
-        """The estimated effect of patching every slice at every position, `[row, pos, unit]`, float64 on the cpu."""
+    def effects(self, step: int, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A step's share of the estimates: summed over rows, `[component, place]`, and at all, `[component, row]`."""
+
+        def compute() -> NDArray[np.float64]:
+            effects = self._products(self._slopes(step, steps), steps)
+            everywhere = {tap: effect.sum(1).numpy() for tap, effect in effects.items()}
+            by_place = [self._by_component(_at(effects, mask)).sum(1) for mask in self._places]
+            return np.concatenate([*by_place, self._by_component(everywhere).ravel()])
+
+        found = self._piece(["step", step, steps], compute)
+        at_places, of_rows = np.split(found, [len(self._slots) * len(self._places)])
+        return self._by_place(at_places), of_rows.reshape(len(self._slots), -1)
+
+    def sizes(self, dropped: int) -> NDArray[np.float64]:
+        """The sizes of the estimates with no gradient through a layer, summed over rows, `[component, place]`."""
+
+        def compute() -> NDArray[np.float64]:
+            effects = self._products(self._slopes(0, 1, dropped), 1)
+            sizes = [np.abs(self._by_component(_at(effects, mask))).sum(1) for mask in self._places]
+            return np.concatenate(sizes or [np.zeros(0)])
+
+        return self._by_place(self._piece(["dropped", dropped], compute))
+
+    def _by_place(self, listed: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`[component, place]`, from a list by place."""
+        return listed.reshape(len(self._places), len(self._slots)).T
+
+    def _piece(self, piece: Sequence[object], compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+        return self._pieces.get([*piece, self._draw, list(self._batch.prompts)], compute)
+
+    def _slopes(
+        self, step: int, steps: int, dropped: int | None = None
+    ) -> tuple[dict[Tap, Tensor], Mapping[Tap, Tensor]]:
+        """The derivatives at one step, and the base run's values."""
         runner, batch = self._runner, self._batch
-        own: dict[Tap, Tensor] = {}
         with torch.no_grad():
             read = self._taps | {EMBEDDINGS} if steps > 1 else self._taps
-            if not self._other:
+            if not read <= self._other.keys():
                 self._other = runner.source_values(batch, self._source, read, self._draw)
-            if steps > 1:
-                own = runner.forward(batch, self._base, Actions(record=read), self._draw)[1]
-        slopes: dict[Tap, Tensor] = {}
-        for step in range(steps):
-            extra = {}
-            if steps > 1:
-                extra = {EMBEDDINGS: (self._other[EMBEDDINGS] - own[EMBEDDINGS]) * (step + 0.5) / steps}
-            found, values = slopes_at(
-                runner, batch, self._base, self._metric, self._taps, extra, draw=self._draw, dropped=dropped
-            )
-            own = own or values
-            for tap, slope in found.items():
-                slopes[tap] = slope / steps + slopes.get(tap, 0.0)
-        real = real_columns(batch).unsqueeze(-1)
+            if steps > 1 and not self._own:
+                self._own = runner.forward(batch, self._base, Actions(record=read), self._draw)[1]
+        extra = {}
+        if steps > 1:
+            extra = {EMBEDDINGS: (self._other[EMBEDDINGS] - self._own[EMBEDDINGS]) * (step + 0.5) / steps}
+        slopes, values = slopes_at(
+            runner, batch, self._base, self._metric, self._taps, extra, draw=self._draw, dropped=dropped
+        )
+        return slopes, self._own if steps > 1 else values
+
+    def _products(self, found: tuple[Mapping[Tap, Tensor], Mapping[Tap, Tensor]], steps: int) -> dict[Tap, Tensor]:
+        """A step's share of the effect of patching every slice at every position, `[row, pos, unit]` in float64."""
+        slopes, own = found
+        real = real_columns(self._batch).unsqueeze(-1)
         effects = {}
         for tap, slope in slopes.items():
-            change = (self._other[tap] - own[tap]) * slope
-            units = tap.units(runner.loaded.shape)
+            change = (self._other[tap] - own[tap]) * slope / steps
+            units = tap.units(self._runner.loaded.shape)
             split = change.reshape(*change.shape[:2], units, -1).sum(-1)
             effects[tap] = split.detach().cpu().double() * real
         return effects
+
+    def _by_component(self, by_unit: Mapping[Tap, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """The units that each component is together, `[component, row]`."""
+        columns = [by_unit[slot.tap][:, slot.unit] for own in self._slots for slot in own]
+        found: NDArray[np.float64] = np.add.reduceat(np.stack(columns), self._firsts, axis=0)
+        return found
+
+
+def _at(effects: Mapping[Tap, Tensor], mask: Tensor) -> dict[Tap, NDArray[np.float64]]:
+    """Summed over the positions of a mask: `[row, unit]`."""
+    return {tap: (effect * mask.unsqueeze(-1)).sum(1).numpy() for tap, effect in effects.items()}
 
 
 def slopes_at(

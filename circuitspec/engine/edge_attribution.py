@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitspec.engine.attribution import attribution_passes, draws_of, interpolates, slopes_at
@@ -21,6 +24,7 @@ from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Swap
 from circuitspec.engine.memory import in_parts
+from circuitspec.engine.pieces import EACH_ANEW, Pieces
 from circuitspec.engine.reads import Reads, edits_of, single
 from circuitspec.engine.runner import EMBEDDINGS, Runner
 from circuitspec.engine.stream import Stream
@@ -68,6 +72,7 @@ def attribute_edges(
     *,
     steps: int = 1,
     recomputing: bool = False,
+    pieces: Pieces = EACH_ANEW,
 ) -> EdgeAttribution:
     """Estimate the effect of patching each edge, alone.
 
@@ -75,8 +80,9 @@ def attribute_edges(
     the head is taken to first order: where attention is saturated, its derivative is zero although another query
     would look elsewhere (the QK fix of Kramár et al. 2024). That takes a forward for each sender and kind of input.
 
-    Where noise is drawn, the mean over the draws. Raises CS371 where the model's heads cannot be told apart, ValueError
-    for what is no edge, and for several steps with a base or a source that is no run of other prompts.
+    Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. Raises CS371 where the
+    model's heads cannot be told apart, ValueError for what is no edge, and for several steps with a base or a source
+    that is no run of other prompts.
     """
     wanted = tuple(dict.fromkeys(edges))
     shape = runner.loaded.shape
@@ -95,8 +101,8 @@ def attribute_edges(
     most = rows_per_batch(shape, max(runner.task.lengths), dtype, edges=True)
 
     def work(part: Batch) -> list[tuple[dict[Edge, float], dict[Edge, float]]]:
-        runs = [_Run(runner, part, base, source, metric, wanted, draw) for draw in range(draws)]
-        return [(run.linear(steps), run.recomputed() if recomputing else {}) for run in runs]
+        runs = (_Run(runner, part, base, source, metric, wanted, draw, steps, pieces) for draw in range(draws))
+        return [(run.linear(), run.recomputed() if recomputing else {}) for run in runs]
 
     for batch in runner.batches:
         for _, found in in_parts(batch, runner.rows, work, most):
@@ -130,9 +136,11 @@ class _Run:
         metric: str,
         edges: Sequence[Edge],
         draw: int,
+        steps: int,
+        pieces: Pieces,
     ) -> None:
         self._runner, self._batch, self._base, self._source = runner, batch, base, source
-        self._metric, self._edges, self._draw = metric, edges, draw
+        self._metric, self._edges, self._draw, self._steps, self._pieces = metric, edges, draw, steps, pieces
         self._stream: Stream = runner.stream
         self._shape = runner.loaded.shape
         self._senders = tuple(
@@ -141,64 +149,100 @@ class _Run:
         self._receivers = tuple(dict.fromkeys(edge.receiver for edge in edges))
         self._streams = frozenset(self._stream.read_tap(r) for r in self._receivers)
         self._columns = {where: where_mask(runner.task, batch, where, runner.device) for where in self._wheres()}
+        self._sent = frozenset(self._stream.recorded_at(sender) for sender in self._senders)
+        self._other: Values = {}
         self._own: Values = {}
+        self._stepped: list[int] = []  # the steps whose derivatives are in `_slopes`
         self._slopes: dict[Tap, Tensor] = {}
         self._differences: dict[Sender, Tensor] = {}
 
-    def linear(self, steps: int) -> dict[Edge, float]:
+    def linear(self) -> dict[Edge, float]:
         """The estimates, summed over the batch's prompts."""
-        runner, batch = self._runner, self._batch
-        sent = frozenset(self._stream.recorded_at(sender) for sender in self._senders)
-        taps = frozenset(self._sloped(receiver) for receiver in self._receivers) | self._heads()
-        extra = frozenset({EMBEDDINGS}) if steps > 1 else frozenset()
-        with torch.no_grad():
-            other: Values = runner.source_values(batch, self._source, sent | extra, self._draw)
-            if self._source.kind == "resample":
-                other = self._stream.with_scaled(other)
-            if steps > 1:
-                self._own = runner.forward(batch, self._base, Actions(record=sent | extra), self._draw)[1]
-        gradients: dict[Receiver, Tensor] = {}
-        for step in range(steps):
-            shifts = {}
-            if steps > 1:
-                shifts = {EMBEDDINGS: (other[EMBEDDINGS] - self._own[EMBEDDINGS]) * (step + 0.5) / steps}
-            record = sent | self._streams
-            slopes, values = slopes_at(
-                runner, batch, self._base, self._metric, taps, shifts, record=record, draw=self._draw
-            )
-            self._own = self._own or values
-            for tap, slope in slopes.items():
-                self._slopes[tap] = self._slopes.get(tap, 0.0) + slope / steps
-            for receiver, gradient in self._read_gradients(slopes, values).items():
-                gradients[receiver] = gradients.get(receiver, 0.0) + gradient / steps
-        with torch.no_grad():
-            self._differences = {sender: self._difference(sender, other) for sender in self._senders}
-            return self._products(gradients)
+        steps = (self._piece(["step", s, self._steps], partial(self._step, s)) for s in range(self._steps))
+        return dict(zip(self._edges, np.asarray(sum(steps)).tolist(), strict=True))
 
     def recomputed(self) -> dict[Edge, float]:
         """The estimates of edges into queries and keys, with attention computed anew."""
         effects: dict[Edge, float] = {}
         together = self._stream.heads_share_a_norm
-        asked = _recomputed(self._edges, together)
-        base = self._plain() if asked else {}
-        for edges in asked:
-            sender, where = edges[0].sender, edges[0].where
-            receivers = [edge.receiver for edge in edges]
-            reads: dict[Tap, list[Reads]] = {}
-            for tap in dict.fromkeys(self._stream.read_tap(receiver) for receiver in receivers):
-                here = tuple(r for r in receivers if self._stream.read_tap(r) == tap)
-                reads[tap] = [single(here, base[tap] + self._differences[sender], self._columns[where])]
-            attended = {Tap(_layer(receiver), "z") for receiver in receivers}
-            held = {tap: self._held(tap, base[tap]) for tap in attended}  # so that nothing after the head moves
-            with torch.no_grad():
-                z = self._forward(Actions(held, frozenset(attended), edits=edits_of(self._stream, reads)))
-            for edge in edges:
-                tap = Tap(_layer(edge.receiver), "z")
-                change = (z[tap] - base[tap]) * self._slopes[tap]
-                by_head = change.view(*change.shape[:2], self._shape.n_heads, -1).sum(-1).double().cpu()
-                heads = range(self._shape.n_heads) if together else self._queries(edge.receiver)
-                effects[edge] = float(by_head[..., list(heads)][real_columns(self._batch)].sum())
+        base: Values = {}
+
+        def anew(edges: Sequence[Edge]) -> NDArray[np.float64]:
+            nonlocal base
+            self._take_all_steps()
+            base = base or self._plain()
+            return self._attended_anew(edges, base)
+
+        for number, edges in enumerate(_recomputed(self._edges, together)):
+            found = self._piece(["recomputed", number], partial(anew, edges))
+            effects |= zip(edges, found.tolist(), strict=True)
         return effects
+
+    def _piece(self, piece: Sequence[object], compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+        return self._pieces.get([*piece, self._draw, list(self._batch.prompts)], compute)
+
+    def _take_all_steps(self) -> None:
+        """The derivatives of all steps, in their order, whichever were found among the pieces."""
+        if self._stepped != list(range(self._steps)):
+            self._stepped, self._slopes = [], {}
+            for step in range(self._steps):
+                self._step(step)
+
+    def _step(self, step: int) -> NDArray[np.float64]:
+        """One step's share of the estimates, `[edge]`."""
+        runner, batch, steps = self._runner, self._batch, self._steps
+        taps = frozenset(self._sloped(receiver) for receiver in self._receivers) | self._heads()
+        extra = frozenset({EMBEDDINGS}) if steps > 1 else frozenset()
+        shifts = {}
+        with torch.no_grad():
+            if not self._other:
+                other: Values = runner.source_values(batch, self._source, self._sent | extra, self._draw)
+                self._other = self._stream.with_scaled(other) if self._source.kind == "resample" else other
+            if steps > 1 and not self._own:
+                self._own = runner.forward(batch, self._base, Actions(record=self._sent | extra), self._draw)[1]
+            if steps > 1:
+                shifts = {EMBEDDINGS: (self._other[EMBEDDINGS] - self._own[EMBEDDINGS]) * (step + 0.5) / steps}
+        slopes, values = slopes_at(
+            runner,
+            batch,
+            self._base,
+            self._metric,
+            taps,
+            shifts,
+            record=self._sent | self._streams,
+            draw=self._draw,
+        )
+        self._own = self._own or values
+        self._stepped.append(step)
+        for tap, slope in slopes.items():
+            self._slopes[tap] = self._slopes.get(tap, 0.0) + slope / steps
+        gradients = self._read_gradients(slopes, values)
+        with torch.no_grad():
+            self._differences = self._differences or {s: self._difference(s, self._other) for s in self._senders}
+            products = self._products(gradients)
+        return np.array([products[edge] for edge in self._edges]) / steps
+
+    def _attended_anew(self, edges: Sequence[Edge], base: Values) -> NDArray[np.float64]:
+        """The estimates of edges of one sender into one kind of input, `[edge]`, from a forward with attention anew."""
+        together = self._stream.heads_share_a_norm
+        sender, where = edges[0].sender, edges[0].where
+        receivers = [edge.receiver for edge in edges]
+        reads: dict[Tap, list[Reads]] = {}
+        for tap in dict.fromkeys(self._stream.read_tap(receiver) for receiver in receivers):
+            here = tuple(r for r in receivers if self._stream.read_tap(r) == tap)
+            reads[tap] = [single(here, base[tap] + self._differences[sender], self._columns[where])]
+        attended = {Tap(_layer(receiver), "z") for receiver in receivers}
+        held = {tap: self._held(tap, base[tap]) for tap in attended}  # so that nothing after the head moves
+        with torch.no_grad():
+            z = self._forward(Actions(held, frozenset(attended), edits=edits_of(self._stream, reads)))
+        effects = []
+        for edge in edges:
+            tap = Tap(_layer(edge.receiver), "z")
+            change = (z[tap] - base[tap]) * self._slopes[tap]
+            by_head = change.view(*change.shape[:2], self._shape.n_heads, -1).sum(-1).double().cpu()
+            heads = range(self._shape.n_heads) if together else self._queries(edge.receiver)
+            effects.append(float(by_head[..., list(heads)][real_columns(self._batch)].sum()))
+        return np.array(effects)
 
     def _plain(self) -> Values:
         """The base run's streams and z; with steps, what was recorded before is another run's."""

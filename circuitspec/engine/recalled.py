@@ -1,4 +1,7 @@
-"""Estimates that outlive their run: kept beside the experiments, so that a repeated exploration computes none anew."""
+"""Estimates that outlive their run: kept beside the experiments, so that a repeated exploration computes none anew.
+
+An estimate takes many passes; until it is done, what each of them found is kept as a piece of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.engine.keys import setting_of
+from circuitspec.engine.pieces import EACH_ANEW, Pieces
 from circuitspec.engine.store import Store
+
+PIECES = "pieces"  # the folder of what was computed of estimates that are not done
+VALUES = "values"
 
 if TYPE_CHECKING:
     from circuitspec.engine.runner import Runner
@@ -22,26 +29,45 @@ if TYPE_CHECKING:
 Numbers = Mapping[str, NDArray[np.float64]]  # lists of one length, by name
 
 
+@dataclass(frozen=True)
+class StoredPieces:
+    """Pieces of one estimate, in a store that holds them for as long as the others are on the way."""
+
+    store: Store
+    question: bytes
+
+    def get(self, piece: Sequence[object], compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+        key = hashlib.sha256(self.question + repr(list(piece)).encode()).digest()
+        known = self.store.get([key])
+        if key in known:
+            return known[key][VALUES]
+        found = compute()
+        self.store.put({key: {VALUES: found}}, lasting=False)
+        return found
+
+
 class Recalled:
     """Lists of numbers, by what they were computed from; without a store nothing is kept."""
 
-    def __init__(self, store: Store | None, context: str = "") -> None:
-        self._store, self._context = store, context
+    def __init__(self, store: Store | None, pieces: Store | None = None, context: str = "") -> None:
+        self._store, self._pieces, self._context = store, pieces, context
 
-    def get(self, question: Sequence[object], compute: Callable[[], Mapping[str, Sequence[float]]]) -> Numbers:
+    def get(self, question: Sequence[object], compute: Callable[[Pieces], Mapping[str, Sequence[float]]]) -> Numbers:
         """What is stored for this question, or what is computed now.
 
         The question says all that the answer depends on besides model, code and prompts, as values of which each has
-        one `repr`. Raises CS545 or CS546 where the store cannot be used.
+        one `repr`. What was stored of the answer's pieces by a process that was killed is not computed again.
+        Raises CS545 or CS546 where the store cannot be used.
         """
-        if self._store is None:
-            return _arrays(compute())
+        if self._store is None or self._pieces is None:
+            return _arrays(compute(EACH_ANEW))
         key = _digest([self._context, [repr(part) for part in question]])
         known = self._store.get([key])
         if key in known:
             return known[key]
-        found = _arrays(compute())
+        found = _arrays(compute(StoredPieces(self._pieces, key)))
         self._store.put({key: found})
+        self._pieces.drop_own()
         return found
 
 
@@ -56,8 +82,9 @@ def recalled_estimates(runner: Runner, root: Path | None) -> Iterator[Recalled]:
     answers = [task.answers, task.wrong]
     places = [sorted(task.roles.items()), sorted(task.first_tokens.items())]
     context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places]).hex()
-    with Store(root / f"estimates-{context[:32]}", {"model": runner.loaded.provenance.id}) as store:
-        yield Recalled(store, context)
+    folder = root / f"estimates-{context[:32]}"
+    with Store(folder, {"model": runner.loaded.provenance.id}) as store, Store(folder / PIECES) as pieces:
+        yield Recalled(store, pieces, context)
 
 
 def _arrays(lists: Mapping[str, Sequence[float]]) -> Numbers:

@@ -43,13 +43,13 @@ Columns = dict[str, NDArray[np.float64]]  # metric -> [prompt]
 
 
 class Parts(Protocol):
-    """Keeps what was measured of some prompts, batch by batch, for a run that is interrupted and begun again."""
+    """Keeps what a draw gave for some prompts, batch by batch, for a run that is interrupted and begun again."""
 
     def known(
-        self, experiments: Sequence[Experiment], prompts: Sequence[int]
+        self, experiments: Sequence[Experiment], prompts: Sequence[int], draw: int
     ) -> Mapping[Experiment, Mapping[str, NDArray[np.float64]]]: ...
     def keep(
-        self, experiment: Experiment, prompts: Sequence[int], values: Mapping[str, NDArray[np.float64]]
+        self, experiment: Experiment, prompts: Sequence[int], draw: int, values: Mapping[str, NDArray[np.float64]]
     ) -> None: ...
 
 
@@ -183,27 +183,51 @@ class Runner:
     ) -> None:
         """Put the metrics of this batch's prompts into the columns, instead of what an attempt before left there."""
         rows = list(batch.prompts)
-        if parts is not None and (known := parts.known(tuple(columns), rows)):
-            for experiment, metrics in known.items():
-                for name, values in metrics.items():
-                    columns[experiment].setdefault(name, np.zeros(self.task.n))[rows] = values
-            left = [experiment for experiment in columns if experiment not in known]
-            if not left:
-                return
-            needs = self._needs(left)
-        for draw, (experiment, metrics) in self._measured(batch, needs):
+
+        def add(experiment: Experiment, draw: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:
             for name, values in metrics.items():
                 column = columns[experiment].setdefault(name, np.zeros(self.task.n))
                 share = values / experiment.draws
                 column[rows] = share if draw == 0 else column[rows] + share
-            if parts is not None and draw == experiment.draws - 1:
-                parts.keep(experiment, rows, {name: columns[experiment][name][rows] for name in metrics})
 
-    def _measured(self, batch: Batch, needs: Needs) -> Iterator[tuple[int, Measured]]:
-        """Each experiment's metrics, once for every draw."""
+        for draws, left in self._left(batch, needs, tuple(columns), parts, add):
+            for draw, (experiment, metrics) in self._measured(batch, left, draws):
+                add(experiment, draw, metrics)
+                if parts is not None:
+                    parts.keep(experiment, rows, draw, metrics)
+
+    def _left(
+        self,
+        batch: Batch,
+        needs: Needs,
+        experiments: Sequence[Experiment],
+        parts: Parts | None,
+        add: Callable[[Experiment, int, Mapping[str, NDArray[np.float64]]], None],
+    ) -> Iterator[tuple[Sequence[int], Needs]]:
+        """The draws that are not known, those together that need the same; what is known is added."""
+        together: list[int] = []
+        for draw in range(needs.draws):
+            drawn = [experiment for experiment in experiments if draw < experiment.draws]
+            known = {} if parts is None else parts.known(drawn, list(batch.prompts), draw)
+            if not known:
+                together.append(draw)
+                continue
+            if together:
+                yield together, needs
+                together = []
+            for experiment, metrics in known.items():
+                add(experiment, draw, metrics)
+            left = [experiment for experiment in drawn if experiment not in known]
+            if left:
+                yield [draw], self._needs(left)
+        if together:
+            yield together, needs
+
+    def _measured(self, batch: Batch, needs: Needs, draws: Sequence[int]) -> Iterator[tuple[int, Measured]]:
+        """Each experiment's metrics, once for every one of these draws."""
         runs = Unpatched(self, batch, needs)
         values: dict[Source, Mapping[Tap, Tensor]] = {}
-        for draw in range(needs.draws):
+        for draw in draws:
             runs.next_draw(draw)
             values = {s: kept for s, kept in values.items() if not isinstance(s.prompts, Noised)}
             single = [e for e in needs.single if draw < e.draws]

@@ -14,6 +14,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from circuitspec.engine.batches import Batch
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.edge_attribution import attribute_edges
+from circuitspec.engine.pieces import EACH_ANEW, Pieces
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.edges import Edge
@@ -40,14 +41,14 @@ def screen_passes(experiment: Experiment) -> int:
     return experiment.draws * (3 + recorded)
 
 
-def screen_restorations(runner: Runner, experiment: Experiment, metric: str) -> Screen:
+def screen_restorations(runner: Runner, experiment: Experiment, metric: str, pieces: Pieces = EACH_ANEW) -> Screen:
     """Attribution of every patched component of `experiment` (Nanda 2023, at the patched run).
 
     With patched value = own + gate * (source - own) and every gate at 1, restoring a component moves its
     gate to 0, so to first order the metric changes by minus the derivative with respect to that gate.
-    Where noise is drawn, the mean over the draws.
+    Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first.
     """
-    return _screen(runner, experiment, experiment, metric)
+    return _screen(runner, experiment, experiment, metric, pieces)
 
 
 def screen_edge_restorations(runner: Runner, source: Source, metric: str, edges: Sequence[Edge]) -> Screen:
@@ -64,43 +65,64 @@ def screen_edge_restorations(runner: Runner, source: Source, metric: str, edges:
     return Screen(metric, effects, {component: {} for component in effects})
 
 
-def screen_noising(runner: Runner, experiment: Experiment, wider: Experiment, metric: str) -> Screen:
+def screen_noising(
+    runner: Runner, experiment: Experiment, wider: Experiment, metric: str, pieces: Pieces = EACH_ANEW
+) -> Screen:
     """Estimated change of a metric when a component that `wider` patches and `experiment` does not is patched as well.
 
     The same derivative as in `screen_restorations`, of gates at 0. Both patch the same source into the same base.
     """
     if (wider.base, wider.source) != (experiment.base, experiment.source):
         raise ValueError("both experiments must patch the same values into the same run")
-    return _screen(runner, experiment, wider, metric)
+    return _screen(runner, experiment, wider, metric, pieces)
 
 
-def _screen(runner: Runner, experiment: Experiment, wider: Experiment, metric: str) -> Screen:
+def _screen(runner: Runner, experiment: Experiment, wider: Experiment, metric: str, pieces: Pieces) -> Screen:
     """What moving a gate changes: of the experiment itself from 1 to 0, of what only `wider` patches from 0 to 1."""
     if experiment.source is None:
         raise ValueError("only a patched experiment can be screened")
     restoring = experiment is wider
     components = [site.component for site in wider.sites]
-    effects: dict[NodeComponent, NDArray[np.float64]] = {c: np.zeros(runner.task.n) for c in components}
-    by_role: dict[NodeComponent, dict[str, float]] = {c: dict.fromkeys(runner.task.roles, 0.0) for c in components}
+    roles = tuple(runner.task.roles)
+    effects = np.zeros((len(components), runner.task.n))
+    by_role = np.zeros((len(components), len(roles)))
     runner.expect(screen_passes(experiment) * runner.task.n)
     for batch in runner.batches:
         rows = list(batch.prompts)
         for draw in range(experiment.draws):
-            slopes = _slopes(runner, experiment, wider, batch, metric, draw)
-            changes = {tap: -slope if restoring else slope for tap, slope in slopes.items()}
-            # [row, unit] each, so that thousands of neurons cost a few operations
-            summed = {tap: change.sum(1).numpy() / experiment.draws for tap, change in changes.items()}
-            at_role = {
-                role: {tap: _at(change, batch, [places[p] for p in rows]) for tap, change in changes.items()}
-                for role, places in runner.task.roles.items()
-            }
-            for component in components:
-                for slot in runner.slots_of(component):
-                    effects[component][rows] += summed[slot.tap][:, slot.unit]
-                    for role, found in at_role.items():
-                        share = float(found[slot.tap][slot.unit]) / (runner.task.n * experiment.draws)
-                        by_role[component][role] += share
-    return Screen(metric, effects, by_role)
+
+            def changes(batch: Batch = batch, draw: int = draw) -> NDArray[np.float64]:
+                slopes = _slopes(runner, experiment, wider, batch, metric, draw)
+                found = {tap: -slope if restoring else slope for tap, slope in slopes.items()}
+                return _summed(runner, batch, found, components).ravel()
+
+            found = pieces.get([rows, draw], changes).reshape(len(components), len(rows) + len(roles))
+            effects[:, rows] += found[:, : len(rows)] / experiment.draws
+            by_role += found[:, len(rows) :] / (runner.task.n * experiment.draws)
+    return Screen(
+        metric,
+        dict(zip(components, effects, strict=True)),
+        {c: dict(zip(roles, values, strict=True)) for c, values in zip(components, by_role.tolist(), strict=True)},
+    )
+
+
+def _summed(
+    runner: Runner, batch: Batch, changes: Mapping[Tap, Tensor], components: Sequence[NodeComponent]
+) -> NDArray[np.float64]:
+    """The changes of each row, `[component, row]`, and after these what falls on the tokens of each role in all."""
+    rows = list(batch.prompts)
+    # [row, unit] each, so that thousands of neurons cost a few operations
+    summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
+    at_role = [
+        {tap: _at(change, batch, [places[p] for p in rows]) for tap, change in changes.items()}
+        for places in runner.task.roles.values()
+    ]
+    found = np.zeros((len(components), len(rows) + len(at_role)))
+    for number, component in enumerate(components):
+        for slot in runner.slots_of(component):
+            found[number, : len(rows)] += summed[slot.tap][:, slot.unit]
+            found[number, len(rows) :] += [at[slot.tap][slot.unit] for at in at_role]
+    return found
 
 
 def _slopes(

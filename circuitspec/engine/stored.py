@@ -60,34 +60,35 @@ class ExperimentStore:
 
 @dataclass(frozen=True)
 class StoredParts:
-    """Experiments measured on some of the prompts alone: a store for as long as the others are on the way."""
+    """Experiments measured on some of the prompts alone, in one draw: a store for as long as the rest is on the way."""
 
     store: Store
     keys: Keys
 
-    def known(self, experiments: Sequence[Experiment], prompts: Sequence[int]) -> dict[Experiment, PromptValues]:
-        """What is stored of these experiments on exactly these prompts."""
+    def known(
+        self, experiments: Sequence[Experiment], prompts: Sequence[int], draw: int
+    ) -> dict[Experiment, PromptValues]:
+        """What is stored of these experiments on exactly these prompts, in this draw of noise (0 if there is none)."""
         if not len(self.store):
             return {}
-        keys = {experiment: self._key(experiment, prompts) for experiment in experiments}
+        keys = {experiment: self._key(experiment, prompts, draw) for experiment in experiments}
         found = self.store.get(keys.values())
         return {experiment: found[key] for experiment, key in keys.items() if key in found}
 
-    def keep(self, experiment: Experiment, prompts: Sequence[int], values: PromptValues) -> None:
-        self.store.put({self._key(experiment, prompts): values}, lasting=False)
+    def keep(self, experiment: Experiment, prompts: Sequence[int], draw: int, values: PromptValues) -> None:
+        self.store.put({self._key(experiment, prompts, draw): values}, lasting=False)
 
-    def _key(self, experiment: Experiment, prompts: Sequence[int]) -> bytes:
-        return hashlib.sha256(self.keys.of(experiment) + repr(list(prompts)).encode()).digest()
+    def _key(self, experiment: Experiment, prompts: Sequence[int], draw: int) -> bytes:
+        return hashlib.sha256(self.keys.of(experiment) + repr([list(prompts), draw]).encode()).digest()
 
 
 class StoredRunner:
     """Runs experiments like the runner it is given, but only those that are not in the store.
 
     These are run in chunks, each of which is stored as soon as it is done. Within a chunk, what a forward measured is
-    kept as one of the `parts` until then; so what a killed process loses is the forward in flight. Only what noise is
-    drawn for is kept after the last draw. A chunk takes about `seconds`, longer where the model is slow: each repeats
-    some passes (the clean run, the runs that patched values come from), which may be no more than the share `REPEATED`
-    of its work. Without a store all are run at once.
+    kept as one of the `parts` until then; so what a killed process loses is the forward in flight. A chunk takes about
+    `seconds`, longer where the model is slow: each repeats some passes (the clean run, the runs that patched values
+    come from), which may be no more than the share `REPEATED` of its work. Without a store all are run at once.
     """
 
     def __init__(

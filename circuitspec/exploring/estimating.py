@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from circuitspec.engine.attribution import attribute, attribution_passes, draws_of, interpolates
 from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
+from circuitspec.engine.pieces import Pieces
 from circuitspec.engine.screen import Screen, screen_noising, screen_passes, screen_restorations
 from circuitspec.exploring.setting import Setting
 from circuitspec.graph.edges import Edge, format_receiver
@@ -46,10 +47,10 @@ def estimate_nodes(
     layers = runner.loaded.shape.n_layers if dropping else 0
     spots = [(component, where) for component in claimed for where in wheres]
 
-    def compute() -> dict[str, list[float]]:
+    def compute(pieces: Pieces) -> dict[str, list[float]]:
         needed = attribution_passes(source, steps, draws=draws_of(base, source), dropped_layers=layers)
         setting.allowance.require(needed + _mean(source))
-        found = attribute(runner, base, source, metric, claimed, wheres, steps=steps, dropping=dropping)
+        found = attribute(runner, base, source, metric, claimed, wheres, steps=steps, dropping=dropping, pieces=pieces)
         lists = {"effects": [found.effects[spot] for spot in spots]}
         return lists | ({"magnitudes": [found.magnitudes[spot] for spot in spots]} if dropping else {})
 
@@ -67,12 +68,14 @@ def estimate_edges(
     steps = steps if interpolates(base, source) else 1
     wanted = tuple(dict.fromkeys(edges))
 
-    def compute() -> dict[str, list[float]]:
+    def compute(pieces: Pieces) -> dict[str, list[float]]:
         alone = recomputing and runner.stream.heads_share_a_norm
         draws = draws_of(base, source)
         needed = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone)
         setting.allowance.require(needed + _mean(source))
-        found = attribute_edges(runner, base, source, metric, wanted, steps=steps, recomputing=recomputing)
+        found = attribute_edges(
+            runner, base, source, metric, wanted, steps=steps, recomputing=recomputing, pieces=pieces
+        )
         return {"effects": [found.effects[e] for e in wanted], "linear": [found.linear[e] for e in wanted]}
 
     shape = runner.loaded.shape
@@ -85,9 +88,9 @@ def estimate_edges(
 def estimate_restorations(setting: Setting, run: Experiment) -> dict[Entry, float]:
     """What restoring a component at a role alone changes in a patched run. Raises AllowanceSpent."""
 
-    def compute() -> Screen:
+    def compute(pieces: Pieces) -> Screen:
         setting.allowance.require(screen_passes(run))
-        return screen_restorations(setting.runner, run, setting.metric)
+        return screen_restorations(setting.runner, run, setting.metric, pieces)
 
     return _screened(setting, ["restorations", run.digest], run, compute)
 
@@ -95,21 +98,21 @@ def estimate_restorations(setting: Setting, run: Experiment) -> dict[Entry, floa
 def estimate_noising(setting: Setting, run: Experiment, wider: Experiment) -> dict[Entry, float]:
     """What patching, on top of a run, what only a wider one patches changes in it. Raises AllowanceSpent."""
 
-    def compute() -> Screen:
+    def compute(pieces: Pieces) -> Screen:
         setting.allowance.require(screen_passes(run))
-        return screen_noising(setting.runner, run, wider, setting.metric)
+        return screen_noising(setting.runner, run, wider, setting.metric, pieces)
 
     return _screened(setting, ["noising", run.digest, wider.digest], wider, compute)
 
 
 def _screened(
-    setting: Setting, question: Sequence[object], run: Experiment, compute: Callable[[], Screen]
+    setting: Setting, question: Sequence[object], run: Experiment, compute: Callable[[Pieces], Screen]
 ) -> dict[Entry, float]:
     components = sorted({site.component for site in run.sites}, key=sort_key)
     entries = [(component, role) for component in components for role in setting.roles]
 
-    def lists() -> dict[str, list[float]]:
-        found = compute()
+    def lists(pieces: Pieces) -> dict[str, list[float]]:
+        found = compute(pieces)
         return {"effects": [found.by_role[component][role] for component, role in entries]}
 
     names = [(format_name(component), role) for component, role in entries]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from circuitspec.engine.pieces import Pieces
 from circuitspec.engine.recalled import recalled_estimates
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Source
@@ -16,7 +17,7 @@ class Asked:
     def __init__(self) -> None:
         self.times = 0
 
-    def __call__(self) -> dict[str, list[float]]:
+    def __call__(self, pieces: Pieces) -> dict[str, list[float]]:
         self.times += 1
         return {"effects": [1 / 3, -2.0], "magnitudes": [0.1, float(self.times)]}
 

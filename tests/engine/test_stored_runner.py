@@ -25,7 +25,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.engine.store import Store
 from circuitspec.engine.stored import PARTS, REPEATED, ExperimentStore, StoredRunner, default_root, stored_runner
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import EVERYWHERE, Experiment, Site, Source, passes
+from circuitspec.plan.experiment import EVERYWHERE, Experiment, Noised, Site, Source, passes
 from circuitspec.spec.components import Head
 from circuitspec.tasks.prompts import TokenizedTask
 from tests.engine.support import TOLERANCE, loaded, random_prompts, task_of
@@ -310,18 +310,12 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path, uninterrupted: Rec
 def test_what_one_batch_of_prompts_gave_is_not_run_again(tmp_path: Path) -> None:
     """Two batches of two prompts: stopped in the second, the first is as it was left, and both together are whole."""
 
-    class Stopped(Told):
-        def advance(self, prompts: int) -> None:
-            super().advance(prompts)
-            if self.advanced > limit:
-                raise KeyboardInterrupt
-
     whole = runner(rows=2)
     with stored_runner(whole, tmp_path / "whole", Told()) as stored:
         expected = stored.run(SWEEP)
     limit = 64  # prompts: all of the first batch of the first chunk, and some of the second
     killed = tmp_path / "killed"
-    with pytest.raises(KeyboardInterrupt), stored_runner(runner(2, progress=Stopped()), killed, Told()) as stored:
+    with pytest.raises(KeyboardInterrupt), stored_runner(runner(2, progress=Stopping(limit)), killed, Told()) as stored:
         stored.run(SWEEP)
     assert count_stored(killed) == 0
     assert count_parts(killed) > 18
@@ -331,6 +325,48 @@ def test_what_one_batch_of_prompts_gave_is_not_run_again(tmp_path: Path) -> None
     # of these prompts two were in flight, 2 x 4 in unpatched runs, and as many in those that make sure
     assert inner.forwards <= whole.forwards - (limit - 2 - 8 - 2 * CHECKS * 2) / TASK.n
     assert count_stored(killed) == len(SWEEP)
+
+
+def test_draws_of_noise_are_kept_one_by_one(tmp_path: Path) -> None:
+    """Stopped at any moment, no draw is made again that was measured, and the mean is that of all five."""
+    noised = Noised(1.0, EVERYWHERE, draws=5, seed=3)
+    places = [Where.at("A"), EVERYWHERE]
+    patched = [
+        Experiment(noised, Source("resample", "clean"), frozenset({Site(Head(layer, 1), where)}))
+        for layer in range(2)
+        for where in places
+    ]
+    experiments = [Experiment("clean"), Experiment(noised), *patched]
+    expected, whole = run_plainly(experiments)
+    kept = []
+    for limit in range(int(CHECKS) + 2, int(whole), 3):
+        stopping = Stopping(limit * TASK.n)
+        folder = tmp_path / str(limit)
+        with pytest.raises(KeyboardInterrupt), stored_runner(runner(progress=stopping), folder, Told()) as stored:
+            stored.run(experiments)
+        kept.append(count_parts(folder))
+        inner = runner()
+        with stored_runner(inner, folder, Told()) as stored:
+            assert_equal(stored.run(experiments), expected, TOLERANCE)
+        # again: the forwards in flight, the unpatched runs of this draw, and what makes sure
+        assert inner.forwards <= whole - limit + 2 + 2 + CHECKS
+        assert count_parts(folder) >= kept[-1]  # of the process that was stopped
+        assert count_stored(folder) == len(experiments)
+    assert sorted(kept) == kept
+    assert len(set(kept)) > 3
+
+
+class Stopping(Told):
+    """Ends the run once more than so many prompts were run."""
+
+    def __init__(self, prompts: int) -> None:
+        super().__init__()
+        self.prompts = prompts
+
+    def advance(self, prompts: int) -> None:
+        super().advance(prompts)
+        if self.advanced > self.prompts:
+            raise KeyboardInterrupt
 
 
 CHECKS = 2.0  # forwards in which the runner makes sure that its short cuts are exact, once

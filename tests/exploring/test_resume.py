@@ -25,7 +25,7 @@ SELF_TEST = 6 * 2 / PROMPTS
 CHECKS = 2.0  # forwards in which the runner makes sure that its short cuts are exact, once
 ROWS = 2 * PROMPTS  # in a forward, so that two are in flight
 IN_FLIGHT = 2 + 2  # these, and the passes that a chunk begun again repeats: the unpatched run, and that of the source
-ESTIMATE = 4.0  # the most that one estimate takes: a source, a forward, a backward worth two
+ESTIMATE = 4.0  # a pass of one, all prompts in a batch: a forward, a backward worth two, and the source again
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +91,7 @@ def test_killed_at_random_moments_resumed_and_repeated(tmp_path: Path) -> None:
     resumed = explored(study, tmp_path / "killed")
     assert_same(resumed, whole)
     assert_same(uninterrupted, whole)
-    # each process may lose a batch and an estimate, and pays anew for what makes sure that patching is exact
+    # each process may lose a batch or a pass of an estimate, and pays anew for what makes sure that patching is exact
     lost = IN_FLIGHT + ESTIMATE + SELF_TEST + CHECKS
     assert resumed.forwards < uninterrupted.forwards - spent + 3 * lost
     assert resumed.forwards < uninterrupted.forwards / 2
