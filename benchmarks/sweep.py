@@ -31,6 +31,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
+from circuitspec.engine.memory import budget_of
 from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.graph.where import Where
@@ -170,7 +171,8 @@ def compare(name: str, units: Sequence[Unit], sample: Sequence[Unit], rounds: in
     """Print a row for each way of running these experiments."""
     loaded = random_model()
     task = random_task(PROMPTS, TOKENS, loaded.shape.n_vocab)
-    rows = rows or rows_per_batch(loaded.shape, TOKENS, "float32")
+    budget = budget_of(torch.device("cpu"))
+    first_rows = rows or rows_per_batch(loaded.shape, TOKENS, "float32", budget)
     experiments = [experiment_of(unit) for unit in units]
     by_hand = {
         "hooked forwards, logits everywhere": ByHand(loaded.model, task, last=False),
@@ -187,7 +189,9 @@ def compare(name: str, units: Sequence[Unit], sample: Sequence[Unit], rounds: in
     for _ in range(rounds):
         before = by_hands(sample[:half])
         with borrowed(loaded.model):
-            runner = Runner(loaded, task, rows=rows, progress=Silent())
+            runner = Runner(loaded, task, rows=first_rows, progress=Silent())
+            if rows is None:  # as `explore` does it
+                runner.fill_memory(budget)
             found: list[Records] = []
             cost = ways["sweep"].measure(lambda: found.append(runner.run(experiments)))  # noqa: B023
         ways["sweep"].costs.append(cost.per(len(units)))
@@ -197,7 +201,8 @@ def compare(name: str, units: Sequence[Unit], sample: Sequence[Unit], rounds: in
             for unit, expected in loop.found.items():
                 off = max(off, float(np.abs(found[0][experiment_of(unit)]["logit_diff"] - expected).max()))
     part = "all of them" if len(sample) == len(units) else f"a random {len(sample)} of them"
-    print(f"\n{name}: {len(units):,} experiments; the loops by hand ran {part}; {rows} rows a forward\n")
+    taken = f"{rows} rows a forward" if rows else f"rows by memory, {budget / 2**20:.0f} MiB"
+    print(f"\n{name}: {len(units):,} experiments; the loops by hand ran {part}; {taken}\n")
     print("| way | s an experiment | the sweep is faster by | rounds | by processor time | memory on top, MiB |")
     print("|---|---|---|---|---|---|")
     own = ways["sweep"].costs

@@ -18,6 +18,7 @@ from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import make_plan
 from circuitspec.report.html_circuit import circuit_view, graph_view
 from circuitspec.spec.load import parse_hypothesis
+from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
 from circuitspec.verification import Options, Outcome, verify
 from tests.report.support import example
 from tests.test_many_runs import Quiet
@@ -154,3 +155,41 @@ def test_a_group_pair_has_its_own_width() -> None:
     measured = {text.partition(": effect")[0].replace("&gt;", ">") for text in said if "effect" in text}
     assert measured == {f"{one} -> {other}" for one in ("a0.h1@S2", "a1.h2@S2") for other in ("a2.h0@END", "a3.h1@END")}
     assert "(thin where it was not measured)" in view.note
+
+
+def test_edges_are_drawn_where_some_prompt_has_them() -> None:
+    """The logits are read at the last token; queries and MLPs where they are; keys and values at tokens before."""
+    document = parse_hypothesis(
+        """
+circuitspec: 1
+name: t
+model: {id: zoo:ioi-tiny}
+task: {file: prompts.jsonl}
+circuit:
+  groups:
+    early: {nodes: ["a0.h0@{S1,END}", "m1@{S2,SUBJECT}"]}
+    late: {nodes: ["a2.h1@{S2,END}"]}
+  paths: ["a0.h0, m1, a2.h1 -> logits", "a0.h0 -> a2.h1<v>", "m1 -> a2.h1<q>"]
+ablation: {value: zero, level: node}
+claims: [{sufficient: {metric: kl, at_most: 9}}]
+""",
+        "t.circuit.yaml",
+    )
+    graph = lay_out(document.hypothesis.circuit, SHAPE, document.source)
+    texts = tuple(Prompt(i, 0, {"clean": ""}, (), ()) for i in range(2))
+    roles = {"S1": (1, 1), "S2": (3, 3), "SUBJECT": (3, 2), "END": (5, 4)}
+    ids = {"clean": ((0,) * 6, (0,) * 5)}
+    task = TokenizedTask(PromptSet(texts, (), ("",)), ids, roles, ((1,),) * 2, ((2,),) * 2)
+    view = graph_view(graph, {}, (), task)
+    assert view is not None
+    assert view.picture is not None
+    drawn = re.findall(r'<g id="c-edge\d+"[^>]*><title>([^<]*)</title>', view.picture.inline("c"))
+    assert sorted(text.replace("&gt;", ">") for text in drawn) == [
+        "a0.h0@END -> a2.h1@END",  # but not back to S2
+        "a0.h0@END -> logits@END",  # but not from S1
+        "a0.h0@S1 -> a2.h1@END",
+        "a0.h0@S1 -> a2.h1@S2",
+        "a2.h1@END -> logits@END",
+        "m1@S2 -> a2.h1@S2",
+        "m1@SUBJECT -> a2.h1@S2",  # in the first prompt they are one token
+    ]

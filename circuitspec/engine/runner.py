@@ -15,7 +15,7 @@ from transformers import DynamicCache
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.batches import Batch, PaddingSide, answer_logits, make_batches, model_inputs, where_mask
-from circuitspec.engine.budget import late_bytes
+from circuitspec.engine.budget import LARGEST, late_bytes
 from circuitspec.engine.compile import Actions, Compiler
 from circuitspec.engine.finite import broken_row, find_origin, spoken
 from circuitspec.engine.hops import Hops
@@ -363,6 +363,11 @@ class Runner:
     def taps_of(self, experiments: Iterable[Experiment]) -> frozenset[Tap]:
         """Every tap that some experiment patches."""
         return frozenset(slot.tap for e in experiments for site in e.sites for slot in self.slots_of(site.component))
+
+    def fill_memory(self, budget: int) -> None:
+        """Let forwards of sweeps take as many rows as fit into so many bytes, by what they are seen to take."""
+        self.rows.budget = budget
+        self.rows.most_whole = LARGEST if self.device.type == "cpu" else None
 
     def expect(self, prompts: int) -> None:
         """Announce prompts that will be run otherwise than by `run`."""

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.engine.budget import LARGEST, rows_per_batch
+from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.memory import budget_of
@@ -100,8 +100,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         rows = options.rows or rows_per_batch(shape, max(task.lengths), subject.model.dtype, budget)
         runner = Runner(loaded, task, rows=rows, progress=progress, internals=internals, directions=directions)
         if options.rows is None:
-            runner.rows.budget = budget
-            runner.rows.most_whole = LARGEST if runner.device.type == "cpu" else None
+            runner.fill_memory(budget)
         progress.stage("testing that patching is exact on this model")
         self_test(runner, patching.corrupt)
         stored = stack.enter_context(stored_runner(runner, options.store, progress))

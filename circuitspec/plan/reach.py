@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, precedes
@@ -23,6 +24,14 @@ from circuitspec.tasks.prompts import TokenizedTask
 
 _Tokens = tuple[frozenset[int], ...]
 """Token positions, by prompt."""
+
+Reading = Literal["own", "past", "last"]
+"""Where a reader reads: at its own tokens, at those up to its own, or at the last one."""
+
+
+def arrives(written: Where, acting: Where, reading: Reading, task: TokenizedTask) -> bool:
+    """Whether in some prompt something that is written at one place is read by what acts at another."""
+    return any(_arriving(_tokens(written, task), _tokens(acting, task), reading, task))
 
 
 def checked_reach(
@@ -63,7 +72,7 @@ class _Reach:
         found = []
         for senders, readers in zip(path.hops, path.hops[1:], strict=False):
             for sender in senders:
-                written = self._tokens(sender.where)
+                written = _tokens(sender.where, self.task)
                 for reader in readers:
                     for receiver in self._edges(sender, reader):
                         if any(self._arriving(written, reader, receiver)):
@@ -75,7 +84,7 @@ class _Reach:
 
     def dead_hops(self, path: DeclaredPath, text: Source) -> list[Diagnostic]:
         """CS227 for the first hop at which nothing that left the path's start arrives in any prompt."""
-        reached: Mapping[Stop, _Tokens] = {stop: self._tokens(stop.where) for stop in path.hops[0]}
+        reached: Mapping[Stop, _Tokens] = {stop: _tokens(stop.where, self.task) for stop in path.hops[0]}
         for readers in path.hops[1:]:
             arrived: dict[Stop, _Tokens] = {}
             blocked: Diagnostic | None = None
@@ -117,21 +126,10 @@ class _Reach:
 
     def _arriving(self, written: _Tokens, reader: Stop, receiver: Receiver) -> _Tokens:
         """The tokens at which a reader acts on what is written at others."""
+        reading: Reading = "past" if receiver.port in ("k", "v") else "own"
         if isinstance(receiver.component, Logits):
-            last = (frozenset({length - 1}) for length in self.task.lengths)
-            return tuple(here & end for here, end in zip(written, last, strict=True))
-        acting = self._tokens(reader.where)
-        if receiver.port in ("k", "v"):
-            pairs = zip(written, acting, strict=True)
-            return tuple(frozenset(t for t in own if here and t >= min(here)) for here, own in pairs)
-        return tuple(here & own for here, own in zip(written, acting, strict=True))
-
-    def _tokens(self, where: Where) -> _Tokens:
-        found = []
-        for prompt, length in enumerate(self.task.lengths):
-            named = {self.task.roles[role][prompt] for role in where.roles}
-            found.append(frozenset(t for t in range(length) if (t in named) != where.inverted))
-        return tuple(found)
+            reading = "last"
+        return _arriving(written, _tokens(reader.where, self.task), reading, self.task)
 
     def _reason(self, sender: Stop, reader: Stop, receiver: Receiver) -> str:
         written, read = spoken(sender.where), spoken(reader.where)
@@ -140,3 +138,21 @@ class _Reach:
         if receiver.port in ("k", "v"):
             return f"does not write at {written} before that acts at {read}: attention looks back only"
         return f"writes at {written}, and that reads at {read}, which are different tokens in every prompt"
+
+
+def _arriving(written: _Tokens, acting: _Tokens, reading: Reading, task: TokenizedTask) -> _Tokens:
+    """The tokens at which a reader acts on what is written at others; of the logits, the last."""
+    if reading == "last":
+        return tuple(here & {length - 1} for here, length in zip(written, task.lengths, strict=True))
+    pairs = zip(written, acting, strict=True)
+    if reading == "past":
+        return tuple(frozenset(t for t in own if here and t >= min(here)) for here, own in pairs)
+    return tuple(here & own for here, own in pairs)
+
+
+def _tokens(where: Where, task: TokenizedTask) -> _Tokens:
+    found = []
+    for prompt, length in enumerate(task.lengths):
+        named = {task.roles[role][prompt] for role in where.roles}
+        found.append(frozenset(t for t in range(length) if (t in named) != where.inverted))
+    return tuple(found)

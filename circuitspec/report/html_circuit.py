@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from circuitspec.analysis.circuit_parts import COMPONENTS
 from circuitspec.analysis.result import Verification
@@ -11,33 +12,43 @@ from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.paths import DeclaredPath, edges_of, reaches, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
+from circuitspec.plan.reach import Reading, arrives
 from circuitspec.report.pictures import Edge, Node, circuit_graph
 from circuitspec.report.views import CircuitView, Table
 from circuitspec.spec.components import Component, Feature, Input, Logits, Mlp, Neuron, Resid, stage
 from circuitspec.spec.hypothesis import PathClaim
 from circuitspec.spec.names import format_name
 from circuitspec.spec.source import Source
+from circuitspec.tasks.prompts import TokenizedTask
 
 _MOST_NODES, _MOST_EDGES = 300, 400  # more are not told apart
 _EVERYWHERE = "every position"
 _LOGITS = "logits"
 
 
-def circuit_view(found: Verification, source: Source, order: Mapping[str, float]) -> CircuitView | None:
+def circuit_view(
+    found: Verification, source: Source, order: Mapping[str, float], task: TokenizedTask | None = None
+) -> CircuitView | None:
     """The circuit of a verification, None where it has no graph or nothing is declared.
 
-    `order` sorts positions from left to right; those that it lacks come after, as the file names them.
+    `order` sorts positions from left to right; those that it lacks come after, as the file names them. With a `task`,
+    edges are drawn only between positions that some prompt allows: to the logits from the last token alone.
     """
-    return None if found.graph is None else graph_view(found.graph, order, _measured(found, found.graph, source))
+    if found.graph is None:
+        return None
+    return graph_view(found.graph, order, _measured(found, found.graph, source), task)
 
 
 def graph_view(
-    graph: CircuitGraph, order: Mapping[str, float], measured: Iterable[tuple[DeclaredPath, float]] = ()
+    graph: CircuitGraph,
+    order: Mapping[str, float],
+    measured: Iterable[tuple[DeclaredPath, float]] = (),
+    task: TokenizedTask | None = None,
 ) -> CircuitView | None:
     """The circuit as declared, with the effects of paths where they were `measured`; None where nothing is declared."""
     if not (graph.members or graph.paths):
         return None
-    drawing = _drawing(graph, measured)
+    drawing = _drawing(graph, measured, task)
     nodes, edges = drawing.nodes, drawing.edges
     columns = ("group", "effect", "components, and where they act")
     groups = Table("Groups of the circuit", columns, tuple(_groups(graph)), prose=(2,))
@@ -96,20 +107,23 @@ class _Drawing:
     edges: tuple[Edge, ...]
 
 
-def _drawing(graph: CircuitGraph, measured: Iterable[tuple[DeclaredPath, float]]) -> _Drawing:
+def _drawing(
+    graph: CircuitGraph, measured: Iterable[tuple[DeclaredPath, float]], task: TokenizedTask | None
+) -> _Drawing:
+    joins = _Joins(graph.shape, task)
     nodes: dict[str, Node] = {}
     for member in graph.members:
-        for node in _nodes(member.component, member.where):
+        for node, _ in _nodes(member.component, member.where):
             nodes.setdefault(node.key, replace(node, group=member.group, effect=member.effect))
     joined: dict[tuple[str, str], None] = {}
     for path in graph.paths:
         for stop in (stop for hop in path.hops for stop in hop):
-            for node in _nodes(stop.component, stop.where):
+            for node, _ in _nodes(stop.component, stop.where):
                 nodes.setdefault(node.key, node)
-        joined |= dict.fromkeys(_joined(path, graph.shape))
+        joined |= dict.fromkeys(joins.of(path))
     effects: dict[tuple[str, str], float] = {}
     for path, value in measured:  # an edge of several paths is shown by the one that does most
-        for ends in _joined(path, graph.shape):
+        for ends in joins.of(path):
             effects[ends] = max(effects.get(ends, 0.0), value, key=abs)
     edges = tuple(
         Edge(*ends, effects.get(ends), effects.get(ends, 0.0) < 0 or nodes[ends[0]].effect == "negative")
@@ -126,26 +140,44 @@ def _above_its_feeders(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> Iter
         yield replace(node, column="" if column == _EVERYWHERE else column) if key == _LOGITS else node
 
 
-def _joined(path: DeclaredPath, shape: ModelShape) -> Iterator[tuple[str, str]]:
-    """The nodes between which a path has edges: at one position where the reader reads at its own."""
-    for senders, readers in zip(path.hops, path.hops[1:], strict=False):
-        for sender in senders:
-            for reader in readers:
-                own = _at_its_own(DeclaredPath(path.text, path.place, ((sender,), (reader,))), shape)
-                if own is None:
-                    continue
-                for first in _nodes(sender.component, sender.where):
-                    for last in _nodes(reader.component, reader.where):
-                        if not own or first.column == last.column or {first.column, last.column} & {"", _EVERYWHERE}:
-                            yield first.key, last.key
+class _Joins:
+    """The nodes between which a path has edges: where the reader reads at its own position, and what arrives there."""
+
+    def __init__(self, shape: ModelShape, task: TokenizedTask | None) -> None:
+        self._shape, self._task = shape, task
+        self._known: dict[tuple[Where, Where, Reading], bool] = {}
+
+    def of(self, path: DeclaredPath) -> Iterator[tuple[str, str]]:
+        for senders, readers in pairwise(path.hops):
+            for sender in senders:
+                for reader in readers:
+                    own = _at_its_own(DeclaredPath(path.text, path.place, ((sender,), (reader,))), self._shape)
+                    if own is None:
+                        continue
+                    to_logits = isinstance(reader.component, Logits)
+                    reading: Reading = "last" if to_logits else "own" if own else "past"
+                    for first, written in _nodes(sender.component, sender.where):
+                        for last, acting in _nodes(reader.component, reader.where):
+                            if self._arrives(written, acting, reading):
+                                yield first.key, last.key
+
+    def _arrives(self, written: Where, acting: Where, reading: Reading) -> bool:
+        if written.is_everywhere or (acting.is_everywhere and reading != "last"):
+            return True
+        if self._task is None:
+            return reading != "own" or written.meets(acting)
+        asked = written, acting, reading
+        if asked not in self._known:
+            self._known[asked] = arrives(written, acting, reading, self._task)
+        return self._known[asked]
 
 
-def _nodes(component: Component, where: Where) -> Iterator[Node]:
+def _nodes(component: Component, where: Where) -> Iterator[tuple[Node, Where]]:
     """A component at each of its positions."""
     name, (row, label) = format_name(component), _row(component)
-    for column in _columns(component, where):
+    for column, here in _columns(component, where):
         key = name if name == _LOGITS else f"{name}@{column}"
-        yield Node(key, name, row, label, column)
+        yield Node(key, name, row, label, column), here
 
 
 def _at_its_own(pair: DeclaredPath, shape: ModelShape) -> bool | None:
@@ -157,13 +189,13 @@ def _at_its_own(pair: DeclaredPath, shape: ModelShape) -> bool | None:
     return None if impossible or not reaches(sender.component, reader.component) else True
 
 
-def _columns(component: Component, where: Where) -> list[str]:
+def _columns(component: Component, where: Where) -> list[tuple[str, Where]]:
     if isinstance(component, Logits) or (isinstance(component, Input) and where.is_everywhere):
-        return [""]
+        return [("", Where.everywhere())]
     if where.is_everywhere:
-        return [_EVERYWHERE]
+        return [(_EVERYWHERE, where)]
     names = sorted(where.roles)
-    return [f"not {' or '.join(names)}"] if where.inverted else names
+    return [(f"not {' or '.join(names)}", where)] if where.inverted else [(name, Where.at(name)) for name in names]
 
 
 def _row(component: Component) -> tuple[int, str]:

@@ -42,7 +42,7 @@ def page_of(reported: Reported) -> Page:
         claims=tuple(claim_views(reported)),
         remarks=tuple(remarks(reported)),
         search=search_of(found),
-        circuit=circuit_view(found, reported.source, order_of(task)),
+        circuit=circuit_view(found, reported.source, order_of(task), task),
         effects=effects_charts(found),
         effect_tables=effects_tables(found),
         charts=drawn,

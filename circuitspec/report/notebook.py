@@ -50,7 +50,7 @@ def result_html(reported: Reported) -> str:
             (),
             tuple(remarks(reported)),
             search_of(found),
-            circuit_view(found, reported.source, order_of(reported.task)),
+            circuit_view(found, reported.source, order_of(reported.task), reported.task),
         )
     )
 
