@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from circuitspec.analysis.beside import FoundBeside, evaluate_beside
-from circuitspec.analysis.circuit_parts import COMPONENTS
+from circuitspec.analysis.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.components import RunsExperiments, Search, candidates, negative_components
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects
@@ -34,7 +34,7 @@ from circuitspec.engine.directions import read_directions
 from circuitspec.engine.records import Records
 from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.screen import Screen, screen_edge_restorations, screen_restorations
+from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.stored import stored_runner
@@ -140,15 +140,13 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 search = "not along paths"
             everywhere = hypothesis.ablation.positions == "all"
             outside = restorations(plan, graph, everywhere=everywhere) if search != "off" else None
-            finding, plan, records = _negatives(plan, records, runner, stored, search, outside, progress)
+            parts = CircuitParts.of(graph, hypothesis.ablation, every=options.negatives == "exact")
+            finding, screen, plan, records = _negatives(plan, records, runner, stored, search, outside, parts, progress)
             effects: CircuitEffects | None = None
             if options.negatives != "off":
                 progress.stage("ablating the circuit part by part")
                 direct = partial(direct_effects, runner)
-                every = options.negatives == "exact"
-                effects, plan, records = examine(
-                    plan, records, hypothesis.ablation, graph, stored, direct, finding, outside, every=every
-                )
+                effects, plan, records = examine(plan, records, parts, stored, direct, finding, outside, screen)
             if checks:
                 progress.stage("patching the declared paths one by one")
                 named = labels_of(checks)
@@ -260,21 +258,30 @@ def _negatives(
     stored: RunsExperiments,
     search: Search | Literal["not along paths"],
     outside: Restorations | None,
+    parts: CircuitParts,
     progress: Progress,
-) -> tuple[NegativeFinding | None, Plan, Records]:
-    """Look for negative components outside the circuit; only a claim of sufficiency can be misled by them."""
+) -> tuple[NegativeFinding | None, Screen | None, Plan, Records]:
+    """Look for negative components outside the circuit; only a claim of sufficiency can be misled by them.
+
+    The same pass gives an estimate for every component of the circuit, if these are not taken one by one.
+    """
     metric = _search_metric(plan, records)
     source = plan.circuit.source
     if outside is None or not outside.components or metric is None or source is None:
-        return None, plan, records
+        return None, None, plan, records
     progress.stage("looking for negative components outside the circuit")
     screen: Screen | None = None
+    within: Screen | None = None
     if search == "screen" and plan.circuit.level == "node":
-        screen = screen_restorations(runner, plan.circuit, metric)
+        if parts.thorough:
+            screen = screen_restorations(runner, plan.circuit, metric)
+        else:
+            screen, within = screen_both(runner, plan.circuit, parts.with_all(plan.circuit), metric)
     elif search == "screen" and len(outside.components) > FEW:
         screen = screen_edge_restorations(runner, source, metric, outside.edges)
     chosen = candidates(outside.components, metric, screen)
-    return negative_components(plan, records, metric, chosen, screen, stored, outside)
+    finding, plan, records = negative_components(plan, records, metric, chosen, screen, stored, outside)
+    return finding, within, plan, records
 
 
 def _claims_sufficiency(plan: Plan) -> bool:

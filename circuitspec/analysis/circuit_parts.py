@@ -28,9 +28,9 @@ Section: TypeAlias = Mapping[NodeComponent, Where]
 class CircuitParts:
     """Every part of a circuit with where it is in it.
 
-    Where not all is looked at (`thorough`), `components` is empty: they are not taken one by one; and of more than
-    `JOINED` groups that are declared negative all are one part, unless backups are declared too, which takes all groups
-    anyway.
+    Where not all is looked at (`thorough`), `components`, those that are taken one by one, is empty (`members` has all
+    in any case); and of more than `JOINED` groups that are declared negative all are one part, unless backups are
+    declared too, which takes all groups anyway.
     """
 
     graph: CircuitGraph
@@ -39,6 +39,7 @@ class CircuitParts:
     whole: Section
     groups: Mapping[Part, Section]
     components: Mapping[Part, Section]
+    members: Mapping[Part, Section]
     thorough: bool = True
 
     @classmethod
@@ -50,14 +51,14 @@ class CircuitParts:
             section = groups.setdefault(Part(m.group, m.effect, (m.group,)), {})
             where = whole[m.component] if ablation.positions == "all" else m.where
             section[m.component] = section.get(m.component, Where.at()) | where
-        components = {}
+        members: dict[Part, Section] = {}
         for component, where in whole.items():
             own = [m for m in graph.members if m.component == component]
             declared = own[0].effect if len({m.effect for m in own}) == 1 else "positive"
             part = Part(format_name(component), declared, tuple(dict.fromkeys(m.group for m in own)))
-            components[part] = {component: where}
-        thorough = every or len(components) <= COMPONENTS
-        single = components if thorough else {}
+            members[part] = {component: where}
+        thorough = every or len(members) <= COMPONENTS
+        single = members if thorough else {}
         negative = [part for part in groups if part.declared == "negative"]
         if not thorough and len(negative) > JOINED and all(part.declared != "backup" for part in groups):
             joint = Part(", ".join(part.name for part in negative), "negative", tuple(part.name for part in negative))
@@ -65,7 +66,8 @@ class CircuitParts:
             for part in negative:
                 for component, where in groups.pop(part).items():
                     section[component] = section.get(component, Where.at()) | where
-        return cls(graph, ablation_source(ablation), corrupt_prompts(ablation), whole, groups, single, thorough)
+        source, corrupt = ablation_source(ablation), corrupt_prompts(ablation)
+        return cls(graph, source, corrupt, whole, groups, single, members, thorough)
 
     @property
     def ablated(self) -> tuple[Part, ...]:
@@ -73,7 +75,7 @@ class CircuitParts:
         return tuple(part for part in self.groups if self.thorough or part.declared != "positive")
 
     def section(self, part: Part) -> Section:
-        return self.groups[part] if part in self.groups else self.components[part]
+        return self.groups[part] if part in self.groups else self.members[part]
 
     def without(self, *parts: Part) -> Experiment:
         """The clean run with these parts ablated."""
@@ -90,6 +92,10 @@ class CircuitParts:
         """The circuit alone without these parts: all that `circuit` ablates, and they at their positions too."""
         outside = {site.component: site.where for site in circuit.sites}
         return self.ablating(outside, *(self.section(part) for part in parts))
+
+    def with_all(self, circuit: Experiment) -> Experiment:
+        """Everything ablated: what `circuit` ablates, and all of the circuit at its positions."""
+        return self.within(circuit, *self.members)
 
     def alone(self, part: Part) -> Experiment | None:
         """The component restored in the run on the corrupt prompts; None where there are none."""

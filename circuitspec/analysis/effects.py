@@ -95,6 +95,7 @@ class CircuitEffects:
     `untaken` components were not ablated one by one, since there are many. `within` are parts ablated in the circuit
     alone, with everything outside it ablated too: groups declared negative that do not hurt in the model as a whole,
     and, where all parts were looked at, those that do; their `drop` is a share of clean less corrupt as well.
+    `estimated` are the untaken components, ablated in the circuit alone to first order (none without a screen).
     """
 
     metric: str
@@ -106,6 +107,12 @@ class CircuitEffects:
     direct_unknown: str = ""
     untaken: int = 0
     within: tuple[Ablated, ...] = ()
+    estimated: tuple[Ablated, ...] = ()
+
+    @property
+    def doubtful(self) -> tuple[Ablated, ...]:
+        """Components that by their estimates work against the circuit, and are not declared to."""
+        return tuple(one for one in self.estimated if one.sign == "hurts" and one.part.declared == "positive")
 
     def in_circuit(self, one: Ablated) -> Ablated | None:
         """The same part ablated in the circuit alone; None where that was not run."""

@@ -4,10 +4,11 @@ In passes over all prompts: one for each group and one for each component, ablat
 more than `circuit_parts.COMPONENTS` (or all are asked for; otherwise one for each group that is declared negative, or
 of many for all of them, and nothing knocked out, unless the hypothesis declares backups); for each of these that hurts
 one more, ablated in the circuit alone, in circuits looked at in full (otherwise one for each declared negative that
-does not hurt); for direct effects five (the clean run twice, the source's twice, the whole circuit ablated) and one for
-each group or component with a direct effect worth knocking out (`backup.KNOCKED_OUT` at most), and one for all such
-groups together; for components that can be lost without loss one each, restored alone, and, as for declared backups,
-one for each other part ablated besides (`PAIRS` at most) and one for everything outside the circuit ablated besides.
+does not hurt, and one without all components that by their estimates do); for direct effects five (the clean run twice,
+the source's twice, the whole circuit ablated) and one for each group or component with a direct effect worth knocking
+out (`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost without loss
+one each, restored alone, and, as for declared backups, one for each other part ablated besides (`PAIRS` at most) and
+one for everything outside the circuit ablated besides.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from circuitspec.analysis.backup import (
     worth_knocking_out,
 )
 from circuitspec.analysis.circuit_parts import CircuitParts, Section
-from circuitspec.analysis.components import RunsExperiments
+from circuitspec.analysis.components import Estimates, RunsExperiments
 from circuitspec.analysis.effects import (
     Ablated,
     Besides,
@@ -58,6 +59,7 @@ PAIRS = 40  # runs with two parts ablated
 OUTSIDE = "everything outside"
 NEGATIVES_IN = "negatives from outside put in"
 NEGATIVES_OUT = "negatives inside taken out"
+ESTIMATED_OUT = "those that should hurt by estimate taken out"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
 """What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""
@@ -73,20 +75,18 @@ def effects_metric(plan: Plan, records: Records) -> str | None:
 def examine(
     plan: Plan,
     records: Records,
-    ablation: AblationSpec,
-    graph: CircuitGraph,
+    parts: CircuitParts,
     runner: RunsExperiments,
     direct: DirectEffects,
     negatives: NegativeFinding | None = None,
     outside: Restorations | None = None,
-    *,
-    every: bool = False,
+    screen: Estimates | None = None,
 ) -> tuple[CircuitEffects | None, Plan, Records]:
     """Ablate every part of the declared circuit, and see who makes up for it.
 
-    `negatives` are those found `outside` the circuit; with `every`, components are taken one by one however many there
-    are. Returns plan and records with the runs that it took; nothing is
-    run, and None returned, where there is no metric that is linear in the logits, no difference between the anchors
+    `negatives` are those found `outside` the circuit. Of components that are not taken one by one, the `screen` says
+    what ablating each in the circuit alone should change. Returns plan and records with the runs that it took; nothing
+    is run, and None returned, where there is no metric that is linear in the logits, no difference between the anchors
     by it, or a single prompt.
     """
     metric = effects_metric(plan, records)
@@ -94,8 +94,8 @@ def examine(
         return None, plan, records
     if gap(records, metric, Anchors(plan.clean, plan.corrupt)).state != "sound":
         return None, plan, records
-    work = _Examination(plan, records, CircuitParts.of(graph, ablation, every=every), runner, direct, metric)
-    return work.effects(negatives, outside), work.plan, work.records
+    work = _Examination(plan, records, parts, runner, direct, metric)
+    return work.effects(negatives, outside, screen), work.plan, work.records
 
 
 @dataclass
@@ -107,7 +107,9 @@ class _Examination:
     direct: DirectEffects
     metric: str
 
-    def effects(self, negatives: NegativeFinding | None, outside: Restorations | None) -> CircuitEffects:
+    def effects(
+        self, negatives: NegativeFinding | None, outside: Restorations | None, screen: Estimates | None
+    ) -> CircuitEffects:
         everything = (*self.parts.components, *self.parts.ablated)  # a group of one component is called by its own name
         self._run({self.parts.without(part): f"{part.name} ablated" for part in everything})
         groups, components = (
@@ -126,8 +128,7 @@ class _Examination:
             unknown = error.diagnostics[0].message
             backups = [BackupCheck(part.name) for part in self.parts.groups if part.declared == "backup"]
         in_place = {part.name: one.name for part, one in besides.items() if part in self.parts.groups}
-        within = self._within(groups, components)
-        return CircuitEffects(
+        found = CircuitEffects(
             self.metric,
             groups,
             tuple(
@@ -141,11 +142,12 @@ class _Examination:
             ),
             tuple(knockouts),
             tuple(replace(check, besides=in_place.get(check.group)) for check in backups),
-            self._sets(within, negatives, outside),
-            unknown,
-            len(self.parts.whole) - len(self.parts.components),
-            within,
+            direct_unknown=unknown,
+            untaken=len(self.parts.whole) - len(self.parts.components),
+            within=self._within(groups, components),
+            estimated=() if screen is None else self._estimated(screen),
         )
+        return replace(found, sets=self._sets(found, negatives, outside))
 
     # -- runs -------------------------------------------------------------------------------------
 
@@ -292,6 +294,20 @@ class _Examination:
             )
         )
 
+    def _estimated(self, screen: Estimates) -> tuple[Ablated, ...]:
+        """The components that are not taken one by one, ablated in the circuit alone, to first order."""
+        circuit = self.plan.circuit
+        untaken = [part for part in self.parts.members if part not in self.parts.components]
+        if screen.metric != self.metric or not untaken:
+            return ()
+        self._run({circuit: "circuit"})
+        alone = self.records[circuit][self.metric]
+        if stats.mean_difference(alone, self._anchor).may_be(0.0):
+            return ()
+        changes = {part: sum(screen.effects[c] for c in self.parts.section(part)) for part in untaken}
+        runs = {part: alone + change for part, change in changes.items()}
+        return ablation_effects(runs, alone, self._anchor, whole=self._clean - self._anchor)
+
     def _circuit_without(self, *parts: Part) -> Experiment:
         """The circuit alone without these parts: at edge level, without the edges that leave them where they act."""
         edges, circuit = self.plan.edges, self.plan.circuit
@@ -312,9 +328,12 @@ class _Examination:
         return one.part.declared == "negative" and one.part in self.parts.groups
 
     def _sets(
-        self, within: Sequence[Ablated], negatives: NegativeFinding | None, outside: Restorations | None
+        self, effects: CircuitEffects, negatives: NegativeFinding | None, outside: Restorations | None
     ) -> tuple[SetScore, ...]:
-        """The circuit alone as declared, with all negatives in, and with all out; none where there are no negatives."""
+        """The circuit alone as declared, with all negatives in, and with all out; none where there are no negatives.
+
+        Those that hurt by estimate alone are taken out apart from the others.
+        """
         circuit = self.plan.circuit
         claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
         if not claimed or circuit.level == "path" or circuit.source is None:
@@ -322,15 +341,19 @@ class _Examination:
         found = {c.component for c in (() if negatives is None else negatives.components)}
         left_out = frozenset(c for c in (() if outside is None else outside.components) if format_name(c) in found)
         hurting = [part for part in self.parts.groups if part.declared == "negative"] if self.parts.thorough else []
-        hurting += [one.part for one in within if one.sign == "hurts" and one.part in self.parts.components]
+        hurting += [one.part for one in effects.within if one.sign == "hurts" and one.part in self.parts.components]
         out = list(dict.fromkeys(c for part in hurting for c in self.parts.section(part)))
-        if not left_out and not out:
+        doubtful = [one.part for one in effects.doubtful]
+        if not left_out and not out and not doubtful:
             return ()
         sets: list[tuple[str, Experiment, Collection[NodeComponent]]] = [("as declared", circuit, ())]
         if left_out and outside is not None:
             sets.append((NEGATIVES_IN, outside.with_back(left_out), left_out))
         if out:
             sets.append((NEGATIVES_OUT, self._circuit_without(*hurting), out))
+        if doubtful:
+            members = list(dict.fromkeys(c for part in doubtful for c in self.parts.section(part)))
+            sets.append((ESTIMATED_OUT, self._circuit_without(*doubtful), members))
         self._run({run: f"circuit, {name}" for name, run, _ in sets})
         return tuple(self._score(run, name, changed) for name, run, changed in sets)
 
@@ -355,4 +378,4 @@ def examination_passes(graph: CircuitGraph, ablation: AblationSpec) -> int:
     lost = len(parts.components) + (beside if parts.components or backups else 0)
     looked_at = len(parts.ablated) + len(parts.components)
     within = 1 + (looked_at if parts.thorough else sum(part.declared == "negative" for part in parts.groups))
-    return single + lost + within + 2 + direct
+    return single + lost + within + 3 + direct

@@ -48,7 +48,7 @@ def screen_restorations(runner: Runner, experiment: Experiment, metric: str, pie
     gate to 0, so to first order the metric changes by minus the derivative with respect to that gate.
     Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first.
     """
-    return _screen(runner, experiment, experiment, metric, pieces)
+    return _screens(runner, experiment, experiment, metric, pieces)[0]
 
 
 def screen_edge_restorations(runner: Runner, source: Source, metric: str, edges: Sequence[Edge]) -> Screen:
@@ -72,38 +72,46 @@ def screen_noising(
 
     The same derivative as in `screen_restorations`, of gates at 0. Both patch the same source into the same base.
     """
-    if (wider.base, wider.source) != (experiment.base, experiment.source):
-        raise ValueError("both experiments must patch the same values into the same run")
-    return _screen(runner, experiment, wider, metric, pieces)
+    return _screens(runner, experiment, wider, metric, pieces)[1]
 
 
-def _screen(runner: Runner, experiment: Experiment, wider: Experiment, metric: str, pieces: Pieces) -> Screen:
-    """What moving a gate changes: of the experiment itself from 1 to 0, of what only `wider` patches from 0 to 1."""
+def screen_both(runner: Runner, experiment: Experiment, wider: Experiment, metric: str) -> tuple[Screen, Screen]:
+    """What `screen_restorations` and `screen_noising` give, from one pass forward and one back."""
+    return _screens(runner, experiment, wider, metric, EACH_ANEW)
+
+
+def _screens(
+    runner: Runner, experiment: Experiment, wider: Experiment, metric: str, pieces: Pieces
+) -> tuple[Screen, Screen]:
+    """What moving a gate changes: from 1 to 0 what the experiment patches, from 0 to 1 what only `wider` does."""
     if experiment.source is None:
         raise ValueError("only a patched experiment can be screened")
-    restoring = experiment is wider
+    if (wider.base, wider.source) != (experiment.base, experiment.source):
+        raise ValueError("both experiments must patch the same values into the same run")
     components = [site.component for site in wider.sites]
     roles = tuple(runner.task.roles)
-    effects = np.zeros((len(components), runner.task.n))
-    by_role = np.zeros((len(components), len(roles)))
+    effects = np.zeros((2, len(components), runner.task.n))
+    by_role = np.zeros((2, len(components), len(roles)))
     runner.expect(screen_passes(experiment) * runner.task.n)
     for batch in runner.batches:
         rows = list(batch.prompts)
         for draw in range(experiment.draws):
 
             def changes(batch: Batch = batch, draw: int = draw) -> NDArray[np.float64]:
-                slopes = _slopes(runner, experiment, wider, batch, metric, draw)
-                found = {tap: -slope if restoring else slope for tap, slope in slopes.items()}
-                return _summed(runner, batch, found, components).ravel()
+                both = _changes(runner, experiment, wider, batch, metric, draw)
+                return np.stack([_summed(runner, batch, one, components) for one in both]).ravel()
 
-            found = pieces.get([rows, draw], changes).reshape(len(components), len(rows) + len(roles))
-            effects[:, rows] += found[:, : len(rows)] / experiment.draws
-            by_role += found[:, len(rows) :] / (runner.task.n * experiment.draws)
-    return Screen(
-        metric,
-        dict(zip(components, effects, strict=True)),
-        {c: dict(zip(roles, values, strict=True)) for c, values in zip(components, by_role.tolist(), strict=True)},
-    )
+            found = pieces.get([rows, draw], changes).reshape(2, len(components), len(rows) + len(roles))
+            effects[:, :, rows] += found[:, :, : len(rows)] / experiment.draws
+            by_role += found[:, :, len(rows) :] / (runner.task.n * experiment.draws)
+
+    def screen(number: int, moving: Experiment) -> Screen:
+        members = {site.component for site in moving.sites}
+        of = [(i, c) for i, c in enumerate(components) if c in members]
+        shares = {c: dict(zip(roles, by_role[number, i].tolist(), strict=True)) for i, c in of}
+        return Screen(metric, {c: effects[number, i] for i, c in of}, shares)
+
+    return screen(0, experiment), screen(1, wider)
 
 
 def _summed(
@@ -125,17 +133,20 @@ def _summed(
     return found
 
 
-def _slopes(
+def _changes(
     runner: Runner, experiment: Experiment, wider: Experiment, batch: Batch, metric: str, draw: int
-) -> dict[Tap, Tensor]:
-    """The metric's derivative with respect to every gate that may move, `[row, pos, unit]` in float64."""
+) -> tuple[dict[Tap, Tensor], dict[Tap, Tensor]]:
+    """The estimated changes by every gate at 1 that moves to 0, and by every one at 0 that moves to 1.
+
+    `[row, pos, unit]` in float64.
+    """
     assert experiment.source is not None
     with torch.no_grad():
         values = runner.source_values(batch, experiment.source, runner.taps_of([wider]), draw)
         swaps = runner.swaps(batch, wider, values)
-        closed = {tap: swap.mask for tap, swap in runner.swaps(batch, experiment, values).items()}
-    none = {tap: torch.zeros_like(swap.mask) for tap, swap in swaps.items()}
-    gates = {tap: (none | closed)[tap].to(swap.source.dtype).requires_grad_() for tap, swap in swaps.items()}
+        none = {tap: torch.zeros_like(swap.mask) for tap, swap in swaps.items()}
+        closed = none | {tap: swap.mask for tap, swap in runner.swaps(batch, experiment, values).items()}
+    gates = {tap: closed[tap].to(swap.source.dtype).requires_grad_() for tap, swap in swaps.items()}
     gated = {tap: replace(swap, gate=gates[tap]) for tap, swap in swaps.items()}
     # pyvene writes patched values into the module's own tensor, which some kernels (ReLU, fused attention) keep
     # for their backward pass. autograd refuses that unless the tensor is kept by a hook. It is harmless here: what
@@ -143,12 +154,11 @@ def _slopes(
     with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
         logits, _ = runner.forward(batch, experiment.base, Actions(gated), draw)
         total = runner.metrics(batch, logits, None)[metric].sum()
-        slopes = torch.autograd.grad(total, list(gates.values()))
+        slopes = dict(zip(gates, torch.autograd.grad(total, list(gates.values())), strict=True))
     runner.count_backward(batch)
-    moving = {
-        tap: swap.mask if experiment is wider else swap.mask & ~(none | closed)[tap] for tap, swap in swaps.items()
-    }
-    return {tap: (slope * moving[tap]).cpu().double() for tap, slope in zip(gates, slopes, strict=True)}
+    restored = {tap: (-slope * closed[tap]).cpu().double() for tap, slope in slopes.items()}
+    added = {tap: (slope * (swaps[tap].mask & ~closed[tap])).cpu().double() for tap, slope in slopes.items()}
+    return restored, added
 
 
 def _as_it_is(saved: Tensor) -> Tensor:

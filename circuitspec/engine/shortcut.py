@@ -2,14 +2,16 @@
 
 What comes before the first patch is as in the base run. So the blocks before the first patched layer need not be
 computed, if the next one is given the residual stream that the base run had there; nor the tokens before the first
-patched one, if attention is given the base run's keys and values of them.
+patched one, if attention is given the base run's keys and values of them. And of what the last MLP writes, nobody reads
+more than the tokens at which logits are kept.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -57,6 +59,9 @@ class Shortcut:
     def __init__(self, loaded: LoadedModel, compiler: Compiler) -> None:
         architecture, layers = loaded.architecture, range(loaded.shape.n_layers)
         self._blocks = [submodule(loaded.model, architecture.block.format(layer=layer)) for layer in layers]
+        self._last = Tap(len(layers) - 1, "neurons")
+        last_mlp = architecture.path(architecture.mlp, len(layers) - 1)
+        self._last_mlp = submodule(loaded.model, last_mlp) if loaded.shape.has_mlps else None
         self._compiler = compiler
         self._window = getattr(loaded.model.config, "sliding_window", None)
         self._returned: object = None  # by a block of this model, in a whole forward
@@ -64,6 +69,10 @@ class Shortcut:
     def may_cut(self, width: int) -> bool:
         """Whether rows of so many columns may begin at a later one: not where a sliding window drops earlier ones."""
         return self._window is None or self._window >= width
+
+    def trims(self, taps: Collection[Tap]) -> bool:
+        """Whether the last MLP is computed at the kept tokens alone: not where its neurons are patched."""
+        return self._last_mlp is not None and self._last not in taps
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -89,7 +98,10 @@ class Shortcut:
         given = Actions(actions.swaps, edits={tap: lambda own: stream})
         if start.column:
             inputs = {**inputs, "past_key_values": _past(base, start, copies), "use_cache": True}
-        with _replaced(dict.fromkeys(self._blocks[: start.layer], self._hand_on)):
+        forwards: dict[nn.Module, Forward] = dict.fromkeys(self._blocks[: start.layer], self._hand_on)
+        if self._last_mlp is not None and self.trims(actions.swaps):
+            forwards[self._last_mlp] = partial(_at_columns, self._last_mlp.forward, inputs["logits_to_keep"])
+        with _replaced(forwards):
             return self._compiler.forward(inputs, given)[0]
 
     def _hand_on(self, *args: Any, **kwargs: Any) -> Any:
@@ -101,6 +113,14 @@ class Shortcut:
             case (_, *rest):
                 return (stream, *rest)
         raise ValueError("no whole forward has been watched")
+
+
+def _at_columns(own: Forward, columns: Tensor, entering: Tensor) -> Tensor:
+    """What a module computes of these columns of `[row, pos, channel]`, and zeros elsewhere."""
+    found = own(entering[:, columns])
+    output: Tensor = found.new_zeros(*entering.shape[:2], found.shape[-1])
+    output[:, columns] = found
+    return output
 
 
 def _past(base: BaseRun, start: Start, copies: int) -> DynamicCache:

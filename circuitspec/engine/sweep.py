@@ -222,13 +222,19 @@ class Sweeper:
         return runner.forward(here.batch, here.base, Actions(swaps), here.draw)[0]
 
     def _check(self, here: Setting, waiting: Sequence[tuple[Start, Experiment]]) -> None:
-        """Once a model: the short cut past most blocks, and the one that takes over the most keys and values."""
-        if "blocks" not in self._checked and (late := [s for s in waiting if s[0].layer > 0]):
-            self._compare(here, *max(late, key=lambda pair: pair[0]))
-            self._checked.add("blocks")
+        """Once a model: the short cut past most blocks, with the last MLP at the answers alone if some have that, and
+        the one that takes over the most keys and values."""
+        late = [waits for waits in waiting if waits[0].layer > 0]
+        trimmed = [waits for waits in late if self._trims(waits[1])]
+        if not {"blocks", "last MLP"} <= self._checked and (trimmed or (late and "blocks" not in self._checked)):
+            self._compare(here, *max(trimmed or late, key=lambda pair: pair[0]))
+            self._checked |= {"blocks", "last MLP"} if trimmed else {"blocks"}
         if "columns" not in self._checked and (late := [s for s in waiting if s[0].column > 0]):
             self._compare(here, *min(late, key=lambda pair: (pair[0].layer, -pair[0].column)))
             self._checked.add("columns")
+
+    def _trims(self, experiment: Experiment) -> bool:
+        return self._shortcut.trims(self._runner.taps_of([experiment]))
 
     def _compare(self, here: Setting, start: Start, experiment: Experiment) -> None:
         """One experiment on two prompts, both ways. Raises CS503 where they differ by more than rounding."""

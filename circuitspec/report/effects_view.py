@@ -54,11 +54,27 @@ def effects_text(found: Verification) -> tuple[str, ...]:
             f"{several} of the circuit were not ablated one by one, and of the groups only those declared "
             f"negative{joint} or backup{out}; --negatives exact {asked}"
         )
+    if effects.estimated:
+        blocks.append(_estimated(effects))
     if effects.direct_unknown:
         blocks.append(f"direct effects were not looked at: {effects.direct_unknown}")
     if effects.sets:
         blocks.append(_sets(effects))
     return tuple(blocks)
+
+
+def _estimated(effects: CircuitEffects) -> str:
+    """What first-order estimates say of components that were not ablated one by one."""
+    doubtful = sorted(effects.doubtful, key=lambda one: one.drop.value)
+    if not doubtful:
+        return "by first-order estimates in the circuit alone, none that is not declared negative works against it"
+    named = ", ".join(f"{one.part.name} {number(one.drop.value)}" for one in doubtful[:_NAMED])
+    more = f" and {len(doubtful) - _NAMED} more" if len(doubtful) > _NAMED else ""
+    below = "; below is the circuit without all of them" if effects.sets else ""
+    return (
+        f"by first-order estimates in the circuit alone, the loss of {plural(len(doubtful), 'component')} that the "
+        f"hypothesis does not call negative should raise {effects.metric} (drop): {named}{more}{below}"
+    )
 
 
 def _is_one(group: Ablated, effects: CircuitEffects) -> bool:
@@ -110,6 +126,7 @@ def effects_data(effects: CircuitEffects) -> dict[str, object]:
         "direct_unknown": effects.direct_unknown or None,
         "untaken": effects.untaken,
         "within": [_ablated(one) for one in effects.within],
+        "estimated": [_ablated(one) for one in effects.estimated],
     }
 
 

@@ -23,8 +23,10 @@ def effects_charts(found: Verification) -> tuple[Chart, ...]:
     """A map of layers and heads; none where no head was ablated alone."""
     if found.effects is None or found.graph is None:
         return ()
-    shape = found.graph.shape
-    drops = {parse_name(one.part.name).target: one.drop.value for one in found.effects.components}
+    effects, shape = found.effects, found.graph.shape
+    by_estimate = not effects.components and bool(effects.estimated)
+    shown = effects.estimated if by_estimate else effects.components
+    drops = {parse_name(one.part.name).target: one.drop.value for one in shown}
     columns = [str(head) for head in range(shape.n_heads)]
     columns += ["MLP"] if any(isinstance(component, Mlp) for component in drops) else []
     values = np.full((shape.n_layers, len(columns)), np.nan)
@@ -39,12 +41,17 @@ def effects_charts(found: Verification) -> tuple[Chart, ...]:
         values,
         rows=[str(layer) for layer in range(shape.n_layers)],
         columns=columns,
-        title="Each component of the circuit ablated alone",
+        title="Each component of the circuit ablated " + ("in it, by estimate" if by_estimate else "alone"),
         row_axis="layer",
         column_axis="head",
-        quantity=f"{found.effects.metric} {_SHARE}",
+        quantity=f"{effects.metric} {_SHARE}",
     )
     note = "Ablated at its declared positions in the clean run, all else as it is. Hatched is no part of the circuit."
+    if by_estimate:
+        note = (
+            "What ablating it in the circuit alone should change, to first order (one backward pass for all); "
+            "verify --negatives exact runs each. Hatched is no part of the circuit."
+        )
     return (Chart(picture, note),)
 
 
@@ -65,6 +72,21 @@ def effects_tables(found: Verification) -> tuple[Table, ...]:
     )
     rows = tuple(_rows(effects))
     tables = [Table(f"Parts of the circuit: {_SHARE}", columns, rows, prose=(4,))] if rows else []
+    if effects.estimated:
+        known = {"helps": "", "hurts": "should raise it", "neither": "none shown"}
+        head = ("ablated in the circuit, by estimate", f"{effects.metric} drop", "sign", "declared", "in")
+        estimates = tuple(
+            (
+                one.part.name,
+                briefly(one.drop),
+                known[one.sign],
+                one.part.declared,
+                ", ".join(one.part.groups),
+            )
+            for one in effects.estimated
+        )
+        title = f"Components of the circuit, first-order estimates: {_SHARE}"
+        tables.append(Table(title, head, estimates, prose=(4,)))
     if effects.sets:
         head = ("circuit", f"recovered {effects.metric}", "kl (nats)", "recovered kl", "components changed")
         sets = tuple(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from circuitspec.analysis import examine as examining
-from circuitspec.analysis.circuit_parts import COMPONENTS
+from circuitspec.analysis.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects, Part, ablation_effects, most_needed_besides
 from circuitspec.analysis.examine import effects_metric, examine
@@ -136,6 +136,15 @@ class Additive:
         return found
 
 
+@dataclass(frozen=True)
+class Estimated:
+    """What a screen of the circuit gave."""
+
+    metric: str
+    effects: Mapping[Any, np.ndarray]
+    by_role: Mapping[Any, Mapping[str, float]] = field(default_factory=dict)
+
+
 def examined(
     groups: Mapping[str, tuple[Sequence[Head], Effect]],
     amounts: Mapping[Head, float],
@@ -144,6 +153,7 @@ def examined(
     most: float = 100.0,
     every: bool = False,
     kind: type[Additive] | None = None,
+    screen: Estimated | None = None,
 ) -> tuple[CircuitEffects, Plan, Additive]:
     members = [Member(h, Where.everywhere(), g, effect) for g, (heads, effect) in groups.items() for h in heads]
     graph = CircuitGraph(SHAPE, tuple(members), frozenset(Mlp(layer) for layer in range(2)))
@@ -157,7 +167,8 @@ def examined(
     plan = Plan(labels=labels, clean=CLEAN, corrupt=corrupt, circuit=circuit, claims=(claim,))
     records = model.run(plan.experiments)
     model.batches.clear()
-    found, plan, records = examine(plan, records, ablation, graph, model, direct or model.direct, every=every)
+    parts = CircuitParts.of(graph, ablation, every=every)
+    found, plan, records = examine(plan, records, parts, model, direct or model.direct, screen=screen)
     assert found is not None
     assert set(plan.experiments) == set(records.values)
     return found, plan, model
@@ -285,6 +296,39 @@ def test_of_large_circuits_only_what_is_declared_is_checked(monkeypatch: pytest.
     }
 
 
+def test_components_of_large_circuits_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three heads two should hurt, and one of these is not declared to: the circuit is run without it."""
+    monkeypatch.setattr("circuitspec.analysis.circuit_parts.COMPONENTS", 2)
+    first, second, outside, last = HEADS
+    amounts = {first: 4.0, second: -1.0, outside: 2.0, last: -0.5}
+    groups: dict[str, tuple[Sequence[Head], Effect]] = {
+        "one": ((first, second), "positive"),
+        "against": ((last,), "negative"),
+    }
+    changes = {first: -0.001, second: 2.0, last: 0.4}  # estimates, and not quite what ablating does
+    screen = Estimated("logit_diff", {head: change + spread(2) / 100 for head, change in changes.items()})
+    found, plan, model = examined(groups, amounts, screen=screen)
+    whole = sum(amounts.values())
+    drops = {one.part.name: one.drop.value for one in found.estimated}
+    assert drops == pytest.approx({format_name(h): -change / whole for h, change in changes.items()}, abs=0.01)
+    assert {one.part.name: one.sign for one in found.estimated} == {
+        format_name(first): "neither",
+        format_name(second): "hurts",
+        format_name(last): "hurts",
+    }
+    assert [one.part.name for one in found.doubtful] == [format_name(second)]
+    assert found.components == ()
+    scores = {one.name: (one.negatives, one.recovered.value) for one in found.sets}
+    without = (whole - amounts[outside] - amounts[second]) / whole
+    assert scores[examining.ESTIMATED_OUT] == ((format_name(second),), pytest.approx(without, abs=0.01))
+    labels = [plan.labels[run] for run in model.ran if run in plan.labels]
+    assert labels == ["against ablated", f"circuit, {examining.ESTIMATED_OUT}"]
+    other, _, model = examined(groups, amounts, screen=Estimated("logit", screen.effects))  # of another metric
+    assert (other.estimated, other.sets, len(model.ran)) == ((), (), 1)
+    thorough, _, _ = examined(groups, amounts, screen=screen, every=True)
+    assert (thorough.estimated, len(thorough.components)) == ((), 3)
+
+
 def test_where_heads_cannot_be_told_apart_that_is_said() -> None:
     """The rest is looked at all the same; a declared backup is judged by what its own loss costs."""
 
@@ -334,5 +378,5 @@ def test_without_a_difference_between_the_anchors_nothing_is_run() -> None:
         Records(flat, np.zeros(N, dtype=np.int64)),
         Records({run: {"logit_diff": np.ones(1)} for run in flat}, np.zeros(1, dtype=np.int64)),
     ):
-        found, same, _ = examine(plan, records, ABLATION, graph, model, model.direct)
+        found, same, _ = examine(plan, records, CircuitParts.of(graph, ABLATION), model, model.direct)
         assert (found, same, model.ran) == (None, plan, [])

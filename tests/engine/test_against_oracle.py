@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from circuitspec.engine.compile import borrowed
-from circuitspec.engine.screen import screen_noising, screen_restorations
+from circuitspec.engine.screen import screen_both, screen_noising, screen_passes, screen_restorations
 from circuitspec.graph.circuit import CircuitGraph, NodeComponent
 from circuitspec.graph.members import Member
 from circuitspec.graph.where import Where
@@ -199,6 +199,14 @@ def test_the_screen_of_what_else_could_be_patched_is_the_derivative(family: str)
         run = runner(model, task_of(prompts))
         screen = screen_noising(run, some, whole, "logit_diff")
         assert all(np.all(screen.effects[site.component] == 0) for site in some.sites if site.where.is_everywhere)
+        alone, before = screen_restorations(run, some, "logit_diff"), run.forwards
+        both = screen_both(run, some, whole, "logit_diff")
+        assert run.forwards - before == screen_passes(some)
+        for one, other in zip(both, (alone, screen), strict=True):
+            assert set(one.effects) == set(other.effects)
+            for component, values in other.effects.items():
+                np.testing.assert_allclose(one.effects[component], values, rtol=1e-9, atol=1e-12)
+                assert one.by_role[component] == pytest.approx(other.by_role[component], abs=1e-12)
         for component in sorted(outside, key=str)[::2]:
             (slot,) = run.slots_of(component)
             slopes = np.zeros(len(prompts))

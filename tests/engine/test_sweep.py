@@ -250,8 +250,9 @@ def test_only_what_a_patch_reaches_is_computed() -> None:
     sweep = [Experiment("clean", NOISING, frozenset({Site(Head(2, h), Where.at("A"))})) for h in range(4)]
     counts, ran = run_counted(model, sweep, rows=100)
     # the clean and the corrupt run on 4 prompts, and 2 prompts whole in each of the two checks (blocks and columns);
-    # in block 2 four experiments on 4 prompts at 3 of 8 tokens, and 2 prompts in either check
-    whole, late = 8 * (4 + 4 + 2 + 2), 3 * (4 * 4 + 2 + 2)
+    # in block 2 four experiments on 4 prompts, and 2 prompts in either check: at 3 of 8 tokens, and in its MLP, the
+    # last, at the one where the answer is
+    whole, late = 8 * (4 + 4 + 2 + 2), 1 * (4 * 4 + 2 + 2)
     assert counts == [whole, whole, whole + late]
     assert ran.forwards == 1 + 1 + 4 + 4 * 2 / 4
     assert ran.forwards_saved == pytest.approx((4 * 4 + 2 + 2) * (1 - 1 / 3 * 3 / 8) / 4)
@@ -267,8 +268,9 @@ def test_a_second_run_checks_nothing_anew() -> None:
         ran.run(sweep)
         first = list(counts)
         ran.run(sweep)
-    assert first == [8 * (4 + 4 + 2), *[8 * (4 + 4 + 2 + 2 + 16)] * 2]  # clean, corrupt, both ways of the check
-    assert [now - then for now, then in zip(counts, first, strict=True)] == [8 * 8, 8 * (8 + 16), 8 * (8 + 16)]
+    # clean, corrupt, both ways of the check; the last MLP of what begins later at the answers alone
+    assert first == [8 * (4 + 4 + 2), 8 * (4 + 4 + 2 + 2 + 16), 8 * (4 + 4 + 2) + 2 + 16]
+    assert [now - then for now, then in zip(counts, first, strict=True)] == [8 * 8, 8 * (8 + 16), 8 * 8 + 16]
     assert progress.done == progress.expected
 
 
@@ -412,7 +414,7 @@ def test_what_is_not_finite_is_named() -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         """Infinite in rows that are as in the corrupt run, once the unpatched runs have been made."""
         seen.append(x)
-        alike = ((x[:, None] - corrupt).abs().amax((2, 3)) < 1e-9).any(1)[:, None, None]
+        alike = ((x[:, None] - corrupt[:, -x.shape[1] :]).abs().amax((2, 3)) < 1e-9).any(1)[:, None, None]
         return original(x) if len(seen) <= 2 else torch.where(alike, torch.inf, original(x))
 
     with borrowed(model), torch.no_grad():

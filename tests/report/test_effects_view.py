@@ -124,6 +124,26 @@ def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
     )
 
 
+def test_components_that_were_not_taken_are_estimated() -> None:
+    estimated = tuple(
+        Ablated(replace(ONLY, name=f"a2.h{i}", declared="positive"), 0.5, at(-0.1 * i), 1e-4) for i in (1, 2)
+    )
+    declared = (Ablated(ONLY, 0.5, at(-0.3), 1e-4), Ablated(FIRST, -3.0, at(0.7), 1e-9))
+    many = replace(EFFECTS, components=(), groups=(), knockouts=(), within=(), untaken=4)
+    said = effects_text(replace(example(), effects=replace(many, estimated=(*estimated, *declared))))[1]
+    assert said == (
+        "by first-order estimates in the circuit alone, the loss of 2 components that the hypothesis does not call "
+        "negative should raise logit_diff (drop): a2.h2 -0.20, a2.h1 -0.10; below is the circuit without all of them"
+    )
+    said = effects_text(replace(example(), effects=replace(many, estimated=declared)))[1]
+    assert said == "by first-order estimates in the circuit alone, none that is not declared negative works against it"
+    document = json.loads(render_json(replace(example(), effects=replace(many, estimated=estimated))))["effects"]
+    assert [(one["name"], one["sign"], one["drop"]["value"]) for one in document["estimated"]] == [
+        ("a2.h1", "hurts", -0.1),
+        ("a2.h2", "hurts", -0.2),
+    ]
+
+
 def test_the_document_has_every_number() -> None:
     said = json.loads(render_json(replace(example(), effects=EFFECTS)))["effects"]
     assert said["metric"] == "logit_diff"

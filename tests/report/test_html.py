@@ -416,6 +416,19 @@ def test_parts_of_the_circuit_have_their_effects() -> None:
     )
 
 
+def test_parts_of_a_large_circuit_have_estimates() -> None:
+    effects = with_effects().effects
+    assert effects is not None
+    estimated = dataclasses.replace(effects, components=(), estimated=effects.components, untaken=4)
+    page = parsed(shown("html", reported(found=dataclasses.replace(with_effects(), effects=estimated))))
+    rows = page.texts("tr")
+    assert "a3.h3 -0.20 [-0.30, -0.10] should raise it negative against" in rows
+    assert "a3.h1 0.40 [0.30, 0.50] positive movers" in rows
+    (said,) = (" ".join(tag.text.split()) for tag in page.named("desc") if tag.text.startswith("Heatmap"))
+    assert "largest 0.40 at layer 3, head 1; smallest -0.20 at layer 3, head 3" in said
+    assert any("ablated in it, by estimate" in tag.text for tag in page.named("title"))
+
+
 def test_no_map_without_heads_or_mlps() -> None:
     found = with_effects()
     assert found.effects is not None
