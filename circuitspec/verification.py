@@ -15,7 +15,7 @@ from circuitspec.analysis.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.components import RunsExperiments, Search, candidates, negative_components
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects
-from circuitspec.analysis.examine import examine
+from circuitspec.analysis.examine import examine, foreseen
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_answers import dominating_answer
 from circuitspec.analysis.paths import path_effects
@@ -280,7 +280,8 @@ def _negatives(
     elif search == "screen" and len(outside.components) > FEW:
         screen = screen_edge_restorations(runner, source, metric, outside.edges)
     chosen = candidates(outside.components, metric, screen)
-    finding, plan, records = negative_components(plan, records, metric, chosen, screen, stored, outside)
+    besides = foreseen(plan, records, parts, within)
+    finding, plan, records = negative_components(plan, records, metric, chosen, screen, stored, outside, besides)
     return finding, within, plan, records
 
 

@@ -65,8 +65,11 @@ def negative_components(
     screen: Estimates | None,
     runner: RunsExperiments,
     among: Restorations,
+    besides: Collection[Experiment] = (),
 ) -> tuple[NegativeFinding | None, Plan, Records]:
     """Restore each chosen component on top of the circuit, and all that hurt together.
+
+    The runs `besides` are made along with these, and are not named in the plan.
 
     A component is negative when restoring it makes the metric worse: significantly (one-sided paired
     test, Benjamini-Hochberg over all noised components, those `among` which it was chosen) and materially. Returns
@@ -78,7 +81,7 @@ def negative_components(
     clean, corrupt = records[plan.clean][metric], records[plan.corrupt][metric]
     declared = records[plan.circuit][metric]
     runs = {c: among.with_back(frozenset({c})) for c in chosen}
-    measured = runner.run(runs.values())
+    measured = runner.run((*runs.values(), *besides))
     differences = {c: measured[run][metric] - declared for c, run in runs.items()}
     tests = [stats.lowers(_worth(metric) * differences[c]) for c in chosen]
     screened = len(among.components)

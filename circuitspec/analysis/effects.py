@@ -67,6 +67,11 @@ class Ablated:
         return "helps" if self.drop.value > 0 else "hurts"
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether it hurts, and the hypothesis does not say so."""
+        return self.sign == "hurts" and self.part.declared == "positive"
+
+    @property
     def is_silent(self) -> bool:
         """Whether ablating it surely changes next to nothing."""
         return surely_small(self.drop)
@@ -112,7 +117,7 @@ class CircuitEffects:
     @property
     def doubtful(self) -> tuple[Ablated, ...]:
         """Components that by their estimates work against the circuit, and are not declared to."""
-        return tuple(one for one in self.estimated if one.sign == "hurts" and one.part.declared == "positive")
+        return tuple(one for one in self.estimated if one.is_doubtful)
 
     def in_circuit(self, one: Ablated) -> Ablated | None:
         """The same part ablated in the circuit alone; None where that was not run."""

@@ -89,29 +89,96 @@ def examine(
     is run, and None returned, where there is no metric that is linear in the logits, no difference between the anchors
     by it, or a single prompt.
     """
-    metric = effects_metric(plan, records)
-    if metric is None or records.n_prompts < 2:
+    metric = _metric_to_go_by(plan, records)
+    if metric is None:
         return None, plan, records
-    if gap(records, metric, Anchors(plan.clean, plan.corrupt)).state != "sound":
-        return None, plan, records
-    work = _Examination(plan, records, parts, runner, direct, metric)
+    work = _Examination(plan, records, parts, metric, runner, direct)
     return work.effects(negatives, outside, screen), work.plan, work.records
 
 
+def foreseen(plan: Plan, records: Records, parts: CircuitParts, screen: Estimates | None) -> tuple[Experiment, ...]:
+    """Runs that `examine` will want, whatever is found outside the circuit: run along with others they cost less."""
+    metric = _metric_to_go_by(plan, records)
+    wanted = () if metric is None else _Known(plan, records, parts, metric).first(screen)
+    return tuple(experiment for experiment in wanted if experiment not in records.values)
+
+
+def _metric_to_go_by(plan: Plan, records: Records) -> str | None:
+    metric = effects_metric(plan, records)
+    if metric is None or records.n_prompts < 2:
+        return None
+    return metric if gap(records, metric, Anchors(plan.clean, plan.corrupt)).state == "sound" else None
+
+
 @dataclass
-class _Examination:
+class _Known:
+    """What follows from what was run so far."""
+
     plan: Plan
     records: Records
     parts: CircuitParts
+    metric: str
+
+    def first(self, screen: Estimates | None) -> dict[Experiment, str]:
+        """What is run before anything is known, with labels."""
+        everything = (*self.parts.components, *self.parts.ablated)  # a group of one component is called by its own name
+        labels = {self.parts.without(part): f"{part.name} ablated" for part in everything}
+        doubtful = [one.part for one in self._estimated(screen) if one.is_doubtful]
+        if doubtful and self._has_sets:
+            labels[self._circuit_without(*doubtful)] = f"circuit, {ESTIMATED_OUT}"
+        return labels
+
+    @property
+    def _clean(self) -> Values:
+        return self.records[self.plan.clean][self.metric]
+
+    @property
+    def _anchor(self) -> Values:
+        return self.records[self.plan.corrupt][self.metric]
+
+    def _estimated(self, screen: Estimates | None) -> tuple[Ablated, ...]:
+        """The components that are not taken one by one, ablated in the circuit alone, to first order."""
+        circuit = self.plan.circuit
+        untaken = [part for part in self.parts.members if part not in self.parts.components]
+        if screen is None or screen.metric != self.metric or not untaken:
+            return ()
+        alone = self.records[circuit][self.metric]
+        if stats.mean_difference(alone, self._anchor).may_be(0.0):
+            return ()
+        changes = {part: sum(screen.effects[c] for c in self.parts.section(part)) for part in untaken}
+        runs = {part: alone + change for part, change in changes.items()}
+        return ablation_effects(runs, alone, self._anchor, whole=self._clean - self._anchor)
+
+    def _circuit_without(self, *parts: Part) -> Experiment:
+        """The circuit alone without these parts: at edge level, without the edges that leave them where they act."""
+        edges, circuit = self.plan.edges, self.plan.circuit
+        if circuit.level == "node" or edges is None:
+            return self.parts.within(circuit, *parts)
+        cuts = EdgeCuts((), self.parts.source, edges.kept, self.parts.graph.shape)
+        sections = [(part, self.parts.section(part)) for part in parts]
+        return cuts.circuit_without(
+            Node(component, where, part.name)
+            for part, section in sections
+            for component, where in section.items()
+            if isinstance(component, Head | Mlp)
+        )
+
+    @property
+    def _has_sets(self) -> bool:
+        circuit = self.plan.circuit
+        claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
+        return claimed and circuit.level != "path" and circuit.source is not None
+
+
+@dataclass
+class _Examination(_Known):
     runner: RunsExperiments
     direct: DirectEffects
-    metric: str
 
     def effects(
         self, negatives: NegativeFinding | None, outside: Restorations | None, screen: Estimates | None
     ) -> CircuitEffects:
-        everything = (*self.parts.components, *self.parts.ablated)  # a group of one component is called by its own name
-        self._run({self.parts.without(part): f"{part.name} ablated" for part in everything})
+        self._run(self.first(screen))
         groups, components = (
             ablation_effects({part: self._without(part) for part in kind}, self._clean, self._anchor)
             for kind in (self.parts.ablated, tuple(self.parts.components))
@@ -145,7 +212,7 @@ class _Examination:
             direct_unknown=unknown,
             untaken=len(self.parts.whole) - len(self.parts.components),
             within=self._within(groups, components),
-            estimated=() if screen is None else self._estimated(screen),
+            estimated=self._estimated(screen),
         )
         return replace(found, sets=self._sets(found, negatives, outside))
 
@@ -159,14 +226,6 @@ class _Examination:
 
     def _without(self, *parts: Part) -> Values:
         return self.records[self.parts.without(*parts)][self.metric]
-
-    @property
-    def _clean(self) -> Values:
-        return self.records[self.plan.clean][self.metric]
-
-    @property
-    def _anchor(self) -> Values:
-        return self.records[self.plan.corrupt][self.metric]
 
     # -- parts that can be lost -------------------------------------------------------------------
 
@@ -294,34 +353,6 @@ class _Examination:
             )
         )
 
-    def _estimated(self, screen: Estimates) -> tuple[Ablated, ...]:
-        """The components that are not taken one by one, ablated in the circuit alone, to first order."""
-        circuit = self.plan.circuit
-        untaken = [part for part in self.parts.members if part not in self.parts.components]
-        if screen.metric != self.metric or not untaken:
-            return ()
-        self._run({circuit: "circuit"})
-        alone = self.records[circuit][self.metric]
-        if stats.mean_difference(alone, self._anchor).may_be(0.0):
-            return ()
-        changes = {part: sum(screen.effects[c] for c in self.parts.section(part)) for part in untaken}
-        runs = {part: alone + change for part, change in changes.items()}
-        return ablation_effects(runs, alone, self._anchor, whole=self._clean - self._anchor)
-
-    def _circuit_without(self, *parts: Part) -> Experiment:
-        """The circuit alone without these parts: at edge level, without the edges that leave them where they act."""
-        edges, circuit = self.plan.edges, self.plan.circuit
-        if circuit.level == "node" or edges is None:
-            return self.parts.within(circuit, *parts)
-        cuts = EdgeCuts((), self.parts.source, edges.kept, self.parts.graph.shape)
-        sections = [(part, self.parts.section(part)) for part in parts]
-        return cuts.circuit_without(
-            Node(component, where, part.name)
-            for part, section in sections
-            for component, where in section.items()
-            if isinstance(component, Head | Mlp)
-        )
-
     def _to_see_within(self, one: Ablated) -> bool:
         if one.sign == "hurts":
             return self.parts.thorough
@@ -335,8 +366,7 @@ class _Examination:
         Those that hurt by estimate alone are taken out apart from the others.
         """
         circuit = self.plan.circuit
-        claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
-        if not claimed or circuit.level == "path" or circuit.source is None:
+        if not self._has_sets:
             return ()
         found = {c.component for c in (() if negatives is None else negatives.components)}
         left_out = frozenset(c for c in (() if outside is None else outside.components) if format_name(c) in found)
