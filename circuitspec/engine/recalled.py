@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from circuitspec.engine.keys import setting_of
 from circuitspec.engine.pieces import EACH_ANEW, Pieces
 from circuitspec.engine.store import Store
+from circuitspec.engine.stored import ABANDONED
 
 PIECES = "pieces"  # the folder of what was computed of estimates that are not done
 VALUES = "values"
@@ -84,6 +85,7 @@ def recalled_estimates(runner: Runner, root: Path | None) -> Iterator[Recalled]:
     context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places]).hex()
     folder = root / f"estimates-{context[:32]}"
     with Store(folder, {"model": runner.loaded.provenance.id}) as store, Store(folder / PIECES) as pieces:
+        pieces.drop_older(ABANDONED)
         yield Recalled(store, pieces, context)
 
 

@@ -161,6 +161,19 @@ class Store:
         except OSError as error:
             raise _unwritable(self.directory, error) from error
 
+    def drop_older(self, seconds: float) -> None:
+        """Remove what nobody has added to for so long: it was left by processes that were killed."""
+        oldest = time.time() - seconds
+        try:
+            with os.scandir(self.directory) as entries:
+                left = [e.path for e in entries if e.name.endswith(_SUFFIX) and e.stat().st_mtime < oldest]
+            for path in left:
+                Path(path).unlink(missing_ok=True)
+        except FileNotFoundError:  # another process was faster
+            return
+        except OSError as error:
+            raise _unwritable(self.directory, error) from error
+
     def _append(self, content: bytes, lasting: bool) -> tuple[str, int]:
         """Write to this process's own segment; its name, and where in it the content begins."""
         try:

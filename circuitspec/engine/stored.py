@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SECONDS = 10.0  # of work after which what is measured is on the disk, and whole
 REPEATED = 0.1  # at most this share of the work may be repeated for it
 PARTS = "parts"  # the folder of what was measured on some of the prompts
+ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with what a killed process began
 
 
 class RunsExperiments(Protocol):
@@ -224,5 +225,6 @@ def stored_runner(
     }
     folder = root / keys.context[:32]
     with Store(folder, about) as store, Store(folder / PARTS) as parts:
+        parts.drop_older(ABANDONED)
         kept = StoredParts(parts, keys)
         yield StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, seconds=seconds)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -328,3 +330,20 @@ def test_a_segment_that_is_taken_away_is_as_good_as_absent(tmp_path: Path) -> No
     store.close()
     segments(tmp_path)[0].unlink()
     assert store.get([entry(0)[0]]) == {}
+
+
+def test_what_nobody_goes_on_with_is_removed(tmp_path: Path) -> None:
+    with Store(tmp_path) as old, Store(tmp_path) as new:
+        old.put(dict([entry(1)]))
+        new.put(dict([entry(2)]))
+        (segment,) = {path for path in tmp_path.glob("*.records") if path != Path(str(new._own.name))}  # type: ignore[union-attr]
+        day = 24 * 3600.0
+        long_ago = time.time() - 3 * day
+        os.utime(segment, (long_ago, long_ago))
+        with Store(tmp_path) as third:
+            third.drop_older(4 * day)
+            assert segment.exists()
+            third.drop_older(2 * day)
+            assert not segment.exists()
+            keys = [entry(number)[0] for number in (1, 2)]
+            assert list(third.get(keys)) == keys[1:]  # what it knew of the other is as good as absent
