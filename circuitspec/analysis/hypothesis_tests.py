@@ -4,6 +4,8 @@ Scores are per prompt, or one number a circuit, and higher is better; a metric o
 its sign turned. Every test says its null hypothesis as a sentence and what rejecting it means, which is a finding for
 the circuit in some and against it in others: a null that stands is no evidence for anything.
 
+Scores that are no further apart than `rounding` are the same: a last digit is no win.
+
 All p-values are valid for any number of prompts and circuits. Those of counts are from the exact binomial distribution
 and conservative (counts are discrete); those of permutations hold by exchangeability.
 """
@@ -55,12 +57,14 @@ class HypothesisTest:
 # -- the circuit against the model, prompt by prompt ------------------------------------------------------------------
 
 
-def equivalence(circuit: ArrayLike, model: ArrayLike, *, epsilon: float = EPSILON) -> HypothesisTest:
+def equivalence(
+    circuit: ArrayLike, model: ArrayLike, *, epsilon: float = EPSILON, rounding: float = 0.0
+) -> HypothesisTest:
     """Shi et al.'s test of preservation: rejecting says that circuit and model do *not* do equally well.
 
     Prompts on which both score the same count half for either side, which makes the test more cautious.
     """
-    wins, n = _wins(circuit, model)
+    wins, n = _wins(circuit, model, rounding)
     away = abs(wins - n / 2)
     low, high = math.ceil(n / 2 - away), math.floor(n / 2 + away)  # half a win is rounded towards even odds
     end = scipy_stats.binom(n, 0.5 + epsilon)  # of the null, the likeliest to look unequal; its mirror image as much
@@ -78,12 +82,14 @@ def equivalence(circuit: ArrayLike, model: ArrayLike, *, epsilon: float = EPSILO
     )
 
 
-def equivalence_shown(circuit: ArrayLike, model: ArrayLike, *, epsilon: float = EPSILON) -> HypothesisTest:
+def equivalence_shown(
+    circuit: ArrayLike, model: ArrayLike, *, epsilon: float = EPSILON, rounding: float = 0.0
+) -> HypothesisTest:
     """The same question with the burden of proof turned round: rejecting says that they do equally well.
 
     Two one-sided binomial tests, of which the weaker decides.
     """
-    wins, n = _wins(circuit, model)
+    wins, n = _wins(circuit, model, rounding)
     above = scipy_stats.binomtest(math.floor(wins), n, 0.5 - epsilon, alternative="greater").pvalue
     below = scipy_stats.binomtest(math.ceil(wins), n, 0.5 + epsilon, alternative="less").pvalue
     return HypothesisTest(
@@ -99,9 +105,10 @@ def equivalence_shown(circuit: ArrayLike, model: ArrayLike, *, epsilon: float = 
     )
 
 
-def _wins(circuit: ArrayLike, model: ArrayLike) -> tuple[float, int]:
+def _wins(circuit: ArrayLike, model: ArrayLike, rounding: float) -> tuple[float, int]:
     ours, theirs = _paired(circuit=circuit, model=model)
-    return float((ours > theirs).sum() + (ours == theirs).sum() / 2), len(ours)
+    ahead = ours - theirs
+    return float((ahead > rounding).sum() + (np.abs(ahead) <= rounding).sum() / 2), len(ours)
 
 
 def independence(
@@ -111,6 +118,7 @@ def independence(
     strata: NDArray[np.int64] | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = SEED,
+    rounding: float = 0.0,
 ) -> HypothesisTest:
     """Shi et al.'s test of localisation: rejecting says that the model without the circuit still knows of the task.
 
@@ -127,7 +135,7 @@ def independence(
     if len(whole) > MOST_PROMPTS:
         taken = dice.choice(len(whole), MOST_PROMPTS, replace=False)
         without, whole, groups = without[taken], whole[taken], groups[taken]
-    left, right = _features(without), _features(whole)
+    left, right = _features(without, rounding), _features(whole, rounding)
     observed = _hsic(left, right)
     drawn = np.empty(permutations)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
@@ -156,13 +164,13 @@ def _hsic(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
     return float(((left.T @ right) ** 2).sum()) / len(left) ** 2
 
 
-def _features(values: Values) -> NDArray[np.float64]:
+def _features(values: Values, rounding: float) -> NDArray[np.float64]:
     """[prompt, feature], such that products of rows are the centred Gaussian kernel of the median distance.
 
     Few features are left of a kernel over numbers, so that a permutation costs little. None for equal values.
     """
     distances = np.abs(values[:, None] - values[None, :])
-    apart = distances[distances > 0]
+    apart = distances[distances > rounding]
     if not len(apart):
         return np.zeros((len(values), 0))
     kernel = np.exp(-(distances**2) / (2 * float(np.median(apart)) ** 2))
@@ -177,7 +185,12 @@ def _features(values: Values) -> NDArray[np.float64]:
 
 
 def sufficiency(
-    circuit: float, random_circuits: ArrayLike, *, quantile: float | None = QUANTILE, what: str = "recovers"
+    circuit: float,
+    random_circuits: ArrayLike,
+    *,
+    quantile: float | None = QUANTILE,
+    what: str = "recovers",
+    rounding: float = 0.0,
 ) -> HypothesisTest:
     """Rejecting says that the circuit does better alone than most random circuits of its size and profile.
 
@@ -185,22 +198,27 @@ def sufficiency(
     `quantile` the null bounds the share of all random circuits that the candidate beats; with None it says that the
     candidate is itself like one drawn at random. A tie is no win.
     """
-    return _beats("sufficiency", circuit, random_circuits, quantile, f"{what} more than")
+    return _beats("sufficiency", circuit, random_circuits, quantile, f"{what} more than", rounding)
 
 
-def partial_necessity(damage: float, random_damages: ArrayLike, *, quantile: float | None = QUANTILE) -> HypothesisTest:
+def partial_necessity(
+    damage: float, random_damages: ArrayLike, *, quantile: float | None = QUANTILE, rounding: float = 0.0
+) -> HypothesisTest:
     """Rejecting says that knocking out the circuit does more damage than knocking out most random circuits.
 
     Damages are what a score falls by: higher is worse for the model. Otherwise as `sufficiency`.
     """
-    return _beats("partial necessity", damage, random_damages, quantile, "when knocked out does more damage than")
+    does = "when knocked out does more damage than"
+    return _beats("partial necessity", damage, random_damages, quantile, does, rounding)
 
 
-def _beats(name: str, candidate: float, random_scores: ArrayLike, quantile: float | None, does: str) -> HypothesisTest:
+def _beats(
+    name: str, candidate: float, random_scores: ArrayLike, quantile: float | None, does: str, rounding: float
+) -> HypothesisTest:
     others = _of_circuits(random_scores, f"scores of random circuits ({name})")
     if not math.isfinite(candidate):
         raise ValueError(f"the circuit's score is {candidate}")
-    n, wins = len(others), int((others < candidate).sum())
+    n, wins = len(others), int((candidate - others > rounding).sum())
     if quantile is None:
         null = "the circuit is no different from a random circuit of the same size and profile"
         return HypothesisTest(
@@ -217,7 +235,7 @@ def random_circuits_needed(alpha: float = 0.05, quantile: float = QUANTILE) -> i
 
 
 def minimality(
-    knockouts: Mapping[str, float], random_knockouts: ArrayLike, *, quantile: float = QUANTILE
+    knockouts: Mapping[str, float], random_knockouts: ArrayLike, *, quantile: float = QUANTILE, rounding: float = 0.0
 ) -> tuple[HypothesisTest, ...]:
     """One test per component: rejecting says that it matters no more than what does not belong to the circuit.
 
@@ -230,7 +248,7 @@ def minimality(
     for component, effect in knockouts.items():
         if not math.isfinite(effect):
             raise ValueError(f"the effect of {component} is {effect}")
-        wins = int((others < effect).sum())
+        wins = int((effect - others > rounding).sum())
         found.append(
             HypothesisTest(
                 f"minimality of {component}",

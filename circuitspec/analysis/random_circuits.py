@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import stats as scipy_stats
 
 from circuitspec.analysis import hypothesis_tests as tests
@@ -16,6 +17,7 @@ from circuitspec.plan.circuit_tests import TestRuns
 from circuitspec.plan.experiment import Experiment
 
 ALPHA = 0.05
+ROUNDING = 1e-5  # of a score: what single precision may make of two runs that do the same
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ def beaten(
     """How many of the random circuits (as often as they were drawn) the circuit beats by its mean over prompts."""
     worth = _worth(metric)
     others = [worth * mean_of(records[run][metric]) for run in rivals]
-    test = tests.sufficiency(worth * mean_of(records[circuit][metric]), others, quantile=quantile)
+    rounding = _rounding(records, metric, (circuit, *rivals))
+    test = tests.sufficiency(worth * mean_of(records[circuit][metric]), others, quantile=quantile, rounding=rounding)
     wins, level = round(test.statistic * test.n), 1 - 2 * at_most_p
     interval = scipy_stats.binomtest(wins, test.n).proportion_ci(level, method="exact")
     return Beaten(Estimate(wins / test.n, float(interval.low), float(interval.high), level, test.n, "exact"), test)
@@ -66,20 +69,29 @@ def circuit_tests(runs: TestRuns, records: Records, metric: str) -> CircuitTests
         return worth * mean_of(records[run][metric])
 
     circuit, model = scores(runs.circuit), scores(runs.model)
+    rounding = _rounding(records, metric, (runs.circuit, runs.model))
     strata = records.templates if len(set(records.templates.tolist())) > 1 else None
     found = [
-        tests.equivalence(circuit, model),
-        tests.equivalence_shown(circuit, model),
-        tests.independence(scores(runs.knocked_out), model, strata=strata),
+        tests.equivalence(circuit, model, rounding=rounding),
+        tests.equivalence_shown(circuit, model, rounding=rounding),
+        tests.independence(scores(runs.knocked_out), model, strata=strata, rounding=rounding),
     ]
     if runs.rivals is not None:
+        kept = [mean(run) for run in runs.rivals.kept]
         damages = [mean(runs.model) - mean(run) for run in runs.rivals.knocked_out]
-        found.append(tests.sufficiency(mean(runs.circuit), [mean(run) for run in runs.rivals.kept]))
-        found.append(tests.partial_necessity(mean(runs.model) - mean(runs.knocked_out), damages))
+        found.append(tests.sufficiency(mean(runs.circuit), kept, rounding=rounding))
+        damage = mean(runs.model) - mean(runs.knocked_out)
+        found.append(tests.partial_necessity(damage, damages, rounding=rounding))
     if runs.without:
         effects = {name: abs(mean(runs.circuit) - mean(run)) for name, run in runs.without.items()}
-        found += tests.minimality(effects, [abs(mean(run) - mean(runs.circuit)) for run in runs.enlarged])
+        others = [abs(mean(run) - mean(runs.circuit)) for run in runs.enlarged]
+        found += tests.minimality(effects, others, rounding=rounding)
     return CircuitTests(metric, tests.corrected(found), runs.not_run)
+
+
+def _rounding(records: Records, metric: str, runs: Sequence[Experiment]) -> float:
+    """How far two runs' scores may lie apart that do the same: by the largest score of a prompt in these runs."""
+    return ROUNDING * max(float(np.abs(records[run][metric]).max()) for run in runs)
 
 
 def _worth(metric: str) -> int:

@@ -143,6 +143,26 @@ def test_a_tie_is_no_win() -> None:
     assert sufficiency(0.8, np.full(100, 0.8)).statistic == 0
 
 
+def test_a_last_digit_is_no_win() -> None:
+    """Within rounding nothing is ahead: neither of prompts nor of circuits, and no score depends on its last digit."""
+    dice = np.random.default_rng(3)
+    model = np.full(30, 4.0)
+    near = model + 4.8e-7
+    assert equivalence(near, model).statistic == 1.0
+    assert equivalence(near, model).rejects()
+    assert equivalence(near, model, rounding=1e-5).statistic == 0.5
+    assert equivalence(near, model, rounding=1e-5).p_value == 1.0
+    rivals = np.full(40, 13.3010260)
+    assert sufficiency(13.3010262, rivals).rejects()
+    assert sufficiency(13.3010262, rivals, rounding=1e-4).statistic == 0.0
+    assert partial_necessity(13.3010262, rivals, rounding=1e-4).statistic == 0.0
+    first, second = minimality({"a0.h0": 4.8e-7, "a0.h1": 0.0}, np.zeros(40), rounding=1e-5)
+    assert (first.statistic, second.statistic, first.p_value) == (0.0, 0.0, second.p_value)
+    noise = 1e-7 * dice.normal(size=30)
+    assert independence(model + noise, noise, rounding=1e-5).statistic == 0.0
+    assert independence(model + noise, noise).statistic > 0.0
+
+
 def test_without_a_quantile_the_circuit_is_ranked_among_random_ones() -> None:
     others = np.arange(99.0)
     assert sufficiency(98.5, others, quantile=None).p_value == pytest.approx(1 / 100)
