@@ -2,6 +2,10 @@
 
 With D(s) = what sender s adds to the residual stream in the source run, less what it adds in this one, a receiver
 reads the model's own stream plus the sum of D over its ablated senders, at their positions (design section 5, item 6).
+
+Where ablated senders add nothing (zeros), it reads the sum of what the kept ones add. That is the same but for
+rounding, which matters: with all that is large taken off again, what is left of a stream would be its rounding error,
+and a norm makes that as large as anything.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from circuitspec.engine.interventions import Edit
 from circuitspec.engine.reads import Reads, edits_of, in_turn
 from circuitspec.engine.stream import Stream
 from circuitspec.engine.taps import Tap
-from circuitspec.graph.edges import Receiver, Sender, sender_index, senders_before
+from circuitspec.graph.edges import Receiver, Sender, sender_index, senders, senders_before
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Sent
 from circuitspec.spec.components import Head, Input, Mlp
@@ -26,11 +30,13 @@ from circuitspec.spec.components import Head, Input, Mlp
 class _Place:
     """The receivers that read the stream at one tap, grouped by what they read.
 
-    `where[group, sender]` is the number of the Where at which a sender is ablated for a group, -1 for none.
+    `where[group, sender]` is the number of the Where at which a sender is ablated for a group, -1 for none. `attended`
+    is how many layers' attention was added to the stream by then.
     """
 
     groups: tuple[tuple[Receiver, ...], ...]
     where: Tensor
+    attended: int
 
 
 class EdgeProgram:
@@ -40,6 +46,9 @@ class EdgeProgram:
         self._stream = stream
         shape = stream.shape
         sent = {s.component for reading in experiment.readings for s in reading.senders}
+        self.to_zeros = experiment.source is not None and experiment.source.kind == "zero"
+        if self.to_zeros:
+            sent = set(senders(shape))
         self.senders: tuple[Sender, ...] = tuple(sorted(sent, key=lambda s: sender_index(s, shape)))
         number = {sender: i for i, sender in enumerate(self.senders)}
         wheres = {s.where for reading in experiment.readings for s in reading.senders}
@@ -59,7 +68,8 @@ class EdgeProgram:
             for g, own in enumerate(groups.values()):
                 for one in by_receiver[own[0]].senders:
                     where[g, number[one.component]] = named[one.where]
-            self.places[tap] = _Place(tuple(tuple(own) for own in groups.values()), where)
+            attended = sum(1 for s in senders(shape)[:before] if isinstance(s, Head) and s.head == 0)
+            self.places[tap] = _Place(tuple(tuple(own) for own in groups.values()), where, attended)
 
     def _order(self, receiver: Receiver) -> tuple[Tap, Tap, int]:
         """By place, and there as the projections compute them: rounding is then the same in every run."""
@@ -87,7 +97,8 @@ class _Forward:
         never = torch.zeros(len(kinds), 1, dtype=torch.bool, device=kinds.device)
         self._holds = torch.cat([kinds, never], -1)  # [kind of token, where]; the last one for "not ablated"
         self._rows_positions = next(iter(columns.values())).shape
-        # [token, 1 + sender, d_model]: the model's own stream where it is being read, then the senders' differences
+        # [token, 1 + sender, d_model]: the model's own stream where it is being read, then the senders' differences;
+        # for zeros what is no sender's, and then what the senders add
         self._terms: Tensor | None = None
         self._own: dict[Tap, Tensor] = {}
         self._mixed: tuple[Tap, Tensor] | None = None
@@ -123,16 +134,20 @@ class _Forward:
     def _after(self, sender: Mlp | Input, number: int) -> Edit:
         def keep(own: Tensor) -> Tensor:
             term = self._term(own, 1 + number, 2 + number).view(own.shape)
-            torch.sub(self._source[self._stream.kept_as(sender)], own, out=term)
+            if self._program.to_zeros:
+                term.copy_(own)
+            else:
+                torch.sub(self._source[self._stream.kept_as(sender)], own, out=term)
             return own
 
         return keep
 
     def _after_heads(self, layer: int, heads: list[int], number: int) -> Edit:
         def keep(z: Tensor) -> Tensor:
-            source = self._source[self._stream.kept_as(Head(layer, 0))]
-            difference = source - self._stream.scaled(layer, z)
-            contributions = self._stream.heads(layer, difference, heads)
+            added = self._stream.scaled(layer, z)
+            if not self._program.to_zeros:
+                added = self._source[self._stream.kept_as(Head(layer, 0))] - added
+            contributions = self._stream.heads(layer, added, heads)
             self._term(contributions, 1 + number, 1 + number + len(heads)).copy_(contributions)
             return z
 
@@ -169,7 +184,11 @@ class _Forward:
         """What each group reads, `[token, group, d_model]`."""
         own, mask = self._own[tap], self._mask(tap)
         terms = self._term(own, 0, 1 + mask.shape[-1])
-        terms[:, 0] = own.reshape(-1, own.shape[-1])
+        if self._program.to_zeros:
+            terms[:, 0] = self._stream.attention_biases(self._program.places[tap].attended)
+            mask = ~mask
+        else:
+            terms[:, 0] = own.reshape(-1, own.shape[-1])
         weights = nn.functional.pad(mask.to(own.dtype), (1, 0), value=1.0)
         return torch.bmm(
             weights.expand(len(terms), -1, -1) if len(weights) == 1 else weights[self._kind_of_token], terms

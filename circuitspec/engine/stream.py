@@ -98,6 +98,15 @@ class Stream:
         contributions = torch.bmm(split.transpose(0, 1), weight).transpose(0, 1)
         return contributions * self.gain(layer) if self.post_normed else contributions
 
+    def attention_biases(self, layers: int) -> Tensor:
+        """What the attention of the first layers adds to the residual stream that is no head's, `[d_model]`."""
+        weight = self._output_weight(0)
+        total = weight.new_zeros(self.shape.d_model)
+        for layer in range(layers):
+            bias = getattr(self._module(self.architecture.attn_out, layer), "bias", None)
+            total = total if bias is None else total + bias
+        return total
+
     def port(self, receiver: Receiver) -> Slot:
         """The slice of a projection's output that a query, key or value is."""
         component, port = receiver.component, receiver.port
