@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.interventions import Edit
 from circuitspec.engine.reads import Reads, edits_of, in_turn
 from circuitspec.engine.stream import Stream
@@ -24,6 +25,9 @@ from circuitspec.graph.edges import Receiver, Sender, sender_index, senders, sen
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Sent
 from circuitspec.spec.components import Head, Input, Mlp
+
+# of the largest number on the stream: what senders add, worked out one by one, adds up to it but for rounding
+_OFF = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 1e-1}
 
 
 @dataclass(frozen=True)
@@ -187,9 +191,24 @@ class _Forward:
         if self._program.to_zeros:
             terms[:, 0] = self._stream.attention_biases(self._program.places[tap].attended)
             mask = ~mask
+            if tap == max(self._program.places):
+                self._check(terms, own)
         else:
             terms[:, 0] = own.reshape(-1, own.shape[-1])
         weights = nn.functional.pad(mask.to(own.dtype), (1, 0), value=1.0)
         return torch.bmm(
             weights.expand(len(terms), -1, -1) if len(weights) == 1 else weights[self._kind_of_token], terms
         )
+
+    def _check(self, terms: Tensor, own: Tensor) -> None:
+        """Raise CS503 unless the stream is the sum of what its senders add."""
+        total = terms.float().sum(1) if terms.dtype in (torch.float16, torch.bfloat16) else terms.sum(1)
+        off, size = float((total - own.reshape(total.shape)).abs().max()), float(own.abs().max())
+        if not off <= _OFF[own.dtype] * size:
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS503",
+                    f"what embeddings, heads and MLPs add is not the residual stream: off by {off:.2g} of {size:.2g}",
+                    hint="ablate to resampled or mean values: for these no stream is added up from its parts",
+                )
+            )

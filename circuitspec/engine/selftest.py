@@ -21,7 +21,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.models.modules import submodule
 from circuitspec.plan.edge_level import patching
-from circuitspec.plan.experiment import ZEROS, Experiment, PathRule, Reading, Sent, Variant
+from circuitspec.plan.experiment import ZEROS, Experiment, PathRule, Reading, Sent, Source, Variant
 from circuitspec.spec.components import Head, Input, Logits
 from circuitspec.tasks.prompts import CLEAN
 
@@ -148,7 +148,8 @@ _Cut = Mapping[Receiver, Mapping[Sender, Where]]
 
 def _cut(runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], cut: _Cut) -> torch.Tensor:
     """The logits of the clean prompts with these edges carrying these values of their senders."""
-    program = EdgeProgram(patching("clean", ZEROS, cut), runner.stream)  # which source is said does not matter here
+    # which prompts are said does not matter here
+    program = EdgeProgram(patching(CLEAN, Source("resample", CLEAN), cut), runner.stream)
     columns = {where: where_mask(runner.task, batch, where, runner.device) for where in program.wheres}
     edits = program.edits(columns, runner.stream.with_scaled(values))
     return runner.forward(batch, CLEAN, Actions(edits=edits))[0]

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from circuitspec.diagnostics import CircuitspecError
 from circuitspec.engine.compile import borrowed
+from circuitspec.engine.stream import Stream
 from circuitspec.graph.edges import Receiver, Sender, count_edges, receivers, senders, senders_before
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
@@ -202,3 +204,13 @@ def test_a_stream_without_anything_on_it_holds_no_rounding_error(family: str) ->
         for name in ("logit_diff", "logprob", "kl"):
             found = records[experiments[key]][name]
             np.testing.assert_allclose(found, expected[name], rtol=0, atol=2e-4, err_msg=f"{family} {name}")
+
+
+def test_a_stream_that_is_no_sum_of_its_senders_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that is added to the stream and is nobody's would silently be lost with zeros."""
+    m = model("gpt2", exactly=True)
+    experiment = experiment_of({(Input(), Receiver(Logits())): Where.at("A")}, SOURCES["zero"])
+    run = runner(m, task_of(random_prompts(4, LENGTHS)))
+    monkeypatch.setattr(Stream, "attention_biases", lambda self, layers: 0.1)
+    with borrowed(m), pytest.raises(CircuitspecError, match="CS503.*is not the residual stream"):
+        run.run([experiment])
