@@ -30,6 +30,7 @@ WRONG_ONLY = 0.2
 MOVED = 0.2  # of the anchors' difference: what moves less has no parts worth telling apart
 # Probabilities are single-precision: what is left for all other tokens is known to about 1e-7, so to a hundredth here
 LEAST_REST = 1e-5
+CENSORED = 0.1  # of prompts: with more of them so certain, what the right answer gains is not known
 SATURATED = 0.05  # nats from certainty, a probability of 0.951: all that is left to gain shows as less than this
 APART = 0.1  # of recovered performance, between intervals that do not meet: what saturation hides
 # One metric calls the behaviour recovered, another broken, when their intervals lie on either side of one half. (The
@@ -151,6 +152,8 @@ def _move(records: Records, low: Experiment, high: Experiment) -> _Move | None:
     right = [_right_log_odds(records[run]) for run in (low, high)]
     if right[0] is None or right[1] is None or records.n_prompts < 2:
         return None
+    if float((_rest(records[high]) <= LEAST_REST).mean()) > CENSORED:
+        return None
     before, after = right[0], right[1]
     difference = [records[run][_LOGIT_DIFF] for run in (low, high)]
     rise, gain = difference[1] - difference[0], after - before
@@ -172,9 +175,13 @@ def _right_log_odds(run: PromptValues) -> Values | None:
     """
     if not {_LOGIT_DIFF, "logprob", "prob", "prob_diff"} <= run.keys():
         return None
-    rest = 1 - run["prob"] - (run["prob"] - run["prob_diff"])
-    values = run["logprob"] - np.log(np.maximum(rest, LEAST_REST))
+    values = run["logprob"] - np.log(np.maximum(_rest(run), LEAST_REST))
     return values if np.isfinite(values).all() and np.isfinite(run[_LOGIT_DIFF]).all() else None
+
+
+def _rest(run: PromptValues) -> Values:
+    """The probability of all tokens but the right and the wrong one."""
+    return 1 - run["prob"] - (run["prob"] - run["prob_diff"])
 
 
 def _change(ends: tuple[float, float]) -> str:

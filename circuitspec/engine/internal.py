@@ -28,9 +28,9 @@ class Internals:
     """Reads internal metrics off a runner's runs.
 
     Neurons and projections are recorded in the run itself. Attention is linear in what is attended to: in a run more a
-    layer, the values of the head are 1 at the token attended to and 0 elsewhere, so that what the head gives is
-    the attention weight. All else in that run is as patched, up to that layer. So no family's attention is computed
-    anew here, and none needs to hand its weights out.
+    layer (several, for more tokens than a head has channels), the values of the head are 1 at the token attended to and
+    0 elsewhere, so that what the head gives is the attention weight. All else in that run is as patched, up to that
+    layer. So no family's attention is computed anew here, and none needs to hand its weights out.
     """
 
     def __init__(self, runner: Runner, metrics: Sequence[Internal], directions: Mapping[str, Tensor]) -> None:
@@ -65,10 +65,39 @@ class Internals:
         for metric in self._metrics:
             if not isinstance(metric, Attention):
                 found[str(metric)] = self._read(batch, metric, recorded, swaps)
-        for layer in sorted({m.head.layer for m in self._metrics if isinstance(m, Attention)}):
-            heads = [m for m in self._metrics if isinstance(m, Attention) and m.head.layer == layer]
+        for heads in self._together():
             found |= self._attention(batch, variant, actions(), heads, draw)
         return found
+
+    def _together(self) -> list[list[Attention]]:
+        """The attention metrics that a run can measure at once: of one layer, a channel for every token and one more.
+
+        Raises CS431 where heads have a single channel.
+        """
+        shape = self._runner.loaded.shape
+        runs: list[tuple[list[Attention], dict[Slot, set[str]]]] = []
+        for metric in self._metrics:
+            if not isinstance(metric, Attention):
+                continue
+            if shape.d_head < 2:
+                raise CircuitspecError(
+                    Diagnostic(
+                        "CS431",
+                        "the attention of heads with a single channel cannot be measured",
+                        hint="use another metric",
+                    )
+                )
+            slot = self._values(metric)
+            for members, targets in runs:
+                same_layer = members[0].head.layer == metric.head.layer
+                if same_layer and len(targets.get(slot, set()) | {metric.target}) < shape.d_head:
+                    break
+            else:
+                members, targets = [], {}
+                runs.append((members, targets))
+            members.append(metric)
+            targets.setdefault(slot, set()).add(metric.target)
+        return [members for members, _ in runs]
 
     def _read(
         self, batch: Batch, metric: Activation | Projection, recorded: Mapping[Tap, Tensor], swaps: Mapping[Tap, Swap]

@@ -212,5 +212,5 @@ def test_a_stream_that_is_no_sum_of_its_senders_is_refused(monkeypatch: pytest.M
     experiment = experiment_of({(Input(), Receiver(Logits())): Where.at("A")}, SOURCES["zero"])
     run = runner(m, task_of(random_prompts(4, LENGTHS)))
     monkeypatch.setattr(Stream, "attention_biases", lambda self, layers: 0.1)
-    with borrowed(m), pytest.raises(CircuitspecError, match="CS503.*is not the residual stream"):
+    with borrowed(m), pytest.raises(CircuitspecError, match=r"CS503.*is not the residual stream"):
         run.run([experiment])

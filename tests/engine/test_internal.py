@@ -97,6 +97,25 @@ def test_several_heads_and_layers_at_once_and_padding_on_either_side() -> None:
         np.testing.assert_allclose(left[str(metric)], expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_attention_to_more_tokens_than_a_head_has_channels(family: str) -> None:
+    model, reference = random_model(family), random_model(family, attention="eager")
+    shape, head = loaded(model).shape, last_head(model)
+    count = shape.d_head + 2
+    prompts = random_prompts(5, [count + 1] * 3)
+    for prompt in prompts:
+        prompt.roles.update({f"P{place}": place for place in range(count)})
+    internals: list[Internal] = [Attention(head, "END", f"P{place}") for place in range(count)]
+    run = Runner(loaded(model), task_of(prompts), rows=4, progress=Silent(), internals=internals)
+    with borrowed(model):
+        found = run.run([CLEAN])[CLEAN]
+    assert run.forwards == 1 + 2
+    for i, prompt in enumerate(prompts):
+        weights = attention_of(reference, prompt.clean, head)[prompt.roles["END"]]
+        for place, metric in enumerate(internals):
+            assert found[str(metric)][i] == pytest.approx(weights[place], abs=TOLERANCE)
+
+
 @contextmanager
 def patched_head(model: Any, head: Head, tokens: list[int]) -> Iterator[None]:
     """GPT-2 with one head's output from another prompt, at all positions, by a plain hook."""
