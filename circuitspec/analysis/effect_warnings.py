@@ -8,12 +8,12 @@ from dataclasses import replace
 from circuitspec.analysis.backup import COMPENSATED, NAMED, Compensator, Knockout, Standing
 from circuitspec.analysis.effects import Ablated, CircuitEffects, surely_small
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.examine import AGAINST
 from circuitspec.analysis.plain_data import estimate_data
 from circuitspec.analysis.scores import MATERIAL
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import number, with_interval
 
-AGAINST = 0.05  # of clean less corrupt: what the loss of a part must bring for it to be called negative, undeclared
 REDUNDANT = 0.05  # of clean less corrupt: what a component that can be lost must do elsewhere to be called redundant
 _NAMED = 8  # components named in a message; all of them are in the data
 
@@ -49,6 +49,7 @@ def idle_components(found: CircuitEffects) -> list[EvidenceWarning]:
         and one.besides is None
         and (one.rise is None or surely_small(one.rise))
         and one.part.name not in acting
+        and not found.acts_by_second(one.part)
     ]
     if not idle:
         return []
@@ -134,6 +135,8 @@ def negatives_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
         alone = within.get(one.part.name)
         if one.part.declared != "negative" or one.sign == "hurts" or (alone is not None and alone.sign == "hurts"):
             continue
+        if found.hurts_by_second(one.part):
+            continue
         said = "helps" if one.sign == "helps" else "makes no difference that could be shown"
         in_circuit = "" if alone is None else f"; in the circuit alone by {number(alone.effect)}"
         warnings.append(
@@ -199,12 +202,15 @@ def undeclared_negatives(found: CircuitEffects) -> list[EvidenceWarning]:
     roles = {group for one in components for group in one.part.groups}
     groups = [one for one in found.groups if _turned_against(one, found) and one.part.name not in roles]
     against = [(one, alone) for one in (*groups, *components) if (alone := found.in_circuit(one)) is not None]
-    if not against:
-        return []
     names = [
         f"{one.part.name} ({', '.join(one.part.groups)})" if one in components else f"`{one.part.name}` as a whole"
         for one, _ in against
     ]
+    if found.joint and all(one.sign == "hurts" and one.drop.value <= -AGAINST for one in found.joint):
+        against.append((found.joint[0], found.joint[1]))
+        names.append(f"{found.joint[0].part.name} together")
+    if not against:
+        return []
     said = "; ".join(
         f"{one.part.name}: by {number(one.effect)} in the model, {with_interval(_rise(one.drop))} of clean less "
         f"corrupt, and by {number(alone.effect)} in the circuit alone, {with_interval(_rise(alone.drop))}"
@@ -231,6 +237,7 @@ def _turned_against(one: Ablated, found: CircuitEffects) -> bool:
         and alone is not None
         and found.works_against(one)
         and max(one.drop.value, alone.drop.value) <= -AGAINST
+        and not found.helps_by_second(one.part)
     )
 
 

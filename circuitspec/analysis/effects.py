@@ -100,7 +100,10 @@ class CircuitEffects:
     `untaken` components were not ablated one by one, since there are many. `within` are parts ablated in the circuit
     alone, with everything outside it ablated too: groups declared negative that do not hurt in the model as a whole,
     and, where all parts were looked at, those that do; their `drop` is a share of clean less corrupt as well.
-    `estimated` are the untaken components, ablated in the circuit alone to first order (none without a screen).
+    `estimated` are the untaken components, ablated in the circuit alone to first order (none without a screen), and
+    `joint` those of them that should hurt, all ablated at once, in the model and in the circuit alone (empty where
+    their estimates come to little). By the claimed `second` metric, where that is another, `by_second` are the groups
+    and components ablated in the clean run, `within_by_second` in the circuit alone.
     """
 
     metric: str
@@ -113,6 +116,22 @@ class CircuitEffects:
     untaken: int = 0
     within: tuple[Ablated, ...] = ()
     estimated: tuple[Ablated, ...] = ()
+    joint: tuple[Ablated, ...] = ()
+    second: str = ""
+    by_second: tuple[Ablated, ...] = ()
+    within_by_second: tuple[Ablated, ...] = ()
+
+    def hurts_by_second(self, part: Part) -> bool:
+        """Whether the part's loss raises the claimed metric, in the model or in the circuit alone."""
+        return any(one.part == part and one.sign == "hurts" for one in (*self.by_second, *self.within_by_second))
+
+    def acts_by_second(self, part: Part) -> bool:
+        """Whether the part's loss may change the claimed metric, though it does not change the one gone by here."""
+        return any(one.part == part and not one.is_silent for one in self.by_second)
+
+    def helps_by_second(self, part: Part) -> bool:
+        """Whether the part's loss lowers the claimed metric in the model."""
+        return any(one.part == part and one.sign == "helps" for one in self.by_second)
 
     @property
     def doubtful(self) -> tuple[Ablated, ...]:

@@ -4,17 +4,18 @@ In passes over all prompts: one for each group and one for each component, ablat
 more than `circuit_parts.COMPONENTS` (or all are asked for; otherwise one for each group that is declared negative, or
 of many for all of them, and nothing knocked out, unless the hypothesis declares backups); for each of these that hurts
 one more, ablated in the circuit alone, in circuits looked at in full (otherwise one for each declared negative that
-does not hurt, and one without all components that by their estimates do); for direct effects five (the clean run twice,
-the source's twice, the whole circuit ablated) and one for each group or component with a direct effect worth knocking
-out (`backup.KNOCKED_OUT` at most), and one for all such groups together; for components that can be lost without loss
-one each, restored alone, and, as for declared backups, one for each other part ablated besides (`PAIRS` at most) and
-one for everything outside the circuit ablated besides.
+does not hurt, one without all declared negatives, and two without all components that by their estimates hurt); for
+direct effects five (the clean run twice, the source's twice, the whole circuit ablated) and one for each group or
+component with a direct effect worth knocking out (`backup.KNOCKED_OUT` at most), and one for all such groups together;
+for components that can be lost without loss one each, restored alone, and, as for declared backups, one for each other
+part ablated besides (`PAIRS` at most) and one for everything outside the circuit ablated besides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from circuitspec.analysis import stats
 from circuitspec.analysis.backup import (
@@ -56,6 +57,7 @@ from circuitspec.spec.names import format_name
 from circuitspec.tasks.metrics import METRICS
 
 PAIRS = 40  # runs with two parts ablated
+AGAINST = 0.05  # of clean less corrupt: what the loss of parts must bring for them to be called negative, undeclared
 OUTSIDE = "everything outside"
 NEGATIVES_IN = "negatives from outside put in"
 NEGATIVES_OUT = "negatives inside taken out"
@@ -70,6 +72,13 @@ def effects_metric(plan: Plan, records: Records) -> str | None:
     metrics = [planned.claim.metric for planned in plan.claims]
     claimed = [metric for metric in metrics if metric in METRICS and METRICS[metric].linear]
     return next((m for m in (*claimed, "logit_diff", "logit") if m in records[plan.clean]), None)
+
+
+def claimed_metric(plan: Plan, records: Records) -> str | None:
+    """The first claimed metric that changes smoothly and of which more is better, if it was measured."""
+    claimed = [planned.claim.metric for planned in plan.claims]
+    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and METRICS[m].better == "higher"]
+    return next((metric for metric in smooth if metric in records[plan.clean]), None)
 
 
 def examine(
@@ -123,10 +132,26 @@ class _Known:
         """What is run before anything is known, with labels."""
         everything = (*self.parts.components, *self.parts.ablated)  # a group of one component is called by its own name
         labels = {self.parts.without(part): f"{part.name} ablated" for part in everything}
-        doubtful = [one.part for one in self._estimated(screen) if one.is_doubtful]
-        if doubtful and self._has_sets:
+        if not self._has_sets:
+            return labels
+        if self._negative_groups:
+            labels[self._circuit_without(*self._negative_groups)] = f"circuit, {NEGATIVES_OUT}"
+        doubtful = self._worth_running(self._estimated(screen))
+        if doubtful:
             labels[self._circuit_without(*doubtful)] = f"circuit, {ESTIMATED_OUT}"
+            labels[self.parts.without(*doubtful)] = f"{ESTIMATED_OUT.removesuffix(' taken out')} ablated"
         return labels
+
+    @property
+    def _negative_groups(self) -> tuple[Part, ...]:
+        """Where components are not taken one by one, the groups that are taken out as negative: those declared so."""
+        return () if self.parts.thorough else tuple(p for p in self.parts.groups if p.declared == "negative")
+
+    @staticmethod
+    def _worth_running(estimated: Sequence[Ablated]) -> tuple[Part, ...]:
+        """The components that should hurt by estimate, if all together should by much."""
+        doubtful = [one for one in estimated if one.is_doubtful]
+        return tuple(one.part for one in doubtful) if sum(one.drop.value for one in doubtful) <= -AGAINST else ()
 
     @property
     def _clean(self) -> Values:
@@ -214,7 +239,49 @@ class _Examination(_Known):
             within=self._within(groups, components),
             estimated=self._estimated(screen),
         )
+        found = replace(found, joint=self._joint(found), **self._by_second(found))
         return replace(found, sets=self._sets(found, negatives, outside))
+
+    def _joint(self, found: CircuitEffects) -> tuple[Ablated, ...]:
+        """All that should hurt by estimate, ablated at once: in the model, and in the circuit alone."""
+        doubtful = self._worth_running(found.estimated) if self._has_sets else ()
+        if not doubtful:
+            return ()
+        part = Part(
+            ", ".join(one.name for one in doubtful),
+            "positive",
+            tuple(dict.fromkeys(g for p in doubtful for g in p.groups)),
+        )
+        circuit, whole = self.plan.circuit, self._clean - self._anchor
+        alone, without = (self.records[run][self.metric] for run in (circuit, self._circuit_without(*doubtful)))
+        return (
+            *ablation_effects({part: self._without(*doubtful)}, self._clean, self._anchor),
+            *ablation_effects({part: without}, alone, self._anchor, whole=whole),
+        )
+
+    def _by_second(self, found: CircuitEffects) -> dict[str, Any]:
+        """The same runs by the claimed metric, where that is not the one gone by here."""
+        second = claimed_metric(self.plan, self.records)
+        between = Anchors(self.plan.clean, self.plan.corrupt)
+        if second in (None, self.metric) or gap(self.records, str(second), between).state != "sound":
+            return {}
+        clean, anchor = (self.records[run][second] for run in (self.plan.clean, self.plan.corrupt))
+        taken = [[one.part for one in kind] for kind in (found.groups, found.components)]
+        alone = self.records[self.plan.circuit][second]
+        within = [one.part for one in found.within]
+        return {
+            "second": second,
+            "by_second": tuple(
+                one
+                for parts in taken
+                for one in ablation_effects(
+                    {p: self.records[self.parts.without(p)][second] for p in parts}, clean, anchor
+                )
+            ),
+            "within_by_second": ablation_effects(
+                {p: self.records[self._circuit_without(p)][second] for p in within}, alone, anchor, whole=clean - anchor
+            ),
+        }
 
     # -- runs -------------------------------------------------------------------------------------
 
@@ -370,10 +437,10 @@ class _Examination(_Known):
             return ()
         found = {c.component for c in (() if negatives is None else negatives.components)}
         left_out = frozenset(c for c in (() if outside is None else outside.components) if format_name(c) in found)
-        hurting = [part for part in self.parts.groups if part.declared == "negative"] if self.parts.thorough else []
+        hurting = [part for part in self.parts.groups if part.declared == "negative"]
         hurting += [one.part for one in effects.within if one.sign == "hurts" and one.part in self.parts.components]
         out = list(dict.fromkeys(c for part in hurting for c in self.parts.section(part)))
-        doubtful = [one.part for one in effects.doubtful]
+        doubtful = self._worth_running(effects.estimated)
         if not left_out and not out and not doubtful:
             return ()
         sets: list[tuple[str, Experiment, Collection[NodeComponent]]] = [("as declared", circuit, ())]
@@ -408,4 +475,4 @@ def examination_passes(graph: CircuitGraph, ablation: AblationSpec) -> int:
     lost = len(parts.components) + (beside if parts.components or backups else 0)
     looked_at = len(parts.ablated) + len(parts.components)
     within = 1 + (looked_at if parts.thorough else sum(part.declared == "negative" for part in parts.groups))
-    return single + lost + within + 3 + direct
+    return single + lost + within + 5 + direct

@@ -64,16 +64,25 @@ def effects_text(found: Verification) -> tuple[str, ...]:
 
 
 def _estimated(effects: CircuitEffects) -> str:
-    """What first-order estimates say of components that were not ablated one by one."""
+    """What first-order estimates say of components that were not ablated one by one, and what the circuit does without
+    those that they speak against."""
     doubtful = sorted(effects.doubtful, key=lambda one: one.drop.value)
     if not doubtful:
         return "by first-order estimates in the circuit alone, none that is not declared negative works against it"
     named = ", ".join(f"{one.part.name} {number(one.drop.value)}" for one in doubtful[:_NAMED])
     more = f" and {len(doubtful) - _NAMED} more" if len(doubtful) > _NAMED else ""
-    below = "; below is the circuit without all of them" if effects.sets else ""
-    return (
+    said = (
         f"by first-order estimates in the circuit alone, the loss of {plural(len(doubtful), 'component')} that the "
-        f"hypothesis does not call negative should raise {effects.metric} (drop): {named}{more}{below}"
+        f"hypothesis does not call negative should raise {effects.metric} (drop): {named}{more}"
+    )
+    if not effects.joint:
+        return f"{said}; little in all, and not tried"
+    alone = effects.joint[1].drop
+    if alone.value < 0:
+        return f"{said}; tried all at once, their loss does: {briefly(alone)}"
+    return (
+        f"{said}; tried all at once, their loss does not: {briefly(alone)}. The estimates are wrong about some; "
+        "--negatives exact tells about each"
     )
 
 
@@ -127,6 +136,9 @@ def effects_data(effects: CircuitEffects) -> dict[str, object]:
         "untaken": effects.untaken,
         "within": [_ablated(one) for one in effects.within],
         "estimated": [_ablated(one) for one in effects.estimated],
+        "joint": [_ablated(one) for one in effects.joint],
+        "second_metric": effects.second or None,
+        "by_second_metric": [_ablated(one) for one in effects.by_second],
     }
 
 

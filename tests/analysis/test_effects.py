@@ -154,6 +154,7 @@ def examined(
     every: bool = False,
     kind: type[Additive] | None = None,
     screen: Estimated | None = None,
+    claimed: str = "logit_diff",
 ) -> tuple[CircuitEffects, Plan, Additive]:
     members = [Member(h, Where.everywhere(), g, effect) for g, (heads, effect) in groups.items() for h in heads]
     graph = CircuitGraph(SHAPE, tuple(members), frozenset(Mlp(layer) for layer in range(2)))
@@ -162,7 +163,7 @@ def examined(
     source = ablation_source(ablation)
     corrupt = CORRUPT if source.prompts is not None else noising(source, dict.fromkeys(HEADS, Where.everywhere()))
     circuit = Experiment("clean", source, outside) if outside else CLEAN
-    claim = PlannedClaim(0, Sufficient(metric="logit_diff", at_least=0.8), circuit, CLEAN, corrupt)
+    claim = PlannedClaim(0, Sufficient(metric=claimed, at_least=0.8), circuit, CLEAN, corrupt)
     labels = {circuit: "circuit", CLEAN: "clean", corrupt: "corrupt"}
     plan = Plan(labels=labels, clean=CLEAN, corrupt=corrupt, circuit=circuit, claims=(claim,))
     records = model.run(plan.experiments)
@@ -321,12 +322,58 @@ def test_components_of_large_circuits_are_estimated(monkeypatch: pytest.MonkeyPa
     scores = {one.name: (one.negatives, one.recovered.value) for one in found.sets}
     without = (whole - amounts[outside] - amounts[second]) / whole
     assert scores[examining.ESTIMATED_OUT] == ((format_name(second),), pytest.approx(without, abs=0.01))
+    in_model, alone = found.joint
+    assert (in_model.drop.value, alone.drop.value) == pytest.approx((amounts[second] / whole,) * 2, abs=0.01)
     labels = [plan.labels[run] for run in model.ran if run in plan.labels]
-    assert labels == ["against ablated", f"circuit, {examining.ESTIMATED_OUT}"]
+    assert labels == [
+        "against ablated",
+        f"circuit, {examining.NEGATIVES_OUT}",
+        f"circuit, {examining.ESTIMATED_OUT}",
+        "those that should hurt by estimate ablated",
+    ]
+    (warning,) = [w for w in effect_warnings(found) if w.code == "CS433"]
+    assert f"{format_name(second)} together" in warning.message
+    small = {head: change / 50 for head, change in screen.effects.items()}
+    little, _, model = examined(groups, amounts, screen=Estimated("logit_diff", small))
+    assert (little.joint, [one.name for one in little.sets]) == ((), ["as declared", examining.NEGATIVES_OUT])
     other, _, model = examined(groups, amounts, screen=Estimated("logit", screen.effects))  # of another metric
-    assert (other.estimated, other.sets, len(model.ran)) == ((), (), 1)
+    assert (other.estimated, other.joint, len(model.ran)) == ((), (), 2)
     thorough, _, _ = examined(groups, amounts, screen=screen, every=True)
     assert (thorough.estimated, len(thorough.components)) == ((), 3)
+
+
+@dataclass
+class Third(Additive):
+    """The second head lifts a third token: nothing in the logit difference, and a loss of the probability."""
+
+    def run(self, experiments: Iterable[Experiment]) -> Records:
+        wanted = list(experiments)
+        self.batches.append(wanted)
+        values = {e: {"logit_diff": self.value(e), "prob": 0.1 * self.value(e) - self.lost(e)} for e in wanted}
+        return Records(values, np.zeros(N, dtype=np.int64))
+
+    def lost(self, experiment: Experiment) -> np.ndarray:
+        patched = {site.component for site in experiment.sites}
+        seed = int(experiment.digest[:8], 16)
+        return 0.2 * ((HEADS[1] in patched) != (experiment.base == "clean")) + spread(seed, 0.001)
+
+
+def test_what_the_claimed_metric_shows_is_not_called_idle() -> None:
+    """By the logit difference the head does nothing, by the claimed probability it hurts, declared or not."""
+    amounts = {HEADS[0]: 4.0, HEADS[2]: 1.0, HEADS[3]: 1.0}
+    for effect, without in (("negative", "CS428"), ("positive", "CS415")):
+        groups: dict[str, tuple[Sequence[Head], Effect]] = {
+            "one": (HEADS[:1], "positive"),
+            "against": (HEADS[1:2], effect),  # type: ignore[dict-item]
+        }
+        found, _, _ = examined(groups, amounts, kind=Third, claimed="prob")
+        assert (found.metric, found.second) == ("logit_diff", "prob")
+        drops = {one.part.name: one.drop.value for one in found.by_second}
+        assert drops["against"] == pytest.approx(-0.2 / (0.1 * 6 - 0.2), abs=0.02)
+        assert [w.code for w in effect_warnings(found)] == []
+        by_logits, _, _ = examined(groups, amounts, kind=Third)
+        assert by_logits.second == ""
+        assert without in [w.code for w in effect_warnings(by_logits)]
 
 
 def test_where_heads_cannot_be_told_apart_that_is_said() -> None:

@@ -130,11 +130,23 @@ def test_components_that_were_not_taken_are_estimated() -> None:
     )
     declared = (Ablated(ONLY, 0.5, at(-0.3), 1e-4), Ablated(FIRST, -3.0, at(0.7), 1e-9))
     many = replace(EFFECTS, components=(), groups=(), knockouts=(), within=(), untaken=4)
-    said = effects_text(replace(example(), effects=replace(many, estimated=(*estimated, *declared))))[1]
-    assert said == (
+    both = Part("a2.h1, a2.h2", "positive", ("naming",))
+    named = (
         "by first-order estimates in the circuit alone, the loss of 2 components that the hypothesis does not call "
-        "negative should raise logit_diff (drop): a2.h2 -0.20, a2.h1 -0.10; below is the circuit without all of them"
+        "negative should raise logit_diff (drop): a2.h2 -0.20, a2.h1 -0.10; "
     )
+    for joint, told in (
+        ((), "little in all, and not tried"),
+        ((at(-0.2), at(-0.3)), "tried all at once, their loss does: -0.30 [-0.32, -0.28]"),
+        (
+            (at(-0.2), at(0.3)),
+            "tried all at once, their loss does not: 0.30 [0.28, 0.32]. The estimates are wrong about some; "
+            "--negatives exact tells about each",
+        ),
+    ):
+        tried = tuple(Ablated(both, -one.value, one, 1e-4) for one in joint)
+        found = replace(many, estimated=(*estimated, *declared), joint=tried)
+        assert effects_text(replace(example(), effects=found))[1] == named + told
     said = effects_text(replace(example(), effects=replace(many, estimated=declared)))[1]
     assert said == "by first-order estimates in the circuit alone, none that is not declared negative works against it"
     document = json.loads(render_json(replace(example(), effects=replace(many, estimated=estimated))))["effects"]
