@@ -48,11 +48,14 @@ def section_of(
     graph: CircuitGraph,
     text: SourceText,
     problems: list[Diagnostic],
+    *,
+    apart: bool = False,
 ) -> Mapping[NodeComponent, Where]:
     """Where the components that a claim names are patched; the claim's `entries` stand in the file at `listed`.
 
     A group stands for its members at their positions, or with `positions: all` at all. A component named in the claim
-    itself is patched at the positions written with it, or everywhere.
+    itself is patched at the positions written with it, or everywhere. What two entries declare is told (CS223); with
+    `apart`, also what both patch because groups act everywhere.
     """
     found: list[Declared] = []
     section: dict[NodeComponent, Where] = {}
@@ -64,8 +67,9 @@ def section_of(
         place: Place = (*listed, i)
         if is_group_name(entry):
             for member in (m for m in graph.members if m.group == entry):
-                found.append(Declared(member.component, member.where, entry, place))
-                patch(member.component, Where.everywhere() if ablation.positions == "all" else member.where)
+                acting = Where.everywhere() if ablation.positions == "all" else member.where
+                found.append(Declared(member.component, acting if apart else member.where, entry, place))
+                patch(member.component, acting)
             continue
         name = parse_name(entry)
         where = Where.at(*name.positions) if name.positions else Where.everywhere()

@@ -102,6 +102,7 @@ def test_corruptions_are_those_of_the_prompts_where_they_are_known() -> None:
     ("claims", "ablation", "code", "said"),
     [
         (GATE % "one, a0.h1@END", RESAMPLE, "CS223", "a0.h1 is declared twice"),
+        (GATE % "one, a0.h1@A", RESAMPLE.replace("}", ", positions: all}"), "CS223", "a0.h1 is declared twice"),
         (GATE % "one, one", RESAMPLE, "CS223", "a0.h1 is declared twice"),
         (GATE % "one, m1", RESAMPLE, "CS222", "m1 is free"),
         (GATE % "one, a5.h0", RESAMPLE, "CS220", "a5.h0"),
