@@ -398,6 +398,7 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan) -> Met
         hypothesis.ablation.positions,
         kept=_kept(plan, hypothesis),
         through=hypothesis.ablation.through,
+        written=bool(plan.circuit.roles),
     )
 
 

@@ -59,25 +59,32 @@ class Methodology:
     set: str = "everything outside the circuit"
     kept: str = ""
     through: tuple[str, ...] | None = None
+    written: bool = False  # what is patched has positions of its own, which hold under `positions: all` too
+
+    @property
+    def where(self) -> str:
+        """`declared positions`; `all positions but where written`."""
+        but = " but where written" if self.written and self.positions == "all" else ""
+        return f"{self.positions} positions{but}"
 
     def choices(self) -> str:
         """All but direction and set: `node level, mean from abc, all positions, MLPs free`."""
         value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
         if self.level == "path":
-            return f"path level {_through(self.through)}, {value}, {self.positions} positions, {self.kept}"
+            return f"path level {_through(self.through)}, {value}, {self.where}, {self.kept}"
         types = f"{_listed(self.free)} free" if self.free else f"{_listed(self.noised)} noised"
         if self.level == "edge":
             types = f"{self.kept}, {types}" if self.free else self.kept
-        return f"{self.level} level, {value}, {self.positions} positions, {types}"
+        return f"{self.level} level, {value}, {self.where}, {types}"
 
     def denoising_choices(self, level: str) -> str:
         """The same for a claim that restores something: `node level, clean values into abc, declared positions`."""
-        return f"{level} level, clean values into {self.source}, {self.positions} positions"
+        return f"{level} level, clean values into {self.source}, {self.where}"
 
     def gate_choices(self) -> str:
         """The same for a gate: `node level, mean from abc noised, clean values into abc denoised, all positions`."""
         value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
-        return f"node level, {value} noised, clean values into {self.source} denoised, {self.positions} positions"
+        return f"node level, {value} noised, clean values into {self.source} denoised, {self.where}"
 
     def path_choices(self, patched: Experiment) -> str:
         """The same for a claim about a path: `path patching through MLPs, mean from abc, declared positions`."""
@@ -85,7 +92,7 @@ class Methodology:
         if patched.direction == "denoising":
             value = f"clean values into {self.source}"
         passing = ("mlp",) if patched.rule is not None and patched.rule.through_mlps else ()
-        return f"path patching {_through(passing)}, {value}, {self.positions} positions"
+        return f"path patching {_through(passing)}, {value}, {self.where}"
 
     def describe(self) -> str:
         """All six in words."""

@@ -62,7 +62,8 @@ def declared_graph(graph: CircuitGraph, *, all_positions: bool) -> DeclaredGraph
         Stop(member, (), Where.everywhere() if all_positions else where) for member, where in graph.circuit.items()
     ]
     known = [node for stop in members for node in ((one.component, one.where) for one in _apart(stop))]
-    lost = tuple(node for node in known if node not in links)
+    linked = {node[0] for node in inner} if all_positions else set()  # there, or at positions written in a path
+    lost = tuple(node for node in known if node not in links and node[0] not in linked)
     return DeclaredGraph(links, lost, open_ended)  # type: ignore[arg-type]
 
 

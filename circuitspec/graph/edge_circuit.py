@@ -67,10 +67,10 @@ class EdgeCircuit:
 def edge_circuit(graph: CircuitGraph, text: Source, *, everywhere: bool = False) -> EdgeCircuit:
     """The edges of the hypothesis's paths, and those that are kept for the sake of free components.
 
-    With `everywhere` (`positions: all`) every component acts at all positions. An edge with a free end is kept where
-    its other end is free too, a part of the circuit, `input` or `logits`; at the positions of a sender that is a
-    part of the circuit, else everywhere. Raises CS226 for what cannot send or receive, CS227 for a hop without
-    a single edge.
+    With `everywhere` (`positions: all`) components act at all positions but where a path says otherwise. An edge with
+    a free end is kept where its other end is free too, a part of the circuit, `input` or `logits`; at the positions
+    of a head or MLP that is a part of the circuit and sends, else everywhere. Raises CS226 for what cannot send or
+    receive, CS227 for a hop without a single edge.
     """
     problems = whole_components(graph, text)
     paths = [acting_everywhere(path) for path in graph.paths] if everywhere else graph.paths
@@ -81,8 +81,7 @@ def edge_circuit(graph: CircuitGraph, text: Source, *, everywhere: bool = False)
         raise CircuitspecError(*problems)
     declared = merged([edge for edges, _ in found for edge in edges])
     impossible = tuple(dict.fromkeys(one for _, missing in found for one in missing))
-    members = _members(graph)
-    free = free_edges(graph, dict.fromkeys(members, Where.everywhere()) if everywhere else members)
+    free = free_edges(graph, _members(graph, everywhere=everywhere))
     return EdgeCircuit(graph.shape, declared, free, impossible)
 
 
@@ -124,7 +123,11 @@ def hopless(path: DeclaredPath, shape: ModelShape, text: Source) -> list[Diagnos
 
 
 def free_edges(graph: CircuitGraph, members: Mapping[Sender | KvHead, Where]) -> Kept:
-    """The edges between free components, and between them and these members, `input` and `logits`."""
+    """The edges between free components, and between them and these members, `input` and `logits`.
+
+    Those between free components and from `input` are kept at all positions, whatever is declared: with nothing
+    declared they are what is kept.
+    """
     shape = graph.shape
     free = frozenset(c for c in graph.free if isinstance(c, Head | Mlp))
     if not free:
@@ -159,9 +162,7 @@ def kept_with(
 
     Keys and values belong to kv heads: what a restored head reads by them, heads that share them read too.
     """
-    members = _members(graph)
-    if everywhere:
-        members = dict.fromkeys(members, Where.everywhere())
+    members = _members(graph, everywhere=everywhere)
     return _joined(circuit.kept, free_edges(replace(graph, free=graph.free | components), members))
 
 
@@ -219,20 +220,22 @@ def unfed(circuit: EdgeCircuit, graph: CircuitGraph) -> tuple[str, ...]:
     return tuple(format_name(s) for s in senders(graph.shape) if s in found)
 
 
-def _members(graph: CircuitGraph) -> dict[Sender | KvHead, Where]:
-    """The parts of the circuit, in groups or else named in paths, and where they act.
+def _members(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Sender | KvHead, Where]:
+    """The parts of the circuit, in groups or else named in paths, and where they act (`everywhere`: `positions: all`).
 
     A kv head is one as the receiver that it is: the heads that read it are parts only where they are named. `input`
-    is one only in a group: everything may read it, whatever paths start there.
+    is none, in a group or not: everything may read it, whatever paths start there.
     """
     found: dict[Sender | KvHead, Where] = {}
     for path in graph.paths:
-        for hop in path.hops:
+        for hop in (acting_everywhere(path) if everywhere else path).hops:
             for stop in hop:
                 if isinstance(stop.component, Head | Mlp | KvHead):
                     found[stop.component] = found.get(stop.component, Where.at()) | stop.where
-    grouped = {c: where for c, where in graph.circuit.items() if isinstance(c, Head | Mlp | KvHead | Input)}
-    return {**found, **grouped}
+    for component, where in graph.circuit.items():
+        if isinstance(component, Head | Mlp | KvHead):
+            found[component] = Where.everywhere() if everywhere else where
+    return found
 
 
 def _joined(first: Kept, second: Kept) -> Kept:

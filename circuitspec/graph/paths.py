@@ -19,11 +19,15 @@ from circuitspec.spec.source import Source
 
 @dataclass(frozen=True)
 class Stop:
-    """A component on a hop: the inputs by which the path enters it (none: all), and the positions at which it acts."""
+    """A component on a hop: the inputs by which the path enters it (none: all), and the positions at which it acts.
+
+    `written`: the path itself says where (`a5.h5@S2`), so that it holds whatever the ablation says of positions.
+    """
 
     component: Component
     ports: tuple[Port, ...]
     where: Where
+    written: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def read_paths(
                 found.append(component)
         if item.positions:
             where = Where.at(*item.positions)
-            return [Stop(c, item.ports, where) for c in found]
+            return [Stop(c, item.ports, where, written=True) for c in found]
         return [Stop(c, item.ports, declared.get(c, all_positions)) for c in found]
 
     return tuple(
@@ -102,8 +106,12 @@ def read_paths(
 
 
 def everywhere(path: DeclaredPath) -> DeclaredPath:
-    """The path with every component acting at all positions (`positions: all`)."""
-    return replace(path, hops=tuple(tuple(replace(s, where=Where.everywhere()) for s in hop) for hop in path.hops))
+    """The path with every component acting at all positions (`positions: all`), but for those written in it."""
+    return replace(path, hops=tuple(tuple(map(_pinned, hop)) for hop in path.hops))
+
+
+def _pinned(stop: Stop) -> Stop:
+    return stop if stop.written else replace(stop, where=Where.everywhere())
 
 
 def reaches(sender: Component, receiver: Component) -> bool:

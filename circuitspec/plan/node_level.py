@@ -36,7 +36,9 @@ def restored(experiment: Experiment, components: frozenset[NodeComponent]) -> Ex
 
 def circuit_positions(ablation: AblationSpec, graph: CircuitGraph) -> Mapping[NodeComponent, Where]:
     """Where each declared component is kept: at its declared positions, or with `positions: all` everywhere."""
-    return _as_pinned(ablation, graph.circuit)
+    if ablation.positions == "all":
+        return {c: Where.everywhere() for c in graph.circuit}
+    return graph.circuit
 
 
 def section_of(
@@ -46,22 +48,34 @@ def section_of(
     graph: CircuitGraph,
     text: SourceText,
     problems: list[Diagnostic],
+    *,
+    apart: bool = False,
 ) -> Mapping[NodeComponent, Where]:
     """Where the components that a claim names are patched; the claim's `entries` stand in the file at `listed`.
 
-    A group stands for its members at their positions. A component named in the claim itself is patched
-    at the positions written with it, or everywhere; `positions: all` holds here as it does for groups.
+    A group stands for its members at their positions, or with `positions: all` at all. A component named in the claim
+    itself is patched at the positions written with it, or everywhere. What two entries declare is told (CS223); with
+    `apart`, also what both patch because groups act everywhere.
     """
     found: list[Declared] = []
+    section: dict[NodeComponent, Where] = {}
+
+    def patch(component: NodeComponent, where: Where) -> None:
+        section[component] = section.get(component, Where.at()) | where
+
     for i, entry in enumerate(entries):
         place: Place = (*listed, i)
         if is_group_name(entry):
-            found += [Declared(m.component, m.where, entry, place) for m in graph.members if m.group == entry]
+            for member in (m for m in graph.members if m.group == entry):
+                acting = Where.everywhere() if ablation.positions == "all" else member.where
+                found.append(Declared(member.component, acting if apart else member.where, entry, place))
+                patch(member.component, acting)
             continue
         name = parse_name(entry)
         where = Where.at(*name.positions) if name.positions else Where.everywhere()
         for component in expand(name, graph.shape, text, place, problems):
             found.append(Declared(component, where, entry, place))
+            patch(component, where)
             free = graph.freed(component)
             if free is not None:
                 problems.append(
@@ -74,10 +88,7 @@ def section_of(
                     )
                 )
     problems += overlaps(found, graph.shape, text)
-    section: dict[NodeComponent, Where] = {}
-    for one in found:
-        section[one.component] = section.get(one.component, Where.at()) | one.where
-    return _as_pinned(ablation, section)
+    return section
 
 
 def without_outside(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> Iterator[Diagnostic]:
@@ -95,7 +106,3 @@ def without_outside(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceTex
                 hint="a claim of sufficiency is about heads, MLPs and neurons: name the others in `cross_section` "
                 "instead of in a group",
             )
-
-
-def _as_pinned(ablation: AblationSpec, declared: Mapping[NodeComponent, Where]) -> Mapping[NodeComponent, Where]:
-    return {c: Where.everywhere() for c in declared} if ablation.positions == "all" else declared

@@ -334,7 +334,7 @@ class _Planner:
     def _gate(self, index: int, claim: Gate, source: Source) -> PlannedClaim:
         first, second = claim.nodes
         corrupt = self._corrupt(index)
-        both = self._section(index, claim.nodes)  # where they overlap, that is told first
+        both = self._section(index, claim.nodes, apart=True)  # where they overlap, that is told first
         sections = (self._section(index, (first,)), self._section(index, (second,)), both)
         noised = [node_level.noising(source, section) for section in sections]
         denoised = [node_level.denoising(corrupt, section) for section in sections]
@@ -415,11 +415,12 @@ class _Planner:
             )
         return self.corruptions
 
-    def _section(self, index: int, entries: Sequence[str]) -> Mapping[NodeComponent, Where]:
+    def _section(self, index: int, entries: Sequence[str], *, apart: bool = False) -> Mapping[NodeComponent, Where]:
         """Where the components that claim `index` names are patched; what is wrong with them is raised."""
         problems: list[Diagnostic] = []
         listed = ("claims", index, self.hypothesis.claims[index].kind, "nodes")
-        section = node_level.section_of(entries, listed, self.hypothesis.ablation, self.graph, self.text, problems)
+        ablation = self.hypothesis.ablation
+        section = node_level.section_of(entries, listed, ablation, self.graph, self.text, problems, apart=apart)
         if problems:
             raise CircuitspecError(*problems)
         return section

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
@@ -143,15 +143,16 @@ def means_of(found: Verification, place: int) -> str:
 
 def choices_of(found: Verification, planned: PlannedClaim) -> str:
     """How a claim's run was made: what of the file's choices applies to it."""
+    methodology = replace(found.methodology, written=bool(planned.patched.roles))
     if isinstance(planned.claim, PathClaim | Mediation):
-        return found.methodology.path_choices(planned.patched)
+        return methodology.path_choices(planned.patched)
     if isinstance(planned.claim, Gate):
-        return found.methodology.gate_choices()
+        return methodology.gate_choices()
     if isinstance(planned.claim, Traces):
-        return f"node level, resample, {found.methodology.positions} positions"
+        return f"node level, resample, {methodology.where}"
     if planned.patched.direction == "denoising":
-        return found.methodology.denoising_choices(planned.patched.level)
-    return found.methodology.choices()
+        return methodology.denoising_choices(planned.patched.level)
+    return methodology.choices()
 
 
 def search_of(found: Verification) -> str:

@@ -138,7 +138,8 @@ def check_ablation(scope: Scope) -> None:
     if ablation.through is not None and ablation.level != "path":
         message = f"at {ablation.level} level nothing passes along paths, so through says nothing"
         scope.add("CS161", message, ("ablation", "through"), hint="remove through, or write level: path", key=True)
-    if ablation.level != "node" and scope.parts.circuit is not None and not scope.parts.circuit.paths:
+    lacking = scope.parts.circuit is not None and not scope.parts.circuit.paths and not scope.at("circuit", "paths")
+    if ablation.level != "node" and lacking:  # not where paths are written and cannot be read, which is told there
         scope.add(
             "CS162",
             f"{ablation.level} level is about the declared paths, and there are none",

@@ -280,7 +280,8 @@ class AblationSpec(Block):
     )
     positions: Literal["declared", "all"] = Field(
         default="declared",
-        description="Whether a component of the circuit is kept at its declared positions only, or at all.",
+        description="Whether a component of the circuit is kept at its declared positions only, or at all. Positions "
+        "of groups are meant: those written in a path or a claim (a5.h5@S2) hold under all too.",
     )
     std: Positive | None = Field(
         default=None,

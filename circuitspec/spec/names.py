@@ -168,6 +168,8 @@ def parse_name(text: str) -> Name:
         _check_ports(target, ports, start + end, close + 1 - end)
         end, rest = close + 1, body[close + 1 :]
     positions: tuple[str, ...] = ()
+    if rest.startswith("@") and "<" in rest:
+        raise _late_ports(target, ports, body, end, start)
     if rest.startswith("@"):
         positions = _parse_positions(rest[1:], start + end + 1)
     elif rest:
@@ -346,6 +348,21 @@ def _check_ports(target: Component | Pattern, ports: tuple[Port, ...], offset: i
             length,
             f"write {_format_target(target)}: only attention heads have several inputs",
         )
+
+
+def _late_ports(
+    target: Component | Pattern, ports: tuple[Port, ...], body: str, end: int, start: int
+) -> NameSyntaxError:
+    """What is wrong with `a9.h6@END<q>`: the order, unless something else is. The positions begin at `end`."""
+    opened = body.index("<", end)
+    close = _closing(body, opened, ">", start)
+    late = _parse_ports(body[opened + 1 : close], start + opened + 1)
+    length = close + 1 - opened
+    _check_ports(target, late, start + opened, length)
+    positions = _parse_positions(body[end + 1 : opened], start + end + 1)
+    every = tuple(port for port in PORTS if port in (*ports, *late))
+    meant = format_name(Name(target, every, positions))
+    return NameSyntaxError("inputs come before positions", start + opened, length, f"write {meant}")
 
 
 def _parse_positions(text: str, offset: int) -> tuple[str, ...]:

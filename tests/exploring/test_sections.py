@@ -253,6 +253,12 @@ def test_links_of_a_declared_circuit_go_from_position_to_position() -> None:
     everywhere = declared_graph(graph_of(groups, ["first -> second<q> -> logits"]), all_positions=True)
     sender, reader = ((head, Where.everywhere()) for head in (Head(0, 0), Head(1, 3)))
     assert set(everywhere.links.edges) == {(INPUT, sender), (sender, reader), (reader, LOGITS)}
+    written = declared_graph(graph_of(groups, ["a0.h0@S2 -> second<q> -> logits"]), all_positions=True)
+    assert set(written.links.edges) == {(INPUT, two), (two, reader), (reader, LOGITS)}
+    assert written.unlinked == ()
+    groups["third"] = {"nodes": ["a0.h1"], "at": "S1"}
+    written = declared_graph(graph_of(groups, ["a0.h0@S2 -> second<q> -> logits"]), all_positions=True)
+    assert written.unlinked == ((Head(0, 1), Where.everywhere()),)
 
 
 def test_paths_that_stop_before_the_logits_are_taken_to_write_there() -> None:

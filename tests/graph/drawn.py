@@ -38,10 +38,11 @@ class Drawn:
 FILE: Source = parse_source("circuitspec: 1\n", "drawn.circuit.yaml")
 
 
-def draw(shape: ModelShape, seed: int, *, ends: bool = False) -> Drawn:
+def draw(shape: ModelShape, seed: int, *, ends: bool = False, start: bool = False) -> Drawn:
     """A few groups, free MLPs, and paths over them; with `ends`, every path ends at the logits or where another starts.
 
-    A component acts at the same positions wherever it is named, a free one everywhere.
+    A component acts at the same positions wherever it is named, a free one everywhere. With `start`, `input` is in a
+    group, and some MLPs are free.
     """
     rng = np.random.default_rng(seed)
 
@@ -56,7 +57,7 @@ def draw(shape: ModelShape, seed: int, *, ends: bool = False) -> Drawn:
     for layer in range(shape.n_layers):
         components += [("head", layer, h) for h in range(shape.n_heads)]
         components += [("mlp", layer)] if shape.has_mlps else []
-    free = [c for c in components if c[0] == "mlp" and rng.random() < 0.4] if rng.random() < 0.6 else []
+    free = [c for c in components if c[0] == "mlp" and rng.random() < 0.4] if start or rng.random() < 0.6 else []
     claimed = [c for c in components if c not in free]
     roles: dict[node.Component, list[str] | None] = {c: one_of([None, some(ROLES, 2)]) for c in [INPUT, *components]}
     groups: dict[str, list[node.Component]] = {}
@@ -71,6 +72,8 @@ def draw(shape: ModelShape, seed: int, *, ends: bool = False) -> Drawn:
     held = {("kv", c[1], c[2] // shared) for group in groups.values() for c in group if c[0] == "head"}
     if rng.random() < 0.3 and set(readers) > held:
         groups["keys"], at["keys"] = some([r for r in readers if r not in held], 2), None
+    if start:
+        groups["start"], at["start"] = [INPUT], one_of([None, some(ROLES, 2)])
     members = {c: at[name] for name, group in groups.items() for c in group}
 
     def item(component: node.Component, ports: str | None, first: bool) -> tuple[str, list[edge_circuit.Part]]:

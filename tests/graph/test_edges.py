@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.graph.edge_circuit import EdgeCircuit, edge_circuit, live_receivers, outside_edges, unfed
+from circuitspec.graph.edge_circuit import EdgeCircuit, Kept, edge_circuit, live_receivers, outside_edges, unfed
 from circuitspec.graph.edges import (
     Receiver,
     Sender,
@@ -106,8 +106,12 @@ def test_inputs_owners_and_names_under_grouped_queries() -> None:
 # ------------------------------------------------------------------------------------------------- declared and free
 
 
+def edge_tokens(kept: Kept, prompt: Any) -> dict[Any, set[int]]:
+    return {as_oracle(s, r): tokens(w, prompt) for r, by_sender in kept.items() for s, w in by_sender.items()}
+
+
 def kept_tokens(found: EdgeCircuit, prompt: Any) -> dict[Any, set[int]]:
-    return {as_oracle(s, r): tokens(w, prompt) for r, by_sender in found.kept.items() for s, w in by_sender.items()}
+    return edge_tokens(found.kept, prompt)
 
 
 def is_hopless(net: Any, prompt: Any, drawn: Drawn, positions: str) -> bool:
@@ -135,11 +139,43 @@ def test_random_circuits_keep_what_the_oracle_keeps(family: str, positions: str)
         expected = oracle.kept_edges(net, prompt, drawn.paths, drawn.members, drawn.free, positions)
         assert kept_tokens(found, prompt) == {e: where for e, where in expected.items() if where}, drawn.spec
         nothing = oracle.kept_edges(net, prompt, [], {}, drawn.free, positions)
-        outside = outside_edges(drawn.graph(own))
-        assert {as_oracle(s, r) for r, by_sender in outside.items() for s in by_sender} == set(nothing)
+        assert edge_tokens(outside_edges(drawn.graph(own)), prompt) == nothing
         compared += 1
     assert compared > 20
     assert refused > 5
+
+
+@pytest.mark.parametrize("positions", ["declared", "all"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama"])
+def test_a_circuit_keeps_all_that_is_kept_with_nothing_declared(family: str, positions: str) -> None:
+    """Edge by edge and position by position, also where `input` is in a group: what is declared only adds edges."""
+    own = shape(family)
+    (prompt,) = distinct([6])
+    compared = narrowed = 0
+    for seed in range(200, 280):
+        drawn = draw(own, seed, start=True)
+        graph = drawn.graph(own)
+        try:
+            found = edge_circuit(graph, FILE, everywhere=positions == "all")
+        except CircuitspecError:
+            continue
+        kept, nothing = kept_tokens(found, prompt), edge_tokens(outside_edges(graph), prompt)
+        assert all(where <= kept.get(e, set()) for e, where in nothing.items()), drawn.spec
+        assert {e: kept[e] for e in nothing if e[0] == ("input",)} == {
+            e: set(range(6)) for e in nothing if e[0] == ("input",)
+        }
+        compared += bool(nothing)
+        narrowed += bool(nothing) and drawn.members[("input",)] is not None
+    assert compared > 10
+    assert narrowed > 4
+
+
+def test_input_in_a_group_is_input_named_at_its_positions() -> None:
+    """At edge level a group of `input` is a name for it: both ways of writing keep the same edges."""
+    grouped = circuit(["names -> a0.h0<v> -> logits"], ("m*",), names=(["input"], ["A"]), one=(["a0.h0"], "END"))
+    named = circuit(["input@A -> a0.h0<v> -> logits"], ("m*",), one=(["a0.h0"], "END"))
+    assert grouped.kept == named.kept
+    assert grouped.declared == named.declared
 
 
 def circuit(paths: list[str], free: tuple[str, ...] = (), own: ModelShape | None = None, **groups: Any) -> EdgeCircuit:
@@ -154,9 +190,10 @@ def test_a_free_component_is_kept_everywhere_wherever_a_path_names_it() -> None:
     assert found.kept[Receiver(Mlp(0))] == {Input(): EVERYWHERE, Head(0, 0): Where.at("END")}
 
 
-def test_the_input_reaches_free_components_where_its_group_says() -> None:
+def test_the_input_reaches_free_components_everywhere_whatever_its_group_says() -> None:
     found = circuit(["names -> a0.h0<v>"], ("m*",), names=(["input"], ["A", "B"]))
-    assert found.kept[Receiver(Mlp(1))] == {Input(): Where.at("A", "B"), Head(0, 0): EVERYWHERE, Mlp(0): EVERYWHERE}
+    assert found.kept[Receiver(Mlp(1))] == {Input(): EVERYWHERE, Head(0, 0): EVERYWHERE, Mlp(0): EVERYWHERE}
+    assert found.kept[Receiver(KvHead(0, 0), "v")] == {Input(): Where.at("A", "B")}
     elsewhere = circuit(["input@A -> a0.h0<v>"], ("m*",), one=(["a0.h0"], "END"))
     assert elsewhere.kept[Receiver(Mlp(0))] == {Input(): EVERYWHERE, Head(0, 0): Where.at("END")}
 

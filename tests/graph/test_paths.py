@@ -41,7 +41,7 @@ def test_a_component_acts_where_the_path_says_else_where_its_groups_do_else_ever
     groups = "{one: {nodes: [a0.h1, m0], at: END}, again: {nodes: [a0.h1], at: A}, two: {nodes: [a2]}}"
     assert hops("a0.h1@B, a0.h1, one, m1 -> two<k,v>, a2.h1<q>@{A,B} -> logits", groups=groups) == (
         (
-            Stop(Head(0, 1), (), Where.at("B")),
+            Stop(Head(0, 1), (), Where.at("B"), written=True),
             Stop(Head(0, 1), (), Where.at("A", "END")),  # of both of its groups
             Stop(Head(0, 1), (), END),  # of this one
             Stop(Mlp(0), (), END),
@@ -50,7 +50,7 @@ def test_a_component_acts_where_the_path_says_else_where_its_groups_do_else_ever
         (
             Stop(Head(2, 0), ("k", "v"), EVERYWHERE),
             Stop(Head(2, 1), ("k", "v"), EVERYWHERE),
-            Stop(Head(2, 1), ("q",), Where.at("A", "B")),
+            Stop(Head(2, 1), ("q",), Where.at("A", "B"), written=True),
         ),
         (Stop(Logits(), (), EVERYWHERE),),
     )
@@ -101,16 +101,36 @@ def test_pairs_that_are_no_edges_and_why() -> None:
     }
 
 
-def test_where_everything_acts_everywhere_no_positions_keep_edges_apart() -> None:
-    (path,) = laid_out("a0.h1 -> m0@A").paths
+def test_where_groups_act_everywhere_their_positions_keep_no_edges_apart() -> None:
+    groups = "{one: {nodes: [a0.h1], at: END}, two: {nodes: [m0, a1.h0], at: A}}"
+    (path,) = laid_out("a0.h1 -> m0", groups=groups).paths
     assert edges_of(path, SHAPE)[0] == ()
     assert edges_of(everywhere(path), SHAPE) == ((Edge(Head(0, 1), Receiver(Mlp(0)), EVERYWHERE),), ())
-    graph = laid_out("a0.h1 -> m0@A, a1.h0<q>@A -> logits")
+    graph = laid_out("a0.h1 -> m0, a1.h0<q> -> logits", groups=groups)
     with pytest.raises(CircuitspecError):
         edge_circuit(graph, document("{groups: {one: {nodes: [a0.h1]}}}").source)
     kept = edge_circuit(graph, document("{groups: {one: {nodes: [a0.h1]}}}").source, everywhere=True)
     assert (kept.n_declared, kept.impossible) == (4, ())
     assert {where for by_sender in kept.kept.values() for where in by_sender.values()} == {EVERYWHERE}
+
+
+def test_positions_written_in_a_path_hold_where_groups_act_everywhere() -> None:
+    """The head of a group acts everywhere where its name stands alone, and where it is told otherwise there alone."""
+    head, mlp = Head(0, 1), Receiver(Mlp(0))
+    for text, where in (("a0.h1", EVERYWHERE), ("one", EVERYWHERE), ("a0.h1@A", A), ("a0.h1@{A,END}", A | END)):
+        (path,) = laid_out(f"{text} -> m0").paths
+        assert edges_of(everywhere(path), SHAPE) == ((Edge(head, mlp, where),), ())
+        assert everywhere(everywhere(path)) == everywhere(path)
+    (reader,) = laid_out("one -> m0@A").paths  # an MLP reads where it acts
+    assert edges_of(everywhere(reader), SHAPE)[0] == (Edge(head, mlp, A),)
+    (apart,) = laid_out("a0.h1@END -> m0@A").paths
+    found, (impossible,) = edges_of(everywhere(apart), SHAPE)
+    assert found == ()
+    assert impossible.reason == "writes at END, and that reads at A"
+    source = document("{groups: {one: {nodes: [a0.h1]}}}").source
+    with pytest.raises(CircuitspecError) as error:
+        edge_circuit(laid_out("a0.h1@END -> m0@A -> logits"), source, everywhere=True)
+    assert {finding.code for finding in error.value.diagnostics} == {"CS227"}
 
 
 def test_an_edge_declared_twice_lies_at_the_positions_of_both() -> None:

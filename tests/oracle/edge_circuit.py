@@ -87,25 +87,30 @@ def out_of_order(model: Any, paths: Iterable[Path]) -> set[Edge]:
 # ---------------------------------------------------------------------------------------------------- which edges
 
 
-def part_roles(part: Part, members: Members) -> Collection[str] | None:
-    """The roles written with a part, else its group's; ``None``: everywhere."""
+def part_roles(part: Part, members: Members, positions: str = "declared") -> Collection[str] | None:
+    """The roles written with a part, else its group's unless ``positions`` = ``all``; ``None``: everywhere."""
     component, _, written = part
-    return written if written is not None else members.get(component)
+    if positions not in ("declared", "all"):
+        raise ValueError(f"positions are declared or all, not {positions!r}")
+    if written is not None:
+        return written
+    return None if positions == "all" else members.get(component)
 
 
 def declared_edges(
     model: Any, prompt: Prompt, paths: Sequence[Path], members: Members, positions: str = "declared"
 ) -> Where:
     """The edges along the paths, each with its positions in this prompt: an empty set where sender and reader do not
-    meet. An edge of several paths has the positions of all. With ``positions`` = ``all`` every edge is everywhere."""
+    meet. An edge of several paths has the positions of all. With ``positions`` = ``all`` groups are everywhere, and
+    what is written with a part holds."""
     net = families.read(model)
     out: Where = {}
     for sender, reader, receiver in pairs(net, paths):
         if not precedes(net, sender[0], receiver):
             continue
-        where = _at(prompt, part_roles(sender, members), positions)
+        where = _positions(prompt, part_roles(sender, members, positions))
         if receiver[0] in ("q", "mlp_in"):
-            where &= _at(prompt, part_roles(reader, members), positions)
+            where &= _positions(prompt, part_roles(reader, members, positions))
         out[sender[0], receiver] = out.get((sender[0], receiver), set()) | where
     return out
 
@@ -120,9 +125,9 @@ def free_edges(
 ) -> Where:
     """The edges between a free component and a free one, a member, the input or the logits.
 
-    A member is a component of a group or named in a path. An edge is kept at its sender's declared positions when the
-    sender is a member and has some (its group's, or for a component of no group those written in the paths), else
-    everywhere.
+    A member is a component of a group or named in a path; free components and the input are none, wherever they stand.
+    An edge is kept at its sender's positions when the sender is a member and has some (its group's, unless
+    ``positions`` = ``all``, or for a component of no group those written in the paths), else everywhere.
     """
     net = families.read(model)
     if set(members) & set(free):
@@ -140,10 +145,13 @@ def free_edges(
             readers.add(("kv", *receiver[1:]))
         if not (sender in free and readers & partners) and not (readers & set(free) and sender in partners):
             continue
-        roles = members.get(sender)
-        if sender not in members and sender in written and sender != INPUT and None not in written[sender]:
-            roles = {role for some in written[sender] for role in some or ()}
-        out[sender, receiver] = _at(prompt, roles, positions)
+        roles: Collection[str] | None = None
+        if sender != INPUT and sender not in free:
+            if sender in members:
+                roles = part_roles((sender, None, None), members, positions)
+            elif None not in written.get(sender, [None]):
+                roles = {role for some in written[sender] for role in some or ()}
+        out[sender, receiver] = _positions(prompt, roles)
     return out
 
 
@@ -170,12 +178,6 @@ def kept_without(
     net = families.read(model)
     declared = declared_edges(net, prompt, paths, members, positions)
     return {e: set(range(len(prompt.clean))) - declared.get(e, set()) for e in edges(net)}
-
-
-def _at(prompt: Prompt, roles: Collection[str] | None, positions: str) -> set[int]:
-    if positions not in ("declared", "all"):
-        raise ValueError(f"positions are declared or all, not {positions!r}")
-    return _positions(prompt, None if positions == "all" else roles)
 
 
 # ---------------------------------------------------------------------------------------------------- experiments

@@ -177,11 +177,15 @@ def test_positions_of_an_edge() -> None:
     ]
     for declared, expected in cases:
         assert declared_edges(net, at, [declared], members) == expected
-        assert declared_edges(net, at, [declared], members, "all") == dict.fromkeys(expected, everywhere)
+        # with `all`, groups have no positions, and what is written holds
+        assert declared_edges(net, at, [declared], members, "all") == declared_edges(net, at, [declared], {})
         without = kept_without(net, at, [declared], members)
         assert {e: everywhere - where for e, where in without.items() if where != everywhere} == {
             e: where for e, where in expected.items() if where
         }
+    assert declared_edges(net, at, [line(a, b)], members, "all") == dict.fromkeys([(a, q), (a, k), (a, v)], everywhere)
+    written = line((a, None, ["S"]), (b, "qk", None))
+    assert declared_edges(net, at, [written], members, "all") == {(a, q): {1}, (a, k): {1}}
     both = declared_edges(net, at, [cases[0][0], cases[1][0]], members)
     assert both == {(a, q): {2, 3}, (a, k): {1, 2}, (a, v): {1, 2}}
     # roles are looked up in each prompt: where two fall on one token, sender and reader meet there
@@ -262,7 +266,9 @@ def test_edges_of_free_components() -> None:
     more = expected | {(s, ("mlp_in", 1)): everywhere for s in (INPUT, M0, b)}
     more |= {(a, ("mlp_in", 1)): {0}, (c, ("mlp_in", 1)): {1, 2}, (M1, FINAL): everywhere}
     assert free_edges(net, at, paths, members, [M0, M1]) == more
-    assert free_edges(net, at, paths, members, [M0, M1], "all") == dict.fromkeys(more, everywhere)
+    # with `all`, a1.h1 alone has positions: those written with it
+    pinned = dict.fromkeys(more, everywhere) | {(c, ("mlp_in", 1)): {1, 2}}
+    assert free_edges(net, at, paths, members, [M0, M1], "all") == pinned
     # declared edges join at their own positions; a mention without positions is everywhere
     joined = kept_edges(net, at, paths, members, [M0, M1])
     assert joined == more | {(c, FINAL): {1, 2}}
@@ -270,7 +276,10 @@ def test_edges_of_free_components() -> None:
     assert kept_edges(net, at, [*paths, elsewhere], members, [M0, M1])[a, ("mlp_in", 0)] == {0, 2}
     loose = free_edges(net, at, [*paths, line(c, FINAL)], members, [M1])
     assert loose[c, ("mlp_in", 1)] == everywhere
-    # the input is no member: it sends everywhere to free components, and to the logits only where declared
+    # the input is no member, in a group or not: it sends everywhere to free components, and to the logits only where
+    # declared
+    grouped = kept_edges(net, at, [line(INPUT, FINAL)], {INPUT: ["S"]}, [M0])
+    assert grouped == {(INPUT, FINAL): {0}, (INPUT, ("mlp_in", 0)): everywhere, (M0, FINAL): everywhere}
     written = kept_edges(net, at, [line((INPUT, None, ["S"]), FINAL)], {}, [M0])
     assert written == {(INPUT, FINAL): {0}, (INPUT, ("mlp_in", 0)): everywhere, (M0, FINAL): everywhere}
     # a free head, and no members
@@ -282,9 +291,9 @@ def test_edges_of_free_components() -> None:
         (("head", 0, 2), FINAL),
         (M1, FINAL),
     }
-    # a free component that a path names at some positions
+    # a free component is free everywhere, also where a path names it at some positions
     named = free_edges(net, at, [line((M0, None, ["S"]), (b, "q", None))], {}, [M0])
-    assert named[M0, FINAL] == named[M0, ("k", 1, 0)] == {0}
+    assert named[M0, FINAL] == named[M0, ("k", 1, 0)] == everywhere
     assert free_edges(net, at, [], {}, []) == {}
 
 

@@ -203,7 +203,10 @@ def _in_order(net: Net, path: Sequence[Hop]) -> bool:
 
 
 def placed(pieces: Iterable[Path], members: Members, prompt: Prompt) -> list[list[list[Hop]]]:
-    """Pieces with the token positions of one prompt in place of roles: those written, else the group's."""
+    """Pieces with the token positions of one prompt in place of roles: those written, else the group's.
+
+    Members without roles are what `positions: all` makes of them.
+    """
     out = []
     for piece in pieces:
         hops: list[list[Hop]] = []

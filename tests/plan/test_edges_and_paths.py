@@ -136,12 +136,61 @@ def test_the_anchor_of_means_keeps_what_is_free() -> None:
     assert made.labels[expected] == "all ablated"
 
 
-def test_with_positions_all_everything_acts_everywhere() -> None:
-    circuit = "{groups: {one: {nodes: [a0.h0], at: END}}, paths: ['one -> m0@A -> logits']}"
+def test_with_positions_all_groups_act_everywhere() -> None:
+    circuit = "{groups: {one: {nodes: [a0.h0], at: END}, two: {nodes: [m0], at: A}}, paths: ['one -> m0 -> logits']}"
     made = planned(circuit, "{value: resample, from: abc, level: edge, positions: all}")
     assert made.edges is not None
     assert made.edges.kept == {Receiver(Mlp(0)): {Head(0, 0): EVERYWHERE}, LOGITS: {Mlp(0): EVERYWHERE}}
     assert {w for e in made.experiments for r in e.readings for s in r.senders for w in (s.where,)} == {EVERYWHERE}
+
+
+def test_with_positions_all_what_is_written_in_a_path_holds() -> None:
+    """m0 is in no group and reads and writes at A, as the path says; free m1 reads it there."""
+    circuit = (
+        "{groups: {one: {nodes: [a0.h0], at: END}, two: {nodes: [a1.h0], at: A}}, free: [m1], "
+        "paths: ['one -> m0@A -> logits', 'a0.h0@B -> two<q>']}"
+    )
+    made = planned(circuit, "{value: resample, from: abc, level: edge, positions: all}")
+    assert made.edges is not None
+    assert made.edges.declared == {
+        Receiver(Mlp(0)): {Head(0, 0): A},
+        LOGITS: {Mlp(0): A},
+        Q1: {Head(0, 0): Where.at("B")},
+    }
+    assert made.edges.free == {
+        Receiver(Mlp(1)): {Input(): EVERYWHERE, Head(0, 0): EVERYWHERE, Mlp(0): A, Head(1, 0): EVERYWHERE},
+        LOGITS: {Mlp(1): EVERYWHERE},
+    }
+    ablated = {s.where for r in made.checks[1].ablated.readings for s in r.senders}
+    assert ablated == {Where.at("B")}
+
+
+def test_with_positions_all_claims_about_paths_differ_where_their_positions_do() -> None:
+    """Three claims, three runs, each called as it is written; and the group's name means all positions."""
+    circuit = "{groups: {one: {nodes: [a0.h0], at: END}}, paths: [one -> a1.h0<k> -> logits]}"
+    texts = {
+        "input@A -> a1.h0<k,v> -> logits": A,
+        "input@B -> a1.h0<k,v> -> logits": Where.at("B"),
+        "input -> a1.h0<k,v> -> logits": EVERYWHERE,
+    }
+    claims = CLAIM + "".join(
+        f'  - path: {{of: "{of}", direction: noising, metric: logit_diff, drop_at_least: 0.1}}\n'
+        f'  - cross_section: {{paths: ["{of}"], metric: logit_diff, at_least: 0.1}}\n'
+        for of in texts
+    )
+    claims += '  - mediation: {of: "a0.h0@B -> m0 -> logits", metric: logit_diff, direct_at_most: 0.2}\n'
+    made = planned(circuit, "{value: resample, from: abc, positions: all}", claims)
+    along, sections = made.claims[1:7:2], made.claims[2:7:2]
+    for run, section, (text, where) in zip(along, sections, texts.items(), strict=True):
+        (to_logits,) = run.patched.readings
+        (sent,) = to_logits.senders
+        assert {one.where for reading in sent.inputs for one in reading.senders} == {where}
+        edges = {(r.receiver, s.component, s.where) for r in section.patched.readings for s in r.senders}
+        assert {at for _, component, at in edges if component == Input()} == {where}
+        assert made.labels[run.patched] == f"{text} noised"
+        assert made.labels[section.patched] == f"{text} restored"
+    (reading,) = made.claims[7].patched.readings
+    assert {(sent.component, sent.where) for sent in reading.senders} == {(Head(0, 0), Where.at("B"))}
 
 
 # ----------------------------------------------------------------------------------------------------- paths, by hand
@@ -365,14 +414,15 @@ def prompts_for(value: str) -> list[node.Prompt]:
 ABLATIONS = ["resample", "mean_per_template", "zero"]
 
 
+@pytest.mark.parametrize("start", [False, True])
 @pytest.mark.parametrize("value", ABLATIONS)
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama"])
-def test_drawn_circuits_at_edge_level(family: str, value: str) -> None:
-    """Sufficient, necessary and restored, with their anchors."""
+def test_drawn_circuits_at_edge_level(family: str, value: str, start: bool) -> None:
+    """Sufficient, necessary and restored, with their anchors; with and without `input` in a group."""
     net, prompts, compared = families.read(model(family, exactly=True)), prompts_for(value), 0
     for seed in range(40):
         positions = "all" if seed % 3 == 0 else "declared"
-        drawn = draw(loaded(model(family, exactly=True)).shape, seed)
+        drawn = draw(loaded(model(family, exactly=True)).shape, seed, start=start)
         found = measured(drawn, family, prompts, value=value, level="edge", positions=positions)
         if isinstance(found, set):
             assert found == {"CS227"}
@@ -393,10 +443,6 @@ def test_drawn_circuits_at_edge_level(family: str, value: str) -> None:
     raise AssertionError("too few circuits could be compared")
 
 
-def without_positions(drawn: Drawn) -> tuple[list[oracle.Path], dict[Any, None]]:
-    return [[[(c, p, None) for c, p, _ in hop] for hop in path] for path in drawn.paths], dict.fromkeys(drawn.members)
-
-
 @pytest.mark.parametrize("value", ABLATIONS)
 @pytest.mark.parametrize("family", ["gpt2", "llama", "olmo2"])
 def test_drawn_circuits_at_path_level(family: str, value: str) -> None:
@@ -408,7 +454,8 @@ def test_drawn_circuits_at_path_level(family: str, value: str) -> None:
         drawn = draw(loaded(model(family, exactly=True)).shape, seed, ends=True)
         drawn = Drawn(drawn.spec.model_copy(update={"free": ()}), drawn.paths, drawn.members, [])
         settings = {"value": value, "level": "path", "through": through, "positions": positions}
-        pieces, members = without_positions(drawn) if positions == "all" else (drawn.paths, drawn.members)
+        pieces = drawn.paths
+        members = dict.fromkeys(drawn.members) if positions == "all" else drawn.members
         found = measured(drawn, family, prompts, **settings)
         if isinstance(found, set):
             assert found <= {"CS227", "CS228"}

@@ -64,9 +64,13 @@ def test_a_gate_takes_six_runs_at_node_level(level: str) -> None:
     assert set(planned.anchored.values()) == {(CLEAN, ABC)}
 
 
-def test_positions_all_holds_for_gates_too() -> None:
+def test_positions_all_holds_for_the_groups_of_gates_and_traces() -> None:
+    """What is written in the claim stays where it says."""
     made = plan(GATE % "one, a1.h1@A", "{value: resample, from: abc, positions: all}")
-    assert made.claims[1].patched.sites == heads((0, 1, ""), (1, 1, ""))
+    assert made.claims[1].patched.sites == heads((0, 1, ""), (1, 1, "A"))
+    for named, at in (("one", ""), ("a0.h1@A", "A"), ("a0.h1", "")):
+        traced = plan((TRACES % "abc").replace("one", named), "{value: resample, from: abc, positions: all}")
+        assert traced.claims[1].patched.sites == heads((0, 1, at))
 
 
 def test_tracing_noises_from_one_corruption_after_another() -> None:
@@ -98,6 +102,7 @@ def test_corruptions_are_those_of_the_prompts_where_they_are_known() -> None:
     ("claims", "ablation", "code", "said"),
     [
         (GATE % "one, a0.h1@END", RESAMPLE, "CS223", "a0.h1 is declared twice"),
+        (GATE % "one, a0.h1@A", RESAMPLE.replace("}", ", positions: all}"), "CS223", "a0.h1 is declared twice"),
         (GATE % "one, one", RESAMPLE, "CS223", "a0.h1 is declared twice"),
         (GATE % "one, m1", RESAMPLE, "CS222", "m1 is free"),
         (GATE % "one, a5.h0", RESAMPLE, "CS220", "a5.h0"),

@@ -111,10 +111,20 @@ def test_under_mean_ablation_a_cross_section_starts_from_the_corrupt_prompts() -
     assert made.labels[made.corrupt] == "all ablated"
 
 
-def test_positions_all_restores_everywhere() -> None:
+def test_positions_all_restores_groups_everywhere_and_keeps_positions_written_in_the_claim() -> None:
     made = plan(ablation="{value: resample, from: abc, positions: all}", claims=SECTION % "one, a1.h1@A")
-    everywhere = {Site(Head(0, 1), Where.everywhere()), Site(Head(1, 1), Where.everywhere())}
-    assert made.claims[1].patched.sites == everywhere
+    assert made.claims[1].patched.sites == {Site(Head(0, 1), Where.everywhere()), Site(Head(1, 1), Where.at("A"))}
+
+
+def test_under_positions_all_claims_about_other_positions_are_other_runs() -> None:
+    """Each under its own name; runs are the same only where the positions are."""
+    entries = {"a0.h1@A": Where.at("A"), "a0.h1@END": Where.at("END"), "a0.h1": Where.everywhere()}
+    claims = "".join(SECTION % entry for entry in (*entries, "one"))
+    made = plan(ablation="{value: resample, from: abc, positions: all}", claims=claims)
+    for planned, (entry, where) in zip(made.claims[1:], entries.items(), strict=False):
+        assert planned.patched.sites == {Site(Head(0, 1), where)}
+        assert made.labels[planned.patched] == f"{entry} restored"
+    assert made.claims[4].patched == made.claims[3].patched  # the group's head at all positions
 
 
 def test_only_what_claims_ask_for_is_run() -> None:

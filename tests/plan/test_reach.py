@@ -133,8 +133,18 @@ def test_single_pairs_are_listed() -> None:
     )
 
 
-def test_positions_all_leaves_nothing_apart() -> None:
-    plan = checked(path("a0.h0@A -> logits"), positions="all")
+def test_positions_all_parts_only_what_the_claim_itself_places() -> None:
+    assert not checked(path("a0.h0 -> logits"), positions="all").impossible
+    with pytest.raises(CircuitspecError) as error:
+        checked(path("a0.h0@A -> logits"), positions="all")
+    assert [(finding.code, finding.message) for finding in error.value.diagnostics] == [
+        (
+            "CS227",
+            "there is no edge from a0.h0 to logits: a0.h0 writes at A, and the logits are read at the last token, "
+            "which is another in every prompt",
+        )
+    ]
+    plan = checked(path("a0.h0@{A,END} -> logits"), positions="all")
     assert not plan.impossible
 
 

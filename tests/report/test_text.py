@@ -8,7 +8,11 @@ import numpy as np
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.result import Cost, Methodology, Verification
 from circuitspec.engine.records import Records, SelfTest
+from circuitspec.graph.where import Where
+from circuitspec.plan.experiment import Experiment, Site
+from circuitspec.report.reported import choices_of
 from circuitspec.report.text import render_text
+from circuitspec.spec.components import Head
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan
 from tests.report.support import METHODOLOGY, NECESSARY, SUFFICIENT, example, restoring
 
@@ -56,6 +60,23 @@ def test_a_denoising_claim_names_its_base_and_its_values() -> None:
     assert "\ndenoising mover, a0.h1: node level, clean values into abc, declared positions\n" in text
     assert "\n               clean   corrupt   mover, a0.h1 restored   recovered [95% CI]\n" in text
     assert "\nSUPPORTED  cross_section   mover, a0.h1 restored: recovered logit_diff 0.75 [" in text
+
+
+def test_positions_that_a_claim_itself_names_are_not_said_to_be_all() -> None:
+    found = restoring()
+    for positions, where, expected in (
+        ("all", Where.everywhere(), "all positions"),
+        ("all", Where.at("S2"), "all positions but where written"),
+        ("declared", Where.at("S2"), "declared positions"),
+    ):
+        (planned,) = found.plan.claims
+        run = Experiment("abc", planned.patched.source, frozenset(Site(Head(0, h), where) for h in range(2)))
+        own = dataclasses.replace(
+            found,
+            plan=dataclasses.replace(found.plan, claims=(dataclasses.replace(planned, patched=run),)),
+            methodology=dataclasses.replace(METHODOLOGY, positions=positions),
+        )
+        assert choices_of(own, own.plan.claims[0]) == f"node level, clean values into abc, {expected}"
 
 
 def test_half_precision_states_how_far_its_self_tests_deviate() -> None:

@@ -131,6 +131,14 @@ WRONG = [
     ("a9.h6@{S1,S1}", 10, 2, "once"),
     ("a9.h6@{S1}x", 10, 1, "write @END"),
     ("a9.h6@2", 6, 1, "write @END"),
+    ("a9.h6@END<k>", 9, 3, "write a9.h6<k>@END"),
+    (" a9.h6@{S1,S2}<v,k>", 14, 5, "write a9.h6<k,v>@{S1,S2}"),
+    ("a9.h6<q>@END<k>", 12, 3, "write a9.h6<q,k>@END"),
+    ("a*.h*@END<q>", 9, 3, "write a*.h*<q>@END"),
+    ("a9.h6@END<x>", 10, 1, "the inputs are q, k and v"),
+    ("a9.h6@END<k", 9, 2, "add '>'"),
+    ("a9.h6@2<k>", 6, 1, "write @END"),
+    ("m3@END<q>", 6, 3, "write m3"),
 ]
 
 
@@ -365,6 +373,7 @@ def _said(item: Name | GroupRef) -> str:
         ("A -> B<q", 6, "not closed"),
         ("A -> a9.hh", 8, "not a component"),
         ("A@END -> B", 1, "does not belong"),
+        ("A -> a1.h2@END<k> -> logits", 14, "inputs come before positions"),
         ("A -> B<q>x", 9, "does not belong"),
         ("a b -> C", 1, "does not belong"),
     ],
