@@ -494,6 +494,27 @@ def test_edges_have_the_effects_of_their_paths() -> None:
     assert dashed == {"a0.h1@S2 -> a1.h0@every position: effect -0.30", "a3.h3@END -> logits@END: effect 0.10"}
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "against"),
+    [(-0.05, -0.01, True), (-0.05, 0.01, False), (-0.05, 0.0, False), (0.01, 0.05, False), (None, None, False)],
+)
+def test_an_edge_works_against_the_behaviour_only_where_its_whole_interval_does(
+    low: float | None, high: float | None, against: bool
+) -> None:
+    value = -0.02 if low is None or high is None else (low + high) / 2
+    effect = Estimate(value, low, high, 0.95, 100, "none" if low is None else "bca")
+    found = verification(paths=(PathEffect("early -> a1.h0<q>", "logit_diff", effect, None),))
+    ((name, style),) = [(n, s) for n, s in drawn_edges(found).items() if n.startswith("a0.h1@S2 -> a1.h0")]
+    assert name == f"a0.h1@S2 -> a1.h0@every position: effect {value:.2f}"
+    assert (palette.VERMILION in style, "dasharray" in style) == (against, against)
+    view = circuit_view(found, parse_source(FILE, "x"), {})
+    assert view is not None
+    assert view.picture is not None
+    count = 1 + against  # a3.h3 is declared negative
+    verb = "work" if against else "works"
+    assert f" {count} edge{'s' * against} of these {verb} against the behaviour." in view.picture.alt
+
+
 def test_the_missing_chart_says_how_to_get_it() -> None:
     notes = parsed(shown("html", reported())).texts("figcaption")
     assert sum("run circuitspec verify --sweep, which adds that chart here" in note for note in notes) == 1
