@@ -824,7 +824,8 @@ CODES: dict[str, CodeInfo] = {
     "CS389": CodeInfo(
         "a hypothesis cannot be exported so",
         "The formats are lists of edges. A hypothesis whose circuit has groups but no `paths` declares none; say how "
-        "its components are joined. The output's name must end as the other tool expects.",
+        "its components are joined. Nor do they know single neurons: write the MLP whole, m3 for m3.n42. The output's "
+        "name must end as the other tool expects.",
     ),
     "CS401": CodeInfo(
         "negative components are left out of the circuit",
