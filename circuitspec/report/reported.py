@@ -49,16 +49,25 @@ _PLACES: dict[str, Path_] = {
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What `circuitspec verify` was asked for beyond the file: its options that matter to the result."""
+
+    options: tuple[str, ...]  # as they are typed, without those that are left at their defaults
+    device: str
+
+
+@dataclass(frozen=True)
 class Reported:
     """A verification with the text of its file, and findings about the run, such as drift from a lock.
 
-    `task` has the prompts, for the formats that show any.
+    `task` has the prompts, for the formats that show any; `asked` is None where that is not known, or no command ran.
     """
 
     verification: Verification
     source: Source
     findings: tuple[Diagnostic, ...] = ()
     task: TokenizedTask | None = None
+    asked: Asked | None = None
 
     def claim_span(self, place: int) -> Span:
         """Where the claim at `place` of the file's list stands: its kind."""
