@@ -8,7 +8,7 @@ from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
 from circuitspec.analysis.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.warnings import EvidenceWarning
-from circuitspec.analysis.wording import bound, briefly, falls, number, rises, with_interval
+from circuitspec.analysis.wording import MISSING, bound, briefly, falls, number, rises, with_interval
 from circuitspec.diagnostics import Diagnostic, Span
 from circuitspec.plan.planner import Measure, PlannedClaim
 from circuitspec.report.many_runs import is_of_many, said_of
@@ -102,7 +102,8 @@ class Reported:
 def result_of(claim: ClaimResult) -> str:
     """`recovered logit_diff 0.52 [0.47, 0.58], bound at most 0.3`, and the reason where it is inconclusive."""
     reason = f"; {claim.reason}" if claim.reason else ""
-    return f"{value_of(claim)}, bound {bound_of(claim)}{reason}"
+    limits = bound_of(claim)
+    return value_of(claim) + (f", bound {limits}" if limits != MISSING else "") + reason
 
 
 def value_of(claim: ClaimResult) -> str:
@@ -136,7 +137,9 @@ def _part(claim: ClaimResult, part: ClaimPart) -> str:
 
 
 def bound_of(claim: ClaimResult) -> str:
-    """`at least 0.8`; of a claim with several parts that of each."""
+    """`at least 0.8`; of a claim with several parts that of each, and a dash where it came to none of them."""
+    if not claim.parts and claim.at_least is None and claim.at_most is None:
+        return MISSING
     if not claim.parts or is_of_many(claim):
         return bound(claim.at_least, claim.at_most)
     return ", ".join(f"{part.name} {bound(part.at_least, part.at_most)}" for part in claim.parts)
