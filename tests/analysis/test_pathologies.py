@@ -408,7 +408,7 @@ def test_the_ioi_papers_templates_average_to_a_figure_that_holds_for_neither() -
     assert "0.79 [" in warning.message
     for key in re.findall("`([^`]*)`", warning.help):  # it names keys that there are
         assert key in Hypothesis.model_fields
-    assert "description" in warning.help
+    assert "hypothesis' `description`" in warning.help
     assert "1.19 [" in warning.message
     assert "30 templates" in warning.detail
 
