@@ -824,7 +824,8 @@ CODES: dict[str, CodeInfo] = {
     "CS389": CodeInfo(
         "a hypothesis cannot be exported so",
         "The formats are lists of edges. A hypothesis whose circuit has groups but no `paths` declares none; say how "
-        "its components are joined. The output's name must end as the other tool expects.",
+        "its components are joined. Nor do they know single neurons: write the MLP whole, m3 for m3.n42. The output's "
+        "name must end as the other tool expects.",
     ),
     "CS401": CodeInfo(
         "negative components are left out of the circuit",
@@ -861,8 +862,8 @@ CODES: dict[str, CodeInfo] = {
         "a mean over few prompts",
         "The patched-in means are taken over fewer than 5 prompts (for `mean_per_template`, of some template). "
         "Such a mean still carries what those few prompts say, part of the ablated information survives, and "
-        "recovered performance depends on which prompts were drawn. Raise `task: prompts:`, or use fewer "
-        "templates.",
+        "recovered performance depends on which prompts were drawn. Raise `task: prompts:` (after adding "
+        "prompts to the file that they come from, if they do and it holds fewer), or use fewer templates.",
     ),
     "CS405": CodeInfo(
         "a claim that patches nothing",
@@ -1000,15 +1001,16 @@ CODES: dict[str, CodeInfo] = {
         "neither. Warned of are differences that chance does not explain (a permutation test of the prompts' residuals "
         "from the common share, p at most 0.01) and that are not small (a standard deviation of 0.1 between kinds, "
         "after what prompts alone make of it); for claims other than `sufficient` only where kinds lie on different "
-        "sides of the bound. `--prompts` lists the figures. Verify the kinds in files of their own, or say which of "
-        "them the circuit serves.",
+        "sides of the bound. `--prompts` lists the figures. Verify the kinds in hypothesis files of their own, or "
+        "say in the hypothesis' `description` which of them the circuit serves.",
     ),
     "CS424": CodeInfo(
         "too few prompts for the bound",
         "The confidence interval reaches across the claim's bound, so that the claim is INCONCLUSIVE. An interval "
         "narrows with the root of the number of prompts; the number given is the one with which it would lie on one "
         "side in 4 of 5 draws, if the value stays where it is. Where that is more than 100 times as many, the value is "
-        "as good as on the bound, and a bound further off says more.",
+        "as good as on the bound, and a bound further off says more. Prompts from a file: add some to it first, if it "
+        "holds fewer.",
     ),
     "CS425": CodeInfo(
         "one of several answers dominates",

@@ -5,12 +5,12 @@ named there, and those below the folders of the ini option `circuitspec_paths`. 
 the command line gives only what lies below these. A bare `pytest` without the option collects none, so that files which
 are kept as data of other tests are left alone; `collect_ignore_glob` in a `conftest.py` excludes more.
 
-A file's items are `check` (its mistakes, without running anything), `lock` with `--circuitspec-locked` (what is not as
-in the lock beside it, as far as that can be known without running), and one for each claim, which runs with
-`--circuitspec=verify` alone. A file is verified once, by the first item that needs it, and a model is loaded once a
-session, and kept while files that use it are left. Under xdist all items of a file go to one worker with `--dist
-loadfile` or `loadgroup`; otherwise each worker that has one of them verifies the file itself. What fails several items
-is said in full by the first of them; the others name that one.
+A file's items are `check` (its mistakes, without running anything; what is no error becomes a warning), `lock`
+with `--circuitspec-locked` (what is not as in the lock beside it, as far as that can be known without running), and one
+for each claim, which runs with `--circuitspec=verify` alone. A file is verified once, by the first item that needs it,
+and a model is loaded once a session, and kept while files that use it are left. Under xdist all items of a file go to
+one worker with `--dist loadfile` or `loadgroup`; otherwise each worker that has one of them verifies the file itself.
+What fails several items is said in full by the first of them; the others name that one.
 
 The fixture `circuit_report` gives the results to other tests: `circuit_report["hypotheses/ioi.circuit.yaml"]`, the path
 counted from the root of the test run, is a `circuitspec.Result`.
@@ -137,6 +137,10 @@ class _FileItem(pytest.Item):
         return self.path, self._line - 1, self.name
 
 
+class CircuitspecWarning(pytest.PytestWarning):
+    """What is to be said of a hypothesis file, and is no error unless the run's own filters make it one."""
+
+
 class CheckItem(_FileItem):
     """The file's mistakes, without running anything."""
 
@@ -144,8 +148,10 @@ class CheckItem(_FileItem):
         from circuitspec.checking import check_file
 
         problems, _ = check_file(Path(os.path.relpath(self.path)))
-        if problems:
+        if any(problem.severity == "error" for problem in problems):
             raise _failure(problems, self.config)
+        for problem in problems:  # as with `circuitspec check`, none of which fails
+            self.warn(CircuitspecWarning(_rendered(problem, self.config)))
 
 
 class LockItem(_FileItem):
@@ -240,6 +246,14 @@ def _failure(diagnostics: Iterable[Diagnostic], config: pytest.Config) -> BaseEx
             before.append(f"{place}error[{shown.code}]: as told by {first}\n")
     texts = {name: _text_of(file) for name, file in sources.items()}
     return pytest.fail.Exception(render(new, texts) + "".join(dict.fromkeys(before)), pytrace=False)
+
+
+def _rendered(finding: Diagnostic, config: pytest.Config) -> str:
+    from circuitspec.diagnostics import render
+
+    shown, file = _from_root(finding, config)
+    texts = {} if file is None or shown.span is None else {shown.span.file: _text_of(file)}
+    return render([shown], texts).rstrip()
 
 
 def _from_root(finding: Diagnostic, config: pytest.Config) -> tuple[Diagnostic, Path | None]:

@@ -167,7 +167,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     negatives = () if finding is None else (finding,)
     at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
-    warnings = evidence_warnings(plan, records, claims, negatives, mean_sizes, paths, unfed_members)
+    warnings = evidence_warnings(plan, records, claims, negatives, mean_sizes, paths, unfed_members, prompts.file)
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     warnings += pathology_warnings(plan, records, claims, prompts, variables)
     ablated_from = ablation_source(hypothesis.ablation)

@@ -50,6 +50,7 @@ class Runner:
         self.workspace.mkdir()
         self.temp = folder / "temp"
         self.temp.mkdir()
+        self.programs = Path(sys.executable).parent
 
     def run(self, name: str) -> Step:
         (step,) = [step for step in ACTION["runs"]["steps"] if step.get("name") == name]
@@ -58,7 +59,7 @@ class Runner:
         output.touch()
         environment = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": f"{self.programs}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
             "GITHUB_WORKSPACE": str(self.workspace),
             "GITHUB_STEP_SUMMARY": str(summary),
@@ -143,15 +144,15 @@ def test_files_are_checked_verified_and_summed_up(tmp_path: Path) -> None:
     assert failed == "❌ `hypo theses/ioi.circuit.yaml` was not verified (exit code 6)"
     assert supported == "✅ ioi\\-four\\-layers: SUPPORTED"
     results = paper / "circuitspec-results"
-    written = {path.name for path in (results / "more-deep-ioi").iterdir()}
+    written = {path.name for path in (results / "more" / "deep" / "ioi").iterdir()}
     assert written == {"report.txt", "report.html", "result.json", "junit.xml", "summary.md", "badge.json"}
-    assert json.loads((results / "more-deep-ioi" / "badge.json").read_text()) == {
+    assert json.loads((results / "more" / "deep" / "ioi" / "badge.json").read_text()) == {
         "schemaVersion": 1,
         "label": "ioi-four-layers",
         "message": "2 of 2 claims supported",
         "color": "brightgreen",
     }
-    assert list((results / "hypo theses-ioi").iterdir()) == []
+    assert list((results / "hypo theses" / "ioi").iterdir()) == []
 
 
 @pytest.mark.parametrize("files", ["none/*.circuit.yaml", "", "$(touch made)", "x; touch made"])
@@ -161,6 +162,46 @@ def test_files_that_are_not_there(tmp_path: Path, files: str) -> None:
     assert checked.returncode in (2, 3)
     assert "::error" in checked.output
     assert not (runner.workspace / "made").exists()
+
+
+@pytest.mark.parametrize("files", ["{0}\nnone/*.circuit.yaml\n", "100%/*.yaml\n{0}", "{0}\n\n  \n*/none.yaml"])
+def test_a_pattern_that_matches_nothing_fails_beside_one_that_does(tmp_path: Path, files: str) -> None:
+    runner = Runner(tmp_path, files=files.format("hypotheses/*.circuit.yaml"))
+    shutil.copytree(EXAMPLE / "hypotheses", runner.workspace / "hypotheses")
+    checked = runner.run("check")
+    assert checked.returncode == 2
+    pattern = next(line for line in files.split("\n") if "{0}" not in line and line.strip())
+    assert checked.output.splitlines() == [
+        f"::error title=circuitspec::no file matches {pattern.replace('%', '%25')}, of the input `files`"
+    ]
+    runner.inputs["files"] = "\n\nhypotheses/*.circuit.yaml\n"
+    assert runner.run("check").returncode == 0
+
+
+def test_no_two_files_share_a_folder_of_results(tmp_path: Path) -> None:
+    names = (
+        "hypotheses/a-b.circuit.yaml", "hypotheses/a/b.circuit.yaml", "hypotheses/a--b.circuit.yaml",
+        "../x/h.circuit.yaml", "x/h.circuit.yaml", "%2E%2E/x/h.circuit.yaml", "up.../h.circuit.yaml",
+        "h.yaml", "h.yaml.circuit.yaml", "h.circuit.yaml", "h/.circuit.yaml", "h%.circuit.yaml",
+        f"{tmp_path}/workspace/paper/x/h.circuit.yaml",
+    )  # fmt: skip
+    runner = Runner(tmp_path, files="\n".join(names), verify="true", **{"working-directory": "paper"})
+    paper = runner.workspace / "paper"
+    paper.mkdir()
+    runner.programs = tmp_path / "programs"
+    runner.programs.mkdir()
+    program = runner.programs / "circuitspec"  # which writes what file each folder is for
+    program.write_text(
+        '#!/usr/bin/env bash\nfor a in "$@"; do case $a in badge=*) to=${a#badge=};; esac; done\n'
+        'if [[ $1 == verify ]]; then echo "${@: -1}" >> "$to"; fi\n'
+    )
+    program.chmod(0o755)
+    assert runner.run("check").returncode == 0
+    verified = runner.run("verify")
+    assert verified.returncode == 0, verified.output
+    badges = list(tmp_path.rglob("badge.json"))
+    assert all(badge.is_relative_to(paper / "circuitspec-results") for badge in badges)
+    assert sorted(badge.read_text().removesuffix("\n") for badge in badges) == sorted(names)  # one a folder
 
 
 def test_the_pre_commit_hook() -> None:

@@ -10,13 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from circuitspec.cli import main
 from circuitspec.locking.file import write_lock
 from circuitspec.locking.run import run_and_lock
 from circuitspec.report import reported, text  # noqa: F401  imported once here, and not anew by each run within a test
 from circuitspec.spec.load import load_hypothesis
 from circuitspec.suite import Suite
 from circuitspec.verification import Options
+from tests.exchange.support import imported
+from tests.exchange.test_eap import raw
+from tests.exchange.test_importing import TINY
 from tests.locking.support import Quiet, edited, replaced, write_tiny
 
 pytest_plugins = ["pytester"]
@@ -68,6 +73,26 @@ def test_checking_is_the_default(repo: pytest.Pytester) -> None:
             "*hypotheses/ioi.circuit.yaml::claim2-necessary-logit_diff SKIPPED*",
         ]
     )
+
+
+def test_warnings_of_a_check_do_not_fail_it(repo: pytest.Pytester) -> None:
+    """`circuitspec check` exits with 0 for a file that waits for its model and prompts."""
+    folder = repo.mkdir("imported")
+    imported(raw(TINY), "eap", folder)
+    file = folder / "imported.circuit.yaml"
+    assert CliRunner().invoke(main, ["check", str(file)]).exit_code == 0
+    done = repo.runpytest_inprocess("imported", "-v", "-W", "default")
+    done.assert_outcomes(passed=1, skipped=1, warnings=2)
+    done.stdout.fnmatch_lines(
+        [
+            "*imported/imported.circuit.yaml::check PASSED*",
+            "*CircuitspecWarning: imported/imported.circuit.yaml:*: warning?CS387?: *",
+            "*name-the-model*",
+        ]
+    )
+    file.write_text(file.read_text().replace("a3.h0", "a3.h0x"))
+    done = repo.runpytest_inprocess("imported", "-v", "-W", "default")
+    done.assert_outcomes(failed=1)
 
 
 def test_checking_loads_no_torch(repo: pytest.Pytester) -> None:

@@ -42,5 +42,5 @@ def pathology_warnings(
     if prompts is not None:
         found += partial_corruption(plan, claims, prompts, variables)
     found += disagreeing_templates(plan, records, claims, prompts)
-    found += too_few_prompts(claims)
+    found += too_few_prompts(claims, None if prompts is None else prompts.file)
     return tuple(found)

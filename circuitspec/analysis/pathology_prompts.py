@@ -23,11 +23,11 @@ from circuitspec.analysis.plain_data import estimate_data
 from circuitspec.analysis.scores import Anchors, gap
 from circuitspec.analysis.variables import kept_slots
 from circuitspec.analysis.verdict import MIN_PROMPTS, ClaimResult, place
-from circuitspec.analysis.warnings import EvidenceWarning
+from circuitspec.analysis.warnings import EvidenceWarning, lacking
 from circuitspec.analysis.wording import bound, number, plural, with_interval
 from circuitspec.engine.records import Records
 from circuitspec.plan.planner import Measure, Plan
-from circuitspec.tasks.prompts import PromptSet
+from circuitspec.tasks.prompts import PromptSet, PromptsFile
 
 # A prompt still stands when a quarter of the clean margin is left. Unrelated names leave the margin at zero, give or
 # take as much as the whole of it: then 40 % of the prompts stand by chance, and half of them is beyond that.
@@ -163,8 +163,8 @@ def _disagreement(
         f"templates disagree about `{claim.kind}`: recovered {claim.metric} {with_interval(claim.estimate)} is an "
         f"average over figures that run {said[0]}",
         "; ".join([*said[1:], *many, f"chance does this with p = {min(h.p_value for _, h in differ):.1g}"]),
-        "verify each kind of prompt in a file of its own, or say in the claim's description which of them the circuit "
-        "serves (--prompts lists the figures)",
+        "verify each kind of prompt with a hypothesis file of its own, or say in the hypothesis' `description` which "
+        "of them the circuit serves (--prompts lists the figures)",
         {
             "claim": claim.index,
             "metric": claim.metric,
@@ -196,8 +196,11 @@ def _short(text: str) -> str:
 _HALVED: frozenset[Measure] = frozenset({"incompleteness", "effect"})  # judged on half of the prompts
 
 
-def too_few_prompts(claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
-    """CS424: the interval is too wide for the bound; says how many prompts would narrow it enough."""
+def too_few_prompts(claims: Sequence[ClaimResult], file: PromptsFile | None = None) -> list[EvidenceWarning]:
+    """CS424: the interval is too wide for the bound; says how many prompts would narrow it enough.
+
+    `file` is where the prompts were read from.
+    """
     found = []
     for claim, name in _figures(claims):
         if claim.status != "INCONCLUSIVE" or claim.estimate is None or claim.estimate.interval is None:
@@ -224,7 +227,7 @@ def too_few_prompts(claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
                 else f"about {needed} prompts like these would decide it in 4 of 5 draws",
                 "choose a bound that the hypothesis can fail or pass"
                 if needed is None
-                else f"write `task: prompts: {needed}`",
+                else f"{lacking(file, needed)}write `task: prompts: {needed}`",
                 {
                     "claim": claim.index,
                     "metric": claim.metric,

@@ -12,7 +12,8 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), help="Prompts a forward.  [default: by memory]")
-DEVICE = click.option("--device", default="cpu", show_default=True)
+DEFAULT_DEVICE = "cpu"
+DEVICE = click.option("--device", default=DEFAULT_DEVICE, show_default=True)
 STORE = click.option(
     "--store",
     "root",

@@ -11,6 +11,7 @@ import click
 from circuitspec.cli.answering import annotating, answering, collecting, show
 from circuitspec.cli.options import (
     BATCH_SIZE,
+    DEFAULT_DEVICE,
     DEVICE,
     FILE,
     FOLDER,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from circuitspec.verification import Outcome
 
 
+_NEGATIVES = "screen"  # how negative components are looked for unless --negatives says otherwise
+
+
 @click.command()
 @click.argument("file", type=FILE)
 @FORMAT
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
 @click.option(
     "--negatives",
     type=click.Choice(["screen", "exact", "off"]),
-    default="screen",
+    default=_NEGATIVES,
     show_default=True,
     help="Look for components outside the circuit that work against it (screen all by one backward pass and "
     "restore the worst, restore every one, or do not look), and at the circuit's own parts: ablate every one of a "
@@ -94,7 +98,7 @@ def verify(
         )
     from circuitspec.report.files import write_report
     from circuitspec.report.live import LiveViews
-    from circuitspec.report.reported import Reported
+    from circuitspec.report.reported import Asked, Reported
     from circuitspec.report.saved import REPORT, save
     from circuitspec.report.views import Style
     from circuitspec.report.write import write_results
@@ -108,7 +112,8 @@ def verify(
             saved = output_dir / REPORT
             written = (*write_results(output_dir, verification, outcome.task.prompts), saved)
             verification = replace(verification, artifacts=tuple(str(path) for path in written))
-    reported = Reported(verification, document.source, findings, task=outcome.task)
+    asked = Asked(_given(negatives, device, sweep=sweep, tests=tests, locked=locked), device)
+    reported = Reported(verification, document.source, findings, task=outcome.task, asked=asked)
     views, style = LiveViews(reported, list_prompts=list_prompts), Style(list_prompts=list_prompts)
     if saved is not None:
         with collecting(problems):
@@ -120,6 +125,17 @@ def verify(
     if problems:
         raise CircuitspecError(*problems)
     raise SystemExit(verification.exit_code)
+
+
+def _given(negatives: str, device: str, *, sweep: bool, tests: bool, locked: bool) -> tuple[str, ...]:
+    """The options that matter to the result and are not at their defaults, as they are typed."""
+    return (
+        *(() if negatives == _NEGATIVES else ("--negatives", negatives)),
+        *(("--sweep",) if sweep else ()),
+        *(("--tests",) if tests else ()),
+        *(() if device == DEFAULT_DEVICE else ("--device", device)),
+        *(("--locked",) if locked else ()),
+    )
 
 
 def _run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -90,7 +90,7 @@ def read(path: Path, known: Size | None) -> Reading:
         losses += (Loss("computation", said),)
     n_layers = next(iter(found.ends), -1) + 1 or None
     reading = edges_of(path, alive, known, n_layers, _whole(entries, n_layers))
-    return Reading(reading.edges, losses=(*losses, *reading.losses))
+    return replace(reading, losses=(*losses, *reading.losses))
 
 
 def _whole(entries: Sequence[_Entry], n_layers: int | None) -> Size | None:

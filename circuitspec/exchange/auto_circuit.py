@@ -34,6 +34,7 @@ def read(path: Path, known: Size | None, entry: str | None = None) -> Reading:
     size, n_positions = _size(path, scores, known)
     columns = {receiver: column for column, receiver in enumerate(size.receivers)}
     matrix = np.where(size.possible, np.nan, 0.0)
+    named = np.zeros_like(size.possible)
     fused = False
     for name, values in scores.items():
         for head in range(size.n_heads) if _has_heads(name) else (None,):
@@ -49,6 +50,7 @@ def read(path: Path, known: Size | None, entry: str | None = None) -> Reading:
                     said = f"{name} scores {row.shape[-1]} senders; {count} write before it in a model of {size}"
                     raise wrong(path, [said])
                 matrix[:count, column] = _strongest(row)
+                named[:count, column] = True
     losses: list[Loss] = []
     if n_positions:
         said = f"of the scores at {counted(n_positions, 'token position')} the largest counts: edges lie everywhere"
@@ -57,7 +59,9 @@ def read(path: Path, known: Size | None, entry: str | None = None) -> Reading:
         losses.append(Loss("inputs", "the file does not tell q, k and v apart: an edge to a head is one to all three"))
     mask = matrix == 1
     is_mask = bool((mask | (matrix == 0)).all())
-    return Reading(EdgeList(size, mask if is_mask else np.zeros_like(mask), matrix), is_mask, tuple(losses))
+    edges = EdgeList(size, mask if is_mask else np.zeros_like(mask), matrix)
+    unnamed, unscored = int((size.possible & ~named).sum()), int(np.isnan(matrix[named]).sum())
+    return Reading(edges, is_mask, tuple(losses), unnamed=unnamed, unscored=unscored)
 
 
 def write(edges: EdgeList, out: Path) -> tuple[bytes, tuple[Loss, ...]]:
@@ -91,9 +95,10 @@ def _chosen(path: Path, content: object, entry: str | None) -> _Scores:
         wanted = list(runs.values())
     if len(wanted) != 1:
         said = f"{path} holds the scores of {len(runs)} runs" if entry is None else f"{path} has no run {entry!r}"
-        raise CircuitspecError(
-            Diagnostic("CS385", said, hint=f"name one with --entry: {', '.join(map(shown, keys[:20]))}")
-        )
+        hint = f"name one with --entry: {', '.join(map(shown, keys[:20]))}"
+        if keys == [""]:
+            said, hint = f"{path} holds one run without a name: there is no run {entry!r}", "leave out --entry"
+        raise CircuitspecError(Diagnostic("CS385", said, hint=hint))
     return wanted[0]
 
 

@@ -111,7 +111,9 @@ def _read_json(path: Path, known: Size | None) -> Reading:
     edges = EdgeList(size, kept, scores if n_scored else None)
     in_graph, neurons = _nodes(content["nodes"])
     edgeless = in_graph - {format_name(node) for node in edges.nodes}
-    return Reading(edges, bool(n_decided), _neurons_lost(neurons), len(edgeless))
+    n_named = len(content["edges"])
+    unnamed, unscored = int(size.possible.sum()) - n_named, n_named - int((~np.isnan(scores))[size.possible].sum())
+    return Reading(edges, bool(n_decided), _neurons_lost(neurons), len(edgeless), unnamed, unscored)
 
 
 def _nodes(content: Mapping[str, object]) -> tuple[set[str], int]:
@@ -166,7 +168,8 @@ def _read_tensors(path: Path, known: Size | None) -> Reading:
         losses += (Loss("dangling", f"{counted(unreal, 'marked pair')} between which the model has no edge"),)
     nodes = array(content.get("nodes_in_graph"), shape[:1])
     named = set() if nodes is None else {size.senders[row] for row in np.flatnonzero(nodes[rows])} - {Input()}
-    return Reading(edges, losses=losses, edgeless=len(named - edges.nodes))
+    unscored = int(np.isnan(scores[np.ix_(rows, columns)])[size.possible].sum())
+    return Reading(edges, losses=losses, edgeless=len(named - edges.nodes), unscored=unscored)
 
 
 def _order(path: Path, content: Mapping[str, object], key: str, names: list[str], size: Size) -> list[int]:

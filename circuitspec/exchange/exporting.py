@@ -15,8 +15,10 @@ from circuitspec.exchange.reading import size_of
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
 from circuitspec.graph.edges import sender_index
-from circuitspec.spec.components import Input
+from circuitspec.graph.nodes import Place
+from circuitspec.spec.components import Component, Input, Mlp, Neuron, Pattern
 from circuitspec.spec.load import Document
+from circuitspec.spec.names import Name, format_name, parse_name, parse_path
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,11 @@ def export_circuit(document: Document, name: FormatName, out: Path, size: Size |
 
     `size` is the model's, needed where its configuration is not on this machine and the hypothesis does not state it
     (`model.size`). Raises CircuitspecError: CS386 without it, and where the two differ, CS389 for a hypothesis without
-    edges and for a file name that the format's tool does not read, CS220 to CS227 for a circuit that the model cannot
-    have.
+    edges or with single neurons, and for a file name that the format's tool does not read, CS220 to CS227 for a
+    circuit that the model cannot have.
     """
     _check_suffix(name, out)
+    _check_neurons(document)
     size = _size(document, size)
     graph = lay_out(document.hypothesis.circuit, size.shape, document.source)
     everywhere = document.hypothesis.ablation.positions == "all"
@@ -67,6 +70,43 @@ def _check_suffix(name: FormatName, out: Path) -> None:
                 hint=f"let it end in {' or '.join(suffixes)}",
             )
         )
+
+
+def _check_neurons(document: Document) -> None:
+    """CS389 for neurons in the circuit, of which the formats have no word."""
+    circuit = document.hypothesis.circuit
+    named: list[tuple[Name, Place]] = []
+    for group, block in circuit.groups.items():
+        named += [(parse_name(text), ("circuit", "groups", group, "nodes", i)) for i, text in enumerate(block.nodes)]
+    named += [(parse_name(text), ("circuit", "free", i)) for i, text in enumerate(circuit.free)]
+    for i, path in enumerate(circuit.paths):
+        items = (item for hop in parse_path(path).hops for item in hop if isinstance(item, Name))
+        named += [(item, ("circuit", "paths", i)) for item in items]
+    problems = [
+        Diagnostic(
+            "CS389",
+            f"{format_name(name.target)} is part of an MLP, and the formats hold MLPs whole",
+            document.source.span(place),
+            hint=f"write its MLP: {format_name(whole)}",
+        )
+        for name, place in named
+        if (whole := _mlp_of(name.target)) is not None
+    ]
+    if problems:
+        raise CircuitspecError(*problems)
+
+
+def _mlp_of(target: Component | Pattern) -> Component | Pattern | None:
+    """The MLP of a neuron, or those of several; None for what is no neuron."""
+    match target:
+        case Neuron(layer):
+            return Mlp(layer)
+        case Pattern("neuron", layers) if isinstance(layers, int):
+            return Mlp(layers)
+        case Pattern("neuron", layers):
+            return Pattern("mlp", layers)
+        case _:
+            return None
 
 
 def _size(document: Document, given: Size | None) -> Size:

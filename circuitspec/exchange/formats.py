@@ -20,12 +20,16 @@ _Write: TypeAlias = Callable[[EdgeList, Path], tuple[bytes, tuple[Loss, ...]]]
 
 @dataclass(frozen=True)
 class Format:
-    """One format. `suffixes` are those that its tool expects of a file to be read."""
+    """One format. `suffixes` are those that its tool expects of a file to be read.
+
+    `has_entries`: a file may hold several runs, of which `--entry` names one.
+    """
 
     title: str
     read: _Read
     write: _Write
     suffixes: tuple[str, ...]
+    has_entries: bool = False
 
 
 def _of_one_run(read: Callable[[Path, Size | None], Reading]) -> _Read:
@@ -35,7 +39,9 @@ def _of_one_run(read: Callable[[Path, Size | None], Reading]) -> _Read:
 FORMATS: dict[FormatName, Format] = {
     "eap": Format("EAP-IG graph", _of_one_run(eap.read), eap.write, (".json", ".pt", ".pth")),
     "mib": Format("MIB circuit", _of_one_run(eap.read), eap.write_submission, (".json", ".pt", ".pth")),
-    "auto-circuit": Format("auto-circuit prune scores", auto_circuit.read, auto_circuit.write, (".pt", ".pkl", ".pth")),
+    "auto-circuit": Format(
+        "auto-circuit prune scores", auto_circuit.read, auto_circuit.write, (".pt", ".pkl", ".pth"), has_entries=True
+    ),
     "acdc": Format("ACDC edges", _of_one_run(acdc.read), acdc.write, (".pth",)),
     "interpbench": Format("InterpBench edges", _of_one_run(interpbench.read), interpbench.write, (".pkl",)),
     "edge-pruning": Format("Edge Pruning edges", _of_one_run(edge_pruning.read), edge_pruning.write, (".json",)),

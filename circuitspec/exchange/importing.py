@@ -49,6 +49,9 @@ def import_circuit(file: Path, name: FormatName, out: Path, options: ImportOptio
     Raises CircuitspecError: CS380s for the file and the options, CS300 to CS305 for the model, CS330 to CS351 for the
     prompts.
     """
+    if options.entry is not None and not FORMATS[name].has_entries:
+        said = f"{file} holds one circuit, as every {FORMATS[name].title} does: there is no entry {options.entry!r}"
+        raise CircuitspecError(Diagnostic("CS385", said, hint="leave out --entry"))
     at_hand = None if options.model is None else size_of(ModelSpec(id=options.model), out.parent)
     known = at_hand or options.size
     reading = FORMATS[name].read(file, known, options.entry)
@@ -81,6 +84,9 @@ def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[Edg
     if any(loss.kind == "positions" for loss in reading.losses):
         del losses[0]
     edges = reading.edges
+    if reading.unnamed:
+        said = f"{counted(reading.unnamed, 'edge')} that the file does not name, taken as left out"
+        losses.append(Loss("missing", said))
     cut = options.threshold is not None or options.top is not None
     if cut and edges.scores is None:
         said = f"{file} has no scores to cut off at"
@@ -90,6 +96,8 @@ def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[Edg
     if not cut and not reading.decided:
         said = f"{file} scores edges, and does not say which of them are the circuit"
         raise CircuitspecError(Diagnostic("CS385", said, hint="say it: --top 200, or --threshold 0.01"))
+    if cut and reading.unscored:
+        losses.append(Loss("missing", f"{counted(reading.unscored, 'edge')} without a score left out"))
     if options.threshold is not None:
         edges = at_least(edges, options.threshold)
     elif options.top is not None:
@@ -105,6 +113,8 @@ def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[Edg
     if not len(edges):
         said = f"no edge of {file} is left" if cut else f"{file} counts no edge in"
         hint = "lower --threshold, or raise --top" if cut else "take those of the largest scores: --top 200"
+        if edges.scores is None:
+            hint = "save the circuit again with the tool that found it: this file has neither edges nor scores"
         if len(whole):
             said = f"none of the {counted(len(whole), 'edge')} of {file} lies on a way from the input to the logits"
             hint = "--keep-dangling keeps them all the same"

@@ -17,6 +17,7 @@ LossKind = Literal[
     "computation",  # edges inside a component
     "sharing",  # keys and values that several heads share
     "dangling",  # edges on no way from input to logits
+    "missing",  # edges that the file does not name, or does not score
     "ties",  # which of equally strong edges to take
     "size",  # how large the model is
     "free",  # components outside the claim

@@ -35,6 +35,8 @@ class Reading:
     decided: bool = True
     losses: tuple[Loss, ...] = ()
     edgeless: int = 0  # nodes that the file counts in, none of whose edges it does
+    unnamed: int = 0  # edges of the model that the file should name, and does not
+    unscored: int = 0  # edges that the file names without a score, or with one that is no number
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ def edges_of(
                 scores[row, column] = edge.score
     if faults:
         raise wrong(path, faults, "give the model in which the circuit was found: --model, or --size LAYERSxHEADS")
-    return Reading(EdgeList(size, kept, scores), losses=losses)
+    unscored = 0 if scores is None else int(np.isnan(scores[kept]).sum())
+    return Reading(EdgeList(size, kept, scores), losses=losses, unscored=unscored)
 
 
 def _row(sender: Sender, size: Size) -> int | None:

@@ -21,7 +21,7 @@ from circuitspec.graph.edges import (
     senders_before,
 )
 from circuitspec.graph.nodes import Place
-from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, merged
+from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, instead_of, merged
 from circuitspec.graph.paths import everywhere as acting_everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
@@ -87,19 +87,20 @@ def edge_circuit(graph: CircuitGraph, text: Source, *, everywhere: bool = False)
 
 def whole_components(graph: CircuitGraph, text: Source) -> list[Diagnostic]:
     """CS226 for members and free components of which no edges lead away: neurons, residual streams."""
-    found: list[tuple[str, Place]] = []
+    found: list[tuple[str, Place, str]] = []
     for member in graph.members:
         if not isinstance(member.component, Head | Mlp | KvHead | Input):
-            found.append((format_name(member.component), ("circuit", "groups", member.group)))
-    found += [(format_name(c), ("circuit", "free")) for c in graph.free if not isinstance(c, Head | Mlp)]
+            place: Place = ("circuit", "groups", member.group)
+            found.append((format_name(member.component), place, instead_of(member.component)))
+    found += [(format_name(c), ("circuit", "free"), instead_of(c)) for c in graph.free if not isinstance(c, Head | Mlp)]
     return [
         Diagnostic(
             "CS226",
             f"{name} has no edges: they lie between heads, MLPs, input and logits",
             text.span(place),
-            hint="name its MLP whole (m3 for m3.n42), or write `level: node`",
+            hint=f"{instead}, or write `level: node`",
         )
-        for name, place in sorted(found)[:10]
+        for name, place, instead in sorted(found)[:10]
     ]
 
 

@@ -12,7 +12,18 @@ from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import AttentionLayer, Component, Head, Input, KvHead, Logits, Mlp, stage
+from circuitspec.spec.components import (
+    AttentionLayer,
+    Component,
+    Head,
+    Input,
+    KvHead,
+    Logits,
+    Mlp,
+    Neuron,
+    Resid,
+    stage,
+)
 from circuitspec.spec.names import GroupRef, PathItem, Port, format_name, parse_path
 from circuitspec.spec.source import Source
 
@@ -142,7 +153,7 @@ def cuttable(path: DeclaredPath, source: Source) -> list[Diagnostic]:
                     hint = "write it at that end of the path"
                 case _:
                     said = "edges and paths lie between heads, MLPs, input and logits"
-                    hint = "name its MLP (m3 for m3.n42), or the heads and MLPs that write to the stream"
+                    hint = instead_of(stop.component)
             found.append(
                 Diagnostic(
                     "CS226",
@@ -152,6 +163,17 @@ def cuttable(path: DeclaredPath, source: Source) -> list[Diagnostic]:
                 )
             )
     return found
+
+
+def instead_of(component: Component) -> str:
+    """What to name in place of a component between which and others there are no edges."""
+    match component:
+        case Neuron(layer):
+            return f"name its MLP, m{layer}"
+        case Resid():
+            return "name the heads and MLPs that write to the stream, or those that read it"
+        case _:
+            return "name heads and MLPs"
 
 
 def edges_of(path: DeclaredPath, shape: ModelShape) -> tuple[tuple[Edge, ...], tuple[Impossible, ...]]:

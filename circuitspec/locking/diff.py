@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from circuitspec.locking.drift import claim_differences, measured
 from circuitspec.locking.lock import LockedClaim
 from circuitspec.locking.recorded import Recorded
-from circuitspec.locking.tolerance import ROUNDING
+from circuitspec.locking.tolerance import rounding_of
 
 _HEX = 12
 
@@ -43,7 +43,7 @@ def compare(old: Recorded, new: Recorded) -> Diff:
     Claims of one hypothesis are paired in their order; those of two by kind, metric and what was run.
     """
     alike = old.environment is not None and old.environment == new.environment and old.dtype == new.dtype
-    coarser = max(old.dtype, new.dtype, key=ROUNDING.__getitem__)
+    coarser = max(old.dtype, new.dtype, key=rounding_of)
     keyed = _in_order if old.hypothesis_digest == new.hypothesis_digest else _by_experiment
     before, after = keyed(old.claims), keyed(new.claims)
     claims = []

@@ -33,6 +33,7 @@ from circuitspec.analysis.wording import number
 from circuitspec.tasks.metrics import METRICS
 
 ROUNDING = {"float64": 1e-9, "float32": 1e-4, "float16": 5e-3, "bfloat16": 4e-2}
+_COARSEST = max(ROUNDING.values())
 _DIGITS = (4, 9)  # shown: at least, at most
 
 
@@ -50,6 +51,11 @@ class Measured:
         return f"{value} [{number(self.ci[0], digits)}, {number(self.ci[1], digits)}]"
 
 
+def rounding_of(dtype: str) -> float:
+    """How much rounding may move a value; of a number format that is not known as much as in the coarsest that is."""
+    return ROUNDING.get(dtype, _COARSEST)
+
+
 def disagreement(old: Measured | None, new: Measured | None, *, metric: str, dtype: str, alike: bool) -> str:
     """How two measurements disagree, `old -> new`, in words; empty if they agree.
 
@@ -57,7 +63,7 @@ def disagreement(old: Measured | None, new: Measured | None, *, metric: str, dty
     """
     if old is None or new is None:
         return "" if old is new else change(old, new)
-    rounding = ROUNDING[dtype]
+    rounding = rounding_of(dtype)
     if alike and not (metric in METRICS and METRICS[metric].discrete):
         if close(old.value, new.value, rounding):
             ends_agree = old.ci == new.ci or (

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from circuitspec.analysis.circuit_parts import COMPONENTS
+from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.result import Verification
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.paths import DeclaredPath, edges_of, reaches, read_path
@@ -14,6 +15,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.reach import Reading, arrives
 from circuitspec.report.pictures import Edge, Node, circuit_graph
+from circuitspec.report.pictures.layout import Effect
 from circuitspec.report.views import CircuitView, Table
 from circuitspec.spec.components import Component, Feature, Input, Logits, Mlp, Neuron, Resid, stage
 from circuitspec.spec.hypothesis import PathClaim
@@ -42,7 +44,7 @@ def circuit_view(
 def graph_view(
     graph: CircuitGraph,
     order: Mapping[str, float],
-    measured: Iterable[tuple[DeclaredPath, float]] = (),
+    measured: Iterable[tuple[DeclaredPath, Estimate]] = (),
     task: TokenizedTask | None = None,
 ) -> CircuitView | None:
     """The circuit as declared, with the effects of paths where they were `measured`; None where nothing is declared."""
@@ -82,7 +84,7 @@ def _groups(graph: CircuitGraph) -> Iterator[tuple[str, str, str]]:
         yield group, members[0].effect, named
 
 
-def _measured(found: Verification, graph: CircuitGraph, source: Source) -> Iterator[tuple[DeclaredPath, float]]:
+def _measured(found: Verification, graph: CircuitGraph, source: Source) -> Iterator[tuple[DeclaredPath, Estimate]]:
     """Paths that were patched by themselves, and what that did: those of the file, and those of its claims."""
     declared = {path.text: path for path in graph.paths}
     for effect in found.paths:
@@ -90,13 +92,13 @@ def _measured(found: Verification, graph: CircuitGraph, source: Source) -> Itera
         if estimate is None:
             continue
         if effect.path in declared:
-            yield declared[effect.path], estimate.value
+            yield declared[effect.path], estimate
         else:  # what stands beside an arrow of a declared path
-            yield read_path(effect.path, graph.members, graph.shape, source, ("circuit", "paths"), []), estimate.value
+            yield read_path(effect.path, graph.members, graph.shape, source, ("circuit", "paths"), []), estimate
     for planned, claim in zip(found.plan.claims, found.claims, strict=True):
         if isinstance(planned.claim, PathClaim) and claim.estimate is not None:
             of, place = planned.claim.of, ("claims", claim.index, claim.kind, "of")
-            yield read_path(of, graph.members, graph.shape, source, place, []), claim.estimate.value
+            yield read_path(of, graph.members, graph.shape, source, place, []), claim.estimate
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class _Drawing:
 
 
 def _drawing(
-    graph: CircuitGraph, measured: Iterable[tuple[DeclaredPath, float]], task: TokenizedTask | None
+    graph: CircuitGraph, measured: Iterable[tuple[DeclaredPath, Estimate]], task: TokenizedTask | None
 ) -> _Drawing:
     joins = _Joins(graph.shape, task)
     nodes: dict[str, Node] = {}
@@ -121,15 +123,19 @@ def _drawing(
             for node, _ in _nodes(stop.component, stop.where):
                 nodes.setdefault(node.key, node)
         joined |= dict.fromkeys(joins.of(path))
-    effects: dict[tuple[str, str], float] = {}
-    for path, value in measured:  # an edge of several paths is shown by the one that does most
+    effects: dict[tuple[str, str], Estimate] = {}
+    for path, estimate in measured:  # an edge of several paths is shown by the one that does most
         for ends in joins.of(path):
-            effects[ends] = max(effects.get(ends, 0.0), value, key=abs)
-    edges = tuple(
-        Edge(*ends, effects.get(ends), effects.get(ends, 0.0) < 0 or nodes[ends[0]].effect == "negative")
-        for ends in joined
-    )
+            effects[ends] = max(effects.get(ends, estimate), estimate, key=lambda one: abs(one.value))
+    edges = tuple(_edge(ends, effects.get(ends), nodes[ends[0]].effect) for ends in joined)
     return _Drawing(tuple(_above_its_feeders(nodes, edges)), edges)
+
+
+def _edge(ends: tuple[str, str], effect: Estimate | None, declared: Effect) -> Edge:
+    """An edge works against the behaviour where its sender is declared to, or no effect in its interval is of use."""
+    interval = None if effect is None else effect.interval
+    against = declared == "negative" or (interval is not None and interval[1] < 0)
+    return Edge(*ends, None if effect is None else effect.value, against)
 
 
 def _above_its_feeders(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> Iterator[Node]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 
 from circuitspec.analysis.result import Verification
+from circuitspec.analysis.stats import SEED
 from circuitspec.analysis.verdict import Status
 from circuitspec.analysis.wording import MISSING, briefly, number, plural
 from circuitspec.diagnostics import Diagnostic
@@ -142,7 +144,11 @@ def _experiments(found: Verification) -> Table:
 
 def _provenance(reported: Reported) -> Iterator[tuple[str, str]]:
     found, model = reported.verification, reported.verification.model
-    yield "command", f"circuitspec verify {reported.source.file}"
+    if reported.asked is None:
+        yield "file", reported.source.file
+    else:
+        yield "command", shlex.join(["circuitspec", "verify", reported.source.file, *reported.asked.options])
+        yield "device", reported.asked.device
     yield "hypothesis, SHA-256", found.digest
     yield "model", f"{model.id} ({model.description})"
     yield "revision", model.revision or "none given"
@@ -150,6 +156,8 @@ def _provenance(reported: Reported) -> Iterator[tuple[str, str]]:
     yield "prompts", str(found.n_prompts)
     if found.prompts_digest:
         yield "prompts, SHA-256", found.prompts_digest
+    if seeds := _seeds(reported.source.data):
+        yield "seeds", seeds
     yield "method", found.methodology.describe()
     if found.self_test is not None:
         tested = found.self_test
@@ -166,6 +174,19 @@ def _provenance(reported: Reported) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     if found.artifacts:
         yield "tables", ", ".join(found.artifacts)
+
+
+def _seeds(data: object) -> str:
+    """`prompts 0, bootstrap 0`: of what the file has drawn, and of the intervals; "" where the file is not known."""
+    hypothesis = data if isinstance(data, dict) else {}
+    task, ablation = hypothesis.get("task"), hypothesis.get("ablation")
+    if not isinstance(task, dict) or not isinstance(ablation, dict):
+        return ""
+    said = [] if "file" in task else [f"prompts {task.get('seed', 0)}"]
+    said.append(f"bootstrap {SEED}")
+    if ablation.get("value") == "gaussian":
+        said.append(f"noise {ablation.get('seed') or 0}")
+    return ", ".join(said)
 
 
 def _version(package: str) -> str:

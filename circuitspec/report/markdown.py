@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from circuitspec.report.shown import visible
 from circuitspec.report.views import Summary, Verdict
 
 _MARKS: dict[Verdict, str] = {"SUPPORTED": "✅", "REFUTED": "❌", "INCONCLUSIVE": "❔"}
@@ -45,5 +46,5 @@ def _because(reason: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text as itself in one line: no markup, link or HTML."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Text as itself in one line: no markup, link or HTML, and nothing that cannot be seen."""
+    return _SPECIAL.sub(r"\\\1", " ".join(visible(text).split()))

@@ -8,7 +8,7 @@ from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
 from circuitspec.analysis.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.warnings import EvidenceWarning
-from circuitspec.analysis.wording import bound, briefly, falls, number, rises, with_interval
+from circuitspec.analysis.wording import MISSING, bound, briefly, falls, number, rises, with_interval
 from circuitspec.diagnostics import Diagnostic, Span
 from circuitspec.plan.planner import Measure, PlannedClaim
 from circuitspec.report.many_runs import is_of_many, said_of
@@ -49,16 +49,25 @@ _PLACES: dict[str, Path_] = {
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What `circuitspec verify` was asked for beyond the file: its options that matter to the result."""
+
+    options: tuple[str, ...]  # as they are typed, without those that are left at their defaults
+    device: str
+
+
+@dataclass(frozen=True)
 class Reported:
     """A verification with the text of its file, and findings about the run, such as drift from a lock.
 
-    `task` has the prompts, for the formats that show any.
+    `task` has the prompts, for the formats that show any; `asked` is None where that is not known, or no command ran.
     """
 
     verification: Verification
     source: Source
     findings: tuple[Diagnostic, ...] = ()
     task: TokenizedTask | None = None
+    asked: Asked | None = None
 
     def claim_span(self, place: int) -> Span:
         """Where the claim at `place` of the file's list stands: its kind."""
@@ -93,7 +102,8 @@ class Reported:
 def result_of(claim: ClaimResult) -> str:
     """`recovered logit_diff 0.52 [0.47, 0.58], bound at most 0.3`, and the reason where it is inconclusive."""
     reason = f"; {claim.reason}" if claim.reason else ""
-    return f"{value_of(claim)}, bound {bound_of(claim)}{reason}"
+    limits = bound_of(claim)
+    return value_of(claim) + (f", bound {limits}" if limits != MISSING else "") + reason
 
 
 def value_of(claim: ClaimResult) -> str:
@@ -127,7 +137,9 @@ def _part(claim: ClaimResult, part: ClaimPart) -> str:
 
 
 def bound_of(claim: ClaimResult) -> str:
-    """`at least 0.8`; of a claim with several parts that of each."""
+    """`at least 0.8`; of a claim with several parts that of each, and a dash where it came to none of them."""
+    if not claim.parts and claim.at_least is None and claim.at_most is None:
+        return MISSING
     if not claim.parts or is_of_many(claim):
         return bound(claim.at_least, claim.at_most)
     return ", ".join(f"{part.name} {bound(part.at_least, part.at_most)}" for part in claim.parts)

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from json.decoder import JSONDecoder
 from pathlib import Path
 from typing import NoReturn
@@ -27,7 +28,7 @@ from circuitspec.tasks.prompt_entry import (
     prompt_set,
     validate,
 )
-from circuitspec.tasks.prompts import PromptSet
+from circuitspec.tasks.prompts import PromptSet, PromptsFile
 
 MAX_BYTES = 64_000_000
 
@@ -65,7 +66,8 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
         findings.add("CS339", message, ("task", "prompts"), hint=f"write `prompts: {len(entries)}`, or leave it out")
     findings.check()
     # auto-circuit's word_idxs do not count a token that is put in front of the text
-    return prompt_set(entries[:limit], path.name, findings, text_positions=reader is _read_auto_circuit)
+    made = prompt_set(entries[:limit], path.name, findings, text_positions=reader is _read_auto_circuit)
+    return replace(made, file=PromptsFile(path.name, len(entries)))
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -40,6 +40,14 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class PromptsFile:
+    """The file that prompts were read from, and how many it holds: as many as were asked for, or more."""
+
+    name: str
+    holds: int
+
+
+@dataclass(frozen=True)
 class PromptSet:
     """All prompts of a task; every prompt has the same corruptions.
 
@@ -52,6 +60,7 @@ class PromptSet:
     templates: tuple[str, ...]  # a label per template number
     text_positions: bool = False
     lists: Mapping[str, str] = field(default_factory=dict)  # slot -> the list it is drawn from, for messages
+    file: PromptsFile | None = None  # for messages, too
 
 
 def prompts_digest(prompt_set: PromptSet) -> str:

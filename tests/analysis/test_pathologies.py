@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_metrics import LEAST_REST, recovered_by
-from circuitspec.analysis.pathology_prompts import prompts_needed
+from circuitspec.analysis.pathology_prompts import prompts_needed, too_few_prompts
 from circuitspec.analysis.verdict import ClaimResult, judge
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.codes import CODES
@@ -18,8 +19,8 @@ from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Noised, Site, Source
 from circuitspec.plan.planner import Plan, PlannedClaim
 from circuitspec.spec.components import Head
-from circuitspec.spec.hypothesis import Necessary, Sufficient
-from circuitspec.tasks.prompts import Prompt, PromptSet
+from circuitspec.spec.hypothesis import Hypothesis, Necessary, Sufficient
+from circuitspec.tasks.prompts import Prompt, PromptSet, PromptsFile
 from tests.analysis.answers import Logits, records
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
@@ -412,6 +413,9 @@ def test_the_ioi_papers_templates_average_to_a_figure_that_holds_for_neither() -
     assert found_shares == pytest.approx([s / 100 for s in ABBA + BABA], abs=0.06)  # corrupt means differ a little
     assert by_order["spread"] == pytest.approx(abs(1.1902 - 0.79) / 2**0.5, abs=0.01)
     assert "0.79 [" in warning.message
+    for key in re.findall("`([^`]*)`", warning.help):  # it names keys that there are
+        assert key in Hypothesis.model_fields
+    assert "hypothesis' `description`" in warning.help
     assert "1.19 [" in warning.message
     assert "30 templates" in warning.detail
 
@@ -494,6 +498,20 @@ def test_too_few_prompts() -> None:
     assert warning.data["needed"] > 100
     assert warning.help == f"write `task: prompts: {warning.data['needed']}`"
     assert warning.data["claim"] == 0
+
+
+@pytest.mark.parametrize(
+    ("holds", "help_"),
+    [
+        (100, "add prompts to p.jsonl, which holds 100, and write `task: prompts: 818`"),
+        (817, "add prompts to p.jsonl, which holds 817, and write `task: prompts: 818`"),
+        (818, "write `task: prompts: 818`"),
+    ],
+)
+def test_prompts_that_a_file_does_not_hold_must_be_added_to_it(holds: int, help_: str) -> None:
+    """818 as computed above; asking a file for more than it holds is an error, CS339."""
+    (warning,) = too_few_prompts([undecided(0.85, 0.1, at_least=0.8)], PromptsFile("p.jsonl", holds))
+    assert (warning.code, warning.help) == ("CS424", help_)
 
 
 def test_a_value_on_the_bound_is_not_decided_by_any_number() -> None:

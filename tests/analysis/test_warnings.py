@@ -18,6 +18,7 @@ from circuitspec.analysis.warnings import (
 from circuitspec.plan.experiment import Experiment, Source
 from circuitspec.plan.planner import Plan, PlannedClaim
 from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.tasks.prompts import PromptsFile
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 
@@ -167,6 +168,14 @@ def test_means_over_few_prompts() -> None:
         "groups": 3,
         "thin": 1,
     }
+
+
+@pytest.mark.parametrize(("holds", "short"), [(14, True), (15, False)])
+def test_a_file_that_is_short_of_prompts_must_be_filled_first(holds: int, short: bool) -> None:
+    """Three groups of five are 15; asking a file for more than it holds is an error, CS339."""
+    (warning,) = thin_means({Source("mean_per_template", "abc"): (5, 4, 5)}, PromptsFile("p.jsonl", holds))
+    added = "add prompts to p.jsonl, which holds 14, and " if short else ""
+    assert warning.help == f"{added}raise `task: prompts:` to at least 15, or take prompts that tokenise alike"
 
 
 @pytest.mark.parametrize(

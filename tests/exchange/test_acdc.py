@@ -96,6 +96,16 @@ def test_a_pickled_list_of_edges(torch_index: type, tmp_path: Path) -> None:
     assert not losses_of(known, "size")
 
 
+def test_edges_without_an_effect_are_left_out_of_a_cut_and_told(tmp_path: Path) -> None:
+    extra = [("blocks.1.hook_q_input", head(1), START, ALL), ("blocks.1.hook_q_input", head(0), START, ALL)]
+    effects = [0.25] * len(KEYS) + [None, float("nan")]
+    content = [(key, effect) for key, effect in zip(flat(KEYS + extra), effects, strict=True)]
+    for options in (ImportOptions(threshold=0.2), ImportOptions(top=4)):
+        found = imported(pickle.dumps(content), "acdc", tmp_path, options, ".pkl")
+        assert found.edges.edges == WAY
+        assert losses_of(found, "missing") == ["2 edges without a score left out"]
+
+
 def test_an_older_module_and_edges_without_effects(torch_index: type, tmp_path: Path) -> None:
     content = pickled(KEYS, torch_index, None).replace(b"acdc.TLACDCEdge", b"acdc.acdc_utils")
     found = imported(content, "acdc", tmp_path, suffix=".pkl")

@@ -53,6 +53,22 @@ def test_scores_do_not_say_where_the_circuit_ends(tmp_path: Path) -> None:
     assert findings(error)[0].code == "CS385"
 
 
+@pytest.mark.parametrize("options", [ImportOptions(top=40, keep_dangling=True), ImportOptions(threshold=0.1)])
+def test_modules_that_are_missing_and_scores_that_are_no_numbers_are_told(
+    options: ImportOptions, tmp_path: Path
+) -> None:
+    """The MLP of layer 0 reads 3 senders, the queries of two heads of layer 1 read 4 each."""
+    values = torch.zeros(6)
+    values[0], values[1], values[4] = float("nan"), float("nan"), 0.3
+    content = scores(blocks__0__hook_mlp_in=None, blocks__1__hook_q_input=None, blocks__1__hook_mlp_in=values)
+    found = imported(raw(content), "auto-circuit", tmp_path, options)
+    assert found.edges.edges >= WAY
+    assert losses_of(found, "missing") == [
+        "11 edges that the file does not name, taken as left out",
+        "2 edges without a score left out",
+    ]
+
+
 def test_scores_of_zero_and_one_are_the_circuit(tmp_path: Path) -> None:
     mask = {name: (values != 0).float() for name, values in scores().items()}
     assert imported(raw(mask), "auto-circuit", tmp_path).edges.edges == WAY
@@ -103,6 +119,9 @@ def test_one_of_several_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(CircuitspecError, match="has no run 'ioi'"):
         imported(content, "auto-circuit", tmp_path, ImportOptions(top=4, entry="ioi"))
     assert imported(content, "auto-circuit", tmp_path, ImportOptions(top=4, entry="ioi/eap")).edges.edges == WAY
+    with pytest.raises(CircuitspecError, match="holds one run without a name: there is no run 'ioi'") as error:
+        imported(raw(scores()), "auto-circuit", tmp_path, ImportOptions(top=4, entry="ioi"))
+    assert findings(error)[0].hint == "leave out --entry"
     assert imported(raw({"eap": scores()}), "auto-circuit", tmp_path, ImportOptions(top=4)).edges.edges == WAY
 
 

@@ -66,7 +66,10 @@ def test_an_example_by_hand(tmp_path: Path) -> None:
     assert "heads: {nodes: [a0.h1, a1.h0]}" in found.text
     assert "mlps: {nodes: [m1]}" in found.text
     assert losses_of(found, "signs") == ["1 edge with a negative score kept like the others"]
-    assert kinds(found.losses) == {"positions", "scores", "signs", "roles", "model", "prompts", "ablation", "claims"}
+    made_up = {"model", "prompts", "ablation", "claims"}
+    assert kinds(found.losses) == {"positions", "scores", "signs", "roles", "missing", *made_up}
+    # layer 0: 6 inputs of heads read 1 sender, its MLP 3; layer 1: 6 read 4, its MLP 6; the logits 7: 46, less 6 named
+    assert losses_of(found, "missing") == ["40 edges that the file does not name, taken as left out"]
 
 
 def test_names_stand_in_the_order_of_the_formats_indices() -> None:
@@ -115,6 +118,27 @@ def test_scores_can_be_cut_instead(tmp_path: Path) -> None:
     kept = imported(content, "eap", tmp_path, ImportOptions(threshold=0.5, keep_dangling=True))
     assert kept.edges.edges == edges("input->m0", "m0->logits", "m1->logits")
     assert imported(content, "eap", tmp_path, ImportOptions(top=2)).edges.edges == edges("input->m0", "m0->logits")
+
+
+@pytest.mark.parametrize("options", [ImportOptions(threshold=0.5), ImportOptions(top=3)])
+def test_edges_without_a_score_are_left_out_of_a_cut_and_counted(options: ImportOptions, tmp_path: Path) -> None:
+    content = example(input__logits=0.5, input__m0=0.9, m0__logits=0.8, input__m1=float("nan"), m1__logits=0.1)
+    content["edges"]["m0->m1"] = {"in_graph": True}
+    found = imported(raw(content), "eap", tmp_path, options)
+    assert found.edges.edges == edges("input->logits", "input->m0", "m0->logits")
+    assert losses_of(found, "missing") == [
+        "40 edges that the file does not name, taken as left out",
+        "2 edges without a score left out",
+    ]
+
+
+def test_tensors_without_some_scores(tmp_path: Path) -> None:
+    scores = torch.full((7, 15), float("nan"))  # 46 of these are edges of the model
+    scores[0, 14], scores[0, 6], scores[3, 14] = 0.5, 0.9, 0.8
+    cut = imported(tensors(edges_scores=scores), "eap", tmp_path, ImportOptions(threshold=0.5), ".pt")
+    assert cut.edges.edges == edges("input->logits", "input->m0", "m0->logits")
+    assert losses_of(cut, "missing") == ["43 edges without a score left out"]
+    assert not losses_of(imported(tensors(edges_scores=scores), "eap", tmp_path, suffix=".pt"), "missing")
 
 
 def test_of_equally_strong_edges_the_first_are_taken_and_the_rest_told(tmp_path: Path) -> None:

@@ -135,6 +135,26 @@ def test_the_size_of_the_model_must_be_known() -> None:
     assert "--size" in found.hint
 
 
+def test_neurons_are_refused_with_what_to_write_instead(tmp_path: Path) -> None:
+    """The MLPs of zoo:ioi-tiny have 256 neurons: nothing is said to be missing in the model."""
+    circuit = (
+        "  groups: {some: {nodes: [m0.n4, 'm1.n*']}}\n"
+        "  free: ['m[2-3].n7']\n"
+        "  paths: [input -> some, some -> logits, input -> m0.n255 -> logits]"
+    )
+    for model, size in (("zoo:ioi-tiny", None), ("openai-community/gpt2-of-two-layers", SMALL)):
+        with pytest.raises(CircuitspecError) as error:
+            export(circuit, size=size, model=model, folder=tmp_path, level="node")
+        whole = "is part of an MLP, and the formats hold MLPs whole"
+        assert [(d.code, d.message, d.hint) for d in findings(error)] == [
+            ("CS389", f"m0.n4 {whole}", "write its MLP: m0"),
+            ("CS389", f"m1.n* {whole}", "write its MLP: m1"),
+            ("CS389", f"m[2-3].n7 {whole}", "write its MLP: m[2-3]"),
+            ("CS389", f"m0.n255 {whole}", "write its MLP: m0"),
+        ]
+        assert all(d.span is not None for d in findings(error))
+
+
 def test_a_circuit_that_the_model_cannot_have_is_refused() -> None:
     with pytest.raises(CircuitspecError) as error:
         export("  groups: {movers: {nodes: [a7.h1]}}\n  paths: [input -> movers<v>, movers -> logits]")

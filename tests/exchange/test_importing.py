@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from circuitspec.checking import check_file
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.exchange import importing
 from circuitspec.exchange.edges import EdgeList, Size, connected
+from circuitspec.exchange.formats import FormatName
 from circuitspec.exchange.importing import ImportOptions
 from circuitspec.exchange.placeholders import placeholders
 from circuitspec.exchange.text import Surroundings, hypothesis_text
@@ -193,6 +195,22 @@ def test_nothing_left_and_nothing_to_cut_off_at(tmp_path: Path) -> None:
     with pytest.raises(CircuitspecError, match="has no scores to cut off at") as error:
         imported(b'[["tok_embeds", "resid_post"]]', "edge-pruning", tmp_path, ImportOptions(top=1))
     assert findings(error)[0].code == "CS385"
+
+
+@pytest.mark.parametrize(("name", "content"), [("edge-pruning", b"[]"), ("interpbench", pickle.dumps([]))])
+def test_where_there_are_no_scores_no_cut_is_recommended(name: FormatName, content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(CircuitspecError, match="counts no edge in") as error:
+        imported(content, name, tmp_path)
+    assert findings(error)[0].code == "CS385"
+    assert "--" not in findings(error)[0].hint
+
+
+@pytest.mark.parametrize("name", ["eap", "mib", "acdc", "interpbench", "edge-pruning"])
+def test_an_entry_of_a_file_without_entries_is_refused(name: FormatName, tmp_path: Path) -> None:
+    with pytest.raises(CircuitspecError, match=r"holds one circuit, .*: there is no entry 'ioi/eap'") as error:
+        imported(raw(TINY), name, tmp_path, ImportOptions(entry="ioi/eap"))
+    (found,) = findings(error)
+    assert (found.code, found.hint) == ("CS385", "leave out --entry")
 
 
 def test_what_would_be_too_long_for_a_hypothesis_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,17 +180,17 @@ def underlined(finding: Diagnostic, given: Document) -> str:
 
 
 BETWEEN = "edges and paths lie between heads, MLPs, input and logits"
-WHOLE = "name its MLP (m3 for m3.n42), or the heads and MLPs that write to the stream"
+STREAM = "name the heads and MLPs that write to the stream, or those that read it"
 ORDER = "order the hops as the model computes them, and give both ends a common position"
 
 
 @pytest.mark.parametrize(
     ("path", "message", "hint"),
     [
-        ("a0.h1 -> m1.n3 -> logits", f"m1.n3 cannot stand here: {BETWEEN}", WHOLE),
-        ("r1 -> logits", f"r1 cannot stand here: {BETWEEN}", WHOLE),
-        ("a0.h1 -> r1.mid", f"r1.mid cannot stand here: {BETWEEN}", WHOLE),
-        ("a0.h1 -> sae:d.f3", f"sae:d.f3 cannot stand here: {BETWEEN}", WHOLE),
+        ("a0.h1 -> m1.n3 -> logits", f"m1.n3 cannot stand here: {BETWEEN}", "name its MLP, m1"),
+        ("r1 -> logits", f"r1 cannot stand here: {BETWEEN}", STREAM),
+        ("a0.h1 -> r1.mid", f"r1.mid cannot stand here: {BETWEEN}", STREAM),
+        ("a0.h1 -> sae:d.f3", f"sae:d.f3 cannot stand here: {BETWEEN}", "name heads and MLPs"),
         (
             "a0.h1 -> a1.kv0<k> -> logits",
             "a1.kv0 cannot stand here: keys and values write nothing to the residual stream",
@@ -213,12 +213,11 @@ def test_the_input_in_the_middle_of_a_path() -> None:
 
 def test_groups_and_free_components_without_edges() -> None:
     found = refused("{groups: {one: {nodes: [a0.h1, r1]}, two: {nodes: [m1.n3]}}, free: [m0.n2], paths: [a0.h1 -> m1]}")
-    hint = "name its MLP whole (m3 for m3.n42), or write `level: node`"
     message = "{} has no edges: they lie between heads, MLPs, input and logits"
     assert found == [
-        ("CS226", message.format("m0.n2"), "[m0.n2]", hint),
-        ("CS226", message.format("m1.n3"), "{nodes: [m1.n3]}", hint),
-        ("CS226", message.format("r1"), "{nodes: [a0.h1, r1]}", hint),
+        ("CS226", message.format("m0.n2"), "[m0.n2]", "name its MLP, m0, or write `level: node`"),
+        ("CS226", message.format("m1.n3"), "{nodes: [m1.n3]}", "name its MLP, m1, or write `level: node`"),
+        ("CS226", message.format("r1"), "{nodes: [a0.h1, r1]}", f"{STREAM}, or write `level: node`"),
     ]
 
 

@@ -97,6 +97,17 @@ def test_other_prompts_model_and_hypothesis(run: Run, lock: Recorded, tmp_path: 
     assert render_diff(found).endswith("\n2 claims agree; other hypothesis, prompts, model, dtype\n")
 
 
+def test_a_number_format_that_is_not_known(run: Run, lock: Recorded, tmp_path: Path) -> None:
+    document: Any = to_document(run.outcome.verification)
+    document["model"]["dtype"] = "int8"
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    for pair in ((lock, read_recorded(path)), (read_recorded(path), lock)):
+        found = compare(*pair)
+        assert [line.what for line in found.facts if not line.agrees] == ["dtype"]
+        assert all(line.agrees for line in found.claims)
+
+
 def test_claims_of_two_hypotheses_are_paired_by_what_was_run(run: Run, lock: Recorded, tmp_path: Path) -> None:
     """Another claim before the others, as a second version of a hypothesis may have."""
     document: Any = to_document(run.outcome.verification)

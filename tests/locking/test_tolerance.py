@@ -26,6 +26,12 @@ def test_less_precise_formats_are_allowed_more() -> None:
     assert ROUNDING["float64"] < ROUNDING["float32"] < ROUNDING["float16"] < ROUNDING["bfloat16"]
 
 
+def test_an_unknown_format_is_allowed_as_much_as_the_coarsest_known() -> None:
+    """bfloat16 rounds by 0.04; int8 is no format that models are run in here."""
+    assert disagreement(OLD, moved(0.036), metric="logit_diff", dtype="int8", alike=True) == ""
+    assert "more than rounding (0.04)" in disagreement(OLD, moved(0.044), metric="logit_diff", dtype="int8", alike=True)
+
+
 def test_a_difference_is_shown_with_the_digits_that_it_takes() -> None:
     said = disagreement(Measured(0.5, None), Measured(0.50000002, None), metric="logit", dtype="float64", alike=True)
     assert "0.50000000 (no interval) -> 0.50000002" in said

@@ -15,9 +15,9 @@ from markdown_it import MarkdownIt
 from circuitspec.diagnostics import Diagnostic, Span
 from circuitspec.report.formats import FORMATS
 from circuitspec.report.github import workflow_commands
-from circuitspec.report.reported import Reported
+from circuitspec.report.reported import Reported, result_of
 from circuitspec.spec.source import parse_source
-from tests.report.support import NECESSARY, example, shown
+from tests.report.support import NECESSARY, SUFFICIENT, example, shown
 
 FILE = """\
 name: ioi-tiny
@@ -257,6 +257,27 @@ def test_no_text_is_taken_for_markup() -> None:
     assert html.count("<h3>") == 1
     assert html.count("<tr>") == 3
     assert "[a](javascript:b) `c` ::error::d ::set-env" in html
+
+
+def test_markdown_writes_out_what_cannot_be_seen() -> None:
+    """As the page does: a mark that turns the direction of text around (U+202E) is not passed on."""
+    found = dataclasses.replace(example(), name="a\u202eb\u2028c\td")
+    told = shown("markdown", Reported(found, parse_source(FILE, "x")))
+    assert not {"\u202e", "\u2028"} & set(told)
+    assert "<h3>❌ a&lt;U+202E&gt;b&lt;U+2028&gt;c d: REFUTED</h3>" in MarkdownIt().render(told)
+
+
+def test_a_gate_without_a_value_has_no_bound_to_print() -> None:
+    """Its bounds are those of its two directions, of which there are none where the runs do not differ."""
+    gate = dataclasses.replace(
+        NECESSARY, kind="gate", measure="interaction", status="INCONCLUSIVE", estimate=None, at_most=None, reason="why"
+    )
+    assert result_of(gate) == "interaction on logit_diff undefined; why"
+    told = Reported(dataclasses.replace(example(), claims=(SUFFICIENT, gate)), parse_source(FILE, "x"))
+    for name in ("text", "html", "github", "junit", "markdown"):
+        assert "bound none" not in shown(name, told)
+        assert ">none<" not in shown(name, told)
+        assert "| none |" not in shown(name, told)
 
 
 @pytest.mark.parametrize("told", [reported(), reported(NOTE), reported(DRIFT), hostile()])

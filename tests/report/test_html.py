@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from circuitspec.plan.planner import PlannedClaim
 from circuitspec.report.html_circuit import circuit_view
 from circuitspec.report.html_effects import effects_charts, effects_tables
 from circuitspec.report.pictures import palette
-from circuitspec.report.reported import Reported
+from circuitspec.report.reported import Asked, Reported
 from circuitspec.report.shown import visible
 from circuitspec.spec.components import Head
 from circuitspec.spec.hypothesis import PathClaim
@@ -100,7 +101,8 @@ def task(n: int = 100) -> TokenizedTask:
 
 def reported(*findings: Diagnostic, found: Verification | None = None, text: str = FILE) -> Reported:
     source = parse_source(text, "hypotheses/ioi.circuit.yaml")
-    return Reported(found or verification(), source, findings, task=task())
+    asked = Asked(("--sweep",), "cuda:1")
+    return Reported(found or verification(), source, findings, task=task(), asked=asked)
 
 
 def hostile() -> Reported:
@@ -259,10 +261,25 @@ def test_tables_hold_the_figures(page: Page) -> None:
 
 def test_provenance(page: Page) -> None:
     said = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
-    assert said["command"] == "circuitspec verify hypotheses/ioi.circuit.yaml"
+    assert (said["command"], said["device"]) == ("circuitspec verify hypotheses/ioi.circuit.yaml --sweep", "cuda:1")
+    assert said["seeds"] == "prompts 0, bootstrap 0"
     assert said["hypothesis, SHA-256"] == "sha256:12ab"
     assert said["cost"] == "14 experiments, 31 forwards, 2.9 s"
     assert re.search(r"circuitspec \d.*torch \d.*transformers \d.*pyvene \d", said["versions"])
+
+
+def test_no_command_is_made_up_where_it_is_not_known() -> None:
+    page = parsed(shown("html", dataclasses.replace(reported(), asked=None)))
+    said = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
+    assert said["file"] == "hypotheses/ioi.circuit.yaml"
+    assert not {"command", "device"} & said.keys()
+
+
+def test_seeds_are_those_of_the_file() -> None:
+    text = FILE.replace("task:\n", "task:\n  seed: 7\n", 1)
+    assert "seed: 7" in text
+    page = parsed(shown("html", reported(text=text)))
+    assert dict(zip(page.texts("dt"), page.texts("dd"), strict=True))["seeds"] == "prompts 7, bootstrap 0"
 
 
 def test_every_picture_is_described(page: Page) -> None:
@@ -494,6 +511,27 @@ def test_edges_have_the_effects_of_their_paths() -> None:
     assert dashed == {"a0.h1@S2 -> a1.h0@every position: effect -0.30", "a3.h3@END -> logits@END: effect 0.10"}
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "against"),
+    [(-0.05, -0.01, True), (-0.05, 0.01, False), (-0.05, 0.0, False), (0.01, 0.05, False), (None, None, False)],
+)
+def test_an_edge_works_against_the_behaviour_only_where_its_whole_interval_does(
+    low: float | None, high: float | None, against: bool
+) -> None:
+    value = -0.02 if low is None or high is None else (low + high) / 2
+    effect = Estimate(value, low, high, 0.95, 100, "none" if low is None else "bca")
+    found = verification(paths=(PathEffect("early -> a1.h0<q>", "logit_diff", effect, None),))
+    ((name, style),) = [(n, s) for n, s in drawn_edges(found).items() if n.startswith("a0.h1@S2 -> a1.h0")]
+    assert name == f"a0.h1@S2 -> a1.h0@every position: effect {value:.2f}"
+    assert (palette.VERMILION in style, "dasharray" in style) == (against, against)
+    view = circuit_view(found, parse_source(FILE, "x"), {})
+    assert view is not None
+    assert view.picture is not None
+    count = 1 + against  # a3.h3 is declared negative
+    verb = "work" if against else "works"
+    assert f" {count} edge{'s' * against} of these {verb} against the behaviour." in view.picture.alt
+
+
 def test_the_missing_chart_says_how_to_get_it() -> None:
     notes = parsed(shown("html", reported())).texts("figcaption")
     assert sum("run circuitspec verify --sweep, which adds that chart here" in note for note in notes) == 1
@@ -552,16 +590,21 @@ def test_visible() -> None:
     assert visible("\x00\u202e\u2028\ufeff\ud800") == "<U+0000><U+202E><U+2028><U+FEFF><U+D800>"
 
 
-def command(hypothesis: str, page: Path) -> int:
-    return CliRunner().invoke(main, ["verify", str(ROOT / "hypotheses" / hypothesis), "--html", str(page)]).exit_code
+def command(hypothesis: str, page: Path, *options: str) -> int:
+    arguments = ["verify", str(ROOT / "hypotheses" / hypothesis), "--html", str(page), *options]
+    return CliRunner().invoke(main, arguments).exit_code
 
 
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "report.html"
-    assert command("toys/negative-left-out.circuit.yaml", path) == 0
+    assert command("toys/negative-left-out.circuit.yaml", path, "--negatives", "exact", "--tests") == 0
     page = parsed(path.read_text(encoding="utf-8"))
     assert page.texts("title") == ["toy-negative-left-out: SUPPORTED"]
     assert any(text.startswith("warning CS401 negative components are left out: a1.h2") for text in page.texts("h3"))
+    said = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
+    file = ROOT / "hypotheses" / "toys" / "negative-left-out.circuit.yaml"
+    assert shlex.split(said["command"]) == ["circuitspec", "verify", str(file), "--negatives", "exact", "--tests"]
+    assert said["device"] == "cpu"
     assert any(row.startswith("all ablated clean") or row.startswith("corrupt") for row in page.texts("tr"))
     assert page.texts("desc")[0].startswith("Graph of 1 component, layers upward, 1 position across, and 1 edge.")
 

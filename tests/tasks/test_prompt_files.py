@@ -13,7 +13,7 @@ from circuitspec.spec.hypothesis import TaskSpec
 from circuitspec.spec.source import parse_source
 from circuitspec.tasks import files
 from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import Prompt, PromptSet
+from circuitspec.tasks.prompts import Prompt, PromptSet, PromptsFile
 from tests.tasks.support import build, errors_of, one_error, plain
 
 LINE = {"clean": "When Mary and John", "corrupt": "When Mary and Paul", "answers": [" Mary"], "wrong": [" John"]}
@@ -69,6 +69,8 @@ def test_all_prompts_or_as_many_as_asked_for(tmp_path: Path) -> None:
     path = jsonl(tmp_path, *({**LINE, "clean": f"When {k} and"} for k in range(150)))
     assert len(read(path).prompts) == 150
     assert [p.texts["clean"] for p in read(path, prompts=2).prompts] == ["When 0 and", "When 1 and"]
+    for asked in (2, 150):
+        assert read(path, prompts=asked).file == PromptsFile(path.name, 150)
     error = one_error(lambda: read(path, prompts=151), "CS339")
     assert "150 prompts, but 151" in error.message
 
