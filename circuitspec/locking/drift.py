@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.locking.changes import changes
+from circuitspec.locking.directions import direction_drift
 from circuitspec.locking.environment import environment
 from circuitspec.locking.file import LockFile
 from circuitspec.locking.lock import Environment, LockedClaim, LockedPart
@@ -49,7 +50,8 @@ class Examined:
 
 
 def examine(document: Document, lock_file: LockFile, device: str) -> Examined:
-    """Compare what needs no run: damage to the lock, the hypothesis, the prompts, the model's files, the versions.
+    """Compare what needs no run: damage to the lock, the hypothesis, its directions, the prompts, the model's
+    files, the versions.
 
     Raises CircuitspecError for a model's reference that leads nowhere, and where the prompts cannot be made.
     """
@@ -60,6 +62,7 @@ def examine(document: Document, lock_file: LockFile, device: str) -> Examined:
     drift = (
         *lock_file.damage,
         *_hypothesis_drift(document, lock_file),
+        *direction_drift(document, lock_file.lock.directions),
         *prompt_drift(lock_file.lock.prompts, prompts),
         *(() if files is None else files_drift(document, lock_file, files)),
         *_environment_drift(lock_file.lock.environment, now),

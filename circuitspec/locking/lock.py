@@ -93,7 +93,11 @@ class LockedClaim(_Part):
 
 
 class Lock(_Part):
-    """A lock's whole content but for its checksums."""
+    """A lock's whole content but for its checksums.
+
+    `directions` has the SHA-256 of every file that a metric projects along, by its name; None also in locks that were
+    written before they said it.
+    """
 
     lock_version: Literal[1]
     hypothesis: LockedHypothesis
@@ -102,6 +106,11 @@ class Lock(_Part):
     environment: Environment
     seeds: dict[str, int]
     claims: tuple[LockedClaim, ...]
+    directions: dict[str, str] | None = None
+
+    def content(self) -> dict[str, Any]:
+        """The lock as plain data; without `directions` if there are none, as locks were before they had them."""
+        return self.model_dump(mode="json", exclude=None if self.directions else {"directions"})
 
 
 def lock_path(hypothesis: Path) -> Path:
