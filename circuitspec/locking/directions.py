@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from circuitspec.diagnostics import Diagnostic
+from circuitspec.locking.lock import digest_change
 from circuitspec.models.cache import sha256_of
 from circuitspec.plan.directions import direction_places
 from circuitspec.spec.load import Document
-
-_HEX = 12  # digits of a digest in a message
 
 
 def lock_directions(document: Document) -> dict[str, str]:
@@ -32,10 +31,9 @@ def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Ite
             continue
         old, new = locked.get(name), _digest(path)
         if old not in (None, new):
-            said = " -> ".join("none" if side is None else f"sha256 {side[:_HEX]}..." for side in (old, new))
             yield Diagnostic(
                 "CS552",
-                f"{name} (direction) changed since it was locked: {said}",
+                f"{name} (direction) changed since it was locked: {digest_change(old, new)}",
                 span,
                 f"read from {path}",
                 "put the file back that was locked, or lock the new one: circuitspec lock FILE",

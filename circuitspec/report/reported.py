@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from circuitspec.analysis.result import Verification
@@ -52,13 +53,20 @@ _PLACES: dict[str, Path_] = {
 class Reported:
     """A verification with the text of its file, and findings about the run, such as drift from a lock.
 
-    `task` has the prompts, for the formats that show any.
+    `task` has the prompts, for the formats that show any; `environment` the device and the versions that it was run
+    with, for those who compare its numbers.
     """
 
     verification: Verification
     source: Source
     findings: tuple[Diagnostic, ...] = ()
     task: TokenizedTask | None = None
+    environment: Mapping[str, object] | None = None
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is known not to be as locked."""
+        return any(finding.severity == "error" for finding in self.findings)
 
     def claim_span(self, place: int) -> Span:
         """Where the claim at `place` of the file's list stands: its kind."""
