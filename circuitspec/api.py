@@ -43,6 +43,7 @@ class Result:
     verification: Verification
     task: TokenizedTask
     document: Document
+    device: str = "cpu"  # on which the model was
 
     @property
     def verdict(self) -> Status:
@@ -81,9 +82,10 @@ class Result:
 
     def to_json(self) -> str:
         """The object that `circuitspec verify --format json` prints."""
-        from circuitspec.report.document import render_json
+        from circuitspec.report.live import LiveViews
+        from circuitspec.report.printing import print_document
 
-        return render_json(self.verification)
+        return print_document(LiveViews(self._reported).document)
 
     def to_html(self) -> str:
         """The page that `circuitspec verify --html` writes."""
@@ -94,9 +96,11 @@ class Result:
 
     @property
     def _reported(self) -> Reported:
+        from circuitspec.locking.environment import environment
         from circuitspec.report.reported import Reported
 
-        return Reported(self.verification, self.document.source, task=self.task)
+        ran_on = environment(self.device).model_dump(mode="json")
+        return Reported(self.verification, self.document.source, task=self.task, environment=ran_on)
 
     def _repr_html_(self) -> str:
         from circuitspec.report.notebook import result_html
@@ -182,4 +186,4 @@ def verify(
     document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(hypothesis)
     loaded = None if model is None or tokenizer is None else adopt_model(model, tokenizer)
     outcome = run(document, Options(negatives, batch_size, device), Silent(), loaded=loaded)
-    return Result(outcome.verification, outcome.task, document)
+    return Result(outcome.verification, outcome.task, document, device if model is None else str(model.device))

@@ -21,6 +21,7 @@ from circuitspec.models.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
+from circuitspec.plan.directions import direction_places, read_numbers
 from circuitspec.plan.experiment import Experiment, passes, runs_of
 from circuitspec.plan.internal import internal_metrics
 from circuitspec.plan.notes import plan_notes
@@ -70,6 +71,10 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
             internal_metrics(hypothesis, shape, document.source)
     except CircuitspecError as error:
         problems += error.diagnostics
+    try:
+        _check_directions(document, shape)
+    except CircuitspecError as error:
+        problems += error.diagnostics
     problems += in_prompts
     if problems:
         return (*problems, *gaps), ""
@@ -78,6 +83,12 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     said = f"{file}: ok   {nodes} nodes in {len(hypothesis.circuit.groups)} groups, {drawn} prompts, "
     said += f"{len(hypothesis.claims)} claims"
     return gaps, said if shape is not None else f"{said}\n   note: {NOT_AT_HAND}"
+
+
+def _check_directions(document: Document, shape: ModelShape | None) -> None:
+    """Raises CS432 for the files of directions; how many numbers they hold is known where the model is."""
+    places = direction_places(document.hypothesis, document.source)
+    read_numbers(places, document.base_dir, None if shape is None else shape.d_model, places)
 
 
 def graph_at_hand(document: Document) -> CircuitGraph | None:
@@ -124,6 +135,8 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
     added = [run for run in beside.labels if run not in plan.labels]
+    internals = internal_metrics(hypothesis, shape, document.source)
+    _check_directions(document, shape)
     notes = [f"note: {note}" for note in plan_notes(plan, graph)]
     parts = [
         _heading(document, shape, len(prompts.prompts)),
@@ -136,7 +149,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
             graph,
             document.source,
             prompts,
-            internal_metrics(hypothesis, shape, document.source),
+            internals,
             added,
         ),
     ]

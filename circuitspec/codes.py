@@ -1248,8 +1248,9 @@ CODES: dict[str, CodeInfo] = {
     "CS552": CodeInfo(
         "the hypothesis is not as locked",
         "The file says something else than when it was locked; the message names each part, the old value and the new. "
-        "Comments, layout and spelling do not count. The model was not run: its numbers would be those of another "
-        "hypothesis. Undo the change, or lock the new hypothesis with `circuitspec lock FILE`.",
+        "Comments, layout and spelling do not count. A file of numbers that a metric projects along is held to its "
+        "SHA-256. The model was not run: its numbers would be those of another hypothesis. Undo the change, or lock "
+        "the new hypothesis with `circuitspec lock FILE`.",
     ),
     "CS553": CodeInfo(
         "a prompt is not as locked",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.metadata import version
 
-from circuitspec import __version__
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
 from circuitspec.engine.emit import Bundle, make_bundle
@@ -52,5 +52,10 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     with borrowed(loaded.model):
         rows = rows_per_batch(loaded.shape, max(task.lengths), known.dtype)
         bundle = make_bundle(plan.labels, Runner(loaded, task, rows=rows, progress=progress), about)
-    facts = {"name": hypothesis.name, "digest": digest(hypothesis), "model": known.id, "version": __version__}
+    facts = {
+        "name": hypothesis.name,
+        "digest": digest(hypothesis),
+        "model": known.id,
+        "version": version("circuitspec"),
+    }
     return replace(bundle, texts={**bundle.texts, "README.md": readme(bundle.names, bundle.counts, facts, hub)})

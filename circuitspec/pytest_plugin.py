@@ -177,7 +177,8 @@ class ClaimItem(_FileItem):
             reported = _suite(self.config).reported(self.path)
         from circuitspec.report.text import render_text
 
-        self.add_report_section("call", "report", render_text(reported.verification))
+        said = render_text(reported.verification, findings=reported.findings)
+        self.add_report_section("call", "report", said)
         told = reported.claim_finding(self._index)
         drift = [finding for finding in reported.findings if finding.data.get("claim") == self._index]
         if told is not None or drift:

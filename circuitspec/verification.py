@@ -44,6 +44,7 @@ from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
+from circuitspec.plan.directions import direction_places
 from circuitspec.plan.experiment import Noised, texts_of
 from circuitspec.plan.experiment import Source as PatchSource
 from circuitspec.plan.fitting import fitted
@@ -102,7 +103,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
     internals = internal_metrics(hypothesis, loaded.shape, document.source)
-    directions = read_directions(internals, base_dir, loaded.shape.d_model)
+    places_of_files = direction_places(hypothesis, document.source)
+    directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
     plan = fitted(plan, refused_means(plan.experiments, task), document.source)
     beside = plan_beside(
         hypothesis.ablation,

@@ -96,6 +96,7 @@ def verify(
         outcome, findings = _run(
             document, file if locked else None, negatives, batch_size, device, store, sweep=sweep, tests=tests
         )
+    from circuitspec.locking.environment import environment
     from circuitspec.report.files import write_report
     from circuitspec.report.live import LiveViews
     from circuitspec.report.reported import Asked, Reported
@@ -113,7 +114,8 @@ def verify(
             written = (*write_results(output_dir, verification, outcome.task.prompts), saved)
             verification = replace(verification, artifacts=tuple(str(path) for path in written))
     asked = Asked(_given(negatives, device, sweep=sweep, tests=tests, locked=locked), device)
-    reported = Reported(verification, document.source, findings, task=outcome.task, asked=asked)
+    ran_on = environment(device).model_dump(mode="json")
+    reported = Reported(verification, document.source, findings, task=outcome.task, asked=asked, environment=ran_on)
     views, style = LiveViews(reported, list_prompts=list_prompts), Style(list_prompts=list_prompts)
     if saved is not None:
         with collecting(problems):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
-from circuitspec.locking.drift import claim_differences, measured
-from circuitspec.locking.lock import LockedClaim
+from circuitspec.locking.drift import claim_differences, environment_changes, measured
+from circuitspec.locking.lock import LockedClaim, digest_change
+from circuitspec.locking.model_files import kind_of
 from circuitspec.locking.recorded import Recorded
 from circuitspec.locking.tolerance import rounding_of
 
@@ -25,11 +26,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Diff:
-    """How two results compare, line by line."""
+    """How two results compare, line by line.
+
+    `notes` are about versions and devices: they decide how closely numbers must agree, and make no difference alone.
+    """
 
     old: Recorded
     new: Recorded
     facts: tuple[Line, ...]
+    notes: tuple[Line, ...]
     claims: tuple[Line, ...]
 
     @property
@@ -49,15 +54,18 @@ def compare(old: Recorded, new: Recorded) -> Diff:
     claims = []
     for key in (*before, *(key for key in after if key not in before)):
         claims.append(_claim(before.get(key), after.get(key), coarser, alike=alike))
-    return Diff(old, new, tuple(_facts(old, new)), tuple(claims))
+    return Diff(old, new, tuple(_facts(old, new)), tuple(_notes(old, new)), tuple(claims))
 
 
 def render_diff(diff: Diff) -> str:
     """A line a comparison, ending in a newline."""
     lines = [f"old: {diff.old.file}", f"new: {diff.new.file}", ""]
-    width = max(len(line.what) for line in (*diff.facts, *diff.claims))
-    for line in (*diff.facts, *diff.claims):
-        lines.append(f"{'same' if line.agrees else 'DIFFERENT':<9}   {line.what:<{width}}   {line.said}")
+    shown = [(line, "DIFFERENT") for line in diff.facts]
+    shown += [(line, "note") for line in diff.notes]
+    shown += [(line, "DIFFERENT") for line in diff.claims]
+    width = max(len(line.what) for line, _ in shown)
+    for line, otherwise in shown:
+        lines.append(f"{'same' if line.agrees else otherwise:<9}   {line.what:<{width}}   {line.said}")
     differing = sum(not line.agrees for line in diff.claims)
     facts = [line.what for line in diff.facts if not line.agrees]
     said = f"{differing} of {len(diff.claims)} claims differ" if differing else f"{len(diff.claims)} claims agree"
@@ -72,6 +80,35 @@ def _facts(old: Recorded, new: Recorded) -> Iterator[Line]:
     if old.revision and new.revision:
         yield _fact("model's commit", old.revision, new.revision)
     yield _fact("dtype", old.dtype, new.dtype)
+    if old.files is not None and new.files is not None:
+        yield from _files("the model's files", old.files, new.files)
+    if old.directions is not None and new.directions is not None:
+        yield from _files("directions", old.directions, new.directions, "direction")
+    if old.seeds is not None and new.seeds is not None:
+        yield _fact("seeds", _listed(old.seeds), _listed(new.seeds))
+
+
+def _files(what: str, old: Mapping[str, str], new: Mapping[str, str], kind: str = "") -> Iterator[Line]:
+    """A line for each file that differs; one for all of them if none does."""
+    changed = [name for name in sorted({**old, **new}) if old.get(name) != new.get(name)]
+    for name in changed:
+        yield Line(f"{name} ({kind or kind_of(name)})", False, digest_change(old.get(name), new.get(name)))
+    if new and not changed:
+        yield Line(what, True, ", ".join(sorted(new)))
+
+
+def _notes(old: Recorded, new: Recorded) -> Iterator[Line]:
+    if old.environment is None or new.environment is None:
+        return
+    changed = environment_changes(old.environment, new.environment)
+    for name, change in changed.items():
+        yield Line(name, False, change)
+    if not changed:
+        yield Line("versions and device", True, f"{new.environment.device}, {new.environment.processor}")
+
+
+def _listed(seeds: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {seed}" for name, seed in sorted(seeds.items()))
 
 
 def _fact(what: str, old: str, new: str, name: str = "") -> Line:

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.locking.changes import changes
+from circuitspec.locking.directions import direction_drift
 from circuitspec.locking.environment import environment
 from circuitspec.locking.file import LockFile
-from circuitspec.locking.lock import Environment, LockedClaim, LockedPart
+from circuitspec.locking.lock import Environment, LockedClaim, LockedPart, digest_change
 from circuitspec.locking.model_files import ModelFiles, kind_of, model_files
 from circuitspec.locking.prompts import prompt_drift
 from circuitspec.locking.tolerance import Measured, disagreement
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from circuitspec.analysis.verdict import ClaimResult
 
 _SHOWN = 8  # changes of the hypothesis
-_HEX = 12  # digits of a digest in a message
 _RELOCK = "undo it, or lock the new state: circuitspec lock FILE"
 
 
@@ -49,7 +49,8 @@ class Examined:
 
 
 def examine(document: Document, lock_file: LockFile, device: str) -> Examined:
-    """Compare what needs no run: damage to the lock, the hypothesis, the prompts, the model's files, the versions.
+    """Compare what needs no run: damage to the lock, the hypothesis, its directions, the prompts, the model's
+    files, the versions.
 
     Raises CircuitspecError for a model's reference that leads nowhere, and where the prompts cannot be made.
     """
@@ -60,6 +61,7 @@ def examine(document: Document, lock_file: LockFile, device: str) -> Examined:
     drift = (
         *lock_file.damage,
         *_hypothesis_drift(document, lock_file),
+        *direction_drift(document, lock_file.lock.directions),
         *prompt_drift(lock_file.lock.prompts, prompts),
         *(() if files is None else files_drift(document, lock_file, files)),
         *_environment_drift(lock_file.lock.environment, now),
@@ -78,11 +80,11 @@ def _environment_drift(old: Environment, new: Environment) -> tuple[Diagnostic, 
     """CS555, a note, for every version and device that is another."""
     return tuple(
         Diagnostic("CS555", f"{name} changed since it was locked: {change}", severity="note")
-        for name, change in _environment_changes(old, new).items()
+        for name, change in environment_changes(old, new).items()
     )
 
 
-def _environment_changes(old: Environment, new: Environment) -> dict[str, str]:
+def environment_changes(old: Environment, new: Environment) -> dict[str, str]:
     """`old -> new` by what is another."""
     pairs = {
         "the device": (old.device, new.device),
@@ -98,7 +100,7 @@ def claim_drift(
     """For each claim, CS556 for every way in which it is not as locked; none in most cases."""
     lock = lock_file.lock
     alike = lock.environment == now
-    moved = ", ".join(f"{name} {change}" for name, change in _environment_changes(lock.environment, now).items())
+    moved = ", ".join(f"{name} {change}" for name, change in environment_changes(lock.environment, now).items())
     label = f"other versions or another device ({moved}): values must lie in each other's interval"
     found: list[tuple[Diagnostic, ...]] = []
     for index, claim in enumerate(claims):
@@ -222,11 +224,10 @@ def files_drift(document: Document, lock_file: LockFile, found: ModelFiles) -> I
     for name in {**locked.files, **digests}:
         old, new = locked.files.get(name), digests.get(name)
         if old != new:
-            said = " -> ".join("none" if side is None else f"sha256 {side[:_HEX]}..." for side in (old, new))
             path = found.files.get(name)
             yield Diagnostic(
                 "CS554",
-                f"{name} ({kind_of(name)}) changed since it was locked: {said}",
+                f"{name} ({kind_of(name)}) changed since it was locked: {digest_change(old, new)}",
                 span,
                 "" if path is None else f"read from {path}",
                 "put the file back that was locked, or lock the new one: circuitspec lock FILE",

@@ -102,7 +102,7 @@ def render_lock(lock: Lock, hypothesis: str) -> str:
     from ruamel.yaml.comments import CommentedMap
     from ruamel.yaml.scalarstring import LiteralScalarString
 
-    plain: dict[str, Any] = lock.model_dump(mode="json")
+    plain: dict[str, Any] = lock.content()
     content = CommentedMap(_quoted({**plain, "checksums": checksums(plain)}))
     content["hypothesis"]["content"] = LiteralScalarString(plain["hypothesis"]["content"])
     content["prompts"]["lines"] = LiteralScalarString(plain["prompts"]["lines"])

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 LOCK_VERSION = 1
 SUFFIX = ".circuit.yaml"
+_HEX = 12  # digits of a digest in a message
 
 Status = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE"]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -93,7 +94,11 @@ class LockedClaim(_Part):
 
 
 class Lock(_Part):
-    """A lock's whole content but for its checksums."""
+    """A lock's whole content but for its checksums.
+
+    `directions` has the SHA-256 of every file that a metric projects along, by its name; None also in locks that were
+    written before they said it.
+    """
 
     lock_version: Literal[1]
     hypothesis: LockedHypothesis
@@ -102,6 +107,11 @@ class Lock(_Part):
     environment: Environment
     seeds: dict[str, int]
     claims: tuple[LockedClaim, ...]
+    directions: dict[str, str] | None = None
+
+    def content(self) -> dict[str, Any]:
+        """The lock as plain data; without `directions` if there are none, as locks were before they had them."""
+        return self.model_dump(mode="json", exclude=None if self.directions else {"directions"})
 
 
 def lock_path(hypothesis: Path) -> Path:
@@ -117,6 +127,11 @@ def checksums(content: Mapping[str, Any]) -> dict[str, str]:
     parts = {key: value for key, value in content.items() if key not in ("claims", "checksums")}
     parts |= {f"claims[{i}]": claim for i, claim in enumerate(content["claims"])}
     return {name: hashlib.sha256(rfc8785.dumps([name, part])).hexdigest()[:16] for name, part in parts.items()}
+
+
+def digest_change(old: str | None, new: str | None) -> str:
+    """`sha256 0123456789ab... -> none`."""
+    return " -> ".join("none" if side is None else f"sha256 {side[:_HEX]}..." for side in (old, new))
 
 
 def as_json(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,10 @@ from circuitspec.spec.textfile import TextFile, read_text_file
 
 @dataclass(frozen=True)
 class Recorded:
-    """What two results are compared by; `environment` is None where the file does not say it."""
+    """What two results are compared by; None for what the file does not say.
+
+    Digests of the model's files and of directions, by file name, and seeds are in locks alone.
+    """
 
     file: str
     name: str
@@ -30,6 +34,9 @@ class Recorded:
     dtype: str
     environment: Environment | None
     claims: tuple[LockedClaim, ...]
+    files: Mapping[str, str] | None = None
+    directions: Mapping[str, str] | None = None
+    seeds: Mapping[str, int] | None = None
 
 
 class _Read(BaseModel):
@@ -71,6 +78,7 @@ class _Result(_Read):
     model: _Model
     prompts_digest: str | None
     claims: tuple[_Claim, ...]
+    environment: Environment | None = None
 
 
 def read_recorded(path: Path) -> Recorded:
@@ -103,7 +111,7 @@ def read_recorded(path: Path) -> Recorded:
         found.model.id,
         found.model.revision,
         found.model.dtype,
-        None,
+        found.environment,
         tuple(LockedClaim(**claim.model_dump()) for claim in found.claims),
     )
 
@@ -123,6 +131,9 @@ def _from_lock(path: Path) -> Recorded:
         lock.model.dtype,
         lock.environment,
         lock.claims,
+        lock.model.files,
+        lock.directions,
+        lock.seeds,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from circuitspec.analysis.stats import SEED
 from circuitspec.diagnostics import Diagnostic
+from circuitspec.locking.directions import lock_directions
 from circuitspec.locking.drift import Examined, claim_drift, files_drift, locked_claim, refuse
 from circuitspec.locking.environment import environment
 from circuitspec.locking.file import LockFile
@@ -65,6 +66,7 @@ def make_lock(document: Document, device: str, outcome: Outcome, loaded: LoadedM
         environment=environment(device),
         seeds=seeds,
         claims=tuple(locked_claim(claim) for claim in found.claims),
+        directions=lock_directions(document) or None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from circuitspec.report.views import Summary, Verdict
+from circuitspec.report.views import NOT_AS_LOCKED, Summary, Verdict
 
 _COLOURS: dict[Verdict, str] = {"SUPPORTED": "brightgreen", "REFUTED": "red", "INCONCLUSIVE": "yellow"}
 
@@ -13,7 +13,7 @@ def render_badge(told: Summary) -> str:
     """`ioi-tiny | 2 of 2 claims supported`, or that the result is not as locked."""
     supported = sum(claim.status == "SUPPORTED" for claim in told.claims)
     message, colour = f"{supported} of {len(told.claims)} claims supported", _COLOURS[told.verdict]
-    if any(finding.severity == "error" for finding in told.findings):
-        message, colour = "not as locked", "red"
+    if told.drifted:
+        message, colour = NOT_AS_LOCKED, "red"
     content = {"schemaVersion": 1, "label": told.name, "message": message, "color": colour}
     return json.dumps(content, ensure_ascii=False) + "\n"

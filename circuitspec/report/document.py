@@ -13,6 +13,7 @@ from circuitspec.analysis.result import Verification
 from circuitspec.analysis.scores import mean_of
 from circuitspec.analysis.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.warnings import NegativeSearch
+from circuitspec.diagnostics import Diagnostic
 from circuitspec.report.beside import sweep_data, tests_data
 from circuitspec.report.effects_view import effects_data
 from circuitspec.report.printing import print_document
@@ -22,8 +23,14 @@ FORMAT_VERSION = 1
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
-def to_document(found: Verification) -> dict[str, Json]:
-    """The verification as plain JSON values; numbers that are not finite become null."""
+def to_document(
+    found: Verification, findings: Sequence[Diagnostic] = (), environment: Mapping[str, object] | None = None
+) -> dict[str, Json]:
+    """The verification as plain JSON values; numbers that are not finite become null.
+
+    `findings` are those about the run; errors among them say how it is not as locked. `environment` says on what
+    device and with which versions it was run.
+    """
     methodology, model = found.methodology, found.model
     document = {
         "format_version": FORMAT_VERSION,
@@ -52,6 +59,7 @@ def to_document(found: Verification) -> dict[str, Json]:
         "n_prompts": found.n_prompts,
         "prompts_digest": found.prompts_digest or None,
         "verdict": found.verdict,
+        "drift": [{"code": one.code, "message": one.message} for one in findings if one.severity == "error"],
         "claims": [_claim(found, place, claim) for place, claim in enumerate(found.claims)],
         "self_test": None
         if found.self_test is None
@@ -72,6 +80,7 @@ def to_document(found: Verification) -> dict[str, Json]:
             "seconds": found.cost.seconds,
         },
         "artifacts": found.artifacts,
+        "environment": environment,
     }
     return {key: plain(value) for key, value in document.items()}
 

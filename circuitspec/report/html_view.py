@@ -20,7 +20,7 @@ from circuitspec.report.html_effects import effects_charts, effects_tables
 from circuitspec.report.many_runs import claim_tables
 from circuitspec.report.prompt_view import prompt_lines
 from circuitspec.report.reported import Reported, bound_of, choices_of, means_of, search_of, value_of
-from circuitspec.report.views import ClaimView, Page, Remark, Table
+from circuitspec.report.views import NOT_AS_LOCKED, ClaimView, Page, Remark, Table
 from circuitspec.tasks.prompts import TokenizedTask
 
 _STATUSES: tuple[Status, ...] = ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
@@ -39,7 +39,7 @@ def page_of(reported: Reported) -> Page:
         description=_text(data, "description"),
         origin=_text(data, "source"),
         verdict=found.verdict,
-        counts=counts(found),
+        counts=counts(reported),
         subject=subject(found),
         claims=tuple(claim_views(reported)),
         remarks=tuple(remarks(reported)),
@@ -73,11 +73,13 @@ def _text(data: Mapping[str, object], key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def counts(found: Verification) -> str:
-    """`1 supported, 1 refuted, 1 warning`."""
+def counts(reported: Reported) -> str:
+    """`1 supported, 1 refuted, 1 warning`, and that it is not as locked, if so."""
+    found = reported.verification
     statuses = [claim.status for claim in found.claims]
     told = [f"{statuses.count(status)} {status.lower()}" for status in _STATUSES if status in statuses]
-    return ", ".join([*(told or ["no claims"]), plural(len(found.warnings), "warning")])
+    drifted = [NOT_AS_LOCKED] if reported.drifted else []
+    return ", ".join([*(told or ["no claims"]), *drifted, plural(len(found.warnings), "warning")])
 
 
 def claim_views(reported: Reported) -> Iterator[ClaimView]:

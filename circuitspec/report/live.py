@@ -19,7 +19,8 @@ class LiveViews:
 
     @cached_property
     def document(self) -> Mapping[str, object]:
-        return to_document(self._reported.verification)
+        told = self._reported
+        return to_document(told.verification, told.findings, told.environment)
 
     @cached_property
     def summary(self) -> Summary:
@@ -31,8 +32,9 @@ class LiveViews:
     def text(self) -> TextView:
         from circuitspec.report.text import text_view
 
-        task = self._reported.task if self._list_prompts else None
-        return text_view(self._reported.verification, None if task is None else task.prompts)
+        told = self._reported
+        task = told.task if self._list_prompts else None
+        return text_view(told.verification, None if task is None else task.prompts, told.findings)
 
     @cached_property
     def page(self) -> Page:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from circuitspec.report.shown import visible
-from circuitspec.report.views import Summary, Verdict
+from circuitspec.report.views import NOT_AS_LOCKED, Summary, Verdict
 
 _MARKS: dict[Verdict, str] = {"SUPPORTED": "✅", "REFUTED": "❌", "INCONCLUSIVE": "❔"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@:$-])")
@@ -14,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@:$-])")
 def render_markdown(told: Summary) -> str:
     """GitHub-flavoured Markdown, ending in a newline. Nothing of the file's text is taken for markup."""
     parts = [
-        f"### {_MARKS[told.verdict]} {_plain(told.name)}: {told.verdict}",
+        f"### {_heading(told)}",
         f"{_plain(told.model)}, {told.prompts}; {_plain(told.method)}",
         "\n".join(
             [
@@ -39,6 +39,11 @@ def render_markdown(told: Summary) -> str:
     if told.findings:
         parts.append("\n".join(f"- {d.severity} **{d.code}** {_plain(d.message)}" for d in told.findings))
     return "\n\n".join(parts) + "\n"
+
+
+def _heading(told: Summary) -> str:
+    said = f"{_plain(told.name)}: {told.verdict}"
+    return f"❌ {said}, {NOT_AS_LOCKED}" if told.drifted else f"{_MARKS[told.verdict]} {said}"
 
 
 def _because(reason: str) -> str:

@@ -45,7 +45,7 @@ def result_html(reported: Reported) -> str:
             subject(found),
             "",
             found.verdict,
-            counts(found),
+            counts(reported),
             tuple(claim_views(reported)),
             (),
             tuple(remarks(reported)),

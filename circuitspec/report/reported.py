@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from circuitspec.analysis.result import Verification
@@ -61,6 +62,7 @@ class Reported:
     """A verification with the text of its file, and findings about the run, such as drift from a lock.
 
     `task` has the prompts, for the formats that show any; `asked` is None where that is not known, or no command ran.
+    `environment` has the device and the versions that it was run with, for those who compare its numbers.
     """
 
     verification: Verification
@@ -68,6 +70,12 @@ class Reported:
     findings: tuple[Diagnostic, ...] = ()
     task: TokenizedTask | None = None
     asked: Asked | None = None
+    environment: Mapping[str, object] | None = None
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is known not to be as locked."""
+        return any(finding.severity == "error" for finding in self.findings)
 
     def claim_span(self, place: int) -> Span:
         """Where the claim at `place` of the file's list stands: its kind."""

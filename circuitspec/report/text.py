@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from circuitspec.analysis.result import Verification
@@ -9,6 +10,7 @@ from circuitspec.analysis.scores import Anchors, Gap, mean_of, score
 from circuitspec.analysis.verdict import ClaimResult, Status
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import MISSING, briefly, number, plural, with_interval
+from circuitspec.diagnostics import Diagnostic
 from circuitspec.engine.records import SelfTest
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.notes import plan_notes
@@ -20,7 +22,7 @@ from circuitspec.report.parts import parts_table
 from circuitspec.report.printing import print_text
 from circuitspec.report.prompt_view import prompt_lines
 from circuitspec.report.reported import choices_of, result_of, search_of
-from circuitspec.report.views import Block, Piece, Style, TextView
+from circuitspec.report.views import NOT_AS_LOCKED, Block, Piece, Style, TextView
 from circuitspec.spec.hypothesis import CrossSection, Gate, Mediation, PathClaim, Traces
 from circuitspec.tasks.metrics import METRICS
 from circuitspec.tasks.prompts import PromptSet
@@ -31,17 +33,27 @@ _STATUSES: tuple[Status, ...] = ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
 _HALF = ("bfloat16", "float16")
 
 
-def render_text(found: Verification, *, color: bool = False, prompts: PromptSet | None = None) -> str:
+def render_text(
+    found: Verification,
+    *,
+    color: bool = False,
+    prompts: PromptSet | None = None,
+    findings: Sequence[Diagnostic] = (),
+) -> str:
     """The whole report, ending in a newline: what was run, what it measured, claims, warnings, counts.
 
     Plain text; with `color`, ANSI colours for statuses and warnings alone. With `prompts` (those of the verification),
-    the prompts behind each claim are listed too.
+    the prompts behind each claim are listed too. Errors among `findings` say how the result is not as locked.
     """
-    return print_text(text_view(found, prompts), Style(color, list_prompts=True))
+    return print_text(text_view(found, prompts, findings), Style(color, list_prompts=True))
 
 
-def text_view(found: Verification, prompts: PromptSet | None = None) -> TextView:
-    """The report in blocks. With `prompts` (those of the verification) the prompts behind each claim are there too."""
+def text_view(found: Verification, prompts: PromptSet | None = None, findings: Sequence[Diagnostic] = ()) -> TextView:
+    """The report in blocks. With `prompts` (those of the verification) the prompts behind each claim are there too.
+
+    Errors among `findings` say how the result is not as locked: they stand below the claims.
+    """
+    drift = [finding for finding in findings if finding.severity == "error"]
     parts = [_heading(found)]
     blocks = _blocks(found)
     tables = [block.table or _table(found, block, found.denominators[block.between]) for block in blocks]
@@ -51,6 +63,7 @@ def text_view(found: Verification, prompts: PromptSet | None = None) -> TextView
     head = [_plain(part) for part in parts]
     if found.claims:
         head.append(_claims(found))
+    head += [_drift(finding) for finding in drift]
     if found.paths:
         head.append(_plain(_paths(found)))
     head += [_plain(block) for block in (*effects_text(found), *beside_text(found))]
@@ -63,7 +76,7 @@ def text_view(found: Verification, prompts: PromptSet | None = None) -> TextView
     if found.artifacts:
         rest.append("written: " + ", ".join(found.artifacts))
     rest.append(tests_said(found.tests))
-    rest.append(_summary(found))
+    rest.append(_summary(found, drifted=bool(drift)))
     tail += [_plain(part) for part in rest if part]
     return TextView(tuple(head), () if prompts is None else prompt_lines(found, prompts), tuple(tail))
 
@@ -182,6 +195,10 @@ def _warning(warning: EvidenceWarning) -> Block:
     return Piece(f"warning[{warning.code}]", "yellow"), Piece("\n".join(lines))
 
 
+def _drift(finding: Diagnostic) -> Block:
+    return Piece(f"{NOT_AS_LOCKED}[{finding.code}]", "red"), Piece(f": {finding.message}")
+
+
 def _self_test(tested: SelfTest, dtype: str) -> str:
     """How far patching itself is off in half precision, where rounding is no longer negligible."""
     return (
@@ -190,10 +207,10 @@ def _self_test(tested: SelfTest, dtype: str) -> str:
     )
 
 
-def _summary(found: Verification) -> str:
+def _summary(found: Verification, *, drifted: bool) -> str:
     statuses = [claim.status for claim in found.claims]
     counts = [f"{statuses.count(status)} {status.lower()}" for status in _STATUSES if status in statuses]
-    counts = counts or ["no claims"]
+    counts = [*(counts or ["no claims"]), *([NOT_AS_LOCKED] if drifted else [])]
     if found.warnings:
         counts.append(plural(len(found.warnings), "warning"))
     cost = found.cost

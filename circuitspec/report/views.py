@@ -15,6 +15,8 @@ from circuitspec.report.pictures.picture import Picture
 
 Verdict: TypeAlias = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE"]
 
+NOT_AS_LOCKED = "not as locked"  # said beside the verdict of a result that drifted
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -71,6 +73,11 @@ class Summary:
     warnings: tuple[Diagnostic, ...]
     findings: tuple[Diagnostic, ...]
     tests: str
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is known not to be as locked."""
+        return any(finding.severity == "error" for finding in self.findings)
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,12 @@ class Page:
     file: str
     lines: tuple[str, ...]
     provenance: tuple[tuple[str, str], ...]
+
+    @property
+    def title(self) -> str:
+        """What a browser's tab shows."""
+        drifted = any(remark.severity == "error" for remark in self.remarks)
+        return f"{self.name}: {self.verdict}" + (f", {NOT_AS_LOCKED}" if drifted else "")
 
 
 class Views(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ruamel.yaml.emitter import Emitter
 
 import circuitspec
 from circuitspec import ablation, claim, group
@@ -183,7 +184,29 @@ ODD = """9.10 0x1F 1e3 true No null ~ - ? | > ' , *x &x !x %x @x `x << --- ... #
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12) | st.sampled_from(
     [*ODD.split(" "), "", " x", "x ", "- a", "a: b", "a #b", "a\nb", '"', "\ta", "x\n\n y " * 60, "long words " * 20]
 )
+WORDS = [
+    "a",
+    "the",
+    "{IO}",
+    "store",
+    "it's",
+    '"so"',
+    "#",
+    ":",
+    "-",
+    "?",
+    ",",
+    "\\frac{a}{b}",
+    "---",
+    "...",
+    "x" * 40,
+    "→",
+    "日本語",
+]
+GAPS = [" "] * 8 + ["  ", "\n", "\t", "\n\n\t", " \n ", "\\", "\x7f", ""]
+LONG = st.lists(st.sampled_from(WORDS) | st.sampled_from(GAPS), max_size=120).map("".join)
 KEYS = st.text("abcdefgXYZ_09.+-# é", min_size=1, max_size=8).filter(lambda key: key.strip() == key)
+ANY_KEYS = TEXTS | LONG.map(lambda key: key[:150])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
@@ -196,3 +219,33 @@ VALUES = st.recursive(
 def test_what_is_written_is_read_again(data: dict[str, Any]) -> None:
     """Also text that YAML would take for a number, a truth value, or its own marks."""
     assert parse_source(write_yaml(data), "f").data == data
+
+
+@settings(max_examples=150, deadline=None)
+@given(LONG, ANY_KEYS)
+def test_text_longer_than_a_line_is_read_again(text: str, key: str) -> None:
+    for data in ({"templates": [text]}, {"description": text}, {"lists": {key: [text, "b"]}}, {key: text}):
+        assert parse_source(write_yaml(data), "f").data == data
+
+
+@pytest.mark.parametrize("escaped", ["\t", "\n", "\\"])
+def test_no_space_is_added_where_an_escape_falls_at_the_end_of_a_line(escaped: str) -> None:
+    for length in range(60, 140):
+        template = "\t" + ("word " * 40)[:length].rstrip() + "z" + escaped + "next word here"
+        assert parse_source(write_yaml({"templates": [template]}), "f").data == {"templates": [template]}
+
+
+@pytest.mark.parametrize("key", [":x", "?x", ",x", "-", "? x", "a  " + "b" * 130])
+def test_keys_that_begin_like_marks_are_read_again(key: str) -> None:
+    for data in ({key: 1}, {"lists": {key: ["a"]}}, {"claims": [{key: {key: "x"}}]}):
+        assert parse_source(write_yaml(data), "f").data == data
+
+
+def test_a_text_that_yaml_would_change_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the writer does wrong: here it folds as ruamel does, which adds a space before `next`."""
+    monkeypatch.setattr("circuitspec.spec.faithful.FaithfulEmitter", Emitter)
+    template = "\t" + "word " * 22 + "z\tnext word here"
+    with pytest.raises(
+        ValueError, match=r"^YAML does not keep this as it is: task\.templates\[1\]: .* would be read as"
+    ):
+        write_yaml({"task": {"templates": ["a", template]}})

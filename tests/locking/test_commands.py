@@ -88,9 +88,17 @@ def test_a_number_that_moved_fails_with_the_report(run: Run, locked: Path) -> No
     other = run.lock.claims[1].model_copy(update={"value": value + 0.01})
     lock = run.lock.model_copy(update={"claims": (run.lock.claims[0], other)})
     write_lock(locked.with_suffix(".lock"), lock, locked.name)
-    done = call("verify", locked, "--locked", "--negatives", "off")
+    out = locked.parent / "results"
+    done = call("verify", locked, "--locked", "--negatives", "off", "--output-dir", out)
     assert done.exit_code == 6
     assert "SUPPORTED  necessary" in done.stdout
+    assert "2 supported, not as locked" in done.stdout
+    again = {name: call("report", out, "--format", name).stdout for name in ("text", "json", "html", "markdown")}
+    assert again["text"] == done.stdout
+    assert json.loads(again["json"])["verdict"] == "SUPPORTED"
+    assert [one["code"] for one in json.loads(again["json"])["drift"]] == ["CS556"]
+    assert "<title>ioi-tiny: SUPPORTED, not as locked</title>" in again["html"]
+    assert again["markdown"].startswith("### ❌ ioi\\-tiny: SUPPORTED, not as locked\n")
     assert "error[CS556]: claim 2 (necessary, logit_diff) is not as it was locked: recovered" in done.stderr
     assert f"{value + 0.01:.4f} [" in done.stderr
     assert f"-> {value:.4f} [" in done.stderr
@@ -138,6 +146,23 @@ def test_a_digit_of_the_lock(locked: Path) -> None:
     assert "ioi.circuit.lock:" in done.stderr
     assert "claim 1 (sufficient, logit_diff) was changed after the lock was written" in done.stderr
     assert "claim 2 (necessary, logit_diff) was changed after the lock was written" in done.stderr
+
+
+def test_a_result_of_the_same_environment_is_held_to_rounding(run: Run, locked: Path, tmp_path: Path) -> None:
+    """As `verify --locked` would; a result that does not say with what it was run is held to the intervals."""
+    lock, result = locked.with_suffix(".lock"), tmp_path / "result.json"
+    assert call("verify", locked, "--negatives", "off", f"--report=json={result}").exit_code == 0
+    assert call("diff", lock, result).exit_code == 0
+    document = json.loads(result.read_text(encoding="utf-8"))
+    assert document["environment"] == run.lock.environment.model_dump()
+    document["claims"][0]["value"] += 0.001
+    result.write_text(json.dumps(document), encoding="utf-8")
+    moved = call("diff", lock, result)
+    assert moved.exit_code == 1
+    assert "more than rounding" in moved.stdout
+    del document["environment"]
+    result.write_text(json.dumps(document), encoding="utf-8")
+    assert call("diff", lock, result).exit_code == 0
 
 
 def test_diff(run: Run, locked: Path, tmp_path: Path) -> None:

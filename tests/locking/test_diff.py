@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,44 @@ def test_two_locks_of_one_environment_are_held_to_rounding(run: Run, lock: Recor
     elsewhere = run.lock.environment.model_copy(update={"device": "cuda"})
     write_lock(path, run.lock.model_copy(update={"claims": (moved, first), "environment": elsewhere}), "x")
     assert compare(lock, read_recorded(path)).claims[0].agrees
+
+
+def test_what_two_locks_depend_on(run: Run, tmp_path: Path) -> None:
+    """Weights, tokenizer, directions and seeds make another result; versions and the device are noted, as in a run."""
+    files = {"model.safetensors": "a" * 64, "tokenizer.json": "b" * 64, "config.json": "c" * 64}
+    old = {"model": run.lock.model.model_copy(update={"files": files}), "directions": {"probe.txt": "d" * 64}}
+    changed = {"model.safetensors": "0" * 64, "tokenizer.json": "1" * 64, "config.json": "c" * 64}
+    packages = {**run.lock.environment.packages, "torch": "2.4.0"}
+    new = {
+        "model": run.lock.model.model_copy(update={"files": changed}),
+        "directions": {"probe.txt": "e" * 64},
+        "seeds": {"prompts": 7, "bootstrap": 9},
+        "environment": run.lock.environment.model_copy(update={"packages": packages, "device": "cuda"}),
+    }
+    read = {}
+    for name, change in (("old", old), ("new", new), ("versions", {**old, "environment": new["environment"]})):
+        write_lock(tmp_path / name, run.lock.model_copy(update=change), "x")
+        read[name] = read_recorded(tmp_path / name)
+    found = compare(read["old"], read["new"])
+    assert [(line.what, line.said) for line in found.facts if not line.agrees] == [
+        ("model.safetensors (weights)", f"sha256 {'a' * 12}... -> sha256 {'0' * 12}..."),
+        ("tokenizer.json (tokenizer)", f"sha256 {'b' * 12}... -> sha256 {'1' * 12}..."),
+        ("probe.txt (direction)", f"sha256 {'d' * 12}... -> sha256 {'e' * 12}..."),
+        ("seeds", "bootstrap 0, prompts 0 -> bootstrap 9, prompts 7"),
+    ]
+    torch = run.lock.environment.packages["torch"]
+    assert [(line.what, line.said) for line in found.notes] == [
+        ("the device", "cpu -> cuda"),
+        ("torch", f"{torch} -> 2.4.0"),
+    ]
+    assert not found.agree
+    versions = compare(read["old"], read["versions"])
+    assert versions.agree
+    text = render_diff(versions)
+    assert re.search(rf"^note +torch +{re.escape(torch)} -> 2\.4\.0$", text, re.MULTILINE)
+    listed = r"config\.json, model\.safetensors, tokenizer\.json"
+    assert re.search(rf"^same +the model's files +{listed}$", text, re.MULTILINE)
+    assert "same        versions and device" in render_diff(compare(read["old"], read["old"]))
 
 
 def test_a_status_and_the_rest_that_differ(run: Run, lock: Recorded, tmp_path: Path) -> None:

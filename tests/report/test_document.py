@@ -46,6 +46,7 @@ def test_the_whole_document() -> None:
         "n_prompts": 100,
         "prompts_digest": None,
         "verdict": "REFUTED",
+        "drift": [],
         "claims": [
             {
                 "index": 0,
@@ -111,6 +112,7 @@ def test_the_whole_document() -> None:
         "effects": None,
         "cost": {"experiments": 14, "stored": 0, "forwards": 31, "seconds": 2.94},
         "artifacts": [],
+        "environment": None,
     }
 
 

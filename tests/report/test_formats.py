@@ -301,6 +301,28 @@ def test_the_badge() -> None:
     assert (drifted["message"], drifted["color"]) == ("not as locked", "red")
 
 
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_result_that_drifted_says_so_beside_its_verdict(name: str) -> None:
+    """And none says so of one that is as locked under other versions, which is a note."""
+    places = {
+        "text": ["1 supported, 1 refuted, not as locked, 1 warning", f"not as locked[CS556]: {DRIFT.message}"],
+        "json": ['"drift": [', '"code": "CS556"', f'"message": "{DRIFT.message}"'],
+        "html": ["<title>ioi-tiny: REFUTED, not as locked</title>", "1 supported, 1 refuted, not as locked, 1 warning"],
+        "github": ["title=circuitspec CS556::"],
+        "junit": ['<failure type="CS556"'],
+        "markdown": ["### ❌ ioi\\-tiny: REFUTED, not as locked\n"],
+        "badge": ['"message": "not as locked"'],
+    }
+    drifted, alike = shown(name, reported(DRIFT, NOTE)), shown(name, reported(NOTE))
+    for said in places[name]:
+        assert said in drifted
+        assert said not in alike or said == '"drift": ['
+    if name == "json":
+        assert json.loads(alike)["drift"] == []
+        assert json.loads(drifted)["drift"] == [{"code": "CS556", "message": DRIFT.message}]
+        assert json.loads(drifted)["verdict"] == "REFUTED"
+
+
 def test_colours_are_for_terminals() -> None:
     assert "\x1b[" not in shown("text", reported())
     assert "\x1b[" in shown("text", reported(), color=True)

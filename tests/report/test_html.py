@@ -198,14 +198,14 @@ def page(html: str) -> Page:
 
 
 def test_what_matters_comes_first(page: Page) -> None:
-    assert page.texts("title") == ["ioi-tiny: REFUTED"]
+    assert page.texts("title") == ["ioi-tiny: REFUTED, not as locked"]
     assert page.texts("h1") == ["ioi-tiny"]
     assert page.texts("h2") == [
         "Claims", "Warnings", "Circuit", "Recovered performance", "Experiments", "Prompts", "Hypothesis file",
         "Provenance",
     ]  # fmt: skip
     said = page.texts("header")[0]
-    assert "✕ REFUTED 1 supported, 1 refuted, 1 warning" in said
+    assert "✕ REFUTED 1 supported, 1 refuted, not as locked, 1 warning" in said
     assert "zoo:ioi-tiny (GPT-2, 4 layers x 4 heads), 100 prompts; after arXiv:2211.00593" in said
     assert "Which of two names comes next." in said
 
@@ -668,7 +668,7 @@ def test_a_browser_shows_it_in_peace(
     assert found.requested == [pages[which].as_uri()]
     assert reach <= width
     assert outside == []
-    assert title.endswith("SUPPORTED" if which == "real" else "REFUTED")
+    assert title.endswith("SUPPORTED" if which == "real" else "REFUTED, not as locked")
 
 
 def test_the_policy_holds(browser: ModuleType, pages: dict[str, Path], tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def page() -> Page:
 
 def test_a_result_says_verdict_claims_warnings_and_circuit(page: Page) -> None:
     said = page.texts("p")
-    assert said[0] == "ioi-tiny: ✕ REFUTED 1 supported, 1 refuted, 1 warning"
+    assert said[0] == "ioi-tiny: ✕ REFUTED 1 supported, 1 refuted, not as locked, 1 warning"
     assert said[1] == "zoo:ioi-tiny (GPT-2, 4 layers x 4 heads), 100 prompts"
     assert said[2] == "SUPPORTED 1. sufficient: recovered logit_diff 0.88 [0.84, 0.91], bound 0.8 .. 1.2"
     assert said[4] == "REFUTED 2. necessary: recovered logit_diff 0.52 [0.47, 0.58], bound at most 0.3"
