@@ -128,11 +128,14 @@ def explore(
         raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
     if noise_at and "gaussian" not in values:
         raise click.UsageError("--noise-at goes with --value gaussian")
+    from circuitspec.exploring.estimable import inestimable
+
     if draft or draft_helpful:
         if sections_only:
             raise click.UsageError("--sections-only drafts nothing")
-        if "(" in metric or "{" in metric:
-            raise click.UsageError("a draft is chosen with estimates: it needs a metric of the output")
+        why_not = "it is read inside the model" if "{" in metric else inestimable(metric)
+        if why_not:
+            raise click.UsageError(f"a draft is chosen with estimates, and --metric {metric} has none: {why_not}")
     if sections_only and (sweeps or start == "resid" or not sections):
         raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
     if steps > 1 and recompute_attention:
