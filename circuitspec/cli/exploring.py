@@ -177,6 +177,7 @@ def explore(
         )
         found = explore(study, options, progress, _command_line(file), fresh)
     from circuitspec.exploring.pictures import pictures
+    from circuitspec.exploring.rebasing import rebased
     from circuitspec.exploring.report import render_exploration
     from circuitspec.exploring.tables import tables
     from circuitspec.report.files import write_report
@@ -202,7 +203,7 @@ def explore(
         )
     for path, circuit in zip((draft, draft_helpful), found.circuits, strict=bool(found.circuits)):
         if path is not None:
-            write_report(path, circuit.draft.text)
+            write_report(path, rebased(circuit.draft.text, (fresh or study).base_dir, path.parent))
 
 
 _UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them

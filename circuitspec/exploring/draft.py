@@ -27,7 +27,10 @@ Sizes = Mapping[Entry, tuple[float, float, bool]]
 
 @dataclass(frozen=True)
 class Draft:
-    """What a drafted file says; `misses` is where its circuit fell short of the target, or of its own claims."""
+    """What a drafted file says; `misses` is where its circuit fell short of the target, or of its own claims.
+
+    File names in it are relative to the folder of the file that its model and task are from.
+    """
 
     text: str
     entries: int
