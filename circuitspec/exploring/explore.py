@@ -106,7 +106,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         self_test(runner, patching.corrupt)
         stored = stack.enter_context(stored_runner(runner, options.store, progress))
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
-        allowance = Allowance(options.max_forwards, lambda: runner.forwards)
+        allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
         roles = distinct_roles(task.roles)
         setting = Setting(
             runner,
