@@ -20,7 +20,7 @@ from circuitspec.plan.sources import NOISE_DRAWS, NOISE_STD, ablation_source, co
 from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.internal import Internal, from_mapping, is_internal, parse_internal
 from circuitspec.spec.load import Study
-from circuitspec.spec.names import NameSyntaxError, parse_name
+from circuitspec.spec.names import NameSyntaxError, format_name, parse_name
 from circuitspec.spec.source import parse_leniently
 from circuitspec.tasks.metrics import METRICS
 from circuitspec.tasks.prompts import TokenizedTask
@@ -162,8 +162,14 @@ def swept_series(
     return series_of(chosen, prompts, noise)
 
 
+_FREED = "write a head (a9.h6), an attention layer (a9), an MLP (m3), or many of them, such as m*"
+
+
 def free_components(names: Sequence[str], study: Study, shape: ModelShape) -> frozenset[Ablatable]:
-    """Heads and MLPs that are never patched. Raises CS541 for what is no name, CS220 for what the model lacks."""
+    """Heads and MLPs that are never patched.
+
+    Raises CS541 for what names none, or not them whole; CS220 for what the model lacks.
+    """
     found: set[Ablatable] = set()
     problems: list[Diagnostic] = []
     for text in names:
@@ -175,7 +181,14 @@ def free_components(names: Sequence[str], study: Study, shape: ModelShape) -> fr
         own: list[Diagnostic] = []
         components = expand(name, shape, study.source, ("model", "id"), own)
         problems += own
-        found |= {c for c in components if isinstance(c, Head | Mlp)}
+        whole = {c for c in components if isinstance(c, Head | Mlp)}
+        if len(whole) < len(components):
+            said = "explore searches heads and MLPs, and leaves nothing else free"
+            problems.append(Diagnostic("CS541", f"--free {text}: {said}", hint=_FREED))
+        elif name.ports or name.positions:
+            said = "what is free is so with all of its inputs and at every position"
+            problems.append(Diagnostic("CS541", f"--free {text}: {said}", hint=f"write {format_name(name.target)}"))
+        found |= whole
     if problems:
         raise CircuitspecError(*problems)
     return frozenset(found)

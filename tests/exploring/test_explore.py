@@ -454,3 +454,14 @@ def test_names_to_leave_free_are_checked(tmp_path: Path) -> None:
     with pytest.raises(CircuitspecError) as error:
         explore(load_exploration(file), Options(free=("m7", "9.10")), Quiet(), "explore")
     assert sorted(d.code for d in error.value.diagnostics) == ["CS220", "CS541"]
+
+
+@pytest.mark.parametrize("name", ["m1.n0", "m1.n*", "r1", "input", "a0.h0<q>", "a0.h0@END", "m1@END"])
+def test_what_cannot_be_left_free_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "bare.yaml"
+    file.write_text(FILE.replace("{CORRUPTIONS}", "{both: {A: $stops, B: $stops}}"))
+    with pytest.raises(CircuitspecError) as error:
+        explore(load_exploration(file), Options(free=("a0", name)), Quiet(), "explore")
+    (found,) = error.value.diagnostics
+    assert found.code == "CS541"
+    assert found.message.startswith(f"--free {name}: ")
