@@ -120,6 +120,8 @@ class Stages:
     def sections(self, found: Sweep, whole: Choice, between: Links) -> list[Sections]:
         """The cross-sections of the circuit that was chosen."""
         members: dict[NodeComponent, Where] = dict(whole.kept.items())
+        if not members:
+            return []
         graph = link_graph(between.found, members)
         on_a_path = set(graph)
         unlinked = [node for node in members.items() if node not in on_a_path]
