@@ -226,6 +226,7 @@ class _Drafting:
             choice.heads,
             choice.frontier,
             tuple((format_name(component), role) for component, role in choice.spared),
+            tuple((format_name(component), role) for component, role in choice.unproven),
             draft,
         )
 

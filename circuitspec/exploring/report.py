@@ -6,6 +6,7 @@ from itertools import zip_longest
 
 from circuitspec.analysis.gates import MARGIN
 from circuitspec.analysis.wording import MISSING, briefly, number, plural
+from circuitspec.exploring.draft import fewest
 from circuitspec.exploring.estimable import inestimable
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
@@ -169,11 +170,9 @@ def _circuit(circuit: Circuit, n_heads: int) -> str:
 
 
 def _spared(circuit: Circuit) -> str:
-    if not circuit.spared:
-        return ""
-    names = [f"{component}@{role}" for component, role in circuit.spared]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"\n  the fewest heads found that reach the target; helpful left out: {', '.join(names[:SHOWN])}{more}"
+    helpful, others = ([f"{c}@{role}" for c, role in own] for own in (circuit.spared, circuit.unproven))
+    said = fewest(helpful, others, SHOWN, "helpful")
+    return f"\n  {said}" if said else ""
 
 
 def _links(found: Findings) -> str:
