@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pydantic_core import PydanticCustomError
 
+from circuitspec.analysis.claims import MIN_PROMPTS
+from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.exploring.series import Series, series_of
 from circuitspec.exploring.setting import Setting
@@ -195,16 +197,19 @@ def free_components(names: Sequence[str], study: Study, shape: ModelShape) -> fr
 
 
 def check_broken(setting: Setting, study: Study) -> None:
-    """CS541 unless the corruption breaks the behaviour: there would be nothing to share out."""
+    """CS541 unless the corruption is seen to break the behaviour: there would be nothing to share out."""
     for what, measured in (("ablating everything", setting.gap), ("the corruption", setting.prompt_gap)):
-        if measured.state != "sound":
-            broken = "break the behaviour" if setting.inside is None else "change the metric"
-            raise CircuitspecError(
-                Diagnostic(
-                    "CS541",
-                    f"{what} does not {broken}: {setting.metric} is {measured.clean:.2f} on the clean "
-                    f"prompts and {measured.corrupt:.2f} then",
-                    study.source.span(("task",)),
-                    hint="corrupt the slots that the answer depends on, or check that the model does the task",
-                )
-            )
+        if measured.state == "sound":
+            continue
+        broke, breaks = ("breaks", "break") if setting.inside is None else ("changes", "change")
+        of = "the behaviour" if setting.inside is None else "the metric"
+        n = setting.runner.task.n
+        hint = "corrupt the slots that the answer depends on, or check that the model does the task"
+        said = f"{what} does not {breaks} {of}"
+        if measured.state == "zero" and measured.difference.value and n < MIN_PROMPTS:
+            said = f"{plural(n, 'prompt')} cannot tell whether {what} {broke} {of}"
+            hint = f"take {MIN_PROMPTS} prompts or more"
+        numbers = f"{measured.clean:.2f} on the clean prompts and {measured.corrupt:.2f} then"
+        raise CircuitspecError(
+            Diagnostic("CS541", f"{said}: {setting.metric} is {numbers}", study.source.span(("task",)), hint=hint)
+        )

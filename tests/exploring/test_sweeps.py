@@ -257,6 +257,23 @@ def test_the_allowance_holds_where_what_is_measured_is_stored_in_chunks(
     assert 600 < found.forwards <= 650
 
 
+def test_coarse_kinds_come_before_fine_ones_and_what_was_patched_is_not_called_unseen() -> None:
+    found = explored("nobel", sweeps=("neurons", "mlps"), max_forwards=150)
+    (grid,) = found.grids
+    kinds = [cell.spot.kind for cell in grid.cells]
+    assert kinds == sorted(kinds, key=KINDS.index)
+    of = {name: {cell.spot for cell in grid.cells if cell.spot.kind == name} for name in ("mlps", "neurons")}
+    places = len(grid.wheres)
+    assert len(of["mlps"]) == 2 * places
+    neurons = 2 * 64 * places
+    told = {one.what: (one.count, one.of) for one in found.unseen if one.what.startswith(("mlps", "neurons"))}
+    whole = [spot for spot in of["neurons"] if len([c for c in grid.cells if c.spot == spot]) == len(grid.series)]
+    what = "neurons (each, at each position)"
+    expected = {what: neurons - len(of["neurons"]), f"{what} in some series": len(of["neurons"]) - len(whole)}
+    assert told == {name: (count, neurons) for name, count in expected.items() if count}
+    assert of["neurons"]
+
+
 def test_a_circuit_of_nothing_has_no_cross_sections() -> None:
     """Sweeping takes all that there is for exact effects, and estimates see nothing in this toy."""
     found = explored("nobel", sweeps=("neurons",), max_forwards=300)
