@@ -1195,7 +1195,8 @@ CODES: dict[str, CodeInfo] = {
         "nothing to explore",
         "`explore` compares clean prompts with corrupt ones, component by component: it needs a corruption that breaks "
         "the behaviour, and takes means or the values of other prompts (`resample`) for ablation, or zeros. Declare a "
-        "corruption that changes the slots on which the answer depends. Names given to `--free` are heads and MLPs.",
+        "corruption that changes the slots on which the answer depends, and take enough prompts to see that it does. "
+        "Names given to `--free` are heads and MLPs.",
     ),
     "CS542": CodeInfo(
         "too few forwards to explore",

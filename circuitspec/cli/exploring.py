@@ -128,11 +128,14 @@ def explore(
         raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
     if noise_at and "gaussian" not in values:
         raise click.UsageError("--noise-at goes with --value gaussian")
+    from circuitspec.exploring.estimable import inestimable
+
     if draft or draft_helpful:
         if sections_only:
             raise click.UsageError("--sections-only drafts nothing")
-        if "(" in metric or "{" in metric:
-            raise click.UsageError("a draft is chosen with estimates: it needs a metric of the output")
+        why_not = "it is read inside the model" if "{" in metric else inestimable(metric)
+        if why_not:
+            raise click.UsageError(f"a draft is chosen with estimates, and --metric {metric} has none: {why_not}")
     if sections_only and (sweeps or start == "resid" or not sections):
         raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
     if steps > 1 and recompute_attention:
@@ -174,6 +177,7 @@ def explore(
         )
         found = explore(study, options, progress, _command_line(file), fresh)
     from circuitspec.exploring.pictures import pictures
+    from circuitspec.exploring.rebasing import rebased
     from circuitspec.exploring.report import render_exploration
     from circuitspec.exploring.tables import tables
     from circuitspec.report.files import write_report
@@ -199,7 +203,7 @@ def explore(
         )
     for path, circuit in zip((draft, draft_helpful), found.circuits, strict=bool(found.circuits)):
         if path is not None:
-            write_report(path, circuit.draft.text)
+            write_report(path, rebased(circuit.draft.text, (fresh or study).base_dir, path.parent))
 
 
 _UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them

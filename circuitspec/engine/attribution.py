@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -28,6 +29,7 @@ from circuitspec.engine.taps import Slot, Tap
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Noised, Source, Variant
+from circuitspec.tasks.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,22 @@ def draws_of(base: Variant, source: Source) -> int:
     return max(variant.draws if isinstance(variant, Noised) else 1 for variant in (base, source.prompts))
 
 
-def attribution_passes(source: Source, steps: int = 1, *, draws: int = 1, dropped_layers: int = 0) -> int:
+def compares(metric: str) -> bool:
+    """Whether a metric compares with the clean run, which then is run too. Raises ValueError if it has no gradient."""
+    if METRICS[metric].discrete:
+        raise ValueError(f"{metric} is discrete: it has no gradient")
+    return METRICS[metric].needs_clean
+
+
+def attribution_passes(
+    source: Source, steps: int = 1, *, draws: int = 1, dropped_layers: int = 0, compared: bool = False
+) -> int:
     """Passes over all prompts that it takes: the source's, and for each step a forward and a backward (worth two).
 
-    As many for each layer whose gradients are dropped.
+    As many for each layer whose gradients are dropped. Where the metric is `compared` with the clean run, that too.
     """
-    return draws * ((source.kind == "resample") + 3 * (steps + dropped_layers) + (1 if steps > 1 else 0))
+    between = 1 if steps > 1 else 0
+    return draws * ((source.kind == "resample") + compared + 3 * (steps + dropped_layers) + between)
 
 
 def attribute(
@@ -75,7 +87,8 @@ def attribute(
     attention and MLP, and the sizes are averaged, prompt by prompt (GradDrop, Kramár et al. 2024). A direct effect that
     later layers undo has no first-order effect in all, but one as soon as those layers are left out.
     Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. Raises ValueError for
-    several steps with a base or a source that is no run of other prompts, and for dropping in a model of one layer.
+    several steps with a base or a source that is no run of other prompts, for dropping in a model of one layer, and
+    for a metric without a gradient.
     """
     if steps > 1 and not interpolates(base, source):
         raise ValueError("embeddings can be interpolated between two runs only")
@@ -86,7 +99,8 @@ def attribute(
     n, draws = runner.task.n, draws_of(base, source)
     sums, magnitudes = np.zeros((len(chosen), len(places))), np.zeros((len(chosen), len(places)))
     per_prompt = np.zeros((len(chosen), n))
-    runner.expect(attribution_passes(source, steps, draws=draws, dropped_layers=len(layers)) * n)
+    taken = attribution_passes(source, steps, draws=draws, dropped_layers=len(layers), compared=compares(metric))
+    runner.expect(taken * n)
 
     def work(part: Batch) -> list[_Estimated]:
         runs = (_Run(runner, part, base, source, metric, chosen, places, draw, pieces) for draw in range(draws))
@@ -138,13 +152,14 @@ class _Run:
         pieces: Pieces,
     ) -> None:
         self._runner, self._batch, self._base, self._source = runner, batch, base, source
-        self._metric, self._draw, self._pieces = metric, draw, pieces
+        self._draw, self._pieces = draw, pieces
         self._slots: list[tuple[Slot, ...]] = [runner.slots_of(component) for component in components]
         self._taps = frozenset(slot.tap for own in self._slots for slot in own)
         self._firsts = np.cumsum([0, *map(len, self._slots)])[:-1]  # where each component's slots begin among all
         self._places = [where_mask(runner.task, batch, where, torch.device("cpu")) for where in places]
         self._other: dict[Tap, Tensor] = {}
         self._own: dict[Tap, Tensor] = {}
+        self._score = Score(runner, batch, metric)
 
     def effects(self, step: int, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """A step's share of the estimates: summed over rows, `[component, place]`, and at all, `[component, row]`."""
@@ -191,7 +206,7 @@ class _Run:
         if steps > 1:
             extra = {EMBEDDINGS: (self._other[EMBEDDINGS] - self._own[EMBEDDINGS]) * (step + 0.5) / steps}
         slopes, values = slopes_at(
-            runner, batch, self._base, self._metric, self._taps, extra, draw=self._draw, dropped=dropped
+            runner, batch, self._base, self._score, self._taps, extra, draw=self._draw, dropped=dropped
         )
         return slopes, self._own if steps > 1 else values
 
@@ -219,11 +234,26 @@ def _at(effects: Mapping[Tap, Tensor], mask: Tensor) -> dict[Tap, NDArray[np.flo
     return {tap: (effect * mask.unsqueeze(-1)).sum(1).numpy() for tap, effect in effects.items()}
 
 
+class Score:
+    """A metric of a batch's rows; what it compares with is computed when it is first asked for, and kept."""
+
+    def __init__(self, runner: Runner, batch: Batch, metric: str) -> None:
+        self._runner, self._batch, self._metric = runner, batch, metric
+        self._compared = compares(metric)
+
+    def of(self, logits: Tensor) -> Tensor:
+        return self._runner.metrics(self._batch, logits, self._clean)[self._metric]
+
+    @cached_property
+    def _clean(self) -> Tensor | None:
+        return self._runner.clean_logprobs(self._batch) if self._compared else None
+
+
 def slopes_at(
     runner: Runner,
     batch: Batch,
     base: Variant,
-    metric: str,
+    score: Score,
     taps: frozenset[Tap],
     shifts: Mapping[Tap, Tensor],
     *,
@@ -250,7 +280,7 @@ def slopes_at(
     with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
         actions = Actions(record=taps | record, shifts={**shifts, **nothing}, edits=edits)
         logits, recorded = runner.forward(batch, base, actions, draw)
-        total = runner.metrics(batch, logits, None)[metric].sum()
+        total = score.of(logits).sum()
         slopes = torch.autograd.grad(total, list(nothing.values()), allow_unused=True)
     runner.count_backward(batch)
     unused = {t: torch.zeros_like(nothing[t]) if s is None else s for t, s in zip(nothing, slopes, strict=True)}

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuitspec.engine.attribution import attribution_passes, draws_of, interpolates, slopes_at
+from circuitspec.engine.attribution import Score, attribution_passes, compares, draws_of, interpolates, slopes_at
 from circuitspec.engine.batches import Batch, real_columns, where_mask
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import Actions
@@ -57,10 +57,16 @@ def edge_passes(
     draws: int = 1,
     recomputing: bool = False,
     one_by_one: bool = False,
+    compared: bool = False,
 ) -> int:
-    """Passes over all prompts that it takes; `one_by_one` where the heads of a layer share a norm."""
+    """Passes over all prompts that it takes; `one_by_one` where the heads of a layer share a norm.
+
+    `compared` where the metric compares with the clean run.
+    """
     more = len(_recomputed(edges, one_by_one)) if recomputing else 0
-    return attribution_passes(source, steps, draws=draws) + draws * (more + (more > 0))  # and the base run
+    return attribution_passes(source, steps, draws=draws, compared=compared) + draws * (
+        more + (more > 0)
+    )  # and the base run
 
 
 def attribute_edges(
@@ -81,8 +87,8 @@ def attribute_edges(
     would look elsewhere (the QK fix of Kramár et al. 2024). That takes a forward for each sender and kind of input.
 
     Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. Raises CS371 where the
-    model's heads cannot be told apart, ValueError for what is no edge, and for several steps with a base or a source
-    that is no run of other prompts.
+    model's heads cannot be told apart, ValueError for what is no edge, for a metric without a gradient, and for several
+    steps with a base or a source that is no run of other prompts.
     """
     wanted = tuple(dict.fromkeys(edges))
     shape = runner.loaded.shape
@@ -95,7 +101,8 @@ def attribute_edges(
     recomputed: dict[Edge, float] = {}
     draws = draws_of(base, source)
     alone = recomputing and runner.stream.heads_share_a_norm
-    taken = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone)
+    clean = compares(metric)
+    taken = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone, compared=clean)
     runner.expect(taken * runner.task.n)
     dtype = str(runner.dtype).removeprefix("torch.")
     most = rows_per_batch(shape, max(runner.task.lengths), dtype, edges=True)
@@ -140,7 +147,8 @@ class _Run:
         pieces: Pieces,
     ) -> None:
         self._runner, self._batch, self._base, self._source = runner, batch, base, source
-        self._metric, self._edges, self._draw, self._steps, self._pieces = metric, edges, draw, steps, pieces
+        self._edges, self._draw, self._steps, self._pieces = edges, draw, steps, pieces
+        self._score = Score(runner, batch, metric)
         self._stream: Stream = runner.stream
         self._shape = runner.loaded.shape
         self._senders = tuple(
@@ -206,7 +214,7 @@ class _Run:
             runner,
             batch,
             self._base,
-            self._metric,
+            self._score,
             taps,
             shifts,
             record=self._sent | self._streams,

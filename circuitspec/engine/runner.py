@@ -343,6 +343,11 @@ class Runner:
         wrong = targets([self.task.wrong[p] for p in batch.prompts], logits.device)
         return compute_metrics(logits, answers, wrong, clean_logprobs)
 
+    def clean_logprobs(self, batch: Batch) -> Tensor:
+        """Each row's log probabilities in the clean run, `[row, vocabulary]`: another forward."""
+        with torch.no_grad():
+            return upcast(self.forward(batch, CLEAN, Actions())[0]).log_softmax(-1)
+
     def source_values(self, batch: Batch, source: Source, taps: frozenset[Tap], draw: int = 0) -> dict[Tap, Tensor]:
         """What `source` gives at `taps` for this batch's rows, broadcastable to `[row, pos, channel]`."""
         if source.prompts is None:

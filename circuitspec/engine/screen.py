@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from circuitspec.engine.attribution import Score, compares
 from circuitspec.engine.batches import Batch
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.edge_attribution import attribute_edges
@@ -35,10 +36,13 @@ class Screen:
     by_role: Mapping[NodeComponent, Mapping[str, float]]
 
 
-def screen_passes(experiment: Experiment) -> int:
-    """Passes over all prompts that a screen takes: a patched run and its backward pass (worth two), and its source."""
+def screen_passes(experiment: Experiment, *, compared: bool = False) -> int:
+    """Passes over all prompts that a screen takes: a patched run and its backward pass (worth two), and its source.
+
+    The clean run too where the metric is `compared` with it.
+    """
     recorded = experiment.source is not None and experiment.source.kind == "resample"
-    return experiment.draws * (3 + recorded)
+    return experiment.draws * (3 + recorded + compared)
 
 
 def screen_restorations(runner: Runner, experiment: Experiment, metric: str, pieces: Pieces = EACH_ANEW) -> Screen:
@@ -92,7 +96,7 @@ def _screens(
     roles = tuple(runner.task.roles)
     effects = np.zeros((2, len(components), runner.task.n))
     by_role = np.zeros((2, len(components), len(roles)))
-    runner.expect(screen_passes(experiment) * runner.task.n)
+    runner.expect(screen_passes(experiment, compared=compares(metric)) * runner.task.n)
     for batch in runner.batches:
         rows = list(batch.prompts)
         for draw in range(experiment.draws):
@@ -153,7 +157,7 @@ def _changes(
     # was overwritten has its gate at 1, so that no gradient flows back to it, and all else was written unchanged
     with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
         logits, _ = runner.forward(batch, experiment.base, Actions(gated), draw)
-        total = runner.metrics(batch, logits, None)[metric].sum()
+        total = Score(runner, batch, metric).of(logits).sum()
         slopes = dict(zip(gates, torch.autograd.grad(total, list(gates.values())), strict=True))
     runner.count_backward(batch)
     restored = {tap: (-slope * closed[tap]).cpu().double() for tap, slope in slopes.items()}

@@ -130,6 +130,16 @@ class StoredRunner:
         templates = np.array([prompt.template for prompt in task.prompts.prompts], dtype=np.int64)
         return Records({experiment: values[experiment] for experiment in wanted}, templates)
 
+    def most_passes(self, experiments: Sequence[Experiment]) -> float:
+        """Passes over all prompts that running these takes at most, if none of them is in the store.
+
+        Chunks but the last repeat no more than the share `REPEATED` of their passes; the last all that these need.
+        """
+        whole = passes(tuple(experiments))
+        if self._store is None:
+            return whole
+        return whole + sum(map(_own_passes, experiments)) * REPEATED / (1 - REPEATED)
+
     def _measure(self, chunk: Sequence[Experiment]) -> dict[Experiment, PromptValues]:
         started, worked = self._clock(), self._work()
         records = self._runner.run(chunk) if self._parts is None else self._runner.run(chunk, self._parts)

@@ -38,10 +38,12 @@ class Allowance:
     """So many passes over all prompts, as the runner counts them (a backward pass is worth two); None for no end.
 
     What is found in the store costs nothing, so an exploration that is run again goes on where its allowance ended.
+    `most` says how many passes experiments take at most: more than if they all ran together where a store splits them.
     """
 
     limit: float | None
     counted: Callable[[], float]
+    most: Callable[[Sequence[Experiment]], float] = lambda experiments: passes(tuple(experiments))
     _held: float = 0.0
 
     @property
@@ -63,7 +65,7 @@ class Allowance:
         if math.isinf(left):
             return len(experiments)
         counts = range(1, len(experiments) + 1)
-        return bisect_right(counts, left, key=lambda count: passes(tuple(experiments[:count])) + CHECKS)
+        return bisect_right(counts, left, key=lambda count: self.most(experiments[:count]) + CHECKS)
 
     @contextmanager
     def holding(self, forwards: float) -> Iterator[None]:

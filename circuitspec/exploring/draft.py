@@ -19,7 +19,7 @@ from circuitspec.spec.source import Source as SourceText
 BLOCKS = ("circuit", "ablation", "claims")  # those of the file that a draft writes anew
 LOW, HIGH = 0.8, 1.2  # what every draft claims to recover, whatever its circuit does
 LEFT = 0.3  # what every draft claims to leave at most where its circuit is noised
-SPARED = 8  # helpful members that were left out, named in a draft's header
+SPARED = 8  # members that were left out, named in a draft's header
 
 Sizes = Mapping[Entry, tuple[float, float, bool]]
 """What entries do by themselves: drop, rise, and whether they were patched or are estimates to first order."""
@@ -27,7 +27,10 @@ Sizes = Mapping[Entry, tuple[float, float, bool]]
 
 @dataclass(frozen=True)
 class Draft:
-    """What a drafted file says; `misses` is where its circuit fell short of the target, or of its own claims."""
+    """What a drafted file says; `misses` is where its circuit fell short of the target, or of its own claims.
+
+    File names in it are relative to the folder of the file that its model and task are from.
+    """
 
     text: str
     entries: int
@@ -121,12 +124,26 @@ def missed_by(estimate: Estimate, left: float, metric: str, target: float | None
 
 
 def _spared(choice: Choice) -> list[str]:
-    """What a circuit of the fewest heads left out though it helps, as comments."""
-    if not choice.spared:
-        return []
-    names = [f"{format_name(component)}@{role}" for component, role in choice.spared]
-    shown = ", ".join(names[:SPARED]) + (f" and {len(names) - SPARED} more" if len(names) > SPARED else "")
-    return [f"# The fewest heads found that reach the target; helpful components left out: {shown}."]
+    """What a circuit of the fewest heads left out, as comments."""
+    helpful, others = (
+        [f"{format_name(component)}@{role}" for component, role in own] for own in (choice.spared, choice.unproven)
+    )
+    said = fewest(helpful, others, SPARED, "helpful components")
+    return [f"# T{said[1:]}."] if said else []
+
+
+def fewest(helpful: Sequence[str], others: Sequence[str], most: int, what: str) -> str:
+    """What a circuit of the fewest heads left out, `most` names of each kind; empty where that is nothing.
+
+    Only what was seen to help is called helpful; the others were taken in by estimates and taken out again.
+    """
+    kinds = [(f"{what} left out", helpful), ("also left out" if helpful else "left out", others)]
+    parts = [
+        f"{said}: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if len(names) > most else "")
+        for said, names in kinds
+        if names
+    ]
+    return "; ".join(["the fewest heads found that reach the target", *parts]) if parts else ""
 
 
 def _own_size(sizes: Sizes, entry: Entry) -> str:

@@ -18,6 +18,7 @@ from circuitspec.engine.selftest import self_test
 from circuitspec.engine.stored import stored_runner
 from circuitspec.exploring.allowance import Allowance, AllowanceSpent
 from circuitspec.exploring.draft import Sizes, write_draft
+from circuitspec.exploring.estimable import ESTIMABLE, inestimable
 from circuitspec.exploring.findings import Circuit, Findings, Options
 from circuitspec.exploring.gates import Pair, scan_gates
 from circuitspec.exploring.grid import sweep_all, zoom
@@ -77,7 +78,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         loaded = load_model(subject.model, base_dir, device=options.device, progress=progress.stage)
     task = tokenize(prompts, subject.task.positions, loaded.tokenizer, study.source)
     if inside is None:
-        check_metrics([options.metric], prompts, [study.source.span(("task",))])
+        check_metrics([options.metric], prompts, [study.source.span(("task",))], among=ESTIMABLE)
     else:
         check_inside(inside, loaded.shape, task, study)
     check_length(task, loaded)
@@ -105,7 +106,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         self_test(runner, patching.corrupt)
         stored = stack.enter_context(stored_runner(runner, options.store, progress))
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
-        allowance = Allowance(options.max_forwards, lambda: runner.forwards)
+        allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
         roles = distinct_roles(task.roles)
         setting = Setting(
             runner,
@@ -225,17 +226,20 @@ class _Drafting:
             choice.heads,
             choice.frontier,
             tuple((format_name(component), role) for component, role in choice.spared),
+            tuple((format_name(component), role) for component, role in choice.unproven),
             draft,
         )
 
 
 def _refused(study: Study, options: Options, inside: Internal | None) -> Diagnostic | None:
     """What cannot be explored, going by what is asked for alone: CS541."""
-    if inside is not None and options.start != "resid" and not options.sweeps:
+    why_not = inestimable(options.metric)
+    exact = options.start == "resid" or options.sweeps or (options.sections_only and inside is None)
+    if why_not and not exact:
         return Diagnostic(
             "CS541",
-            f"--metric {inside}: estimates need a metric of the output, and this one is read inside the model",
-            hint="start from exact sweeps: --start resid, or --sweep heads",
+            f"--metric {options.metric}: nothing can be estimated of it, since {why_not}",
+            hint=f"start from exact sweeps (--start resid, or --sweep heads), or take one of {', '.join(ESTIMABLE)}",
         )
     circuit = study.exploration.circuit
     if options.sections_only and (circuit is None or not circuit.paths or inside is not None):

@@ -67,6 +67,7 @@ class Circuit:
     heads: int
     frontier: tuple[Point, ...]
     spared: tuple[tuple[str, str], ...]  # component, role: helpful, but fewer heads reach the target without
+    unproven: tuple[tuple[str, str], ...]  # likewise, but not seen to help by themselves
     draft: Draft
 
 

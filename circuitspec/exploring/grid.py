@@ -8,7 +8,7 @@ and the neurons of the MLPs that do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -27,7 +27,7 @@ from circuitspec.spec.names import format_name
 LEAST = 0.02  # share of clean less corrupt: what changes less is not looked into further
 
 Kind = Literal["resid", "attention", "mlps", "heads", "neurons"]
-KINDS: tuple[Kind, ...] = ("resid", "attention", "mlps", "heads", "neurons")
+KINDS: tuple[Kind, ...] = ("resid", "attention", "mlps", "heads", "neurons")  # from coarse to fine
 Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | Neuron
 
 _KIND: Mapping[type[Target], Kind] = {
@@ -171,10 +171,11 @@ class Sweeper:
             if run not in left:
                 self.cells[spot, one] = self._cell(spot, one, run)
         missing = {spot for (spot, _), run in runs.items() if run in left}
-        if missing:
-            reason = self.setting.allowance.reason
-            partly = any((spot, one) in self.cells for spot in missing for one in self.series)
-            self.unseen.append(Unseen(what + " in every series" * partly, len(missing), len(spots), reason, spent=True))
+        partly = {spot for spot in missing if any((spot, one) in self.cells for one in self.series)}
+        for count, of_what in ((len(missing - partly), what), (len(partly), f"{what} in some series")):
+            if count:
+                reason = self.setting.allowance.reason
+                self.unseen.append(Unseen(of_what, count, len(spots), reason, spent=True))
 
     def size(self, spot: Spot) -> float:
         """Its largest effect in any series; not a number if it was not patched in any."""
@@ -223,11 +224,11 @@ def spots_of(setting: Setting, kind: Kind, wheres: Iterable[Where]) -> list[Spot
     return [Spot(target, where) for target in targets for where in wheres]
 
 
-def sweep_all(setting: Setting, series: tuple[Series, ...], kinds: Iterable[Kind]) -> Grid:
-    """Every place of these kinds, at each position and at all of them."""
+def sweep_all(setting: Setting, series: tuple[Series, ...], kinds: Collection[Kind]) -> Grid:
+    """Every place of these kinds, the coarse ones first, at each position and at all of them."""
     sweeper = Sweeper(setting, series)
     wheres = {**positions(setting), Where.everywhere(): "all"}
-    for kind in kinds:
+    for kind in (kind for kind in KINDS if kind in kinds):
         sweeper.patch(spots_of(setting, kind, wheres), f"{kind} (each, at each position)")
     return sweeper.grid(wheres, coarse_to_fine=False)
 

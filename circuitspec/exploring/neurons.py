@@ -60,7 +60,7 @@ def _refine_one(found: Refined, mlp: Mlp) -> None:
         smaller = Choice(setting, entries)
         off = abs(setting.share(setting.sufficiency(smaller.kept)) - recovered)
         if off <= MATERIAL and abs(smaller.knocked_out() - left) <= MATERIAL:
-            refined = Choice(setting, entries, choice.tried, choice.spared, choice.stopped)
+            refined = Choice(setting, entries, choice.tried, choice.spared, choice.unproven, choice.stopped)
             refined.settle()
             found.choice = refined
             found.neurons[mlp] = tuple(sorted({n for n, _ in chosen}, key=sort_key))

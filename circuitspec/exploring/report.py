@@ -6,6 +6,8 @@ from itertools import zip_longest
 
 from circuitspec.analysis.gates import MARGIN
 from circuitspec.analysis.wording import MISSING, briefly, number, plural
+from circuitspec.exploring.draft import fewest
+from circuitspec.exploring.estimable import inestimable
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
 from circuitspec.exploring.sections import RESTORES, Sections, named
@@ -94,10 +96,9 @@ def _effects(found: Findings) -> str:
         name = f"{format_name(e.component)}@{','.join(sorted(e.where.roles))}"
         rows.append([name, number(e.drop), number(e.rise), number(e.drop_estimate), number(e.rise_estimate)])
     sweep = found.sweep
-    if is_internal(found.metric):
-        title = (
-            f"{plural(len(sweep.effects), 'effect')} of components at positions on a metric inside the model, all exact"
-        )
+    if inestimable(found.metric):
+        measured = "a metric inside the model" if is_internal(found.metric) else found.metric
+        title = f"{plural(len(sweep.effects), 'effect')} of components at positions on {measured}, all exact"
         return f"{title}; shares of clean less corrupt" + ("\n\n" + _table(rows) if len(rows) > 1 else "")
     drawn = sweep.drawn
     chosen = len(sweep.exact) - (0 if drawn is None else drawn.count)
@@ -169,11 +170,9 @@ def _circuit(circuit: Circuit, n_heads: int) -> str:
 
 
 def _spared(circuit: Circuit) -> str:
-    if not circuit.spared:
-        return ""
-    names = [f"{component}@{role}" for component, role in circuit.spared]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"\n  the fewest heads found that reach the target; helpful left out: {', '.join(names[:SHOWN])}{more}"
+    helpful, others = ([f"{c}@{role}" for c, role in own] for own in (circuit.spared, circuit.unproven))
+    said = fewest(helpful, others, SHOWN, "helpful")
+    return f"\n  {said}" if said else ""
 
 
 def _links(found: Findings) -> str:

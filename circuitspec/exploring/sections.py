@@ -16,6 +16,7 @@ import networkx as nx
 
 from circuitspec.analysis import stats
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.exploring.estimable import inestimable
 from circuitspec.exploring.estimating import estimate_noising
 from circuitspec.exploring.links import Link
 from circuitspec.exploring.select import EXHAUSTIVE, SCREENED
@@ -259,12 +260,16 @@ def _screened(
     claimed: Sequence[NodeComponent],
     strong: Sequence[tuple[NodeComponent, str]],
 ) -> list[tuple[NodeComponent, str]]:
-    """The candidates with the largest estimates beside the section; members and what is strong alone in any case."""
-    run = _restored(setting, section.nodes)
-    wider = denoising(setting.corrupt, {**_at(section.nodes), **dict.fromkeys(claimed, Where.everywhere())})
-    screen: Mapping[tuple[NodeComponent, str], float] = estimate_noising(setting, run, wider)  # type: ignore[assignment]
-    largest = sorted(entries, key=lambda e: (-abs(screen.get(e, 0.0)), sort_key(e[0]), e[1]))[:SCREENED]
-    wanted = {*largest, *strong}
+    """The candidates with the largest estimates beside the section; members and what is strong alone in any case.
+
+    Of a metric that nothing can be estimated of, these alone.
+    """
+    wanted = set(strong)
+    if not inestimable(setting.metric):
+        run = _restored(setting, section.nodes)
+        wider = denoising(setting.corrupt, {**_at(section.nodes), **dict.fromkeys(claimed, Where.everywhere())})
+        screen: Mapping[tuple[NodeComponent, str], float] = estimate_noising(setting, run, wider)  # type: ignore[assignment]
+        wanted |= set(sorted(entries, key=lambda e: (-abs(screen.get(e, 0.0)), sort_key(e[0]), e[1]))[:SCREENED])
     return [e for e in entries if e in wanted or _covers(setting, members, *e)]
 
 

@@ -63,7 +63,8 @@ class Choice:
     setting: Setting
     entries: dict[Entry, str] = field(default_factory=dict)  # -> positive, negative or backup
     tried: dict[Experiment, dict[Entry, str]] = field(default_factory=dict)  # -> its entries
-    spared: tuple[Entry, ...] = ()  # helpful ones that were left out, since fewer heads reach the target without
+    spared: tuple[Entry, ...] = ()  # left out, since fewer heads reach the target without, though they help alone
+    unproven: tuple[Entry, ...] = ()  # left out likewise, and not seen to help: only estimated to
     stopped: str = ""  # why the search ended before it was done
     _settled: dict[Entry, str] | None = None
 
@@ -201,10 +202,22 @@ def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, kne
         choice.spared = ()
     elif not negatives:
         helpful = [(effect.component, role) for effect in taken for role in effect.where.roles]
-        out = dict.fromkeys([*helpful, *choice.spared])
-        choice.spared = tuple(entry for entry in out if entry not in choice.entries)
+        out = [entry for entry in dict.fromkeys([*helpful, *choice.spared]) if entry not in choice.entries]
+        seen = seen_to_help(sweep)
+        choice.spared = tuple(entry for entry in out if entry in seen)
+        choice.unproven = tuple(entry for entry in out if entry not in seen)
     if negatives:
         _stand_ins(choice)
+
+
+def seen_to_help(sweep: Sweep) -> frozenset[Entry]:
+    """What was patched exactly, by itself, and found to work for the behaviour."""
+    return frozenset(
+        (e.component, role)
+        for e in sweep.exact
+        for role in e.where.roles
+        if len(e.where.roles) == 1 and e.size >= NEEDED and not e.is_negative
+    )
 
 
 def _is_step(number: int) -> bool:

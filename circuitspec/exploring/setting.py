@@ -34,7 +34,7 @@ class Setting:
     `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart,
     `source` what noising patches in, `corrupt` the prompts into which clean values are restored. What is measured
     counts against the `allowance`; estimates are `recalled` where they were computed before. `inside` is the metric,
-    where it is one of what the model does inside: then there are no estimates.
+    where it is one of what the model does inside.
     """
 
     runner: Runner

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from circuitspec.exploring.allowance import AllowanceSpent, Unseen
+from circuitspec.exploring.estimable import inestimable
 from circuitspec.exploring.estimating import Spot
 from circuitspec.exploring.findings import Options
 from circuitspec.exploring.grid import Grid
@@ -57,7 +58,7 @@ class Stages:
         return Estimation(options.exact, options.steps, options.drawn, options.dropping, options.recomputing)
 
     def estimates(self) -> list[Effect]:
-        if self.setting.inside is not None or self.options.sections_only:
+        if inestimable(self.setting.metric) or self.options.sections_only:
             return []
         what = "estimating the effect of every component"
         return self.stage(what, lambda: estimates(self.setting, self._how), [])
@@ -69,7 +70,7 @@ class Stages:
             fine = [spot for grid in self.grids if grid.coarse_to_fine for spot in _components(grid)]
             chosen = [spot for spot in fine if not spot[1].inverted]
         self.progress.stage("patching the strongest components")
-        if self.setting.inside is not None:
+        if inestimable(self.setting.metric):
             spots = [spot for grid in self.grids for spot in _components(grid)]
             return exactly(self.setting, [spot for spot in spots if not spot[1].inverted])
         found = sweep(self.setting, estimated, self._how, chosen)
@@ -90,8 +91,8 @@ class Stages:
         target, made = self.options.target, []
         if self.options.sections_only:
             return []
-        if self.setting.inside is not None:
-            why = "it is chosen with estimates, which need a metric of the output"
+        if why_not := inestimable(self.setting.metric):
+            why = f"it is chosen with estimates, and this metric has none: {why_not}"
             self.unseen.append(Unseen("a circuit for this metric", 0, 0, why))
             return []
         # of what is left a third for each circuit, and the rest for what is found out about them
@@ -119,6 +120,8 @@ class Stages:
     def sections(self, found: Sweep, whole: Choice, between: Links) -> list[Sections]:
         """The cross-sections of the circuit that was chosen."""
         members: dict[NodeComponent, Where] = dict(whole.kept.items())
+        if not members:
+            return []
         graph = link_graph(between.found, members)
         on_a_path = set(graph)
         unlinked = [node for node in members.items() if node not in on_a_path]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pydantic_core import PydanticCustomError
 
+from circuitspec.analysis.claims import MIN_PROMPTS
+from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.exploring.series import Series, series_of
 from circuitspec.exploring.setting import Setting
@@ -20,7 +22,7 @@ from circuitspec.plan.sources import NOISE_DRAWS, NOISE_STD, ablation_source, co
 from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.internal import Internal, from_mapping, is_internal, parse_internal
 from circuitspec.spec.load import Study
-from circuitspec.spec.names import NameSyntaxError, parse_name
+from circuitspec.spec.names import NameSyntaxError, format_name, parse_name
 from circuitspec.spec.source import parse_leniently
 from circuitspec.tasks.metrics import METRICS
 from circuitspec.tasks.prompts import TokenizedTask
@@ -162,8 +164,14 @@ def swept_series(
     return series_of(chosen, prompts, noise)
 
 
+_FREED = "write a head (a9.h6), an attention layer (a9), an MLP (m3), or many of them, such as m*"
+
+
 def free_components(names: Sequence[str], study: Study, shape: ModelShape) -> frozenset[Ablatable]:
-    """Heads and MLPs that are never patched. Raises CS541 for what is no name, CS220 for what the model lacks."""
+    """Heads and MLPs that are never patched.
+
+    Raises CS541 for what names none, or not them whole; CS220 for what the model lacks.
+    """
     found: set[Ablatable] = set()
     problems: list[Diagnostic] = []
     for text in names:
@@ -175,23 +183,33 @@ def free_components(names: Sequence[str], study: Study, shape: ModelShape) -> fr
         own: list[Diagnostic] = []
         components = expand(name, shape, study.source, ("model", "id"), own)
         problems += own
-        found |= {c for c in components if isinstance(c, Head | Mlp)}
+        whole = {c for c in components if isinstance(c, Head | Mlp)}
+        if len(whole) < len(components):
+            said = "explore searches heads and MLPs, and leaves nothing else free"
+            problems.append(Diagnostic("CS541", f"--free {text}: {said}", hint=_FREED))
+        elif name.ports or name.positions:
+            said = "what is free is so with all of its inputs and at every position"
+            problems.append(Diagnostic("CS541", f"--free {text}: {said}", hint=f"write {format_name(name.target)}"))
+        found |= whole
     if problems:
         raise CircuitspecError(*problems)
     return frozenset(found)
 
 
 def check_broken(setting: Setting, study: Study) -> None:
-    """CS541 unless the corruption breaks the behaviour: there would be nothing to share out."""
+    """CS541 unless the corruption is seen to break the behaviour: there would be nothing to share out."""
     for what, measured in (("ablating everything", setting.gap), ("the corruption", setting.prompt_gap)):
-        if measured.state != "sound":
-            broken = "break the behaviour" if setting.inside is None else "change the metric"
-            raise CircuitspecError(
-                Diagnostic(
-                    "CS541",
-                    f"{what} does not {broken}: {setting.metric} is {measured.clean:.2f} on the clean "
-                    f"prompts and {measured.corrupt:.2f} then",
-                    study.source.span(("task",)),
-                    hint="corrupt the slots that the answer depends on, or check that the model does the task",
-                )
-            )
+        if measured.state == "sound":
+            continue
+        broke, breaks = ("breaks", "break") if setting.inside is None else ("changes", "change")
+        of = "the behaviour" if setting.inside is None else "the metric"
+        n = setting.runner.task.n
+        hint = "corrupt the slots that the answer depends on, or check that the model does the task"
+        said = f"{what} does not {breaks} {of}"
+        if measured.state == "zero" and measured.difference.value and n < MIN_PROMPTS:
+            said = f"{plural(n, 'prompt')} cannot tell whether {what} {broke} {of}"
+            hint = f"take {MIN_PROMPTS} prompts or more"
+        numbers = f"{measured.clean:.2f} on the clean prompts and {measured.corrupt:.2f} then"
+        raise CircuitspecError(
+            Diagnostic("CS541", f"{said}: {setting.metric} is {numbers}", study.source.span(("task",)), hint=hint)
+        )

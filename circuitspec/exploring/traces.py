@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from circuitspec.exploring.estimable import inestimable
 from circuitspec.exploring.estimating import Entry, estimate_nodes
 from circuitspec.exploring.setting import CLEAN, Setting
 from circuitspec.exploring.sweep import MATERIAL, Sweep
@@ -60,7 +61,7 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Traces 
     widest = max(abs(clean - one) for one in corrupt.values())
     exact = [e for e in found.exact if e.size >= MATERIAL and len(e.where.roles) == 1][:MOST]
     entries = {(e.component, role): None for e in exact for role in e.where.roles}
-    for name in corruptions if setting.inside is None else ():  # estimates need a metric of the output
+    for name in () if inestimable(setting.metric) else corruptions:
         entries |= dict.fromkeys(_strongest(setting, name, widest))
     down = {(c, r, n): noising(Source("resample", n), {c: Where.at(r)}) for c, r in entries for n in corruptions}
     up = {(c, r, n): denoising(n, {c: Where.at(r)}) for c, r in entries for n in corruptions}

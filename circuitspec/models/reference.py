@@ -65,8 +65,9 @@ def _resolve(model_id: str, base_dir: Path) -> ModelReference:
         return ModelReference(model_id, "built" if directory is None else "zoo", directory)
     if colon and scheme == "package":
         return ModelReference(model_id, "gguf", _package_file(rest))
-    local = _find_local(model_id, base_dir) if model_id.strip() else None
+    local = local_model(model_id, base_dir)
     if local is not None:
+        local = local.resolve()
         return ModelReference(model_id, "gguf" if local.is_file() else "directory", local)
     if model_id.startswith(_LOCAL_PREFIXES) or (model_id.lower().endswith(".gguf") and not colon):
         raise CircuitspecError(
@@ -97,11 +98,14 @@ def _candidates(model_id: str, base_dir: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(folder.absolute() / path for folder in (base_dir, Path.cwd())))
 
 
-def _find_local(model_id: str, base_dir: Path) -> Path | None:
+def local_model(model_id: str, base_dir: Path) -> Path | None:
+    """The directory or GGUF file that an id names by its path, as it names it; None for every other id."""
+    if not model_id.strip() or model_id.partition(":")[0] in _SCHEMES:
+        return None
     for path in _candidates(model_id, base_dir):
         try:
             if path.is_dir() or (path.suffix.lower() == ".gguf" and path.is_file()):
-                return path.resolve()
+                return path
         except OSError:  # a name too long, or a folder closed to us: not a model that could be read
             continue
     return None

@@ -239,10 +239,13 @@ def available_metrics(task: PromptSet) -> tuple[str, ...]:
     return tuple(metric.name for metric in METRICS.values() if metric.computable(answers, wrong, True))
 
 
-def check_metrics(names: Sequence[str], task: PromptSet, spans: Sequence[Span | None] = ()) -> None:
+def check_metrics(
+    names: Sequence[str], task: PromptSet, spans: Sequence[Span | None] = (), *, among: Collection[str] = METRICS
+) -> None:
     """Refuse metrics that the task has no answers for.
 
-    `spans` are the places of the names, if they come from a file. Raises CircuitspecError (CS350).
+    `spans` are the places of the names, if they come from a file; those `among` which are proposed instead are the
+    ones that serve the same end. Raises CircuitspecError (CS350).
     """
     findings = Findings()
     available = available_metrics(task)
@@ -253,10 +256,11 @@ def check_metrics(names: Sequence[str], task: PromptSet, spans: Sequence[Span | 
             findings.add("CS350", f"there is no metric {name}", span, hint=meant(name, METRICS))
         elif name not in available:
             lacking = "`wrong`" if "logit" in available else "`answer`"
+            others = ", ".join(metric for metric in available if metric in among)
             findings.add(
                 "CS350",
                 f"{name} cannot be computed: the task has no {lacking}",
                 span,
-                hint=f"add {lacking} to the task, or use one of {', '.join(available)}",
+                hint=f"add {lacking} to the task" + (f", or use one of {others}" if others else ""),
             )
     findings.check()

@@ -144,8 +144,8 @@ def test_restoring_one_component(family: str) -> None:
     assert_same(records[one], expected.patched)
 
 
-@pytest.mark.parametrize("family", CAUSES)
-def test_the_screen_is_the_derivative(family: str) -> None:
+@pytest.mark.parametrize(("family", "metric"), [*((f, "logit_diff") for f in CAUSES), ("gpt2", "kl")])
+def test_the_screen_is_the_derivative(family: str, metric: str) -> None:
     """The screened effect of a component is the slope of the metric as its patch is faded out."""
     import torch
 
@@ -158,7 +158,8 @@ def test_the_screen_is_the_derivative(family: str) -> None:
     step = 1e-5
     with borrowed(model):
         run = runner(model, task_of(prompts))
-        screen = screen_restorations(run, plan.circuit, "logit_diff")
+        screen = screen_restorations(run, plan.circuit, metric)
+        assert run.forwards == screen_passes(plan.circuit, compared=metric == "kl")
         for component in sorted(screen.effects, key=str)[::3]:
             (slot,) = run.slots_of(component)
             slopes = np.zeros(len(prompts))
@@ -175,7 +176,8 @@ def test_the_screen_is_the_derivative(family: str) -> None:
                         gate[:, :, slot.unit] *= 1 - sign * step
                         swaps[slot.tap] = type(swap)(swap.mask, swap.source, gate)
                         logits, _ = run.forward(batch, "clean", Actions(swaps))
-                        measured.append(run.metrics(batch, logits, None)["logit_diff"].numpy())
+                        clean, _ = run.forward(batch, "clean", Actions())
+                        measured.append(run.metrics(batch, logits, clean.log_softmax(-1))[metric].numpy())
                 slopes[list(batch.prompts)] = (measured[0] - measured[1]) / (2 * step)
             np.testing.assert_allclose(screen.effects[component], slopes, rtol=1e-5, atol=1e-7)
 

@@ -51,6 +51,47 @@ def test_estimates_are_derivatives_along_the_patch(family: str, kind: str) -> No
         )
 
 
+def test_kl_is_compared_with_the_clean_run() -> None:
+    """Clean values moved into the corrupt run, and how far that brings it to the clean run's distribution."""
+    m = model("gpt2", exactly=True)
+    net = families.read(m)
+    prompts = random_prompts(31, [5, 7, 6])
+    heads = COMPONENTS[:3]
+    back = Source("resample", "clean")
+    with borrowed(m):
+        run = runner(m, task_of(prompts), rows=2)
+        found = attribute(run, "abc", back, "kl", heads, WHERES)
+        assert run.forwards == attribution_passes(back, compared=True)
+        before = run.forwards
+        attribute(run, "abc", back, "kl", heads, [], steps=2)
+        assert run.forwards - before == attribution_passes(back, 2, compared=True)
+    step = 1e-5
+    for component in heads:
+        one = oracle_component(component)
+        for where in WHERES:
+            slopes = []
+            for prompt in prompts:
+                own = node.resample_values(net, prompt.corrupt)[one]
+                other = node.resample_values(net, prompt.clean)[one]
+                clean = node.forward(net, prompt.clean).logits[-1].numpy()
+                positions = range(len(prompt.clean)) if where.is_everywhere else [prompt.roles["A"]]
+                ends = []
+                for share in (step, -step):
+                    moved = {(one, p): own[p] + share * (other[p] - own[p]) for p in positions}
+                    logits = node.forward(net, prompt.corrupt, moved).logits[-1].numpy()
+                    ends.append(metrics.metrics(logits, prompt.answers, prompt.wrong, clean)["kl"])
+                slopes.append((ends[0] - ends[1]) / (2 * step))
+            assert found.effects[component, where] == pytest.approx(np.mean(slopes), rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "rank"])
+def test_what_moves_in_steps_has_no_gradient(metric: str) -> None:
+    m = model("gpt2", exactly=True)
+    run = runner(m, task_of(random_prompts(5, [6])))
+    with borrowed(m), pytest.raises(ValueError, match=f"{metric} is discrete"):
+        attribute(run, "clean", Source("zero", None), metric, [Head(0, 0)], [])
+
+
 def test_integrated_gradients_sum_to_the_whole_difference() -> None:
     """Completeness: along the straight line between two inputs, the input's attributions add up to the difference."""
     m = model("gpt2", exactly=True)

@@ -70,8 +70,17 @@ def test_estimates_are_derivatives_along_the_patched_edge(family: str, kind: str
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
-@pytest.mark.parametrize("steps", [1, 3])
-def test_the_edges_of_a_sender_add_up_to_its_node(family: str, steps: int) -> None:
+@pytest.mark.parametrize(
+    ("base", "source", "metric", "steps"),
+    [
+        ("clean", RESAMPLE, "logit_diff", 1),
+        ("clean", RESAMPLE, "logit_diff", 3),
+        ("abc", Source("resample", "clean"), "kl", 1),
+    ],
+)
+def test_the_edges_of_a_sender_add_up_to_its_node(
+    family: str, base: str, source: Source, metric: str, steps: int
+) -> None:
     """By the chain rule: what a component does is what it does through everything that reads it."""
     m = model(family, exactly=True)
     prompts = random_prompts(3, [5, 6, 6])
@@ -79,8 +88,10 @@ def test_the_edges_of_a_sender_add_up_to_its_node(family: str, steps: int) -> No
     edges = [Edge(*pair, ALL) for pair in every_edge(loaded(m).shape) if pair[0] in senders]
     with borrowed(m):
         run = runner(m, task_of(prompts), rows=2)
-        node_level = attribute(run, "clean", RESAMPLE, "logit_diff", senders, [ALL], steps=steps)
-        found = attribute_edges(run, "clean", RESAMPLE, "logit_diff", edges, steps=steps)
+        node_level = attribute(run, base, source, metric, senders, [ALL], steps=steps)
+        before = run.forwards
+        found = attribute_edges(run, base, source, metric, edges, steps=steps)
+        assert run.forwards - before == edge_passes(edges, source, steps, compared=metric == "kl")
     for sender in senders:
         total = sum(effect for one, effect in found.effects.items() if one.sender == sender)
         assert total == pytest.approx(node_level.effects[sender, ALL], rel=1e-6, abs=1e-9)

@@ -238,6 +238,28 @@ def test_what_repeats_the_same_passes_is_run_together(tmp_path: Path) -> None:
     assert inner.forwards <= len(mixed) / (1 - REPEATED) + 2
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_chunks_take_no_more_passes_than_was_said(tmp_path: Path, seed: int) -> None:
+    """Random mixtures of bases and sources, at any pace."""
+    rng = random.Random(seed)
+    task = replace(TASK, ids={**TASK.ids, **dict.fromkeys(("flip", "third", "fourth"), TASK.ids["abc"])})
+    sources = [Source("resample", name) for name in ("abc", "flip", "third", "fourth")] + [Source("mean", "abc")]
+    kinds = [(base, source) for base in ("clean", "flip") for source in sources]
+    counts = [rng.choice([0, 1, 5, 20, 80]) for _ in kinds]
+    mixed = [
+        replace(one, base=base) for (base, source), n in zip(kinds, counts, strict=True) for one in heads(n, source)
+    ]
+    rng.shuffle(mixed)
+    inner = Rehearsed(task, seconds=rng.choice([0.01, 1.0, 30.0]), share=rng.choice([1.0, 0.3, 0.06]))
+    with Store(tmp_path) as store:
+        held = ExperimentStore(store, Keys(SETTING, inner.task))
+        run = StoredRunner(inner, held, Told(), seconds=rng.choice([0.0, 10.0]), clock=inner.clock)
+        most = run.most_passes(mixed)
+        run.run(mixed)
+    assert passes(tuple(mixed)) <= inner.forwards <= most
+    assert StoredRunner(inner, None, Told()).most_passes(mixed) == passes(tuple(mixed))
+
+
 def test_an_interruption_loses_one_chunk(tmp_path: Path) -> None:
     inner = Rehearsed(seconds=0.01)
     inner.fail_in = 3

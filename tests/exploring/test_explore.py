@@ -448,9 +448,35 @@ def test_what_cannot_be_explored(tmp_path: Path, corruptions: str, more: str, sa
     assert said in error.value.diagnostics[0].message
 
 
+@pytest.mark.parametrize(("corruption", "prompts"), [("{A: $stops, B: $stops}", 1), ("{room: $rooms}", 12)])
+def test_one_prompt_cannot_tell_whether_the_behaviour_breaks(tmp_path: Path, corruption: str, prompts: int) -> None:
+    """With both switches off the lamp is dark, though no interval says so; another room changes nothing at all."""
+    file = tmp_path / "bare.yaml"
+    text = FILE.replace("{CORRUPTIONS}", f"{{other: {corruption}}}").replace("prompts: 12", f"prompts: {prompts}")
+    file.write_text(text + "ablation: {value: resample, from: other}\n")
+    with pytest.raises(CircuitspecError) as error:
+        explore(load_exploration(file), Options(), Quiet(), "explore")
+    (found,) = error.value.diagnostics
+    assert found.code == "CS541"
+    doubtful = found.message.startswith("1 prompt cannot tell whether ablating everything breaks the behaviour: ")
+    assert doubtful == (prompts == 1)
+    assert (found.hint == "take 10 prompts or more") == doubtful
+
+
 def test_names_to_leave_free_are_checked(tmp_path: Path) -> None:
     file = tmp_path / "bare.yaml"
     file.write_text(FILE.replace("{CORRUPTIONS}", "{both: {A: $stops, B: $stops}}"))
     with pytest.raises(CircuitspecError) as error:
         explore(load_exploration(file), Options(free=("m7", "9.10")), Quiet(), "explore")
     assert sorted(d.code for d in error.value.diagnostics) == ["CS220", "CS541"]
+
+
+@pytest.mark.parametrize("name", ["m1.n0", "m1.n*", "r1", "input", "a0.h0<q>", "a0.h0@END", "m1@END"])
+def test_what_cannot_be_left_free_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "bare.yaml"
+    file.write_text(FILE.replace("{CORRUPTIONS}", "{both: {A: $stops, B: $stops}}"))
+    with pytest.raises(CircuitspecError) as error:
+        explore(load_exploration(file), Options(free=("a0", name)), Quiet(), "explore")
+    (found,) = error.value.diagnostics
+    assert found.code == "CS541"
+    assert found.message.startswith(f"--free {name}: ")

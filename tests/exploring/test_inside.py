@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from circuitspec.spec.load import load_exploration
 from circuitspec.spec.source import parse_leniently
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.tokenize import tokenize
+from tests.exploring.toys import POINTER, write
 
 HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
 
@@ -66,7 +68,7 @@ def test_what_moves_the_neuron_of_nobel() -> None:
     assert not found.circuits
     text = rendered(found)
     assert "on a metric inside the model, all exact" in text
-    assert "a circuit for this metric: it is chosen with estimates, which need a metric of the output" in text
+    assert "a circuit for this metric: it is chosen with estimates, and this metric has none: it is read inside" in text
     assert "cross-sections of the file's circuit: they lie before the logits" in text
     assert not re.search(r"warning\[CS41[01]\]", text)
     assert "layers-and-heads" in pictures(found)
@@ -121,12 +123,63 @@ def _attention(loaded: Any, texts: list[str], study: Any, metric: Attention, sil
         model.set_attn_implementation(before)
 
 
+@pytest.mark.parametrize("metric", ["kl", "accuracy", "rank"])
+@pytest.mark.parametrize("options", [{"start": "resid"}, {"sweeps": ("heads",)}])
+def test_metrics_of_the_output_that_cannot_be_estimated(metric: str, options: dict[str, Any], tmp_path: Path) -> None:
+    """a0.h3 decides whether the logit of ` lit` is 4 or -4, beside those of all other tokens, which are 0."""
+    study = load_exploration(write(POINTER, tmp_path))
+    found = explore(study, Options(metric=metric, **options), Quiet(), "explore")
+    others = load_model(study.exploration.model, tmp_path, device="cpu", progress=lambda _: None).shape.n_vocab - 1
+    totals = others + math.exp(4), others + math.exp(-4)
+    kl = math.exp(4) / totals[0] * 8 + math.log(totals[1] / totals[0])
+    expected = {"kl": (0.0, kl), "accuracy": (1.0, 0.0), "rank": (0.0, others)}
+    assert found.corruptions["turned"] == pytest.approx(expected[metric], abs=1e-4)
+    frame = effects_frame(found).set_index(["component", "position"])
+    if "start" in options:
+        assert frame.loc[("a1.h2", "END"), ["drop", "rise"]].tolist() == pytest.approx([1.0, 1.0], abs=1e-4)
+        assert frame["drop_estimate"].isna().all()
+    swept = sweeps_frame(found).set_index(["component", "position", "direction"])
+    assert swept.loc[("a1.h2", "END", "noising"), "share"] == pytest.approx(1.0, abs=1e-4)
+    assert not found.circuits
+    text = rendered(found)
+    assert "a circuit for this metric: it is chosen with estimates, and this metric has none" in text
+    assert f"on {metric}, all exact" in text or "start" not in options
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"), [("kl", "zero at the clean run"), ("accuracy", "moves in steps"), ("rank", "moves in steps")]
+)
+def test_they_go_with_exact_sweeps_alone(metric: str, said: str, tmp_path: Path) -> None:
+    file = write(POINTER, tmp_path)
+    with pytest.raises(CircuitspecError) as error:
+        explore(load_exploration(file), Options(metric=metric), Quiet(), "explore")
+    (found,) = error.value.diagnostics
+    assert found.code == "CS541"
+    assert said in found.message
+    assert found.hint is not None
+    assert found.hint.endswith("or take one of logit_diff, logit, logprob, prob, prob_diff")
+    asked = ["explore", str(file), "--metric", metric, "--start", "resid", "--draft", str(tmp_path / "d.yaml")]
+    done = CliRunner().invoke(main, asked)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+
+
+def test_what_is_proposed_instead_can_be_estimated(tmp_path: Path) -> None:
+    file = write(POINTER, tmp_path)
+    file.write_text(file.read_text().replace('  wrong: " dark"\n', ""))
+    with pytest.raises(CircuitspecError) as error:
+        explore(load_exploration(file), Options(), Quiet(), "explore")
+    (found,) = error.value.diagnostics
+    assert found.code == "CS350"
+    assert found.hint == "add `wrong` to the task, or use one of logit, logprob, prob"
+
+
 def test_estimates_need_a_metric_of_the_output() -> None:
     with pytest.raises(CircuitspecError) as error:
         explored("toys/nobel.circuit.yaml", "neuron(m1.n42@second)")
     (found,) = error.value.diagnostics
     assert found.code == "CS541"
-    assert "estimates need a metric of the output" in found.message
+    assert "nothing can be estimated of it, since it is read inside the model" in found.message
     assert found.span is None
 
 
@@ -161,7 +214,7 @@ def test_a_draft_needs_a_metric_of_the_output(tmp_path: Path) -> None:
     asked = ["explore", file, "--metric", "neuron(m1.n42@second)", "--start", "resid"]
     done = CliRunner().invoke(main, [*asked, "--draft", str(tmp_path / "d.yaml")])
     assert done.exit_code == 2
-    assert "it needs a metric of the output" in done.output
+    assert "it is read inside the model" in done.output
 
 
 def test_noise_is_added_where_the_command_says() -> None:

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from circuitspec.exploring.select import Choice, _crossing, closeness, fewer_entries, spare_heads, undominated
+from circuitspec.exploring.draft import fewest
+from circuitspec.exploring.select import (
+    Choice,
+    _crossing,
+    closeness,
+    fewer_entries,
+    seen_to_help,
+    spare_heads,
+    undominated,
+)
 from circuitspec.exploring.setting import Setting
+from circuitspec.exploring.sweep import Effect, Sweep
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.spec.components import Head, Mlp
@@ -45,6 +55,20 @@ def test_heads_are_spared_as_long_as_the_target_is_met() -> None:
     assert choice.entries == {(C, "END"): "positive", (Mlp(0), "END"): "positive"}
     assert sorted(len(entries) for entries in choice.tried.values()) == [2, 4]  # the circuits on the way
     assert set(choice.spared) == {(A, "END"), (A, "S2"), (B, "END")}
+
+
+def test_only_what_was_seen_to_help_is_called_helpful() -> None:
+    def effect(component: Ablatable, drop: float | None, rise: float | None, *roles: str) -> Effect:
+        return Effect(component, Where.at(*(roles or ("END",))), 0.3, 0.3, drop, rise)
+
+    own = Sweep((effect(A, 0.2, -0.1), effect(B, 0.02, -0.16), effect(C, 0.2, 0.0, "S1", "S2")), (None, None))
+    estimated = Sweep((*own.effects, effect(Mlp(0), None, None), effect(Mlp(1), 0.001, 0.0)), (None, None))
+    assert seen_to_help(estimated) == {(A, "END")}
+    assert fewest(["a", "b", "c"], ["d"], 2, "helpful") == (
+        "the fewest heads found that reach the target; helpful left out: a, b and 1 more; also left out: d"
+    )
+    assert fewest([], ["d"], 2, "helpful") == "the fewest heads found that reach the target; left out: d"
+    assert fewest([], [], 2, "helpful") == ""
 
 
 def test_the_frontier_is_what_none_beats() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from circuitspec.cli import main
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.engine.compile import borrowed
-from circuitspec.engine.stored import StoredRunner
+from circuitspec.engine.stored import StoredRunner, stored_runner
+from circuitspec.exploring import explore as exploring
 from circuitspec.exploring.allowance import Allowance, AllowanceSpent
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
@@ -241,6 +242,44 @@ def test_the_allowance_holds_and_what_it_cut_is_said(limit: int) -> None:
     assert len(tables(found)["not-looked-at"]) == len(found.unseen)
     if limit >= 200:
         assert found.circuits
+
+
+def test_the_allowance_holds_where_what_is_measured_is_stored_in_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each chunk repeats the clean run and the source's; as many of them as there can be."""
+    file = tmp_path / "ioi.task.yaml"
+    text = (TOYS.parent / "explored" / "ioi-tiny.task.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("prompts: 100", "prompts: 2").replace("mean_per_template", "resample"))
+    monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, seconds=0.0))
+    options = Options(max_forwards=650, store=tmp_path / "store")
+    found = explore(load_exploration(file), options, Silent(), "explore")
+    assert 600 < found.forwards <= 650
+
+
+def test_coarse_kinds_come_before_fine_ones_and_what_was_patched_is_not_called_unseen() -> None:
+    found = explored("nobel", sweeps=("neurons", "mlps"), max_forwards=150)
+    (grid,) = found.grids
+    kinds = [cell.spot.kind for cell in grid.cells]
+    assert kinds == sorted(kinds, key=KINDS.index)
+    of = {name: {cell.spot for cell in grid.cells if cell.spot.kind == name} for name in ("mlps", "neurons")}
+    places = len(grid.wheres)
+    assert len(of["mlps"]) == 2 * places
+    neurons = 2 * 64 * places
+    told = {one.what: (one.count, one.of) for one in found.unseen if one.what.startswith(("mlps", "neurons"))}
+    whole = [spot for spot in of["neurons"] if len([c for c in grid.cells if c.spot == spot]) == len(grid.series)]
+    what = "neurons (each, at each position)"
+    expected = {what: neurons - len(of["neurons"]), f"{what} in some series": len(of["neurons"]) - len(whole)}
+    assert told == {name: (count, neurons) for name, count in expected.items() if count}
+    assert of["neurons"]
+
+
+def test_a_circuit_of_nothing_has_no_cross_sections() -> None:
+    """Sweeping takes all that there is for exact effects, and estimates see nothing in this toy."""
+    found = explored("nobel", sweeps=("neurons",), max_forwards=300)
+    assert found.forwards <= 300
+    assert [circuit.entries for circuit in found.circuits] == [(), ()]
+    assert [one.circuit for one in found.sections] == ["the file's circuit"] * len(found.sections)
 
 
 def test_under_a_small_allowance_what_tells_most_comes_first(tmp_path: Path) -> None:

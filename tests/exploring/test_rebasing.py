@@ -1,0 +1,73 @@
+"""Drafts in another folder name the same files: by what the file system says is the same, and to `verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from circuitspec.cli import main
+from circuitspec.exploring.rebasing import rebased
+from circuitspec.models.reference import resolve_reference
+from circuitspec.progress import Silent
+from circuitspec.spec.load import load_hypothesis
+from circuitspec.spec.source import parse_source
+from circuitspec.verification import Options, verify
+from tests.exploring.toys import POINTER, write
+
+DRAFT = """circuitspec: 1
+name: elsewhere
+model: {id: MODEL, dtype: float32}
+task:
+  file: &p 'it''s.jsonl'  # prompts
+  lists: {names: words/names.txt, things: [ring, book], more: *p, far: /usr/far.txt}
+"""
+
+
+class Quiet(Silent):
+    """Nobody waits."""
+
+
+def test_files_stay_the_same_in_every_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for folder in ("words", "model", "drafts", "../elsewhere/deep"):
+        (home / folder).mkdir(parents=True)
+    for file in ("it's.jsonl", "words/names.txt"):
+        (home / file).write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "deep")
+    text = DRAFT.replace("MODEL", "./model")
+    assert rebased(text, home, home) == text
+    for folder in (home / "drafts", tmp_path, tmp_path / "elsewhere" / "deep", tmp_path / "link"):
+        moved = rebased(text, home, folder)
+        assert "# prompts" in moved
+        assert "\\" not in moved
+        data = parse_source(moved, "moved").data
+        assert isinstance(data, dict)
+        task = data["task"]
+        assert (folder / data["model"]["id"]).samefile(home / "model")
+        assert (folder / task["file"]).samefile(home / "it's.jsonl")
+        assert (folder / task["lists"]["names"]).samefile(home / "words" / "names.txt")
+        assert task["lists"]["more"] == task["file"]
+        assert task["lists"]["things"] == ["ring", "book"]
+        assert task["lists"]["far"] == "/usr/far.txt"
+
+
+@pytest.mark.parametrize("model", ["zoo:ioi-tiny", "openai-community/gpt2", "gpt2", "package:a/b.gguf", "/models/x"])
+def test_what_names_no_relative_folder_stays(tmp_path: Path, model: str) -> None:
+    moved = rebased(DRAFT.replace("MODEL", model), tmp_path / "home", tmp_path / "other")
+    assert f"model: {{id: {model}, dtype: float32}}\n" in moved
+
+
+def test_a_draft_in_another_folder_is_verified(tmp_path: Path) -> None:
+    file = write(POINTER, tmp_path)
+    file.write_text(file.read_text().replace("rooms: [Kitchen, Hall, Cellar, Attic]", "rooms: rooms.txt"))
+    (tmp_path / "rooms.txt").write_text("Kitchen\nHall\nCellar\nAttic\n")
+    draft = tmp_path / "drafts" / "far" / "pointer.circuit.yaml"
+    done = CliRunner().invoke(main, ["explore", str(file), "--draft", str(draft), "--no-store"])
+    assert done.exit_code == 0, done.output
+    document = load_hypothesis(draft)
+    found = resolve_reference(document.hypothesis.model, document.base_dir)
+    assert found.local_path.samefile(tmp_path / "pointer")
+    outcome = verify(document, Options("off"), Quiet())
+    assert outcome.verification.n_prompts == 4
