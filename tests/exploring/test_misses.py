@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from circuitspec.plan.experiment import Source
 from circuitspec.progress import Silent
 from circuitspec.spec.components import Head, Mlp, Resid
 from circuitspec.spec.load import load_exploration
+from circuitspec.spec.names import format_name
 from tests.engine.support import model, oracle_component, random_prompts, runner, task_of
 from tests.exploring.toys import CANCEL, POINTER, write
 from tests.oracle import families, metrics, node
@@ -133,3 +136,19 @@ def test_dropped_gradients_are_derivatives_with_one_layer_held(family: str) -> N
                     sizes.append(abs(ends[0] - ends[1]) / 2e-5)
             expected = np.sum(sizes) / (len(prompts) * (layers - 1))
             assert found.magnitudes[component, where] == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+def test_what_hurts_by_itself_is_not_called_helpful_where_it_is_left_out() -> None:
+    """a3.h0 of ioi-tiny: a screen takes it in and it goes again, while noising it alone raises the score."""
+    file = Path(__file__).parents[2] / "hypotheses" / "explored" / "ioi-tiny.task.yaml"
+    options = Options(free=("m*",), linked=0, sections=0, drawn=0)
+    found = explore(load_exploration(file), options, Silent(), "explore")
+    honest, helpful = found.circuits
+    (hurting,) = {entry[:2] for entry in honest.entries if entry[2] == "negative"} & set(helpful.unproven)
+    assert hurting == ("a3.h0", "END")
+    alone = {(format_name(e.component), role): e for e in found.sweep.exact for role in e.where.roles}
+    assert alone[hurting].is_negative
+    assert helpful.spared
+    assert not any(alone[entry].is_negative for entry in helpful.spared)
+    assert "; also left out: a3.h0@END" in render_exploration(found)
+    assert "; also left out: a3.h0@END." in helpful.draft.text
