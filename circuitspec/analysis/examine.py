@@ -267,8 +267,8 @@ class _Examination(_Known):
             return {}
         clean, anchor = (self.records[run][second] for run in (self.plan.clean, self.plan.corrupt))
         taken = [[one.part for one in kind] for kind in (found.groups, found.components)]
-        alone = self.records[self.plan.circuit][second]
         within = [one.part for one in found.within]
+        alone = self.records[self.plan.circuit][second] if within else anchor  # where none is, it may not have been run
         return {
             "second": second,
             "by_second": tuple(

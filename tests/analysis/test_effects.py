@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,16 @@ from circuitspec.plan.experiment import Experiment, Site
 from circuitspec.plan.node_level import noising
 from circuitspec.plan.planner import Plan, PlannedClaim
 from circuitspec.plan.sources import ablation_source
+from circuitspec.progress import Silent
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import AblationSpec, Sufficient
+from circuitspec.spec.load import parse_hypothesis
 from circuitspec.spec.names import format_name
+from circuitspec.verification import Options, verify
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan
 
 N = 50
+TOYS = Path(__file__).parents[2] / "hypotheses" / "toys"
 ABLATION = AblationSpec.model_validate({"value": "resample", "from": "abc"})
 A, B, C = (Part(name, "positive", (name,)) for name in "abc")
 HEADS = tuple(Head(layer, head) for layer in range(2) for head in range(2))
@@ -374,6 +379,16 @@ def test_what_the_claimed_metric_shows_is_not_called_idle() -> None:
         by_logits, _, _ = examined(groups, amounts, kind=Third)
         assert by_logits.second == ""
         assert without in [w.code for w in effect_warnings(by_logits)]
+
+
+def test_a_circuit_that_was_never_run_alone_has_effects_by_the_claimed_metric() -> None:
+    """A claim of necessity alone needs no run of the circuit alone."""
+    text = (TOYS / "and.circuit.yaml").read_text(encoding="utf-8")
+    text = text[: text.index("claims:")] + "claims: [{necessary: {metric: prob, at_most: 0.5}}]\n"
+    found = verify(parse_hypothesis(text, str(TOYS / "and.circuit.yaml")), Options(), Silent()).verification.effects
+    assert found is not None
+    assert (found.metric, found.second, found.within_by_second) == ("logit_diff", "prob", ())
+    assert {one.part for one in found.by_second} == {one.part for one in (*found.groups, *found.components)}
 
 
 def test_where_heads_cannot_be_told_apart_that_is_said() -> None:
