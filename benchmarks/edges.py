@@ -94,7 +94,7 @@ def main() -> None:
             taps = frozenset(runner.stream.recorded_at(sender) for sender in program.senders)
             _, values = runner.forward(batch, "abc", Actions(record=taps))
             columns = {where: where_mask(task, batch, where, runner.device) for where in program.wheres}
-            return lambda: runner.forward(batch, "clean", Actions(edits=program.edits(columns, values)))
+            return lambda: runner.forward(batch, "clean", program.actions(columns, values))
 
         work: dict[str, Callable[[], object]] = {
             "plain forward, logits everywhere": lambda: model(**everything).logits,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,20 +16,30 @@ from circuitspec.engine.interventions import Edit, Swap, TapIntervention, build
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import Architecture
+from circuitspec.models.modules import computing, submodule
 
 
 @dataclass(frozen=True)
 class Actions:
-    """What one forward does: which taps are patched, which are read, what is added to which, and which are edited."""
+    """What one forward does: which taps are patched, which are read, what is added to which, and which are edited.
+
+    `unread`: taps of which edits replace all that their modules compute. Where nothing else needs it, it is not computed.
+    """
 
     swaps: Mapping[Tap, Swap] = field(default_factory=dict)
     record: frozenset[Tap] = frozenset()
     shifts: Mapping[Tap, Tensor] = field(default_factory=dict)
     edits: Mapping[Tap, Edit] = field(default_factory=dict)
+    unread: frozenset[Tap] = frozenset()
 
     @property
     def taps(self) -> frozenset[Tap]:
         return frozenset(self.swaps) | self.record | frozenset(self.shifts) | frozenset(self.edits)
+
+    @property
+    def needless(self) -> frozenset[Tap]:
+        """The taps whose modules need not compute."""
+        return self.unread - self.record - frozenset(self.shifts)
 
 
 KEPT = 64  # pyvene models; building one takes some milliseconds
@@ -62,7 +72,8 @@ class Compiler:
                 edit=actions.edits.get(tap),
             )
         try:
-            _, output = runnable(dict(inputs))
+            with computing(self._nothing(actions.needless)):
+                _, output = runnable(dict(inputs))
             silent = [i.path for i in interventions.values() if i.firings != 1]
             if silent:
                 raise CircuitspecError(
@@ -77,6 +88,15 @@ class Compiler:
         finally:
             for intervention in interventions.values():
                 intervention.arm(None, record=False)
+
+    def _nothing(self, taps: frozenset[Tap]) -> dict[torch.nn.Module, Callable[[Tensor], Tensor]]:
+        """For the modules whose outputs these taps are, forwards that give NaN, which nobody can miss."""
+
+        def of(tap: Tap) -> Callable[[Tensor], Tensor]:
+            width = tap.width(self._shape)
+            return lambda entering: entering.new_full((*entering.shape[:-1], width), torch.nan)
+
+        return {submodule(self._model, tap.path(self._architecture).removesuffix(".output")): of(tap) for tap in taps}
 
     def _pyvene_model(self, taps: frozenset[Tap]) -> tuple[Any, dict[Tap, TapIntervention]]:
         if taps not in self._built:

@@ -207,7 +207,7 @@ class _Parts:
             elif sender.head == 0:  # a layer's heads together
                 z = self._stream.scaled(sender.layer, values[tap])
                 added = self._stream.heads(sender.layer, z, range(self._shape.n_heads)).cpu().double()
-                each = torch.einsum("rhd,rd->rh", added, direction.vector)
+                each = torch.einsum("hrd,rd->rh", added, direction.vector)
                 found |= {Head(sender.layer, head): each[:, head] for head in range(self._shape.n_heads)}
         for layer, indices in self._neurons.items():
             each = self._of_neurons(layer, indices, values, direction.vector)

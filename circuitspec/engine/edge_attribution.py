@@ -313,7 +313,8 @@ class _Run:
 
     def _projection(self, tap: Tap, units: Sequence[int]) -> Callable[[Tensor], Tensor]:
         stream = self._stream
-        return lambda read: stream.project_each(tap, units, stream.entering_attention(tap.layer, read))
+        projection = stream.projection(tap, units)
+        return lambda read: projection.of_each(stream.entering_attention(tap.layer, read))
 
     def _mlp(self, layer: int, shape: torch.Size) -> Callable[[Tensor], Tensor]:
         stream = self._stream

@@ -11,14 +11,15 @@ and a norm makes that as large as anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Edit
-from circuitspec.engine.reads import Reads, edits_of, in_turn
+from circuitspec.engine.reads import Reads, edits_of, in_turn, unread
 from circuitspec.engine.stream import Stream
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.edges import Receiver, Sender, sender_index, senders, senders_before
@@ -35,12 +36,14 @@ class _Place:
     """The receivers that read the stream at one tap, grouped by what they read.
 
     `where[group, sender]` is the number of the Where at which a sender is ablated for a group, -1 for none. `attended`
-    is how many layers' attention was added to the stream by then.
+    is how many layers' attention was added to the stream by then. `begins` are later places whose sums are begun here,
+    as far as senders have computed: one more group costs next to nothing, another pass over all senders much.
     """
 
     groups: tuple[tuple[Receiver, ...], ...]
     where: Tensor
     attended: int
+    begins: tuple[Tap, ...] = ()
 
 
 class EdgeProgram:
@@ -74,6 +77,13 @@ class EdgeProgram:
                     where[g, number[one.component]] = named[one.where]
             attended = sum(1 for s in senders(shape)[:before] if isinstance(s, Head) and s.head == 0)
             self.places[tap] = _Place(tuple(tuple(own) for own in groups.values()), where, attended)
+        first: Tap | None = None
+        for tap in sorted(self.places):
+            place = self.places[tap]
+            if any(receiver.port is not None for own in place.groups for receiver in own):
+                first = tap
+            elif first is not None:
+                self.places[first] = replace(self.places[first], begins=(*self.places[first].begins, tap))
 
     def _order(self, receiver: Receiver) -> tuple[Tap, Tap, int]:
         """By place, and there as the projections compute them: rounding is then the same in every run."""
@@ -83,12 +93,12 @@ class EdgeProgram:
         slot = self._stream.port(receiver)
         return place, slot.tap, slot.unit
 
-    def edits(self, columns: Mapping[Where, Tensor], source: Mapping[Tap, Tensor]) -> dict[Tap, Edit]:
-        """The edits of one forward.
+    def actions(self, columns: Mapping[Where, Tensor], source: Mapping[Tap, Tensor]) -> Actions:
+        """The edits of one forward, to be run before those of another are asked for.
 
         columns: bool `[row, pos]` for each of `wheres`. source: the source's values, as `Stream.kept_as` names them.
         """
-        return _Forward(self, self._stream, columns, source).edits()
+        return _Forward(self, self._stream, columns, source).actions()
 
 
 class _Forward:
@@ -101,20 +111,20 @@ class _Forward:
         never = torch.zeros(len(kinds), 1, dtype=torch.bool, device=kinds.device)
         self._holds = torch.cat([kinds, never], -1)  # [kind of token, where]; the last one for "not ablated"
         self._rows_positions = next(iter(columns.values())).shape
-        # [token, 1 + sender, d_model]: the model's own stream where it is being read, then the senders' differences;
+        # [1 + sender, token, d_model]: the model's own stream where it is being read, then the senders' differences;
         # for zeros what is no sender's, and then what the senders add
         self._terms: Tensor | None = None
         self._own: dict[Tap, Tensor] = {}
         self._mixed: tuple[Tap, Tensor] | None = None
+        self._begun: dict[Tap, tuple[Tensor, int]] = {}  # what the first senders give, [token, group, d_model]
         self._masks: dict[Tap, Tensor] = {}
 
-    def edits(self) -> dict[Tap, Edit]:
+    def actions(self) -> Actions:
         edits: dict[Tap, list[Edit]] = {}
         reads: dict[Tap, tuple[Reads, ...]] = {}
         for tap, place in self._program.places.items():
             edits.setdefault(tap, []).append(self._keeper(tap))
-            at = tuple(self._touched(tap, g) for g in range(len(place.groups)))
-            reads[tap] = (Reads(place.groups, self._reader(tap), at),)
+            reads[tap] = (Reads(place.groups, self._reader(tap), self._touched(tap)),)
         numbers = {sender: i for i, sender in enumerate(self._program.senders)}
         for layer in dict.fromkeys(s.layer for s in numbers if isinstance(s, Head)):
             heads = [s.head for s in numbers if isinstance(s, Head) and s.layer == layer]
@@ -126,7 +136,7 @@ class _Forward:
                 edits.setdefault(self._stream.recorded_at(sender), []).append(self._after(sender, number))
         for tap, edit in edits_of(self._stream, reads).items():
             edits.setdefault(tap, []).append(edit)
-        return {tap: in_turn(those) for tap, those in edits.items()}
+        return Actions(edits={tap: in_turn(those) for tap, those in edits.items()}, unread=unread(self._stream, reads))
 
     def _keeper(self, tap: Tap) -> Edit:
         def keep(own: Tensor) -> Tensor:
@@ -137,7 +147,7 @@ class _Forward:
 
     def _after(self, sender: Mlp | Input, number: int) -> Edit:
         def keep(own: Tensor) -> Tensor:
-            term = self._term(own, 1 + number, 2 + number).view(own.shape)
+            term = self._term(own, 1 + number, 2 + number)[0].view(own.shape)
             if self._program.to_zeros:
                 term.copy_(own)
             else:
@@ -151,18 +161,17 @@ class _Forward:
             added = self._stream.scaled(layer, z)
             if not self._program.to_zeros:
                 added = self._source[self._stream.kept_as(Head(layer, 0))] - added
-            contributions = self._stream.heads(layer, added, heads)
-            self._term(contributions, 1 + number, 1 + number + len(heads)).copy_(contributions)
+            self._stream.heads(layer, added, heads, out=self._term(z, 1 + number, 1 + number + len(heads)))
             return z
 
         return keep
 
     def _term(self, like: Tensor, first: int, last: int) -> Tensor:
-        """Some of the terms, `[token, term, d_model]`."""
+        """Some of the terms, `[term, token, d_model]`."""
         if self._terms is None:
-            tokens, terms = len(self._kind_of_token), 1 + len(self._program.senders)
-            self._terms = like.new_empty(tokens, terms, self._stream.shape.d_model)
-        return self._terms[:, first:last]
+            shape = (1 + len(self._program.senders), len(self._kind_of_token), self._stream.shape.d_model)
+            self._terms = self._stream.scratch.take("terms", shape, like)
+        return self._terms[first:last]
 
     def _mask(self, tap: Tap) -> Tensor:
         """bool `[kind of token, group, sender]`"""
@@ -170,39 +179,67 @@ class _Forward:
             self._masks[tap] = self._holds[:, self._program.places[tap].where.to(self._holds.device)]
         return self._masks[tap]
 
-    def _touched(self, tap: Tap, group: int) -> Tensor | None:
-        """bool `[row, pos]`: where a group reads anything else than the model's own stream; None for everywhere."""
-        kinds = self._mask(tap)[:, group].any(-1)
-        return None if bool(kinds.all()) else kinds[self._kind_of_token].view(self._rows_positions)
+    def _touched(self, tap: Tap) -> tuple[Tensor | None, ...]:
+        """For each group bool `[row, pos]`: where it reads else than the model's own stream; None for everywhere."""
+        kinds = self._mask(tap).any(-1)
+        return tuple(
+            None if everywhere else kinds[self._kind_of_token, group].view(self._rows_positions)
+            for group, everywhere in enumerate(kinds.all(0).tolist())
+        )
 
     def _reader(self, tap: Tap) -> Callable[[], Tensor]:
         def read() -> Tensor:
             if self._mixed is None or self._mixed[0] != tap:
-                groups = len(self._program.places[tap].groups)
-                self._mixed = (tap, self._mix(tap).view(*self._rows_positions, groups, -1))
+                self._mixed = (tap, self._mix(tap).unflatten(0, self._rows_positions))
             return self._mixed[1]
 
         return read
 
     def _mix(self, tap: Tap) -> Tensor:
-        """What each group reads, `[token, group, d_model]`."""
-        own, mask = self._own[tap], self._mask(tap)
-        terms = self._term(own, 0, 1 + mask.shape[-1])
+        """What each group reads, `[token, group, d_model]`, and behind it what is begun here for later ones."""
+        place, own = self._program.places[tap], self._own[tap]
+        groups, count = place.where.shape
+        terms = self._term(own, 0, 1 + count)
+        terms[0] = self._beside_senders(tap)
+        if self._program.to_zeros and tap == max(self._program.places):
+            self._check(terms, own)
+        if tap in self._begun:
+            begun, first = self._begun.pop(tap)
+            late = self._weights(self._shares(tap)[..., first:], own)
+            return torch.baddbmm(begun + terms[0].unsqueeze(1), late, terms[1 + first :].transpose(0, 1))
+        shares = [nn.functional.pad(self._shares(tap), (1, 0), value=True)]
+        shares += [nn.functional.pad(self._shares(later)[..., :count], (1, 0), value=False) for later in place.begins]
+        weights = self._weights(torch.cat(shares, 1), own)
+        shape = (terms.shape[1], weights.shape[1], terms.shape[2])
+        mixed = torch.bmm(weights, terms.transpose(0, 1), out=self._stream.scratch.take("mixed", shape, own))
+        after = groups
+        for later in place.begins:
+            until = after + len(self._program.places[later].groups)
+            self._begun[later] = (mixed[:, after:until], count)
+            after = until
+        return mixed
+
+    def _beside_senders(self, tap: Tap) -> Tensor:
+        """What every group reads that is no sender's: the model's own stream, and for zeros biases alone."""
         if self._program.to_zeros:
-            terms[:, 0] = self._stream.attention_biases(self._program.places[tap].attended)
-            mask = ~mask
-            if tap == max(self._program.places):
-                self._check(terms, own)
-        else:
-            terms[:, 0] = own.reshape(-1, own.shape[-1])
-        weights = nn.functional.pad(mask.to(own.dtype), (1, 0), value=1.0)
-        return torch.bmm(
-            weights.expand(len(terms), -1, -1) if len(weights) == 1 else weights[self._kind_of_token], terms
-        )
+            return self._stream.attention_biases(self._program.places[tap].attended)
+        own = self._own[tap]
+        return own.reshape(-1, own.shape[-1])
+
+    def _shares(self, tap: Tap) -> Tensor:
+        """bool `[kind of token, group, sender]`: whose terms a group reads."""
+        mask = self._mask(tap)
+        return ~mask if self._program.to_zeros else mask
+
+    def _weights(self, shares: Tensor, like: Tensor) -> Tensor:
+        """`[token, group, sender]`"""
+        shape = (len(self._kind_of_token), *shares.shape[1:])
+        weights = self._stream.scratch.take("weights", shape, like)
+        return torch.index_select(shares.to(like.dtype), 0, self._kind_of_token, out=weights)
 
     def _check(self, terms: Tensor, own: Tensor) -> None:
         """Raise CS503 unless the stream is the sum of what its senders add."""
-        total = terms.float().sum(1) if terms.dtype in (torch.float16, torch.bfloat16) else terms.sum(1)
+        total = terms.float().sum(0) if terms.dtype in (torch.float16, torch.bfloat16) else terms.sum(0)
         off, size = float((total - own.reshape(total.shape)).abs().max()), float(own.abs().max())
         if not off <= _OFF[own.dtype] * size:
             raise CircuitspecError(

@@ -267,7 +267,7 @@ class Hops:
                 scaled = _split(self.stream.scaled(layer, together.flatten(-2)), units)
                 new = torch.where(own.computed.unsqueeze(-1), scaled, new)
             difference = new.flatten(-2) - self._frozen[Tap(layer, "z_scaled")]
-            return added + self.stream.heads(layer, difference, changed).sum(1).view_as(unheld)
+            return added + self.stream.heads(layer, difference, changed).sum(0).view_as(unheld)
 
         edits: dict[Tap, Edit] = {Tap(layer, "attn_added"): add}
         return {Tap(layer, "z"): keep, **edits} if inline else edits

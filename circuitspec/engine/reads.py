@@ -14,14 +14,15 @@ from circuitspec.engine.taps import Tap
 from circuitspec.graph.edges import Receiver
 from circuitspec.spec.components import Logits, Mlp
 
-CHUNK = 2**20  # numbers
+CHUNK = 2**22  # numbers: fewer make products slow, more are fresh pages each time
 
 
 @dataclass(frozen=True)
 class Reads:
     """What the receivers of one place (a layer's attention, its MLP, the final norm) read, by group.
 
-    streams: the residual streams `[row, pos, group, d_model]`, asked for when the place is reached.
+    streams: the residual streams `[row, pos, group, d_model]`, asked for when the place is reached; where there are
+        more than `groups`, nobody here reads the others.
     at: for each group bool `[row, pos]`, where it reads that; elsewhere it reads the model's own. None: everywhere.
     """
 
@@ -59,6 +60,16 @@ def edits_of(stream: Stream, reads: Mapping[Tap, Sequence[Reads]]) -> dict[Tap, 
     return {tap: in_turn(those) for tap, those in edits.items()}
 
 
+def unread(stream: Stream, reads: Mapping[Tap, Sequence[Reads]]) -> frozenset[Tap]:
+    """The projections of which `edits_of` replaces every slice at every position."""
+    replaced: dict[Tap, set[int]] = {}
+    for read in (read for here in reads.values() for read in here):
+        for group, at in zip(read.groups, read.at, strict=True):
+            for slot in (stream.port(receiver) for receiver in group if receiver.port is not None and at is None):
+                replaced.setdefault(slot.tap, set()).add(slot.unit)
+    return frozenset(tap for tap, units in replaced.items() if len(units) == tap.units(stream.shape))
+
+
 def in_turn(edits: Sequence[Edit]) -> Edit:
     """One edit after the other (at one tap receivers may read different streams, each at positions of its own)."""
     if len(edits) == 1:
@@ -87,9 +98,17 @@ def _whole(read: Reads, group: int, compute: Callable[[Tensor], Tensor]) -> Edit
 
 
 def _chunks(streams: Tensor) -> Iterator[slice]:
-    """Tokens by the few, so that what is computed of them is reused memory and not fresh pages (which cost more)."""
+    """Some tokens at a time, so that what is computed of them is reused memory and not fresh pages."""
     step = max(1, CHUNK // (streams.shape[1] * streams.shape[2]))
     return (slice(start, start + step) for start in range(0, len(streams), step))
+
+
+def _entering(stream: Stream, layer: int, streams: Tensor, groups: Sequence[int]) -> Tensor:
+    """What enters the projections of some of the streams, `[token, one of groups, d_model]`."""
+    last = groups[-1] + 1
+    if list(groups) == list(range(last)) and 2 * last > streams.shape[1]:  # to norm a few more is less than to copy these
+        return stream.entering_attention(layer, streams)[:, :last]
+    return stream.entering_attention(layer, streams[:, groups])
 
 
 def _ports(stream: Stream, tap: Tap, reads: Sequence[Reads]) -> Edit:
@@ -100,22 +119,22 @@ def _ports(stream: Stream, tap: Tap, reads: Sequence[Reads]) -> Edit:
         rows, positions, channels = own.shape
         sliced = own.view(rows, positions, units, channels // units)
         for read in reads:
-            here = [
-                (g, stream.port(r).unit)
+            here = sorted(
+                (stream.port(r).unit, g)
                 for g, group in enumerate(read.groups)
                 for r in group
                 if r.port and stream.port(r).tap == tap
-            ]
-            groups, chosen = [g for g, _ in here], [unit for _, unit in here]
+            )
+            chosen, groups = [unit for unit, _ in here], [g for _, g in here]
             streams = read.streams().flatten(0, 1)  # [token, group, d_model]
+            projection = stream.projection(tap, chosen)
+            alike = len(set(groups)) == 1
             new = own.new_empty(len(streams), len(chosen), channels // units)
             for few in _chunks(streams):
-                entering = stream.entering_attention(tap.layer, streams[few])
-                if len(set(groups)) == 1:
-                    new[few] = stream.project_all(tap, chosen, entering[:, groups[0]])
+                if alike:
+                    new[few] = projection.of_one(stream.entering_attention(tap.layer, streams[few, groups[0]]))
                 else:
-                    each = entering if groups == list(range(entering.shape[1])) else entering[:, groups]
-                    new[few] = stream.project_each(tap, chosen, each)
+                    new[few] = projection.of_each(_entering(stream, tap.layer, streams[few], groups))
             new = new.view(rows, positions, len(chosen), channels // units)
             at = [read.at[g] for g in groups]
             if any(one is not None for one in at):

@@ -292,7 +292,7 @@ class Runner:
             return Actions(self.swaps(batch, experiment, values))
         program = needs.programs[experiment]
         columns = {where: where_mask(self.task, batch, where, self.device) for where in program.wheres}
-        return Actions(edits=program.edits(columns, values))
+        return program.actions(columns, values)
 
     def forward(
         self,

@@ -151,8 +151,7 @@ def _cut(runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], cut: 
     # which prompts are said does not matter here
     program = EdgeProgram(patching(CLEAN, Source("resample", CLEAN), cut), runner.stream)
     columns = {where: where_mask(runner.task, batch, where, runner.device) for where in program.wheres}
-    edits = program.edits(columns, runner.stream.with_scaled(values))
-    return runner.forward(batch, CLEAN, Actions(edits=edits))[0]
+    return runner.forward(batch, CLEAN, program.actions(columns, runner.stream.with_scaled(values)))[0]
 
 
 def _heads_by_receiver(

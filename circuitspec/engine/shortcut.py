@@ -20,7 +20,7 @@ from transformers import DynamicCache
 from circuitspec.engine.compile import Actions, Compiler
 from circuitspec.engine.taps import Tap
 from circuitspec.models.load import LoadedModel
-from circuitspec.models.modules import submodule
+from circuitspec.models.modules import computing, submodule
 
 Forward = Callable[..., Any]
 
@@ -85,7 +85,7 @@ class Shortcut:
             self._returned = (None,) * len(output) if isinstance(output, tuple) else "tensor"
             return output
 
-        with _replaced({block: forward}):
+        with computing({block: forward}):
             yield
 
     def forward(self, inputs: Mapping[str, Any], actions: Actions, start: Start, base: BaseRun, copies: int) -> Tensor:
@@ -101,7 +101,7 @@ class Shortcut:
         forwards: dict[nn.Module, Forward] = dict.fromkeys(self._blocks[: start.layer], self._hand_on)
         if self._last_mlp is not None and self.trims(actions.swaps):
             forwards[self._last_mlp] = partial(_at_columns, self._last_mlp.forward, inputs["logits_to_keep"])
-        with _replaced(forwards):
+        with computing(forwards):
             return self._compiler.forward(inputs, given)[0]
 
     def _hand_on(self, *args: Any, **kwargs: Any) -> Any:
@@ -133,19 +133,3 @@ def _past(base: BaseRun, start: Start, copies: int) -> DynamicCache:
             keys, values = (kept[:, :, : start.column].repeat(copies, 1, 1, 1) for kept in pair)
         cache.update(keys, values, layer)
     return cache
-
-
-@contextlib.contextmanager
-def _replaced(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
-    """These modules with another forward each, and afterwards, whatever happens, as they were."""
-    before = {module: vars(module).get("forward") for module in forwards}
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
-        for module, own in before.items():
-            if own is not None:
-                module.forward = own
-            else:
-                vars(module).pop("forward", None)

@@ -8,11 +8,13 @@ weights; this is the one place that knows how they are laid out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.scratch import Scratch
 from circuitspec.engine.taps import Slot, Tap, TapKind, port_slot
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
@@ -24,12 +26,32 @@ from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
 PLAIN = ("Linear", "Conv1D")  # of torch and of transformers
 
 
+@dataclass(frozen=True)
+class Projection:
+    """Some queries, keys or values of one layer: weight `[unit, d_model, d_head]`, bias `[unit, d_head]`."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def of_one(self, entering: Tensor) -> Tensor:
+        """`[token, unit, d_head]`, all from one input `[token, d_model]`."""
+        units = len(self.weight)
+        projected = (entering @ self.weight.transpose(0, 1).flatten(1)).view(len(entering), units, -1)
+        return projected if self.bias is None else projected + self.bias
+
+    def of_each(self, entering: Tensor) -> Tensor:
+        """`[token, unit, d_head]`, each from an input of its own `[token, unit, d_model]`."""
+        projected = torch.bmm(entering.transpose(0, 1), self.weight)
+        return (projected if self.bias is None else projected + self.bias.unsqueeze(1)).transpose(0, 1)
+
+
 class Stream:
     """Senders and receivers of one model. Raises CS371 where the model does not let single heads be told apart."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.architecture: Architecture = loaded.architecture
         self.shape: ModelShape = loaded.shape
+        self.scratch = Scratch()
         self._model = loaded.model
         self._check()
 
@@ -85,8 +107,8 @@ class Stream:
         scaled: Tensor = z * factor
         return scaled
 
-    def heads(self, layer: int, difference: Tensor, heads: Sequence[int]) -> Tensor:
-        """Contributions of some heads to the residual stream, `[row * pos, head, d_model]`.
+    def heads(self, layer: int, difference: Tensor, heads: Sequence[int], out: Tensor | None = None) -> Tensor:
+        """Contributions of some heads to the residual stream, `[head, row * pos, d_model]`; put into `out`, if given.
 
         `difference` is (a difference of) scaled z, `[row, pos, n_heads * d_head]`.
         """
@@ -95,8 +117,8 @@ class Stream:
         if len(heads) < self.shape.n_heads:
             index = torch.tensor(heads, device=weight.device)
             split, weight = split.index_select(1, index), weight.index_select(0, index)
-        contributions = torch.bmm(split.transpose(0, 1), weight).transpose(0, 1)
-        return contributions * self.gain(layer) if self.post_normed else contributions
+        contributions = torch.bmm(split.transpose(0, 1), weight, out=out)
+        return torch.mul(contributions, self.gain(layer), out=out) if self.post_normed else contributions
 
     def attention_biases(self, layers: int) -> Tensor:
         """What the attention of the first layers adds to the residual stream that is no head's, `[d_model]`."""
@@ -118,20 +140,8 @@ class Stream:
         """What enters the projections, from the residual stream that is read, `[.., d_model]`."""
         return self._normed(self.architecture.attn_norm, layer, read)
 
-    def project_all(self, tap: Tap, units: Sequence[int], entering: Tensor) -> Tensor:
-        """Queries, keys or values `[token, unit, d_head]`, all from one input `[token, d_model]`."""
-        weight, bias = self._chosen(tap, units)
-        projected = (entering @ weight.transpose(0, 1).flatten(1)).view(len(entering), len(units), -1)
-        return projected if bias is None else projected + bias
-
-    def project_each(self, tap: Tap, units: Sequence[int], entering: Tensor) -> Tensor:
-        """Queries, keys or values `[token, unit, d_head]`, each from an input of its own `[token, unit, d_model]`."""
-        weight, bias = self._chosen(tap, units)
-        projected = torch.bmm(entering.transpose(0, 1), weight)
-        return (projected if bias is None else projected + bias.unsqueeze(1)).transpose(0, 1)
-
-    def _chosen(self, tap: Tap, chosen: Sequence[int]) -> tuple[Tensor, Tensor | None]:
-        """Slices of a projection's weight, `[unit, d_model, d_head]`, and of its bias, `[unit, d_head]`."""
+    def projection(self, tap: Tap, chosen: Sequence[int]) -> Projection:
+        """What computes some of a tap's queries, keys or values."""
         projection = submodule(self._model, tap.path(self.architecture).removesuffix(".output"))
         weight, bias = projection.weight, projection.bias
         assert isinstance(weight, Tensor)
@@ -142,9 +152,9 @@ class Stream:
             split = weight.view(units, d_head, -1).transpose(1, 2)
         shifts = bias.view(units, d_head) if isinstance(bias, Tensor) else None
         if list(chosen) == list(range(units)):
-            return split, shifts
+            return Projection(split, shifts)
         index = torch.tensor(chosen, device=weight.device)
-        return split[index], None if shifts is None else shifts[index]
+        return Projection(split[index], None if shifts is None else shifts[index])
 
     def entering_mlp(self, layer: int, read: Tensor) -> Tensor:
         """What enters the MLP, from the residual stream that it reads, `[.., d_model]`."""

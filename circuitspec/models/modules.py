@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
 def submodule(model: nn.Module, path: str) -> nn.Module:
     """The module at a path such as `model.layers[3].mlp`; AttributeError where there is none."""
     return model.get_submodule(path.replace("[", ".").replace("]", ""))
+
+
+@contextlib.contextmanager
+def computing(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """These modules with another forward each, and afterwards, whatever happens, as they were."""
+    before = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, own in before.items():
+            if own is not None:
+                module.forward = own
+            else:
+                vars(module).pop("forward", None)
 
 
 def verify_modules(model: nn.Module, architecture: Architecture, shape: ModelShape) -> None:

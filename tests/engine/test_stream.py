@@ -75,7 +75,7 @@ def test_contributions_are_the_oracles(family: str) -> None:
         for sender in senders(shape):
             value = values[run.stream.kept_as(sender)]
             if isinstance(sender, Head):
-                found = run.stream.heads(sender.layer, value, [sender.head])[:, 0].view(*value.shape[:2], -1)[row]
+                found = run.stream.heads(sender.layer, value, [sender.head])[0].view(*value.shape[:2], -1)[row]
             else:
                 found = value[row]
             torch.testing.assert_close(found, expected[oracle_sender(sender)], rtol=0, atol=TOLERANCE)
@@ -89,14 +89,14 @@ def test_contributions_of_heads_add_up_to_what_the_attention_adds(family: str) -
     values, stream = recorded(m, run), run.stream
     z = stream.with_scaled(values)[stream.kept_as(Head(1, 0))]
     every = stream.heads(1, z, range(stream.shape.n_heads))
-    torch.testing.assert_close(stream.heads(1, z, [0, 2]), every[:, [0, 2]], rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(stream.heads(1, z, [0, 2]), every[[0, 2]], rtol=0, atol=TOLERANCE)
     out = submodule(m, stream.architecture.path(stream.architecture.attn_out, 1))
     added = out.forward(values[Tap(1, "z")])
     if stream.architecture.attn_post_norm is None:
         added = added if out.bias is None else added - out.bias
     else:
         added = submodule(m, stream.architecture.path(stream.architecture.attn_post_norm, 1)).forward(added)
-    torch.testing.assert_close(every.sum(1).view_as(added), added, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(every.sum(0).view_as(added), added, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -113,8 +113,9 @@ def test_what_receivers_compute_is_what_the_model_computes(family: str) -> None:
             entering = stream.entering_attention(layer, values[Tap(layer, "resid")]).flatten(0, 1)
             own = values[tap].view(len(entering), tap.units(stream.shape), -1)
             for chosen in (units, units[1:2], sorted(units)):
-                at_once = stream.project_all(tap, chosen, entering)
-                each = stream.project_each(tap, chosen, entering.unsqueeze(1).expand(-1, len(chosen), -1))
+                projection = stream.projection(tap, chosen)
+                at_once = projection.of_one(entering)
+                each = projection.of_each(entering.unsqueeze(1).expand(-1, len(chosen), -1))
                 for found in (at_once, each):
                     torch.testing.assert_close(found, own[:, chosen], rtol=0, atol=TOLERANCE)
         read = values[stream.read_tap(Receiver(Mlp(layer)))]
@@ -400,7 +401,12 @@ def test_the_self_test_of_edges_tells_contributions_that_are_not_what_the_model_
 
 def _heads_flipped(run: Any) -> None:
     own = run.stream.heads
-    run.stream.heads = lambda layer, difference, heads: own(layer, difference, heads).flip(1)
+
+    def flipped(layer: int, difference: torch.Tensor, heads: Any, out: torch.Tensor | None = None) -> torch.Tensor:
+        found = own(layer, difference, heads).flip(0)
+        return found if out is None else out.copy_(found)
+
+    run.stream.heads = flipped
 
 
 def _units_swapped(run: Any) -> None:
