@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ from circuitspec.models.modules import computing, submodule
 class Actions:
     """What one forward does: which taps are patched, which are read, what is added to which, and which are edited.
 
-    `unread`: taps of which edits replace all that their modules compute. Where nothing else needs it, it is not computed.
+    And what it may leave out: `unread` are taps of which edits replace all that their modules compute; `answers_alone`
+    says that nothing is wanted of the run but the logits where they are kept.
     """
 
     swaps: Mapping[Tap, Swap] = field(default_factory=dict)
@@ -31,15 +33,11 @@ class Actions:
     shifts: Mapping[Tap, Tensor] = field(default_factory=dict)
     edits: Mapping[Tap, Edit] = field(default_factory=dict)
     unread: frozenset[Tap] = frozenset()
+    answers_alone: bool = False
 
     @property
     def taps(self) -> frozenset[Tap]:
         return frozenset(self.swaps) | self.record | frozenset(self.shifts) | frozenset(self.edits)
-
-    @property
-    def needless(self) -> frozenset[Tap]:
-        """The taps whose modules need not compute."""
-        return self.unread - self.record - frozenset(self.shifts)
 
 
 KEPT = 64  # pyvene models; building one takes some milliseconds
@@ -72,7 +70,7 @@ class Compiler:
                 edit=actions.edits.get(tap),
             )
         try:
-            with computing(self._nothing(actions.needless)):
+            with computing(self._shortened(inputs, actions)):
                 _, output = runnable(dict(inputs))
             silent = [i.path for i in interventions.values() if i.firings != 1]
             if silent:
@@ -89,14 +87,31 @@ class Compiler:
             for intervention in interventions.values():
                 intervention.arm(None, record=False)
 
-    def _nothing(self, taps: frozenset[Tap]) -> dict[torch.nn.Module, Callable[[Tensor], Tensor]]:
-        """For the modules whose outputs these taps are, forwards that give NaN, which nobody can miss."""
+    def trims(self, patched: Collection[Tap], recorded: Collection[Tap] = ()) -> bool:
+        """Whether a run of which the logits alone are wanted may compute its last MLP at the kept tokens alone.
 
-        def of(tap: Tap) -> Callable[[Tensor], Tensor]:
-            width = tap.width(self._shape)
+        Not where something reads more of it than that, or acts within it.
+        """
+        last = self._shape.n_layers
+        inside, after = Tap(last - 1, "neurons"), (Tap(last - 1, "mlp"), Tap(last - 1, "mlp_added"), Tap(last, "final"))
+        return self._shape.has_mlps and inside not in patched and {inside, *after}.isdisjoint(recorded)
+
+    def _shortened(self, inputs: Mapping[str, Any], actions: Actions) -> dict[torch.nn.Module, Callable[..., Tensor]]:
+        """Forwards of the modules that need not compute all: NaN for what nobody reads, so that it cannot go unseen."""
+
+        def unread(width: int) -> Callable[[Tensor], Tensor]:
             return lambda entering: entering.new_full((*entering.shape[:-1], width), torch.nan)
 
-        return {submodule(self._model, tap.path(self._architecture).removesuffix(".output")): of(tap) for tap in taps}
+        others = actions.record | frozenset(actions.shifts)
+        forwards: dict[torch.nn.Module, Callable[..., Tensor]] = {
+            submodule(self._model, tap.path(self._architecture).removesuffix(".output")): unread(tap.width(self._shape))
+            for tap in actions.unread - others
+        }
+        if actions.answers_alone and self.trims(frozenset(actions.swaps) | frozenset(actions.edits), others):
+            last = self._architecture.path(self._architecture.mlp, self._shape.n_layers - 1)
+            mlp = submodule(self._model, last)
+            forwards[mlp] = partial(_at_columns, mlp.forward, inputs["logits_to_keep"])
+        return forwards
 
     def _pyvene_model(self, taps: frozenset[Tap]) -> tuple[Any, dict[Tap, TapIntervention]]:
         if taps not in self._built:
@@ -109,6 +124,14 @@ class Compiler:
                 self._built.popitem(last=False)
         self._built.move_to_end(taps)
         return self._built[taps]
+
+
+def _at_columns(own: Callable[[Tensor], Tensor], columns: Tensor, entering: Tensor) -> Tensor:
+    """What a module computes of these columns of `[row, pos, channel]`, and zeros elsewhere."""
+    found = own(entering[:, columns])
+    output = found.new_zeros(*entering.shape[:2], found.shape[-1])
+    output[:, columns] = found
+    return output
 
 
 _HOOKS = (

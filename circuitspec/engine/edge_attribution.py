@@ -238,7 +238,7 @@ class _Run:
         reads: dict[Tap, list[Reads]] = {}
         for tap in dict.fromkeys(self._stream.read_tap(receiver) for receiver in receivers):
             here = tuple(r for r in receivers if self._stream.read_tap(r) == tap)
-            reads[tap] = [single(here, base[tap] + self._differences[sender], self._columns[where])]
+            reads[tap] = [single(self._stream, here, base[tap] + self._differences[sender], self._columns[where])]
         attended = {Tap(_layer(receiver), "z") for receiver in receivers}
         held = {tap: self._held(tap, base[tap]) for tap in attended}  # so that nothing after the head moves
         with torch.no_grad():

@@ -10,7 +10,7 @@ and a norm makes that as large as anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Edit
-from circuitspec.engine.reads import Reads, edits_of, in_turn, unread
+from circuitspec.engine.reads import Layout, Reads, edits_of, in_turn, unread
 from circuitspec.engine.stream import Stream
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.edges import Receiver, Sender, sender_index, senders, senders_before
@@ -35,12 +35,12 @@ _OFF = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfl
 class _Place:
     """The receivers that read the stream at one tap, grouped by what they read.
 
-    `where[group, sender]` is the number of the Where at which a sender is ablated for a group, -1 for none. `attended`
+    `layout` says where they compute. `where[group, sender]` is the number of the Where at which a sender is ablated for a group, -1 for none. `attended`
     is how many layers' attention was added to the stream by then. `begins` are later places whose sums are begun here,
     as far as senders have computed: one more group costs next to nothing, another pass over all senders much.
     """
 
-    groups: tuple[tuple[Receiver, ...], ...]
+    layout: Layout
     where: Tensor
     attended: int
     begins: tuple[Tap, ...] = ()
@@ -68,19 +68,22 @@ class EdgeProgram:
             grouped.setdefault(stream.read_tap(reading.receiver), {}).setdefault(key, []).append(reading.receiver)
         by_receiver = {reading.receiver: reading for reading in experiment.readings}
         self.places: dict[Tap, _Place] = {}
-        for tap, groups in grouped.items():
-            before = max(senders_before(r, shape) for own in groups.values() for r in own)
+        for tap, alike in grouped.items():
+            groups = list(alike.values())
+            if 2 * len(groups) > sum(map(len, groups)):  # to sum anew is less than to copy
+                groups = sorted([[one] for own in groups for one in own], key=lambda own: self._order(own[0]))
+            before = max(senders_before(r, shape) for own in groups for r in own)
             count = sum(1 for s in self.senders if sender_index(s, shape) < before)
             where = torch.full((len(groups), count), -1, dtype=torch.long)
-            for g, own in enumerate(groups.values()):
+            for g, own in enumerate(groups):
                 for one in by_receiver[own[0]].senders:
                     where[g, number[one.component]] = named[one.where]
             attended = sum(1 for s in senders(shape)[:before] if isinstance(s, Head) and s.head == 0)
-            self.places[tap] = _Place(tuple(tuple(own) for own in groups.values()), where, attended)
+            self.places[tap] = _Place(Layout.of(groups, stream), where, attended)
         first: Tap | None = None
         for tap in sorted(self.places):
             place = self.places[tap]
-            if any(receiver.port is not None for own in place.groups for receiver in own):
+            if place.layout.projections:
                 first = tap
             elif first is not None:
                 self.places[first] = replace(self.places[first], begins=(*self.places[first].begins, tap))
@@ -101,13 +104,22 @@ class EdgeProgram:
         return _Forward(self, self._stream, columns, source).actions()
 
 
+def _kinds(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The distinct rows `[kind, column]` of what these columns `[row]` are side by side, and which one each row is."""
+    kind = torch.zeros_like(columns[0], dtype=torch.long)
+    for column in columns:  # unlike unique rows, found one by one: several times faster
+        _, kind = torch.unique(2 * kind + column, return_inverse=True)
+    kinds = torch.empty(int(kind.max()) + 1, len(columns), dtype=torch.bool, device=kind.device)
+    kinds[kind] = torch.stack(list(columns), -1)
+    return kinds, kind
+
+
 class _Forward:
     def __init__(
         self, program: EdgeProgram, stream: Stream, columns: Mapping[Where, Tensor], source: Mapping[Tap, Tensor]
     ) -> None:
         self._program, self._stream, self._source = program, stream, source
-        stacked = torch.stack([columns[where].reshape(-1) for where in program.wheres], -1)  # [token, where]
-        kinds, self._kind_of_token = torch.unique(stacked, dim=0, return_inverse=True)
+        kinds, self._kind_of_token = _kinds([columns[where].reshape(-1) for where in program.wheres])
         never = torch.zeros(len(kinds), 1, dtype=torch.bool, device=kinds.device)
         self._holds = torch.cat([kinds, never], -1)  # [kind of token, where]; the last one for "not ablated"
         self._rows_positions = next(iter(columns.values())).shape
@@ -124,7 +136,7 @@ class _Forward:
         reads: dict[Tap, tuple[Reads, ...]] = {}
         for tap, place in self._program.places.items():
             edits.setdefault(tap, []).append(self._keeper(tap))
-            reads[tap] = (Reads(place.groups, self._reader(tap), self._touched(tap)),)
+            reads[tap] = (Reads(place.layout, self._reader(tap), self._touched(tap)),)
         numbers = {sender: i for i, sender in enumerate(self._program.senders)}
         for layer in dict.fromkeys(s.layer for s in numbers if isinstance(s, Head)):
             heads = [s.head for s in numbers if isinstance(s, Head) and s.layer == layer]
@@ -136,7 +148,8 @@ class _Forward:
                 edits.setdefault(self._stream.recorded_at(sender), []).append(self._after(sender, number))
         for tap, edit in edits_of(self._stream, reads).items():
             edits.setdefault(tap, []).append(edit)
-        return Actions(edits={tap: in_turn(those) for tap, those in edits.items()}, unread=unread(self._stream, reads))
+        in_order = {tap: in_turn(those) for tap, those in edits.items()}
+        return Actions(edits=in_order, unread=unread(self._stream, reads), answers_alone=True)
 
     def _keeper(self, tap: Tap) -> Edit:
         def keep(own: Tensor) -> Tensor:
@@ -214,7 +227,7 @@ class _Forward:
         mixed = torch.bmm(weights, terms.transpose(0, 1), out=self._stream.scratch.take("mixed", shape, own))
         after = groups
         for later in place.begins:
-            until = after + len(self._program.places[later].groups)
+            until = after + len(self._program.places[later].where)
             self._begun[later] = (mixed[:, after:until], count)
             after = until
         return mixed

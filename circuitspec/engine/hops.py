@@ -123,7 +123,7 @@ class Hops:
             tap = self.stream.read_tap(reading.receiver)
             arrived = self._pass(reading.senders)[1][tap]
             at = None if reading.where.is_everywhere else self.columns(reading.where)
-            reads.setdefault(tap, []).append(single((reading.receiver,), arrived, at))
+            reads.setdefault(tap, []).append(single(self.stream, (reading.receiver,), arrived, at))
         return edits_of(self.stream, reads)
 
     def _held_outside(self, readings: Sequence[Reading]) -> dict[Tap, Swap]:
@@ -359,12 +359,12 @@ class Hops:
                     everywhere = reading.where.is_everywhere
                     at = self.columns(reading.where).unsqueeze(-1)
                     read = brought if everywhere else torch.where(at, brought, read)
-                reads.setdefault(tap, {})[receiver] = single((receiver,), read)
+                reads.setdefault(tap, {})[receiver] = single(self.stream, (receiver,), read)
             if self.stream.heads_share_a_norm and isinstance(one.component, Head):
                 tap = Tap(one.component.layer, "resid")
                 frozen = self._pass(frozenset())[1][tap]
                 for receiver in _attention_inputs(one.component.layer, self.stream.shape):
-                    reads[tap].setdefault(receiver, single((receiver,), frozen))
+                    reads[tap].setdefault(receiver, single(self.stream, (receiver,), frozen))
         return {tap: tuple(by_receiver.values()) for tap, by_receiver in reads.items()}
 
 

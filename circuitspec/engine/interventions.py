@@ -42,6 +42,18 @@ Edit: TypeAlias = Callable[[Tensor], Tensor]
 """What a tap's tensor becomes; called during the forward, so that it may use what earlier taps gave."""
 
 
+@dataclass
+class _Armed:
+    """What an intervention does in one forward, and what came of it (not as attributes of a module: these are slow)."""
+
+    swap: Swap | None
+    record: bool
+    shift: Tensor | None
+    edit: Edit | None
+    recorded: Tensor | None = None
+    firings: int = 0
+
+
 class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresentationIntervention):  # type: ignore[misc]
     """Acts on a tap's whole tensor `[row, pos, channel]`: adds, records, edits, then replaces.
 
@@ -62,14 +74,23 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
         `shift` `[row, pos, channel]` is added to what the model computes; it counts as part of the run,
         so it is in what is recorded.
         """
-        self.swap, self.record, self.shift, self.edit = swap, record, shift, edit
-        self.recorded: Tensor | None = None
-        self.firings = 0
+        self._armed = _Armed(swap, record, shift, edit)
+
+    @property
+    def recorded(self) -> Tensor | None:
+        """What the last forward computed here, before any edit or swap; None where it was not to be recorded."""
+        return self._armed.recorded
+
+    @property
+    def firings(self) -> int:
+        """How often the last forward came by."""
+        return self._armed.firings
 
     def forward(self, base: Tensor, source: object = None, subspaces: object = None, **_: object) -> Tensor:
         """`base` is pyvene's own copy of the tap's tensor; what is returned is written back in place."""
-        self.firings += 1
-        if self.firings > 1:
+        now = self._armed
+        now.firings += 1
+        if now.firings > 1:
             raise CircuitspecError(
                 Diagnostic("CS501", f"{self.path} ran more than once in one forward", hint=_FIRING_HINT)
             )
@@ -81,15 +102,15 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
                     hint="correct its entry in the architecture table (circuitspec/models/architecture.py)",
                 )
             )
-        if self.shift is not None:
-            base = base + self.shift
-        if self.record:
-            self.recorded = base
-        if self.edit is not None:
-            base = self.edit(base)
-        if self.swap is None:
+        if now.shift is not None:
+            base = base + now.shift
+        if now.record:
+            now.recorded = base
+        if now.edit is not None:
+            base = now.edit(base)
+        if now.swap is None:
             return base
-        swap = self.swap
+        swap = now.swap
         rows, positions, channels = base.shape
         units = swap.mask.shape[-1]
         sliced = base.view(rows, positions, units, channels // units)

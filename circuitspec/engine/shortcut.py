@@ -9,21 +9,18 @@ more than the tokens at which logits are kept.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from circuitspec.engine.compile import Actions, Compiler
+from circuitspec.engine.interventions import Edit
 from circuitspec.engine.taps import Tap
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.modules import computing, submodule
-
-Forward = Callable[..., Any]
-
 
 @dataclass(frozen=True, order=True)
 class Start:
@@ -59,9 +56,6 @@ class Shortcut:
     def __init__(self, loaded: LoadedModel, compiler: Compiler) -> None:
         architecture, layers = loaded.architecture, range(loaded.shape.n_layers)
         self._blocks = [submodule(loaded.model, architecture.block.format(layer=layer)) for layer in layers]
-        self._last = Tap(len(layers) - 1, "neurons")
-        last_mlp = architecture.path(architecture.mlp, len(layers) - 1)
-        self._last_mlp = submodule(loaded.model, last_mlp) if loaded.shape.has_mlps else None
         self._compiler = compiler
         self._window = getattr(loaded.model.config, "sliding_window", None)
         self._returned: object = None  # by a block of this model, in a whole forward
@@ -72,7 +66,7 @@ class Shortcut:
 
     def trims(self, taps: Collection[Tap]) -> bool:
         """Whether the last MLP is computed at the kept tokens alone: not where its neurons are patched."""
-        return self._last_mlp is not None and self._last not in taps
+        return self._compiler.trims(taps)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -95,13 +89,11 @@ class Shortcut:
         """
         tap = Tap(start.layer, "resid")
         stream = base.recorded[tap][:, start.column :].repeat(copies, 1, 1)
-        given = Actions(actions.swaps, edits={tap: lambda own: stream})
+        edits: dict[Tap, Edit] = {tap: lambda own: stream}
+        given = Actions(actions.swaps, edits=edits, answers_alone=True)
         if start.column:
             inputs = {**inputs, "past_key_values": _past(base, start, copies), "use_cache": True}
-        forwards: dict[nn.Module, Forward] = dict.fromkeys(self._blocks[: start.layer], self._hand_on)
-        if self._last_mlp is not None and self.trims(actions.swaps):
-            forwards[self._last_mlp] = partial(_at_columns, self._last_mlp.forward, inputs["logits_to_keep"])
-        with computing(forwards):
+        with computing(dict.fromkeys(self._blocks[: start.layer], self._hand_on)):
             return self._compiler.forward(inputs, given)[0]
 
     def _hand_on(self, *args: Any, **kwargs: Any) -> Any:
@@ -113,14 +105,6 @@ class Shortcut:
             case (_, *rest):
                 return (stream, *rest)
         raise ValueError("no whole forward has been watched")
-
-
-def _at_columns(own: Forward, columns: Tensor, entering: Tensor) -> Tensor:
-    """What a module computes of these columns of `[row, pos, channel]`, and zeros elsewhere."""
-    found = own(entering[:, columns])
-    output: Tensor = found.new_zeros(*entering.shape[:2], found.shape[-1])
-    output[:, columns] = found
-    return output
 
 
 def _past(base: BaseRun, start: Start, copies: int) -> DynamicCache:

@@ -35,14 +35,15 @@ class Projection:
 
     def of_one(self, entering: Tensor) -> Tensor:
         """`[token, unit, d_head]`, all from one input `[token, d_model]`."""
-        units = len(self.weight)
-        projected = (entering @ self.weight.transpose(0, 1).flatten(1)).view(len(entering), units, -1)
+        projected = (entering @ self.weight.transpose(0, 1).flatten(1)).view(len(entering), len(self.weight), -1)
         return projected if self.bias is None else projected + self.bias
 
-    def of_each(self, entering: Tensor) -> Tensor:
-        """`[token, unit, d_head]`, each from an input of its own `[token, unit, d_model]`."""
-        projected = torch.bmm(entering.transpose(0, 1), self.weight)
-        return (projected if self.bias is None else projected + self.bias.unsqueeze(1)).transpose(0, 1)
+    def of_each(self, entering: Tensor, out: Tensor | None = None) -> Tensor:
+        """`[token, unit, d_head]`, each from an input of its own `[token, unit, d_model]`; put into `out`, if given."""
+        projected = torch.bmm(entering.transpose(0, 1), self.weight).transpose(0, 1)
+        if self.bias is not None:
+            return torch.add(projected, self.bias, out=out)
+        return projected if out is None else out.copy_(projected)
 
 
 class Stream:
@@ -53,6 +54,7 @@ class Stream:
         self.shape: ModelShape = loaded.shape
         self.scratch = Scratch()
         self._model = loaded.model
+        self._ports: dict[Receiver, Slot] = {}
         self._check()
 
     def recorded_at(self, sender: Sender) -> Tap:
@@ -131,10 +133,12 @@ class Stream:
 
     def port(self, receiver: Receiver) -> Slot:
         """The slice of a projection's output that a query, key or value is."""
-        component, port = receiver.component, receiver.port
-        assert isinstance(component, Head | KvHead)
-        assert port is not None
-        return port_slot(port, component.layer, component.head, self.architecture, self.shape)
+        if receiver not in self._ports:
+            component, port = receiver.component, receiver.port
+            assert isinstance(component, Head | KvHead)
+            assert port is not None
+            self._ports[receiver] = port_slot(port, component.layer, component.head, self.architecture, self.shape)
+        return self._ports[receiver]
 
     def entering_attention(self, layer: int, read: Tensor) -> Tensor:
         """What enters the projections, from the residual stream that is read, `[.., d_model]`."""
