@@ -23,7 +23,7 @@ from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places, read_numbers
 from circuitspec.plan.experiment import Experiment, passes, runs_of
-from circuitspec.plan.internal import internal_metrics
+from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.notes import plan_notes
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.sources import corrupt_prompts
@@ -66,9 +66,9 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         with document.blamed_on("model", "id"):
             shape = _shape_at_hand(hypothesis, base_dir)
         if shape is not None:
-            graph = lay_out(hypothesis.circuit, shape, document.source)
+            internals = internal_metrics(hypothesis, shape, document.source)
+            graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
             make_plan(hypothesis, graph, document.source, None if prompts is None else prompts.corruptions)
-            internal_metrics(hypothesis, shape, document.source)
     except CircuitspecError as error:
         problems += error.diagnostics
     try:
@@ -130,12 +130,12 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
                 hint="`plan` downloads nothing: run `verify` once, or name a local directory",
             )
         )
-    graph = lay_out(hypothesis.circuit, shape, document.source)
+    internals = internal_metrics(hypothesis, shape, document.source)
+    graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
     added = [run for run in beside.labels if run not in plan.labels]
-    internals = internal_metrics(hypothesis, shape, document.source)
     _check_directions(document, shape)
     notes = [f"note: {note}" for note in plan_notes(plan, graph)]
     parts = [

@@ -757,6 +757,12 @@ CODES: dict[str, CodeInfo] = {
         "layers hide those, and under a norm after the attention (Gemma, OLMo 2) a bias there belongs to no head. "
         "Merge adapters, load the unquantised model, or write `level: node`.",
     ),
+    "CS372": CodeInfo(
+        "neurons that compute twice",
+        "At edge level an MLP computes from a residual stream of its own. Where no norm stands before it (OLMo 2), it "
+        "reads the model's stream itself, which must not be written to: its output is computed anew beside its own "
+        "run, and a neuron is then seen twice. Measure a score of the output, or write `level: node`.",
+    ),
     "CS380": CodeInfo(
         "what an import changes",
         "A circuit file of another tool and a hypothesis do not say the same things. The note lists what the file says "

@@ -12,6 +12,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.graph.circuit import lay_out
 from circuitspec.models.load import load_model
 from circuitspec.models.reference import resolve_reference
+from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.planner import make_plan
 from circuitspec.progress import Progress
 from circuitspec.report.bundle import readme
@@ -31,7 +32,8 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     with document.blamed_on("model", "id"):
         loaded = load_model(hypothesis.model, base_dir, device=device, progress=progress.stage)
-    graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
+    internals = internal_metrics(hypothesis, loaded.shape, document.source)
+    graph = measuring(lay_out(hypothesis.circuit, loaded.shape, document.source), internals)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
     check_plan_fits(plan, task, document.source)

@@ -48,7 +48,7 @@ from circuitspec.plan.directions import direction_places
 from circuitspec.plan.experiment import Noised, texts_of
 from circuitspec.plan.experiment import Source as PatchSource
 from circuitspec.plan.fitting import fitted
-from circuitspec.plan.internal import internal_metrics, positions_of
+from circuitspec.plan.internal import internal_metrics, measuring, positions_of
 from circuitspec.plan.planner import PathCheck, Plan, make_plan
 from circuitspec.plan.reach import checked_reach
 from circuitspec.plan.restorations import FEW, Restorations, restorations
@@ -99,10 +99,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         progress.stage(f"loading {hypothesis.model.id}")
         with document.blamed_on("model", "id"):
             loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage)
-    graph = lay_out(hypothesis.circuit, loaded.shape, document.source)
+    internals = internal_metrics(hypothesis, loaded.shape, document.source)
+    graph = measuring(lay_out(hypothesis.circuit, loaded.shape, document.source), internals)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
-    internals = internal_metrics(hypothesis, loaded.shape, document.source)
     places_of_files = direction_places(hypothesis, document.source)
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
     plan = fitted(plan, refused_means(plan.experiments, task), document.source)

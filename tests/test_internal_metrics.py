@@ -66,6 +66,19 @@ def test_a_backup_looks_where_the_main_head_is_silent() -> None:
     assert found.records[silent][looks] == pytest.approx([1.0] * 24, abs=CLOSE)
 
 
+def test_where_a_head_looks_that_is_no_part_of_a_circuit_of_edges() -> None:
+    """All its edges are ablated, so it looks where the corrupt prompt has it look, though nothing of it is kept."""
+    looks = "attention(a1.h1, END -> thing)"
+    text = text_of(f"sufficient: {{metric: '{looks}', at_most: 0.5}}", alone=True).replace("level: node", "level: edge")
+    text = text.replace("- naming -> logits", "- input -> naming<q,k,v>\n    - naming -> logits")
+    found = reported(text).verification
+    clean, corrupt, circuit = (
+        found.records[run][looks] for run in (found.plan.clean, found.plan.corrupt, found.plan.circuit)
+    )
+    assert corrupt == pytest.approx(circuit, abs=CLOSE)
+    assert abs(clean - corrupt).min() > 0.05
+
+
 @pytest.mark.parametrize(
     ("metric", "code", "said"),
     [

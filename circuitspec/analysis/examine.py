@@ -179,7 +179,8 @@ class _Known:
         edges, circuit = self.plan.edges, self.plan.circuit
         if circuit.level == "node" or edges is None:
             return self.parts.within(circuit, *parts)
-        cuts = EdgeCuts((), self.parts.source, edges.kept, self.parts.graph.shape)
+        graph = self.parts.graph
+        cuts = EdgeCuts((), self.parts.source, edges.kept, graph.shape, graph.measured)
         sections = [(part, self.parts.section(part)) for part in parts]
         return cuts.circuit_without(
             Node(component, where, part.name)

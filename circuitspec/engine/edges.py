@@ -35,9 +35,10 @@ _OFF = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfl
 class _Place:
     """The receivers that read the stream at one tap, grouped by what they read.
 
-    `layout` says where they compute. `where[group, sender]` is the number of the Where at which a sender is ablated for a group, -1 for none. `attended`
-    is how many layers' attention was added to the stream by then. `begins` are later places whose sums are begun here,
-    as far as senders have computed: one more group costs next to nothing, another pass over all senders much.
+    `layout` says where they compute. `where[group, sender]` is the number of the Where at which a sender is ablated for
+    a group, -1 for none. `attended` is how many layers' attention was added to the stream by then. `begins` are later
+    places whose sums are begun here, as far as senders have computed: one more group costs next to nothing, another
+    pass over all senders much.
     """
 
     layout: Layout
@@ -58,7 +59,7 @@ class EdgeProgram:
             sent = set(senders(shape))
         self.senders: tuple[Sender, ...] = tuple(sorted(sent, key=lambda s: sender_index(s, shape)))
         number = {sender: i for i, sender in enumerate(self.senders)}
-        wheres = {s.where for reading in experiment.readings for s in reading.senders}
+        wheres = {s.where for reading in experiment.readings for s in reading.senders} | {Where.everywhere()}
         self.wheres: tuple[Where, ...] = tuple(sorted(wheres, key=Where.canonical))
         named = {where: i for i, where in enumerate(self.wheres)}
         # attention inputs compute together, MLPs and the logits by themselves, also where all read the same
@@ -120,6 +121,7 @@ class _Forward:
     ) -> None:
         self._program, self._stream, self._source = program, stream, source
         kinds, self._kind_of_token = _kinds([columns[where].reshape(-1) for where in program.wheres])
+        self._real = kinds[:, program.wheres.index(Where.everywhere())]  # [kind of token]: no padding
         never = torch.zeros(len(kinds), 1, dtype=torch.bool, device=kinds.device)
         self._holds = torch.cat([kinds, never], -1)  # [kind of token, where]; the last one for "not ablated"
         self._rows_positions = next(iter(columns.values())).shape
@@ -193,17 +195,21 @@ class _Forward:
         return self._masks[tap]
 
     def _touched(self, tap: Tap) -> tuple[Tensor | None, ...]:
-        """For each group bool `[row, pos]`: where it reads else than the model's own stream; None for everywhere."""
+        """For each group bool `[row, pos]`: where it reads else than the model's own stream; None for everywhere.
+
+        What is read at padding reaches no answer.
+        """
         kinds = self._mask(tap).any(-1)
         return tuple(
             None if everywhere else kinds[self._kind_of_token, group].view(self._rows_positions)
-            for group, everywhere in enumerate(kinds.all(0).tolist())
+            for group, everywhere in enumerate(kinds[self._real].all(0).tolist())
         )
 
     def _reader(self, tap: Tap) -> Callable[[], Tensor]:
         def read() -> Tensor:
             if self._mixed is None or self._mixed[0] != tap:
-                self._mixed = (tap, self._mix(tap).unflatten(0, self._rows_positions))
+                mixed = self._mix(tap)
+                self._mixed = (tap, mixed.view(*self._rows_positions, *mixed.shape[1:]))
             return self._mixed[1]
 
         return read

@@ -48,6 +48,19 @@ class Internals:
         along = (f"{name}: {one.double().tolist()}" for name, one in self._directions.items())
         return (*map(str, self._metrics), *along)
 
+    def check_at_edge_level(self) -> None:
+        """Raise CS372 where neurons are measured of MLPs that compute twice there."""
+        if self._runner.stream.mlp_shares_its_input:
+            for metric in self._metrics:
+                if isinstance(metric, Activation):
+                    raise CircuitspecError(
+                        Diagnostic(
+                            "CS372",
+                            f"{metric} cannot be measured at edge level: in this family no norm stands before the MLP",
+                            hint="use a score of the output, or write `level: node`",
+                        )
+                    )
+
     def measure(
         self,
         batch: Batch,

@@ -105,7 +105,7 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
         if now.shift is not None:
             base = base + now.shift
         if now.record:
-            now.recorded = base
+            now.recorded = base if now.edit is None else base.clone()  # edits may write into it
         if now.edit is not None:
             base = now.edit(base)
         if now.swap is None:

@@ -22,6 +22,7 @@ from circuitspec.engine.taps import Tap
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.modules import computing, submodule
 
+
 @dataclass(frozen=True, order=True)
 class Start:
     """Where a forward begins: blocks before `layer` and columns before `column` are not computed."""

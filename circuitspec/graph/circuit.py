@@ -29,7 +29,7 @@ class CircuitGraph:
     """The declared circuit within one model.
 
     `free` components are outside the claim: never ablated, always recomputed. `unmatched` are names under `free` of
-    all MLPs, in a model that has none.
+    all MLPs, in a model that has none. `measured` are the heads and MLPs inside which claims measure something.
     """
 
     shape: ModelShape
@@ -37,6 +37,7 @@ class CircuitGraph:
     free: frozenset[Ablatable]
     paths: tuple[DeclaredPath, ...] = ()
     unmatched: tuple[str, ...] = ()
+    measured: frozenset[Head | Mlp] = frozenset()
 
     @cached_property
     def universe(self) -> tuple[Ablatable, ...]:

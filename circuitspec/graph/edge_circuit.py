@@ -183,8 +183,14 @@ def outside_edges(graph: CircuitGraph) -> Kept:
     return free_edges(graph, {})
 
 
-def live_receivers(kept: Kept | None, shape: ModelShape, ablated: Kept | None = None) -> frozenset[Receiver]:
-    """The receivers on which the logits depend when `kept` edges alone (or all but `ablated` ones) carry own values.
+def live_receivers(
+    kept: Kept | None,
+    shape: ModelShape,
+    ablated: Kept | None = None,
+    measured: Collection[Head | Mlp] = (),
+) -> frozenset[Receiver]:
+    """The receivers on which the logits, and what is measured inside components, depend when `kept` edges alone (or
+    all but `ablated` ones) carry own values.
 
     What the others read makes no difference: all that is computed from it is ablated everywhere it goes. Where a norm
     follows the attention, a head's share of its layer's output depends on the other heads: all are needed, or none.
@@ -192,6 +198,14 @@ def live_receivers(kept: Kept | None, shape: ModelShape, ablated: Kept | None = 
     order = senders(shape)
     live: set[Receiver] = {Receiver(Logits())}
     needed: set[Sender] = set()
+
+    def need(sender: Sender) -> None:
+        needed.add(sender)
+        if isinstance(sender, Head) and not shape.plain_sum:
+            needed.update(Head(sender.layer, head) for head in range(shape.n_heads))
+
+    for component in measured:
+        need(component)
     for receiver in reversed(receivers(shape)):
         if receiver.component != Logits() and not any(owner in needed for owner in owners(receiver, shape)):
             continue
@@ -203,9 +217,7 @@ def live_receivers(kept: Kept | None, shape: ModelShape, ablated: Kept | None = 
                 cut = (ablated or {}).get(receiver, {}).get(sender)
                 carried = cut is None or not cut.is_everywhere
             if carried:
-                needed.add(sender)
-                if isinstance(sender, Head) and not shape.plain_sum:
-                    needed.update(Head(sender.layer, head) for head in range(shape.n_heads))
+                need(sender)
     return frozenset(live)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from circuitspec.graph.edge_circuit import Kept, live_receivers
 from circuitspec.graph.edges import Receiver, Sender, senders, senders_before
@@ -10,25 +10,27 @@ from circuitspec.graph.paths import DeclaredPath, edges_of, merged
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Reading, Sent, Source, Variant
+from circuitspec.spec.components import Head, Mlp
 
 
-def keeping(kept: Kept, source: Source, shape: ModelShape) -> Experiment:
+def keeping(kept: Kept, source: Source, shape: ModelShape, measured: Collection[Head | Mlp] = ()) -> Experiment:
     """The clean run in which exactly these edges are kept, at their positions, and every other one is ablated.
 
-    Receivers on which the logits do not depend are left out: whatever they read, nothing of it arrives.
+    Receivers on which neither the logits nor what is measured inside components depend are left out: whatever they
+    read, nothing of it arrives.
     """
     order, everywhere = senders(shape), Where.everywhere()
     readings: dict[Receiver, dict[Sender, Where]] = {}
-    for receiver in live_receivers(kept, shape):
+    for receiver in live_receivers(kept, shape, measured=measured):
         here = kept.get(receiver, {})
         cut = {s: ~here[s] if s in here else everywhere for s in order[: senders_before(receiver, shape)]}
         readings[receiver] = {s: where for s, where in cut.items() if not where.is_nowhere}
     return patching("clean", source, readings)
 
 
-def ablating(edges: Kept, source: Source, shape: ModelShape) -> Experiment:
-    """The clean run in which exactly these edges are ablated, at their positions."""
-    live = live_receivers(None, shape, edges)
+def ablating(edges: Kept, source: Source, shape: ModelShape, measured: Collection[Head | Mlp] = ()) -> Experiment:
+    """The clean run in which exactly these edges are ablated, at their positions; receivers are left out likewise."""
+    live = live_receivers(None, shape, edges, measured)
     return patching("clean", source, {r: by_sender for r, by_sender in edges.items() if r in live})
 
 

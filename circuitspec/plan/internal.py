@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
-from circuitspec.spec.components import Component, Resid
+from circuitspec.spec.components import Component, Head, Mlp, Neuron, Resid
 from circuitspec.spec.hypothesis import Hypothesis
 from circuitspec.spec.internal import Activation, Attention, Internal, Projection, is_internal, parse_internal
 from circuitspec.spec.names import Name
@@ -26,6 +30,20 @@ def internal_metrics(hypothesis: Hypothesis, shape: ModelShape, text: SourceText
     if problems:
         raise CircuitspecError(*problems)
     return tuple(found)
+
+
+def measuring(graph: CircuitGraph, internals: Iterable[Internal]) -> CircuitGraph:
+    """The circuit, in which is known inside which heads and MLPs something is measured.
+
+    Residual streams are none of these: at edge level, where it matters, they are not measured.
+    """
+    found: set[Head | Mlp] = set()
+    for component in map(component_of, internals):
+        if isinstance(component, Neuron):
+            found.add(Mlp(component.layer))
+        elif isinstance(component, Head | Mlp):
+            found.add(component)
+    return replace(graph, measured=frozenset(found))
 
 
 def readable(metric: Internal, shape: ModelShape, text: SourceText, place: Place) -> list[Diagnostic]:

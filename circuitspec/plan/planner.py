@@ -436,7 +436,7 @@ class _Planner:
             own = everywhere(path) if pinned else path
             restored = None
             if ablation.level == "edge":
-                ablated = edge_level.ablating(merged(edges_of(own, shape)[0]), source, shape)
+                ablated = edge_level.ablating(merged(edges_of(own, shape)[0]), source, shape, self.graph.measured)
                 if corrupt is not None:
                     restored = edge_level.restoring([own], corrupt, shape)
             else:

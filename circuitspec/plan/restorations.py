@@ -48,7 +48,7 @@ def restorations(plan: Plan, graph: CircuitGraph, *, everywhere: bool = False) -
 
     def with_back(components: frozenset[NodeComponent]) -> Experiment:
         kept = kept_with(edges, graph, _senders(components), everywhere=everywhere)
-        return edge_level.keeping(kept, source, graph.shape)
+        return edge_level.keeping(kept, source, graph.shape, graph.measured)
 
     left = outside(edges, graph)
     return Restorations(left, with_back, reads_of(left, graph))

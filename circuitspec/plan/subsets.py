@@ -73,6 +73,7 @@ class EdgeCuts:
     source: Source
     kept: Kept
     shape: ModelShape
+    measured: frozenset[Head | Mlp]
     _known: dict[frozenset[Node], Experiment] = field(default_factory=dict, compare=False, repr=False)
 
     def circuit_without(self, taken: Iterable[Node]) -> Experiment:
@@ -84,12 +85,12 @@ class EdgeCuts:
     def _circuit_without(self, taken: Iterable[Node]) -> Experiment:
         out = _places(taken)
         kept = {receiver: _less(by_sender, out) for receiver, by_sender in self.kept.items()}
-        return edge_level.keeping(kept, self.source, self.shape)
+        return edge_level.keeping(kept, self.source, self.shape, self.measured)
 
     def model_without(self, taken: Iterable[Node]) -> Experiment:
         out: dict[Sender, Where] = {c: at for c, at in _places(taken).items() if isinstance(c, Head | Mlp)}
         edges = {r: {s: at for s, at in out.items() if precedes(s, r, self.shape)} for r in receivers(self.shape)}
-        return edge_level.ablating(edges, self.source, self.shape)
+        return edge_level.ablating(edges, self.source, self.shape, self.measured)
 
 
 Cuts: TypeAlias = NodeCuts | EdgeCuts
@@ -179,7 +180,7 @@ def cuts_of(
     found = tuple(nodes.values())
     if edges is None:
         return NodeCuts(found, source, graph.claimed, kept)
-    return EdgeCuts(found, source, edges, graph.shape)
+    return EdgeCuts(found, source, edges, graph.shape, graph.measured)
 
 
 def refuse_parts(claim: Complete | Minimal | BeatsRandom, index: int, graph: CircuitGraph, text: SourceText) -> None:

@@ -45,9 +45,9 @@ def whole_circuit(ablation: AblationSpec, graph: CircuitGraph, text: SourceText)
     edges = edge_circuit(graph, text, everywhere=ablation.positions == "all")
     if ablation.level == "edge":
         return Whole(
-            edge_level.keeping(edges.kept, source, graph.shape),
-            edge_level.ablating(edges.declared, source, graph.shape),
-            edge_level.keeping(outside_edges(graph), source, graph.shape),
+            edge_level.keeping(edges.kept, source, graph.shape, graph.measured),
+            edge_level.ablating(edges.declared, source, graph.shape, graph.measured),
+            edge_level.keeping(outside_edges(graph), source, graph.shape, graph.measured),
             edges,
         )
     paths, through = _paths(ablation, graph), ablation.through
@@ -66,7 +66,7 @@ def circuit_alone(ablation: AblationSpec, graph: CircuitGraph, text: SourceText)
             return node_level.noising(source, {c: ~kept.get(c, Where.at()) for c in graph.claimed})
         case "edge":
             edges = edge_circuit(graph, text, everywhere=ablation.positions == "all")
-            return edge_level.keeping(edges.kept, source, graph.shape)
+            return edge_level.keeping(edges.kept, source, graph.shape, graph.measured)
         case "path":
             return _along(ablation, graph, text, keep=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -131,6 +132,51 @@ def test_single_edges(family: str) -> None:
     chosen = rng.choice(len(every_edge(shape)), 6, replace=False)
     for i in chosen:
         assert_agrees(family, {every_edge(shape)[i]: WHERES[i % 4]}, SOURCES["resample"])
+
+
+def kept_by(chosen: Callable[[Receiver], bool], shape: ModelShape, seed: int) -> Edges:
+    """All edges ablated everywhere; into the chosen receivers, some of them at positions of their own or not at all."""
+    rng = np.random.default_rng(seed)
+    ablated: Edges = {}
+    for sender, receiver in every_edge(shape):
+        if not chosen(receiver):
+            ablated[sender, receiver] = Where.everywhere()
+        elif rng.random() < 0.6:
+            ablated[sender, receiver] = WHERES[rng.integers(len(WHERES))]
+    return ablated
+
+
+def is_first_query(receiver: Receiver) -> bool:
+    return receiver.port == "q" and isinstance(receiver.component, Head) and receiver.component.head == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", ["resample", "zero"])
+def test_most_receivers_read_alike_and_some_do_not(family: str, kind: str) -> None:
+    """As in circuits that people write: what is in none of them reads the source's stream, all one and the same."""
+    shape = loaded(model(family, exactly=True)).shape
+    assert_agrees(family, kept_by(is_first_query, shape, 13), SOURCES[kind])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", ["resample", "zero"])
+@pytest.mark.parametrize(
+    "read",
+    [
+        pytest.param(lambda r: r.port is None, id="MLPs and logits"),
+        pytest.param(lambda r: r.port == "k" or r.port is None, id="keys, MLPs and logits"),
+        pytest.param(lambda r: is_first_query(r) or isinstance(r.component, Logits), id="some queries and logits"),
+        pytest.param(
+            lambda r: (r.port == "v" and r.component.layer == 0) or r.port is None, id="first values and all else"
+        ),
+        pytest.param(lambda r: r.port is not None, id="attention alone"),
+    ],
+)
+def test_some_receivers_alone(family: str, kind: str, read: Callable[[Receiver], bool]) -> None:
+    """Where others read the model's own stream, in the same layer or between those that do not."""
+    shape = loaded(model(family, exactly=True)).shape
+    ablated = {edge: where for edge, where in random_edges(shape, 15, 0.6).items() if read(edge[1])}
+    assert_agrees(family, ablated, SOURCES[kind])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

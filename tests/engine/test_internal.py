@@ -19,7 +19,7 @@ from circuitspec.engine.keys import Keys
 from circuitspec.engine.runner import Runner
 from circuitspec.graph.edges import receivers, senders, senders_before
 from circuitspec.graph.where import Where
-from circuitspec.plan.edge_level import ablating
+from circuitspec.plan.edge_level import ablating, keeping
 from circuitspec.plan.experiment import Experiment, Site, Source
 from circuitspec.spec.components import Head, KvHead, Mlp, Neuron, Resid
 from circuitspec.spec.internal import Activation, Attention, Internal, Projection, parse_internal
@@ -276,3 +276,27 @@ def test_stored_values_know_what_was_measured() -> None:
     plain, beside = Keys(SETTING, task), Keys(SETTING, task, ("neuron(m1.n2@END)",))
     assert plain.of(CLEAN) != beside.of(CLEAN)
     assert Keys(SETTING, task, ()).of(CLEAN) == plain.of(CLEAN)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_at_edge_level_neurons_and_attention_are_of_what_components_read(family: str) -> None:
+    """With every edge ablated all components compute as in the corrupt run, though nothing of it reaches the logits."""
+    model = random_model(family)
+    shape = loaded(model).shape
+    order, last = senders(shape), shape.n_layers - 1
+    edges = {
+        receiver: dict.fromkeys(order[: senders_before(receiver, shape)], Where.everywhere())
+        for receiver in receivers(shape)
+    }
+    metrics: list[Internal] = [Activation(Neuron(layer, 3), "A") for layer in (0, last)]
+    metrics += [Attention(Head(layer, 1), "END", "A") for layer in (0, last)]
+    measured = [Mlp(0), Mlp(last), Head(0, 1), Head(last, 1)]
+    if family == "olmo2":
+        with pytest.raises(CircuitspecError, match=r"CS372.*neuron\(m0\.n3@A\) cannot be measured at edge level"):
+            metrics_of(model, metrics, ablating(edges, ABC, shape, measured))
+        metrics = metrics[2:]
+    expected = metrics_of(model, metrics, Experiment("abc"))
+    for experiment in (ablating(edges, ABC, shape, measured), keeping({}, ABC, shape, measured)):
+        found = metrics_of(model, metrics, experiment)
+        for metric in map(str, metrics):
+            np.testing.assert_allclose(found[metric], expected[metric], rtol=0, atol=TOLERANCE, err_msg=metric)
