@@ -10,7 +10,7 @@ and a norm makes that as large as anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,7 +22,7 @@ from circuitspec.engine.interventions import Edit
 from circuitspec.engine.reads import Layout, Reads, edits_of, in_turn, unread
 from circuitspec.engine.stream import Stream
 from circuitspec.engine.taps import Tap
-from circuitspec.graph.edges import Receiver, Sender, sender_index, senders, senders_before
+from circuitspec.graph.edges import Receiver, Sender, receivers, sender_index, senders, senders_before
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Sent
 from circuitspec.spec.components import Head, Input, Mlp
@@ -36,13 +36,14 @@ class _Place:
     """The receivers that read the stream at one tap, grouped by what they read.
 
     `layout` says where they compute. `where[group, sender]` is the number of the Where at which a sender is ablated for
-    a group, -1 for none. `attended` is how many layers' attention was added to the stream by then. `begins` are later
-    places whose sums are begun here, as far as senders have computed: one more group costs next to nothing, another
-    pass over all senders much.
+    a group, -1 for none. `whole` are the groups that compute anew at all tokens, whatever they read. `attended` is how
+    many layers' attention was added to the stream by then. `begins` are later places whose sums are begun here, as far
+    as senders have computed: one more group costs next to nothing, another pass over all senders much.
     """
 
     layout: Layout
     where: Tensor
+    whole: frozenset[int]
     attended: int
     begins: tuple[Tap, ...] = ()
 
@@ -67,7 +68,11 @@ class EdgeProgram:
         for reading in sorted(experiment.readings, key=lambda r: self._order(r.receiver)):
             key = (reading.receiver.port is not None, reading.senders)
             grouped.setdefault(stream.read_tap(reading.receiver), {}).setdefault(key, []).append(reading.receiver)
-        by_receiver = {reading.receiver: reading for reading in experiment.readings}
+        senders_of = {reading.receiver: reading.senders for reading in experiment.readings}
+        own_stream, replaced = self._replaced(senders_of)
+        for receiver in own_stream:
+            senders_of[receiver] = frozenset()
+            grouped[stream.read_tap(receiver)].setdefault((True, frozenset()), []).append(receiver)
         self.places: dict[Tap, _Place] = {}
         for tap, alike in grouped.items():
             groups = list(alike.values())
@@ -77,10 +82,11 @@ class EdgeProgram:
             count = sum(1 for s in self.senders if sender_index(s, shape) < before)
             where = torch.full((len(groups), count), -1, dtype=torch.long)
             for g, own in enumerate(groups):
-                for one in by_receiver[own[0]].senders:
+                for one in senders_of[own[0]]:
                     where[g, number[one.component]] = named[one.where]
             attended = sum(1 for s in senders(shape)[:before] if isinstance(s, Head) and s.head == 0)
-            self.places[tap] = _Place(Layout.of(groups, stream), where, attended)
+            whole = {g for g, own in enumerate(groups) if all(self._projection(r) in replaced for r in own)}
+            self.places[tap] = _Place(Layout.of(groups, stream), where, frozenset(whole), attended)
         first: Tap | None = None
         for tap in sorted(self.places):
             place = self.places[tap]
@@ -88,6 +94,21 @@ class EdgeProgram:
                 first = tap
             elif first is not None:
                 self.places[first] = replace(self.places[first], begins=(*self.places[first].begins, tap))
+
+    def _replaced(self, touched: Collection[Receiver]) -> tuple[list[Receiver], frozenset[Tap]]:
+        """Projections that edits replace altogether, with those of their receivers that read the model's own stream.
+
+        Where most slices are replaced, the others are computed anew too, so that the model need not compute any.
+        """
+        by_tap: dict[Tap, list[Receiver]] = {}
+        for receiver in receivers(self._stream.shape):
+            if (tap := self._projection(receiver)) is not None:
+                by_tap.setdefault(tap, []).append(receiver)
+        most = {tap for tap, here in by_tap.items() if 2 * sum(r in touched for r in here) > len(here)}
+        return [r for tap in most for r in by_tap[tap] if r not in touched], frozenset(most)
+
+    def _projection(self, receiver: Receiver) -> Tap | None:
+        return None if receiver.port is None else self._stream.port(receiver).tap
 
     def _order(self, receiver: Receiver) -> tuple[Tap, Tap, int]:
         """By place, and there as the projections compute them: rounding is then the same in every run."""
@@ -199,9 +220,9 @@ class _Forward:
 
         What is read at padding reaches no answer.
         """
-        kinds = self._mask(tap).any(-1)
+        kinds, whole = self._mask(tap).any(-1), self._program.places[tap].whole
         return tuple(
-            None if everywhere else kinds[self._kind_of_token, group].view(self._rows_positions)
+            None if everywhere or group in whole else kinds[self._kind_of_token, group].view(self._rows_positions)
             for group, everywhere in enumerate(kinds[self._real].all(0).tolist())
         )
 

@@ -100,19 +100,22 @@ def test_projections_that_are_replaced_are_not_computed_unless_recorded(family: 
 
 
 @torch.no_grad()
-def test_a_projection_of_which_a_slice_or_a_position_is_kept_is_computed() -> None:
+def test_a_projection_of_which_half_is_kept_is_computed() -> None:
     m = model("gpt2", exactly=True)
     run = runner(m, task_of(random_prompts(3, LENGTHS)))
     everything = dict.fromkeys(every_edge(run.loaded.shape), Where.everywhere())
     first, second = Tap(0, "qkv"), Tap(1, "qkv")
-    ported = [edge for edge in everything if edge[1].port is not None]
-    kept = next(edge for edge in ported if run.stream.port(edge[1]).tap == first)
+    here = [edge for edge in everything if edge[1].port and run.stream.port(edge[1]).tap == first]
+    assert len(here) == first.units(run.loaded.shape)  # one edge each, from the input
+    half = len(here) // 2
     with borrowed(m):
         assert {first, second} <= actions_of(run, everything).unread
-        assert actions_of(run, {edge: w for edge, w in everything.items() if edge != kept}).unread >= {second}
-        assert first not in actions_of(run, {edge: w for edge, w in everything.items() if edge != kept}).unread
-        at_one = {edge: Where.at("A") if edge[1] == kept[1] else where for edge, where in everything.items()}
-        assert first not in actions_of(run, at_one).unread
+        for kept, left_out in ((half - 1, True), (half, False)):
+            ablated = {edge: where for edge, where in everything.items() if edge not in here[:kept]}
+            unread = actions_of(run, ablated).unread
+            assert (first in unread, second in unread) == (left_out, True)
+        at_one = {edge: Where.at("A") for edge in here[: half + 1]}
+        assert actions_of(run, at_one).unread == {first}  # computed anew at all tokens alike
         assert not actions_of(run, {e: w for e, w in everything.items() if e[1] == Receiver(Logits())}).unread
 
 
