@@ -8,7 +8,7 @@ from dataclasses import replace
 from circuitspec.analysis.backup import COMPENSATED, NAMED, Compensator, Knockout, Standing
 from circuitspec.analysis.effects import Ablated, CircuitEffects, surely_small
 from circuitspec.analysis.estimate import Estimate
-from circuitspec.analysis.examine import AGAINST
+from circuitspec.analysis.known import AGAINST
 from circuitspec.analysis.plain_data import estimate_data
 from circuitspec.analysis.scores import MATERIAL
 from circuitspec.analysis.warnings import EvidenceWarning

@@ -39,6 +39,7 @@ from circuitspec.analysis.effects import (
     most_needed_besides,
 )
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.known import ESTIMATED_OUT, NEGATIVES_OUT, Known
 from circuitspec.analysis.scores import Anchors, gap, mean_of
 from circuitspec.analysis.stats import Values
 from circuitspec.analysis.warnings import NegativeFinding
@@ -50,18 +51,14 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan
 from circuitspec.plan.restorations import Restorations
-from circuitspec.plan.subsets import EdgeCuts, Node
-from circuitspec.spec.components import Head, Mlp, Neuron
-from circuitspec.spec.hypothesis import AblationSpec, Gate, Sufficient
+from circuitspec.spec.components import Neuron
+from circuitspec.spec.hypothesis import AblationSpec, Gate
 from circuitspec.spec.names import format_name
 from circuitspec.tasks.metrics import METRICS
 
 PAIRS = 40  # runs with two parts ablated
-AGAINST = 0.05  # of clean less corrupt: what the loss of parts must bring for them to be called negative, undeclared
 OUTSIDE = "everything outside"
 NEGATIVES_IN = "negatives from outside put in"
-NEGATIVES_OUT = "negatives inside taken out"
-ESTIMATED_OUT = "those that should hurt by estimate taken out"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
 """What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""
@@ -108,7 +105,7 @@ def examine(
 def foreseen(plan: Plan, records: Records, parts: CircuitParts, screen: Estimates | None) -> tuple[Experiment, ...]:
     """Runs that `examine` will want, whatever is found outside the circuit: run along with others they cost less."""
     metric = _metric_to_go_by(plan, records)
-    wanted = () if metric is None else _Known(plan, records, parts, metric).first(screen)
+    wanted = () if metric is None else Known(plan, records, parts, metric).first(screen)
     return tuple(experiment for experiment in wanted if experiment not in records.values)
 
 
@@ -120,84 +117,7 @@ def _metric_to_go_by(plan: Plan, records: Records) -> str | None:
 
 
 @dataclass
-class _Known:
-    """What follows from what was run so far."""
-
-    plan: Plan
-    records: Records
-    parts: CircuitParts
-    metric: str
-
-    def first(self, screen: Estimates | None) -> dict[Experiment, str]:
-        """What is run before anything is known, with labels."""
-        everything = (*self.parts.components, *self.parts.ablated)  # a group of one component is called by its own name
-        labels = {self.parts.without(part): f"{part.name} ablated" for part in everything}
-        if not self._has_sets:
-            return labels
-        if self._negative_groups:
-            labels[self._circuit_without(*self._negative_groups)] = f"circuit, {NEGATIVES_OUT}"
-        doubtful = self._worth_running(self._estimated(screen))
-        if doubtful:
-            labels[self._circuit_without(*doubtful)] = f"circuit, {ESTIMATED_OUT}"
-            labels[self.parts.without(*doubtful)] = f"{ESTIMATED_OUT.removesuffix(' taken out')} ablated"
-        return labels
-
-    @property
-    def _negative_groups(self) -> tuple[Part, ...]:
-        """Where components are not taken one by one, the groups that are taken out as negative: those declared so."""
-        return () if self.parts.thorough else tuple(p for p in self.parts.groups if p.declared == "negative")
-
-    @staticmethod
-    def _worth_running(estimated: Sequence[Ablated]) -> tuple[Part, ...]:
-        """The components that should hurt by estimate, if all together should by much."""
-        doubtful = [one for one in estimated if one.is_doubtful]
-        return tuple(one.part for one in doubtful) if sum(one.drop.value for one in doubtful) <= -AGAINST else ()
-
-    @property
-    def _clean(self) -> Values:
-        return self.records[self.plan.clean][self.metric]
-
-    @property
-    def _anchor(self) -> Values:
-        return self.records[self.plan.corrupt][self.metric]
-
-    def _estimated(self, screen: Estimates | None) -> tuple[Ablated, ...]:
-        """The components that are not taken one by one, ablated in the circuit alone, to first order."""
-        circuit = self.plan.circuit
-        untaken = [part for part in self.parts.members if part not in self.parts.components]
-        if screen is None or screen.metric != self.metric or not untaken:
-            return ()
-        alone = self.records[circuit][self.metric]
-        if stats.mean_difference(alone, self._anchor).may_be(0.0):
-            return ()
-        changes = {part: sum(screen.effects[c] for c in self.parts.section(part)) for part in untaken}
-        runs = {part: alone + change for part, change in changes.items()}
-        return ablation_effects(runs, alone, self._anchor, whole=self._clean - self._anchor)
-
-    def _circuit_without(self, *parts: Part) -> Experiment:
-        """The circuit alone without these parts: at edge level, without the edges that leave them where they act."""
-        edges, circuit = self.plan.edges, self.plan.circuit
-        if circuit.level == "node" or edges is None:
-            return self.parts.within(circuit, *parts)
-        graph = self.parts.graph
-        cuts = EdgeCuts((), self.parts.source, edges.kept, graph.shape, graph.measured)
-        sections = [(part, self.parts.section(part)) for part in parts]
-        return cuts.circuit_without(
-            Node(component, where, part.name)
-            for part, section in sections
-            for component, where in section.items()
-            if isinstance(component, Head | Mlp)
-        )
-
-    @property
-    def _has_sets(self) -> bool:
-        circuit = self.plan.circuit
-        claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
-        return claimed and circuit.level != "path" and circuit.source is not None
-
-
-@dataclass
-class _Examination(_Known):
+class _Examination(Known):
     runner: RunsExperiments
     direct: DirectEffects
 
@@ -206,7 +126,7 @@ class _Examination(_Known):
     ) -> CircuitEffects:
         self._run(self.first(screen))
         groups, components = (
-            ablation_effects({part: self._without(part) for part in kind}, self._clean, self._anchor)
+            ablation_effects({part: self._without(part) for part in kind}, self.clean, self.anchor)
             for kind in (self.parts.ablated, tuple(self.parts.components))
         )
         silent = {one.part for one in components if one.is_silent}
@@ -238,14 +158,14 @@ class _Examination(_Known):
             direct_unknown=unknown,
             untaken=len(self.parts.whole) - len(self.parts.components),
             within=self._within(groups, components),
-            estimated=self._estimated(screen),
+            estimated=self.estimated(screen),
         )
         found = replace(found, joint=self._joint(found), **self._by_second(found))
         return replace(found, sets=self._sets(found, negatives, outside))
 
     def _joint(self, found: CircuitEffects) -> tuple[Ablated, ...]:
         """All that should hurt by estimate, ablated at once: in the model, and in the circuit alone."""
-        doubtful = self._worth_running(found.estimated) if self._has_sets else ()
+        doubtful = self.worth_running(found.estimated) if self.has_sets else ()
         if not doubtful:
             return ()
         part = Part(
@@ -253,11 +173,11 @@ class _Examination(_Known):
             "positive",
             tuple(dict.fromkeys(g for p in doubtful for g in p.groups)),
         )
-        circuit, whole = self.plan.circuit, self._clean - self._anchor
-        alone, without = (self.records[run][self.metric] for run in (circuit, self._circuit_without(*doubtful)))
+        circuit, whole = self.plan.circuit, self.clean - self.anchor
+        alone, without = (self.records[run][self.metric] for run in (circuit, self.circuit_without(*doubtful)))
         return (
-            *ablation_effects({part: self._without(*doubtful)}, self._clean, self._anchor),
-            *ablation_effects({part: without}, alone, self._anchor, whole=whole),
+            *ablation_effects({part: self._without(*doubtful)}, self.clean, self.anchor),
+            *ablation_effects({part: without}, alone, self.anchor, whole=whole),
         )
 
     def _by_second(self, found: CircuitEffects) -> dict[str, Any]:
@@ -280,7 +200,7 @@ class _Examination(_Known):
                 )
             ),
             "within_by_second": ablation_effects(
-                {p: self.records[self._circuit_without(p)][second] for p in within}, alone, anchor, whole=clean - anchor
+                {p: self.records[self.circuit_without(p)][second] for p in within}, alone, anchor, whole=clean - anchor
             ),
         }
 
@@ -321,7 +241,7 @@ class _Examination(_Known):
             values = [
                 (name, measured[one][self.metric], measured[both][self.metric]) for name, (one, both) in tried.items()
             ]
-            most = most_needed_besides(self._without(part), values, self._clean, self._anchor) if values else None
+            most = most_needed_besides(self._without(part), values, self.clean, self.anchor) if values else None
             if most is not None:
                 found[part] = most
         return found
@@ -337,7 +257,7 @@ class _Examination(_Known):
             return {}
         corrupt = self.records[base][self.metric]
         return {
-            part: stats.recovered(self.records[run][self.metric], corrupt, self._clean) for part, run in runs.items()
+            part: stats.recovered(self.records[run][self.metric], corrupt, self.clean) for part, run in runs.items()
         }
 
     # -- backups ----------------------------------------------------------------------------------
@@ -349,7 +269,7 @@ class _Examination(_Known):
         chosen: list[Knockable] = []
         runs: Mapping[Experiment, DirectRun] = {}
         experiments: dict[Knockable, Experiment] = {}
-        clean, difference = self.plan.clean, float((self._clean - self._anchor).mean())
+        clean, difference = self.plan.clean, float((self.clean - self.anchor).mean())
         neurons = [component for component in self.parts.whole if isinstance(component, Neuron)]
         if sections:
             all_out = self.parts.ablating(*sections.values())
@@ -404,10 +324,10 @@ class _Examination(_Known):
         chosen = [[one.part for one in kind if self._to_see_within(one)] for kind in kinds]
         if not any(chosen) or circuit.level == "path" or circuit.source is None:
             return ()
-        runs = {part: self._circuit_without(part) for picked in chosen for part in picked}
+        runs = {part: self.circuit_without(part) for picked in chosen for part in picked}
         self._run({circuit: "circuit", **{run: f"circuit without {part.name}" for part, run in runs.items()}})
         alone = self.records[circuit][self.metric]
-        if stats.mean_difference(alone, self._anchor).may_be(0.0):
+        if stats.mean_difference(alone, self.anchor).may_be(0.0):
             return ()
         return tuple(
             one
@@ -415,9 +335,9 @@ class _Examination(_Known):
             for one in ablation_effects(
                 {part: self.records[runs[part]][self.metric] for part in picked},
                 alone,
-                self._anchor,
+                self.anchor,
                 among=len(kind),
-                whole=self._clean - self._anchor,
+                whole=self.clean - self.anchor,
             )
         )
 
@@ -434,30 +354,30 @@ class _Examination(_Known):
         Those that hurt by estimate alone are taken out apart from the others.
         """
         circuit = self.plan.circuit
-        if not self._has_sets:
+        if not self.has_sets:
             return ()
         found = {c.component for c in (() if negatives is None else negatives.components)}
         left_out = frozenset(c for c in (() if outside is None else outside.components) if format_name(c) in found)
         hurting = [part for part in self.parts.groups if part.declared == "negative"]
         hurting += [one.part for one in effects.within if one.sign == "hurts" and one.part in self.parts.components]
         out = list(dict.fromkeys(c for part in hurting for c in self.parts.section(part)))
-        doubtful = self._worth_running(effects.estimated)
+        doubtful = self.worth_running(effects.estimated)
         if not left_out and not out and not doubtful:
             return ()
         sets: list[tuple[str, Experiment, Collection[NodeComponent]]] = [("as declared", circuit, ())]
         if left_out and outside is not None:
             sets.append((NEGATIVES_IN, outside.with_back(left_out), left_out))
         if out:
-            sets.append((NEGATIVES_OUT, self._circuit_without(*hurting), out))
+            sets.append((NEGATIVES_OUT, self.circuit_without(*hurting), out))
         if doubtful:
             members = list(dict.fromkeys(c for part in doubtful for c in self.parts.section(part)))
-            sets.append((ESTIMATED_OUT, self._circuit_without(*doubtful), members))
+            sets.append((ESTIMATED_OUT, self.circuit_without(*doubtful), members))
         self._run({run: f"circuit, {name}" for name, run, _ in sets})
         return tuple(self._score(run, name, changed) for name, run, changed in sets)
 
     def _score(self, run: Experiment, name: str, changed: Collection[NodeComponent]) -> SetScore:
         values = self.records[run]
-        recovered = stats.recovered(values[self.metric], self._anchor, self._clean)
+        recovered = stats.recovered(values[self.metric], self.anchor, self.clean)
         by_kl = None
         between = Anchors(self.plan.clean, self.plan.corrupt)
         if "kl" in values and gap(self.records, "kl", between).state == "sound":

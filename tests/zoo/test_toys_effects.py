@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from circuitspec.analysis.components import Search
-from circuitspec.analysis.examine import NEGATIVES_IN, NEGATIVES_OUT
+from circuitspec.analysis.examine import NEGATIVES_IN
+from circuitspec.analysis.known import NEGATIVES_OUT
 from circuitspec.analysis.result import Verification
 from circuitspec.codes import CODES
 from circuitspec.report.document import render_json
