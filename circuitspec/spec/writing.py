@@ -94,16 +94,10 @@ def _laid_out(value: Any, indent: int, spread: bool = False) -> Any:
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
     match value:
-        case None | bool():
-            return value
         case str():
             return _text(value)
-        case float():
-            return float(value)
-        case int():
-            return int(value)
-        case PurePath():
-            return value.as_posix()
+        case None | bool() | int() | float() | PurePath():
+            return _plain(value)
         case Mapping():
             found: Any = CommentedMap(
                 {_text(_key(k)): _laid_out(v, indent + len(str(k)) + 4, k in _SPREAD) for k, v in value.items()}
