@@ -106,3 +106,13 @@ def test_a_projection_of_the_stream(tmp_path: Path) -> None:
         found = reported(text, tmp_path, store=tmp_path / "store").verification
         sums[name] = found.records[found.plan.clean]["projection(r1@END, first.txt)"]
     assert sums["two"] == pytest.approx(2 * sums["one"], rel=1e-5)
+
+
+def test_what_is_stored_of_a_metric_is_of_its_tokens(tmp_path: Path) -> None:
+    """The head looks at the thing alone, also where the token before it was of the same name when it was stored."""
+    looks = "attention(a0.h2, END -> LOOK)"
+    text = text_of(f"necessary: {{metric: '{looks}', at_most: 2}}")
+    for place, weight in (("thing", 1.0), ("thing - 1", 0.0)):
+        told = text.replace("positions: {END: last}", f"positions: {{END: last, LOOK: {place}}}")
+        found = reported(told, store=tmp_path).verification
+        assert found.records[found.plan.clean][looks] == pytest.approx([weight] * 24, abs=CLOSE), place

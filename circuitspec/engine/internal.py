@@ -15,6 +15,7 @@ from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Swap
 from circuitspec.engine.taps import Slot, Tap, port_slot, slots_of
 from circuitspec.plan.experiment import Variant
+from circuitspec.plan.internal import positions_of
 from circuitspec.spec.internal import Activation, Attention, Internal, Projection
 from circuitspec.spec.names import format_name
 
@@ -44,9 +45,11 @@ class Internals:
 
     @property
     def described(self) -> tuple[str, ...]:
-        """The metrics' names, and the directions number by number."""
+        """The metrics' names, the tokens of the positions in them prompt by prompt, and directions number by number."""
+        roles = sorted({role for metric in self._metrics for role in positions_of(metric)})
+        at = (f"{role}: {self._runner.task.roles[role]}" for role in roles)
         along = (f"{name}: {one.double().tolist()}" for name, one in self._directions.items())
-        return (*map(str, self._metrics), *along)
+        return (*map(str, self._metrics), *at, *along)
 
     def check_at_edge_level(self) -> None:
         """Raise CS372 where neurons are measured of MLPs that compute twice there."""

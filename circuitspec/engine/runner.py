@@ -103,7 +103,7 @@ class Runner:
 
     @property
     def measured_beside(self) -> tuple[str, ...]:
-        """What decides which internal metrics are measured, and along which directions."""
+        """What decides which internal metrics are measured, at which tokens, and along which directions."""
         return () if self._internals is None else self._internals.described
 
     @property
