@@ -79,6 +79,19 @@ def test_where_a_head_looks_that_is_no_part_of_a_circuit_of_edges() -> None:
     assert abs(clean - corrupt).min() > 0.05
 
 
+def test_where_it_looks_in_random_circuits_of_edges() -> None:
+    """None of them keeps an edge into that head, so it looks at all ten tokens alike, as on the corrupt prompts."""
+    looks = "attention(a1.h1, END -> thing)"
+    claim = f"beats_random: {{metric: '{looks}', circuits: 30}}"
+    text = text_of(claim, alone=True).replace("level: node", "level: edge")
+    text = text.replace("- naming -> logits", "- input -> naming<q,k,v>\n    - naming -> logits")
+    found = reported(text).verification
+    rivals = found.plan.claims[0].rivals
+    assert rivals is not None
+    for run in (found.plan.circuit, *rivals.kept):
+        assert found.records[run][looks] == pytest.approx([1 / 10] * 24, abs=CLOSE)
+
+
 @pytest.mark.parametrize(
     ("metric", "code", "said"),
     [
