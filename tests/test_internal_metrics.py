@@ -129,3 +129,19 @@ def test_what_is_stored_of_a_metric_is_of_its_tokens(tmp_path: Path) -> None:
         told = text.replace("positions: {END: last}", f"positions: {{END: last, LOOK: {place}}}")
         found = reported(told, store=tmp_path).verification
         assert found.records[found.plan.clean][looks] == pytest.approx([weight] * 24, abs=CLOSE), place
+
+
+@pytest.mark.parametrize("of", ["r1", "m0"])
+def test_projections_are_of_node_level_alone(tmp_path: Path, of: str) -> None:
+    """At edge level each component reads a stream of its own, also where a sweep or a claim of paths goes there."""
+    width = read_shape(ModelSpec(id="zoo:backup"), tmp_path).d_model  # type: ignore[union-attr]
+    (tmp_path / "first.txt").write_text("\n".join(["1.0"] * width), encoding="utf-8")
+    metric = f"projection({of}@END, first.txt)"
+    found = reported(text_of(f"necessary: {{metric: '{metric}', at_most: 2}}"), tmp_path, sweep=True).verification
+    assert found.sweep is not None
+    whys = {score.why for score in found.sweep.scores if score.method.level == "edge"}
+    assert whys == {f"{metric} is not measured at edge level"}
+    by_node = [score.run.patched for score in found.sweep.scores if score.method.level == "node"]
+    assert all(metric in found.records[run] for run in by_node)
+    with pytest.raises(CircuitspecError, match=r"CS168.*at edge level every component reads a residual stream"):
+        reported(text_of(f"cross_section: {{paths: [naming -> logits], metric: '{metric}', at_least: 0}}"), tmp_path)

@@ -14,7 +14,7 @@ from circuitspec.engine.batches import Batch
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Swap
 from circuitspec.engine.taps import Slot, Tap, port_slot, slots_of
-from circuitspec.plan.experiment import Variant
+from circuitspec.plan.experiment import Level, Variant
 from circuitspec.plan.internal import positions_of
 from circuitspec.spec.internal import Activation, Attention, Internal, Projection
 from circuitspec.spec.names import format_name
@@ -38,10 +38,17 @@ class Internals:
         self._runner, self._metrics = runner, tuple(metrics)
         self._directions = {name: one.to(runner.dtype).to(runner.device) for name, one in directions.items()}
 
-    @property
-    def taps(self) -> frozenset[Tap]:
-        """What is recorded in the run itself."""
-        return frozenset(self._slot(m).tap for m in self._metrics if not isinstance(m, Attention))
+    def taps(self, level: Level) -> frozenset[Tap]:
+        """What is recorded in the run itself, at this level."""
+        return frozenset(self._slot(m).tap for m in self._read_at(level))
+
+    def _read_at(self, level: Level) -> tuple[Activation | Projection, ...]:
+        """What is read off the run itself: at edge level, where each component reads a stream of its own, no streams.
+
+        Nor what MLPs add to one: claims at edge level project neither.
+        """
+        recorded = (m for m in self._metrics if not isinstance(m, Attention))
+        return tuple(m for m in recorded if level == "node" or not isinstance(m, Projection))
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -71,16 +78,18 @@ class Internals:
         actions: Callable[[], Actions],
         recorded: Mapping[Tap, Tensor],
         draw: int,
+        level: Level = "node",
     ) -> dict[str, Tensor]:
-        """Every metric, one value a row. `actions` makes the run's actions anew, `recorded` is what it recorded.
+        """Every metric that there is at this level, one value a row. `actions` makes the run's actions anew, `recorded`
+        is what it recorded.
 
         Raises CS431 where a head's attention does not add up to 1 over all tokens.
         """
         found: dict[str, Tensor] = {}
-        swaps = actions().swaps if self.taps else {}
-        for metric in self._metrics:
-            if not isinstance(metric, Attention):
-                found[str(metric)] = self._read(batch, metric, recorded, swaps)
+        read = self._read_at(level)
+        swaps = actions().swaps if read else {}
+        for metric in read:
+            found[str(metric)] = self._read(batch, metric, recorded, swaps)
         for heads in self._together():
             found |= self._attention(batch, variant, actions(), heads, draw)
         return found
