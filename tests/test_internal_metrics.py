@@ -79,6 +79,19 @@ def test_where_a_head_looks_that_is_no_part_of_a_circuit_of_edges() -> None:
     assert abs(clean - corrupt).min() > 0.05
 
 
+def test_what_a_circuit_keeps_low_beats_random_circuits() -> None:
+    """Clean the backup looks at the thing by 0, corrupt by 0.1, and by 1 with the main head noised, as all others do:
+    the circuit of the main head recovers 1, and every other circuit -9."""
+    looks = "attention(a1.h1, END -> thing)"
+    claim = f"beats_random: {{metric: '{looks}', circuits: 30}}"
+    found = reported(text_of(claim, alone=True), tests=True).verification
+    (judged,) = found.claims
+    assert judged.status == "SUPPORTED"
+    assert found.tests is not None
+    by_name = {test.name: test for test in found.tests.tests}
+    assert by_name["sufficiency"].statistic == 1.0
+
+
 def test_where_it_looks_in_random_circuits_of_edges() -> None:
     """None of them keeps an edge into that head, so it looks at all ten tokens alike, as on the corrupt prompts."""
     looks = "attention(a1.h1, END -> thing)"
