@@ -36,7 +36,7 @@ class Internals:
 
     def __init__(self, runner: Runner, metrics: Sequence[Internal], directions: Mapping[str, Tensor]) -> None:
         self._runner, self._metrics = runner, tuple(metrics)
-        self._directions = {name: one.to(runner.dtype).to(runner.device) for name, one in directions.items()}
+        self._directions = {name: one.double().to(runner.device) for name, one in directions.items()}
 
     def taps(self, level: Level) -> frozenset[Tap]:
         """What is recorded in the run itself, at this level."""
@@ -55,7 +55,7 @@ class Internals:
         """The metrics' names, the tokens of the positions in them prompt by prompt, and directions number by number."""
         roles = sorted({role for metric in self._metrics for role in positions_of(metric)})
         at = (f"{role}: {self._runner.task.roles[role]}" for role in roles)
-        along = (f"{name}: {one.double().tolist()}" for name, one in self._directions.items())
+        along = (f"{name}: {one.tolist()}" for name, one in self._directions.items())
         return (*map(str, self._metrics), *at, *along)
 
     def check_at_edge_level(self) -> None:
@@ -140,7 +140,7 @@ class Internals:
             value = torch.where(swap.mask[rows, columns, slot.unit].unsqueeze(-1), put_in, value)
         if isinstance(metric, Activation):
             return value[:, 0].double()
-        return value.double() @ self._directions[metric.along].double()
+        return value.double() @ self._directions[metric.along]
 
     def _attention(
         self, batch: Batch, variant: Variant, actions: Actions, metrics: Sequence[Attention], draw: int
