@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
@@ -121,12 +121,16 @@ def _in_place(component: _C, of: Exchange) -> _C:
 
 
 def enlarged_circuits(
-    graph: CircuitGraph, run_of: Callable[[CircuitGraph], Experiment], count: int, seed: int
+    graph: CircuitGraph,
+    run_of: Callable[[CircuitGraph], Experiment],
+    count: int,
+    seed: int,
+    inside: Collection[Component] = (),
 ) -> tuple[Experiment, ...]:
     """Runs of the circuit with a random component more, in the role of one of its nodes of the same layer.
 
-    None where no layer of the circuit has a component outside of it.
+    None where no layer of the circuit has a component outside of it; `inside` are those in it beside its groups'.
     """
     dice = Random(seed)
-    graphs = (enlarged(graph, dice) for _ in range(count))
+    graphs = (enlarged(graph, dice, inside) for _ in range(count))
     return tuple(run_of(larger) for larger in graphs if larger is not None)

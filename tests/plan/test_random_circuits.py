@@ -174,6 +174,21 @@ def test_one_more_does_what_a_node_of_its_layer_does() -> None:
     assert set(added) == {Head(0, 0), Head(2, 1), Head(2, 2), Head(2, 3)}
 
 
+def test_at_edge_level_what_paths_alone_name_is_not_one_more() -> None:
+    """Of the four heads of layer 2 one is in a group and two are in paths alone: the last is added, every time."""
+    circuit = "{groups: {one: {nodes: [a2.h0]}}, paths: ['input -> one<q>, a2.h1<v>, a2.h2<v> -> logits']}"
+    graph, document = laid(circuit)
+    ablation = document.hypothesis.ablation.model_copy(update={"level": "edge"})
+    found = runs(circuit, "edge")
+    assert isinstance(found, TestRuns)
+    member, path = graph.members[0], graph.paths[0]
+    start, middle, end = path.hops
+    hops = (start, (*middle, replace(middle[0], component=Head(2, 3))), end)
+    added = replace(graph, members=(member, replace(member, component=Head(2, 3))), paths=(replace(path, hops=hops),))
+    assert set(found.enlarged) == {whole_circuit(ablation, added, document.source).circuit}
+    assert list(found.without) == ["a2.h0", "a2.h1", "a2.h2"]
+
+
 def drawn(circuit: str, count: int = 40, level: str = "node") -> RandomCircuits:
     graph, document = laid(circuit)
     ablation = document.hypothesis.ablation.model_copy(update={"level": level})
