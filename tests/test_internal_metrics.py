@@ -79,6 +79,32 @@ def test_where_a_head_looks_that_is_no_part_of_a_circuit_of_edges() -> None:
     assert abs(clean - corrupt).min() > 0.05
 
 
+def test_what_a_circuit_keeps_low_beats_random_circuits() -> None:
+    """Clean the backup looks at the thing by 0, corrupt by 0.1, and by 1 with the main head noised, as all others do:
+    the circuit of the main head recovers 1, and every other circuit -9."""
+    looks = "attention(a1.h1, END -> thing)"
+    claim = f"beats_random: {{metric: '{looks}', circuits: 30}}"
+    found = reported(text_of(claim, alone=True), tests=True).verification
+    (judged,) = found.claims
+    assert judged.status == "SUPPORTED"
+    assert found.tests is not None
+    by_name = {test.name: test for test in found.tests.tests}
+    assert by_name["sufficiency"].statistic == 1.0
+
+
+def test_where_it_looks_in_random_circuits_of_edges() -> None:
+    """None of them keeps an edge into that head, so it looks at all ten tokens alike, as on the corrupt prompts."""
+    looks = "attention(a1.h1, END -> thing)"
+    claim = f"beats_random: {{metric: '{looks}', circuits: 30}}"
+    text = text_of(claim, alone=True).replace("level: node", "level: edge")
+    text = text.replace("- naming -> logits", "- input -> naming<q,k,v>\n    - naming -> logits")
+    found = reported(text).verification
+    rivals = found.plan.claims[0].rivals
+    assert rivals is not None
+    for run in (found.plan.circuit, *rivals.kept):
+        assert found.records[run][looks] == pytest.approx([1 / 10] * 24, abs=CLOSE)
+
+
 @pytest.mark.parametrize(
     ("metric", "code", "said"),
     [
@@ -106,3 +132,29 @@ def test_a_projection_of_the_stream(tmp_path: Path) -> None:
         found = reported(text, tmp_path, store=tmp_path / "store").verification
         sums[name] = found.records[found.plan.clean]["projection(r1@END, first.txt)"]
     assert sums["two"] == pytest.approx(2 * sums["one"], rel=1e-5)
+
+
+def test_what_is_stored_of_a_metric_is_of_its_tokens(tmp_path: Path) -> None:
+    """The head looks at the thing alone, also where the token before it was of the same name when it was stored."""
+    looks = "attention(a0.h2, END -> LOOK)"
+    text = text_of(f"necessary: {{metric: '{looks}', at_most: 2}}")
+    for place, weight in (("thing", 1.0), ("thing - 1", 0.0)):
+        told = text.replace("positions: {END: last}", f"positions: {{END: last, LOOK: {place}}}")
+        found = reported(told, store=tmp_path).verification
+        assert found.records[found.plan.clean][looks] == pytest.approx([weight] * 24, abs=CLOSE), place
+
+
+@pytest.mark.parametrize("of", ["r1", "m0"])
+def test_projections_are_of_node_level_alone(tmp_path: Path, of: str) -> None:
+    """At edge level each component reads a stream of its own, also where a sweep or a claim of paths goes there."""
+    width = read_shape(ModelSpec(id="zoo:backup"), tmp_path).d_model  # type: ignore[union-attr]
+    (tmp_path / "first.txt").write_text("\n".join(["1.0"] * width), encoding="utf-8")
+    metric = f"projection({of}@END, first.txt)"
+    found = reported(text_of(f"necessary: {{metric: '{metric}', at_most: 2}}"), tmp_path, sweep=True).verification
+    assert found.sweep is not None
+    whys = {score.why for score in found.sweep.scores if score.method.level == "edge"}
+    assert whys == {f"{metric} is not measured at edge level"}
+    by_node = [score.run.patched for score in found.sweep.scores if score.method.level == "node"]
+    assert all(metric in found.records[run] for run in by_node)
+    with pytest.raises(CircuitspecError, match=r"CS168.*at edge level every component reads a residual stream"):
+        reported(text_of(f"cross_section: {{paths: [naming -> logits], metric: '{metric}', at_least: 0}}"), tmp_path)

@@ -100,6 +100,23 @@ def test_with_it_is(tmp_path: Path) -> None:
         assert main_estimate(minimal) == main.estimate
 
 
+def test_a_backup_that_paths_alone_name_is_taken_out_too() -> None:
+    """At edge level it is a part of the circuit: without the main head and it nothing is left of either, -5."""
+    text = text_of(COMPLETE, MINIMAL, alone=True).replace("level: node", "level: edge")
+    paths = "input -> naming<q,k,v>, a1.h1<q,k,v>@END", "naming -> a1.h1<q>@END", "naming, a1.h1@END -> logits"
+    complete, minimal = verified(text.replace("naming -> logits", "\n    - ".join(f'"{p}"' for p in paths))).claims
+    means = {part.name: part.means for part in complete.parts}
+    assert set(means) == {"nothing", "all of it", "naming", "a1.h1"}
+    assert means["all of it"] == pytest.approx((-5.0, -5.0), abs=CLOSE)
+    assert means["naming"] == pytest.approx((2.0, 2.0), abs=CLOSE)
+    assert [(part.name, part.note) for part in minimal.parts] == [
+        ("a0.h2@END", "without nothing"),
+        ("a1.h1@END", "without naming"),
+    ]
+    values = [part.estimate.value for part in minimal.parts if part.estimate is not None]
+    assert values == pytest.approx([0.3, 0.7], abs=CLOSE)
+
+
 def test_the_main_head_beats_every_other(alone: Reported) -> None:
     claim = alone.verification.claims[1]
     planned = alone.verification.plan.claims[1]

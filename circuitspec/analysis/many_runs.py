@@ -135,7 +135,8 @@ def judge_random(planned: PlannedClaim, records: Records) -> Judgement:
     claim, rivals = planned.claim, planned.rivals
     assert isinstance(claim, BeatsRandom)
     assert rivals is not None
-    found = beaten(records, claim.metric, planned.patched, rivals.kept, claim.quantile, claim.at_most_p)
+    between = Anchors(planned.clean, planned.corrupt)
+    found = beaten(records, claim.metric, planned.patched, rivals.kept, claim.quantile, claim.at_most_p, between)
     part = part_of("random circuits", found.share, claim.quantile, None, "")
     if part.status == "INCONCLUSIVE":
         part = replace(part, reason=f"p = {_p(found.test.p_value)} is above {claim.at_most_p:g}")

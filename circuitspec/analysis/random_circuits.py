@@ -10,11 +10,12 @@ from scipy import stats as scipy_stats
 
 from circuitspec.analysis import hypothesis_tests as tests
 from circuitspec.analysis.estimate import Estimate
-from circuitspec.analysis.scores import LOWER_IS_BETTER, mean_of
+from circuitspec.analysis.scores import LOWER_IS_BETTER, Anchors, mean_of
 from circuitspec.analysis.stats import Values
 from circuitspec.engine.records import Records
 from circuitspec.plan.circuit_tests import TestRuns
 from circuitspec.plan.experiment import Experiment
+from circuitspec.tasks.metrics import METRICS
 
 ALPHA = 0.05
 ROUNDING = 1e-5  # of a score: what single precision may make of two runs that do the same
@@ -43,10 +44,19 @@ class CircuitTests:
 
 
 def beaten(
-    records: Records, metric: str, circuit: Experiment, rivals: Sequence[Experiment], quantile: float, at_most_p: float
+    records: Records,
+    metric: str,
+    circuit: Experiment,
+    rivals: Sequence[Experiment],
+    quantile: float,
+    at_most_p: float,
+    between: Anchors | None = None,
 ) -> Beaten:
-    """How many of the random circuits (as often as they were drawn) the circuit beats by its mean over prompts."""
-    worth = _worth(metric)
+    """How many of the random circuits (as often as they were drawn) the circuit beats by its mean over prompts.
+
+    A metric that has no better end is better the nearer it is to the clean one of the anchors that it lies `between`.
+    """
+    worth = _worth(metric, records, between)
     others = [worth * mean_of(records[run][metric]) for run in rivals]
     rounding = _rounding(records, metric, (circuit, *rivals))
     test = tests.sufficiency(worth * mean_of(records[circuit][metric]), others, quantile=quantile, rounding=rounding)
@@ -58,9 +68,9 @@ def beaten(
 def circuit_tests(runs: TestRuns, records: Records, metric: str) -> CircuitTests:
     """Shi et al.'s tests: equivalence, independence, minimality, sufficiency and partial necessity.
 
-    Scores are signed so that more is better. Raises CS511 for scores that are not finite.
+    Scores are signed so that more is better, as `beaten` says. Raises CS511 for scores that are not finite.
     """
-    worth = _worth(metric)
+    worth = _worth(metric, records, Anchors(runs.model, runs.anchor))
 
     def scores(run: Experiment) -> Values:
         return worth * records[run][metric]
@@ -94,6 +104,8 @@ def _rounding(records: Records, metric: str, runs: Sequence[Experiment]) -> floa
     return ROUNDING * max(float(np.abs(records[run][metric]).max()) for run in runs)
 
 
-def _worth(metric: str) -> int:
-    """1 where more of the metric is better, -1 where less is."""
-    return -1 if metric in LOWER_IS_BETTER else 1
+def _worth(metric: str, records: Records, between: Anchors | None) -> int:
+    """1 where more of the metric is better, -1 where less is: of one inside the model, where the clean run has less."""
+    if metric in METRICS or between is None:
+        return -1 if metric in LOWER_IS_BETTER else 1
+    return -1 if mean_of(records[between.clean][metric]) < mean_of(records[between.corrupt][metric]) else 1

@@ -14,7 +14,8 @@ from circuitspec.engine.batches import Batch
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.interventions import Swap
 from circuitspec.engine.taps import Slot, Tap, port_slot, slots_of
-from circuitspec.plan.experiment import Variant
+from circuitspec.plan.experiment import Level, Variant
+from circuitspec.plan.internal import positions_of
 from circuitspec.spec.internal import Activation, Attention, Internal, Projection
 from circuitspec.spec.names import format_name
 
@@ -35,18 +36,27 @@ class Internals:
 
     def __init__(self, runner: Runner, metrics: Sequence[Internal], directions: Mapping[str, Tensor]) -> None:
         self._runner, self._metrics = runner, tuple(metrics)
-        self._directions = {name: one.to(runner.dtype).to(runner.device) for name, one in directions.items()}
+        self._directions = {name: one.double().to(runner.device) for name, one in directions.items()}
 
-    @property
-    def taps(self) -> frozenset[Tap]:
-        """What is recorded in the run itself."""
-        return frozenset(self._slot(m).tap for m in self._metrics if not isinstance(m, Attention))
+    def taps(self, level: Level) -> frozenset[Tap]:
+        """What is recorded in the run itself, at this level."""
+        return frozenset(self._slot(m).tap for m in self._read_at(level))
+
+    def _read_at(self, level: Level) -> tuple[Activation | Projection, ...]:
+        """What is read off the run itself: at edge level, where each component reads a stream of its own, no streams.
+
+        Nor what MLPs add to one: claims at edge level project neither.
+        """
+        recorded = (m for m in self._metrics if not isinstance(m, Attention))
+        return tuple(m for m in recorded if level == "node" or not isinstance(m, Projection))
 
     @property
     def described(self) -> tuple[str, ...]:
-        """The metrics' names, and the directions number by number."""
-        along = (f"{name}: {one.double().tolist()}" for name, one in self._directions.items())
-        return (*map(str, self._metrics), *along)
+        """The metrics' names, the tokens of the positions in them prompt by prompt, and directions number by number."""
+        roles = sorted({role for metric in self._metrics for role in positions_of(metric)})
+        at = (f"{role}: {self._runner.task.roles[role]}" for role in roles)
+        along = (f"{name}: {one.tolist()}" for name, one in self._directions.items())
+        return (*map(str, self._metrics), *at, *along)
 
     def check_at_edge_level(self) -> None:
         """Raise CS372 where neurons are measured of MLPs that compute twice there."""
@@ -68,16 +78,18 @@ class Internals:
         actions: Callable[[], Actions],
         recorded: Mapping[Tap, Tensor],
         draw: int,
+        level: Level = "node",
     ) -> dict[str, Tensor]:
-        """Every metric, one value a row. `actions` makes the run's actions anew, `recorded` is what it recorded.
+        """Every metric that there is at this level, one value a row. `actions` makes the run's actions anew, `recorded`
+        is what it recorded.
 
         Raises CS431 where a head's attention does not add up to 1 over all tokens.
         """
         found: dict[str, Tensor] = {}
-        swaps = actions().swaps if self.taps else {}
-        for metric in self._metrics:
-            if not isinstance(metric, Attention):
-                found[str(metric)] = self._read(batch, metric, recorded, swaps)
+        read = self._read_at(level)
+        swaps = actions().swaps if read else {}
+        for metric in read:
+            found[str(metric)] = self._read(batch, metric, recorded, swaps)
         for heads in self._together():
             found |= self._attention(batch, variant, actions(), heads, draw)
         return found
@@ -128,7 +140,7 @@ class Internals:
             value = torch.where(swap.mask[rows, columns, slot.unit].unsqueeze(-1), put_in, value)
         if isinstance(metric, Activation):
             return value[:, 0].double()
-        return value.double() @ self._directions[metric.along].double()
+        return value.double() @ self._directions[metric.along]
 
     def _attention(
         self, batch: Batch, variant: Variant, actions: Actions, metrics: Sequence[Attention], draw: int

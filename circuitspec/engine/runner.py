@@ -103,7 +103,7 @@ class Runner:
 
     @property
     def measured_beside(self) -> tuple[str, ...]:
-        """What decides which internal metrics are measured, and along which directions."""
+        """What decides which internal metrics are measured, at which tokens, and along which directions."""
         return () if self._internals is None else self._internals.described
 
     @property
@@ -149,7 +149,7 @@ class Runner:
             if any(experiment.level == "edge" for experiment in wanted):
                 self._internals.check_at_edge_level()
             for variant in {experiment.base for experiment in wanted if experiment.source is None}:
-                needs.record(variant, self._internals.taps)
+                needs.record(variant, self._internals.taps("node"))
         return needs
 
     def _in_parts(self, batch: Batch, work: Callable[[Batch], T]) -> Iterator[tuple[Batch, T]]:
@@ -245,7 +245,7 @@ class Runner:
                 metrics = self.metrics(batch, logits, clean_logprobs)
                 if self._internals is not None and experiment.level != "path":
                     anew = functools.partial(self._actions, batch, experiment, patched, needs)
-                    metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw)
+                    metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw, experiment.level)
                 yield draw, (experiment, {name: metric.cpu().double().numpy() for name, metric in metrics.items()})
             for sweep in sweeps:
                 base = runs.of(sweep.base) if sweep.streams else None
@@ -283,7 +283,7 @@ class Runner:
             return hops.logits(), {}
         actions = self._actions(batch, experiment, values, needs)
         if self._internals is not None:
-            actions = replace(actions, record=actions.record | self._internals.taps)
+            actions = replace(actions, record=actions.record | self._internals.taps(experiment.level))
         return self.forward(batch, experiment.base, actions, runs.draw)
 
     def _actions(self, batch: Batch, experiment: Experiment, values: Mapping[Tap, Tensor], needs: Needs) -> Actions:

@@ -226,18 +226,30 @@ class Sweeper:
         the one that takes over the most keys and values."""
         late = [waits for waits in waiting if waits[0].layer > 0]
         trimmed = [waits for waits in late if self._trims(waits[1])]
-        if not {"blocks", "last MLP"} <= self._checked and (trimmed or (late and "blocks" not in self._checked)):
-            self._compare(here, *max(trimmed or late, key=lambda pair: pair[0]))
+        new = trimmed or ([] if "blocks" in self._checked else late)
+        if not {"blocks", "last MLP"} <= self._checked and self._are_exact(
+            here, sorted(new, key=lambda pair: pair[0], reverse=True)
+        ):
             self._checked |= {"blocks", "last MLP"} if trimmed else {"blocks"}
-        if "columns" not in self._checked and (late := [s for s in waiting if s[0].column > 0]):
-            self._compare(here, *min(late, key=lambda pair: (pair[0].layer, -pair[0].column)))
+        cut = [waits for waits in waiting if waits[0].column > 0]
+        if "columns" not in self._checked and self._are_exact(
+            here, sorted(cut, key=lambda pair: (pair[0].layer, -pair[0].column))
+        ):
             self._checked.add("columns")
 
     def _trims(self, experiment: Experiment) -> bool:
         return self._shortcut.trims(self._runner.taps_of([experiment]))
 
-    def _compare(self, here: Setting, start: Start, experiment: Experiment) -> None:
-        """One experiment on two prompts, both ways. Raises CS503 where they differ by more than rounding."""
+    def _are_exact(self, here: Setting, waiting: Sequence[tuple[Start, Experiment]]) -> bool:
+        """Whether the first of these of which the logits tell something was compared, and found exact."""
+        return any(self._compare(here, *one) for one in waiting)
+
+    def _compare(self, here: Setting, start: Start, experiment: Experiment) -> bool:
+        """One experiment on two prompts, both ways; False where that tells nothing, as all logits are the same.
+
+        With zeros in place of a residual stream, say, where nothing has a bias. Raises CS503 where the two ways differ
+        by more than rounding.
+        """
         from circuitspec.engine.selftest import TOLERANCE  # it runs a runner, which sweeps
 
         some = here.batch.first(2)
@@ -246,12 +258,14 @@ class Sweeper:
             expected = self._whole(few, experiment)
         self._runner.expect(len(few.batch.prompts))
         difference = (self._logits(few, start, [experiment]) - expected).abs().max()
-        off, limit = float(difference) / float(expected.cpu().double().std()), TOLERANCE[expected.dtype]
+        spread, limit = float(expected.cpu().double().std()), TOLERANCE[expected.dtype]
+        off = float(difference) / (spread or 1.0)
         if not off <= limit:
             where = f"beginning at layer {start.layer}, token {start.column}"
             raise CircuitspecError(
                 _inexact(f"({where}) changed the logits by {off:.2g} standard deviations, where {limit:g} is rounding")
             )
+        return spread > 0
 
 
 def _inexact(how: str) -> Diagnostic:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from typing import TypeAlias, TypeVar
@@ -32,12 +32,12 @@ def exchange(graph: CircuitGraph, dice: Random, *, whole_groups: bool) -> Exchan
     return of
 
 
-def enlarged(graph: CircuitGraph, dice: Random) -> CircuitGraph | None:
+def enlarged(graph: CircuitGraph, dice: Random, inside: Collection[Component] = ()) -> CircuitGraph | None:
     """The circuit and one more component, which does in groups and paths what a random node of its layer does.
 
-    None where no layer of the circuit has a component outside of it.
+    None where no layer of the circuit has a component outside of it; `inside` are those in it beside its groups'.
     """
-    places = [(member, others) for member in graph.members if (others := _outside(graph, member))]
+    places = [(member, others) for member in graph.members if (others := _outside(graph, member, inside))]
     if not places:
         return None
     member, others = _one_of(places, dice)
@@ -51,7 +51,7 @@ def enlarged(graph: CircuitGraph, dice: Random) -> CircuitGraph | None:
     return replace(graph, members=(*graph.members, replace(member, component=added)), paths=paths)
 
 
-def _outside(graph: CircuitGraph, member: Member) -> list[Head | Neuron]:
+def _outside(graph: CircuitGraph, member: Member, inside: Collection[Component]) -> list[Head | Neuron]:
     """The components that could take a node's place: of its kind and layer, neither free nor in the circuit."""
     component = member.component
     match component:
@@ -61,7 +61,7 @@ def _outside(graph: CircuitGraph, member: Member) -> list[Head | Neuron]:
             same = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
         case _:
             return []
-    return [c for c in same if c not in graph.free and c not in graph.circuit]
+    return [c for c in same if c not in graph.free and c not in graph.circuit and c not in inside]
 
 
 def _heads(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:

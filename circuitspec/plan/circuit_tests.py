@@ -73,7 +73,8 @@ def circuit_test_runs(
         not_run.append(f"sufficiency and partial necessity: {error.diagnostics[0].message}")
     enlarged: tuple[Experiment, ...] = ()
     if ablation.level != "path":
-        enlarged = enlarged_circuits(graph, lambda one: circuit_alone(ablation, one, text), circuits, seed)
+        inside = [] if ablation.level == "node" else [c for path in graph.paths for c in path.components]
+        enlarged = enlarged_circuits(graph, lambda one: circuit_alone(ablation, one, text), circuits, seed, inside)
     without: dict[str, Experiment] = {}
     if ablation.level == "path":
         not_run.append("minimality: at path level nodes are not taken out one by one")

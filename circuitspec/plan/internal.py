@@ -35,7 +35,7 @@ def internal_metrics(hypothesis: Hypothesis, shape: ModelShape, text: SourceText
 def measuring(graph: CircuitGraph, internals: Iterable[Internal]) -> CircuitGraph:
     """The circuit, in which is known inside which heads and MLPs something is measured.
 
-    Residual streams are none of these: at edge level, where it matters, they are not measured.
+    Residual streams are none of these: at edge level, where it matters, nothing is projected.
     """
     found: set[Head | Mlp] = set()
     for component in map(component_of, internals):

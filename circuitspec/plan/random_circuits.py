@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TypeVar
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.graph.edge_circuit import Kept
+from circuitspec.graph.edges import Receiver
 from circuitspec.graph.nodes import Place
 from circuitspec.graph.relabel import Exchange, enlarged, exchange
+from circuitspec.plan import edge_level
 from circuitspec.plan.experiment import Experiment, Reading, Sent, Site
 from circuitspec.plan.whole import Whole
 from circuitspec.spec.components import Component
@@ -44,9 +47,9 @@ def random_circuits(
     in_vain = 0
     while len(pairs) < count:
         of = exchange(graph, dice, whole_groups=edges)
-        drawn = exchanged(own.circuit, of)
+        drawn, without = _drawn(graph, own, of)
         if drawn != own.circuit:
-            pairs.append((drawn, exchanged(own.knocked_out, of)))
+            pairs.append((drawn, without))
             in_vain = 0
             continue
         in_vain += 1
@@ -60,6 +63,26 @@ def random_circuits(
                 )
             )
     return RandomCircuits(tuple(kept for kept, _ in pairs), tuple(out for _, out in pairs))
+
+
+def _drawn(graph: CircuitGraph, own: Whole, of: Exchange) -> tuple[Experiment, Experiment]:
+    """The circuit of the components that take the places of its own: kept alone, and knocked out."""
+    source = own.circuit.source
+    if own.circuit.level != "edge" or own.edges is None or source is None or not graph.measured:
+        return exchanged(own.circuit, of), exchanged(own.knocked_out, of)
+    # heads inside which something is measured stay where they are, and so do the receivers that this depends on
+    kept, declared = (_edges_in_place(edges, of) for edges in (own.edges.kept, own.edges.declared))
+    return (
+        edge_level.keeping(kept, source, graph.shape, graph.measured),
+        edge_level.ablating(declared, source, graph.shape, graph.measured),
+    )
+
+
+def _edges_in_place(edges: Kept, of: Exchange) -> Kept:
+    return {
+        _receiver_in_place(receiver, of): {_in_place(sender, of): where for sender, where in by_sender.items()}
+        for receiver, by_sender in edges.items()
+    }
 
 
 def exchanged(experiment: Experiment, of: Exchange) -> Experiment:
@@ -80,11 +103,15 @@ def exchanged(experiment: Experiment, of: Exchange) -> Experiment:
 
     def read(reading: Reading) -> Reading:
         if reading not in known:
-            receiver = replace(reading.receiver, component=_in_place(reading.receiver.component, of))
+            receiver = _receiver_in_place(reading.receiver, of)
             known[reading] = Reading(receiver, sent(reading.senders), reading.where, reading.acting)
         return known[reading]
 
     return replace(experiment, sites=sites, readings=frozenset(map(read, experiment.readings)))
+
+
+def _receiver_in_place(receiver: Receiver, of: Exchange) -> Receiver:
+    return replace(receiver, component=_in_place(receiver.component, of))
 
 
 def _in_place(component: _C, of: Exchange) -> _C:
@@ -94,12 +121,16 @@ def _in_place(component: _C, of: Exchange) -> _C:
 
 
 def enlarged_circuits(
-    graph: CircuitGraph, run_of: Callable[[CircuitGraph], Experiment], count: int, seed: int
+    graph: CircuitGraph,
+    run_of: Callable[[CircuitGraph], Experiment],
+    count: int,
+    seed: int,
+    inside: Collection[Component] = (),
 ) -> tuple[Experiment, ...]:
     """Runs of the circuit with a random component more, in the role of one of its nodes of the same layer.
 
-    None where no layer of the circuit has a component outside of it.
+    None where no layer of the circuit has a component outside of it; `inside` are those in it beside its groups'.
     """
     dice = Random(seed)
-    graphs = (enlarged(graph, dice) for _ in range(count))
+    graphs = (enlarged(graph, dice, inside) for _ in range(count))
     return tuple(run_of(larger) for larger in graphs if larger is not None)

@@ -17,6 +17,7 @@ from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.edge_circuit import Kept
 from circuitspec.graph.edges import Sender, precedes, receivers
 from circuitspec.graph.nodes import Ablatable, NodeComponent
+from circuitspec.graph.paths import everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan import edge_level, node_level
@@ -170,7 +171,8 @@ def cuts_of(
 ) -> Cuts:
     """How nodes are taken out at the level of the hypothesis: `edges` are those that edge level keeps.
 
-    With `pinned` (`positions: all`) a component is one node, whatever groups it is in.
+    With `pinned` (`positions: all`) a component is one node, whatever groups it is in. At edge level components that
+    paths alone name, or name at other positions, are nodes too, where something reads them.
     """
     nodes: dict[tuple[NodeComponent, Where], Node] = {}
     for member in sorted(graph.members, key=lambda m: sort_key(m.component)):
@@ -180,7 +182,20 @@ def cuts_of(
     found = tuple(nodes.values())
     if edges is None:
         return NodeCuts(found, source, graph.claimed, kept)
+    sending = frozenset(sender for by_sender in edges.values() for sender in by_sender)
+    found += tuple(node for node in _in_paths(graph, _places(found), pinned=pinned) if node.component in sending)
     return EdgeCuts(found, source, edges, graph.shape, graph.measured)
+
+
+def _in_paths(graph: CircuitGraph, declared: Mapping[NodeComponent, Where], *, pinned: bool) -> list[Node]:
+    """The nodes that paths name beside those of groups, which are `declared`, each a group by itself."""
+    named: dict[Head | Mlp, Where] = {}
+    for path in graph.paths:
+        for stop in (stop for hop in (everywhere(path) if pinned else path).hops for stop in hop):
+            if isinstance(stop.component, Head | Mlp) and stop.component not in graph.free:
+                named[stop.component] = named.get(stop.component, Where.at()) | stop.where
+    left = _less(named, declared)
+    return [Node(component, left[component], format_name(component)) for component in sorted(left, key=sort_key)]
 
 
 def refuse_parts(claim: Complete | Minimal | BeatsRandom, index: int, graph: CircuitGraph, text: SourceText) -> None:

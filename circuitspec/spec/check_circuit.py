@@ -211,7 +211,7 @@ def _check_internal(scope: Scope, text: str, path: Path_) -> None:
     about = scope.parts.claims[int(path[1])]
     if level == "path" or isinstance(about, PathClaim | Mediation):
         said = "along paths nothing but the output is measured"
-    elif level == "edge" and isinstance(metric, Projection):
+    elif isinstance(metric, Projection) and (level == "edge" or (isinstance(about, CrossSection) and about.paths)):
         said = "at edge level every component reads a residual stream of its own, so there is none to project"
     else:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -269,6 +270,25 @@ def test_directions_from_files(tmp_path: Path) -> None:
         assert [d.code for d in error.value.diagnostics] == ["CS432"]
     with pytest.raises(CircuitspecError, match="CS432"):
         read_directions([parse_internal("projection(r1@END, none.txt)")], tmp_path, 4)
+
+
+def test_directions_are_not_rounded_to_the_model() -> None:
+    """In half precision the first numbers of this one would be zero, and the last infinite."""
+    model = copy.deepcopy(random_model("gpt2", exactly=False)).half()
+    width = loaded(model).shape.d_model
+    along = torch.logspace(-12, 6, width, dtype=torch.float64)
+    metric = Projection(Resid(1), "END", "probe.txt")
+    beside = {"internals": [metric], "directions": {"probe.txt": along}}
+    run = Runner(loaded(model), task_of(PROMPTS), rows=4, progress=Silent(), **beside)  # type: ignore[arg-type]
+    with borrowed(model):
+        found = run.run([CLEAN])[CLEAN][str(metric)]
+    streams: list[torch.Tensor] = []
+    handle = model.transformer.h[1].register_forward_pre_hook(lambda _, inputs: streams.append(inputs[0][0, -1]))
+    for prompt in PROMPTS:
+        model(torch.tensor([prompt.clean]))
+    handle.remove()
+    expected = [float(stream.detach().double() @ along) for stream in streams]
+    np.testing.assert_allclose(found, expected, rtol=2e-2)
 
 
 def test_stored_values_know_what_was_measured() -> None:

@@ -146,6 +146,19 @@ def test_means_and_zeros(family: str) -> None:
     check(model, prompts, experiments, rows=9)
 
 
+def test_zeros_that_leave_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing has a bias, a stream of zeros stays one. That tells not whether short cuts are exact: others do."""
+    model = random_model("llama")
+    prompts = random_prompts(5, [5, 7, 6])
+    zeros = [Experiment("clean", ZEROS, frozenset({Site(Resid(layer), EVERYWHERE)})) for layer in (1, 2)]
+    others = [Experiment("clean", ZEROS, frozenset({Site(Head(1, h), EVERYWHERE)})) for h in range(ENOUGH)]
+    check(model, prompts, [*zeros, *others])
+    whole = Shortcut.forward
+    monkeypatch.setattr(Shortcut, "forward", lambda *args: 1.1 * whole(*args))
+    with borrowed(model), pytest.raises(CircuitspecError, match=r"CS503.*beginning at layer 1"):
+        runner(model, task_of(prompts)).run([*zeros, *others])
+
+
 def test_noise_on_the_embeddings() -> None:
     """As base and as source, with two draws of it: a base run's residual stream and keys are those of its draw."""
     model = random_model("llama")

@@ -12,6 +12,7 @@ from circuitspec.diagnostics import CircuitspecError
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import edge_circuit
 from circuitspec.graph.relabel import enlarged, exchange
+from circuitspec.graph.shape import ModelShape
 from circuitspec.plan.circuit_tests import TestRuns, circuit_test_runs
 from circuitspec.plan.random_circuits import RandomCircuits, exchanged, random_circuits
 from circuitspec.plan.whole import whole_circuit
@@ -60,6 +61,22 @@ def test_exchanged_experiments_are_those_of_the_exchanged_circuit(level: str, sh
         assert exchanged(own.circuit, of) == expected.circuit
         assert exchanged(own.knocked_out, of) == expected.knocked_out
         assert expected.all_ablated == own.all_ablated
+
+
+@pytest.mark.parametrize("shape", [WIDE, GROUPED], ids=["wide", "grouped"])
+def test_what_is_measured_stays_in_its_place_while_the_circuit_is_exchanged(shape: ModelShape) -> None:
+    """The receivers of a head inside which something is measured are its own in every circuit, not another head's."""
+    laid_out, document = laid(shape=shape)
+    graph = replace(laid_out, measured=frozenset({Head(1, 3), Mlp(2)}))
+    ablation = document.hypothesis.ablation.model_copy(update={"level": "edge"})
+    own = whole_circuit(ablation, graph, document.source)
+    found = random_circuits(graph, own, 20, 5, document.source, ("circuit",))
+    dice, expected = Random(5), []
+    while len(expected) < 20:
+        whole = whole_circuit(ablation, shuffled(graph, dice, whole_groups=True), document.source)
+        if whole.circuit != own.circuit:
+            expected.append((whole.circuit, whole.knocked_out))
+    assert list(zip(found.kept, found.knocked_out, strict=True)) == expected
 
 
 def profile(graph: CircuitGraph) -> Counter[tuple[str, int, str, str]]:
@@ -155,6 +172,21 @@ def test_one_more_does_what_a_node_of_its_layer_does() -> None:
         assert edge_circuit(larger, document.source).n_declared > own.n_declared
         added[new.component] += 1
     assert set(added) == {Head(0, 0), Head(2, 1), Head(2, 2), Head(2, 3)}
+
+
+def test_at_edge_level_what_paths_alone_name_is_not_one_more() -> None:
+    """Of the four heads of layer 2 one is in a group and two are in paths alone: the last is added, every time."""
+    circuit = "{groups: {one: {nodes: [a2.h0]}}, paths: ['input -> one<q>, a2.h1<v>, a2.h2<v> -> logits']}"
+    graph, document = laid(circuit)
+    ablation = document.hypothesis.ablation.model_copy(update={"level": "edge"})
+    found = runs(circuit, "edge")
+    assert isinstance(found, TestRuns)
+    member, path = graph.members[0], graph.paths[0]
+    start, middle, end = path.hops
+    hops = (start, (*middle, replace(middle[0], component=Head(2, 3))), end)
+    added = replace(graph, members=(member, replace(member, component=Head(2, 3))), paths=(replace(path, hops=hops),))
+    assert set(found.enlarged) == {whole_circuit(ablation, added, document.source).circuit}
+    assert list(found.without) == ["a2.h0", "a2.h1", "a2.h2"]
 
 
 def drawn(circuit: str, count: int = 40, level: str = "node") -> RandomCircuits:

@@ -143,6 +143,22 @@ def test_at_edge_level_the_model_loses_every_edge_that_leaves_the_node() -> None
     assert sum(len(reading.senders) for reading in out.readings) == 1 + 2 + 2 * 2 + 1 + 1  # MLPs, q, k and v, logits
 
 
+@pytest.mark.parametrize("pinned", [False, True])
+def test_at_edge_level_what_paths_alone_name_is_taken_out_too(pinned: bool) -> None:
+    """a1.h1 is in no group, and a0.h1 also sends from A, where its group is not; a2.h1 sends nothing that is read."""
+    text = "{groups: {one: {nodes: [a0.h1], at: END}}, free: [m0], paths: [%s]}"
+    paths = "input -> one<q> -> a1.h1<v>@A -> logits, 'a0.h1@A -> a2.h1<q>', 'a0.h1@A -> logits', m0 -> logits"
+    graph, ablation = laid(paths, text)
+    document = parse_hypothesis(FILE.format(circuit=text % paths), "t.circuit.yaml")
+    kept = edge_circuit(graph, document.source, everywhere=pinned).kept
+    cuts = cuts_of(graph, MEANS, circuit_positions(ablation, graph), kept, pinned=pinned)
+    names = [node.name for node in cuts.nodes]
+    assert names == (["a0.h1", "a1.h1@A"] if pinned else ["a0.h1@END", "a0.h1@A", "a1.h1@A"])
+    left = {(s, r, w) for s, r, w in edges(cuts.circuit_without(cuts.nodes)) if s.startswith("a") and r == "Logits"}
+    assert {where for _, _, where in left} == {"*"}  # no head is kept anywhere
+    assert len(left) == 3 * 2
+
+
 def test_completeness_tries_each_set_once() -> None:
     trials = complete_trials(at_nodes(), SubsetSearch(random=3, greedy=2, candidates=2, seed=5))
     names = [one.name for one in trials.subsets]
