@@ -57,7 +57,7 @@ from circuitspec.plan.whole import anchor_of, whole_circuit
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
-from circuitspec.spec.internal import Internal, is_internal
+from circuitspec.spec.internal import Activation, Internal, is_internal, parse_internal
 from circuitspec.spec.load import Document, digest
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
@@ -117,6 +117,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         no_edges=no_edges(loaded) if options.sweep else "",
     )
     check_plan_fits(plan, task, document.source, internals)
+    _check_neurons(plan, loaded, document.source)
     plan = checked_reach(plan, _acting(graph.paths, hypothesis), loaded.shape, task, document.source)
     places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
     check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
@@ -331,6 +332,25 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: Source, internals: Se
                 hint=f"positions that every prompt has: {', '.join(sorted(task.roles))}",
             )
         )
+    if problems:
+        raise CircuitspecError(*problems)
+
+
+def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:
+    """CS372 for claims at edge level about neurons of MLPs that read the model's own stream."""
+    problems = [
+        Diagnostic(
+            "CS372",
+            f"{planned.claim.metric} cannot be measured at edge level: in this family no norm stands before the MLP",
+            text.span(("claims", planned.index, planned.claim.kind, "metric")),
+            hint="use a score of the output, or write `level: node`",
+        )
+        for planned in plan.claims
+        if planned.patched.level == "edge"
+        and loaded.architecture.mlp_norm is None
+        and is_internal(planned.claim.metric)
+        and isinstance(parse_internal(planned.claim.metric), Activation)
+    ]
     if problems:
         raise CircuitspecError(*problems)
 

@@ -13,6 +13,8 @@ from circuitspec.report.reported import Reported
 from circuitspec.spec.hypothesis import ModelSpec
 from circuitspec.spec.load import parse_hypothesis
 from circuitspec.verification import Options, verify
+from tests.engine.support import model as random_model
+from tests.models.conftest import save_tokenizer
 from tests.report.support import shown
 from tests.test_many_runs import CLOSE, Quiet, text_of
 
@@ -158,3 +160,38 @@ def test_projections_are_of_node_level_alone(tmp_path: Path, of: str) -> None:
     assert all(metric in found.records[run] for run in by_node)
     with pytest.raises(CircuitspecError, match=r"CS168.*at edge level every component reads a residual stream"):
         reported(text_of(f"cross_section: {{paths: [naming -> logits], metric: '{metric}', at_least: 0}}"), tmp_path)
+
+
+OLMO = """
+circuitspec: 1
+name: neurons
+model: {id: MODEL, dtype: float64}
+task:
+  templates: ["the {a} sat on a {b}"]
+  slots: {a: $animals, b: $things}
+  lists: {animals: [cat, dog], things: [mat, log]}
+  answer: " {a}"
+  wrong: " {b}"
+  corruptions: {other: {a: $things}}
+  prompts: 4
+  positions: {END: last}
+circuit: {groups: {one: {nodes: [a0.h1, m0]}}, paths: ["input -> one", "one -> logits"]}
+ablation: {value: resample, from: other, level: LEVEL}
+claims: [{sufficient: {metric: "neuron(m1.n3@END)", at_least: 0.0}}]
+"""
+
+
+def test_neurons_of_mlps_that_read_the_stream_itself(tmp_path: Path) -> None:
+    """OLMo 2: at node level they are measured, and left out where such a file is swept; at edge level refused."""
+    model = random_model("olmo2", layers=2, exactly=False)
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, ("[UNK]", "the", "cat", "dog", "sat", "on", "a", "mat", "log"))
+    text = OLMO.replace("MODEL", str(tmp_path))
+    found = reported(text.replace("LEVEL", "node"), tmp_path, sweep=True).verification
+    assert all("neuron(m1.n3@END)" in found.records[run] for run in (found.plan.clean, found.plan.circuit))
+    assert found.sweep is not None
+    assert {score.why for score in found.sweep.scores if score.method.level == "edge" and score.why} == {
+        "neuron(m1.n3@END) is not measured at edge level"
+    }
+    with pytest.raises(CircuitspecError, match=r"CS372.*neuron\(m1\.n3@END\) cannot be measured at edge level"):
+        reported(text.replace("LEVEL", "edge"), tmp_path)

@@ -45,10 +45,13 @@ class Internals:
     def _read_at(self, level: Level) -> tuple[Activation | Projection, ...]:
         """What is read off the run itself: at edge level, where each component reads a stream of its own, no streams.
 
-        Nor what MLPs add to one: claims at edge level project neither.
+        Nor what MLPs add to one: claims at edge level project neither. Nor neurons of MLPs that compute twice there.
         """
         recorded = (m for m in self._metrics if not isinstance(m, Attention))
-        return tuple(m for m in recorded if level == "node" or not isinstance(m, Projection))
+        if level == "node":
+            return tuple(recorded)
+        twice = self._runner.loaded.architecture.mlp_norm is None
+        return tuple(m for m in recorded if isinstance(m, Activation) and not twice)
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -57,19 +60,6 @@ class Internals:
         at = (f"{role}: {self._runner.task.roles[role]}" for role in roles)
         along = (f"{name}: {one.tolist()}" for name, one in self._directions.items())
         return (*map(str, self._metrics), *at, *along)
-
-    def check_at_edge_level(self) -> None:
-        """Raise CS372 where neurons are measured of MLPs that compute twice there."""
-        if self._runner.stream.mlp_shares_its_input:
-            for metric in self._metrics:
-                if isinstance(metric, Activation):
-                    raise CircuitspecError(
-                        Diagnostic(
-                            "CS372",
-                            f"{metric} cannot be measured at edge level: in this family no norm stands before the MLP",
-                            hint="use a score of the output, or write `level: node`",
-                        )
-                    )
 
     def measure(
         self,

@@ -146,8 +146,6 @@ class Runner:
     def _needs(self, wanted: Sequence[Experiment]) -> Needs:
         needs = needs_of(wanted, self, sweeps=self._sweeps)
         if self._internals is not None:
-            if any(experiment.level == "edge" for experiment in wanted):
-                self._internals.check_at_edge_level()
             for variant in {experiment.base for experiment in wanted if experiment.source is None}:
                 needs.record(variant, self._internals.taps("node"))
         return needs

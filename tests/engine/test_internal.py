@@ -311,12 +311,12 @@ def test_at_edge_level_neurons_and_attention_are_of_what_components_read(family:
     metrics: list[Internal] = [Activation(Neuron(layer, 3), "A") for layer in (0, last)]
     metrics += [Attention(Head(layer, 1), "END", "A") for layer in (0, last)]
     measured = [Mlp(0), Mlp(last), Head(0, 1), Head(last, 1)]
-    if family == "olmo2":
-        with pytest.raises(CircuitspecError, match=r"CS372.*neuron\(m0\.n3@A\) cannot be measured at edge level"):
-            metrics_of(model, metrics, ablating(edges, ABC, shape, measured))
-        metrics = metrics[2:]
     expected = metrics_of(model, metrics, Experiment("abc"))
+    assert {str(metric) for metric in metrics} < set(expected)
     for experiment in (ablating(edges, ABC, shape, measured), keeping({}, ABC, shape, measured)):
         found = metrics_of(model, metrics, experiment)
-        for metric in map(str, metrics):
+        # its MLPs would compute twice, and are not asked (CS372 where a claim does)
+        read = [metric for metric in metrics if family != "olmo2" or isinstance(metric, Attention)]
+        assert {m for m in found if m in map(str, metrics)} == set(map(str, read))
+        for metric in map(str, read):
             np.testing.assert_allclose(found[metric], expected[metric], rtol=0, atol=TOLERANCE, err_msg=metric)
