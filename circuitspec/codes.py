@@ -895,8 +895,9 @@ CODES: dict[str, CodeInfo] = {
         "An edge lies where its sender writes and its receiver reads. These two share no position in any prompt, so "
         "that nothing goes from the one to the other: a query or an MLP reads at other positions, a head's keys and "
         "values come after it, or the logits are read at another token. On a claim's own path a receiver that nothing "
-        "reaches reads what it does in the base run, while the others read what arrives. Give both "
-        "ends a common position, or split the groups so that a path names only those that share one.",
+        "reaches reads what it does in the base run, while the others read what arrives. Positions are compared by "
+        "name: two names are two positions, also in prompts in which they fall on one token, and the message says so. "
+        "Give both ends a common position, or split the groups so that a path names only those that share one.",
     ),
     "CS409": CodeInfo(
         "a declared path that adds nothing",

@@ -117,6 +117,15 @@ def test_a_backup_that_paths_alone_name_is_taken_out_too() -> None:
     assert values == pytest.approx([0.3, 0.7], abs=CLOSE)
 
 
+def test_corrupt_runs_of_several_corruptions_are_told_apart() -> None:
+    """In JSON a claim's runs go by their names: -5 where the thing is a secret, 5 where only the box is another."""
+    text = text_of("sufficient: {metric: logit_diff, at_least: 0.9, robust_to: [corruption]}")
+    secret = "secret: {thing: $secrets}"
+    text = text.replace(secret, f"boxes: {{kind: $secrets}}\n    {secret}")
+    runs = json.loads(shown("json", reported(text)))["claims"][0]["runs"]
+    assert (runs["clean"], runs["corrupt"], runs["boxes"]) == pytest.approx((5.0, -5.0, 5.0), abs=CLOSE)
+
+
 def test_the_main_head_beats_every_other(alone: Reported) -> None:
     claim = alone.verification.claims[1]
     planned = alone.verification.plan.claims[1]

@@ -98,9 +98,15 @@ class Methods:
     def labels(self) -> Mapping[Experiment, str]:
         found: dict[Experiment, str] = {CLEAN: "clean"}
         for run in self.runs:
-            found.setdefault(run.corrupt, "corrupt" if run.corrupt.source is None else f"all ablated: {run.method}")
+            found.setdefault(run.corrupt, self._anchor_label(run))
             found.setdefault(run.patched, str(run.method))
         return found
+
+    def _anchor_label(self, run: MethodRun) -> str:
+        """The run on the file's own corruption is `corrupt`, those on others have their names."""
+        if run.corrupt.source is not None:
+            return f"all ablated: {run.method}"
+        return "corrupt" if run.method.corruption == self.own.corruption else str(run.corrupt.base)
 
     @property
     def anchored(self) -> Mapping[Experiment, tuple[Experiment, Experiment]]:

@@ -6,8 +6,10 @@ and the logits at the last token. What is written elsewhere does not arrive: a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
@@ -39,14 +41,15 @@ def checked_reach(
 ) -> Plan:
     """The plan, with the pairs of neighbours on its paths that share no token in any prompt among `impossible`.
 
-    Raises CS227 for a hop, of a declared path or of a claim's, along which nothing arrives in any prompt.
+    With them pairs that meet at tokens that both name, but by different names. Raises CS227 for a hop, of a declared
+    path or of a claim's, along which nothing arrives in any prompt.
     """
     reach = _Reach(shape, task)
     problems: list[Diagnostic] = []
     pairs = list(plan.impossible)
     for path in declared:
         problems += reach.dead_hops(path, text)
-        pairs += reach.impossible(path)
+        pairs = reach.listed(pairs, path)
     for claim in plan.claims:
         for number, path in enumerate(claim.paths):
             dead = reach.dead_hops(path, text)
@@ -56,7 +59,7 @@ def checked_reach(
             if dead:
                 problems += dead
                 break
-            pairs += reach.impossible(path)
+            pairs = reach.listed(pairs, path)
     if problems:
         raise CircuitspecError(*dict.fromkeys(problems))
     return replace(plan, impossible=tuple(dict.fromkeys(pairs)))
@@ -70,7 +73,7 @@ class _Reach:
     def impossible(self, path: DeclaredPath) -> list[Impossible]:
         """Neighbours between which the roles allow an edge and the tokens do not, in any prompt."""
         found = []
-        for senders, readers in zip(path.hops, path.hops[1:], strict=False):
+        for senders, readers in pairwise(path.hops):
             for sender in senders:
                 written = _tokens(sender.where, self.task)
                 for reader in readers:
@@ -79,6 +82,35 @@ class _Reach:
                             continue
                         reason = self._reason(sender, reader, receiver)
                         names = format_name(sender.component), format_receiver(receiver, self.shape)
+                        found.append(Impossible(*names, reason, path.place, out_of_order=False))
+        return found
+
+    def listed(self, pairs: Sequence[Impossible], path: DeclaredPath) -> list[Impossible]:
+        """These pairs and the path's own; what the names of positions alone keep apart says so.
+
+        Positions are compared by name (`Where`): sender and reader meet unseen where different names are one token.
+        """
+        unseen = self._unseen(path)
+        named = {(pair.sender, pair.receiver) for pair in unseen}
+        others = [pair for pair in pairs if pair.place != path.place or (pair.sender, pair.receiver) not in named]
+        return [*others, *unseen, *self.impossible(path)]
+
+    def _unseen(self, path: DeclaredPath) -> list[Impossible]:
+        """Neighbours that in some prompt meet at a token at which their positions have no name in common."""
+        found = []
+        for senders, readers in pairwise(path.hops):
+            for sender, reader in itertools.product(senders, readers):
+                for receiver in self._in_order(sender, reader):
+                    read = reads_at(reader, receiver)
+                    pairs = zip(_tokens(sender.where, self.task), _tokens(read, self.task), strict=True)
+                    common = _tokens(sender.where & read, self.task)
+                    n = sum((written & own) > seen for (written, own), seen in zip(pairs, common, strict=True))
+                    if n:
+                        names = format_name(sender.component), format_receiver(receiver, self.shape)
+                        reason = (
+                            f"writes at {spoken(sender.where)}, and that reads at {spoken(reader.where)}: positions "
+                            f"are compared by name, though different ones are one token in {n} of {len(common)} prompts"
+                        )
                         found.append(Impossible(*names, reason, path.place, out_of_order=False))
         return found
 
@@ -114,6 +146,11 @@ class _Reach:
 
     def _edges(self, sender: Stop, reader: Stop) -> list[Receiver]:
         """The inputs of a reader to which the order of layers and the roles allow an edge."""
+        inputs = self._in_order(sender, reader)
+        return [receiver for receiver in inputs if sender.where.meets(reads_at(reader, receiver))]
+
+    def _in_order(self, sender: Stop, reader: Stop) -> list[Receiver]:
+        """The inputs of a reader to which the order of layers allows an edge."""
         if not isinstance(sender.component, Input | Head | Mlp):
             return []
         if not isinstance(reader.component, Head | KvHead | Mlp | Logits):
@@ -121,7 +158,7 @@ class _Reach:
         return [
             receiver
             for receiver in inputs_of(reader.component, reader.ports, self.shape)
-            if precedes(sender.component, receiver, self.shape) and sender.where.meets(reads_at(reader, receiver))
+            if precedes(sender.component, receiver, self.shape)
         ]
 
     def _arriving(self, written: _Tokens, reader: Stop, receiver: Receiver) -> _Tokens:

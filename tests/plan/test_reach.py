@@ -133,6 +133,27 @@ def test_single_pairs_are_listed() -> None:
     )
 
 
+def test_names_that_fall_on_one_token_are_said() -> None:
+    """Positions are compared by name: CS408 where that matters, also if the two share another name."""
+    task = task_of({"A": (1, 4), "B": (3, 4), "END": (4, 5)})
+    (warning,) = edges_that_are_none(
+        checked(path("a0.h0@A -> a1.h0@B -> logits"), task=task_of({"A": (4, 5), "B": (4, 5)}))
+    )
+    assert warning.data == {"pairs": ["a0.h0 -> a1.h0<q>"]}
+    assert warning.detail.startswith(
+        "a0.h0 writes at A, and that reads at B: positions are compared by name, though different ones are one token "
+        "in 2 of 2 prompts, so that nothing is kept"
+    )
+    (warning,) = edges_that_are_none(checked(path("a0.h0@{A,END} -> m1@{B,END} -> logits"), task=task))
+    assert warning.data == {"pairs": ["a0.h0 -> m1"]}
+    assert (
+        "writes at A and END, and that reads at B and END: positions are compared by name, though different ones "
+        in (warning.detail)
+    )
+    assert "in 1 of 2 prompts" in warning.detail
+    assert not edges_that_are_none(checked(path("a0.h0@{A,END} -> m1@{B,END} -> logits")))
+
+
 def test_positions_all_parts_only_what_the_claim_itself_places() -> None:
     assert not checked(path("a0.h0 -> logits"), positions="all").impossible
     with pytest.raises(CircuitspecError) as error:
