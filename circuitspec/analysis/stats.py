@@ -30,6 +30,7 @@ EXACT_MAX = 13  # sign patterns are enumerated up to 2 ** 13 of them
 _CELLS = 2**20  # resamples are drawn in batches of at most this many (resample, prompt) cells
 _FEWEST = 5  # degrees of freedom of an interval's t distribution
 _COUNTED = 8  # distinct values at most, of prompts that are right or wrong in each of three runs
+_TIE = 1e-4  # of the standard error
 _ROUNDING = 1e-12  # relative; differences below it are rounding
 
 
@@ -144,12 +145,21 @@ def _expanded(level: float, residuals: Values) -> float:
 def _bca(samples: tuple[Values, ...], level: float, resamples: int, seed: int) -> tuple[tuple[float, float], Values]:
     """BCa interval of the mean of one sample or the ratio of two means, and the bootstrap distribution.
 
-    Both ends are nan where BCa is undefined, as it is when some resample's ratio is 0/0.
+    Both ends are nan where BCa is undefined, as it is when some resample's ratio is 0/0. Resamples that differ from the
+    sample's own value by next to nothing are ties with it: of prompts that have few values there are many, and BCa's
+    correction for bias counts those below it, which rounding would decide.
     """
 
-    def statistic(*drawn: Values, axis: int = -1) -> Any:
-        means = [sample.mean(axis=axis) for sample in drawn]
+    def ratio(*means: Any) -> Any:
         return means[0] / means[1] if len(means) == 2 else means[0]
+
+    top, bottom = samples[0], samples[1] if len(samples) == 2 else np.ones_like(samples[0])
+    own = ratio(*(sample.mean() for sample in samples))
+    near = _TIE * np.std(top - own * bottom) / math.sqrt(len(top)) / abs(bottom.mean())
+
+    def statistic(*drawn: Values, axis: int = -1) -> Any:
+        value = ratio(*(sample.mean(axis=axis) for sample in drawn))
+        return np.where(np.abs(value - own) <= near, own, value)
 
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # shows as an interval of nan

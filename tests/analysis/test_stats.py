@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tracemalloc
 from statistics import NormalDist
 
@@ -315,3 +316,27 @@ def test_benjamini_hochberg_counts_the_untested() -> None:
 def test_a_family_holds_its_tests() -> None:
     with pytest.raises(ValueError, match="cannot hold"):
         stats.adjust([0.1, 0.2], 1)
+
+
+@pytest.mark.parametrize(("n", "ones"), [(8, 3), (12, 5), (24, 11), (60, 20)])
+def test_intervals_do_not_hang_on_the_last_digit(n: int, ones: int) -> None:
+    """Values 0 and 1 add up without rounding; the same in another unit, or as what is recovered, must say the same.
+
+    Also where they are rounded to single precision. And of few prompts many resamples are the sample in another order.
+    """
+
+    def ends(found: Estimate) -> np.ndarray:
+        assert found.low is not None
+        assert found.high is not None
+        return np.array([found.low, found.high])
+
+    rng = np.random.default_rng(1)
+    values = rng.permutation(np.repeat([1.0, 0.0], [ones, n - ones]))
+    zero, unit = math.pi / 3, math.e / 7
+    exact, noise = ends(stats.mean(values)), 1e-7 * rng.normal(size=n)
+    for rounded, within in ((values, 1e-9), (values + noise, 1e-6)):
+        other, share = zero + unit * rounded, (np.full(n, zero), np.full(n, zero + unit))
+        assert (ends(stats.mean(other)) - zero) / unit == pytest.approx(exact, abs=within)
+        assert ends(stats.recovered(other, *share)) == pytest.approx(exact, abs=within)
+    real = rng.normal(size=n)
+    assert ends(stats.mean(real + noise)) == pytest.approx(ends(stats.mean(real)), abs=1e-6)
