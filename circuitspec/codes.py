@@ -468,7 +468,8 @@ CODES: dict[str, CodeInfo] = {
         "they share no position. An edge lies at one position of the residual stream, where its sender writes and "
         "its receiver reads; the query of a head and an MLP read at their own position only, keys and values at every "
         "position up to the head's own, the logits at the last token. `circuitspec plan` lists single pairs that "
-        "cannot exist by their roles; on what tokens these fall is known with the prompts, and `verify` says the rest.",
+        "cannot exist: by the tokens of the prompts where the model's tokenizer is on this machine, else by the "
+        "names of positions alone, which it notes; `verify` then says the rest.",
     ),
     "CS228": CodeInfo(
         "a path that leads nowhere",

@@ -6,18 +6,18 @@ and the logits at the last token. What is written elsewhere does not arrive: a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, precedes
-from circuitspec.graph.paths import DeclaredPath, Impossible, Stop, reads_at, spoken
+from circuitspec.graph.paths import DeclaredPath, Impossible, Stop, everywhere, reads_at, spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.planner import Plan, without_direct
 from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.spec.hypothesis import Mediation
+from circuitspec.spec.hypothesis import AblationSpec, Mediation
 from circuitspec.spec.names import format_name
 from circuitspec.spec.source import Source
 from circuitspec.tasks.prompts import TokenizedTask
@@ -34,8 +34,21 @@ def arrives(written: Where, acting: Where, reading: Reading, task: TokenizedTask
     return any(_arriving(_tokens(written, task), _tokens(acting, task), reading, task))
 
 
+def acting(paths: Sequence[DeclaredPath], ablation: AblationSpec) -> tuple[DeclaredPath, ...]:
+    """The declared paths at the positions at which they are patched; none at node level."""
+    if ablation.level == "node":
+        return ()
+    return tuple(everywhere(path) if ablation.positions == "all" else path for path in paths)
+
+
+def tell_by_tokens(plan: Plan, declared: Sequence[DeclaredPath]) -> bool:
+    """Whether something acts at named positions along these paths or the claims', so that tokens can part it."""
+    paths = [*declared, *(path for claim in plan.claims for path in claim.paths)]
+    return any(not stop.where.is_everywhere for path in paths for hop in path.hops for stop in hop)
+
+
 def checked_reach(
-    plan: Plan, declared: tuple[DeclaredPath, ...], shape: ModelShape, task: TokenizedTask, text: Source
+    plan: Plan, declared: Sequence[DeclaredPath], shape: ModelShape, task: TokenizedTask, text: Source
 ) -> Plan:
     """The plan, with the pairs of neighbours on its paths that share no token in any prompt among `impossible`.
 
