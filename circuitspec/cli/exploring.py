@@ -180,6 +180,7 @@ def explore(
     from circuitspec.exploring.rebasing import rebased
     from circuitspec.exploring.report import render_exploration
     from circuitspec.exploring.tables import tables
+    from circuitspec.exploring.warnings import nothing_in
     from circuitspec.report.files import write_report
     from circuitspec.report.write import write_tables
 
@@ -201,9 +202,18 @@ def explore(
                 hint="raise --max-forwards; what is in the store costs nothing",
             )
         )
+    without: list[Diagnostic] = []
     for path, circuit in zip((draft, draft_helpful), found.circuits, strict=bool(found.circuits)):
-        if path is not None:
+        if path is None:
+            continue
+        if circuit.is_empty:
+            said = f"{path} is not written: {nothing_in(found, circuit)}"
+            hint = "a hypothesis claims something of components: leave less free (--free), or take another --metric"
+            without.append(Diagnostic("CS543", said, hint=hint))
+        else:
             write_report(path, rebased(circuit.draft.text, (fresh or study).base_dir, path.parent))
+    if without:
+        raise CircuitspecError(*without)
 
 
 _UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them

@@ -10,8 +10,10 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from click.testing import CliRunner
 
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.cli import main
 from circuitspec.cli.exploring import _command_line
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.exploring.draft import missed_by
@@ -461,6 +463,50 @@ def test_one_prompt_cannot_tell_whether_the_behaviour_breaks(tmp_path: Path, cor
     doubtful = found.message.startswith("1 prompt cannot tell whether ablating everything breaks the behaviour: ")
     assert doubtful == (prompts == 1)
     assert (found.hint == "take 10 prompts or more") == doubtful
+
+
+def drafting(folder: Path, *arguments: str) -> tuple[int, str, str, set[str]]:
+    """Exit code, report, errors and the drafts that were written."""
+    drafts = ("--draft", str(folder / "all.yaml"), "--draft-helpful", str(folder / "helpful.yaml"))
+    ran = CliRunner().invoke(main, ["explore", *arguments, *drafts, "--no-store"])
+    return ran.exit_code, ran.stdout, ran.stderr, {path.name for path in folder.glob("*.yaml")}
+
+
+NOTHING = (
+    "nothing that was swept changes logit_diff by 0.05 or more of clean less corrupt; with all of it noised 1.00 is "
+    "recovered"
+)
+
+
+@pytest.mark.parametrize("start", [(), ("--start", "resid")])
+def test_where_nothing_acts_there_is_no_draft(start: tuple[str, ...], tmp_path: Path) -> None:
+    """In the negative toy the heads do it all: with these free, the MLPs change nothing."""
+    file = str(TOYS / "negative.circuit.yaml")
+    code, out, err, written = drafting(tmp_path, file, "--free", "a*", *start)
+    assert (code, written) == (5, set())
+    assert out.count("warning[CS414]: ") == 1
+    assert f"warning[CS414]: {NOTHING}\n" in out
+    assert "what is free, or reads the embeddings directly, does the task\n" in out
+    assert "CS413" not in out
+    for name in ("all", "helpful"):
+        assert f"error[CS543]: {tmp_path / name}.yaml is not written: {NOTHING}\n" in err
+    page = tmp_path / "page.html"
+    ran = CliRunner().invoke(main, ["explore", file, "--free", "a*", *start, "--no-store", "--html", str(page)])
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert "at_least: 0.8" not in page.read_text("utf-8")  # no draft in it
+
+
+def test_of_what_only_hurts_there_is_no_draft_of_helpful_ones(tmp_path: Path) -> None:
+    """With the naming head free, the one against it is all there is: without it 1.5 is recovered, and more is worse."""
+    code, out, err, written = drafting(tmp_path, str(TOYS / "negative.circuit.yaml"), "--free", "a0")
+    assert (code, written) == (5, {"all.yaml"})
+    said = (
+        "of what was swept nothing is in the circuit helpful only: with all of it noised 1.50 is recovered, and the "
+        "target of 0.9 is met by nothing"
+    )
+    assert f"warning[CS414]: {said}\n" in out
+    assert f"error[CS543]: {tmp_path / 'helpful.yaml'} is not written: {said}\n" in err
+    assert "- a1.h2 # (-0.50, -0.50)" in (tmp_path / "all.yaml").read_text("utf-8")
 
 
 def test_names_to_leave_free_are_checked(tmp_path: Path) -> None:
