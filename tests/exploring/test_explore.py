@@ -496,6 +496,41 @@ def test_where_nothing_acts_there_is_no_draft(start: tuple[str, ...], tmp_path: 
     assert "at_least: 0.8" not in page.read_text("utf-8")  # no draft in it
 
 
+def test_where_the_allowance_ends_first_nothing_is_said_of_what_was_not_swept(tmp_path: Path) -> None:
+    """Ten forwards estimate nothing and patch nothing: that is no circuit, and none that is known to be empty."""
+    file = TOYS.parent / "ioi-tiny.circuit.yaml"
+    code, out, err, written = drafting(tmp_path, str(file), "--free", "m*", "--max-forwards", "10")
+    assert (code, written) == (5, set())
+    assert "error[CS542]: --max-forwards 10 ended before a circuit was chosen: " in err
+    assert "a circuit (with negatives)" in out
+    assert "warning[CS412]" in out
+    assert "CS414" not in out
+    assert "CS543" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--draft", "a.yaml", "--draft-helpful", "./a.yaml"),
+            "--draft-helpful would replace a.yaml, which is --draft",
+        ),
+        (("--draft", "own.circuit.yaml"), "--draft would replace own.circuit.yaml, which is FILE"),
+        (("--draft", "t.yaml", "--task-from", "t.yaml"), "--draft would replace t.yaml, which is --task-from"),
+    ],
+)
+def test_drafts_replace_nothing_they_are_made_from(
+    options: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.circuit.yaml", "t.yaml"):
+        Path(name).write_bytes((TOYS / "and.circuit.yaml").read_bytes())
+    ran = CliRunner().invoke(main, ["explore", "own.circuit.yaml", *options, "--no-store"])
+    assert (ran.exit_code, said in ran.stderr) == (2, True)
+    assert {path.name for path in tmp_path.iterdir()} == {"own.circuit.yaml", "t.yaml"}
+    assert Path("own.circuit.yaml").read_bytes() == (TOYS / "and.circuit.yaml").read_bytes()
+
+
 def test_of_what_only_hurts_there_is_no_draft_of_helpful_ones(tmp_path: Path) -> None:
     """With the naming head free, the one against it is all there is: without it 1.5 is recovered, and more is worse."""
     code, out, err, written = drafting(tmp_path, str(TOYS / "negative.circuit.yaml"), "--free", "a0")
