@@ -85,7 +85,7 @@ def write_draft(
         lines.append("      nodes:")
         for entry in members:
             lines.append(f"        - {format_name(entry[0])} # {_own_size(sizes, entry)}")
-        lines.append(f"      at: {role}" + (f"\n      effect: {kind}" if effect else ""))
+        lines.append(f"      at: {plain(role)}" + (f"\n      effect: {kind}" if effect else ""))
     if free:
         lines.append(f"  free: [{', '.join(_quoted(name) for name in free)}]")
     paths = _paths(links, shape, neurons or {})
@@ -202,14 +202,15 @@ def _kept_blocks(subject: SourceText, suffix: str) -> list[str]:
             while block and (not block[-1].strip() or block[-1].startswith("#")):
                 block.pop()  # comments above the next block belong to that
             if key == "name" and suffix:
-                block = [f"name: {_plain(str(data['name']) + suffix)}"]
+                block = [f"name: {plain(str(data['name']) + suffix)}"]
             lines += block
     return lines
 
 
-def _plain(name: str) -> str:
-    """As YAML, in quotes where it needs them."""
-    return name if re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name) else json.dumps(name, ensure_ascii=False)
+def plain(name: str) -> str:
+    """As YAML, in quotes where it needs them: also where it would be read as a number, a truth value or nothing."""
+    is_text = re.fullmatch(r"[A-Za-z][\w.+#-]*", name) and name.lower() not in ("null", "true", "false")
+    return name if is_text else json.dumps(name, ensure_ascii=False)
 
 
 def _number(value: float) -> str:

@@ -16,7 +16,7 @@ from circuitspec.analysis.estimate import Estimate
 from circuitspec.cli import main
 from circuitspec.cli.exploring import _command_line
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.exploring.draft import missed_by
+from circuitspec.exploring.draft import missed_by, plain
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
 from circuitspec.exploring.links import Link
@@ -179,6 +179,23 @@ def test_a_draft_says_how_it_was_made_and_not_where(monkeypatch: pytest.MonkeyPa
     typed = "circuitspec explore /a/b.yaml --free m* --store /tmp/s --output-dir=/tmp/o --no-store --draft /c/d.yaml"
     monkeypatch.setattr("sys.argv", typed.split())
     assert _command_line(Path("/a/b.yaml")) == "circuitspec explore b.yaml --free 'm*' --draft d.yaml"
+
+
+def test_names_that_yaml_takes_for_something_else_are_quoted(tmp_path: Path) -> None:
+    """A position called `false` and a corruption called `null`: the draft is read, and holds."""
+    text = (TOYS / "and.circuit.yaml").read_text("utf-8")
+    text = text[: text.index("\ncircuit:")].replace("{END: last}", '{"false": last}').replace("both: ", '"null": ')
+    file = tmp_path / "own.yaml"
+    file.write_text(text, "utf-8")
+    found = explore(load_exploration(file), Options(), Quiet(), "explore")
+    for circuit in found.circuits:
+        draft = parse_hypothesis(circuit.draft.text, "draft.circuit.yaml", tmp_path)
+        claims = verify(draft, VerifyOptions("off"), Quiet()).verification.claims
+        assert [claim.status for claim in claims] == ["SUPPORTED", "SUPPORTED"]
+        assert '      at: "false"\n' in circuit.draft.text
+        assert '{value: mean_per_template, from: "null", ' in circuit.draft.text
+    plainly = {"END": "END", "S1+1": "S1+1", "S#2": "S#2", "12": '"12"', "a b": '"a b"', "a, b": '"a, b"', "~": '"~"'}
+    assert {name: plain(name) for name in plainly} == plainly
 
 
 def test_every_pair_of_the_scan_is_shown() -> None:
