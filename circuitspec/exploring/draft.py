@@ -62,7 +62,7 @@ def write_draft(
     """
     estimate = choice.estimate()
     interval = estimate.interval or (estimate.value, estimate.value)
-    misses = missed_by(estimate, choice.knocked_out(), metric, target)
+    misses = missed_by(estimate, choice.left(), metric, target)
     groups = _groups(choice)
     lines = [
         *_kept_blocks(subject, suffix),
@@ -104,7 +104,7 @@ def write_draft(
     return Draft("\n".join(lines), len(choice.entries), choice.heads, misses)
 
 
-def missed_by(estimate: Estimate, left: float, metric: str, target: float | None) -> tuple[str, ...]:
+def missed_by(estimate: Estimate, left: Estimate, metric: str, target: float | None) -> tuple[str, ...]:
     """Where a circuit that recovers so much, and leaves so much when noised, misses a draft's claims or the target.
 
     A claim holds where the whole interval lies within its bound.
@@ -118,8 +118,12 @@ def missed_by(estimate: Estimate, left: float, metric: str, target: float | None
         found.append(f"{said} is not all within {LOW:g} .. {HIGH:g}, which the draft claims")
     if target is not None and estimate.value < target:
         found.append(f"recovered {metric} {_number(estimate.value)} misses the target {target:g}")
-    if left > LEFT:
-        found.append(f"with the circuit noised {_number(left)} is left, where the draft claims at most {LEFT:g}")
+    low, high = left.interval or (left.value, left.value)
+    if left.value > LEFT:
+        found.append(f"with the circuit noised {_number(left.value)} is left, where the draft claims at most {LEFT:g}")
+    elif high > LEFT:
+        said = f"with the circuit noised {_number(left.value)} [{_number(low)}, {_number(high)}] is left"
+        found.append(f"{said}, not all of it at most {LEFT:g}, as the draft claims")
     return tuple(found)
 
 

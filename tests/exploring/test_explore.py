@@ -143,15 +143,28 @@ def test_a_draft_claims_the_same_whatever_its_circuit_does() -> None:
 
 
 def test_where_a_circuit_misses() -> None:
-    ends = (0.95, 0.9, 1.0), (0.85, 0.75, 0.95), (0.0, -0.02, 0.02)
-    good, wide, low = (Estimate(*three, level=0.95, n=10, method="bca") for three in ends)
-    assert missed_by(good, 0.1, "kl", 0.9) == ()
-    assert missed_by(wide, 0.1, "kl", None) == (
+    ends = (
+        (0.95, 0.9, 1.0),
+        (0.85, 0.75, 0.95),
+        (0.0, -0.02, 0.02),
+        (0.1, 0.05, 0.15),
+        (0.28, 0.2, 0.35),
+        (0.5, 0.4, 0.6),
+    )
+    good, wide, low, little, doubtful, much = (Estimate(*three, level=0.95, n=10, method="bca") for three in ends)
+    assert missed_by(good, little, "kl", 0.9) == ()
+    assert missed_by(wide, little, "kl", None) == (
         "recovered kl 0.85 [0.75, 0.95] is not all within 0.8 .. 1.2, which the draft claims",
     )
-    assert missed_by(low, 0.1, "kl", 0.9) == (
+    assert missed_by(low, little, "kl", 0.9) == (
         "recovered kl 0.00 [-0.02, 0.02] is outside 0.8 .. 1.2, which the draft claims",
         "recovered kl 0.00 misses the target 0.9",
+    )
+    assert missed_by(good, doubtful, "kl", 0.9) == (
+        "with the circuit noised 0.28 [0.20, 0.35] is left, not all of it at most 0.3, as the draft claims",
+    )
+    assert missed_by(good, much, "kl", 0.9) == (
+        "with the circuit noised 0.50 is left, where the draft claims at most 0.3",
     )
 
 
