@@ -7,7 +7,7 @@ and the logits at the last token. What is written elsewhere does not arrive: a c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
@@ -79,13 +79,15 @@ def checked_reach(
 class _Reach:
     shape: ModelShape
     task: TokenizedTask
+    _known: dict[Where, _Tokens] = field(default_factory=dict)  # many components act at few places
+    _found: dict[tuple[_Tokens, Where, Reading], _Tokens] = field(default_factory=dict)
 
     def impossible(self, path: DeclaredPath) -> list[Impossible]:
         """Neighbours between which the roles allow an edge and the tokens do not, in any prompt."""
         found = []
         for senders, readers in zip(path.hops, path.hops[1:], strict=False):
             for sender in senders:
-                written = _tokens(sender.where, self.task)
+                written = self._at(sender.where)
                 for reader in readers:
                     for receiver in self._edges(sender, reader):
                         if any(self._arriving(written, reader, receiver)):
@@ -97,7 +99,7 @@ class _Reach:
 
     def dead_hops(self, path: DeclaredPath, text: Source) -> list[Diagnostic]:
         """CS227 for the first hop at which nothing that left the path's start arrives in any prompt."""
-        reached: Mapping[Stop, _Tokens] = {stop: _tokens(stop.where, self.task) for stop in path.hops[0]}
+        reached: Mapping[Stop, _Tokens] = {stop: self._at(stop.where) for stop in path.hops[0]}
         for readers in path.hops[1:]:
             arrived: dict[Stop, _Tokens] = {}
             blocked: Diagnostic | None = None
@@ -106,8 +108,9 @@ class _Reach:
                     for receiver in self._edges(sender, reader):
                         tokens = self._arriving(written, reader, receiver)
                         if any(tokens):
-                            before = arrived.get(reader, tokens)
-                            arrived[reader] = tuple(a | b for a, b in zip(before, tokens, strict=True))
+                            before = arrived.setdefault(reader, tokens)
+                            if before != tokens:
+                                arrived[reader] = tuple(a | b for a, b in zip(before, tokens, strict=True))
                         elif blocked is None:
                             blocked = self._blocked(sender, reader, receiver, path, text)
             if not arrived:
@@ -142,7 +145,15 @@ class _Reach:
         reading: Reading = "past" if receiver.port in ("k", "v") else "own"
         if isinstance(receiver.component, Logits):
             reading = "last"
-        return _arriving(written, _tokens(reader.where, self.task), reading, self.task)
+        key = written, reader.where, reading
+        if key not in self._found:
+            self._found[key] = _arriving(written, self._at(reader.where), reading, self.task)
+        return self._found[key]
+
+    def _at(self, where: Where) -> _Tokens:
+        if where not in self._known:
+            self._known[where] = _tokens(where, self.task)
+        return self._known[where]
 
     def _reason(self, sender: Stop, reader: Stop, receiver: Receiver) -> str:
         written, read = spoken(sender.where), spoken(reader.where)
