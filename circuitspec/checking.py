@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
@@ -18,14 +19,17 @@ from circuitspec.graph.nodes import WORDS
 from circuitspec.graph.paths import Impossible
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named
+from circuitspec.models.at_hand import PlainTokenizer, tokenizer_at_hand
 from circuitspec.models.shapes import read_shape
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places, read_numbers
 from circuitspec.plan.experiment import Experiment, passes, runs_of
+from circuitspec.plan.fitting import check_plan_fits
 from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.notes import plan_notes
 from circuitspec.plan.planner import Plan, make_plan
+from circuitspec.plan.reach import acting, checked_reach, tell_by_tokens
 from circuitspec.plan.sources import corrupt_prompts
 from circuitspec.spec.components import Neuron, sort_key
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
@@ -35,17 +39,22 @@ from circuitspec.spec.names import format_name
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.prompts import PromptSet
+from circuitspec.tasks.tokenize import tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SHOWN = 10  # single pairs and names that are listed
 
 NOT_AT_HAND = "the model's configuration is not at hand, so layer and head numbers were not checked"
+BY_NAME = "the model's tokenizer is not at hand, so positions along paths were compared by name only, not by token"
 
 
 def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     """Every mistake found in a file without running it, and one line about it if there is none.
 
     The model's configuration is read where it is on this machine (nothing is downloaded); prompts are
-    drawn, but not tokenised.
+    drawn, and where paths act at positions they are tokenised, if the tokenizer is on this machine too.
     """
     try:
         document = load_hypothesis(file)
@@ -58,6 +67,7 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     gaps = placeholders(document)  # warnings: what an imported file still waits for
     no_prompts_yet = any(gap.data["key"] == "task.file" for gap in gaps)
     in_prompts: tuple[Diagnostic, ...] = ()
+    by_name = False  # rather than by token
     try:
         prompts = None if no_prompts_yet else build_prompts(hypothesis.task, base_dir, document.source)
     except CircuitspecError as error:
@@ -68,7 +78,9 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         if shape is not None:
             internals = internal_metrics(hypothesis, shape, document.source)
             graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
-            make_plan(hypothesis, graph, document.source, None if prompts is None else prompts.corruptions)
+            plan = make_plan(hypothesis, graph, document.source, None if prompts is None else prompts.corruptions)
+            if prompts is not None:
+                plan, by_name = _reaching(plan, document, graph, prompts, internals)
     except CircuitspecError as error:
         problems += error.diagnostics
     try:
@@ -82,13 +94,46 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     drawn = len(prompts.prompts) if prompts else "no"
     said = f"{file}: ok   {nodes} nodes in {len(hypothesis.circuit.groups)} groups, {drawn} prompts, "
     said += f"{len(hypothesis.claims)} claims"
-    return gaps, said if shape is not None else f"{said}\n   note: {NOT_AT_HAND}"
+    notes = [NOT_AT_HAND] if shape is None else [BY_NAME] if by_name else []
+    return gaps, "\n   note: ".join([said, *notes])
 
 
 def _check_directions(document: Document, shape: ModelShape | None) -> None:
     """Raises CS432 for the files of directions; how many numbers they hold is known where the model is."""
     places = direction_places(document.hypothesis, document.source)
     read_numbers(places, document.base_dir, None if shape is None else shape.d_model, places)
+
+
+def _reaching(
+    plan: Plan, document: Document, graph: CircuitGraph, prompts: PromptSet, internals: Sequence[Internal]
+) -> tuple[Plan, bool]:
+    """The plan, with the pairs on its paths that share no token; and whether they were compared by name only.
+
+    Raises, as `verify` does, for a path along which nothing arrives in any prompt (CS227), and for prompts that do
+    not fit the tokenizer. Nothing is tokenised where no path acts at named positions.
+    """
+    hypothesis, text = document.hypothesis, document.source
+    declared = acting(graph.paths, hypothesis.ablation)
+    if not tell_by_tokens(plan, declared):
+        return plan, False
+    found = tokenizer_at_hand(hypothesis.model, document.base_dir)
+    if found is None:
+        return plan, True
+
+    def reaching(tokenizer: PlainTokenizer | PreTrainedTokenizerBase) -> Plan:
+        task = tokenize(prompts, hypothesis.task.positions, tokenizer, text)
+        check_plan_fits(plan, task, text, internals)
+        return checked_reach(plan, declared, graph.shape, task, text)
+
+    if found.plain is not None:
+        try:
+            return reaching(found.plain), False
+        except CircuitspecError:
+            if found.directory is None:
+                raise
+    with document.blamed_on("model", "id"):  # in doubt what `verify` takes has the last word
+        tokenizer = found.loaded(graph.shape.n_vocab)
+    return reaching(tokenizer), False
 
 
 def graph_at_hand(document: Document) -> CircuitGraph | None:
@@ -115,7 +160,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     """What `verify` would run, as text; with `sweep` and `tests`, also how much these would add.
 
     Raises CircuitspecError for a file with mistakes, and CS506 where the model's configuration is not on
-    this machine.
+    this machine. Where its tokenizer is not, positions along paths are compared by name only, which is noted.
     """
     document = load_hypothesis(file)
     hypothesis, base_dir = document.hypothesis, file.parent
@@ -134,10 +179,11 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
+    plan, by_name = _reaching(plan, document, graph, prompts, internals)
     beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
     added = [run for run in beside.labels if run not in plan.labels]
     _check_directions(document, shape)
-    notes = [f"note: {note}" for note in plan_notes(plan, graph)]
+    notes = [f"note: {note}" for note in (*plan_notes(plan, graph), *([BY_NAME] if by_name else []))]
     parts = [
         _heading(document, shape, len(prompts.prompts)),
         _experiments(plan),

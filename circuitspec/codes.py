@@ -468,7 +468,8 @@ CODES: dict[str, CodeInfo] = {
         "they share no position. An edge lies at one position of the residual stream, where its sender writes and "
         "its receiver reads; the query of a head and an MLP read at their own position only, keys and values at every "
         "position up to the head's own, the logits at the last token. `circuitspec plan` lists single pairs that "
-        "cannot exist by their roles; on what tokens these fall is known with the prompts, and `verify` says the rest.",
+        "cannot exist: by the tokens of the prompts where the model's tokenizer is on this machine, else by the "
+        "names of positions alone, which it notes; `verify` then says the rest.",
     ),
     "CS228": CodeInfo(
         "a path that leads nowhere",
@@ -931,6 +932,14 @@ CODES: dict[str, CodeInfo] = {
         "will not support such a draft. Look at more (`--exact`, `--max-forwards`), or leave out of the claim what the "
         "circuit cannot do without (`--free`). A circuit of helpful components alone may recover more than the model.",
     ),
+    "CS414": CodeInfo(
+        "a circuit with nothing in it",
+        "Of all that `explore` looked at, nothing changes the score, or the target is met with all of it noised. Then "
+        "what is free (`--free`), or reads the embeddings directly, does the task; or what does it was not among what "
+        "was patched. A circuit of helpful components alone is also empty where all that acts works against the "
+        "behaviour. There is nothing to claim, so there is no draft. Leave less free, corrupt other slots, take "
+        "another metric, or look at more (`--exact`, `--max-forwards`, `--start resid`).",
+    ),
     "CS415": CodeInfo(
         "a declared component that makes no difference",
         "Ablated by itself in the clean run, the component does not change the score, and restored by itself in the "
@@ -1209,6 +1218,13 @@ CODES: dict[str, CodeInfo] = {
         "too few forwards to explore",
         "`--max-forwards` does not suffice for the unpatched runs alone, or ended before a circuit was chosen, so that "
         "there is nothing to draft. Raise it; what was measured is in the store and costs nothing.",
+    ),
+    "CS543": CodeInfo(
+        "nothing to draft",
+        "`explore` was asked for a draft, and the circuit that it arrived at has no components: nothing that was swept "
+        "changes the metric, or the target is met with all of it noised (CS414). A hypothesis claims something of "
+        "components, so the file is not written; one that was there is left as it was. Leave less free (`--free`), "
+        "corrupt other slots, or take another metric.",
     ),
     "CS545": CodeInfo(
         "results cannot be stored",

@@ -40,24 +40,23 @@ from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.stored import stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
-from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places
-from circuitspec.plan.experiment import Noised, texts_of
+from circuitspec.plan.experiment import Noised
 from circuitspec.plan.experiment import Source as PatchSource
-from circuitspec.plan.fitting import fitted
-from circuitspec.plan.internal import internal_metrics, measuring, positions_of
+from circuitspec.plan.fitting import check_plan_fits, fitted
+from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.planner import PathCheck, Plan, make_plan
-from circuitspec.plan.reach import checked_reach
+from circuitspec.plan.reach import acting, checked_reach
 from circuitspec.plan.restorations import FEW, Restorations, restorations
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.plan.whole import anchor_of, whole_circuit
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
-from circuitspec.spec.internal import Activation, Internal, is_internal, parse_internal
+from circuitspec.spec.internal import Activation, is_internal, parse_internal
 from circuitspec.spec.load import Document, digest
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
@@ -118,7 +117,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     )
     check_plan_fits(plan, task, document.source, internals)
     _check_neurons(plan, loaded, document.source)
-    plan = checked_reach(plan, _acting(graph.paths, hypothesis), loaded.shape, task, document.source)
+    plan = checked_reach(plan, acting(graph.paths, hypothesis.ablation), loaded.shape, task, document.source)
     places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
     check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
     if hypothesis.task.checks.accuracy is not None:
@@ -196,13 +195,6 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         graph=graph,
     )
     return Outcome(verification, task)
-
-
-def _acting(paths: Sequence[DeclaredPath], hypothesis: Hypothesis) -> tuple[DeclaredPath, ...]:
-    """The declared paths at the positions at which they are patched; none at node level."""
-    if hypothesis.ablation.level == "node":
-        return ()
-    return tuple(everywhere(path) if hypothesis.ablation.positions == "all" else path for path in paths)
 
 
 def _node_level_paths(
@@ -302,38 +294,6 @@ def _search_metric(plan: Plan, records: Records) -> str | None:
     claimed = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
     smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
     return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), None)
-
-
-def check_plan_fits(plan: Plan, task: TokenizedTask, text: Source, internals: Sequence[Internal] = ()) -> None:
-    """What the file names must be in the prompts: the corruption patched from, and every position in each prompt."""
-    problems = []
-    for variant in dict.fromkeys(texts_of(v) for v in plan.variants):
-        if variant in task.ids:
-            continue
-        problems.append(
-            Diagnostic(
-                "CS508",
-                f"the prompts have no corruption `{variant}`",
-                text.span(("ablation", "from")),
-                hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
-            )
-        )
-    named = {role for e in plan.experiments for role in e.roles}
-    named |= {role for metric in internals for role in positions_of(metric)}
-    named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
-    for role in sorted(named - set(task.roles)):
-        without = task.partial_roles.get(role, ())
-        where = f"; templates without it: {', '.join(str(t) for t in without)}" if without else ""
-        problems.append(
-            Diagnostic(
-                "CS507",
-                f"position `{role}` is not in every prompt{where}",
-                text.span(("circuit", "groups")),
-                hint=f"positions that every prompt has: {', '.join(sorted(task.roles))}",
-            )
-        )
-    if problems:
-        raise CircuitspecError(*problems)
 
 
 def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:

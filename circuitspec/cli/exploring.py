@@ -131,6 +131,7 @@ def explore(
     from circuitspec.exploring.estimable import inestimable
 
     if draft or draft_helpful:
+        _check_names(file, draft, draft_helpful, task_from)
         if sections_only:
             raise click.UsageError("--sections-only drafts nothing")
         why_not = "it is read inside the model" if "{" in metric else inestimable(metric)
@@ -180,6 +181,7 @@ def explore(
     from circuitspec.exploring.rebasing import rebased
     from circuitspec.exploring.report import render_exploration
     from circuitspec.exploring.tables import tables
+    from circuitspec.exploring.warnings import nothing_in
     from circuitspec.report.files import write_report
     from circuitspec.report.write import write_tables
 
@@ -201,9 +203,30 @@ def explore(
                 hint="raise --max-forwards; what is in the store costs nothing",
             )
         )
+    without: list[Diagnostic] = []
     for path, circuit in zip((draft, draft_helpful), found.circuits, strict=bool(found.circuits)):
-        if path is not None:
+        if path is None:
+            continue
+        if circuit.is_empty:
+            said = f"{path} is not written: {nothing_in(found, circuit)}"
+            hint = "a hypothesis claims something of components: leave less free (--free), or take another --metric"
+            without.append(Diagnostic("CS543", said, hint=hint))
+        else:
             write_report(path, rebased(circuit.draft.text, (fresh or study).base_dir, path.parent))
+    if without:
+        raise CircuitspecError(*without)
+
+
+def _check_names(file: Path, draft: Path | None, draft_helpful: Path | None, task_from: Path | None) -> None:
+    """Usage errors for drafts that would replace what they are made from, or each other."""
+    given = {"FILE": file, "--task-from": task_from, "--draft": draft, "--draft-helpful": draft_helpful}
+    places: dict[Path, str] = {}
+    for option, path in given.items():
+        if path is None:
+            continue
+        other = places.setdefault(path.resolve(), option)
+        if other != option and option.startswith("--draft"):
+            raise click.UsageError(f"{option} would replace {path}, which is {other}: give it a name of its own")
 
 
 _UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them

@@ -62,7 +62,7 @@ def write_draft(
     """
     estimate = choice.estimate()
     interval = estimate.interval or (estimate.value, estimate.value)
-    misses = missed_by(estimate, choice.knocked_out(), metric, target)
+    misses = missed_by(estimate, choice.left(), metric, target)
     groups = _groups(choice)
     lines = [
         *_kept_blocks(subject, suffix),
@@ -85,7 +85,7 @@ def write_draft(
         lines.append("      nodes:")
         for entry in members:
             lines.append(f"        - {format_name(entry[0])} # {_own_size(sizes, entry)}")
-        lines.append(f"      at: {role}" + (f"\n      effect: {kind}" if effect else ""))
+        lines.append(f"      at: {plain(role)}" + (f"\n      effect: {kind}" if effect else ""))
     if free:
         lines.append(f"  free: [{', '.join(_quoted(name) for name in free)}]")
     paths = _paths(links, shape, neurons or {})
@@ -104,7 +104,7 @@ def write_draft(
     return Draft("\n".join(lines), len(choice.entries), choice.heads, misses)
 
 
-def missed_by(estimate: Estimate, left: float, metric: str, target: float | None) -> tuple[str, ...]:
+def missed_by(estimate: Estimate, left: Estimate, metric: str, target: float | None) -> tuple[str, ...]:
     """Where a circuit that recovers so much, and leaves so much when noised, misses a draft's claims or the target.
 
     A claim holds where the whole interval lies within its bound.
@@ -118,8 +118,12 @@ def missed_by(estimate: Estimate, left: float, metric: str, target: float | None
         found.append(f"{said} is not all within {LOW:g} .. {HIGH:g}, which the draft claims")
     if target is not None and estimate.value < target:
         found.append(f"recovered {metric} {_number(estimate.value)} misses the target {target:g}")
-    if left > LEFT:
-        found.append(f"with the circuit noised {_number(left)} is left, where the draft claims at most {LEFT:g}")
+    low, high = left.interval or (left.value, left.value)
+    if left.value > LEFT:
+        found.append(f"with the circuit noised {_number(left.value)} is left, where the draft claims at most {LEFT:g}")
+    elif high > LEFT:
+        said = f"with the circuit noised {_number(left.value)} [{_number(low)}, {_number(high)}] is left"
+        found.append(f"{said}, not all of it at most {LEFT:g}, as the draft claims")
     return tuple(found)
 
 
@@ -202,14 +206,15 @@ def _kept_blocks(subject: SourceText, suffix: str) -> list[str]:
             while block and (not block[-1].strip() or block[-1].startswith("#")):
                 block.pop()  # comments above the next block belong to that
             if key == "name" and suffix:
-                block = [f"name: {_plain(str(data['name']) + suffix)}"]
+                block = [f"name: {plain(str(data['name']) + suffix)}"]
             lines += block
     return lines
 
 
-def _plain(name: str) -> str:
-    """As YAML, in quotes where it needs them."""
-    return name if re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name) else json.dumps(name, ensure_ascii=False)
+def plain(name: str) -> str:
+    """As YAML, in quotes where it needs them: also where it would be read as a number, a truth value or nothing."""
+    is_text = re.fullmatch(r"[A-Za-z][\w.+#-]*", name) and name.lower() not in ("null", "true", "false")
+    return name if is_text else json.dumps(name, ensure_ascii=False)
 
 
 def _number(value: float) -> str:

@@ -70,6 +70,11 @@ class Circuit:
     unproven: tuple[tuple[str, str], ...]  # likewise, but not seen to help by themselves
     draft: Draft
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was taken in, so that there is nothing to claim: its draft is no hypothesis."""
+        return not self.entries
+
 
 @dataclass(frozen=True)
 class Findings:

@@ -26,7 +26,7 @@ def exploration_html(found: Findings, command: str) -> str:
         tuple(Remark(one.code, "warning", one.message, one.detail, one.help) for one in warnings),
         tuple(pictures(found).values()),
         tuple(render_exploration(found).splitlines()),
-        tuple((title, tuple(one.draft.text.splitlines())) for title, one in drafts),
+        tuple((title, tuple(one.draft.text.splitlines())) for title, one in drafts if not one.is_empty),
         (
             ("command", command),
             ("cost", f"{found.forwards:.0f} forwards over all prompts, {found.seconds:.1f} s"),

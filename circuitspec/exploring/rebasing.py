@@ -12,12 +12,14 @@ from circuitspec.models.reference import local_model
 from circuitspec.spec.source import Source, parse_source
 
 _ANCHOR = re.compile(r"&\S+\s+")
+_SCHEMA = re.compile(r"(\s*#\s*yaml-language-server:\s*\$schema=)(\S+)\s*")  # a comment that editors read
 
 
 def rebased(text: str, folder: Path, other: Path) -> str:
     """A draft whose file names count from `folder`, as it must read in the `other` folder to name the same files.
 
-    Its prompts file, word lists and local model; what is no relative path, such as a hub id, stays as it is.
+    Its prompts file, word lists, local model and the schema that editors check it by; what is no relative path, such
+    as a hub id, stays as it is.
     """
     if os.path.realpath(folder) == os.path.realpath(other):
         return text
@@ -27,7 +29,14 @@ def rebased(text: str, folder: Path, other: Path) -> str:
     for span in sorted(new, key=lambda span: (span.line, span.column), reverse=True):
         if span.end_column is not None:  # a name over several lines stays
             lines[span.line - 1] = _replaced(lines[span.line - 1], span.column - 1, span.end_column - 1, new[span])
-    return "\n".join([*lines, ""])
+    return "\n".join([*(_with_schema(line, folder, other) for line in lines), ""])
+
+
+def _with_schema(line: str, folder: Path, other: Path) -> str:
+    found = _SCHEMA.fullmatch(line)
+    if found is None or Path(found[2]).is_absolute() or not (folder / found[2]).is_file():
+        return line
+    return found[1] + _relative(folder / found[2], other)
 
 
 def _files(source: Source, folder: Path) -> Iterator[tuple[tuple[str, ...], Path]]:

@@ -115,6 +115,10 @@ class Choice:
         """What the model still does with the circuit noised."""
         return self.setting.share(self.setting.necessity(self.kept))
 
+    def left(self) -> Estimate:
+        """The same, with its interval."""
+        return self.setting.recovered(self.setting.necessity(self.kept))
+
     def take_knee(self, needed: Collection[Entry]) -> None:
         """Back to the circuit at the knee of the frontier, of those tried that have all `needed` entries.
 

@@ -105,11 +105,18 @@ class Stages:
 
             with self.setting.allowance.holding(kept * self.setting.allowance.left):
                 choice = self.stage(f"choosing a circuit ({kind})", work, None)
-            if choice is not None:
+            if choice is not None and self._found_nothing_yet(choice):
+                self.unseen.append(Unseen(f"a circuit ({kind})", 0, 0, self.setting.allowance.reason, spent=True))
+            elif choice is not None:
                 made.append((kind, choice))
                 if choice.stopped:
                     self.unseen.append(Unseen(f"better circuits ({kind})", 0, 0, choice.stopped, spent=True))
         return made if len(made) == 2 else []
+
+    def _found_nothing_yet(self, choice: Choice) -> bool:
+        """Whether a circuit is empty for want of looking: the allowance ended, and what was noised is needed."""
+        cut = bool(choice.stopped) or any(one.spent for one in self.unseen)
+        return cut and not choice.entries and choice.recovered() < self.options.target
 
     def refined(self, kind: str, choice: Choice) -> Refined:
         """With neurons for its MLPs, if that is asked for."""

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from circuitspec.analysis.claims import MIN_PROMPTS
 from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.exploring.draft import plain
 from circuitspec.exploring.series import Series, series_of
 from circuitspec.exploring.setting import Setting
 from circuitspec.graph.circuit import CircuitGraph, lay_out
@@ -67,7 +68,7 @@ def patching_of(study: Study, corruptions: Sequence[str]) -> Patching:
         value, named = ablation.value, ablation.source or corruptions[0]
     if value == "zero":
         return Patching(value, Source("zero", None), named, "{value: zero, level: node, positions: declared}")
-    written = f"{{value: {value}, from: {named}, level: node, positions: declared}}"
+    written = f"{{value: {value}, from: {plain(named)}, level: node, positions: declared}}"
     return Patching(value, Source(value, named), named, written)  # type: ignore[arg-type]
 
 

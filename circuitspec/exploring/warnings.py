@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import number, plural
-from circuitspec.exploring.findings import Findings
+from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.links import Link
 from circuitspec.exploring.sweep import MATERIAL, Effect
 from circuitspec.spec.names import format_name
@@ -20,13 +20,44 @@ _REMEDIES = (
 
 def exploration_warnings(found: Findings) -> tuple[EvidenceWarning, ...]:
     paths = (*_missed_paths(found), *_drawn_paths(found))
-    return (*_short(found), *_missed(found), *_drawn(found), *paths, *_spent(found))
+    return (*_empty(found), *_short(found), *_missed(found), *_drawn(found), *paths, *_spent(found))
+
+
+def nothing_in(found: Findings, circuit: Circuit) -> str:
+    """Why a circuit has no members: nothing moves the metric, or it is no worse with all that does noised."""
+    said = f"with all of it noised {number(circuit.recovered)} is recovered"
+    if all(effect.size < MATERIAL for effect in found.sweep.exact):
+        return f"nothing that was swept changes {found.metric} by {MATERIAL:g} or more of clean less corrupt; {said}"
+    enough = f"the target of {found.target:g} is met by nothing"
+    why = enough if circuit.recovered >= found.target else "nothing was found whose return helps"
+    return f"of what was swept nothing is in the circuit {circuit.kind}: {said}, and {why}"
+
+
+def _empty(found: Findings) -> Iterator[EvidenceWarning]:
+    """CS414: a circuit without members, of which there is no draft; once for all that are empty for one reason."""
+    empty = {nothing_in(found, circuit): circuit for circuit in reversed(found.circuits) if circuit.is_empty}
+    for why, circuit in reversed(empty.items()):
+        enough = circuit.recovered >= found.target
+        yield EvidenceWarning(
+            "CS414",
+            why,
+            "so there is nothing to claim, and no draft: "
+            + (
+                "what is free, or reads the embeddings directly, does the task"
+                if enough
+                else "what does the task was not found, or passes no component that was swept"
+            ),
+            "leave less free (--free), corrupt other slots, or take another --metric"
+            if enough
+            else f"raise --exact or --max-forwards, or leave less free (--free); {_REMEDIES}",
+            {"circuit": circuit.kind, "recovered": circuit.recovered, "left": circuit.knocked_out},
+        )
 
 
 def _short(found: Findings) -> Iterator[EvidenceWarning]:
     """CS413: a drafted circuit misses the target, or the claims that its draft makes."""
     for circuit in found.circuits:
-        if circuit.draft.misses:
+        if circuit.draft.misses and not circuit.is_empty:
             yield EvidenceWarning(
                 "CS413",
                 f"the circuit {circuit.kind} falls short: {'; '.join(circuit.draft.misses)}",

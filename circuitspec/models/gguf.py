@@ -42,10 +42,16 @@ def gguf_shape(file: Path) -> ModelShape:
 
     Raises CS304 for an unknown family, CS315 for a file that cannot be read.
     """
-    cached = cache_root() / _KIND / _cache_key(_digest(file))
-    if is_whole(cached, only="config.json"):
+    cached = converted_directory(file, only="config.json")
+    if cached is not None:
         return shape_of(read_config(cached / "config.json"))
     return _metadata_shape(_open(file), file)
+
+
+def converted_directory(file: Path, *, only: str) -> Path | None:
+    """The cached conversion of a GGUF file, with the file `only` whole in it; None where there is none yet."""
+    cached = cache_root() / _KIND / _cache_key(_digest(file))
+    return cached if is_whole(cached, only=only) else None
 
 
 def dequantised(file: Path, *, progress: Callable[[str], None]) -> Dequantised:

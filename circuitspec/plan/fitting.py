@@ -1,16 +1,19 @@
-"""A plan cut down to what its prompts allow."""
+"""A plan and its prompts: what they must have, and the plan cut down to what they allow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.plan.experiment import Source
+from circuitspec.plan.experiment import Noised, Source, texts_of
+from circuitspec.plan.internal import positions_of
 from circuitspec.plan.methods import Methods
 from circuitspec.plan.planner import Plan
 from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.spec.internal import Internal
 from circuitspec.spec.source import Source as SourceText
+from circuitspec.tasks.prompts import TokenizedTask
 
 
 def fitted(plan: Plan, refused: Mapping[Source, str], text: SourceText) -> Plan:
@@ -53,3 +56,35 @@ def _left(methods: Methods, refused: Mapping[Source, str]) -> Methods:
         runs=(*own, *left.runs),
         left_out=tuple(one for one in left.left_out if one.method != methods.own),
     )
+
+
+def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals: Sequence[Internal] = ()) -> None:
+    """What the file names must be in the prompts: the corruption patched from, and every position in each prompt."""
+    problems = []
+    for variant in dict.fromkeys(texts_of(v) for v in plan.variants):
+        if variant in task.ids:
+            continue
+        problems.append(
+            Diagnostic(
+                "CS508",
+                f"the prompts have no corruption `{variant}`",
+                text.span(("ablation", "from")),
+                hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
+            )
+        )
+    named = {role for e in plan.experiments for role in e.roles}
+    named |= {role for metric in internals for role in positions_of(metric)}
+    named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
+    for role in sorted(named - set(task.roles)):
+        without = task.partial_roles.get(role, ())
+        where = f"; templates without it: {', '.join(str(t) for t in without)}" if without else ""
+        problems.append(
+            Diagnostic(
+                "CS507",
+                f"position `{role}` is not in every prompt{where}",
+                text.span(("circuit", "groups")),
+                hint=f"positions that every prompt has: {', '.join(sorted(task.roles))}",
+            )
+        )
+    if problems:
+        raise CircuitspecError(*problems)

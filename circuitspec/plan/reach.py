@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, precedes
-from circuitspec.graph.paths import DeclaredPath, Impossible, Stop, reads_at, spoken
+from circuitspec.graph.paths import DeclaredPath, Impossible, Stop, everywhere, reads_at, spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.planner import Plan, without_direct
 from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.spec.hypothesis import Mediation
+from circuitspec.spec.hypothesis import AblationSpec, Mediation
 from circuitspec.spec.names import format_name
 from circuitspec.spec.source import Source
 from circuitspec.tasks.prompts import TokenizedTask
@@ -36,8 +36,21 @@ def arrives(written: Where, acting: Where, reading: Reading, task: TokenizedTask
     return any(_arriving(_tokens(written, task), _tokens(acting, task), reading, task))
 
 
+def acting(paths: Sequence[DeclaredPath], ablation: AblationSpec) -> tuple[DeclaredPath, ...]:
+    """The declared paths at the positions at which they are patched; none at node level."""
+    if ablation.level == "node":
+        return ()
+    return tuple(everywhere(path) if ablation.positions == "all" else path for path in paths)
+
+
+def tell_by_tokens(plan: Plan, declared: Sequence[DeclaredPath]) -> bool:
+    """Whether something acts at named positions along these paths or the claims', so that tokens can part it."""
+    paths = [*declared, *(path for claim in plan.claims for path in claim.paths)]
+    return any(not stop.where.is_everywhere for path in paths for hop in path.hops for stop in hop)
+
+
 def checked_reach(
-    plan: Plan, declared: tuple[DeclaredPath, ...], shape: ModelShape, task: TokenizedTask, text: Source
+    plan: Plan, declared: Sequence[DeclaredPath], shape: ModelShape, task: TokenizedTask, text: Source
 ) -> Plan:
     """The plan, with the pairs of neighbours on its paths that share no token in any prompt among `impossible`.
 
@@ -69,13 +82,16 @@ def checked_reach(
 class _Reach:
     shape: ModelShape
     task: TokenizedTask
+    _known: dict[Where, _Tokens] = field(default_factory=dict)  # many components act at few places
+    _found: dict[tuple[_Tokens, Where, Reading], _Tokens] = field(default_factory=dict)
+    _missed: dict[tuple[Where, Where], int] = field(default_factory=dict)
 
     def impossible(self, path: DeclaredPath) -> list[Impossible]:
         """Neighbours between which the roles allow an edge and the tokens do not, in any prompt."""
         found = []
         for senders, readers in pairwise(path.hops):
             for sender in senders:
-                written = _tokens(sender.where, self.task)
+                written = self._at(sender.where)
                 for reader in readers:
                     for receiver in self._edges(sender, reader):
                         if any(self._arriving(written, reader, receiver)):
@@ -101,22 +117,26 @@ class _Reach:
         for senders, readers in pairwise(path.hops):
             for sender, reader in itertools.product(senders, readers):
                 for receiver in self._in_order(sender, reader):
-                    read = reads_at(reader, receiver)
-                    pairs = zip(_tokens(sender.where, self.task), _tokens(read, self.task), strict=True)
-                    common = _tokens(sender.where & read, self.task)
-                    n = sum((written & own) > seen for (written, own), seen in zip(pairs, common, strict=True))
+                    n = self._unseen_in(sender.where, reads_at(reader, receiver))
                     if n:
                         names = format_name(sender.component), format_receiver(receiver, self.shape)
                         reason = (
                             f"writes at {spoken(sender.where)}, and that reads at {spoken(reader.where)}: positions "
-                            f"are compared by name, though different ones are one token in {n} of {len(common)} prompts"
+                            f"are compared by name, though different ones are one token in {n} of {self.task.n} prompts"
                         )
                         found.append(Impossible(*names, reason, path.place, out_of_order=False))
         return found
 
+    def _unseen_in(self, written: Where, read: Where) -> int:
+        """In how many prompts these share a token at which they have no name in common."""
+        if (written, read) not in self._missed:
+            pairs = zip(self._at(written), self._at(read), self._at(written & read), strict=True)
+            self._missed[written, read] = sum((here & own) > seen for here, own, seen in pairs)
+        return self._missed[written, read]
+
     def dead_hops(self, path: DeclaredPath, text: Source) -> list[Diagnostic]:
         """CS227 for the first hop at which nothing that left the path's start arrives in any prompt."""
-        reached: Mapping[Stop, _Tokens] = {stop: _tokens(stop.where, self.task) for stop in path.hops[0]}
+        reached: Mapping[Stop, _Tokens] = {stop: self._at(stop.where) for stop in path.hops[0]}
         for readers in path.hops[1:]:
             arrived: dict[Stop, _Tokens] = {}
             blocked: Diagnostic | None = None
@@ -125,8 +145,9 @@ class _Reach:
                     for receiver in self._edges(sender, reader):
                         tokens = self._arriving(written, reader, receiver)
                         if any(tokens):
-                            before = arrived.get(reader, tokens)
-                            arrived[reader] = tuple(a | b for a, b in zip(before, tokens, strict=True))
+                            before = arrived.setdefault(reader, tokens)
+                            if before != tokens:
+                                arrived[reader] = tuple(a | b for a, b in zip(before, tokens, strict=True))
                         elif blocked is None:
                             blocked = self._blocked(sender, reader, receiver, path, text)
             if not arrived:
@@ -166,7 +187,15 @@ class _Reach:
         reading: Reading = "past" if receiver.port in ("k", "v") else "own"
         if isinstance(receiver.component, Logits):
             reading = "last"
-        return _arriving(written, _tokens(reader.where, self.task), reading, self.task)
+        key = written, reader.where, reading
+        if key not in self._found:
+            self._found[key] = _arriving(written, self._at(reader.where), reading, self.task)
+        return self._found[key]
+
+    def _at(self, where: Where) -> _Tokens:
+        if where not in self._known:
+            self._known[where] = _tokens(where, self.task)
+        return self._known[where]
 
     def _reason(self, sender: Stop, reader: Stop, receiver: Receiver) -> str:
         written, read = spoken(sender.where), spoken(reader.where)

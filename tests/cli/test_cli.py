@@ -205,8 +205,9 @@ print("code", code, "heavy", heavy, file=sys.stderr)
         (["schema"], []),
         (["explain", "CS112"], []),
         (["plan", str(TINY)], ["scipy"]),
+        (["plan", str(ROOT / "hypotheses" / "toys" / "nobel-edges.circuit.yaml")], ["scipy"]),
     ],
-    ids=["help", "check", "check-published", "schema", "explain", "plan"],
+    ids=["help", "check", "check-published", "schema", "explain", "plan", "plan-by-token"],
 )
 def test_light_commands_load_no_heavy_library(arguments: list[str], allowed: list[str]) -> None:
     ran = subprocess.run(

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 
-HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
+ROOT = Path(__file__).parents[2]
+HYPOTHESES = ROOT / "hypotheses"
 GPT2_SMALL = {
     "model_type": "gpt2",
     "n_layer": 12,
@@ -224,3 +225,123 @@ def test_the_search_for_negative_components_has_its_cost_at_edge_level() -> None
     ran = CliRunner().invoke(main, ["plan", str(HYPOTHESES / "toys" / "nobel-edges.circuit.yaml")])
     assert ran.exit_code == 0
     assert f"and up to {8 + 1 + 4} to look for negative components (--negatives off: none)" in ran.output
+
+
+# --------------------------------------------------------------------------- positions that the tokens tell apart
+
+BY_NAME = (
+    "note: the model's tokenizer is not at hand, so positions along paths were compared by name only, not by token"
+)
+NO_EDGE = "a0.h1 does not write at S2 before that acts at IO: attention looks back only"
+EDGES = """
+circuit:
+  groups: {early: {nodes: [a0.h1], at: S2}, late: {nodes: [a2.h2, a3.h0], at: END}}
+  paths:
+    - PATH
+    - early -> late<k,v> -> logits
+ablation: {value: resample, from: abc, level: edge}
+claims:
+  - sufficient: {metric: logit_diff, at_least: 0.8}
+"""
+
+
+def of_ioi_tiny(folder: Path, path: str, model: str = "zoo:ioi-tiny") -> Path:
+    """Edge level on the tiny model's own task, in which S2 comes after IO and S1, and END after all."""
+    text = (HYPOTHESES / "ioi-tiny.circuit.yaml").read_text("utf-8")
+    task = text[: text.index("\ncircuit:")].replace("zoo:ioi-tiny", model)
+    file = folder / "own.circuit.yaml"
+    file.write_text(task + EDGES.replace("PATH", path), "utf-8")
+    return file
+
+
+def described(folder: Path, *files: str) -> None:
+    """The tiny model's configuration and some of its tokenizer's files, without weights."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", *files):
+        shutil.copy(ROOT / "circuitspec" / "models" / "zoo" / "ioi-tiny" / name, folder / name)
+
+
+def test_pairs_that_share_no_token_are_flagged(tmp_path: Path) -> None:
+    """By role S2 may write what IO attends to; in no prompt does it, since it comes later. END comes after it."""
+    file = of_ioi_tiny(tmp_path, "'early -> a1.h3<k>@IO, a1.h2<v>@END'")
+    said = plan(file)
+    flagged = said.split("named by paths, but no edges: ")[1].split("\n\n")[0].splitlines()
+    assert flagged == ["1 pair", f"   a0.h1 -> a1.h3<k>: {NO_EDGE}"]
+    assert "note:" not in said
+    ran = CliRunner().invoke(main, ["check", str(file)])
+    assert (ran.exit_code, ran.stdout) == (0, f"{file}: ok   3 nodes in 2 groups, 100 prompts, 1 claims\n")
+
+
+def test_what_comes_first_in_some_prompts_is_no_mistake(tmp_path: Path) -> None:
+    """IO stands before S1 in two of the four templates."""
+    assert "no edges" not in plan(of_ioi_tiny(tmp_path, "a0.h3@IO -> a1.h3<k>@S1"))
+
+
+@pytest.mark.parametrize("command", ["plan", "check", "verify"])
+def test_a_path_along_which_nothing_arrives_is_refused_before_a_run(command: str, tmp_path: Path) -> None:
+    ran = CliRunner().invoke(main, [command, str(of_ioi_tiny(tmp_path, "early -> a1.h3<k>@IO"))])
+    assert ran.exit_code == 3
+    assert f"error[CS227]: there is no edge from a0.h1 to a1.h3<k>: {NO_EDGE}\n" in ran.stderr
+    assert "|     - early -> a1.h3<k>@IO\n" in ran.stderr
+
+
+def test_claims_at_node_level_are_compared_by_token_too(tmp_path: Path) -> None:
+    file = of_ioi_tiny(tmp_path, "early -> late")
+    text = file.read_text("utf-8").replace("level: edge", "level: node")
+    claim = 'path: {of: "a0.h1@S2 -> a1.h3<k>@IO", direction: noising, metric: logit_diff, drop_at_most: 0.1}'
+    file.write_text(f"{text}  - {claim}\n", "utf-8")
+    ran = CliRunner().invoke(main, ["plan", str(file)])
+    assert ran.exit_code == 3
+    assert f"error[CS227]: there is no edge from a0.h1 to a1.h3<k>: {NO_EDGE}\n" in ran.stderr
+
+
+@pytest.mark.parametrize("files", [("tokenizer.json",), ("tokenizer.json", "tokenizer_config.json")])
+def test_the_tokenizer_of_a_local_directory(files: tuple[str, ...], tmp_path: Path) -> None:
+    described(tmp_path / "model", *files)
+    said = plan(of_ioi_tiny(tmp_path, "'early -> a1.h3<k>@IO, a1.h2<v>@END'", "./model"))
+    assert f"   a0.h1 -> a1.h3<k>: {NO_EDGE}" in said
+    assert "note:" not in said
+
+
+def test_the_tokenizer_of_a_hub_model_is_that_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "snapshot"
+    described(snapshot, "tokenizer.json")
+
+    def find(repo_id: str, name: str, revision: str | None = None) -> str | None:
+        assert (repo_id, revision) == ("someone/tiny", None)
+        return str(snapshot / name) if (snapshot / name).is_file() else None
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", find)
+    file = of_ioi_tiny(tmp_path, "'early -> a1.h3<k>@IO, a1.h2<v>@END'", "someone/tiny")
+    assert f"   a0.h1 -> a1.h3<k>: {NO_EDGE}" in plan(file)
+    (snapshot / "tokenizer.json").unlink()
+    assert BY_NAME in plan(file)
+
+
+def test_without_a_tokenizer_a_note_says_that_names_were_compared(tmp_path: Path) -> None:
+    """The pair is then none of those that are known not to exist, and nothing is refused."""
+    described(tmp_path / "model")
+    file = of_ioi_tiny(tmp_path, "early -> a1.h3<k>@IO", "./model")
+    said = plan(file)
+    assert f"\n\n{BY_NAME}\n\n" in said
+    assert "no edges" not in said
+    ran = CliRunner().invoke(main, ["check", str(file)])
+    assert (ran.exit_code, ran.stdout.splitlines()[1:]) == (0, [f"   {BY_NAME}"])
+
+
+def test_paths_without_positions_need_no_tokenizer(tmp_path: Path) -> None:
+    assert "note:" not in plan(small(tmp_path, "{groups: {one: {nodes: [a0.h1]}}, paths: [one -> m1]}", PARALLEL))
+
+
+def test_prompts_that_do_not_fit_the_tokenizer_are_told_as_verify_tells_them(tmp_path: Path) -> None:
+    """Nor is a damaged tokenizer passed over."""
+    described(tmp_path / "model", "tokenizer.json", "tokenizer_config.json")
+    file = of_ioi_tiny(tmp_path, "early -> late", "./model")
+    good = file.read_text("utf-8")
+    file.write_text(good.replace("Then, {IO}", "Suddenly, {IO}"), "utf-8")
+    ran = CliRunner().invoke(main, ["plan", str(file)])
+    assert (ran.exit_code, "error[CS349]: 'Suddenly' is not in the vocabulary" in ran.stderr) == (3, True)
+    file.write_text(good, "utf-8")
+    (tmp_path / "model" / "tokenizer.json").write_text("{", "utf-8")
+    ran = CliRunner().invoke(main, ["plan", str(file)])
+    assert (ran.exit_code, "error[CS312]" in ran.stderr) == (5, True)

@@ -10,11 +10,13 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from click.testing import CliRunner
 
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.cli import main
 from circuitspec.cli.exploring import _command_line
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.exploring.draft import missed_by
+from circuitspec.exploring.draft import missed_by, plain
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings, Options
 from circuitspec.exploring.links import Link
@@ -141,15 +143,28 @@ def test_a_draft_claims_the_same_whatever_its_circuit_does() -> None:
 
 
 def test_where_a_circuit_misses() -> None:
-    ends = (0.95, 0.9, 1.0), (0.85, 0.75, 0.95), (0.0, -0.02, 0.02)
-    good, wide, low = (Estimate(*three, level=0.95, n=10, method="bca") for three in ends)
-    assert missed_by(good, 0.1, "kl", 0.9) == ()
-    assert missed_by(wide, 0.1, "kl", None) == (
+    ends = (
+        (0.95, 0.9, 1.0),
+        (0.85, 0.75, 0.95),
+        (0.0, -0.02, 0.02),
+        (0.1, 0.05, 0.15),
+        (0.28, 0.2, 0.35),
+        (0.5, 0.4, 0.6),
+    )
+    good, wide, low, little, doubtful, much = (Estimate(*three, level=0.95, n=10, method="bca") for three in ends)
+    assert missed_by(good, little, "kl", 0.9) == ()
+    assert missed_by(wide, little, "kl", None) == (
         "recovered kl 0.85 [0.75, 0.95] is not all within 0.8 .. 1.2, which the draft claims",
     )
-    assert missed_by(low, 0.1, "kl", 0.9) == (
+    assert missed_by(low, little, "kl", 0.9) == (
         "recovered kl 0.00 [-0.02, 0.02] is outside 0.8 .. 1.2, which the draft claims",
         "recovered kl 0.00 misses the target 0.9",
+    )
+    assert missed_by(good, doubtful, "kl", 0.9) == (
+        "with the circuit noised 0.28 [0.20, 0.35] is left, not all of it at most 0.3, as the draft claims",
+    )
+    assert missed_by(good, much, "kl", 0.9) == (
+        "with the circuit noised 0.50 is left, where the draft claims at most 0.3",
     )
 
 
@@ -177,6 +192,23 @@ def test_a_draft_says_how_it_was_made_and_not_where(monkeypatch: pytest.MonkeyPa
     typed = "circuitspec explore /a/b.yaml --free m* --store /tmp/s --output-dir=/tmp/o --no-store --draft /c/d.yaml"
     monkeypatch.setattr("sys.argv", typed.split())
     assert _command_line(Path("/a/b.yaml")) == "circuitspec explore b.yaml --free 'm*' --draft d.yaml"
+
+
+def test_names_that_yaml_takes_for_something_else_are_quoted(tmp_path: Path) -> None:
+    """A position called `false` and a corruption called `null`: the draft is read, and holds."""
+    text = (TOYS / "and.circuit.yaml").read_text("utf-8")
+    text = text[: text.index("\ncircuit:")].replace("{END: last}", '{"false": last}').replace("both: ", '"null": ')
+    file = tmp_path / "own.yaml"
+    file.write_text(text, "utf-8")
+    found = explore(load_exploration(file), Options(), Quiet(), "explore")
+    for circuit in found.circuits:
+        draft = parse_hypothesis(circuit.draft.text, "draft.circuit.yaml", tmp_path)
+        claims = verify(draft, VerifyOptions("off"), Quiet()).verification.claims
+        assert [claim.status for claim in claims] == ["SUPPORTED", "SUPPORTED"]
+        assert '      at: "false"\n' in circuit.draft.text
+        assert '{value: mean_per_template, from: "null", ' in circuit.draft.text
+    plainly = {"END": "END", "S1+1": "S1+1", "S#2": "S#2", "12": '"12"', "a b": '"a b"', "a, b": '"a, b"', "~": '"~"'}
+    assert {name: plain(name) for name in plainly} == plainly
 
 
 def test_every_pair_of_the_scan_is_shown() -> None:
@@ -461,6 +493,85 @@ def test_one_prompt_cannot_tell_whether_the_behaviour_breaks(tmp_path: Path, cor
     doubtful = found.message.startswith("1 prompt cannot tell whether ablating everything breaks the behaviour: ")
     assert doubtful == (prompts == 1)
     assert (found.hint == "take 10 prompts or more") == doubtful
+
+
+def drafting(folder: Path, *arguments: str) -> tuple[int, str, str, set[str]]:
+    """Exit code, report, errors and the drafts that were written."""
+    drafts = ("--draft", str(folder / "all.yaml"), "--draft-helpful", str(folder / "helpful.yaml"))
+    ran = CliRunner().invoke(main, ["explore", *arguments, *drafts, "--no-store"])
+    return ran.exit_code, ran.stdout, ran.stderr, {path.name for path in folder.glob("*.yaml")}
+
+
+NOTHING = (
+    "nothing that was swept changes logit_diff by 0.05 or more of clean less corrupt; with all of it noised 1.00 is "
+    "recovered"
+)
+
+
+@pytest.mark.parametrize("start", [(), ("--start", "resid")])
+def test_where_nothing_acts_there_is_no_draft(start: tuple[str, ...], tmp_path: Path) -> None:
+    """In the negative toy the heads do it all: with these free, the MLPs change nothing."""
+    file = str(TOYS / "negative.circuit.yaml")
+    code, out, err, written = drafting(tmp_path, file, "--free", "a*", *start)
+    assert (code, written) == (5, set())
+    assert out.count("warning[CS414]: ") == 1
+    assert f"warning[CS414]: {NOTHING}\n" in out
+    assert "what is free, or reads the embeddings directly, does the task\n" in out
+    assert "CS413" not in out
+    for name in ("all", "helpful"):
+        assert f"error[CS543]: {tmp_path / name}.yaml is not written: {NOTHING}\n" in err
+    page = tmp_path / "page.html"
+    ran = CliRunner().invoke(main, ["explore", file, "--free", "a*", *start, "--no-store", "--html", str(page)])
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    assert "at_least: 0.8" not in page.read_text("utf-8")  # no draft in it
+
+
+def test_where_the_allowance_ends_first_nothing_is_said_of_what_was_not_swept(tmp_path: Path) -> None:
+    """Ten forwards estimate nothing and patch nothing: that is no circuit, and none that is known to be empty."""
+    file = TOYS.parent / "ioi-tiny.circuit.yaml"
+    code, out, err, written = drafting(tmp_path, str(file), "--free", "m*", "--max-forwards", "10")
+    assert (code, written) == (5, set())
+    assert "error[CS542]: --max-forwards 10 ended before a circuit was chosen: " in err
+    assert "a circuit (with negatives)" in out
+    assert "warning[CS412]" in out
+    assert "CS414" not in out
+    assert "CS543" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--draft", "a.yaml", "--draft-helpful", "./a.yaml"),
+            "--draft-helpful would replace a.yaml, which is --draft",
+        ),
+        (("--draft", "own.circuit.yaml"), "--draft would replace own.circuit.yaml, which is FILE"),
+        (("--draft", "t.yaml", "--task-from", "t.yaml"), "--draft would replace t.yaml, which is --task-from"),
+    ],
+)
+def test_drafts_replace_nothing_they_are_made_from(
+    options: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.circuit.yaml", "t.yaml"):
+        Path(name).write_bytes((TOYS / "and.circuit.yaml").read_bytes())
+    ran = CliRunner().invoke(main, ["explore", "own.circuit.yaml", *options, "--no-store"])
+    assert (ran.exit_code, said in ran.stderr) == (2, True)
+    assert {path.name for path in tmp_path.iterdir()} == {"own.circuit.yaml", "t.yaml"}
+    assert Path("own.circuit.yaml").read_bytes() == (TOYS / "and.circuit.yaml").read_bytes()
+
+
+def test_of_what_only_hurts_there_is_no_draft_of_helpful_ones(tmp_path: Path) -> None:
+    """With the naming head free, the one against it is all there is: without it 1.5 is recovered, and more is worse."""
+    code, out, err, written = drafting(tmp_path, str(TOYS / "negative.circuit.yaml"), "--free", "a0")
+    assert (code, written) == (5, {"all.yaml"})
+    said = (
+        "of what was swept nothing is in the circuit helpful only: with all of it noised 1.50 is recovered, and the "
+        "target of 0.9 is met by nothing"
+    )
+    assert f"warning[CS414]: {said}\n" in out
+    assert f"error[CS543]: {tmp_path / 'helpful.yaml'} is not written: {said}\n" in err
+    assert "- a1.h2 # (-0.50, -0.50)" in (tmp_path / "all.yaml").read_text("utf-8")
 
 
 def test_names_to_leave_free_are_checked(tmp_path: Path) -> None:

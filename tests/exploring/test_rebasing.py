@@ -71,3 +71,17 @@ def test_a_draft_in_another_folder_is_verified(tmp_path: Path) -> None:
     assert found.local_path.samefile(tmp_path / "pointer")
     outcome = verify(document, Options("off"), Quiet())
     assert outcome.verification.n_prompts == 4
+
+
+def test_the_schema_that_editors_check_by_stays_the_same_file(tmp_path: Path) -> None:
+    """Where the comment names one that is there; a URL, and what leads nowhere, stay as they are."""
+    home, other = tmp_path / "home", tmp_path / "other" / "deep"
+    for folder in (home, other):
+        folder.mkdir(parents=True)
+    (tmp_path / "circuit.schema.json").write_text("{}")
+    draft = DRAFT.replace("MODEL", "zoo:ioi-tiny")
+    comment = "# yaml-language-server: $schema="
+    moved = rebased(f"{comment}../circuit.schema.json\n{draft}", home, other)
+    assert moved.splitlines()[0] == f"{comment}../../circuit.schema.json"
+    for schema in ("https://example.org/circuit.schema.json", "../none.json", "/none.json"):
+        assert rebased(f"{comment}{schema}\n{draft}", home, other).splitlines()[0] == f"{comment}{schema}"

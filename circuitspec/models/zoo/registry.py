@@ -10,8 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from circuitspec.models.zoo.toys import TOYS, build
+from circuitspec.models.zoo.word_tokenizer import plain_word_tokenizer
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 HERE = Path(__file__).parent
@@ -28,12 +30,13 @@ class ShippedModel:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A model made by code, in memory; `config` is what its config.json would say, and only `build` imports torch."""
+    """A model made by code, in memory; `config` is what its config.json would say; only `build` imports torch."""
 
     name: str
     description: str
     config: Mapping[str, object]
     build: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerFast]]
+    tokenizer: Callable[[], Tokenizer]  # what the tokenizer is made of
 
 
 ZooModel = ShippedModel | BuiltModel
@@ -44,7 +47,16 @@ _MODELS: tuple[ZooModel, ...] = (
         description="GPT-2, 4 layers of 4 heads, trained on templated text to do indirect object identification",
         path=HERE / "ioi-tiny",
     ),
-    *(BuiltModel(toy.name, toy.description, toy.config(), partial(build, toy)) for toy in TOYS),
+    *(
+        BuiltModel(
+            toy.name,
+            toy.description,
+            toy.config(),
+            partial(build, toy),
+            partial(plain_word_tokenizer, tuple(toy.tokens)),
+        )
+        for toy in TOYS
+    ),
 )
 
 ZOO: Mapping[str, ZooModel] = MappingProxyType({model.name: model for model in _MODELS})

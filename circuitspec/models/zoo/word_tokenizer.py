@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT = "<|endoftext|>"
@@ -17,15 +18,10 @@ def word_tokenizer(vocabulary: Sequence[str], max_length: int) -> PreTrainedToke
 
     Nothing is prepended or appended to a text, and `decode(encode(text)) == text` for known words.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    ids = {token: index for index, token in enumerate((END_OF_TEXT, UNKNOWN, *vocabulary))}
-    tokenizer = Tokenizer(models.WordLevel(vocab=ids, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\p{L}+| ?[^\s\p{L}]|\s+"), behavior="isolated")
-    tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=plain_word_tokenizer(vocabulary),
         model_max_length=max_length,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
@@ -33,3 +29,14 @@ def word_tokenizer(vocabulary: Sequence[str], max_length: int) -> PreTrainedToke
         unk_token=UNKNOWN,
         clean_up_tokenization_spaces=False,
     )
+
+
+def plain_word_tokenizer(vocabulary: Sequence[str]) -> Tokenizer:
+    """What `word_tokenizer` is made of. Imports no torch."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    ids = {token: index for index, token in enumerate((END_OF_TEXT, UNKNOWN, *vocabulary))}
+    tokenizer = Tokenizer(models.WordLevel(vocab=ids, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r" ?\p{L}+| ?[^\s\p{L}]|\s+"), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return tokenizer
