@@ -91,9 +91,9 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     if problems:
         return (*problems, *gaps), ""
     nodes = sum(len(group.nodes) for group in hypothesis.circuit.groups.values())
-    drawn = len(prompts.prompts) if prompts else "no"
-    said = f"{file}: ok   {nodes} nodes in {len(hypothesis.circuit.groups)} groups, {drawn} prompts, "
-    said += f"{len(hypothesis.claims)} claims"
+    prompted = plural(len(prompts.prompts), "prompt") if prompts else "no prompts"
+    said = f"{file}: ok   {plural(nodes, 'node')} in {plural(len(hypothesis.circuit.groups), 'group')}, {prompted}, "
+    said += plural(len(hypothesis.claims), "claim")
     notes = [NOT_AT_HAND] if shape is None else [BY_NAME] if by_name else []
     return gaps, "\n   note: ".join([said, *notes])
 

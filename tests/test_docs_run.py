@@ -129,6 +129,7 @@ def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     task: Any = parse_source((ROOT / "hypotheses/explored/ioi-tiny.task.yaml").read_text(encoding="utf-8"), "f").data
     task["task"]["prompts"] = 32
     Path("task.circuit.yaml").write_text(write_yaml(task), encoding="utf-8")
+    small_tiny(tmp_path, "hypothesis.circuit.yaml", {}, prompts=32)
     commands = list(shell(DOCS / "exploring.md"))
     assert {command[1] for command in commands} >= {"explore", "verify"}
     for command in commands:

@@ -378,7 +378,10 @@ class CrossSection(_Bounded):
 
     kind: Literal["cross_section"] = "cross_section"
     nodes: tuple[texts.GroupOrNode, ...] | None = Field(
-        default=None, min_length=1, examples=[["name_mover"]], description="Groups or components."
+        default=None,
+        min_length=1,
+        examples=[["name_mover"]],
+        description="Groups, at their positions, or components: at those written with them (a9.h6@END), else at all.",
     )
     paths: tuple[texts.PathText, ...] | None = Field(
         default=None,
@@ -498,7 +501,7 @@ class Gate(Block):
     kind: Literal["gate"] = "gate"
     nodes: tuple[texts.GroupOrNode, ...] = Field(
         examples=[["first", "second"]],
-        description="The two: groups or components.",
+        description="The two: groups, at their positions, or components, at those written with them, else at all.",
         json_schema_extra={"minItems": 2, "maxItems": 2},
     )
     gate: GateName = Field(
@@ -540,7 +543,9 @@ class Traces(Block):
 
     kind: Literal["traces"] = "traces"
     nodes: tuple[texts.GroupOrNode, ...] = Field(
-        min_length=1, examples=[["previous_token"]], description="Groups or components, noised together."
+        min_length=1,
+        examples=[["previous_token"]],
+        description="Groups or components, noised together, at the positions as for cross_section.",
     )
     to: tuple[str, ...] = Field(
         min_length=1, examples=[["abc"]], description="The corruptions to which they react; to no other."

@@ -269,7 +269,7 @@ def test_pairs_that_share_no_token_are_flagged(tmp_path: Path) -> None:
     assert flagged == ["1 pair", f"   a0.h1 -> a1.h3<k>: {NO_EDGE}"]
     assert "note:" not in said
     ran = CliRunner().invoke(main, ["check", str(file)])
-    assert (ran.exit_code, ran.stdout) == (0, f"{file}: ok   3 nodes in 2 groups, 100 prompts, 1 claims\n")
+    assert (ran.exit_code, ran.stdout) == (0, f"{file}: ok   3 nodes in 2 groups, 100 prompts, 1 claim\n")
 
 
 def test_what_comes_first_in_some_prompts_is_no_mistake(tmp_path: Path) -> None:

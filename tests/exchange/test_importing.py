@@ -61,7 +61,7 @@ def test_with_model_and_prompts_the_hypothesis_passes_check(tmp_path: Path) -> N
     found = imported(raw(TINY), "eap", tmp_path, options)
     problems, summary = check_file(tmp_path / "imported.circuit.yaml")
     assert problems == ()
-    assert "2 nodes in 1 groups, 2 prompts, 1 claims" in summary
+    assert "2 nodes in 1 group, 2 prompts, 1 claim" in summary
     document = load_hypothesis(tmp_path / "imported.circuit.yaml")
     hypothesis = document.hypothesis
     assert (hypothesis.model.id, hypothesis.task.file) == ("zoo:ioi-tiny", "prompts.json")
