@@ -105,7 +105,7 @@ class EdgeProgram:
             if (tap := self._projection(receiver)) is not None:
                 by_tap.setdefault(tap, []).append(receiver)
         most = {tap for tap, here in by_tap.items() if 2 * sum(r in touched for r in here) > len(here)}
-        return [r for tap in most for r in by_tap[tap] if r not in touched], frozenset(most)
+        return [r for tap in by_tap if tap in most for r in by_tap[tap] if r not in touched], frozenset(most)
 
     def _projection(self, receiver: Receiver) -> Tap | None:
         return None if receiver.port is None else self._stream.port(receiver).tap

@@ -233,18 +233,24 @@ def unfed(circuit: EdgeCircuit, graph: CircuitGraph) -> tuple[str, ...]:
     return tuple(format_name(s) for s in senders(graph.shape) if s in found)
 
 
+def named_in_paths(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Head | Mlp | KvHead, Where]:
+    """Heads, key-value heads and MLPs in paths, and where they act there (`everywhere`: `positions: all`)."""
+    found: dict[Head | Mlp | KvHead, Where] = {}
+    for path in graph.paths:
+        for hop in (acting_everywhere(path) if everywhere else path).hops:
+            for stop in hop:
+                if isinstance(stop.component, Head | Mlp | KvHead):
+                    found[stop.component] = found.get(stop.component, Where.at()) | stop.where
+    return found
+
+
 def _members(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Sender | KvHead, Where]:
     """The parts of the circuit, in groups or else named in paths, and where they act (`everywhere`: `positions: all`).
 
     A kv head is one as the receiver that it is: the heads that read it are parts only where they are named. `input`
     is none, in a group or not: everything may read it, whatever paths start there.
     """
-    found: dict[Sender | KvHead, Where] = {}
-    for path in graph.paths:
-        for hop in (acting_everywhere(path) if everywhere else path).hops:
-            for stop in hop:
-                if isinstance(stop.component, Head | Mlp | KvHead):
-                    found[stop.component] = found.get(stop.component, Where.at()) | stop.where
+    found: dict[Sender | KvHead, Where] = {**named_in_paths(graph, everywhere=everywhere)}
     for component, where in graph.circuit.items():
         if isinstance(component, Head | Mlp | KvHead):
             found[component] = Where.everywhere() if everywhere else where

@@ -14,10 +14,9 @@ from typing import TypeAlias, TypeVar
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.circuit import CircuitGraph
-from circuitspec.graph.edge_circuit import Kept
+from circuitspec.graph.edge_circuit import Kept, named_in_paths
 from circuitspec.graph.edges import Sender, precedes, receivers
 from circuitspec.graph.nodes import Ablatable, NodeComponent
-from circuitspec.graph.paths import everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan import edge_level, node_level
@@ -189,11 +188,8 @@ def cuts_of(
 
 def _in_paths(graph: CircuitGraph, declared: Mapping[NodeComponent, Where], *, pinned: bool) -> list[Node]:
     """The nodes that paths name beside those of groups, which are `declared`, each a group by itself."""
-    named: dict[Head | Mlp, Where] = {}
-    for path in graph.paths:
-        for stop in (stop for hop in (everywhere(path) if pinned else path).hops for stop in hop):
-            if isinstance(stop.component, Head | Mlp) and stop.component not in graph.free:
-                named[stop.component] = named.get(stop.component, Where.at()) | stop.where
+    in_paths = named_in_paths(graph, everywhere=pinned).items()
+    named = {c: where for c, where in in_paths if isinstance(c, Head | Mlp) and c not in graph.free}
     left = _less(named, declared)
     return [Node(component, left[component], format_name(component)) for component in sorted(left, key=sort_key)]
 
