@@ -250,7 +250,8 @@ def _members(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Sender | 
     A kv head is one as the receiver that it is: the heads that read it are parts only where they are named. `input`
     is none, in a group or not: everything may read it, whatever paths start there.
     """
-    found: dict[Sender | KvHead, Where] = {**named_in_paths(graph, everywhere=everywhere)}
+    found: dict[Sender | KvHead, Where] = {}
+    found.update(named_in_paths(graph, everywhere=everywhere).items())
     for component, where in graph.circuit.items():
         if isinstance(component, Head | Mlp | KvHead):
             found[component] = Where.everywhere() if everywhere else where
