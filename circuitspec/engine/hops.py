@@ -7,7 +7,8 @@ earlier passes brought.
 Where a norm follows the attention (Gemma 2 and 3, OLMo 2) it is the layer's addition to the stream that is held, and a
 sender changes its own share of that alone, as at edge level: its z over the norm's divisor in the run that its value is
 from (`Stream.scaled`). Heads that compute have the divisor that all senders of the pass and the frozen z of the others
-give; so all paths together are the run itself.
+give; so all paths together are the run itself (not in OLMo 2, where queries and keys are normed too: up to its z a head
+computes by itself).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.compile import Actions
+from circuitspec.engine.ends import Ends, Run
 from circuitspec.engine.interventions import Edit, Swap
 from circuitspec.engine.reads import Reads, edits_of, single
 from circuitspec.engine.stream import Stream
@@ -33,9 +35,6 @@ from circuitspec.plan.experiment import Experiment, Reading, Sent, all_readings,
 from circuitspec.plan.path_level import side_by_side
 from circuitspec.spec.components import Head, Input, Mlp
 from circuitspec.spec.names import format_name
-
-Run = Callable[[Actions], tuple[Tensor, dict[Tap, Tensor]]]
-"""One forward of the base prompts: logits `[row, vocabulary]` and recorded taps."""
 
 Senders = frozenset[Sent]
 
@@ -113,52 +112,11 @@ class Hops:
         if not is_open(self.experiment):
             (reading,) = self.experiment.readings
             return self._pass(reading.senders)[0]
-        readings = sorted(self.experiment.readings, key=lambda r: r.where.canonical())
-        return self.run(Actions(self._held_outside(readings), edits=self._ends(readings)))[0]
+        ends = Ends(self.stream, self.run, self._arrived, self.columns, self.base, self.extra)
+        return ends.logits(self.experiment.readings)
 
-    def _ends(self, readings: Iterable[Reading]) -> dict[Tap, Edit]:
-        """The edits by which ends of open paths read what passes brought."""
-        reads: dict[Tap, list[Reads]] = {}
-        for reading in readings:
-            tap = self.stream.read_tap(reading.receiver)
-            arrived = self._pass(reading.senders)[1][tap]
-            at = None if reading.where.is_everywhere else self.columns(reading.where)
-            reads.setdefault(tap, []).append(single(self.stream, (reading.receiver,), arrived, at))
-        return edits_of(self.stream, reads)
-
-    def _held_outside(self, readings: Sequence[Reading]) -> dict[Tap, Swap]:
-        """z where heads do not act on the keys and values that open paths end in: what they compute without these.
-
-        Queries of one layer may differ in which ends act at their positions; each such kind is a run of its own.
-        """
-        held: dict[Tap, Swap] = {}
-        partly = [r for r in readings if not r.acting.is_everywhere]
-        layer_of = {r: self.stream.read_tap(r.receiver).layer for r in partly}
-        for layer in sorted({layer_of[r] for r in partly}):
-            here = [r for r in partly if layer_of[r] == layer]
-            acting = torch.stack([self.columns(r.acting) for r in here], -1)  # [row, pos, reading]
-            tap = Tap(layer, "z")
-            z = self.base[tap]
-            outside = ~acting.all(-1)
-            for kind in torch.unique(acting.flatten(0, 1), dim=0):
-                if bool(kind.all()):
-                    continue
-                without = [r for r, acts in zip(here, kind.tolist(), strict=True) if not acts]
-                places = (acting == kind).all(-1)
-                left = [r for r in readings if r not in without and self._matters(r, layer, places)]
-                if left:  # else the base run, which is known
-                    self.extra()
-                    found = self.run(Actions(dict(held), frozenset({tap}), edits=self._ends(left)))[1][tap]
-                    z = torch.where(places.unsqueeze(-1), found, z)
-            if bool(outside.any()):
-                held[tap] = Swap(outside.unsqueeze(-1), z)
-        return held
-
-    def _matters(self, reading: Reading, layer: int, places: Tensor) -> bool:
-        """Whether a layer's z at some places (bool `[row, pos]`) may depend on this reading."""
-        if self.stream.read_tap(reading.receiver).layer != layer or reading.receiver.port is None:
-            return self.stream.read_tap(reading.receiver).layer < layer
-        return reading.receiver.port != "q" or bool((self.columns(reading.where) & places).any())
+    def _arrived(self, reading: Reading, tap: Tap) -> Tensor:
+        return self._pass(reading.senders)[1][tap]
 
     def _check_positions(self) -> None:
         for component, one, other in side_by_side(self.experiment.readings):

@@ -20,7 +20,8 @@ from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inp
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, PathRule, Reading, Sent, Source
+from circuitspec.plan.experiment import Experiment, PathRule, Sent, Source
+from circuitspec.plan.path_level import into
 from circuitspec.spec.components import Head, Input, Logits, Mlp, sort_key
 from circuitspec.spec.names import format_name
 
@@ -189,7 +190,7 @@ def _path(
     through_mlps: bool,
     noising: bool,
 ) -> Experiment:
-    readings = frozenset({Reading(receiver, frozenset({Sent(sender, where)}), at)})
+    readings = into(receiver, frozenset({Sent(sender, where)}), at, setting.runner.loaded.shape)
     named = frozenset(c for c in (sender, receiver.component) if isinstance(c, Mlp))
     rule = PathRule("base", through_mlps, named if through_mlps else frozenset())
     if noising:

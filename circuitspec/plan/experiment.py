@@ -12,7 +12,7 @@ import rfc8785
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import Logits, Mlp
+from circuitspec.spec.components import Head, Logits, Mlp
 from circuitspec.spec.names import format_name
 
 SourceKind = Literal["resample", "mean", "mean_per_template", "zero"]
@@ -97,14 +97,15 @@ class Sent:
 class Reading:
     """A receiver that reads changed values of these senders, at the positions `where`.
 
-    Without senders it reads what it does in the frozen run. At the end of an open path keys and values are read so
-    by queries at the positions `acting` alone, and by others as they are.
+    Without senders it reads what it does in the frozen run. At the end of an open path a query, key or value is read
+    so by one `head` alone (keys and values by its queries at the positions `acting`), and by others as it is.
     """
 
     receiver: Receiver
     senders: frozenset[Sent]
     where: Where = EVERYWHERE
     acting: Where = EVERYWHERE
+    head: Head | None = None
 
     @property
     def at_logits(self) -> bool:
@@ -151,6 +152,8 @@ class Experiment:
             raise ValueError("an experiment has a source exactly when it patches something")
         if self.rule is not None and not self.readings:
             raise ValueError("a rule for paths goes with readings")
+        if self.rule is not None and any((r.receiver.port is None) != (r.head is None) for r in self.readings):
+            raise ValueError("a path that ends at a query, key or value says of which head")
 
     @property
     def level(self) -> Level:
@@ -273,7 +276,8 @@ def _reading_digest(reading: Reading, known: dict[Reading, str]) -> str:
         )
         receiver = f"{format_name(reading.receiver.component)}<{reading.receiver.port or ''}>"
         acting = [] if reading.acting.is_everywhere else [reading.acting.canonical()]
-        known[reading] = _hash([receiver, reading.where.canonical(), senders, *acting])
+        head = [] if reading.head is None else [{"head": format_name(reading.head)}]
+        known[reading] = _hash([receiver, reading.where.canonical(), senders, *acting, *head])
     return known[reading]
 
 

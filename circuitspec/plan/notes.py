@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from circuitspec.graph.circuit import CircuitGraph
-from circuitspec.graph.edges import Receiver, format_receiver, inputs_of
+from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, owners
 from circuitspec.graph.paths import DeclaredPath
 from circuitspec.plan.planner import Plan
-from circuitspec.spec.components import Head, KvHead
+from circuitspec.spec.components import Head, KvHead, sort_key
+from circuitspec.spec.names import format_name
 
 SHOWN = 12  # receivers named
 
@@ -22,7 +25,22 @@ def plan_notes(plan: Plan, graph: CircuitGraph) -> tuple[str, ...]:
         shared = shape.n_heads // shape.n_kv_heads
         named = ", ".join(grouped[:SHOWN]) + (", ..." if len(grouped) > SHOWN else "")
         notes.append(f"keys and values belong to kv heads, each shared by {shared} query heads: {named}")
+        levels = {experiment.level for experiment in plan.experiments}
+        if "edge" in levels and (others := _unnamed((*declared, *claimed), graph)):
+            named = ", ".join(map(format_name, others[:SHOWN])) + (", ..." if len(others) > SHOWN else "")
+            notes.append(f"an edge into a key or value acts for all heads that read it: here for {named} too")
+        if "path" in levels:
+            notes.append("a path into a key or value acts for the heads that it names alone")
     return tuple(notes)
+
+
+def _unnamed(paths: Sequence[DeclaredPath], graph: CircuitGraph) -> list[Head]:
+    """Heads that read keys and values into which paths lead, and are named neither there nor in a group."""
+    stops = {stop.component for path in paths for hop in path.hops for stop in hop}
+    named = stops | {member.component for member in graph.members}
+    readers = {head for path in paths for r in _shared(path, graph) for head in owners(r, graph.shape)}
+    whole = {head for c in named if isinstance(c, KvHead) for head in owners(Receiver(c, "k"), graph.shape)}
+    return sorted((h for h in readers - named - whole if isinstance(h, Head)), key=sort_key)
 
 
 def _shared(path: DeclaredPath, graph: CircuitGraph) -> list[Receiver]:

@@ -19,7 +19,7 @@ from circuitspec.graph.paths import DeclaredPath, Stop, reads_at
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, PathRule, Reading, Sent, Source, Variant
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp, sort_key
+from circuitspec.spec.components import Component, Head, Input, KvHead, Logits, Mlp, sort_key
 from circuitspec.spec.names import format_name
 from circuitspec.spec.source import Source as SourceText
 
@@ -39,6 +39,11 @@ def along(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText) ->
         return frozenset()
     _check(readings, paths, text)
     return readings
+
+
+def into(receiver: Receiver, senders: frozenset[Sent], where: Where, shape: ModelShape) -> frozenset[Reading]:
+    """What an open path brings into one receiver; a key or value acts for all heads that read it."""
+    return frozenset(Reading(receiver, senders, where, head=head) for head in _heads(receiver.component, shape))
 
 
 def path_set(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText) -> frozenset[Reading]:
@@ -123,7 +128,7 @@ class _Values:
         return [reading for stop in self.paths[path].hops[last] for reading in self._arrives(path, last, stop)]
 
     def at_open_end(self, path: int) -> list[Reading]:
-        """What the ends of a path read where it is not continued, and at which positions they act on it."""
+        """What the ends of a path read where it is not continued, and which heads act on it at which positions."""
         last = len(self.paths[path].hops) - 1
         found = []
         for stop in self.paths[path].hops[last]:
@@ -131,7 +136,7 @@ class _Values:
             for receiver in _receivers(stop, self.shape) if self._before(path, last, stop) else ():
                 reading = arriving.get(receiver) or Reading(receiver, frozenset(), reads_at(stop, receiver))
                 acting = stop.where if receiver.port in ("k", "v") else Where.everywhere()
-                found.append(replace(reading, acting=acting))
+                found += [replace(reading, acting=acting, head=head) for head in _heads(stop.component, self.shape)]
         return found
 
     def lost(self, path: int) -> list[str]:
@@ -215,15 +220,16 @@ class _Values:
         return end.component == start.component
 
     def joined(self, readings: Iterable[Reading]) -> frozenset[Reading]:
-        """One reading for each receiver and its positions."""
-        found: dict[tuple[Receiver, Where, Where], set[frozenset[Sent]]] = {}
+        """One reading for each receiver and its positions, and at open ends for each head that acts on it."""
+        found: dict[Reading, set[frozenset[Sent]]] = {}
         for reading in readings:
-            found.setdefault((reading.receiver, reading.where, reading.acting), set()).add(reading.senders)
-        acting: dict[tuple[Receiver, frozenset[Sent], Where], Where] = {}
-        for (receiver, where, here), groups in found.items():
-            key = receiver, _united(groups) or self._combined(itertools.chain(*groups)), where
-            acting[key] = acting.get(key, Where.at()) | here
-        return frozenset(Reading(*key, here) for key, here in acting.items())
+            found.setdefault(replace(reading, senders=frozenset()), set()).add(reading.senders)
+        acting: dict[Reading, Where] = {}
+        for place, groups in found.items():
+            senders = _united(groups) or self._combined(itertools.chain(*groups))
+            key = replace(place, senders=senders, acting=Where.at())
+            acting[key] = acting.get(key, Where.at()) | place.acting
+        return frozenset(replace(key, acting=here) for key, here in acting.items())
 
     def _combined(self, senders: Iterable[Sent]) -> frozenset[Sent]:
         """One value for each component and its positions: a path's start dominates, inputs of several paths add up."""
@@ -248,6 +254,17 @@ def _receivers(stop: Stop, shape: ModelShape) -> tuple[Receiver, ...]:
     if not isinstance(stop.component, Head | KvHead | Mlp | Logits):
         return ()
     return tuple(inputs_of(stop.component, stop.ports, shape))
+
+
+def _heads(component: Component, shape: ModelShape) -> tuple[Head | None, ...]:
+    """The heads that act at the end of a path: the one that is named, or all that read a key-value head; else none."""
+    match component:
+        case Head():
+            return (component,)
+        case KvHead():
+            return tuple(head for head in owners(Receiver(component, "k"), shape) if isinstance(head, Head))
+        case _:
+            return (None,)
 
 
 def _united(groups: set[frozenset[_Key]]) -> frozenset[_Key] | None:
@@ -282,7 +299,8 @@ def side_by_side(readings: frozenset[Reading]) -> tuple[tuple[Sender | Reader, W
         if group in seen:
             return
         seen.add(group)
-        found.update((r.component, a, b) for r, a, b in _pairs((one.receiver, one.where & one.acting) for one in group))
+        ends = (((one.receiver, one.head), one.where & one.acting) for one in group)
+        found.update((head or receiver.component, a, b) for (receiver, head), a, b in _pairs(ends))
         for one in group:
             found.update(_pairs((sent.component, sent.where) for sent in one.senders))
             for sent in one.senders:

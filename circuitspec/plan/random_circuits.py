@@ -104,7 +104,8 @@ def exchanged(experiment: Experiment, of: Exchange) -> Experiment:
     def read(reading: Reading) -> Reading:
         if reading not in known:
             receiver = _receiver_in_place(reading.receiver, of)
-            known[reading] = Reading(receiver, sent(reading.senders), reading.where, reading.acting)
+            head = None if reading.head is None else _in_place(reading.head, of)
+            known[reading] = replace(reading, receiver=receiver, senders=sent(reading.senders), head=head)
         return known[reading]
 
     return replace(experiment, sites=sites, readings=frozenset(map(read, experiment.readings)))

@@ -154,6 +154,7 @@ def test_grouped_queries_are_noted(tmp_path: Path) -> None:
     circuit = "{groups: {one: {nodes: [a0.h1]}}, paths: ['one -> a1.h3<k>, a1.h2<k,v>, a2.h0<q> -> logits']}"
     said = plan(small(tmp_path, circuit, LLAMA))
     assert "note: keys and values belong to kv heads, each shared by 2 query heads: a1.kv1<k>, a1.kv1<v>" in said
+    assert "acts for" not in said  # both readers of a1.kv1 are named
     rows = by_receiver(said)
     assert rows["a1.kv1<k>"] == (1, 5)
     assert rows["a2.h0<q>"] == (1, 10)
@@ -165,6 +166,20 @@ def test_grouped_queries_are_noted(tmp_path: Path) -> None:
         folder = tmp_path / name
         folder.mkdir()
         assert "note:" not in plan(small(folder, f"{{groups: {{one: {{nodes: [a0.h1]}}}}, paths: ['{path}']}}", model))
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [
+        ("edge", "note: an edge into a key or value acts for all heads that read it: here for a1.h2, a2.h0 too\n"),
+        ("path", "note: a path into a key or value acts for the heads that it names alone\n"),
+    ],
+)
+def test_plan_says_for_which_heads_shared_keys_act(tmp_path: Path, level: str, said: str) -> None:
+    """a1.h2 reads the keys of a1.h3, and a2.h0 the values of a2.h1; a2.h2 is named elsewhere."""
+    paths = "['one -> a1.h3<k> -> logits', 'one -> a2.h1<v>, a2.h3<k> -> logits', 'a2.h2 -> logits']"
+    shown = plan(small(tmp_path, f"{{groups: {{one: {{nodes: [a0.h1]}}}}, paths: {paths}}}", LLAMA, level))
+    assert [line + "\n" for line in shown.splitlines() if " acts for " in line] == [said]
 
 
 def test_a_model_without_mlps_has_no_edges_to_them(tmp_path: Path) -> None:

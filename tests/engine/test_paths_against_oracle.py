@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,6 @@ from tests.engine.test_edges_against_oracle import (
     LENGTHS,
     SOURCES,
     WHERES,
-    oracle_receiver,
     oracle_sender,
     prompts_for,
 )
@@ -117,6 +116,17 @@ def oracle_hop(one: Stop, prompt: node.Prompt, entered: bool = True) -> tree.Hop
         return FINAL
     ports = frozenset(one.ports) if one.ports and entered else None
     return oracle_sender(one.component), ports, tokens(one.where, prompt)  # type: ignore[arg-type]
+
+
+def oracle_end(one: Stop, at: Collection[int] | None = None) -> path.End:
+    """The end of a path, at all positions unless it says where."""
+    match one.component:
+        case KvHead(layer, head):
+            return ("kv", layer, head), one.ports, at
+        case Logits():
+            return FINAL
+        case _:
+            return oracle_sender(one.component), one.ports or None, at  # type: ignore[arg-type]
 
 
 def assert_set(
@@ -275,15 +285,15 @@ def test_path_patching_into_several_receivers(family: str, base: str, through: t
         assert {r.receiver for r in readings} == set(chosen)
         experiment = travelling(base, source, readings, [one], through=through)
 
-        def expected(net: Any, i: int, sender: Any = sender, chosen: Any = chosen, where: Where = where) -> Any:
+        def expected(net: Any, i: int, sender: Any = sender, ends: Any = ends, where: Where = where) -> Any:
             prompt = prompts[i]
             ids, other = (prompt.clean, prompt.corrupt) if base == "clean" else (prompt.corrupt, prompt.clean)
-            return path.path_patch(
+            return path.open_ends(
                 net,
                 ids,
                 node.resample_values(net, other),
                 oracle_sender(sender),
-                [oracle_receiver(r) for r in chosen],
+                [oracle_end(one) for one in ends],
                 set(through),
                 sorted(tokens(where, prompt)),
             )
@@ -300,14 +310,12 @@ def test_receivers_read_at_their_own_positions(family: str, end: str) -> None:
     one = declared((stop(Head(0, 0)),), ends)
     experiment = travelling("clean", SOURCES["resample"], along([one], shape_of(family), FILE), [one], through=())
     prompts = apart()
-    (receiver,) = inputs_of(component, ports, shape_of(family))  # type: ignore[arg-type]
 
     def expected(net: Any, i: int) -> Any:
         prompt = prompts[i]
         values = node.resample_values(net, prompt.corrupt)
         at = [prompt.roles["A"], prompt.roles["B"]]
-        sender, reader = ("head", 0, 0), oracle_receiver(receiver)
-        return path.path_patch(net, prompt.clean, values, sender, [reader], (), receiver_positions=at)
+        return path.open_ends(net, prompt.clean, values, ("head", 0, 0), [oracle_end(ends[0], at)], ())
 
     assert_logits(family, experiment, expected, prompts)
 
@@ -332,10 +340,8 @@ def test_heads_act_on_keys_and_values_at_their_own_positions(family: str) -> Non
         def expected(net: Any, i: int, sender: Any = sender) -> Any:
             prompt = prompts[i]
             values = node.resample_values(net, prompt.corrupt)
-            a, b, end = (prompt.roles[role] for role in ("A", "B", "END"))
-            acting = {("k", 1, 0): {a}, ("v", 1, kv): {b}, ("k", 2, kv): {a, end}, ("v", 2, kv): {a, end}}
-            reading = [*acting, ("q", 2, 0)]
-            return path.path_patch(net, prompt.clean, values, oracle_sender(sender), reading, (), acting=acting)
+            last = [oracle_end(one, tokens(one.where, prompt)) for one in ends]
+            return path.open_ends(net, prompt.clean, values, oracle_sender(sender), last, ())
 
         assert_logits(family, experiment, expected, prompts)
 
@@ -362,9 +368,9 @@ def test_an_end_that_nothing_reaches_is_frozen() -> None:
 
     def expected(net: Any, i: int) -> Any:
         prompt = prompts[i]
-        values, end = node.resample_values(net, prompt.corrupt), [prompt.roles["END"]]
-        receivers_ = [("v", 1, 2), ("q", 2, 0)]
-        return path.path_patch(net, prompt.clean, values, ("input",), receivers_, (), [prompt.roles["A"]], end)
+        values, a = node.resample_values(net, prompt.corrupt), [prompt.roles["A"]]
+        last = [oracle_end(one, tokens(one.where, prompt)) for one in ends]
+        return path.open_ends(net, prompt.clean, values, ("input",), last, (), a)
 
     assert_logits("gpt2", experiment, expected, prompts)
 

@@ -27,7 +27,7 @@ from circuitspec.models.modules import submodule
 from circuitspec.plan.edge_level import keeping
 from circuitspec.plan.experiment import Experiment, Noised, Source
 from circuitspec.plan.path_level import along, path_set, travelling
-from circuitspec.spec.components import Head, Input, Logits, Mlp
+from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, runner, task_of
 from tests.engine.test_edges_against_oracle import (
     Edges,
@@ -237,7 +237,7 @@ def test_noise_as_source_and_as_base(family: str, side: str) -> None:
     unit = float(net.embed.std(unbiased=False)) * net.embed_scale
     noisy = Source("resample", NOISE)
     cut = {e: Where.at("A", "END") if i % 2 else Where.everywhere() for i, e in enumerate(every_edge(shape)) if i % 3}
-    one = declared((stop(Head(0, 1)),), (stop(Head(1, 0), ports=("q",)), stop(Head(1, 2), ports=("v",))))
+    one = declared((stop(Head(0, 1)),), (stop(Head(1, 0), ports=("q",)), stop(KvHead(1, 1), ports=("v",))))
     ways = [
         declared((stop(Head(0, 1)),), (stop(Mlp(1)),), (LOGITS,)),
         declared((stop(Input()),), (stop(Mlp(1)),), (LOGITS,)),

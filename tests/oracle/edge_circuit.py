@@ -23,7 +23,6 @@ from .edge import Edge, _positions, ablated_contributions, contributions, edge_r
 from .families import Net
 from .metrics import columns, metrics, recovered
 from .node import Component, Prompt, Receiver, Result, _last, forward
-from .path import owners
 
 Part: TypeAlias = tuple[Component, "Collection[str] | None", "Collection[str] | None"]
 Hop: TypeAlias = Sequence[Part]
@@ -62,6 +61,20 @@ def chosen_inputs(net: Net, component: Component, ports: Collection[str] | None)
     if not ports or not set(ports) <= set(every):
         raise ValueError(f"{component} has the ports {sorted(every)}, not {sorted(ports)}")
     return {port: every[port] for port in ports}
+
+
+def owners(net: Net, receiver: Receiver) -> list[Component]:
+    """The components that compute their value from a receiver: for a key or value input every head that shares it."""
+    kind = receiver[0]
+    if kind == "q":
+        return [("head", receiver[1], receiver[2])]
+    if kind == "mlp_in":
+        return [("mlp", receiver[1])]
+    if kind in ("k", "v"):
+        att = net.layers[receiver[1]].attention
+        group = att.heads // att.kv_heads
+        return [("head", receiver[1], h) for h in range(att.heads) if h // group == receiver[2]]
+    raise ValueError(f"{receiver} computes nothing")
 
 
 def pairs(net: Net, paths: Iterable[Path]) -> Iterator[tuple[Part, Part, Receiver]]:

@@ -12,6 +12,11 @@ The effect therefore goes from the sender to the receivers through residual conn
 another head, and from the receivers on through everything. With the final residual as receiver, D's logits are C's.
 Several receivers are set together: a later one reads what it read in C and not what earlier receivers make of it in D.
 
+A path that ends at a head changes that head alone (``open_ends``). Its z is what the head computes when it reads what
+arrived and every other head of its layer has the query, key and value that it has without: so neither the heads that
+share its key-value head change, nor those whose queries are normed together with its own (OLMo 2). With this z in
+place, everything later is recomputed. ``path_patch`` changes a receiver for whoever reads it, as an edge does.
+
 With post-norms (Gemma 2 and 3, OLMo 2) what is frozen and replaced is what a component adds to the residual stream,
 after the norm (``node.written``): a head's new value then changes no other head's. The norm of heads that compute their
 values in the middle of a path is set by these and by the z of the layer's other heads at base.
@@ -22,14 +27,19 @@ A sender is a head, an MLP, a neuron or the input; receivers are as in ``node.py
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from . import families
 from .edge import precedes
+from .edge_circuit import chosen_inputs, owners
 from .families import Net
 from .node import Component, Receiver, Run, Values, forward, nodes, written
+
+End: TypeAlias = tuple[Component, "Collection[str] | None", "Collection[int] | None"]
+"""A head, a key-value head (which stands for all heads that read it), an MLP or the final residual at which a path
+ends; the ports by which it is entered, and the positions at which it changes. ``None``: all."""
 
 
 def direct(
@@ -77,48 +87,78 @@ def path_patch(
     through: Collection[str] = ("mlp",),
     sender_positions: Iterable[int] | None = None,
     receiver_positions: Iterable[int] | None = None,
-    acting: Mapping[Receiver, Collection[int]] | None = None,
 ) -> Tensor:
     """The logits of pass D. ``source`` is pass A's values (``resample_values``) or any other ablated values.
 
-    ``acting`` says at which positions queries use the key or value that a receiver reads in pass D, all if it is not
-    there; at others they use what it is without. ``receiver_positions`` are of queries, MLPs and the final residual.
+    ``receiver_positions`` are of queries, MLPs and the final residual; keys and values are read everywhere.
     """
     net = families.read(model)
     _check(net, sender, receivers)
     n = len(base_ids)
-    sent = written(net, sender)
-    new = {(sent, p): source[sent][p] for p in _positions(sender_positions, n)}
-    seen = direct(net, base_ids, new, through)
+    seen = _arriving(net, base_ids, source, sender, through, sender_positions)
     at = {r: range(n) if r[0] in ("k", "v") else _positions(receiver_positions, n) for r in receivers}
-    reads = {(r, p): seen.reads[r][p] for r in receivers for p in at[r]}
-    if acting is None:
-        return forward(net, base_ids, reads=reads).logits
-    z: dict[tuple[Component, int], Tensor] = {}  # layer by layer, a run for every position of its queries
-    for layer in sorted({r[1] for r in acting}):
-        own: dict[tuple[Component, int], Tensor] = {}
-        for q in range(n):
-            used = {(r, p): x for (r, p), x in reads.items() if r not in acting or r[1] != layer or q in acting[r]}
-            run = forward(net, base_ids, z, record=True, reads=used)
-            for c in nodes(net):
-                if c[:2] == ("head", layer):
-                    own[c, q] = run.values[c][q]
-        z.update(own)
-    return forward(net, base_ids, z, reads=reads).logits
+    return forward(net, base_ids, reads={(r, p): seen.reads[r][p] for r in receivers for p in at[r]}).logits
 
 
-def owners(net: Net, receiver: Receiver) -> list[Component]:
-    """The components that compute their value from a receiver: for a key or value input every head that shares it."""
-    kind = receiver[0]
-    if kind == "q":
-        return [("head", receiver[1], receiver[2])]
-    if kind == "mlp_in":
-        return [("mlp", receiver[1])]
-    if kind in ("k", "v"):
-        att = net.layers[receiver[1]].attention
-        group = att.heads // att.kv_heads
-        return [("head", receiver[1], h) for h in range(att.heads) if h // group == receiver[2]]
-    raise ValueError(f"{receiver} computes nothing")
+def _arriving(
+    net: Net,
+    base_ids: Sequence[int],
+    source: Values,
+    sender: Component,
+    through: Collection[str],
+    sender_positions: Iterable[int] | None,
+) -> Run:
+    sent = written(net, sender)
+    new = {(sent, p): source[sent][p] for p in _positions(sender_positions, len(base_ids))}
+    return direct(net, base_ids, new, through)
+
+
+def open_ends(
+    model: Any,
+    base_ids: Sequence[int],
+    source: Values,
+    sender: Component,
+    ends: Sequence[End],
+    through: Collection[str] = ("mlp",),
+    sender_positions: Iterable[int] | None = None,
+) -> Tensor:
+    """The logits where paths from the sender end at these components, each of which changes by itself."""
+    net = families.read(model)
+    seen = _arriving(net, base_ids, source, sender, through, sender_positions)
+    return after(net, base_ids, seen, ends)
+
+
+def after(net: Net, base_ids: Sequence[int], seen: Run, ends: Sequence[End]) -> Tensor:
+    """The logits when these ends read what they read in ``seen``, and all that follows is recomputed.
+
+    Layer by layer, head by head and position by position: a head's z there is its z in a run of which nothing is
+    changed but what ended in earlier layers and what this head is to read.
+    """
+    every = range(len(base_ids))
+    others: dict[tuple[Receiver, int], Tensor] = {}
+    by_head: dict[Component, list[tuple[Receiver, Collection[int]]]] = {}
+    for component, ports, positions in ends:
+        at = every if positions is None else positions
+        for receiver in chosen_inputs(net, component, ports).values():
+            if component[0] in ("head", "kv"):
+                for head in [component] if component[0] == "head" else owners(net, receiver):
+                    by_head.setdefault(head, []).append((receiver, at))
+            else:
+                others.update({(receiver, p): seen.reads[receiver][p] for p in at})
+    z: dict[tuple[Component, int], Tensor] = {}
+    for layer in range(len(net.layers)):
+        here: dict[tuple[Component, int], Tensor] = {}
+        for head in (h for h in by_head if h[1] == layer):
+            for query in every:
+                own: dict[tuple[Receiver, int], Tensor] = {}
+                for receiver, at in by_head[head]:
+                    read = [] if query not in at else [query] if receiver[0] == "q" else every
+                    own.update({(receiver, p): seen.reads[receiver][p] for p in read})
+                if own:
+                    run = forward(net, base_ids, z, record=True, reads={**others, **own})
+                    here[head, query] = run.values[head][query]
+        z.update(here)
+    return forward(net, base_ids, z, reads=others).logits
 
 
 def chain(
@@ -130,11 +170,11 @@ def chain(
     through: Collection[str] = ("mlp",),
     sender_positions: Iterable[int] | None = None,
 ) -> Tensor:
-    """A path of several hops: sender -> receivers[0] -> receivers[1] -> ... ; the logits after the last one.
+    """A path of several hops: sender -> receivers[0] -> receivers[1] -> ... ; the logits ``after`` the last one.
 
     On each hop the receiver alone reads what the previous sender's new value makes of its input (pass C); its owner is
-    recomputed with its other inputs at base, and that value is the new value of the next hop. At the last receiver
-    everything later is recomputed (pass D); end the path with ``("final",)`` to measure this path alone.
+    recomputed with its other inputs at base, and that value is the new value of the next hop. After the last receiver,
+    an end of each of its owners, everything is recomputed; end with ``("final",)`` to measure this path alone.
     """
     net = families.read(model)
     n = len(base_ids)
@@ -151,5 +191,7 @@ def chain(
         run = forward(net, base_ids, held, reads={(receiver, p): seen[p] for p in range(n)}, record=True)
         new = {(written(net, c), p): run.values[written(net, c)][p] for c in own for p in range(n)}
     last = receivers[-1]
-    seen = direct(net, base_ids, new, through).reads[last]
-    return forward(net, base_ids, reads={(last, p): seen[p] for p in range(n)}).logits
+    seen = direct(net, base_ids, new, through)
+    port = "in" if last[0] in ("mlp_in", "final") else last[0]
+    ends = [("final",)] if last[0] == "final" else owners(net, last)
+    return after(net, base_ids, seen, [(component, [port], None) for component in ends])

@@ -301,7 +301,7 @@ def test_a_path_to_the_logits_is_pass_c(family: str) -> None:
 def test_a_chain_of_one_hop_is_a_path(family: str) -> None:
     net = families.read(MODELS[family](10))
     values = node.resample_values(net, SOURCE)
-    for receiver in [("q", 1, 2), ("mlp_in", 2), ("final",)]:
+    for receiver in [("v", 1, 1), ("mlp_in", 2), ("final",)]:
         a = path.chain(net, BASE, values, ("head", 0, 1), [receiver])
         assert distance(a, path.path_patch(net, BASE, values, ("head", 0, 1), [receiver])) < TIGHT
 

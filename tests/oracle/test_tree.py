@@ -183,7 +183,7 @@ def test_one_path_is_a_chain(family: str, through: tuple[str, ...]) -> None:
             declared = [
                 [*some, (owner, [ports[receiver[0]]], None)]
                 for some in declared
-                for owner in path.owners(net, receiver)
+                for owner in edge_circuit.owners(net, receiver)
             ]
         got = tree.tree(net, ids, [[*some, OUT] for some in declared], source, base, through)
         expected = path.chain(net, ids, source, sender, receivers, through, at)

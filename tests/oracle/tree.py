@@ -14,7 +14,8 @@ MLPs with ``through = {"mlp"}``, in the frozen run as well, except those that a 
 send. A component is computed by itself: the other heads of its layer have the queries, keys and values of the frozen
 run, which matters where one norm runs over the queries of all heads (OLMo 2). With post-norms a value is what the
 component adds to the residual stream, after the norm (``node.written``). A head's that was computed has the norm that
-the z of all senders of the hop pass and the frozen z of the layer's other heads give: all paths are the kept run.
+the z of all senders of the hop pass and the frozen z of the layer's other heads give: all paths are the kept run, but
+where queries and keys are normed together.
 
 The frozen values may come from one run (``node.resample_values``) or not (means, zeros); the frozen run is the model
 with all of them in place. *Sufficient*: frozen are the source's values, kept the clean run's. *Necessary*: frozen is

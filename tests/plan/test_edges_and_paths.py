@@ -213,7 +213,7 @@ def test_path_level_by_hand() -> None:
     assert sorted(map(order.index, hop_passes(kept))) == [0, 1, 2, 3]
     assert [order.index(senders) for senders in hop_passes(kept) if senders] == [1, 2, 3]
     open_end = made.checks[0].ablated
-    assert open_end.readings == {Reading(V0, frozenset({Sent(Input(), A)}), acting=END)}
+    assert open_end.readings == {Reading(V0, frozenset({Sent(Input(), A)}), acting=END, head=Head(0, 0))}
     assert [runs_of(e) for e in (kept, made.claims[1].patched, open_end)] == [4, 3, 2]
 
 
@@ -240,7 +240,7 @@ def test_claims_about_paths_by_hand(level: str) -> None:
     made = planned(circuit, f"{{value: resample, from: abc, level: {level}}}", PATHS)
     clean, corrupt = Experiment("clean"), Experiment("abc")
     noised, denoised, direct, restored = made.claims
-    ends = frozenset({Reading(Q1, frozenset({Sent(Head(0, 0), END)}))})
+    ends = frozenset({Reading(Q1, frozenset({Sent(Head(0, 0), END)}), head=Head(1, 0))})
     assert noised.patched == Experiment("clean", RESAMPLE, readings=ends, rule=PathRule("base", through_mlps=True))
     assert (noised.clean, noised.corrupt, noised.measure, noised.falls) == (clean, corrupt, "drop", True)
     assert denoised.patched == Experiment("abc", CLEAN_VALUES, readings=ends, rule=PathRule("base", through_mlps=False))
@@ -249,10 +249,10 @@ def test_claims_about_paths_by_hand(level: str) -> None:
     start = Sent(Input(), EVERYWHERE)
     mediated = Sent(Mlp(0), EVERYWHERE, frozenset({Reading(Receiver(Mlp(0)), frozenset({start}))}))
     for claim, base, source in ((direct, "clean", RESAMPLE), (restored, "abc", CLEAN_VALUES)):
-        both = Experiment(base, source, readings=frozenset({Reading(V1, frozenset({start, mediated}))}), rule=rule)
-        assert claim.patched == Experiment(
-            base, source, readings=frozenset({Reading(V1, frozenset({start}))}), rule=rule
-        )
+        end = frozenset({Reading(V1, frozenset({start, mediated}), head=Head(1, 0))})
+        both = Experiment(base, source, readings=end, rule=rule)
+        direct_end = frozenset({Reading(V1, frozenset({start}), head=Head(1, 0))})
+        assert claim.patched == Experiment(base, source, readings=direct_end, rule=rule)
         anchors = (clean, both) if base == "clean" else (both, corrupt)
         assert (claim.clean, claim.corrupt, claim.measure) == (*anchors, "direct share")
         assert claim.falls == (base == "clean")
@@ -616,6 +616,9 @@ def test_what_tells_runs_apart_is_in_their_digest() -> None:
         run(reading=Reading(LOGITS, frozenset({Sent(Mlp(0), A)}))),
         run(reading=Reading(LOGITS, frozenset({Sent(Mlp(0), END)}), END)),
         run(reading=Reading(LOGITS, frozenset({Sent(Mlp(0), END)}), acting=END)),
+        run(reading=Reading(V1, frozenset({Sent(Mlp(0), END)}), acting=END)),
+        run(reading=Reading(V1, frozenset({Sent(Mlp(0), END)}), acting=END, head=Head(1, 0))),
+        run(reading=Reading(V1, frozenset({Sent(Mlp(0), END)}), acting=END, head=Head(1, 1))),
         run(reading=Reading(LOGITS, frozenset({Sent(Mlp(0), END, inner)}))),
         run(reading=Reading(LOGITS, frozenset({Sent(Head(0, 0), END)}))),
         run(reading=Reading(Receiver(Mlp(1)), frozenset({Sent(Mlp(0), END)}))),

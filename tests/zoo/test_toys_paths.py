@@ -20,7 +20,7 @@ from tests.declared_edges import (
     receivers_of,
     stops,
 )
-from tests.oracle import edge, families, node, path
+from tests.oracle import edge, edge_circuit, families, node, path
 from tests.zoo.path_cases import EXPECTED, amplification, mediation, nobel, score
 from tests.zoo.toy_cases import (
     CASES,
@@ -99,7 +99,7 @@ def by_path(found: Toy, prompt: node.Prompt, claim: PathClaim | Mediation) -> fl
     everywhere = range(len(base))
     brought = path.direct(net, base, new).reads[middle]
     values = node.forward(net, base, reads={(middle, p): brought[p] for p in everywhere}, record=True).values
-    (mediator,) = path.owners(net, middle)
+    (mediator,) = edge_circuit.owners(net, middle)
     seen = path.direct(net, base, {**new, **{(mediator, p): values[mediator][p] for p in everywhere}}).reads[end]
     run = node.forward(net, base, reads={(end, p): seen[p] for p in everywhere})
     return direct, logit_difference(run.logits, prompt)
