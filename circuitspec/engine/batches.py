@@ -108,13 +108,12 @@ def where_mask(task: TokenizedTask, batch: Batch, where: Where, device: torch.de
 
 
 def noise_mask(task: TokenizedTask, batch: Batch, where: Where) -> Tensor:
-    """bool `[row, pos]`: as `where_mask`, but a slot stands for all of its tokens, not for its last one alone."""
+    """bool `[row, pos]`: as `where_mask`, but a slot stands for all tokens of all its occurrences."""
     named = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
     for row, (prompt, offset) in enumerate(zip(batch.prompts, batch.offsets, strict=True)):
         for role in where.roles:
-            last = task.roles[role][prompt]
-            first = task.first_tokens[role][prompt] if role in task.first_tokens else last
-            named[row, offset + first : offset + last + 1] = True
+            tokens = task.slot_tokens[role][prompt] if role in task.slot_tokens else (task.roles[role][prompt],)
+            named[row, [offset + token for token in tokens]] = True
     return (real_columns(batch) & ~named) if where.inverted else named
 
 

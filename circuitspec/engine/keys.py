@@ -103,7 +103,7 @@ class Keys:
             ]
         )
         self._ids = {variant: _digest(ids) for variant, ids in task.ids.items()}
-        self._roles = {role: _digest([places, task.first_tokens.get(role)]) for role, places in task.roles.items()}
+        self._roles = {role: _digest([places, task.slot_tokens.get(role)]) for role, places in task.roles.items()}
 
     def of(self, experiment: Experiment) -> bytes:
         """The key of an experiment's values: 32 bytes."""

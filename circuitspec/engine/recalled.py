@@ -81,7 +81,7 @@ def recalled_estimates(runner: Runner, root: Path | None) -> Iterator[Recalled]:
     setting, task = setting_of(runner.loaded, runner.batches[0].side), runner.task
     prompts = [[prompt.index, prompt.template] for prompt in task.prompts.prompts]
     answers = [task.answers, task.wrong]
-    places = [sorted(task.roles.items()), sorted(task.first_tokens.items())]
+    places = [sorted(task.roles.items()), sorted(task.slot_tokens.items())]
     context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places]).hex()
     folder = root / f"estimates-{context[:32]}"
     with Store(folder, {"model": runner.loaded.provenance.id}) as store, Store(folder / PIECES) as pieces:

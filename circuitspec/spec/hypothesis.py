@@ -291,8 +291,8 @@ class AblationSpec(Block):
     )
     at: At | None = Field(
         default=None,
-        description="Gaussian noise only: where it is added. A slot stands for all of its tokens, another position "
-        "for its one.",
+        description="Gaussian noise only: where it is added. A slot stands for all tokens of all its occurrences, "
+        "another position for its one.",
     )
     draws: Count | None = Field(
         default=None, description="Gaussian noise only: how many draws metrics are averaged over (10 unless given)."

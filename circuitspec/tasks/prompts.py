@@ -91,8 +91,8 @@ class TokenizedTask:
     `roles[name][i]` is the token index of position `name` in prompt i, counted from the first token
     of the unpadded prompt. `answers[i]`, `wrong[i]` are token ids. The answer is read at the last token.
     `partial_roles` names the slots that some templates do not have (and those templates' numbers):
-    they are no roles, since a role has a place in every prompt. `first_tokens[slot][i]` is the token
-    with which a slot begins whose last token is `roles[slot][i]`.
+    they are no roles, since a role has a place in every prompt. `slot_tokens[slot][i]` are all tokens
+    that a slot fills in prompt i, wherever it occurs; of a second occurrence, `S#2`, its own.
     """
 
     prompts: PromptSet
@@ -101,7 +101,7 @@ class TokenizedTask:
     answers: tuple[tuple[int, ...], ...]
     wrong: tuple[tuple[int, ...], ...]
     partial_roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    first_tokens: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    slot_tokens: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:

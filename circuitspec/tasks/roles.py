@@ -11,7 +11,7 @@ from circuitspec.spec.positions import PositionExpr, format_position, parse_posi
 from circuitspec.tasks.encoding import Encoded, token_strings
 from circuitspec.tasks.findings import Findings, Path, counted, meant
 from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet
-from circuitspec.tasks.templates import occurrence
+from circuitspec.tasks.templates import occurrence, slot_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 class Roles:
     """`of[name][i]` is a token of prompt i; `partial` maps slots that not all templates have to those without.
 
-    `first[slot][i]` is the first token of a slot whose last one is `of[slot][i]`.
+    `tokens[slot][i]` are all tokens of prompt i that a slot fills, at every place where it occurs; those of a second
+    occurrence, `S#2`, are its own.
     """
 
     of: Mapping[str, tuple[int, ...]]
     partial: Mapping[str, tuple[int, ...]]
-    first: Mapping[str, tuple[int, ...]]
+    tokens: Mapping[str, tuple[tuple[int, ...], ...]]
 
 
 def find_roles(
@@ -63,22 +64,32 @@ def find_roles(
     return Roles(
         roles,
         {name: templates for name, templates in partial.items() if templates},
-        _first_tokens(prompts, encoded, roles),
+        _slot_tokens(prompts, encoded, roles),
     )
 
 
-def _first_tokens(
+def _slot_tokens(
     prompts: PromptSet, encoded: Sequence[Encoded], roles: Mapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    first: dict[str, tuple[int, ...]] = {}
+) -> dict[str, tuple[tuple[int, ...], ...]]:
+    found: dict[str, tuple[tuple[int, ...], ...]] = {}
     for name, places in roles.items():
-        spans = [prompt.slots.get(CLEAN, {}).get(name) for prompt in prompts.prompts]
-        if all(span is not None for span in spans):
-            found = (tokens.tokens_of(*span) for tokens, span in zip(encoded, spans, strict=True) if span is not None)
-            first[name] = tuple(
-                tokens.start if tokens.stop == last + 1 else last for tokens, last in zip(found, places, strict=True)
-            )
-    return first
+        if not all(name in prompt.slots.get(CLEAN, {}) for prompt in prompts.prompts):
+            continue
+        found[name] = tuple(
+            _filled(name, prompt, tokens, place)
+            for prompt, tokens, place in zip(prompts.prompts, encoded, places, strict=True)
+        )
+    return found
+
+
+def _filled(name: str, prompt: Prompt, tokens: Encoded, place: int) -> tuple[int, ...]:
+    """The tokens of a slot's occurrences (of `S#2`: of that one); one token where the file says another place."""
+    spans = prompt.slots[CLEAN]
+    own = tokens.tokens_of(*spans[name])
+    if own.stop != place + 1:
+        return (place,)
+    every = [spans[other] for other in spans if other == name or ("#" not in name and slot_of(other) == name)]
+    return tuple(sorted({token for start, end in every for token in tokens.tokens_of(start, end)}))
 
 
 def _templates_without(name: str, prompts: PromptSet, places: Sequence[Mapping[str, int]]) -> tuple[int, ...]:

@@ -58,7 +58,7 @@ def tokenize(
         answers=answers.answers,
         wrong=answers.wrong,
         partial_roles=roles.partial,
-        first_tokens=roles.first,
+        slot_tokens=roles.tokens,
     )
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from circuitspec.engine.batches import make_batches
 from circuitspec.engine.compile import borrowed
@@ -17,9 +19,11 @@ from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Noised, Site, Source
 from circuitspec.spec.components import Head, Mlp, Resid
 from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.tasks.tokenize import tokenize
 from tests.engine.support import FAMILIES, Silent, assert_same, loaded, oracle_records, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.oracle import families
+from tests.tasks.support import build, plain
 
 NOISE = Noised(3.0, Where.at("A", "END"), draws=2, seed=5)
 SITES = frozenset({Site(Head(0, 1), Where.everywhere()), Site(Resid(1), Where.at("A"))})
@@ -28,6 +32,13 @@ EXPERIMENTS = (
     Experiment("clean", Source("resample", NOISE), SITES),
     Experiment(NOISE, Source("resample", "clean"), SITES),
 )
+
+
+def words(known: str) -> PreTrainedTokenizerFast:
+    """One token a word."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["<unk>", *known.split()])}, "<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
 
 
 def drawn(task: TokenizedTask, noised: Noised, draw: int, prompt: int, width: int) -> np.ndarray:
@@ -90,10 +101,35 @@ def test_a_draw_depends_on_seed_draw_and_prompt_alone() -> None:
 def test_a_slot_of_several_tokens_is_noised_whole() -> None:
     prompts = random_prompts(seed=24, lengths=[8])
     prompts[0].roles.update(A=5)
-    task = dataclasses.replace(task_of(prompts), first_tokens={"A": (3,)})
+    task = dataclasses.replace(task_of(prompts), slot_tokens={"A": ((3, 4, 5),)})
     (batch,) = make_batches(task.lengths, 1)
     noisy = noise(task, batch, dataclasses.replace(NOISE, where=Where.at("A")), 0, 16)[0].any(-1)
     assert noisy.tolist() == [False, False, False, True, True, True, False, False]
+
+
+def test_a_slot_is_noised_wherever_it_occurs() -> None:
+    """With two words for A: an occurrence left as it is would keep what the noise is to hide."""
+    task = tokenize(
+        build(
+            plain(
+                templates=["{A} and {B} then {A} .", "one {A} of {B} ."],
+                slots={"A": "$pairs", "B": "$words"},
+                lists={"pairs": ["red fox", "old dog"], "words": ["ring", "kiss"]},
+                corruptions={"abc": {"A": "$pairs"}},
+                answer=" {B}",
+                prompts=4,
+            )
+        ),
+        {},
+        words("red fox old dog and then one of ring kiss ."),
+    )
+    (batch,) = make_batches(task.lengths, 4)
+    noisy = noise(task, batch, dataclasses.replace(NOISE, where=Where.at("A")), 0, 16).any(-1)
+    expected = {8: [0, 1, 5, 6], 6: [1, 2]}  # red fox and ring then red fox . / one red fox of ring .
+    rows = zip(batch.lengths, noisy, strict=True)
+    assert {(n, tuple(row.nonzero()[:, 0].tolist())) for n, row in rows} == {
+        (n, tuple(at)) for n, at in expected.items()
+    }
 
 
 def test_the_unit_is_the_std_of_the_embeddings() -> None:

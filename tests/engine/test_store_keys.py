@@ -48,7 +48,7 @@ EXPERIMENTS = (CLEAN, Experiment("abc"), RESAMPLE, MEAN, NOISED)
 
 def task() -> TokenizedTask:
     made = task_of(random_prompts(0, [5, 6, 7], templates=2))
-    return replace(made, first_tokens={"B": tuple(made.roles["B"])})
+    return replace(made, slot_tokens={"B": tuple((place,) for place in made.roles["B"])})
 
 
 def changed(edit: Callable[[TokenizedTask], TokenizedTask]) -> set[Experiment]:
@@ -136,8 +136,8 @@ def test_corrupt_prompts_count_where_they_are_run() -> None:
 def test_positions_count_where_they_are_named() -> None:
     assert changed(with_role("A", (0, 0, 1))) == {RESAMPLE, MEAN, NOISED}
     assert changed(with_role("B", (0, 0, 1))) == {MEAN, NOISED}  # means are grouped by all positions
-    assert changed(lambda t: replace(t, first_tokens={"B": (0, 0, 0)})) >= {NOISED}
-    assert not changed(lambda t: replace(t, first_tokens={"B": (0, 0, 0)})) & {CLEAN, RESAMPLE}
+    assert changed(lambda t: replace(t, slot_tokens={"B": ((0,), (0,), (0,))})) >= {NOISED}
+    assert not changed(lambda t: replace(t, slot_tokens={"B": ((0,), (0,), (0,))})) & {CLEAN, RESAMPLE}
 
 
 def test_another_corruption_or_position_in_the_file_changes_nothing_else() -> None:

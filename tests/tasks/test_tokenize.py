@@ -48,14 +48,15 @@ def test_slots_are_found_by_every_tokenizer(any_tokenizer: PreTrainedTokenizerFa
             assert whole == [*task.ids[CLEAN][prompt.index], ids[0]]
 
 
-def test_slots_of_several_tokens_have_a_first_one(any_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_slots_of_several_tokens_are_known_whole(any_tokenizer: PreTrainedTokenizerFast) -> None:
     """From first to last token is the least that decodes to the filling."""
     task = tokenize(build(spec(prompts=30)), {"X": "S1 + 1"}, any_tokenizer)
-    assert "X" not in task.first_tokens
+    assert "X" not in task.slot_tokens
     for prompt in task.prompts.prompts:
         ids = task.ids[CLEAN][prompt.index]
         for role, (start, end) in prompt.slots[CLEAN].items():
-            first, last = task.first_tokens[role][prompt.index], task.roles[role][prompt.index]
+            (first, *rest), last = task.slot_tokens[role][prompt.index], task.roles[role][prompt.index]
+            assert [first, *rest] == list(range(first, last + 1))
             filling = prompt.texts[CLEAN][start:end].strip()
             assert filling in any_tokenizer.decode(ids[first : last + 1])
             assert filling not in any_tokenizer.decode(ids[first + 1 : last + 1])
