@@ -1100,6 +1100,15 @@ CODES: dict[str, CodeInfo] = {
         "effect: negative}\n\nor say in the hypothesis's description what it is in the circuit for. Looked for in "
         "circuits of up to 16 components, and in all with `--negatives exact`.",
     ),
+    "CS436": CodeInfo(
+        "a claim's figure out of all range",
+        "The run that decides the claim is more than ten times as far from the corrupt anchor as the clean run is. No "
+        "circuit recovers so much; the figure tells of what the ablation breaks. It is most common with zeros at edge "
+        "and path level: everything that is not kept is zero, the embeddings included, and the final norm divides by "
+        "what little is left of the residual stream, which magnifies it. The claim is INCONCLUSIVE, components are not "
+        "called negative (CS401, CS433) for what they change in such a run, and the figure is printed with its reason. "
+        "Keep the embeddings by a path `input -> logits`, ablate to means or resampled values, or write `level: node`.",
+    ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
         "The command does not do this for what the file asks for: `compile --emit` writes node-level experiments, "

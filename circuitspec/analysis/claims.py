@@ -42,7 +42,8 @@ class ClaimResult:
     Claims that several figures decide have `parts` instead of an estimate and a bound (or, where a claim is to hold
     under several methods, beside those of the file's own); `found` is what these say together: the kind of gate, the
     corruptions that there is a reaction to, the worst subset. `notes` say how it was judged: null hypotheses, what
-    was searched for on which prompts, corrections.
+    was searched for on which prompts, corrections. `out_of_range` says why no verdict rests on its figures, where a run
+    lies out of all range of its anchors.
     """
 
     index: int
@@ -59,6 +60,7 @@ class ClaimResult:
     parts: tuple[ClaimPart, ...] = ()
     found: str = ""
     notes: tuple[str, ...] = ()
+    out_of_range: str = ""
 
 
 def place(interval: tuple[float, float], at_least: float | None, at_most: float | None) -> Status:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.analysis import stats
+from circuitspec.analysis.out_of_range import run_out_of_range
 from circuitspec.analysis.scores import LOWER_IS_BETTER, MATERIAL, Anchors, gap, mean_of
 from circuitspec.analysis.warnings import NegativeComponent, NegativeFinding
 from circuitspec.engine.records import Records
@@ -73,10 +74,11 @@ def negative_components(
 
     A component is negative when restoring it makes the metric worse: significantly (one-sided paired
     test, Benjamini-Hochberg over all noised components, those `among` which it was chosen) and materially. Returns
-    the finding (None where the anchors allow no ratio), and plan and records with the runs it took.
+    the finding (None where the anchors allow no ratio, or the circuit is out of their range), and plan and records with
+    the runs it took.
     """
     between = Anchors(plan.clean, plan.corrupt)
-    if gap(records, metric, between).state != "sound":
+    if gap(records, metric, between).state != "sound" or run_out_of_range(plan.circuit, records, metric, between):
         return None, plan, records
     clean, corrupt = records[plan.clean][metric], records[plan.corrupt][metric]
     declared = records[plan.circuit][metric]

@@ -40,6 +40,7 @@ from circuitspec.analysis.effects import (
 )
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.known import ESTIMATED_OUT, NEGATIVES_OUT, Known
+from circuitspec.analysis.out_of_range import run_out_of_range
 from circuitspec.analysis.scores import Anchors, gap, mean_of
 from circuitspec.analysis.stats import Values
 from circuitspec.analysis.warnings import NegativeFinding
@@ -166,7 +167,7 @@ class _Examination(Known):
     def _joint(self, found: CircuitEffects) -> tuple[Ablated, ...]:
         """All that should hurt by estimate, ablated at once: in the model, and in the circuit alone."""
         doubtful = self.worth_running(found.estimated) if self.has_sets else ()
-        if not doubtful:
+        if not doubtful or self._astray:
             return ()
         part = Part(
             ", ".join(one.name for one in doubtful),
@@ -327,7 +328,7 @@ class _Examination(Known):
         runs = {part: self.circuit_without(part) for picked in chosen for part in picked}
         self._run({circuit: "circuit", **{run: f"circuit without {part.name}" for part, run in runs.items()}})
         alone = self.records[circuit][self.metric]
-        if stats.mean_difference(alone, self.anchor).may_be(0.0):
+        if stats.mean_difference(alone, self.anchor).may_be(0.0) or self._astray:
             return ()
         return tuple(
             one
@@ -340,6 +341,12 @@ class _Examination(Known):
                 whole=self.clean - self.anchor,
             )
         )
+
+    @property
+    def _astray(self) -> bool:
+        """Whether the circuit alone is out of all range, so that nothing that changes in it says anything."""
+        circuit, between = self.plan.circuit, Anchors(self.plan.clean, self.plan.corrupt)
+        return circuit in self.records.values and bool(run_out_of_range(circuit, self.records, self.metric, between))
 
     def _to_see_within(self, one: Ablated) -> bool:
         if one.sign == "hurts":
@@ -354,7 +361,7 @@ class _Examination(Known):
         Those that hurt by estimate alone are taken out apart from the others.
         """
         circuit = self.plan.circuit
-        if not self.has_sets:
+        if not self.has_sets or self._astray:
             return ()
         found = {c.component for c in (() if negatives is None else negatives.components)}
         left_out = frozenset(c for c in (() if outside is None else outside.components) if format_name(c) in found)

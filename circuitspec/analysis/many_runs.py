@@ -16,7 +16,7 @@ from circuitspec.analysis import stats
 from circuitspec.analysis.claims import MIN_PROMPTS, ClaimPart, Status, part_of, place, together, too_few
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.halves import halves
-from circuitspec.analysis.out_of_range import out_of_range
+from circuitspec.analysis.out_of_range import out_of_range, run_out_of_range
 from circuitspec.analysis.random_circuits import beaten
 from circuitspec.analysis.scores import MATERIAL, Anchors, gap
 from circuitspec.analysis.subsets import ALPHA, Difference, corrected, effects, incompleteness, widened
@@ -98,6 +98,10 @@ def _subset_part(
 ) -> ClaimPart:
     part = part_of(one.name, one.size, at_least, at_most, "")
     part = replace(part, nodes=one.taken, means=(one.before, one.after))
+    anchors = Anchors(planned.clean, planned.corrupt)
+    for run in one.runs:
+        if outside := run_out_of_range(run, records, planned.claim.metric, anchors):
+            return replace(part, status="INCONCLUSIVE", reason=outside)
     return _confirmed(part, tests, partial(corrected, planned, records, one, tests))
 
 
@@ -140,6 +144,11 @@ def judge_random(planned: PlannedClaim, records: Records) -> Judgement:
     part = part_of("random circuits", found.share, claim.quantile, None, "")
     if part.status == "INCONCLUSIVE":
         part = replace(part, reason=f"p = {_p(found.test.p_value)} is above {claim.at_most_p:g}")
+    lost = [run for run in set(rivals.kept) if run_out_of_range(run, records, claim.metric, between)]
+    if lost:
+        said = run_out_of_range(lost[0], records, claim.metric, between)
+        why = f"{len(lost)} of {rivals.n_different} random circuits say nothing, one of them {said}"
+        part = replace(part, status="INCONCLUSIVE", reason=why)
     test = found.test
     notes = (
         f"null hypothesis: {test.null}; p = {_p(test.p_value)} (exact binomial test, claimed at most "

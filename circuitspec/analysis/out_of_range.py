@@ -1,7 +1,8 @@
 """Recovered performance that is no figure to go by, as the patched run left all range of its anchors.
 
-An example: at path level with zeros, all that is not kept is zero, the embeddings included. The final norm divides by
-what is left of the residual stream, and so may magnify it a thousandfold.
+An example: at edge and path level with zeros, all that is not kept is zero, the embeddings included. The final norm
+divides by what is left of the residual stream, and so may magnify it a thousandfold. What is found on such a run, or by
+changing it, says nothing about the circuit either.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from circuitspec.analysis import stats
-from circuitspec.analysis.scores import MATERIAL, Anchors, gap
+from circuitspec.analysis.scores import MATERIAL, Anchors, Gap, gap
 from circuitspec.analysis.wording import number, plural
 from circuitspec.engine.records import Records
+from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.methods import MethodRun
+from circuitspec.plan.planner import PlannedClaim
 
 TIMES = 10.0  # |patched - corrupt| beyond so many times |clean - corrupt| says nothing about the behaviour
 
@@ -44,15 +47,14 @@ def out_of_range(run: MethodRun, records: Records, metric: str, own: MethodRun |
         lost = int(np.count_nonzero(~np.isfinite(records[one][metric])))
         if lost:
             said = f"{metric} in {name} is not finite on {lost} of {plural(records.n_prompts, 'prompt')}"
-            return Outside(_said(said, run), measurable=False)
+            return Outside(_said(said, run.patched), measurable=False)
     between = gap(records, metric, Anchors(run.clean, run.corrupt))
     if between.state != "sound":
         return Outside()
     distance = abs(between.difference.value)
     patched = float(np.mean(records[run.patched][metric]))
-    if abs(patched - between.corrupt) > TIMES * distance:
-        anchors = f"{number(between.clean)} clean and {number(between.corrupt)} corrupt"
-        return Outside(_said(f"{metric} is {number(patched)}, against {anchors}", run))
+    if beyond(patched, between):
+        return Outside(_said(_against(metric, patched, between), run.patched))
     if own is not None and _measured(own, records, metric):
         usual = abs(float(np.mean(records[own.clean][metric]) - np.mean(records[own.corrupt][metric])))
         if distance < MATERIAL * usual:
@@ -66,7 +68,43 @@ def _measured(run: MethodRun, records: Records, metric: str) -> bool:
     return all(metric in records[one] and bool(np.isfinite(records[one][metric]).all()) for one in ends)
 
 
-def _said(what: str, run: MethodRun) -> str:
-    emptied = run.method.ablation == "zero" and run.method.level != "node"
-    why = "; zeros also in place of the embeddings leave little for the final norm to divide by" if emptied else ""
-    return f"out of range: {what}{why}"
+def claim_out_of_range(planned: PlannedClaim, records: Records) -> str:
+    """Why no verdict rests on a claim's figures: a run that decides it lies out of all range of its anchors; else "".
+
+    A share of another path's effect has no such range, and what is to hold under several methods says so of each.
+    """
+    if planned.measure == "direct share" or planned.methods is not None:
+        return ""
+    metric = planned.claim.metric
+    for patched, (clean, corrupt) in planned.anchored.items():
+        if said := run_out_of_range(patched, records, metric, Anchors(clean, corrupt)):
+            return said
+    return ""
+
+
+def run_out_of_range(patched: Experiment, records: Records, metric: str, anchors: Anchors) -> str:
+    """Why what a run scores is no figure to go by; "" where it is one, or where its anchors allow no ratio anyway."""
+    between = gap(records, metric, anchors)
+    mean = float(np.mean(records[patched][metric]))
+    if between.state != "sound" or not beyond(mean, between):
+        return ""
+    return _said(_against(metric, mean, between), patched)
+
+
+def beyond(patched: float, between: Gap) -> bool:
+    """Whether a mean over prompts lies more than `TIMES` as far from the corrupt anchor as the clean one does."""
+    return abs(patched - between.corrupt) > TIMES * abs(between.difference.value)
+
+
+def _against(metric: str, patched: float, between: Gap) -> str:
+    return f"{metric} is {number(patched)}, against {number(between.clean)} clean and {number(between.corrupt)} corrupt"
+
+
+def is_emptied(patched: Experiment) -> bool:
+    """Whether the run has zeros also in place of what the final norm divides by."""
+    return patched.source is not None and patched.source.kind == "zero" and patched.level != "node"
+
+
+def _said(what: str, patched: Experiment) -> str:
+    why = "; zeros also in place of the embeddings leave little for the final norm to divide by"
+    return f"out of range: {what}{why if is_emptied(patched) else ''}"

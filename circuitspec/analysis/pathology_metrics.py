@@ -48,11 +48,11 @@ Case = tuple[PlannedClaim, ClaimResult]
 
 
 def cases(plan: Plan, claims: Sequence[ClaimResult], kinds: Iterable[str] = _WHOLE) -> Iterator[Case]:
-    """Claims of these kinds about recovered performance, one for each run, anchors and metric."""
+    """Claims of these kinds about recovered performance that is in range, one for each run, anchors and metric."""
     seen = set()
     for planned, claim in zip(plan.claims, claims, strict=True):
         key = (planned.patched, planned.clean, planned.corrupt, claim.metric)
-        if claim.kind in kinds and planned.measure == "recovered" and key not in seen:
+        if claim.kind in kinds and planned.measure == "recovered" and not claim.out_of_range and key not in seen:
             seen.add(key)
             yield planned, claim
 

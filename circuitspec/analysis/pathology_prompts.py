@@ -205,6 +205,8 @@ def too_few_prompts(claims: Sequence[ClaimResult], file: PromptsFile | None = No
     for claim, name in _figures(claims):
         if claim.status != "INCONCLUSIVE" or claim.estimate is None or claim.estimate.interval is None:
             continue
+        if claim.out_of_range:
+            continue
         ends = [end for end in (claim.at_least, claim.at_most) if end is not None]
         if not ends:
             continue

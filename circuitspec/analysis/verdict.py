@@ -20,6 +20,7 @@ from circuitspec.analysis.claims import (
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.gates import BOUNDS, Part, Trio, find_gate
 from circuitspec.analysis.many_runs import Judgement, judge_methods, judge_random, judge_subsets
+from circuitspec.analysis.out_of_range import claim_out_of_range
 from circuitspec.analysis.scores import MATERIAL, Anchors, Gap, gap
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.records import Records
@@ -54,8 +55,9 @@ def judge(plan: Plan, records: Records) -> tuple[ClaimResult, ...]:
 
     A claim is SUPPORTED when the confidence interval of recovered performance (or of the drop, rise or direct
     share that it is about) lies inside its bound, REFUTED when it lies outside entirely, and INCONCLUSIVE between,
-    when the anchors cannot be told apart (or are inverted), and when there are too few prompts for an interval. A claim
-    with several parts is REFUTED if one of them is, and SUPPORTED if all are.
+    when the anchors cannot be told apart (or are inverted), when a run lies out of all range of them, and when there
+    are too few prompts for an interval. A claim with several parts is REFUTED if one of them is, and SUPPORTED if all
+    are.
     Raises CS511 where a claimed metric is not finite, CS512 where it was not measured.
     """
     _require_measured(plan, records)
@@ -138,6 +140,11 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
         return result("INCONCLUSIVE", said)
     if between.state == "inverted" and not share:  # of an effect that improves the metric, there are shares too
         return result("INCONCLUSIVE", _INVERTED)
+    if outside := claim_out_of_range(planned, records):
+        simple = planned.measure in ("recovered", "drop", "rise")
+        return replace(
+            result("INCONCLUSIVE", outside, _estimate(planned, records) if simple else None), out_of_range=outside
+        )
     match claim:
         case Gate() if planned.gate is not None:
             parts, found = _gate(claim, planned.gate, planned, records)
@@ -151,8 +158,7 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
             return result(*together(parts, n), parts=parts, found=_reacting(planned, parts))
     if share and (nothing := _next_to_nothing(planned, records, between)):
         return result("INCONCLUSIVE", nothing)
-    zero, one = (planned.clean, planned.corrupt) if planned.falls else (planned.corrupt, planned.clean)
-    estimate = stats.recovered(*(records[run][claim.metric] for run in (planned.patched, zero, one)))
+    estimate = _estimate(planned, records)
     if estimate.interval is None:
         return result("INCONCLUSIVE", "the clean and corrupt runs are too close for an interval", estimate)
     if n < MIN_PROMPTS:
@@ -165,6 +171,12 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
     return replace(
         own, status=under.status, reason=under.reason, parts=under.parts, found=under.found, notes=under.notes
     )
+
+
+def _estimate(planned: PlannedClaim, records: Records) -> Estimate:
+    """The share of the anchors' difference that the claim bounds."""
+    zero, one = (planned.clean, planned.corrupt) if planned.falls else (planned.corrupt, planned.clean)
+    return stats.recovered(*(records[run][planned.claim.metric] for run in (planned.patched, zero, one)))
 
 
 def _next_to_nothing(planned: PlannedClaim, records: Records, both: Gap) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from circuitspec.analysis.estimate import Estimate
+from circuitspec.analysis.out_of_range import TIMES, is_emptied
 from circuitspec.analysis.paths import PathEffect
 from circuitspec.analysis.plain_data import estimate_data
 from circuitspec.analysis.scores import MATERIAL, Anchors, gap
@@ -91,6 +92,7 @@ def evidence_warnings(
     """Every warning about the evidence behind `claims`, in order of code."""
     found = [negative_components(finding) for finding in negatives if finding.components]
     found += over_recovery(claims)
+    found += out_of_range(plan, claims)
     found += unbroken_behaviour(plan, records)
     found += thin_means(mean_sizes or {}, prompts_file)
     found += empty_patches(claims, plan)
@@ -159,6 +161,8 @@ def over_recovery(claims: Iterable[ClaimResult]) -> list[EvidenceWarning]:
         estimate = claim.estimate
         if claim.kind != "sufficient" or estimate is None or estimate.low is None or estimate.low <= 1 + MATERIAL:
             continue
+        if claim.out_of_range:
+            continue
         found.append(
             EvidenceWarning(
                 "CS402",
@@ -168,6 +172,34 @@ def over_recovery(claims: Iterable[ClaimResult]) -> list[EvidenceWarning]:
                 "include negative components (see CS401), compare another ablation, "
                 "and set `at_most` so that too much counts as a failure",
                 {"claim": claim.index, "metric": claim.metric, "recovered": estimate_data(estimate)},
+            )
+        )
+    return found
+
+
+def out_of_range(plan: Plan, claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
+    """CS436: a patched run so far from its anchors that no figure of it says anything about the circuit."""
+    found = []
+    for claim, planned in zip(claims, plan.claims, strict=True):
+        if not claim.out_of_range:
+            continue
+        emptied = any(is_emptied(run) for run in planned.anchored)
+        found.append(
+            EvidenceWarning(
+                "CS436",
+                f"`{claim.kind}` is {claim.out_of_range}",
+                f"a patched run more than {TIMES:g} times as far from the corrupt anchor as the clean run tells of "
+                "what the ablation breaks, not of the circuit: no verdict rests on it, and components are not judged "
+                "by what they change in it",
+                "keep the embeddings, by a path `input -> logits`, or ablate to means or resampled values"
+                if emptied
+                else "ablate to means or resampled values, or claim a metric whose anchors lie further apart",
+                {
+                    "claim": claim.index,
+                    "metric": claim.metric,
+                    "value": None if claim.estimate is None else claim.estimate.value,
+                    "times": TIMES,
+                },
             )
         )
     return found
