@@ -347,6 +347,7 @@ def _cost(
 ) -> str:
     from circuitspec.analysis.components import TESTED
     from circuitspec.analysis.examine import examination_passes
+    from circuitspec.analysis.model_negatives import CHOSEN
     from circuitspec.plan.restorations import FEW, restorations
 
     n, shape = len(prompts.prompts), graph.shape
@@ -364,6 +365,8 @@ def _cost(
         screened = plan.circuit.level == "node" or len(outside.components) > FEW
         tested = min(TESTED, len(outside.components)) if screened else len(outside.components)
         most = draws * ((3 + resampled if screened else 0) + tested + 1) + again
+        many = len(outside.components) > TESTED  # in the whole model: those that an estimate puts first, else all
+        most += draws * (3 + resampled + CHOSEN if many else len(outside.components)) + 1 + resampled * draws
         lines.append(f"           and up to {most} to look for negative components (--negatives off: none)")
     if plan.circuit.source is not None:
         most = plan.circuit.draws * examination_passes(graph, hypothesis.ablation)

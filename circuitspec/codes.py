@@ -841,7 +841,8 @@ CODES: dict[str, CodeInfo] = {
         "better than it is, because recovered performance counts what helps and never sees what hurts. The figure "
         "in brackets is the change of recovered performance when that component alone is restored; the second line "
         "compares the circuit as declared with the circuit plus all of them. Named are only components whose "
-        "effect is significant after correction over all the components that were screened. At edge level a component "
+        "effect is significant after correction over all the components that were screened, and 0.02 of the "
+        "difference between the clean and the corrupt run or more. At edge level a component "
         "is outside where no kept edge leads away from it; restored, it has its edges from and to all that is kept. "
         "To mend it, put them "
         "into a group of their own:\n\n    negative_name_mover: {nodes: [a10.h7, a11.h10], at: END, effect: "
@@ -1108,6 +1109,17 @@ CODES: dict[str, CodeInfo] = {
         "what little is left of the residual stream, which magnifies it. The claim is INCONCLUSIVE, components are not "
         "called negative (CS401, CS433) for what they change in such a run, and the figure is printed with its reason. "
         "Keep the embeddings by a path `input -> logits`, ablate to means or resampled values, or write `level: node`.",
+    ),
+    "CS437": CodeInfo(
+        "a negative component of the model outside the circuit",
+        "A component outside the circuit works against the behaviour in the model as a whole: ablating it alone raises "
+        "the score, significantly (corrected over all components outside) and by 0.1 of the difference between the "
+        "clean and the corrupt run or more. CS401 restores such components on top of the circuit, where one does "
+        "nothing if the circuit leaves out what feeds it; so it is named here. The circuit recovers what the model "
+        "would do without it. Add it, with what feeds it, in a group with `effect: negative`, or say in the "
+        "hypothesis's description why it is no part of the circuit (it may stand against something that is not). Of "
+        "more than ten components outside, the five that an estimate puts first are ablated; `--negatives exact` takes "
+        "all, `--negatives off` none.",
     ),
     "CS500": CodeInfo(
         "claim or level cannot be run",

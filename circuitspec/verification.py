@@ -16,6 +16,7 @@ from circuitspec.analysis.components import RunsExperiments, Search, candidates,
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects
 from circuitspec.analysis.examine import examine, foreseen
+from circuitspec.analysis.model_negatives import model_negatives, places_outside
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_answers import dominating_answer
 from circuitspec.analysis.paths import path_effects
@@ -23,10 +24,11 @@ from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verificat
 from circuitspec.analysis.subsets import search_subsets
 from circuitspec.analysis.variables import circuit_variables, kept_slots
 from circuitspec.analysis.verdict import judge
-from circuitspec.analysis.warnings import NegativeFinding, NegativeSearch, evidence_warnings
+from circuitspec.analysis.warnings import ModelNegatives, NegativeFinding, NegativeSearch, evidence_warnings
 from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.answers import answer_shares
+from circuitspec.engine.attribution import attribute
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
 from circuitspec.engine.direct import direct_effects
@@ -40,6 +42,7 @@ from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.stored import stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
+from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
@@ -144,6 +147,9 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
             outside = restorations(plan, graph, everywhere=everywhere) if search != "off" else None
             parts = CircuitParts.of(graph, hypothesis.ablation, every=options.negatives == "exact")
             finding, screen, plan, records = _negatives(plan, records, runner, stored, search, outside, parts, progress)
+            in_model: ModelNegatives | None = None
+            if finding is not None and outside is not None:
+                in_model, plan, records = _in_model(plan, records, finding.metric, runner, stored, search, outside)
             effects: CircuitEffects | None = None
             if options.negatives != "off":
                 progress.stage("ablating the circuit part by part")
@@ -169,7 +175,9 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     negatives = () if finding is None else (finding,)
     at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
-    warnings = evidence_warnings(plan, records, claims, negatives, mean_sizes, paths, unfed_members, prompts.file)
+    warnings = evidence_warnings(
+        plan, records, claims, negatives, mean_sizes, paths, unfed_members, prompts.file, in_model
+    )
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     warnings += pathology_warnings(plan, records, claims, prompts, variables)
     ablated_from = ablation_source(hypothesis.ablation)
@@ -278,6 +286,28 @@ def _negatives(
     besides = foreseen(plan, records, parts, within)
     finding, plan, records = negative_components(plan, records, metric, chosen, screen, stored, outside, besides)
     return finding, within, plan, records
+
+
+def _in_model(
+    plan: Plan,
+    records: Records,
+    metric: str,
+    runner: Runner,
+    stored: RunsExperiments,
+    search: Search | Literal["not along paths"],
+    outside: Restorations,
+) -> tuple[ModelNegatives | None, Plan, Records]:
+    """Look for components outside the circuit that work against the behaviour in the whole model."""
+    source, places = plan.circuit.source, places_outside(plan, outside)
+    assert source is not None
+
+    def estimates() -> dict[NodeComponent, float]:
+        wheres = tuple(dict.fromkeys(places.values()))
+        found = attribute(runner, CLEAN, source, metric, tuple(places), wheres).effects
+        return {component: found[component, where] for component, where in places.items()}
+
+    asked = estimates if search == "screen" else None
+    return model_negatives(plan, records, metric, source, places, asked, stored)
 
 
 def _claims_sufficiency(plan: Plan) -> bool:

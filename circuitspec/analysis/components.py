@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from circuitspec.analysis import stats
 from circuitspec.analysis.out_of_range import run_out_of_range
-from circuitspec.analysis.scores import LOWER_IS_BETTER, MATERIAL, Anchors, gap, mean_of
+from circuitspec.analysis.scores import LOWER_IS_BETTER, Anchors, gap, mean_of
 from circuitspec.analysis.warnings import NegativeComponent, NegativeFinding
 from circuitspec.engine.records import Records
 from circuitspec.graph.circuit import NodeComponent
@@ -24,6 +24,7 @@ Search = Literal["screen", "exact", "off"]
 
 TESTED = 10  # candidates of the screen that are restored exactly; each costs one forward
 SIGNIFICANT = 0.05  # false discovery rate over all screened components
+FLOOR = 0.02  # of clean less corrupt: what a component must take away, restored, to be named
 _MOSTLY = 0.8  # share of the screened effect at one role from which that role is named
 
 Effects = Mapping[NodeComponent, NDArray[np.float64]]
@@ -54,8 +55,8 @@ def candidates(noised: Collection[NodeComponent], metric: str, screen: Estimates
     """
     if screen is None:
         return tuple(sorted(noised, key=sort_key))
-    worth = {c: _worth(metric) * float(screen.effects[c].mean()) for c in noised}
-    return tuple(sorted(noised, key=lambda c: (worth[c], sort_key(c)))[:TESTED])
+    gain = {c: worth(metric) * float(screen.effects[c].mean()) for c in noised}
+    return tuple(sorted(noised, key=lambda c: (gain[c], sort_key(c)))[:TESTED])
 
 
 def negative_components(
@@ -73,7 +74,7 @@ def negative_components(
     The runs `besides` are made along with these, and are not named in the plan.
 
     A component is negative when restoring it makes the metric worse: significantly (one-sided paired
-    test, Benjamini-Hochberg over all noised components, those `among` which it was chosen) and materially. Returns
+    test, Benjamini-Hochberg over all noised components, those `among` which it was chosen) and by `FLOOR`. Returns
     the finding (None where the anchors allow no ratio, or the circuit is out of their range), and plan and records with
     the runs it took.
     """
@@ -85,16 +86,16 @@ def negative_components(
     runs = {c: among.with_back(frozenset({c})) for c in chosen}
     measured = runner.run((*runs.values(), *besides))
     differences = {c: measured[run][metric] - declared for c, run in runs.items()}
-    tests = [stats.lowers(_worth(metric) * differences[c]) for c in chosen]
+    tests = [stats.lowers(worth(metric) * differences[c]) for c in chosen]
     screened = len(among.components)
     adjusted = stats.adjust([t.p_value for t in tests], screened)
     denominator = float(clean.mean() - corrupt.mean())
     negative = [
         (c, p)
         for c, p in zip(chosen, adjusted, strict=True)
-        if p <= SIGNIFICANT and float(differences[c].mean()) / denominator < -MATERIAL
+        if p <= SIGNIFICANT and float(differences[c].mean()) / denominator <= -FLOOR
     ]
-    negative.sort(key=lambda pair: (_worth(metric) * float(differences[pair[0]].mean()), sort_key(pair[0])))
+    negative.sort(key=lambda pair: (worth(metric) * float(differences[pair[0]].mean()), sort_key(pair[0])))
     all_back, kl_back = None, None
     labels = {run: f"circuit + {format_name(c)}" for c, run in runs.items()}
     if negative:
@@ -130,7 +131,7 @@ def _kl(records: Records, run: Experiment) -> float | None:
     return mean_of(records[run]["kl"]) if "kl" in records[run] else None
 
 
-def _worth(metric: str) -> int:
+def worth(metric: str) -> int:
     """1 where more of the metric is better, -1 where less is."""
     return -1 if metric in LOWER_IS_BETTER else 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -72,6 +72,29 @@ class NegativeFinding:
 
 
 @dataclass(frozen=True)
+class ModelNegative:
+    """A component outside the circuit whose loss raises the metric in the whole model.
+
+    `effect` is the mean change of the metric in its own units, `share` of clean less corrupt.
+    """
+
+    component: str
+    effect: float
+    share: float
+    p_adjusted: float
+
+
+@dataclass(frozen=True)
+class ModelNegatives:
+    """Such components, the largest first; of `screened` outside the circuit `tested` were ablated one by one."""
+
+    metric: str
+    screened: int
+    tested: int
+    components: tuple[ModelNegative, ...]
+
+
+@dataclass(frozen=True)
 class NegativeSearch:
     """How negative components were looked for, and what came of it (None: not looked for, or no ratio)."""
 
@@ -88,9 +111,12 @@ def evidence_warnings(
     paths: Sequence[PathEffect] = (),
     unfed: Sequence[str] = (),
     prompts_file: PromptsFile | None = None,
+    in_model: ModelNegatives | None = None,
 ) -> tuple[EvidenceWarning, ...]:
     """Every warning about the evidence behind `claims`, in order of code."""
-    found = [negative_components(finding) for finding in negatives if finding.components]
+    left_out = [finding for finding in negatives if finding.components]
+    found = [negative_components(finding) for finding in left_out]
+    found += negative_in_model(in_model, {one.component for finding in left_out for one in finding.components})
     found += over_recovery(claims)
     found += out_of_range(plan, claims)
     found += unbroken_behaviour(plan, records)
@@ -142,6 +168,43 @@ def negative_components(finding: NegativeFinding) -> EvidenceWarning:
             ],
         },
     )
+
+
+def negative_in_model(found: ModelNegatives | None, named: Collection[str]) -> list[EvidenceWarning]:
+    """CS437: components outside the circuit that work against the behaviour in the whole model alone.
+
+    Without those that are `named` already since they do so on top of the circuit (CS401).
+    """
+    news = [] if found is None else [one for one in found.components if one.component not in named]
+    if found is None or not news:
+        return []
+    said = [f"{one.component} (+{number(one.share)})" for one in news[:_NAMED]]
+    said += [f"and {len(news) - _NAMED} more"] if len(news) > _NAMED else []
+    tried = f"{found.tested} of {found.screened} components outside the circuit were ablated one by one"
+    return [
+        EvidenceWarning(
+            "CS437",
+            f"components outside the circuit work against the behaviour in the whole model: {', '.join(said)}",
+            f"ablated alone in the clean run, each raises {found.metric} by that share of clean less corrupt; on top "
+            f"of the circuit a component does only what the circuit feeds it, so that CS401 may miss it ({tried})",
+            "add them, with what feeds them, in a group with `effect: negative`, or explain why they are not part of "
+            "the circuit",
+            {
+                "metric": found.metric,
+                "screened": found.screened,
+                "tested": found.tested,
+                "components": [
+                    {
+                        "component": one.component,
+                        "effect": one.effect,
+                        "share": one.share,
+                        "p_adjusted": one.p_adjusted,
+                    }
+                    for one in news
+                ],
+            },
+        )
+    ]
 
 
 def _named(component: NegativeComponent, declared: Estimate) -> str:

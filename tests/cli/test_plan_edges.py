@@ -236,10 +236,10 @@ def test_no_bundle_for_edges_and_paths(level: str, tmp_path: Path) -> None:
 
 def test_the_search_for_negative_components_has_its_cost_at_edge_level() -> None:
     """Of eight heads and two MLPs two are in the circuit: eight restored one by one, and all that hurt together; each
-    time the clean and the source's run, twice."""
+    time the clean and the source's run, twice. And the eight ablated in the model, with both of these once more."""
     ran = CliRunner().invoke(main, ["plan", str(HYPOTHESES / "toys" / "nobel-edges.circuit.yaml")])
     assert ran.exit_code == 0
-    assert f"and up to {8 + 1 + 4} to look for negative components (--negatives off: none)" in ran.output
+    assert f"and up to {8 + 1 + 4 + 8 + 2} to look for negative components (--negatives off: none)" in ran.output
 
 
 # --------------------------------------------------------------------------- positions that the tokens tell apart
