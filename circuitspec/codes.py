@@ -1100,6 +1100,18 @@ CODES: dict[str, CodeInfo] = {
         "effect: negative}\n\nor say in the hypothesis's description what it is in the circuit for. Looked for in "
         "circuits of up to 16 components, and in all with `--negatives exact`.",
     ),
+    "CS440": CodeInfo(
+        "the model does not do the task",
+        "A circuit recovers a share of what the model does, whatever that is, so a figure near 1 says nothing where "
+        "the model does not do the task. Looked at in the clean run, always: accuracy that an exact binomial test does "
+        "not tell from chance (the share of right answers among the right and wrong ones, or in the vocabulary where no "
+        "wrong ones are given; told only where so many prompts could tell); and right answers that together have "
+        "less than 0.01 of the probability with ten tokens or more before the best of them, on most prompts (an exact "
+        "binomial test rejects one half). Where they are unlikely, the same answers are looked up with and without the "
+        "space before them, and with a capital or a small first letter: a form that is ten times as likely or more on "
+        "most prompts is named. Most tokenizers have words with the space before them, so that a prompt that ends in "
+        'a word is continued by ` is` and hardly ever by `is`:\n\n    answer: " {VERB}"',
+    ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
         "The command does not do this for what the file asks for: `compile --emit` writes node-level experiments, "
@@ -1129,7 +1141,8 @@ CODES: dict[str, CodeInfo] = {
     "CS504": CodeInfo(
         "the model does not do the task",
         "`checks: {accuracy: ...}` asks that the unpatched model prefer the right answer on that share of prompts, "
-        "and it does not. A circuit for a behaviour that the model does not show cannot be verified.",
+        "and it does not. A circuit for a behaviour that the model does not show cannot be verified. Where the answers "
+        "are far likelier in another form, with or without the space before them, the message says so (CS440).",
     ),
     "CS505": CodeInfo(
         "a prompt is longer than the model takes",

@@ -18,6 +18,16 @@ from circuitspec.analysis.effects import CircuitEffects
 from circuitspec.analysis.examine import examine, foreseen
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_answers import dominating_answer
+from circuitspec.analysis.pathology_task import (
+    Instead,
+    Standing,
+    form_advice,
+    form_said,
+    other_form,
+    standing,
+    task_not_done,
+    worth_a_look,
+)
 from circuitspec.analysis.paths import path_effects
 from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
 from circuitspec.analysis.subsets import search_subsets
@@ -26,12 +36,12 @@ from circuitspec.analysis.verdict import judge
 from circuitspec.analysis.warnings import NegativeFinding, NegativeSearch, evidence_warnings
 from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.engine.answers import answer_shares
+from circuitspec.engine.answers import answer_shares, what_is_said
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
 from circuitspec.engine.direct import direct_effects
 from circuitspec.engine.directions import read_directions
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import PromptValues, Records
 from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
@@ -59,6 +69,7 @@ from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Activation, is_internal, parse_internal
 from circuitspec.spec.load import Document, digest
 from circuitspec.spec.source import Source
+from circuitspec.tasks.answer_forms import answer_forms
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import METRICS, check_metrics
 from circuitspec.tasks.prompts import CLEAN, TokenizedTask, prompts_digest
@@ -136,7 +147,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         progress.stage("running")
         with stored_runner(runner, options.store, progress) as stored:
             records = stored.run(plan.experiments)
-            _check_accuracy(hypothesis, plan, records)
+            stands, instead = behaviour(runner, records[plan.clean])
+            _check_accuracy(hypothesis, stands, instead)
             search: Search | Literal["not along paths"] = options.negatives
             if plan.circuit.level == "path" and search != "off":
                 search = "not along paths"
@@ -175,6 +187,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     ablated_from = ablation_source(hypothesis.ablation)
     kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
     warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
+    warnings += task_not_done(stands, instead)
     verification = Verification(
         name=hypothesis.name,
         digest=digest(hypothesis),
@@ -329,20 +342,34 @@ def check_length(task: TokenizedTask, loaded: LoadedModel) -> None:
         )
 
 
-def _check_accuracy(hypothesis: Hypothesis, plan: Plan, records: Records) -> None:
+def behaviour(runner: Runner, clean: PromptValues) -> tuple[Standing | None, Instead | None]:
+    """How the right answers stand in the clean run and, where they hardly do, what is said instead: one more pass."""
+    task, tokenizer = runner.task, runner.loaded.tokenizer
+    found = standing(clean, task, runner.loaded.shape.n_vocab)
+    if found is None or not worth_a_look(found, clean):
+        return found, None
+    forms = answer_forms(task, tokenizer)
+    said = what_is_said(runner, [form.ids for form in forms])
+    spelled = {one: tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in set(said.likeliest)}
+    return found, Instead(forms, said.probabilities, clean["prob"], [spelled[one] for one in said.likeliest])
+
+
+def _check_accuracy(hypothesis: Hypothesis, stands: Standing | None, instead: Instead | None) -> None:
     wanted = hypothesis.task.checks.accuracy
-    if wanted is None:
+    if wanted is None or stands is None or stands.accuracy >= wanted:
         return
-    accuracy = float(records[plan.clean]["accuracy"].mean())
-    if accuracy < wanted:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS504",
-                f"the model prefers the right answer on {accuracy:.0%} of the clean prompts; "
-                f"`checks` asks for {wanted:.0%}",
-                hint="take prompts that the model does, another model, or a lower `accuracy`",
-            )
+    form = None if instead is None else other_form(instead)
+    hint = "take prompts that the model does, another model, or a lower `accuracy`"
+    if form is not None:
+        hint = f"{form_advice(form)}: {form_said(form, stands.n)}"
+    raise CircuitspecError(
+        Diagnostic(
+            "CS504",
+            f"the model prefers the right answer on {stands.accuracy:.0%} of the clean prompts; "
+            f"`checks` asks for {wanted:.0%}",
+            hint=hint,
         )
+    )
 
 
 def _model_facts(loaded: LoadedModel) -> ModelFacts:
