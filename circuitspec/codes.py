@@ -666,11 +666,12 @@ CODES: dict[str, CodeInfo] = {
         "a prompt in a file has a wrong form",
         'A line of a .jsonl file is an object such as\n    {"clean": "When Mary and John", "corrupt": "When Mary '
         'and Paul", "answers": [" Mary"], "wrong": [" John"]}\n`clean` is required. `corrupt` is a text, or texts '
-        "by name for several corruptions; `positions` has token indices by position, `template` a name for the "
+        "by name for several corruptions; `positions` has by position a token index (which counts the text's own "
+        'tokens) or a text, {"S2": {"text": "John", "nth": 2}}; `template` is a name for the '
         "prompt's template. Prompts and answers must not be blank, though a line break may be an answer. A text that "
         "ends in the middle of a character (one half of an emoji's two \\u escapes) is none. A .csv file has the "
         "columns clean, corrupt (or corrupt:NAME), answers and wrong (several separated by |), template and "
-        "position:NAME.",
+        "position:NAME (an index, or a text written as in JSON).",
     ),
     "CS339": CodeInfo(
         "a prompts file holds too few prompts",
@@ -708,8 +709,10 @@ CODES: dict[str, CodeInfo] = {
     "CS345": CodeInfo(
         "a position does not exist in every prompt",
         "A position is a slot (its last token), S#2 (its second occurrence), S1 + 1, last, last - 1, or a token "
-        "index, and must lie inside every prompt. Indices count from the first token that the model sees, negative "
-        "ones from the end. Only the word_idxs of an auto-circuit file leave out a token put in front of the text.",
+        "index, and must lie inside every prompt. Indices count the tokens of the prompt's own text from 0, negative "
+        "ones from the end: here, in prompts files and in the word_idxs of an auto-circuit file alike. A token that "
+        "the tokenizer puts in front of the text (BOS) is not counted, so that an index means the same word with and "
+        "without it; `start` is the first token that the model sees.",
     ),
     "CS346": CodeInfo(
         "an answer is not one token",
@@ -744,6 +747,14 @@ CODES: dict[str, CodeInfo] = {
         "are one piece of evidence; counted as two they would make the confidence intervals too narrow. Remove one. "
         "Several corruptions of one prompt belong in one entry:\n"
         '    {"clean": "When Mary and John", "corrupt": {"abc": "When Tom and Paul", "flip": "When John and Mary"}}',
+    ),
+    "CS360": CodeInfo(
+        "a text that a position names is not in its prompt",
+        'A prompts file may say where a position is by the text that stands there:\n    "positions": {"S2": {"text": '
+        '"John", "nth": 2}}\nis the last token of the second `John` of the clean text, whatever the tokenizer. Here '
+        "the "
+        "text occurs fewer times than that, or its end lies in the middle of a token. Only whole words count: `John` "
+        "is not found in `Johnson` (a text may be several words, and hold spaces).",
     ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",
@@ -1104,8 +1115,8 @@ CODES: dict[str, CodeInfo] = {
         "the model does not do the task",
         "A circuit recovers a share of what the model does, whatever that is, so a figure near 1 says nothing where "
         "the model does not do the task. Looked at in the clean run, always: accuracy that an exact binomial test does "
-        "not tell from chance (the share of right answers among the right and wrong ones, or in the vocabulary where no "
-        "wrong ones are given; told only where so many prompts could tell); and right answers that together have "
+        "not tell from chance (the share of right answers among the right and wrong ones, or in the vocabulary where "
+        "no wrong ones are given; told only where so many prompts could tell); and right answers that together have "
         "less than 0.01 of the probability with ten tokens or more before the best of them, on most prompts (an exact "
         "binomial test rejects one half). Where they are unlikely, the same answers are looked up with and without the "
         "space before them, and with a capital or a small first letter: a form that is ten times as likely or more on "

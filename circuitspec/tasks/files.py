@@ -65,7 +65,6 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
         message = f"{path.name} holds {counted(len(entries), 'prompt')}, but {limit} are asked for"
         findings.add("CS339", message, ("task", "prompts"), hint=f"write `prompts: {len(entries)}`, or leave it out")
     findings.check()
-    # auto-circuit's word_idxs do not count a token that is put in front of the text
     made = prompt_set(entries[:limit], path.name, findings, text_positions=reader is _read_auto_circuit)
     return replace(made, file=PromptsFile(path.name, len(entries)))
 
@@ -185,9 +184,20 @@ def _from_cells(cells: Mapping[str, str]) -> dict[str, object]:
         content["template"] = cells["template"]
     roles = {name.removeprefix("position:"): cell for name, cell in cells.items() if name.startswith("position:")}
     if roles:
-        integer = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
-        content["positions"] = {role: int(c) if integer.fullmatch(c) else c for role, c in roles.items()}
+        content["positions"] = {role: _place_in_cell(cell) for role, cell in roles.items()}
     return content
+
+
+def _place_in_cell(cell: str) -> object:
+    """A token index, or a text as JSON writes it; anything else is left for validation to refuse."""
+    if re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", cell):
+        return int(cell)
+    if not cell.lstrip().startswith("{"):
+        return cell
+    try:
+        return json.loads(cell, object_pairs_hook=_no_repeats, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return cell
 
 
 class _AutoCircuitFile(BaseModel, frozen=True, extra="forbid", strict=True):

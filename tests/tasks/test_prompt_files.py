@@ -13,7 +13,7 @@ from circuitspec.spec.hypothesis import TaskSpec
 from circuitspec.spec.source import parse_source
 from circuitspec.tasks import files
 from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import Prompt, PromptSet, PromptsFile
+from circuitspec.tasks.prompts import Prompt, PromptSet, PromptsFile, TextPlace
 from tests.tasks.support import build, errors_of, one_error, plain
 
 LINE = {"clean": "When Mary and John", "corrupt": "When Mary and Paul", "answers": [" Mary"], "wrong": [" John"]}
@@ -50,7 +50,7 @@ def test_jsonl(tmp_path: Path) -> None:
     prompts = read(path)
     assert prompts.corruptions == ("flip", "abc")
     assert prompts.templates == ("ABBA", "3")
-    assert not prompts.text_positions
+    assert prompts.text_positions
     first = prompts.prompts[0]
     assert first.texts == {"clean": "A \u2028 b", "flip": "B", "abc": "C"}
     assert (first.answers, first.wrong, first.positions) == ((" x", " y"), (), {"S1": 4, "END": -1})
@@ -98,6 +98,39 @@ def test_csv(tmp_path: Path) -> None:
     assert second.texts["clean"] == "two\nlines"
     assert [p.where for p in prompts.prompts] == ["p.csv:2", "p.csv:4", "p.csv:6"]
     assert third.template == 0
+
+
+def test_positions_by_text(tmp_path: Path) -> None:
+    """The same from JSON lines and from CSV; what is left out is the first occurrence."""
+    line = {"clean": "John and John", "positions": {"A": {"text": "John", "nth": 2}, "B": {"text": "John"}, "C": 1}}
+    lines = read(write(tmp_path / "p.jsonl", json.dumps(line)))
+    second, first = '"{""text"": ""John"", ""nth"": 2}"', '"{""text"": ""John""}"'
+    cells = f"clean,position:A,position:B,position:C\nJohn and John,{second},{first},1"
+    table = read(write(tmp_path / "p.csv", cells))
+    assert lines.prompts[0].positions == table.prompts[0].positions
+    assert lines.prompts[0].positions == {"A": TextPlace("John", 2), "B": TextPlace("John"), "C": 1}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"text": "John", "nth": 0},
+        {"text": "John", "nth": "2"},
+        {"text": " "},
+        {"nth": 2},
+        {"text": "John", "n": 2},
+        {},
+        "John",
+        1.5,
+        None,
+    ],
+)
+def test_wrong_positions_by_text(tmp_path: Path, place: object) -> None:
+    path = write(tmp_path / "p.jsonl", json.dumps({"clean": "John and John", "positions": {"A": place}}))
+    found = one_error(lambda: read(path), "CS338")
+    assert "`positions`" in found.message
+    assert found.span is not None
+    assert found.span.line == 1
 
 
 AUTO_CIRCUIT = {
@@ -185,7 +218,7 @@ def test_all_bad_lines_are_reported_with_their_places(tmp_path: Path) -> None:
         (5, 1, "CS338", "there is no key `wrong_answers`"),
         (5, 1, "CS338", "there is no key `postions`"),
         (6, 1, "CS338", "a prompt is not an object of keys and values"),
-        (7, 1, "CS338", "`positions` is not an object of token indices by position"),
+        (7, 1, "CS338", "`positions` is not an object of token indices, or of texts, by position"),
         (8, 1, "CS338", "`wrong` is not a list of texts"),
         (8, 1, "CS338", "`template` is not a text or a number"),
     ]
@@ -400,7 +433,7 @@ def test_csv_that_is_wrong(tmp_path: Path) -> None:
     assert said("clean,corrupt\na,b,c\n") == [("CS338", "3 cells for 2 columns")]
     assert said('clean,corrupt\na,"b\n')[0][0] == "CS337"
     assert said("clean,corrupt,position:S\na,b,x\n") == [
-        ("CS338", "`positions` is not an object of token indices by position")
+        ("CS338", "`positions` is not an object of token indices, or of texts, by position")
     ]
     assert said("clean,answers\na,x||y\n") == [
         ("CS338", "`answers` holds a blank text: nothing stands in it but spaces")
