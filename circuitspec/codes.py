@@ -369,6 +369,13 @@ CODES: dict[str, CodeInfo] = {
         "  metric: {projection: r5, at: END, along: probe.txt}  or projection(r5@END, probe.txt)\n"
         "They are measured at node level, and attention and neurons at edge level too.",
     ),
+    "CS170": CodeInfo(
+        "a component beyond the stated size",
+        "`model: {size: 12x12x768}` says that the model has 12 layers of 12 heads, and a name in groups, free, paths, "
+        "claims or metrics means a layer or head that such a model does not have. Both count from 0: the last head is "
+        "a11.h11. How many neurons and key-value heads there are is not stated; these are checked where the model's "
+        "configuration is on this machine (CS220). Correct the name, or the size.",
+    ),
     "CS200": CodeInfo(
         "a component twice in a group",
         "The group lists a component more than once at the same position, or once by name and once through a "

@@ -45,6 +45,7 @@ from circuitspec.exploring.traces import trace
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.models.load import load_model
 from circuitspec.plan.experiment import Experiment, Noised
+from circuitspec.plan.fitting import check_length
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, sort_key
 from circuitspec.spec.internal import Internal
@@ -53,7 +54,7 @@ from circuitspec.spec.names import format_name
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import check_metrics
 from circuitspec.tasks.tokenize import tokenize
-from circuitspec.verification import behaviour, check_length
+from circuitspec.verification import behaviour
 
 GATED = 6  # members that are patched two by two
 SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
@@ -82,7 +83,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         check_metrics([options.metric], prompts, [study.source.span(("task",))], among=ESTIMABLE)
     else:
         check_inside(inside, loaded.shape, task, study)
-    check_length(task, loaded)
+    check_length(task, loaded.shape)
     declared = declared_circuit(study, loaded.shape, task)
     corruptions = tuple(task.prompts.corruptions)
     patching = patching_of(study, corruptions)
