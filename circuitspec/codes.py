@@ -376,6 +376,17 @@ CODES: dict[str, CodeInfo] = {
         "a11.h11. How many neurons and key-value heads there are is not stated; these are checked where the model's "
         "configuration is on this machine (CS220). Correct the name, or the size.",
     ),
+    "CS171": CodeInfo(
+        "a mapping with too many keys",
+        "A mapping of a hypothesis may have 10,000 keys; the file is not read beyond that. It is meant to be read by "
+        "people: long tables belong in .csv files (`lists: {cities: cities.csv}`), prompts in a .jsonl file.",
+    ),
+    "CS172": CodeInfo(
+        "braces without quotes",
+        "YAML reads `answer: {IO}` as a mapping with the key IO. A slot in a template or an answer is text, and text "
+        'that starts with a brace needs quotes:\n\n    answer: " {IO}"\n\nNames of positions and corruptions are '
+        "written without braces: `at: END`, `from: abc`.",
+    ),
     "CS200": CodeInfo(
         "a component twice in a group",
         "The group lists a component more than once at the same position, or once by name and once through a "

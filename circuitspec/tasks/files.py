@@ -84,7 +84,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _parse_json(text: str, file: str, line: int, findings: Findings) -> object | None:
     """The value; None (and a finding) when the text, which starts at `line`, is not JSON."""
-    message, place = "", (1, 1)
+    message, place, hint = "", (1, 1), ""
     try:
         value: object = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_refuse_constant)
         if value is None:
@@ -93,11 +93,13 @@ def _parse_json(text: str, file: str, line: int, findings: Findings) -> object |
             return value
     except json.JSONDecodeError as error:
         message, place = f"not JSON: {error.msg}", (error.lineno, error.colno)
+        if error.msg == "Extra data" and file.lower().endswith(".json"):
+            hint = "with one object a line, name the file .jsonl; auto-circuit's .json is a single object"
     except RecursionError:
         message = "nested too deeply"
     except ValueError as error:
         message = str(error)
-    findings.add("CS337", message, Span(file, line + place[0] - 1, place[1]))
+    findings.add("CS337", message, Span(file, line + place[0] - 1, place[1]), hint=hint)
     return None
 
 

@@ -127,6 +127,7 @@ HOSTILE: dict[str, tuple[Callable[[], str], str]] = {
     "long path": (lambda: GOOD.replace("mover -> logits", "a, " * 50_000 + "a -> b"), "CS204"),
     "many fields": (lambda: GOOD.replace("{IO} and", "{x} " * 20_000), "CS131"),
     "many keys": (lambda: "".join(f"k{i}: {i}\n" for i in range(5_000)), "CS110"),
+    "too many keys": (lambda: GOOD + "x: {" + ", ".join(f"k{i}: {i}" for i in range(10_001)) + "}", "CS171"),
     "many nodes": (lambda: GOOD.replace("[a3.h0]", "[" + ", ".join(["a3.h0"] * 5_000) + "]"), "CS200"),
     "long comment": (lambda: "#" * 900_000, "CS103"),
     "one long line": (lambda: '"' + "x" * 900_000 + '"', "CS113"),

@@ -234,6 +234,13 @@ def test_a_thousand_bad_lines_are_counted_not_listed(tmp_path: Path) -> None:
     assert found[-1].message == "980 more errors of this kind are not shown"
 
 
+def test_json_lines_in_a_json_file_are_told_by_their_name(tmp_path: Path) -> None:
+    found = one_error(lambda: read(write(tmp_path / "p.json", '{"clean": "a"}\n{"clean": "b"}\n')), "CS337")
+    assert "name the file .jsonl" in found.hint
+    single = one_error(lambda: read(write(tmp_path / "p.json", '{"clean": "a"}\n')), "CS338")
+    assert "use .jsonl" in single.hint
+
+
 @pytest.mark.parametrize(
     "line",
     [
