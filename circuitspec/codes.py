@@ -387,6 +387,12 @@ CODES: dict[str, CodeInfo] = {
         'that starts with a brace needs quotes:\n\n    answer: " {IO}"\n\nNames of positions and corruptions are '
         "written without braces: `at: END`, `from: abc`.",
     ),
+    "CS173": CodeInfo(
+        "more random circuits than a plan can hold",
+        "`beats_random: {circuits: N}` draws N circuits and runs each of them; all are written down before the first "
+        "is run. So many would take more memory than a plan may. The message says how many are possible. The more are "
+        "drawn, the smaller the p-values that can be told apart: with a quantile of 0.9, 29 can reject at 0.05.",
+    ),
     "CS200": CodeInfo(
         "a component twice in a group",
         "The group lists a component more than once at the same position, or once by name and once through a "

@@ -84,7 +84,7 @@ the first), whole words only; it means the same under every tokenizer.
 A `.csv` file has the columns `clean`, `corrupt` (or `corrupt:NAME`), `answers` and `wrong` (several separated by `|`),
 `template` and `position:NAME` (an index, or a text as JSON). A `.json` file is read as auto-circuit writes it:
 `{"prompts": [{"clean", "corrupt", "answers", "wrong_answers"}], "word_idxs": {"S2": 10}}`, where `word_idxs` are token
-indices as above."""
+indices as above. With `prompts: N` the first N are read and checked, and nothing is said of those after them."""
 
 
 def reference() -> str:

@@ -75,6 +75,44 @@ def test_all_prompts_or_as_many_as_asked_for(tmp_path: Path) -> None:
     assert "150 prompts, but 151" in error.message
 
 
+def written_as(kind: str, texts: list[str], bad: str) -> bytes:
+    """Prompts of these clean texts, and one more that is `bad`: no prompt at all."""
+    corrupt = [f"{text} x" for text in texts]
+    match kind:
+        case "jsonl":
+            rows = [json.dumps({"clean": text, "corrupt": other}) for text, other in zip(texts, corrupt, strict=True)]
+            return b"\xef\xbb\xbf" + "\r\n \n".join([*rows, bad]).encode()
+        case "csv":
+            rows = [f'"{text}","{other}"' for text, other in zip(texts, corrupt, strict=True)]
+            return "\n".join(["clean,corrupt", *rows, bad]).encode()
+        case _:
+            prompts: list[object] = [
+                {"clean": text, "corrupt": other, "answers": [" a"], "wrong_answers": [" b"]}
+                for text, other in zip(texts, corrupt, strict=True)
+            ]
+            return json.dumps({"prompts": [*prompts, bad], "word_idxs": {}}, indent=1).encode()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "json"])
+def test_only_the_prompts_that_are_used_are_judged(tmp_path: Path, kind: str) -> None:
+    """What comes after them may be anything: repeats of them, or no prompts at all. It is counted all the same."""
+    path = write(tmp_path / f"p.{kind}", written_as(kind, ["one", "two\ttwo", "three", "one"], "bad"))
+    for asked in (1, 3):
+        made = read(path, prompts=asked)
+        assert [p.texts["clean"] for p in made.prompts] == ["one", "two\ttwo", "three"][:asked]
+        assert made.file == PromptsFile(path.name, 5)
+        assert [p.span for p in made.prompts] == [p.span for p in read(path, prompts=3).prompts][:asked]
+    assert {d.code for d in errors_of(lambda: read(path, prompts=4))} == {"CS351"}
+    assert len(errors_of(lambda: read(path, prompts=5))) >= 1
+    assert {d.code for d in errors_of(lambda: read(path))} >= {"CS338" if kind != "jsonl" else "CS337"}
+
+
+def test_bytes_after_the_prompts_that_are_used_are_not_looked_at(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", b'{"clean": "one"}\n{"clean": "two"}\n\xff\xfe\n   \n\xff')
+    assert read(path, prompts=2).file == PromptsFile(path.name, 4)
+    assert one_error(lambda: read(path, prompts=3), "CS336").span == Span(str(path), 3, 1)
+
+
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = write(tmp_path / "p.jsonl", b"\xef\xbb\xbf" + json.dumps(LINE).encode())
     assert read(path).prompts[0].texts["clean"] == LINE["clean"]
