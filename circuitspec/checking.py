@@ -19,42 +19,46 @@ from circuitspec.graph.nodes import WORDS
 from circuitspec.graph.paths import Impossible
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named
-from circuitspec.models.at_hand import PlainTokenizer, tokenizer_at_hand
+from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.shapes import read_shape
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places, read_numbers
 from circuitspec.plan.experiment import Experiment, passes, runs_of
-from circuitspec.plan.fitting import check_plan_fits
+from circuitspec.plan.fitting import check_claimed, check_length, check_plan_fits
 from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.notes import plan_notes
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.reach import acting, checked_reach, tell_by_tokens
 from circuitspec.plan.sources import corrupt_prompts
-from circuitspec.spec.components import Neuron, sort_key
+from circuitspec.spec.check_size import count_named, stated_size
+from circuitspec.spec.components import AttentionLayer, Neuron, Pattern, sort_key
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Attention, Internal
 from circuitspec.spec.load import Document, load_hypothesis
-from circuitspec.spec.names import format_name
+from circuitspec.spec.names import format_name, parse_name
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import PromptSet
+from circuitspec.tasks.prompts import PromptSet, TokenizedTask
 from circuitspec.tasks.tokenize import tokenize
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    pass
 
 SHOWN = 10  # single pairs and names that are listed
 
 NOT_AT_HAND = "the model's configuration is not at hand, so layer and head numbers were not checked"
+NOT_TOKENISED = (
+    "the model's tokenizer is not at hand, so prompts and answers were not tokenised: `verify` says whether they fit it"
+)
 BY_NAME = "the model's tokenizer is not at hand, so positions along paths were compared by name only, not by token"
 
 
 def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     """Every mistake found in a file without running it, and one line about it if there is none.
 
-    The model's configuration is read where it is on this machine (nothing is downloaded); prompts are
-    drawn, and where paths act at positions they are tokenised, if the tokenizer is on this machine too.
+    The model's configuration is read where it is on this machine (nothing is downloaded); prompts are drawn, and
+    tokenised if the tokenizer is on this machine too.
     """
     try:
         document = load_hypothesis(file)
@@ -67,20 +71,26 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     gaps = placeholders(document)  # warnings: what an imported file still waits for
     no_prompts_yet = any(gap.data["key"] == "task.file" for gap in gaps)
     in_prompts: tuple[Diagnostic, ...] = ()
+    task: TokenizedTask | None = None
+    graph: CircuitGraph | None = None
     by_name = False  # rather than by token
     try:
         prompts = None if no_prompts_yet else build_prompts(hypothesis.task, base_dir, document.source)
+        if prompts is not None:
+            check_claimed(hypothesis, prompts, document.source)
     except CircuitspecError as error:
         in_prompts = error.diagnostics
     try:
         with document.blamed_on("model", "id"):
             shape = _shape_at_hand(hypothesis, base_dir)
+        if shape is not None and prompts is not None:
+            task, misfits = _tokenised_or_why(prompts, document, shape)
+            in_prompts += misfits
         if shape is not None:
             internals = internal_metrics(hypothesis, shape, document.source)
             graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
             plan = make_plan(hypothesis, graph, document.source, None if prompts is None else prompts.corruptions)
-            if prompts is not None:
-                plan, by_name = _reaching(plan, document, graph, prompts, internals)
+            _, by_name = _reaching(plan, document, graph, task, internals)
     except CircuitspecError as error:
         problems += error.diagnostics
     try:
@@ -90,12 +100,35 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     problems += in_prompts
     if problems:
         return (*problems, *gaps), ""
-    nodes = sum(len(group.nodes) for group in hypothesis.circuit.groups.values())
     prompted = plural(len(prompts.prompts), "prompt") if prompts else "no prompts"
-    said = f"{file}: ok   {plural(nodes, 'node')} in {plural(len(hypothesis.circuit.groups), 'group')}, {prompted}, "
-    said += plural(len(hypothesis.claims), "claim")
-    notes = [NOT_AT_HAND] if shape is None else [BY_NAME] if by_name else []
-    return gaps, "\n   note: ".join([said, *notes])
+    groups, claims = plural(len(hypothesis.circuit.groups), "group"), plural(len(hypothesis.claims), "claim")
+    said = f"{file}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
+    untold = [NOT_AT_HAND] if shape is None else []
+    untold += [NOT_TOKENISED] if prompts is not None and task is None else []
+    untold += [BY_NAME] if by_name else []
+    return gaps, "\n   note: ".join([said, *untold])
+
+
+def _nodes(hypothesis: Hypothesis, graph: CircuitGraph | None) -> str:
+    """How many components the groups declare; how many names, where wildcards stand for nobody knows how many."""
+    written = tuple(text for group in hypothesis.circuit.groups.values() for text in group.nodes)
+    size = stated_size(hypothesis.model.size)
+    if graph is not None:
+        return plural(len(graph.members), "node")
+    if size is not None and (count := count_named(written, size)) is not None:
+        return plural(count, "node")
+    wide = any(isinstance(parse_name(text).target, Pattern | AttentionLayer) for text in written)
+    return f"{plural(len(written), 'name')} of nodes" if wide else plural(len(written), "node")
+
+
+def _tokenised_or_why(
+    prompts: PromptSet, document: Document, shape: ModelShape
+) -> tuple[TokenizedTask | None, tuple[Diagnostic, ...]]:
+    """As `_tokenised`, with what is wrong: the rest of the file is checked all the same."""
+    try:
+        return _tokenised(prompts, document, shape.n_vocab), ()
+    except CircuitspecError as error:
+        return None, error.diagnostics
 
 
 def _check_directions(document: Document, shape: ModelShape | None) -> None:
@@ -104,36 +137,43 @@ def _check_directions(document: Document, shape: ModelShape | None) -> None:
     read_numbers(places, document.base_dir, None if shape is None else shape.d_model, places)
 
 
-def _reaching(
-    plan: Plan, document: Document, graph: CircuitGraph, prompts: PromptSet, internals: Sequence[Internal]
-) -> tuple[Plan, bool]:
-    """The plan, with the pairs on its paths that share no token; and whether they were compared by name only.
+def _tokenised(prompts: PromptSet, document: Document, n_vocab: int) -> TokenizedTask | None:
+    """The prompts as `verify` tokenises them; None where the tokenizer is not on this machine.
 
-    Raises, as `verify` does, for a path along which nothing arrives in any prompt (CS227), and for prompts that do
-    not fit the tokenizer. Nothing is tokenised where no path acts at named positions.
+    Raises CircuitspecError (CS342 to CS349, CS360) for prompts that do not fit the tokenizer, and CS306, CS312 for one
+    that `verify` refuses.
     """
     hypothesis, text = document.hypothesis, document.source
-    declared = acting(graph.paths, hypothesis.ablation)
-    if not tell_by_tokens(plan, declared):
-        return plan, False
-    found = tokenizer_at_hand(hypothesis.model, document.base_dir)
+    with document.blamed_on("model", "id"):
+        found = tokenizer_at_hand(hypothesis.model, document.base_dir)
     if found is None:
-        return plan, True
-
-    def reaching(tokenizer: PlainTokenizer | PreTrainedTokenizerBase) -> Plan:
-        task = tokenize(prompts, hypothesis.task.positions, tokenizer, text)
-        check_plan_fits(plan, task, text, internals)
-        return checked_reach(plan, declared, graph.shape, task, text)
-
+        return None
     if found.plain is not None:
         try:
-            return reaching(found.plain), False
+            return tokenize(prompts, hypothesis.task.positions, found.plain, text)
         except CircuitspecError:
             if found.directory is None:
                 raise
     with document.blamed_on("model", "id"):  # in doubt what `verify` takes has the last word
-        tokenizer = found.loaded(graph.shape.n_vocab)
-    return reaching(tokenizer), False
+        tokenizer = found.loaded(n_vocab)
+    return tokenize(prompts, hypothesis.task.positions, tokenizer, text)
+
+
+def _reaching(
+    plan: Plan, document: Document, graph: CircuitGraph, task: TokenizedTask | None, internals: Sequence[Internal]
+) -> tuple[Plan, bool]:
+    """The plan, with the pairs on its paths that share no token; and whether they were compared by name only.
+
+    Raises, as `verify` does, for a path along which nothing arrives in any prompt (CS227), for names that the prompts
+    lack (CS507, CS508), and for prompts that are too long for the model (CS505).
+    """
+    hypothesis, text = document.hypothesis, document.source
+    declared = acting(graph.paths, hypothesis.ablation)
+    if task is None:
+        return plan, tell_by_tokens(plan, declared)
+    check_plan_fits(plan, task, text, internals)
+    check_length(task, graph.shape)
+    return checked_reach(plan, declared, graph.shape, task, text), False
 
 
 def graph_at_hand(document: Document) -> CircuitGraph | None:
@@ -160,7 +200,8 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     """What `verify` would run, as text; with `sweep` and `tests`, also how much these would add.
 
     Raises CircuitspecError for a file with mistakes, and CS506 where the model's configuration is not on
-    this machine. Where its tokenizer is not, positions along paths are compared by name only, which is noted.
+    this machine. Where its tokenizer is not, prompts are not tokenised, and positions along paths are compared by name
+    only, which is noted.
     """
     document = load_hypothesis(file)
     hypothesis, base_dir = document.hypothesis, file.parent
@@ -179,11 +220,14 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
-    plan, by_name = _reaching(plan, document, graph, prompts, internals)
+    check_claimed(hypothesis, prompts, document.source)
+    task = _tokenised(prompts, document, shape.n_vocab)
+    plan, by_name = _reaching(plan, document, graph, task, internals)
     beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
     added = [run for run in beside.labels if run not in plan.labels]
     _check_directions(document, shape)
-    notes = [f"note: {note}" for note in (*plan_notes(plan, graph), *([BY_NAME] if by_name else []))]
+    untold = [*([NOT_TOKENISED] if task is None else []), *([BY_NAME] if by_name else [])]
+    notes = [f"note: {note}" for note in (*plan_notes(plan, graph), *untold)]
     parts = [
         _heading(document, shape, len(prompts.prompts)),
         _experiments(plan),
@@ -195,6 +239,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
             graph,
             document.source,
             prompts,
+            task,
             internals,
             added,
         ),
@@ -342,6 +387,7 @@ def _cost(
     graph: CircuitGraph,
     text: Source,
     prompts: PromptSet,
+    task: TokenizedTask | None,
     internals: Sequence[Internal],
     added: Sequence[Experiment],
 ) -> str:
@@ -351,8 +397,11 @@ def _cost(
     from circuitspec.plan.restorations import FEW, restorations
 
     n, shape = len(prompts.prompts), graph.shape
-    longest = max(len(text.split()) for prompt in prompts.prompts for text in prompt.texts.values())
-    positions = 2 * longest  # words; twice that many tokens is on the safe side
+    if task is not None:
+        positions = max(task.lengths)
+    else:
+        longest = max(len(text.split()) for prompt in prompts.prompts for text in prompt.texts.values())
+        positions = 2 * longest  # words; twice that many tokens is on the safe side
     dtype = hypothesis.model.dtype
     edges = any(e.level == "edge" for e in plan.experiments)
     rows = min(n, rows_per_batch(shape, positions, dtype, edges=edges))

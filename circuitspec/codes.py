@@ -369,6 +369,30 @@ CODES: dict[str, CodeInfo] = {
         "  metric: {projection: r5, at: END, along: probe.txt}  or projection(r5@END, probe.txt)\n"
         "They are measured at node level, and attention and neurons at edge level too.",
     ),
+    "CS170": CodeInfo(
+        "a component beyond the stated size",
+        "`model: {size: 12x12x768}` says that the model has 12 layers of 12 heads, and a name in groups, free, paths, "
+        "claims or metrics means a layer or head that such a model does not have. Both count from 0: the last head is "
+        "a11.h11. How many neurons and key-value heads there are is not stated; these are checked where the model's "
+        "configuration is on this machine (CS220). Correct the name, or the size.",
+    ),
+    "CS171": CodeInfo(
+        "a mapping with too many keys",
+        "A mapping of a hypothesis may have 10,000 keys; the file is not read beyond that. It is meant to be read by "
+        "people: long tables belong in .csv files (`lists: {cities: cities.csv}`), prompts in a .jsonl file.",
+    ),
+    "CS172": CodeInfo(
+        "braces without quotes",
+        "YAML reads `answer: {IO}` as a mapping with the key IO. A slot in a template or an answer is text, and text "
+        'that starts with a brace needs quotes:\n\n    answer: " {IO}"\n\nNames of positions and corruptions are '
+        "written without braces: `at: END`, `from: abc`.",
+    ),
+    "CS173": CodeInfo(
+        "more random circuits than a plan can hold",
+        "`beats_random: {circuits: N}` draws N circuits and runs each of them; all are written down before the first "
+        "is run. So many would take more memory than a plan may. The message says how many are possible. The more are "
+        "drawn, the smaller the p-values that can be told apart: with a quantile of 0.9, 29 can reject at 0.05.",
+    ),
     "CS200": CodeInfo(
         "a component twice in a group",
         "The group lists a component more than once at the same position, or once by name and once through a "
@@ -666,11 +690,12 @@ CODES: dict[str, CodeInfo] = {
         "a prompt in a file has a wrong form",
         'A line of a .jsonl file is an object such as\n    {"clean": "When Mary and John", "corrupt": "When Mary '
         'and Paul", "answers": [" Mary"], "wrong": [" John"]}\n`clean` is required. `corrupt` is a text, or texts '
-        "by name for several corruptions; `positions` has token indices by position, `template` a name for the "
+        "by name for several corruptions; `positions` has by position a token index (which counts the text's own "
+        'tokens) or a text, {"S2": {"text": "John", "nth": 2}}; `template` is a name for the '
         "prompt's template. Prompts and answers must not be blank, though a line break may be an answer. A text that "
         "ends in the middle of a character (one half of an emoji's two \\u escapes) is none. A .csv file has the "
         "columns clean, corrupt (or corrupt:NAME), answers and wrong (several separated by |), template and "
-        "position:NAME.",
+        "position:NAME (an index, or a text written as in JSON).",
     ),
     "CS339": CodeInfo(
         "a prompts file holds too few prompts",
@@ -708,8 +733,10 @@ CODES: dict[str, CodeInfo] = {
     "CS345": CodeInfo(
         "a position does not exist in every prompt",
         "A position is a slot (its last token), S#2 (its second occurrence), S1 + 1, last, last - 1, or a token "
-        "index, and must lie inside every prompt. Indices count from the first token that the model sees, negative "
-        "ones from the end. Only the word_idxs of an auto-circuit file leave out a token put in front of the text.",
+        "index, and must lie inside every prompt. Indices count the tokens of the prompt's own text from 0, negative "
+        "ones from the end: here, in prompts files and in the word_idxs of an auto-circuit file alike. A token that "
+        "the tokenizer puts in front of the text (BOS) is not counted, so that an index means the same word with and "
+        "without it; `start` is the first token that the model sees.",
     ),
     "CS346": CodeInfo(
         "an answer is not one token",
@@ -744,6 +771,14 @@ CODES: dict[str, CodeInfo] = {
         "are one piece of evidence; counted as two they would make the confidence intervals too narrow. Remove one. "
         "Several corruptions of one prompt belong in one entry:\n"
         '    {"clean": "When Mary and John", "corrupt": {"abc": "When Tom and Paul", "flip": "When John and Mary"}}',
+    ),
+    "CS360": CodeInfo(
+        "a text that a position names is not in its prompt",
+        'A prompts file may say where a position is by the text that stands there:\n    "positions": {"S2": {"text": '
+        '"John", "nth": 2}}\nis the last token of the second `John` of the clean text, whatever the tokenizer. Here '
+        "the "
+        "text occurs fewer times than that, or its end lies in the middle of a token. Only whole words count: `John` "
+        "is not found in `Johnson` (a text may be several words, and hold spaces).",
     ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",
@@ -1121,6 +1156,18 @@ CODES: dict[str, CodeInfo] = {
         "more than ten components outside, the five that an estimate puts first are ablated; `--negatives exact` takes "
         "all, `--negatives off` none.",
     ),
+    "CS440": CodeInfo(
+        "the model does not do the task",
+        "A circuit recovers a share of what the model does, whatever that is, so a figure near 1 says nothing where "
+        "the model does not do the task. Looked at in the clean run, always: accuracy that an exact binomial test does "
+        "not tell from chance (the share of right answers among the right and wrong ones, or in the vocabulary where "
+        "no wrong ones are given; told only where so many prompts could tell); and right answers that together have "
+        "less than 0.01 of the probability with ten tokens or more before the best of them, on most prompts (an exact "
+        "binomial test rejects one half). Where they are unlikely, the same answers are looked up with and without the "
+        "space before them, and with a capital or a small first letter: a form that is ten times as likely or more on "
+        "most prompts is named. Most tokenizers have words with the space before them, so that a prompt that ends in "
+        'a word is continued by ` is` and hardly ever by `is`:\n\n    answer: " {VERB}"',
+    ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
         "The command does not do this for what the file asks for: `compile --emit` writes node-level experiments, "
@@ -1150,7 +1197,8 @@ CODES: dict[str, CodeInfo] = {
     "CS504": CodeInfo(
         "the model does not do the task",
         "`checks: {accuracy: ...}` asks that the unpatched model prefer the right answer on that share of prompts, "
-        "and it does not. A circuit for a behaviour that the model does not show cannot be verified.",
+        "and it does not. A circuit for a behaviour that the model does not show cannot be verified. Where the answers "
+        "are far likelier in another form, with or without the space before them, the message says so (CS440).",
     ),
     "CS505": CodeInfo(
         "a prompt is longer than the model takes",

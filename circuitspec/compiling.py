@@ -12,7 +12,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.graph.circuit import lay_out
 from circuitspec.models.load import load_model
 from circuitspec.models.reference import resolve_reference
-from circuitspec.plan.fitting import check_plan_fits
+from circuitspec.plan.fitting import check_length, check_plan_fits
 from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.planner import make_plan
 from circuitspec.progress import Progress
@@ -20,7 +20,6 @@ from circuitspec.report.bundle import readme
 from circuitspec.spec.load import Document, digest
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.tokenize import tokenize
-from circuitspec.verification import check_length
 
 
 def compile_bundle(document: Document, device: str, progress: Progress) -> Bundle:
@@ -38,7 +37,7 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
     check_plan_fits(plan, task, document.source)
-    check_length(task, loaded)
+    check_length(task, loaded.shape)
     known = loaded.provenance
     hub = known.id if resolve_reference(hypothesis.model, base_dir).kind == "hub" else None
     about = {

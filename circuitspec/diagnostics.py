@@ -40,8 +40,46 @@ class CircuitspecError(Exception):
     """Work cannot go on; carries every diagnostic found so far, in order of place."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
-        super().__init__("\n".join(f"{d.code}: {d.message}" for d in diagnostics))
+        lines = (f"{d.code}: {d.message}" + (f"\n{_like_this(more)}" if more else "") for d, more in brief(diagnostics))
+        super().__init__("\n".join(lines))
         self.diagnostics = diagnostics
+
+
+# shown of one code: of mistakes in the hypothesis each is one of a kind; of the prompts they repeat, row after row
+MOST_SHOWN = 50
+MOST_OF_PROMPTS = 3
+
+
+def brief(findings: Iterable[Diagnostic]) -> tuple[tuple[Diagnostic, int], ...]:
+    """The findings that are shown, in their order, each with how many more like it are not: 0 but for the last shown.
+
+    `data["more"]` of a finding says that it stands for so many that were left out already; it is not shown itself.
+    """
+    shown: list[Diagnostic] = []
+    last: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    more: dict[str, int] = {}
+    for finding in findings:
+        left_out = finding.data.get("more")
+        if isinstance(left_out, int) and finding.code in last:
+            more[finding.code] = more.get(finding.code, 0) + left_out
+            continue
+        counts[finding.code] = counts.get(finding.code, 0) + 1
+        if counts[finding.code] > (MOST_OF_PROMPTS if _is_of_prompts(finding.code) else MOST_SHOWN):
+            more[finding.code] = more.get(finding.code, 0) + 1
+            continue
+        last[finding.code] = len(shown)
+        shown.append(finding)
+    untold = {last[code]: count for code, count in more.items()}
+    return tuple((finding, untold.get(place, 0)) for place, finding in enumerate(shown))
+
+
+def _is_of_prompts(code: str) -> bool:
+    return code[2:].isdigit() and 320 <= int(code[2:]) < 370
+
+
+def _like_this(more: int) -> str:
+    return f"   and {more:,} more like this"
 
 
 def in_order(findings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
@@ -89,6 +127,7 @@ def split_lines(text: str) -> tuple[str, ...]:
 def render(findings: Iterable[Diagnostic], sources: Mapping[str, str] | None = None, width: int = 120) -> str:
     """Findings as plain text, each with its line of the file and carets below what is meant.
 
+    Of many alike the first are shown, and how many more there are (`brief`).
     The text of a file comes from `sources` (file name -> text) or from disk; a file that cannot be
     read is only named. Lines longer than `width` columns are cropped around the carets.
     """
@@ -111,7 +150,7 @@ _Piece: TypeAlias = tuple[str, str]  # text, rich style
 
 def _pieces(findings: Iterable[Diagnostic], sources: Mapping[str, str], width: int) -> Iterator[_Piece]:
     lines: dict[str, Sequence[str]] = {}
-    for number, finding in enumerate(findings):
+    for number, (finding, more) in enumerate(brief(findings)):
         if number:
             yield "\n", ""
         style = _STYLES[finding.severity]
@@ -127,6 +166,8 @@ def _pieces(findings: Iterable[Diagnostic], sources: Mapping[str, str], width: i
         elif finding.label:
             yield f"   {_printable(finding.label)}\n", ""
         yield from _help(finding, width)
+        if more:
+            yield f"{_like_this(more)}\n", "bold"
 
 
 def _snippet(span: Span, line: str, label: str, style: str, width: int) -> Iterator[_Piece]:
@@ -134,7 +175,9 @@ def _snippet(span: Span, line: str, label: str, style: str, width: int) -> Itera
     start = min(span.column - 1, len(line))
     end = max(start + 1, min((span.end_column or span.column + 1) - 1, len(line)))
     room = max(20, width - len(gutter) - 3)
-    before, marked, after = (_printable(part) for part in (line[:start], line[start:end], line[end:]))
+    near = 4 * room  # characters that can matter, also where some take no room
+    parts = (line[max(0, start - near) : start], line[start : min(end, start + near)], line[end : end + near])
+    before, marked, after = map(_printable, parts)
     if _cells(marked) > room - 6:
         marked = _last_cells(marked[::-1], room - 9)[::-1] + "..."
     before, after = _crop(before, marked, after, room)

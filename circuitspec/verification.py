@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from circuitspec.analysis.beside import FoundBeside, evaluate_beside
 from circuitspec.analysis.circuit_parts import COMPONENTS, CircuitParts
@@ -19,6 +19,16 @@ from circuitspec.analysis.examine import examine, foreseen
 from circuitspec.analysis.model_negatives import model_negatives, places_outside
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_answers import dominating_answer
+from circuitspec.analysis.pathology_task import (
+    Instead,
+    Standing,
+    form_advice,
+    form_said,
+    other_form,
+    standing,
+    task_not_done,
+    worth_a_look,
+)
 from circuitspec.analysis.paths import path_effects
 from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
 from circuitspec.analysis.subsets import search_subsets
@@ -27,13 +37,13 @@ from circuitspec.analysis.verdict import judge
 from circuitspec.analysis.warnings import ModelNegatives, NegativeFinding, NegativeSearch, evidence_warnings
 from circuitspec.analysis.wording import plural
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.engine.answers import answer_shares
+from circuitspec.engine.answers import answer_shares, what_is_said
 from circuitspec.engine.attribution import attribute
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
 from circuitspec.engine.direct import direct_effects
 from circuitspec.engine.directions import read_directions
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import PromptValues, Records
 from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
@@ -43,13 +53,14 @@ from circuitspec.engine.stored import stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.shape import ModelShape
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places
 from circuitspec.plan.experiment import Noised
 from circuitspec.plan.experiment import Source as PatchSource
-from circuitspec.plan.fitting import check_plan_fits, fitted
+from circuitspec.plan.fitting import check_claimed, check_length, check_plan_fits, fitted
 from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.planner import PathCheck, Plan, make_plan
 from circuitspec.plan.reach import acting, checked_reach
@@ -59,13 +70,17 @@ from circuitspec.plan.whole import anchor_of, whole_circuit
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
-from circuitspec.spec.internal import Activation, is_internal, parse_internal
+from circuitspec.spec.internal import Activation, Internal, is_internal, parse_internal
 from circuitspec.spec.load import Document, digest
 from circuitspec.spec.source import Source
+from circuitspec.tasks.answer_forms import answer_forms
 from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.metrics import METRICS, check_metrics
-from circuitspec.tasks.prompts import CLEAN, TokenizedTask, prompts_digest
+from circuitspec.tasks.metrics import METRICS
+from circuitspec.tasks.prompts import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.tasks.tokenize import tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True)
@@ -97,14 +112,19 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     hypothesis, base_dir = document.hypothesis, document.base_dir
     started = time.monotonic()
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    check_claimed(hypothesis, prompts, document.source)
+    prepared: list[_Prepared] = []
+
+    def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
+        prepared.append(_prepare(document, prompts, shape, tokenizer))
+
     if loaded is None:
         progress.stage(f"loading {hypothesis.model.id}")
         with document.blamed_on("model", "id"):
-            loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage)
-    internals = internal_metrics(hypothesis, loaded.shape, document.source)
-    graph = measuring(lay_out(hypothesis.circuit, loaded.shape, document.source), internals)
-    plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
-    task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
+            loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage, ready=ready)
+    else:
+        ready(loaded.shape, loaded.tokenizer)
+    internals, graph, plan, task = prepared[0].internals, prepared[0].graph, prepared[0].plan, prepared[0].task
     places_of_files = direction_places(hypothesis, document.source)
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
     plan = fitted(plan, refused_means(plan.experiments, task), document.source)
@@ -118,14 +138,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         refused=lambda experiments: refused_means(experiments, task),
         no_edges=no_edges(loaded) if options.sweep else "",
     )
-    check_plan_fits(plan, task, document.source, internals)
     _check_neurons(plan, loaded, document.source)
     plan = checked_reach(plan, acting(graph.paths, hypothesis.ablation), loaded.shape, task, document.source)
-    places = [document.source.span(("claims", i)) for i in range(len(hypothesis.claims))]
-    check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
-    if hypothesis.task.checks.accuracy is not None:
-        check_metrics(["accuracy"], prompts, [document.source.span(("task", "checks", "accuracy"))])
-    check_length(task, loaded)
     with document.blamed_on("ablation", "value"):
         mean_sizes = _mean_sizes(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
@@ -139,7 +153,8 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         progress.stage("running")
         with stored_runner(runner, options.store, progress) as stored:
             records = stored.run(plan.experiments)
-            _check_accuracy(hypothesis, plan, records)
+            stands, instead = behaviour(runner, records[plan.clean])
+            _check_accuracy(hypothesis, stands, instead)
             search: Search | Literal["not along paths"] = options.negatives
             if plan.circuit.level == "path" and search != "off":
                 search = "not along paths"
@@ -183,6 +198,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     ablated_from = ablation_source(hypothesis.ablation)
     kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
     warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
+    warnings += task_not_done(stands, instead)
     verification = Verification(
         name=hypothesis.name,
         digest=digest(hypothesis),
@@ -203,6 +219,30 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         graph=graph,
     )
     return Outcome(verification, task)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is made before any weight is read."""
+
+    internals: tuple[Internal, ...]
+    graph: CircuitGraph
+    plan: Plan
+    task: TokenizedTask
+
+
+def _prepare(
+    document: Document, prompts: PromptSet, shape: ModelShape, tokenizer: PreTrainedTokenizerFast
+) -> _Prepared:
+    """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts."""
+    hypothesis, text = document.hypothesis, document.source
+    internals = internal_metrics(hypothesis, shape, text)
+    graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
+    plan = make_plan(hypothesis, graph, text, prompts.corruptions)
+    task = tokenize(prompts, hypothesis.task.positions, tokenizer, text)
+    check_plan_fits(plan, task, text, internals)
+    check_length(task, shape)
+    return _Prepared(tuple(internals), graph, plan, task)
 
 
 def _node_level_paths(
@@ -345,34 +385,34 @@ def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:
         raise CircuitspecError(*problems)
 
 
-def check_length(task: TokenizedTask, loaded: LoadedModel) -> None:
-    limit = loaded.shape.max_positions
-    longest = max(range(task.n), key=lambda i: task.lengths[i])
-    if limit is not None and task.lengths[longest] > limit:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS505",
-                f"{task.prompts.prompts[longest].described()} has {task.lengths[longest]} tokens, "
-                f"the model takes {limit}",
-                hint="use shorter prompts",
-            )
-        )
+def behaviour(runner: Runner, clean: PromptValues) -> tuple[Standing | None, Instead | None]:
+    """How the right answers stand in the clean run and, where they hardly do, what is said instead: one more pass."""
+    task, tokenizer = runner.task, runner.loaded.tokenizer
+    found = standing(clean, task, runner.loaded.shape.n_vocab)
+    if found is None or not worth_a_look(found, clean):
+        return found, None
+    forms = answer_forms(task, tokenizer)
+    said = what_is_said(runner, [form.ids for form in forms])
+    spelled = {one: tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in set(said.likeliest)}
+    return found, Instead(forms, said.probabilities, clean["prob"], [spelled[one] for one in said.likeliest])
 
 
-def _check_accuracy(hypothesis: Hypothesis, plan: Plan, records: Records) -> None:
+def _check_accuracy(hypothesis: Hypothesis, stands: Standing | None, instead: Instead | None) -> None:
     wanted = hypothesis.task.checks.accuracy
-    if wanted is None:
+    if wanted is None or stands is None or stands.accuracy >= wanted:
         return
-    accuracy = float(records[plan.clean]["accuracy"].mean())
-    if accuracy < wanted:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS504",
-                f"the model prefers the right answer on {accuracy:.0%} of the clean prompts; "
-                f"`checks` asks for {wanted:.0%}",
-                hint="take prompts that the model does, another model, or a lower `accuracy`",
-            )
+    form = None if instead is None else other_form(instead)
+    hint = "take prompts that the model does, another model, or a lower `accuracy`"
+    if form is not None:
+        hint = f"{form_advice(form)}: {form_said(form, stands.n)}"
+    raise CircuitspecError(
+        Diagnostic(
+            "CS504",
+            f"the model prefers the right answer on {stands.accuracy:.0%} of the clean prompts; "
+            f"`checks` asks for {wanted:.0%}",
+            hint=hint,
         )
+    )
 
 
 def _model_facts(loaded: LoadedModel) -> ModelFacts:

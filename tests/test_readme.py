@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from circuitspec.report.text import render_text
 from circuitspec.spec.load import load_hypothesis, parse_hypothesis
 from circuitspec.spec.starter import starter_text
 from circuitspec.verification import Options, verify
-from tests.test_verification import TINY, Quiet
+from tests.test_verification import HYPOTHESES, TINY, Quiet
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,3 +54,20 @@ def test_every_file_and_command_named_exists() -> None:
     assert {"demo", "test", "demo-real"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_loop_over_claims_runs_where_a_claim_has_no_estimate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lamp in another room is as lit: nothing to recover a share of, and a gate, of which six figures decide."""
+    text = (HYPOTHESES / "toys" / "and.circuit.yaml").read_text(encoding="utf-8")
+    gate = "- gate: {nodes: [first_switch, second_switch], is: and, metric: logit_diff}"
+    file = tmp_path / "and.circuit.yaml"
+    head = text.split("claims:")[0].replace("both: {A: $stops, B: $stops}", "both: {room: $rooms}")
+    file.write_text(f"{head}claims:\n  - necessary: {{metric: logit_diff, at_most: 0.3}}\n  {gate}\n", encoding="utf-8")
+    loop = block("python").replace("hypotheses/ioi-tiny.circuit.yaml", str(file))
+    assert str(file) in loop
+    exec(compile(loop, "README.md", "exec"), {})
+    necessary, both = capsys.readouterr().out.splitlines()
+    assert necessary == ("INCONCLUSIVE necessary nan no ratio: the clean and corrupt runs do not differ (see CS403)")
+    assert both.startswith("INCONCLUSIVE gate nan ")

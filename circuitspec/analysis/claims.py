@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,6 +62,11 @@ class ClaimResult:
     found: str = ""
     notes: tuple[str, ...] = ()
     out_of_range: str = ""
+
+    @property
+    def value(self) -> float:
+        """The estimate's value; NaN where there is no estimate: `reason` or `parts` say what there is instead."""
+        return math.nan if self.estimate is None else self.estimate.value
 
 
 def place(interval: tuple[float, float], at_least: float | None, at_most: float | None) -> Status:

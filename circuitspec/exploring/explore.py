@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from circuitspec.analysis.pathology_task import task_not_done
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
@@ -44,6 +45,7 @@ from circuitspec.exploring.traces import trace
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.models.load import load_model
 from circuitspec.plan.experiment import Experiment, Noised
+from circuitspec.plan.fitting import check_length
 from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, sort_key
 from circuitspec.spec.internal import Internal
@@ -52,7 +54,7 @@ from circuitspec.spec.names import format_name
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import check_metrics
 from circuitspec.tasks.tokenize import tokenize
-from circuitspec.verification import check_length
+from circuitspec.verification import behaviour
 
 GATED = 6  # members that are patched two by two
 SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
@@ -81,7 +83,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         check_metrics([options.metric], prompts, [study.source.span(("task",))], among=ESTIMABLE)
     else:
         check_inside(inside, loaded.shape, task, study)
-    check_length(task, loaded)
+    check_length(task, loaded.shape)
     declared = declared_circuit(study, loaded.shape, task)
     corruptions = tuple(task.prompts.corruptions)
     patching = patching_of(study, corruptions)
@@ -125,6 +127,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
             anchors = _anchors(setting, corruptions)
         except AllowanceSpent as spent:
             raise CircuitspecError(_too_little(options)) from spent
+        done = task_not_done(*behaviour(runner, setting.records[CLEAN]))
         work = Stages(setting, options, progress)
         estimated = work.estimates()
         with allowance.holding((options.max_forwards or 0.0) * (1 - SWEPT)):
@@ -183,6 +186,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         tuple(work.unseen),
         runner.forwards,
         time.monotonic() - started,
+        done,
     )
 
 

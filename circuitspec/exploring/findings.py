@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.exploring.allowance import Unseen
 from circuitspec.exploring.draft import Draft
 from circuitspec.exploring.gates import Pair
@@ -100,6 +101,7 @@ class Findings:
     unseen: tuple[Unseen, ...]
     forwards: float
     seconds: float
+    not_done: tuple[EvidenceWarning, ...] = ()  # where the model does not do the task
 
     def largest(self, count: int) -> tuple[Effect, ...]:
         """The largest exact effects."""

@@ -20,7 +20,7 @@ _REMEDIES = (
 
 def exploration_warnings(found: Findings) -> tuple[EvidenceWarning, ...]:
     paths = (*_missed_paths(found), *_drawn_paths(found))
-    return (*_empty(found), *_short(found), *_missed(found), *_drawn(found), *paths, *_spent(found))
+    return (*_empty(found), *_short(found), *_missed(found), *_drawn(found), *paths, *_spent(found), *found.not_done)
 
 
 def nothing_in(found: Findings, circuit: Circuit) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from circuitspec.diagnostics import Diagnostic
 from circuitspec.locking.lock import LockedPrompts, as_json
-from circuitspec.tasks.prompts import Prompt, PromptSet, prompts_digest
+from circuitspec.tasks.prompts import Prompt, PromptSet, plain_positions, prompts_digest
 
 ROOM = 1_000_000  # bytes of prompts that are kept; of more there are digests alone
 _SHOWN = 3
@@ -27,7 +27,7 @@ class _Content(BaseModel):
     texts: dict[str, str]
     answers: tuple[str, ...]
     wrong: tuple[str, ...]
-    positions: dict[str, int]
+    positions: dict[str, int | dict[str, str | int]]
     template: int
 
 
@@ -91,7 +91,7 @@ def _content(prompt: Prompt) -> _Content:
         texts=dict(prompt.texts),
         answers=prompt.answers,
         wrong=prompt.wrong,
-        positions=dict(prompt.positions),
+        positions=plain_positions(prompt),
         template=prompt.template,
     )
 

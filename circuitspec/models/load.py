@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 Progress = Callable[[str], None]
+Ready = Callable[[ModelShape, "PreTrainedTokenizerFast"], None]
+"""Told the model's shape and tokenizer before any weight is read; what it raises ends the loading."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,25 @@ class _Source:
 
 
 def load_model(
-    spec: ModelSpec, base_dir: Path, *, device: str = "cpu", progress: Progress | None = None
+    spec: ModelSpec,
+    base_dir: Path,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    ready: Ready | None = None,
 ) -> LoadedModel:
     """Load the model that `spec` names: eval mode, `spec.dtype`, on `device`, every weight from its files (a
     toy of the zoo has none, and is built).
 
-    `base_dir` is the folder of the hypothesis file; `progress` is told each stage in words. The hub is asked only where
-    `spec.id` is a hub id; code that comes with a model is never run. Raises CircuitspecError with one of CS300
-    to CS319, or with CS386 for a model of another size than `spec.size`.
+    `base_dir` is the folder of the hypothesis file; `progress` is told each stage in words, `ready` that weights are
+    next. The hub is asked only where `spec.id` is a hub id; code that comes with a model is never run. Raises
+    CircuitspecError with one of CS300 to CS319, or with CS386 for a model of another size than `spec.size`.
     """
     say = progress or (lambda stage: None)
     target = _device(device, spec.dtype)
     reference = resolve_reference(spec, base_dir)
     if reference.kind == "built":
-        return _build(spec, target, say)
+        return _build(spec, target, say, ready)
     source = _locate(spec, reference, say)
     config = read_config(source.directory / "config.json")
     if "auto_map" in config:
@@ -86,6 +93,8 @@ def load_model(
     with quiet_transformers():
         _check_buildable(source.directory)
         tokenizer = load_tokenizer(source.directory, shape.n_vocab)
+        if ready is not None:
+            ready(shape, tokenizer)
         model = _read_weights(source.directory, weights, spec.dtype, architecture_of(config).attention)
     return _checked(
         spec,
@@ -99,7 +108,7 @@ def load_model(
     )
 
 
-def _build(spec: ModelSpec, target: torch.device, say: Progress) -> LoadedModel:
+def _build(spec: ModelSpec, target: torch.device, say: Progress, ready: Ready | None) -> LoadedModel:
     """A zoo model that code makes."""
     import torch
 
@@ -109,6 +118,8 @@ def _build(spec: ModelSpec, target: torch.device, say: Progress) -> LoadedModel:
     check_stated(spec, shape_of(entry.config))
     say(f"building {spec.id}")
     model, tokenizer = entry.build()
+    if ready is not None:
+        ready(shape_of(entry.config), tokenizer)
     model = model.to(getattr(torch, spec.dtype)).eval()
     return _checked(spec, model, tokenizer, entry.config, target, description="built by code")
 

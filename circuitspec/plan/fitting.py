@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.graph.shape import ModelShape
 from circuitspec.plan.experiment import Noised, Source, texts_of
 from circuitspec.plan.internal import positions_of
 from circuitspec.plan.methods import Methods
 from circuitspec.plan.planner import Plan
-from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.spec.hypothesis import Hypothesis, Necessary, Sufficient
 from circuitspec.spec.internal import Internal
 from circuitspec.spec.source import Source as SourceText
-from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.tasks.metrics import check_metrics
+from circuitspec.tasks.prompts import PromptSet, TokenizedTask
 
 
 def fitted(plan: Plan, refused: Mapping[Source, str], text: SourceText) -> Plan:
@@ -88,3 +90,27 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
         )
     if problems:
         raise CircuitspecError(*problems)
+
+
+def check_length(task: TokenizedTask, shape: ModelShape) -> None:
+    """CS505 for a prompt of more tokens than the model has positions."""
+    limit = shape.max_positions
+    longest = max(range(task.n), key=lambda i: task.lengths[i])
+    if limit is not None and task.lengths[longest] > limit:
+        prompt = task.prompts.prompts[longest]
+        raise CircuitspecError(
+            Diagnostic(
+                "CS505",
+                f"{prompt.described()} has {task.lengths[longest]} tokens, the model takes {limit}",
+                prompt.span,
+                hint="use shorter prompts",
+            )
+        )
+
+
+def check_claimed(hypothesis: Hypothesis, prompts: PromptSet, text: SourceText) -> None:
+    """CS350 for metrics that the prompts have no answers for."""
+    places = [text.span(("claims", i)) for i in range(len(hypothesis.claims))]
+    check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
+    if hypothesis.task.checks.accuracy is not None:
+        check_metrics(["accuracy"], prompts, [text.span(("task", "checks", "accuracy"))])

@@ -375,7 +375,7 @@ class _Planner:
     def _against_random(self, index: int, claim: BeatsRandom, whole: Whole, anchor: Experiment) -> PlannedClaim:
         refuse_parts(claim, index, self.graph, self.text)
         place = ("claims", index, claim.kind)
-        rivals = random_circuits(self.graph, whole, claim.circuits, claim.seed, self.text, place)
+        rivals = random_circuits(self.graph, whole, claim.circuits, claim.seed, self.text, place, knocked_out=False)
         self.labels.setdefault(anchor, _anchor_label(anchor))
         self.labels.setdefault(whole.circuit, "circuit")
         for i, run in enumerate(rivals.kept):

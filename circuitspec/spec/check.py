@@ -9,6 +9,7 @@ from pathlib import Path
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.spec.check_circuit import check_ablation, check_circuit, check_claims
 from circuitspec.spec.check_lists import check_lists
+from circuitspec.spec.check_size import check_size
 from circuitspec.spec.check_task import check_task
 from circuitspec.spec.lists import Row, load_lists
 from circuitspec.spec.partial import usable_parts
@@ -37,6 +38,7 @@ def check_parts(source: Source, base_dir: Path, unusable: tuple[Path_, ...] = ()
     check_circuit(scope)
     check_ablation(scope)
     check_claims(scope)
+    check_size(scope)
     return Checked(tuple(scope.findings), scope.untold, lists)
 
 

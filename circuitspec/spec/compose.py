@@ -25,6 +25,7 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, in_order
 from circuitspec.spec.nodes import Node
 
 MAX_DEPTH = 60
+MAX_KEYS = 10_000  # of one mapping: far more than a person writes
 MAX_ALIASED = 50_000  # values that aliases may add to those written out
 MAX_INTEGER = 2**53 - 1  # beyond it JSON readers, and so digests, disagree
 
@@ -244,6 +245,14 @@ class _Composer:
             # the parser places an absent value where the next thing starts; it belongs after its key's colon
             column = (key.span.end_column or key.span.column) + 1
             value = replace(value, span=Span(self.file, key.span.line, column, column))
+        if len(block.entries) == MAX_KEYS:
+            raise self.fail(
+                "CS171",
+                f"a mapping holds more than {MAX_KEYS} keys",
+                key.span,
+                label=f"the mapping starts on line {block.start.start_mark.line + 1}",
+                hint="put tables into a .csv file, and prompts into a .jsonl file",
+            )
         name = key.value if isinstance(key.value, str) else key.text
         if name in block.entries:
             label = f"first given on line {block.entries[name][0].span.line}"
@@ -311,6 +320,8 @@ def _syntax_error(composer: _Composer, error: MarkedYAMLError) -> CircuitspecErr
     context, problem = error.context or "", error.problem or "unreadable"
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     said = _after_last_value(composer.last, line - 1) if "expected <block end>" in problem else None
+    if "expected ',' or" in problem and isinstance(composer.last, (SequenceEndEvent, MappingEndEvent)):
+        said = _after_last_value(composer.last, line - 1)
     label = ""
     if said is None:
         known = ((text, hint) for pattern, text, hint in _SYNTAX if re.search(pattern, f"{context} {problem}"))

@@ -220,7 +220,8 @@ class TaskSpec(Block):
     )
     positions: dict[texts.PositionName, Position] = Field(
         default={},
-        description="Token positions by name: S1 + 1, S#2, last, or a token index. Every slot is a position already.",
+        description="Token positions by name: S1 + 1, S#2, last, or a token index (BOS is not counted). Every slot is "
+        "a position already.",
     )
     prompts: Count = Field(default=100, description="How many prompts to make (or to read from the file).")
     seed: int = Field(default=0, strict=True, ge=0, description="Seed of the drawing.")

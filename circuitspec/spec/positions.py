@@ -20,13 +20,15 @@ EDGES = ("start", "last")
 class PositionExpr:
     """`offset` tokens after the anchor.
 
-    The anchor is `start` (a prompt's first token), `last` (its last) or a slot, of which the last token of
-    occurrence number `occurrence` (counted from 1) is meant.
+    The anchor is `start` (the first token that the model sees), `last` (its last) or a slot, of which the last token of
+    occurrence number `occurrence` (counted from 1) is meant. A token index is `indexed`: it counts from the first
+    token of the prompt's own text, after whatever the tokenizer puts in front of it.
     """
 
     anchor: str
     occurrence: int = 1
     offset: int = 0
+    indexed: bool = False
 
     @property
     def slot(self) -> str | None:
@@ -37,13 +39,15 @@ class PositionExpr:
 def parse_position(value: str | int) -> PositionExpr:
     """The expression that a value of `positions:` spells.
 
-    An index from 0 counts from the first token, a negative one from the end (-1 is the last token).
+    An index from 0 counts from the first token of the text, a negative one from the end (-1 is the last token).
     Raises NameSyntaxError.
     """
     if isinstance(value, int):
         if abs(value) > MAX_INDEX:
             raise NameSyntaxError(f"{value} is not a token index", 0, len(str(value)), _HINT)
-        return PositionExpr("start", offset=value) if value >= 0 else PositionExpr("last", offset=value + 1)
+        return (
+            PositionExpr("start", offset=value, indexed=True) if value >= 0 else PositionExpr("last", offset=value + 1)
+        )
     text = value.strip()
     match = _EXPRESSION.fullmatch(text)
     if match is None:
@@ -58,7 +62,9 @@ def parse_position(value: str | int) -> PositionExpr:
 
 
 def format_position(position: PositionExpr) -> str:
-    """The canonical spelling: `S#2 + 1`."""
+    """The canonical spelling: `S#2 + 1`; of a token index, the index."""
+    if position.indexed:
+        return str(position.offset)
     base = position.anchor if position.occurrence == 1 else f"{position.anchor}#{position.occurrence}"
     if position.offset == 0:
         return base

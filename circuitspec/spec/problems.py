@@ -87,6 +87,9 @@ def _problem(details: ErrorDetails, source: Source) -> Problem:
     loc, kind, context = details["loc"], details["type"], details.get("ctx", {})
     is_key = loc[-1:] == ("[key]",)
     path = path_of(loc, source.data)
+    for part in (path, path[:-1]):
+        if (braced := source.braced(part)) is not None:
+            return _unquoted(braced, part, source)
     if kind.startswith("CS"):
         return _own_problem(kind, context, path, is_key, details["input"], source)
     if kind == "missing":
@@ -121,6 +124,16 @@ def _problem(details: ErrorDetails, source: Source) -> Problem:
     hint = _type_hint(kind, details["input"], source.raw(path), path)
     span = source.span(path, key=is_key or isinstance(details["input"], dict) or details["input"] is None)
     return Problem(Diagnostic("CS113", f"{place} must be {wanted}, not {found}", span, hint=hint), path)
+
+
+def _unquoted(braced: str, path: Path_, source: Source) -> Problem:
+    """CS172: `{IO}` without quotes, which YAML reads as a mapping with the key IO."""
+    word = braced.strip("{} ")
+    text = path[:2] in (("task", "templates"), ("task", "answer"), ("task", "wrong"))
+    hint = f'put it in quotes: "{braced}"' if text else f"write {word}, without the braces"
+    return Problem(
+        Diagnostic("CS172", f"YAML reads {braced} as a mapping, not as text", source.span(path), "", hint), path
+    )
 
 
 def _own_problem(

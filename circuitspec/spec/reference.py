@@ -47,6 +47,45 @@ PATHS: Mapping[str, str] = {
 }
 """Paths by example."""
 
+POSITIONS: Mapping[str, str] = {
+    "S1": "the last token of a slot, or a position that a prompts file names",
+    "S#2": "the last token of the slot's second occurrence",
+    "S1 + 1": "the token after it",
+    "last - 1": "the last token but one; `last` is where the answer is read",
+    "start": "the first token that the model sees: BOS, where the tokenizer puts it in front of the text",
+    "3": "a token index: it counts the tokens of the prompt's own text from 0, without BOS; -1 is the last one",
+}
+"""Positions by example, each as it is written in `positions`."""
+
+PROMPTS_FILE = """\
+## Prompts from a file
+
+`task: {file: prompts.jsonl}` reads one JSON object a line, such as (here on two)
+
+```json
+{"clean": "Mary and John met. John gave a ring to", "corrupt": "Mary and John met. Paul gave a ring to",
+ "answers": [" Mary"], "wrong": [" John"], "positions": {"S2": {"text": "John", "nth": 2}}, "template": "ABBA"}
+```
+
+| key | |
+|---|---|
+| `clean` | The prompt. The one key that is needed. |
+| `corrupt` | The corrupted prompt, as many tokens long, called `corrupt`; or several by name, `{"flip": "..."}`. |
+| `answers`, `wrong` | The right and the wrong answers, each one token, most often with the space before it. |
+| `positions` | Where positions are, by name: a token index, or a text. |
+| `template` | A name for the kind of prompt, by which means are taken and results told apart. |
+
+A **token index** counts the tokens of the clean text from 0 (negative: from the end, -1 is the last). What the
+tokenizer puts in front of the text, a BOS token, is not counted; one that is written in the text is. So it is in every
+format, and in `positions` of a hypothesis: the same index means the same word whether a tokenizer adds BOS or not. A
+**text**, `{"text": "John", "nth": 2}`, is the last token of its second occurrence in the clean text (`nth` left out:
+the first), whole words only; it means the same under every tokenizer.
+
+A `.csv` file has the columns `clean`, `corrupt` (or `corrupt:NAME`), `answers` and `wrong` (several separated by `|`),
+`template` and `position:NAME` (an index, or a text as JSON). A `.json` file is read as auto-circuit writes it:
+`{"prompts": [{"clean", "corrupt", "answers", "wrong_answers"}], "word_idxs": {"S2": 10}}`, where `word_idxs` are token
+indices as above. With `prompts: N` the first N are read and checked, and nothing is said of those after them."""
+
 
 def reference() -> str:
     """The whole document, ending in a newline."""
@@ -58,6 +97,7 @@ def reference() -> str:
     for written in schema["properties"]["claims"]["items"]["oneOf"]:
         (name, body) = next(iter(written["properties"].items()))
         parts += sections.of(body, name, 3)
+    parts += ["## Positions", _two_columns("position", "what it is", POSITIONS), PROMPTS_FILE]
     parts += ["## Metrics", *_metrics(schema["$defs"]["Sufficient"]["properties"]["metric"])]
     parts += ["## Names of components", _two_columns("name", "what it is", NAMES)]
     parts += ["A bare number is an error: YAML reads `9.10` as 9.1, which would be head 1."]

@@ -6,6 +6,7 @@ and tags are judged before anything is built from them, and every key and value 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from circuitspec.spec.nodes import Node
 from circuitspec.spec.textfile import TextFile, read_text_file
 
 MAX_BYTES = 1_000_000
+_BRACED = re.compile(r"\{\s*[A-Za-z_][^{}:,]*\}")
 
 _FILE = TextFile(
     "the file",
@@ -76,6 +78,16 @@ class Source:
             return span
         first = start + 1 + min(offset, len(text))
         return Span(span.file, span.line, first, max(first + 1, min(first + length, start + 1 + len(text))))
+
+    def braced(self, path: Path_) -> str | None:
+        """A mapping at `path` that is written as a word in braces, `{IO}`; None if there is none."""
+        node: Node | None = self.root
+        for step in path:
+            node = None if node is None else node.child(step)
+        if node is None or not isinstance(node.value, dict) or node.span.end_column is None:
+            return None
+        text = self.lines[node.span.line - 1][node.span.column - 1 : node.span.end_column - 1]
+        return text if _BRACED.fullmatch(text) else None
 
     def raw(self, path: Path_) -> str | None:
         """The spelling of the scalar at `path`, as `9.10` for the number 9.1; None if it is no scalar."""

@@ -50,10 +50,15 @@ def read_text_file(path: Path, kind: TextFile, where: Span | None = None) -> str
 
     `where` is the place at which the file is named, if one is. Raises CircuitspecError with one of the codes of `kind`.
     """
+    return decoded(read_bytes(path, kind, where), path, kind)
+
+
+def read_bytes(path: Path, kind: TextFile, where: Span | None = None) -> bytes:
+    """The bytes of a text file; raises as `read_text_file`, but for what only the text can tell."""
     called = kind.called if where is not None else str(path)
     label = str(path) if where is not None else ""
     try:
-        raw = read_regular(path, kind.max_bytes)
+        return read_regular(path, kind.max_bytes)
     except TooLarge:
         size = f"{kind.called} is larger than {kind.max_bytes // 1_000_000} MB"
         raise _refused(kind.too_large, size, where or Span(str(path), 1, 1), label, kind.if_too_large) from None
@@ -63,6 +68,10 @@ def read_text_file(path: Path, kind: TextFile, where: Span | None = None) -> str
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise _refused(kind.unreadable, f"{called} cannot be read: {reason}", where, label) from None
+
+
+def decoded(raw: bytes, path: Path, kind: TextFile) -> str:
+    """The text of a file that begins with these bytes, without a byte order mark. Raises the code for no UTF-8."""
     body = raw.removeprefix(codecs.BOM_UTF8)
     try:
         return body.decode("utf-8")

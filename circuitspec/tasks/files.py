@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 from collections import Counter
@@ -11,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from json.decoder import JSONDecoder
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from pydantic import BaseModel
 
 from circuitspec.diagnostics import Span
-from circuitspec.spec.textfile import TextFile, read_text_file
+from circuitspec.spec.textfile import TextFile, decoded, read_bytes
 from circuitspec.tasks.findings import Findings, counted, meant
 from circuitspec.tasks.prompt_entry import (
     CORRUPT,
@@ -38,7 +39,8 @@ AT: tuple[str, str] = ("task", "file")
 def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> PromptSet:
     """The prompts of a `.jsonl`, `.csv` or (auto-circuit's) `.json` file, only the first `limit` of them.
 
-    Raises CircuitspecError (CS330 to CS340, CS351) with everything that is wrong in the file.
+    Nothing is said of those that are not used: they are counted, and not read. Raises CircuitspecError (CS330 to CS340,
+    CS351) with everything that is wrong in the others.
     """
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".json": _read_auto_circuit}
     reader = readers.get(path.suffix.lower())
@@ -56,8 +58,10 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
         if_missing="file names are relative to the folder of the hypothesis",
         if_too_large="split it, or keep the prompts that the claims need",
     )
-    text = read_text_file(path, kind, findings.span(*AT))
-    entries = reader(text, path, findings)
+    raw, beyond = read_bytes(path, kind, findings.span(*AT)), 0
+    if limit is not None and reader is _read_jsonl:
+        raw, beyond = _first_lines(raw, limit)
+    entries, unread = reader(decoded(raw, path, kind), path, findings, limit)
     findings.check()
     if not entries:
         findings.add("CS339", f"{path.name} holds no prompts", Span(str(path), 1, 1))
@@ -65,9 +69,15 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
         message = f"{path.name} holds {counted(len(entries), 'prompt')}, but {limit} are asked for"
         findings.add("CS339", message, ("task", "prompts"), hint=f"write `prompts: {len(entries)}`, or leave it out")
     findings.check()
-    # auto-circuit's word_idxs do not count a token that is put in front of the text
-    made = prompt_set(entries[:limit], path.name, findings, text_positions=reader is _read_auto_circuit)
-    return replace(made, file=PromptsFile(path.name, len(entries)))
+    made = prompt_set(entries, path.name, findings, text_positions=reader is _read_auto_circuit)
+    return replace(made, file=PromptsFile(path.name, len(entries) + beyond + unread))
+
+
+def _first_lines(raw: bytes, count: int) -> tuple[bytes, int]:
+    """The text up to the end of so many lines that are not blank, and how many such lines come after it."""
+    ends = (line.end() for line in re.finditer(rb"[^\r\n]+", raw) if not line[0].isspace())
+    end = max(itertools.islice(ends, count), default=0)
+    return raw[:end], sum(1 for _ in ends)
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -85,7 +95,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _parse_json(text: str, file: str, line: int, findings: Findings) -> object | None:
     """The value; None (and a finding) when the text, which starts at `line`, is not JSON."""
-    message, place = "", (1, 1)
+    message, place, hint = "", (1, 1), ""
     try:
         value: object = json.loads(text, object_pairs_hook=_no_repeats, parse_constant=_refuse_constant)
         if value is None:
@@ -94,11 +104,13 @@ def _parse_json(text: str, file: str, line: int, findings: Findings) -> object |
             return value
     except json.JSONDecodeError as error:
         message, place = f"not JSON: {error.msg}", (error.lineno, error.colno)
+        if error.msg == "Extra data" and file.lower().endswith(".json"):
+            hint = "with one object a line, name the file .jsonl; auto-circuit's .json is a single object"
     except RecursionError:
         message = "nested too deeply"
     except ValueError as error:
         message = str(error)
-    findings.add("CS337", message, Span(file, line + place[0] - 1, place[1]))
+    findings.add("CS337", message, Span(file, line + place[0] - 1, place[1]), hint=hint)
     return None
 
 
@@ -108,7 +120,12 @@ def _place_entry(content: object, file: Path, line: int, column: int, findings: 
     return Placed(entry, f"{file.name}:{line}", span) if isinstance(entry, Entry) else None
 
 
-def _read_jsonl(text: str, path: Path, findings: Findings) -> list[Placed]:
+Read: TypeAlias = tuple[list[Placed], int]
+"""The prompts that are used, and how many more the text holds."""
+
+
+def _read_jsonl(text: str, path: Path, findings: Findings, limit: int | None) -> Read:
+    """All prompts: of a limit the caller has seen to it."""
     entries = []
     for line, row in enumerate(re.split(r"\r\n|\n|\r", text), start=1):  # JSON strings may hold other line separators
         if not row.strip():
@@ -116,11 +133,12 @@ def _read_jsonl(text: str, path: Path, findings: Findings) -> list[Placed]:
         content = _parse_json(row, str(path), line, findings)
         if content is not None:
             entries.append(_place_entry(content, path, line, 1, findings))
-    return [entry for entry in entries if entry is not None]
+    return [entry for entry in entries if entry is not None], 0
 
 
-def _read_csv(text: str, path: Path, findings: Findings) -> list[Placed]:
-    entries = []
+def _read_csv(text: str, path: Path, findings: Findings, limit: int | None) -> Read:
+    entries: list[Placed | None] = []
+    rows = 0
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] | None = None
     line = 1
@@ -128,6 +146,10 @@ def _read_csv(text: str, path: Path, findings: Findings) -> list[Placed]:
         for row in reader:
             start, line = line, reader.line_num + 1
             if not row:
+                continue
+            if header is not None:
+                rows += 1
+            if limit is not None and rows > limit:
                 continue
             if header is None:
                 header = [name.strip() for name in row]
@@ -141,8 +163,9 @@ def _read_csv(text: str, path: Path, findings: Findings) -> list[Placed]:
                 content = _from_cells(dict(zip(header, row, strict=True)))
                 entries.append(_place_entry(content, path, start, 1, findings))
     except csv.Error as error:
-        findings.add("CS337", f"not CSV: {error}", Span(str(path), max(1, reader.line_num), 1))
-    return [entry for entry in entries if entry is not None]
+        if limit is None or rows < limit:
+            findings.add("CS337", f"not CSV: {error}", Span(str(path), max(1, reader.line_num), 1))
+    return [entry for entry in entries if entry is not None], 0 if limit is None else max(0, rows - limit)
 
 
 _COLUMNS = ("clean", CORRUPT, "answers", "wrong", "template")
@@ -185,9 +208,20 @@ def _from_cells(cells: Mapping[str, str]) -> dict[str, object]:
         content["template"] = cells["template"]
     roles = {name.removeprefix("position:"): cell for name, cell in cells.items() if name.startswith("position:")}
     if roles:
-        integer = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
-        content["positions"] = {role: int(c) if integer.fullmatch(c) else c for role, c in roles.items()}
+        content["positions"] = {role: _place_in_cell(cell) for role, cell in roles.items()}
     return content
+
+
+def _place_in_cell(cell: str) -> object:
+    """A token index, or a text as JSON writes it; anything else is left for validation to refuse."""
+    if re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", cell):
+        return int(cell)
+    if not cell.lstrip().startswith("{"):
+        return cell
+    try:
+        return json.loads(cell, object_pairs_hook=_no_repeats, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return cell
 
 
 class _AutoCircuitFile(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -196,19 +230,20 @@ class _AutoCircuitFile(BaseModel, frozen=True, extra="forbid", strict=True):
     seq_labels: list[str] | None = None
 
 
-def _read_auto_circuit(text: str, path: Path, findings: Findings) -> list[Placed]:
+def _read_auto_circuit(text: str, path: Path, findings: Findings, limit: int | None) -> Read:
     content = _parse_json(text, str(path), 1, findings)
     if content is None:
-        return []
+        return [], 0
     start = Span(str(path), 1, 1)
     if not isinstance(content, Mapping) or not isinstance(content.get("prompts"), list):
         hint = 'auto-circuit writes {"prompts": [{"clean": ...}], "word_idxs": {}}; with one object a line, use .jsonl'
         findings.add("CS338", "there is no list of `prompts`", start, hint=hint)
-        return []
+        return [], 0
     whole = validate(_AutoCircuitFile, content, start, findings)
     entries = []
     line, seen = 1, 0
-    for offset, one in zip(_prompt_offsets(text), content["prompts"], strict=True):
+    used = content["prompts"][:limit]
+    for offset, one in zip(itertools.islice(_prompt_offsets(text), len(used)), used, strict=True):
         line, seen = line + text.count("\n", seen, offset), offset
         place = Span(str(path), line, offset - text.rfind("\n", 0, offset))
         read = validate(AutoCircuitEntry, one, place, findings)
@@ -221,7 +256,7 @@ def _read_auto_circuit(text: str, path: Path, findings: Findings) -> list[Placed
                 positions=whole.word_idxs,
             )
             entries.append(Placed(entry, f"{path.name}:{line}", place))
-    return entries
+    return entries, len(content["prompts"]) - len(used)
 
 
 def _prompt_offsets(text: str) -> Iterator[int]:

@@ -56,7 +56,8 @@ class Findings:
                 shown.append(finding)
         for code, count in counts.items():
             if count > MAX_SHOWN:
-                shown.append(Diagnostic(code, f"{count - MAX_SHOWN} more errors of this kind are not shown"))
+                more = count - MAX_SHOWN
+                shown.append(Diagnostic(code, f"{more} more errors of this kind are not shown", data={"more": more}))
         raise CircuitspecError(*shown)
 
 

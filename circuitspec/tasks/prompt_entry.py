@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from circuitspec.diagnostics import Span
 from circuitspec.tasks.answers import distinct
 from circuitspec.tasks.findings import Findings, meant
-from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet
+from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet, TextPlace
 
 CORRUPT = "corrupt"  # the name of the one corruption of a file that does not name it
 
@@ -36,6 +36,15 @@ AnswerText: TypeAlias = Annotated[str, _not_blank(" \t")]  # a line break is a t
 TokenIndex: TypeAlias = Annotated[int, Field(ge=-(10**9), le=10**9)]
 
 
+class TextPosition(BaseModel):
+    """A position by text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    text: PromptText
+    nth: Annotated[int, Field(ge=1, le=10**9)] = 1
+
+
 class Entry(BaseModel):
     """A line of a JSONL file; other formats are brought into this form."""
 
@@ -45,7 +54,7 @@ class Entry(BaseModel):
     corrupt: PromptText | dict[Text, PromptText] | None = None
     answers: list[AnswerText] = []
     wrong: list[AnswerText] = []
-    positions: dict[Text, TokenIndex] = {}
+    positions: dict[Text, TokenIndex | TextPosition] = {}
     template: Text | int | None = None
 
     @property
@@ -83,7 +92,10 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     "answers": ("a list of texts", '"answers": [" Mary"]'),
     "wrong": ("a list of texts", '"wrong": [" John"]'),
     "wrong_answers": ("a list of texts", '"wrong_answers": [" John"]'),
-    "positions": ("an object of token indices by position", '"positions": {"S1": 4}'),
+    "positions": (
+        "an object of token indices, or of texts, by position",
+        '"positions": {"S1": 4, "S2": {"text": "John", "nth": 2}}',
+    ),
     "word_idxs": ("an object of token indices by position", '"word_idxs": {"S1": 4}'),
     "seq_labels": ("a list of texts", ""),
     "template": ("a text or a number", '"template": "ABBA"'),
@@ -107,7 +119,7 @@ def validate(model: type[BaseModel], content: object, place: Span, findings: Fin
     except ValidationError as error:
         kinds: dict[str, set[str]] = {}
         for one in error.errors():
-            kinds.setdefault(str(one["loc"][0]), set()).add(_kind(one["type"]))
+            kinds.setdefault(str(one["loc"][0]), set()).add(_kind(one["type"], within=len(one["loc"]) > 1))
         for key, found in kinds.items():
             # a union tells what is wrong with each of its forms: the first of these says most
             kind = next(kind for kind in ("missing", "extra_forbidden", _HALF, _BLANK, _FORM) if kind in found)
@@ -115,10 +127,11 @@ def validate(model: type[BaseModel], content: object, place: Span, findings: Fin
         return None
 
 
-def _kind(error_type: str) -> str:
+def _kind(error_type: str, *, within: bool) -> str:
+    """What is wrong with a key's value, or with something `within` it."""
     own = {
-        "missing": "missing",
-        "extra_forbidden": "extra_forbidden",
+        "missing": _FORM if within else "missing",
+        "extra_forbidden": _FORM if within else "extra_forbidden",
         "string_unicode": _HALF,
         _HALF: _HALF,
         _BLANK: _BLANK,
@@ -173,13 +186,22 @@ def prompt_set(entries: Sequence[Placed], label: str, findings: Findings, *, tex
             texts={CLEAN: placed.entry.clean, **placed.entry.corruptions},
             answers=distinct(placed.entry.answers),
             wrong=distinct(placed.entry.wrong),
-            positions=placed.entry.positions,
+            positions={name: _place(said) for name, said in placed.entry.positions.items()},
             where=placed.where,
             span=placed.span,
         )
         for index, placed in enumerate(entries)
     )
-    return PromptSet(prompts, tuple(entries[0].entry.corruptions), tuple(labels), text_positions)
+    return PromptSet(
+        prompts,
+        tuple(entries[0].entry.corruptions),
+        tuple(labels),
+        text_positions=text_positions or any(prompt.positions for prompt in prompts),
+    )
+
+
+def _place(said: int | TextPosition) -> int | TextPlace:
+    return said if isinstance(said, int) else TextPlace(said.text, said.nth)
 
 
 def _refuse_repeats(entries: Sequence[Placed], findings: Findings) -> None:

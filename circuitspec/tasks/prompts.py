@@ -16,12 +16,21 @@ CLEAN = "clean"
 
 
 @dataclass(frozen=True)
+class TextPlace:
+    """The last token of occurrence number `nth` (counted from 1) of a text in the clean prompt."""
+
+    text: str
+    nth: int = 1
+
+
+@dataclass(frozen=True)
 class Prompt:
     """One clean prompt with its corrupted twins.
 
     `slots[variant][slot]` is the character span of a slot in that variant's text, where variant is
-    "clean" or a corruption; a slot's second occurrence is `S#2`. `positions` are explicit token
-    indices (from a prompts file), otherwise empty.
+    "clean" or a corruption; a slot's second occurrence is `S#2`. `positions` are those of a prompts file,
+    otherwise empty: places by text, or indices that count the tokens of the clean text, without what the
+    tokenizer puts in front of it (negative ones from the end).
     """
 
     index: int
@@ -30,7 +39,7 @@ class Prompt:
     answers: tuple[str, ...]
     wrong: tuple[str, ...]
     slots: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
-    positions: Mapping[str, int] = field(default_factory=dict)
+    positions: Mapping[str, int | TextPlace] = field(default_factory=dict)
     where: str = ""  # for messages: "prompts.jsonl:12" or "templates[3]"
     span: Span | None = None  # where it was written, for diagnostics
 
@@ -51,8 +60,8 @@ class PromptsFile:
 class PromptSet:
     """All prompts of a task; every prompt has the same corruptions.
 
-    With `text_positions`, explicit positions count from the first token of the text, after whatever
-    the tokenizer puts in front of it; otherwise from the first token that the model sees.
+    `text_positions`, of a file, is a part of the prompts' digest: that indices count the tokens of the text, and not
+    from the first token that the model sees.
     """
 
     prompts: tuple[Prompt, ...]
@@ -61,6 +70,14 @@ class PromptSet:
     text_positions: bool = False
     lists: Mapping[str, str] = field(default_factory=dict)  # slot -> the list it is drawn from, for messages
     file: PromptsFile | None = None  # for messages, too
+
+
+def plain_positions(prompt: Prompt) -> dict[str, int | dict[str, str | int]]:
+    """The positions of a prompt as a prompts file writes them."""
+    return {
+        name: place if isinstance(place, int) else {"text": place.text, "nth": place.nth}
+        for name, place in prompt.positions.items()
+    }
 
 
 def prompts_digest(prompt_set: PromptSet) -> str:
@@ -74,7 +91,7 @@ def prompts_digest(prompt_set: PromptSet) -> str:
                 "texts": dict(prompt.texts),
                 "answers": list(prompt.answers),
                 "wrong": list(prompt.wrong),
-                "positions": dict(prompt.positions),
+                "positions": plain_positions(prompt),
                 "template": prompt.template,
             }
             for prompt in prompt_set.prompts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from circuitspec.diagnostics import Span
 from circuitspec.spec.positions import PositionExpr, format_position, parse_position
 from circuitspec.tasks.encoding import Encoded, token_strings
 from circuitspec.tasks.findings import Findings, Path, counted, meant
-from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet
+from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet, TextPlace
 from circuitspec.tasks.templates import occurrence, slot_of
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ def find_roles(
 ) -> Roles:
     """Every position of every clean prompt; `encoded` are the clean prompts, in order.
 
-    Notes CS344 (a slot has no last token of its own) and CS345 (a position is unknown or out of range).
+    Notes CS344 (a slot has no last token of its own), CS345 (a position is unknown or out of range) and CS360 (a text
+    that a position names does not stand in its prompt).
     """
     places: list[dict[str, int]] = []
     for prompt, tokens in zip(prompts.prompts, encoded, strict=True):
         own = _slot_places(prompt, tokens, tokenizer, findings)
-        own.update(_file_places(prompt, tokens, prompts.text_positions, findings))
+        own.update(_file_places(prompt, tokens, tokenizer, findings))
         places.append(own)
     names = dict.fromkeys(name for own in places for name in own)
     roles = {name: tuple(own[name] for own in places) for name in names if all(name in own for own in places)}
@@ -126,21 +127,80 @@ def _slot_places(
     return places
 
 
-def _file_places(prompt: Prompt, tokens: Encoded, text_positions: bool, findings: Findings) -> dict[str, int]:
-    places = {}
-    for role, said in prompt.positions.items():
-        first = tokens.before if text_positions else 0
-        place = said + (first if said >= 0 else len(tokens))
-        if not 0 <= place < len(tokens):
-            findings.add(
-                "CS345",
-                f"the position {role} of {prompt.described()} is token {said}, "
-                f"but the prompt has {counted(len(tokens), 'token')}",
-                prompt.span,
-                hint=f"write an index from {-len(tokens)} to {len(tokens) - first - 1}",
-            )
-        places[role] = place
-    return places
+def _file_places(
+    prompt: Prompt, tokens: Encoded, tokenizer: PreTrainedTokenizerBase, findings: Findings
+) -> dict[str, int]:
+    return {
+        role: _text_place(role, said, prompt, tokens, tokenizer, findings)
+        if isinstance(said, TextPlace)
+        else _indexed_place(role, said, prompt, tokens, findings)
+        for role, said in prompt.positions.items()
+    }
+
+
+def _indexed_place(role: str, said: int, prompt: Prompt, tokens: Encoded, findings: Findings) -> int:
+    """An index counts the tokens of the text; what the tokenizer puts in front of it has none."""
+    place, own = said + (tokens.before if said >= 0 else len(tokens)), len(tokens) - tokens.before
+    if not tokens.before <= place < len(tokens):
+        findings.add(
+            "CS345",
+            f"the position {role} of {prompt.described()} is token {said}, but the prompt has {counted(own, 'token')}",
+            prompt.span,
+            hint=f"write an index from {-own} to {own - 1}" + _not_counted(tokens.before),
+        )
+    return place
+
+
+def _not_counted(before: int) -> str:
+    """What a hint adds about tokens in front of the text."""
+    return f" (without {counted(before, 'token')} that the tokenizer puts in front of the text)" if before else ""
+
+
+def _text_place(
+    role: str, said: TextPlace, prompt: Prompt, tokens: Encoded, tokenizer: PreTrainedTokenizerBase, findings: Findings
+) -> int:
+    """The last token of an occurrence of a text; token 0 (and a finding, CS360) where there is none."""
+    found = list(occurrences(said.text, tokens.text))
+    if len(found) < said.nth:
+        inside = said.text in tokens.text and not found
+        findings.add(
+            "CS360",
+            f"the position {role} of {prompt.described()} is occurrence {said.nth} of {said.text!r}, which the clean "
+            f"text holds {counted(len(found), 'time')}",
+            prompt.span,
+            label="only inside other words" if inside else "",
+            hint='write {"text": ..., "nth": ...} with a text of the prompt; nth counts from 1, left to right',
+        )
+        return 0
+    start, end = found[said.nth - 1]
+    touched = tokens.tokens_of(start, end)
+    if not touched or tokens.spans[touched.stop - 1][1] > end:
+        token = token_strings(tokenizer, [tokens.ids[touched.stop - 1]]) if touched else "none"
+        findings.add(
+            "CS360",
+            f"the position {role} of {prompt.described()}: {said.text!r} does not end where a token ends",
+            prompt.span,
+            label=f"the token there is {token}",
+            hint="name a text up to the end of a token",
+        )
+    return touched.stop - 1 if touched else 0
+
+
+def occurrences(text: str, whole: str) -> Iterator[tuple[int, int]]:
+    """The character spans of `text` in `whole`, as words: not where a letter or digit of its end goes on.
+
+    Letters of scripts without capitals go on with anything, since many of these put no spaces between words.
+    """
+    start = whole.find(text)
+    while start >= 0:
+        end = start + len(text)
+        if not (_goes_on(whole[start - 1 : start], text[:1]) or _goes_on(text[-1:], whole[end : end + 1])):
+            yield start, end
+        start = whole.find(text, start + 1)
+
+
+def _goes_on(one: str, other: str) -> bool:
+    return all(c.isdigit() or c.lower() != c.upper() for c in (one, other)) if one and other else False
 
 
 def _evaluate(
@@ -167,22 +227,24 @@ def _evaluate(
             findings.add("CS345", message, at, label=f"{len(lacking)} of {len(places)} prompts lack it", hint=hint)
             return None
     found = []
-    outside: list[tuple[Prompt, int]] = []
+    outside: list[tuple[Prompt, Encoded]] = []
     for prompt, tokens, own in zip(prompts.prompts, encoded, places, strict=True):
-        base = own[anchor] if anchor is not None else 0 if expression.anchor == "start" else len(tokens) - 1
+        first = tokens.before if expression.indexed else 0
+        base = own[anchor] if anchor is not None else first if expression.anchor == "start" else len(tokens) - 1
         found.append(base + expression.offset)
         if not 0 <= found[-1] < len(tokens):
-            outside.append((prompt, len(tokens)))
+            outside.append((prompt, tokens))
     if outside:
-        prompt, length = outside[0]
-        place = found[prompt.index]
+        prompt, tokens = outside[0]
+        first = tokens.before if expression.indexed else 0
+        place, length = found[prompt.index] - first, len(tokens) - first
         findings.add(
             "CS345",
             f"{name} = {format_position(expression)} lies outside {prompt.described()}: "
             f"it would be token {place}, and the prompt has tokens 0 to {length - 1}",
             at,
             label=f"outside {len(outside)} of {len(places)} prompts",
-            hint="write a position inside every prompt, such as last",
+            hint="write a position inside every prompt, such as last" + _not_counted(first),
         )
         return None
     return tuple(found)

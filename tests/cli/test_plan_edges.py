@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from circuitspec.checking import NOT_TOKENISED
 from circuitspec.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +166,9 @@ def test_grouped_queries_are_noted(tmp_path: Path) -> None:
     ):
         folder = tmp_path / name
         folder.mkdir()
-        assert "note:" not in plan(small(folder, f"{{groups: {{one: {{nodes: [a0.h1]}}}}, paths: ['{path}']}}", model))
+        assert "kv heads" not in plan(
+            small(folder, f"{{groups: {{one: {{nodes: [a0.h1]}}}}, paths: ['{path}']}}", model)
+        )
 
 
 @pytest.mark.parametrize(
@@ -338,14 +341,14 @@ def test_without_a_tokenizer_a_note_says_that_names_were_compared(tmp_path: Path
     described(tmp_path / "model")
     file = of_ioi_tiny(tmp_path, "early -> a1.h3<k>@IO", "./model")
     said = plan(file)
-    assert f"\n\n{BY_NAME}\n\n" in said
+    assert f"\n\nnote: {NOT_TOKENISED}\n{BY_NAME}\n\n" in said
     assert "no edges" not in said
     ran = CliRunner().invoke(main, ["check", str(file)])
-    assert (ran.exit_code, ran.stdout.splitlines()[1:]) == (0, [f"   {BY_NAME}"])
+    assert (ran.exit_code, ran.stdout.splitlines()[1:]) == (0, [f"   note: {NOT_TOKENISED}", f"   {BY_NAME}"])
 
 
 def test_paths_without_positions_need_no_tokenizer(tmp_path: Path) -> None:
-    assert "note:" not in plan(small(tmp_path, "{groups: {one: {nodes: [a0.h1]}}, paths: [one -> m1]}", PARALLEL))
+    assert BY_NAME not in plan(small(tmp_path, "{groups: {one: {nodes: [a0.h1]}}, paths: [one -> m1]}", PARALLEL))
 
 
 def test_prompts_that_do_not_fit_the_tokenizer_are_told_as_verify_tells_them(tmp_path: Path) -> None:

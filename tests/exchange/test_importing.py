@@ -25,13 +25,13 @@ PROMPTS = {
     "prompts": [
         {
             "clean": "When Mary and John",
-            "corrupt": "When Tom and Paul",
+            "corrupt": "When Leo and Paul",
             "answers": [" Mary"],
             "wrong_answers": [" John"],
         },
         {
             "clean": "When Anna and Ruth",
-            "corrupt": "When Nora and Ann",
+            "corrupt": "When Nora and Zoe",
             "answers": [" Anna"],
             "wrong_answers": [" Ruth"],
         },
@@ -107,9 +107,17 @@ def test_every_loss_stands_at_the_top_of_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "metric", "ablation"),
     [
-        ({"clean": "a", "corrupt": "b", "answers": ["x"], "wrong": ["y"]}, "logit_diff", "resample, from: corrupt"),
-        ({"clean": "a", "corrupt": {"abc": "b", "flip": "c"}, "answers": ["x"]}, "logprob", "resample, from: abc"),
-        ({"clean": "a"}, "kl", "zero"),
+        (
+            {"clean": "Then, Mary", "corrupt": "Then, John", "answers": [" Paul"], "wrong": [" Anna"]},
+            "logit_diff",
+            "resample, from: corrupt",
+        ),
+        (
+            {"clean": "Then, Mary", "corrupt": {"abc": "Then, John", "flip": "Then, Anna"}, "answers": [" Paul"]},
+            "logprob",
+            "resample, from: abc",
+        ),
+        ({"clean": "Then, Mary"}, "kl", "zero"),
     ],
 )
 def test_claim_and_ablation_are_such_as_the_prompts_allow(

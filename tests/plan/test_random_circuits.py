@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from random import Random
@@ -259,3 +260,41 @@ def test_what_cannot_be_tested_is_said() -> None:
     assert runs("{groups: {one: {nodes: [r1]}}}") == (
         "the circuit holds residual streams, of which nothing can be said to lie outside"
     )
+
+
+def test_more_circuits_than_a_plan_can_hold_are_refused_before_they_are_drawn() -> None:
+    """By their size: 12 layers of 12 heads at node level are a few kilobytes each, edges a hundred times that."""
+    graph, document = laid()
+    for level, most in (("node", 100_000), ("edge", 20_000)):
+        ablation = document.hypothesis.ablation.model_copy(update={"level": level})
+        own = whole_circuit(ablation, graph, document.source)
+        with pytest.raises(CircuitspecError) as error:
+            random_circuits(graph, own, 1_000_000, 0, document.source, ("circuit",))
+        (refused,) = error.value.diagnostics
+        assert refused.code == "CS173"
+        allowed = int(re.sub(r"\D", "", refused.hint))
+        assert 1_000 <= allowed <= most * 10
+        with pytest.raises(CircuitspecError):
+            random_circuits(graph, own, allowed + 1, 0, document.source, ("circuit",))
+
+
+@pytest.mark.parametrize("level", ["node", "edge"])
+def test_draws_share_what_they_patch(level: str) -> None:
+    """A component at a place is one object in all draws, so that a plan of many circuits stays small."""
+    graph, document = laid()
+    own = whole_circuit(document.hypothesis.ablation.model_copy(update={"level": level}), graph, document.source)
+    drawn = random_circuits(graph, own, 30, 0, document.source, ("circuit",))
+    runs = (*drawn.kept, *drawn.knocked_out)
+    patched = [site for run in runs for site in run.sites]
+    patched += [sent for run in runs for reading in run.readings for sent in reading.senders]  # type: ignore[misc]
+    assert len({id(one) for one in patched}) <= 4 * len(set(patched))
+    assert len(patched) > 10 * len(set(patched))
+
+
+def test_circuits_that_are_not_asked_for_knocked_out_are_not_made() -> None:
+    graph, document = laid()
+    own = whole_circuit(document.hypothesis.ablation, graph, document.source)
+    both = random_circuits(graph, own, 5, 0, document.source, ("circuit",))
+    kept = random_circuits(graph, own, 5, 0, document.source, ("circuit",), knocked_out=False)
+    assert (kept.kept, kept.knocked_out) == (both.kept, ())
+    assert len(both.knocked_out) == 5

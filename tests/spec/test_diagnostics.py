@@ -186,3 +186,46 @@ def test_every_code_used_in_the_package_is_explained() -> None:
         for code in re.findall(r'"(CS[0-9]{3})"', file.read_text(encoding="utf-8"))
     }
     assert used - set(CODES) == set()
+
+
+def _rows(code: str, count: int) -> list[Diagnostic]:
+    return [Diagnostic(code, f"row {row}", Span("p.jsonl", row, 1)) for row in range(1, count + 1)]
+
+
+@pytest.mark.parametrize(
+    ("code", "count", "shown", "more"),
+    [("CS346", 8, 3, 5), ("CS351", 154, 3, 151), ("CS346", 3, 3, 0), ("CS110", 50, 50, 0), ("CS110", 60, 50, 10)],
+)
+def test_of_many_alike_the_first_are_shown_and_the_others_counted(code: str, count: int, shown: int, more: int) -> None:
+    """Rows of prompts repeat their mistakes; those of a hypothesis are each one of a kind."""
+    said = render(_rows(code, count), {})
+    assert said.count(f"error[{code}]") == shown
+    assert ("more like this" in said) == bool(more)
+    if more:
+        assert said.splitlines()[-1] == f"   and {more} more like this"
+
+
+def test_each_kind_is_counted_by_itself_where_its_last_one_is_shown() -> None:
+    found = [*_rows("CS346", 4), *_rows("CS351", 5), Diagnostic("CS110", "other")]
+    lines = [line for line in render(found, {}).splitlines() if "error[" in line or "more like" in line]
+    assert [line.split("error")[-1] for line in lines] == [
+        *("[CS346]: row 1", "[CS346]: row 2", "[CS346]: row 3", "   and 1 more like this"),
+        *("[CS351]: row 1", "[CS351]: row 2", "[CS351]: row 3", "   and 2 more like this"),
+        "[CS110]: other",
+    ]
+
+
+def test_what_was_left_out_before_is_counted_too() -> None:
+    left_out = Diagnostic("CS346", "980 more errors of this kind are not shown", data={"more": 980})
+    assert render([*_rows("CS346", 20), left_out], {}).splitlines()[-1] == "   and 997 more like this"
+    assert str(CircuitspecError(*_rows("CS346", 20), left_out)).splitlines() == [
+        *(f"CS346: row {row}" for row in (1, 2, 3)),
+        "   and 997 more like this",
+    ]
+
+
+def test_a_long_line_is_cropped_as_a_short_one_is() -> None:
+    """Only what is near the place is looked at: of a long line, and of one just wide enough to be cropped."""
+    short = "x" * 300 + "MARK" + "y" * 300
+    long = "x" * 300_000 + "MARK" + "y" * 300_000
+    assert _snippet(short, 301, 305) == _snippet(long, 300_001, 300_005)

@@ -127,6 +127,7 @@ HOSTILE: dict[str, tuple[Callable[[], str], str]] = {
     "long path": (lambda: GOOD.replace("mover -> logits", "a, " * 50_000 + "a -> b"), "CS204"),
     "many fields": (lambda: GOOD.replace("{IO} and", "{x} " * 20_000), "CS131"),
     "many keys": (lambda: "".join(f"k{i}: {i}\n" for i in range(5_000)), "CS110"),
+    "too many keys": (lambda: GOOD + "x: {" + ", ".join(f"k{i}: {i}" for i in range(10_001)) + "}", "CS171"),
     "many nodes": (lambda: GOOD.replace("[a3.h0]", "[" + ", ".join(["a3.h0"] * 5_000) + "]"), "CS200"),
     "long comment": (lambda: "#" * 900_000, "CS103"),
     "one long line": (lambda: '"' + "x" * 900_000 + '"', "CS113"),
@@ -190,6 +191,7 @@ def test_every_code_of_files_is_provoked() -> None:
     """The wrong files, the hostile bytes and the lists' tests together provoke every code that `spec` gives out."""
     provoked = {code for _, code in WRONG_LISTS} | {code for _, code in HOSTILE.values() if code}
     provoked |= {"CS100", "CS101", "CS102"}  # in this module
+    provoked |= {"CS173"}  # takes a model's size: in tests/plan/test_random_circuits.py
     for file in WRONG_FILES.glob("*.expected"):
         text = file.read_text(encoding="utf-8")
         provoked |= {code for code in CODES if f"error[{code}]" in text}

@@ -30,8 +30,9 @@ from circuitspec.spec.positions import PositionExpr, format_position, parse_posi
         ("last", PositionExpr("last")),
         ("last - 3", PositionExpr("last", 1, -3)),
         ("start + 3", PositionExpr("start", 1, 3)),
-        (0, PositionExpr("start")),
-        (5, PositionExpr("start", 1, 5)),
+        ("start", PositionExpr("start")),
+        (0, PositionExpr("start", indexed=True)),
+        (5, PositionExpr("start", 1, 5, indexed=True)),
         (-1, PositionExpr("last")),
         (-3, PositionExpr("last", 1, -2)),
     ],
@@ -68,6 +69,10 @@ def test_wrong_positions(written: str | int) -> None:
 )
 def test_positions_round_trip(position: PositionExpr) -> None:
     assert parse_position(format_position(position)) == position
+
+
+def test_a_token_index_is_spelled_as_one() -> None:
+    assert format_position(parse_position(5)) == "5"
 
 
 def test_template_fields() -> None:

@@ -13,7 +13,7 @@ from circuitspec.spec.hypothesis import TaskSpec
 from circuitspec.spec.source import parse_source
 from circuitspec.tasks import files
 from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import Prompt, PromptSet, PromptsFile
+from circuitspec.tasks.prompts import Prompt, PromptSet, PromptsFile, TextPlace
 from tests.tasks.support import build, errors_of, one_error, plain
 
 LINE = {"clean": "When Mary and John", "corrupt": "When Mary and Paul", "answers": [" Mary"], "wrong": [" John"]}
@@ -50,7 +50,7 @@ def test_jsonl(tmp_path: Path) -> None:
     prompts = read(path)
     assert prompts.corruptions == ("flip", "abc")
     assert prompts.templates == ("ABBA", "3")
-    assert not prompts.text_positions
+    assert prompts.text_positions
     first = prompts.prompts[0]
     assert first.texts == {"clean": "A \u2028 b", "flip": "B", "abc": "C"}
     assert (first.answers, first.wrong, first.positions) == ((" x", " y"), (), {"S1": 4, "END": -1})
@@ -73,6 +73,44 @@ def test_all_prompts_or_as_many_as_asked_for(tmp_path: Path) -> None:
         assert read(path, prompts=asked).file == PromptsFile(path.name, 150)
     error = one_error(lambda: read(path, prompts=151), "CS339")
     assert "150 prompts, but 151" in error.message
+
+
+def written_as(kind: str, texts: list[str], bad: str) -> bytes:
+    """Prompts of these clean texts, and one more that is `bad`: no prompt at all."""
+    corrupt = [f"{text} x" for text in texts]
+    match kind:
+        case "jsonl":
+            rows = [json.dumps({"clean": text, "corrupt": other}) for text, other in zip(texts, corrupt, strict=True)]
+            return b"\xef\xbb\xbf" + "\r\n \n".join([*rows, bad]).encode()
+        case "csv":
+            rows = [f'"{text}","{other}"' for text, other in zip(texts, corrupt, strict=True)]
+            return "\n".join(["clean,corrupt", *rows, bad]).encode()
+        case _:
+            prompts: list[object] = [
+                {"clean": text, "corrupt": other, "answers": [" a"], "wrong_answers": [" b"]}
+                for text, other in zip(texts, corrupt, strict=True)
+            ]
+            return json.dumps({"prompts": [*prompts, bad], "word_idxs": {}}, indent=1).encode()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "json"])
+def test_only_the_prompts_that_are_used_are_judged(tmp_path: Path, kind: str) -> None:
+    """What comes after them may be anything: repeats of them, or no prompts at all. It is counted all the same."""
+    path = write(tmp_path / f"p.{kind}", written_as(kind, ["one", "two\ttwo", "three", "one"], "bad"))
+    for asked in (1, 3):
+        made = read(path, prompts=asked)
+        assert [p.texts["clean"] for p in made.prompts] == ["one", "two\ttwo", "three"][:asked]
+        assert made.file == PromptsFile(path.name, 5)
+        assert [p.span for p in made.prompts] == [p.span for p in read(path, prompts=3).prompts][:asked]
+    assert {d.code for d in errors_of(lambda: read(path, prompts=4))} == {"CS351"}
+    assert len(errors_of(lambda: read(path, prompts=5))) >= 1
+    assert {d.code for d in errors_of(lambda: read(path))} >= {"CS338" if kind != "jsonl" else "CS337"}
+
+
+def test_bytes_after_the_prompts_that_are_used_are_not_looked_at(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.jsonl", b'{"clean": "one"}\n{"clean": "two"}\n\xff\xfe\n   \n\xff')
+    assert read(path, prompts=2).file == PromptsFile(path.name, 4)
+    assert one_error(lambda: read(path, prompts=3), "CS336").span == Span(str(path), 3, 1)
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
@@ -98,6 +136,39 @@ def test_csv(tmp_path: Path) -> None:
     assert second.texts["clean"] == "two\nlines"
     assert [p.where for p in prompts.prompts] == ["p.csv:2", "p.csv:4", "p.csv:6"]
     assert third.template == 0
+
+
+def test_positions_by_text(tmp_path: Path) -> None:
+    """The same from JSON lines and from CSV; what is left out is the first occurrence."""
+    line = {"clean": "John and John", "positions": {"A": {"text": "John", "nth": 2}, "B": {"text": "John"}, "C": 1}}
+    lines = read(write(tmp_path / "p.jsonl", json.dumps(line)))
+    second, first = '"{""text"": ""John"", ""nth"": 2}"', '"{""text"": ""John""}"'
+    cells = f"clean,position:A,position:B,position:C\nJohn and John,{second},{first},1"
+    table = read(write(tmp_path / "p.csv", cells))
+    assert lines.prompts[0].positions == table.prompts[0].positions
+    assert lines.prompts[0].positions == {"A": TextPlace("John", 2), "B": TextPlace("John"), "C": 1}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"text": "John", "nth": 0},
+        {"text": "John", "nth": "2"},
+        {"text": " "},
+        {"nth": 2},
+        {"text": "John", "n": 2},
+        {},
+        "John",
+        1.5,
+        None,
+    ],
+)
+def test_wrong_positions_by_text(tmp_path: Path, place: object) -> None:
+    path = write(tmp_path / "p.jsonl", json.dumps({"clean": "John and John", "positions": {"A": place}}))
+    found = one_error(lambda: read(path), "CS338")
+    assert "`positions`" in found.message
+    assert found.span is not None
+    assert found.span.line == 1
 
 
 AUTO_CIRCUIT = {
@@ -185,7 +256,7 @@ def test_all_bad_lines_are_reported_with_their_places(tmp_path: Path) -> None:
         (5, 1, "CS338", "there is no key `wrong_answers`"),
         (5, 1, "CS338", "there is no key `postions`"),
         (6, 1, "CS338", "a prompt is not an object of keys and values"),
-        (7, 1, "CS338", "`positions` is not an object of token indices by position"),
+        (7, 1, "CS338", "`positions` is not an object of token indices, or of texts, by position"),
         (8, 1, "CS338", "`wrong` is not a list of texts"),
         (8, 1, "CS338", "`template` is not a text or a number"),
     ]
@@ -199,6 +270,13 @@ def test_a_thousand_bad_lines_are_counted_not_listed(tmp_path: Path) -> None:
     found = errors(write(tmp_path / "p.jsonl", "{}\n" * 1000))
     assert len(found) == 21
     assert found[-1].message == "980 more errors of this kind are not shown"
+
+
+def test_json_lines_in_a_json_file_are_told_by_their_name(tmp_path: Path) -> None:
+    found = one_error(lambda: read(write(tmp_path / "p.json", '{"clean": "a"}\n{"clean": "b"}\n')), "CS337")
+    assert "name the file .jsonl" in found.hint
+    single = one_error(lambda: read(write(tmp_path / "p.json", '{"clean": "a"}\n')), "CS338")
+    assert "use .jsonl" in single.hint
 
 
 @pytest.mark.parametrize(
@@ -400,7 +478,7 @@ def test_csv_that_is_wrong(tmp_path: Path) -> None:
     assert said("clean,corrupt\na,b,c\n") == [("CS338", "3 cells for 2 columns")]
     assert said('clean,corrupt\na,"b\n')[0][0] == "CS337"
     assert said("clean,corrupt,position:S\na,b,x\n") == [
-        ("CS338", "`positions` is not an object of token indices by position")
+        ("CS338", "`positions` is not an object of token indices, or of texts, by position")
     ]
     assert said("clean,answers\na,x||y\n") == [
         ("CS338", "`answers` holds a blank text: nothing stands in it but spaces")

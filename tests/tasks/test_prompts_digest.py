@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.tasks.prompts import Prompt, PromptSet, prompts_digest
+from circuitspec.tasks.prompts import Prompt, PromptSet, TextPlace, prompts_digest
 from tests.tasks.support import build, plain, spec
 
 PROMPT = Prompt(0, 0, {"clean": "When é", "abc": "Then"}, (" x", " y"), (" z",), positions={"S": 4}, where="p:1")
@@ -37,6 +37,8 @@ def test_it_is_the_hash_of_canonical_json() -> None:
         {"wrong": (" Z",)},
         {"positions": {"S": 5}},
         {"positions": {"T": 4}},
+        {"positions": {"S": TextPlace("é")}},
+        {"positions": {"S": TextPlace("é", 2)}},
         {"template": 1},
     ],
 )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet, TokenizedTask
+from circuitspec.tasks.prompts import CLEAN, Prompt, PromptSet, TextPlace, TokenizedTask
+from circuitspec.tasks.roles import occurrences
 from circuitspec.tasks.tokenize import tokenize
 from tests.tasks.conftest import MAKERS, fast, trained, whitespace
-from tests.tasks.support import NAMES, build, plain, spec
+from tests.tasks.support import NAMES, build, one_error, plain, spec
 
 
 def last_token_by_decoding(tokenizer: PreTrainedTokenizerFast, ids: tuple[int, ...], text: str, end: int) -> int:
@@ -203,15 +208,84 @@ def test_every_common_word_is_one_token_of_gpt2(gpt2: PreTrainedTokenizerFast) -
         assert len(gpt2(word_)["input_ids"]) == len(gpt2(f" {word_}")["input_ids"]) == 1
 
 
-@pytest.mark.parametrize("kind", ["byte-level-trimmed", "byte-level-trimmed-bos", "metaspace-bos"])
-def test_positions_from_a_file_count_from_the_model_or_from_the_text(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["byte-level-trimmed", "byte-level-trimmed-bos", "metaspace-bos", "word-level"])
+def test_one_index_is_one_word_with_and_without_bos(kind: str, tmp_path: Path) -> None:
+    """A .jsonl, a .csv, auto-circuit's word_idxs and `positions` of the hypothesis: index 2 is Mary in all of them."""
     tokenizer = trained(kind)
-    front = 1 if kind.endswith("bos") else 0
-    prompt = Prompt(0, 0, {CLEAN: "Then, Mary and John", "c": "Then, Tom and John"}, (), (), {}, {"IO": 2, "end": -1})
-    for text_positions in (False, True):
-        task = tokenize(PromptSet((prompt,), ("c",), ("t",), text_positions), {"IO+1": "IO + 1"}, tokenizer)
-        place = 2 + front * text_positions
-        assert task.roles == {"IO": (place,), "end": (task.lengths[0] - 1,), "IO+1": (place + 1,)}
+    clean, corrupt = "Then, Mary and John", "Then, Tom and John"
+    line = {"clean": clean, "corrupt": corrupt, "positions": {"IO": 2, "end": -1}}
+    whole = {
+        "prompts": [{"clean": clean, "corrupt": corrupt, "answers": [], "wrong_answers": []}],
+        "word_idxs": {"IO": 2, "end": -1},
+    }
+    files = {
+        "p.jsonl": json.dumps(line),
+        "p.csv": f'clean,corrupt,position:IO,position:end\n"{clean}","{corrupt}",2,-1\n',
+        "p.json": json.dumps(whole),
+    }
+    for file, text in files.items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
+        declared: dict[str, str | int] = {"IO+1": "IO + 1", "two": 2, "first": "start", "back": -3}
+        task = tokenize(build(plain(file=file), tmp_path), declared, tokenizer)
+        words = {name: tokenizer.decode([task.ids[CLEAN][0][at]]).strip() for name, (at,) in task.roles.items()}
+        assert words["IO"] == words["two"] == words["back"] == "Mary", file
+        assert (words["IO+1"], words["end"]) == ("and", "John")
+        assert task.roles["first"] == (0,), "what the model sees first, BOS or not"
+
+
+def up_to(kind: str, text: str, nth: int = 1, clean: str = "John, and John went to John") -> str:
+    """The prompt up to and with the token that a position by text is."""
+    tokenizer = trained(kind)
+    prompt = Prompt(0, 0, {CLEAN: clean}, (), (), {}, {"X": TextPlace(text, nth)}, where="p.jsonl:7")
+    task = tokenize(PromptSet((prompt,), (), ("t",)), {}, tokenizer)
+    (place,) = task.roles["X"]
+    ids = task.ids[CLEAN][0][: place + 1]
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
+
+
+def test_positions_by_text_are_the_same_words_under_every_tokenizer(any_tokenizer: PreTrainedTokenizerFast) -> None:
+    clean = "Then, John and John went to John"
+    for text, nth, expected in (
+        ("John", 1, "Then, John"),
+        ("John", 2, "Then, John and John"),
+        ("John", 3, clean),
+        ("and John", 1, "Then, John and John"),
+    ):
+        prompt = Prompt(0, 0, {CLEAN: clean}, (), (), {}, {"X": TextPlace(text, nth)})
+        task = tokenize(PromptSet((prompt,), (), ("t",)), {}, any_tokenizer)
+        assert task.roles["X"][0] == last_token_by_decoding(any_tokenizer, task.ids[CLEAN][0], clean, len(expected))
+
+
+def test_a_text_is_found_as_whole_words() -> None:
+    assert up_to("byte-level", "John", 1, "Johnny saw John") == "Johnny saw John"
+    assert list(occurrences("17", "1732, 17")) == [(6, 8)]
+    assert list(occurrences("a, a", "a, a, a")) == [(0, 4), (3, 7)]
+    assert list(occurrences("東京", "東京都と東京")) == [(0, 2), (4, 6)], "no spaces between words"
+    assert list(occurrences("'s", "it's")) == [(2, 4)], "an apostrophe is no letter that could go on"
+
+
+@pytest.mark.parametrize(
+    ("text", "nth", "clean", "message", "label"),
+    [
+        ("John", 2, "John went", "is occurrence 2 of 'John', which the clean text holds 1 time", ""),
+        ("Mary", 1, "John went", "is occurrence 1 of 'Mary', which the clean text holds 0 times", ""),
+        ("John", 1, "Johnny went", "which the clean text holds 0 times", "only inside other words"),
+    ],
+)
+def test_a_text_that_is_not_there(text: str, nth: int, clean: str, message: str, label: str) -> None:
+    found = one_error(lambda: up_to("byte-level", text, nth, clean), "CS360")
+    assert "position X of prompt 0 (p.jsonl:7)" in found.message
+    assert message in found.message
+    assert found.label == label
+
+
+def test_a_text_that_ends_within_a_token() -> None:
+    """BPE that has learnt `,` and the space after it as one token."""
+    tokenizer = Tokenizer(models.BPE({"a": 0, ",": 1, " ": 2, "b": 3, ", ": 4}, [(",", " ")]))
+    prompt = Prompt(0, 0, {CLEAN: "a, b"}, (), (), {}, {"X": TextPlace("a,")}, where="p.jsonl:7")
+    found = one_error(lambda: tokenize(PromptSet((prompt,), (), ("t",)), {}, fast(tokenizer)), "CS360")
+    assert "'a,' does not end where a token ends" in found.message
+    assert found.label == "the token there is ', '"
 
 
 def test_a_slot_that_only_some_templates_have_is_no_role(words: PreTrainedTokenizerFast) -> None:
