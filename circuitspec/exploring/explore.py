@@ -26,7 +26,7 @@ from circuitspec.exploring.links import Link, Links
 from circuitspec.exploring.neurons import Refined
 from circuitspec.exploring.sections import Sections
 from circuitspec.exploring.select import Choice
-from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles, matters_to
+from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles, matters_to, places_of
 from circuitspec.exploring.stages import HONEST, Stages
 from circuitspec.exploring.subject import (
     Patching,
@@ -41,6 +41,7 @@ from circuitspec.exploring.subject import (
 )
 from circuitspec.exploring.sweep import Sweep
 from circuitspec.exploring.traces import trace
+from circuitspec.exploring.unnamed import check_names, declaring_last, with_last_named
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.models.load import load_model
 from circuitspec.plan.experiment import Experiment, Noised
@@ -49,6 +50,7 @@ from circuitspec.spec.components import Head, Mlp, sort_key
 from circuitspec.spec.internal import Internal
 from circuitspec.spec.load import Study
 from circuitspec.spec.names import format_name
+from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import check_metrics
 from circuitspec.tasks.tokenize import tokenize
@@ -77,6 +79,12 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     with study.blamed_on("model", "id"):
         loaded = load_model(subject.model, base_dir, device=options.device, progress=progress.stage)
     task = tokenize(prompts, subject.task.positions, loaded.tokenizer, study.source)
+    check_names(task)
+    unnamed = not task.roles
+    if unnamed:
+        task = with_last_named(task)
+    drafted_from = (task_of or study).source
+    drafted_from = declaring_last(drafted_from) if unnamed else drafted_from
     if inside is None:
         check_metrics([options.metric], prompts, [study.source.span(("task",))], among=ESTIMABLE)
     else:
@@ -119,6 +127,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
             allowance,
             recalled,
             inside,
+            unnamed,
         )
         try:
             check_broken(setting, study)
@@ -157,9 +166,9 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         sizes = {
             (e.component, role): (e.drop_best, e.rise_best, e.drop is not None)
             for e in found.effects
-            for role in e.where.roles
+            for role in places_of(e.where)
         }
-        drafted = _Drafting(task_of or study, patching, options, command, sizes)
+        drafted = _Drafting(drafted_from, patching, options, command, sizes)
         refined = [(kind, work.refined(kind, choice)) for kind, choice in choices]
         circuits = tuple(drafted.circuit(kind, one, between.found) for kind, one in refined)
     return Findings(
@@ -170,7 +179,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         task.n,
         shape.n_layers,
         shape.n_layers * shape.n_heads,
-        setting.roles,
+        setting.places,
         options.target,
         anchors,
         tuple(work.grids),
@@ -183,6 +192,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         tuple(work.unseen),
         runner.forwards,
         time.monotonic() - started,
+        unnamed,
     )
 
 
@@ -190,7 +200,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
 class _Drafting:
     """What all drafts of an exploration share."""
 
-    study: Study
+    source: Source
     patching: Patching
     options: Options
     command: str
@@ -201,7 +211,7 @@ class _Drafting:
         members = frozenset(choice.kept) | refined.neurons.keys()
         shape = choice.setting.runner.loaded.shape
         draft = write_draft(
-            self.study.source,
+            self.source,
             choice,
             [link for link in between if _inside(link, members)],
             shape,

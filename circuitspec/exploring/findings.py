@@ -87,7 +87,7 @@ class Findings:
     n_prompts: int
     n_layers: int
     n_heads: int  # in the model
-    roles: tuple[str, ...]
+    roles: tuple[str, ...]  # and where the prompts name none, all tokens
     target: float
     corruptions: Mapping[str, tuple[float, float]]  # -> the metric's mean on the clean and on the corrupt prompts
     grids: tuple[Grid, ...]
@@ -100,6 +100,7 @@ class Findings:
     unseen: tuple[Unseen, ...]
     forwards: float
     seconds: float
+    unnamed: bool = False  # whether the prompts name no position: looked at were the last token and all of them
 
     def largest(self, count: int) -> tuple[Effect, ...]:
         """The largest exact effects."""

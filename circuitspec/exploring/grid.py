@@ -239,7 +239,7 @@ def zoom(setting: Setting, series: tuple[Series, ...], *, neurons: bool = False)
     Each of these stages may spend an equal share of the allowance, and what those before it left.
     """
     sweeper = Sweeper(setting, series)
-    wheres = positions(setting)
+    wheres = positions(setting) | ({Where.everywhere(): "all"} if setting.unnamed else {})
     last = setting.streams - 1
     streams = [Spot(Resid(layer), where) for layer in coarse_first(setting.streams) for where in wheres]
     sweeper.patch(streams, "residual streams (layer by position)", share=1 / (3 + neurons))
