@@ -33,6 +33,9 @@ class Progress(Protocol):
     def stage(self, text: str) -> None:
         """What is done now, in words."""
 
+    def note(self, text: str) -> None:
+        """Something to be read once, such as what is to come."""
+
     def plan(self, experiments: int, stored: int, prompts: int) -> None:
         """So many experiments are wanted, so many of them known already; the others take about so many prompts."""
 
@@ -50,6 +53,7 @@ class Silent:
     """Nobody waits."""
 
     def stage(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
     def plan(self, experiments: int, stored: int, prompts: int) -> None: ...
     def measured(self, experiments: int) -> None: ...
     def expect(self, prompts: int) -> None: ...
@@ -101,6 +105,10 @@ class Bar(_Counted):
     def stage(self, text: str) -> None:
         self._stage = one_line(text)
         self._show()
+
+    def note(self, text: str) -> None:
+        if not self._bar.disable:
+            self._bar.write(one_line(text), file=self._bar.fp)
 
     def plan(self, experiments: int, stored: int, prompts: int) -> None:
         self._experiments += experiments
@@ -174,7 +182,11 @@ class Lines(_Counted):
     def stage(self, text: str) -> None:
         with self._lock:
             self._stage = one_line(text)
-            self._held.append(f"[{_minutes(self._clock() - self._started)}] {self._stage}")
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._held.append(f"[{_minutes(self._clock() - self._started)}] {one_line(text)}")
             self.tick()
 
     def plan(self, experiments: int, stored: int, prompts: int) -> None:

@@ -25,6 +25,10 @@ class Checked:
         self._check()
         self._told.stage(text)
 
+    def note(self, text: str) -> None:
+        self._check()
+        self._told.note(text)
+
     def plan(self, experiments: int, stored: int, prompts: int) -> None:
         self._check()
         self._told.plan(experiments, stored, prompts)

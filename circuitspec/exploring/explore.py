@@ -20,12 +20,14 @@ from circuitspec.exploring.allowance import Allowance, AllowanceSpent
 from circuitspec.exploring.draft import Sizes, write_draft
 from circuitspec.exploring.estimable import ESTIMABLE, inestimable
 from circuitspec.exploring.findings import Circuit, Findings, Options
+from circuitspec.exploring.foreseen import Extent, foreseen, spoken
 from circuitspec.exploring.gates import Pair, scan_gates
 from circuitspec.exploring.grid import sweep_all, zoom
 from circuitspec.exploring.links import Link, Links
 from circuitspec.exploring.neurons import Refined
 from circuitspec.exploring.sections import Sections
 from circuitspec.exploring.select import Choice
+from circuitspec.exploring.series import Series
 from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles, matters_to, places_of
 from circuitspec.exploring.stages import HONEST, Stages
 from circuitspec.exploring.subject import (
@@ -129,9 +131,12 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
             inside,
             unnamed,
         )
+        timed = _Timed(runner)
         try:
             check_broken(setting, study)
             anchors = _anchors(setting, corruptions)
+            extent = _extent(setting, series, corruptions, unnamed=unnamed, has_paths=declared is not None)
+            progress.note(spoken(foreseen(extent, options), options.max_forwards, timed.seconds))
         except AllowanceSpent as spent:
             raise CircuitspecError(_too_little(options)) from spent
         work = Stages(setting, options, progress)
@@ -239,6 +244,41 @@ class _Drafting:
             tuple((format_name(component), role) for component, role in choice.unproven),
             draft,
         )
+
+
+class _Timed:
+    """How long a whole forward took since this was made; None where none was run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self._started, self._before = runner, time.monotonic(), self._work(runner)
+
+    @property
+    def seconds(self) -> float | None:
+        work = self._work(self._runner) - self._before
+        return (time.monotonic() - self._started) / work if work > 0 else None
+
+    @staticmethod
+    def _work(runner: Runner) -> float:
+        return runner.forwards - runner.forwards_saved
+
+
+def _extent(
+    setting: Setting, series: Sequence[Series], corruptions: Sequence[str], *, unnamed: bool, has_paths: bool
+) -> Extent:
+    shape = setting.runner.loaded.shape
+    heads = sum(isinstance(component, Head) for component in setting.claimed)
+    return Extent(
+        heads=heads,
+        mlps=len(setting.claimed) - heads,
+        layers=shape.n_layers,
+        neurons=shape.d_mlp,
+        roles=len(setting.roles),
+        unnamed=unnamed,
+        corruptions=len(corruptions),
+        series=len(series),
+        draws=setting.corrupt.draws if isinstance(setting.corrupt, Noised) else 1,
+        has_paths=has_paths,
+    )
 
 
 def _refused(study: Study, options: Options, inside: Internal | None) -> Diagnostic | None:

@@ -11,11 +11,12 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from circuitspec.exploring.allowance import Unseen
+from circuitspec.exploring.options import Kind as Kind
 from circuitspec.exploring.series import Series
 from circuitspec.exploring.setting import CLEAN, Setting
 from circuitspec.graph.nodes import NodeComponent
@@ -26,7 +27,6 @@ from circuitspec.spec.names import format_name
 
 LEAST = 0.02  # share of clean less corrupt: what changes less is not looked into further
 
-Kind = Literal["resid", "attention", "mlps", "heads", "neurons"]
 KINDS: tuple[Kind, ...] = ("resid", "attention", "mlps", "heads", "neurons")  # from coarse to fine
 Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | Neuron
 
