@@ -174,10 +174,11 @@ def verify(
 
     A model that is passed in is used as it is (dtype and device are its own, not the file's), with its
     foreign forward hooks set aside for the run, and is given back exactly as it came, also after an
-    exception. Raises CircuitspecError where the file, the prompts or the model do not allow a run.
+    exception. In a notebook a bar shows how far it is.
+    Raises CircuitspecError where the file, the prompts or the model do not allow a run.
     """
     from circuitspec.models.adopt import adopt_model
-    from circuitspec.progress import Silent
+    from circuitspec.progress import for_callers
     from circuitspec.verification import Options
     from circuitspec.verification import verify as run
 
@@ -185,5 +186,6 @@ def verify(
         raise TypeError("pass both a model and its tokenizer, or neither")
     document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(hypothesis)
     loaded = None if model is None or tokenizer is None else adopt_model(model, tokenizer)
-    outcome = run(document, Options(negatives, batch_size, device), Silent(), loaded=loaded)
+    with for_callers() as progress:
+        outcome = run(document, Options(negatives, batch_size, device), progress, loaded=loaded)
     return Result(outcome.verification, outcome.task, document, device if model is None else str(model.device))

@@ -1389,4 +1389,12 @@ CODES: dict[str, CodeInfo] = {
         "The confidence interval crosses the bound, or there is no ratio to speak of; the message says which. More "
         "prompts make the interval narrower: with four times as many it is half as wide.",
     ),
+    "CS562": CodeInfo(
+        "a position that a draft cannot name",
+        "A draft names its positions as a hypothesis does: END, S2, S1+1. Either a prompts file calls one otherwise "
+        "(by a name with a space, say): rename it there. Or the prompts name none, so that their last token is called "
+        "END in the draft, and the file that the draft takes its task from calls another token so, or writes "
+        "`positions` in a form to which nothing can be added: give that position another name, or write "
+        "`positions: {END: last}`.",
+    ),
 }

@@ -1,9 +1,27 @@
-"""How far the work is: what it tells, and a bar for people who wait for it."""
+"""How far the work is: what it tells, a bar for people who wait for it, and lines for files that they read later."""
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
+
+QUIET = 10.0  # seconds in which nothing is written where there is no terminal
+EVERY = 60.0  # seconds between lines there
+
+
+class Interrupted(KeyboardInterrupt):
+    """A person interrupted a run; `kept` of its experiments are in the store (None: there is no store).
+
+    `begun`: what was measured of others by then is kept too.
+    """
+
+    def __init__(self, kept: int | None, *, begun: bool = False) -> None:
+        super().__init__()
+        self.kept, self.begun = kept, begun
 
 
 class Progress(Protocol):
@@ -14,6 +32,9 @@ class Progress(Protocol):
 
     def stage(self, text: str) -> None:
         """What is done now, in words."""
+
+    def note(self, text: str) -> None:
+        """Something to be read once, such as what is to come."""
 
     def plan(self, experiments: int, stored: int, prompts: int) -> None:
         """So many experiments are wanted, so many of them known already; the others take about so many prompts."""
@@ -32,20 +53,36 @@ class Silent:
     """Nobody waits."""
 
     def stage(self, text: str) -> None: ...
+    def note(self, text: str) -> None: ...
     def plan(self, experiments: int, stored: int, prompts: int) -> None: ...
     def measured(self, experiments: int) -> None: ...
     def expect(self, prompts: int) -> None: ...
     def advance(self, prompts: int) -> None: ...
 
 
-class Bar:
-    """A bar where `file` (by default stderr) is a terminal; otherwise silence. Use as a context manager."""
+class _Counted:
+    """The stage and the experiments, in words."""
 
-    def __init__(self, file: TextIO | None = None) -> None:
-        from tqdm import tqdm
-
+    def __init__(self) -> None:
         self._stage = ""
         self._experiments = self._measured = self._stored = 0
+
+    @property
+    def _said(self) -> str:
+        done = f": {self._measured:,}/{self._experiments:,} experiments" if self._experiments else ""
+        return self._stage + done + (f" ({self._stored:,} stored)" if self._stored else "")
+
+
+class Bar(_Counted):
+    """A bar where `file` (by default stderr) is a terminal, or with `anyway`; otherwise silence.
+
+    Use as a context manager.
+    """
+
+    def __init__(self, file: TextIO | None = None, *, anyway: bool = False) -> None:
+        from tqdm import tqdm
+
+        super().__init__()
         self._planned = 0  # prompts in the total that have not been expected yet
         self._timed = False  # whether the first batch began
         self._bar: Any = tqdm(
@@ -54,7 +91,7 @@ class Bar:
             unit_scale=True,
             file=sys.stderr if file is None else file,
             leave=False,
-            disable=None,  # off without a terminal
+            disable=False if anyway else None,  # None: off without a terminal
             dynamic_ncols=True,
             bar_format="{desc}",
         )
@@ -66,8 +103,12 @@ class Bar:
         self._bar.close()
 
     def stage(self, text: str) -> None:
-        self._stage = text
+        self._stage = one_line(text)
         self._show()
+
+    def note(self, text: str) -> None:
+        if not self._bar.disable:
+            self._bar.write(one_line(text), file=self._bar.fp)
 
     def plan(self, experiments: int, stored: int, prompts: int) -> None:
         self._experiments += experiments
@@ -99,8 +140,137 @@ class Bar:
         self._timed = True
 
     def _show(self) -> None:
-        done = f": {self._measured:,}/{self._experiments:,} experiments" if self._experiments else ""
-        stored = f" ({self._stored:,} stored)" if self._stored else ""
         if self._bar.total:  # before, there is nothing to measure
             self._bar.bar_format = "{desc} {percentage:3.0f}%|{bar}| {rate_noinv_fmt}, {remaining} left"
-        self._bar.set_description_str(f"{self._stage}{done}{stored}")
+        self._bar.set_description_str(self._said)
+
+
+class Lines(_Counted):
+    """For a file that is no terminal: a line for every stage, and one a minute. Use as a context manager.
+
+    A run that takes less than `quiet` seconds writes nothing; in one that takes longer the stages so far are written
+    then. Where the file cannot be written, the lines end, and the run does not.
+    """
+
+    def __init__(
+        self,
+        file: TextIO | None = None,
+        *,
+        quiet: float = QUIET,
+        every: float = EVERY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        self._file: TextIO | None = sys.stderr if file is None else file
+        self._quiet, self._every, self._clock = quiet, every, clock
+        self._started = self._written = clock()
+        self._held: list[str] = []
+        self._planned = self._expected = self._done = 0  # prompts
+        self._first_batch: float | None = None
+        self._lock = threading.RLock()
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._keep_time, name="circuitspec-progress", daemon=True)
+
+    def __enter__(self) -> Lines:
+        self._watch.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._watch.join()
+
+    def stage(self, text: str) -> None:
+        with self._lock:
+            self._stage = one_line(text)
+            self.note(text)
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self._held.append(f"[{_minutes(self._clock() - self._started)}] {one_line(text)}")
+            self.tick()
+
+    def plan(self, experiments: int, stored: int, prompts: int) -> None:
+        with self._lock:
+            self._experiments += experiments
+            self._measured += stored
+            self._stored += stored
+            self._planned += prompts
+            self._expected += prompts
+
+    def measured(self, experiments: int) -> None:
+        with self._lock:
+            self._measured += experiments
+
+    def expect(self, prompts: int) -> None:
+        with self._lock:
+            self._first_batch = self._clock() if self._first_batch is None else self._first_batch
+            planned = min(prompts, self._planned)
+            self._planned -= planned
+            self._expected += prompts - planned
+
+    def advance(self, prompts: int) -> None:
+        with self._lock:
+            self._first_batch = self._clock() if self._first_batch is None else self._first_batch
+            self._done += prompts
+
+    def tick(self) -> None:
+        """Write what is due now."""
+        with self._lock:
+            now = self._clock()
+            if now - self._started < self._quiet:
+                return
+            if not self._held and now - self._written >= self._every:
+                self._held.append(f"[{_minutes(now - self._started)}] {self._said}{self._pace(now)}")
+            if self._held:
+                self._write("".join(f"{line}\n" for line in self._held))
+                self._held.clear()
+                self._written = now
+
+    def _pace(self, now: float) -> str:
+        if self._first_batch is None or not self._done or now <= self._first_batch:
+            return ""
+        rate = self._done / (now - self._first_batch)
+        left = max(0, self._expected - self._done) / rate
+        return f", {rate:,.1f} prompts/s, {_minutes(left)} left"
+
+    def _keep_time(self) -> None:
+        while not self._over.wait(1.0):
+            self.tick()
+
+    def _write(self, text: str) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except (OSError, ValueError):  # nobody reads it any more
+            self._file = None
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a kernel of Jupyter, whose cells show what is written while they run."""
+    module = sys.modules.get("IPython")
+    shell = None if module is None else module.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
+
+
+@contextmanager
+def for_callers() -> Iterator[Progress]:
+    """For those who call from Python: a bar in a notebook, as text, so that it needs no widgets; silence elsewhere."""
+    if in_notebook():
+        with Bar(anyway=True) as bar:
+            yield bar
+    else:
+        yield Silent()
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and other signs that do not print spelled out."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def _minutes(seconds: float) -> str:
+    """`0:07`, `48:00`, `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -23,6 +23,8 @@ def executed(path: Path = NOTEBOOK) -> Any:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         cell.metadata = {}
+        if cell.cell_type == "code":  # what stays of the bar is no output
+            cell.outputs = [one for one in cell.outputs if one.get("name") != "stderr"]
     return notebook
 
 

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 
 from circuitspec.cli import main
 from tests.locking.support import edited
+from tests.waiting import without_progress
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "paper-repo"
@@ -77,7 +78,9 @@ class Runner:
             check=False,
         )
         outputs = dict(line.split("=", 1) for line in output.read_text().splitlines())
-        return Step(ran.returncode, ran.stdout + ran.stderr, summary.read_text(encoding="utf-8"), outputs)
+        return Step(
+            ran.returncode, ran.stdout + without_progress(ran.stderr), summary.read_text(encoding="utf-8"), outputs
+        )
 
     def evaluated(self, text: str) -> str:
         """`${{ inputs.NAME }}` filled in, the one kind of expression that these steps use."""

@@ -25,6 +25,7 @@ from circuitspec.spec.reference import NAMES, PATHS, reference
 from circuitspec.spec.source import parse_source
 from circuitspec.spec.writing import write_yaml
 from tests.documents import Block, blocks, commands, unlike
+from tests.waiting import without_progress
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -55,7 +56,7 @@ def printed(command: str) -> str:
     assert program == "circuitspec"
     ran = CliRunner().invoke(main, arguments)
     assert ran.exit_code in (0, 1, 3, 4), ran.output
-    return ran.stdout + ran.stderr
+    return ran.stdout + without_progress(ran.stderr)
 
 
 def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

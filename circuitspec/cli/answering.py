@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 import click
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code, render, render_styled
+from circuitspec.progress import Interrupted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,8 +32,8 @@ def answering(command: Callable[P, R]) -> Callable[P, R]:
         except CircuitspecError as error:
             show(error.diagnostics)
             raise SystemExit(exit_code(error.diagnostics)) from error
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+        except KeyboardInterrupt as stop:
+            click.echo(_interrupted(stop), err=True)
             raise SystemExit(INTERRUPTED) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads; do not fail again at exit
@@ -53,6 +54,16 @@ def answering(command: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(COULD_NOT_RUN) from error
 
     return answered
+
+
+def _interrupted(stop: KeyboardInterrupt) -> str:
+    if not isinstance(stop, Interrupted):
+        return "interrupted"
+    if stop.kept is None:
+        return "interrupted; nothing was kept: there is no store"
+    experiments = "experiment" if stop.kept == 1 else "experiments"
+    begun = ", and what was measured of others" if stop.begun else ""
+    return f"interrupted; {stop.kept} {experiments} kept{begun}: run the same command again"
 
 
 @contextmanager

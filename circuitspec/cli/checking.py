@@ -8,7 +8,7 @@ import click
 
 from circuitspec.cli.answering import annotate, answering, show
 from circuitspec.cli.options import FILE
-from circuitspec.diagnostics import Diagnostic, exit_code
+from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code
 
 
 @click.command()
@@ -18,13 +18,15 @@ from circuitspec.diagnostics import Diagnostic, exit_code
 def check(files: tuple[Path, ...], format_: str) -> None:
     """Read FILES and report every mistake, without running anything.
 
-    Layer and head numbers are checked too where the model's configuration is at hand.
+    Layer and head numbers are checked too where the model's configuration is at hand. Of a file with a model and a task
+    alone, which `explore` takes, it says what `verify` needs besides.
     """
     from circuitspec.checking import check_file
+    from circuitspec.exploring.study import check_study
 
     found: list[Diagnostic] = []
     for file in files:
-        problems, summary = check_file(file)
+        problems, summary = check_study(file) if _is_to_explore(file) else check_file(file)
         found += problems
         show(problems)
         annotate(problems, format_)
@@ -40,7 +42,27 @@ def check(files: tuple[Path, ...], format_: str) -> None:
 @click.option("--tests", is_flag=True, help="Say what `verify --tests` would add.")
 @answering
 def plan(file: Path, sweep: bool, tests: bool) -> None:
-    """Print what `verify` would run on FILE, without running it."""
+    """Print what `verify` would run on FILE, without running it.
+
+    Of a file with a model and a task alone, what `explore` would take.
+    """
+    if _is_to_explore(file):
+        if sweep or tests:
+            raise click.UsageError(f"--sweep and --tests are about `verify`, and {file} has no circuit to verify")
+        from circuitspec.exploring.study import plan_study
+
+        click.echo(plan_study(file))
+        return
     from circuitspec.checking import plan_file
 
     click.echo(plan_file(file, sweep=sweep, tests=tests))
+
+
+def _is_to_explore(file: Path) -> bool:
+    """What cannot be read is left to those who read it again, and say what is wrong."""
+    from circuitspec.exploring.study import is_to_explore
+
+    try:
+        return is_to_explore(file)
+    except CircuitspecError:
+        return False

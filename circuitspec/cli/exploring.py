@@ -10,8 +10,8 @@ import click
 
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, STORE, make_directory, store_root
+from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.progress import Bar
 
 if TYPE_CHECKING:
     from circuitspec.exploring.grid import Kind
@@ -147,7 +147,7 @@ def explore(
     fresh = None if task_from is None else load_exploration(task_from)
     if output_dir is not None:
         make_directory(output_dir)
-    with Bar() as progress:
+    with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.exploring.explore import explore
         from circuitspec.exploring.findings import Options

@@ -8,7 +8,7 @@ import click
 
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE
-from circuitspec.progress import Bar
+from circuitspec.cli.waiting import waiting
 
 
 @click.command()
@@ -25,7 +25,7 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     from circuitspec.spec.load import load_hypothesis
 
     document = load_hypothesis(file)
-    with Bar() as progress:
+    with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.locking.file import write_lock
         from circuitspec.locking.lock import lock_path

@@ -9,8 +9,8 @@ import click
 
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import DEVICE, FILE
+from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.progress import Bar
 
 
 @click.command()
@@ -33,7 +33,7 @@ def doctor(model: str, dtype: Any, device: str, format_: str) -> None:
         raise click.UsageError("MODEL is empty")
     from circuitspec.spec.hypothesis import ModelSpec
 
-    with Bar() as progress:
+    with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.engine.compile import borrowed
         from circuitspec.engine.doctor import diagnose
@@ -66,7 +66,7 @@ def compile_(file: Path, emit: Path, force: bool, device: str) -> None:
     from circuitspec.spec.load import load_hypothesis
 
     document = load_hypothesis(file)
-    with Bar() as progress:
+    with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.report.bundle import refusal, write_bundle
 

@@ -24,8 +24,8 @@ from circuitspec.cli.options import (
     make_directory,
     store_root,
 )
+from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.progress import Bar
 from circuitspec.report.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _run(
     examined = None if lock_file is None else examine(document, lock_file, device)
     if examined is not None:
         examined.refuse()  # before torch is imported
-    with Bar() as progress:
+    with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.locking.run import run_as_locked
         from circuitspec.verification import Options

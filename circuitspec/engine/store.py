@@ -96,6 +96,10 @@ class Store:
     def __len__(self) -> int:
         return len(self._places)
 
+    def __contains__(self, key: bytes) -> bool:
+        """Whether there is an entry; its payload is not looked at."""
+        return key in self._places
+
     def refresh(self) -> None:
         """Take note of what other processes have added since."""
         try:

@@ -17,7 +17,7 @@ from circuitspec.engine.records import PromptValues, Records
 from circuitspec.engine.store import Store
 from circuitspec.models.cache import cache_root
 from circuitspec.plan.experiment import Experiment, Source, Variant, passes, runs_of
-from circuitspec.progress import Progress
+from circuitspec.progress import Interrupted, Progress
 from circuitspec.tasks.prompts import CLEAN, TokenizedTask
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class ExperimentStore:
         keys = {experiment: self.keys.of(experiment) for experiment in experiments}
         found = self.store.get(keys.values())
         return {experiment: found[key] for experiment, key in keys.items() if key in found}
+
+    def count(self, experiments: Iterable[Experiment]) -> int:
+        """How many of these experiments are stored, without reading them."""
+        self.store.refresh()
+        return sum(self.keys.of(experiment) in self.store for experiment in experiments)
 
     def put(self, measured: Mapping[Experiment, PromptValues]) -> None:
         self.store.put({self.keys.of(experiment): values for experiment, values in measured.items()})
@@ -106,7 +111,18 @@ class StoredRunner:
         self._parts = parts
         self._seconds, self._clock = seconds, clock
         self._pace = _Pace()
+        self._asked: set[Experiment] = set()
         self.recalled = 0  # experiments that were not run
+
+    @property
+    def kept(self) -> int | None:
+        """How many of the experiments that were asked for are in the store now; None where there is no store."""
+        return None if self._store is None else self._store.count(self._asked)
+
+    @property
+    def begun(self) -> bool:
+        """Whether some experiments were measured on some prompts alone, which is kept for a run that goes on."""
+        return self._parts is not None and len(self._parts.store) > 0
 
     def run(self, experiments: Iterable[Experiment]) -> Records:
         """Every metric of every experiment for every prompt.
@@ -114,6 +130,7 @@ class StoredRunner:
         Raises CS545 or CS546 where the store cannot be used, and as the runner does; what was stored by then stays.
         """
         wanted = tuple(dict.fromkeys(experiments))
+        self._asked.update(wanted)
         values = {} if self._store is None else self._store.get(wanted)
         missing = tuple(experiment for experiment in wanted if experiment not in values)
         self.recalled += len(values)
@@ -221,9 +238,13 @@ def default_root() -> Path:
 def stored_runner(
     runner: Runner, root: Path | None, progress: Progress, *, seconds: float = SECONDS
 ) -> Iterator[StoredRunner]:
-    """The runner with the store below `root`, where each model and set of prompts has a folder; None for no store."""
+    """The runner with the store below `root`, where each model and set of prompts has a folder; None for no store.
+
+    Where a person interrupts what is done with it, `Interrupted` says how much is kept.
+    """
     if root is None:
-        yield StoredRunner(runner, None, progress)
+        with _telling_what_is_kept(StoredRunner(runner, None, progress)) as bare:
+            yield bare
         return
     setting = setting_of(runner.loaded, runner.batches[0].side)
     keys = Keys(setting, runner.task, runner.measured_beside)
@@ -237,4 +258,14 @@ def stored_runner(
     with Store(folder, about) as store, Store(folder / PARTS) as parts:
         parts.drop_older(ABANDONED)
         kept = StoredParts(parts, keys)
-        yield StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, seconds=seconds)
+        runs = StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, seconds=seconds)
+        with _telling_what_is_kept(runs):
+            yield runs
+
+
+@contextmanager
+def _telling_what_is_kept(runs: StoredRunner) -> Iterator[StoredRunner]:
+    try:
+        yield runs
+    except KeyboardInterrupt as stop:
+        raise Interrupted(runs.kept, begun=runs.begun) from stop

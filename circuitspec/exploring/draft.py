@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.exploring.links import Link
 from circuitspec.exploring.select import Choice, Entry
+from circuitspec.exploring.setting import EVERYWHERE
 from circuitspec.exploring.sweep import MATERIAL
 from circuitspec.graph.shape import ModelShape
 from circuitspec.spec.components import Head, Mlp, Neuron, sort_key
@@ -80,12 +81,14 @@ def write_draft(
         "  groups:",
     ]
     for name, (role, kind, members) in groups.items():
-        effect = "" if kind == "positive" else f", effect: {kind}"
         lines.append(f"    {name}:")
         lines.append("      nodes:")
         for entry in members:
             lines.append(f"        - {format_name(entry[0])} # {_own_size(sizes, entry)}")
-        lines.append(f"      at: {plain(role)}" + (f"\n      effect: {kind}" if effect else ""))
+        if role != EVERYWHERE:  # a group without positions is at all of them
+            lines.append(f"      at: {plain(role)}")
+        if kind != "positive":
+            lines.append(f"      effect: {kind}")
     if free:
         lines.append(f"  free: [{', '.join(_quoted(name) for name in free)}]")
     paths = _paths(links, shape, neurons or {})

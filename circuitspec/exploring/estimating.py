@@ -9,7 +9,7 @@ from circuitspec.engine.attribution import attribute, attribution_passes, draws_
 from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
 from circuitspec.engine.pieces import Pieces
 from circuitspec.engine.screen import Screen, screen_noising, screen_passes, screen_restorations
-from circuitspec.exploring.setting import Setting
+from circuitspec.exploring.setting import EVERYWHERE, Setting, where_of
 from circuitspec.graph.edges import Edge, format_receiver
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
@@ -40,9 +40,9 @@ class EdgeEstimates:
 def estimate_nodes(
     setting: Setting, base: Variant, source: Source, *, steps: int = 1, dropping: bool = False
 ) -> NodeEstimates:
-    """Every component at every role; several steps only where there are inputs between. Raises AllowanceSpent."""
+    """Every component at every place; several steps only where there are inputs between. Raises AllowanceSpent."""
     runner, metric, claimed = setting.runner, setting.metric, setting.claimed
-    wheres = [Where.at(role) for role in setting.roles]
+    wheres = [where_of(place) for place in setting.places]
     steps = steps if interpolates(base, source) else 1
     layers = runner.loaded.shape.n_layers if dropping else 0
     spots = [(component, where) for component in claimed for where in wheres]
@@ -86,7 +86,7 @@ def estimate_edges(
 
 
 def estimate_restorations(setting: Setting, run: Experiment) -> dict[Entry, float]:
-    """What restoring a component at a role alone changes in a patched run. Raises AllowanceSpent."""
+    """What restoring a component at a place alone changes in a patched run. Raises AllowanceSpent."""
 
     def compute(pieces: Pieces) -> Screen:
         setting.allowance.require(screen_passes(run))
@@ -109,13 +109,18 @@ def _screened(
     setting: Setting, question: Sequence[object], run: Experiment, compute: Callable[[Pieces], Screen]
 ) -> dict[Entry, float]:
     components = sorted({site.component for site in run.sites}, key=sort_key)
-    entries = [(component, role) for component in components for role in setting.roles]
+    entries = [(component, place) for component in components for place in setting.places]
 
     def lists(pieces: Pieces) -> dict[str, list[float]]:
         found = compute(pieces)
-        return {"effects": [found.by_role[component][role] for component, role in entries]}
+        return {
+            "effects": [
+                float(found.effects[component].mean()) if place == EVERYWHERE else found.by_role[component][place]
+                for component, place in entries
+            ]
+        }
 
-    names = [(format_name(component), role) for component, role in entries]
+    names = [(format_name(component), place) for component, place in entries]
     found = setting.recalled.get([*question, setting.metric, names], lists)
     return dict(zip(entries, found["effects"].tolist(), strict=True))  # type: ignore[arg-type]
 

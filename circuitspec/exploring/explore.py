@@ -21,13 +21,15 @@ from circuitspec.exploring.allowance import Allowance, AllowanceSpent
 from circuitspec.exploring.draft import Sizes, write_draft
 from circuitspec.exploring.estimable import ESTIMABLE, inestimable
 from circuitspec.exploring.findings import Circuit, Findings, Options
+from circuitspec.exploring.foreseen import Extent, foreseen, spoken
 from circuitspec.exploring.gates import Pair, scan_gates
 from circuitspec.exploring.grid import sweep_all, zoom
 from circuitspec.exploring.links import Link, Links
 from circuitspec.exploring.neurons import Refined
 from circuitspec.exploring.sections import Sections
 from circuitspec.exploring.select import Choice
-from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles, matters_to
+from circuitspec.exploring.series import Series
+from circuitspec.exploring.setting import CLEAN, Setting, distinct_roles, matters_to, places_of
 from circuitspec.exploring.stages import HONEST, Stages
 from circuitspec.exploring.subject import (
     Patching,
@@ -42,6 +44,7 @@ from circuitspec.exploring.subject import (
 )
 from circuitspec.exploring.sweep import Sweep
 from circuitspec.exploring.traces import trace
+from circuitspec.exploring.unnamed import check_names, declaring_last, with_last_named
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.models.load import load_model
 from circuitspec.plan.experiment import Experiment, Noised
@@ -51,6 +54,7 @@ from circuitspec.spec.components import Head, Mlp, sort_key
 from circuitspec.spec.internal import Internal
 from circuitspec.spec.load import Study
 from circuitspec.spec.names import format_name
+from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import check_metrics
 from circuitspec.tasks.tokenize import tokenize
@@ -79,6 +83,12 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     with study.blamed_on("model", "id"):
         loaded = load_model(subject.model, base_dir, device=options.device, progress=progress.stage)
     task = tokenize(prompts, subject.task.positions, loaded.tokenizer, study.source)
+    check_names(task)
+    unnamed = not task.roles
+    if unnamed:
+        task = with_last_named(task)
+    drafted_from = (task_of or study).source
+    drafted_from = declaring_last(drafted_from) if unnamed else drafted_from
     if inside is None:
         check_metrics([options.metric], prompts, [study.source.span(("task",))], among=ESTIMABLE)
     else:
@@ -121,10 +131,14 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
             allowance,
             recalled,
             inside,
+            unnamed,
         )
+        timed = _Timed(runner)
         try:
             check_broken(setting, study)
             anchors = _anchors(setting, corruptions)
+            extent = _extent(setting, series, corruptions, unnamed=unnamed, has_paths=declared is not None)
+            progress.note(spoken(foreseen(extent, options), options.max_forwards, timed.seconds))
         except AllowanceSpent as spent:
             raise CircuitspecError(_too_little(options)) from spent
         done = task_not_done(*behaviour(runner, setting.records[CLEAN]))
@@ -160,9 +174,9 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         sizes = {
             (e.component, role): (e.drop_best, e.rise_best, e.drop is not None)
             for e in found.effects
-            for role in e.where.roles
+            for role in places_of(e.where)
         }
-        drafted = _Drafting(task_of or study, patching, options, command, sizes)
+        drafted = _Drafting(drafted_from, patching, options, command, sizes)
         refined = [(kind, work.refined(kind, choice)) for kind, choice in choices]
         circuits = tuple(drafted.circuit(kind, one, between.found) for kind, one in refined)
     return Findings(
@@ -173,7 +187,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         task.n,
         shape.n_layers,
         shape.n_layers * shape.n_heads,
-        setting.roles,
+        setting.places,
         options.target,
         anchors,
         tuple(work.grids),
@@ -187,6 +201,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         runner.forwards,
         time.monotonic() - started,
         done,
+        unnamed,
     )
 
 
@@ -194,7 +209,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
 class _Drafting:
     """What all drafts of an exploration share."""
 
-    study: Study
+    source: Source
     patching: Patching
     options: Options
     command: str
@@ -205,7 +220,7 @@ class _Drafting:
         members = frozenset(choice.kept) | refined.neurons.keys()
         shape = choice.setting.runner.loaded.shape
         draft = write_draft(
-            self.study.source,
+            self.source,
             choice,
             [link for link in between if _inside(link, members)],
             shape,
@@ -233,6 +248,41 @@ class _Drafting:
             tuple((format_name(component), role) for component, role in choice.unproven),
             draft,
         )
+
+
+class _Timed:
+    """How long a whole forward took since this was made; None where none was run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self._started, self._before = runner, time.monotonic(), self._work(runner)
+
+    @property
+    def seconds(self) -> float | None:
+        work = self._work(self._runner) - self._before
+        return (time.monotonic() - self._started) / work if work > 0 else None
+
+    @staticmethod
+    def _work(runner: Runner) -> float:
+        return runner.forwards - runner.forwards_saved
+
+
+def _extent(
+    setting: Setting, series: Sequence[Series], corruptions: Sequence[str], *, unnamed: bool, has_paths: bool
+) -> Extent:
+    shape = setting.runner.loaded.shape
+    heads = sum(isinstance(component, Head) for component in setting.claimed)
+    return Extent(
+        heads=heads,
+        mlps=len(setting.claimed) - heads,
+        layers=shape.n_layers,
+        neurons=shape.d_mlp,
+        roles=len(setting.roles),
+        unnamed=unnamed,
+        corruptions=len(corruptions),
+        series=len(series),
+        draws=setting.corrupt.draws if isinstance(setting.corrupt, Noised) else 1,
+        has_paths=has_paths,
+    )
 
 
 def _refused(study: Study, options: Options, inside: Internal | None) -> Diagnostic | None:

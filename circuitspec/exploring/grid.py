@@ -11,11 +11,12 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from circuitspec.exploring.allowance import Unseen
+from circuitspec.exploring.options import Kind as Kind
 from circuitspec.exploring.series import Series
 from circuitspec.exploring.setting import CLEAN, Setting
 from circuitspec.graph.nodes import NodeComponent
@@ -26,7 +27,6 @@ from circuitspec.spec.names import format_name
 
 LEAST = 0.02  # share of clean less corrupt: what changes less is not looked into further
 
-Kind = Literal["resid", "attention", "mlps", "heads", "neurons"]
 KINDS: tuple[Kind, ...] = ("resid", "attention", "mlps", "heads", "neurons")  # from coarse to fine
 Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | Neuron
 
@@ -239,7 +239,7 @@ def zoom(setting: Setting, series: tuple[Series, ...], *, neurons: bool = False)
     Each of these stages may spend an equal share of the allowance, and what those before it left.
     """
     sweeper = Sweeper(setting, series)
-    wheres = positions(setting)
+    wheres = positions(setting) | ({Where.everywhere(): "all"} if setting.unnamed else {})
     last = setting.streams - 1
     streams = [Spot(Resid(layer), where) for layer in coarse_first(setting.streams) for where in wheres]
     sweeper.patch(streams, "residual streams (layer by position)", share=1 / (3 + neurons))

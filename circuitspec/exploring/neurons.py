@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from circuitspec.exploring.select import Choice, Entry
+from circuitspec.exploring.setting import where_of
 from circuitspec.exploring.sweep import MATERIAL
-from circuitspec.graph.where import Where
 from circuitspec.spec.components import Mlp, Neuron, sort_key
 
 MOST = 16  # neurons at a position that stand for an MLP
@@ -37,7 +37,7 @@ def _refine_one(found: Refined, mlp: Mlp) -> None:
     choice, setting = found.choice, found.choice.setting
     roles = {role: kind for (component, role), kind in choice.entries.items() if component == mlp}
     neurons = [Neuron(mlp.layer, index) for index in range(setting.runner.loaded.shape.d_mlp)]
-    wheres = {role: Where.at(role) for role in roles}
+    wheres = {role: where_of(role) for role in roles}
     setting.run(
         run
         for n in neurons

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import Grid, Kind
 from circuitspec.exploring.series import Series
+from circuitspec.exploring.setting import places_of
 from circuitspec.exploring.sweep import MATERIAL, Effect
 from circuitspec.exploring.traces import Traces
 from circuitspec.graph.nodes import Ablatable
@@ -46,12 +47,10 @@ _DROP, _RISE = "noising: drop", "denoising: rise"
 
 def _by_position(found: Findings) -> Picture:
     """Of all components of a layer at a position the largest effect: an exact one where there is one."""
-    roles = list(dict.fromkeys(role for e in found.sweep.effects for role in sorted(e.where.roles)))
+    roles = list(dict.fromkeys(role for e in found.sweep.effects for role in places_of(e.where)))
     roles.sort(key=found.roles.index)
     shape = (found.n_layers, len(roles))
-    places = [
-        ((_layer(e.component), roles.index(role)), e) for e in found.sweep.effects for role in sorted(e.where.roles)
-    ]
+    places = [((_layer(e.component), roles.index(role)), e) for e in found.sweep.effects for role in places_of(e.where)]
     return heatmaps(
         _both(shape, places),
         rows=[str(layer) for layer in range(found.n_layers)],

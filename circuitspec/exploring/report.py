@@ -12,6 +12,7 @@ from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.grid import KINDS, LEAST, Grid, Kind
 from circuitspec.exploring.sections import RESTORES, Sections, named
 from circuitspec.exploring.select import Point
+from circuitspec.exploring.setting import places_of
 from circuitspec.exploring.sweep import MATERIAL, Drawn
 from circuitspec.exploring.traces import Traces
 from circuitspec.exploring.warnings import exploration_warnings
@@ -20,12 +21,17 @@ from circuitspec.spec.names import format_name
 
 SHOWN = 20
 SEEN = 0.005  # what is smaller is written 0.00
+UNNAMED = (
+    "the prompts name no positions: components are patched at the last token, which drafts call END, and at all tokens"
+    "\n(to tell apart what acts in between, name positions: under `task`, or in the rows of the prompts file)"
+)
 
 
 def render_exploration(found: Findings) -> str:
     """The report on stdout: what was compared, the strongest effects, circuits and their frontiers, links."""
     parts = [
         f"{found.name}   {found.model}   {plural(found.n_prompts, 'prompt')}\n{found.metric}, {found.ablation}",
+        *([UNNAMED] if found.unnamed else []),
         _corruptions(found),
         *(_grid(grid) for grid in found.grids),
     ]
@@ -93,7 +99,7 @@ def _effects(found: Findings) -> str:
     for e in found.largest(SHOWN):
         if e.size < SEEN:
             break
-        name = f"{format_name(e.component)}@{','.join(sorted(e.where.roles))}"
+        name = f"{format_name(e.component)}@{','.join(places_of(e.where))}"
         rows.append([name, number(e.drop), number(e.rise), number(e.drop_estimate), number(e.rise_estimate)])
     sweep = found.sweep
     if inestimable(found.metric):

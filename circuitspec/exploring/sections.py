@@ -7,7 +7,7 @@ restored on top. What does nothing by itself (half of an AND, a stand-in) shows 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -20,7 +20,7 @@ from circuitspec.exploring.estimable import inestimable
 from circuitspec.exploring.estimating import estimate_noising
 from circuitspec.exploring.links import Link
 from circuitspec.exploring.select import EXHAUSTIVE, SCREENED
-from circuitspec.exploring.setting import CLEAN, Setting
+from circuitspec.exploring.setting import CLEAN, EVERYWHERE, Setting, where_of
 from circuitspec.exploring.sweep import MATERIAL
 from circuitspec.graph.cuts import minimal_cuts
 from circuitspec.graph.declared import INPUT, LOGITS, Node
@@ -222,12 +222,12 @@ def _beside(
     entries = [
         (component, role)
         for component in claimed
-        for role in setting.roles
+        for role in setting.places
         if not _covers(setting, own, component, role) and not _covers(setting, behind, component, role)
     ]
     if len(entries) > EXHAUSTIVE:
         entries = _screened(setting, section, entries, members, claimed, strong)
-    embedded = [(Input(), role) for role in setting.roles if not _covers(setting, own, Input(), role)]
+    embedded = [(Input(), role) for role in setting.places if not _covers(setting, own, Input(), role)]
     start = section.recovered.value
 
     def change(entry: tuple[NodeComponent, str]) -> float:
@@ -241,15 +241,32 @@ def _beside(
     if entries and not tried:
         return None
     found = [entry for entry in tried if helps(entry)]
+    if setting.unnamed:
+        found = [entry for entry in found if _is_the_place(setting, entry, frozenset(found), change)]
     if not found and embedded:
-        alone = {entry: denoising(setting.corrupt, {entry[0]: Where.at(entry[1])}) for entry in embedded}
+        alone = {entry: denoising(setting.corrupt, {entry[0]: where_of(entry[1])}) for entry in embedded}
         beside = {entry: _with(setting, own, entry) for entry in embedded}
         if not setting.run_some([*alone.values(), *beside.values()]):
             tried += embedded
             found = [e for e in embedded if helps(e) and abs(change(e) - _share(setting, alone[e])) >= MATERIAL]
     missing = [Missing(c, role, change((c, role)), _standing(setting, members, c, role)) for c, role in found]
-    missing.sort(key=lambda one: (-abs(one.change), *_order((one.component, Where.at(one.role)))))
+    missing.sort(key=lambda one: (-abs(one.change), *_order((one.component, where_of(one.role)))))
     return Section(section.nodes, section.recovered, tuple(missing[:NAMED]), len(tried))
+
+
+def _is_the_place(
+    setting: Setting,
+    entry: tuple[NodeComponent, str],
+    found: frozenset[tuple[NodeComponent, str]],
+    change: Callable[[tuple[NodeComponent, str]], float],
+) -> bool:
+    """Of a component that was found at all tokens and at the last one: whether this is the place to name."""
+    component, place = entry
+    (role,) = setting.roles
+    at_role, anywhere = (component, role), (component, EVERYWHERE)
+    if not {at_role, anywhere} <= found:
+        return True
+    return (abs(change(at_role) - change(anywhere)) < MATERIAL) == (place == role)
 
 
 def _screened(
@@ -275,7 +292,7 @@ def _screened(
 
 def _with(setting: Setting, own: Mapping[NodeComponent, Where], entry: tuple[NodeComponent, str]) -> Experiment:
     component, role = entry
-    return denoising(setting.corrupt, {**own, component: own.get(component, Where.at()) | Where.at(role)})
+    return denoising(setting.corrupt, {**own, component: own.get(component, Where.at()) | where_of(role)})
 
 
 def _standing(
@@ -289,12 +306,14 @@ def _standing(
 
 
 def _covers(setting: Setting, sites: Mapping[NodeComponent, Where], component: NodeComponent, role: str) -> bool:
-    """Whether the component, or a neuron of it, stands there at this position; roles on the same tokens are one."""
+    """Whether the component, or a neuron of it, stands there at this place; roles on the same tokens are one."""
     wheres = [
         where
         for one, where in sites.items()
         if one == component or (isinstance(one, Neuron) and isinstance(component, Mlp) and one.layer == component.layer)
     ]
+    if role == EVERYWHERE:
+        return any(where.inverted for where in wheres)
     places = setting.runner.task.roles
     return any(where.inverted or any(places[own] == places[role] for own in where.roles) for where in wheres)
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.exploring.allowance import AllowanceSpent
 from circuitspec.exploring.estimating import estimate_noising, estimate_restorations
-from circuitspec.exploring.setting import Setting
-from circuitspec.exploring.sweep import MATERIAL, Sweep
+from circuitspec.exploring.setting import EVERYWHERE, Setting, places_of, where_of
+from circuitspec.exploring.sweep import MATERIAL, Effect, Sweep
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment
 from circuitspec.spec.components import Head, sort_key
 
 Entry = tuple[Ablatable, str]
-"""A component at a role."""
+"""A component at a place: a role, or all tokens."""
 
 NEEDED = 0.005  # what taking an entry out may cost before it is called needed
 ROUNDS = 12
@@ -75,6 +75,20 @@ class Choice:
     @property
     def heads(self) -> int:
         return heads_in(self.entries)
+
+    def take(self, entry: Entry, kind: str) -> None:
+        """Take an entry in; a component that is in at all tokens is in at no role besides."""
+        component, place = entry
+        if self.has(entry):
+            return
+        if place == EVERYWHERE:
+            for role in [role for own, role in self.entries if own == component]:
+                kind = self.entries.pop((component, role))
+        self.entries[entry] = kind
+
+    def has(self, entry: Entry) -> bool:
+        """Whether the component is in at this place."""
+        return entry in self.entries or (entry[0], EVERYWHERE) in self.entries
 
     def recovered(self) -> float:
         run = self.setting.sufficiency(self.kept)
@@ -150,7 +164,7 @@ class Choice:
 def _kept(entries: Iterable[Entry]) -> dict[Ablatable, Where]:
     found: dict[Ablatable, Where] = {}
     for component, role in entries:
-        found[component] = found.get(component, Where.at()) | Where.at(role)
+        found[component] = found.get(component, Where.at()) | where_of(role)
     return found
 
 
@@ -177,11 +191,11 @@ def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool, kn
 
 
 def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, knee: bool) -> None:
-    alone = [e for e in sweep.exact if e.size >= MATERIAL and len(e.where.roles) == 1]
+    alone = _narrowest([e for e in sweep.exact if e.size >= MATERIAL and len(places_of(e.where)) == 1])
     taken = [e for e in alone if negatives or not e.is_negative]
     before = 0  # entries of the circuit before, which missed the target
     for number, effect in enumerate(taken, 1):
-        (role,) = effect.where.roles
+        (role,) = places_of(effect.where)
         choice.entries[effect.component, role] = "negative" if effect.is_negative else "positive"
         if not _is_step(number) and number < len(taken):
             continue
@@ -195,7 +209,7 @@ def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, kne
                 break
     choice.recovered()
     _grow(choice, target, negatives=negatives)
-    rank = {(e.component, role): e.size for e in sweep.effects for role in e.where.roles}
+    rank = {(e.component, role): e.size for e in sweep.effects for role in places_of(e.where)}
     own = {entry for entry in choice.entries if negatives and rank[entry] >= MATERIAL}
     _prune(choice, target, own, rank)
     if not negatives:
@@ -205,8 +219,8 @@ def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, kne
         choice.take_knee(own)
         choice.spared = ()
     elif not negatives:
-        helpful = [(effect.component, role) for effect in taken for role in effect.where.roles]
-        out = [entry for entry in dict.fromkeys([*helpful, *choice.spared]) if entry not in choice.entries]
+        helpful = [(effect.component, role) for effect in taken for role in places_of(effect.where)]
+        out = [entry for entry in dict.fromkeys([*helpful, *choice.spared]) if not choice.has(entry)]
         seen = seen_to_help(sweep)
         choice.spared = tuple(entry for entry in out if entry in seen)
         choice.unproven = tuple(entry for entry in out if entry not in seen)
@@ -214,13 +228,28 @@ def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, kne
         _stand_ins(choice)
 
 
+def _narrowest(effects: Sequence[Effect]) -> list[Effect]:
+    """Of a component at all tokens and at a role one alone: the role where it does there what it does anywhere."""
+    wide = {e.component: e for e in effects if e.where.is_everywhere}
+    enough = {
+        e.component
+        for e in effects
+        if not e.where.is_everywhere and (whole := wide.get(e.component)) is not None and _alike(e, whole)
+    }
+    return [e for e in effects if e.component not in wide or e.where.is_everywhere != (e.component in enough)]
+
+
+def _alike(one: Effect, other: Effect) -> bool:
+    return max(abs(one.drop_best - other.drop_best), abs(one.rise_best - other.rise_best)) < MATERIAL
+
+
 def seen_to_help(sweep: Sweep) -> frozenset[Entry]:
     """What was patched exactly, by itself, and found to work for the behaviour."""
     return frozenset(
         (e.component, role)
         for e in sweep.exact
-        for role in e.where.roles
-        if len(e.where.roles) == 1 and e.size >= NEEDED and not e.is_negative
+        for role in places_of(e.where)
+        if len(places_of(e.where)) == 1 and e.size >= NEEDED and not e.is_negative
     )
 
 
@@ -259,14 +288,14 @@ def _grow(choice: Choice, target: float, *, negatives: bool) -> None:
         several = max(1, len(choice.entries) // 6)
         hurting = [e for e in harmful[:several] if _changes(choice, e) <= -MATERIAL / 2]
         for entry in hurting:
-            choice.entries[entry] = "negative"
+            choice.take(entry, "negative")
         if hurting:
             continue
         if found >= target or not helpful:
             return
         before = len(choice.entries)
         for entry in helpful[:several]:
-            choice.entries[entry] = "positive"
+            choice.take(entry, "positive")
         if several > 1 and choice.recovered() >= target:
             choice.entries = _crossing(choice, before, target)
 
@@ -283,15 +312,25 @@ def _screened(choice: Choice) -> list[tuple[Entry, float]]:
     found = [
         ((component, role), screen[component, role] / gap)
         for component in setting.claimed
-        for role in setting.roles
-        if component in noised and (component, role) not in choice.entries
+        for role in setting.places
+        if component in noised and not choice.has((component, role)) and _tells(setting, screen, component, role, gap)
     ]
     return sorted(found, key=lambda pair: (-pair[1], str(pair[0])))
 
 
+def _tells(setting: Setting, screen: Mapping[Entry, float], component: Ablatable, place: str, gap: float) -> bool:
+    """Whether this is the place to take a component in at: all tokens where that does more than a single role."""
+    if not setting.unnamed:
+        return True
+    (role,) = setting.roles
+    more = abs(screen[component, EVERYWHERE] / gap) > abs(screen[component, role] / gap) + NEEDED
+    return more == (place == EVERYWHERE)
+
+
 def _changes(choice: Choice, entry: Entry) -> float:
     """What taking an entry in changes, exactly."""
-    more = Choice(choice.setting, {**choice.entries, entry: "positive"})
+    more = Choice(choice.setting, dict(choice.entries))
+    more.take(entry, "positive")
     return choice.setting.share(choice.setting.sufficiency(more.kept)) - choice.recovered()
 
 
@@ -380,7 +419,7 @@ def _stand_ins(choice: Choice) -> None:
         if not found:
             return
         for entry, _ in sorted(found, key=lambda pair: (-pair[1], str(pair[0])))[:5]:
-            choice.entries[entry] = "backup"
+            choice.take(entry, "backup")
         choice.settle()
 
 
@@ -388,14 +427,14 @@ def _also_out(choice: Choice, entry: Entry) -> Experiment:
     """The run with the circuit noised and one entry more."""
     more = dict(choice.kept)
     component, role = entry
-    more[component] = more.get(component, Where.at()) | Where.at(role)
+    more[component] = more.get(component, Where.at()) | where_of(role)
     return choice.setting.necessity(more)
 
 
 def _outside(choice: Choice) -> list[Entry]:
     """The entries outside the circuit; of very many those that are estimated to change most beside the noised one."""
     setting = choice.setting
-    every = [(c, role) for c in setting.claimed for role in setting.roles if (c, role) not in choice.entries]
+    every = [(c, role) for c in setting.claimed for role in setting.places if not choice.has((c, role))]
     if len(every) <= EXHAUSTIVE:
         return every
     out, whole = setting.necessity(choice.kept), setting.necessity(dict.fromkeys(setting.claimed, Where.everywhere()))

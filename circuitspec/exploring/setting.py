@@ -25,16 +25,18 @@ from circuitspec.spec.components import Component, Mlp, Neuron, Resid, stage
 from circuitspec.spec.internal import Internal
 
 CLEAN = Experiment("clean")
+EVERYWHERE = "all tokens"  # a place beside the roles; no position can be called so
 
 
 @dataclass
 class Setting:
     """One corruption of a task, and everything measured about it so far.
 
-    `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart,
-    `source` what noising patches in, `corrupt` the prompts into which clean values are restored. What is measured
-    counts against the `allowance`; estimates are `recalled` where they were computed before. `inside` is the metric,
-    where it is one of what the model does inside.
+    `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart;
+    where the prompts name none (`unnamed`), components are searched at all tokens together too. `source` is what
+    noising patches in, `corrupt` the prompts into which clean values are restored. What is measured counts against the
+    `allowance`; estimates are `recalled` where they were computed before. `inside` is the metric, where it is one of
+    what the model does inside.
     """
 
     runner: Runner
@@ -47,7 +49,13 @@ class Setting:
     allowance: Allowance
     recalled: Recalled = field(default_factory=lambda: Recalled(None))
     inside: Internal | None = None
+    unnamed: bool = False
     records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where components are searched: at each role, and where no role was named at all tokens together."""
+        return (*self.roles, EVERYWHERE) if self.unnamed else self.roles
 
     @property
     def streams(self) -> int:
@@ -143,6 +151,16 @@ class Setting:
         corrupt = float(self.values(Experiment(self.corrupt)).mean())
         clean = float(self.values(CLEAN).mean())
         return (float(self.values(self.denoised(component, where)).mean()) - corrupt) / (clean - corrupt)
+
+
+def where_of(place: str) -> Where:
+    """The positions that a place stands for: those of a role, or all."""
+    return Where.everywhere() if place == EVERYWHERE else Where.at(place)
+
+
+def places_of(where: Where) -> tuple[str, ...]:
+    """The places that these positions are, in order of their names."""
+    return (EVERYWHERE,) if where.is_everywhere else tuple(sorted(where.roles))
 
 
 def distinct_roles(places: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from circuitspec.exploring.links import Links, links
 from circuitspec.exploring.neurons import Refined, refine
 from circuitspec.exploring.sections import Sections, cross_sections, link_graph
 from circuitspec.exploring.select import Choice, choose
-from circuitspec.exploring.setting import Setting
+from circuitspec.exploring.setting import Setting, places_of
 from circuitspec.exploring.sweep import MATERIAL, Effect, Estimation, Sweep, estimates, exactly, sweep
 from circuitspec.graph.circuit import CircuitGraph
 from circuitspec.graph.declared import declared_graph
@@ -68,11 +68,11 @@ class Stages:
         chosen = None
         if options.start == "resid":
             fine = [spot for grid in self.grids if grid.coarse_to_fine for spot in _components(grid)]
-            chosen = [spot for spot in fine if not spot[1].inverted]
+            chosen = [spot for spot in fine if _is_searched(spot)]
         self.progress.stage("patching the strongest components")
         if inestimable(self.setting.metric):
             spots = [spot for grid in self.grids for spot in _components(grid)]
-            return exactly(self.setting, [spot for spot in spots if not spot[1].inverted])
+            return exactly(self.setting, [spot for spot in spots if _is_searched(spot)])
         found = sweep(self.setting, estimated, self._how, chosen)
         reason = self.setting.allowance.reason
         drawn = 0 if found.drawn is None else found.drawn.count
@@ -213,10 +213,16 @@ class Stages:
 
 def _strong(found: Sweep) -> list[tuple[NodeComponent, str]]:
     """Components and positions that do something by themselves, in either direction."""
-    return [(e.component, role) for e in found.exact if e.size >= MATERIAL for role in e.where.roles]
+    return [(e.component, role) for e in found.exact if e.size >= MATERIAL for role in places_of(e.where)]
 
 
 def _components(grid: Grid) -> list[Spot]:
     """The heads and MLPs that were looked at, with where."""
     spots = [spot for kind in ("mlps", "heads") for spot in grid.spots(kind)]
     return [(spot.target, spot.where) for spot in spots if isinstance(spot.target, Head | Mlp)]
+
+
+def _is_searched(spot: Spot) -> bool:
+    """Whether a circuit can have the component there: at roles, or everywhere, but not at the rest of the prompt."""
+    where = spot[1]
+    return not where.inverted or where.is_everywhere

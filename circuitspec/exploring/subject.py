@@ -13,6 +13,7 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.exploring.draft import plain
 from circuitspec.exploring.series import Series, series_of
 from circuitspec.exploring.setting import Setting
+from circuitspec.exploring.study import no_corruption
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.nodes import Ablatable, expand
 from circuitspec.graph.shape import ModelShape
@@ -53,14 +54,7 @@ def patching_of(study: Study, corruptions: Sequence[str]) -> Patching:
         written = f"{{value: gaussian, {how}, level: node, positions: declared}}"
         return Patching("gaussian", ablation_source(ablation), noise, written)
     if not corruptions:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS541",
-                "the prompts have no corruption, and there is nothing to compare the clean ones with",
-                study.source.span(("task",)),
-                hint="add task: corruptions: {abc: {SLOT: $list}}",
-            )
-        )
+        raise CircuitspecError(no_corruption(study))
     if ablation is None:
         value = "mean_per_template" if study.exploration.task.templates else "resample"
         named = corruptions[0]

@@ -15,7 +15,7 @@ from scipy import stats
 
 from circuitspec.analysis.scores import LOWER_IS_BETTER
 from circuitspec.exploring.estimating import Spot, estimate_edges, estimate_nodes
-from circuitspec.exploring.setting import Setting
+from circuitspec.exploring.setting import Setting, where_of
 from circuitspec.graph.edges import Edge, precedes, receivers
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
@@ -159,7 +159,7 @@ def exactly(setting: Setting, spots: Sequence[Spot]) -> Sweep:
 
 
 def estimates(setting: Setting, how: Estimation) -> list[Effect]:
-    """Every component at every role, the largest estimates first. Raises AllowanceSpent."""
+    """Every component at every place, the largest estimates first. Raises AllowanceSpent."""
     back = Source("resample", "clean")
     loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
     down = estimate_nodes(setting, "clean", setting.source, dropping=how.dropping)
@@ -188,12 +188,12 @@ def _through_attention(setting: Setting, base: Variant, source: Source) -> dict[
     shape = setting.runner.loaded.shape
     attending = [receiver for receiver in receivers(shape) if receiver.port in ("q", "k")]
     edges = [
-        Edge(sender, receiver, Where.at(role))
+        Edge(sender, receiver, where_of(place))
         for sender in setting.claimed
         if isinstance(sender, Head | Mlp)
         for receiver in attending
         if precedes(sender, receiver, shape)
-        for role in setting.roles
+        for place in setting.places
     ]
     found = estimate_edges(setting, base, source, edges, recomputing=True)
     short: dict[Spot, float] = {}

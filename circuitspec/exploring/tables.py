@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from circuitspec.exploring.findings import Findings
+from circuitspec.exploring.setting import places_of
 from circuitspec.spec.names import format_name
 
 
@@ -30,7 +31,7 @@ def effects_frame(found: Findings) -> pd.DataFrame:
     rows = [
         (
             format_name(e.component),
-            ",".join(sorted(e.where.roles)),
+            ",".join(places_of(e.where)),
             e.drop,
             e.rise,
             e.drop_estimate,

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from circuitspec.exploring.estimable import inestimable
 from circuitspec.exploring.estimating import Entry, estimate_nodes
-from circuitspec.exploring.setting import CLEAN, Setting
+from circuitspec.exploring.setting import CLEAN, Setting, places_of, where_of
 from circuitspec.exploring.sweep import MATERIAL, Sweep
-from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Source
 from circuitspec.plan.node_level import denoising, noising
 from circuitspec.spec.components import sort_key
@@ -59,12 +58,12 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Traces 
     clean = float(setting.values(CLEAN).mean())
     corrupt = {name: float(setting.values(Experiment(name)).mean()) for name in corruptions}
     widest = max(abs(clean - one) for one in corrupt.values())
-    exact = [e for e in found.exact if e.size >= MATERIAL and len(e.where.roles) == 1][:MOST]
-    entries = {(e.component, role): None for e in exact for role in e.where.roles}
+    exact = [e for e in found.exact if e.size >= MATERIAL and len(places_of(e.where)) == 1][:MOST]
+    entries = {(e.component, place): None for e in exact for place in places_of(e.where)}
     for name in () if inestimable(setting.metric) else corruptions:
         entries |= dict.fromkeys(_strongest(setting, name, widest))
-    down = {(c, r, n): noising(Source("resample", n), {c: Where.at(r)}) for c, r in entries for n in corruptions}
-    up = {(c, r, n): denoising(n, {c: Where.at(r)}) for c, r in entries for n in corruptions}
+    down = {(c, r, n): noising(Source("resample", n), {c: where_of(r)}) for c, r in entries for n in corruptions}
+    up = {(c, r, n): denoising(n, {c: where_of(r)}) for c, r in entries for n in corruptions}
     setting.run([*down.values(), *up.values()])
     reactions: dict[Entry, dict[str, Reaction]] = {}
     for (component, role, name), run in down.items():
@@ -81,9 +80,9 @@ def _strongest(setting: Setting, corruption: str, widest: float) -> list[Entry]:
     down = estimate_nodes(setting, "clean", Source("resample", corruption)).effects
     up = estimate_nodes(setting, corruption, Source("resample", "clean")).effects
     sizes = {
-        (component, role): max(abs(down[component, where]), abs(up[component, where])) / widest
+        (component, place): max(abs(down[component, where]), abs(up[component, where])) / widest
         for component, where in down
-        for role in where.roles
+        for place in places_of(where)
     }
     large = [entry for entry, size in sizes.items() if size >= MATERIAL]
     return sorted(large, key=lambda entry: (-sizes[entry], sort_key(entry[0]), entry[1]))[:MOST]

@@ -8,6 +8,7 @@ from circuitspec.analysis.warnings import EvidenceWarning
 from circuitspec.analysis.wording import number, plural
 from circuitspec.exploring.findings import Circuit, Findings
 from circuitspec.exploring.links import Link
+from circuitspec.exploring.setting import places_of
 from circuitspec.exploring.sweep import MATERIAL, Effect
 from circuitspec.spec.names import format_name
 
@@ -167,7 +168,7 @@ def _spent(found: Findings) -> Iterator[EvidenceWarning]:
 
 def _named(effects: Sequence[Effect]) -> str:
     shown = [
-        f"{format_name(e.component)}@{','.join(sorted(e.where.roles))} ({number(e.drop)} noised, {number(e.rise)} "
+        f"{format_name(e.component)}@{','.join(places_of(e.where))} ({number(e.drop)} noised, {number(e.rise)} "
         f"restored; estimated {number(e.drop_estimate)} and {number(e.rise_estimate)})"
         for e in effects[:SHOWN]
     ]
@@ -177,7 +178,7 @@ def _named(effects: Sequence[Effect]) -> str:
 def _data(effect: Effect) -> dict[str, object]:
     return {
         "component": format_name(effect.component),
-        "position": ",".join(sorted(effect.where.roles)),
+        "position": ",".join(places_of(effect.where)),
         "drop": effect.drop,
         "rise": effect.rise,
         "drop_estimate": effect.drop_estimate,
