@@ -1100,6 +1100,15 @@ CODES: dict[str, CodeInfo] = {
         "effect: negative}\n\nor say in the hypothesis's description what it is in the circuit for. Looked for in "
         "circuits of up to 16 components, and in all with `--negatives exact`.",
     ),
+    "CS438": CodeInfo(
+        "a model in memory is more than its weights",
+        "A model that is passed from Python may have more on it than what was loaded: forward hooks (steering, an "
+        "ablation, a dictionary spliced in), forwards put in place of a module's own, a tokenizer that cuts text "
+        "otherwise than the model's own tokenizer.json. Hooks are set aside for the run, so that every figure is the bare "
+        "model's; with `verify(..., keep_hooks=True)` they take part in every forward, the clean ones too, and what "
+        "they leave is patched. Replaced forwards and the tokenizer always take part. The warning says which of these "
+        "there were.",
+    ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
         "The command does not do this for what the file asks for: `compile --emit` writes node-level experiments, "
@@ -1178,6 +1187,14 @@ CODES: dict[str, CodeInfo] = {
         "results cannot be written",
         "The tables could not be written into the output directory: it is a file, is not writable, or the disk is "
         "full. Files that were there before are untouched. Name another directory with `--output-dir`.",
+    ),
+    "CS515": CodeInfo(
+        "an object that cannot be verified as it is",
+        "What was passed from Python is no plain causal language model of the transformers library, or its tokenizer is "
+        "none: it has adapters that are not merged (`model = model.merge_and_unload()`), quantised weights (load it "
+        "unquantised), a wrapper around it, no configuration, or no unembedding; or it is a model of another library; or "
+        "hooks that were to be kept stand where logits are read past them. The message says what to give instead. "
+        "Nothing was run.",
     ),
     "CS521": CodeInfo(
         "a mean over prompts of different length",

@@ -58,9 +58,7 @@ _DIGITS = _Named(digits=True)
 _LLAMA3_PATTERN = rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}"
 _LLAMA3 = _Named((_LLAMA3_PATTERN,), whole=True, bos=True)
 _QWEN2 = _Named((rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",))
-_GPT4O = _Named(
-    (rf"{_CAPITALS[0]}{_CONTRACTIONS}?|{_CAPITALS[1]}{_CONTRACTIONS}?|\p{{N}}{{1,3}}|{_REST_WITH_SLASH}",)
-)
+_GPT4O = _Named((rf"{_CAPITALS[0]}{_CONTRACTIONS}?|{_CAPITALS[1]}{_CONTRACTIONS}?|\p{{N}}{{1,3}}|{_REST_WITH_SLASH}",))
 
 _NAMES: dict[str, _Named] = {
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"), _GPT2),
@@ -70,7 +68,9 @@ _NAMES: dict[str, _Named] = {
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"), _QWEN2),
     "tekken": _Named((rf"{_CAPITALS[0]}|{_CAPITALS[1]}|\p{{N}}|{_REST_WITH_SLASH}",), whole=True, bos=True),
     **dict.fromkeys(("gpt-4o", "llama4"), _GPT4O),
-    "deepseek-coder": _Named((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"), True),
+    "deepseek-coder": _Named(
+        (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"), True
+    ),
 }
 
 

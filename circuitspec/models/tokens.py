@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import tokenizers
@@ -48,6 +48,39 @@ def cut_by_file(file: Path) -> Cut:
     return lambda text: filed.encode(text).ids
 
 
+def other_than_filed(tokenizer: object, texts: Iterable[str]) -> str | None:
+    """How a tokenizer in memory cuts the texts otherwise than the tokenizer.json that it was loaded from says.
+
+    None where it does not, or where that file is not on this machine.
+    """
+    file = _file_of(getattr(tokenizer, "name_or_path", None), getattr(tokenizer, "_commit_hash", None))
+    if file is None:
+        return None
+    try:
+        cut = cut_by_file(file)
+    except Exception as error:
+        if type(error) is not Exception:  # the tokenizers library raises the bare class, and only that is its word
+            raise
+        return None
+    return other_tokens(tokenizer, cut, texts)
+
+
+def _file_of(name: object, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if not isinstance(name, str) or not name:
+        return None
+    file = Path(name) / "tokenizer.json"
+    if file.is_file():
+        return file
+    try:
+        found = try_to_load_from_cache(name, "tokenizer.json", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
 def _read(file: Path) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer
 
@@ -68,9 +101,7 @@ def sentencepiece_tokens(file: Path) -> Cut | None:
     return lambda text: processor.encode(text)
 
 
-def other_tokens(
-    tokenizer: PreTrainedTokenizerFast, cut: Cut, texts: Iterable[str] = PROBES, *, bare: bool = False
-) -> str | None:
+def other_tokens(tokenizer: Any, cut: Cut, texts: Iterable[str] = PROBES, *, bare: bool = False) -> str | None:
     """The first text that a tokenizer does not cut as `cut` does, in words; None where there is none.
 
     `bare`: without the tokens that the tokenizer puts around a text.

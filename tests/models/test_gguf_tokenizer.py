@@ -213,5 +213,3 @@ def test_smollm2_cuts_digits_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None
         expected = [i for piece in byte_level(smollm(text)) for i in own.encode(piece).ids]
         assert tokenizer(text)["input_ids"] == expected
         assert at_hand.plain([text])["input_ids"] == [expected]
-
-
