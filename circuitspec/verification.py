@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from circuitspec.analysis.as_given import beyond_weights
 from circuitspec.analysis.beside import FoundBeside, evaluate_beside
 from circuitspec.analysis.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.components import RunsExperiments, Search, candidates, negative_components
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects
-from circuitspec.analysis.as_given import beyond_weights
 from circuitspec.analysis.examine import examine, foreseen
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_answers import dominating_answer

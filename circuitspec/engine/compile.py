@@ -154,7 +154,7 @@ class _Kept(OrderedDict[int, Callable[..., Any]]):
         super().__init__(hooks)
         self._held = frozenset(hooks)
 
-    def keys(self) -> KeysView[int]:
+    def keys(self) -> KeysView[int]:  # type: ignore[override]
         return {name: None for name in self if name not in self._held}.keys()
 
 

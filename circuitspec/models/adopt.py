@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 def adopt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, keep_hooks: bool = False) -> LoadedModel:
     """A Hugging Face model of the caller's, with what is needed to name and reach its parts.
 
-    Of a TransformerLens bridge it is the model inside. Nothing of it is changed: its dtype and device stay, whatever a hypothesis says. With `keep_hooks` the hooks on its
-    modules take part. Raises CS515 for what is no plain causal language model (adapters, quantised weights, a wrapper),
-    or where hooks cannot be kept, CS304 for an unknown family, CS313 where its modules are not those of its family,
-    CS370 where its parameters have several dtypes or lie on several devices.
+    Of a TransformerLens bridge it is the model inside. Nothing of it is changed: its dtype and device stay, whatever a
+    hypothesis says. With `keep_hooks` the hooks on its modules take part.
+
+    Raises CS515 for what is no plain causal language model (adapters, quantised weights, a wrapper), or where hooks
+    cannot be kept, CS304 for an unknown family, CS313 where its modules are not those of its family, CS370 where its
+    parameters have several dtypes or lie on several devices.
     """
     check_tokenizer(tokenizer)
     given = model

@@ -46,7 +46,9 @@ class _Named:
     def pre_tokenizer(self) -> PreTokenizer:
         from tokenizers import Regex, pre_tokenizers
 
-        steps = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in self.patterns]
+        steps: list[PreTokenizer] = [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in self.patterns
+        ]
         if self.digits:
             steps.append(pre_tokenizers.Digits(individual_digits=True))
         gpt2 = not self.patterns
@@ -60,6 +62,8 @@ _LLAMA3 = _Named((_LLAMA3_PATTERN,), whole=True, bos=True)
 _QWEN2 = _Named((rf"{_CONTRACTIONS}|{_WORDS}|\p{{N}}|{_REST}",))
 _GPT4O = _Named((rf"{_CAPITALS[0]}{_CONTRACTIONS}?|{_CAPITALS[1]}{_CONTRACTIONS}?|\p{{N}}{{1,3}}|{_REST_WITH_SLASH}",))
 
+_EAST_ASIAN = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+
 _NAMES: dict[str, _Named] = {
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"), _GPT2),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), _DIGITS),
@@ -68,9 +72,7 @@ _NAMES: dict[str, _Named] = {
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez"), _QWEN2),
     "tekken": _Named((rf"{_CAPITALS[0]}|{_CAPITALS[1]}|\p{{N}}|{_REST_WITH_SLASH}",), whole=True, bos=True),
     **dict.fromkeys(("gpt-4o", "llama4"), _GPT4O),
-    "deepseek-coder": _Named(
-        (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"), True
-    ),
+    "deepseek-coder": _Named((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EAST_ASIAN), True),
 }
 
 

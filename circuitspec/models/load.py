@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ class LoadedModel:
     architecture: Architecture
     shape: ModelShape
     provenance: Provenance
-    foreign: Foreign = Foreign()  # what others put on it, where it was in memory
+    foreign: Foreign = field(default_factory=Foreign)  # what others put on it, where it was in memory
 
 
 @dataclass(frozen=True)

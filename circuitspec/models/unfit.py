@@ -29,6 +29,7 @@ _QUANTISERS = (
     "aqlm",
     "transformers.integrations",
 )
+_GLOBAL_HOOKS = ("_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks")
 _WRAPPERS = {
     "OptimizedModule": "model._orig_mod",
     "DataParallel": "model.module",
@@ -62,7 +63,7 @@ def check_model(model: object) -> None:
             "`model` was made under torch.inference_mode(), so that no gradients can be taken through it",
             "load it outside of that block; verify itself may be called inside",
         )
-    if torch.nn.modules.module._has_any_global_hook():
+    if any(getattr(torch.nn.modules.module, registry) for registry in _GLOBAL_HOOKS):
         raise _unfit(
             "hooks are registered for all modules of all models (torch.nn.modules.module.register_module_..._hook)",
             "remove them; they would take part in every run",
@@ -142,9 +143,9 @@ def _quantised(model: nn.Module) -> Iterator[tuple[str, str]]:
     for name, module in model.named_modules():
         made_in, kind = type(module).__module__, type(module).__name__
         weight = getattr(module, "weight", None)
-        if made_in.startswith(_QUANTISERS) and (weight is not None or hasattr(module, "qweight")):
-            yield name, kind
-        elif inspect.ismethod(weight):  # torch's own quantised modules unpack theirs on demand
+        if (made_in.startswith(_QUANTISERS) and (weight is not None or hasattr(module, "qweight"))) or inspect.ismethod(
+            weight
+        ):
             yield name, kind
         elif isinstance(weight, torch.Tensor) and (
             not weight.is_floating_point() or weight.element_size() == 1 or _packed(weight)

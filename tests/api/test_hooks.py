@@ -1,4 +1,4 @@
-"""Hooks on a model in memory: said where they are set aside; where they are kept, held against a plain torch program."""
+"""Hooks on a model in memory: named where they are set aside; where kept, held against a plain torch program."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def by_hand(model: Any, task: Any) -> dict[str, np.ndarray]:
         values: dict[int, torch.Tensor] = {}
         taken = [
             block.attn.c_proj.register_forward_pre_hook(
-                lambda module, args, layer=layer: values.update({layer: args[0].clone()})
+                lambda module, args, layer=layer, values=values: values.update({layer: args[0].clone()})
             )
             for layer, block in enumerate(model.transformer.h)
         ]
@@ -102,7 +102,7 @@ def by_hand(model: Any, task: Any) -> dict[str, np.ndarray]:
         for handle in taken:
             handle.remove()
 
-        def patch(module: Any, args: tuple[Any, ...], layer: int) -> tuple[Any, ...]:
+        def patch(module: Any, args: tuple[Any, ...], layer: int, values: Any = values) -> tuple[Any, ...]:
             own, other = (z.view(*z.shape[:2], *shape) for z in (args[0], values[layer]))
             keep = torch.tensor([(layer, head) in KEPT for head in range(shape[0])])[:, None]
             return (torch.where(keep, own, other).flatten(-2), *args[1:])

@@ -1,4 +1,4 @@
-"""Tokens of GGUF files: what llama.cpp's names for pre-tokenizers mean, held against plain programs that cut text so."""
+"""Tokens of GGUF files: what llama.cpp's names for pre-tokenizers mean, held against plain programs that cut so."""
 
 from __future__ import annotations
 
