@@ -37,8 +37,7 @@ _LLAMA2 = ("7b", "7b-chat", "13b", "13b-chat", "70b-chat")
 
 _IDS: dict[str, str] = {
     "gpt2-small": "openai-community/gpt2",
-    **{name: f"openai-community/{name}" for name in ("gpt2-medium", "gpt2-large", "gpt2-xl")},
-    **dict.fromkeys(("distilgpt2", "distillgpt2", "distill-gpt2", "distil-gpt2", "gpt2-xs"), "distilbert/distilgpt2"),
+    **dict.fromkeys(("distillgpt2", "distill-gpt2", "distil-gpt2", "gpt2-xs"), "distilbert/distilgpt2"),
     "pythia": "EleutherAI/pythia-70m",
     **{
         f"pythia-{size}{kind}": f"EleutherAI/pythia-{now}{kind}"
@@ -56,9 +55,8 @@ _IDS: dict[str, str] = {
     "olmo-2-1b": "allenai/OLMo-2-0425-1B",
     "olmo-2-7b": "allenai/OLMo-2-1124-7B",
 }
-_ON_THE_HUB = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", "distilgpt2")  # which still goes by these names itself
 
 
 def hub_id_of(name: str) -> str | None:
-    """The hub id of a model that TransformerLens calls `name`; None for its other names, and the hub's."""
-    return None if name.lower() in _ON_THE_HUB else _IDS.get(name.lower())
+    """The hub id of a model that TransformerLens calls `name`; None for names that are none of its alone."""
+    return _IDS.get(name.lower())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitspec.models.reference import resolve_reference
-from circuitspec.models.tokens import named_specials
+from circuitspec.models.tokens import named_tokens
 from circuitspec.spec.hypothesis import ModelSpec
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _cached_on_hub(repo_id: str, revision: str | None) -> Path | None:
 def _plain(file: Path) -> PlainTokenizer | None:
     """None for a file that is not there, or is damaged: what is wrong with it is told by who loads it in earnest.
 
-    Nor where other files name tokens that are not in it.
+    Nor where other files name tokens that are not in it, or are ordinary there.
     """
     from tokenizers import Tokenizer
 
@@ -104,12 +104,7 @@ def _plain(file: Path) -> PlainTokenizer | None:
     try:
         tokenizer = Tokenizer.from_file(str(file))
         added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-        named = {token: special for token, special in named_specials(file.parent).items() if token not in added}
-        if any(tokenizer.token_to_id(token) is None for token in named):
-            return None
-        tokenizer.add_special_tokens([token for token, special in named.items() if special])
-        tokenizer.add_tokens([token for token, special in named.items() if not special])
-        return PlainTokenizer(tokenizer)
+        return PlainTokenizer(tokenizer) if named_tokens(file.parent) <= added else None
     except (OSError, ValueError, TypeError):
         return None
     except Exception as error:

@@ -27,8 +27,8 @@ Cut = Callable[[str], Sequence[int]]  # a text's tokens
 def as_filed(directory: Path) -> PreTrainedTokenizerFast:
     """The tokenizer that tokenizer.json in `directory` describes, with the names of special tokens from beside it.
 
-    Raises what transformers and the tokenizers library raise for files that they cannot read, ValueError where it
-    would still cut text otherwise than the file.
+    Without these names where they make special what is an ordinary word in the file. Raises what transformers and the
+    tokenizers library raise for files that they cannot read.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -36,9 +36,8 @@ def as_filed(directory: Path) -> PreTrainedTokenizerFast:
     filed = _read(directory / "tokenizer.json")
     for part in _PARTS:  # settings of tokenizer_config.json may have changed them
         setattr(tokenizer.backend_tokenizer, part, getattr(filed, part))
-    difference = other_tokens(tokenizer, lambda text: filed.encode(text).ids)
-    if difference is not None:
-        raise ValueError(f"transformers does not cut text as tokenizer.json says: {difference}")
+    if other_tokens(tokenizer, lambda text: filed.encode(text).ids) is not None:
+        return PreTrainedTokenizerFast(tokenizer_object=filed)
     return tokenizer
 
 
@@ -118,9 +117,9 @@ def _some(ids: Sequence[int]) -> str:
     return " ".join(map(str, ids[:8])) + (" ..." if len(ids) > 8 else "")
 
 
-def named_specials(directory: Path) -> dict[str, bool]:
-    """Tokens that the files beside tokenizer.json name, and whether as special ones; empty where they name none."""
-    named: dict[str, bool] = {}
+def named_tokens(directory: Path) -> frozenset[str]:
+    """Tokens that the files beside tokenizer.json name, special and added ones; empty where they name none."""
+    named: set[str] = set()
     for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
         try:
             content = json.loads((directory / name).read_text(encoding="utf-8"))
@@ -129,14 +128,11 @@ def named_specials(directory: Path) -> dict[str, bool]:
         if not isinstance(content, dict):
             continue
         if name == "added_tokens.json":
-            named.update(dict.fromkeys(map(str, content), False))
+            named.update(map(str, content))
             continue
         decoder = content.get("added_tokens_decoder")
-        for entry in decoder.values() if isinstance(decoder, dict) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("content"), str):
-                named[entry["content"]] = bool(entry.get("special"))
-        for key, value in content.items():
-            text = value.get("content") if isinstance(value, dict) else value
-            if key.endswith("_token") and isinstance(text, str):
-                named[text] = True
-    return named
+        entries = [*decoder.values()] if isinstance(decoder, dict) else []
+        entries += [value for key, value in content.items() if key.endswith("_token")]
+        texts = (entry.get("content") if isinstance(entry, dict) else entry for entry in entries)
+        named.update(text for text in texts if isinstance(text, str))
+    return frozenset(named)
