@@ -162,21 +162,31 @@ def hypothesis(
 
 
 def verify(
-    hypothesis: Document | str | Path,
+    hypothesis: Document | str | PathLike[str],
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
     *,
     negatives: Literal["screen", "exact", "off"] = "screen",
     batch_size: int | None = None,
     device: str = "cpu",
+    keep_hooks: bool = False,
 ) -> Result:
     """Verify a hypothesis on its own model, or on a Hugging Face model that is in memory already.
 
-    A model that is passed in is used as it is (dtype and device are its own, not the file's), with its
-    foreign forward hooks set aside for the run, and is given back exactly as it came, also after an
-    exception. In a notebook a bar shows how far it is.
-    Raises CircuitspecError where the file, the prompts or the model do not allow a run.
+    A model that is passed in is used as it is (dtype and device are its own, not the file's) and is given back exactly
+    as it came, also after an exception. A TransformerLens bridge is taken for the model inside it where it has no
+    weights of its own.
+
+    Hooks on its modules (steering, ablations, a dictionary spliced in) are set aside for the run, and CS438 names
+    them. With `keep_hooks` they take part: in every forward, the clean ones too, a module's hooks run first, and what
+    they leave is what is patched. Each forward then is whole and of one prompt, so that `batch_size` must be left out;
+    edge and path level are refused (CS371), and hooks on the final norm, the unembedding or the model itself (CS515).
+
+    In a notebook a bar shows how far it is. May be called under torch.inference_mode(). Raises CircuitspecError where
+    the file, the prompts or the model do not allow a run, TypeError for arguments that do not go together.
     """
+    import torch
+
     from circuitspec.models.adopt import adopt_model
     from circuitspec.progress import for_callers
     from circuitspec.verification import Options
@@ -184,8 +194,18 @@ def verify(
 
     if (model is None) != (tokenizer is None):
         raise TypeError("pass both a model and its tokenizer, or neither")
-    document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(hypothesis)
-    loaded = None if model is None or tokenizer is None else adopt_model(model, tokenizer)
-    with for_callers() as progress:
-        outcome = run(document, Options(negatives, batch_size, device), progress, loaded=loaded)
-    return Result(outcome.verification, outcome.task, document, device if model is None else str(model.device))
+    if keep_hooks and (model is None or batch_size is not None):
+        raise TypeError("keep_hooks is for a model that is passed, and goes without batch_size: one prompt a forward")
+    if not isinstance(hypothesis, Document | str | PathLike):
+        raise TypeError(
+            f"`hypothesis` is a {type(hypothesis).__name__}: give a file's path, or what circuitspec.load(path) or "
+            "circuitspec.hypothesis(...) returns"
+        )
+    document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(Path(hypothesis))
+    with torch.inference_mode(False):  # gradients are taken, whatever holds around the call
+        loaded = None
+        if model is not None and tokenizer is not None:
+            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
+        with for_callers() as progress:
+            outcome = run(document, Options(negatives, batch_size, device), progress, loaded=loaded)
+    return Result(outcome.verification, outcome.task, document, device if loaded is None else str(loaded.model.device))

@@ -113,7 +113,7 @@ CODES: dict[str, CodeInfo] = {
     "CS117": CodeInfo(
         "not a component",
         "Components are written `a9.h6` (head), `a9` (all heads of a layer), `m3` (MLP), `m1.n42` (neuron), `r5` "
-        "and `r5.mid` (residual stream), `a9.kv2` (key/value head), `sae:NAME.f123` (dictionary feature); sets of "
+        "and `r5.mid` (residual stream), `a9.kv2` (key/value head); sets of "
         "them `m*`, `a*.h*`, `a[0-5].h*`. Layers and heads are counted from 0.",
     ),
     "CS118": CodeInfo(
@@ -536,7 +536,10 @@ CODES: dict[str, CodeInfo] = {
         "circuitspec has to know which module of a model computes what, and knows it per family (`model_type` in "
         "config.json). To add a family, write its Architecture in circuitspec/models/architecture.py (the names of "
         "the sizes in config.json; the paths of block, norms, q/k/v projections, attention output projection and "
-        "MLP), and add a random model of it to tests/models/test_model_architecture.py and tests/oracle/builders.py.",
+        "MLP), and add a random model of it to tests/models/test_model_architecture.py and tests/oracle/builders.py. "
+        "Some families cannot be written about as hypotheses are now, and the message says so: state space and "
+        "recurrent models have no attention heads, encoder-decoders read one text and write another, encoders predict "
+        "no next token.",
     ),
     "CS305": CodeInfo(
         "config.json cannot be used",
@@ -1168,6 +1171,15 @@ CODES: dict[str, CodeInfo] = {
         "most prompts is named. Most tokenizers have words with the space before them, so that a prompt that ends in "
         'a word is continued by ` is` and hardly ever by `is`:\n\n    answer: " {VERB}"',
     ),
+    "CS438": CodeInfo(
+        "a model in memory is more than its weights",
+        "A model that is passed from Python may have more on it than what was loaded: forward hooks (steering, an "
+        "ablation, a dictionary spliced in), forwards put in place of a module's own, a tokenizer that cuts text "
+        "otherwise than the model's own tokenizer.json. Hooks are set aside for the run, so that every figure is the "
+        "bare model's; with `verify(..., keep_hooks=True)` they take part in every forward, the clean ones too, and "
+        "what they leave is patched. Replaced forwards and the tokenizer always take part. The warning says which of "
+        "these there were.",
+    ),
     "CS500": CodeInfo(
         "claim or level cannot be run",
         "The command does not do this for what the file asks for: `compile --emit` writes node-level experiments, "
@@ -1247,6 +1259,14 @@ CODES: dict[str, CodeInfo] = {
         "results cannot be written",
         "The tables could not be written into the output directory: it is a file, is not writable, or the disk is "
         "full. Files that were there before are untouched. Name another directory with `--output-dir`.",
+    ),
+    "CS515": CodeInfo(
+        "an object that cannot be verified as it is",
+        "What was passed from Python is no plain causal language model of the transformers library, or its tokenizer "
+        "is none: it has adapters that are not merged (`model = model.merge_and_unload()`), quantised weights (load it "
+        "unquantised), a wrapper around it, no configuration, or no unembedding; or it is a model of another library; "
+        "or hooks that were to be kept stand where logits are read past them. The message says what to give instead. "
+        "Nothing was run.",
     ),
     "CS521": CodeInfo(
         "a mean over prompts of different length",

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from circuitspec.analysis.as_given import beyond_weights
 from circuitspec.analysis.beside import FoundBeside, evaluate_beside
 from circuitspec.analysis.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.components import RunsExperiments, Search, candidates, negative_components
@@ -55,6 +56,7 @@ from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.models.tokens import other_than_filed
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places
@@ -143,11 +145,20 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     with document.blamed_on("ablation", "value"):
         mean_sizes = _mean_sizes(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
-    with borrowed(loaded.model):
+    keep_hooks = loaded.foreign.runs_hooks
+    with borrowed(loaded.model, keep_hooks=keep_hooks):
         planned = (*plan.experiments, *beside.labels, *labels_of(checks))
         edges = any(e.level == "edge" for e in planned)
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
-        runner = Runner(loaded, task, rows=rows, progress=progress, internals=internals, directions=directions)
+        runner = Runner(
+            loaded,
+            task,
+            rows=1 if keep_hooks else rows,  # hooks see whole forwards of one prompt, as their owner's program does
+            progress=progress,
+            sweeps=not keep_hooks,
+            internals=internals,
+            directions=directions,
+        )
         progress.stage("testing that patching is exact on this model")
         tested = self_test(runner, plan.variants[-1], edges=any(e.readings for e in planned))
         progress.stage("running")
@@ -199,6 +210,9 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
     warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
     warnings += task_not_done(stands, instead)
+    in_memory = loaded.provenance.path is None
+    other_tokens = other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None
+    warnings += beyond_weights(loaded.foreign, other_tokens)
     verification = Verification(
         name=hypothesis.name,
         digest=digest(hypothesis),
@@ -243,6 +257,11 @@ def _prepare(
     check_plan_fits(plan, task, text, internals)
     check_length(task, shape)
     return _Prepared(tuple(internals), graph, plan, task)
+
+
+def _texts(prompts: PromptSet) -> tuple[str, ...]:
+    """Every text that the model is given, once."""
+    return tuple(dict.fromkeys(text for prompt in prompts.prompts for text in prompt.texts.values()))
 
 
 def _node_level_paths(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, KeysView, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from circuitspec.engine.interventions import Edit, Swap, TapIntervention, build
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import Architecture
+from circuitspec.models.foreign import HOOKS
 from circuitspec.models.modules import computing, submodule
 
 
@@ -135,22 +136,51 @@ def _at_columns(own: Callable[[Tensor], Tensor], columns: Tensor, entering: Tens
 
 
 _HOOKS = (
-    "_forward_hooks",
+    *HOOKS,
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
-    "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
 )
+_FORWARD = ("_forward_hooks", "_forward_pre_hooks")
+
+
+class _Kept(OrderedDict[int, Callable[..., Any]]):
+    """A module's hooks, to which others may be added: these alone are listed to pyvene, which deletes what is listed.
+
+    torch runs all of them, in the order in which they were registered.
+    """
+
+    def __init__(self, hooks: Mapping[int, Callable[..., Any]]) -> None:
+        super().__init__(hooks)
+        self._held = frozenset(hooks)
+
+    def keys(self) -> KeysView[int]:  # type: ignore[override]
+        return {name: None for name in self if name not in self._held}.keys()
 
 
 @contextlib.contextmanager
-def borrowed(model: torch.nn.Module) -> Iterator[None]:
-    """The model in evaluation mode with no foreign forward hooks, given back exactly as it came.
+def _hooks_kept(model: torch.nn.Module) -> Iterator[None]:
+    """Forward hooks run, each before the patches at its place, and pyvene does not delete them."""
+    before = [(m, name, getattr(m, name)) for m in model.modules() for name in _FORWARD]
+    try:
+        for module, name, hooks in before:
+            setattr(module, name, _Kept(hooks))
+        yield
+    finally:
+        for module, name, hooks in before:
+            setattr(module, name, hooks)
 
-    pyvene deletes every forward hook it finds, freezes all parameters and leaves evaluation mode on.
+
+@contextlib.contextmanager
+def borrowed(model: torch.nn.Module, *, keep_hooks: bool = False) -> Iterator[None]:
+    """The model in evaluation mode with no foreign hooks, given back exactly as it came.
+
+    With `keep_hooks` its hooks take part: they run first, and what they leave is patched. pyvene deletes every forward
+    hook it finds, freezes all parameters and leaves evaluation mode on.
     """
     modules = list(model.modules())
-    hooks = [{name: dict(getattr(m, name)) for name in _HOOKS if hasattr(m, name)} for m in modules]
+    aside = () if keep_hooks else _HOOKS
+    hooks = [{name: dict(getattr(m, name)) for name in aside if hasattr(m, name)} for m in modules]
     training = [m.training for m in modules]
     frozen = [(p, p.requires_grad) for p in model.parameters()]
     try:
@@ -158,7 +188,8 @@ def borrowed(model: torch.nn.Module) -> Iterator[None]:
             module.training = False
             for name in kept:
                 getattr(module, name).clear()
-        yield
+        with _hooks_kept(model) if keep_hooks else contextlib.nullcontext():
+            yield
     finally:
         for module, kept, mode in zip(modules, hooks, training, strict=True):
             module.training = mode

@@ -55,6 +55,15 @@ class Stream:
         self.scratch = Scratch()
         self._model = loaded.model
         self._ports: dict[Receiver, Slot] = {}
+        if loaded.foreign.runs_hooks:
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS371",
+                    f"forward hooks are kept: {', '.join(loaded.foreign.hooks[:3])}; what single heads add and read is "
+                    "computed beside the model's forward, where they do not run",
+                    hint="write `level: node`, and claim nothing about paths; or let the hooks be set aside",
+                )
+            )
         self._check()
 
     def recorded_at(self, sender: Sender) -> Tap:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.models.architecture import architecture_of
+from circuitspec.models.bridge import inside_bridge
+from circuitspec.models.foreign import foreign_to
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.modules import verify_modules
 from circuitspec.models.shapes import shape_of
+from circuitspec.models.unfit import check_causal, check_kept, check_model, check_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-def adopt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> LoadedModel:
+def adopt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, keep_hooks: bool = False) -> LoadedModel:
     """A Hugging Face model of the caller's, with what is needed to name and reach its parts.
 
-    Nothing of it is changed: its dtype and device stay, whatever a hypothesis says. Raises CS304 for an
-    unknown family, CS313 where its modules are not those of its family, CS370 where its parameters have
-    several dtypes or lie on several devices.
+    Of a TransformerLens bridge it is the model inside. Nothing of it is changed: its dtype and device stay, whatever a
+    hypothesis says. With `keep_hooks` the hooks on its modules take part.
+
+    Raises CS515 for what is no plain causal language model (adapters, quantised weights, a wrapper), or where hooks
+    cannot be kept, CS304 for an unknown family, CS313 where its modules are not those of its family, CS370 where its
+    parameters have several dtypes or lie on several devices.
     """
+    check_tokenizer(tokenizer)
+    given = model
+    inside = inside_bridge(model)
+    if inside is not None:
+        model = cast("PreTrainedModel", inside)
+    check_model(model)
     config = model.config.to_dict()
     architecture, shape = architecture_of(config), shape_of(config)
+    check_causal(model, architecture)
     verify_modules(model, architecture, shape)
     parameters = list(model.parameters())
     kinds = {str(p.dtype).removeprefix("torch.") for p in parameters}
@@ -35,14 +48,19 @@ def adopt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> L
                 hint="give a model of one dtype on one device, e.g. model.float().to('cpu')",
             )
         )
+    foreign = foreign_to(getattr(given, "original_model", given), kept=keep_hooks)
+    if keep_hooks:
+        check_kept(foreign.modules, architecture, bridge=inside is not None)
     name = getattr(model.config, "name_or_path", "") or type(model).__name__
     provenance = Provenance(
         id=name,
         revision=None,
         dtype=kinds.pop(),
         family=architecture.family,
-        description="in memory",
+        description="in memory"
+        + ("" if inside is None else ", out of a TransformerLens bridge")
+        + (", with its forward hooks" if foreign.runs_hooks else ""),
         n_parameters=sum(p.numel() for p in parameters),
         path=None,
     )
-    return LoadedModel(model, tokenizer, architecture, shape, provenance)
+    return LoadedModel(model, tokenizer, architecture, shape, provenance, foreign)

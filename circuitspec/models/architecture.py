@@ -7,12 +7,12 @@ the field says (`tests/models/test_model_architecture.py`), and that patching it
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.models.other_families import said_of, spelt_otherwise
 
 Port = Literal["q", "k", "v"]
 
@@ -260,8 +260,8 @@ def architecture_named(family: str) -> Architecture:
     """The table of a supported family; CS304 for any other."""
     if family in _TABLE:
         return _TABLE[family]
-    close = difflib.get_close_matches(family, SUPPORTED, n=1)
-    meant = f"did you mean {close[0]}? " if close else ""
+    close, against = spelt_otherwise(family, SUPPORTED), said_of(family)
+    meant = f"`model_type` is written {close}; " if close else ""
     step = (
         "to add one, write its Architecture (config keys; paths of block, norms, q/k/v, attention output, MLP) in "
         "circuitspec/models/architecture.py"
@@ -269,9 +269,9 @@ def architecture_named(family: str) -> Architecture:
     raise CircuitspecError(
         Diagnostic(
             "CS304",
-            f"models of the family {family!r} are not supported",
+            f"models of the family {family!r} are not supported" + (f": {against}" if against else ""),
             label="this model's family is unknown here",
-            hint=f"{meant}supported: {', '.join(SUPPORTED)}; {step}",
+            hint=f"{meant}supported: {', '.join(SUPPORTED)}" + ("" if against else f"; {step}"),
             data={"family": family, "supported": list(SUPPORTED)},
         )
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitspec.models.reference import resolve_reference
+from circuitspec.models.tokens import named_tokens
 from circuitspec.spec.hypothesis import ModelSpec
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")  # any of these say
 class PlainTokenizer:
     """What `tasks` asks of transformers' fast tokenizers, from the library that these are made of.
 
-    It gives the tokens that transformers gives, unless a class of its own adds to what tokenizer.json says.
+    It gives the tokens that `models.tokenizer` gives, which takes what tokenizer.json says.
     """
 
     is_fast = True
@@ -92,13 +93,18 @@ def _cached_on_hub(repo_id: str, revision: str | None) -> Path | None:
 
 
 def _plain(file: Path) -> PlainTokenizer | None:
-    """None for a file that is not there, or is damaged: what is wrong with it is told by who loads it in earnest."""
+    """None for a file that is not there, or is damaged: what is wrong with it is told by who loads it in earnest.
+
+    Nor where other files name tokens that are not in it, or are ordinary there.
+    """
     from tokenizers import Tokenizer
 
     if not file.is_file():
         return None
     try:
-        return PlainTokenizer(Tokenizer.from_file(str(file)))
+        tokenizer = Tokenizer.from_file(str(file))
+        added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        return PlainTokenizer(tokenizer) if named_tokens(file.parent) <= added else None
     except (OSError, ValueError, TypeError):
         return None
     except Exception as error:

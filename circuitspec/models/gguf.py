@@ -16,13 +16,14 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named
 from circuitspec.models.cache import cache_root, cached_directory, is_whole, sha256_of
+from circuitspec.models.gguf_tokenizer import Field, NotStated, as_stated
 from circuitspec.models.shapes import checked_shape, read_config, shape_of
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
 
 _KIND = "gguf"
-_FORMAT = "1"  # of what is cached; raised when this module writes something else
+_FORMAT = "2"  # of what is cached; raised when this module writes something else
 _UNQUANTISED = ("F32", "F16", "BF16", "F64")
 # What the reader raises on a file that is cut short or no GGUF at all: it trusts every count and offset it finds.
 _READ_ERRORS = (OSError, ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, MemoryError)
@@ -135,6 +136,7 @@ def _convert(file: Path, directory: Path, progress: Callable[[str], None]) -> No
     try:
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):  # its tensor-by-tensor progress bar
             tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+            as_stated(tokenizer, _values(reader), shape.family)
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(file.parent),
                 gguf_file=file.name,
@@ -145,11 +147,12 @@ def _convert(file: Path, directory: Path, progress: Callable[[str], None]) -> No
             check_complete(file, info)
             _refuse_unused_tensors(reader, model, file)
             verify_modules(model, architecture_named(shape.family), shape)
-            _mind_first_token(reader, tokenizer, file)
             tokenizer.save_pretrained(directory)
             _save(model, directory)
     except torch.OutOfMemoryError:
         raise
+    except NotStated as error:
+        raise _unreadable(file, error) from error
     except (*_READ_ERRORS, RuntimeError, ImportError, NotImplementedError) as error:
         raise _unreadable(file, f"{type(error).__name__}: {error}") from error
     (directory / "quantisation").write_text(_quantisation(reader), encoding="utf-8")
@@ -166,22 +169,6 @@ def _save(model: Any, directory: Path) -> None:
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
     plain.save_pretrained(directory)
-
-
-def _mind_first_token(reader: GGUFReader, tokenizer: Any, file: Path) -> None:
-    """Have the tokenizer begin prompts with a special token exactly if the file says so; transformers 4 always does."""
-    field = reader.get_field("tokenizer.ggml.add_bos_token")
-    if field is None:
-        return
-    wanted = bool(field.contents())
-
-    def adds() -> bool:
-        return bool(tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id])
-
-    if adds() != wanted:
-        tokenizer.add_bos_token = wanted
-        if adds() != wanted:
-            raise _unreadable(file, "its tokenizer cannot be made to treat the beginning of a prompt as the file says")
 
 
 def _refuse_rope_scaling(reader: GGUFReader, family: str, file: Path) -> None:
@@ -229,6 +216,15 @@ def _open(file: Path) -> GGUFReader:
         return GGUFReader(file)  # maps the file into memory: tensors are not read
     except _READ_ERRORS as error:
         raise _unreadable(file, error) from error
+
+
+def _values(reader: GGUFReader) -> Field:
+    def value(key: str) -> object:
+        field = reader.get_field(key)
+        found: object = None if field is None else field.contents()
+        return found
+
+    return value
 
 
 def _text(reader: GGUFReader, key: str, file: Path) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import Architecture, architecture_of
+from circuitspec.models.foreign import Foreign
 from circuitspec.models.modules import verify_modules
 from circuitspec.models.quiet import quiet_transformers
 from circuitspec.models.reference import ModelReference, resolve_reference
@@ -49,6 +50,7 @@ class LoadedModel:
     architecture: Architecture
     shape: ModelShape
     provenance: Provenance
+    foreign: Foreign = field(default_factory=Foreign)  # what others put on it, where it was in memory
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.models.aliases import hub_id_of
 from circuitspec.spec.hypothesis import ModelSpec
 
 _FORMS = "a hub id (owner/name), a local directory (./name), zoo:NAME, or package:MODULE/FILE.gguf"
@@ -80,6 +81,15 @@ def _resolve(model_id: str, base_dir: Path) -> ModelReference:
             )
         )
     if _HUB_ID.fullmatch(model_id) and "--" not in model_id and ".." not in model_id:
+        known = hub_id_of(model_id)
+        if known is not None:
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS300",
+                    f"{model_id} is what TransformerLens calls this model; the hub has none of that name",
+                    hint=f"write {known}",
+                )
+            )
         return ModelReference(model_id, "hub")
     close = difflib.get_close_matches(scheme, _SCHEMES, n=1) if colon else []
     meant = f"did you mean {close[0]}:{rest}? " if close else ""

@@ -96,7 +96,14 @@ def build(
     description: str | None = None,
     folder: str | PathLike[str] = ".",
 ) -> S:
-    """The hypothesis as a value of `kind`; see `circuitspec.hypothesis`."""
+    """The hypothesis as a value of `kind`; see `circuitspec.hypothesis`. Raises TypeError for parts of another kind."""
+    _check_kinds(
+        model=(model, (str, Mapping), "a model's id, or a mapping"),
+        task=(task, (str, PathLike, Mapping), "the path of a prompts file, or a mapping"),
+        groups=(groups, (Mapping,), "a mapping of names to components"),
+        ablation=(ablation, (str, Mapping), "an ablation's name, or a mapping"),
+        claims=(claims, (Sequence,), "a list of claims"),
+    )
     said = {"source": source, "description": description}
     circuit: dict[str, Any] = {"groups": {role: _group(members) for role, members in groups.items()}}
     circuit |= {key: value for key, value in (("free", free), ("paths", paths)) if value}
@@ -117,6 +124,13 @@ def build(
         error.add_note(render(error.diagnostics, {_UNSAVED: text}))
         raise
     return kind(built.hypothesis, built.source, built.base_dir, built.lists)
+
+
+def _check_kinds(**parts: tuple[object, tuple[type, ...], str]) -> None:
+    """Raises TypeError for parts that could be written to no file, such as a table."""
+    for part, (value, kinds, wanted) in parts.items():
+        if not isinstance(value, kinds) or (part == "claims" and isinstance(value, str)):
+            raise TypeError(f"`{part}` is a {type(value).__name__}: give {wanted}")
 
 
 def _group(members: GroupLike) -> Settings:

@@ -60,7 +60,7 @@ __all__ = [
 Port = Literal["q", "k", "v"]
 PORTS: tuple[Port, ...] = ("q", "k", "v")
 
-EXAMPLES = "components are written a9.h6, a9, m3, m1.n42, r5, r5.mid, a9.kv2 or sae:NAME.f123"
+EXAMPLES = "components are written a9.h6, a9, m3, m1.n42, r5, r5.mid or a9.kv2"
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _INDEX = rf"(?:\*|\[{_NUMBER}-{_NUMBER}\]|{_NUMBER})"

@@ -167,7 +167,7 @@ def test_components_as_pyvene_names_them() -> None:
 
 @pytest.mark.parametrize(
     ("family", "said"),
-    [("gpt", "did you mean gpt2?"), ("mamba", "to add one, write its Architecture")],
+    [("gpt-2", "`model_type` is written gpt2"), ("bloom", "to add one, write its Architecture")],
 )
 def test_unknown_family(family: str, said: str) -> None:
     with pytest.raises(CircuitspecError) as raised:
@@ -177,6 +177,29 @@ def test_unknown_family(family: str, said: str) -> None:
     assert said in diagnostic.hint
     assert "circuitspec/models/architecture.py" in diagnostic.hint
     assert "gpt2, llama" in diagnostic.hint
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("mamba", "no heads"),
+        ("t5", "encoder-decoder"),
+        ("bert", "no next token"),
+        ("gemma3", "text model by itself"),
+        ("mixtral", "experts"),
+        ("olmo", ""),
+        ("gptj", ""),
+        ("gpt", ""),
+        ("gemma", ""),
+        ("phi", ""),
+    ],
+)
+def test_other_families_are_told_apart_and_none_is_guessed(family: str, said: str) -> None:
+    with pytest.raises(CircuitspecError) as raised:
+        architecture_of({"model_type": family})
+    (diagnostic,) = raised.value.diagnostics
+    assert said in diagnostic.message
+    assert diagnostic.hint.startswith("supported: ")  # no "did you mean"
 
 
 @pytest.mark.parametrize("config", [{}, {"model_type": None}, {"model_type": ""}, {"model_type": 7}])

@@ -53,6 +53,29 @@ def test_hub_id(model_id: str, tmp_path: Path) -> None:
         _ = resolve(model_id, tmp_path).local_path
 
 
+@pytest.mark.parametrize(
+    ("name", "id"),
+    [
+        ("gpt2-small", "openai-community/gpt2"),
+        ("pythia-70m", "EleutherAI/pythia-70m"),
+        ("pythia-125m-deduped", "EleutherAI/pythia-160m-deduped"),
+        ("Llama-2-7b", "meta-llama/Llama-2-7b-hf"),
+        ("qwen2.5-0.5b-instruct", "Qwen/Qwen2.5-0.5B-Instruct"),
+        ("gemma-2-2b", "google/gemma-2-2b"),
+        ("mistral-7b", "mistralai/Mistral-7B-v0.1"),
+    ],
+)
+def test_names_of_transformer_lens(name: str, id: str, tmp_path: Path, code_of: CodeOf) -> None:
+    assert code_of(lambda: resolve(name, tmp_path)) == "CS300"
+    assert hint(name, tmp_path) == f"write {id}"
+    assert resolve(id, tmp_path).kind == "hub"
+
+
+def test_a_folder_of_such_a_name_is_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "gpt2-small").mkdir()
+    assert resolve("gpt2-small", tmp_path).kind == "directory"
+
+
 def test_local_directory_beside_the_file_comes_before_the_current_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
