@@ -1,12 +1,13 @@
-"""Which cases of a test over all model families run in `make test`; the others run in `make nightly`.
+"""Which tests are in which tier: `make quick`, `make test`, `make nightly`.
 
-Four families differ in layout from one another, and run every case: fused and per-head projections, layer norms and
-root mean squares, norms before a component and after it, parallel blocks, grouped queries, joint query norms, soft
-caps. The others are laid out like Llama. In each module that tests all families, every one of them runs one case, and
-every test has one of them; both take turns, so that all kinds and positions meet some of them. A test that needs all
-families says `@pytest.mark.every_family`.
+**Families.** Four families differ in layout from one another, and `make test` runs every case of them: fused and
+per-head projections, layer norms and root mean squares, norms before a component and after it, parallel blocks, grouped
+queries, joint query norms, soft caps. The others are laid out like Llama. In each module that tests all families, every
+one of them runs one case, and every test has one of them; both take turns, so that each kind and each side meets some.
+Their other cases are left to `make nightly`. A test is thinned if its argument `family` takes the name of every family;
+a test that `make test` needs on all of them says `@pytest.mark.every_family`.
 
-A test is thinned if its argument `family` takes the name of every family.
+**Quick.** What needs no model, and one case of each test that compares the engine with the oracle, of a layout each.
 """
 
 from __future__ import annotations
@@ -17,26 +18,25 @@ from dataclasses import dataclass
 LAYOUTS = ("gemma2", "gpt2", "gpt_neox", "olmo2")
 LOOK_ALIKES = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
 
+WITHOUT_A_MODEL = ("tests.spec.", "tests.graph.", "tests.plan.", "tests.tasks.")
+AGAINST_THE_ORACLE = "_against_oracle"
+
 
 @dataclass(frozen=True)
 class Case:
-    """One case of a test: the module and the test, which family it takes, and its place among all that is collected."""
+    """One case of a test: its module, its function, the family it takes if it does, its place in what is collected."""
 
     module: str
     test: str
-    family: str
+    family: str | None
     place: int
 
 
 def left_to_nightly(cases: Sequence[Case]) -> frozenset[int]:
     """The places of the cases that `make test` leaves out."""
     left_out: set[int] = set()
-    for module in _in_order(case.module for case in cases):
-        tests: dict[str, list[Case]] = {}
-        for case in cases:
-            if case.module == module:
-                tests.setdefault(case.test, []).append(case)
-        whole = [of for of in tests.values() if {*LAYOUTS, *LOOK_ALIKES} <= {case.family for case in of}]
+    for tests in _by_module(cases):
+        whole = [of for of in tests if {*LAYOUTS, *LOOK_ALIKES} <= {case.family for case in of}]
         left_out |= {case.place for of in whole for case in of if case.family in LOOK_ALIKES}
         for turn in range(max(len(whole), len(LOOK_ALIKES)) if whole else 0):
             family = LOOK_ALIKES[turn % len(LOOK_ALIKES)]
@@ -45,5 +45,20 @@ def left_to_nightly(cases: Sequence[Case]) -> frozenset[int]:
     return frozenset(left_out)
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
+def of_quick(cases: Sequence[Case]) -> frozenset[int]:
+    """The places of the cases that `make quick` runs."""
+    chosen = {case.place for case in cases if case.module.startswith(WITHOUT_A_MODEL)}
+    for tests in _by_module(case for case in cases if case.module.endswith(AGAINST_THE_ORACLE)):
+        for turn, of in enumerate(tests):
+            family = LAYOUTS[turn % len(LAYOUTS)]
+            alike = [case for case in of if case.family == family] or of
+            chosen.add(alike[turn % len(alike)].place)
+    return frozenset(chosen)
+
+
+def _by_module(cases: Iterable[Case]) -> list[list[list[Case]]]:
+    """For each module its tests, for each test its cases, all in the order in which they are collected."""
+    modules: dict[str, dict[str, list[Case]]] = {}
+    for case in cases:
+        modules.setdefault(case.module, {}).setdefault(case.test, []).append(case)
+    return [list(tests.values()) for tests in modules.values()]

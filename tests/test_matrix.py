@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circuitspec.models.architecture import SUPPORTED, Architecture, SeparateQKV, architecture_named
-from tests.matrix import LAYOUTS, LOOK_ALIKES, Case, left_to_nightly
+from tests.matrix import LAYOUTS, LOOK_ALIKES, Case, left_to_nightly, of_quick
 
 FAMILIES = sorted(LAYOUTS + LOOK_ALIKES)
 
@@ -33,10 +33,10 @@ def test_all_that_a_table_can_say_is_among_the_layouts() -> None:
             assert value in [one[what] for one in in_full], f"{family} ({what}): a layout that no family in full has"
 
 
-def cases(**tests: tuple[str, ...]) -> list[Case]:
+def cases(module: str = "tests.engine.test_module", /, **tests: tuple[str, ...]) -> list[Case]:
     """The cases of tests of a module, one for each kind and family."""
     drawn = [(test, kind, family) for test, kinds in tests.items() for kind in kinds for family in FAMILIES]
-    return [Case("module", test, family, place) for place, (test, _, family) in enumerate(drawn)]
+    return [Case(module, test, family, place) for place, (test, _, family) in enumerate(drawn)]
 
 
 def kept(given: list[Case]) -> list[Case]:
@@ -69,3 +69,19 @@ def test_of_a_single_test_without_other_arguments_every_family_stays() -> None:
 def test_what_does_not_take_all_families_is_left_alone() -> None:
     given = [case for case in cases(a=("x", "y")) if case.family != "phi3"]
     assert kept(given) == given
+
+
+def test_quick_runs_what_needs_no_model_and_one_case_of_each_comparison_with_the_oracle() -> None:
+    given = cases("tests.spec.test_names", a=("x", "y"))
+    assert of_quick(given) == {case.place for case in given}
+    assert not of_quick(cases("tests.engine.test_store", a=("x", "y")))
+    given = cases("tests.engine.test_edges_against_oracle", a=("x",), b=("x", "y"), c=("x",), d=("x",), e=("x",))
+    chosen = of_quick(given)
+    assert [case.test for case in given if case.place in chosen] == ["a", "b", "c", "d", "e"]
+    assert {case.family for case in given if case.place in chosen} == set(LAYOUTS)
+    assert not chosen & left_to_nightly(given)
+
+
+def test_quick_also_takes_what_goes_over_no_family() -> None:
+    given = [Case("tests.engine.test_against_oracle", "a", None, 0), Case("tests.engine.test_store", "b", None, 1)]
+    assert of_quick(given) == {0}
