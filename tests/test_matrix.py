@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from circuitspec.models.architecture import SUPPORTED, Architecture, SeparateQKV, architecture_named
 from tests.matrix import LAYOUTS, LOOK_ALIKES, Case, left_to_nightly, of_quick
 
@@ -44,7 +46,7 @@ def kept(given: list[Case]) -> list[Case]:
     return [case for case in given if case.place not in left_out]
 
 
-def test_layouts_run_every_case_and_each_look_alike_one_of_a_module() -> None:
+def test_layouts_run_every_case_and_every_test_one_look_alike() -> None:
     for tests in ({"a": ("x", "y")}, {"a": ("",), "b": ("x", "y", "z")}, dict.fromkeys("abcdefgh", ("x", "y"))):
         given = cases(**tests)
         remain = kept(given)
@@ -53,6 +55,14 @@ def test_layouts_run_every_case_and_each_look_alike_one_of_a_module() -> None:
         assert {c.family for c in alike} == set(LOOK_ALIKES)
         assert {c.test for c in alike} == set(tests)
         assert len(alike) == max(len(tests), len(LOOK_ALIKES))
+
+
+def test_look_alikes_take_turns_over_the_modules_of_a_folder() -> None:
+    first = cases("tests.engine.test_first", a=("",), b=("",))
+    second = [replace(c, place=c.place + len(first)) for c in cases("tests.engine.test_second", a=("",), b=("",))]
+    third = [replace(c, place=c.place + 2 * len(first)) for c in cases("tests.engine.test_third", a=("",), b=("",))]
+    alike = [c for c in kept([*first, *second, *third]) if c.family in LOOK_ALIKES]
+    assert [c.family for c in alike] == list(LOOK_ALIKES)
 
 
 def test_look_alikes_take_turns_at_the_kinds() -> None:
