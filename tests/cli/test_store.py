@@ -1,4 +1,4 @@
-"""`verify` with a store, as a process of its own: repeated, elsewhere, and nowhere."""
+"""`verify` with a store: repeated by another process, elsewhere, and nowhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from click.testing import CliRunner
+
+from circuitspec.cli import main
 
 TINY = Path(__file__).parents[2] / "hypotheses" / "ioi-tiny.circuit.yaml"
 
@@ -24,6 +28,14 @@ def verify(*arguments: object, **environment: str) -> subprocess.CompletedProces
     )
 
 
+def called(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has the libraries loaded. What the command does not catch is raised."""
+    unset = {name: None for name in os.environ if name.startswith("CIRCUITSPEC_")}
+    words = ["verify", str(TINY), "--negatives", "off", *map(str, arguments)]
+    done = CliRunner().invoke(main, words, catch_exceptions=False, env={**unset, **environment})
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+
+
 def found(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert ran.returncode == 0, ran.stderr
     document: dict[str, Any] = json.loads(ran.stdout)
@@ -31,28 +43,28 @@ def found(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_a_repeated_verification_is_the_same_and_runs_nothing(tmp_path: Path) -> None:
-    first, second = (found(verify("--format", "json", CIRCUITSPEC_CACHE=str(tmp_path))) for _ in range(2))
+    first, second = (found(one("--format", "json", CIRCUITSPEC_CACHE=str(tmp_path))) for one in (verify, called))
     assert first["cost"]["stored"] == 0
     assert second["cost"]["stored"] == second["cost"]["experiments"] == first["cost"]["experiments"]
     assert second["cost"]["forwards"] == 0
     assert {**first, "cost": None} == {**second, "cost": None}
     assert list((tmp_path / "records").glob("*/*.records"))
-    text = verify(CIRCUITSPEC_CACHE=str(tmp_path)).stdout
+    text = called(CIRCUITSPEC_CACHE=str(tmp_path)).stdout
     assert f"({first['cost']['experiments']} experiments ({first['cost']['experiments']} stored), 0 forwards" in text
 
 
 def test_the_store_is_where_it_is_asked_for_or_nowhere(tmp_path: Path) -> None:
     cache = {"CIRCUITSPEC_CACHE": str(tmp_path / "cache")}
-    found(verify("--format", "json", "--no-store", **cache))
+    found(called("--format", "json", "--no-store", **cache))
     assert not (tmp_path / "cache").exists()
-    found(verify("--format", "json", "--store", tmp_path / "here", **cache))
+    found(called("--format", "json", "--store", tmp_path / "here", **cache))
     assert not (tmp_path / "cache").exists()
-    again = found(verify("--format", "json", **cache, CIRCUITSPEC_STORE=str(tmp_path / "here")))
+    again = found(called("--format", "json", **cache, CIRCUITSPEC_STORE=str(tmp_path / "here")))
     assert again["cost"]["stored"] == again["cost"]["experiments"]
 
 
 def test_a_store_that_cannot_be_written_is_said_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    ran = verify("--store", tmp_path / "file" / "store")
+    ran = called("--store", tmp_path / "file" / "store")
     assert ran.returncode == 5
     assert "error[CS545]" in ran.stderr

@@ -46,6 +46,7 @@ def load(directory: Path | str, dtype: Any = "float32") -> LoadedModel:
     return load_model(ModelSpec(id=str(directory), dtype=dtype), Path.cwd())
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_site_of_every_family_is_sound(family: str, dtype: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.models.conftest import save_tokenizer
 from tests.oracle import builders, node
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_saved_model_computes_what_the_oracle_does(family: str, tmp_path: Path) -> None:
     """Also what the family's name stands for beside its modules: windows, caps, rotary bases.

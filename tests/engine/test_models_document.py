@@ -41,6 +41,7 @@ def test_the_table_of_families() -> None:
             assert granularity.tensors or granularity.why_not in text
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("family", SUPPORTED)
 def test_what_the_table_says_is_what_the_engine_does(family: str) -> None:
     """A granularity with tensors is patched in just those, one without is an error of its own."""

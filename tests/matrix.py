@@ -1,0 +1,65 @@
+"""Which tests are in which tier: `make quick`, `make test`, `make nightly`.
+
+**Families.** Four families differ in layout from one another, and `make test` runs every case of them: fused and
+per-head projections, layer norms and root mean squares, norms before a component and after it, parallel blocks, grouped
+queries, joint query norms, soft caps. The others are laid out like Llama. Each test runs one case of one of them; they
+take turns, so that a folder's tests at every level, on either side and of each kind meet all of them. Their other cases
+are left to `make nightly`. A test is thinned if its argument `family` takes the name of every family; a test that
+`make test` needs on all of them says `@pytest.mark.every_family`.
+
+**Quick.** What needs no model, and one case of each test that compares the engine with the oracle, of a layout each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+LAYOUTS = ("gemma2", "gpt2", "gpt_neox", "olmo2")
+LOOK_ALIKES = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
+
+WITHOUT_A_MODEL = ("tests.spec.", "tests.graph.", "tests.plan.", "tests.tasks.")
+AGAINST_THE_ORACLE = "_against_oracle"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a test: its module, its function, the family it takes if it does, its place in what is collected."""
+
+    module: str
+    test: str
+    family: str | None
+    place: int
+
+
+def left_to_nightly(cases: Sequence[Case]) -> frozenset[int]:
+    """The places of the cases that `make test` leaves out."""
+    left_out: set[int] = set()
+    for tests in _by(lambda case: case.module.rpartition(".")[0], cases):
+        whole = [of for of in tests if {*LAYOUTS, *LOOK_ALIKES} <= {case.family for case in of}]
+        left_out |= {case.place for of in whole for case in of if case.family in LOOK_ALIKES}
+        for turn in range(max(len(whole), len(LOOK_ALIKES)) if whole else 0):
+            family = LOOK_ALIKES[turn % len(LOOK_ALIKES)]
+            alike = [case for case in whole[turn % len(whole)] if case.family == family]
+            left_out.discard(alike[turn % len(alike)].place)
+    return frozenset(left_out)
+
+
+def of_quick(cases: Sequence[Case]) -> frozenset[int]:
+    """The places of the cases that `make quick` runs."""
+    chosen = {case.place for case in cases if case.module.startswith(WITHOUT_A_MODEL)}
+    against = [case for case in cases if case.module.endswith(AGAINST_THE_ORACLE)]
+    for tests in _by(lambda case: case.module, against):
+        for turn, of in enumerate(tests):
+            family = LAYOUTS[turn % len(LAYOUTS)]
+            alike = [case for case in of if case.family == family] or of
+            chosen.add(alike[turn % len(alike)].place)
+    return frozenset(chosen)
+
+
+def _by(place: Callable[[Case], str], cases: Iterable[Case]) -> list[list[list[Case]]]:
+    """For each folder or module its tests, for each test its cases, all in the order in which they are collected."""
+    places: dict[str, dict[tuple[str, str], list[Case]]] = {}
+    for case in cases:
+        places.setdefault(place(case), {}).setdefault((case.module, case.test), []).append(case)
+    return [list(tests.values()) for tests in places.values()]
