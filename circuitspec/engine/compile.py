@@ -18,6 +18,7 @@ from circuitspec.engine.taps import Tap
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import Architecture
 from circuitspec.models.modules import computing, submodule
+from circuitspec.models.rope import memoryless
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ _HOOKS = (
 def borrowed(model: torch.nn.Module) -> Iterator[None]:
     """The model in evaluation mode with no foreign forward hooks, given back exactly as it came.
 
+    Within it, rotary embeddings do not remember what ran before (`models.rope`).
+
     pyvene deletes every forward hook it finds, freezes all parameters and leaves evaluation mode on.
     """
     modules = list(model.modules())
@@ -158,7 +161,8 @@ def borrowed(model: torch.nn.Module) -> Iterator[None]:
             module.training = False
             for name in kept:
                 getattr(module, name).clear()
-        yield
+        with memoryless(model):
+            yield
     finally:
         for module, kept, mode in zip(modules, hooks, training, strict=True):
             module.training = mode

@@ -32,6 +32,7 @@ from circuitspec.engine.sweep import Measured, Sweeper
 from circuitspec.engine.taps import Slot, Tap, slots_of
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.load import LoadedModel
+from circuitspec.models.rope import reads_longest_row
 from circuitspec.plan.experiment import Experiment, Noised, Source, Variant, passes, texts_of
 from circuitspec.spec.internal import Internal
 from circuitspec.tasks.metrics import compute_metrics, targets, upcast
@@ -88,7 +89,8 @@ class Runner:
         self.device, self.dtype = weight.device, weight.dtype
         dtype = str(self.dtype).removeprefix("torch.")
         self.rows = Rows(rows, lambda positions, column: late_bytes(loaded.shape, positions, column, dtype))
-        self.batches = make_batches(task.lengths, rows, side)
+        self.by_length = reads_longest_row(loaded.model)
+        self.batches = make_batches(task.lengths, rows, side, by_length=self.by_length)
         self._slots: dict[NodeComponent, tuple[Slot, ...]] = {}
         self.sweeper = Sweeper(self)
         self._internals = Internals(self, internals, directions or {}) if internals else None
