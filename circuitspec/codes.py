@@ -745,6 +745,15 @@ CODES: dict[str, CodeInfo] = {
         "Several corruptions of one prompt belong in one entry:\n"
         '    {"clean": "When Mary and John", "corrupt": {"abc": "When Tom and Paul", "flip": "When John and Mary"}}',
     ),
+    "CS352": CodeInfo(
+        "prompts that change one another",
+        "Prompts are run in batches, and what a prompt does must not depend on which others are in its batch, nor on "
+        "what ran before. Before any result the shortest and the longest prompt are run together and each alone, the "
+        "shortest twice; this model gave different logits. Something in its forward goes over all rows (a scale or a "
+        "length taken from the whole batch), lets tokens see the padding on their right, or remembers. Rotary "
+        "embeddings that go by the longest row (`longrope`, `dynamic`) are known, and their prompts are run in batches "
+        "of one length. Anything else has no right batch, and no figure of it could be believed.",
+    ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",
         "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "
@@ -1120,10 +1129,12 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS503": CodeInfo(
         "a self-test failed",
-        "Before any result, every component is patched with its own value (which must change nothing), and "
-        "everything is patched with another run's values (which must give that run). This model fails one of the "
-        "two, so its patched runs mean nothing. `circuitspec doctor MODEL` tests each site by itself, and names those "
-        "at which patching fails. Sweeps have a test more: forwards that begin at the first patched layer and token, "
+        "Before any result, two prompts of random tokens are run, and every site is patched with its own values (which "
+        "must change nothing) and with the other run's: everything at once must give that run, each site what follows "
+        "from its values (a head's output from its values, an MLP's from its neurons, a block's from its stream), and "
+        "what heads and MLPs add must sum to the residual stream. This model fails one of these, so its patched runs "
+        "mean nothing. `circuitspec doctor MODEL` shows the same site by site. Sweeps have a test more: forwards that "
+        "begin at the first patched layer and token, "
         "since all before is as in the base run, must give what whole forwards give.",
     ),
     "CS504": CodeInfo(

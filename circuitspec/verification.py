@@ -132,7 +132,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
         runner = Runner(loaded, task, rows=rows, progress=progress, internals=internals, directions=directions)
         progress.stage("testing that patching is exact on this model")
-        tested = self_test(runner, plan.variants[-1], edges=any(e.readings for e in planned))
+        tested = self_test(runner, edges=any(e.readings for e in planned))
         progress.stage("running")
         with stored_runner(runner, options.store, progress) as stored:
             records = stored.run(plan.experiments)
