@@ -754,6 +754,19 @@ CODES: dict[str, CodeInfo] = {
         "embeddings that go by the longest row (`longrope`, `dynamic`) are known, and their prompts are run in batches "
         "of one length. Anything else has no right batch, and no figure of it could be believed.",
     ),
+    "CS353": CodeInfo(
+        "weights that are whole numbers",
+        "A weight in the files is stored as integers. Such weights are quantised and stand for other numbers, by "
+        "scales that are stored elsewhere; transformers would take the integers themselves for weights, without a "
+        "word. Use the unquantised weights, or a GGUF file, which is dequantised and reported as such.",
+    ),
+    "CS354": CodeInfo(
+        "an unembedding that the config says is another",
+        "config.json ties the unembedding to the token embeddings (`tie_word_embeddings`, which many families have "
+        "unless it is set to false), and the files hold an unembedding of their own with other values. Some versions "
+        "of transformers use the one, some the other. Say which: set `tie_word_embeddings` to false, or take the "
+        "unembedding out of the files.",
+    ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",
         "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "

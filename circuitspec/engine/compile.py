@@ -16,6 +16,7 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.interventions import Edit, Swap, TapIntervention, build
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.shape import ModelShape
+from circuitspec.models.ambient import as_in_a_new_process
 from circuitspec.models.architecture import Architecture
 from circuitspec.models.modules import computing, submodule
 from circuitspec.models.rope import memoryless
@@ -145,10 +146,25 @@ _HOOKS = (
 
 
 @contextlib.contextmanager
+def _naming_outputs(model: torch.nn.Module) -> Iterator[None]:
+    """A Hugging Face model whose forwards return outputs by name, also where its config asks for tuples."""
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(getattr(m, "config", None), "return_dict")}
+    before = [(config, config.return_dict) for config in configs.values()]
+    try:
+        for config, _ in before:
+            config.return_dict = True
+        yield
+    finally:
+        for config, value in before:
+            config.return_dict = value
+
+
+@contextlib.contextmanager
 def borrowed(model: torch.nn.Module) -> Iterator[None]:
     """The model in evaluation mode with no foreign forward hooks, given back exactly as it came.
 
-    Within it, rotary embeddings do not remember what ran before (`models.rope`).
+    Within it, rotary embeddings do not remember what ran before (`models.rope`), and autocast and other settings of the
+    caller's torch do not reach it (`models.ambient`).
 
     pyvene deletes every forward hook it finds, freezes all parameters and leaves evaluation mode on.
     """
@@ -161,7 +177,7 @@ def borrowed(model: torch.nn.Module) -> Iterator[None]:
             module.training = False
             for name in kept:
                 getattr(module, name).clear()
-        with memoryless(model):
+        with as_in_a_new_process(), memoryless(model), _naming_outputs(model):
             yield
     finally:
         for module, kept, mode in zip(modules, hooks, training, strict=True):
