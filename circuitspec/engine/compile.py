@@ -148,7 +148,8 @@ _HOOKS = (
 @contextlib.contextmanager
 def _naming_outputs(model: torch.nn.Module) -> Iterator[None]:
     """A Hugging Face model whose forwards return outputs by name, also where its config asks for tuples."""
-    configs = {id(m.config): m.config for m in model.modules() if hasattr(getattr(m, "config", None), "return_dict")}
+    found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    configs = {id(config): config for config in found if hasattr(config, "return_dict")}
     before = [(config, config.return_dict) for config in configs.values()]
     try:
         for config, _ in before:

@@ -13,7 +13,7 @@ from typing import Literal, assert_never
 
 from torch import Tensor
 
-from circuitspec.engine.taps import Tap
+from circuitspec.engine.taps import Tap, TapKind
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import Architecture
 
@@ -108,7 +108,7 @@ def added_by_mlp(layer: int, architecture: Architecture) -> Tap:
 
 def streams(shape: ModelShape) -> tuple[Tap, ...]:
     """Every residual stream that can be patched, in the order in which they are computed; and the last of all."""
-    middle = ("resid", "resid_mid") if shape.has_resid_mid else ("resid",)
+    middle: tuple[TapKind, ...] = ("resid", "resid_mid") if shape.has_resid_mid else ("resid",)
     return (*(Tap(layer, kind) for layer in range(shape.n_layers) for kind in middle), Tap(shape.n_layers, "final"))
 
 

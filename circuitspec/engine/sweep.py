@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 ENOUGH = 4  # experiments of a sweep; fewer save less than what a short cut has to know first
 FEW = 128  # tokens that a forward takes about as long for as for one: reading the weights is what costs then
 
-Measured = tuple[Experiment, dict[str, NDArray[np.float64]]]
+Measured = tuple[Experiment, Mapping[str, NDArray[np.float64]]]
 """An experiment and its metrics for each row of a batch."""
 
 
