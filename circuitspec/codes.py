@@ -775,6 +775,28 @@ CODES: dict[str, CodeInfo] = {
         "Several corruptions of one prompt belong in one entry:\n"
         '    {"clean": "When Mary and John", "corrupt": {"abc": "When Tom and Paul", "flip": "When John and Mary"}}',
     ),
+    "CS352": CodeInfo(
+        "prompts that change one another",
+        "Prompts are run in batches, and what a prompt does must not depend on which others are in its batch, nor on "
+        "what ran before. Before any result the shortest and the longest prompt are run together and each alone, the "
+        "shortest twice; this model gave different logits. Something in its forward goes over all rows (a scale or a "
+        "length taken from the whole batch), lets tokens see the padding on their right, or remembers. Rotary "
+        "embeddings that go by the longest row (`longrope`, `dynamic`) are known, and their prompts are run in batches "
+        "of one length. Anything else has no right batch, and no figure of it could be believed.",
+    ),
+    "CS353": CodeInfo(
+        "weights that are whole numbers",
+        "A weight in the files is stored as integers. Such weights are quantised and stand for other numbers, by "
+        "scales that are stored elsewhere; transformers would take the integers themselves for weights, without a "
+        "word. Use the unquantised weights, or a GGUF file, which is dequantised and reported as such.",
+    ),
+    "CS354": CodeInfo(
+        "an unembedding that the config says is another",
+        "config.json ties the unembedding to the token embeddings (`tie_word_embeddings`, which many families have "
+        "unless it is set to false), and the files hold an unembedding of their own with other values. Some versions "
+        "of transformers use the one, some the other. Say which: set `tie_word_embeddings` to false, or take the "
+        "unembedding out of the files.",
+    ),
     "CS360": CodeInfo(
         "a text that a position names is not in its prompt",
         'A prompts file may say where a position is by the text that stands there:\n    "positions": {"S2": {"text": '
@@ -1200,10 +1222,12 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS503": CodeInfo(
         "a self-test failed",
-        "Before any result, every component is patched with its own value (which must change nothing), and "
-        "everything is patched with another run's values (which must give that run). This model fails one of the "
-        "two, so its patched runs mean nothing. `circuitspec doctor MODEL` tests each site by itself, and names those "
-        "at which patching fails. Sweeps have a test more: forwards that begin at the first patched layer and token, "
+        "Before any result, two prompts of random tokens are run, and every site is patched with its own values (which "
+        "must change nothing) and with the other run's: everything at once must give that run, each site what follows "
+        "from its values (a head's output from its values, an MLP's from its neurons, a block's from its stream), and "
+        "what heads and MLPs add must sum to the residual stream. This model fails one of these, so its patched runs "
+        "mean nothing. `circuitspec doctor MODEL` shows the same site by site. Sweeps have a test more: forwards that "
+        "begin at the first patched layer and token, "
         "since all before is as in the base run, must give what whole forwards give.",
     ),
     "CS504": CodeInfo(

@@ -160,7 +160,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
             directions=directions,
         )
         progress.stage("testing that patching is exact on this model")
-        tested = self_test(runner, plan.variants[-1], edges=any(e.readings for e in planned))
+        tested = self_test(runner, edges=any(e.readings for e in planned))
         progress.stage("running")
         with stored_runner(runner, options.store, progress) as stored:
             records = stored.run(plan.experiments)

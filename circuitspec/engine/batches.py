@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -53,11 +54,14 @@ class Batch:
         return tuple(Batch(prompts, lengths, max(lengths), self.side) for prompts, lengths in parts)
 
 
-def make_batches(lengths: Sequence[int], rows: int, side: PaddingSide = "right") -> tuple[Batch, ...]:
-    """Batches of at most `rows` prompts, prompts of like length together (they then need no padding)."""
+def make_batches(
+    lengths: Sequence[int], rows: int, side: PaddingSide = "right", *, by_length: bool = False
+) -> tuple[Batch, ...]:
+    """Batches of at most `rows` prompts, prompts of like length together; with `by_length` of one length alone."""
     order = tuple(sorted(range(len(lengths)), key=lambda i: (lengths[i], i)))
-    own = tuple(lengths[i] for i in order)
-    return Batch(order, own, max(own, default=0), side).at_most(rows) if order else ()
+    groups = [[*g] for _, g in groupby(order, lambda i: lengths[i])] if by_length else [[*order]] if order else []
+    whole = (Batch((*g,), tuple(lengths[i] for i in g), max(lengths[i] for i in g), side) for g in groups)
+    return tuple(part for batch in whole for part in batch.at_most(rows))
 
 
 def model_inputs(task: TokenizedTask, batch: Batch, variant: Variant, device: torch.device) -> dict[str, Any]:

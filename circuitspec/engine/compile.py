@@ -16,9 +16,11 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.interventions import Edit, Swap, TapIntervention, build
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.shape import ModelShape
+from circuitspec.models.ambient import as_in_a_new_process
 from circuitspec.models.architecture import Architecture
 from circuitspec.models.foreign import HOOKS
 from circuitspec.models.modules import computing, submodule
+from circuitspec.models.rope import memoryless
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,26 @@ def _hooks_kept(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _naming_outputs(model: torch.nn.Module) -> Iterator[None]:
+    """A Hugging Face model whose forwards return outputs by name, also where its config asks for tuples."""
+    found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    configs = {id(config): config for config in found if hasattr(config, "return_dict")}
+    before = [(config, config.return_dict) for config in configs.values()]
+    try:
+        for config, _ in before:
+            config.return_dict = True
+        yield
+    finally:
+        for config, value in before:
+            config.return_dict = value
+
+
+@contextlib.contextmanager
 def borrowed(model: torch.nn.Module, *, keep_hooks: bool = False) -> Iterator[None]:
     """The model in evaluation mode with no foreign hooks, given back exactly as it came.
+
+    Within it, rotary embeddings do not remember what ran before (`models.rope`), and autocast and other settings of the
+    caller's torch do not reach it (`models.ambient`).
 
     With `keep_hooks` its hooks take part: they run first, and what they leave is patched. pyvene deletes every forward
     hook it finds, freezes all parameters and leaves evaluation mode on.
@@ -188,7 +208,8 @@ def borrowed(model: torch.nn.Module, *, keep_hooks: bool = False) -> Iterator[No
             module.training = False
             for name in kept:
                 getattr(module, name).clear()
-        with _hooks_kept(model) if keep_hooks else contextlib.nullcontext():
+        hooked = _hooks_kept(model) if keep_hooks else contextlib.nullcontext()
+        with hooked, as_in_a_new_process(), memoryless(model), _naming_outputs(model):
             yield
     finally:
         for module, kept, mode in zip(modules, hooks, training, strict=True):

@@ -1,7 +1,8 @@
-"""What must follow, exactly, when one tap alone is given another run's values.
+"""What must follow, exactly, when a tap is given another run's values, whatever else is patched in that forward.
 
 Giving the input of a model another run's values makes all of it the other run, whether or not any other
-patch works; so each tap is followed to the next tensor that its values alone decide.
+patch works; so each tap is followed to the next tensor that its values alone decide, and what is added to the residual
+stream to the stream after it. That stream is the plain sum: nothing scales a block's output on its way.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import Literal, assert_never
 
 from torch import Tensor
 
-from circuitspec.engine.taps import Tap
+from circuitspec.engine.taps import Tap, TapKind
 from circuitspec.graph.shape import ModelShape
+from circuitspec.models.architecture import Architecture
 
 Columns = Literal["all", "first"]
 
@@ -35,45 +37,79 @@ class Handover:
 Values = Mapping[Tap, Tensor]
 
 
-def handover(tap: Tap, own: Values, other: Values, shape: ModelShape) -> Handover | None:
-    """What `tap`, given the `other` run's values in the `own` run, must lead to.
+def handovers(
+    tap: Tap, used: Values, other: Values, architecture: Architecture, shape: ModelShape
+) -> tuple[Handover, ...]:
+    """What `tap`, given the `other` run's values, must lead to in a forward that went on with the values `used`.
 
-    None for the residual stream, after which everything is the other run (compare logits), and for keys
-    alone, whose work depends on the queries. Both runs must have every tap recorded, and `final`.
+    `used` holds, of the tap's block, what was patched in and what was computed elsewhere. None for the residual stream,
+    after which everything is the other run (`onward`, or compare logits), and for keys alone, whose work depends on the
+    queries.
     """
     layer = tap.layer
     match tap.kind:
         case "neurons":
-            return _same(Tap(layer, "mlp"), other)
+            return (same(Tap(layer, "mlp"), other),)
         case "qkv":
-            return _same(Tap(layer, "z"), other)
+            return (same(Tap(layer, "z"), other),)
         case "v":
-            return _first_value(tap, other, shape)
+            return (_first_value(tap, other, shape),)
         case "z":
-            return _sum_with_attention(layer, own, other, shape)
+            return same(Tap(layer, "attn_added"), other), sums(layer, used, architecture, shape)[0]
         case "mlp":
-            return _sum_with_mlp(layer, own, other, shape)
+            added = added_by_mlp(layer, architecture)
+            normed = () if added == tap else (same(added, other),)
+            return (*normed, sums(layer, used, architecture, shape)[-1])
         case "resid" | "resid_mid" | "q" | "k" | "embed" | "final":
-            return None
+            return ()
         case "z_scaled" | "attn_added" | "mlp_in" | "mlp_added":
             raise ValueError(f"nothing is patched at {tap.kind}")
         case _:
             assert_never(tap.kind)
 
 
-def reads(tap: Tap, shape: ModelShape) -> frozenset[Tap]:
-    """The taps that `handover` looks at for this one."""
+def reads(tap: Tap, architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
+    """The taps that `handovers` looks at or needs to know for this one."""
+    layer = tap.layer
     match tap.kind:
         case "neurons":
-            return frozenset({Tap(tap.layer, "mlp")})
+            return frozenset({Tap(layer, "mlp")})
         case "qkv" | "v":
-            return frozenset({Tap(tap.layer, "z")})
-        case "z" if shape.has_resid_mid:
-            return frozenset({Tap(tap.layer, "resid_mid")})
+            return frozenset({Tap(layer, "z")})
         case "z" | "mlp":
-            return frozenset({after(tap.layer, shape)})
+            return terms(layer, architecture, shape)
         case _:
             return frozenset()
+
+
+def sums(layer: int, used: Values, architecture: Architecture, shape: ModelShape) -> tuple[Handover, ...]:
+    """The residual stream after a block's attention and after its MLP: what came in, and what each of them adds.
+
+    One sum where both are added at once.
+    """
+    before, end = used[Tap(layer, "resid")], after(layer, shape)
+    attention, mlp = used[Tap(layer, "attn_added")], used[added_by_mlp(layer, architecture)]
+    if not shape.has_resid_mid:
+        return (_summed(end, before, attention, mlp),)
+    middle = Tap(layer, "resid_mid")
+    return _summed(middle, before, attention), _summed(end, used[middle], mlp)
+
+
+def terms(layer: int, architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
+    """What `sums` is about: the streams of a block, and what is added to them."""
+    taps = {Tap(layer, "resid"), Tap(layer, "attn_added"), added_by_mlp(layer, architecture), after(layer, shape)}
+    return frozenset(taps | {Tap(layer, "resid_mid")} if shape.has_resid_mid else taps)
+
+
+def added_by_mlp(layer: int, architecture: Architecture) -> Tap:
+    """Where it is read what an MLP adds to the residual stream."""
+    return Tap(layer, "mlp" if architecture.mlp_post_norm is None else "mlp_added")
+
+
+def streams(shape: ModelShape) -> tuple[Tap, ...]:
+    """Every residual stream that can be patched, in the order in which they are computed; and the last of all."""
+    middle: tuple[TapKind, ...] = ("resid", "resid_mid") if shape.has_resid_mid else ("resid",)
+    return (*(Tap(layer, kind) for layer in range(shape.n_layers) for kind in middle), Tap(shape.n_layers, "final"))
 
 
 def after(layer: int, shape: ModelShape) -> Tap:
@@ -81,8 +117,9 @@ def after(layer: int, shape: ModelShape) -> Tap:
     return Tap(layer + 1, "final" if layer + 1 == shape.n_layers else "resid")
 
 
-def _same(read: Tap, other: Values) -> Handover:
-    return Handover(read, other[read], other[read].abs())
+def same(read: Tap, run: Values) -> Handover:
+    """What a run has there."""
+    return Handover(read, run[read], run[read].abs())
 
 
 def _first_value(tap: Tap, other: Values, shape: ModelShape) -> Handover:
@@ -92,27 +129,8 @@ def _first_value(tap: Tap, other: Values, shape: ModelShape) -> Handover:
     return Handover(Tap(tap.layer, "z"), heads, heads.abs(), "first")
 
 
-def _sum_with_attention(layer: int, own: Values, other: Values, shape: ModelShape) -> Handover:
-    """The stream of the own run, plus what the other run's attention added to its own."""
-    before = Tap(layer, "resid")
-    if shape.has_resid_mid:
-        read = Tap(layer, "resid_mid")
-        return _summed(read, (own[before], other[read]), (other[before],))
-    read, mlp = after(layer, shape), Tap(layer, "mlp")
-    return _summed(read, (own[before], own[mlp], other[read]), (other[before], other[mlp]))
-
-
-def _sum_with_mlp(layer: int, own: Values, other: Values, shape: ModelShape) -> Handover:
-    read, mlp = after(layer, shape), Tap(layer, "mlp")
-    if shape.has_resid_mid:
-        middle = Tap(layer, "resid_mid")
-        return _summed(read, (own[middle], other[read]), (other[middle],))
-    return _summed(read, (own[read], other[mlp]), (own[mlp],))
-
-
-def _summed(read: Tap, plus: tuple[Tensor, ...], minus: tuple[Tensor, ...]) -> Handover:
-    terms = [*plus, *(-term for term in minus)]
-    wide = [term.double() if term.device.type != "mps" else term.float() for term in terms]
+def _summed(read: Tap, *added: Tensor) -> Handover:
+    wide = [term.double() if term.device.type != "mps" else term.float() for term in added]
     expected, magnitude = wide[0].clone(), wide[0].abs()
     for term in wide[1:]:
         expected, magnitude = expected + term, magnitude + term.abs()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -63,6 +64,16 @@ class PeakMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._held = 0
         self._known: set[int] = set()
 
+    def __enter__(self) -> Self:
+        self._collecting = gc.isenabled()
+        gc.disable()  # what waits for it would be given back at a moment that depends on all that ran before
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]
+        if self._collecting:
+            gc.enable()
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -114,6 +125,10 @@ class Rows:
     _most: int | None = None
     _share: float = 0.0  # of `bytes_of` that a row without gradients was seen to take, at most
     _largest: int = 0  # forward that was seen, by `bytes_of`
+
+    def forget(self) -> None:
+        """What was seen, so that how forwards are cut does not depend on what ran before; what did not fit stays."""
+        self._share, self._largest = 0.0, 0
 
     def is_new(self, rows: int, positions: int, column: int) -> bool:
         """Whether no forward as large as this one was seen yet, and it matters what it takes."""

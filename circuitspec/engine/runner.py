@@ -32,6 +32,7 @@ from circuitspec.engine.sweep import Measured, Sweeper
 from circuitspec.engine.taps import Slot, Tap, slots_of
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.load import LoadedModel
+from circuitspec.models.rope import reads_longest_row
 from circuitspec.plan.experiment import Experiment, Noised, Source, Variant, passes, texts_of
 from circuitspec.spec.internal import Internal
 from circuitspec.tasks.metrics import compute_metrics, targets, upcast
@@ -43,7 +44,10 @@ Columns = dict[str, NDArray[np.float64]]  # metric -> [prompt]
 
 
 class Parts(Protocol):
-    """Keeps what a draw gave for some prompts, batch by batch, for a run that is interrupted and begun again."""
+    """Keeps what a draw gave for some prompts, batch by batch, for a run that is interrupted and begun again.
+
+    And what a forward with some experiments was seen to take in memory, by which those after it are cut.
+    """
 
     def known(
         self, experiments: Sequence[Experiment], prompts: Sequence[int], draw: int
@@ -51,6 +55,8 @@ class Parts(Protocol):
     def keep(
         self, experiment: Experiment, prompts: Sequence[int], draw: int, values: Mapping[str, NDArray[np.float64]]
     ) -> None: ...
+    def bytes_taken(self, forward: Sequence[Experiment], prompts: Sequence[int], draw: int) -> int | None: ...
+    def keep_bytes(self, forward: Sequence[Experiment], prompts: Sequence[int], draw: int, taken: int) -> None: ...
 
 
 class Progress(Protocol):
@@ -88,7 +94,8 @@ class Runner:
         self.device, self.dtype = weight.device, weight.dtype
         dtype = str(self.dtype).removeprefix("torch.")
         self.rows = Rows(rows, lambda positions, column: late_bytes(loaded.shape, positions, column, dtype))
-        self.batches = make_batches(task.lengths, rows, side)
+        self.by_length = reads_longest_row(loaded.model)
+        self.batches = make_batches(task.lengths, rows, side, by_length=self.by_length)
         self._slots: dict[NodeComponent, tuple[Slot, ...]] = {}
         self.sweeper = Sweeper(self)
         self._internals = Internals(self, internals, directions or {}) if internals else None
@@ -100,6 +107,12 @@ class Runner:
         self._embedding_std: float | None = None
         self._prompts_run = 0
         self._saved = 0.0
+
+    def on(self, task: TokenizedTask) -> Runner:
+        """A runner of other prompts on the same model, with what is compiled and known of it; it counts for itself."""
+        other = Runner(self.loaded, task, rows=task.n, progress=self._progress)
+        other.compiler, other._stream = self.compiler, self._stream
+        return other
 
     @property
     def measured_beside(self) -> tuple[str, ...]:
@@ -190,48 +203,30 @@ class Runner:
                 share = values / experiment.draws
                 column[rows] = share if draw == 0 else column[rows] + share
 
-        for draws, left in self._left(batch, needs, tuple(columns), parts, add):
-            for draw, (experiment, metrics) in self._measured(batch, left, draws):
-                add(experiment, draw, metrics)
-                if parts is not None:
-                    parts.keep(experiment, rows, draw, metrics)
+        for draw, (experiment, metrics) in self._measured(batch, needs, tuple(columns), parts):
+            add(experiment, draw, metrics)
 
-    def _left(
-        self,
-        batch: Batch,
-        needs: Needs,
-        experiments: Sequence[Experiment],
-        parts: Parts | None,
-        add: Callable[[Experiment, int, Mapping[str, NDArray[np.float64]]], None],
-    ) -> Iterator[tuple[Sequence[int], Needs]]:
-        """The draws that are not known, those together that need the same; what is known is added."""
-        together: list[int] = []
-        for draw in range(needs.draws):
-            drawn = [experiment for experiment in experiments if draw < experiment.draws]
-            known = {} if parts is None else parts.known(drawn, list(batch.prompts), draw)
-            if not known:
-                together.append(draw)
-                continue
-            if together:
-                yield together, needs
-                together = []
-            for experiment, metrics in known.items():
-                add(experiment, draw, metrics)
-            left = [experiment for experiment in drawn if experiment not in known]
-            if left:
-                yield [draw], self._needs(left)
-        if together:
-            yield together, needs
+    def _measured(
+        self, batch: Batch, needs: Needs, experiments: Sequence[Experiment], parts: Parts | None
+    ) -> Iterator[tuple[int, Measured]]:
+        """Each experiment's metrics, once for every one of its draws; what `parts` know is not run.
 
-    def _measured(self, batch: Batch, needs: Needs, draws: Sequence[int]) -> Iterator[tuple[int, Measured]]:
-        """Each experiment's metrics, once for every one of these draws."""
+        A forward is run with all that it would have if nothing were known, or not at all: its rows decide how it
+        rounds.
+        """
+        rows = list(batch.prompts)
         runs = Unpatched(self, batch, needs)
         values: dict[Source, Mapping[Tap, Tensor]] = {}
-        for draw in draws:
+        for draw in range(needs.draws):
+            drawn = [e for e in experiments if draw < e.draws]
+            known = {} if parts is None else parts.known(drawn, rows, draw)
+            yield from ((draw, measured) for measured in known.items())
             runs.next_draw(draw)
             values = {s: kept for s, kept in values.items() if not isinstance(s.prompts, Noised)}
-            single = [e for e in needs.single if draw < e.draws]
-            sweeps = [sweep for sweep in needs.sweeps if draw < sweep.draws]
+            single = [e for e in needs.single if draw < e.draws and e not in known]
+            sweeps = [s for s in needs.sweeps if draw < s.draws and not known.keys() >= {*s.experiments}]
+            if not single and not sweeps:
+                continue
             sources = (*(e.source for e in single if e.source is not None), *(sweep.source for sweep in sweeps))
             for source in dict.fromkeys(sources):
                 if source not in values:
@@ -244,11 +239,14 @@ class Runner:
                 if self._internals is not None and experiment.level != "path":
                     anew = functools.partial(self._actions, batch, experiment, patched, needs)
                     metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw, experiment.level)
-                yield draw, (experiment, {name: metric.cpu().double().numpy() for name, metric in metrics.items()})
+                measured = {name: metric.cpu().double().numpy() for name, metric in metrics.items()}
+                if parts is not None:
+                    parts.keep(experiment, rows, draw, measured)
+                yield draw, (experiment, measured)
             for sweep in sweeps:
                 base = runs.of(sweep.base) if sweep.streams else None
-                found = self.sweeper.run(sweep, batch, base, values[sweep.source], clean_logprobs, draw)
-                yield from ((draw, measured) for measured in found)
+                found = self.sweeper.run(sweep, batch, base, values[sweep.source], clean_logprobs, draw, known, parts)
+                yield from ((draw, one) for one in found)
 
     def _values(self, batch: Batch, source: Source, needs: Needs, runs: Unpatched) -> Mapping[Tap, Tensor]:
         """The source's values for this batch's rows."""

@@ -1,4 +1,4 @@
-"""Two checks of patching itself, on the model at hand, before any result is believed (design section 5)."""
+"""Checks of patching itself, on the model at hand, before any result is believed."""
 
 from __future__ import annotations
 
@@ -8,20 +8,32 @@ from typing import Literal
 import torch
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.engine.alone import mixing
 from circuitspec.engine.batches import Batch, where_mask
 from circuitspec.engine.compile import Actions
 from circuitspec.engine.edges import EdgeProgram
 from circuitspec.engine.hops import Hops, base_taps
 from circuitspec.engine.interventions import Edit, Swap
+from circuitspec.engine.labels import label
 from circuitspec.engine.records import SelfTest
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.taps import Tap, TapKind, all_taps
+from circuitspec.engine.sites import (
+    ALL_PATCHED,
+    OWN_VALUES,
+    TwoRuns,
+    forwards,
+    inexact_sites,
+    lengths_for,
+    off,
+    random_prompts,
+)
+from circuitspec.engine.taps import Tap
 from circuitspec.graph.edges import Receiver, Sender, inputs_of, precedes, receivers, senders, senders_before
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.models.modules import submodule
 from circuitspec.plan.edge_level import patching
-from circuitspec.plan.experiment import ZEROS, Experiment, PathRule, Reading, Sent, Source, Variant
+from circuitspec.plan.experiment import ZEROS, Experiment, PathRule, Reading, Sent, Source
 from circuitspec.spec.components import Head, Input, Logits
 from circuitspec.tasks.prompts import CLEAN
 
@@ -32,75 +44,62 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torc
 
 
 @torch.no_grad()
-def self_test(runner: Runner, source: Variant, prompts: int = 2, *, edges: bool = False) -> SelfTest:
-    """Patch a few prompts with their own values, and all of the model with another run's values.
+def self_test(runner: Runner, *, edges: bool = False) -> SelfTest:
+    """Patch two prompts of random tokens of the task's: every site with its own and with another run's values.
 
-    With `edges` also every edge of the model, by its own and by the other run's values of its sender; some heads for
-    some receivers, against node-level patches; and paths of a head, with its own values and against its ablated edge.
-
-    `source` is the other run: a corruption, or "clean" where there is none. With own values every tap but the
-    later residual streams is patched; with the other run's once the input, all heads and MLPs, once all neurons
-    instead of the MLPs, and once all heads and MLPs without the input. Raises CS503 where a check deviates by
-    more than rounding.
+    All that `circuitspec doctor` tests, of all sites together (`engine.sites`); and that a prompt of the task runs
+    alone as it does beside another (`engine.alone`). With `edges` also every edge of the model, by its own and by the
+    other run's values of its sender; some heads for some receivers, against node-level patches; and paths of a head,
+    with its own values and against its ablated edge. Raises CS352 and CS503 where a check deviates by more than
+    rounding.
     """
-    first = runner.batches[0]
-    batch = Batch(first.prompts[:prompts], first.lengths[:prompts], max(first.lengths[:prompts]), first.side)
-    # two plain runs, four patched ones; two of all edges, one of all but those from the input, and one to compare with;
-    # three for single heads, two for single receivers, three along paths and one to compare with
-    runner.expect((19 if edges else 6) * len(batch.prompts))
-    taps = all_taps(runner.loaded.architecture, runner.loaded.shape) | {Tap(runner.loaded.shape.n_layers, "final")}
+    mixed = mixing(runner)
+    if mixed:
+        raise CircuitspecError(*mixed)
+    known = sorted({token for ids in runner.task.ids.values() for prompt in ids for token in prompt})
+    task = random_prompts(known, runner.loaded.shape.max_positions, lengths_for(runner.loaded.model))
     if edges:
-        taps |= frozenset(runner.stream.recorded_at(sender) for sender in senders(runner.loaded.shape))
-        taps |= frozenset(tap for path in _paths(runner) for tap in base_taps(path, runner.stream))
-        if runner.stream.heads_share_a_norm:
-            taps |= {Tap(layer, kind) for layer in range(runner.loaded.shape.n_layers) for kind in _PORTS}
-    clean, own = runner.forward(batch, CLEAN, Actions(record=taps))
-    other, values = runner.forward(batch, source, Actions(record=taps))
-
-    def patched(replacements: dict[Tap, torch.Tensor]) -> torch.Tensor:
-        swaps = {tap: _all_of(runner, tap, value) for tap, value in replacements.items()}
-        return runner.forward(batch, CLEAN, Actions(swaps))[0]
-
-    def deviation(actual: torch.Tensor, expected: torch.Tensor) -> float:
-        difference, scale = (actual - expected).abs().max(), expected.cpu().double().std()
-        return float(difference) / float(scale)
-
-    def parts(run: Mapping[Tap, torch.Tensor]) -> dict[Tap, torch.Tensor]:
-        """All but the later residual streams, which would cover up what went wrong before them."""
-        later = ("resid", "resid_mid", "final", "attn_added")
-        return {t: v for t, v in run.items() if t.kind not in later or t == Tap(0, "resid")}
-
-    def whole(last: TapKind) -> dict[Tap, torch.Tensor]:
-        """The input, all heads, and of the MLPs what `last` says: their outputs or their neurons."""
-        return {t: v for t, v in values.items() if t.kind in ("z", last) or t == Tap(0, "resid")}
-
+        _ = runner.stream  # which the other runner then shares
+    run = runner.on(task)
+    batch = Batch((0, 1), task.lengths, max(task.lengths), "right")
+    shape, also = run.loaded.shape, frozenset[Tap]()
+    if edges:
+        also |= frozenset(run.stream.recorded_at(sender) for sender in senders(shape))
+        also |= frozenset(tap for path in _paths(run) for tap in base_taps(path, run.stream))
+        if run.stream.heads_share_a_norm:
+            also |= {Tap(layer, kind) for layer in range(shape.n_layers) for kind in _PORTS}
+    # of all edges two, of all but those from the input one, and one to compare with; three for single heads, two for
+    # single receivers, three along paths and one to compare with
+    run.expect((forwards(shape) + (13 if edges else 0)) * len(batch.prompts))
+    both = TwoRuns(run, batch, also)
+    limit = TOLERANCE[run.dtype]
+    whole, handed_on = both.whole(), both.together()
+    wrong = [tap for tap, found in sorted(handed_on.items()) if not found <= limit]
+    problems = inexact_sites(whole, limit, (), [(label(tap), tap.path(run.loaded.architecture)) for tap in wrong])
+    if problems:
+        raise CircuitspecError(*problems)
+    result = SelfTest(whole[OWN_VALUES], max(whole[what] for what in ALL_PATCHED))
+    if not edges:
+        return result
+    own, values = both.own, both.other
     result = SelfTest(
-        deviation(patched(parts(own)), clean),
         max(
-            *(deviation(patched(whole(last)), other) for last in ("mlp", "neurons")),
-            _lost_patches(runner, batch, own, values),
+            result.own_values,
+            off(_all_edges(run, batch, own), both.logits),
+            off(_along(run, batch, _paths(run)[-1], own, own), both.logits),
+        ),
+        max(
+            result.all_patched,
+            off(_all_edges(run, batch, values), both.other_logits),
+            off(*_lost_edges(run, batch, own, values)),
+            off(*_heads_by_receiver(run, batch, values)),
+            off(*_receivers_apart(run, batch, values)),
+            off(*_edge_and_path(run, batch, own, values)),
         ),
     )
-    if edges:
-        result = SelfTest(
-            max(
-                result.own_values,
-                deviation(_all_edges(runner, batch, own), clean),
-                deviation(_along(runner, batch, _paths(runner)[-1], own, own), clean),
-            ),
-            max(
-                result.all_patched,
-                deviation(_all_edges(runner, batch, values), other),
-                deviation(*_lost_edges(runner, batch, own, values)),
-                deviation(*_heads_by_receiver(runner, batch, values)),
-                deviation(*_receivers_apart(runner, batch, values)),
-                deviation(*_edge_and_path(runner, batch, own, values)),
-            ),
-        )
-    limit = TOLERANCE[clean.dtype]
     for found, what in (
-        (result.own_values, "patching every component with its own value changed the logits"),
-        (result.all_patched, f"patching everything with the {source} run's values did not give the {source} run"),
+        (result.own_values, "patching every edge with its own value changed the logits"),
+        (result.all_patched, "patching edges with another run's values did not give what node-level patches give"),
     ):
         if not found <= limit:
             raise CircuitspecError(
@@ -303,24 +302,3 @@ def _edge_and_path(
     """The logits with the other run's value sent from a head to the logits alone: as a path, and as an edge."""
     cut: dict[Receiver, dict[Sender, Where]] = {Receiver(Logits()): {_HEAD: Where.everywhere()}}
     return _along(runner, batch, _paths(runner)[0], own, other), _cut(runner, batch, other, cut)
-
-
-def _lost_patches(
-    runner: Runner, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
-) -> float:
-    """How far the final stream is off when every head and MLP is given the other run's values, but not the input.
-
-    What blocks add to the stream is then the other run's, so that the final stream must be its own input plus that;
-    with the input patched too, all of the model would be the other run even if another patch were lost. In units of
-    the terms' size, element by element.
-    """
-    first, final = Tap(0, "resid"), Tap(runner.loaded.shape.n_layers, "final")
-    swaps = {tap: _all_of(runner, tap, value) for tap, value in other.items() if tap.kind in ("z", "mlp")}
-    _, recorded = runner.forward(batch, CLEAN, Actions(swaps, frozenset({final})))
-    terms = [own[first].cpu().double(), other[final].cpu().double(), -other[first].cpu().double()]
-    size = torch.stack([term.abs() for term in terms]).sum(0)
-    off = (recorded[final].cpu().double() - torch.stack(terms).sum(0)).abs() / (size + size.mean())
-    real = torch.zeros(off.shape[:2], dtype=torch.bool)  # padding is not compared
-    for row, (offset, length) in enumerate(zip(batch.offsets, batch.lengths, strict=True)):
-        real[row, offset : offset + length] = True
-    return float(off[real].max())

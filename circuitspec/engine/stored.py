@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -23,8 +23,10 @@ from circuitspec.tasks.prompts import CLEAN, TokenizedTask
 if TYPE_CHECKING:
     from circuitspec.engine.runner import Parts, Runner
 
-SECONDS = 10.0  # of work after which what is measured is on the disk, and whole
-REPEATED = 0.1  # at most this share of the work may be repeated for it
+SECONDS = 10.0  # after which what is measured is on the disk, and outlives the machine
+REPEATED = 0.1  # at most this share of the passes may be repeated for what is measured to be stored whole
+LEAST = 256  # passes of a chunk at node level, where forwards take many experiments; at other levels laid-out edges
+# take memory, and chunks are as small as `REPEATED` allows
 PARTS = "parts"  # the folder of what was measured on some of the prompts
 ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with what a killed process began
 
@@ -36,8 +38,6 @@ class RunsExperiments(Protocol):
     def task(self) -> TokenizedTask: ...
     @property
     def forwards(self) -> float: ...
-    @property
-    def forwards_saved(self) -> float: ...
     def run(self, experiments: Iterable[Experiment], parts: Parts | None = None) -> Records: ...
 
 
@@ -64,12 +64,17 @@ class ExperimentStore:
         self.store.put({self.keys.of(experiment): values for experiment, values in measured.items()})
 
 
-@dataclass(frozen=True)
+@dataclass
 class StoredParts:
-    """Experiments measured on some of the prompts alone, in one draw: a store for as long as the rest is on the way."""
+    """Experiments measured on some of the prompts alone, in one draw: a store for as long as the rest is on the way.
+
+    With them, what else the run that is gone on with did by itself, so that it is done in the same way: how much memory
+    its forwards took, and what was missing when it began.
+    """
 
     store: Store
     keys: Keys
+    _written: float = field(default_factory=time.monotonic)
 
     def known(
         self, experiments: Sequence[Experiment], prompts: Sequence[int], draw: int
@@ -82,19 +87,56 @@ class StoredParts:
         return {experiment: found[key] for experiment, key in keys.items() if key in found}
 
     def keep(self, experiment: Experiment, prompts: Sequence[int], draw: int, values: PromptValues) -> None:
-        self.store.put({self._key(experiment, prompts, draw): values}, lasting=False)
+        self._put(self._key(experiment, prompts, draw), values)
+
+    def bytes_taken(self, forward: Sequence[Experiment], prompts: Sequence[int], draw: int) -> int | None:
+        """What a forward with these experiments took, as it was measured; None if it was not."""
+        found = self.store.get([key := self._forward(forward, prompts, draw)])
+        return int(found[key]["bytes"][0]) if key in found else None
+
+    def keep_bytes(self, forward: Sequence[Experiment], prompts: Sequence[int], draw: int, taken: int) -> None:
+        self._put(self._forward(forward, prompts, draw), {"bytes": np.array([float(taken)])})
+
+    def missing_at_first(self, wanted: Sequence[Experiment], missing: Sequence[Experiment]) -> list[Experiment]:
+        """Those of `wanted` that were missing when the run began that is gone on with; `missing` are, if there is none.
+
+        What is missing now and was not then comes last.
+        """
+        found = self.store.get([key := self._run(wanted)])
+        if key not in found:
+            return list(missing)
+        then = [one for one, was in zip(wanted, found[key]["missing"], strict=True) if was]
+        return [*then, *(one for one in missing if one not in set(then))]
+
+    def keep_missing(self, wanted: Sequence[Experiment], missing: Collection[Experiment]) -> None:
+        self._put(self._run(wanted), {"missing": np.array([float(one in missing) for one in wanted])})
+
+    def _put(self, key: bytes, values: PromptValues) -> None:
+        lasting = time.monotonic() - self._written >= SECONDS
+        self.store.put({key: values}, lasting=lasting)
+        if lasting:
+            self._written = time.monotonic()
 
     def _key(self, experiment: Experiment, prompts: Sequence[int], draw: int) -> bytes:
         return hashlib.sha256(self.keys.of(experiment) + repr([list(prompts), draw]).encode()).digest()
+
+    def _forward(self, forward: Sequence[Experiment], prompts: Sequence[int], draw: int) -> bytes:
+        parts = b"".join(self._key(experiment, prompts, draw) for experiment in forward)
+        return hashlib.sha256(b"bytes" + parts).digest()
+
+    def _run(self, wanted: Sequence[Experiment]) -> bytes:
+        return hashlib.sha256(b"missing" + b"".join(map(self.keys.of, wanted))).digest()
 
 
 class StoredRunner:
     """Runs experiments like the runner it is given, but only those that are not in the store.
 
     These are run in chunks, each of which is stored as soon as it is done. Within a chunk, what a forward measured is
-    kept as one of the `parts` until then; so what a killed process loses is the forward in flight. A chunk takes about
-    `seconds`, longer where the model is slow: each repeats some passes (the clean run, the runs that patched values
-    come from), which may be no more than the share `REPEATED` of its work. Without a store all are run at once.
+    kept as one of the `parts` until then; so what a killed process loses is the forward in flight. Which experiments
+    make a chunk depends on them alone, never on the clock, and a run that is gone on with has the chunks, and in them
+    the forwards, of the run that was stopped: its values are those of an undisturbed run to the last digit. A chunk
+    repeats some passes (the clean run, the runs that patched values come from), which may be no more than the share
+    `REPEATED` of its own; at node level it has at least `least` of these. Without a store all are run at once.
     """
 
     def __init__(
@@ -104,13 +146,11 @@ class StoredRunner:
         progress: Progress,
         *,
         parts: StoredParts | None = None,
-        seconds: float = SECONDS,
-        clock: Callable[[], float] = time.monotonic,
+        least: int = LEAST,
     ) -> None:
         self._runner, self._store, self._progress = runner, store, progress
         self._parts = parts
-        self._seconds, self._clock = seconds, clock
-        self._pace = _Pace()
+        self._least = least
         self._asked: set[Experiment] = set()
         self.recalled = 0  # experiments that were not run
 
@@ -136,14 +176,22 @@ class StoredRunner:
         self.recalled += len(values)
         task = self._runner.task
         self._progress.plan(len(wanted), len(values), passes(missing) * task.n if missing else 0)
-        for chunk in self._chunks(missing):
-            measured = self._measure(chunk)
+        first = missing if self._parts is None or not missing else self._parts.missing_at_first(wanted, missing)
+        chunks = [*self._chunks(first)]
+        for chunk in chunks:
+            left = [experiment for experiment in chunk if experiment not in values]
+            if not left:
+                continue
+            if self._parts is not None and len(chunks) > 1:
+                self._parts.keep_missing(wanted, frozenset(first))
+            measured = self._runner.run(chunk) if self._parts is None else self._runner.run(chunk, self._parts)
+            new = {experiment: measured[experiment] for experiment in left}
             if self._store is not None:
-                self._store.put(measured)
+                self._store.put(new)
             if self._parts is not None:
                 self._parts.store.drop_own()
-            values |= measured
-            self._progress.measured(len(chunk))
+            values |= new
+            self._progress.measured(len(left))
         templates = np.array([prompt.template for prompt in task.prompts.prompts], dtype=np.int64)
         return Records({experiment: values[experiment] for experiment in wanted}, templates)
 
@@ -157,18 +205,8 @@ class StoredRunner:
             return whole
         return whole + sum(map(_own_passes, experiments)) * REPEATED / (1 - REPEATED)
 
-    def _measure(self, chunk: Sequence[Experiment]) -> dict[Experiment, PromptValues]:
-        started, worked = self._clock(), self._work()
-        records = self._runner.run(chunk) if self._parts is None else self._runner.run(chunk, self._parts)
-        self._pace = _Pace.of(chunk, self._work() - worked, self._clock() - started)
-        return {experiment: records[experiment] for experiment in chunk}
-
-    def _work(self) -> float:
-        """What was computed so far, in whole forwards over all prompts."""
-        return self._runner.forwards - self._runner.forwards_saved
-
     def _chunks(self, experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
-        """The experiments, those that repeat the same passes together; sizes follow the pace of the chunk before."""
+        """The experiments, those that repeat the same passes together."""
         if self._store is None:
             yield from [list(experiments)] if experiments else []
             return
@@ -178,38 +216,20 @@ class StoredRunner:
         left = sum(map(_own_passes, experiments))
         chunk: list[Experiment] = []
         kinds: dict[_Kind, Experiment] = {}
-        own = repeated = 0
+        own = repeated = least = 0
         for experiment in sorted(experiments, key=lambda e: groups[_kind(e)]):
             chunk.append(experiment)
             own += _own_passes(experiment)
             left -= _own_passes(experiment)
             if kinds.setdefault(_kind(experiment), experiment) is experiment:
                 repeated = _repeated_passes(tuple(kinds.values()))
-            enough = max(repeated * (1 / REPEATED - 1), self._pace.work_in(self._seconds) - repeated)
+                least = self._least if all(one.level == "node" for one in kinds.values()) else 0
             # a rest that would make no chunk of its own rides along
-            if min(own, left) * self._pace.share >= enough:
+            if min(own, left) >= max(repeated * (1 / REPEATED - 1), least):
                 yield chunk
                 chunk, kinds, own = [], {}, 0
         if chunk:
             yield chunk
-
-
-@dataclass(frozen=True)
-class _Pace:
-    """How fast a chunk was."""
-
-    seconds: float = 0.0  # a whole forward over all prompts takes; 0 where nothing was measured
-    share: float = 1.0  # of a whole forward that an experiment's own pass computes: it may begin in the middle
-
-    @classmethod
-    def of(cls, chunk: Sequence[Experiment], work: float, seconds: float) -> _Pace:
-        own = sum(map(_own_passes, chunk))
-        share = (work - _repeated_passes(chunk)) / own if own else 1.0
-        return cls(seconds / work if work else 0.0, min(max(share, 0.05), 1.0))
-
-    def work_in(self, seconds: float) -> float:
-        """Whole forwards that take so long."""
-        return seconds / self.seconds if self.seconds else 0.0
 
 
 _Kind: TypeAlias = tuple[Variant, Source | None, str]
@@ -236,7 +256,7 @@ def default_root() -> Path:
 
 @contextmanager
 def stored_runner(
-    runner: Runner, root: Path | None, progress: Progress, *, seconds: float = SECONDS
+    runner: Runner, root: Path | None, progress: Progress, *, least: int = LEAST
 ) -> Iterator[StoredRunner]:
     """The runner with the store below `root`, where each model and set of prompts has a folder; None for no store.
 
@@ -258,7 +278,7 @@ def stored_runner(
     with Store(folder, about) as store, Store(folder / PARTS) as parts:
         parts.drop_older(ABANDONED)
         kept = StoredParts(parts, keys)
-        runs = StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, seconds=seconds)
+        runs = StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, least=least)
         with _telling_what_is_kept(runs):
             yield runs
 

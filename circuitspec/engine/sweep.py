@@ -8,7 +8,7 @@ rows, and masks of its own.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,12 @@ from circuitspec.plan.experiment import Experiment, Source, Variant
 from circuitspec.tasks.metrics import upcast
 
 if TYPE_CHECKING:
-    from circuitspec.engine.runner import Runner
+    from circuitspec.engine.runner import Parts, Runner
 
 ENOUGH = 4  # experiments of a sweep; fewer save less than what a short cut has to know first
 FEW = 128  # tokens that a forward takes about as long for as for one: reading the weights is what costs then
 
-Measured = tuple[Experiment, dict[str, NDArray[np.float64]]]
+Measured = tuple[Experiment, Mapping[str, NDArray[np.float64]]]
 """An experiment and its metrics for each row of a batch."""
 
 
@@ -140,34 +140,53 @@ class Sweeper:
         values: Mapping[Tap, Tensor],
         clean_logprobs: Tensor,
         draw: int,
+        known: Collection[Experiment] = (),
+        parts: Parts | None = None,
     ) -> Iterator[Measured]:
-        """The metrics of every experiment. Raises CS502, and CS503 where a short cut is not exact."""
+        """The metrics of every experiment that is not `known`. Raises CS502, and CS503 where a short cut is not exact.
+
+        Forwards are cut as if nothing were known; those with nothing new are not run. What they measure is given to
+        `parts`, which also tell what such a forward took.
+        """
         columns = cache(lambda where: where_mask(self._runner.task, batch, where, self._runner.device))
         inputs = model_inputs(self._runner.task, batch, sweep.base, self._runner.device)
         here = Setting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
         waiting = self._ordered(sweep, here)
         self._check(here, waiting)
         rows, limit, done = len(batch.prompts), self._runner.rows, 0
+        limit.forget()
         while done < len(waiting):
             start = waiting[done][0]
             room = limit.beginning_at(start.column, batch.width) // rows
             count = _together(waiting, done, room, rows, batch.width)
             together = [experiment for _, experiment in waiting[done : done + count]]
-            meter = PeakMemory() if limit.is_new(count * rows, batch.width, start.column) else None
-            try:
-                with meter or contextlib.nullcontext():
-                    measured = self._measure(here, start, together)
-            except (RuntimeError, MemoryError) as error:
-                if count == 1 or not out_of_memory(error):
-                    raise
-                measured = None
-            if measured is None:
-                limit.halve(count * rows)
-                continue
-            if meter is not None:
-                limit.seen(count * rows, batch.width, start.column, meter.peak)
-            for number, experiment in enumerate(together):
-                yield experiment, {name: metric[number] for name, metric in measured.items()}
+            is_new = limit.is_new(count * rows, batch.width, start.column)
+            before = parts.bytes_taken(together, batch.prompts, draw) if is_new and parts is not None else None
+            if not known or not all(e in known for e in together) or (is_new and before is None):
+                meter = PeakMemory() if is_new else None
+                try:
+                    with meter or contextlib.nullcontext():
+                        measured = self._measure(here, start, together)
+                except (RuntimeError, MemoryError) as error:
+                    if count == 1 or not out_of_memory(error):
+                        raise
+                    measured = None
+                if measured is None:
+                    limit.halve(count * rows)
+                    continue
+                if meter is not None and before is None:
+                    before = meter.peak
+                    if parts is not None:
+                        parts.keep_bytes(together, batch.prompts, draw, before)
+                for number, experiment in enumerate(together):
+                    if experiment in known:
+                        continue
+                    found = {name: metric[number] for name, metric in measured.items()}
+                    if parts is not None:
+                        parts.keep(experiment, batch.prompts, draw, found)
+                    yield experiment, found
+            if before is not None:
+                limit.seen(count * rows, batch.width, start.column, before)
             done += count
 
     def _ordered(self, sweep: Sweep, here: Setting) -> list[tuple[Start, Experiment]]:

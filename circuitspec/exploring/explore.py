@@ -115,7 +115,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         if options.rows is None:
             runner.fill_memory(budget)
         progress.stage("testing that patching is exact on this model")
-        self_test(runner, patching.corrupt)
+        self_test(runner)
         stored = stack.enter_context(stored_runner(runner, options.store, progress))
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
         allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)

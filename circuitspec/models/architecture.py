@@ -236,6 +236,12 @@ _OLMO2 = replace(
     joint_qk_norm=True,
 )
 
+# In every family: a token that sees later ones sees padding too, and what is patched at it changes earlier ones.
+_NOT_CAUSAL = (
+    Refusal("use_bidirectional_attention", True, "its tokens see later ones, so that it is no causal language model"),
+    Refusal("is_causal", False, "its tokens see later ones, so that it is no causal language model"),
+)
+
 _TABLE: Mapping[str, Architecture] = {
     architecture.family: architecture
     for architecture in (
@@ -300,7 +306,7 @@ def architecture_of(config: Mapping[str, object]) -> Architecture:
             hint="components of this model would not mean what the hypothesis says; use a model without this setting",
             data={"key": refusal.key, "value": refusal.value},
         )
-        for refusal in architecture.refused
+        for refusal in (*architecture.refused, *_NOT_CAUSAL)
         if config.get(refusal.key) == refusal.value
     ]
     if found:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
+from circuitspec.models.ambient import as_in_a_new_process
 from circuitspec.models.architecture import Architecture, architecture_of
 from circuitspec.models.foreign import Foreign
 from circuitspec.models.modules import verify_modules
@@ -16,7 +17,14 @@ from circuitspec.models.quiet import quiet_transformers
 from circuitspec.models.reference import ModelReference, resolve_reference
 from circuitspec.models.shapes import check_stated, read_config, shape_of
 from circuitspec.models.tokenizer import load_tokenizer, remote_code
-from circuitspec.models.weights import WeightFiles, check_complete, check_whole, find_weights, unreadable_weights
+from circuitspec.models.weights import (
+    WeightFiles,
+    check_complete,
+    check_taken,
+    check_whole,
+    find_weights,
+    unreadable_weights,
+)
 from circuitspec.spec.hypothesis import ModelSpec
 
 if TYPE_CHECKING:
@@ -75,10 +83,14 @@ def load_model(
 
     `base_dir` is the folder of the hypothesis file; `progress` is told each stage in words, `ready` that weights are
     next. The hub is asked only where `spec.id` is a hub id; code that comes with a model is never run. Raises
-    CircuitspecError with one of CS300 to CS319, or with CS386 for a model of another size than `spec.size`.
+    CircuitspecError with one of CS300 to CS319, with CS353 or CS354 for weights that would be taken for others, or with
+    CS386 for a model of another size than `spec.size`.
     """
-    say = progress or (lambda stage: None)
-    target = _device(device, spec.dtype)
+    with as_in_a_new_process():
+        return _load(spec, base_dir, _device(device, spec.dtype), progress or (lambda stage: None), ready)
+
+
+def _load(spec: ModelSpec, base_dir: Path, target: torch.device, say: Progress, ready: Ready | None) -> LoadedModel:
     reference = resolve_reference(spec, base_dir)
     if reference.kind == "built":
         return _build(spec, target, say, ready)
@@ -98,6 +110,7 @@ def load_model(
         if ready is not None:
             ready(shape, tokenizer)
         model = _read_weights(source.directory, weights, spec.dtype, architecture_of(config).attention)
+    check_taken(weights, tied=bool(getattr(model.config, "tie_word_embeddings", False)))
     return _checked(
         spec,
         model,

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 # Buffers that old checkpoints store and models now compute: their absence or presence changes no number.
 _BENIGN = re.compile(r"(^|\.)(attn\.(bias|masked_bias)|attention\.(bias|masked_bias)|rotary_emb\.inv_freq)$")
+# Whole numbers that are no weights: masks and positions that old checkpoints store.
+_COUNTS = re.compile(r"(^|\.)position_ids$")
+_UNEMBEDDING = re.compile(r"(^|\.)(lm_head|embed_out)\.weight$")
+_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in)\.weight$")
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,74 @@ def check_complete(source: Path, info: Mapping[str, Iterable[object]]) -> None:
                 "model's; copy or download both again",
             )
         )
+
+
+def check_taken(weights: WeightFiles, *, tied: bool) -> None:
+    """CS353 for weights that are whole numbers, CS354 for an unembedding that a `tied` model would not have.
+
+    transformers takes whole numbers for floats, and goes by its version in which of two unembeddings it takes.
+    """
+    integers: list[str] = []
+    embeddings: dict[str, Callable[[], Tensor]] = {}
+    unembeddings: dict[str, Callable[[], Tensor]] = {}
+    for name, kind, read in _stored(weights):
+        if "f" not in kind.lower() and not (_BENIGN.search(name) or _COUNTS.search(name)):
+            integers.append(f"{name} ({kind})")
+        for chosen, pattern in ((embeddings, _EMBEDDING), (unembeddings, _UNEMBEDDING)):
+            if pattern.search(name):
+                chosen[name] = read
+    if integers:
+        more = f" and {len(integers) - 5} more" if len(integers) > 5 else ""
+        raise CircuitspecError(
+            Diagnostic(
+                "CS353",
+                f"weights in {weights.files[0].parent} are whole numbers: {', '.join(integers[:5])}{more}",
+                hint="they are quantised, and mean something only with the scales that belong to them: use the "
+                "unquantised weights, or a GGUF file, which is dequantised",
+            )
+        )
+    if tied and len(embeddings) == len(unembeddings) == 1:
+        ((embedding, first),), ((unembedding, second),) = embeddings.items(), unembeddings.items()
+        one, other = first(), second()
+        if one.shape != other.shape or not bool((one == other).all()):
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS354",
+                    f"config.json ties the unembedding to the token embeddings, and the weights in "
+                    f"{weights.files[0].parent} hold a {unembedding} that is not {embedding}",
+                    hint='where it is meant, write "tie_word_embeddings": false into config.json; where not, take it '
+                    "out of the file",
+                )
+            )
+
+
+def _stored(weights: WeightFiles) -> Iterator[tuple[str, str, Callable[[], Tensor]]]:
+    """Every tensor in the files: its name, its dtype as the format spells it (a float's has an f), its values."""
+    if weights.pickled:
+        import torch
+
+        for file in weights.files:
+            for name, tensor in torch.load(file, map_location="cpu", weights_only=True).items():
+                yield name, str(tensor.dtype).removeprefix("torch."), partial(_itself, tensor)
+        return
+    from safetensors import safe_open
+
+    for file in weights.files:
+        with safe_open(file, framework="pt") as held:
+            for name in sorted(held.keys()):
+                yield name, held.get_slice(name).get_dtype(), partial(_read, file, name)
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _read(file: Path, name: str) -> Tensor:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as held:
+        found: Tensor = held.get_tensor(name)
+    return found
 
 
 def _say(entry: object) -> str:

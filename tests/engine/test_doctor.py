@@ -147,7 +147,7 @@ def test_a_model_that_ignores_what_is_patched_into_a_module(tmp_path: Path) -> N
     deafen(loaded.model.transformer.h[1].mlp)
     task = random_task(loaded)
     with borrowed(loaded.model), pytest.raises(CircuitspecError) as error:
-        self_test(Runner(loaded, task, rows=2, progress=Silent()), "other")
+        self_test(Runner(loaded, task, rows=2, progress=Silent()))
     assert [d.code for d in error.value.diagnostics] == ["CS503"]
     found = examined(loaded)
     assert [s.name for s in found.sites if found.off(s.handed_on)] == ["m1"]

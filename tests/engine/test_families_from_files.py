@@ -37,7 +37,7 @@ def test_a_saved_model_computes_what_the_oracle_does(family: str, tmp_path: Path
     prompts = random_prompts(seed=41, lengths=[9, 9])
     with borrowed(loaded.model):
         run = Runner(loaded, task_of(prompts), rows=2, progress=Silent())
-        self_test(run, "abc")
+        self_test(run)
         found = run.run([Experiment("clean")])[Experiment("clean")]["logit"]
     for prompt, value in zip(prompts, found, strict=True):
         expected = node.forward(model, prompt.clean).logits[-1].numpy()[prompt.answers].mean()

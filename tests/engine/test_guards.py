@@ -102,7 +102,7 @@ def test_logits_that_are_not_finite_are_an_error() -> None:
 def test_self_tests_pass_on_a_sound_model(family: object) -> None:
     model = family()  # type: ignore[operator]
     with borrowed(model):
-        result = self_test(runner(model, task_of(random_prompts(0, [5, 8, 6]))), "abc")
+        result = self_test(runner(model, task_of(random_prompts(0, [5, 8, 6]))))
     assert result.own_values < 1e-12
     assert result.all_patched < 1e-12
 
@@ -113,7 +113,7 @@ def test_self_tests_fail_where_a_patch_goes_wrong() -> None:
     run = runner(model, task_of(random_prompts(0, [5, 5])))
     run.compiler.forward = _forgetting(run.compiler.forward, Tap(1, "mlp"))  # type: ignore[method-assign]
     with borrowed(model), pytest.raises(CircuitspecError) as error:
-        self_test(run, "abc")
+        self_test(run)
     assert codes(error) == {"CS503"}
 
 

@@ -42,7 +42,7 @@ def measured(family: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Reco
     model = copy.deepcopy(random_model(family, layers=2, exactly=False)).to(dtype).to(device)
     with borrowed(model):
         run = runner(model, task_of(PROMPTS))
-        tested = self_test(run, "abc")
+        tested = self_test(run)
         return run.run(EXPERIMENTS), tested
 
 

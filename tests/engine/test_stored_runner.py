@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -23,10 +24,21 @@ from circuitspec.engine.keys import Keys, Setting
 from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.store import Store
-from circuitspec.engine.stored import PARTS, REPEATED, ExperimentStore, StoredRunner, default_root, stored_runner
+from circuitspec.engine.stored import (
+    LEAST,
+    PARTS,
+    REPEATED,
+    ExperimentStore,
+    StoredParts,
+    StoredRunner,
+    default_root,
+    stored_runner,
+)
+from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
+from circuitspec.plan.edge_level import patching
 from circuitspec.plan.experiment import EVERYWHERE, Experiment, Noised, Site, Source, passes
-from circuitspec.spec.components import Head
+from circuitspec.spec.components import Head, Logits
 from circuitspec.tasks.prompts import TokenizedTask
 from tests.engine.support import TOLERANCE, loaded, random_prompts, task_of
 from tests.oracle import builders
@@ -173,74 +185,70 @@ def test_other_corruptions_and_positions_in_the_file_are_run_alone(tmp_path: Pat
 
 
 class Rehearsed:
-    """A runner whose forwards each take a second of its clock, and that can be told to fail."""
+    """A runner that computes nothing, counts its passes, and can be told to fail."""
 
-    def __init__(self, task: TokenizedTask = TASK, seconds: float = 1.0, share: float = 1.0) -> None:
-        self.task, self.seconds, self.share = task, seconds, share
-        self.forwards = self.forwards_saved = self.now = 0.0
+    def __init__(self, task: TokenizedTask = TASK) -> None:
+        self.task, self.forwards = task, 0.0
         self.chunks: list[tuple[Experiment, ...]] = []
         self.fail_in: int | None = None
-
-    def clock(self) -> float:
-        return self.now
 
     def run(self, experiments: Iterable[Experiment], parts: object = None) -> Records:
         chunk = tuple(experiments)
         if len(self.chunks) == self.fail_in:
             raise KeyboardInterrupt
         self.chunks.append(chunk)
-        saved = (1 - self.share) * sum(e.source is not None for e in chunk)
         self.forwards += passes(chunk)
-        self.forwards_saved += saved
-        self.now += (passes(chunk) - saved) * self.seconds
         values = {e: {"kl": np.full(self.task.n, float(int(e.digest[:8], 16)))} for e in chunk}
         return Records(values, np.zeros(self.task.n, dtype=np.int64))
 
 
-def rehearse(directory: Path, inner: Rehearsed, experiments: Iterable[Experiment], seconds: float = 10.0) -> Records:
+def rehearse(directory: Path, inner: Rehearsed, experiments: Iterable[Experiment], least: int = LEAST) -> Records:
     with Store(directory) as store:
         held = ExperimentStore(store, Keys(SETTING, inner.task))
-        return StoredRunner(inner, held, Told(), seconds=seconds, clock=inner.clock).run(experiments)
+        return StoredRunner(inner, held, Told(), least=least).run(experiments)
 
 
-def test_chunks_take_the_time_they_may(tmp_path: Path) -> None:
-    """A hundredth of a second a forward: the first chunk finds that out, the others take ten seconds."""
-    inner = Rehearsed(seconds=0.01)
+def test_chunks_are_cut_by_what_is_in_them(tmp_path: Path) -> None:
+    inner = Rehearsed()
     many = heads(5000)
     records = rehearse(tmp_path, inner, many)
     assert list(records.values) == many
-    first, *others, last = map(len, inner.chunks)
-    assert first == 18  # nine times what it repeats
-    assert all(size == pytest.approx(998, abs=1) for size in others)
-    assert 998 <= last <= 2 * 998  # a rest rides along
+    *others, last = map(len, inner.chunks)
+    assert others == [LEAST] * (5000 // LEAST - 1)
+    assert last == LEAST + 5000 % LEAST  # a rest rides along
     assert sorted(e.digest for chunk in inner.chunks for e in chunk) == sorted(e.digest for e in many)
 
 
-@pytest.mark.parametrize("share", [1.0, 0.3])
-def test_no_more_than_a_tenth_is_repeated(tmp_path: Path, share: float) -> None:
-    """On a slow model a chunk takes longer than it may, rather than most of it being the clean run again."""
-    inner = Rehearsed(seconds=30.0, share=share)
+def test_no_more_than_a_tenth_is_repeated(tmp_path: Path) -> None:
+    inner = Rehearsed()
     many = heads(600)
-    rehearse(tmp_path, inner, many)
-    assert len(inner.chunks) >= 7
-    work = inner.forwards - inner.forwards_saved
-    assert work - len(many) * share <= REPEATED * work + 2  # the first chunk does not know the share yet
+    rehearse(tmp_path, inner, many, least=0)
+    assert len(inner.chunks) == 600 // 18  # nine times the two passes that each repeats
+    assert inner.forwards - len(many) <= REPEATED * inner.forwards
+
+
+def test_chunks_at_edge_level_are_as_small_as_they_may_be(tmp_path: Path) -> None:
+    """Their edges are laid out in memory, all of a chunk's at once."""
+    inner = Rehearsed()
+    edges = [patching("clean", ABC, {Receiver(Logits()): {Head(i // 32, i % 32): EVERYWHERE}}) for i in range(100)]
+    rehearse(tmp_path, inner, edges)
+    assert len(inner.chunks) == 100 // 18
 
 
 def test_what_repeats_the_same_passes_is_run_together(tmp_path: Path) -> None:
     """Three corruptions, given in turn: a chunk of one of them repeats two passes, of all of them four."""
     sources = [Source("resample", name) for name in ("abc", "flip", "third")]
     task = replace(TASK, ids={**TASK.ids, "flip": TASK.ids["abc"], "third": TASK.ids["abc"]})
-    inner = Rehearsed(task, seconds=30.0)
+    inner = Rehearsed(task)
     mixed = [e for group in zip(*(heads(40, source) for source in sources), strict=True) for e in group]
-    rehearse(tmp_path, inner, mixed)
+    rehearse(tmp_path, inner, mixed, least=0)
     assert [len({e.source for e in chunk}) for chunk in inner.chunks].count(1) >= 3
     assert inner.forwards <= len(mixed) / (1 - REPEATED) + 2
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_chunks_take_no_more_passes_than_was_said(tmp_path: Path, seed: int) -> None:
-    """Random mixtures of bases and sources, at any pace."""
+    """Random mixtures of bases and sources."""
     rng = random.Random(seed)
     task = replace(TASK, ids={**TASK.ids, **dict.fromkeys(("flip", "third", "fourth"), TASK.ids["abc"])})
     sources = [Source("resample", name) for name in ("abc", "flip", "third", "fourth")] + [Source("mean", "abc")]
@@ -250,10 +258,10 @@ def test_chunks_take_no_more_passes_than_was_said(tmp_path: Path, seed: int) -> 
         replace(one, base=base) for (base, source), n in zip(kinds, counts, strict=True) for one in heads(n, source)
     ]
     rng.shuffle(mixed)
-    inner = Rehearsed(task, seconds=rng.choice([0.01, 1.0, 30.0]), share=rng.choice([1.0, 0.3, 0.06]))
+    inner = Rehearsed(task)
     with Store(tmp_path) as store:
         held = ExperimentStore(store, Keys(SETTING, inner.task))
-        run = StoredRunner(inner, held, Told(), seconds=rng.choice([0.0, 10.0]), clock=inner.clock)
+        run = StoredRunner(inner, held, Told(), least=rng.choice([0, 20, LEAST]))
         most = run.most_passes(mixed)
         run.run(mixed)
     assert passes(tuple(mixed)) <= inner.forwards <= most
@@ -261,13 +269,13 @@ def test_chunks_take_no_more_passes_than_was_said(tmp_path: Path, seed: int) -> 
 
 
 def test_an_interruption_loses_one_chunk(tmp_path: Path) -> None:
-    inner = Rehearsed(seconds=0.01)
+    inner = Rehearsed()
     inner.fail_in = 3
     many = heads(5000)
     with pytest.raises(KeyboardInterrupt):
         rehearse(tmp_path, inner, many)
     done = sum(map(len, inner.chunks))
-    resumed = Rehearsed(seconds=0.01)
+    resumed = Rehearsed()
     records = rehearse(tmp_path, resumed, many)
     assert sum(map(len, resumed.chunks)) == len(many) - done
     assert list(records.values) == many
@@ -287,12 +295,12 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_stored(tmp_path: Path, mon
             return super().write(content)
 
     monkeypatch.setattr(store_module, "FileIO", FullDisk)
-    inner = Rehearsed(seconds=0.01)
+    inner = Rehearsed()
     with pytest.raises(CircuitspecError) as raised:
         rehearse(tmp_path, inner, heads(5000))
     assert [d.code for d in raised.value.diagnostics] == ["CS545"]
     monkeypatch.undo()
-    resumed = Rehearsed(seconds=0.01)
+    resumed = Rehearsed()
     rehearse(tmp_path, resumed, heads(5000))
     assert sum(map(len, resumed.chunks)) == 5000 - len(inner.chunks[0])
 
@@ -311,8 +319,11 @@ def test_a_damaged_store_is_measured_again(tmp_path: Path, uninterrupted: Record
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the child only computes
-def test_killed_at_random_moments_and_resumed(tmp_path: Path, uninterrupted: Records) -> None:
+def test_killed_at_random_moments_and_resumed(tmp_path: Path) -> None:
     """Each process starts from what those before it left and is killed somewhere in its run; then one finishes."""
+    with stored_runner(runner(), tmp_path / "whole", Told(), least=0) as stored:
+        undisturbed = stored.run(SWEEP)
+    tmp_path = tmp_path / "killed"
     chance = random.Random(0)
     lost = 1 + 2 + CHECKS  # the forward in flight, the two passes that are repeated, and what makes sure
     done = 0.0
@@ -323,8 +334,8 @@ def test_killed_at_random_moments_and_resumed(tmp_path: Path, uninterrupted: Rec
         assert count_stored(tmp_path) + count_parts(tmp_path) >= done
     assert done > len(SWEEP) / 4
     inner = runner()
-    with stored_runner(inner, tmp_path, Told(), seconds=0.0) as resumed:
-        assert_equal(resumed.run(SWEEP), uninterrupted, TOLERANCE)
+    with stored_runner(inner, tmp_path, Told(), least=0) as resumed:
+        assert_equal(resumed.run(SWEEP), undisturbed)
     assert inner.forwards <= len(SWEEP) - done + 2 * 5 + CHECKS  # each of up to five chunks repeats two passes
     assert count_stored(tmp_path) == len(SWEEP)
 
@@ -343,7 +354,7 @@ def test_what_one_batch_of_prompts_gave_is_not_run_again(tmp_path: Path) -> None
     assert count_parts(killed) > 18
     inner = runner(rows=2)
     with stored_runner(inner, killed, Told()) as stored:
-        assert_equal(stored.run(SWEEP), expected, TOLERANCE)
+        assert_equal(stored.run(SWEEP), expected)
     # of these prompts two were in flight, 2 x 4 in unpatched runs, and as many in those that make sure
     assert inner.forwards <= whole.forwards - (limit - 2 - 8 - 2 * CHECKS * 2) / TASK.n
     assert count_stored(killed) == len(SWEEP)
@@ -376,6 +387,78 @@ def test_draws_of_noise_are_kept_one_by_one(tmp_path: Path) -> None:
         assert count_stored(folder) == len(experiments)
     assert sorted(kept) == kept
     assert len(set(kept)) > 3
+
+
+@functools.cache
+def single() -> Any:
+    """A model in single precision, in which every forward of other rows rounds otherwise."""
+    return builders.random_gpt2(attn="sdpa", exactly=False, layers=2, n_head=8).float()
+
+
+MIXED = [
+    *SWEEP,
+    *(
+        Experiment("clean", Source("mean_per_template", "abc"), frozenset({Site(Head(1, h), EVERYWHERE)}))
+        for h in (2, 5)
+    ),
+    *(
+        Experiment(
+            Noised(1.0, EVERYWHERE, draws=3, seed=1), Source("resample", "clean"), frozenset({Site(Head(0, h), w)})
+        )
+        for h in range(4)
+        for w in (Where.at("A"), EVERYWHERE)
+    ),
+]
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_resumed_run_is_the_undisturbed_one_to_the_last_digit(tmp_path: Path, filled: bool) -> None:
+    """Stopped after any number of forwards, twice; where forwards are filled by what they were seen to take, too."""
+    task = task_of(random_prompts(0, [6, 7, 6, 7, 6, 7], templates=1))
+    task = replace(task, roles={**task.roles, "A": (1,) * 6, "B": (2,) * 6})
+    groups = replace(task.prompts, prompts=tuple(replace(p, template=0) for p in task.prompts.prompts))
+    task = replace(task, prompts=groups)
+
+    def run(folder: Path, progress: Told) -> Records:
+        with borrowed(single()):
+            inner = Runner(loaded(single()), task, rows=3, progress=progress)
+            if filled:
+                inner.fill_memory(8 * 2**20)
+            with stored_runner(inner, folder, Told(), least=0) as stored:
+                return stored.run(MIXED)
+
+    told = Told()
+    undisturbed = run(tmp_path / "whole", told)
+    for limit in range(told.advanced // 9, told.advanced, told.advanced // 4):
+        folder = tmp_path / str(limit)
+        for stop in (limit, told.advanced // 5):
+            with contextlib.suppress(KeyboardInterrupt):
+                run(folder, Stopping(stop))
+        assert_equal(run(folder, Told()), undisturbed)
+
+
+def test_what_was_missing_at_first_decides_the_chunks(tmp_path: Path) -> None:
+    """Some were stored before; of the others, a run that is gone on with has the chunks of the one that was stopped."""
+    many = heads(200)
+    chunks = []
+    for stops in ([], [2], [1, 3]):
+        folder = tmp_path / str(stops)
+        with Store(folder) as store, Store(folder / PARTS) as kept:
+            keys = Keys(SETTING, TASK)
+            ExperimentStore(store, keys).put({e: {"kl": np.zeros(TASK.n)} for e in many[::3]})
+            ran: list[tuple[Experiment, ...]] = []
+            for stop in (*stops, None):
+                inner = Rehearsed()
+                inner.fail_in = stop
+                held, parts = ExperimentStore(store, keys), StoredParts(kept, keys)
+                with contextlib.suppress(KeyboardInterrupt):
+                    StoredRunner(inner, held, Told(), parts=parts, least=0).run(many)
+                ran += inner.chunks
+            chunks.append(ran)
+            assert len(kept) == 0 or stops
+    assert chunks[0] == chunks[1] == chunks[2]
+    assert len(chunks[0]) == 133 // 18
+    assert not {e for chunk in chunks[0] for e in chunk} & set(many[::3])
 
 
 class Stopping(Told):
@@ -416,7 +499,7 @@ def kill_after(prompts: int, directory: Path) -> None:
         try:
             torch.set_num_threads(1)
             stuck = runner(progress=Stuck(prompts, writing))
-            with stored_runner(stuck, directory, Told(), seconds=0.0) as stored:
+            with stored_runner(stuck, directory, Told(), least=0) as stored:
                 stored.run(SWEEP)
         finally:
             os._exit(0)

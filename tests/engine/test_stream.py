@@ -334,7 +334,7 @@ def test_a_model_without_mlps(without_neurons: tuple[Any, families.Net]) -> None
     kept = travelling("clean", RESAMPLE, path_set([chain], shape, FILE), [chain], through=("mlp",), keep=True)
     with borrowed(m):
         run = runner(m, task_of(prompts))
-        self_test(run, "abc", edges=True)
+        self_test(run, edges=True)
         records = run.run([some, none_kept, patched, kept, Experiment("abc")])
     # what an MLP without neurons sends is the same in both runs, whether its edges are kept or not
     for metric, values in oracle_edges(net, prompts, cut, RESAMPLE, "clean").items():
@@ -376,7 +376,7 @@ def test_bfloat16(family: str) -> None:
     for m in (exact, half):
         with borrowed(m):
             run = runner(m, task_of(prompts))
-            tested = self_test(run, "abc", edges=True)
+            tested = self_test(run, edges=True)
             records.append(run.run(experiments))
     assert 0 <= tested.own_values < 0.1
     assert 0 < tested.all_patched < 0.1
@@ -396,12 +396,14 @@ def test_the_self_test_of_edges_tells_contributions_that_are_not_what_the_model_
 
     run.stream.heads = more  # type: ignore[method-assign]
     with borrowed(m):
-        self_test(run, "abc")
+        self_test(run)
         with pytest.raises(CircuitspecError) as error:
-            self_test(run, "abc", edges=True)
+            self_test(run, edges=True)
     (finding,) = error.value.diagnostics
     assert finding.code == "CS503"
-    assert finding.message.startswith("patching everything with the abc run's values did not give the abc run: by 0.")
+    assert finding.message.startswith(
+        "patching edges with another run's values did not give what node-level patches give: by 0."
+    )
 
 
 def _heads_flipped(run: Any) -> None:
@@ -426,12 +428,12 @@ def test_the_self_test_of_edges_tells_heads_and_receivers_apart(family: str, mut
     m = model(family, exactly=True)
     run = runner(m, task_of(prompts_for("resample", seed=12)))
     with borrowed(m):
-        tested = self_test(run, "abc", edges=True)
+        tested = self_test(run, edges=True)
         assert 0 <= tested.own_values < 1e-9
         assert 0 <= tested.all_patched < 1e-9
         mutate(run)
         with pytest.raises(CircuitspecError) as error:
-            self_test(run, "abc", edges=True)
+            self_test(run, edges=True)
     assert error.value.diagnostics[0].code == "CS503"
 
 
@@ -448,5 +450,5 @@ def test_the_self_test_tells_a_path_that_lets_other_heads_go(monkeypatch: pytest
 
     monkeypatch.setattr(Hops, "_actions", loose)
     with borrowed(m), pytest.raises(CircuitspecError) as error:
-        self_test(run, "abc", edges=True)
+        self_test(run, edges=True)
     assert error.value.diagnostics[0].code == "CS503"

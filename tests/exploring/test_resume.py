@@ -31,7 +31,7 @@ ESTIMATE = 4.0  # a pass of one, all prompts in a batch: a forward, a backward w
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a toy all of a stage would be done within the seconds of one chunk."""
-    monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, seconds=0.0))
+    monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, least=0))
 
 
 def explored(study: Study, store: Path | None, progress: Silent | None = None) -> Findings:

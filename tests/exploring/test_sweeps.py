@@ -251,7 +251,7 @@ def test_the_allowance_holds_where_what_is_measured_is_stored_in_chunks(
     file = tmp_path / "ioi.task.yaml"
     text = (TOYS.parent / "explored" / "ioi-tiny.task.yaml").read_text(encoding="utf-8")
     file.write_text(text.replace("prompts: 100", "prompts: 2").replace("mean_per_template", "resample"))
-    monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, seconds=0.0))
+    monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, least=0))
     options = Options(max_forwards=650, store=tmp_path / "store")
     found = explore(load_exploration(file), options, Silent(), "explore")
     assert 600 < found.forwards <= 650

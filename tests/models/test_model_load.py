@@ -413,3 +413,47 @@ def test_stdout_stays_empty(gpt2_dir: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_weights_that_are_whole_numbers(llama_dir: Path, code_of: CodeOf) -> None:
+    """Quantised weights without a word about it in config.json; transformers takes -128 to 127 for weights."""
+
+    def quantised(weights: dict[str, torch.Tensor]) -> None:
+        name = "model.layers.0.mlp.up_proj.weight"
+        weights[name] = (weights[name] * 100).to(torch.int8)
+
+    edit_weights(llama_dir, quantised)
+    assert code_of(lambda: load(llama_dir)) == "CS353"
+    assert "model.layers.0.mlp.up_proj.weight (I8)" in message(lambda: load(llama_dir))
+
+
+def test_pickled_weights_that_are_whole_numbers(llama_dir: Path, code_of: CodeOf) -> None:
+    weights = load_file(llama_dir / "model.safetensors")
+    (llama_dir / "model.safetensors").unlink()
+    torch.save(
+        {k: v.to(torch.uint8) if "up_proj" in k else v for k, v in weights.items()}, llama_dir / "pytorch_model.bin"
+    )
+    assert code_of(lambda: load(llama_dir, allow_pickle=True)) == "CS353"
+
+
+def test_masks_in_old_checkpoints_are_no_weights(gpt2_dir: Path) -> None:
+    edit_weights(gpt2_dir, lambda w: w.update({"transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.uint8)}))
+    load(gpt2_dir)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_an_unembedding_that_the_config_ties_to_another(gpt2_dir: Path, same: bool, code_of: CodeOf) -> None:
+    """GPT-2 ties the two unless told otherwise; which of them a file's own one gives way to depends on the version."""
+
+    def own(weights: dict[str, torch.Tensor]) -> None:
+        weights["lm_head.weight"] = weights["transformer.wte.weight"].clone() + (0.0 if same else 0.1)
+
+    edit_weights(gpt2_dir, own)
+    if same:
+        load(gpt2_dir)
+        return
+    assert code_of(lambda: load(gpt2_dir)) == "CS354"
+    edit_json(gpt2_dir / "config.json", tie_word_embeddings=False)
+    loaded = load(gpt2_dir)
+    held = load_file(gpt2_dir / "model.safetensors")
+    assert torch.equal(loaded.model.lm_head.weight, held["lm_head.weight"])
