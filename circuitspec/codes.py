@@ -1441,4 +1441,15 @@ CODES: dict[str, CodeInfo] = {
         "`positions` in a form to which nothing can be added: give that position another name, or write "
         "`positions: {END: last}`.",
     ),
+    "CS563": CodeInfo(
+        "nothing there of what was to be swept",
+        "`explore --sweep KIND` patches every place of a kind, and `--neurons` looks into MLPs; here there is none of "
+        "them: the model has no MLPs, all of the kind are `--free`, or they come after `--metric` is read. A sweep of "
+        "nothing would look like one that found nothing. Leave the option out, or leave less free.",
+    ),
+    "CS564": CodeInfo(
+        "nothing to compare",
+        "`circuitspec diff` compares results claim by claim, and neither of the two has any. A result of `verify` or a "
+        "lock has at least one, so both files were edited, or are not whole: make them again.",
+    ),
 }

@@ -79,6 +79,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         _suite(session.config).expect(sorted(claims))
 
 
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> str | list[str]:
+    """Where hypothesis files are to be verified or compared with locks, and there is none: that, and why."""
+    asked = _verifying(config) or config.getoption("--circuitspec-locked")
+    elsewhere = config.pluginmanager.hasplugin("dsession")  # xdist's workers have the items
+    if not asked or elsewhere or any(isinstance(item, _FileItem) for item in items):
+        return []
+    return (
+        f"circuitspec: no *{SUFFIX} file is among the tests, so none is verified by itself: "
+        "name files or folders, or set circuitspec_paths"
+    )
+
+
 @pytest.fixture(scope="session")
 def circuit_report(request: pytest.FixtureRequest) -> CircuitReports:
     """Results of hypothesis files by their path. Without --circuitspec=verify, asking for one skips the test."""

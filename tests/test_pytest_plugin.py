@@ -225,6 +225,17 @@ def test_what_is_collected(repo: pytest.Pytester) -> None:
     assert collected("hypotheses") == 0
 
 
+def test_where_no_file_is_among_the_tests_it_is_said(repo: pytest.Pytester) -> None:
+    repo.makepyfile("def test_other(): pass")
+    said = "circuitspec: no *.circuit.yaml file is among the tests, so none is verified by itself: *"
+    for arguments in (["--circuitspec=verify"], ["--circuitspec-locked"]):
+        done = repo.runpytest_inprocess(*arguments)
+        done.assert_outcomes(passed=1)
+        done.stdout.fnmatch_lines([said])
+    repo.runpytest_inprocess().stdout.no_fnmatch_line(said)
+    repo.runpytest_inprocess("hypotheses", "--circuitspec-locked").stdout.no_fnmatch_line(said)
+
+
 def test_this_repository_keeps_its_wrong_files_out() -> None:
     root = Path(__file__).parents[1]
     ran = subprocess.run(

@@ -9,6 +9,7 @@ import click
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE
 from circuitspec.cli.waiting import waiting
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
 
 
 @click.command()
@@ -55,5 +56,9 @@ def diff(a: Path, b: Path) -> None:
     from circuitspec.locking.recorded import read_recorded
 
     found = compare(read_recorded(a), read_recorded(b))
+    if not found.claims:
+        raise CircuitspecError(
+            Diagnostic("CS564", f"neither {a} nor {b} has a claim to compare", hint="make them again with `verify`")
+        )
     click.echo(render_diff(found), nl=False)
     raise SystemExit(0 if found.agree else 1)

@@ -26,6 +26,7 @@ from circuitspec.exploring.gates import Pair, scan_gates
 from circuitspec.exploring.grid import sweep_all, zoom
 from circuitspec.exploring.links import Link, Links
 from circuitspec.exploring.neurons import Refined
+from circuitspec.exploring.options import Kind
 from circuitspec.exploring.sections import Sections
 from circuitspec.exploring.select import Choice
 from circuitspec.exploring.series import Series
@@ -106,6 +107,8 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     claimed = tuple(sorted(searched, key=sort_key))
     if not claimed:
         raise CircuitspecError(_nothing_left(options))
+    if bare := _nothing_to_sweep(options, claimed):
+        raise CircuitspecError(*bare)
     internals = () if inside is None else (inside,)
     directions = read_directions(internals, base_dir, shape.d_model)
     with borrowed(loaded.model), ExitStack() as stack:
@@ -313,6 +316,24 @@ def _nothing_left(options: Options) -> Diagnostic:
         f"no head and no MLP that is searched comes before {options.metric} is read",
         hint="take another metric, or leave fewer components free",
     )
+
+
+def _nothing_to_sweep(options: Options, claimed: Sequence[Ablatable]) -> list[Diagnostic]:
+    """CS563 for every option that asks for a kind of component of which none is searched."""
+    heads = any(isinstance(component, Head) for component in claimed)
+    mlps = any(isinstance(component, Mlp) for component in claimed)
+    there: dict[Kind, bool] = {"resid": True, "attention": heads, "heads": heads, "mlps": mlps, "neurons": mlps}
+    said = [f"--sweep {kind}" for kind in options.sweeps if not there[kind]]
+    said += ["--neurons"] if options.neurons and not mlps else []
+    return [
+        Diagnostic(
+            "CS563",
+            f"{option}: there is nothing to look at: no {'head' if one_of_heads else 'MLP'} is searched",
+            hint=f"leave {option} out, or leave less free (--free)",
+        )
+        for option in said
+        for one_of_heads in [option in ("--sweep attention", "--sweep heads")]
+    ]
 
 
 def _all_positions(study: Study) -> bool:

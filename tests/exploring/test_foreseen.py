@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from circuitspec.cli import main
+from circuitspec.diagnostics import CircuitspecError
 from circuitspec.exploring.explore import explore
 from circuitspec.exploring.findings import Findings
 from circuitspec.exploring.foreseen import spoken
@@ -109,3 +110,20 @@ def test_a_hypothesis_without_claims_is_still_a_mistake(tmp_path: Path) -> None:
     code, _, err = call("check", file)
     assert code == 3
     assert "the file needs the key claims" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(free=("m*",), sweeps=("mlps", "heads", "neurons"), neurons=True), "MLP"),
+        (Options(free=("a*",), sweeps=("attention", "mlps", "heads")), "head"),
+    ],
+)
+def test_a_sweep_of_nothing_is_refused(options: Options, said: str) -> None:
+    """It would look like a sweep that found nothing."""
+    with pytest.raises(CircuitspecError) as error:
+        explore(load_exploration(HYPOTHESES / "toys" / "and.circuit.yaml"), options, Silent(), "explore")
+    bare = {"MLP": ["--sweep mlps", "--sweep neurons", "--neurons"], "head": ["--sweep attention", "--sweep heads"]}
+    assert [(one.code, one.message) for one in error.value.diagnostics] == [
+        ("CS563", f"{option}: there is nothing to look at: no {said} is searched") for option in bare[said]
+    ]

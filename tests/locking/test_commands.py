@@ -166,6 +166,15 @@ def test_a_result_of_the_same_environment_is_held_to_rounding(run: Run, locked: 
     assert call("diff", lock, result).exit_code == 0
 
 
+def test_results_without_claims_do_not_agree(run: Run, tmp_path: Path) -> None:
+    document = json.loads(render_json(run.outcome.verification))
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps({**document, "claims": []}), encoding="utf-8")
+    done = call("diff", file, file)
+    assert (done.exit_code, done.stdout) == (5, "")
+    assert "error[CS564]: neither " in done.stderr
+
+
 def test_diff(run: Run, locked: Path, tmp_path: Path) -> None:
     result = tmp_path / "result.json"
     result.write_text(render_json(run.outcome.verification), encoding="utf-8")
