@@ -12,8 +12,6 @@ from circuitspec.tasks.prompts import CLEAN, TokenizedTask
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from circuitspec.models.at_hand import PlainTokenizer
-
 
 @dataclass(frozen=True)
 class AnswerForm:
@@ -28,7 +26,7 @@ class AnswerForm:
     ids: tuple[tuple[int, ...], ...]
 
 
-def answer_forms(task: TokenizedTask, tokenizer: PlainTokenizer | PreTrainedTokenizerBase) -> tuple[AnswerForm, ...]:
+def answer_forms(task: TokenizedTask, tokenizer: PreTrainedTokenizerBase) -> tuple[AnswerForm, ...]:
     """Every other form that some prompt's answers have, in the order in which they are met."""
     prompts = task.prompts.prompts
     spelled = [list(_spellings(answer)) for prompt in prompts for answer in prompt.answers]

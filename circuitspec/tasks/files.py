@@ -253,7 +253,7 @@ def _read_auto_circuit(text: str, path: Path, findings: Findings, limit: int | N
                 corrupt=read.corrupt,
                 answers=read.answers,
                 wrong=read.wrong_answers,
-                positions=dict(whole.word_idxs),
+                positions={**whole.word_idxs},
             )
             entries.append(Placed(entry, f"{path.name}:{line}", place))
     return entries, len(content["prompts"]) - len(used)
