@@ -38,8 +38,21 @@ SIZE = click.option(
 @click.option("-o", "--output", "out", type=FILE, required=True, help="Write the hypothesis here.")
 @click.option("--model", help="The model in which the circuit was found, as in `model: id:`.")
 @click.option("--prompts", type=FILE, help="A .jsonl, .csv or (auto-circuit's) .json file of prompts.")
-@click.option("--threshold", type=click.FloatRange(min=0), help="Keep edges whose score is this or more, in size.")
-@click.option("--top", type=click.IntRange(min=1), help="Keep so many edges, those of the largest scores.")
+@click.option("--threshold", type=click.FloatRange(min=0), help="Keep what has a score of this or more, in size.")
+@click.option("--top", type=click.IntRange(min=1), help="Keep so many, those of the largest scores; none of score 0.")
+@click.option(
+    "--signed",
+    is_flag=True,
+    help="Rank by the scores as they stand, the most positive first, and keep none below 0.  [default: by their size]",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["edge", "node", "neuron"]),
+    help="What of an EAP-IG or MIB file is the circuit.  [default: what it scores or marks]",
+)
+@click.option(
+    "--whole-nodes", is_flag=True, help="Keep nodes whole of which the file keeps some channels of what they write."
+)
 @click.option("--entry", metavar="TASK/ALGORITHM", help="Which of several runs in FILE (auto-circuit).")
 @click.option("--keep-dangling", is_flag=True, help="Keep edges that lie on no way from the input to the logits.")
 @SIZE
@@ -52,16 +65,18 @@ def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> Non
     """
     if options["threshold"] is not None and options["top"] is not None:
         raise click.UsageError("give --threshold or --top, not both")
+    if options["signed"] and options["threshold"] is None and options["top"] is None:
+        raise click.UsageError("--signed says how scores are ranked: it goes with --top or --threshold")
     check_output(out, force)
     from circuitspec.exchange.importing import ImportOptions, import_circuit
-    from circuitspec.exchange.loss import counted, loss_text
+    from circuitspec.exchange.loss import loss_text
 
     imported = import_circuit(file, as_, out, ImportOptions(**options))
     out.write_text(imported.text, encoding="utf-8")
     click.echo(
         loss_text("CS380", "what the hypothesis says otherwise than the file", imported.losses), nl=False, err=True
     )
-    click.echo(f"wrote {out} ({counted(len(imported.edges), 'edge')}); next: circuitspec check {out}")
+    click.echo(f"wrote {out} ({imported.size}); next: circuitspec check {out}")
 
 
 @click.command()

@@ -12,6 +12,7 @@ LossKind = Literal[
     "scores",  # how strong an edge was found to be
     "signs",  # whether an edge helps or hurts
     "neurons",  # parts of a component
+    "edges",  # who reads whom
     "inputs",  # q, k and v apart
     "embeddings",  # token and position embeddings apart
     "computation",  # edges inside a component
