@@ -31,6 +31,7 @@ from circuitspec.plan.notes import plan_notes
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.reach import acting, checked_reach, tell_by_tokens
 from circuitspec.plan.sources import corrupt_prompts
+from circuitspec.shown import no_command, visible
 from circuitspec.spec.components import Neuron, sort_key
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Attention, Internal
@@ -92,10 +93,11 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         return (*problems, *gaps), ""
     nodes = sum(len(group.nodes) for group in hypothesis.circuit.groups.values())
     prompted = plural(len(prompts.prompts), "prompt") if prompts else "no prompts"
-    said = f"{file}: ok   {plural(nodes, 'node')} in {plural(len(hypothesis.circuit.groups), 'group')}, {prompted}, "
+    said = f"{visible(str(file))}: ok   {plural(nodes, 'node')} in "
+    said += f"{plural(len(hypothesis.circuit.groups), 'group')}, {prompted}, "
     said += plural(len(hypothesis.claims), "claim")
     notes = [NOT_AT_HAND] if shape is None else [BY_NAME] if by_name else []
-    return gaps, "\n   note: ".join([said, *notes])
+    return gaps, no_command("\n   note: ".join([said, *notes]))
 
 
 def _check_directions(document: Document, shape: ModelShape | None) -> None:
@@ -183,7 +185,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
     added = [run for run in beside.labels if run not in plan.labels]
     _check_directions(document, shape)
-    notes = [f"note: {note}" for note in (*plan_notes(plan, graph), *([BY_NAME] if by_name else []))]
+    notes = [f"note: {visible(note)}" for note in (*plan_notes(plan, graph), *([BY_NAME] if by_name else []))]
     parts = [
         _heading(document, shape, len(prompts.prompts)),
         _experiments(plan),
@@ -199,7 +201,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
             added,
         ),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return no_command(visible("\n\n".join(part for part in parts if part), lines=True))
 
 
 def _heading(document: Document, shape: ModelShape, n: int) -> str:
@@ -208,7 +210,8 @@ def _heading(document: Document, shape: ModelShape, n: int) -> str:
     model = f"{hypothesis.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
     corrupt = corrupt_prompts(ablation)
     value = ablation.value if corrupt is None else f"{ablation.value} from {corrupt}"
-    return f"{hypothesis.name}   {model}   {n} prompts\n{ablation.level} level, {value}, {ablation.positions} positions"
+    choices = f"{ablation.level} level, {value}, {ablation.positions} positions"
+    return f"{visible(hypothesis.name)}   {visible(model)}   {n} prompts\n{visible(choices)}"
 
 
 def _experiments(plan: Plan) -> str:
@@ -223,6 +226,7 @@ def _experiments(plan: Plan) -> str:
     if drawn:
         source = next(iter(drawn)).source
         rows.append([f"{len(drawn)} random circuits", "clean", str(source), "as much as for `circuit`"])
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -262,7 +266,7 @@ def _sites(plan: Plan, graph: CircuitGraph) -> str:
         layers[component.layer].append(format_name(component) + but)
     for layer, count in neurons.items():
         layers[layer].append(f"{count} neurons of m{layer}")
-    lines = [f"   layer {layer}: {', '.join(sites)}" for layer, sites in layers.items() if sites]
+    lines = [f"   layer {layer}: {visible(', '.join(sites))}" for layer, sites in layers.items() if sites]
     return "\n".join(["sites patched in `circuit` (everywhere, unless it says but where)", *lines])
 
 

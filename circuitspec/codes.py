@@ -1339,4 +1339,12 @@ CODES: dict[str, CodeInfo] = {
         "The confidence interval crosses the bound, or there is no ratio to speak of; the message says which. More "
         "prompts make the interval narrower: with four times as many it is half as wide.",
     ),
+    "CS565": CodeInfo(
+        "results are not kept",
+        "Nothing was said of where to keep what is measured, and the folder in the user's cache cannot be used: it "
+        "cannot be written to, its disk is full, or there is no home folder, as for a user of a container whom the "
+        "system does not know. The run goes on and its result is the same; a repeated run measures everything again. "
+        "`--store DIR` or CIRCUITSPEC_STORE names another folder, CIRCUITSPEC_CACHE another cache. A folder that was "
+        "asked for and cannot be used is an error (CS545).",
+    ),
 }

@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 import click
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code, render, render_styled
+from circuitspec.shown import no_command, visible
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,19 +41,31 @@ def answering(command: Callable[P, R]) -> Callable[P, R]:
         except (click.ClickException, click.exceptions.Exit):
             raise
         except OSError as error:
-            click.echo(f"error: {error.strerror or error}: {error.filename or 'standard output'}", err=True)
+            say(f"error: {error.strerror or error}: {error.filename or 'standard output'}", err=True)
             raise SystemExit(COULD_NOT_RUN) from error
         except Exception as error:
             if os.environ.get("CIRCUITSPEC_DEBUG"):
                 raise
-            click.echo(
-                f"error: this is a bug in circuitspec: {type(error).__name__}: {error}\n"
-                "   help: CIRCUITSPEC_DEBUG=1 shows where; please report it with the hypothesis file",
-                err=True,
-            )
+            say(f"error: this is a bug in circuitspec: {type(error).__name__}: {error}", err=True)
+            say("   help: CIRCUITSPEC_DEBUG=1 shows where; please report it with the hypothesis file", err=True)
             raise SystemExit(COULD_NOT_RUN) from error
 
     return answered
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """A line of its own, whatever names are in it."""
+    click.echo(no_command(visible(text)), err=err)
+
+
+@contextmanager
+def wording() -> Iterator[None]:
+    """What click says of arguments that it refuses moves no cursor and begins no line."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = visible(error.message)
+        raise
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
-from circuitspec.cli.answering import answering
+from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import FILE, check_output
+from circuitspec.cli.outputs import check_outputs, files_of
+from circuitspec.files import write_text_whole, write_whole
 
 AS = click.Choice(["eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning"])
 
@@ -68,15 +70,16 @@ def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> Non
     if options["signed"] and options["threshold"] is None and options["top"] is None:
         raise click.UsageError("--signed says how scores are ranked: it goes with --top or --threshold")
     check_output(out, force)
+    check_outputs([("FILE", file), ("--prompts", options["prompts"])], [("--output", out)])
     from circuitspec.exchange.importing import ImportOptions, import_circuit
     from circuitspec.exchange.loss import loss_text
 
     imported = import_circuit(file, as_, out, ImportOptions(**options))
-    out.write_text(imported.text, encoding="utf-8")
+    write_text_whole(out, imported.text)
     click.echo(
         loss_text("CS380", "what the hypothesis says otherwise than the file", imported.losses), nl=False, err=True
     )
-    click.echo(f"wrote {out} ({imported.size}); next: circuitspec check {out}")
+    say(f"wrote {out} ({imported.size}); next: circuitspec check {out}")
 
 
 @click.command()
@@ -92,15 +95,18 @@ def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
     What that format cannot say is listed on stderr.
     """
     check_output(out, force)
+    check_outputs([("FILE", file)], [("--output", out)])
     from circuitspec.exchange.exporting import export_circuit
     from circuitspec.exchange.loss import counted, loss_text
     from circuitspec.spec.load import load_hypothesis
 
-    exported = export_circuit(load_hypothesis(file), as_, out, size)
-    out.write_bytes(exported.content)
+    document = load_hypothesis(file)
+    check_outputs(files_of(document), [("--output", out)])
+    exported = export_circuit(document, as_, out, size)
+    write_whole(out, exported.content)
     click.echo(
         loss_text("CS381", "what the file cannot say, or says beyond the hypothesis", exported.losses),
         nl=False,
         err=True,
     )
-    click.echo(f"wrote {out} ({counted(len(exported.edges), 'edge')})")
+    say(f"wrote {out} ({counted(len(exported.edges), 'edge')})")

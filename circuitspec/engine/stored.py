@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
+from circuitspec.diagnostics import CircuitspecError
 from circuitspec.engine.keys import Keys, setting_of
 from circuitspec.engine.records import PromptValues, Records
 from circuitspec.engine.store import Store
@@ -212,17 +213,41 @@ def _repeated_passes(experiments: Sequence[Experiment]) -> int:
     return passes(tuple(experiments)) - sum(map(_own_passes, experiments))
 
 
+@dataclass(frozen=True)
+class SpareStore:
+    """A store that nobody asked for: where it cannot be used, `tell` hears why, and the run goes on without it."""
+
+    root: Path
+    tell: Callable[[CircuitspecError], None]
+
+
+StorePlace: TypeAlias = Path | SpareStore | None
+"""Below which folder results are kept; None: nowhere."""
+
+
 def default_root() -> Path:
-    """Where results are stored unless something else is asked for."""
+    """Where results are stored unless something else is asked for. Raises CS319 where there is no such place."""
     return cache_root() / "records"
+
+
+def opened_at(place: Path | SpareStore, folder: str, about: Mapping[str, object]) -> Store:
+    """The store in a folder of that place."""
+    if isinstance(place, Path):
+        return Store(place / folder, about)
+    return Store(place.root / folder, about, place.tell)
+
+
+def opened_within(store: Store, folder: str) -> Store:
+    """A store in a folder of another, which fails as that does."""
+    return Store(store.directory / folder, spare=store.spare)
 
 
 @contextmanager
 def stored_runner(
-    runner: Runner, root: Path | None, progress: Progress, *, seconds: float = SECONDS
+    runner: Runner, place: StorePlace, progress: Progress, *, seconds: float = SECONDS
 ) -> Iterator[StoredRunner]:
-    """The runner with the store below `root`, where each model and set of prompts has a folder; None for no store."""
-    if root is None:
+    """The runner with the store at `place`, where each model and set of prompts has a folder; None for no store."""
+    if place is None:
         yield StoredRunner(runner, None, progress)
         return
     setting = setting_of(runner.loaded, runner.batches[0].side)
@@ -233,8 +258,7 @@ def stored_runner(
         "first prompt": runner.task.prompts.prompts[0].texts[CLEAN],
         "setting": asdict(setting),
     }
-    folder = root / keys.context[:32]
-    with Store(folder, about) as store, Store(folder / PARTS) as parts:
+    with opened_at(place, keys.context[:32], about) as store, opened_within(store, PARTS) as parts:
         parts.drop_older(ABANDONED)
         kept = StoredParts(parts, keys)
         yield StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, seconds=seconds)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
+from circuitspec.engine.stored import StorePlace
 from circuitspec.exploring.allowance import Unseen
 from circuitspec.exploring.draft import Draft
 from circuitspec.exploring.gates import Pair
@@ -40,7 +40,7 @@ class Options:
     steps: int = 1
     rows: int | None = None
     device: str = "cpu"
-    store: Path | None = None  # where experiments are looked up and kept; None: nowhere
+    store: StorePlace = None  # where experiments are looked up and kept; None: nowhere
     start: Start = "estimates"
     neurons: bool = False
     sweeps: tuple[Kind, ...] = ()

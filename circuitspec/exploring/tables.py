@@ -7,6 +7,8 @@ import pandas as pd
 from circuitspec.exploring.findings import Findings
 from circuitspec.spec.names import format_name
 
+NAMES = ("effects", "frontier", "links", "sweeps", "gates", "cross-sections", "traces", "not-looked-at")
+
 
 def tables(found: Findings) -> dict[str, pd.DataFrame]:
     """By file name without its ending; those about what was not done are left out."""
