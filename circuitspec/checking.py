@@ -31,6 +31,7 @@ from circuitspec.plan.notes import plan_notes
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.plan.reach import acting, checked_reach, tell_by_tokens
 from circuitspec.plan.sources import corrupt_prompts
+from circuitspec.shown import no_command, visible
 from circuitspec.spec.check_size import count_named, stated_size
 from circuitspec.spec.components import AttentionLayer, Neuron, Pattern, sort_key
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
@@ -102,11 +103,11 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         return (*problems, *gaps), ""
     prompted = plural(len(prompts.prompts), "prompt") if prompts else "no prompts"
     groups, claims = plural(len(hypothesis.circuit.groups), "group"), plural(len(hypothesis.claims), "claim")
-    said = f"{file}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
+    said = f"{visible(str(file))}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
     untold = [NOT_AT_HAND] if shape is None else []
     untold += [NOT_TOKENISED] if prompts is not None and task is None else []
     untold += [BY_NAME] if by_name else []
-    return gaps, "\n   note: ".join([said, *untold])
+    return gaps, no_command("\n   note: ".join([said, *untold]))
 
 
 def _nodes(hypothesis: Hypothesis, graph: CircuitGraph | None) -> str:
@@ -227,7 +228,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     added = [run for run in beside.labels if run not in plan.labels]
     _check_directions(document, shape)
     untold = [*([NOT_TOKENISED] if task is None else []), *([BY_NAME] if by_name else [])]
-    notes = [f"note: {note}" for note in (*plan_notes(plan, graph), *untold)]
+    notes = [f"note: {visible(note)}" for note in (*plan_notes(plan, graph), *untold)]
     parts = [
         _heading(document, shape, len(prompts.prompts)),
         _experiments(plan),
@@ -244,7 +245,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
             added,
         ),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return no_command(visible("\n\n".join(part for part in parts if part), lines=True))
 
 
 def _heading(document: Document, shape: ModelShape, n: int) -> str:
@@ -253,7 +254,8 @@ def _heading(document: Document, shape: ModelShape, n: int) -> str:
     model = f"{hypothesis.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
     corrupt = corrupt_prompts(ablation)
     value = ablation.value if corrupt is None else f"{ablation.value} from {corrupt}"
-    return f"{hypothesis.name}   {model}   {n} prompts\n{ablation.level} level, {value}, {ablation.positions} positions"
+    choices = f"{ablation.level} level, {value}, {ablation.positions} positions"
+    return f"{visible(hypothesis.name)}   {visible(model)}   {n} prompts\n{visible(choices)}"
 
 
 def _experiments(plan: Plan) -> str:
@@ -268,6 +270,7 @@ def _experiments(plan: Plan) -> str:
     if drawn:
         source = next(iter(drawn)).source
         rows.append([f"{len(drawn)} random circuits", "clean", str(source), "as much as for `circuit`"])
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -307,7 +310,7 @@ def _sites(plan: Plan, graph: CircuitGraph) -> str:
         layers[component.layer].append(format_name(component) + but)
     for layer, count in neurons.items():
         layers[layer].append(f"{count} neurons of m{layer}")
-    lines = [f"   layer {layer}: {', '.join(sites)}" for layer, sites in layers.items() if sites]
+    lines = [f"   layer {layer}: {visible(', '.join(sites))}" for layer, sites in layers.items() if sites]
     return "\n".join(["sites patched in `circuit` (everywhere, unless it says but where)", *lines])
 
 

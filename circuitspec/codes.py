@@ -861,8 +861,12 @@ CODES: dict[str, CodeInfo] = {
     "CS385": CodeInfo(
         "which edges are the circuit",
         "The file gives every edge a score, and does not say where the circuit ends: `--top 200` takes the 200 edges "
-        "of the largest scores, `--threshold 0.01` those of at least that score, both whatever the sign. Or it holds "
-        "several runs, and `--entry` must name one; or it has no scores to cut off at; or no edge is left.",
+        "of the largest scores, `--threshold 0.01` those of at least that score, both whatever the sign. With "
+        "`--signed` scores are taken as they stand, the most positive first: the edges that help, without those that "
+        "work against the behaviour. In the example circuit of MIB (IOI in GPT-2 small) the two choices of 100 edges "
+        "share 31. Edges of score 0 are never taken. Or the file holds several runs, and `--entry` must name one; or "
+        "it has no scores to cut off at; or nothing is left. EAP-IG and MIB files may score or mark nodes instead: "
+        "they become a hypothesis of `level: node`, and `--level` says which is meant where a file has both.",
     ),
     "CS386": CodeInfo(
         "the size of the model",
@@ -893,6 +897,21 @@ CODES: dict[str, CodeInfo] = {
         "The formats are lists of edges. A hypothesis whose circuit has groups but no `paths` declares none; say how "
         "its components are joined. Nor do they know single neurons: write the MLP whole, m3 for m3.n42. The output's "
         "name must end as the other tool expects.",
+    ),
+    "CS390": CodeInfo(
+        "a circuit of single channels",
+        "What EAP-IG and MIB call the neurons of a node are the channels of what it writes to the residual stream, as "
+        "many as the model is wide, of heads and MLPs alike. They are not the hidden units of an MLP, which a "
+        "hypothesis calls neurons (m3.n42): the same number would name another thing. A hypothesis has no name for "
+        "them, and so a node is imported whole or not at all. `--whole-nodes` keeps those whole of which the file "
+        "keeps some channels; in a file that keeps a few of every node's that is most of the model.",
+    ),
+    "CS391": CodeInfo(
+        "a circuit of nodes without the input",
+        "In a circuit of nodes, whatever is not kept carries the values of the corrupted prompt for all that reads it. "
+        "If the embeddings (`input`) are not kept, no node can compute from the clean prompt, and the run is that of "
+        "the corrupted prompt, whichever nodes are kept. In a hypothesis of `level: node` the embeddings are always "
+        "the clean prompt's, which is another circuit than the file's.",
     ),
     "CS401": CodeInfo(
         "negative components are left out of the circuit",
@@ -1451,5 +1470,13 @@ CODES: dict[str, CodeInfo] = {
         "nothing to compare",
         "`circuitspec diff` compares results claim by claim, and neither of the two has any. A result of `verify` or a "
         "lock has at least one, so both files were edited, or are not whole: make them again.",
+    ),
+    "CS565": CodeInfo(
+        "results are not kept",
+        "Nothing was said of where to keep what is measured, and the folder in the user's cache cannot be used: it "
+        "cannot be written to, its disk is full, or there is no home folder, as for a user of a container whom the "
+        "system does not know. The run goes on and its result is the same; a repeated run measures everything again. "
+        "`--store DIR` or CIRCUITSPEC_STORE names another folder, CIRCUITSPEC_CACHE another cache. A folder that was "
+        "asked for and cannot be used is an error (CS545).",
     ),
 }

@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from circuitspec.files import read_regular
+from circuitspec.shown import no_command, visible
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -40,7 +44,10 @@ class CircuitspecError(Exception):
     """Work cannot go on; carries every diagnostic found so far, in order of place."""
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
-        lines = (f"{d.code}: {d.message}" + (f"\n{_like_this(more)}" if more else "") for d, more in brief(diagnostics))
+        lines = (
+            f"{d.code}: {visible(d.message)}" + (f"\n{_like_this(more)}" if more else "")
+            for d, more in brief(diagnostics)
+        )
         super().__init__("\n".join(lines))
         self.diagnostics = diagnostics
 
@@ -156,7 +163,7 @@ def _pieces(findings: Iterable[Diagnostic], sources: Mapping[str, str], width: i
         style = _STYLES[finding.severity]
         span = finding.span
         if span is not None:
-            yield f"{span.file}:{span.line}:{span.column}: ", "bold"
+            yield f"{no_command(visible(span.file))}:{span.line}:{span.column}: ", "bold"
         yield f"{finding.severity}[{finding.code}]", style
         yield f": {_printable(finding.message)}\n", "bold"
         if span is not None and span.file not in lines:
@@ -229,8 +236,7 @@ def _lines_of(file: str, sources: Mapping[str, str]) -> Sequence[str]:
     if file in sources:
         return split_lines(sources[file])
     try:
-        with open(file, "rb") as stream:
-            raw = stream.read(_MAX_SNIPPET_BYTES)
+        raw = read_regular(Path(file), _MAX_SNIPPET_BYTES)
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return ()
     return split_lines(raw.decode("utf-8-sig", errors="replace"))

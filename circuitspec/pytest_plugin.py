@@ -69,8 +69,17 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> HypothesisFile | None:
     if not file_path.name.endswith(SUFFIX) or not _asked_for(file_path, parent.config):
         return None
-    file: HypothesisFile = HypothesisFile.from_parent(parent, path=file_path)
+    from circuitspec.shown import visible
+
+    # as pytest names it, unless that cannot be printed in a line as it is
+    name = file_path.relative_to(parent.config.rootpath).as_posix() if _is_below(file_path, parent.config) else ""
+    own = {"nodeid": visible(name)} if visible(name) != name else {}
+    file: HypothesisFile = HypothesisFile.from_parent(parent, path=file_path, **own)
     return file
+
+
+def _is_below(file: Path, config: pytest.Config) -> bool:
+    return file.is_relative_to(config.rootpath)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -120,6 +129,7 @@ class HypothesisFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         from circuitspec.diagnostics import CircuitspecError
+        from circuitspec.shown import visible
 
         yield CheckItem.from_parent(self, name="check")
         if self.config.getoption("--circuitspec-locked"):
@@ -130,7 +140,7 @@ class HypothesisFile(pytest.File):
             return
         for index, claim in enumerate(document.hypothesis.claims):
             line = document.source.span(("claims", index)).line
-            name = f"claim{index + 1}-{claim.kind}-{claim.metric}"
+            name = visible(f"claim{index + 1}-{claim.kind}-{claim.metric}")
             yield ClaimItem.from_parent(self, name=name, index=index, line=line)
 
 
@@ -283,7 +293,9 @@ def _from_root(finding: Diagnostic, config: pytest.Config) -> tuple[Diagnostic, 
 
 
 def _text_of(file: Path) -> str:
+    from circuitspec.files import read_regular
+
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # then its lines are not shown
+        return read_regular(file, 16_000_000).decode("utf-8", errors="replace")
+    except (OSError, ValueError):  # then its lines are not shown
         return ""

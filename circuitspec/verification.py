@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from circuitspec.analysis.as_given import beyond_weights
@@ -50,7 +49,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
 from circuitspec.engine.selftest import self_test
 from circuitspec.engine.sources import mean_groups
-from circuitspec.engine.stored import stored_runner
+from circuitspec.engine.stored import StorePlace, stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
@@ -70,6 +69,7 @@ from circuitspec.plan.restorations import FEW, Restorations, restorations
 from circuitspec.plan.sources import ablation_source, corrupt_prompts
 from circuitspec.plan.whole import anchor_of, whole_circuit
 from circuitspec.progress import Progress
+from circuitspec.shown import visible
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Activation, Internal, is_internal, parse_internal
@@ -92,7 +92,7 @@ class Options:
     negatives: Search = "screen"
     rows: int | None = None  # prompts a forward; None: by memory
     device: str = "cpu"
-    store: Path | None = None  # where experiments are looked up and kept; None: nowhere
+    store: StorePlace = None  # where experiments are looked up and kept; None: nowhere
     sweep: bool = False  # run the circuit under every combination of the six choices of method
     tests: bool = False  # test it statistically, against the model and against random circuits
 
@@ -121,7 +121,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         prepared.append(_prepare(document, prompts, shape, tokenizer))
 
     if loaded is None:
-        progress.stage(f"loading {hypothesis.model.id}")
+        progress.stage(f"loading {visible(hypothesis.model.id)}")
         with document.blamed_on("model", "id"):
             loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage, ready=ready)
     else:

@@ -5,9 +5,12 @@ One module for each group of commands. None of them imports torch, or anything e
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from circuitspec import __version__
+from circuitspec.cli.answering import wording
 from circuitspec.cli.checking import check, plan
 from circuitspec.cli.exchanging import export, import_
 from circuitspec.cli.exploring import explore
@@ -18,7 +21,19 @@ from circuitspec.cli.verifying import verify
 from circuitspec.cli.writing import explain, init, schema
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Says what is wrong with the arguments without printing them as they are."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with wording():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with wording():
+            return super().invoke(ctx)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="circuitspec")
 def main() -> None:
     """Write down what you believe a circuit in a transformer is, and verify it on the real model.

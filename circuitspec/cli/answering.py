@@ -13,6 +13,7 @@ import click
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code, render, render_styled
 from circuitspec.progress import Interrupted
+from circuitspec.shown import no_command, visible
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,16 +42,13 @@ def answering(command: Callable[P, R]) -> Callable[P, R]:
         except (click.ClickException, click.exceptions.Exit):
             raise
         except OSError as error:
-            click.echo(f"error: {error.strerror or error}: {error.filename or 'standard output'}", err=True)
+            say(f"error: {error.strerror or error}: {error.filename or 'standard output'}", err=True)
             raise SystemExit(COULD_NOT_RUN) from error
         except Exception as error:
             if os.environ.get("CIRCUITSPEC_DEBUG"):
                 raise
-            click.echo(
-                f"error: this is a bug in circuitspec: {type(error).__name__}: {error}\n"
-                "   help: CIRCUITSPEC_DEBUG=1 shows where; please report it with the hypothesis file",
-                err=True,
-            )
+            say(f"error: this is a bug in circuitspec: {type(error).__name__}: {error}", err=True)
+            say("   help: CIRCUITSPEC_DEBUG=1 shows where; please report it with the hypothesis file", err=True)
             raise SystemExit(COULD_NOT_RUN) from error
 
     return answered
@@ -64,6 +62,21 @@ def _interrupted(stop: KeyboardInterrupt) -> str:
     experiments = "experiment" if stop.kept == 1 else "experiments"
     begun = ", and what was measured of others" if stop.begun else ""
     return f"interrupted; {stop.kept} {experiments} kept{begun}: run the same command again"
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """A line of its own, whatever names are in it."""
+    click.echo(no_command(visible(text)), err=err)
+
+
+@contextmanager
+def wording() -> Iterator[None]:
+    """What click says of arguments that it refuses moves no cursor and begins no line."""
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = visible(error.message)
+        raise
 
 
 @contextmanager

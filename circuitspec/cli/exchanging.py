@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
-from circuitspec.cli.answering import answering
+from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import FILE, check_output
+from circuitspec.cli.outputs import check_outputs, files_of
+from circuitspec.files import write_text_whole, write_whole
 
 AS = click.Choice(["eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning"])
 
@@ -38,8 +40,21 @@ SIZE = click.option(
 @click.option("-o", "--output", "out", type=FILE, required=True, help="Write the hypothesis here.")
 @click.option("--model", help="The model in which the circuit was found, as in `model: id:`.")
 @click.option("--prompts", type=FILE, help="A .jsonl, .csv or (auto-circuit's) .json file of prompts.")
-@click.option("--threshold", type=click.FloatRange(min=0), help="Keep edges whose score is this or more, in size.")
-@click.option("--top", type=click.IntRange(min=1), help="Keep so many edges, those of the largest scores.")
+@click.option("--threshold", type=click.FloatRange(min=0), help="Keep what has a score of this or more, in size.")
+@click.option("--top", type=click.IntRange(min=1), help="Keep so many, those of the largest scores; none of score 0.")
+@click.option(
+    "--signed",
+    is_flag=True,
+    help="Rank by the scores as they stand, the most positive first, and keep none below 0.  [default: by their size]",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["edge", "node", "neuron"]),
+    help="What of an EAP-IG or MIB file is the circuit.  [default: what it scores or marks]",
+)
+@click.option(
+    "--whole-nodes", is_flag=True, help="Keep nodes whole of which the file keeps some channels of what they write."
+)
 @click.option("--entry", metavar="TASK/ALGORITHM", help="Which of several runs in FILE (auto-circuit).")
 @click.option("--keep-dangling", is_flag=True, help="Keep edges that lie on no way from the input to the logits.")
 @SIZE
@@ -52,16 +67,19 @@ def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> Non
     """
     if options["threshold"] is not None and options["top"] is not None:
         raise click.UsageError("give --threshold or --top, not both")
+    if options["signed"] and options["threshold"] is None and options["top"] is None:
+        raise click.UsageError("--signed says how scores are ranked: it goes with --top or --threshold")
     check_output(out, force)
+    check_outputs([("FILE", file), ("--prompts", options["prompts"])], [("--output", out)])
     from circuitspec.exchange.importing import ImportOptions, import_circuit
-    from circuitspec.exchange.loss import counted, loss_text
+    from circuitspec.exchange.loss import loss_text
 
     imported = import_circuit(file, as_, out, ImportOptions(**options))
-    out.write_text(imported.text, encoding="utf-8")
+    write_text_whole(out, imported.text)
     click.echo(
         loss_text("CS380", "what the hypothesis says otherwise than the file", imported.losses), nl=False, err=True
     )
-    click.echo(f"wrote {out} ({counted(len(imported.edges), 'edge')}); next: circuitspec check {out}")
+    say(f"wrote {out} ({imported.size}); next: circuitspec check {out}")
 
 
 @click.command()
@@ -77,15 +95,18 @@ def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
     What that format cannot say is listed on stderr.
     """
     check_output(out, force)
+    check_outputs([("FILE", file)], [("--output", out)])
     from circuitspec.exchange.exporting import export_circuit
     from circuitspec.exchange.loss import counted, loss_text
     from circuitspec.spec.load import load_hypothesis
 
-    exported = export_circuit(load_hypothesis(file), as_, out, size)
-    out.write_bytes(exported.content)
+    document = load_hypothesis(file)
+    check_outputs(files_of(document), [("--output", out)])
+    exported = export_circuit(document, as_, out, size)
+    write_whole(out, exported.content)
     click.echo(
         loss_text("CS381", "what the file cannot say, or says beyond the hypothesis", exported.losses),
         nl=False,
         err=True,
     )
-    click.echo(f"wrote {out} ({counted(len(exported.edges), 'edge')})")
+    say(f"wrote {out} ({counted(len(exported.edges), 'edge')})")

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from circuitspec.cli.answering import answering
-from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, STORE, make_directory, store_root
+from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, STORE, make_directory, store_place
+from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.shown import visible
 
 if TYPE_CHECKING:
     from circuitspec.exploring.grid import Kind
+    from circuitspec.spec.load import Study
 
 
 @click.command()
@@ -131,7 +134,6 @@ def explore(
     from circuitspec.exploring.estimable import inestimable
 
     if draft or draft_helpful:
-        _check_names(file, draft, draft_helpful, task_from)
         if sections_only:
             raise click.UsageError("--sections-only drafts nothing")
         why_not = "it is read inside the model" if "{" in metric else inestimable(metric)
@@ -145,6 +147,7 @@ def explore(
 
     study = load_exploration(file)
     fresh = None if task_from is None else load_exploration(task_from)
+    _check_outputs(study, fresh, file, task_from, draft, draft_helpful, output_dir, page)
     if output_dir is not None:
         make_directory(output_dir)
     with waiting() as progress:
@@ -162,7 +165,7 @@ def explore(
             steps=steps,
             rows=batch_size,
             device=device,
-            store=store_root(root, no_store),
+            store=store_place(root, no_store),
             start=start,
             neurons=neurons,
             sweeps=sweeps,
@@ -183,12 +186,11 @@ def explore(
     from circuitspec.exploring.tables import tables
     from circuitspec.exploring.warnings import nothing_in
     from circuitspec.report.files import write_report
-    from circuitspec.report.write import write_tables
+    from circuitspec.report.write import table_files, text_file, write_folder
 
     if output_dir is not None:
-        write_tables(output_dir, tables(found))
-        for name, picture in pictures(found).items():
-            write_report(output_dir / f"{name}.svg", picture.standalone())
+        images = {f"{name}.svg": text_file(picture.standalone()) for name, picture in pictures(found).items()}
+        write_folder(output_dir, {**table_files(tables(found)), **images})
     if page is not None:
         from circuitspec.exploring.page import exploration_html
 
@@ -217,16 +219,25 @@ def explore(
         raise CircuitspecError(*without)
 
 
-def _check_names(file: Path, draft: Path | None, draft_helpful: Path | None, task_from: Path | None) -> None:
-    """Usage errors for drafts that would replace what they are made from, or each other."""
-    given = {"FILE": file, "--task-from": task_from, "--draft": draft, "--draft-helpful": draft_helpful}
-    places: dict[Path, str] = {}
-    for option, path in given.items():
-        if path is None:
-            continue
-        other = places.setdefault(path.resolve(), option)
-        if other != option and option.startswith("--draft"):
-            raise click.UsageError(f"{option} would replace {path}, which is {other}: give it a name of its own")
+def _check_outputs(
+    study: Study,
+    fresh: Study | None,
+    file: Path,
+    task_from: Path | None,
+    draft: Path | None,
+    draft_helpful: Path | None,
+    output_dir: Path | None,
+    page: Path | None,
+) -> None:
+    """Usage errors for outputs that would replace what is read, or each other."""
+    from circuitspec.exploring.tables import NAMES
+
+    inputs: list[tuple[str, Path | None]] = [("FILE", file), ("--task-from", task_from), *files_of(study)]
+    inputs += [] if fresh is None else files_of(fresh)
+    outputs: list[tuple[str, Path | None]] = [("--draft", draft), ("--draft-helpful", draft_helpful), ("--html", page)]
+    if output_dir is not None:
+        outputs += [("--output-dir", output_dir / f"{name}.csv") for name in NAMES]
+    check_outputs(inputs, outputs)
 
 
 _UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them
@@ -248,4 +259,4 @@ def _command_line(file: Path) -> str:
             said += [option, Path(value if equals else next(given, "")).name]
         elif argument != "--no-store":
             said.append(file.name if argument == str(file) else argument)
-    return "circuitspec " + shlex.join(said)
+    return visible("circuitspec " + shlex.join(said))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from circuitspec.cli.answering import answering
+from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE
+from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 
@@ -23,13 +24,14 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     `circuitspec verify --locked FILE` then fails on whatever is no longer so: the hypothesis, a prompt, the model's
     files, a number. The exit code says whether the lock was written; whether the claims hold is in it.
     """
+    from circuitspec.locking.lock import lock_path
     from circuitspec.spec.load import load_hypothesis
 
     document = load_hypothesis(file)
+    check_outputs([("FILE", file), *files_of(document)], [("the lock", lock_path(file))])
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.locking.file import write_lock
-        from circuitspec.locking.lock import lock_path
         from circuitspec.locking.run import run_and_lock
         from circuitspec.verification import Options
 
@@ -39,8 +41,8 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     path = lock_path(file)
     write_lock(path, written, file.name)
     for claim in outcome.verification.claims:
-        click.echo(f"{claim.status}  {claim.kind}   {claim.experiment}: {result_of(claim)}")
-    click.echo(f"wrote {path}")
+        say(f"{claim.status}  {claim.kind}   {claim.experiment}: {result_of(claim)}")
+    say(f"wrote {path}")
 
 
 @click.command()

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from circuitspec.cli.answering import show
+from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.report.formats import FORMATS
+
+if TYPE_CHECKING:
+    from circuitspec.engine.stored import StorePlace
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -53,11 +59,36 @@ def also_written(reports: list[tuple[str, Path]], page: Path | None) -> list[tup
     return [*reports, *([] if page is None else [("html", page)])]
 
 
-def store_root(root: Path | None, no_store: bool) -> Path | None:
-    """Where measurements are kept; None: nowhere."""
-    from circuitspec.engine.stored import default_root
+def store_place(root: Path | None, no_store: bool) -> StorePlace:
+    """Where measurements are kept; None: nowhere.
 
-    return None if no_store else root or default_root()
+    A folder that was asked for must be usable. The default one is done without where it is not, with one warning.
+    """
+    from circuitspec.engine.stored import SpareStore, default_root
+
+    if no_store or root is not None:
+        return None if no_store else root
+    told: list[CircuitspecError] = []
+
+    def tell(problem: CircuitspecError) -> None:
+        if not told:
+            show(_unkept(found) for found in problem.diagnostics)
+        told.append(problem)
+
+    try:
+        return SpareStore(default_root(), tell)
+    except CircuitspecError as error:
+        tell(error)
+        return None
+
+
+def _unkept(found: Diagnostic) -> Diagnostic:
+    return Diagnostic(
+        "CS565",
+        f"what is measured is not kept: {found.message}",
+        hint="--store DIR keeps it in another folder; --no-store says that nothing is to be kept",
+        severity="warning",
+    )
 
 
 def make_directory(path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from circuitspec.cli.answering import answering
+from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import DEVICE, FILE
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics import CircuitspecError
@@ -77,4 +77,4 @@ def compile_(file: Path, emit: Path, force: bool, device: str) -> None:
 
         bundle = compile_bundle(document, device, progress)
     write_bundle(emit, bundle)
-    click.echo(f"wrote {emit} ({len(bundle.names)} experiments); how to run it is in {emit / 'README.md'}")
+    say(f"wrote {emit} ({len(bundle.names)} experiments); how to run it is in {emit / 'README.md'}")

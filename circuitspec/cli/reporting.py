@@ -9,6 +9,7 @@ import click
 
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import FORMAT, HTML, REPORTS, also_written
+from circuitspec.cli.outputs import check_outputs
 from circuitspec.report.formats import FORMATS
 
 
@@ -28,9 +29,12 @@ def report(results: Path, format_: str, reports: list[tuple[str, Path]], page: P
     from dataclasses import replace
 
     from circuitspec.report.files import write_report
-    from circuitspec.report.saved import read_saved
+    from circuitspec.report.saved import REPORT, read_saved
     from circuitspec.report.views import Style
 
+    saved = results / REPORT if results.is_dir() else results
+    outputs = [(f"--report {name}", path) for name, path in reports]
+    check_outputs([("RESULTS", saved)], [*outputs, ("--html", page)])
     views, style = read_saved(results), Style(list_prompts=list_prompts)
     for name, path in also_written(reports, page):
         write_report(path, FORMATS[name](views, style))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,15 @@ from circuitspec.cli.options import (
     STORE,
     also_written,
     make_directory,
-    store_root,
+    store_place,
 )
+from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.report.formats import FORMATS
 
 if TYPE_CHECKING:
+    from circuitspec.engine.stored import StorePlace
     from circuitspec.spec.load import Document
     from circuitspec.verification import Outcome
 
@@ -86,13 +89,16 @@ def verify(
     """
     from dataclasses import replace
 
+    from circuitspec.locking.lock import lock_path
     from circuitspec.spec.load import load_hypothesis
 
     with annotating(format_):
         document = load_hypothesis(file)
+        inputs = [("FILE", file), ("its lock", lock_path(file)), *files_of(document)]
+        check_outputs(inputs, _outputs(reports, page, output_dir))
         if output_dir is not None:
             make_directory(output_dir)
-        store = store_root(root, no_store or locked)  # whether a lock still holds is seen by running it
+        store = store_place(root, no_store or locked)  # whether a lock still holds is seen by running it
         outcome, findings = _run(
             document, file if locked else None, negatives, batch_size, device, store, sweep=sweep, tests=tests
         )
@@ -102,24 +108,24 @@ def verify(
     from circuitspec.report.reported import Asked, Reported
     from circuitspec.report.saved import REPORT, save
     from circuitspec.report.views import Style
-    from circuitspec.report.write import write_results
+    from circuitspec.report.write import earlier_files, result_files, text_file, write_folder
 
     verification = outcome.verification
     problems = [finding for finding in findings if finding.severity == "error"]
     show(finding for finding in findings if finding.severity != "error")
-    saved = None
-    if output_dir is not None:
-        with collecting(problems):
-            saved = output_dir / REPORT
-            written = (*write_results(output_dir, verification, outcome.task.prompts), saved)
-            verification = replace(verification, artifacts=tuple(str(path) for path in written))
     asked = Asked(_given(negatives, device, sweep=sweep, tests=tests, locked=locked), device)
     ran_on = environment(device).model_dump(mode="json")
     reported = Reported(verification, document.source, findings, task=outcome.task, asked=asked, environment=ran_on)
-    views, style = LiveViews(reported, list_prompts=list_prompts), Style(list_prompts=list_prompts)
-    if saved is not None:
+    if output_dir is not None:
         with collecting(problems):
-            write_report(saved, save(views))
+            files = result_files(verification, outcome.task.prompts)
+            artifacts = tuple(str(output_dir / name) for name in (*files, REPORT))
+            told = replace(reported, verification=replace(verification, artifacts=artifacts))
+            text = save(LiveViews(told, list_prompts=list_prompts))
+            files[REPORT] = text_file(text)
+            write_folder(output_dir, files, gone=earlier_files(), last=REPORT)
+            reported = told
+    views, style = LiveViews(reported, list_prompts=list_prompts), Style(list_prompts=list_prompts)
     for name, path in also_written(reports, page):
         with collecting(problems):
             write_report(path, FORMATS[name](views, style))
@@ -127,6 +133,19 @@ def verify(
     if problems:
         raise CircuitspecError(*problems)
     raise SystemExit(verification.exit_code)
+
+
+def _outputs(
+    reports: list[tuple[str, Path]], page: Path | None, output_dir: Path | None
+) -> Iterator[tuple[str, Path | None]]:
+    """What is written, by the option that asks for it."""
+    from circuitspec.report.saved import REPORT
+    from circuitspec.report.write import earlier_files
+
+    if output_dir is not None:
+        yield from (("--output-dir", output_dir / name) for name in (*earlier_files(), REPORT))
+    yield from ((f"--report {name}", path) for name, path in reports)
+    yield "--html", page
 
 
 def _given(negatives: str, device: str, *, sweep: bool, tests: bool, locked: bool) -> tuple[str, ...]:
@@ -146,7 +165,7 @@ def _run(
     negatives: Any,
     rows: int | None,
     device: str,
-    store: Path | None,
+    store: StorePlace,
     *,
     sweep: bool,
     tests: bool,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from circuitspec.cli.answering import answering
+from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import FILE
+from circuitspec.files import write_text_whole
 
 
 @click.command()
@@ -22,8 +23,8 @@ def init(path: Path, force: bool) -> None:
         raise click.UsageError(f"{path} exists; give another name, or --force to overwrite it")
     if not path.parent.is_dir():
         raise click.UsageError(f"there is no folder {path.parent}")
-    path.write_text(starter_text(), encoding="utf-8")
-    click.echo(f"wrote {path}; next: circuitspec check {path}")
+    write_text_whole(path, starter_text())
+    say(f"wrote {path}; next: circuitspec check {path}")
 
 
 @click.command()

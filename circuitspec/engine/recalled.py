@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from circuitspec.engine.keys import setting_of
 from circuitspec.engine.pieces import EACH_ANEW, Pieces
 from circuitspec.engine.store import Store
-from circuitspec.engine.stored import ABANDONED
+from circuitspec.engine.stored import ABANDONED, StorePlace, opened_at, opened_within
 
 PIECES = "pieces"  # the folder of what was computed of estimates that are not done
 VALUES = "values"
@@ -73,9 +72,9 @@ class Recalled:
 
 
 @contextmanager
-def recalled_estimates(runner: Runner, root: Path | None) -> Iterator[Recalled]:
-    """Estimates of a model on a task, kept below `root`; None for nowhere."""
-    if root is None:
+def recalled_estimates(runner: Runner, place: StorePlace) -> Iterator[Recalled]:
+    """Estimates of a model on a task, kept at `place`; None for nowhere."""
+    if place is None:
         yield Recalled(None)
         return
     setting, task = setting_of(runner.loaded, runner.batches[0].side), runner.task
@@ -83,8 +82,8 @@ def recalled_estimates(runner: Runner, root: Path | None) -> Iterator[Recalled]:
     answers = [task.answers, task.wrong]
     places = [sorted(task.roles.items()), sorted(task.slot_tokens.items())]
     context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places]).hex()
-    folder = root / f"estimates-{context[:32]}"
-    with Store(folder, {"model": runner.loaded.provenance.id}) as store, Store(folder / PIECES) as pieces:
+    about = {"model": runner.loaded.provenance.id}
+    with opened_at(place, f"estimates-{context[:32]}", about) as store, opened_within(store, PIECES) as pieces:
         pieces.drop_older(ABANDONED)
         yield Recalled(store, pieces, context)
 

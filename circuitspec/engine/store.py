@@ -31,7 +31,7 @@ import struct
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -41,6 +41,8 @@ from numpy.typing import NDArray
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.records import PromptValues
+from circuitspec.files import write_text_whole
+from circuitspec.shown import as_json
 
 _MAGIC = b"CSRECOR1"
 _HEAD = struct.Struct("<8s32sQ32s")
@@ -65,21 +67,34 @@ class Store:
     """Metrics per prompt by key, in one folder. Use as a context manager, or close it.
 
     `about` is written down in the folder for people; nothing reads it. In memory is where each entry lies, not
-    its values. Raises CS545 where the folder cannot be written, CS546 where it cannot be read.
+    its values. Raises CS545 where the folder cannot be written, CS546 where it cannot be read; with `spare` it is told
+    of the first such failure instead, and from then on nothing is kept and nothing known.
     """
 
-    def __init__(self, directory: Path, about: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        about: Mapping[str, object] | None = None,
+        spare: Callable[[CircuitspecError], None] | None = None,
+    ) -> None:
         self.directory = directory
+        self.spare, self._off = spare, False
         self._places: dict[bytes, list[_Place]] = {}
         self._known: dict[str, int] = {}  # segment -> bytes of it that were looked through
         self._own: FileIO | None = None
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if about is not None and not (directory / _ABOUT).exists():
-                _write_whole(directory / _ABOUT, json.dumps(about, indent=1, ensure_ascii=False))
+                write_text_whole(directory / _ABOUT, as_json(about, indent=1))
         except OSError as error:
-            raise _unwritable(directory, error) from error
+            self._fail(_unwritable(directory, error), error)
         self.refresh()
+
+    def _fail(self, problem: CircuitspecError, cause: OSError) -> None:
+        if self.spare is None:
+            raise problem from cause
+        self._off, self._places = True, {}
+        self.spare(problem)
 
     def __enter__(self) -> Store:
         return self
@@ -102,6 +117,8 @@ class Store:
 
     def refresh(self) -> None:
         """Take note of what other processes have added since."""
+        if self._off:
+            return
         try:
             with os.scandir(self.directory) as entries:
                 sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(_SUFFIX)}
@@ -109,7 +126,7 @@ class Store:
                 if sizes[segment] > self._known.get(segment, 0):
                     self._look_through(segment)
         except OSError as error:
-            raise _unreadable(self.directory, error) from error
+            self._fail(_unreadable(self.directory, error), error)
 
     def get(self, keys: Iterable[bytes]) -> dict[bytes, PromptValues]:
         """What is stored under these keys; those that are absent or damaged are left out."""
@@ -135,9 +152,12 @@ class Store:
             records += [head, _CRC.pack(zlib.crc32(head)), payload]
             places.append((key, at + _HEAD_BYTES, len(payload), checksum))
             at += _HEAD_BYTES + len(payload)
-        if not records:
+        if not records or self._off:
             return
-        segment, start = self._append(b"".join(records), lasting)
+        appended = self._append(b"".join(records), lasting)
+        if appended is None:
+            return
+        segment, start = appended
         for key, offset, length, checksum in places:
             self._places.setdefault(key, []).append(_Place(segment, start + offset, length, checksum))
 
@@ -163,10 +183,12 @@ class Store:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise _unwritable(self.directory, error) from error
+            self._fail(_unwritable(self.directory, error), error)
 
     def drop_older(self, seconds: float) -> None:
         """Remove what nobody has added to for so long: it was left by processes that were killed."""
+        if self._off:
+            return
         oldest = time.time() - seconds
         try:
             with os.scandir(self.directory) as entries:
@@ -176,10 +198,10 @@ class Store:
         except FileNotFoundError:  # another process was faster
             return
         except OSError as error:
-            raise _unwritable(self.directory, error) from error
+            self._fail(_unwritable(self.directory, error), error)
 
-    def _append(self, content: bytes, lasting: bool) -> tuple[str, int]:
-        """Write to this process's own segment; its name, and where in it the content begins."""
+    def _append(self, content: bytes, lasting: bool) -> tuple[str, int] | None:
+        """Write to this process's own segment; its name, and where in it the content begins. None: it was not kept."""
         try:
             if self._own is None:
                 name = f"{time.time_ns():016x}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
@@ -191,7 +213,8 @@ class Store:
                 os.fsync(self._own.fileno())  # where the disk is full, a network file system may say so only now
         except OSError as error:
             self.close()  # what was written of the content ends the segment: nothing may follow it
-            raise _unwritable(self.directory, error) from error
+            self._fail(_unwritable(self.directory, error), error)
+            return None
         segment = Path(str(self._own.name)).name
         self._known[segment] = self._own.tell()
         return segment, start
@@ -209,7 +232,7 @@ class Store:
         except FileNotFoundError:  # someone made room meanwhile
             return found
         except OSError as error:
-            raise _unreadable(self.directory, error) from error
+            self._fail(_unreadable(self.directory, error), error)
         return found
 
 
@@ -263,13 +286,6 @@ def _exactly(file: FileIO, length: int) -> bytes:
         parts.append(part)
         length -= len(part)
     return b"".join(parts)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Written aside and renamed, so that nobody sees half of it."""
-    aside = path.with_name(f"{path.name}-{secrets.token_hex(4)}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
 
 
 def _encode(values: PromptValues) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 
+from circuitspec.diagnostics import CircuitspecError
 from circuitspec.engine.keys import Keys, setting_of
 from circuitspec.engine.records import PromptValues, Records
 from circuitspec.engine.store import Store
@@ -249,20 +250,44 @@ def _repeated_passes(experiments: Sequence[Experiment]) -> int:
     return passes(tuple(experiments)) - sum(map(_own_passes, experiments))
 
 
+@dataclass(frozen=True)
+class SpareStore:
+    """A store that nobody asked for: where it cannot be used, `tell` hears why, and the run goes on without it."""
+
+    root: Path
+    tell: Callable[[CircuitspecError], None]
+
+
+StorePlace: TypeAlias = Path | SpareStore | None
+"""Below which folder results are kept; None: nowhere."""
+
+
 def default_root() -> Path:
-    """Where results are stored unless something else is asked for."""
+    """Where results are stored unless something else is asked for. Raises CS319 where there is no such place."""
     return cache_root() / "records"
+
+
+def opened_at(place: Path | SpareStore, folder: str, about: Mapping[str, object]) -> Store:
+    """The store in a folder of that place."""
+    if isinstance(place, Path):
+        return Store(place / folder, about)
+    return Store(place.root / folder, about, place.tell)
+
+
+def opened_within(store: Store, folder: str) -> Store:
+    """A store in a folder of another, which fails as that does."""
+    return Store(store.directory / folder, spare=store.spare)
 
 
 @contextmanager
 def stored_runner(
-    runner: Runner, root: Path | None, progress: Progress, *, least: int = LEAST
+    runner: Runner, place: StorePlace, progress: Progress, *, least: int = LEAST
 ) -> Iterator[StoredRunner]:
-    """The runner with the store below `root`, where each model and set of prompts has a folder; None for no store.
+    """The runner with the store at `place`, where each model and set of prompts has a folder; None for no store.
 
     Where a person interrupts what is done with it, `Interrupted` says how much is kept.
     """
-    if root is None:
+    if place is None:
         with _telling_what_is_kept(StoredRunner(runner, None, progress)) as bare:
             yield bare
         return
@@ -274,8 +299,7 @@ def stored_runner(
         "first prompt": runner.task.prompts.prompts[0].texts[CLEAN],
         "setting": asdict(setting),
     }
-    folder = root / keys.context[:32]
-    with Store(folder, about) as store, Store(folder / PARTS) as parts:
+    with opened_at(place, keys.context[:32], about) as store, opened_within(store, PARTS) as parts:
         parts.drop_older(ABANDONED)
         kept = StoredParts(parts, keys)
         runs = StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, least=least)

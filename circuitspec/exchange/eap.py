@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.exchange.eap_nodes import json_nodes, tensor_nodes
 from circuitspec.exchange.edges import EdgeList, Size
 from circuitspec.exchange.loss import Loss, counted
+from circuitspec.exchange.nodes import NodeList, NodeReading
 from circuitspec.exchange.reading import Reading, agreed, checked_size, number, shown, wrong
 from circuitspec.exchange.tensors import array, saved
 from circuitspec.exchange.untrusted import read_json, read_tensors
 from circuitspec.graph.edges import format_receiver
-from circuitspec.spec.components import Input
 from circuitspec.spec.names import format_name
 
 TENSOR_SUFFIXES = (".pt", ".pth")
 
 _OBJECTS = ("cfg", "nodes", "edges")
-_TENSORS = ("cfg", "src_nodes", "dst_nodes", "edges_scores", "edges_in_graph")
+_TENSORS = ("cfg", "src_nodes", "dst_nodes", "edges_in_graph")
 # shares of all edges at which MIB wants a circuit each
 _SUBMISSION = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -109,31 +110,19 @@ def _read_json(path: Path, known: Size | None) -> Reading:
     for row, column in found:
         kept[row, column] = True
     edges = EdgeList(size, kept, scores if n_scored else None)
-    in_graph, neurons = _nodes(content["nodes"])
-    edgeless = in_graph - {format_name(node) for node in edges.nodes}
+    nodes = json_nodes(path, content["nodes"], edges)
     n_named = len(content["edges"])
     unnamed, unscored = int(size.possible.sum()) - n_named, n_named - int((~np.isnan(scores))[size.possible].sum())
-    return Reading(edges, bool(n_decided), _neurons_lost(neurons), len(edgeless), unnamed, unscored)
+    return Reading(
+        edges, bool(n_decided), edgeless=_edgeless(nodes, edges), unnamed=unnamed, unscored=unscored, nodes=nodes
+    )
 
 
-def _nodes(content: Mapping[str, object]) -> tuple[set[str], int]:
-    """Heads and MLPs that are counted in, and how many are so in part."""
-    in_graph: set[str] = set()
-    partly = 0
-    for name, info in content.items():
-        decided = info.get("in_graph") if isinstance(info, dict) else info
-        neurons = info.get("neurons") if isinstance(info, dict) else None
-        if decided is True and name not in ("input", "logits"):
-            in_graph.add(name)
-        if isinstance(neurons, list) and not all(neurons):
-            partly += decided is True
-    return in_graph, partly
-
-
-def _neurons_lost(count: int) -> tuple[Loss, ...]:
-    if not count:
-        return ()
-    return (Loss("neurons", f"{counted(count, 'node')} of which the file keeps some output channels only: kept whole"),)
+def _edgeless(nodes: NodeReading, edges: EdgeList) -> int:
+    """How many heads and MLPs the file counts in, but none of their edges."""
+    if nodes.marked is None:
+        return 0
+    return len(NodeList(edges.size, nodes.marked).nodes - edges.nodes)
 
 
 def _size(path: Path, content: object, known: Size | None) -> Size:
@@ -157,19 +146,21 @@ def _read_tensors(path: Path, known: Size | None) -> Reading:
     rows = _order(path, content, "src_nodes", sender_names(size), size)
     columns = _order(path, content, "dst_nodes", receiver_names(size), size)
     shape = size.possible.shape
-    scores, marked = array(content["edges_scores"], shape), array(content["edges_in_graph"], shape)
-    if scores is None or marked is None:
+    given = content.get("edges_scores")  # MIB takes circuits without
+    scores, marked = array(given, shape), array(content["edges_in_graph"], shape)
+    if (given is not None and scores is None) or marked is None:
         said = f"`edges_scores` and `edges_in_graph` are no tensors of {shape[0]} senders and {shape[1]} receivers"
         raise wrong(path, [said])
     in_graph = marked[np.ix_(rows, columns)] != 0
-    edges = EdgeList(size, in_graph & size.possible, np.where(size.possible, scores[np.ix_(rows, columns)], 0.0))
-    losses = _neurons_lost(_partly(content.get("neurons_in_graph"), shape[0]))
+    if scores is not None:
+        scores = np.where(size.possible, scores[np.ix_(rows, columns)], 0.0)
+    edges = EdgeList(size, in_graph & size.possible, scores)
+    losses: tuple[Loss, ...] = ()
     if unreal := int((in_graph & ~size.possible).sum()):
         losses += (Loss("dangling", f"{counted(unreal, 'marked pair')} between which the model has no edge"),)
-    nodes = array(content.get("nodes_in_graph"), shape[:1])
-    named = set() if nodes is None else {size.senders[row] for row in np.flatnonzero(nodes[rows])} - {Input()}
-    unscored = int(np.isnan(scores[np.ix_(rows, columns)])[size.possible].sum())
-    return Reading(edges, losses=losses, edgeless=len(named - edges.nodes), unscored=unscored)
+    nodes = tensor_nodes(path, content, edges, rows)
+    unscored = 0 if scores is None else int(np.isnan(scores).sum())
+    return Reading(edges, losses=losses, edgeless=_edgeless(nodes, edges), unscored=unscored, nodes=nodes)
 
 
 def _order(path: Path, content: Mapping[str, object], key: str, names: list[str], size: Size) -> list[int]:
@@ -179,14 +170,6 @@ def _order(path: Path, content: Mapping[str, object], key: str, names: list[str]
         raise wrong(path, [f"`{key}` does not name the nodes of a model of {size}"])
     place_of = {name: place for place, name in enumerate(given)}
     return [place_of[name] for name in names]
-
-
-def _partly(neurons: object, n_senders: int) -> int:
-    """How many nodes are kept with some of their channels only."""
-    values = array(neurons)
-    if values is None or values.ndim != 2 or len(values) != n_senders:
-        return 0
-    return int((values.any(axis=1) & ~values.all(axis=1)).sum())
 
 
 def _json(edges: EdgeList) -> bytes:

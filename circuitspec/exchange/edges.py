@@ -169,24 +169,42 @@ def edge_list(size: Size, edges: Iterable[tuple[Sender, Receiver]]) -> EdgeList:
     return EdgeList(size, kept)
 
 
-def at_least(edges: EdgeList, threshold: float) -> EdgeList:
-    """The edges whose score is `threshold` or more, whatever its sign; ValueError without scores."""
-    sizes = _sizes(edges)
-    return EdgeList(edges.size, (sizes >= 0) & (sizes >= threshold), edges.scores)
+@dataclass(frozen=True)
+class Cut:
+    """How a cut by score came about."""
+
+    scored: int  # how many have a score that can be taken: other than zero, and with signed scores above it
+    ties: int = 0  # left out although they are scored as high as the last one taken
 
 
-def strongest(edges: EdgeList, count: int) -> tuple[EdgeList, int]:
-    """The `count` edges of the largest scores, whatever their sign, and how many that tie with the last were left out.
+def at_least(edges: EdgeList, threshold: float, *, signed: bool = False) -> tuple[EdgeList, Cut]:
+    """The edges whose score is `threshold` or more in size, or as it stands where `signed`; none of score zero.
 
-    Ties are broken by the order of senders and receivers; ValueError without scores.
+    ValueError without scores.
     """
-    sizes = _sizes(edges).ravel()
+    sizes = _sizes(edges, signed=signed)
+    return EdgeList(edges.size, (sizes > 0) & (sizes >= threshold), edges.scores), Cut(int((sizes > 0).sum()))
+
+
+def strongest(edges: EdgeList, count: int, *, signed: bool = False) -> tuple[EdgeList, Cut]:
+    """The `count` edges of the largest scores, whatever their sign, or of the most positive ones where `signed`.
+
+    None of score zero is taken, so that fewer may come. Ties are broken by the order of senders and receivers;
+    ValueError without scores.
+    """
+    sizes = _sizes(edges, signed=signed)
+    kept, cut = take_largest(sizes.ravel(), count)
+    return EdgeList(edges.size, kept.reshape(edges.kept.shape), edges.scores), cut
+
+
+def take_largest(sizes: Scores, count: int) -> tuple[Mask, Cut]:
+    """Which are the `count` largest of `sizes` [any], none of zero or less; the first where several are equal."""
     order = np.argsort(-sizes, kind="stable")[:count]
-    order = order[sizes[order] >= 0]
-    kept = np.zeros(sizes.shape, bool)
+    order = order[sizes[order] > 0]
+    kept: Mask = np.zeros(sizes.shape, bool)
     kept[order] = True
     last = sizes[order[-1]] if len(order) else np.inf
-    return EdgeList(edges.size, kept.reshape(edges.kept.shape), edges.scores), int(((sizes == last) & ~kept).sum())
+    return kept, Cut(int((sizes > 0).sum()), int(((sizes == last) & ~kept).sum()))
 
 
 def connected(edges: EdgeList) -> EdgeList:
@@ -246,9 +264,15 @@ def _shared_columns(single: Size, shared: Size) -> npt.NDArray[np.intp]:
     return np.array(found)
 
 
-def _sizes(edges: EdgeList) -> Scores:
-    """The absolute scores; -1 where there is no edge or no score."""
+def ranked(scores: Scores, *, signed: bool) -> Scores:
+    """What scores are ranked by: their size, or with `signed` themselves; less than zero where there is none."""
+    found: Scores = np.where(np.isnan(scores), -1.0, scores if signed else np.abs(scores))
+    return found
+
+
+def _sizes(edges: EdgeList, *, signed: bool) -> Scores:
+    """As `ranked`; -1 where there is no edge."""
     if edges.scores is None:
         raise ValueError("the edges have no scores")
-    sizes: Scores = np.where(edges.size.possible & ~np.isnan(edges.scores), np.abs(edges.scores), -1.0)
+    sizes: Scores = np.where(edges.size.possible, ranked(edges.scores, signed=signed), -1.0)
     return sizes

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.exchange.edges import EdgeList, Size, at_least, connected, grouped, strongest
 from circuitspec.exchange.formats import FORMATS, FormatName
 from circuitspec.exchange.loss import Loss, counted
+from circuitspec.exchange.nodes import Level, NodeCut, NodeList, NodeReading, cut_losses, select_nodes, whole
 from circuitspec.exchange.reading import Reading, size_of
 from circuitspec.exchange.text import Surroundings, hypothesis_text
 from circuitspec.spec.blocks import MetricName
@@ -25,8 +28,11 @@ from circuitspec.tasks.findings import Findings
 class ImportOptions:
     """What the user says beyond the file."""
 
-    threshold: float | None = None  # keep edges whose score is at least this, whatever its sign
-    top: int | None = None  # keep so many edges, those of the largest scores
+    threshold: float | None = None  # keep what has a score of at least this, whatever its sign
+    top: int | None = None  # keep so many, those of the largest scores
+    signed: bool = False  # rank by the scores as they stand, the most positive first
+    level: Level | None = None  # take the file's edges, nodes or channels; None: what it scores or marks
+    whole_nodes: bool = False  # keep nodes whole of which the file keeps some channels
     model: str | None = None
     size: Size | None = None  # of the model, where its configuration is not at hand
     prompts: Path | None = None
@@ -36,11 +42,23 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class Imported:
-    """A hypothesis file's text, its edges, and what the import lost or made up."""
+    """A hypothesis file's text, its circuit, and what the import lost or made up."""
 
     text: str
-    edges: EdgeList
+    circuit: EdgeList | NodeList
     losses: tuple[Loss, ...]
+
+    @property
+    def edges(self) -> EdgeList:
+        """The circuit's edges; ValueError for one that is given by its nodes."""
+        if not isinstance(self.circuit, EdgeList):
+            raise ValueError("the circuit is given by its nodes")
+        return self.circuit
+
+    @property
+    def size(self) -> str:
+        """`3 edges`, `12 nodes`."""
+        return counted(len(self.circuit), "edge" if isinstance(self.circuit, EdgeList) else "node")
 
 
 def import_circuit(file: Path, name: FormatName, out: Path, options: ImportOptions) -> Imported:
@@ -52,33 +70,60 @@ def import_circuit(file: Path, name: FormatName, out: Path, options: ImportOptio
     if options.entry is not None and not FORMATS[name].has_entries:
         said = f"{file} holds one circuit, as every {FORMATS[name].title} does: there is no entry {options.entry!r}"
         raise CircuitspecError(Diagnostic("CS385", said, hint="leave out --entry"))
+    if options.signed and options.threshold is None and options.top is None:
+        raise CircuitspecError(
+            Diagnostic("CS385", "there is nothing to rank by sign", hint="give --top or --threshold beside --signed")
+        )
     at_hand = None if options.model is None else size_of(ModelSpec(id=options.model), out.parent)
     known = at_hand or options.size
     reading = FORMATS[name].read(file, known, options.entry)
-    edges, losses = _selected(file, reading, options)
-    if known is not None and known.n_kv_heads < known.n_heads:
-        edges, added = grouped(edges, known.n_kv_heads)
+    circuit, losses = _selected(file, reading, options)
+    if isinstance(circuit, EdgeList) and known is not None and known.n_kv_heads < known.n_heads:
+        circuit, added = grouped(circuit, known.n_kv_heads)
         if added:
             said = f"heads share keys and values: {counted(added, 'edge')} of heads added that another of the group has"
             losses += (Loss("sharing", said),)
     around, made_up = _surroundings(file, name, out, options)
     losses += made_up
-    if at_hand is None and edges.size.is_told_whole:
-        around = replace(around, size=str(edges.size.told))
-    text = hypothesis_text(edges, around, losses)
+    if at_hand is None and circuit.size.is_told_whole:
+        around = replace(around, size=str(circuit.size.told))
+    text = hypothesis_text(circuit, around, losses)
     if len(text.encode()) > MAX_BYTES:
         raise CircuitspecError(
             Diagnostic(
                 "CS388",
-                f"{counted(len(edges), 'edge')} make a hypothesis of {len(text.encode()) / 1e6:.1f} MB",
+                f"{counted(len(circuit), 'edge')} make a hypothesis of {len(text.encode()) / 1e6:.1f} MB",
                 hint=f"keep fewer, with --top or --threshold: a hypothesis holds at most {MAX_BYTES / 1e6:.0f} MB",
             )
         )
     parse_hypothesis(text, str(out), out.parent)
-    return Imported(text, edges, losses)
+    return Imported(text, circuit, losses)
 
 
-def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[EdgeList, tuple[Loss, ...]]:
+def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[EdgeList | NodeList, tuple[Loss, ...]]:
+    """What is to be the circuit, and what is lost of the file so far."""
+    level = options.level or _level(reading)
+    if level == "edge":
+        return _selected_edges(file, reading, options)
+    if reading.nodes is None:
+        said = f"{file} holds edges alone, as every file of its format: there are no {level}s to take"
+        raise CircuitspecError(Diagnostic("CS385", said, hint="leave out --level"))
+    cut = NodeCut(options.threshold, options.top, options.signed)
+    return select_nodes(file, reading.nodes, level, cut, whole_nodes=options.whole_nodes)
+
+
+def _level(reading: Reading) -> Level:
+    """What a file is about: its edges if these say anything that its nodes do not."""
+    nodes, scores = reading.nodes, reading.edges.scores
+    if nodes is None or not nodes.closed or (scores is not None and np.nan_to_num(scores).any()):
+        return "edge"
+    if nodes.tells_channels:
+        return "neuron"
+    marks_nodes = nodes.marked is not None and nodes.marked[1:].any() and not len(reading.edges)
+    return "node" if nodes.scores_nodes or marks_nodes else "edge"
+
+
+def _selected_edges(file: Path, reading: Reading, options: ImportOptions) -> tuple[EdgeList, tuple[Loss, ...]]:
     """The edges that are to be the circuit, and what is lost of the file so far."""
     losses = [Loss("positions", "the file names no token positions: every edge lies at all of them"), *reading.losses]
     if any(loss.kind == "positions" for loss in reading.losses):
@@ -99,27 +144,48 @@ def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[Edg
     if cut and reading.unscored:
         losses.append(Loss("missing", f"{counted(reading.unscored, 'edge')} without a score left out"))
     if options.threshold is not None:
-        edges = at_least(edges, options.threshold)
+        edges, _ = at_least(edges, options.threshold, signed=options.signed)
     elif options.top is not None:
-        edges, ties = strongest(edges, options.top)
-        if ties:
-            said = f"{counted(ties, 'edge')} left out that the file scores as high as the last one kept"
-            losses.append(Loss("ties", said))
+        edges, result = strongest(edges, options.top, signed=options.signed)
+        n_scored = int(edges.size.possible.sum()) - reading.unnamed - reading.unscored
+        losses += cut_losses(result, options.top, n_scored, "edge", signed=options.signed)
     losses += _scores_lost(edges)
-    whole = edges
+    edges, said_of_channels = _with_channels(edges, reading.nodes, cut=cut)
+    losses += said_of_channels
+    before = edges
     if not options.keep_dangling:
-        edges = connected(whole)
-        losses += _dangling(whole, edges, 0 if cut else reading.edgeless)
+        edges = connected(before)
+        losses += _dangling(before, edges, 0 if cut else reading.edgeless)
     if not len(edges):
         said = f"no edge of {file} is left" if cut else f"{file} counts no edge in"
         hint = "lower --threshold, or raise --top" if cut else "take those of the largest scores: --top 200"
         if edges.scores is None:
             hint = "save the circuit again with the tool that found it: this file has neither edges nor scores"
-        if len(whole):
-            said = f"none of the {counted(len(whole), 'edge')} of {file} lies on a way from the input to the logits"
+        elif cut and not np.nan_to_num(edges.scores).any():
+            said, hint = f"every edge of {file} has the score 0", "take what else the file scores: --level node"
+            if reading.nodes is None:
+                hint = "save the scores again with the tool that found them"
+        if len(before):
+            said = f"none of the {counted(len(before), 'edge')} of {file} lies on a way from the input to the logits"
             hint = "--keep-dangling keeps them all the same"
         raise CircuitspecError(Diagnostic("CS385", said, hint=hint))
+    if not cut and reading.nodes is not None and reading.nodes.channels is not None:
+        writing = edges.kept.any(axis=1)
+        _, said_of_nodes = whole(file, reading.nodes.channels, edges.size, writing, whole_nodes=options.whole_nodes)
+        losses += said_of_nodes
     return edges, tuple(losses)
+
+
+def _with_channels(edges: EdgeList, nodes: NodeReading | None, *, cut: bool) -> tuple[EdgeList, Sequence[Loss]]:
+    """Without the edges of nodes that keep none of their channels, unless these were scored anew."""
+    if nodes is None or nodes.channels is None:
+        return edges, ()
+    if cut:
+        return edges, [Loss("neurons", "which channels the file keeps of a node does not hold for this cut")]
+    kept = edges.kept & nodes.channels.any(axis=1)[:, None]
+    gone = len(edges) - int(kept.sum())
+    said = [Loss("neurons", f"{counted(gone, 'edge')} of nodes that keep no channel left out")] if gone else []
+    return replace(edges, kept=kept), said
 
 
 def _scores_lost(edges: EdgeList) -> Sequence[Loss]:

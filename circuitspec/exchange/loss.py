@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from circuitspec.shown import visible
+
 LossKind = Literal[
     "positions",  # where in the prompt an edge lies
     "roles",  # what the groups are called, and whether they help or hurt
     "scores",  # how strong an edge was found to be
     "signs",  # whether an edge helps or hurts
     "neurons",  # parts of a component
+    "edges",  # who reads whom
     "inputs",  # q, k and v apart
     "embeddings",  # token and position embeddings apart
     "computation",  # edges inside a component
@@ -45,7 +48,7 @@ def loss_rows(losses: Sequence[Loss]) -> list[tuple[str, str]]:
 
 def loss_text(code: str, heading: str, losses: Sequence[Loss]) -> str:
     """The losses as a note for a person, under the code that explains them."""
-    lines = [f"note[{code}]: {heading}", *(f"   {kind}{message}" for kind, message in loss_rows(losses))]
+    lines = [f"note[{code}]: {heading}", *(f"   {kind}{visible(message)}" for kind, message in loss_rows(losses))]
     return "\n".join([*lines, f"   more: circuitspec explain {code}", ""])
 
 

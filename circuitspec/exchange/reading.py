@@ -12,6 +12,7 @@ import numpy as np
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.exchange.edges import EdgeList, Scores, Size
 from circuitspec.exchange.loss import Loss, counted
+from circuitspec.exchange.nodes import NodeReading
 from circuitspec.graph.edges import Sender, inputs_of, sender_index
 from circuitspec.models.shapes import read_shape
 from circuitspec.spec.components import Head, Input, Logits, Mlp
@@ -37,6 +38,7 @@ class Reading:
     edgeless: int = 0  # nodes that the file counts in, none of whose edges it does
     unnamed: int = 0  # edges of the model that the file should name, and does not
     unscored: int = 0  # edges that the file names without a score, or with one that is no number
+    nodes: NodeReading | None = None  # what it says of nodes, in a format that can
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""An edge list -> the text of a hypothesis file, with what could not be carried over at its top."""
+"""A list of edges or of nodes -> the text of a hypothesis file, with what could not be carried over at its top."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from circuitspec.exchange.cover import names_of, paths_of
 from circuitspec.exchange.edges import EdgeList
 from circuitspec.exchange.loss import Loss, loss_rows
+from circuitspec.exchange.nodes import NodeList
 from circuitspec.exchange.placeholders import MODEL, PROMPTS
 from circuitspec.spec.blocks import MetricName
 from circuitspec.spec.components import Head, Mlp
@@ -31,14 +32,19 @@ class Surroundings:
     size: str | None = None  # the model's, where its configuration is not at hand
 
 
-def hypothesis_text(edges: EdgeList, around: Surroundings, losses: Sequence[Loss]) -> str:
-    """The file. The circuit is stated edge by edge, at every position."""
-    return "\n".join([*_head(edges, around, losses), *_model(edges, around), *_circuit(edges), *_claims(around), ""])
+def hypothesis_text(circuit: EdgeList | NodeList, around: Surroundings, losses: Sequence[Loss]) -> str:
+    """The file. The circuit is stated edge by edge or node by node, at every position."""
+    lines = [*_head(circuit, around, losses), *_model(circuit, around), *_circuit(circuit), *_claims(circuit, around)]
+    return "\n".join([*lines, ""])
 
 
-def _head(edges: EdgeList, around: Surroundings, losses: Sequence[Loss]) -> Iterator[str]:
-    total = int(edges.size.possible.sum())
-    yield from _comment(f"Imported from {around.origin}: {len(edges):,} of the {total:,} edges of {edges.size}.")
+def _head(circuit: EdgeList | NodeList, around: Surroundings, losses: Sequence[Loss]) -> Iterator[str]:
+    size = circuit.size
+    if isinstance(circuit, EdgeList):
+        of = f"{int(size.possible.sum()):,} edges"
+    else:
+        of = f"{len(size.senders) - 1:,} heads and MLPs" if size.has_mlps else f"{len(size.senders) - 1:,} heads"
+    yield from _comment(f"Imported from {around.origin}: {len(circuit):,} of the {of} of {size}.")
     yield "#"
     yield "# What a hypothesis says otherwise than that file, or says beyond it:"
     for kind, message in loss_rows(losses):
@@ -49,10 +55,12 @@ def _head(edges: EdgeList, around: Surroundings, losses: Sequence[Loss]) -> Iter
     yield ""
 
 
-def _model(edges: EdgeList, around: Surroundings) -> Iterator[str]:
+def _model(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]:
     yield "model:"
     if around.model is None:
-        yield from _comment(f"PLACEHOLDER: the format does not name the model. This one has {edges.size}.", indent="  ")
+        yield from _comment(
+            f"PLACEHOLDER: the format does not name the model. This one has {circuit.size}.", indent="  "
+        )
     yield f"  id: {_quoted(around.model or MODEL)}"
     if around.size is not None:
         yield f"  size: {around.size} # layers, heads, channels: for `export`, while the model is not on this machine"
@@ -65,31 +73,33 @@ def _model(edges: EdgeList, around: Surroundings) -> Iterator[str]:
     yield ""
 
 
-def _circuit(edges: EdgeList) -> Iterator[str]:
+def _circuit(circuit: EdgeList | NodeList) -> Iterator[str]:
     yield "circuit:"
     yield "  groups: # by kind, for the format knows no roles: divide and rename them after what they do"
-    nodes = edges.nodes
+    nodes = circuit.nodes
     heads, mlps = [n for n in nodes if isinstance(n, Head)], [n for n in nodes if isinstance(n, Mlp)]
     for name, members in (("heads", heads), ("mlps", mlps)):
         if members:
-            listed = ", ".join(_item(text) for text in names_of(members, edges.size))
+            listed = ", ".join(_item(text) for text in names_of(members, circuit.size))
             yield from _wrapped(f"{name}: {{nodes: [{listed}]}}", "    ", "      ")
     if not nodes:
         yield "    embeddings: {nodes: [input]}"
-    yield "  paths:"
-    for path in paths_of(edges):
-        yield from _wrapped(f"- {path}", "    ", "      ")
+    if isinstance(circuit, EdgeList):
+        yield "  paths:"
+        for path in paths_of(circuit):
+            yield from _wrapped(f"- {path}", "    ", "      ")
     yield ""
 
 
-def _claims(around: Surroundings) -> Iterator[str]:
+def _claims(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]:
+    others, level = ("edges", "edge") if isinstance(circuit, EdgeList) else ("heads and MLPs", "node")
     if around.corruption is None:
         value = "zero"
-        yield "# All other edges carry nothing."
+        yield f"# All other {others} carry nothing."
     else:
         value = f"resample, from: {_quoted(around.corruption)}"
-        yield "# All other edges carry what they carry in the corrupted prompt."
-    yield f"ablation: {{value: {value}, level: edge, positions: all}}"
+        yield f"# All other {others} carry what they carry in the corrupted prompt."
+    yield f"ablation: {{value: {value}, level: {level}, positions: all}}"
     yield ""
     yield "claims: # the format claims nothing: write what you expect of the circuit"
     yield f"  - sufficient: {{metric: {around.metric}, at_least: 0.8}}"

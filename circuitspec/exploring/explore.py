@@ -51,6 +51,7 @@ from circuitspec.models.load import load_model
 from circuitspec.plan.experiment import Experiment, Noised
 from circuitspec.plan.fitting import check_length
 from circuitspec.progress import Progress
+from circuitspec.shown import visible
 from circuitspec.spec.components import Head, Mlp, sort_key
 from circuitspec.spec.internal import Internal
 from circuitspec.spec.load import Study
@@ -80,7 +81,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     if (refused := _refused(study, options, inside)) is not None:
         raise CircuitspecError(refused)
     prompts = build_prompts(subject.task, base_dir, study.source)
-    progress.stage(f"loading {subject.model.id}")
+    progress.stage(f"loading {visible(subject.model.id)}")
     with study.blamed_on("model", "id"):
         loaded = load_model(subject.model, base_dir, device=options.device, progress=progress.stage)
     task = tokenize(prompts, subject.task.positions, loaded.tokenizer, study.source)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from circuitspec.engine.stored import StorePlace
 
 Start = Literal["estimates", "resid"]
 Kind = Literal["resid", "attention", "mlps", "heads", "neurons"]
@@ -30,7 +32,7 @@ class Options:
     steps: int = 1
     rows: int | None = None
     device: str = "cpu"
-    store: Path | None = None  # where experiments are looked up and kept; None: nowhere
+    store: StorePlace = None  # where experiments are looked up and kept; None: nowhere
     start: Start = "estimates"
     neurons: bool = False
     sweeps: tuple[Kind, ...] = ()

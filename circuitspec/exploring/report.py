@@ -16,6 +16,7 @@ from circuitspec.exploring.setting import places_of
 from circuitspec.exploring.sweep import MATERIAL, Drawn
 from circuitspec.exploring.traces import Traces
 from circuitspec.exploring.warnings import exploration_warnings
+from circuitspec.shown import no_command, visible
 from circuitspec.spec.internal import is_internal
 from circuitspec.spec.names import format_name
 
@@ -30,7 +31,8 @@ UNNAMED = (
 def render_exploration(found: Findings) -> str:
     """The report on stdout: what was compared, the strongest effects, circuits and their frontiers, links."""
     parts = [
-        f"{found.name}   {found.model}   {plural(found.n_prompts, 'prompt')}\n{found.metric}, {found.ablation}",
+        f"{visible(found.name)}   {visible(found.model)}   {plural(found.n_prompts, 'prompt')}\n"
+        f"{found.metric}, {visible(found.ablation)}",
         *([UNNAMED] if found.unnamed else []),
         _corruptions(found),
         *(_grid(grid) for grid in found.grids),
@@ -50,9 +52,9 @@ def render_exploration(found: Findings) -> str:
         parts.append("not looked at:\n" + "\n".join(f"  {one.counted}: {one.why}" for one in found.unseen))
     for warning in exploration_warnings(found):
         lines = [f"warning[{warning.code}]: {warning.message}", f"   {warning.detail}", f"   help: {warning.help}"]
-        parts.append("\n".join(lines))
+        parts.append("\n".join(map(visible, lines)))
     parts.append(f"({found.forwards:.0f} forwards over all prompts, {found.seconds:.1f} s)")
-    return "\n\n".join(parts) + "\n"
+    return no_command(visible("\n\n".join(parts), lines=True)) + "\n"
 
 
 def _corruptions(found: Findings) -> str:
@@ -78,7 +80,7 @@ def _grid(grid: Grid) -> str:
     parts = [f"{title}\ndrop when noised, rise when denoised, as shares of clean less corrupt ({MISSING}: it has none)"]
     labels = [series.title for series in grid.series]
     if len(labels) > 3:
-        parts.append("\n".join(f"[{i}] {label}" for i, label in enumerate(labels, 1)))
+        parts.append("\n".join(f"[{i}] {visible(label)}" for i, label in enumerate(labels, 1)))
         labels = [f"[{i}]" for i in range(1, len(labels) + 1)]
     by_place = {(cell.spot, cell.series): cell for cell in grid.cells}
     for kind in swept:
@@ -299,6 +301,7 @@ def briefer(name: str, most: int = 100) -> str:
 
 def _table(rows: list[list[str]], *, words: bool = False) -> str:
     """Columns to the right but for the first, and for the last where it has words."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     if words:
         widths[-1] = 0

@@ -8,6 +8,8 @@ from circuitspec.exploring.findings import Findings
 from circuitspec.exploring.setting import places_of
 from circuitspec.spec.names import format_name
 
+NAMES = ("effects", "frontier", "links", "sweeps", "gates", "cross-sections", "traces", "not-looked-at")
+
 
 def tables(found: Findings) -> dict[str, pd.DataFrame]:
     """By file name without its ending; those about what was not done are left out."""

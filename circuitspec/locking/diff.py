@@ -11,6 +11,7 @@ from circuitspec.locking.lock import LockedClaim, digest_change
 from circuitspec.locking.model_files import kind_of
 from circuitspec.locking.recorded import Recorded
 from circuitspec.locking.tolerance import rounding_of
+from circuitspec.shown import visible
 
 _HEX = 12
 
@@ -59,17 +60,18 @@ def compare(old: Recorded, new: Recorded) -> Diff:
 
 def render_diff(diff: Diff) -> str:
     """A line a comparison, ending in a newline."""
-    lines = [f"old: {diff.old.file}", f"new: {diff.new.file}", ""]
+    lines = [visible(f"old: {diff.old.file}"), visible(f"new: {diff.new.file}"), ""]
     shown = [(line, "DIFFERENT") for line in diff.facts]
     shown += [(line, "note") for line in diff.notes]
     shown += [(line, "DIFFERENT") for line in diff.claims]
-    width = max(len(line.what) for line, _ in shown)
+    width = max(len(visible(line.what)) for line, _ in shown)
     for line, otherwise in shown:
-        lines.append(f"{'same' if line.agrees else otherwise:<9}   {line.what:<{width}}   {line.said}")
+        word = "same" if line.agrees else otherwise
+        lines.append(f"{word:<9}   {visible(line.what):<{width}}   {visible(line.said)}")
     differing = sum(not line.agrees for line in diff.claims)
     facts = [line.what for line in diff.facts if not line.agrees]
     said = f"{differing} of {len(diff.claims)} claims differ" if differing else f"{len(diff.claims)} claims agree"
-    return "\n".join([*lines, "", said + (f"; other {', '.join(facts)}" if facts else ""), ""])
+    return "\n".join([*lines, "", visible(said + (f"; other {', '.join(facts)}" if facts else "")), ""])
 
 
 def _facts(old: Recorded, new: Recorded) -> Iterator[Line]:

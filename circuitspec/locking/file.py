@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span
+from circuitspec.files import write_text_whole
 from circuitspec.locking.lock import LOCK_VERSION, Lock, checksums
+from circuitspec.shown import visible
 from circuitspec.spec.problems import dotted
 from circuitspec.spec.source import Path_, Source, parse_source
 from circuitspec.spec.textfile import TextFile, read_text_file
@@ -106,7 +107,7 @@ def render_lock(lock: Lock, hypothesis: str) -> str:
     content = CommentedMap(_quoted({**plain, "checksums": checksums(plain)}))
     content["hypothesis"]["content"] = LiteralScalarString(plain["hypothesis"]["content"])
     content["prompts"]["lines"] = LiteralScalarString(plain["prompts"]["lines"])
-    content.yaml_set_start_comment(f"Written by `circuitspec lock {hypothesis}`; not to be edited by hand.")
+    content.yaml_set_start_comment(f"Written by `circuitspec lock {visible(hypothesis)}`; not to be edited by hand.")
     yaml = YAML()
     yaml.width = 10_000
     stream = io.StringIO()
@@ -130,13 +131,8 @@ def _quoted(value: Any) -> Any:
 
 def write_lock(path: Path, lock: Lock, hypothesis: str) -> None:
     """Write the lock aside, then put it in place. Raises CS557 where that fails; what was there before then stays."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        try:
-            aside.write_text(render_lock(lock, hypothesis), encoding="utf-8")
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_text_whole(path, render_lock(lock, hypothesis))
     except OSError as error:
         message = f"the lock cannot be written to {path}: {error.strerror or error}"
         raise CircuitspecError(Diagnostic("CS557", message)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,24 +19,32 @@ _LOCK_SECONDS = 3600  # longer than any build: a waiting process then reports ra
 
 
 def cache_root() -> Path:
-    """`$CIRCUITSPEC_CACHE`, or `circuitspec` in the user's cache folder."""
+    """`$CIRCUITSPEC_CACHE`, or `circuitspec` in the user's cache folder. Raises CS319 for a user without a home."""
     explicit = os.environ.get("CIRCUITSPEC_CACHE")
     if explicit:
-        return Path(explicit).expanduser()
+        return _expanded(explicit)
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
         base = "~/Library/Caches"
     else:
         base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "circuitspec"
+    return _expanded(base) / "circuitspec"
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # no HOME, and a user whom the system does not know, as in many containers
+        raise _unusable(f"this user has no home folder, which {path} begins with") from error
 
 
 def cached_directory(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     """The cached directory `kind/key`, made by `build(empty directory)` unless it is there and its checksums hold.
 
     Processes that want the same one wait for each other. It is built aside and renamed into place, so that an
-    interrupted build leaves nothing that looks whole. Raises CS319 where the cache cannot be written.
+    interrupted build leaves nothing that looks whole; what a killed process left of one is removed by the next that
+    wants any of this kind. Raises CS319 where the cache cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -46,6 +55,7 @@ def cached_directory(kind: str, key: str, build: Callable[[Path], None]) -> Path
         with FileLock(parent / f"{key}.lock", timeout=_LOCK_SECONDS):
             if not is_whole(final):
                 _build(final, build)
+            _remove_abandoned(parent, key)
     except Timeout as error:
         raise _unusable(f"another process has held {parent / key}.lock for an hour") from error
     except OSError as error:
@@ -67,6 +77,20 @@ def sha256_of(file: Path) -> str:
     """Hex SHA-256 of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _remove_abandoned(parent: Path, held: str) -> None:
+    """Remove what killed processes left of their builds. Who builds holds its key's lock; we hold that of `held`."""
+    from filelock import FileLock, Timeout
+
+    for left in parent.glob(".*-*"):
+        key = left.name[1:].rpartition("-")[0]
+        with contextlib.suppress(Timeout, OSError):  # it is being built, or is not ours to remove
+            if key == held:
+                shutil.rmtree(left, ignore_errors=True)
+            elif (parent / f"{key}.lock").exists():
+                with FileLock(parent / f"{key}.lock", timeout=0):
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def _build(final: Path, build: Callable[[Path], None]) -> None:

@@ -18,6 +18,7 @@ from circuitspec.models.architecture import architecture_named
 from circuitspec.models.cache import cache_root, cached_directory, is_whole, sha256_of
 from circuitspec.models.gguf_tokenizer import Field, NotStated, as_stated
 from circuitspec.models.shapes import checked_shape, read_config, shape_of
+from circuitspec.shown import visible
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -132,7 +133,7 @@ def _convert(file: Path, directory: Path, progress: Callable[[str], None]) -> No
     ):
         raise _unreadable(file, "its metadata does not give the epsilon of its norms")
     _refuse_rope_scaling(reader, shape.family, file)
-    progress(f"dequantising {file.name} (once)")
+    progress(f"dequantising {visible(file.name)} (once)")
     try:
         with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):  # its tensor-by-tensor progress bar
             tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)

@@ -15,7 +15,8 @@ from circuitspec.models.aliases import hub_id_of
 from circuitspec.spec.hypothesis import ModelSpec
 
 _FORMS = "a hub id (owner/name), a local directory (./name), zoo:NAME, or package:MODULE/FILE.gguf"
-_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
+_HUB_NAME = r"\w(?:[\w.-]{0,94}\w)?"  # at most 96 characters, neither "-" nor "." at its ends
+_HUB_ID = re.compile(rf"({_HUB_NAME}/)?{_HUB_NAME}", re.ASCII)
 _LOCAL_PREFIXES = ("./", "../", "/", "~")
 _SCHEMES = ("zoo", "package")
 
@@ -80,7 +81,7 @@ def _resolve(model_id: str, base_dir: Path) -> ModelReference:
                 data={"missing_model": model_id},
             )
         )
-    if _HUB_ID.fullmatch(model_id) and "--" not in model_id and ".." not in model_id:
+    if _is_hub_id(model_id):
         known = hub_id_of(model_id)
         if known is not None:
             raise CircuitspecError(
@@ -91,11 +92,21 @@ def _resolve(model_id: str, base_dir: Path) -> ModelReference:
                 )
             )
         return ModelReference(model_id, "hub")
+    spelt = model_id.removesuffix(".git").strip("-. ")  # as a clone's address ends, or a sentence
+    if spelt != model_id and _is_hub_id(spelt):
+        message = f"{model_id!r} does not name a model: no id on the hub begins or ends so"
+        raise CircuitspecError(Diagnostic("CS300", message, hint=f"did you mean {spelt}? `model.id` is {_FORMS}"))
     close = difflib.get_close_matches(scheme, _SCHEMES, n=1) if colon else []
     meant = f"did you mean {close[0]}:{rest}? " if close else ""
     raise CircuitspecError(
         Diagnostic("CS300", f"{model_id!r} does not name a model", hint=f"{meant}`model.id` is {_FORMS}")
     )
+
+
+def _is_hub_id(text: str) -> bool:
+    """Whether the hub may have a model of this id, by its rules for names."""
+    fits = _HUB_ID.fullmatch(text) is not None
+    return fits and "--" not in text and ".." not in text and not text.endswith(".git")
 
 
 def _candidates(model_id: str, base_dir: Path) -> tuple[Path, ...]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from circuitspec.report.views import NOT_AS_LOCKED, Summary, Verdict
+from circuitspec.shown import as_json, visible
 
 _COLOURS: dict[Verdict, str] = {"SUPPORTED": "brightgreen", "REFUTED": "red", "INCONCLUSIVE": "yellow"}
 
@@ -15,5 +14,5 @@ def render_badge(told: Summary) -> str:
     message, colour = f"{supported} of {len(told.claims)} claims supported", _COLOURS[told.verdict]
     if told.drifted:
         message, colour = NOT_AS_LOCKED, "red"
-    content = {"schemaVersion": 1, "label": told.name, "message": message, "color": colour}
-    return json.dumps(content, ensure_ascii=False) + "\n"
+    content = {"schemaVersion": 1, "label": visible(told.name), "message": message, "color": colour}
+    return as_json(content) + "\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.emit import Bundle
 from circuitspec.plan.experiment import Experiment
+from circuitspec.shown import visible
 
 _OWN = ("config.json", "unit_locations.json", "sources", "run.py", "README.md")
 _MADE_BY_RUNNING = ("logits.safetensors", "__pycache__")
@@ -53,14 +54,15 @@ def readme(
     rows = []
     for experiment, name in bundle_of.items():
         source = "nothing" if experiment.source is None else str(experiment.source)
-        rows.append(f"| {name} | {experiment.base} | {source} | {interventions[name]} |")
+        rows.append(visible(f"| {name} | {experiment.base} | {source} | {interventions[name]} |"))
     where = ""
     if hub is None:
         where = (
             "\nThe model is none of the hub's: MODEL is a directory with its files, as `save_pretrained` writes them.\n"
         )
     argument = " --model MODEL" if hub is None else ""
-    return _README.format(**facts, argument=argument, where=where, experiments="\n".join(rows))
+    shown = {name: visible(fact) for name, fact in facts.items()}
+    return _README.format(**shown, argument=argument, where=where, experiments="\n".join(rows))
 
 
 def refusal(directory: Path, *, force: bool) -> str:
@@ -90,6 +92,7 @@ def write_bundle(directory: Path, bundle: Bundle) -> None:
             new, old = Path(aside) / "new", Path(aside) / "old"
             _fill(new, bundle)
             if directory.exists():
+                new.chmod(directory.stat().st_mode & 0o7777)
                 os.replace(directory, old)
             try:
                 os.replace(new, directory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import Architecture
 from circuitspec.models.granularity import granularities
 from circuitspec.models.load import Provenance
+from circuitspec.shown import as_json, no_command, visible
 
 FORMAT_VERSION = 1
 
@@ -30,7 +30,7 @@ def render_text(found: Examined) -> str:
     """Family and shape, what can be patched, the self-tests, a line per site, and the verdict; ends in a newline."""
     parts = [_heading(found), _granularities(found), _whole(found.diagnosis), _sites(found.diagnosis)]
     parts += [text for text in (_silent(found.diagnosis), _untested(found.diagnosis)) if text]
-    return "\n\n".join([*parts, _verdict(found.diagnosis)]) + "\n"
+    return no_command("\n\n".join([*parts, _verdict(found.diagnosis)])) + "\n"
 
 
 def render_json(found: Examined) -> str:
@@ -76,7 +76,7 @@ def render_json(found: Examined) -> str:
         "silent": [s.name for s in diagnosis.sites if s.silent],
         "left_padding_untested": diagnosis.untested or None,
     }
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return as_json(document, indent=2) + "\n"
 
 
 def _heading(found: Examined) -> str:
@@ -94,7 +94,7 @@ def _heading(found: Examined) -> str:
     if shape.max_positions is not None:
         sizes.append(f"{shape.max_positions} positions")
     family = f"{found.architecture.title} ({known.family}), {known.n_parameters:,} parameters"
-    return f"{named}   {family}, {known.dtype} on {found.device}\n{', '.join(sizes)}"
+    return f"{visible(named)}   {family}, {known.dtype} on {found.device}\n{', '.join(sizes)}"
 
 
 def _granularities(found: Examined) -> str:

@@ -8,6 +8,7 @@ from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.plain_data import estimate_data
 from circuitspec.analysis.result import Verification
 from circuitspec.analysis.wording import MISSING, briefly, number, plural
+from circuitspec.shown import visible
 from circuitspec.tasks.metrics import METRICS
 
 _NAMED = 4  # compensating components in a row; all are in the document
@@ -22,7 +23,7 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     if effects is None:
         return ()
     chosen = found.methodology
-    value = chosen.ablation if chosen.source is None else f"{chosen.ablation} from {chosen.source}"
+    value = chosen.ablation if chosen.source is None else visible(f"{chosen.ablation} from {chosen.source}")
     against = any(effects.note(one) == "works against it" for one in _all(effects))
     head = (
         f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions\n"
@@ -118,6 +119,7 @@ def _sets(effects: CircuitEffects) -> str:
 
 
 def _columns(rows: list[list[str]]) -> str:
+    rows = [[visible(cell) for cell in row] for row in rows]
     used = [i for i in range(len(rows[0])) if any(row[i] for row in rows)]
     widths = {i: max(len(row[i]) for row in rows) for i in used}
     return "\n".join("  " + "   ".join(row[i].ljust(widths[i]) for i in used).rstrip() for row in rows)

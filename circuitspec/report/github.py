@@ -8,6 +8,7 @@ from pathlib import Path
 
 from circuitspec.diagnostics import Diagnostic, Severity
 from circuitspec.report.views import Summary
+from circuitspec.shown import visible
 
 _COMMANDS: dict[Severity, str] = {"error": "error", "warning": "warning", "note": "notice"}
 
@@ -39,7 +40,7 @@ def _command(finding: Diagnostic, root: Path) -> str:
             properties["endColumn"] = span.end_column
     properties["title"] = f"circuitspec {finding.code}" if finding.code else "circuitspec: supported"
     said = ",".join(f"{name}={_escaped(str(value), in_property=True)}" for name, value in properties.items())
-    message = "\n".join(filter(None, (finding.message, finding.label, finding.hint)))
+    message = "\n".join(map(visible, filter(None, (finding.message, finding.label, finding.hint))))
     return f"::{_COMMANDS[finding.severity]} {said}::{_escaped(message)}\n"
 
 
@@ -51,4 +52,5 @@ def _relative(file: str, root: Path) -> str:
 def _escaped(text: str, *, in_property: bool = False) -> str:
     """So that no text can end its command, or begin another."""
     text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    text = visible(text)
     return text.replace(":", "%3A").replace(",", "%2C") if in_property else text

@@ -6,8 +6,8 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from circuitspec.report.shown import visible
 from circuitspec.report.views import Page
+from circuitspec.shown import visible
 
 if TYPE_CHECKING:
     import jinja2

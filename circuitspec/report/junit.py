@@ -6,12 +6,10 @@ properties of the suite (`claim 1: value`), and the line of a claim stands in it
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree as ET
 
 from circuitspec.report.views import ClaimSummary, Summary
-
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+from circuitspec.shown import no_command, visible
 
 
 def render_junit(told: Summary) -> str:
@@ -28,18 +26,18 @@ def render_junit(told: Summary) -> str:
     seconds = f"{told.seconds:.3f}"
     in_all = {name: count for name, count in counts.items() if name != "skipped"}
     top = ET.Element("testsuites", {"name": "circuitspec", "time": seconds, **in_all})
-    suite = ET.SubElement(top, "testsuite", {"name": _text(told.name), "time": seconds, **counts})
+    suite = ET.SubElement(top, "testsuite", {"name": _line(told.name), "time": seconds, **counts})
     figures = [(number, figure) for number, claim in enumerate(told.claims, start=1) for figure in claim.figures]
     if told.claims:
-        suite.set("file", _text(told.claims[0].span.file))
+        suite.set("file", _line(told.claims[0].span.file))
     if figures:
         properties = ET.SubElement(suite, "properties")
         for number, (name, value) in figures:
-            ET.SubElement(properties, "property", name=_text(f"claim {number}: {name}"), value=_text(value))
+            ET.SubElement(properties, "property", name=_line(f"claim {number}: {name}"), value=_line(value))
     suite.extend(cases)
     if told.warnings:
-        said = [f"warning[{w.code}]: {w.message}\n   {w.label}\n   help: {w.hint}" for w in told.warnings]
-        ET.SubElement(suite, "system-out").text = _text("\n".join(said))
+        said = [_lines(f"warning[{w.code}]: {w.message}", f"   {w.label}", f"   help: {w.hint}") for w in told.warnings]
+        ET.SubElement(suite, "system-out").text = "\n".join(said)
     ET.indent(top)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(top, encoding="unicode")}\n'
 
@@ -48,29 +46,33 @@ def _claim(suite: str, number: int, claim: ClaimSummary) -> ET.Element:
     span = claim.span
     case = ET.Element(
         "testcase",
-        name=f"claim {number}: {claim.kind} {claim.metric}",
-        classname=_text(suite),
+        name=_line(f"claim {number}: {claim.kind} {claim.metric}"),
+        classname=_line(suite),
     )
-    said = f"{span.file}:{span.line}\n{claim.result}\n{claim.experiment}: {claim.means}"
+    said = _lines(f"{span.file}:{span.line}", claim.result, f"{claim.experiment}: {claim.means}")
     if claim.status == "SUPPORTED":
-        ET.SubElement(case, "system-out").text = _text(said)
+        ET.SubElement(case, "system-out").text = said
     else:
-        failure = ET.SubElement(case, "failure", type=claim.status, message=_text(claim.result))
-        failure.text = _text(said)
+        failure = ET.SubElement(case, "failure", type=claim.status, message=_line(claim.result))
+        failure.text = said
     return case
 
 
 def _findings(told: Summary) -> ET.Element:
-    case = ET.Element("testcase", name="as locked", classname=_text(told.name))
-    said = "\n".join(f"{finding.severity}[{finding.code}]: {finding.message}" for finding in told.findings)
+    case = ET.Element("testcase", name="as locked", classname=_line(told.name))
+    said = _lines(*(f"{finding.severity}[{finding.code}]: {finding.message}" for finding in told.findings))
     errors = [finding for finding in told.findings if finding.severity == "error"]
     if errors:
-        ET.SubElement(case, "failure", type=errors[0].code, message=_text(errors[0].message)).text = _text(said)
+        ET.SubElement(case, "failure", type=errors[0].code, message=_line(errors[0].message)).text = said
     else:
-        ET.SubElement(case, "system-out").text = _text(said)
+        ET.SubElement(case, "system-out").text = said
     return case
 
 
-def _text(value: str) -> str:
-    """Without the characters that XML has no way to write."""
-    return _NO_XML.sub("\ufffd", value)
+def _lines(*texts: str) -> str:
+    return no_command("\n".join(map(_line, texts)))
+
+
+def _line(text: str) -> str:
+    """In one line; what cannot be seen is written out, and that is all that XML has no way to write."""
+    return visible(text)

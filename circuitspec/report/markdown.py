@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from circuitspec.report.shown import visible
 from circuitspec.report.views import NOT_AS_LOCKED, Summary, Verdict
+from circuitspec.shown import visible
 
 _MARKS: dict[Verdict, str] = {"SUPPORTED": "✅", "REFUTED": "❌", "INCONCLUSIVE": "❔"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@:$-])")

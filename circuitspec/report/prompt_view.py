@@ -10,6 +10,7 @@ from circuitspec.analysis.wording import MISSING, number, with_interval
 from circuitspec.plan.experiment import texts_of
 from circuitspec.plan.planner import PlannedClaim
 from circuitspec.report.reported import value_of
+from circuitspec.shown import visible
 from circuitspec.tasks.prompts import PromptSet
 
 _WIDTH = 100  # characters of a prompt or template; the rest is in the per-prompt table (--out)
@@ -48,7 +49,7 @@ def _block(
         f"{'median' if q == 0.5 else f'{q:.0%}'} {number(value)}"
         for q, value in zip(QUANTILES, view.quantiles, strict=True)
     )
-    lines = [f"prompts behind {claim.kind} ({label}), {value_of(claim)}"]
+    lines = [visible(f"prompts behind {claim.kind} ({label}), {value_of(claim)}")]
     lines.append(f"  each adds: {quantiles}" if view.worst else "  each adds the same")
     if view.worst:
         for name, scores in view.groups:
@@ -82,6 +83,7 @@ def _worst_table(
 
 def _table(rows: list[list[str]], right: tuple[int, ...]) -> list[str]:
     """Columns three spaces apart, indented by two; those in `right` flush right."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  "

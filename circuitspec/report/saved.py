@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span
+from circuitspec.files import read_regular
 from circuitspec.report.pictures.safety import unsafe_part
 from circuitspec.report.views import Page, Summary, TextView, Views
 
@@ -73,13 +74,10 @@ def read_saved(path: Path) -> SavedViews:
 
 def _content(file: Path) -> dict[str, Any]:
     try:
-        with open(file, "rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+        raw = read_regular(file, MAX_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _refused(file, f"{file.name} cannot be read: {reason}") from error
-    if len(raw) > MAX_BYTES:
-        raise _refused(file, f"{file.name} is larger than {MAX_BYTES // 1_000_000} MB")
     try:
         content = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

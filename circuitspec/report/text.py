@@ -23,6 +23,7 @@ from circuitspec.report.printing import print_text
 from circuitspec.report.prompt_view import prompt_lines
 from circuitspec.report.reported import choices_of, result_of, search_of
 from circuitspec.report.views import NOT_AS_LOCKED, Block, Piece, Style, TextView
+from circuitspec.shown import visible
 from circuitspec.spec.hypothesis import CrossSection, Gate, Mediation, PathClaim, Traces
 from circuitspec.tasks.metrics import METRICS
 from circuitspec.tasks.prompts import PromptSet
@@ -68,13 +69,13 @@ def text_view(found: Verification, prompts: PromptSet | None = None, findings: S
         head.append(_plain(_paths(found)))
     head += [_plain(block) for block in (*effects_text(found), *beside_text(found))]
     tail = [_warning(warning) for warning in found.warnings]
-    rest = [search_of(found)]
+    rest = [visible(search_of(found))]
     if found.graph is not None:
-        rest.append("\n".join(f"note: {note}" for note in plan_notes(found.plan, found.graph)))
+        rest.append("\n".join(f"note: {visible(note)}" for note in plan_notes(found.plan, found.graph)))
     if found.self_test is not None and found.model.dtype in _HALF:
         rest.append(_self_test(found.self_test, found.model.dtype))
     if found.artifacts:
-        rest.append("written: " + ", ".join(found.artifacts))
+        rest.append("written: " + ", ".join(map(visible, found.artifacts)))
     rest.append(tests_said(found.tests))
     rest.append(_summary(found, drifted=bool(drift)))
     tail += [_plain(part) for part in rest if part]
@@ -99,7 +100,7 @@ def _blocks(found: Verification) -> list[_Block]:
     blocks: dict[tuple[str, Experiment, Anchors], _Block] = {}
     for planned, claim in zip(found.plan.claims, found.claims, strict=True):
         between = Anchors(planned.clean, planned.corrupt)
-        heading = f"{claim.experiment}: {choices_of(found, planned)}"
+        heading = visible(f"{claim.experiment}: {choices_of(found, planned)}")
         key = (heading, planned.patched, between)
         if not claim.parts or claim.estimate is not None:
             brief = isinstance(planned.claim, PathClaim | Mediation)
@@ -108,17 +109,18 @@ def _blocks(found: Verification) -> list[_Block]:
         if claim.parts:
             head, *rows = parts_table(found, planned, claim)
             table = _aligned([[f"  {row[0]}", *row[1:]] for row in (head, *rows)])
-            table += "".join(f"\n  note: {note}" for note in claim.notes)
+            table += "".join(f"\n  note: {visible(note)}" for note in claim.notes)
             title = heading if claim.estimate is None else f"{claim.kind} under other methods"
             blocks[f"{claim.index}: {title}", *key[1:]] = _Block(title, *key[1:], planned.measure, table=table)
     if not blocks:
         plan = found.plan
-        return [_Block(found.methodology.describe(), plan.circuit, Anchors(plan.clean, plan.corrupt))]
+        return [_Block(visible(found.methodology.describe()), plan.circuit, Anchors(plan.clean, plan.corrupt))]
     return list(blocks.values())
 
 
 def _heading(found: Verification) -> str:
-    return f"{found.name}   {found.model.id} ({found.model.description})   {plural(found.n_prompts, 'prompt')}"
+    model = f"{visible(found.model.id)} ({visible(found.model.description)})"
+    return f"{visible(found.name)}   {model}   {plural(found.n_prompts, 'prompt')}"
 
 
 def _table(found: Verification, block: _Block, denominators: dict[str, Gap]) -> str:
@@ -149,6 +151,7 @@ def _table(found: Verification, block: _Block, denominators: dict[str, Gap]) -> 
 
 def _aligned(rows: list[list[str]]) -> str:
     """Columns three spaces apart; the first and last flush left, those between flush right."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -172,7 +175,7 @@ def _claims(found: Verification) -> Block:
             case Gate() | Traces() as joint:
                 line = f"{', '.join(joint.nodes)}: {line}"
         pieces.append(Piece(claim.status.ljust(status_width), _COLOURS[claim.status]))
-        pieces.append(Piece(f"  {claim.kind.ljust(kind_width)}   {line}\n"))
+        pieces.append(Piece(f"  {claim.kind.ljust(kind_width)}   {visible(line)}\n"))
     return (*pieces[:-1], Piece(pieces[-1].text.removesuffix("\n")))
 
 
@@ -182,21 +185,21 @@ def _paths(found: Verification) -> str:
     rows = [["  path", "drop when ablated", "rise when restored"]]
     for effect in found.paths:
         shown = [briefly(one) if one is not None else MISSING for one in (effect.drop, effect.rise)]
-        rows.append([f"  {effect.path}", *shown])
+        rows.append([f"  {visible(effect.path)}", *shown])
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     return f"declared paths by themselves, {metric} as a share of clean less corrupt:\n\n" + "\n".join(lines)
 
 
 def _warning(warning: EvidenceWarning) -> Block:
-    lines = [f": {warning.message}"]
-    lines += [f"   {warning.detail}"] if warning.detail else []
-    lines += [f"   help: {warning.help}"] if warning.help else []
+    lines = [f": {visible(warning.message)}"]
+    lines += [f"   {visible(warning.detail)}"] if warning.detail else []
+    lines += [f"   help: {visible(warning.help)}"] if warning.help else []
     return Piece(f"warning[{warning.code}]", "yellow"), Piece("\n".join(lines))
 
 
 def _drift(finding: Diagnostic) -> Block:
-    return Piece(f"{NOT_AS_LOCKED}[{finding.code}]", "red"), Piece(f": {finding.message}")
+    return Piece(f"{NOT_AS_LOCKED}[{finding.code}]", "red"), Piece(f": {visible(finding.message)}")
 
 
 def _self_test(tested: SelfTest, dtype: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
 from circuitspec.diagnostics import CircuitspecError, render
+from circuitspec.files import write_text_whole
 from circuitspec.spec.load import Document, parse_hypothesis
 from circuitspec.spec.writing import write_yaml
 
@@ -69,7 +70,7 @@ class Spec(Document):
         """
         file = Path(path)
         placed = parse_hypothesis(self.to_yaml(), str(file), file.parent)
-        file.write_text(self.to_yaml(), encoding="utf-8")
+        write_text_whole(file, self.to_yaml())
         return type(self)(placed.hypothesis, placed.source, placed.base_dir, placed.lists)
 
     def __str__(self) -> str:

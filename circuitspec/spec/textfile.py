@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, split_lines
-
-_NOT_FILES = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
-
-
-class TooLarge(OSError):
-    """A file holds more bytes than it may."""
+from circuitspec.files import TooLarge, read_regular
 
 
 @dataclass(frozen=True)
@@ -27,22 +21,6 @@ class TextFile:
     not_utf8: str
     if_missing: str = ""  # hints
     if_too_large: str = ""
-
-
-def read_regular(path: Path, at_most: int) -> bytes:
-    """The bytes of a regular file. Nothing else is opened: a pipe or device could keep its reader waiting for ever.
-
-    Raises OSError, among them FileNotFoundError and TooLarge; ValueError for a NUL in the path.
-    """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        what = next((name for is_kind, name in _NOT_FILES if is_kind(mode)), "a device")
-        raise OSError(0, f"it is {what}, not a regular file")
-    with path.open("rb") as stream:
-        raw = stream.read(at_most + 1)
-    if len(raw) > at_most:
-        raise TooLarge(0, f"it is larger than {at_most // 1_000_000} MB")
-    return raw
 
 
 def read_text_file(path: Path, kind: TextFile, where: Span | None = None) -> str:

@@ -145,7 +145,42 @@ def test_of_equally_strong_edges_the_first_are_taken_and_the_rest_told(tmp_path:
     content = raw(example(input__logits=0.5, input__m0=0.5, m0__logits=0.5))
     found = imported(content, "eap", tmp_path, ImportOptions(top=2, keep_dangling=True))
     assert len(found.edges) == 2
-    assert losses_of(found, "ties") == ["1 edge left out that the file scores as high as the last one kept"]
+    assert losses_of(found, "ties") == [
+        "1 edge left out that the file scores as high as the last one kept: the first in the model's order are taken"
+    ]
+
+
+def test_no_edge_of_score_zero_is_taken(tmp_path: Path) -> None:
+    """EAP-IG scores every edge, and most of them with exactly zero where a file was made from a sparse method."""
+    content = raw(example(input__logits=0.5, input__m0=-0.5, m0__logits=0.1, input__m1=0.0, m1__logits=-0.0))
+    found = imported(content, "mib", tmp_path, ImportOptions(top=5, keep_dangling=True))
+    assert found.edges.edges == edges("input->logits", "input->m0", "m0->logits")
+    assert "3 of 5 edges have a score other than zero: taken are these, not 5" in losses_of(found, "scores")
+    whole = imported(content, "mib", tmp_path, ImportOptions(threshold=0, keep_dangling=True))
+    assert whole.edges.edges == found.edges.edges
+    exact = imported(content, "mib", tmp_path, ImportOptions(top=3))
+    assert losses_of(exact, "scores") == ["how strong each edge was found to be is not kept"]
+    nothing = raw(example(input__logits=0.0, input__m0=0.0))
+    with pytest.raises(CircuitspecError, match=r"every edge of .* has the score 0") as error:
+        imported(nothing, "mib", tmp_path, ImportOptions(top=5))
+    assert findings(error)[0].code == "CS385"
+
+
+def test_by_sign_the_most_positive_are_taken_and_none_below_zero(tmp_path: Path) -> None:
+    content = raw(example(input__logits=0.2, input__m0=-0.9, m0__logits=-0.8, input__m1=0.1, m1__logits=0.3))
+    by_size = imported(content, "mib", tmp_path, ImportOptions(top=3))
+    assert by_size.edges.edges == edges("input->m0", "m0->logits")  # m1->logits dangles
+    by_sign = imported(content, "mib", tmp_path, ImportOptions(top=3, signed=True))
+    assert by_sign.edges.edges == edges("input->logits", "input->m1", "m1->logits")
+    assert not losses_of(by_sign, "signs")
+    more = imported(content, "mib", tmp_path, ImportOptions(top=4, signed=True))
+    assert more.edges.edges == by_sign.edges.edges
+    assert "3 of 5 edges have a score above zero: taken are these, not 4" in losses_of(more, "scores")
+    assert imported(content, "mib", tmp_path, ImportOptions(threshold=0.15, signed=True)).edges.edges == edges(
+        "input->logits"
+    )
+    with pytest.raises(CircuitspecError, match="nothing to rank by sign"):
+        imported(content, "mib", tmp_path, ImportOptions(signed=True))
 
 
 def test_a_file_of_importances_alone_must_be_cut(tmp_path: Path) -> None:
@@ -178,14 +213,6 @@ def test_parallel_blocks(tmp_path: Path) -> None:
     assert "'a0.h0->m0': a model of 2 layers of 2 heads, 8 channels, parallel blocks has no such edge" in str(
         error.value
     )
-
-
-def test_neurons_are_lost_and_told(tmp_path: Path) -> None:
-    content = example(input__logits=1.0)
-    content["nodes"]["m0"] = {"in_graph": True, "neurons": [True, False], "neurons_scores": [1.0, 0.0]}
-    content["nodes"]["m1"] = {"in_graph": True, "neurons": [True, True]}
-    found = imported(raw(content), "eap", tmp_path)
-    assert losses_of(found, "neurons") == ["1 node of which the file keeps some output channels only: kept whole"]
 
 
 def tensors(**changes: object) -> bytes:
@@ -230,20 +257,17 @@ def test_tensors_in_another_order_of_nodes(tmp_path: Path) -> None:
     )
 
 
-def test_marks_where_the_model_has_no_edge_and_channels_are_told(tmp_path: Path) -> None:
+def test_marks_where_the_model_has_no_edge_are_told(tmp_path: Path) -> None:
     everything = torch.ones(7, 15, dtype=torch.bool)
-    some = torch.ones(7, 8, dtype=torch.bool)
-    some[3, 2] = False
-    found = imported(tensors(edges_in_graph=everything, neurons_in_graph=some), "eap", tmp_path, suffix=".pt")
+    found = imported(tensors(edges_in_graph=everything), "eap", tmp_path, suffix=".pt")
     assert len(found.edges) == 46
     assert f"{7 * 15 - 46} marked pairs between which the model has no edge" in losses_of(found, "dangling")
-    assert losses_of(found, "neurons") == ["1 node of which the file keeps some output channels only: kept whole"]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"edges_scores": None}, "there are no cfg, src_nodes"),
+        ({"edges_in_graph": None}, "there are no cfg, src_nodes"),
         ({"edges_scores": torch.zeros(3, 3)}, "no tensors of 7 senders and 15 receivers"),
         ({"edges_in_graph": "yes"}, "no tensors of 7 senders and 15 receivers"),
         ({"edges_scores": torch.zeros(7, 15).to_sparse()}, "no tensors of 7 senders and 15 receivers"),

@@ -65,12 +65,18 @@ def test_cuts_are_by_the_size_of_scores(size: Size, seed: int, count: int, thres
     magnitudes = sorted(
         (abs(s) for s, p in zip(whole.scores.flat, size.possible.flat, strict=True) if p and s == s), reverse=True
     )
-    best, ties = strongest(whole, count)
+    nonzero = [m for m in magnitudes if m > 0]
+    best, cut = strongest(whole, count)
     found = sorted((abs(s) for s in whole.scores[best.kept].tolist()), reverse=True)
-    assert found == magnitudes[:count]
-    assert ties == (magnitudes[count:].count(magnitudes[count - 1]) if count <= len(magnitudes) else 0)
-    assert len(at_least(whole, threshold)) == sum(m >= threshold for m in magnitudes)
-    assert not at_least(whole, threshold).kept[0, -1]
+    assert found == nonzero[:count]
+    assert cut.scored == len(nonzero)
+    assert cut.ties == (nonzero[count:].count(nonzero[count - 1]) if count <= len(nonzero) else 0)
+    assert len(at_least(whole, threshold)[0]) == sum(m >= threshold for m in nonzero)
+    assert not at_least(whole, threshold)[0].kept[0, -1]
+    positive = sorted((s for s in whole.scores[size.possible].tolist() if s > 0), reverse=True)
+    signed, _ = strongest(whole, count, signed=True)
+    assert sorted(whole.scores[signed.kept].tolist(), reverse=True) == positive[:count]
+    assert len(at_least(whole, threshold, signed=True)[0]) == sum(s >= threshold for s in positive)
 
 
 @given(sizes(), st.integers(0, 2**32), st.sampled_from([0.05, 0.15, 0.4]))

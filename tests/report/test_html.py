@@ -37,7 +37,7 @@ from circuitspec.report.html_circuit import circuit_view
 from circuitspec.report.html_effects import effects_charts, effects_tables
 from circuitspec.report.pictures import palette
 from circuitspec.report.reported import Asked, Reported
-from circuitspec.report.shown import visible
+from circuitspec.shown import visible
 from circuitspec.spec.components import Head
 from circuitspec.spec.hypothesis import PathClaim
 from circuitspec.spec.load import parse_hypothesis

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pandas as pd
@@ -133,8 +134,8 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     (path, *_) = write.write_results(tmp_path, found, prompt_set(100))
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
-    def half(self: pd.DataFrame, aside: Path, **_: object) -> None:
-        aside.write_bytes(b"PAR1 and no more")
+    def half(self: pd.DataFrame, aside: IO[bytes], **_: object) -> None:
+        aside.write(b"PAR1 and no more")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", half)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,12 @@ def main() -> None:
         means = load_file(HERE / "sources" / file) if file else None
         prompts = range(len(told["variants"][experiment["base"]]))
         logits[experiment["name"]] = torch.stack([bundle.run(experiment, i, told["variants"], means) for i in prompts])
-    save_file(logits, given.output)
+    aside = given.output.with_name(f".{given.output.name}.{os.getpid()}.part")
+    try:
+        save_file(logits, aside)
+        os.replace(aside, given.output)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

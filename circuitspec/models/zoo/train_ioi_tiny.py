@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 import torch
 
+from circuitspec.files import write_text_whole
 from circuitspec.models.zoo.ioi_corpus import (
     ORDERS,
     TEST_TEMPLATES,
@@ -164,7 +165,7 @@ def _rate(step: int, recipe: Recipe) -> float:
 
 
 def _write_json(path: Path, value: object) -> None:
-    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_text_whole(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 @click.command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitspec.report.pictures import palette
 from circuitspec.report.pictures.picture import Picture
-from circuitspec.report.shown import visible
+from circuitspec.shown import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

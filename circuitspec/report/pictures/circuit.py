@@ -23,7 +23,7 @@ from circuitspec.report.pictures.layout import (
     lay_out,
 )
 from circuitspec.report.pictures.picture import Picture
-from circuitspec.report.shown import visible
+from circuitspec.shown import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

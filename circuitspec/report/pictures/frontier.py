@@ -12,7 +12,7 @@ from circuitspec.analysis.wording import number
 from circuitspec.report.pictures import palette
 from circuitspec.report.pictures.canvas import draw, put_title
 from circuitspec.report.pictures.picture import Picture
-from circuitspec.report.shown import visible
+from circuitspec.shown import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from circuitspec.report.pictures import palette
 from circuitspec.report.pictures.canvas import draw, put_title
 from circuitspec.report.pictures.picture import Picture
-from circuitspec.report.shown import visible
+from circuitspec.shown import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,0 +1,67 @@
+"""Outputs that would replace what a command reads, or each other: refused before anything is run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from circuitspec.spec.load import Document, Study
+
+
+def check_outputs(inputs: Iterable[tuple[str, Path | None]], outputs: Iterable[tuple[str, Path | None]]) -> None:
+    """Refuse, as a usage error, an output that is one of the inputs, under whatever name, or another output.
+
+    Each comes with what it is called: `FILE`, `--html`. Those that are None are not given.
+    """
+    taken = [(called, path) for called, path in inputs if path is not None]
+    for option, path in outputs:
+        if path is None:
+            continue
+        if _is_pipe(path):  # several reports may go to one terminal
+            continue
+        for called, other in taken:
+            if _is_same(path, other):
+                raise click.UsageError(f"{option} would replace {path}, which is {called}: give it a name of its own")
+        taken.append((option, path))
+
+
+def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
+    """The files that a hypothesis names, each with what it is."""
+    from circuitspec.models.reference import local_model
+    from circuitspec.plan.directions import direction_places
+    from circuitspec.spec.load import Document
+
+    subject = document.hypothesis if isinstance(document, Document) else document.exploration
+    folder, task = document.base_dir, subject.task
+    if task.file is not None:
+        yield "the prompts file", folder / task.file
+    for name, written in task.lists.items():
+        if isinstance(written, str):
+            yield f"the file of the list {name}", folder / written
+    if isinstance(document, Document):
+        for name in direction_places(document.hypothesis, document.source):
+            yield "a direction", folder / name
+    model = local_model(subject.model.id, folder)
+    if model is not None and model.is_dir():
+        yield from ((f"{one.name} of the model", one) for one in sorted(model.iterdir()) if one.is_file())
+    elif model is not None:
+        yield "the model", model
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except (OSError, ValueError):  # one of them is not there yet
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _is_pipe(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_file() and not path.is_dir()
+    except OSError:
+        return False
