@@ -61,6 +61,7 @@ def render_json(found: Examined) -> str:
         "sound": not diagnosis.problems,
         "limit": diagnosis.limit,
         "prompt_lengths": diagnosis.lengths,
+        "batches_of_one_length": diagnosis.by_length,
         "whole": [{"check": w.what, "deviation": w.deviation} for w in diagnosis.whole],
         "sites": [
             {
@@ -107,9 +108,11 @@ def _granularities(found: Examined) -> str:
 
 def _whole(found: Diagnosis) -> str:
     lengths = " and ".join(str(n) for n in sorted(set(found.lengths)))
-    sides = "on the right" if found.untested else "on either side"
+    padded = f"padded on {'the right' if found.untested else 'either side'}"
+    if found.by_length:
+        padded = "never padded, since its rotary embedding goes by the longest prompt of a batch"
     said = (
-        f"on random prompts of {lengths} tokens, padded {sides}; deviations of up to {found.limit:g} are rounding\n"
+        f"on random prompts of {lengths} tokens, {padded}; deviations of up to {found.limit:g} are rounding\n"
         "all together: largest deviation of the logits, in their standard deviations"
     )
     return said + "\n" + _aligned([(w.what, _number(w.deviation) + _mark(found.off(w.deviation))) for w in found.whole])

@@ -24,6 +24,7 @@ from circuitspec.spec.hypothesis import ModelSpec
 from tests.engine.support import FAMILIES, Silent
 from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer
+from tests.oracle import builders
 from tests.waiting import without_progress
 
 
@@ -224,6 +225,23 @@ def test_a_model_that_is_not_there(model: str, code: str) -> None:
     assert ran.exit_code in (3, 5)
     assert f"error[{code}]" in ran.stderr
     assert ran.stdout == ""
+
+
+def test_a_model_that_is_never_padded(tmp_path: Path) -> None:
+    """Its rotary embedding goes by the longest row, so that all rows of a batch are equally long."""
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": 6, "rope_theta": 10000.0}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [5.0, 10.0, 20.0, 40.0]}
+    model = builders.random_llama(3, "sdpa", exactly=False, layers=2, rope_parameters={**rope, **factors})
+    model.save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    found = examined(load(tmp_path))
+    assert found.problems == ()
+    assert found.by_length
+    assert set(found.lengths) == {8}
+    ran = doctor(tmp_path)
+    assert ran.exit_code == 0
+    assert "on random prompts of 8 tokens, never padded" in ran.stdout
+    assert json.loads(doctor(tmp_path, "--format", "json").stdout)["batches_of_one_length"] is True
 
 
 def test_usage() -> None:

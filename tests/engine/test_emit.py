@@ -33,6 +33,7 @@ from circuitspec.tasks.tokenize import tokenize
 from tests.engine.support import Silent
 from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer, tiny_llama
+from tests.oracle import builders
 
 TINY = Path(__file__).parents[2] / "hypotheses" / "ioi-tiny.circuit.yaml"
 TABLED = ("gemma2", "gpt2", "gpt_neox", "llama", "mistral", "qwen2")
@@ -85,7 +86,14 @@ def _one_tokenizer_for_all_families(monkeypatch: pytest.MonkeyPatch) -> None:
 def written(tmp_path: Path, family: str, ablation: str, claims: str) -> Path:
     """A hypothesis file beside a random model of the family."""
     directory = tmp_path / "model"
-    model = tiny_llama() if family == "wide llama" else random_model(family, layers=2, exactly=False)
+    if family == "wide llama":
+        model = tiny_llama()
+    elif family == "longrope llama":  # prompts of 6 and of 7 words: other frequencies
+        rope = {"rope_type": "longrope", "original_max_position_embeddings": 6, "rope_theta": 10000.0}
+        factors = {"short_factor": [1.0] * 4, "long_factor": [5.0, 10.0, 20.0, 40.0]}
+        model = builders.random_llama(3, "sdpa", exactly=False, layers=2, rope_parameters={**rope, **factors})
+    else:
+        model = random_model(family, layers=2, exactly=False)
     model.save_pretrained(directory)
     save_tokenizer(directory, WORDS)
     file = tmp_path / "any.circuit.yaml"
@@ -189,7 +197,7 @@ def test_the_bundle_of_a_llama_run_by_pyvene_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ablation", sorted(ABLATIONS))
-@pytest.mark.parametrize("family", [*TABLED, "wide llama"])
+@pytest.mark.parametrize("family", [*TABLED, "wide llama", "longrope llama"])
 def test_the_bundle_gives_the_logits_of_the_engine(family: str, ablation: str, tmp_path: Path) -> None:
     """Every family that pyvene has a table of; the wide Llama's heads together are wider than its residual stream."""
     file = written(tmp_path, family, *ABLATIONS[ablation])
