@@ -60,7 +60,7 @@ from circuitspec.progress import Progress
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Activation, is_internal, parse_internal
-from circuitspec.spec.load import Document, digest
+from circuitspec.spec.load import Document, digest, with_source
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import METRICS, check_metrics
@@ -94,9 +94,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     Raises CircuitspecError, with every finding of the stage that failed, where the file, the prompts or
     the model do not allow a run.
     """
-    hypothesis, base_dir = document.hypothesis, document.base_dir
+    base_dir = document.base_dir
     started = time.monotonic()
-    prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    prompts = build_prompts(document.hypothesis.task, base_dir, document.source)
+    hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
     if loaded is None:
         progress.stage(f"loading {hypothesis.model.id}")
         with document.blamed_on("model", "id"):
@@ -185,7 +186,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
     verification = Verification(
         name=hypothesis.name,
-        digest=digest(hypothesis),
+        digest=digest(document.hypothesis),
         prompts_digest=prompts_digest(prompts),
         model=_model_facts(loaded),
         methodology=_methodology(hypothesis, graph, plan),
