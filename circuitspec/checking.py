@@ -36,7 +36,7 @@ from circuitspec.spec.check_size import count_named, stated_size
 from circuitspec.spec.components import AttentionLayer, Neuron, Pattern, sort_key
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Attention, Internal
-from circuitspec.spec.load import Document, load_hypothesis
+from circuitspec.spec.load import Document, load_hypothesis, with_source
 from circuitspec.spec.names import format_name, parse_name
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
@@ -77,10 +77,12 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     by_name = False  # rather than by token
     try:
         prompts = None if no_prompts_yet else build_prompts(hypothesis.task, base_dir, document.source)
+        hypothesis = with_source(hypothesis, None if prompts is None else prompts.corruptions, document.source)
         if prompts is not None:
             check_claimed(hypothesis, prompts, document.source)
     except CircuitspecError as error:
-        in_prompts = error.diagnostics
+        in_prompts = error.diagnostics  # go on with any corruption, to find what else is wrong
+        hypothesis = with_source(hypothesis, (prompts.corruptions[:1] or None) if prompts else None, document.source)
     try:
         with document.blamed_on("model", "id"):
             shape = _shape_at_hand(hypothesis, base_dir)
@@ -220,6 +222,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     internals = internal_metrics(hypothesis, shape, document.source)
     graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    hypothesis = with_source(hypothesis, prompts.corruptions, document.source)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     check_claimed(hypothesis, prompts, document.source)
     task = _tokenised(prompts, document, shape.n_vocab)
@@ -230,7 +233,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     untold = [*([NOT_TOKENISED] if task is None else []), *([BY_NAME] if by_name else [])]
     notes = [f"note: {visible(note)}" for note in (*plan_notes(plan, graph), *untold)]
     parts = [
-        _heading(document, shape, len(prompts.prompts)),
+        _heading(hypothesis, shape, len(prompts.prompts)),
         _experiments(plan),
         _edges(plan, shape, hypothesis.ablation.level) if plan.edges is not None else _sites(plan, graph),
         "\n".join([*([] if plan.edges is not None else _no_edges(plan.impossible)), *notes]),
@@ -248,8 +251,8 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     return no_command(visible("\n\n".join(part for part in parts if part), lines=True))
 
 
-def _heading(document: Document, shape: ModelShape, n: int) -> str:
-    hypothesis, ablation = document.hypothesis, document.hypothesis.ablation
+def _heading(hypothesis: Hypothesis, shape: ModelShape, n: int) -> str:
+    ablation = hypothesis.ablation
     title = architecture_named(shape.family).title
     model = f"{hypothesis.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
     corrupt = corrupt_prompts(ablation)

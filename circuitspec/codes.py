@@ -240,8 +240,9 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS145": CodeInfo(
         "an ablation without a source",
-        "Resampling and means take values from other prompts. Say which: `from: abc`, the name of a corruption. "
-        "Prompts from a file that has a single corruption call it `corrupt`.",
+        "Resampling and means take values from other prompts. Where these have one corruption, it is taken, and "
+        "reports name it; where there are several, say which: `from: abc`. Prompts from a file that has a single "
+        "corruption call it `corrupt`.",
     ),
     "CS146": CodeInfo(
         "an ablation with a source that it does not use",
@@ -1319,9 +1320,9 @@ CODES: dict[str, CodeInfo] = {
     ),
     "CS522": CodeInfo(
         "a mean over a single prompt",
-        "A template has one prompt only (or one of its token layout), so its mean is that prompt's own value: a "
-        "resample ablation under another name. Raise `prompts`, or use fewer templates, or entries that tokenise "
-        "alike.",
+        "A template has one prompt only, or one prompt of a template is the only one of its token layout (its length "
+        "and the tokens of its positions), which is averaged apart. So the mean is that prompt's own value: a resample "
+        "ablation under another name. Raise `prompts`, or use fewer templates, or entries that tokenise alike.",
     ),
     "CS530": CodeInfo(
         "pyvene has no table of the family",

@@ -17,7 +17,7 @@ from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.planner import make_plan
 from circuitspec.progress import Progress
 from circuitspec.report.bundle import readme
-from circuitspec.spec.load import Document, digest
+from circuitspec.spec.load import Document, digest, with_source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.tokenize import tokenize
 
@@ -28,8 +28,9 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     Raises CircuitspecError as `verify` does for files, prompts and models, CS530 for a family that pyvene
     loads no config for, and CS531 for noise on the embeddings.
     """
-    hypothesis, base_dir = document.hypothesis, document.base_dir
-    prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    base_dir = document.base_dir
+    prompts = build_prompts(document.hypothesis.task, base_dir, document.source)
+    hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
     with document.blamed_on("model", "id"):
         loaded = load_model(hypothesis.model, base_dir, device=device, progress=progress.stage)
     internals = internal_metrics(hypothesis, loaded.shape, document.source)
@@ -41,7 +42,7 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     known = loaded.provenance
     hub = known.id if resolve_reference(hypothesis.model, base_dir).kind == "hub" else None
     about = {
-        "hypothesis": {"name": hypothesis.name, "digest": digest(hypothesis)},
+        "hypothesis": {"name": hypothesis.name, "digest": digest(document.hypothesis)},
         "model": {
             "id": known.id,
             "hub": hub,

@@ -73,7 +73,7 @@ from circuitspec.shown import visible
 from circuitspec.spec.components import Head, Mlp, Neuron
 from circuitspec.spec.hypothesis import Hypothesis, Sufficient
 from circuitspec.spec.internal import Activation, Internal, is_internal, parse_internal
-from circuitspec.spec.load import Document, digest
+from circuitspec.spec.load import Document, digest, with_source
 from circuitspec.spec.source import Source
 from circuitspec.tasks.answer_forms import answer_forms
 from circuitspec.tasks.build import build_prompts
@@ -111,14 +111,15 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     Raises CircuitspecError, with every finding of the stage that failed, where the file, the prompts or
     the model do not allow a run.
     """
-    hypothesis, base_dir = document.hypothesis, document.base_dir
+    base_dir = document.base_dir
     started = time.monotonic()
-    prompts = build_prompts(hypothesis.task, base_dir, document.source)
+    prompts = build_prompts(document.hypothesis.task, base_dir, document.source)
+    hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
     check_claimed(hypothesis, prompts, document.source)
     prepared: list[_Prepared] = []
 
     def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
-        prepared.append(_prepare(document, prompts, shape, tokenizer))
+        prepared.append(_prepare(hypothesis, document.source, prompts, shape, tokenizer))
 
     if loaded is None:
         progress.stage(f"loading {visible(hypothesis.model.id)}")
@@ -215,7 +216,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     warnings += beyond_weights(loaded.foreign, other_tokens)
     verification = Verification(
         name=hypothesis.name,
-        digest=digest(hypothesis),
+        digest=digest(document.hypothesis),
         prompts_digest=prompts_digest(prompts),
         model=_model_facts(loaded),
         methodology=_methodology(hypothesis, graph, plan),
@@ -246,10 +247,9 @@ class _Prepared:
 
 
 def _prepare(
-    document: Document, prompts: PromptSet, shape: ModelShape, tokenizer: PreTrainedTokenizerFast
+    hypothesis: Hypothesis, text: Source, prompts: PromptSet, shape: ModelShape, tokenizer: PreTrainedTokenizerFast
 ) -> _Prepared:
     """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts."""
-    hypothesis, text = document.hypothesis, document.source
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     plan = make_plan(hypothesis, graph, text, prompts.corruptions)

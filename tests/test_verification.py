@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import pytest
 from circuitspec import verification
 from circuitspec.analysis.components import Search
 from circuitspec.analysis.result import Verification
+from circuitspec.checking import check_file, plan_file
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.progress import Silent
 from circuitspec.report.document import to_document
 from circuitspec.report.text import render_text
-from circuitspec.spec.load import Document, load_hypothesis, parse_hypothesis
+from circuitspec.spec.load import Document, digest, load_hypothesis, parse_hypothesis
 from circuitspec.verification import Options, verify
 
 HYPOTHESES = Path(__file__).parents[1] / "hypotheses"
+TOYS = HYPOTHESES / "toys"
 
 
 class Quiet(Silent):
@@ -157,6 +160,59 @@ def test_a_mean_that_cannot_be_taken_is_said_before_the_run_and_where() -> None:
     assert finding.code == "CS522"
     assert finding.span is not None
     assert "mean_per_template" in document.source.lines[finding.span.line - 1]
+
+
+def test_the_only_corruption_is_taken_where_none_is_named() -> None:
+    """Of templates: the same hypothesis as with `from: swap`, digest and all."""
+    file = TOYS / "negative.circuit.yaml"
+    named, unnamed = load_hypothesis(file), edited(file, ("resample, from: swap", "resample"))
+    assert unnamed.hypothesis == named.hypothesis
+    assert digest(unnamed.hypothesis) == digest(named.hypothesis)
+
+
+@pytest.mark.parametrize("name", ["corrupt", "turned"])
+def test_the_only_corruption_of_a_prompts_file_is_taken(tmp_path: Path, name: str) -> None:
+    """Whatever the file calls it; `check`, `plan`, `verify` and its report name it."""
+    rows = [
+        {
+            "clean": f"The {kind} box holds a {thing}. Inside is the",
+            "corrupt": {"turned": f"The {kind} box holds a {other}. Inside is the"},
+            "answers": [f" {thing}"],
+            "wrong": [f" {other}"],
+        }
+        for kind in ("red", "blue", "small", "heavy", "wooden", "old")
+        for thing, other in (("ring", "coin"), ("map", "key"))
+    ]
+    if name == "corrupt":
+        rows = [{**row, "corrupt": row["corrupt"]["turned"]} for row in rows]  # type: ignore[index]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    text = (TOYS / "negative-left-out.circuit.yaml").read_text("utf-8")
+    head, rest = text.partition("task:")[0], text.partition("circuit:\n")[2]
+    rest = rest.replace("resample, from: swap", "resample").replace(", at: END", "")
+    file = tmp_path / "own.circuit.yaml"
+    file.write_text(f"{head}task: {{file: p.jsonl}}\n\ncircuit:\n{rest}", "utf-8")
+    findings, said = check_file(file)
+    assert not findings
+    assert "ok" in said
+    assert f"node level, resample from {name}, declared positions" in plan_file(file)
+    found = run(load_hypothesis(file))
+    assert found.methodology.source == name
+    assert found.claims[0].estimate is not None
+    assert found.claims[0].estimate.value == pytest.approx(1.5, abs=1e-4)  # (6 + 2 + 4) of (4 + 4)
+
+
+def test_of_several_corruptions_none_is_taken(tmp_path: Path) -> None:
+    row = {"clean": "a ring", "corrupt": {"one": "a map", "two": "a key"}, "answers": [" ring"], "wrong": [" map"]}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row), "utf-8")
+    text = (TOYS / "negative-left-out.circuit.yaml").read_text("utf-8")
+    head, rest = text.partition("task:")[0], text.partition("circuit:\n")[2]
+    rest = rest.replace("resample, from: swap", "resample").replace(", at: END", "")
+    file = tmp_path / "own.circuit.yaml"
+    file.write_text(f"{head}task: {{file: p.jsonl}}\n\ncircuit:\n{rest}", "utf-8")
+    (finding,), _ = check_file(file)
+    assert (finding.code, finding.hint) == ("CS145", "add from: one of one, two")
+    assert finding.span is not None
+    assert refused(load_hypothesis(file)) == {"CS145"}
 
 
 def test_equal_digests_mean_equal_prompts() -> None:

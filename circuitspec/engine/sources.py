@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -44,18 +44,35 @@ def mean_groups(task: TokenizedTask, kind: SourceKind) -> tuple[int, ...]:
             )
         )
     assigned = tuple(groups[key] for key in keys)
-    lonely = sorted({key[0] for key in keys if assigned.count(groups[key]) == 1})
+    lonely = [i for i, group in enumerate(assigned) if assigned.count(group) == 1]
     if lonely:
-        labels = ", ".join(repr(task.prompts.templates[t]) for t in lonely[:3])
         raise CircuitspecError(
             Diagnostic(
                 "CS522",
-                f"the mean would be over a single prompt for {len(lonely)} template(s), among them {labels}",
+                f"the mean would be over a single prompt for {_lonely(task, lonely)}",
                 hint="raise `prompts`, use fewer templates, or list entries that tokenise to the same length; "
                 "or write `value: resample`",
             )
         )
     return assigned
+
+
+def _lonely(task: TokenizedTask, alone: Sequence[int]) -> str:
+    """The templates that have one prompt, and those of which one prompt has a token layout of its own."""
+    of = [prompt.template for prompt in task.prompts.prompts]
+    single = sorted({of[i] for i in alone if of.count(of[i]) == 1})
+    layouts = [of[i] for i in alone if of.count(of[i]) > 1]
+
+    def among(templates: Sequence[int]) -> str:
+        return ", ".join(repr(task.prompts.templates[t]) for t in sorted(set(templates))[:3])
+
+    parts = [f"{len(single)} template(s), among them {among(single)}"] if single else []
+    if layouts:
+        parts.append(
+            f"{len(layouts)} token layout(s) (a length, with the tokens of its positions), among them of "
+            f"{among(layouts)}"
+        )
+    return ", and for ".join(parts)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from circuitspec.plan.internal import positions_of, readable
 from circuitspec.plan.sources import NOISE_DRAWS, NOISE_STD, ablation_source, corrupt_prompts
 from circuitspec.spec.components import Head, Mlp
 from circuitspec.spec.internal import Internal, from_mapping, is_internal, parse_internal
-from circuitspec.spec.load import Study
+from circuitspec.spec.load import Study, with_named_source
 from circuitspec.spec.names import NameSyntaxError, format_name, parse_name
 from circuitspec.spec.source import parse_leniently
 from circuitspec.tasks.metrics import METRICS
@@ -59,6 +59,7 @@ def patching_of(study: Study, corruptions: Sequence[str]) -> Patching:
         value = "mean_per_template" if study.exploration.task.templates else "resample"
         named = corruptions[0]
     else:
+        ablation = with_named_source(ablation, corruptions, study.source)
         value, named = ablation.value, ablation.source or corruptions[0]
     if value == "zero":
         return Patching(value, Source("zero", None), named, "{value: zero, level: node, positions: declared}")

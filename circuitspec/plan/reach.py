@@ -149,18 +149,21 @@ class _Reach:
                             if before != tokens:
                                 arrived[reader] = tuple(a | b for a, b in zip(before, tokens, strict=True))
                         elif blocked is None:
-                            blocked = self._blocked(sender, reader, receiver, path, text)
+                            blocked = self._blocked(sender, written, reader, receiver, path, text)
             if not arrived:
                 return [] if blocked is None else [blocked]  # no pair in layer order at all is told otherwise
             reached = arrived
         return []
 
-    def _blocked(self, sender: Stop, reader: Stop, receiver: Receiver, path: DeclaredPath, text: Source) -> Diagnostic:
+    def _blocked(
+        self, sender: Stop, written: _Tokens, reader: Stop, receiver: Receiver, path: DeclaredPath, text: Source
+    ) -> Diagnostic:
+        """`written` is where the sender has what the path carries: not everywhere where it writes, perhaps."""
         name = format_name(sender.component)
         shown = format_receiver(receiver, self.shape)
         return Diagnostic(
             "CS227",
-            f"there is no edge from {name} to {shown}: {name} {self._reason(sender, reader, receiver)}",
+            f"there is no edge from {name} to {shown}: {name} {self._reason(sender, reader, receiver, written)}",
             text.span(path.place),
             hint="start the path where what it carries can be read: attention alone moves it to later positions",
         )
@@ -197,13 +200,25 @@ class _Reach:
             self._known[where] = _tokens(where, self.task)
         return self._known[where]
 
-    def _reason(self, sender: Stop, reader: Stop, receiver: Receiver) -> str:
-        written, read = spoken(sender.where), spoken(reader.where)
+    def _reason(self, sender: Stop, reader: Stop, receiver: Receiver, carried: _Tokens | None = None) -> str:
+        """Why nothing arrives; of a sender that has what a path carries at some of its tokens alone, if `carried`."""
+        read = spoken(reader.where)
+        writes = f"writes at {spoken(sender.where)}"
+        if carried is not None and carried != self._at(sender.where):
+            writes = f"has what the path carries at {self._named(sender.where, carried)} alone"
         if isinstance(receiver.component, Logits):
-            return f"writes at {written}, and the logits are read at the last token, which is another in every prompt"
+            return f"{writes}, and the logits are read at the last token, which is another in every prompt"
         if receiver.port in ("k", "v"):
-            return f"does not write at {written} before that acts at {read}: attention looks back only"
-        return f"writes at {written}, and that reads at {read}, which are different tokens in every prompt"
+            if writes.startswith("writes"):
+                return f"does not write at {spoken(sender.where)} before that acts at {read}: attention looks back only"
+            return f"{writes}, not before that acts at {read}: attention looks back only"
+        return f"{writes}, and that reads at {read}, which are different tokens in every prompt"
+
+    def _named(self, where: Where, tokens: _Tokens) -> str:
+        """Those of its positions that some of the tokens are."""
+        roles = [] if where.inverted else sorted(where.roles)
+        found = [r for r in roles if any(self.task.roles[r][i] in own for i, own in enumerate(tokens))]
+        return spoken(Where.at(*found)) if found and len(found) < len(roles) else "some of its tokens"
 
 
 def _arriving(written: _Tokens, acting: _Tokens, reading: Reading, task: TokenizedTask) -> _Tokens:

@@ -119,12 +119,14 @@ def check_ablation(scope: Scope) -> None:
     if ablation.value in FROM_CORRUPTION:
         example = corruptions[0] if corruptions else "corrupt" if not scope.is_templated else "CORRUPTION"
         if source is None:
-            scope.add(
-                "CS145",
-                f"{ablation.value} needs to know from which prompts",
-                ("ablation", "value"),
-                hint=f"add from: {example}",
-            )
+            # the only one is taken; those of a file are known once it is read
+            if len(corruptions) != 1 and scope.is_templated:
+                scope.add(
+                    "CS145",
+                    f"{ablation.value} needs to know from which prompts",
+                    ("ablation", "value"),
+                    hint=f"add from: {example}",
+                )
         elif source == RESERVED_CORRUPTION:
             if ablation.value == "resample":
                 message = "resampling from the clean prompts changes nothing"

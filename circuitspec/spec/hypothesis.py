@@ -270,7 +270,9 @@ class AblationSpec(Block):
         "prompts (of one template), zero, or noise."
     )
     source: str | None = Field(
-        default=None, alias="from", description="The corruption whose prompts give the replacing activations."
+        default=None,
+        alias="from",
+        description="The corruption whose prompts give the replacing activations; not needed where there is one only.",
     )
     level: Literal["node", "edge", "path"] = Field(default="node", description="What is cut: components, edges, paths.")
     through: Through | None = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,12 +14,14 @@ from pydantic import ValidationError
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, in_order
 from circuitspec.spec.check import Checked, check_parts
-from circuitspec.spec.hypothesis import Exploration, Hypothesis, Subject
+from circuitspec.spec.check_circuit import FROM_CORRUPTION
+from circuitspec.spec.hypothesis import AblationSpec, Exploration, Hypothesis, Subject
 from circuitspec.spec.lists import Row
 from circuitspec.spec.problems import problems_of
 from circuitspec.spec.scope import MAX_FINDINGS
 from circuitspec.spec.source import Path_, Source, parse_leniently, read_text
 
+ONLY_CORRUPTION = "corrupt"  # the name of the one corruption of a prompts file that does not name it
 S = TypeVar("S", bound=Subject)
 
 
@@ -85,7 +87,35 @@ def parse_hypothesis(text: str, file: str = "<text>", base_dir: Path | None = No
     """
     folder = Path(file).parent if base_dir is None else base_dir
     hypothesis, source, lists = _parse(Hypothesis, text, file, folder)
+    if hypothesis.task.templates:
+        hypothesis = with_source(hypothesis, tuple(hypothesis.task.corruptions), source)
     return Document(hypothesis, source, folder, lists)
+
+
+def with_source(hypothesis: Hypothesis, corruptions: Sequence[str] | None, text: Source) -> Hypothesis:
+    """The hypothesis with `ablation: from:` filled in where it takes values from other prompts and does not say which.
+
+    `corruptions` are those of its prompts; None where these are not at hand. Raises CS145 unless there is exactly one.
+    """
+    ablation = with_named_source(hypothesis.ablation, corruptions, text)
+    return hypothesis if ablation is hypothesis.ablation else hypothesis.model_copy(update={"ablation": ablation})
+
+
+def with_named_source(ablation: AblationSpec, corruptions: Sequence[str] | None, text: Source) -> AblationSpec:
+    """As `with_source`, of the block alone."""
+    if ablation.value not in FROM_CORRUPTION or ablation.source is not None:
+        return ablation
+    known = (ONLY_CORRUPTION,) if corruptions is None else tuple(corruptions)
+    if len(known) != 1:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS145",
+                f"{ablation.value} needs to know from which prompts",
+                text.span(("ablation", "value")),
+                hint=f"add from: one of {', '.join(known)}" if known else "the prompts have no corruption: add one",
+            )
+        )
+    return ablation.model_copy(update={"source": known[0]})
 
 
 def _parse(kind: type[S], text: str, file: str, folder: Path) -> tuple[S, Source, Mapping[str, tuple[Row, ...]]]:

@@ -7,6 +7,7 @@ parameters and leaves evaluation mode on. Its other traps are in `test_traps.py`
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,7 +141,21 @@ def test_a_mean_over_one_prompt_is_an_error() -> None:
     with pytest.raises(CircuitspecError) as error:
         mean_groups(task_of(prompts), "mean_per_template")
     assert codes(error) == {"CS522"}
-    assert "template 1" in str(error.value)
+    assert "for 1 template(s), among them 'template 1'" in str(error.value)
+
+
+def test_a_mean_over_one_prompt_of_a_token_layout_is_said_to_be_that() -> None:
+    """Template 0 has three prompts, of which one is longer; template 1 has two that are alike."""
+    prompts = random_prompts(0, [5, 5, 5, 5, 6], templates=2)
+    alike = [replace(p, roles={"A": 1, "B": 2, "END": len(p.clean) - 1}) for p in prompts]
+    with pytest.raises(CircuitspecError) as error:
+        mean_groups(task_of(alike), "mean_per_template")
+    (finding,) = error.value.diagnostics
+    assert finding.code == "CS522"
+    assert finding.message == (
+        "the mean would be over a single prompt for 1 token layout(s) (a length, with the tokens of its positions), "
+        "among them of 'template 0'"
+    )
 
 
 def test_a_template_whose_prompts_tokenise_differently_has_a_mean_for_each_layout() -> None:

@@ -109,8 +109,20 @@ def test_what_arrives_at_a_middle_must_go_on() -> None:
     """Every two neighbours have an edge, but A reaches the middle at B alone, which is not the last token."""
     of = "a0.h0@B -> a1.h0<q>@{A,B} -> logits"
     assert said(path(of)) == (
-        "there is no edge from a1.h0 to logits: a1.h0 writes at A and B, and the logits are read at the last token, "
-        "which is another in every prompt"
+        "there is no edge from a1.h0 to logits: a1.h0 has what the path carries at B alone, and the logits are read at "
+        "the last token, which is another in every prompt"
+    )
+
+
+def test_a_last_token_among_the_positions_is_not_said_to_be_another() -> None:
+    """a1.h0 writes at END too, which is the last token; but what A brings to it is there at A alone."""
+    there = "the logits are read at the last token, which is another in every prompt"
+    has = "there is no edge from a1.h0 to logits: a1.h0 has what the path carries at"
+    assert said(path("a0.h0@A -> a1.h0<q>@{A,END} -> logits")) == f"{has} A alone, and {there}"
+    assert said(path("a0.h0@A -> a1.h0<q> -> logits")) == f"{has} some of its tokens alone, and {there}"
+    assert said(path("a0.h0@B -> a1.h0<q>@{A,B} -> a2.h0<v>@A")) == (
+        "there is no edge from a1.h0 to a2.h0<v>: a1.h0 has what the path carries at B alone, not before that acts at "
+        "A: attention looks back only"
     )
 
 

@@ -20,7 +20,8 @@ ABC = "{abc: {IO: $names, S1: $names, S2: $names}}"
     ("change", "found"),
     [
         # the ablation's source
-        (("resample, from: abc", "mean"), ["CS145"]),
+        (("resample, from: abc", "mean"), []),  # there is one corruption
+        ((f"{ABC}\n", "{abc: {IO: =S1}, other: {S1: =IO}}\n"), []),
         (("resample, from: abc", "zero"), []),
         (("resample, from: abc", "gaussian"), ["CS147"]),
         (("resample, from: abc", "gaussian, at: S1"), []),
