@@ -73,7 +73,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Hypothesis
 
     # as pytest names it, unless that cannot be printed in a line as it is
     name = file_path.relative_to(parent.config.rootpath).as_posix() if _is_below(file_path, parent.config) else ""
-    own = {"nodeid": visible(name)} if visible(name) != name else {}
+    own: dict[str, Any] = {"nodeid": visible(name)} if visible(name) != name else {}
     file: HypothesisFile = HypothesisFile.from_parent(parent, path=file_path, **own)
     return file
 

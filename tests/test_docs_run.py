@@ -36,6 +36,7 @@ _RUN = {
     "README.md": {"yaml", "console", "sh", "python"},
     "CONTRIBUTING.md": {"sh"},
     "dsl.md": {"yaml"},
+    "exchange.md": {"sh"},
     "exploring.md": {"sh"},
     "families.md": {"python", "sh"},
     "method.md": {"yaml"},
@@ -136,6 +137,16 @@ def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         arguments = [*command, "--exact", "12"] if command[1] == "explore" else command
         done = CliRunner().invoke(main, arguments[1:], catch_exceptions=False)
         assert done.exit_code in (0, 1, 4), f"{shlex.join(command)}\n{done.output}"  # what it finds is its own affair
+
+
+def test_the_commands_of_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that the first command reads is one that the second kind of command writes."""
+    monkeypatch.chdir(tmp_path)
+    graph = ["export", str(TINY), "--as", "eap", "-o", "graph.json"]
+    for arguments in (graph, *(words[1:] for words in shell(DOCS / "exchange.md"))):
+        ran = CliRunner().invoke(main, arguments)
+        assert ran.exit_code == 0, ran.output
+    assert (tmp_path / "edges.pth").exists()
 
 
 @pytest.mark.slow

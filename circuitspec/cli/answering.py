@@ -75,7 +75,7 @@ def wording() -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        error.message = visible(error.message)
+        vars(error)["message"] = visible(error.message)  # each kind of them puts more around it when it is shown
         raise
 
 

@@ -189,8 +189,8 @@ def explore(
     from circuitspec.report.write import table_files, text_file, write_folder
 
     if output_dir is not None:
-        images = {f"{name}.svg": text_file(picture.standalone()) for name, picture in pictures(found).items()}
-        write_folder(output_dir, {**table_files(tables(found)), **images})
+        svgs = {f"{name}.svg": text_file(picture.standalone()) for name, picture in pictures(found).items()}
+        write_folder(output_dir, {**table_files(tables(found)), **svgs})
     if page is not None:
         from circuitspec.exploring.page import exploration_html
 

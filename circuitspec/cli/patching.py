@@ -31,6 +31,10 @@ def doctor(model: str, dtype: Any, device: str, format_: str) -> None:
     """
     if not model:
         raise click.UsageError("MODEL is empty")
+    try:
+        model.encode()
+    except UnicodeEncodeError as error:
+        raise click.UsageError("MODEL is a path that is not UTF-8: rename the folder") from error
     from circuitspec.spec.hypothesis import ModelSpec
 
     with waiting() as progress:

@@ -170,7 +170,7 @@ def _selected_edges(file: Path, reading: Reading, options: ImportOptions) -> tup
             hint = "--keep-dangling keeps them all the same"
         raise CircuitspecError(Diagnostic("CS385", said, hint=hint))
     if not cut and reading.nodes is not None and reading.nodes.channels is not None:
-        writing = edges.kept.any(axis=1)
+        writing = np.asarray(edges.kept.any(axis=1))
         _, said_of_nodes = whole(file, reading.nodes.channels, edges.size, writing, whole_nodes=options.whole_nodes)
         losses += said_of_nodes
     return edges, tuple(losses)
@@ -182,7 +182,8 @@ def _with_channels(edges: EdgeList, nodes: NodeReading | None, *, cut: bool) -> 
         return edges, ()
     if cut:
         return edges, [Loss("neurons", "which channels the file keeps of a node does not hold for this cut")]
-    kept = edges.kept & nodes.channels.any(axis=1)[:, None]
+    some = np.asarray(nodes.channels.any(axis=1))
+    kept = edges.kept & some[:, None]
     gone = len(edges) - int(kept.sum())
     said = [Loss("neurons", f"{counted(gone, 'edge')} of nodes that keep no channel left out")] if gone else []
     return replace(edges, kept=kept), said

@@ -77,7 +77,7 @@ class NodeCut:
 
 def is_closed(edges: Mask, marked: Mask, size: Size) -> bool:
     """Whether `edges` [senders, receivers] are none, or all of those between the `marked` senders and the logits."""
-    reading = (size.owners & marked[:, None]).any(axis=0)
+    reading = np.asarray((size.owners & marked[:, None]).any(axis=0))
     reading[-1] = True
     return not edges.any() or bool((edges == (size.possible & marked[:, None] & reading)).all())
 
@@ -105,8 +105,8 @@ def select_nodes(
         if negative := int((scores[kept] < 0).sum()):
             losses.append(Loss("signs", f"{counted(negative, noun)} with a negative score kept like the others"))
     if level == "neuron":
-        kept, said = whole(file, kept, found.size, np.ones(len(kept), bool), whole_nodes=whole_nodes)
-        losses += said
+        kept, said_of_channels = whole(file, kept, found.size, np.ones(len(kept), bool), whole_nodes=whole_nodes)
+        losses += said_of_channels
     if not found.closed:
         losses.append(Loss("edges", "which of the nodes are joined is not kept: each reads all that come before it"))
     if not kept[0]:
@@ -119,7 +119,8 @@ def select_nodes(
 
 def whole(file: Path, channels: Mask, size: Size, among: Mask, *, whole_nodes: bool) -> tuple[Mask, tuple[Loss, ...]]:
     """Which senders keep a channel [senders], of those `among` which it matters; CS390 for one that keeps only some."""
-    some, every = channels.any(axis=1), channels.all(axis=1)
+    some = np.asarray(channels.any(axis=1))
+    every = np.asarray(channels.all(axis=1))
     partly = np.flatnonzero(some & ~every & among).tolist()
     if not partly:
         return some, ()

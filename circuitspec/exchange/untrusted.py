@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span
-from circuitspec.spec.textfile import TooLarge, read_regular
+from circuitspec.files import TooLarge, read_regular
 
 MAX_JSON_BYTES = 256_000_000
 MAX_PICKLE_BYTES = 64_000_000

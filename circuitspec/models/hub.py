@@ -87,6 +87,12 @@ def _download(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> 
         ) from error
     except failures as error:
         raise _unreachable(repo_id, error) from error
+    except RuntimeError as error:  # no HOME, and a user whom the system does not know
+        if "home" not in str(error):
+            raise
+        message = f"{repo_id} has no place on this machine: {_first_line(error)}"
+        hint = "set HF_HOME to a folder in which files from the hub may be kept"
+        raise CircuitspecError(Diagnostic("CS317", message, hint=hint)) from error
 
 
 def _refused(message: str, hint: str) -> CircuitspecError:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.files import read_regular
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named, architecture_of
 from circuitspec.models.reference import resolve_reference
 from circuitspec.spec.hypothesis import ModelSpec
 from circuitspec.spec.model_size import ModelSize
-from circuitspec.spec.textfile import read_regular
 
 MAX_CONFIG_BYTES = 16_000_000
 # far above any model there is; beyond it a damaged config would keep every command busy for minutes

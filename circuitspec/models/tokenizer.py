@@ -116,7 +116,10 @@ def _read_object(file: Path) -> dict[str, object]:
 
 
 def _unreadable(directory: Path, error: BaseException) -> CircuitspecError:
-    return _failure(f"the tokenizer in {directory} cannot be loaded: {error}", "copy or download tokenizer.json again")
+    hint = "copy or download tokenizer.json again"
+    if isinstance(error, UnicodeEncodeError):
+        hint = "rename the folder: the tokenizers library opens no file whose path is not UTF-8"
+    return _failure(f"the tokenizer in {directory} cannot be loaded: {error}", hint)
 
 
 def _failure(message: str, hint: str) -> CircuitspecError:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +69,48 @@ def test_an_interrupted_build_leaves_nothing() -> None:
     assert [path.name for path in (cache_root() / "kind").iterdir() if path.suffix != ".lock"] == []
     built: list[str] = []
     assert (cached_directory("kind", "key", writer(built)) / "a.txt").read_text() == "text"
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from circuitspec.models.cache import cached_directory
+def build(directory):
+    (directory / "model.safetensors").write_bytes(bytes(1000))
+    if sys.argv[2] == "wait":
+        print("building", flush=True)
+        sys.stdin.read()
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+cached_directory("kind", sys.argv[1], build)
+"""
+
+
+def _left() -> list[str]:
+    return sorted(path.name.rpartition("-")[0] for path in (cache_root() / "kind").iterdir() if path.suffix != ".lock")
+
+
+def test_what_a_killed_process_left_is_removed_and_what_is_being_built_is_not() -> None:
+    for key in ("key", "other"):
+        killed = subprocess.run([sys.executable, "-c", _KILLED, key, "die"], check=False)
+        assert killed.returncode == -signal.SIGKILL
+    assert _left() == [".key", ".other"]
+    builder = subprocess.Popen(
+        [sys.executable, "-c", _KILLED, "alive-1", "wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert builder.stdin is not None
+    assert builder.stdout is not None
+    assert builder.stdout.readline() == b"building\n"
+    assert _left() == [".alive-1", ".key", ".other"]
+    built: list[str] = []
+    cached_directory("kind", "third", writer(built))
+    assert _left() == ["", ".alive-1"]  # the third, which is whole
+    cached_directory("kind", "third", writer(built))
+    assert built == ["text"]
+    builder.communicate()
+    assert builder.returncode == 0
+    assert {path.name for path in (cache_root() / "kind").iterdir() if path.is_dir()} == {"alive-1", "third"}
+    assert cached_directory("kind", "key", writer(built)).is_dir()  # whose lock is free again
 
 
 def _append_to_log(log: str) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.models.reference import ModelReference, resolve_reference
@@ -117,6 +119,43 @@ def test_path_that_leads_nowhere(model_id: str, tmp_path: Path, code_of: CodeOf)
 )
 def test_id_of_no_known_form(model_id: str, tmp_path: Path, code_of: CodeOf) -> None:
     assert code_of(lambda: resolve(model_id, tmp_path)) == "CS300"
+
+
+@pytest.mark.parametrize(
+    ("model_id", "meant"),
+    [
+        ("owner/model.git", "owner/model"),
+        ("gpt2.", "gpt2"),
+        ("gpt2-", "gpt2"),
+        ("-gpt2", "gpt2"),
+        ("openai-community/gpt2. ", "openai-community/gpt2"),
+        ("owner./model", ""),
+        ("a" * 97, ""),
+        ("owner/.model", ""),
+    ],
+)
+def test_an_id_that_the_hub_does_not_allow(model_id: str, meant: str, tmp_path: Path, code_of: CodeOf) -> None:
+    assert code_of(lambda: resolve(model_id, tmp_path)) == "CS300"
+    if meant:
+        assert f"did you mean {meant}?" in hint(model_id, tmp_path)
+
+
+@given(st.from_regex(r"[ab_.G-]{1,4}(/[ab_.G-]{1,4})?(\.git)?|[ab.]{93,98}(/[ab-]{93,98})?", fullmatch=True))
+@settings(max_examples=300, deadline=None)
+def test_hub_ids_are_those_that_the_hubs_own_library_takes(model_id: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(model_id)
+        allowed = True
+    except HFValidationError:
+        allowed = False
+    try:
+        found = resolve(model_id, Path("/nowhere")).kind == "hub"
+    except CircuitspecError:
+        found = False
+    assert found == allowed
 
 
 def test_misspelt_scheme(tmp_path: Path) -> None:

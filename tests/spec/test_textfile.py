@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, render
+from circuitspec.files import TooLarge, read_regular
 from circuitspec.spec.lists import load_lists
 from circuitspec.spec.load import load_hypothesis
-from circuitspec.spec.textfile import TextFile, TooLarge, read_regular, read_text_file
+from circuitspec.spec.textfile import TextFile, read_text_file
 from tests.spec.support import GOOD, good_but
 
 KIND = TextFile("the file of X", 2_000_000, "CS150", "CS157", "CS151", if_missing="look again", if_too_large="cut it")
