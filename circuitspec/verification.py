@@ -36,7 +36,7 @@ from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
 from circuitspec.engine.selftest import self_test
-from circuitspec.engine.sources import mean_groups
+from circuitspec.engine.sources import grouping
 from circuitspec.engine.stored import stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
@@ -243,7 +243,7 @@ def _mean_sizes(plan: Plan, task: TokenizedTask) -> dict[PatchSource, tuple[int,
     sources = {
         e.source for e in plan.experiments if e.source is not None and e.source.kind in ("mean", "mean_per_template")
     }
-    return {s: tuple(Counter(mean_groups(task, s.kind)).values()) for s in sources}
+    return {s: grouping(task, s.kind).sizes for s in sources}
 
 
 def _negatives(

@@ -53,9 +53,11 @@ class Batch:
         return tuple(Batch(prompts, lengths, max(lengths), self.side) for prompts, lengths in parts)
 
 
-def make_batches(lengths: Sequence[int], rows: int, side: PaddingSide = "right") -> tuple[Batch, ...]:
-    """Batches of at most `rows` prompts, prompts of like length together (they then need no padding)."""
-    order = tuple(sorted(range(len(lengths)), key=lambda i: (lengths[i], i)))
+def make_batches(
+    lengths: Sequence[int], rows: int, side: PaddingSide = "right", among: Sequence[int] | None = None
+) -> tuple[Batch, ...]:
+    """Batches of at most `rows` prompts (those `among` all), prompts of like length together: they need no padding."""
+    order = tuple(sorted(range(len(lengths)) if among is None else among, key=lambda i: (lengths[i], i)))
     own = tuple(lengths[i] for i in order)
     return Batch(order, own, max(own, default=0), side).at_most(rows) if order else ()
 

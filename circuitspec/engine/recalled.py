@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitspec.engine.keys import setting_of
+from circuitspec.engine.keys import averaged_over, setting_of
 from circuitspec.engine.pieces import EACH_ANEW, Pieces
 from circuitspec.engine.store import Store
 from circuitspec.engine.stored import ABANDONED
@@ -82,7 +82,8 @@ def recalled_estimates(runner: Runner, root: Path | None) -> Iterator[Recalled]:
     prompts = [[prompt.index, prompt.template] for prompt in task.prompts.prompts]
     answers = [task.answers, task.wrong]
     places = [sorted(task.roles.items()), sorted(task.first_tokens.items())]
-    context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places]).hex()
+    averaged = [] if task.reference is None else [averaged_over(task.reference)]
+    context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places, *averaged]).hex()
     folder = root / f"estimates-{context[:32]}"
     with Store(folder, {"model": runner.loaded.provenance.id}) as store, Store(folder / PIECES) as pieces:
         pieces.drop_older(ABANDONED)

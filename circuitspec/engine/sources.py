@@ -2,40 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.engine.batches import Batch
 from circuitspec.engine.taps import Tap
-from circuitspec.plan.experiment import Source, SourceKind
+from circuitspec.plan.experiment import Own, Part, Source, SourceKind, Without
 from circuitspec.tasks.prompts import TokenizedTask
 
 Layout = tuple[int, int, tuple[int, ...]]  # template, length, role positions
 
+BLOCKS = 4  # parts of reference prompts that means are compared between
+CELLS = 12  # parts of the scored prompts, at most, without which means are taken: halves and quarters are whole cells
+_SEED = 0  # of the parts
 
-def mean_groups(task: TokenizedTask, kind: SourceKind) -> tuple[int, ...]:
-    """The number of the group over which each prompt's mean is taken.
+
+def layouts(task: TokenizedTask, kind: SourceKind, roles: Iterable[str]) -> tuple[Layout, ...]:
+    """What decides over which others a prompt is averaged: positions must mean the same in all of them."""
+    if kind != "mean_per_template":
+        return tuple((0, length, ()) for length in task.lengths)
+    named = sorted(roles)
+    return tuple(
+        (task.prompts.prompts[i].template, length, tuple(task.roles[name][i] for name in named))
+        for i, length in enumerate(task.lengths)
+    )
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Which prompts' mean each prompt is given, by numbers of groups, and into which parts these are divided.
+
+    `scored` has the group of each prompt that is run, `averaged` that of each prompt that means are over (None for one
+    like which none is run), `cells` the part of each of the latter. Parts are drawn at random, equally large in each
+    group. `blocks[i]` says whose part's mean a prompt is given, where it is one part's: its own, or where other prompts
+    are averaged, any.
+    """
+
+    scored: tuple[int, ...]
+    averaged: tuple[int | None, ...]
+    cells: tuple[int, ...]
+    blocks: tuple[int, ...]
+    n_cells: int
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Over how many prompts the mean of each group goes."""
+        counts = Counter(self.averaged)
+        return tuple(counts[group] for group in range(max(self.scored) + 1))
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        """The prompts that some mean goes over."""
+        return tuple(i for i, group in enumerate(self.averaged) if group is not None)
+
+    @cached_property
+    def members(self) -> Mapping[tuple[int, int], int]:
+        """How many prompts there are of each group and cell; not those of which there are none."""
+        pairs = ((group, cell) for group, cell in zip(self.averaged, self.cells, strict=True) if group is not None)
+        return dict(sorted(Counter(pairs).items()))
+
+    @cached_property
+    def _cells_of(self) -> Mapping[int, tuple[int, ...]]:
+        found: dict[int, list[int]] = {}
+        for group, cell in self.members:
+            found.setdefault(group, []).append(cell)
+        return {group: tuple(cells) for group, cells in found.items()}
+
+    def taken(self, prompt: int, part: Part | None) -> tuple[tuple[int, int], ...]:
+        """The groups and cells that the mean of a prompt that is run goes over."""
+        group = self.scored[prompt]
+        cells: Iterable[int] = self._cells_of[group]
+        match part:
+            case Without(left_out, _):
+                cells = [cell for cell in cells if cell != left_out]
+            case Own(blocks):
+                there = sorted({cell % blocks for cell in cells})
+                mine = there[(self.blocks[prompt] % blocks) % len(there)]
+                cells = [cell for cell in cells if cell % blocks == mine]
+        return tuple((group, cell) for cell in cells)
+
+    def spread(self, part: Part | None) -> float:
+        """The mean over the prompts that are run of one over the number of prompts that their mean goes over."""
+        counts = [sum(self.members[one] for one in self.taken(i, part)) for i in range(len(self.scored))]
+        return float(np.mean([1 / count for count in counts]))
+
+
+def grouping(task: TokenizedTask, kind: SourceKind) -> Grouping:
+    """How means are taken for the prompts of a task, over its reference or over themselves.
 
     A mean is taken position by position, so positions must mean the same in all prompts of a group:
     `mean_per_template` groups prompts by template and, where a template's prompts tokenise differently,
     by length and positions of the roles; `mean` takes all prompts as one group and demands one length.
-    Raises CS521 where lengths differ, CS522 where a group has a single prompt (its mean would be that
-    prompt's own value, a resample ablation under another name).
+    Raises CS521 where lengths differ, CS522 where a group has a single prompt (its mean would be a single prompt's
+    value, a resample ablation under another name) or none.
     """
-    keys: list[Layout] = []
-    for i, length in enumerate(task.lengths):
-        if kind == "mean_per_template":
-            roles = tuple(task.roles[name][i] for name in sorted(task.roles))
-            keys.append((task.prompts.prompts[i].template, length, roles))
-        else:
-            keys.append((0, length, ()))
-    groups = {key: number for number, key in enumerate(sorted(set(keys)))}
-    if kind == "mean" and len(groups) > 1:
-        lengths = sorted({length for _, length, _ in groups})
+    own = layouts(task, kind, task.roles)
+    numbers = {key: number for number, key in enumerate(sorted(set(own)))}
+    if kind == "mean" and len(numbers) > 1:
+        lengths = sorted({length for _, length, _ in numbers})
         raise CircuitspecError(
             Diagnostic(
                 "CS521",
@@ -43,41 +114,74 @@ def mean_groups(task: TokenizedTask, kind: SourceKind) -> tuple[int, ...]:
                 hint="write `value: mean_per_template`, or use prompts of one length",
             )
         )
-    assigned = tuple(groups[key] for key in keys)
-    lonely = sorted({key[0] for key in keys if assigned.count(groups[key]) == 1})
+    scored = tuple(numbers[key] for key in own)
+    averaged: tuple[int | None, ...] = scored
+    if task.reference is not None:
+        averaged = tuple(numbers.get(key) for key in layouts(task.reference, kind, task.roles))
+    counts = Counter(averaged)
+    lonely = sorted({key[0] for key, number in numbers.items() if counts[number] < 2})
     if lonely:
         labels = ", ".join(repr(task.prompts.templates[t]) for t in lonely[:3])
-        raise CircuitspecError(
-            Diagnostic(
-                "CS522",
-                f"the mean would be over a single prompt for {len(lonely)} template(s), among them {labels}",
-                hint="raise `prompts`, use fewer templates, or list entries that tokenise to the same length; "
-                "or write `value: resample`",
-            )
+        raise CircuitspecError(_single(len(lonely), labels, task.reference is not None))
+    n_cells = mean_cells(task)
+    cells = _divided(averaged, n_cells)
+    blocks = cells if task.reference is None else _divided(scored, n_cells)
+    return Grouping(scored, averaged, cells, blocks, n_cells)
+
+
+def _single(count: int, labels: str, reference: bool) -> Diagnostic:
+    if reference:
+        return Diagnostic(
+            "CS522",
+            f"fewer than two reference prompts have the token layout of a prompt, for {count} template(s), among them "
+            f"{labels}: there is no mean for it",
+            hint="ask for more (`reference: N`), list entries that tokenise to the same length, or write "
+            "`value: resample`",
         )
-    return assigned
+    return Diagnostic(
+        "CS522",
+        f"the mean would be over a single prompt for {count} template(s), among them {labels}",
+        hint="raise `prompts`, use fewer templates, or list entries that tokenise to the same length; "
+        "or write `value: resample`",
+    )
+
+
+def mean_cells(task: TokenizedTask) -> int:
+    """Into how many parts the prompts that means are over are divided."""
+    return min(task.n, CELLS) if task.reference is None else BLOCKS
+
+
+def _divided(groups: tuple[int | None, ...], parts: int) -> tuple[int, ...]:
+    """A part for each prompt: as many of each group in every part as go, drawn at random."""
+    shuffled = np.random.default_rng(_SEED).permutation(len(groups))
+    order = sorted(shuffled, key=lambda i: (groups[i] is None, groups[i] or 0))
+    found = [0] * len(groups)
+    for rank, prompt in enumerate(order):
+        found[prompt] = rank % parts
+    return tuple(found)
 
 
 @dataclass
 class MeanTable:
-    """Running means of every tap, by group and token position (offset from the prompt's first token)."""
+    """Running means of every tap, by group and token position (offset from the prompt's first token).
 
-    groups: tuple[int, ...]  # of each prompt
+    Sums are kept for each cell of a group where the table is `divided`, so that means over parts of the prompts cost
+    nothing more.
+    """
+
+    grouping: Grouping
     longest: int
+    divided: bool = False
     _sums: dict[Tap, Tensor] = field(default_factory=dict)
-    _counts: Tensor | None = None
 
     def add(self, batch: Batch, values: Mapping[Tap, Tensor]) -> None:
-        """Take in one batch's values `[row, pos, channel]`; sums are kept in float64."""
-        if self._counts is None:
-            self._counts = torch.zeros(max(self.groups) + 1, dtype=torch.float64)
-        index = torch.tensor([self.groups[p] for p in batch.prompts])
-        self._counts.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))
+        """Take in one batch's values `[row, pos, channel]`, of prompts that are averaged; sums are kept in float64."""
+        index = torch.tensor([self._row_of[self._key(prompt)] for prompt in batch.prompts])
         for tap, tensor in values.items():
             # Metal has no float64
             aligned = self._aligned(batch, tensor.cpu() if tensor.device.type == "mps" else tensor)
             if tap not in self._sums:
-                shape = (max(self.groups) + 1, self.longest, tensor.shape[-1])
+                shape = (len(self._row_of), self.longest, tensor.shape[-1])
                 self._sums[tap] = torch.zeros(shape, dtype=torch.float64, device=aligned.device)
             self._sums[tap][:, : batch.width].index_add_(0, index.to(aligned.device), aligned.double())
 
@@ -90,6 +194,18 @@ class MeanTable:
         """Those that were worked out of others (`Stream.with_scaled`)."""
         return frozenset(tap for tap in self._sums if tap.kind == "z_scaled")
 
+    @cached_property
+    def _row_of(self) -> Mapping[tuple[int, int], int]:
+        """Where the sum of each group (and cell) is."""
+        keys = (key if self.divided else (key[0], 0) for key in self.grouping.members)
+        return {key: row for row, key in enumerate(dict.fromkeys(keys))}
+
+    def _key(self, prompt: int) -> tuple[int, int]:
+        group = self.grouping.averaged[prompt]
+        if group is None:
+            raise ValueError("a prompt that no mean goes over")
+        return group, self.grouping.cells[prompt] if self.divided else 0
+
     def _aligned(self, batch: Batch, tensor: Tensor) -> Tensor:
         """Rows shifted so that column 0 is the prompt's first token; what lies beyond a prompt is not read."""
         if not any(batch.offsets):
@@ -97,21 +213,33 @@ class MeanTable:
         rows = [row.roll(-offset, 0) for row, offset in zip(tensor, batch.offsets, strict=True)]
         return torch.stack(rows)
 
-    def values(self, batch: Batch, taps: frozenset[Tap], like: Tensor) -> dict[Tap, Tensor]:
-        """The mean for each row of the batch, `[row, pos, channel]`, in the model's dtype."""
-        if self._counts is None:
+    def values(self, batch: Batch, taps: frozenset[Tap], like: Tensor, part: Part | None = None) -> dict[Tap, Tensor]:
+        """The mean for each row of the batch, of prompts that are run, `[row, pos, channel]`, in the model's dtype."""
+        if not self._sums:
             raise ValueError("no batch has been added")
-        index = torch.tensor([self.groups[p] for p in batch.prompts])
+        if part is not None and not self.divided:
+            raise ValueError("means over parts need a table that is divided")
+        over = [self.grouping.taken(prompt, part) for prompt in batch.prompts]
+        different = {taken: number for number, taken in enumerate(dict.fromkeys(over))}
+        index = torch.tensor([different[taken] for taken in over])
         result = {}
         for tap in taps:
-            sums = self._sums[tap]
-            means = sums[index.to(sums.device), : batch.width] / self._counts[index].to(sums.device)[:, None, None]
+            sums = self._sums[tap][:, : batch.width]
+            each = []
+            for taken in different:
+                rows = sorted({self._row_of[key if self.divided else (key[0], 0)] for key in taken})
+                each.append(sums[rows].sum(0) / sum(self.grouping.members[key] for key in taken))
+            means = torch.stack(each)[index.to(sums.device)]
             if any(batch.offsets):
                 means = torch.stack([m.roll(o, 0) for m, o in zip(means, batch.offsets, strict=True)])
             result[tap] = means.to(like.dtype).to(like.device)
         return result
 
 
-def mean_sources(sources: frozenset[Source]) -> frozenset[Source]:
-    """Those among `sources` that need a pass over all prompts before anything is patched."""
-    return frozenset(s for s in sources if s.kind in ("mean", "mean_per_template"))
+def mean_sources(sources: Mapping[Source, frozenset[Tap]]) -> dict[Source, frozenset[Tap]]:
+    """Those among `sources` that need a pass over the prompts that are averaged, with all that is read of them."""
+    found: dict[Source, frozenset[Tap]] = {}
+    for source, taps in sources.items():
+        if source.is_mean:
+            found[source.whole] = found.get(source.whole, frozenset()) | taps
+    return found

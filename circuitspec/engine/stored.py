@@ -118,7 +118,7 @@ class StoredRunner:
         missing = tuple(experiment for experiment in wanted if experiment not in values)
         self.recalled += len(values)
         task = self._runner.task
-        self._progress.plan(len(wanted), len(values), passes(missing) * task.n if missing else 0)
+        self._progress.plan(len(wanted), len(values), round(self._passes(missing) * task.n) if missing else 0)
         for chunk in self._chunks(missing):
             measured = self._measure(chunk)
             if self._store is not None:
@@ -135,15 +135,23 @@ class StoredRunner:
 
         Chunks but the last repeat no more than the share `REPEATED` of their passes; the last all that these need.
         """
-        whole = passes(tuple(experiments))
+        whole = self._passes(tuple(experiments))
         if self._store is None:
             return whole
         return whole + sum(map(_own_passes, experiments)) * REPEATED / (1 - REPEATED)
 
+    def _passes(self, experiments: tuple[Experiment, ...]) -> float:
+        return passes(experiments, averaged=self._averaged)
+
+    @property
+    def _averaged(self) -> float:
+        """Over how many prompts means go, as a multiple of those that are run."""
+        return self._runner.task.averaged.n / self._runner.task.n
+
     def _measure(self, chunk: Sequence[Experiment]) -> dict[Experiment, PromptValues]:
         started, worked = self._clock(), self._work()
         records = self._runner.run(chunk) if self._parts is None else self._runner.run(chunk, self._parts)
-        self._pace = _Pace.of(chunk, self._work() - worked, self._clock() - started)
+        self._pace = _Pace.of(chunk, self._work() - worked, self._clock() - started, self._averaged)
         return {experiment: records[experiment] for experiment in chunk}
 
     def _work(self) -> float:
@@ -161,13 +169,14 @@ class StoredRunner:
         left = sum(map(_own_passes, experiments))
         chunk: list[Experiment] = []
         kinds: dict[_Kind, Experiment] = {}
-        own = repeated = 0
+        own = 0
+        repeated = 0.0
         for experiment in sorted(experiments, key=lambda e: groups[_kind(e)]):
             chunk.append(experiment)
             own += _own_passes(experiment)
             left -= _own_passes(experiment)
             if kinds.setdefault(_kind(experiment), experiment) is experiment:
-                repeated = _repeated_passes(tuple(kinds.values()))
+                repeated = _repeated_passes(tuple(kinds.values()), self._averaged)
             enough = max(repeated * (1 / REPEATED - 1), self._pace.work_in(self._seconds) - repeated)
             # a rest that would make no chunk of its own rides along
             if min(own, left) * self._pace.share >= enough:
@@ -185,9 +194,9 @@ class _Pace:
     share: float = 1.0  # of a whole forward that an experiment's own pass computes: it may begin in the middle
 
     @classmethod
-    def of(cls, chunk: Sequence[Experiment], work: float, seconds: float) -> _Pace:
+    def of(cls, chunk: Sequence[Experiment], work: float, seconds: float, averaged: float = 1) -> _Pace:
         own = sum(map(_own_passes, chunk))
-        share = (work - _repeated_passes(chunk)) / own if own else 1.0
+        share = (work - _repeated_passes(chunk, averaged)) / own if own else 1.0
         return cls(seconds / work if work else 0.0, min(max(share, 0.05), 1.0))
 
     def work_in(self, seconds: float) -> float:
@@ -207,9 +216,9 @@ def _own_passes(experiment: Experiment) -> int:
     return 0 if experiment.source is None else experiment.draws * runs_of(experiment)
 
 
-def _repeated_passes(experiments: Sequence[Experiment]) -> int:
+def _repeated_passes(experiments: Sequence[Experiment], averaged: float = 1) -> float:
     """Those that another chunk with such experiments takes again."""
-    return passes(tuple(experiments)) - sum(map(_own_passes, experiments))
+    return passes(tuple(experiments), averaged=averaged) - sum(map(_own_passes, experiments))
 
 
 def default_root() -> Path:

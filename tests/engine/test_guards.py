@@ -17,7 +17,7 @@ from circuitspec.engine.batches import make_batches, where_mask
 from circuitspec.engine.compile import Actions, borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
-from circuitspec.engine.sources import mean_groups
+from circuitspec.engine.sources import grouping
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Site, Source
@@ -131,14 +131,14 @@ def _forgetting(forward: object, tap: Tap) -> object:
 
 def test_means_need_prompts_of_one_length() -> None:
     with pytest.raises(CircuitspecError) as error:
-        mean_groups(task_of(random_prompts(0, [5, 6, 5, 6])), "mean")
+        grouping(task_of(random_prompts(0, [5, 6, 5, 6])), "mean")
     assert codes(error) == {"CS521"}
 
 
 def test_a_mean_over_one_prompt_is_an_error() -> None:
     prompts = random_prompts(0, [5, 5, 5], templates=2)  # templates 0, 1, 0
     with pytest.raises(CircuitspecError) as error:
-        mean_groups(task_of(prompts), "mean_per_template")
+        grouping(task_of(prompts), "mean_per_template")
     assert codes(error) == {"CS522"}
     assert "template 1" in str(error.value)
 
@@ -148,7 +148,7 @@ def test_a_template_whose_prompts_tokenise_differently_has_a_mean_for_each_layou
         node.Prompt([1] * n, [2] * n, 0, [3], [4], {"A": a, "END": n - 1})
         for n, a in [(5, 1), (5, 1), (6, 1), (6, 1), (6, 2), (6, 2)]
     ]
-    assert mean_groups(task_of(prompts), "mean_per_template") == (0, 0, 1, 1, 2, 2)
+    assert grouping(task_of(prompts), "mean_per_template").scored == (0, 0, 1, 1, 2, 2)
 
 
 def test_where_masks() -> None:
