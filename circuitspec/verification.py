@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from circuitspec.analysis.components import RunsExperiments, Search, candidates,
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects
 from circuitspec.analysis.examine import examine, foreseen
+from circuitspec.analysis.means_error import ENOUGH, MeansError, larger_size, largest_share, means_error
+from circuitspec.analysis.means_warnings import means_warnings
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_answers import dominating_answer
 from circuitspec.analysis.paths import path_effects
@@ -36,16 +38,15 @@ from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
 from circuitspec.engine.selftest import self_test
-from circuitspec.engine.sources import grouping
-from circuitspec.engine.stored import stored_runner
+from circuitspec.plan.averaging import grouping
+from circuitspec.engine.stored import StoredRunner, stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places
-from circuitspec.plan.experiment import Noised
-from circuitspec.plan.experiment import Source as PatchSource
+from circuitspec.plan.experiment import Noised, means_of
 from circuitspec.plan.fitting import check_plan_fits, fitted
 from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.planner import PathCheck, Plan, make_plan
@@ -62,6 +63,7 @@ from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import METRICS, check_metrics
 from circuitspec.tasks.prompts import CLEAN, TokenizedTask, prompts_digest
+from circuitspec.tasks.reference import ReferencePrompts
 from circuitspec.tasks.tokenize import tokenize
 
 
@@ -104,6 +106,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
     places_of_files = direction_places(hypothesis, document.source)
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
+    others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
+    averages = options.sweep or any(experiment.averages for experiment in plan.experiments)
+    if averages:
+        task = others.of(task)
     plan = fitted(plan, refused_means(plan.experiments, task), document.source)
     beside = plan_beside(
         hypothesis.ablation,
@@ -124,19 +130,26 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         check_metrics(["accuracy"], prompts, [document.source.span(("task", "checks", "accuracy"))])
     check_length(task, loaded)
     with document.blamed_on("ablation", "value"):
-        mean_sizes = _mean_sizes(plan, task)
+        _check_means(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
     with borrowed(loaded.model):
         planned = (*plan.experiments, *beside.labels, *labels_of(checks))
         edges = any(e.level == "edge" for e in planned)
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
-        runner = Runner(loaded, task, rows=rows, progress=progress, internals=internals, directions=directions)
+
+        def start(task: TokenizedTask) -> Runner:
+            return Runner(
+                loaded, task, rows=rows, progress=progress, internals=internals, directions=directions, parted=True
+            )
+
+        runner = start(task)
         progress.stage("testing that patching is exact on this model")
         tested = self_test(runner, plan.variants[-1], edges=any(e.readings for e in planned))
         progress.stage("running")
-        with stored_runner(runner, options.store, progress) as stored:
-            records = stored.run(plan.experiments)
-            _check_accuracy(hypothesis, plan, records)
+        with ExitStack() as stack:
+            begun = _begin(plan, runner, start, others if averages else None, options, progress, stack, hypothesis)
+            runner, stored, records, error = begun.runner, begun.stored, begun.records, begun.error
+            task = runner.task
             search: Search | Literal["not along paths"] = options.negatives
             if plan.circuit.level == "path" and search != "off":
                 search = "not along paths"
@@ -163,13 +176,14 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
                 plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
                 found_beside = evaluate_beside(beside, records, _beside_metric(plan, records, hypothesis))
-    claims = judge(plan, records)
+    claims = judge(plan, records, error)
     standing_in = frozenset() if effects is None else effects.standing_in
     paths = path_effects(plan, records, _path_metric(plan, records, hypothesis), standing_in)
     negatives = () if finding is None else (finding,)
     at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
-    warnings = evidence_warnings(plan, records, claims, negatives, mean_sizes, paths, unfed_members, prompts.file)
+    warnings = evidence_warnings(plan, records, claims, negatives, paths, unfed_members)
+    warnings += means_warnings(plan, claims, error, task, others.asked)
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     warnings += pathology_warnings(plan, records, claims, prompts, variables)
     ablated_from = ablation_source(hypothesis.ablation)
@@ -185,7 +199,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         records=records,
         claims=claims,
         warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
-        cost=Cost(len(records.values), round(runner.forwards), time.monotonic() - started, stored.recalled),
+        cost=Cost(len(records.values), round(begun.forwards + runner.forwards), time.monotonic() - started, stored.recalled),
         self_test=tested,
         negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,
         paths=paths,
@@ -238,12 +252,61 @@ def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
     return next((m for m in (*_smooth(claimed), "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
 
 
-def _mean_sizes(plan: Plan, task: TokenizedTask) -> dict[PatchSource, tuple[int, ...]]:
-    """For every mean that is patched in: over how many prompts each of its groups goes."""
-    sources = {
-        e.source for e in plan.experiments if e.source is not None and e.source.kind in ("mean", "mean_per_template")
-    }
-    return {s: grouping(task, s.kind).sizes for s in sources}
+@dataclass(frozen=True)
+class _Begun:
+    """The plan's experiments, run with means over as many prompts as it takes, and what is to run more of them."""
+
+    runner: Runner
+    stored: StoredRunner
+    records: Records
+    error: MeansError | None
+    forwards: float  # of runs with means over fewer prompts
+
+
+def _begin(
+    plan: Plan,
+    runner: Runner,
+    start: Callable[[TokenizedTask], Runner],
+    others: ReferencePrompts | None,
+    options: Options,
+    progress: Progress,
+    stack: ExitStack,
+    hypothesis: Hypothesis,
+) -> _Begun:
+    """Run the plan; where means prove to be too noisy, again with means over more prompts, if more can be drawn."""
+    forwards = 0.0
+    while True:
+        inner = ExitStack()
+        stored = inner.enter_context(stored_runner(runner, options.store, progress))
+        with inner:
+            records = stored.run(plan.experiments)
+            _check_accuracy(hypothesis, plan, records)
+            error = means_error(plan, runner.task, stored)
+            share = 0.0 if error is None else largest_share(judge(plan, records, error))
+            larger = None if others is None else _larger(runner.task, others, share)
+            if larger is None:
+                if error is not None and error.reference and share > ENOUGH:
+                    error = means_error(plan, runner.task, stored, halves=True)
+                stack.push(inner.pop_all())
+                return _Begun(runner, stored, records, error, forwards)
+        forwards += runner.forwards
+        progress.stage(f"taking means over {larger.averaged.n} prompts")
+        runner = start(larger)
+
+
+def _larger(task: TokenizedTask, others: ReferencePrompts, share: float) -> TokenizedTask | None:
+    """The task with a larger reference, where there is one and the means' share of an interval asks for it."""
+    if task.reference is None or not others.grows:
+        return None
+    size = larger_size(task.n, task.reference.n, share)
+    found = None if size is None else others.of(task, size)
+    return found if found is not None and found.averaged.n > task.reference.n and found.reference else None
+
+
+def _check_means(plan: Plan, task: TokenizedTask) -> None:
+    """Raises CS521 and CS522 for means that cannot be taken over these prompts."""
+    for source in means_of(plan.experiments):
+        grouping(task, source.kind)
 
 
 def _negatives(

@@ -16,7 +16,7 @@ from torch import Tensor
 from circuitspec.engine.batches import Batch
 from circuitspec.engine.plain import Part, Patch, check_plain, config, patches, positions
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.sources import grouping
+from circuitspec.plan.averaging import grouping
 from circuitspec.engine.taps import Tap
 from circuitspec.plan.experiment import Experiment, Source, texts_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.sources import grouping
+from circuitspec.plan.averaging import grouping
 from circuitspec.engine.stream import Stream
 from circuitspec.models.load import LoadedModel
 from circuitspec.plan.experiment import Experiment, Source

@@ -26,7 +26,8 @@ from circuitspec.engine.memory import Rows, out_of_memory
 from circuitspec.engine.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.noise import embedding_std, noise
 from circuitspec.engine.records import Records
-from circuitspec.engine.sources import MeanTable, grouping, mean_sources
+from circuitspec.engine.sources import MeanTable, mean_sources
+from circuitspec.plan.averaging import grouping
 from circuitspec.engine.stream import Stream
 from circuitspec.engine.sweep import Measured, Sweeper
 from circuitspec.engine.taps import Slot, Tap, slots_of

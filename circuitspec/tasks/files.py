@@ -35,8 +35,12 @@ MAX_BYTES = 64_000_000
 AT: tuple[str, str] = ("task", "file")
 
 
-def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> PromptSet:
+def read_prompts(
+    path: Path, findings: Findings, limit: int | None = None, at: tuple[str, ...] = AT
+) -> PromptSet:
     """The prompts of a `.jsonl`, `.csv` or (auto-circuit's) `.json` file, only the first `limit` of them.
+
+    `at` is where the hypothesis names the file.
 
     Raises CircuitspecError (CS330 to CS340, CS351) with everything that is wrong in the file.
     """
@@ -44,7 +48,7 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
     reader = readers.get(path.suffix.lower())
     if reader is None:
         hint = "name the file .jsonl, .csv or (auto-circuit's form) .json"
-        findings.add("CS334", f"{path.name} is no kind of prompts file that is known", AT, hint=hint)
+        findings.add("CS334", f"{path.name} is no kind of prompts file that is known", at, hint=hint)
         findings.check()
         raise AssertionError
     kind = TextFile(
@@ -56,7 +60,7 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
         if_missing="file names are relative to the folder of the hypothesis",
         if_too_large="split it, or keep the prompts that the claims need",
     )
-    text = read_text_file(path, kind, findings.span(*AT))
+    text = read_text_file(path, kind, findings.span(*at))
     entries = reader(text, path, findings)
     findings.check()
     if not entries:

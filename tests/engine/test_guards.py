@@ -17,7 +17,7 @@ from circuitspec.engine.batches import make_batches, where_mask
 from circuitspec.engine.compile import Actions, borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
-from circuitspec.engine.sources import grouping
+from circuitspec.plan.averaging import grouping
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.where import Where
 from circuitspec.plan.experiment import Experiment, Site, Source
