@@ -21,7 +21,7 @@ from circuitspec.analysis.means_warnings import means_warnings
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_answers import dominating_answer
 from circuitspec.analysis.paths import path_effects
-from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
+from circuitspec.analysis.result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
 from circuitspec.analysis.subsets import search_subsets
 from circuitspec.analysis.variables import circuit_variables, kept_slots
 from circuitspec.analysis.verdict import judge
@@ -194,7 +194,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         digest=digest(hypothesis),
         prompts_digest=prompts_digest(prompts),
         model=_model_facts(loaded),
-        methodology=_methodology(hypothesis, graph, plan),
+        methodology=_methodology(hypothesis, graph, plan, task),
         plan=plan,
         records=records,
         claims=claims,
@@ -206,6 +206,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         effects=effects,
         sweep=found_beside.sweep,
         tests=found_beside.tests,
+        reference=_reference_facts(task),
         graph=graph,
     )
     return Outcome(verification, task)
@@ -422,7 +423,7 @@ def _model_facts(loaded: LoadedModel) -> ModelFacts:
     )
 
 
-def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan) -> Methodology:
+def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: TokenizedTask) -> Methodology:
     kinds = ((Head, "heads"), (Mlp, "MLPs"), (Neuron, "neurons"))
     claimed, free = graph.claimed, graph.free
 
@@ -443,8 +444,19 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan) -> Met
         hypothesis.ablation.positions,
         kept=_kept(plan, hypothesis),
         through=hypothesis.ablation.through,
+        averaged=_averaged(task) if hypothesis.ablation.value in ("mean", "mean_per_template") else "",
         written=bool(plan.circuit.roles),
     )
+
+
+def _averaged(task: TokenizedTask) -> str:
+    """`800 reference prompts`, `the scored prompts`."""
+    return "the scored prompts" if task.reference is None else plural(task.reference.n, "reference prompt")
+
+
+def _reference_facts(task: TokenizedTask) -> ReferenceFacts | None:
+    reference = task.reference
+    return None if reference is None else ReferenceFacts(reference.n, prompts_digest(reference.prompts))
 
 
 def _kept(plan: Plan, hypothesis: Hypothesis) -> str:
