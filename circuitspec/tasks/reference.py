@@ -128,7 +128,7 @@ class ReferencePrompts:
         tokenized = self._sound(others)
         named = [name for name in scored.roles if name in tokenized.roles] if tokenized.n else []
         wanted = {_layout(scored, i, named) for i in range(scored.n)}
-        return _some(tokenized, [i for i in range(tokenized.n) if _layout(tokenized, i, named) in wanted])
+        return chosen(tokenized, [i for i in range(tokenized.n) if _layout(tokenized, i, named) in wanted])
 
     def _sound(self, others: PromptSet) -> TokenizedTask:
         """All of the prompts that could be scored: what breaks one of them leaves the others as they are."""
@@ -167,13 +167,13 @@ def _joined(prompts: PromptSet, parts: Sequence[TokenizedTask]) -> TokenizedTask
     )
 
 
-def _some(task: TokenizedTask, chosen: Sequence[int]) -> TokenizedTask:
+def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
     """Some of the prompts, numbered anew."""
 
     def pick(values: Sequence[object]) -> tuple[object, ...]:
-        return tuple(values[i] for i in chosen)
+        return tuple(values[i] for i in numbers)
 
-    prompts = tuple(replace(task.prompts.prompts[i], index=number) for number, i in enumerate(chosen))
+    prompts = tuple(replace(task.prompts.prompts[i], index=number) for number, i in enumerate(numbers))
     return replace(
         task,
         prompts=replace(task.prompts, prompts=prompts),
@@ -186,4 +186,4 @@ def _some(task: TokenizedTask, chosen: Sequence[int]) -> TokenizedTask:
 
 
 def _first(task: TokenizedTask, size: int) -> TokenizedTask:
-    return _some(task, range(min(size, task.n)))
+    return chosen(task, range(min(size, task.n)))
