@@ -65,7 +65,13 @@ class Remembering(Runner):
         self._pool, self._scored, self._others = pool, scored, others
 
     def forward(
-        self, batch: Batch, variant: Variant, actions: Actions, *args: Any, task: TokenizedTask | None = None, **how: Any
+        self,
+        batch: Batch,
+        variant: Variant,
+        actions: Actions,
+        *args: Any,
+        task: TokenizedTask | None = None,
+        **how: Any,
     ) -> tuple[Tensor, dict[Tap, Tensor]]:
         if actions.swaps:
             return super().forward(batch, variant, actions, *args, task=task, **how)
@@ -135,7 +141,7 @@ def table(prompts: Iterable[int], repetitions: int, first: int, only: str, resam
     """Prints coverage for every kind of mean, source of prompts and number of prompts."""
     document = load_hypothesis(FILE)
     loaded = load_model(document.hypothesis.model, document.base_dir, progress=lambda said: None)
-    print(f"| means | truly recovered | n | 95 % interval holds it | lies below | lies above | mean value | averaged |")
+    print("| means | truly recovered | n | 95 % interval holds it | lies below | lies above | mean value | averaged |")
     print("|---|---|---|---|---|---|---|---|")
     kinds: tuple[Kind, ...] = ("mean", "mean_per_template")
     with borrowed(loaded.model):
@@ -159,6 +165,3 @@ def table(prompts: Iterable[int], repetitions: int, first: int, only: str, resam
                     sizes = f"{np.median([size for *_, size in rows]):.0f}" if drawn else "themselves"
                     none = "" if len(known) == len(rows) else f" ({len(rows) - len(known)} without interval)"
                     print(f"| {name} | {true:.3f} | {n} | {shares} | {values}{none} | {sizes} |", flush=True)
-
-
-

@@ -38,11 +38,11 @@ from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
 from circuitspec.engine.selftest import self_test
-from circuitspec.plan.averaging import grouping
 from circuitspec.engine.stored import StoredRunner, stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places
@@ -147,7 +147,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         tested = self_test(runner, plan.variants[-1], edges=any(e.readings for e in planned))
         progress.stage("running")
         with ExitStack() as stack:
-            begun = _begin(plan, runner, start, others if averages else None, options, progress, stack, hypothesis)
+            growing = others if averages else None
+            begun = begin(
+                plan, runner, start, growing, options.store, progress, stack, partial(_check_accuracy, hypothesis, plan)
+            )
             runner, stored, records, error = begun.runner, begun.stored, begun.records, begun.error
             task = runner.task
             search: Search | Literal["not along paths"] = options.negatives
@@ -199,7 +202,9 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         records=records,
         claims=claims,
         warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
-        cost=Cost(len(records.values), round(begun.forwards + runner.forwards), time.monotonic() - started, stored.recalled),
+        cost=Cost(
+            len(records.values), round(begun.forwards + runner.forwards), time.monotonic() - started, stored.recalled
+        ),
         self_test=tested,
         negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,
         paths=paths,
@@ -254,7 +259,7 @@ def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
 
 
 @dataclass(frozen=True)
-class _Begun:
+class Begun:
     """The plan's experiments, run with means over as many prompts as it takes, and what is to run more of them."""
 
     runner: Runner
@@ -264,24 +269,27 @@ class _Begun:
     forwards: float  # of runs with means over fewer prompts
 
 
-def _begin(
+def begin(
     plan: Plan,
     runner: Runner,
     start: Callable[[TokenizedTask], Runner],
     others: ReferencePrompts | None,
-    options: Options,
+    store: Path | None,
     progress: Progress,
     stack: ExitStack,
-    hypothesis: Hypothesis,
-) -> _Begun:
-    """Run the plan; where means prove to be too noisy, again with means over more prompts, if more can be drawn."""
+    check: Callable[[Records], None] = lambda records: None,
+) -> Begun:
+    """Run the plan; where means prove to be too noisy, again with means over more prompts, if more can be drawn.
+
+    `start` makes a runner for other prompts to take means over, which `others` draws; `check` may refuse what was
+    measured. What is begun ends with the `stack`.
+    """
     forwards = 0.0
     while True:
-        inner = ExitStack()
-        stored = inner.enter_context(stored_runner(runner, options.store, progress))
-        with inner:
+        with ExitStack() as inner:
+            stored = inner.enter_context(stored_runner(runner, store, progress))
             records = stored.run(plan.experiments)
-            _check_accuracy(hypothesis, plan, records)
+            check(records)
             error = means_error(plan, runner.task, stored)
             share = 0.0 if error is None else largest_share(judge(plan, records, error))
             larger = None if others is None else _larger(runner.task, others, share)
@@ -289,7 +297,7 @@ def _begin(
                 if error is not None and error.reference and share > ENOUGH:
                     error = means_error(plan, runner.task, stored, halves=True)
                 stack.push(inner.pop_all())
-                return _Begun(runner, stored, records, error, forwards)
+                return Begun(runner, stored, records, error, forwards)
         forwards += runner.forwards
         progress.stage(f"taking means over {larger.averaged.n} prompts")
         runner = start(larger)

@@ -16,9 +16,9 @@ from circuitspec.analysis import stats
 from circuitspec.analysis.claims import MIN_PROMPTS, ClaimPart, Status, part_of, place, together, too_few
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.halves import halves
+from circuitspec.analysis.means_error import MeansError, recovered
 from circuitspec.analysis.out_of_range import out_of_range
 from circuitspec.analysis.random_circuits import beaten
-from circuitspec.analysis.means_error import MeansError, recovered
 from circuitspec.analysis.scores import MATERIAL, Anchors, gap
 from circuitspec.analysis.subsets import ALPHA, Difference, corrected, effects, incompleteness, widened
 from circuitspec.analysis.wording import number, plural
@@ -167,7 +167,9 @@ def judge_methods(planned: PlannedClaim, records: Records, error: MeansError | N
     own = next((run for run in methods.runs if run.method == methods.own), None)
     for run in methods.runs:
         outside = out_of_range(run, records, claim.metric, own)
-        estimate, why = recovered_under(run, records, claim.metric, error=error) if outside.measurable else (None, outside.why)
+        estimate, why = (
+            recovered_under(run, records, claim.metric, error=error) if outside.measurable else (None, outside.why)
+        )
         part = part_of(method_name(run.method, methods.own), estimate, claim.at_least, claim.at_most, why)
         if outside:  # whatever the bound: no figure that the claim could rest on
             parts.append(replace(part, status="REFUTED", reason=outside.why))

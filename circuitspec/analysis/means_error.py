@@ -24,11 +24,12 @@ import numpy as np
 from scipy import stats as distributions
 
 from circuitspec.analysis import stats
+from circuitspec.analysis.claims import ClaimResult
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.stats import Values
 from circuitspec.engine.records import Records
-from circuitspec.analysis.claims import ClaimResult
 from circuitspec.plan.averaging import Grouping, grouping
+from circuitspec.plan.claimed import deciding
 from circuitspec.plan.experiment import Experiment, Own, Part, SourceKind, Without
 from circuitspec.plan.planner import Plan
 from circuitspec.tasks.prompts import TokenizedTask
@@ -105,9 +106,13 @@ class MeansError:
         groups = self.groupings[experiment.source.kind]
         if groups.spread(None) * FEWEST <= 1:
             return ""
-        return f"the means go over {min(groups.sizes)} prompts at the fewest, too few to correct for ({FEWEST} are needed)"
+        return (
+            f"the means go over {min(groups.sizes)} prompts at the fewest, too few to correct for ({FEWEST} are needed)"
+        )
 
-    def _against_reference(self, own: Estimate, whole: Scores, over: Parted, kind: SourceKind, halved: bool) -> Estimate:
+    def _against_reference(
+        self, own: Estimate, whole: Scores, over: Parted, kind: SourceKind, halved: bool
+    ) -> Estimate:
         groups = self.groupings[kind]
         quarters = Own(groups.n_cells)
         parts = over(quarters)
@@ -147,7 +152,7 @@ def recovered(
     level: float = stats.LEVEL,
     resamples: int = stats.RESAMPLES,
 ) -> Estimate:
-    """As `stats.recovered` of three runs, the patched one, that at 0 and that at 1; for the means' `error`, if known."""
+    """As `stats.recovered` of three runs (the patched one, that at 0, that at 1), with the means' `error` if known."""
 
     def scores(look: Lookup) -> Scores:
         patched, zero, one = runs
@@ -182,9 +187,7 @@ def _t(level: float, freedom: float) -> float:
     return float(distributions.t.ppf((1 + level) / 2, freedom))
 
 
-def _widened(
-    own: Estimate, whole: Scores, correction: float, error: float, freedom: int
-) -> Estimate:
+def _widened(own: Estimate, whole: Scores, correction: float, error: float, freedom: int) -> Estimate:
     """The interval of the prompts alone, moved and stretched for an independent error of the means."""
     prompts = _prompts_error(whole, own.value)
     doubt = DOUBT * abs(correction)
@@ -240,15 +243,6 @@ def parts_of(error: MeansError, kind: SourceKind, *, halves: bool = False) -> tu
     if not error.reference:
         return tuple(Without(cell, count) for cell in range(count))
     return (Own(count), *((Own(2),) if halves else ()))
-
-
-def deciding(plan: Plan) -> tuple[Experiment, ...]:
-    """The runs with means that decide claims by intervals over prompts: not those of claims about many runs."""
-    found: dict[Experiment, None] = {}
-    for planned in plan.claims:
-        if planned.trials is None and planned.rivals is None:
-            found |= {run: None for run in planned.runs if run.averages}
-    return tuple(found)
 
 
 def means_error(plan: Plan, task: TokenizedTask, stored: RunsExperiments, *, halves: bool = False) -> MeansError | None:

@@ -46,7 +46,8 @@ def noisy_means(
     if not noisy:
         return
     claim, name, worst = max(noisy, key=lambda one: share_of(one[2]))
-    assert worst.interval is not None and worst.means_error is not None
+    assert worst.interval is not None
+    assert worst.means_error is not None
     share, length = share_of(worst), worst.interval[1] - worst.interval[0]
     needed = math.ceil(MARGIN * task.averaged.n * (share / ENOUGH) ** 2)
     yield EvidenceWarning(
@@ -83,7 +84,7 @@ def fixed_means(
     yield EvidenceWarning(
         "CS434",
         f"intervals and p-values of {kinds} hold the means fixed",
-        f"they go over {_prompts(task)}, and {said}; to run all of many runs again with other means would take too long",
+        f"they go over {_prompts(task)}, and {said}; to make all of many runs again with other means takes too long",
         _more(task) if task.reference is None else f"write `reference: {4 * task.averaged.n}`",
         {"claims": [one.index for one in many], "averaged": task.averaged.n},
     )

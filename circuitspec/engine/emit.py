@@ -16,8 +16,8 @@ from torch import Tensor
 from circuitspec.engine.batches import Batch
 from circuitspec.engine.plain import Part, Patch, check_plain, config, patches, positions
 from circuitspec.engine.runner import Runner
-from circuitspec.plan.averaging import grouping
 from circuitspec.engine.taps import Tap
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.experiment import Experiment, Source, texts_of
 
 FORMAT_VERSION = 1

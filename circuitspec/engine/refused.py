@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.plan.averaging import grouping
 from circuitspec.engine.stream import Stream
 from circuitspec.models.load import LoadedModel
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.experiment import Experiment, Source
 from circuitspec.tasks.prompts import TokenizedTask
 

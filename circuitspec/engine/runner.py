@@ -27,12 +27,12 @@ from circuitspec.engine.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.noise import embedding_std, noise
 from circuitspec.engine.records import Records
 from circuitspec.engine.sources import MeanTable, mean_sources
-from circuitspec.plan.averaging import grouping
 from circuitspec.engine.stream import Stream
 from circuitspec.engine.sweep import Measured, Sweeper
 from circuitspec.engine.taps import Slot, Tap, slots_of
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.load import LoadedModel
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.experiment import Experiment, Noised, Source, Variant, passes, texts_of
 from circuitspec.spec.internal import Internal
 from circuitspec.tasks.metrics import compute_metrics, targets, upcast

@@ -44,7 +44,7 @@ class LockedPrompts(_Part):
 
 
 class LockedReference(_Part):
-    """The prompts that means are over, where those are others than the ones that are scored: how many, and their SHA-256."""
+    """The prompts that means are over, where those are others than the scored ones: how many, and their SHA-256."""
 
     count: int
     digest: str

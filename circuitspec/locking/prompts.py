@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import rfc8785
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from circuitspec.diagnostics import Diagnostic
 from circuitspec.analysis.result import ReferenceFacts
+from circuitspec.diagnostics import Diagnostic
 from circuitspec.locking.file import LockFile
 from circuitspec.locking.lock import LockedPrompts, LockedReference, as_json
 from circuitspec.tasks.prompts import Prompt, PromptSet, prompts_digest

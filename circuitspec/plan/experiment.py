@@ -284,9 +284,7 @@ def means_of(experiments: Iterable[Experiment]) -> frozenset[Source]:
     return frozenset(e.source.whole for e in experiments if e.source is not None and e.source.is_mean)
 
 
-def passes(
-    experiments: tuple[Experiment, ...], known: frozenset[Source] = frozenset(), averaged: float = 1
-) -> float:
+def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = frozenset(), averaged: float = 1) -> float:
     """Passes over all prompts that running these experiments together takes.
 
     Every mean (but the `known` ones) takes `averaged`: over how many prompts it goes, as a multiple of those that are

@@ -59,7 +59,9 @@ def to_document(
         },
         "n_prompts": found.n_prompts,
         "prompts_digest": found.prompts_digest or None,
-        "reference": None if found.reference is None else asdict(found.reference),
+        "reference": None
+        if found.reference is None
+        else {"count": found.reference.count, "digest": found.reference.digest},
         "verdict": found.verdict,
         "drift": [{"code": one.code, "message": one.message} for one in findings if one.severity == "error"],
         "claims": [_claim(found, place, claim) for place, claim in enumerate(found.claims)],

@@ -35,9 +35,7 @@ MAX_BYTES = 64_000_000
 AT: tuple[str, str] = ("task", "file")
 
 
-def read_prompts(
-    path: Path, findings: Findings, limit: int | None = None, at: tuple[str, ...] = AT
-) -> PromptSet:
+def read_prompts(path: Path, findings: Findings, limit: int | None = None, at: tuple[str, ...] = AT) -> PromptSet:
     """The prompts of a `.jsonl`, `.csv` or (auto-circuit's) `.json` file, only the first `limit` of them.
 
     `at` is where the hypothesis names the file.

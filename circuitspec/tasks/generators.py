@@ -19,7 +19,7 @@ class Generator:
 
     description: str
     corruptions: tuple[str, ...]
-    make: Callable[[Generate, int, int, Findings, tuple[str, ...]], PromptSet]  # options, number, seed, findings, stream
+    make: Callable[[Generate, int, int, Findings, tuple[str, ...]], PromptSet]  # number, seed; stream
 
 
 def generate_others(options: Generate, n: int, seed: int, scored: PromptSet, findings: Findings) -> tuple[Prompt, ...]:
@@ -43,9 +43,7 @@ def common_words() -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _repeated_tokens(
-    options: Generate, n: int, seed: int, findings: Findings, stream: tuple[str, ...]
-) -> PromptSet:
+def _repeated_tokens(options: Generate, n: int, seed: int, findings: Findings, stream: tuple[str, ...]) -> PromptSet:
     """`length` different words, then the same words again up to one of them; the next word is the answer.
 
     Slots: `A` is the last word's first occurrence, `A#2` the last word, `B` what followed `A` (the answer).
@@ -61,7 +59,9 @@ def _repeated_tokens(
             "CS341", message, ("task", "generate", "repeated_tokens", "length"), hint=f"write {longest} or less"
         )
         findings.check()
-    prompts = tuple(_repeated(index, length, words, Dice(seed, *stream, index, "repeated_tokens")) for index in range(n))
+    prompts = tuple(
+        _repeated(index, length, words, Dice(seed, *stream, index, "repeated_tokens")) for index in range(n)
+    )
     return PromptSet(prompts, GENERATORS["repeated_tokens"].corruptions, ("repeated_tokens",))
 
 

@@ -1,4 +1,4 @@
-"""The prompts that means are over, where those are others than the scored ones: drawn by the same rules, or from a file.
+"""The prompts that means are over, where those are others than the scored ones: drawn by the same rules, or in a file.
 
 Imports no torch.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.spec.hypothesis import AblationSpec, ReferenceFile, TaskSpec
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from circuitspec.spec.source import Source
+
+T = TypeVar("T")
 
 FIRST = 100  # other prompts, at least, that means are over before their error is known
 MOST = 2000  # at most, unless the file says how many, ..
@@ -170,7 +172,7 @@ def _joined(prompts: PromptSet, parts: Sequence[TokenizedTask]) -> TokenizedTask
 def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
     """Some of the prompts, numbered anew."""
 
-    def pick(values: Sequence[object]) -> tuple[object, ...]:
+    def pick(values: Sequence[T]) -> tuple[T, ...]:
         return tuple(values[i] for i in numbers)
 
     prompts = tuple(replace(task.prompts.prompts[i], index=number) for number, i in enumerate(numbers))
