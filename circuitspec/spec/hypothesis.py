@@ -269,9 +269,16 @@ class ReferenceFile(Block):
     )
 
 
+def _of_prompts(value: object) -> object:
+    if value != "prompts":
+        hint = "write a number of prompts, prompts (those that are scored), or {file: more.jsonl}"
+        raise texts.problem("CS169", f"there are no prompts called {value}", hint=hint)
+    return value
+
+
 Reference: TypeAlias = Annotated[
     Annotated[Count, Tag("<index>")]
-    | Annotated[Literal["prompts"], Tag("<text>")]
+    | Annotated[Literal["prompts"], BeforeValidator(_of_prompts), Tag("<text>")]
     | Annotated[ReferenceFile, Tag("<mapping>")],
     _choice(_form, "a number of prompts, prompts (those that are scored), or {file: more.jsonl}"),
 ]

@@ -140,8 +140,9 @@ class ReferencePrompts:
             prompts = waiting.pop()
             if not prompts:
                 continue
+            numbered = tuple(replace(prompt, index=index) for index, prompt in enumerate(prompts))
             try:
-                parts.append(tokenize(replace(others, prompts=tuple(prompts)), self._task.positions, self._tokenizer))
+                parts.append(tokenize(replace(others, prompts=numbered), self._task.positions, self._tokenizer))
             except CircuitspecError:
                 if len(prompts) > 1:
                     half = len(prompts) // 2

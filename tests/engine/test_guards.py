@@ -17,9 +17,9 @@ from circuitspec.engine.batches import make_batches, where_mask
 from circuitspec.engine.compile import Actions, borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
-from circuitspec.plan.averaging import grouping
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.where import Where
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.experiment import Experiment, Site, Source
 from circuitspec.spec.components import Head, Mlp
 from tests.engine.support import Silent, loaded, random_prompts, runner, task_of
