@@ -21,7 +21,9 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.shapes import read_shape
+from circuitspec.plan.averaging import CELLS
 from circuitspec.plan.beside import plan_beside
+from circuitspec.plan.claimed import deciding
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places, read_numbers
 from circuitspec.plan.experiment import Experiment, passes, runs_of
@@ -34,13 +36,14 @@ from circuitspec.plan.sources import corrupt_prompts
 from circuitspec.shown import no_command, visible
 from circuitspec.spec.check_size import count_named, stated_size
 from circuitspec.spec.components import AttentionLayer, Neuron, Pattern, sort_key
-from circuitspec.spec.hypothesis import Hypothesis, Sufficient
+from circuitspec.spec.hypothesis import Hypothesis, ReferenceFile, Sufficient
 from circuitspec.spec.internal import Attention, Internal
 from circuitspec.spec.load import Document, load_hypothesis, with_source
 from circuitspec.spec.names import format_name, parse_name
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.prompts import PromptSet, TokenizedTask
+from circuitspec.tasks.reference import first_size, is_drawn, largest_size
 from circuitspec.tasks.tokenize import tokenize
 
 if TYPE_CHECKING:
@@ -257,6 +260,7 @@ def _heading(hypothesis: Hypothesis, shape: ModelShape, n: int) -> str:
     model = f"{hypothesis.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
     corrupt = corrupt_prompts(ablation)
     value = ablation.value if corrupt is None else f"{ablation.value} from {corrupt}"
+    value += _over(hypothesis, n)
     choices = f"{ablation.level} level, {value}, {ablation.positions} positions"
     return f"{visible(hypothesis.name)}   {visible(model)}   {n} prompts\n{visible(choices)}"
 
@@ -387,6 +391,44 @@ def _declared_paths(hypothesis: Hypothesis, plan: Plan, graph: CircuitGraph, tex
     return [f"           and {most} to patch the declared paths one by one ({asked})"]
 
 
+def _first_averaged(hypothesis: Hypothesis, n: int) -> int:
+    """Over how many prompts means go, or begin to go; as many as are scored where others come from a file."""
+    if not is_drawn(hypothesis.task, hypothesis.ablation):
+        return n
+    given = hypothesis.ablation.reference
+    return given if isinstance(given, int) else first_size(n)
+
+
+def _means_error(hypothesis: Hypothesis, plan: Plan, n: int) -> list[str]:
+    """What it takes to tell the error of the means, and to take more of them."""
+    runs = sum(runs_of(run) for run in deciding(plan))
+    if not runs:
+        return []
+    given = hypothesis.ablation.reference
+    other = is_drawn(hypothesis.task, hypothesis.ablation) or isinstance(given, ReferenceFile)
+    lines = [f"           and {runs * (1 if other else min(n, CELLS))} to tell the error of the means"]
+    if other and given is None:
+        lines.append(
+            f"           again with means over more reference prompts, up to {largest_size(n)}, where they prove noisy"
+        )
+    return lines
+
+
+def _over(hypothesis: Hypothesis, n: int) -> str:
+    """Over which prompts means go: ` (over 100 reference prompts or more)`; empty where there are none."""
+    ablation = hypothesis.ablation
+    match ablation.reference:
+        case _ if ablation.value not in ("mean", "mean_per_template"):
+            return ""
+        case int(count):
+            return f" (over {plural(count, 'reference prompt')})"
+        case ReferenceFile(file=name):
+            return f" (over the prompts of {name})"
+    if is_drawn(hypothesis.task, ablation):
+        return f" (over {plural(first_size(n), 'reference prompt')} or more)"
+    return " (over the scored prompts)"
+
+
 def _cost(
     hypothesis: Hypothesis,
     plan: Plan,
@@ -411,7 +453,10 @@ def _cost(
     dtype = hypothesis.model.dtype
     edges = any(e.level == "edge" for e in plan.experiments)
     rows = min(n, rows_per_batch(shape, positions, dtype, edges=edges))
-    lines = [f"forwards   {passes(plan.experiments)} over all {n} prompts, {rows} prompts at a time"]
+    averaged = _first_averaged(hypothesis, n)
+    needed = passes(plan.experiments, averaged=averaged / n)
+    lines = [f"forwards   {needed:g} over all {n} prompts, {rows} prompts at a time"]
+    lines += _means_error(hypothesis, plan, n)
     source = plan.circuit.source
     outside = restorations(plan, graph)
     if source is not None and outside is not None and any(isinstance(c.claim, Sufficient) for c in plan.claims):

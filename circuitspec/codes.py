@@ -370,6 +370,14 @@ CODES: dict[str, CodeInfo] = {
         "  metric: {projection: r5, at: END, along: probe.txt}  or projection(r5@END, probe.txt)\n"
         "They are measured at node level, and attention and neurons at edge level too.",
     ),
+    "CS169": CodeInfo(
+        "a reference that cannot be used",
+        "`ablation: reference:` says over which prompts means are taken. It goes with `value: mean` and "
+        "`mean_per_template`. A number draws so many other prompts by the task's own rules, so it needs templates "
+        "or a generator, and 8 at the least. `{file: more.jsonl}` names a file of further prompts and goes with "
+        "prompts from a file. `prompts` takes the scored prompts themselves, which is what happens unasked where "
+        "prompts come from a file.",
+    ),
     "CS170": CodeInfo(
         "a component beyond the stated size",
         "`model: {size: 12x12x768}` says that the model has 12 layers of 12 heads, and a name in groups, free, paths, "
@@ -947,11 +955,16 @@ CODES: dict[str, CodeInfo] = {
         "apart: logit_diff does not see a corruption that moves both answers alike.",
     ),
     "CS404": CodeInfo(
-        "a mean over few prompts",
-        "The patched-in means are taken over fewer than 5 prompts (for `mean_per_template`, of some template). "
-        "Such a mean still carries what those few prompts say, part of the ablated information survives, and "
-        "recovered performance depends on which prompts were drawn. Raise `task: prompts:` (after adding "
-        "prompts to the file that they come from, if they do and it holds fewer), or use fewer templates.",
+        "noisy means",
+        "The means that are patched in are themselves estimates. Noise in them moves recovered performance about, "
+        "and it damages the circuit that runs on them, so that it also moves it down. Both are measured, with "
+        "means over parts of the prompts: the value is corrected, and the interval holds what is left. This "
+        "warning says that what is left is more than a tenth of the interval's length, so that a good part of the "
+        "uncertainty is about the means and not about the circuit; or that the means go over fewer than 5 prompts "
+        "each, with which no correction can be had and no verdict is given.\n\nTake means over more prompts. "
+        "Where prompts are drawn, `ablation: {reference: 2000}` draws so many others for the means; where they "
+        "come from a file, `ablation: {reference: {file: more.jsonl}}` names more of them, which need no other "
+        "answers or positions than those that are scored.",
     ),
     "CS405": CodeInfo(
         "a claim that patches nothing",
@@ -1180,6 +1193,22 @@ CODES: dict[str, CodeInfo] = {
         "in the circuit. Declare it in a group of its own:\n\n    negative_name_mover: {nodes: [a10.h7], at: END, "
         "effect: negative}\n\nor say in the hypothesis's description what it is in the circuit for. Looked for in "
         "circuits of up to 16 components, and in all with `--negatives exact`.",
+    ),
+    "CS434": CodeInfo(
+        "an interval that holds the means fixed",
+        "The error of the means that are patched in is measured by running what decides a claim again with other "
+        "means. Claims about many runs (`complete`, `minimal`, `beats_random`) would take too long that way: "
+        "their intervals and p-values are those of the prompts alone. All their runs share the same means, so "
+        "that differences between them are less affected than any of them. The warning is given where means are "
+        "over the scored prompts themselves, and where another claim shows that they are noisy, or none shows "
+        "anything. Take means over more other prompts: `ablation: {reference: 2000}`, or `reference: {file: "
+        "more.jsonl}`.",
+    ),
+    "CS435": CodeInfo(
+        "fewer reference prompts than asked for",
+        "`ablation: reference:` asks for more prompts than the lists give besides those that are scored: others "
+        "are drawn by the same rules, have other texts, and are used only if they tokenise like one of those that "
+        "are scored. Means go over as many as there are. Lengthen the lists, or ask for fewer.",
     ),
     "CS436": CodeInfo(
         "a claim's figure out of all range",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 
 from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
+from circuitspec.engine.directions import read_directions
 from circuitspec.engine.emit import Bundle, make_bundle
+from circuitspec.engine.plain import check_plain
 from circuitspec.engine.runner import Runner
 from circuitspec.graph.circuit import lay_out
 from circuitspec.models.load import load_model
@@ -19,7 +22,10 @@ from circuitspec.progress import Progress
 from circuitspec.report.bundle import readme
 from circuitspec.spec.load import Document, digest, with_source
 from circuitspec.tasks.build import build_prompts
+from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.tasks.reference import ReferencePrompts
 from circuitspec.tasks.tokenize import tokenize
+from circuitspec.verification import begin
 
 
 def compile_bundle(document: Document, device: str, progress: Progress) -> Bundle:
@@ -37,6 +43,9 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     graph = measuring(lay_out(hypothesis.circuit, loaded.shape, document.source), internals)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
+    others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
+    if any(experiment.averages for experiment in plan.experiments):
+        task = others.of(task)
     check_plan_fits(plan, task, document.source)
     check_length(task, loaded.shape)
     known = loaded.provenance
@@ -52,9 +61,20 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
         },
     }
     progress.stage("writing out the experiments")
-    with borrowed(loaded.model):
+    directions = read_directions(internals, base_dir, loaded.shape.d_model)
+    check_plain(plan.labels, loaded.architecture)
+
+    def start(task: TokenizedTask) -> Runner:
         rows = rows_per_batch(loaded.shape, max(task.lengths), known.dtype)
-        bundle = make_bundle(plan.labels, Runner(loaded, task, rows=rows, progress=progress), about)
+        return Runner(
+            loaded, task, rows=rows, progress=progress, internals=internals, directions=directions, parted=True
+        )
+
+    with borrowed(loaded.model), ExitStack() as stack:
+        runner = start(task)
+        if task.reference is not None and others.grows:  # means over as many prompts as `verify` takes
+            runner = begin(plan, runner, start, others, None, progress, stack).runner
+        bundle = make_bundle(plan.labels, runner, about)
     facts = {
         "name": hypothesis.name,
         "digest": digest(hypothesis),

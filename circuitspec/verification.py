@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +16,8 @@ from circuitspec.analysis.components import RunsExperiments, Search, candidates,
 from circuitspec.analysis.effect_warnings import effect_warnings
 from circuitspec.analysis.effects import CircuitEffects
 from circuitspec.analysis.examine import examine, foreseen
+from circuitspec.analysis.means_error import ENOUGH, MeansError, larger_size, largest_share, means_error
+from circuitspec.analysis.means_warnings import means_warnings
 from circuitspec.analysis.model_negatives import model_negatives, places_outside
 from circuitspec.analysis.pathologies import pathology_warnings
 from circuitspec.analysis.pathology_answers import dominating_answer
@@ -30,7 +32,7 @@ from circuitspec.analysis.pathology_task import (
     worth_a_look,
 )
 from circuitspec.analysis.paths import path_effects
-from circuitspec.analysis.result import Cost, Methodology, ModelFacts, Verification
+from circuitspec.analysis.result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
 from circuitspec.analysis.subsets import search_subsets
 from circuitspec.analysis.variables import circuit_variables, kept_slots
 from circuitspec.analysis.verdict import judge
@@ -48,19 +50,18 @@ from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
 from circuitspec.engine.selftest import self_test
-from circuitspec.engine.sources import mean_groups
-from circuitspec.engine.stored import StorePlace, stored_runner
+from circuitspec.engine.stored import StoredRunner, StorePlace, stored_runner
 from circuitspec.graph.circuit import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.tokens import other_than_filed
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places
-from circuitspec.plan.experiment import Noised
-from circuitspec.plan.experiment import Source as PatchSource
+from circuitspec.plan.experiment import Noised, means_of
 from circuitspec.plan.fitting import check_claimed, check_length, check_plan_fits, fitted
 from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.planner import PathCheck, Plan, make_plan
@@ -79,6 +80,7 @@ from circuitspec.tasks.answer_forms import answer_forms
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import METRICS
 from circuitspec.tasks.prompts import CLEAN, PromptSet, TokenizedTask, prompts_digest
+from circuitspec.tasks.reference import ReferencePrompts
 from circuitspec.tasks.tokenize import tokenize
 
 if TYPE_CHECKING:
@@ -130,6 +132,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     internals, graph, plan, task = prepared[0].internals, prepared[0].graph, prepared[0].plan, prepared[0].task
     places_of_files = direction_places(hypothesis, document.source)
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
+    others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
+    averages = options.sweep or any(experiment.averages for experiment in plan.experiments)
+    if averages:
+        task = others.of(task)
     plan = fitted(plan, refused_means(plan.experiments, task), document.source)
     beside = plan_beside(
         hypothesis.ablation,
@@ -144,29 +150,42 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     _check_neurons(plan, loaded, document.source)
     plan = checked_reach(plan, acting(graph.paths, hypothesis.ablation), loaded.shape, task, document.source)
     with document.blamed_on("ablation", "value"):
-        mean_sizes = _mean_sizes(plan, task)
+        _check_means(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
     keep_hooks = loaded.foreign.runs_hooks
     with borrowed(loaded.model, keep_hooks=keep_hooks):
         planned = (*plan.experiments, *beside.labels, *labels_of(checks))
         edges = any(e.level == "edge" for e in planned)
         rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
-        runner = Runner(
-            loaded,
-            task,
-            rows=1 if keep_hooks else rows,  # hooks see whole forwards of one prompt, as their owner's program does
-            progress=progress,
-            sweeps=not keep_hooks,
-            internals=internals,
-            directions=directions,
-        )
+
+        def start(task: TokenizedTask) -> Runner:
+            return Runner(
+                loaded,
+                task,
+                rows=1 if keep_hooks else rows,  # hooks see whole forwards of one prompt, as their owner's program does
+                progress=progress,
+                sweeps=not keep_hooks,
+                internals=internals,
+                directions=directions,
+                parted=True,
+            )
+
+        runner = start(task)
         progress.stage("testing that patching is exact on this model")
         tested = self_test(runner, edges=any(e.readings for e in planned))
         progress.stage("running")
-        with stored_runner(runner, options.store, progress) as stored:
-            records = stored.run(plan.experiments)
-            stands, instead = behaviour(runner, records[plan.clean])
-            _check_accuracy(hypothesis, stands, instead)
+        said: list[tuple[Standing | None, Instead | None]] = []
+
+        def check(found: Records) -> None:
+            if not said:  # the clean run hangs on no means
+                said.append(behaviour(runner, found[plan.clean]))
+                _check_accuracy(hypothesis, *said[0])
+
+        with ExitStack() as stack:
+            growing = others if averages else None
+            begun = begin(plan, runner, start, growing, options.store, progress, stack, check)
+            runner, stored, records, error = begun.runner, begun.stored, begun.records, begun.error
+            task, (stands, instead) = runner.task, said[0]
             search: Search | Literal["not along paths"] = options.negatives
             if plan.circuit.level == "path" and search != "off":
                 search = "not along paths"
@@ -196,15 +215,14 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
                 plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
                 found_beside = evaluate_beside(beside, records, _beside_metric(plan, records, hypothesis))
-    claims = judge(plan, records)
+    claims = judge(plan, records, error)
     standing_in = frozenset() if effects is None else effects.standing_in
     paths = path_effects(plan, records, _path_metric(plan, records, hypothesis), standing_in)
     negatives = () if finding is None else (finding,)
     at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
-    warnings = evidence_warnings(
-        plan, records, claims, negatives, mean_sizes, paths, unfed_members, prompts.file, in_model
-    )
+    warnings = evidence_warnings(plan, records, claims, negatives, paths, unfed_members, in_model)
+    warnings += means_warnings(plan, claims, error, task, others.asked)
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     warnings += pathology_warnings(plan, records, claims, prompts, variables)
     ablated_from = ablation_source(hypothesis.ablation)
@@ -219,18 +237,21 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         digest=digest(document.hypothesis),
         prompts_digest=prompts_digest(prompts),
         model=_model_facts(loaded),
-        methodology=_methodology(hypothesis, graph, plan),
+        methodology=_methodology(hypothesis, graph, plan, task),
         plan=plan,
         records=records,
         claims=claims,
         warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
-        cost=Cost(len(records.values), round(runner.forwards), time.monotonic() - started, stored.recalled),
+        cost=Cost(
+            len(records.values), round(begun.forwards + runner.forwards), time.monotonic() - started, stored.recalled
+        ),
         self_test=tested,
         negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,
         paths=paths,
         effects=effects,
         sweep=found_beside.sweep,
         tests=found_beside.tests,
+        reference=_reference_facts(task),
         graph=graph,
     )
     return Outcome(verification, task)
@@ -305,12 +326,64 @@ def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
     return next((m for m in (*_smooth(claimed), "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
 
 
-def _mean_sizes(plan: Plan, task: TokenizedTask) -> dict[PatchSource, tuple[int, ...]]:
-    """For every mean that is patched in: over how many prompts each of its groups goes."""
-    sources = {
-        e.source for e in plan.experiments if e.source is not None and e.source.kind in ("mean", "mean_per_template")
-    }
-    return {s: tuple(Counter(mean_groups(task, s.kind)).values()) for s in sources}
+@dataclass(frozen=True)
+class Begun:
+    """The plan's experiments, run with means over as many prompts as it takes, and what is to run more of them."""
+
+    runner: Runner
+    stored: StoredRunner
+    records: Records
+    error: MeansError | None
+    forwards: float  # of runs with means over fewer prompts
+
+
+def begin(
+    plan: Plan,
+    runner: Runner,
+    start: Callable[[TokenizedTask], Runner],
+    others: ReferencePrompts | None,
+    store: StorePlace,
+    progress: Progress,
+    stack: ExitStack,
+    check: Callable[[Records], None] = lambda records: None,
+) -> Begun:
+    """Run the plan; where means prove to be too noisy, again with means over more prompts, if more can be drawn.
+
+    `start` makes a runner for other prompts to take means over, which `others` draws; `check` may refuse what was
+    measured. What is begun ends with the `stack`.
+    """
+    forwards = 0.0
+    while True:
+        with ExitStack() as inner:
+            stored = inner.enter_context(stored_runner(runner, store, progress))
+            records = stored.run(plan.experiments)
+            check(records)
+            error = means_error(plan, runner.task, stored)
+            share = 0.0 if error is None else largest_share(judge(plan, records, error))
+            larger = None if others is None else _larger(runner.task, others, share)
+            if larger is None:
+                if error is not None and error.reference and share > ENOUGH:
+                    error = means_error(plan, runner.task, stored, halves=True)
+                stack.push(inner.pop_all())
+                return Begun(runner, stored, records, error, forwards)
+        forwards += runner.forwards
+        progress.stage(f"taking means over {larger.averaged.n} prompts")
+        runner = start(larger)
+
+
+def _larger(task: TokenizedTask, others: ReferencePrompts, share: float) -> TokenizedTask | None:
+    """The task with a larger reference, where there is one and the means' share of an interval asks for it."""
+    if task.reference is None or not others.grows:
+        return None
+    size = larger_size(task.n, task.reference.n, share)
+    found = None if size is None else others.of(task, size)
+    return found if found is not None and found.averaged.n > task.reference.n and found.reference else None
+
+
+def _check_means(plan: Plan, task: TokenizedTask) -> None:
+    """Raises CS521 and CS522 for means that cannot be taken over these prompts."""
+    for source in means_of(plan.experiments):
+        grouping(task, source.kind)
 
 
 def _negatives(
@@ -448,7 +521,7 @@ def _model_facts(loaded: LoadedModel) -> ModelFacts:
     )
 
 
-def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan) -> Methodology:
+def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: TokenizedTask) -> Methodology:
     kinds = ((Head, "heads"), (Mlp, "MLPs"), (Neuron, "neurons"))
     claimed, free = graph.claimed, graph.free
 
@@ -469,8 +542,19 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan) -> Met
         hypothesis.ablation.positions,
         kept=_kept(plan, hypothesis),
         through=hypothesis.ablation.through,
+        averaged=_averaged(task) if hypothesis.ablation.value in ("mean", "mean_per_template") else "",
         written=bool(plan.circuit.roles),
     )
+
+
+def _averaged(task: TokenizedTask) -> str:
+    """`800 reference prompts`, `the scored prompts`."""
+    return "the scored prompts" if task.reference is None else plural(task.reference.n, "reference prompt")
+
+
+def _reference_facts(task: TokenizedTask) -> ReferenceFacts | None:
+    reference = task.reference
+    return None if reference is None else ReferenceFacts(reference.n, prompts_digest(reference.prompts))
 
 
 def _kept(plan: Plan, hypothesis: Hypothesis) -> str:

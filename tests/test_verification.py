@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from circuitspec import verification
+from circuitspec.analysis import stats
 from circuitspec.analysis.components import Search
+from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.result import Verification
 from circuitspec.checking import check_file, plan_file
 from circuitspec.diagnostics import CircuitspecError
@@ -141,19 +143,80 @@ def test_the_model_must_do_the_task() -> None:
     assert refused(document) == {"CS504"}
 
 
-def test_a_mean_over_few_prompts_is_warned_of() -> None:
+def with_prompts(n: int, seed: int = 0, **ablation: object) -> Document:
+    """The shipped hypothesis with other prompts, and another way of taking means."""
     document = load_hypothesis(TINY)
-    task = document.hypothesis.task.model_copy(update={"prompts": 16})
-    document = replace(document, hypothesis=document.hypothesis.model_copy(update={"task": task}))
-    found = run(document, "off")
+    found = document.hypothesis
+    task = found.task.model_copy(update={"prompts": n, "seed": seed})
+    changed = found.model_copy(update={"task": task, "ablation": found.ablation.model_copy(update=ablation)})
+    return replace(document, hypothesis=changed)
+
+
+def interval_of(found: Verification) -> tuple[float, float]:
+    estimate = found.claims[0].estimate
+    assert estimate is not None
+    assert estimate.interval is not None
+    return estimate.interval
+
+
+def measured_alone(found: Verification) -> Estimate:
+    """What the prompts say with the means held fixed."""
+    planned = found.plan.claims[0]
+    runs = (planned.patched, planned.corrupt, planned.clean)
+    return stats.recovered(*(found.records[run]["logit_diff"] for run in runs))
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_few_prompts_give_an_interval_that_holds_the_truth(seed: int) -> None:
+    """600 prompts with means over 3,000 others say what is true; means over 24 damage the circuit."""
+    true = measured_alone(run(with_prompts(600, 9, reference=3000), "off")).value
+    assert true == pytest.approx(1.01, abs=0.02)
+    themselves = run(with_prompts(24, seed, reference="prompts"), "off")
+    fixed = measured_alone(themselves).interval
+    assert fixed is not None
+    assert fixed[1] < true  # with means over the scored prompts, held fixed
+    low, high = interval_of(themselves)
+    assert low <= true <= high
+    assert themselves.reference is None
+    assert "over the scored prompts" in themselves.methodology.describe()
+    drawn = run(with_prompts(24, seed), "off")
+    low, high = interval_of(drawn)
+    assert low <= true <= high
+    assert drawn.reference is not None
+    assert drawn.reference.count >= 100
+    assert f"over {drawn.reference.count} reference prompts" in drawn.methodology.describe()
+    assert drawn.prompts_digest == themselves.prompts_digest
+
+
+def test_means_over_few_prompts_decide_nothing() -> None:
+    found = run(with_prompts(16, reference="prompts"), "off")
+    assert [claim.status for claim in found.claims] == ["INCONCLUSIVE", "INCONCLUSIVE"]
+    assert "the means go over 4 prompts at the fewest" in found.claims[0].reason
     (warning,) = [w for w in found.warnings if w.code == "CS404"]
-    assert warning.data["fewest"] == 4
+    assert "reference" in warning.help
+
+
+def test_few_reference_prompts_are_warned_of() -> None:
+    found = run(with_prompts(60, reference=16), "off")
+    (warning,) = [w for w in found.warnings if w.code == "CS404"]
+    assert warning.data["averaged"] == 16
+    assert warning.data["share"] > 0.1  # type: ignore[operator]
+    assert warning.help == f"write `reference: {warning.data['needed']}`"
+
+
+def test_a_run_with_other_means_takes_nothing_from_the_store_that_depends_on_them(tmp_path: Path) -> None:
+    def values(reference: int, store: Path | None) -> list[float]:
+        options = Options(negatives="off", store=store)
+        found = verify(with_prompts(12, reference=reference), options, Quiet()).verification
+        return [claim.estimate.value for claim in found.claims if claim.estimate is not None]
+
+    first = values(40, tmp_path)
+    assert values(80, tmp_path) == pytest.approx(values(80, None), abs=1e-6) != first
+    assert values(40, tmp_path) == first
 
 
 def test_a_mean_that_cannot_be_taken_is_said_before_the_run_and_where() -> None:
-    document = load_hypothesis(TINY)
-    task = document.hypothesis.task.model_copy(update={"prompts": 5})  # four templates
-    document = replace(document, hypothesis=document.hypothesis.model_copy(update={"task": task}))
+    document = with_prompts(5, reference="prompts")  # four templates
     with pytest.raises(CircuitspecError) as error:
         run(document)
     (finding,) = error.value.diagnostics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-IntervalMethod = Literal["bca", "percentile", "constant", "exact", "none"]
+IntervalMethod = Literal["bca", "percentile", "constant", "means", "exact", "none"]
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,13 @@ class Estimate:
 
     `method` says how the interval was made: "bca", the bias-corrected and accelerated bootstrap;
     "percentile", the bootstrap's plain percentiles where BCa is undefined; "constant", where every
-    prompt alone gives this same value, so that the interval is the value; "exact", Clopper and Pearson's of a
-    share; "none", no interval (`low` and `high` are None).
+    prompt alone gives this same value, so that the interval is the value; "means", that of the prompts, stretched for
+    the error of the means that were patched in; "exact", Clopper and Pearson's of a share; "none", no interval (`low`
+    and `high` are None).
+
+    Where means were patched in, `value` is what was measured plus a `correction` for what their noise takes away;
+    `means_error` is the standard error that is left of the means, a part of the interval. None where none were, or
+    where the means are held fixed.
     """
 
     value: float
@@ -24,10 +29,17 @@ class Estimate:
     level: float
     n: int
     method: IntervalMethod
+    correction: float = 0.0
+    means_error: float | None = None
 
     def __post_init__(self) -> None:
         if (self.low is None) != (self.high is None) or (self.low is None) != (self.method == "none"):
             raise ValueError("an estimate has both ends of its interval and a method, or neither")
+
+    @property
+    def uncorrected(self) -> float:
+        """What was measured."""
+        return self.value - self.correction
 
     @property
     def interval(self) -> tuple[float, float] | None:

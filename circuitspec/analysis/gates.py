@@ -199,7 +199,10 @@ def _together(trio: Trio, base: Values, whole: float, level: float, resamples: i
     moved = stats.mean_difference(trio.both, base, level=level, resamples=resamples)
     if abs(both) < MATERIAL or moved.may_be(0.0):
         return Together(first, second, both, None)
-    # (base - first - second + both) / (base - both), as a ratio of means
-    scored = base - trio.first - trio.second + 2 * trio.both
-    interaction = stats.recovered(scored, trio.both, base, level=level, resamples=resamples)
-    return Together(first, second, both, interaction)
+    found = stats.recovered(*interaction(base, trio.first, trio.second, trio.both), level=level, resamples=resamples)
+    return Together(first, second, both, found)
+
+
+def interaction(base: Values, first: Values, second: Values, both: Values) -> tuple[Values, Values, Values]:
+    """`(base - first - second + both) / (base - both)`, a ratio of means, as recovered performance of these scores."""
+    return base - first - second + 2 * both, both, base

@@ -16,6 +16,7 @@ from circuitspec.analysis import stats
 from circuitspec.analysis.claims import MIN_PROMPTS, ClaimPart, Status, part_of, place, together, too_few
 from circuitspec.analysis.estimate import Estimate
 from circuitspec.analysis.halves import halves
+from circuitspec.analysis.means_error import MeansError, recovered
 from circuitspec.analysis.out_of_range import out_of_range, run_out_of_range
 from circuitspec.analysis.random_circuits import beaten
 from circuitspec.analysis.scores import MATERIAL, Anchors, gap
@@ -166,7 +167,7 @@ def _p(value: float) -> str:
 # -- the same claim under several methods ------------------------------------------------------------------------------
 
 
-def judge_methods(planned: PlannedClaim, records: Records) -> Judgement:
+def judge_methods(planned: PlannedClaim, records: Records, error: MeansError | None = None) -> Judgement:
     """What the claim says under each method that it is to hold under, the file's own first."""
     methods, claim = planned.methods, planned.claim
     assert methods is not None
@@ -175,13 +176,15 @@ def judge_methods(planned: PlannedClaim, records: Records) -> Judgement:
     own = next((run for run in methods.runs if run.method == methods.own), None)
     for run in methods.runs:
         outside = out_of_range(run, records, claim.metric, own)
-        estimate, why = recovered_under(run, records, claim.metric) if outside.measurable else (None, outside.why)
+        estimate, why = (
+            recovered_under(run, records, claim.metric, error=error) if outside.measurable else (None, outside.why)
+        )
         part = part_of(method_name(run.method, methods.own), estimate, claim.at_least, claim.at_most, why)
         if outside:  # whatever the bound: no figure that the claim could rest on
             parts.append(replace(part, status="REFUTED", reason=outside.why))
             lost.append(part.name)
         else:
-            parts.append(_confirmed(part, tests, partial(_widened, run, records, claim.metric, tests)))
+            parts.append(_confirmed(part, tests, partial(_widened, run, records, claim.metric, tests, error)))
     known = [part for part in parts if part.estimate is not None and part.name not in lost]
     values = [part.estimate.value for part in known if part.estimate is not None]
     said = f"{number(min(values))} to {number(max(values))} over {plural(len(known), 'method')}" if values else ""
@@ -198,7 +201,12 @@ def judge_methods(planned: PlannedClaim, records: Records) -> Judgement:
 
 
 def recovered_under(
-    run: MethodRun, records: Records, metric: str, *, resamples: int = stats.RESAMPLES
+    run: MethodRun,
+    records: Records,
+    metric: str,
+    *,
+    resamples: int = stats.RESAMPLES,
+    error: MeansError | None = None,
 ) -> tuple[Estimate | None, str]:
     """Recovered performance under one method, or why there is none."""
     if any(metric not in records[one] for one in (run.patched, run.corrupt, run.clean)):
@@ -206,17 +214,15 @@ def recovered_under(
     state = gap(records, metric, Anchors(run.clean, run.corrupt)).state
     if state != "sound":
         return None, "the clean and corrupt runs do not differ" if state == "zero" else "the corrupt run does better"
-    estimate = stats.recovered(
-        *(records[one][metric] for one in (run.patched, run.corrupt, run.clean)), resamples=resamples
-    )
-    return estimate, ""
+    if error is not None and (why := error.too_few(run.patched)):
+        return None, why
+    return recovered(records, (run.patched, run.corrupt, run.clean), metric, error, resamples=resamples), ""
 
 
-def _widened(run: MethodRun, records: Records, metric: str, tests: int) -> Estimate:
+def _widened(run: MethodRun, records: Records, metric: str, tests: int, error: MeansError | None) -> Estimate:
     level, resamples = widened(tests)
-    return stats.recovered(
-        *(records[one][metric] for one in (run.patched, run.corrupt, run.clean)), level=level, resamples=resamples
-    )
+    runs = (run.patched, run.corrupt, run.clean)
+    return recovered(records, runs, metric, error, level=level, resamples=resamples)
 
 
 def method_name(method: Method, own: Method) -> str:

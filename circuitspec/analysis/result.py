@@ -38,6 +38,14 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class ReferenceFacts:
+    """The prompts that means were over, where those are others than the scored ones: how many, and their SHA-256."""
+
+    count: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Methodology:
     """The six choices on which every figure depends.
 
@@ -59,7 +67,14 @@ class Methodology:
     set: str = "everything outside the circuit"
     kept: str = ""
     through: tuple[str, ...] | None = None
+    averaged: str = ""  # over which prompts means are: `800 reference prompts`; empty where none are taken
     written: bool = False  # what is patched has positions of its own, which hold under `positions: all` too
+
+    @property
+    def value(self) -> str:
+        """`mean_per_template from abc (over 800 reference prompts)`, `resample from abc`, `zero`."""
+        value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
+        return f"{value} (over {self.averaged})" if self.averaged else value
 
     @property
     def where(self) -> str:
@@ -69,7 +84,7 @@ class Methodology:
 
     def choices(self) -> str:
         """All but direction and set: `node level, mean from abc, all positions, MLPs free`."""
-        value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
+        value = self.value
         if self.level == "path":
             return f"path level {_through(self.through)}, {value}, {self.where}, {self.kept}"
         types = f"{_listed(self.free)} free" if self.free else f"{_listed(self.noised)} noised"
@@ -83,12 +98,11 @@ class Methodology:
 
     def gate_choices(self) -> str:
         """The same for a gate: `node level, mean from abc noised, clean values into abc denoised, all positions`."""
-        value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
-        return f"node level, {value} noised, clean values into {self.source} denoised, {self.where}"
+        return f"node level, {self.value} noised, clean values into {self.source} denoised, {self.where}"
 
     def path_choices(self, patched: Experiment) -> str:
         """The same for a claim about a path: `path patching through MLPs, mean from abc, declared positions`."""
-        value = self.ablation if self.source is None else f"{self.ablation} from {self.source}"
+        value = self.value
         if patched.direction == "denoising":
             value = f"clean values into {self.source}"
         passing = ("mlp",) if patched.rule is not None and patched.rule.through_mlps else ()
@@ -136,6 +150,7 @@ class Verification:
     effects: CircuitEffects | None = None  # of the circuit's parts; None where they were not looked at
     sweep: MethodSweep | None = None  # the circuit under other methods; None where it was not asked for
     tests: CircuitTests | None = None  # statistical tests of it; None where they were not asked for
+    reference: ReferenceFacts | None = None  # other prompts that means were over; None where there are none
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
 
     @cached_property

@@ -18,8 +18,9 @@ from circuitspec.analysis.claims import (
     too_few,
 )
 from circuitspec.analysis.estimate import Estimate
-from circuitspec.analysis.gates import BOUNDS, Part, Trio, find_gate
+from circuitspec.analysis.gates import BOUNDS, Part, Trio, find_gate, interaction
 from circuitspec.analysis.many_runs import Judgement, judge_methods, judge_random, judge_subsets
+from circuitspec.analysis.means_error import Lookup, MeansError, Scores, recovered
 from circuitspec.analysis.out_of_range import claim_out_of_range
 from circuitspec.analysis.scores import MATERIAL, Anchors, Gap, gap
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
@@ -50,18 +51,19 @@ _NOT_APART = "no ratio: the clean and corrupt runs do not differ (see CS403)"
 _INVERTED = "no meaningful ratio: the corrupt run does better than the clean one (see CS403)"
 
 
-def judge(plan: Plan, records: Records) -> tuple[ClaimResult, ...]:
+def judge(plan: Plan, records: Records, error: MeansError | None = None) -> tuple[ClaimResult, ...]:
     """Decide every claim of the plan, in the file's order.
 
     A claim is SUPPORTED when the confidence interval of recovered performance (or of the drop, rise or direct
     share that it is about) lies inside its bound, REFUTED when it lies outside entirely, and INCONCLUSIVE between,
     when the anchors cannot be told apart (or are inverted), when a run lies out of all range of them, and when there
     are too few prompts for an interval. A claim with several parts is REFUTED if one of them is, and SUPPORTED if all
-    are.
+    are. Figures for which means are patched in are corrected and their intervals widened for the `error` of these,
+    where it is known.
     Raises CS511 where a claimed metric is not finite, CS512 where it was not measured.
     """
     _require_measured(plan, records)
-    return tuple(_judge(planned, plan, records) for planned in plan.claims)
+    return tuple(_judge(planned, plan, records, error) for planned in plan.claims)
 
 
 def overall(claims: Iterable[ClaimResult]) -> Status:
@@ -97,7 +99,7 @@ def _label(plan: Plan, experiment: Experiment) -> str:
     return plan.labels.get(experiment, experiment.digest[:8])
 
 
-def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
+def _judge(planned: PlannedClaim, plan: Plan, records: Records, error: MeansError | None) -> ClaimResult:
     claim = planned.claim
     n = records.n_prompts
 
@@ -143,22 +145,25 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
     if outside := claim_out_of_range(planned, records):
         simple = planned.measure in ("recovered", "drop", "rise")
         return replace(
-            result("INCONCLUSIVE", outside, _estimate(planned, records) if simple else None), out_of_range=outside
+            result("INCONCLUSIVE", outside, _estimate(planned, records, error) if simple else None),
+            out_of_range=outside,
         )
+    if error is not None and n >= MIN_PROMPTS and (why := error.too_few(planned.patched)):
+        return result("INCONCLUSIVE", why)
     match claim:
         case Gate() if planned.gate is not None:
-            parts, found = _gate(claim, planned.gate, planned, records)
+            parts, found = _gate(claim, planned.gate, planned, records, error)
             return result(*together(parts, n), parts=parts, found=found)
         case Complete() | Minimal():
             return judged(judge_subsets(planned, records))
         case BeatsRandom():
             return judged(judge_random(planned, records))
         case Traces():
-            parts = tuple(_reaction(claim, one, planned, records, between) for one in planned.traced)
+            parts = tuple(_reaction(claim, one, planned, records, between, error) for one in planned.traced)
             return result(*together(parts, n), parts=parts, found=_reacting(planned, parts))
     if share and (nothing := _next_to_nothing(planned, records, between)):
         return result("INCONCLUSIVE", nothing)
-    estimate = _estimate(planned, records)
+    estimate = _estimate(planned, records, error)
     if estimate.interval is None:
         return result("INCONCLUSIVE", "the clean and corrupt runs are too close for an interval", estimate)
     if n < MIN_PROMPTS:
@@ -167,16 +172,16 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records) -> ClaimResult:
     own = result(status, CROSSES if status == "INCONCLUSIVE" else "", estimate)
     if planned.methods is None:
         return own
-    under = judge_methods(planned, records)
+    under = judge_methods(planned, records, error)
     return replace(
         own, status=under.status, reason=under.reason, parts=under.parts, found=under.found, notes=under.notes
     )
 
 
-def _estimate(planned: PlannedClaim, records: Records) -> Estimate:
+def _estimate(planned: PlannedClaim, records: Records, error: MeansError | None) -> Estimate:
     """The share of the anchors' difference that the claim bounds."""
     zero, one = (planned.clean, planned.corrupt) if planned.falls else (planned.corrupt, planned.clean)
-    return stats.recovered(*(records[run][planned.claim.metric] for run in (planned.patched, zero, one)))
+    return recovered(records, (planned.patched, zero, one), planned.claim.metric, error)
 
 
 def _next_to_nothing(planned: PlannedClaim, records: Records, both: Gap) -> str:
@@ -199,12 +204,24 @@ def _prompts(broken: Experiment) -> Anchors:
     return Anchors(Experiment("clean"), broken)
 
 
-def _gate(claim: Gate, runs: GateRuns, planned: PlannedClaim, records: Records) -> tuple[tuple[ClaimPart, ...], str]:
+def _gate(
+    claim: Gate, runs: GateRuns, planned: PlannedClaim, records: Records, error: MeansError | None
+) -> tuple[tuple[ClaimPart, ...], str]:
     """The interactions of the two parts in both directions, and which gate they make."""
     metric = claim.metric
     noised, denoised = (Trio(*(records[run][metric] for run in trio)) for trio in (runs.noised, runs.denoised))
     clean, corrupt = records[planned.clean][metric], records[planned.corrupt][metric]
     finding = find_gate(noised, denoised, clean, corrupt, earlier=_earlier(*runs.noised[:2]))
+    if error is not None and finding.noising.interaction is not None:
+        first, second, both = runs.noised
+
+        def interacting(scores: Lookup) -> Scores:
+            base, together = scores(planned.clean), scores(both)
+            return interaction(base, scores(first), scores(second), together)
+
+        finding = replace(
+            finding, noising=replace(finding.noising, interaction=error.recovered(records, interacting, metric))
+        )
     low, high = BOUNDS[claim.gate]
     parts = (
         part_of("noised", finding.noising.interaction, *low, "both together break next to nothing"),
@@ -221,12 +238,14 @@ def _earlier(first: Experiment, second: Experiment) -> Part | None:
     return "second" if max(other) < min(one) else None
 
 
-def _reaction(claim: Traces, one: Traced, planned: PlannedClaim, records: Records, reference: Gap) -> ClaimPart:
+def _reaction(
+    claim: Traces, one: Traced, planned: PlannedClaim, records: Records, reference: Gap, error: MeansError | None
+) -> ClaimPart:
     """How far the score falls: a share of what this corruption takes away or, if it takes nothing, the file's own."""
     own = gap(records, claim.metric, Anchors(planned.clean, one.corrupt))
     breaks = own.state == "sound" and abs(own.difference.value) >= MATERIAL * abs(reference.difference.value)
     whole = one.corrupt if breaks else planned.corrupt
-    estimate = stats.recovered(*(records[run][claim.metric] for run in (one.noised, planned.clean, whole)))
+    estimate = recovered(records, (one.noised, planned.clean, whole), claim.metric, error)
     least = claim.reaction_at_least if one.expected else -claim.others_at_most
     most = None if one.expected else claim.others_at_most
     note = "" if breaks else f"of what {planned.corrupt.base if whole.source is None else 'ablating all'} takes away"

@@ -14,11 +14,9 @@ from circuitspec.analysis.scores import MATERIAL, Anchors, gap
 from circuitspec.analysis.verdict import ClaimResult
 from circuitspec.analysis.wording import falls, number, rises, with_interval
 from circuitspec.engine.records import Records
-from circuitspec.plan.experiment import Source
 from circuitspec.plan.planner import Plan
 from circuitspec.tasks.prompts import PromptsFile
 
-MIN_PER_MEAN = 5  # an average over fewer prompts keeps much of what it should wash out
 _NAMED = 8  # components named in a message; all of them are in the data
 
 
@@ -107,10 +105,8 @@ def evidence_warnings(
     records: Records,
     claims: Sequence[ClaimResult],
     negatives: Iterable[NegativeFinding] = (),
-    mean_sizes: Mapping[Source, tuple[int, ...]] | None = None,
     paths: Sequence[PathEffect] = (),
     unfed: Sequence[str] = (),
-    prompts_file: PromptsFile | None = None,
     in_model: ModelNegatives | None = None,
 ) -> tuple[EvidenceWarning, ...]:
     """Every warning about the evidence behind `claims`, in order of code."""
@@ -120,7 +116,6 @@ def evidence_warnings(
     found += over_recovery(claims)
     found += out_of_range(plan, claims)
     found += unbroken_behaviour(plan, records)
-    found += thin_means(mean_sizes or {}, prompts_file)
     found += empty_patches(claims, plan)
     found += idle_paths(paths)
     found += unfed_senders(unfed)
@@ -303,40 +298,6 @@ def unbroken_behaviour(plan: Plan, records: Records) -> list[EvidenceWarning]:
                     "corrupt": measured.corrupt,
                     "difference": estimate_data(measured.difference),
                     "state": measured.state,
-                },
-            )
-        )
-    return found
-
-
-def thin_means(sizes: Mapping[Source, tuple[int, ...]], file: PromptsFile | None = None) -> list[EvidenceWarning]:
-    """CS404: a mean over a handful of prompts still carries what those prompts say.
-
-    `sizes` are the numbers of prompts that each mean goes over: one for each group of prompts whose
-    positions mean the same (a template, or one of its token layouts). `file` is where prompts were read from.
-    """
-    found = []
-    for source, groups in sizes.items():
-        thin = sum(1 for size in groups if size < MIN_PER_MEAN)
-        if not thin:
-            continue
-        scope = "in all" if len(groups) == 1 else f"for {thin} of {len(groups)} templates and token layouts"
-        needed = MIN_PER_MEAN * len(groups)
-        found.append(
-            EvidenceWarning(
-                "CS404",
-                f"{source.kind} from {source.prompts} averages fewer than {MIN_PER_MEAN} prompts {scope}",
-                f"the fewest are {min(groups)}; so small a mean still depends on the very prompts it was "
-                "taken over, and recovered performance with it",
-                f"{lacking(file, needed)}raise `task: prompts:` to at least {needed}, or take "
-                f"{'list entries' if file is None else 'prompts'} that tokenise alike",
-                {
-                    "source": str(source.prompts),
-                    "kind": source.kind,
-                    "fewest": min(groups),
-                    "needed": needed,
-                    "groups": len(groups),
-                    "thin": thin,
                 },
             )
         )

@@ -15,6 +15,7 @@ _METHODS = {
     "bca": "",
     "percentile": " (percentile interval)",
     "constant": " (the same for every prompt)",
+    "means": "",
     "exact": "",
     "none": "",
 }
@@ -29,7 +30,8 @@ def number(value: float | None, digits: int = _DIGITS) -> str:
 
 
 def with_interval(estimate: Estimate, bounds: Iterable[float] = ()) -> str:
-    """`0.88 [0.84, 0.91]`, with a note where the interval is not a BCa one.
+    """`0.88 [0.84, 0.91]`, with a note where the interval is no bootstrap's, and what was measured where that is
+    corrected for the noise of means.
 
     As many digits are written as it takes for no end to be rounded onto or across one of `bounds`.
     """
@@ -38,7 +40,9 @@ def with_interval(estimate: Estimate, bounds: Iterable[float] = ()) -> str:
         return f"{number(estimate.value)} (no interval)"
     digits = _digits(interval, tuple(bounds))
     low, high = (number(end, digits) for end in interval)
-    return f"{number(estimate.value, digits)} [{low}, {high}]{_METHODS[estimate.method]}"
+    value, measured = number(estimate.value, digits), number(estimate.uncorrected, digits)
+    corrected = "" if value == measured else f" ({measured} measured)"
+    return f"{value} [{low}, {high}]{_METHODS[estimate.method]}{corrected}"
 
 
 def briefly(estimate: Estimate, bounds: Iterable[float] = ()) -> str:

@@ -55,10 +55,18 @@ class Batch:
 
 
 def make_batches(
-    lengths: Sequence[int], rows: int, side: PaddingSide = "right", *, by_length: bool = False
+    lengths: Sequence[int],
+    rows: int,
+    side: PaddingSide = "right",
+    among: Sequence[int] | None = None,
+    *,
+    by_length: bool = False,
 ) -> tuple[Batch, ...]:
-    """Batches of at most `rows` prompts, prompts of like length together; with `by_length` of one length alone."""
-    order = tuple(sorted(range(len(lengths)), key=lambda i: (lengths[i], i)))
+    """Batches of at most `rows` prompts (those `among` all), prompts of like length together.
+
+    With `by_length` they are of one length alone.
+    """
+    order = tuple(sorted(range(len(lengths)) if among is None else among, key=lambda i: (lengths[i], i)))
     groups = [[*g] for _, g in groupby(order, lambda i: lengths[i])] if by_length else [[*order]] if order else []
     whole = (Batch((*g,), tuple(lengths[i] for i in g), max(lengths[i] for i in g), side) for g in groups)
     return tuple(part for batch in whole for part in batch.at_most(rows))

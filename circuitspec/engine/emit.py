@@ -16,8 +16,8 @@ from torch import Tensor
 from circuitspec.engine.batches import Batch
 from circuitspec.engine.plain import Part, Patch, check_plain, config, patches, positions
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.taps import Tap
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.experiment import Experiment, Source, texts_of
 
 FORMAT_VERSION = 1
@@ -55,8 +55,8 @@ def make_bundle(labels: Mapping[Experiment, str], runner: Runner, about: Mapping
     number = {part: i for i, part in enumerate(parts)}
     sources = dict.fromkeys(e.source for e in labels if e.source is not None)
     means = {
-        source: _Means(f"means-{i}.safetensors", mean_groups(task, source.kind))
-        for i, source in enumerate(s for s in sources if s.kind in ("mean", "mean_per_template"))
+        source: _Means(f"means-{i}.safetensors", grouping(task, source.kind).scored)
+        for i, source in enumerate(s for s in sources if s.is_mean)
     }
     variants = dict.fromkeys(texts_of(v) for e in labels for v in e.variants)
     return Bundle(
@@ -118,7 +118,7 @@ class _Means:
     def tensors(self, source: Source, parts: set[Part], runner: Runner) -> dict[str, Tensor]:
         """By a part's name `[group, token, channel]`; tokens beyond a group's prompts are zero."""
         taps = frozenset(part.tap for part in parts)
-        runner.expect(runner.task.n)
+        runner.expect(runner.task.averaged.n)
         groups = [self._values(source, taps, group, runner) for group in range(max(self.groups) + 1)]
         longest = max(runner.task.lengths)
         found = {}

@@ -103,6 +103,7 @@ class Keys:
             ]
         )
         self._ids = {variant: _digest(ids) for variant, ids in task.ids.items()}
+        self._reference = {} if task.reference is None else averaged_over(task.reference)
         self._roles = {role: _digest([places, task.slot_tokens.get(role)]) for role, places in task.roles.items()}
 
     def of(self, experiment: Experiment) -> bytes:
@@ -114,15 +115,29 @@ class Keys:
                     experiment.digest,
                     [[v, self._ids[v]] for v in sorted({texts_of(v) for v in experiment.variants})],
                     [[role, self._roles[role]] for role in sorted(self._read_roles(experiment))],
+                    *self._read_reference(experiment),
                 ]
             )
         ).digest()
+
+    def _read_reference(self, experiment: Experiment) -> Iterable[object]:
+        """The other prompts that patched means go over, with what decides which of them go into which mean."""
+        if self._reference and experiment.source is not None and experiment.source.is_mean:
+            assert experiment.source.prompts is not None
+            yield [self._reference[texts_of(experiment.source.prompts)], self._reference[""]]
 
     def _read_roles(self, experiment: Experiment) -> Iterable[str]:
         if experiment.source is not None and experiment.source.kind == "mean_per_template":
             return self._roles  # prompts are grouped by where all their positions are
         noised = (v.where.roles for v in experiment.variants if isinstance(v, Noised))
         return experiment.roles.union(*noised)
+
+
+def averaged_over(reference: TokenizedTask) -> dict[str, str]:
+    """Digests of the tokens of each variant and, without a name, of the templates and positions."""
+    templates = [[p.index, p.template] for p in reference.prompts.prompts]
+    where = sorted(reference.roles.items())
+    return {**{variant: _digest(ids) for variant, ids in reference.ids.items()}, "": _digest([templates, where])}
 
 
 def _tensor_digest(tensor: Tensor) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitspec.engine.keys import setting_of
+from circuitspec.engine.keys import averaged_over, setting_of
 from circuitspec.engine.pieces import EACH_ANEW, Pieces
 from circuitspec.engine.store import Store
 from circuitspec.engine.stored import ABANDONED, StorePlace, opened_at, opened_within
@@ -81,7 +81,8 @@ def recalled_estimates(runner: Runner, place: StorePlace) -> Iterator[Recalled]:
     prompts = [[prompt.index, prompt.template] for prompt in task.prompts.prompts]
     answers = [task.answers, task.wrong]
     places = [sorted(task.roles.items()), sorted(task.slot_tokens.items())]
-    context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places]).hex()
+    averaged = [] if task.reference is None else [averaged_over(task.reference)]
+    context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places, *averaged]).hex()
     about = {"model": runner.loaded.provenance.id}
     with opened_at(place, f"estimates-{context[:32]}", about) as store, opened_within(store, PIECES) as pieces:
         pieces.drop_older(ABANDONED)

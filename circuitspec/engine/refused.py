@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.stream import Stream
 from circuitspec.models.load import LoadedModel
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.experiment import Experiment, Source
 from circuitspec.tasks.prompts import TokenizedTask
 
@@ -17,9 +17,9 @@ def refused_means(experiments: Iterable[Experiment], task: TokenizedTask) -> dic
     found: dict[Source, str] = {}
     sources = {e.source for e in experiments if e.source is not None}
     for source in sources:
-        if source.kind in ("mean", "mean_per_template"):
+        if source.is_mean:
             try:
-                mean_groups(task, source.kind)
+                grouping(task, source.kind)
             except CircuitspecError as error:
                 found[source] = error.diagnostics[0].message
     return found

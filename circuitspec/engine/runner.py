@@ -26,13 +26,14 @@ from circuitspec.engine.memory import Rows, out_of_memory
 from circuitspec.engine.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.noise import embedding_std, noise
 from circuitspec.engine.records import Records
-from circuitspec.engine.sources import MeanTable, mean_groups, mean_sources
+from circuitspec.engine.sources import MeanTable, mean_sources
 from circuitspec.engine.stream import Stream
 from circuitspec.engine.sweep import Measured, Sweeper
 from circuitspec.engine.taps import Slot, Tap, slots_of
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.rope import reads_longest_row
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.experiment import Experiment, Noised, Source, Variant, passes, texts_of
 from circuitspec.spec.internal import Internal
 from circuitspec.tasks.metrics import compute_metrics, targets, upcast
@@ -72,7 +73,8 @@ class Runner:
     Use within `borrowed(model)`. `forwards` counts prompts run through the model, in units of one pass
     over all prompts; `forwards_saved` what of that was not computed, since it is as in the base run. With `sweeps`
     off, each experiment has a forward of its own, from the beginning. `internals` are measured beside the metrics of
-    the output, at node and edge level; projections of them along `directions`, `[d_model]` by name.
+    the output, at node and edge level; projections of them along `directions`, `[d_model]` by name. `parted` means
+    can be taken over parts of their prompts too.
     """
 
     def __init__(
@@ -86,9 +88,11 @@ class Runner:
         sweeps: bool = True,
         internals: Sequence[Internal] = (),
         directions: Mapping[str, Tensor] | None = None,
+        parted: bool = False,
     ) -> None:
         self.loaded = loaded
         self.task = task
+        self._parted = parted
         self.compiler = Compiler(loaded.model, loaded.architecture, loaded.shape)
         weight = next(loaded.model.parameters())
         self.device, self.dtype = weight.device, weight.dtype
@@ -148,9 +152,11 @@ class Runner:
         if not wanted:
             return Records(columns, self.templates)
         needs = self._needs(wanted)
-        self._progress.expect(passes((*wanted, *needs.bases), frozenset(self._means)) * self.task.n)
-        for source in sorted(mean_sources(frozenset(needs.sources)), key=str):
-            self._learn_means(source, needs.sources[source])
+        averaged = self.task.averaged.n / self.task.n
+        expected = passes((*wanted, *needs.bases), frozenset(self._means), averaged)
+        self._progress.expect(round(expected * self.task.n))
+        for source, taps in sorted(mean_sources(needs.sources).items(), key=lambda item: str(item[0])):
+            self._learn_means(source, taps)
         for batch in self.batches:
             for _ in self._in_parts(batch, lambda part: self._run_batch(part, needs, columns, parts)):
                 pass
@@ -163,7 +169,9 @@ class Runner:
                 needs.record(variant, self._internals.taps("node"))
         return needs
 
-    def _in_parts(self, batch: Batch, work: Callable[[Batch], T]) -> Iterator[tuple[Batch, T]]:
+    def _in_parts(
+        self, batch: Batch, work: Callable[[Batch], T], task: TokenizedTask | None = None
+    ) -> Iterator[tuple[Batch, T]]:
         """The work done on this batch; where memory runs out, on parts of half as many rows, down to one."""
         waiting = [batch]
         while waiting:
@@ -176,7 +184,7 @@ class Runner:
                 if not out_of_memory(error):
                     raise
                 if len(part.prompts) == 1:
-                    raise CircuitspecError(_too_large(self.task, part)) from error
+                    raise CircuitspecError(_too_large(task or self.task, part)) from error
             else:
                 yield part, result
                 continue
@@ -299,15 +307,18 @@ class Runner:
         actions: Actions,
         draw: int = 0,
         cache: DynamicCache | None = None,
+        task: TokenizedTask | None = None,
     ) -> tuple[Tensor, dict[Tap, Tensor]]:
         """One forward of one batch: logits at the answers `[row, vocabulary]`, and the recorded taps.
 
-        `draw` numbers the noise, where `variant` has any; keys and values go into an empty `cache`. Raises CS502,
-        which names the first place that is not finite.
+        `draw` numbers the noise, where `variant` has any; keys and values go into an empty `cache`. The batch is of
+        the prompts of another `task` where one is given: of those that means are over. Raises CS502, which names the
+        first place that is not finite.
         """
-        inputs = model_inputs(self.task, batch, variant, self.device)
+        task = self.task if task is None else task
+        inputs = model_inputs(task, batch, variant, self.device)
         if isinstance(variant, Noised):
-            actions = replace(actions, shifts={**actions.shifts, EMBEDDINGS: self._noise(batch, variant, draw)})
+            actions = replace(actions, shifts={**actions.shifts, EMBEDDINGS: self._noise(task, batch, variant, draw)})
         kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
         logits, recorded = self.compiler.forward({**inputs, **kept}, actions)
         self.count(len(batch.prompts))
@@ -317,9 +328,9 @@ class Runner:
             loaded = self.loaded
             origin = find_origin(self.compiler, inputs, actions, batch, row, loaded.architecture, loaded.shape)
             prompt = batch.prompts[row]
-            roles = [] if origin is None else [r for r, at in self.task.roles.items() if at[prompt] == origin.position]
+            roles = [] if origin is None else [r for r, at in task.roles.items() if at[prompt] == origin.position]
             first = "run again, all was finite" if origin is None else f"first in {spoken(origin, roles)}"
-            text = self.task.prompts.prompts[prompt].texts[texts_of(variant)]
+            text = task.prompts.prompts[prompt].texts[texts_of(variant)]
             raise CircuitspecError(
                 Diagnostic(
                     "CS502",
@@ -353,9 +364,9 @@ class Runner:
             return dict.fromkeys(self._with_worked_out(taps), zero)
         if source.kind == "resample":
             return self.forward(batch, source.prompts, Actions(record=taps), draw)[1]
-        self._learn_means(source, taps)
-        table = self._means[source]
-        return table.values(batch, taps | table.derived, next(self.loaded.model.parameters()))
+        self._learn_means(source.whole, taps)
+        table = self._means[source.whole]
+        return table.values(batch, taps | table.derived, next(self.loaded.model.parameters()), source.part)
 
     def slots_of(self, component: NodeComponent) -> tuple[Slot, ...]:
         """The slices of this model's tensors that a component is."""
@@ -380,10 +391,10 @@ class Runner:
         """A backward pass costs about two forwards."""
         self.count(2 * len(batch.prompts))
 
-    def _noise(self, batch: Batch, noised: Noised, draw: int) -> Tensor:
+    def _noise(self, task: TokenizedTask, batch: Batch, noised: Noised, draw: int) -> Tensor:
         if self._embedding_std is None:
             self._embedding_std = embedding_std(self.loaded)
-        drawn = noise(self.task, batch, noised, draw, self.loaded.shape.d_model)
+        drawn = noise(task, batch, noised, draw, self.loaded.shape.d_model)
         return (noised.std * self._embedding_std * drawn).to(self.dtype).to(self.device)
 
     def _with_worked_out(self, taps: frozenset[Tap]) -> frozenset[Tap]:
@@ -396,10 +407,17 @@ class Runner:
         known = frozenset() if source not in self._means else self._means[source].taps
         if source.prompts is None or self._with_worked_out(taps) <= known:
             return
-        table = MeanTable(mean_groups(self.task, source.kind), max(self.task.lengths))
+        groups, averaged = grouping(self.task, source.kind), self.task.averaged
+        table = MeanTable(groups, max(self.task.lengths), self._parted)
         record, prompts = Actions(record=taps), source.prompts
-        for batch in self.batches:
-            for part, (_, values) in self._in_parts(batch, lambda part: self.forward(part, prompts, record)):
+
+        def recorded(part: Batch) -> Mapping[Tap, Tensor]:
+            return self.forward(part, prompts, record, task=averaged)[1]
+
+        for batch in make_batches(
+            averaged.lengths, self.rows.whole, self.batches[0].side, groups.used, by_length=self.by_length
+        ):
+            for part, values in self._in_parts(batch, recorded, averaged):
                 table.add(part, values if self._stream is None else self._stream.with_scaled(values))
         self._means[source] = table
 

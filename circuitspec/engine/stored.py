@@ -176,7 +176,7 @@ class StoredRunner:
         missing = tuple(experiment for experiment in wanted if experiment not in values)
         self.recalled += len(values)
         task = self._runner.task
-        self._progress.plan(len(wanted), len(values), passes(missing) * task.n if missing else 0)
+        self._progress.plan(len(wanted), len(values), round(self._passes(missing) * task.n) if missing else 0)
         first = missing if self._parts is None or not missing else self._parts.missing_at_first(wanted, missing)
         chunks = [*self._chunks(first)]
         for chunk in chunks:
@@ -201,10 +201,18 @@ class StoredRunner:
 
         Chunks but the last repeat no more than the share `REPEATED` of their passes; the last all that these need.
         """
-        whole = passes(tuple(experiments))
+        whole = self._passes(tuple(experiments))
         if self._store is None:
             return whole
         return whole + sum(map(_own_passes, experiments)) * REPEATED / (1 - REPEATED)
+
+    def _passes(self, experiments: tuple[Experiment, ...]) -> float:
+        return passes(experiments, averaged=self._averaged)
+
+    @property
+    def _averaged(self) -> float:
+        """Over how many prompts means go, as a multiple of those that are run."""
+        return self._runner.task.averaged.n / self._runner.task.n
 
     def _chunks(self, experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
         """The experiments, those that repeat the same passes together."""
@@ -217,13 +225,14 @@ class StoredRunner:
         left = sum(map(_own_passes, experiments))
         chunk: list[Experiment] = []
         kinds: dict[_Kind, Experiment] = {}
-        own = repeated = least = 0
+        own = least = 0
+        repeated = 0.0
         for experiment in sorted(experiments, key=lambda e: groups[_kind(e)]):
             chunk.append(experiment)
             own += _own_passes(experiment)
             left -= _own_passes(experiment)
             if kinds.setdefault(_kind(experiment), experiment) is experiment:
-                repeated = _repeated_passes(tuple(kinds.values()))
+                repeated = _repeated_passes(tuple(kinds.values()), self._averaged)
                 least = self._least if all(one.level == "node" for one in kinds.values()) else 0
             # a rest that would make no chunk of its own rides along
             if min(own, left) >= max(repeated * (1 / REPEATED - 1), least):
@@ -245,9 +254,9 @@ def _own_passes(experiment: Experiment) -> int:
     return 0 if experiment.source is None else experiment.draws * runs_of(experiment)
 
 
-def _repeated_passes(experiments: Sequence[Experiment]) -> int:
+def _repeated_passes(experiments: Sequence[Experiment], averaged: float = 1) -> float:
     """Those that another chunk with such experiments takes again."""
-    return passes(tuple(experiments)) - sum(map(_own_passes, experiments))
+    return passes(tuple(experiments), averaged=averaged) - sum(map(_own_passes, experiments))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from circuitspec.engine.attribution import attribute, attribution_passes, draws_of, interpolates
 from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
 from circuitspec.engine.pieces import Pieces
+from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_noising, screen_passes, screen_restorations
 from circuitspec.exploring.setting import EVERYWHERE, Setting, where_of
 from circuitspec.graph.edges import Edge, format_receiver
@@ -49,7 +50,7 @@ def estimate_nodes(
 
     def compute(pieces: Pieces) -> dict[str, list[float]]:
         needed = attribution_passes(source, steps, draws=draws_of(base, source), dropped_layers=layers)
-        setting.allowance.require(needed + _mean(source))
+        setting.allowance.require(needed + _mean(source, runner))
         found = attribute(runner, base, source, metric, claimed, wheres, steps=steps, dropping=dropping, pieces=pieces)
         lists = {"effects": [found.effects[spot] for spot in spots]}
         return lists | ({"magnitudes": [found.magnitudes[spot] for spot in spots]} if dropping else {})
@@ -72,7 +73,7 @@ def estimate_edges(
         alone = recomputing and runner.stream.heads_share_a_norm
         draws = draws_of(base, source)
         needed = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone)
-        setting.allowance.require(needed + _mean(source))
+        setting.allowance.require(needed + _mean(source, runner))
         found = attribute_edges(
             runner, base, source, metric, wanted, steps=steps, recomputing=recomputing, pieces=pieces
         )
@@ -125,6 +126,6 @@ def _screened(
     return dict(zip(entries, found["effects"].tolist(), strict=True))  # type: ignore[arg-type]
 
 
-def _mean(source: Source) -> int:
-    """The pass that means take, if they are not known yet."""
-    return int(source.kind in ("mean", "mean_per_template"))
+def _mean(source: Source, runner: Runner) -> float:
+    """The passes over all prompts that means take, if they are not known yet."""
+    return runner.task.averaged.n / runner.task.n if source.is_mean else 0.0

@@ -47,7 +47,7 @@ from circuitspec.exploring.sweep import Sweep
 from circuitspec.exploring.traces import trace
 from circuitspec.exploring.unnamed import check_names, declaring_last, with_last_named
 from circuitspec.graph.nodes import Ablatable
-from circuitspec.models.load import load_model
+from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.plan.experiment import Experiment, Noised
 from circuitspec.plan.fitting import check_length
 from circuitspec.progress import Progress
@@ -59,9 +59,13 @@ from circuitspec.spec.names import format_name
 from circuitspec.spec.source import Source
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.metrics import check_metrics
+from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.tasks.reference import ReferencePrompts
 from circuitspec.tasks.tokenize import tokenize
 from circuitspec.verification import behaviour
 
+AVERAGED = 4  # times as many other prompts as are scored are averaged, where the file does not say how many, ..
+FEWEST_AVERAGED = 200  # .. and at least so many
 GATED = 6  # members that are patched two by two
 SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
 
@@ -100,6 +104,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     corruptions = tuple(task.prompts.corruptions)
     patching = patching_of(study, corruptions)
     series = swept_series(patching, options.values, corruptions, study, swept_noise(patching, options.noise_at, task))
+    task = _with_reference(task, patching, series, study, loaded)
     shape = loaded.shape
     free = free_components(options.free, study, shape)
     mlps = [Mlp(layer) for layer in range(shape.n_layers)] if shape.has_mlps else []
@@ -287,6 +292,17 @@ def _extent(
         draws=setting.corrupt.draws if isinstance(setting.corrupt, Noised) else 1,
         has_paths=has_paths,
     )
+
+
+def _with_reference(
+    task: TokenizedTask, patching: Patching, series: Sequence[Series], study: Study, loaded: LoadedModel
+) -> TokenizedTask:
+    """The task with other prompts for means to go over, where any are taken."""
+    if not any(source.is_mean for source in (patching.source, *(one.source for one in series))):
+        return task
+    subject = study.exploration
+    others = ReferencePrompts(subject.task, subject.ablation, study.base_dir, study.source, loaded.tokenizer)
+    return others.of(task, max(AVERAGED * task.n, FEWEST_AVERAGED))
 
 
 def _refused(study: Study, options: Options, inside: Internal | None) -> Diagnostic | None:

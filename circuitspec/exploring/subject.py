@@ -22,6 +22,7 @@ from circuitspec.plan.experiment import Noised, Source, Variant
 from circuitspec.plan.internal import positions_of, readable
 from circuitspec.plan.sources import NOISE_DRAWS, NOISE_STD, ablation_source, corrupt_prompts
 from circuitspec.spec.components import Head, Mlp
+from circuitspec.spec.hypothesis import AblationSpec, ReferenceFile
 from circuitspec.spec.internal import Internal, from_mapping, is_internal, parse_internal
 from circuitspec.spec.load import Study, with_named_source
 from circuitspec.spec.names import NameSyntaxError, format_name, parse_name
@@ -63,8 +64,20 @@ def patching_of(study: Study, corruptions: Sequence[str]) -> Patching:
         value, named = ablation.value, ablation.source or corruptions[0]
     if value == "zero":
         return Patching(value, Source("zero", None), named, "{value: zero, level: node, positions: declared}")
-    written = f"{{value: {value}, from: {plain(named)}, level: node, positions: declared}}"
+    over = "" if ablation is None else _reference(ablation)
+    written = f"{{value: {value}, from: {plain(named)}, {over}level: node, positions: declared}}"
     return Patching(value, Source(value, named), named, written)  # type: ignore[arg-type]
+
+
+def _reference(ablation: AblationSpec) -> str:
+    """`reference: 2000, ` as the file has it; empty where it says nothing."""
+    match ablation.reference:
+        case None:
+            return ""
+        case ReferenceFile(file=name):
+            return f"reference: {{file: {plain(name)}}}, "
+        case given:
+            return f"reference: {given}, "
 
 
 def metric_inside(text: str) -> Internal | None:

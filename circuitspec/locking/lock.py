@@ -43,6 +43,13 @@ class LockedPrompts(_Part):
     lines: str
 
 
+class LockedReference(_Part):
+    """The prompts that means are over, where those are others than the scored ones: how many, and their SHA-256."""
+
+    count: int
+    digest: str
+
+
 class LockedModel(_Part):
     """The model; `revision` is a hub model's commit, `files` the SHA-256 of what it is read from, by file name.
 
@@ -96,8 +103,8 @@ class LockedClaim(_Part):
 class Lock(_Part):
     """A lock's whole content but for its checksums.
 
-    `directions` has the SHA-256 of every file that a metric projects along, by its name; None also in locks that were
-    written before they said it.
+    `directions` has the SHA-256 of every file that a metric projects along, by its name, `reference` the prompts that
+    means are over; None also in locks that were written before they said it.
     """
 
     lock_version: Literal[1]
@@ -108,10 +115,12 @@ class Lock(_Part):
     seeds: dict[str, int]
     claims: tuple[LockedClaim, ...]
     directions: dict[str, str] | None = None
+    reference: LockedReference | None = None
 
     def content(self) -> dict[str, Any]:
-        """The lock as plain data; without `directions` if there are none, as locks were before they had them."""
-        return self.model_dump(mode="json", exclude=None if self.directions else {"directions"})
+        """The lock as plain data; without what there is none of, as locks were before they had it."""
+        none = {name for name in ("directions", "reference") if not getattr(self, name)}
+        return self.model_dump(mode="json", exclude=none or None)
 
 
 def lock_path(hypothesis: Path) -> Path:

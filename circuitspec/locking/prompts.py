@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import rfc8785
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from circuitspec.analysis.result import ReferenceFacts
 from circuitspec.diagnostics import Diagnostic
-from circuitspec.locking.lock import LockedPrompts, as_json
+from circuitspec.locking.file import LockFile
+from circuitspec.locking.lock import LockedPrompts, LockedReference, as_json
 from circuitspec.tasks.prompts import Prompt, PromptSet, plain_positions, prompts_digest
 
 ROOM = 1_000_000  # bytes of prompts that are kept; of more there are digests alone
@@ -55,6 +57,27 @@ def prompt_drift(locked: LockedPrompts, prompt_set: PromptSet) -> tuple[Diagnost
     if not drift and locked.digest != prompts_digest(prompt_set):  # the digest covers nothing else
         drift.append(Diagnostic("CS553", "it changed from where the positions of the prompts are counted"))
     return tuple(drift)
+
+
+def locked_reference(found: ReferenceFacts | None) -> LockedReference | None:
+    """The prompts that means went over, as a lock keeps them."""
+    return None if found is None else LockedReference(count=found.count, digest=found.digest)
+
+
+def reference_drift(lock_file: LockFile, found: ReferenceFacts | None) -> Iterator[Diagnostic]:
+    """CS553, a note, where means went over other prompts than when it was locked: claims say whether that matters."""
+    old, new = lock_file.lock.reference, locked_reference(found)
+    if old is None or old == new:
+        return
+    now = "the scored prompts" if new is None else f"{new.count} (sha256 {new.digest[:_DIGITS]}...)"
+    yield Diagnostic(
+        "CS553",
+        f"means are over other reference prompts than when it was locked: {old.count} (sha256 {old.digest[:_DIGITS]}"
+        f"...) -> {now}",
+        lock_file.span("reference", "digest"),
+        hint=f"write `reference: {old.count}` under ablation to have as many again",
+        severity="note",
+    )
 
 
 def _changed(line: str, prompt: Prompt) -> Diagnostic | None:

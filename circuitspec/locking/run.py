@@ -13,7 +13,7 @@ from circuitspec.locking.environment import environment
 from circuitspec.locking.file import LockFile
 from circuitspec.locking.lock import Lock, LockedHypothesis, LockedModel, as_json
 from circuitspec.locking.model_files import model_files
-from circuitspec.locking.prompts import lock_prompts
+from circuitspec.locking.prompts import lock_prompts, locked_reference, reference_drift
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.progress import Progress
 from circuitspec.spec.load import Document
@@ -67,6 +67,7 @@ def make_lock(document: Document, device: str, outcome: Outcome, loaded: LoadedM
         seeds=seeds,
         claims=tuple(locked_claim(claim) for claim in found.claims),
         directions=lock_directions(document) or None,
+        reference=locked_reference(found.reference),
     )
 
 
@@ -91,4 +92,5 @@ def run_as_locked(
         refuse(() if fetched is None else files_drift(document, lock_file, fetched))
     outcome = verify(document, options, progress, loaded=loaded)
     claims = claim_drift(lock_file, outcome.verification.claims, examined.now)
-    return Compared(outcome, claims, examined.drift)
+    others = reference_drift(lock_file, outcome.verification.reference)
+    return Compared(outcome, claims, (*examined.drift, *others))

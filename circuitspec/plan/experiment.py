@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -48,22 +49,61 @@ def texts_of(variant: Variant) -> str:
 
 
 @dataclass(frozen=True)
+class Own:
+    """Means over one of `blocks` parts of the prompts that they are over: each prompt is given its own part's."""
+
+    blocks: int
+
+    def __str__(self) -> str:
+        return f"in {self.blocks} parts"
+
+
+@dataclass(frozen=True)
+class Without:
+    """Means over all prompts that they are over but one of `cells` parts, the same for every prompt."""
+
+    cell: int
+    cells: int
+
+    def __str__(self) -> str:
+        return f"without part {self.cell + 1} of {self.cells}"
+
+
+Part: TypeAlias = Own | Without
+"""Which of the prompts a mean is taken over, where it is not all: such runs tell how far the mean can be trusted."""
+
+
+@dataclass(frozen=True)
 class Source:
     """Where patched values come from: zeros, or the run on `prompts`, as it is (resample) or averaged.
 
     Means are taken position by position; `mean_per_template` over prompts of one template,
-    `mean` over all prompts. Zeros come from no prompts.
+    `mean` over all prompts (or over a `part` of these). Zeros come from no prompts.
     """
 
     kind: SourceKind
     prompts: Variant | None
+    part: Part | None = None
 
     def __post_init__(self) -> None:
         if (self.kind == "zero") != (self.prompts is None):
             raise ValueError("patched values come from prompts exactly when they are not zeros")
+        if self.part is not None and not self.is_mean:
+            raise ValueError("only a mean is taken over a part of the prompts")
 
     def __str__(self) -> str:
-        return self.kind if self.prompts is None else f"{self.kind} of {self.prompts}"
+        if self.prompts is None:
+            return self.kind
+        return f"{self.kind} of {self.prompts}" + ("" if self.part is None else f" {self.part}")
+
+    @property
+    def is_mean(self) -> bool:
+        return self.kind in ("mean", "mean_per_template")
+
+    @property
+    def whole(self) -> Source:
+        """The same over all prompts."""
+        return self if self.part is None else Source(self.kind, self.prompts)
 
 
 ZEROS = Source("zero", None)
@@ -174,6 +214,17 @@ class Experiment:
         return (self.base,) if self.source is None or self.source.prompts is None else (self.base, self.source.prompts)
 
     @property
+    def averages(self) -> bool:
+        """Whether means are patched in."""
+        return self.source is not None and self.source.is_mean
+
+    def over(self, part: Part | None) -> Experiment:
+        """The same with means over a part of the prompts; itself where no means are patched in."""
+        if self.source is None or not self.averages:
+            return self
+        return replace(self, source=replace(self.source, part=part))
+
+    @property
     def roles(self) -> frozenset[str]:
         """Every position that it names."""
         named = {role for site in self.sites for role in site.where.roles}
@@ -192,7 +243,7 @@ class Experiment:
         """Content hash, the same on every machine."""
         content = {
             "base": _content(self.base),
-            "source": None if self.source is None else [self.source.kind, _content(self.source.prompts)],
+            "source": None if self.source is None else _source_content(self.source),
             "sites": sorted([format_name(s.component), s.where.canonical()] for s in self.sites),
         }
         if self.readings:
@@ -231,14 +282,20 @@ def is_open(experiment: Experiment) -> bool:
     return any(not reading.at_logits for reading in experiment.readings)
 
 
-def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = frozenset()) -> int:
+def means_of(experiments: Iterable[Experiment]) -> frozenset[Source]:
+    """The means that these experiments patch in, each over all prompts: its parts take no pass of their own."""
+    return frozenset(e.source.whole for e in experiments if e.source is not None and e.source.is_mean)
+
+
+def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = frozenset(), averaged: float = 1) -> float:
     """Passes over all prompts that running these experiments together takes.
 
-    Every mean (but the `known` ones) takes one, every variant that is run plain or recorded one, every patched
-    experiment one, and one at path level its hops; what involves noise, one for each draw.
+    Every mean (but the `known` ones) takes `averaged`: over how many prompts it goes, as a multiple of those that are
+    run. Every variant that is run plain or recorded takes one, every patched experiment one, and one at path level its
+    hops; what involves noise, one for each draw.
     """
     sources = {e.source for e in experiments if e.source is not None}
-    means = sum(1 for s in sources if s.kind in ("mean", "mean_per_template") and s not in known)
+    means = averaged * len(means_of(experiments) - known)
     run: set[Variant] = {"clean", *(e.base for e in experiments if e.source is None or e.level == "path")}
     run |= {s.prompts for s in sources if s.kind == "resample" and s.prompts is not None}
     unpatched = sum(v.draws if isinstance(v, Noised) else 1 for v in run)
@@ -283,6 +340,17 @@ def _reading_digest(reading: Reading, known: dict[Reading, str]) -> str:
 
 def _hash(content: Any) -> str:
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
+
+
+def _source_content(source: Source) -> list[Any]:
+    content = [source.kind, _content(source.prompts)]
+    match source.part:
+        case None:
+            return content
+        case Own(blocks):
+            return [*content, {"own": blocks}]
+        case Without(cell, cells):
+            return [*content, {"without": [cell, cells]}]
 
 
 def _content(variant: Variant | None) -> Any:

@@ -23,7 +23,8 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     if effects is None:
         return ()
     chosen = found.methodology
-    value = chosen.ablation if chosen.source is None else visible(f"{chosen.ablation} from {chosen.source}")
+    value = chosen.ablation  # over which prompts means are: said above
+    value += "" if chosen.source is None else visible(f" from {chosen.source}")
     against = any(effects.note(one) == "works against it" for one in _all(effects))
     head = (
         f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions\n"

@@ -16,6 +16,7 @@ from circuitspec.spec.hypothesis import (
     Mediation,
     Necessary,
     PathClaim,
+    ReferenceFile,
     Sufficient,
     Traces,
 )
@@ -37,6 +38,7 @@ from circuitspec.spec.source import Path_
 from circuitspec.spec.tested_claims import Complete, Minimal
 from circuitspec.spec.texts import RESERVED_CORRUPTION, did_you_mean
 
+FEWEST_REFERENCE = 8  # prompts that means are over
 FROM_CORRUPTION = ("resample", "mean", "mean_per_template")
 NEEDS_WRONG = ("logit_diff", "prob_diff")
 NEEDS_NOTHING = ("kl",)
@@ -137,6 +139,7 @@ def check_ablation(scope: Scope) -> None:
     elif source is not None:
         message = f"{ablation.value} takes nothing from other prompts"
         scope.add("CS146", message, path, hint="remove from, or write value: mean_per_template", key=True)
+    _check_reference(scope, ablation)
     if ablation.through is not None and ablation.level != "path":
         message = f"at {ablation.level} level nothing passes along paths, so through says nothing"
         scope.add("CS161", message, ("ablation", "through"), hint="remove through, or write level: path", key=True)
@@ -150,6 +153,28 @@ def check_ablation(scope: Scope) -> None:
         )
     _check_free(scope, ablation)
     _check_noise(scope, ablation)
+
+
+def _check_reference(scope: Scope, ablation: AblationSpec) -> None:
+    """Note (CS169) a reference where no means are taken, and numbers where no prompts can be drawn."""
+    reference = ablation.reference
+    if reference is None:
+        return
+    path = ("ablation", "reference")
+    task = scope.parts.task
+    if ablation.value not in ("mean", "mean_per_template"):
+        message = f"{ablation.value} takes no means, so reference says nothing"
+        scope.add("CS169", message, path, hint="remove reference, or write value: mean_per_template", key=True)
+    elif task is not None and task.file is not None and isinstance(reference, int):
+        message = "prompts from a file are not drawn, so that no others can be"
+        hint = "write reference: {file: more.jsonl}, or reference: prompts for those that are scored"
+        scope.add("CS169", message, path, hint=hint)
+    elif task is not None and task.file is None and isinstance(reference, ReferenceFile):
+        message = "a file of other prompts goes with prompts from a file; here they are drawn"
+        scope.add("CS169", message, path, hint="write how many others to draw: reference: 2000")
+    elif isinstance(reference, int) and reference < FEWEST_REFERENCE:
+        message = f"a mean over {reference} prompts is none to rely on"
+        scope.add("CS169", message, path, hint=f"write {FEWEST_REFERENCE} or more")
 
 
 def _check_free(scope: Scope, ablation: AblationSpec) -> None:

@@ -262,6 +262,29 @@ class CircuitSpec(Block):
     )
 
 
+class ReferenceFile(Block):
+    """Other prompts, from a file of the same form."""
+
+    file: Text = Field(
+        examples=["more.jsonl"], description="A .jsonl, .csv or .json file of prompts, relative to this file."
+    )
+
+
+def _of_prompts(value: object) -> object:
+    if value != "prompts":
+        hint = "write a number of prompts, prompts (those that are scored), or {file: more.jsonl}"
+        raise texts.problem("CS169", f"there are no prompts called {value}", hint=hint)
+    return value
+
+
+Reference: TypeAlias = Annotated[
+    Annotated[Count, Tag("<index>")]
+    | Annotated[Literal["prompts"], BeforeValidator(_of_prompts), Tag("<text>")]
+    | Annotated[ReferenceFile, Tag("<mapping>")],
+    _choice(_form, "a number of prompts, prompts (those that are scored), or {file: more.jsonl}"),
+]
+
+
 class AblationSpec(Block):
     """How everything outside the circuit is ablated."""
 
@@ -273,6 +296,13 @@ class AblationSpec(Block):
         default=None,
         alias="from",
         description="The corruption whose prompts give the replacing activations; not needed where there is one only.",
+    )
+    reference: Reference | None = Field(
+        default=None,
+        examples=[2000, "prompts"],
+        description="Means only: the prompts that they are over. A number of other prompts, drawn by the same rules "
+        "(unless given as many as it takes, where prompts are drawn); prompts, those that are scored (unless given, "
+        "where they come from a file); or {file: more.jsonl}.",
     )
     level: Literal["node", "edge", "path"] = Field(default="node", description="What is cut: components, edges, paths.")
     through: Through | None = Field(
@@ -301,6 +331,14 @@ class AblationSpec(Block):
         default=None, description="Gaussian noise only: how many draws metrics are averaged over (10 unless given)."
     )
     seed: Seed | None = Field(default=None, description="Gaussian noise only: seed of the draws (0 unless given).")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `reference` where it is not given: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.reference is None:
+            content.pop("reference", None)
+        return content
 
 
 class _Bounded(Block):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from circuitspec.spec.fields import Draw
@@ -16,6 +16,7 @@ from circuitspec.tasks.template_task import TemplateTask
 from circuitspec.tasks.templates import Value, Values
 
 TRIES = 100  # random draws before all possibilities are gone through in order
+REFERENCE = "reference"  # the stream of prompts that means are over
 EXHAUSTIVE_LIMIT = 20_000  # of those; a template for which none of so many serves is given up
 
 Refusal: TypeAlias = Literal["repeated", "no answer", "no wrong answer", "answer is wrong", "unchanged"]
@@ -47,6 +48,40 @@ def draw_prompts(task: TemplateTask, n: int, seed: int, findings: Findings) -> P
         task.labels,
         lists={slot: task.list_of(rule) for slot, rule in task.rules.items()},
     )
+
+
+def draw_others(task: TemplateTask, n: int, seed: int, scored: PromptSet) -> tuple[Prompt, ...]:
+    """Up to `n` prompts by the same rules, from a stream of their own: none has the clean text of a `scored` one.
+
+    Fewer where the lists give no more. Asking for more leaves the earlier ones as they are.
+    """
+    drawn = _Drawn({prompt.texts[CLEAN] for prompt in scored.prompts})
+    found: list[Prompt] = []
+    exhausted: set[int] = set()
+    index = 0
+    while len(found) < n and len(exhausted) < len(task.templates):
+        number = index % len(task.templates)
+        if number not in exhausted:
+            prompt = _other(task, index, number, seed, drawn)
+            if prompt is None:
+                exhausted.add(number)
+            else:
+                found.append(replace(prompt, index=len(found)))
+        index += 1
+    return tuple(found)
+
+
+def _other(task: TemplateTask, index: int, number: int, seed: int, drawn: _Drawn) -> Prompt | None:
+    maker = _Maker(task, index, number, seed, REFERENCE)
+    try:
+        for values in _candidates(task, number, Dice(seed, REFERENCE, index, CLEAN), drawn):
+            made = maker.make(values, drawn)
+            if isinstance(made, Prompt):
+                drawn.texts.add(made.texts[CLEAN])
+                return made
+    except ListTooShort:
+        return None
+    return None
 
 
 def _draw_prompt(task: TemplateTask, index: int, n: int, seed: int, drawn: _Drawn, findings: Findings) -> Prompt:
@@ -86,10 +121,10 @@ def _candidates(task: TemplateTask, number: int, dice: Dice, drawn: _Drawn) -> I
 class _Maker:
     """Turns one draw of the clean slots into a prompt, or says why it will not do."""
 
-    def __init__(self, task: TemplateTask, index: int, number: int, seed: int) -> None:
+    def __init__(self, task: TemplateTask, index: int, number: int, seed: int, *stream: str) -> None:
         self.task, self.index, self.number = task, index, number
         self.template = task.templates[number]
-        self.dice = {name: Dice(seed, index, "corruption", name) for name in task.corruptions}
+        self.dice = {name: Dice(seed, *stream, index, "corruption", name) for name in task.corruptions}
 
     def make(self, values: Values, drawn: _Drawn) -> Prompt | tuple[Refusal, str]:
         text, spans = self.template.render_with_spans(values)

@@ -36,17 +36,17 @@ MAX_BYTES = 64_000_000
 AT: tuple[str, str] = ("task", "file")
 
 
-def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> PromptSet:
+def read_prompts(path: Path, findings: Findings, limit: int | None = None, at: tuple[str, ...] = AT) -> PromptSet:
     """The prompts of a `.jsonl`, `.csv` or (auto-circuit's) `.json` file, only the first `limit` of them.
 
-    Nothing is said of those that are not used: they are counted, and not read. Raises CircuitspecError (CS330 to CS340,
-    CS351) with everything that is wrong in the others.
+    `at` is where the hypothesis names the file. Nothing is said of prompts that are not used: they are counted, and not
+    read. Raises CircuitspecError (CS330 to CS340, CS351) with everything that is wrong in the others.
     """
     readers = {".jsonl": _read_jsonl, ".csv": _read_csv, ".json": _read_auto_circuit}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         hint = "name the file .jsonl, .csv or (auto-circuit's form) .json"
-        findings.add("CS334", f"{path.name} is no kind of prompts file that is known", AT, hint=hint)
+        findings.add("CS334", f"{path.name} is no kind of prompts file that is known", at, hint=hint)
         findings.check()
         raise AssertionError
     kind = TextFile(
@@ -58,7 +58,7 @@ def read_prompts(path: Path, findings: Findings, limit: int | None = None) -> Pr
         if_missing="file names are relative to the folder of the hypothesis",
         if_too_large="split it, or keep the prompts that the claims need",
     )
-    raw, beyond = read_bytes(path, kind, findings.span(*AT)), 0
+    raw, beyond = read_bytes(path, kind, findings.span(*at)), 0
     if limit is not None and reader is _read_jsonl:
         raw, beyond = _first_lines(raw, limit)
     entries, unread = reader(decoded(raw, path, kind), path, findings, limit)

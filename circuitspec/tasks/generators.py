@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 
 from circuitspec.spec.hypothesis import Generate, RepeatedTokens
@@ -19,13 +19,22 @@ class Generator:
 
     description: str
     corruptions: tuple[str, ...]
-    make: Callable[[Generate, int, int, Findings], PromptSet]  # options, number of prompts, seed
+    make: Callable[[Generate, int, int, Findings, tuple[str, ...]], PromptSet]  # number, seed; stream
+
+
+def generate_others(options: Generate, n: int, seed: int, scored: PromptSet, findings: Findings) -> tuple[Prompt, ...]:
+    """`n` prompts of the same generator, from a stream of their own, less those that are among the `scored` ones."""
+    (named,) = (name for name in GENERATORS if getattr(options, name) is not None)
+    taken = {prompt.texts[CLEAN] for prompt in scored.prompts}
+    made = GENERATORS[named].make(options, n, seed, findings, ("reference",)).prompts
+    others = {prompt.texts[CLEAN]: prompt for prompt in made if prompt.texts[CLEAN] not in taken}
+    return tuple(replace(prompt, index=index) for index, prompt in enumerate(others.values()))
 
 
 def generate(options: Generate, n: int, seed: int, findings: Findings) -> PromptSet:
     """Prompts of the one generator that `options` names. Raises CircuitspecError (CS341)."""
     (named,) = (name for name in GENERATORS if getattr(options, name) is not None)
-    return GENERATORS[named].make(options, n, seed, findings)
+    return GENERATORS[named].make(options, n, seed, findings, ())
 
 
 def common_words() -> tuple[str, ...]:
@@ -34,7 +43,7 @@ def common_words() -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _repeated_tokens(options: Generate, n: int, seed: int, findings: Findings) -> PromptSet:
+def _repeated_tokens(options: Generate, n: int, seed: int, findings: Findings, stream: tuple[str, ...]) -> PromptSet:
     """`length` different words, then the same words again up to one of them; the next word is the answer.
 
     Slots: `A` is the last word's first occurrence, `A#2` the last word, `B` what followed `A` (the answer).
@@ -50,7 +59,9 @@ def _repeated_tokens(options: Generate, n: int, seed: int, findings: Findings) -
             "CS341", message, ("task", "generate", "repeated_tokens", "length"), hint=f"write {longest} or less"
         )
         findings.check()
-    prompts = tuple(_repeated(index, length, words, Dice(seed, index, "repeated_tokens")) for index in range(n))
+    prompts = tuple(
+        _repeated(index, length, words, Dice(seed, *stream, index, "repeated_tokens")) for index in range(n)
+    )
     return PromptSet(prompts, GENERATORS["repeated_tokens"].corruptions, ("repeated_tokens",))
 
 

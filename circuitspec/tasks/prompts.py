@@ -119,6 +119,12 @@ class TokenizedTask:
     wrong: tuple[tuple[int, ...], ...]
     partial_roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     slot_tokens: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    reference: TokenizedTask | None = None  # other prompts, that means are over; None: these are
+
+    @property
+    def averaged(self) -> TokenizedTask:
+        """The prompts that means are over: the reference, or these prompts themselves."""
+        return self if self.reference is None else self.reference
 
     @property
     def n(self) -> int:

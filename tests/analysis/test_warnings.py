@@ -13,12 +13,10 @@ from circuitspec.analysis.warnings import (
     NegativeFinding,
     evidence_warnings,
     negative_components,
-    thin_means,
 )
-from circuitspec.plan.experiment import Experiment, Source
+from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan, PlannedClaim
 from circuitspec.spec.hypothesis import Necessary, Sufficient
-from circuitspec.tasks.prompts import PromptsFile
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 
@@ -150,46 +148,6 @@ def test_a_corruption_that_improves_the_behaviour() -> None:
 def test_kl_is_broken_when_it_rises() -> None:
     means = {CLEAN: 0.5, CORRUPT: 5.0, CIRCUIT: 1.0}
     assert found(make_plan(Sufficient(metric="kl", at_least=0.1)), means, metric="kl") == ()
-
-
-def test_means_over_few_prompts() -> None:
-    (warning,) = thin_means({Source("mean_per_template", "abc"): (5, 4, 11)})
-    assert warning.code == "CS404"
-    assert warning.message == (
-        "mean_per_template from abc averages fewer than 5 prompts for 1 of 3 templates and token layouts"
-    )
-    assert warning.detail.startswith("the fewest are 4;")
-    assert warning.help.startswith("raise `task: prompts:` to at least 15")
-    assert warning.data == {
-        "source": "abc",
-        "kind": "mean_per_template",
-        "fewest": 4,
-        "needed": 15,
-        "groups": 3,
-        "thin": 1,
-    }
-
-
-@pytest.mark.parametrize(("holds", "short"), [(14, True), (15, False)])
-def test_a_file_that_is_short_of_prompts_must_be_filled_first(holds: int, short: bool) -> None:
-    """Three groups of five are 15; asking a file for more than it holds is an error, CS339."""
-    (warning,) = thin_means({Source("mean_per_template", "abc"): (5, 4, 5)}, PromptsFile("p.jsonl", holds))
-    added = "add prompts to p.jsonl, which holds 14, and " if short else ""
-    assert warning.help == f"{added}raise `task: prompts:` to at least 15, or take prompts that tokenise alike"
-
-
-@pytest.mark.parametrize(
-    ("sizes", "codes"),
-    [
-        ({}, []),
-        ({Source("mean_per_template", "abc"): (5, 5, 5)}, []),
-        ({Source("mean", "abc"): (4,)}, ["CS404"]),
-        ({Source("mean", "abc"): (5,)}, []),
-        ({Source("mean", "abc"): (2,), Source("mean", "flip"): (2,)}, ["CS404", "CS404"]),
-    ],
-)
-def test_five_prompts_for_every_mean_are_enough(sizes: dict[Source, tuple[int, ...]], codes: list[str]) -> None:
-    assert [w.code for w in thin_means(sizes)] == codes
 
 
 def test_a_claim_that_patches_nothing() -> None:

@@ -18,9 +18,9 @@ from circuitspec.engine.batches import make_batches, where_mask
 from circuitspec.engine.compile import Actions, borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
-from circuitspec.engine.sources import mean_groups
 from circuitspec.engine.taps import Tap
 from circuitspec.graph.where import Where
+from circuitspec.plan.averaging import grouping
 from circuitspec.plan.experiment import Experiment, Site, Source
 from circuitspec.spec.components import Head, Mlp
 from tests.engine.support import Silent, loaded, random_prompts, runner, task_of
@@ -132,14 +132,14 @@ def _forgetting(forward: object, tap: Tap) -> object:
 
 def test_means_need_prompts_of_one_length() -> None:
     with pytest.raises(CircuitspecError) as error:
-        mean_groups(task_of(random_prompts(0, [5, 6, 5, 6])), "mean")
+        grouping(task_of(random_prompts(0, [5, 6, 5, 6])), "mean")
     assert codes(error) == {"CS521"}
 
 
 def test_a_mean_over_one_prompt_is_an_error() -> None:
     prompts = random_prompts(0, [5, 5, 5], templates=2)  # templates 0, 1, 0
     with pytest.raises(CircuitspecError) as error:
-        mean_groups(task_of(prompts), "mean_per_template")
+        grouping(task_of(prompts), "mean_per_template")
     assert codes(error) == {"CS522"}
     assert "for 1 template(s), among them 'template 1'" in str(error.value)
 
@@ -149,7 +149,7 @@ def test_a_mean_over_one_prompt_of_a_token_layout_is_said_to_be_that() -> None:
     prompts = random_prompts(0, [5, 5, 5, 5, 6], templates=2)
     alike = [replace(p, roles={"A": 1, "B": 2, "END": len(p.clean) - 1}) for p in prompts]
     with pytest.raises(CircuitspecError) as error:
-        mean_groups(task_of(alike), "mean_per_template")
+        grouping(task_of(alike), "mean_per_template")
     (finding,) = error.value.diagnostics
     assert finding.code == "CS522"
     assert finding.message == (
@@ -163,7 +163,7 @@ def test_a_template_whose_prompts_tokenise_differently_has_a_mean_for_each_layou
         node.Prompt([1] * n, [2] * n, 0, [3], [4], {"A": a, "END": n - 1})
         for n, a in [(5, 1), (5, 1), (6, 1), (6, 1), (6, 2), (6, 2)]
     ]
-    assert mean_groups(task_of(prompts), "mean_per_template") == (0, 0, 1, 1, 2, 2)
+    assert grouping(task_of(prompts), "mean_per_template").scored == (0, 0, 1, 1, 2, 2)
 
 
 def test_where_masks() -> None:
