@@ -101,10 +101,11 @@ def main() -> None:
         means = load_file(HERE / "sources" / file) if file else None
         prompts = range(len(told["variants"][experiment["base"]]))
         logits[experiment["name"]] = torch.stack([bundle.run(experiment, i, told["variants"], means) for i in prompts])
-    aside = given.output.with_name(f".{given.output.name}.{os.getpid()}.part")
+    output = Path(given.output)
+    aside = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         save_file(logits, aside)
-        os.replace(aside, given.output)
+        os.replace(aside, output)
     finally:
         aside.unlink(missing_ok=True)
 
