@@ -258,7 +258,7 @@ def test_drift_from_the_lock(repo: pytest.Pytester) -> None:
 def test_what_fails_several_items_is_said_once_and_from_the_root(repo: pytest.Pytester) -> None:
     """By the first of them; the others name it. Places count from the root, wherever the run was started."""
     names = hypothesis(repo).with_name("names.txt")
-    names.write_text(replaced(names.read_text(encoding="utf-8"), ("Mary", "Marie")), encoding="utf-8")
+    names.write_text(replaced(names.read_text(encoding="utf-8"), ("Mary", "Zoe")), encoding="utf-8")
     repo.makeini("[pytest]\n")
     repo.makepyfile(test_it='def test_it(circuit_report): circuit_report["hypotheses/ioi.circuit.yaml"]')
     arguments = ("--circuitspec-locked", "--circuitspec=verify", "-p", "no:cacheprovider")
