@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics import CircuitspecError
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 __all__ = [
     "CircuitspecError",
