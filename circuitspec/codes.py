@@ -1230,6 +1230,15 @@ CODES: dict[str, CodeInfo] = {
         "more than ten components outside, the five that an estimate puts first are ablated; `--negatives exact` takes "
         "all, `--negatives off` none.",
     ),
+    "CS438": CodeInfo(
+        "a model in memory is more than its weights",
+        "A model that is passed from Python may have more on it than what was loaded: forward hooks (steering, an "
+        "ablation, a dictionary spliced in), forwards put in place of a module's own, a tokenizer that cuts text "
+        "otherwise than the model's own tokenizer.json. Hooks are set aside for the run, so that every figure is the "
+        "bare model's; with `verify(..., keep_hooks=True)` they take part in every forward, the clean ones too, and "
+        "what they leave is patched. Replaced forwards and the tokenizer always take part. The warning says which of "
+        "these there were.",
+    ),
     "CS440": CodeInfo(
         "the model does not do the task",
         "A circuit recovers a share of what the model does, whatever that is, so a figure near 1 says nothing where "
@@ -1241,15 +1250,6 @@ CODES: dict[str, CodeInfo] = {
         "space before them, and with a capital or a small first letter: a form that is ten times as likely or more on "
         "most prompts is named. Most tokenizers have words with the space before them, so that a prompt that ends in "
         'a word is continued by ` is` and hardly ever by `is`:\n\n    answer: " {VERB}"',
-    ),
-    "CS438": CodeInfo(
-        "a model in memory is more than its weights",
-        "A model that is passed from Python may have more on it than what was loaded: forward hooks (steering, an "
-        "ablation, a dictionary spliced in), forwards put in place of a module's own, a tokenizer that cuts text "
-        "otherwise than the model's own tokenizer.json. Hooks are set aside for the run, so that every figure is the "
-        "bare model's; with `verify(..., keep_hooks=True)` they take part in every forward, the clean ones too, and "
-        "what they leave is patched. Replaced forwards and the tokenizer always take part. The warning says which of "
-        "these there were.",
     ),
     "CS500": CodeInfo(
         "claim or level cannot be run",

@@ -29,6 +29,7 @@ from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.spec.load import Document, load_hypothesis
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.tasks.reference import ReferencePrompts
 from circuitspec.tasks.tokenize import tokenize
 from tests.engine.support import Silent
 from tests.engine.support import model as random_model
@@ -67,7 +68,7 @@ NODES = ['"m0.n3@{A,B}"', "m0.n5@END", "a0.kv1@B", "a1.kv0@END", "a1.h2@A", "m1@
 SECTION = f"[{{cross_section: {{nodes: [{', '.join(NODES)}], metric: logit_diff, at_least: 0.1}}}}]"
 ABLATIONS = {
     "resample": ("{value: resample, from: abc, level: node}", CLAIMS),
-    "mean_per_template": ("{value: mean_per_template, from: abc, level: node}", CLAIMS),
+    "mean_per_template": ("{value: mean_per_template, from: abc, level: node, reference: 12}", CLAIMS),
     "zero": ("{value: zero, level: node}", CLAIMS),
     "cross-section": ("{value: resample, from: abc, level: node}", SECTION),
 }
@@ -106,7 +107,12 @@ def prepared(document: Document) -> tuple[LoadedModel, Plan, TokenizedTask]:
     loaded = load_model(hypothesis.model, document.base_dir)
     plan = make_plan(hypothesis, lay_out(hypothesis.circuit, loaded.shape, document.source), document.source)
     prompts = build_prompts(hypothesis.task, document.base_dir, document.source)
-    return loaded, plan, tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
+    task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
+    if hypothesis.ablation.value in ("mean", "mean_per_template"):
+        given = hypothesis.task, hypothesis.ablation, document.base_dir, document.source
+        task = ReferencePrompts(*given, loaded.tokenizer).of(task)
+        assert task.reference is not None
+    return loaded, plan, task
 
 
 @torch.no_grad()
@@ -177,7 +183,8 @@ def test_the_bundle_of_ioi_tiny_run_by_pyvene_alone(ablation: str, tmp_path: Pat
     text = TINY.read_text(encoding="utf-8")
     assert "value: mean_per_template" in text
     file = tmp_path / "tiny.circuit.yaml"
-    file.write_text(text.replace("value: mean_per_template", f"value: {ablation}"), encoding="utf-8")
+    value = "mean_per_template, reference: 120" if ablation == "mean_per_template" else ablation
+    file.write_text(text.replace("value: mean_per_template", f"value: {value}"), encoding="utf-8")
     ran = compiled(file, "--emit", tmp_path / "bundle")
     assert ran.exit_code == 0, ran.stderr
     config = json.loads((tmp_path / "bundle" / "config.json").read_text(encoding="utf-8"))
@@ -209,7 +216,7 @@ def test_the_bundle_gives_the_logits_of_the_engine(family: str, ablation: str, t
 
 
 def test_a_mean_over_all_prompts(tmp_path: Path) -> None:
-    file = written(tmp_path, "gpt2", "{value: mean, from: abc, level: node}", CLAIMS)
+    file = written(tmp_path, "gpt2", "{value: mean, from: abc, level: node, reference: 12}", CLAIMS)
     text = file.read_text(encoding="utf-8").replace('"{A} and {B} went out {B} gave to", ', "")
     file.write_text(text, encoding="utf-8")
     assert compiled(file, "--emit", tmp_path / "bundle").exit_code == 0
