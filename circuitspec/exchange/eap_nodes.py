@@ -60,6 +60,7 @@ def json_nodes(path: Path, content: Mapping[str, object], edges: EdgeList) -> No
         None if np.isnan(scores).all() else scores,
         _rows(path, channels, size, "neurons"),
         _rows(path, channel_scores, size, "neurons_scores"),
+        unnamed=sum(name not in infos for name in names),
     )
 
 
@@ -89,6 +90,7 @@ def _reading(
     scores: Scores | None,
     channels: Scores | None,
     channel_scores: Scores | None,
+    unnamed: int = 0,
 ) -> NodeReading:
     if marked is not None:
         marked = marked.copy()
@@ -97,7 +99,7 @@ def _reading(
     kept = None if channels is None else (channels != 0)
     if kept is not None and not kept.any() and channel_scores is not None:
         kept = None  # scored, and not cut yet
-    return NodeReading(edges.size, marked, scores, kept, channel_scores, closed)
+    return NodeReading(edges.size, marked, scores, kept, channel_scores, closed, unnamed)
 
 
 def _rows(path: Path, given: Sequence[object], size: Size, key: str) -> Scores | None:

@@ -46,7 +46,8 @@ class NodeReading:
 
     `marked` [senders] counts nodes in, `scores` [senders] ranks them (NaN: not scored); `channels` and `channel_scores`
     [senders, channels] do so for the channels of what a node writes. `closed`: the edges that the file counts in, if
-    there are any, are all those between the marked nodes, so that they say nothing beyond them.
+    there are any, are all those between the marked nodes, so that they say nothing beyond them. `unnamed` counts the
+    model's nodes that the file does not have at all.
     """
 
     size: Size
@@ -55,6 +56,7 @@ class NodeReading:
     channels: Mask | None = None
     channel_scores: Scores | None = None
     closed: bool = True
+    unnamed: int = 0
 
     @property
     def scores_nodes(self) -> bool:
@@ -98,7 +100,7 @@ def select_nodes(
     if cut.threshold is None and cut.top is None:
         kept = _marked(file, marks, scores, noun)
     else:
-        kept, said = _cut(file, scores, cut, noun)
+        kept, said = _cut(file, scores, cut, noun, found.unnamed)
         losses += said
     if scores is not None:
         losses.append(Loss("scores", f"how strong each {noun} was found to be is not kept"))
@@ -165,10 +167,13 @@ def _marked(file: Path, marks: Mask | None, scores: Scores | None, noun: str) ->
     raise _unclear(f"{file} counts no {noun} in", "--level edge takes its edges")
 
 
-def _cut(file: Path, scores: Scores | None, cut: NodeCut, noun: str) -> tuple[Mask, list[Loss]]:
+def _cut(file: Path, scores: Scores | None, cut: NodeCut, noun: str, unnamed: int) -> tuple[Mask, list[Loss]]:
     """What is taken by score; what has none is kept, as EAP-IG keeps it."""
     if scores is None:
         raise _unclear(f"{file} has no scores of {noun}s to cut off at", "leave out --threshold and --top")
+    if unnamed:
+        said = f"{file} does not name {counted(unnamed, 'node')} of the model, and EAP-IG keeps what has no score"
+        raise _unclear(said, "list every node under `nodes`: a score of 0 leaves it out")
     sizes = ranked(scores, signed=cut.signed)
     unscored = np.isnan(scores)
     if cut.top is not None:

@@ -121,6 +121,10 @@ def test_nodes_that_do_not_leave_a_circuit(tmp_path: Path) -> None:
         imported(by_json({}), "eap", tmp_path, ImportOptions(level="node"))
     with pytest.raises(CircuitspecError, match="no scores of nodes"):
         imported(by_json({"input": True, "m0": True}), "eap", tmp_path, ImportOptions(top=1))
+    some: dict[str, object] = {name: {"in_graph": False, "score": 1.0} for name in ("input", "m0")}
+    with pytest.raises(CircuitspecError, match="does not name 5 nodes of the model") as error:
+        imported(by_json(some), "eap", tmp_path, ImportOptions(top=2))
+    assert findings(error)[0].code == "CS385"
     with pytest.raises(CircuitspecError, match="holds edges alone"):
         imported(b'[["tok_embeds", "resid_post"]]', "edge-pruning", tmp_path, ImportOptions(level="node"))
     with pytest.raises(CircuitspecError, match=r"every edge of .* has the score 0") as error:
