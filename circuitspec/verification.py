@@ -61,7 +61,7 @@ from circuitspec.plan.averaging import grouping
 from circuitspec.plan.beside import plan_beside
 from circuitspec.plan.declared_paths import labels_of, path_checks
 from circuitspec.plan.directions import direction_places
-from circuitspec.plan.experiment import Noised, means_of
+from circuitspec.plan.experiment import Experiment, Noised, means_of
 from circuitspec.plan.fitting import check_claimed, check_length, check_plan_fits, fitted
 from circuitspec.plan.internal import internal_metrics, measuring
 from circuitspec.plan.planner import PathCheck, Plan, make_plan
@@ -243,7 +243,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         claims=claims,
         warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
         cost=Cost(
-            len(records.values), round(begun.forwards + runner.forwards), time.monotonic() - started, stored.recalled
+            len(records.values),
+            round(begun.forwards + runner.forwards),
+            time.monotonic() - started,
+            len((stored.looked_up - begun.measured) & records.values.keys()),
         ),
         self_test=tested,
         negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,
@@ -335,6 +338,7 @@ class Begun:
     records: Records
     error: MeansError | None
     forwards: float  # of runs with means over fewer prompts
+    measured: frozenset[Experiment]  # in these
 
 
 def begin(
@@ -352,7 +356,7 @@ def begin(
     `start` makes a runner for other prompts to take means over, which `others` draws; `check` may refuse what was
     measured. What is begun ends with the `stack`.
     """
-    forwards = 0.0
+    forwards, measured = 0.0, set[Experiment]()
     while True:
         with ExitStack() as inner:
             stored = inner.enter_context(stored_runner(runner, store, progress))
@@ -365,8 +369,9 @@ def begin(
                 if error is not None and error.reference and share > ENOUGH:
                     error = means_error(plan, runner.task, stored, halves=True)
                 stack.push(inner.pop_all())
-                return Begun(runner, stored, records, error, forwards)
+                return Begun(runner, stored, records, error, forwards, frozenset(measured))
         forwards += runner.forwards
+        measured |= {experiment for experiment in stored.measured if not experiment.averages}
         progress.stage(f"taking means over {larger.averaged.n} prompts")
         runner = start(larger)
 

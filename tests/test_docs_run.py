@@ -35,7 +35,7 @@ TINY = ROOT / "hypotheses" / "ioi-tiny.circuit.yaml"
 _RUN = {
     "README.md": {"yaml", "console", "sh", "python"},
     "CONTRIBUTING.md": {"sh"},
-    "dsl.md": {"yaml"},
+    "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh"},
     "exploring.md": {"sh"},
     "families.md": {"python", "sh"},
@@ -101,7 +101,7 @@ def test_the_python_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert found
     for text in found:
         exec(compile(text, "README.md", "exec"), {})
-    assert re.findall(r"^SUPPORTED (\w+) (-?\d\.\d\d)$", capsys.readouterr().out, re.MULTILINE) == [
+    assert re.findall(r"^SUPPORTED (\w+) (-?\d\.\d\d) $", capsys.readouterr().out, re.MULTILINE) == [
         ("sufficient", "1.01"),
         ("necessary", "-0.05"),
     ]  # as the README's report has them

@@ -153,7 +153,13 @@ class StoredRunner:
         self._parts = parts
         self._least = least
         self._asked: set[Experiment] = set()
-        self.recalled = 0  # experiments that were not run
+        self.looked_up: set[Experiment] = set()  # what was asked for and not run
+        self.measured: set[Experiment] = set()  # .. and run
+
+    @property
+    def recalled(self) -> int:
+        """How many experiments were not run, as they had been before."""
+        return len(self.looked_up)
 
     @property
     def kept(self) -> int | None:
@@ -174,7 +180,7 @@ class StoredRunner:
         self._asked.update(wanted)
         values = {} if self._store is None else self._store.get(wanted)
         missing = tuple(experiment for experiment in wanted if experiment not in values)
-        self.recalled += len(values)
+        self.looked_up.update(set(values) - self.measured)
         task = self._runner.task
         self._progress.plan(len(wanted), len(values), round(self._passes(missing) * task.n) if missing else 0)
         first = missing if self._parts is None or not missing else self._parts.missing_at_first(wanted, missing)
@@ -192,6 +198,7 @@ class StoredRunner:
             if self._parts is not None:
                 self._parts.store.drop_own()
             values |= new
+            self.measured.update(new)
             self._progress.measured(len(left))
         templates = np.array([prompt.template for prompt in task.prompts.prompts], dtype=np.int64)
         return Records({experiment: values[experiment] for experiment in wanted}, templates)

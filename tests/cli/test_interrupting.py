@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,15 @@ import pytest
 from circuitspec.cli.waiting import interruptible, waiting
 
 HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
+
+
+@pytest.fixture(autouse=True)
+def _interruptions_are_not_ignored() -> Iterator[None]:
+    """As they are where the tests run in the background of a shell that ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 # one process, so that torch is imported once: the command is run undisturbed, then again and again with SIGINT after
 # ever longer, each time with a store of its own and followed by the same command undisturbed
@@ -30,7 +39,7 @@ import circuitspec.engine.stored as stored
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 stored.SECONDS = 0.05
-stored.stored_runner.__wrapped__.__kwdefaults__["seconds"] = 0.05  # several chunks in so short a run
+stored.stored_runner.__wrapped__.__kwdefaults__["least"] = 4  # several chunks in so short a run
 folder, times, command = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 
 def call(store):
