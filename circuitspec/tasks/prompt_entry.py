@@ -196,7 +196,7 @@ def prompt_set(entries: Sequence[Placed], label: str, findings: Findings, *, tex
         prompts,
         tuple(entries[0].entry.corruptions),
         tuple(labels),
-        text_positions=text_positions or any(prompt.positions for prompt in prompts),
+        text_positions=text_positions,
     )
 
 

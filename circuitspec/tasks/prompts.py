@@ -60,8 +60,8 @@ class PromptsFile:
 class PromptSet:
     """All prompts of a task; every prompt has the same corruptions.
 
-    `text_positions`, of a file, is a part of the prompts' digest: that indices count the tokens of the text, and not
-    from the first token that the model sees.
+    `text_positions` says that they come from an auto-circuit file. It counts in their digest alone (locks have it):
+    token indices are read alike in every format.
     """
 
     prompts: tuple[Prompt, ...]

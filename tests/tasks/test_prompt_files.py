@@ -50,7 +50,7 @@ def test_jsonl(tmp_path: Path) -> None:
     prompts = read(path)
     assert prompts.corruptions == ("flip", "abc")
     assert prompts.templates == ("ABBA", "3")
-    assert prompts.text_positions
+    assert not prompts.text_positions
     first = prompts.prompts[0]
     assert first.texts == {"clean": "A \u2028 b", "flip": "B", "abc": "C"}
     assert (first.answers, first.wrong, first.positions) == ((" x", " y"), (), {"S1": 4, "END": -1})
