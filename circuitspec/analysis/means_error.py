@@ -37,7 +37,6 @@ from circuitspec.tasks.reference import largest_size
 
 DOUBT = 0.3  # of the correction
 MARGIN = 1.2  # more prompts are taken than the error asks for, since that is an estimate too
-AIM = 0.05  # of an interval's length: what is aimed at, since four parts tell an error to within a factor of two
 ENOUGH = 0.1  # of an interval's length: a smaller standard error of the means widens it by less than a tenth
 FEWEST = 5  # prompts in a mean over the scored prompts: with fewer the correction holds nothing
 
@@ -282,7 +281,7 @@ def share_of(estimate: Estimate) -> float:
 
 def larger_size(n: int, now: int, share: float) -> int | None:
     """How many other prompts to take means over instead of `now`, for so many scored ones; None to leave it."""
-    if share <= AIM or now >= largest_size(n):
+    if share <= ENOUGH or now >= largest_size(n):
         return None
-    times = min(max(MARGIN * (share / AIM) ** 2, 2.0), 8.0)
+    times = min(max(MARGIN * (share / ENOUGH) ** 2, 2.0), 8.0)
     return min(math.ceil(now * times), largest_size(n))

@@ -258,9 +258,9 @@ def test_fewer_others_than_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("share", "now", "size"),
-    [(0.049, 100, None), (0.1, 100, 480), (0.051, 100, 200), (3.0, 100, 800), (0.3, 2900, 3200), (0.5, 3200, None)],
+    [(0.09, 100, None), (0.2, 100, 480), (0.101, 100, 200), (3.0, 100, 800), (0.3, 2900, 3200), (0.5, 3200, None)],
 )
 def test_how_many_more_are_drawn(share: float, now: int, size: int | None) -> None:
-    """1.2 times what a twentieth would take, at least 2 and at most 8 times as many, up to 32 times the scored."""
+    """1.2 times what a tenth would take, at least twice and at most eight times as many, up to 32 times the scored."""
     assert largest_size(100) == 3200
     assert larger_size(100, now, share) == size
