@@ -10,7 +10,7 @@ lie below and above the truth: an interval that is right should miss on both sid
 With `--means` the prompts are those of a real model (`zoo:ioi-tiny`), everything outside its circuit is ablated by
 means, and in each repetition both the scored prompts and the means are new: from other prompts, as many as it takes,
 where prompts are drawn; from the scored prompts themselves where they are all there is, as in a file. The truth is that
-of 4,000 prompts with means over 8,000.
+of 8,000 prompts with means over all of them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from circuitspec.tasks.reference import chosen, first_size
 from circuitspec.tasks.tokenize import tokenize
 
 FILE = Path(__file__).parents[1] / "hypotheses" / "ioi-tiny.circuit.yaml"
-POOL, TRUE = 8000, 4000
+POOL = 8000
 METRIC = "logit_diff"
 Kind = Literal["mean", "mean_per_template"]
 
@@ -106,7 +106,7 @@ def make_pool(kind: Kind, loaded: LoadedModel) -> Pool:
 
 
 def truth(pool: Pool, loaded: LoadedModel) -> float:
-    runner = Remembering(pool, list(range(TRUE)), list(range(POOL)), loaded)
+    runner = Remembering(pool, list(range(POOL)), list(range(POOL)), loaded)
     records = runner.run(pool.plan.experiments)
     claim = pool.plan.claims[0]
     patched, corrupt, clean = (records[run][METRIC].mean() for run in (claim.patched, claim.corrupt, claim.clean))

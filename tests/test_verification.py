@@ -183,7 +183,7 @@ def test_few_prompts_give_an_interval_that_holds_the_truth(seed: int) -> None:
     low, high = interval_of(drawn)
     assert low <= true <= high
     assert drawn.reference is not None
-    assert drawn.reference.count >= 100
+    assert drawn.reference.count >= 200
     assert f"over {drawn.reference.count} reference prompts" in drawn.methodology.describe()
     assert drawn.prompts_digest == themselves.prompts_digest
 

@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FIRST = 100  # other prompts, at least, that means are over before their error is known
+FIRST = 200  # other prompts, at least, that means are over before their error is known, ..
+FIRST_TIMES = 2  # .. and so many times the scored ones
 MOST = 2000  # at most, unless the file says how many, ..
 MOST_TIMES = 32  # .. or so many times the scored ones
 
 
 def first_size(n: int) -> int:
     """Over how many other prompts means go before it is known how many it takes."""
-    return max(n, FIRST)
+    return max(FIRST, FIRST_TIMES * n)
 
 
 def largest_size(n: int) -> int:

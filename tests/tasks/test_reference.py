@@ -39,9 +39,9 @@ def test_others_are_drawn_by_the_same_rules_and_none_is_scored() -> None:
     scored = tokenized(task)
     referring = others(task).of(scored)
     assert referring.reference is not None
-    assert referring.reference.n == first_size(scored.n) == 100
+    assert referring.reference.n == first_size(scored.n) == 200
     assert not set(texts(scored)) & set(texts(referring.reference))
-    assert len(set(texts(referring.reference))) == 100
+    assert len(set(texts(referring.reference))) == 200
     assert prompts_digest(referring.prompts) == prompts_digest(scored.prompts)
     for prompt in referring.reference.prompts.prompts:
         assert prompt.template in (0, 1)
@@ -141,6 +141,6 @@ def test_others_from_a_file_have_the_same_corruptions(tmp_path: Path) -> None:
 
 
 def test_bounds_of_how_many_are_drawn() -> None:
-    assert [first_size(n) for n in (10, 100, 400)] == [100, 100, 400]
+    assert [first_size(n) for n in (10, 100, 400)] == [200, 200, 800]
     assert largest_size(10) == MOST
     assert largest_size(1000) == MOST_TIMES * 1000
