@@ -49,7 +49,7 @@ def share_of(found: Findings, component: str, position: str, direction: str, cor
 # ------------------------------------------------------------------------------------------------- against the oracle
 
 
-@pytest.mark.parametrize("family", ["gpt2", pytest.param("llama", marks=pytest.mark.nightly), "olmo2"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "olmo2"])
 def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) -> None:
     m = model(family, exactly=True)
     prompts = [p for seed in (3, 4) for p in random_prompts(seed, [6])]
