@@ -4,8 +4,8 @@
 per-head projections, layer norms and root mean squares, norms before a component and after it, parallel blocks, grouped
 queries, joint query norms, soft caps. The others are laid out like Llama. Each test runs one case of one of them; they
 take turns, so that a folder's tests at every level, on either side and of each kind meet all of them. Their other cases
-are left to `make nightly`. A test is thinned if its argument `family` takes the name of every family; a test that
-`make test` needs on all of them says `@pytest.mark.every_family`.
+are left to `make nightly`. A test is thinned if its argument `family` takes the names of families of both kinds; a test
+that `make test` needs on all of them says `@pytest.mark.every_family`.
 
 **Quick.** What needs no model, and one case of each test that compares the engine with the oracle, of a layout each.
 """
@@ -36,11 +36,14 @@ def left_to_nightly(cases: Sequence[Case]) -> frozenset[int]:
     """The places of the cases that `make test` leaves out."""
     left_out: set[int] = set()
     for tests in _by(lambda case: case.module.rpartition(".")[0], cases):
-        whole = [of for of in tests if {*LAYOUTS, *LOOK_ALIKES} <= {case.family for case in of}]
-        left_out |= {case.place for of in whole for case in of if case.family in LOOK_ALIKES}
-        for turn in range(max(len(whole), len(LOOK_ALIKES)) if whole else 0):
-            family = LOOK_ALIKES[turn % len(LOOK_ALIKES)]
-            alike = [case for case in whole[turn % len(whole)] if case.family == family]
+        mixed = [of for of in tests if {case.family for case in of} & {*LAYOUTS}]
+        mixed = [of for of in mixed if {case.family for case in of} & {*LOOK_ALIKES}]
+        left_out |= {case.place for of in mixed for case in of if case.family in LOOK_ALIKES}
+        for turn in range(max(len(mixed), len(LOOK_ALIKES)) if mixed else 0):
+            of = mixed[turn % len(mixed)]
+            ahead = (LOOK_ALIKES[(turn + i) % len(LOOK_ALIKES)] for i in range(len(LOOK_ALIKES)))
+            family = next(family for family in ahead if family in {case.family for case in of})
+            alike = [case for case in of if case.family == family]
             left_out.discard(alike[turn % len(alike)].place)
     return frozenset(left_out)
 

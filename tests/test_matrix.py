@@ -76,9 +76,18 @@ def test_of_a_single_test_without_other_arguments_every_family_stays() -> None:
     assert kept(given) == given
 
 
-def test_what_does_not_take_all_families_is_left_alone() -> None:
-    given = [case for case in cases(a=("x", "y")) if case.family != "phi3"]
-    assert kept(given) == given
+def test_of_a_test_over_some_families_one_look_alike_stays() -> None:
+    given = [case for case in cases(a=("x", "y")) if case.family in ("gpt2", "olmo2", "llama", "qwen3")]
+    remain = kept(given)
+    assert [c for c in remain if c.family in LAYOUTS] == [c for c in given if c.family in LAYOUTS]
+    assert {c.family for c in remain if c.family in LOOK_ALIKES} <= {"llama", "qwen3"}
+    assert any(c.family in LOOK_ALIKES for c in remain)
+
+
+def test_what_takes_families_of_one_kind_is_left_alone() -> None:
+    for some in (LAYOUTS, LOOK_ALIKES):
+        given = [case for case in cases(a=("x", "y")) if case.family in some]
+        assert kept(given) == given
 
 
 def test_quick_runs_what_needs_no_model_and_one_case_of_each_comparison_with_the_oracle() -> None:

@@ -52,7 +52,7 @@ def test_paired_tests_have_uniform_p_values(n: int, shape: str) -> None:
         assert np.mean(np.asarray(p_values) <= alpha) == pytest.approx(alpha, abs=error(alpha, REPETITIONS) + step)
 
 
-@pytest.mark.parametrize("n", [30, 100])
+@pytest.mark.parametrize("n", [30, pytest.param(100, marks=pytest.mark.nightly)])
 def test_skew_does_not_make_components_significant(n: int) -> None:
     """Most prompts lose a little, a few gain much, nothing on average: a t test alone too often calls that a loss."""
     dice = np.random.default_rng(n)
@@ -79,6 +79,7 @@ def test_templates_that_recover_the_same_have_uniform_p_values() -> None:
         assert np.mean(np.asarray(p_values) <= alpha) == pytest.approx(alpha, abs=error(alpha, 150))
 
 
+@pytest.mark.nightly
 def test_of_twenty_idle_components_one_is_rarely_called_anything() -> None:
     """Benjamini-Hochberg: where no component does anything, some is said to in at most one family of twenty."""
     dice = np.random.default_rng(1)
@@ -119,6 +120,7 @@ def test_later_heads_that_do_not_react_are_rarely_called_backups() -> None:
     assert wrong / (FAMILIES // 4) <= 0.05 + error(0.05, FAMILIES // 4)
 
 
+@pytest.mark.nightly
 def test_a_circuit_drawn_as_its_rivals_are_ranks_uniformly_among_them() -> None:
     """The whole pipeline of random circuits, with scores in which no component differs from the others of its layer.
 

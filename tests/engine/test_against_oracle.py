@@ -68,6 +68,7 @@ def test_circuits(family: str, ablation: str) -> None:
     check_circuit(random_model(family), ablation)
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize("family", FAMILIES)
 def test_circuits_with_eager_attention(family: str) -> None:
     check_circuit(random_model(family, attention="eager"), "resample")

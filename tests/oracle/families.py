@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -116,7 +116,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Net:
-    """A whole model. The residual starts as ``embed[id] * embed_scale`` plus ``positions[p]`` where there are any."""
+    """A whole model. The residual starts as ``embed[id] * embed_scale`` plus ``positions[p]`` where there are any.
+
+    ``runs`` holds what ``node.forward`` computed of prompts without any patch: many experiments share a prompt.
+    """
 
     embed: Tensor
     embed_scale: float
@@ -126,6 +129,7 @@ class Net:
     unembed: Tensor
     unembed_bias: Tensor
     final_softcap: float | None = None
+    runs: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def d_model(self) -> int:

@@ -122,7 +122,7 @@ class _Overrides:
 def _rotate(x: Tensor, rope: Tensor) -> Tensor:
     """Rotate ``[positions, d_head]``: with r rotary dimensions, entry i < r/2 pairs with i + r/2; the rest stays."""
     half = len(rope)
-    angles = torch.stack([position * rope for position in range(x.shape[0])])
+    angles = torch.outer(torch.arange(x.shape[0], dtype=rope.dtype), rope)
     cos, sin = torch.cos(angles), torch.sin(angles)
     a, b, rest = x[:, :half], x[:, half : 2 * half], x[:, 2 * half :]
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=1)
@@ -169,17 +169,18 @@ def attend(
     if block.rope is not None:
         q = [_rotate(x, block.rope) for x in q]
         k = [_rotate(x, block.rope) for x in k]
+    seen = torch.ones(n, n, dtype=torch.bool).tril()
+    if block.window is not None:
+        seen = seen.triu(1 - block.window)
     out = []
     for h in range(block.heads):
         g = h // (block.heads // block.kv_heads)
-        pattern = torch.zeros(n, n, dtype=torch.float64)
-        for i in range(n):
-            first = 0 if block.window is None else max(0, i - block.window + 1)
-            scores = k[g][first : i + 1] @ q[h][i] * block.scale
-            if block.softcap is not None:
-                scores = block.softcap * torch.tanh(scores / block.softcap)
-            weights = torch.exp(scores - scores.max())
-            pattern[i, first : i + 1] = weights / weights.sum()
+        scores = q[h] @ k[g].T * block.scale
+        if block.softcap is not None:
+            scores = block.softcap * torch.tanh(scores / block.softcap)
+        scores = scores.masked_fill(~seen, -torch.inf)
+        weights = torch.exp(scores - scores.max(1, keepdim=True).values)
+        pattern = weights / weights.sum(1, keepdim=True)
         if run is not None:
             run.patterns[layer, h] = pattern
         out.append(pattern @ v[g])
@@ -253,7 +254,7 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
         attention_out = bias + torch.stack(shares).sum(0) if patched else attention_out
     before_mlp = resid if layer.parallel else computed(("resid", index, "mid"), resid + attention_out)
     neurons = layer.mlp.hidden(reading(("mlp_in", index), before_mlp, layer.pre_mlp))
-    each = [computed(("neuron", index, i), neurons[:, i : i + 1]) for i in range(neurons.shape[1])]
+    each = [computed(("neuron", index, i), x) for i, x in enumerate(neurons.split(1, dim=1)) if x.shape[1]]
     neurons = torch.cat([neurons[:, :0], *each], dim=1)  # of an attention-only model there are none
     mlp_out = neurons @ layer.mlp.w_out + layer.mlp.b_out
     mlp_out = computed(("mlp_added", index), _normed(layer.post_mlp, computed(("mlp", index), mlp_out)))
@@ -273,6 +274,21 @@ def forward(
     A patch or a read for a place that does not exist is a ``ValueError``.
     """
     net = families.read(model)
+    if patches or reads:
+        run = _run(net, ids, patches, reads)
+    elif tuple(ids) in net.runs:
+        run = net.runs[tuple(ids)]
+    else:
+        run = net.runs[tuple(ids)] = _run(net, ids, None, None)
+    return Run(run.logits, dict(run.values), dict(run.reads), dict(run.patterns)) if record else Run(run.logits)
+
+
+def _run(
+    net: Net,
+    ids: Sequence[int],
+    patches: Mapping[Site, Tensor] | None,
+    reads: Mapping[tuple[Receiver, int], Tensor] | None,
+) -> Run:
     put, read = _Overrides(patches), _Overrides(reads)
     run = Run(torch.empty(0))
     resid = put(("input",), net.start(list(ids)))
@@ -286,8 +302,7 @@ def forward(
     run.reads["final",] = resid
     put.finish()
     read.finish()
-    logits = net.finish(resid)
-    return Run(logits, run.values, run.reads, run.patterns) if record else Run(logits)
+    return Run(net.finish(resid), run.values, run.reads, run.patterns)
 
 
 def nodes(model: Any) -> list[Component]:

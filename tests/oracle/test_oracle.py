@@ -48,6 +48,7 @@ def everything(net: Any, length: int) -> set[node.Site]:
 # ------------------------------------------------------------------------------------------------ the forward pass
 
 
+@pytest.mark.every_family
 @pytest.mark.parametrize(("family", "attn"), IMPLEMENTED)
 def test_forward_is_the_model(family: str, attn: str) -> None:
     for seed in range(3):
