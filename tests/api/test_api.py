@@ -51,7 +51,7 @@ def test_result(result: circuitspec.Result) -> None:
     recovered = (frame.loc["circuit", "logit_diff"] - bottom) / (top - bottom)
     assert sufficient.estimate is not None
     assert sufficient.estimate.uncorrected == pytest.approx(recovered, rel=1e-9)
-    assert abs(sufficient.estimate.correction) < 0.01  # for what noise is left in the means
+    assert abs(sufficient.estimate.correction) < 0.02  # for what noise is left in the means
     means = result.prompt_frame.groupby("experiment")["logit_diff"].mean()
     np.testing.assert_allclose(means[frame.index], frame["logit_diff"], rtol=1e-9)
     assert str(result).startswith("ioi-tiny")

@@ -528,11 +528,11 @@ def test_where_nothing_acts_there_is_no_draft(start: tuple[str, ...], tmp_path: 
 
 
 def test_where_the_allowance_ends_first_nothing_is_said_of_what_was_not_swept(tmp_path: Path) -> None:
-    """Ten forwards estimate nothing and patch nothing: that is no circuit, and none that is known to be empty."""
+    """Twelve forwards estimate nothing and patch nothing: that is no circuit, and none that is known to be empty."""
     file = TOYS.parent / "ioi-tiny.circuit.yaml"
-    code, out, err, written = drafting(tmp_path, str(file), "--free", "m*", "--max-forwards", "10")
+    code, out, err, written = drafting(tmp_path, str(file), "--free", "m*", "--max-forwards", "12")
     assert (code, written) == (5, set())
-    assert "error[CS542]: --max-forwards 10 ended before a circuit was chosen: " in err
+    assert "error[CS542]: --max-forwards 12 ended before a circuit was chosen: " in err
     assert "a circuit (with negatives)" in out
     assert "warning[CS412]" in out
     assert "CS414" not in out

@@ -7,6 +7,8 @@ def test_figures_of_section_4(circuit_report):
     assert f"{necessary.estimate.value:.2f}" == "-0.06"
 
 
-def test_the_one_known_pitfall_is_the_one_that_section_4_discusses(circuit_report):
-    """The circuit recovers more where the wrong answer is named first: 1.05 against 0.87."""
-    assert [warning.code for warning in circuit_report["hypotheses/ioi.circuit.yaml"].warnings] == ["CS423"]
+def test_the_known_pitfalls_are_those_that_section_4_discusses(circuit_report):
+    """Means go over the 48 prompts themselves; more is recovered where the wrong answer is named first (1.05 against
+    0.87); and a0.h3, outside the circuit, works against the answer in the whole model."""
+    codes = [warning.code for warning in circuit_report["hypotheses/ioi.circuit.yaml"].warnings]
+    assert codes == ["CS404", "CS423", "CS437"]
