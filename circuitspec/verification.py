@@ -203,7 +203,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         claims=claims,
         warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
         cost=Cost(
-            len(records.values), round(begun.forwards + runner.forwards), time.monotonic() - started, stored.recalled
+            len(records.values) + (0 if error is None else len(error.records.values)),
+            round(begun.forwards + runner.forwards),
+            time.monotonic() - started,
+            stored.recalled,
         ),
         self_test=tested,
         negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,

@@ -26,10 +26,12 @@ from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.zoo import zoo_path
 from circuitspec.plan.experiment import Experiment
 from circuitspec.plan.planner import Plan, make_plan
+from circuitspec.progress import Silent as Nobody
 from circuitspec.spec.load import Document, load_hypothesis
 from circuitspec.tasks.build import build_prompts
 from circuitspec.tasks.prompts import TokenizedTask
 from circuitspec.tasks.tokenize import tokenize
+from circuitspec.verification import Options, verify
 from tests.engine.support import Silent
 from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer, tiny_llama
@@ -135,6 +137,9 @@ def compiled(*arguments: object) -> Result:
 
 def assert_same(found: dict[str, Tensor], document: Document) -> None:
     loaded, plan, task = prepared(document)
+    if any(experiment.averages for experiment in plan.experiments):  # over the prompts that `verify` takes them over
+        task = verify(document, Options(negatives="off"), Nobody(), loaded=loaded).task
+        assert task.reference is not None
     with borrowed(loaded.model):
         runner = Runner(loaded, task, rows=8, progress=Silent())
         expected = {label: by_engine(runner, experiment) for experiment, label in plan.labels.items()}
