@@ -232,6 +232,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     in_memory = loaded.provenance.path is None
     other_tokens = other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None
     warnings += beyond_weights(loaded.foreign, other_tokens)
+    told = {*records.values, *(() if error is None else error.records.values)}
     verification = Verification(
         name=hypothesis.name,
         digest=digest(document.hypothesis),
@@ -243,10 +244,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         claims=claims,
         warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
         cost=Cost(
-            len(records.values),
+            len(told),
             round(begun.forwards + runner.forwards),
             time.monotonic() - started,
-            len((stored.looked_up - begun.measured) & records.values.keys()),
+            len((stored.looked_up - begun.measured) & told),
         ),
         self_test=tested,
         negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,

@@ -78,7 +78,7 @@ def test_not_looking_for_negatives_is_said() -> None:
 
 
 def test_a_sound_circuit_has_no_warning_and_says_what_was_searched() -> None:
-    found = run(load_hypothesis(TINY))
+    found = run(load_hypothesis(HYPOTHESES / "toys" / "negative.circuit.yaml"))
     assert found.warnings == ()
     assert found.verdict == "SUPPORTED"
     assert "no negative components outside the circuit" in render_text(found)
