@@ -45,7 +45,7 @@ from circuitspec.engine.budget import rows_per_batch
 from circuitspec.engine.compile import borrowed
 from circuitspec.engine.direct import direct_effects
 from circuitspec.engine.directions import read_directions
-from circuitspec.engine.records import PromptValues, Records
+from circuitspec.engine.records import PromptValues, Records, SelfTest
 from circuitspec.engine.refused import no_edges, refused_means
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.screen import Screen, screen_both, screen_edge_restorations, screen_restorations
@@ -153,26 +153,29 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         _check_means(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
     keep_hooks = loaded.foreign.runs_hooks
+    planned = (*plan.experiments, *beside.labels, *labels_of(checks))
+    edges = any(e.level == "edge" for e in planned)
+    rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
+
+    def start(task: TokenizedTask) -> Runner:
+        return Runner(
+            loaded,
+            task,
+            rows=1 if keep_hooks else rows,  # hooks see whole forwards of one prompt, as their owner's program does
+            progress=progress,
+            sweeps=not keep_hooks,
+            internals=internals,
+            directions=directions,
+            parted=True,
+        )
+
+    tested: SelfTest | None = None
+    if keep_hooks:  # what hooks change would look like sites that are not where they should be
+        with borrowed(loaded.model):
+            tested = _tested(start(task), planned, progress)
     with borrowed(loaded.model, keep_hooks=keep_hooks):
-        planned = (*plan.experiments, *beside.labels, *labels_of(checks))
-        edges = any(e.level == "edge" for e in planned)
-        rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
-
-        def start(task: TokenizedTask) -> Runner:
-            return Runner(
-                loaded,
-                task,
-                rows=1 if keep_hooks else rows,  # hooks see whole forwards of one prompt, as their owner's program does
-                progress=progress,
-                sweeps=not keep_hooks,
-                internals=internals,
-                directions=directions,
-                parted=True,
-            )
-
         runner = start(task)
-        progress.stage("testing that patching is exact on this model")
-        tested = self_test(runner, edges=any(e.readings for e in planned))
+        tested = tested or _tested(runner, planned, progress)
         progress.stage("running")
         said: list[tuple[Standing | None, Instead | None]] = []
 
@@ -259,6 +262,11 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         graph=graph,
     )
     return Outcome(verification, task)
+
+
+def _tested(runner: Runner, planned: Sequence[Experiment], progress: Progress) -> SelfTest:
+    progress.stage("testing that patching is exact on this model")
+    return self_test(runner, edges=any(e.readings for e in planned))
 
 
 @dataclass(frozen=True)

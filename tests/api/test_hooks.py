@@ -130,6 +130,37 @@ def about_the_model(result: circuitspec.Result) -> list[Any]:
     return [warning for warning in result.warnings if warning.code == "CS438"]
 
 
+def steer_the_stream(model: Any) -> None:
+    """On a whole block, as steering vectors and dictionaries of the residual stream are put in."""
+    along = torch.linspace(-0.3, 0.3, model.config.n_embd)
+    model.transformer.h[1].register_forward_hook(
+        lambda module, args, output: (output[0] + along, *output[1:]) if isinstance(output, tuple) else output + along
+    )
+
+
+def lose_a_head(model: Any) -> None:
+    """The second head of the first layer gives nothing."""
+    width = model.config.n_embd // model.config.n_head
+
+    def zero(module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        z = args[0].clone()
+        z[..., width : 2 * width] = 0
+        return (z, *args[1:])
+
+    model.transformer.h[0].attn.c_proj.register_forward_pre_hook(zero)
+
+
+@pytest.mark.parametrize("place", [steer_the_stream, lose_a_head])
+def test_steering_and_ablations_that_are_kept(place: Callable[[Any], None], model: Any, tokenizer: Any) -> None:
+    bare = by_hand(model, circuitspec.verify(small(), model, tokenizer, negatives="off").task)
+    place(model)
+    result = circuitspec.verify(small(), model, tokenizer, negatives="off", keep_hooks=True)
+    expected = by_hand(model, result.task)
+    for name, values in expected.items():
+        np.testing.assert_allclose(figures(result)[name], values, atol=2e-5, err_msg=name)
+    assert float(np.abs(expected["clean"] - bare["clean"]).max()) > 1e-2
+
+
 def test_the_plain_model_says_nothing(model: Any, tokenizer: Any) -> None:
     model(torch.tensor([[1, 2]]), output_hidden_states=True)  # transformers leaves hooks of its own behind
     model.enable_input_require_grads()
