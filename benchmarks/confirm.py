@@ -32,8 +32,8 @@ from circuitspec.engine.runner import Runner
 from circuitspec.graph.circuit import CircuitGraph, Member
 from circuitspec.graph.where import Where
 from circuitspec.models.architecture import architecture_of
+from circuitspec.models.configs import shape_of
 from circuitspec.models.load import LoadedModel, Provenance, load_model
-from circuitspec.models.shapes import shape_of
 from circuitspec.plan.planner import Plan, make_plan
 from circuitspec.progress import Silent
 from circuitspec.spec.components import Head, Mlp

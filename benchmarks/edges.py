@@ -27,8 +27,8 @@ from circuitspec.engine.runner import Runner
 from circuitspec.graph.edges import Receiver, Sender, receivers, senders, senders_before
 from circuitspec.graph.where import Where
 from circuitspec.models.architecture import architecture_of
+from circuitspec.models.configs import shape_of
 from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.models.shapes import shape_of
 from circuitspec.plan.edge_level import patching
 from circuitspec.plan.experiment import Source
 from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask

@@ -36,8 +36,8 @@ from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.graph.where import Where
 from circuitspec.models.architecture import architecture_of
+from circuitspec.models.configs import shape_of
 from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.models.shapes import shape_of
 from circuitspec.plan.experiment import Experiment, Site, Source
 from circuitspec.spec.components import Head, Neuron
 from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask

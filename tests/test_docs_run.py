@@ -17,8 +17,8 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 from circuitspec.models import architecture as architectures
+from circuitspec.models.configs import shape_of
 from circuitspec.models.modules import verify_modules
-from circuitspec.models.shapes import shape_of
 from circuitspec.spec.load import load_hypothesis
 from circuitspec.spec.source import parse_source
 from circuitspec.spec.writing import write_yaml

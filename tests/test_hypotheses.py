@@ -17,7 +17,7 @@ import pytest
 from circuitspec.checking import check_file
 from circuitspec.graph.circuit import lay_out
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
-from circuitspec.models.shapes import shape_of
+from circuitspec.models.configs import shape_of
 from circuitspec.spec.components import Head, KvHead, Mlp
 from circuitspec.spec.hypothesis import CircuitSpec
 from circuitspec.spec.load import load_hypothesis

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.models.architecture import architecture_of
 from circuitspec.models.bridge import inside_bridge
+from circuitspec.models.configs import shape_of
 from circuitspec.models.foreign import foreign_to
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.modules import verify_modules
-from circuitspec.models.shapes import shape_of
 from circuitspec.models.unfit import check_causal, check_kept, check_model, check_tokenizer
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.architecture import architecture_named
 from circuitspec.models.cache import cache_root, cached_directory, is_whole, sha256_of
+from circuitspec.models.configs import checked_shape, read_config, shape_of
 from circuitspec.models.gguf_tokenizer import Field, NotStated, as_stated
-from circuitspec.models.shapes import checked_shape, read_config, shape_of
 from circuitspec.shown import visible
 
 if TYPE_CHECKING:

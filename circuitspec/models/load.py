@@ -11,11 +11,12 @@ from circuitspec.diagnostics import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.ambient import as_in_a_new_process
 from circuitspec.models.architecture import Architecture, architecture_of
+from circuitspec.models.configs import read_config, shape_of
 from circuitspec.models.foreign import Foreign
 from circuitspec.models.modules import verify_modules
 from circuitspec.models.quiet import quiet_transformers
 from circuitspec.models.reference import ModelReference, resolve_reference
-from circuitspec.models.shapes import check_stated, read_config, shape_of
+from circuitspec.models.shapes import check_stated
 from circuitspec.models.tokenizer import load_tokenizer, remote_code
 from circuitspec.models.weights import (
     WeightFiles,

@@ -12,8 +12,8 @@ import numpy as np
 from circuitspec.engine.runner import Runner
 from circuitspec.graph.circuit import NodeComponent
 from circuitspec.models.architecture import architecture_named, architecture_of
+from circuitspec.models.configs import shape_of
 from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.models.shapes import shape_of
 from circuitspec.plan.experiment import Experiment, Noised, Variant, texts_of
 from circuitspec.spec.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask

@@ -11,9 +11,9 @@ from circuitspec.engine.compile import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.selftest import self_test
 from circuitspec.models.architecture import architecture_of
+from circuitspec.models.configs import shape_of
 from circuitspec.models.load import load_model
 from circuitspec.models.modules import verify_modules
-from circuitspec.models.shapes import shape_of
 from circuitspec.plan.experiment import Experiment
 from circuitspec.spec.hypothesis import ModelSpec
 from tests.engine.support import FAMILIES, Silent, random_prompts, task_of

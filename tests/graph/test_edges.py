@@ -27,7 +27,7 @@ from circuitspec.graph.edges import (
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.models.architecture import architecture_named
-from circuitspec.models.shapes import shape_of
+from circuitspec.models.configs import shape_of
 from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.spec.hypothesis import CircuitSpec
 from tests.engine.support import FAMILIES, model

@@ -14,7 +14,8 @@ import torch
 
 from circuitspec.diagnostics import CircuitspecError
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.shapes import read_shape, shape_of
+from circuitspec.models.configs import shape_of
+from circuitspec.models.shapes import read_shape
 from circuitspec.spec.hypothesis import ModelSpec
 
 CodeOf = Callable[[Callable[[], object]], str]
