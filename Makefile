@@ -28,7 +28,7 @@ test-real: $(VENV)/.smollm2  ## the tests on SmolLM2
 	$(BIN)/python -m pytest -m real $(PYTEST_ARGS)
 
 test-browser: $(VENV)/.browser  ## the page in a browser (needs Chromium: apt-get install chromium)
-	$(BIN)/python -m pytest -m "not slow" tests/report/test_html.py tests/report/test_notebook.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" tests/reports/test_html.py tests/reports/test_notebook.py $(PYTEST_ARGS)
 
 check: lint types contracts test  ## all that CI checks
 

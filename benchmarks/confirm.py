@@ -25,22 +25,22 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuitspec.engine.batches import model_inputs
-from circuitspec.engine.budget import rows_per_batch
-from circuitspec.engine.compile import borrowed
+from circuitspec.engine.execution.batch_size import rows_per_batch
+from circuitspec.engine.execution.batches import model_inputs
+from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
-from circuitspec.graph.circuit import CircuitGraph, Member
+from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.graph.circuit_graph import CircuitGraph, Member
 from circuitspec.graph.where import Where
-from circuitspec.models.architecture import architecture_of
-from circuitspec.models.configs import shape_of
+from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis.load_file import Document, load_hypothesis
+from circuitspec.hypothesis.schema.blocks import AblationSpec, Hypothesis, Necessary, Sufficient
+from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance, load_model
-from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.progress import Silent
-from circuitspec.spec.components import Head, Mlp
-from circuitspec.spec.hypothesis import AblationSpec, Hypothesis, Necessary, Sufficient
-from circuitspec.spec.load import Document, load_hypothesis
-from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
-from circuitspec.verification import Options, Outcome, verify
+from circuitspec.models.model_config import shape_of
+from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
+from circuitspec.runtime.progress import Silent
 
 HYPOTHESES = Path(__file__).parents[1] / "hypotheses"
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitspec.analysis import stats
+from circuitspec.analysis.statistics import stats
 
 Sample = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # patched, corrupt, clean
 

@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuitspec.engine.batches import make_batches, model_inputs, where_mask
-from circuitspec.engine.compile import Actions, borrowed
-from circuitspec.engine.edges import EdgeProgram
+from circuitspec.engine.execution.batches import make_batches, model_inputs, where_mask
+from circuitspec.engine.execution.compiler import Actions, borrowed
+from circuitspec.engine.levels.edge_program import EdgeProgram
 from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Source
+from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.graph.edges import Receiver, Sender, receivers, senders, senders_before
 from circuitspec.graph.where import Where
-from circuitspec.models.architecture import architecture_of
-from circuitspec.models.configs import shape_of
+from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.plan.edge_level import patching
-from circuitspec.plan.experiment import Source
-from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
+from circuitspec.models.model_config import shape_of
+from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 
 PROMPTS, TOKENS, ABLATED = 8, 16, 30_000
 

@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuitspec.analysis.means_error import MeansError, larger_size, means_error, recovered, share_of
-from circuitspec.engine.batches import Batch
-from circuitspec.engine.compile import Actions, borrowed
+from circuitspec.analysis.claims.means_error import MeansError, larger_size, means_error, recovered, share_of
+from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.compiler import Actions, borrowed
+from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.taps import Tap
-from circuitspec.graph.circuit import lay_out
+from circuitspec.experiments.experiment import Variant
+from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis.schema.blocks import Sufficient
 from circuitspec.models.load import LoadedModel, load_model
-from circuitspec.plan.experiment import Variant
-from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.progress import Silent
-from circuitspec.spec.hypothesis import Sufficient
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import TokenizedTask
-from circuitspec.tasks.reference import chosen, first_size
-from circuitspec.tasks.tokenize import tokenize
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.reference_prompts import chosen, first_size
+from circuitspec.prompts.tokens.tokenize import tokenize
+from circuitspec.runtime.progress import Silent
 
 FILE = Path(__file__).parents[1] / "hypotheses" / "ioi-tiny.circuit.yaml"
 POOL = 8000

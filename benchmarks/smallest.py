@@ -11,17 +11,17 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from circuitspec.engine.compile import borrowed
+from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.levels.node_level import noising
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis.load_file import load_exploration
 from circuitspec.models.load import load_model
-from circuitspec.plan.experiment import Experiment, Source
-from circuitspec.plan.node_level import noising
-from circuitspec.spec.components import Head
-from circuitspec.spec.load import load_exploration
-from circuitspec.spec.names import format_name
-from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.tokenize import tokenize
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.tokens.tokenize import tokenize
 
 TASK = Path(__file__).parents[1] / "hypotheses" / "explored" / "ioi-tiny-fresh.task.yaml"
 SOURCE = Source("mean_per_template", "abc")

@@ -29,18 +29,18 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuitspec.engine.budget import rows_per_batch
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.memory import budget_of
+from circuitspec.engine.execution.batch_size import rows_per_batch
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.execution.memory import budget_of
 from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.models.architecture import architecture_of
-from circuitspec.models.configs import shape_of
+from circuitspec.hypothesis.grammar.components import Head, Neuron
+from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.plan.experiment import Experiment, Site, Source
-from circuitspec.spec.components import Head, Neuron
-from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
+from circuitspec.models.model_config import shape_of
+from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 
 PROMPTS, TOKENS = 8, 16
 ANSWER, WRONG = 1, 2

@@ -20,13 +20,13 @@ from typing import Literal
 
 import numpy as np
 
-from circuitspec.analysis.result import Verification
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.hypothesis.load_file import parse_hypothesis
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.zoo.toys import Toy, build
 from circuitspec.models.zoo.toys.blueprint import D_MLP, N_HEADS, ONE, HardHead, Match, Neuron
-from circuitspec.progress import Silent
-from circuitspec.spec.load import parse_hypothesis
-from circuitspec.verification import Options, verify
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.runtime.progress import Silent
 
 Property = Literal["negative", "negative inside", "backup", "redundant", "idle"]
 PROPERTIES: tuple[Property, ...] = ("negative", "negative inside", "backup", "redundant", "idle")

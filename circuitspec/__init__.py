@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
-    from circuitspec.diagnostics import CircuitspecError
+    from circuitspec.diagnostics.diagnostic import CircuitspecError
 
 __version__ = "0.5.0"
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CircuitspecError": "circuitspec.diagnostics",
+    "CircuitspecError": "circuitspec.diagnostics.diagnostic",
     **dict.fromkeys(
         ("Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"), "circuitspec.api"
     ),

@@ -9,18 +9,18 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from circuitspec.spec.building import GroupLike, Settings, Spec, ablation, build, claim, group
-from circuitspec.spec.load import Document, load_hypothesis
+from circuitspec.hypothesis.builder import GroupLike, Settings, Spec, ablation, build, claim, group
+from circuitspec.hypothesis.load_file import Document, load_hypothesis
 
 if TYPE_CHECKING:
     import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from circuitspec.analysis.result import Verification
-    from circuitspec.analysis.verdict import ClaimResult, Status
-    from circuitspec.analysis.warnings import EvidenceWarning
-    from circuitspec.report.reported import Reported
-    from circuitspec.tasks.prompts import PromptSet, TokenizedTask
+    from circuitspec.analysis.claims.verdict import ClaimResult, Status
+    from circuitspec.analysis.verification_result import Verification
+    from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+    from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
+    from circuitspec.reports.reported import Reported
 
 __all__ = ["Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"]
 
@@ -30,8 +30,8 @@ class Hypothesis(Spec):
     """A valid hypothesis, from a file or built. A notebook draws it; `print` gives its YAML."""
 
     def _repr_html_(self) -> str:
-        from circuitspec.checking import graph_at_hand
-        from circuitspec.report.notebook import hypothesis_html
+        from circuitspec.pipelines.check import graph_at_hand
+        from circuitspec.reports.html.notebook import hypothesis_html
 
         return hypothesis_html(self, graph_at_hand(self))
 
@@ -68,7 +68,7 @@ class Result:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """One row per experiment, one column per metric."""
-        from circuitspec.report.frame import experiments_frame
+        from circuitspec.reports.text.data_frames import experiments_frame
 
         found = self.verification
         return experiments_frame(found.plan, found.records)
@@ -76,39 +76,39 @@ class Result:
     @cached_property
     def prompt_frame(self) -> pd.DataFrame:
         """One row per experiment and prompt, one column per metric."""
-        from circuitspec.report.frame import prompts_frame
+        from circuitspec.reports.text.data_frames import prompts_frame
 
         return prompts_frame(self.verification.plan, self.verification.records, self.prompts)
 
     def to_json(self) -> str:
         """The object that `circuitspec verify --format json` prints."""
-        from circuitspec.report.live import LiveViews
-        from circuitspec.report.printing import print_document
+        from circuitspec.reports.live_views import LiveViews
+        from circuitspec.reports.text.printing import print_document
 
         return print_document(LiveViews(self._reported).document)
 
     def to_html(self) -> str:
         """The page that `circuitspec verify --html` writes."""
-        from circuitspec.report.html import render_html
-        from circuitspec.report.html_view import page_of
+        from circuitspec.reports.html.html_report import render_html
+        from circuitspec.reports.html.html_view import page_of
 
         return render_html(page_of(self._reported))
 
     @property
     def _reported(self) -> Reported:
-        from circuitspec.locking.environment import environment
-        from circuitspec.report.reported import Reported
+        from circuitspec.reports.reported import Reported
+        from circuitspec.repository.environment import environment
 
         ran_on = environment(self.device).model_dump(mode="json")
         return Reported(self.verification, self.document.source, task=self.task, environment=ran_on)
 
     def _repr_html_(self) -> str:
-        from circuitspec.report.notebook import result_html
+        from circuitspec.reports.html.notebook import result_html
 
         return result_html(self._reported)
 
     def __str__(self) -> str:
-        from circuitspec.report.text import render_text
+        from circuitspec.reports.text.text_report import render_text
 
         return render_text(self.verification)
 
@@ -188,9 +188,9 @@ def verify(
     import torch
 
     from circuitspec.models.adopt import adopt_model
-    from circuitspec.progress import for_callers
-    from circuitspec.verification import Options
-    from circuitspec.verification import verify as run
+    from circuitspec.pipelines.verify import Options
+    from circuitspec.pipelines.verify import verify as run
+    from circuitspec.runtime.progress import for_callers
 
     if (model is None) != (tokenizer is None):
         raise TypeError("pass both a model and its tokenizer, or neither")

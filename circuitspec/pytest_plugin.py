@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from circuitspec.api import Result
-    from circuitspec.diagnostics import Diagnostic
-    from circuitspec.suite import Suite
+    from circuitspec.diagnostics.diagnostic import Diagnostic
+    from circuitspec.pipelines.suite import Suite
 
 SUFFIX = ".circuit.yaml"
 _NOT_VERIFYING = "needs --circuitspec=verify"
@@ -69,7 +69,7 @@ def pytest_configure_node(node: Any) -> None:
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> HypothesisFile | None:
     if not file_path.name.endswith(SUFFIX) or not _asked_for(file_path, parent.config):
         return None
-    from circuitspec.shown import visible
+    from circuitspec.runtime.visible_text import visible
 
     # as pytest names it, unless that cannot be printed in a line as it is
     name = file_path.relative_to(parent.config.rootpath).as_posix() if _is_below(file_path, parent.config) else ""
@@ -128,8 +128,8 @@ class HypothesisFile(pytest.File):
     """A hypothesis file: an item for its mistakes, one for its lock, and one for each of its claims."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        from circuitspec.diagnostics import CircuitspecError
-        from circuitspec.shown import visible
+        from circuitspec.diagnostics.diagnostic import CircuitspecError
+        from circuitspec.runtime.visible_text import visible
 
         yield CheckItem.from_parent(self, name="check")
         if self.config.getoption("--circuitspec-locked"):
@@ -167,7 +167,7 @@ class CheckItem(_FileItem):
     """The file's mistakes, without running anything."""
 
     def runtest(self) -> None:
-        from circuitspec.checking import check_file
+        from circuitspec.pipelines.check import check_file
 
         problems, _ = check_file(Path(os.path.relpath(self.path)))
         if any(problem.severity == "error" for problem in problems):
@@ -197,7 +197,7 @@ class ClaimItem(_FileItem):
             pytest.skip(_NOT_VERIFYING)
         with _told(self.config):
             reported = _suite(self.config).reported(self.path)
-        from circuitspec.report.text import render_text
+        from circuitspec.reports.text.text_report import render_text
 
         said = render_text(reported.verification, findings=reported.findings)
         self.add_report_section("call", "report", said)
@@ -210,7 +210,7 @@ class ClaimItem(_FileItem):
 
 def _suite(config: pytest.Config) -> Suite:
     if _suites not in config.stash:
-        from circuitspec.suite import Suite
+        from circuitspec.pipelines.suite import Suite
 
         config.stash[_suites] = Suite(locked=config.getoption("--circuitspec-locked"))
     return config.stash[_suites]
@@ -239,7 +239,7 @@ def _named(config: pytest.Config) -> list[Path]:
 @contextmanager
 def _told(config: pytest.Config) -> Iterator[None]:
     """What is raised within fails the item with all that it says."""
-    from circuitspec.diagnostics import CircuitspecError
+    from circuitspec.diagnostics.diagnostic import CircuitspecError
 
     try:
         yield
@@ -252,7 +252,7 @@ def _failure(diagnostics: Iterable[Diagnostic], config: pytest.Config) -> BaseEx
 
     An error that an earlier item said is one line that names that item; a note that one said is left out.
     """
-    from circuitspec.diagnostics import render
+    from circuitspec.diagnostics.diagnostic import render
 
     said = config.stash.setdefault(_findings, {})
     item = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
@@ -272,7 +272,7 @@ def _failure(diagnostics: Iterable[Diagnostic], config: pytest.Config) -> BaseEx
 
 
 def _rendered(finding: Diagnostic, config: pytest.Config) -> str:
-    from circuitspec.diagnostics import render
+    from circuitspec.diagnostics.diagnostic import render
 
     shown, file = _from_root(finding, config)
     texts = {} if file is None or shown.span is None else {shown.span.file: _text_of(file)}
@@ -293,7 +293,7 @@ def _from_root(finding: Diagnostic, config: pytest.Config) -> tuple[Diagnostic, 
 
 
 def _text_of(file: Path) -> str:
-    from circuitspec.files import read_regular
+    from circuitspec.runtime.files import read_regular
 
     try:
         return read_regular(file, 16_000_000).decode("utf-8", errors="replace")

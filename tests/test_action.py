@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from circuitspec.cli import main
-from tests.locking.support import edited
+from tests.repository.support import edited
 from tests.waiting import without_progress
 
 ROOT = Path(__file__).parents[1]

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.analysis.circuit_parts import COMPONENTS
-from circuitspec.analysis.paths import PathEffect
-from circuitspec.checking import plan_file
-from circuitspec.graph.circuit import lay_out
+from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS
+from circuitspec.analysis.circuit_effects.path_effects import PathEffect
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.follow_ups.declared_paths import joined_pairs, path_checks
+from circuitspec.experiments.planner import make_plan
+from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
-from circuitspec.plan.declared_paths import joined_pairs, path_checks
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import make_plan
-from circuitspec.report.html_circuit import circuit_view, graph_view
-from circuitspec.spec.load import parse_hypothesis
-from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
-from circuitspec.verification import Options, Outcome, verify
-from tests.report.support import example
+from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.pipelines.check import plan_file
+from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
+from circuitspec.reports.html.html_circuit import circuit_view, graph_view
+from tests.reports.support import example
 from tests.test_many_runs import Quiet
 from tests.zoo.toy_cases import HYPOTHESES
 

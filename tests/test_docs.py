@@ -14,16 +14,16 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from circuitspec import __version__
-from circuitspec.checking import check_file
 from circuitspec.cli import main
-from circuitspec.codes import CODES
-from circuitspec.models.architecture import SUPPORTED
-from circuitspec.spec.blocks import OutputMetric
-from circuitspec.spec.hypothesis import CLAIMS, CircuitSpec
-from circuitspec.spec.names import parse_name
-from circuitspec.spec.reference import NAMES, PATHS, reference
-from circuitspec.spec.source import parse_source
-from circuitspec.spec.writing import write_yaml
+from circuitspec.diagnostics.codes import CODES
+from circuitspec.hypothesis.grammar.names import parse_name
+from circuitspec.hypothesis.schema.block import OutputMetric
+from circuitspec.hypothesis.schema.blocks import CLAIMS, CircuitSpec
+from circuitspec.hypothesis.schema.schema_reference import NAMES, PATHS, reference
+from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis.yaml.yaml_writer import write_yaml
+from circuitspec.models.families.architecture import SUPPORTED
+from circuitspec.pipelines.check import check_file
 from tests.documents import Block, blocks, commands, unlike
 from tests.waiting import without_progress
 
@@ -112,7 +112,7 @@ def test_the_reference_has_every_key_and_claim() -> None:
                 found |= keys(value)
         return found
 
-    from circuitspec.spec.schema import json_schema
+    from circuitspec.hypothesis.schema.json_schema import json_schema
 
     wanted = keys(json_schema()) - set(CLAIMS)
     assert len(wanted) > 40

@@ -16,16 +16,16 @@ import pytest
 from click.testing import CliRunner
 
 from circuitspec.cli import main
-from circuitspec.models import architecture as architectures
-from circuitspec.models.configs import shape_of
-from circuitspec.models.modules import verify_modules
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.spec.source import parse_source
-from circuitspec.spec.writing import write_yaml
-from circuitspec.verification import Options, verify
+from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis.yaml.yaml_writer import write_yaml
+from circuitspec.models.families import architecture as architectures
+from circuitspec.models.families.modules import verify_modules
+from circuitspec.models.model_config import shape_of
+from circuitspec.pipelines.verify import Options, verify
 from tests.documents import blocks
-from tests.locking.support import Quiet
 from tests.oracle.builders import random_llama
+from tests.repository.support import Quiet
 from tests.test_docs import DOCS, DOCUMENTS, ROOT
 
 EXAMPLE = ROOT / "examples" / "paper-repo"

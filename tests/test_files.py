@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.files import put_in_place, read_regular, write_text_whole
+from circuitspec.runtime.files import put_in_place, read_regular, write_text_whole
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "circuitspec"
@@ -100,14 +100,14 @@ def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
 
 # function -> why it may write to a file by itself
 _WRITERS = {
-    "files.write_whole": "the one that writes aside",
-    "report/write.text_file": "what `write_folder` puts in place",
-    "report/write._write_parquet": "the same",
-    "report/bundle._fill": "into a folder that is put in place whole",
-    "models/cache._build": "the same",
+    "runtime/files.write_whole": "the one that writes aside",
+    "reports/machine/table_files.text_file": "what `write_folder` puts in place",
+    "reports/machine/table_files._write_parquet": "the same",
+    "reports/machine/bundle_files._fill": "into a folder that is put in place whole",
+    "models/storage/cache._build": "the same",
     "models/gguf._convert": "the same",
-    "engine/store.Store._append": "the store's own segments, which are only added to",
-    "engine/bundle/run.main": "aside, by itself: a bundle needs nothing of this package",
+    "engine/cache/experiment_store.Store._append": "the store's own segments, which are only added to",
+    "engine/pyvene_export/bundle/run.main": "aside, by itself: a bundle needs nothing of this package",
 }
 _METHODS = {"write_text", "write_bytes", "to_csv", "to_parquet", "savefig"}
 _MODES = set("wxa")
@@ -131,12 +131,12 @@ def writes(tree: ast.AST, name: str) -> Iterator[str]:
 
 
 def test_nothing_else_in_the_package_writes_files() -> None:
-    """A new writer goes through `circuitspec.files`, or stands above with its reason."""
+    """A new writer goes through `circuitspec.runtime.files`, or stands above with its reason."""
     found = set()
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).with_suffix("").as_posix()
         found |= set(writes(ast.parse(path.read_text(encoding="utf-8")), name))
-    found = {one for one in found if not one.startswith("report/pictures/")}  # into memory
+    found = {one for one in found if not one.startswith("reports/figures/")}  # into memory
     assert found - set(_WRITERS) == set()
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.checking import check_file
-from circuitspec.graph.circuit import lay_out
+from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
-from circuitspec.models.configs import shape_of
-from circuitspec.spec.components import Head, KvHead, Mlp
-from circuitspec.spec.hypothesis import CircuitSpec
-from circuitspec.spec.load import load_hypothesis
+from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp
+from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis.schema.blocks import CircuitSpec
+from circuitspec.models.model_config import shape_of
+from circuitspec.pipelines.check import check_file
 from tests.declared_edges import FINAL, INPUT, Edge, Roles, Size, Writer, declared_edges, free_edges
 
 ROOT = Path(__file__).parents[1] / "hypotheses"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 from circuitspec.models.shapes import read_shape
-from circuitspec.report.reported import Reported
-from circuitspec.spec.hypothesis import ModelSpec
-from circuitspec.spec.load import parse_hypothesis
-from circuitspec.verification import Options, verify
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.reports.reported import Reported
 from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer
-from tests.report.support import shown
+from tests.reports.support import shown
 from tests.test_many_runs import CLOSE, Quiet, text_of
 
 LOOKS = "attention(a0.h2, END -> thing)"

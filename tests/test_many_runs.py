@@ -9,19 +9,19 @@ from xml.etree import ElementTree as ET
 import pytest
 from click.testing import CliRunner
 
-from circuitspec.analysis.result import Verification
-from circuitspec.checking import plan_file
+from circuitspec.analysis.verification_result import Verification
 from circuitspec.cli import main
-from circuitspec.report.beside import beside_charts, beside_tables, sweep_frame
-from circuitspec.report.frame import experiments_frame
-from circuitspec.report.live import LiveViews
-from circuitspec.report.many_runs import claim_tables, main_estimate
-from circuitspec.report.reported import Reported
-from circuitspec.report.saved import read_saved, save
-from circuitspec.spec.load import parse_hypothesis
-from circuitspec.verification import Options, verify
+from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.pipelines.check import plan_file
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.reports.live_views import LiveViews
+from circuitspec.reports.many_run_tables import claim_tables, main_estimate
+from circuitspec.reports.reported import Reported
+from circuitspec.reports.saved_result import read_saved, save
+from circuitspec.reports.text.additional_tables import beside_charts, beside_tables, sweep_frame
+from circuitspec.reports.text.data_frames import experiments_frame
 from tests.engine.support import Silent
-from tests.report.support import shown
+from tests.reports.support import shown
 from tests.zoo.toy_cases import HYPOTHESES
 
 CLOSE = 1e-4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from circuitspec.models.architecture import SUPPORTED, Architecture, SeparateQKV, architecture_named
+from circuitspec.models.families.architecture import SUPPORTED, Architecture, SeparateQKV, architecture_named
 from tests.matrix import LAYOUTS, LOOK_ALIKES, Case, left_to_nightly, of_quick
 
 FAMILIES = sorted(LAYOUTS + LOOK_ALIKES)
@@ -91,7 +91,7 @@ def test_what_takes_families_of_one_kind_is_left_alone() -> None:
 
 
 def test_quick_runs_what_needs_no_model_and_one_case_of_each_comparison_with_the_oracle() -> None:
-    given = cases("tests.spec.test_names", a=("x", "y"))
+    given = cases("tests.hypothesis.test_names", a=("x", "y"))
     assert of_quick(given) == {case.place for case in given}
     assert not of_quick(cases("tests.engine.test_store", a=("x", "y")))
     given = cases("tests.engine.test_edges_against_oracle", a=("x",), b=("x", "y"), c=("x",), d=("x",), e=("x",))

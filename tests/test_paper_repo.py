@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from circuitspec import __version__
-from circuitspec.locking.file import read_lock
-from tests.locking.support import replaced
+from circuitspec.repository.lock_file import read_lock
+from tests.repository.support import replaced
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "paper-repo"

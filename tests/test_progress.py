@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from circuitspec.progress import Bar, Lines, Silent, for_callers, one_line
+from circuitspec.runtime.progress import Bar, Lines, Silent, for_callers, one_line
 
 
 class Terminal(io.StringIO):

@@ -13,16 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from circuitspec.cli import main
-from circuitspec.locking.file import write_lock
-from circuitspec.locking.run import run_and_lock
-from circuitspec.report import reported, text  # noqa: F401  imported once here, and not anew by each run within a test
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.suite import Suite
-from circuitspec.verification import Options
+from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.pipelines.locked import run_and_lock
+from circuitspec.pipelines.suite import Suite
+from circuitspec.pipelines.verify import Options
+from circuitspec.repository.lock_file import write_lock
 from tests.exchange.support import imported
 from tests.exchange.test_eap import raw
 from tests.exchange.test_importing import TINY
-from tests.locking.support import Quiet, edited, replaced, write_tiny
+from tests.repository.support import Quiet, edited, replaced, write_tiny
 
 pytest_plugins = ["pytester"]
 
@@ -161,8 +160,8 @@ def test_a_run_that_is_not_possible_is_told_once_a_claim(repo: pytest.Pytester) 
 
 
 def test_one_verification_a_file_and_one_model_for_both(repo: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    from circuitspec import verification
-    from circuitspec.locking import run
+    from circuitspec.pipelines import locked as run
+    from circuitspec.pipelines import verify as verification
 
     other = repo.mkdir("hypotheses/more")
     for file in hypothesis(repo).parent.glob("*.*"):
@@ -239,7 +238,7 @@ def test_where_no_file_is_among_the_tests_it_is_said(repo: pytest.Pytester) -> N
 def test_this_repository_keeps_its_wrong_files_out() -> None:
     root = Path(__file__).parents[1]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/wrong_files", "tests/spec/test_schema.py"],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/wrong_files", "tests/hypothesis/test_schema.py"],  # noqa: E501
         capture_output=True, text=True, cwd=root, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout
@@ -290,7 +289,7 @@ def test_a_missing_lock(repo: pytest.Pytester) -> None:
 
 
 def test_a_number_that_moved_fails_its_claim_alone(repo: pytest.Pytester) -> None:
-    from circuitspec.locking.file import read_lock
+    from circuitspec.repository.lock_file import read_lock
 
     path = hypothesis(repo).with_suffix(".lock")
     lock = read_lock(path).lock

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.report.text import render_text
-from circuitspec.spec.load import load_hypothesis, parse_hypothesis
-from circuitspec.spec.starter import starter_text
-from circuitspec.verification import Options, verify
+from circuitspec.hypothesis.load_file import load_hypothesis, parse_hypothesis
+from circuitspec.hypothesis.starter_file import starter_text
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.reports.text.text_report import render_text
 from tests.test_verification import HYPOTHESES, TINY, Quiet
 
 ROOT = Path(__file__).parents[1]

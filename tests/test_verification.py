@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from circuitspec import verification
-from circuitspec.analysis import stats
-from circuitspec.analysis.components import Search
-from circuitspec.analysis.estimate import Estimate
-from circuitspec.analysis.result import Verification
-from circuitspec.checking import check_file, plan_file
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.progress import Silent
-from circuitspec.report.document import to_document
-from circuitspec.report.text import render_text
-from circuitspec.spec.load import Document, digest, load_hypothesis, parse_hypothesis
-from circuitspec.verification import Options, verify
+from circuitspec.analysis.circuit_effects.negative_components import Search
+from circuitspec.analysis.statistics import stats
+from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.hypothesis.load_file import Document, digest, load_hypothesis, parse_hypothesis
+from circuitspec.pipelines import verify as verification
+from circuitspec.pipelines.check import check_file, plan_file
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.reports.machine.json_document import to_document
+from circuitspec.reports.text.text_report import render_text
+from circuitspec.runtime.progress import Silent
 
 HYPOTHESES = Path(__file__).parents[1] / "hypotheses"
 TOYS = HYPOTHESES / "toys"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from circuitspec.plan.experiment import Noised, Variant
-from circuitspec.spec.fields import template_fields
-from circuitspec.spec.hypothesis import Above, AnswerOf, TaskSpec
-from circuitspec.spec.positions import parse_position
-from circuitspec.tasks.prompts import CLEAN, PromptSet
-from circuitspec.tasks.templates import parse_field, slot_of
+from circuitspec.experiments.experiment import Noised, Variant
+from circuitspec.hypothesis.grammar.fields import template_fields
+from circuitspec.hypothesis.grammar.positions import parse_position
+from circuitspec.hypothesis.schema.blocks import Above, AnswerOf, TaskSpec
+from circuitspec.prompts.prompt_set import CLEAN, PromptSet
+from circuitspec.prompts.templates.template import parse_field, slot_of
 
 
 def circuit_variables(task: TaskSpec, roles: Iterable[str]) -> frozenset[str]:

@@ -11,9 +11,9 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code, render, render_styled
-from circuitspec.progress import Interrupted
-from circuitspec.shown import no_command, visible
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, exit_code, render, render_styled
+from circuitspec.runtime.progress import Interrupted
+from circuitspec.runtime.visible_text import no_command, visible
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +100,7 @@ def annotating(format_: str) -> Iterator[None]:
 
 def annotate(diagnostics: Iterable[Diagnostic], format_: str) -> None:
     if format_ == "github":
-        from circuitspec.report.github import workflow_commands
+        from circuitspec.reports.machine.github_annotations import workflow_commands
 
         click.echo(workflow_commands(diagnostics), nl=False)
 

@@ -8,7 +8,7 @@ import click
 
 from circuitspec.cli.answering import annotate, answering, show
 from circuitspec.cli.options import FILE
-from circuitspec.diagnostics import CircuitspecError, Diagnostic, exit_code
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, exit_code
 
 
 @click.command()
@@ -21,8 +21,8 @@ def check(files: tuple[Path, ...], format_: str) -> None:
     Layer and head numbers are checked too where the model's configuration is at hand. Of a file with a model and a task
     alone, which `explore` takes, it says what `verify` needs besides.
     """
-    from circuitspec.checking import check_file
-    from circuitspec.exploring.study import check_study
+    from circuitspec.exploration.preview import check_study
+    from circuitspec.pipelines.check import check_file
 
     found: list[Diagnostic] = []
     for file in files:
@@ -49,18 +49,18 @@ def plan(file: Path, sweep: bool, tests: bool) -> None:
     if _is_to_explore(file):
         if sweep or tests:
             raise click.UsageError(f"--sweep and --tests are about `verify`, and {file} has no circuit to verify")
-        from circuitspec.exploring.study import plan_study
+        from circuitspec.exploration.preview import plan_study
 
         click.echo(plan_study(file))
         return
-    from circuitspec.checking import plan_file
+    from circuitspec.pipelines.check import plan_file
 
     click.echo(plan_file(file, sweep=sweep, tests=tests))
 
 
 def _is_to_explore(file: Path) -> bool:
     """What cannot be read is left to those who read it again, and say what is wrong."""
-    from circuitspec.exploring.study import is_to_explore
+    from circuitspec.exploration.preview import is_to_explore
 
     try:
         return is_to_explore(file)

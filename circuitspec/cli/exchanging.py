@@ -10,7 +10,7 @@ import click
 from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import FILE, check_output
 from circuitspec.cli.outputs import check_outputs, files_of
-from circuitspec.files import write_text_whole, write_whole
+from circuitspec.runtime.files import write_text_whole, write_whole
 
 AS = click.Choice(["eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning"])
 
@@ -18,7 +18,7 @@ AS = click.Choice(["eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pr
 def _size(context: click.Context, option: click.Parameter, text: str | None) -> Any:
     if text is None:
         return None
-    from circuitspec.exchange.edges import Size
+    from circuitspec.exchange.edge_lists import Size
 
     try:
         return Size.parse(text)
@@ -98,7 +98,7 @@ def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
     check_outputs([("FILE", file)], [("--output", out)])
     from circuitspec.exchange.exporting import export_circuit
     from circuitspec.exchange.loss import counted, loss_text
-    from circuitspec.spec.load import load_hypothesis
+    from circuitspec.hypothesis.load_file import load_hypothesis
 
     document = load_hypothesis(file)
     check_outputs(files_of(document), [("--output", out)])

@@ -12,12 +12,12 @@ from circuitspec.cli.answering import answering
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, STORE, make_directory, store_place
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.shown import visible
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
-    from circuitspec.exploring.grid import Kind
-    from circuitspec.spec.load import Study
+    from circuitspec.exploration.search.exact_sweeps import Kind
+    from circuitspec.hypothesis.load_file import Study
 
 
 @click.command()
@@ -131,7 +131,7 @@ def explore(
         raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
     if noise_at and "gaussian" not in values:
         raise click.UsageError("--noise-at goes with --value gaussian")
-    from circuitspec.exploring.estimable import inestimable
+    from circuitspec.exploration.search.estimable import inestimable
 
     if draft or draft_helpful:
         if sections_only:
@@ -143,7 +143,7 @@ def explore(
         raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
     if steps > 1 and recompute_attention:
         raise click.UsageError("--steps and --recompute-attention mend the same estimates: give one of them")
-    from circuitspec.spec.load import load_exploration
+    from circuitspec.hypothesis.load_file import load_exploration
 
     study = load_exploration(file)
     fresh = None if task_from is None else load_exploration(task_from)
@@ -152,8 +152,8 @@ def explore(
         make_directory(output_dir)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.exploring.explore import explore
-        from circuitspec.exploring.findings import Options
+        from circuitspec.exploration.exploration_findings import Options
+        from circuitspec.pipelines.explore import explore
 
         options = Options(
             metric=metric,
@@ -180,19 +180,19 @@ def explore(
             sections_only=sections_only,
         )
         found = explore(study, options, progress, _command_line(file), fresh)
-    from circuitspec.exploring.pictures import pictures
-    from circuitspec.exploring.rebasing import rebased
-    from circuitspec.exploring.report import render_exploration
-    from circuitspec.exploring.tables import tables
-    from circuitspec.exploring.warnings import nothing_in
-    from circuitspec.report.files import write_report
-    from circuitspec.report.write import table_files, text_file, write_folder
+    from circuitspec.exploration.output.exploration_figures import pictures
+    from circuitspec.exploration.output.exploration_tables import tables
+    from circuitspec.exploration.output.exploration_text import render_exploration
+    from circuitspec.exploration.output.exploration_warnings import nothing_in
+    from circuitspec.exploration.output.relative_files import rebased
+    from circuitspec.reports.machine.table_files import table_files, text_file, write_folder
+    from circuitspec.reports.report_files import write_report
 
     if output_dir is not None:
         svgs = {f"{name}.svg": text_file(picture.standalone()) for name, picture in pictures(found).items()}
         write_folder(output_dir, {**table_files(tables(found)), **svgs})
     if page is not None:
-        from circuitspec.exploring.page import exploration_html
+        from circuitspec.exploration.output.exploration_page import exploration_html
 
         write_report(page, exploration_html(found, _command_line(file)))
     click.echo(render_exploration(found), nl=False)
@@ -230,7 +230,7 @@ def _check_outputs(
     page: Path | None,
 ) -> None:
     """Usage errors for outputs that would replace what is read, or each other."""
-    from circuitspec.exploring.tables import NAMES
+    from circuitspec.exploration.output.exploration_tables import NAMES
 
     inputs: list[tuple[str, Path | None]] = [("FILE", file), ("--task-from", task_from), *files_of(study)]
     inputs += [] if fresh is None else files_of(fresh)

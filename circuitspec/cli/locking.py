@@ -10,7 +10,7 @@ from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 
 
 @click.command()
@@ -24,19 +24,19 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     `circuitspec verify --locked FILE` then fails on whatever is no longer so: the hypothesis, a prompt, the model's
     files, a number. The exit code says whether the lock was written; whether the claims hold is in it.
     """
-    from circuitspec.locking.lock import lock_path
-    from circuitspec.spec.load import load_hypothesis
+    from circuitspec.hypothesis.load_file import load_hypothesis
+    from circuitspec.repository.lock import lock_path
 
     document = load_hypothesis(file)
     check_outputs([("FILE", file), *files_of(document)], [("the lock", lock_path(file))])
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.locking.file import write_lock
-        from circuitspec.locking.run import run_and_lock
-        from circuitspec.verification import Options
+        from circuitspec.pipelines.locked import run_and_lock
+        from circuitspec.pipelines.verify import Options
+        from circuitspec.repository.lock_file import write_lock
 
         outcome, written = run_and_lock(document, Options("off", batch_size, device), progress)
-    from circuitspec.report.reported import result_of
+    from circuitspec.reports.reported import result_of
 
     path = lock_path(file)
     write_lock(path, written, file.name)
@@ -54,8 +54,8 @@ def diff(a: Path, b: Path) -> None:
 
     A and B are what `verify --format json` printed, folders of `verify --output-dir`, or locks.
     """
-    from circuitspec.locking.diff import compare, render_diff
-    from circuitspec.locking.recorded import read_recorded
+    from circuitspec.repository.diff import compare, render_diff
+    from circuitspec.repository.recorded import read_recorded
 
     found = compare(read_recorded(a), read_recorded(b))
     if not found.claims:

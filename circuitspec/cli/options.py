@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from circuitspec.cli.answering import show
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.report.formats import FORMATS
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.reports.report_formats import FORMATS
 
 if TYPE_CHECKING:
-    from circuitspec.engine.stored import StorePlace
+    from circuitspec.engine.cache.stored_runner import StorePlace
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -64,7 +64,7 @@ def store_place(root: Path | None, no_store: bool) -> StorePlace:
 
     A folder that was asked for must be usable. The default one is done without where it is not, with one warning.
     """
-    from circuitspec.engine.stored import SpareStore, default_root
+    from circuitspec.engine.cache.stored_runner import SpareStore, default_root
 
     if no_store or root is not None:
         return None if no_store else root

@@ -10,7 +10,7 @@ import click
 from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import DEVICE, FILE
 from circuitspec.cli.waiting import waiting
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 
 
 @click.command()
@@ -35,19 +35,19 @@ def doctor(model: str, dtype: Any, device: str, format_: str) -> None:
         model.encode()
     except UnicodeEncodeError as error:
         raise click.UsageError("MODEL is a path that is not UTF-8: rename the folder") from error
-    from circuitspec.spec.hypothesis import ModelSpec
+    from circuitspec.hypothesis.schema.blocks import ModelSpec
 
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.engine.compile import borrowed
-        from circuitspec.engine.doctor import diagnose
+        from circuitspec.engine.execution.compiler import borrowed
+        from circuitspec.engine.validation.site_tests import diagnose
         from circuitspec.models.load import load_model
 
         loaded = load_model(ModelSpec(id=model, dtype=dtype), Path.cwd(), device=device, progress=progress.stage)
         progress.stage("testing every site")
         with borrowed(loaded.model):
             diagnosis = diagnose(loaded, progress)
-    from circuitspec.report.doctor import Examined, render_json, render_text
+    from circuitspec.reports.text.doctor_text import Examined, render_json, render_text
 
     examined = Examined(loaded.provenance, loaded.architecture, loaded.shape, device, diagnosis)
     click.echo(render_json(examined) if format_ == "json" else render_text(examined), nl=False)
@@ -67,17 +67,17 @@ def compile_(file: Path, emit: Path, force: bool, device: str) -> None:
     DIR gets config.json (which pyvene loads), unit_locations.json, the tokenised prompts, the means that
     are patched in, and run.py, which needs only torch, transformers, pyvene and safetensors.
     """
-    from circuitspec.spec.load import load_hypothesis
+    from circuitspec.hypothesis.load_file import load_hypothesis
 
     document = load_hypothesis(file)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.report.bundle import refusal, write_bundle
+        from circuitspec.reports.machine.bundle_files import refusal, write_bundle
 
         refused = refusal(emit, force=force)
         if refused:
             raise click.UsageError(refused)
-        from circuitspec.compiling import compile_bundle
+        from circuitspec.pipelines.bundle import compile_bundle
 
         bundle = compile_bundle(document, device, progress)
     write_bundle(emit, bundle)

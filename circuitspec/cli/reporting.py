@@ -10,7 +10,7 @@ import click
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import FORMAT, HTML, REPORTS, also_written
 from circuitspec.cli.outputs import check_outputs
-from circuitspec.report.formats import FORMATS
+from circuitspec.reports.report_formats import FORMATS
 
 
 @click.command()
@@ -28,9 +28,9 @@ def report(results: Path, format_: str, reports: list[tuple[str, Path]], page: P
     """
     from dataclasses import replace
 
-    from circuitspec.report.files import write_report
-    from circuitspec.report.saved import REPORT, read_saved
-    from circuitspec.report.views import Style
+    from circuitspec.reports.report_files import write_report
+    from circuitspec.reports.saved_result import REPORT, read_saved
+    from circuitspec.reports.views import Style
 
     saved = results / REPORT if results.is_dir() else results
     outputs = [(f"--report {name}", path) for name, path in reports]

@@ -27,13 +27,13 @@ from circuitspec.cli.options import (
 )
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.report.formats import FORMATS
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.reports.report_formats import FORMATS
 
 if TYPE_CHECKING:
-    from circuitspec.engine.stored import StorePlace
-    from circuitspec.spec.load import Document
-    from circuitspec.verification import Outcome
+    from circuitspec.engine.cache.stored_runner import StorePlace
+    from circuitspec.hypothesis.load_file import Document
+    from circuitspec.pipelines.verify import Outcome
 
 
 _NEGATIVES = "screen"  # how negative components are looked for unless --negatives says otherwise
@@ -89,8 +89,8 @@ def verify(
     """
     from dataclasses import replace
 
-    from circuitspec.locking.lock import lock_path
-    from circuitspec.spec.load import load_hypothesis
+    from circuitspec.hypothesis.load_file import load_hypothesis
+    from circuitspec.repository.lock import lock_path
 
     with annotating(format_):
         document = load_hypothesis(file)
@@ -102,13 +102,13 @@ def verify(
         outcome, findings = _run(
             document, file if locked else None, negatives, batch_size, device, store, sweep=sweep, tests=tests
         )
-    from circuitspec.locking.environment import environment
-    from circuitspec.report.files import write_report
-    from circuitspec.report.live import LiveViews
-    from circuitspec.report.reported import Asked, Reported
-    from circuitspec.report.saved import REPORT, save
-    from circuitspec.report.views import Style
-    from circuitspec.report.write import earlier_files, result_files, text_file, write_folder
+    from circuitspec.reports.live_views import LiveViews
+    from circuitspec.reports.machine.table_files import earlier_files, result_files, text_file, write_folder
+    from circuitspec.reports.report_files import write_report
+    from circuitspec.reports.reported import Asked, Reported
+    from circuitspec.reports.saved_result import REPORT, save
+    from circuitspec.reports.views import Style
+    from circuitspec.repository.environment import environment
 
     verification = outcome.verification
     problems = [finding for finding in findings if finding.severity == "error"]
@@ -139,8 +139,8 @@ def _outputs(
     reports: list[tuple[str, Path]], page: Path | None, output_dir: Path | None
 ) -> Iterator[tuple[str, Path | None]]:
     """What is written, by the option that asks for it."""
-    from circuitspec.report.saved import REPORT
-    from circuitspec.report.write import earlier_files
+    from circuitspec.reports.machine.table_files import earlier_files
+    from circuitspec.reports.saved_result import REPORT
 
     if output_dir is not None:
         yield from (("--output-dir", output_dir / name) for name in (*earlier_files(), REPORT))
@@ -171,9 +171,9 @@ def _run(
     tests: bool,
 ) -> tuple[Outcome, tuple[Diagnostic, ...]]:
     """The outcome, and how it differs from the lock of the file `lock_of`, if one is given."""
-    from circuitspec.locking.drift import examine
-    from circuitspec.locking.file import read_lock
-    from circuitspec.locking.lock import lock_path
+    from circuitspec.repository.drift import examine
+    from circuitspec.repository.lock import lock_path
+    from circuitspec.repository.lock_file import read_lock
 
     lock_file = None if lock_of is None else read_lock(lock_path(lock_of))
     examined = None if lock_file is None else examine(document, lock_file, device)
@@ -181,9 +181,9 @@ def _run(
         examined.refuse()  # before torch is imported
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.locking.run import run_as_locked
-        from circuitspec.verification import Options
-        from circuitspec.verification import verify as run
+        from circuitspec.pipelines.locked import run_as_locked
+        from circuitspec.pipelines.verify import Options
+        from circuitspec.pipelines.verify import verify as run
 
         options = Options(negatives, rows, device, store, sweep, tests)
         if lock_file is None or examined is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from circuitspec.progress import Bar, Lines, Progress
+from circuitspec.runtime.progress import Bar, Lines, Progress
 
 STOPPING = "stopping at the next step (Ctrl-C again: at once)"
 

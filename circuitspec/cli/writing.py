@@ -8,7 +8,7 @@ import click
 
 from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import FILE
-from circuitspec.files import write_text_whole
+from circuitspec.runtime.files import write_text_whole
 
 
 @click.command()
@@ -17,7 +17,7 @@ from circuitspec.files import write_text_whole
 @answering
 def init(path: Path, force: bool) -> None:
     """Write a commented hypothesis to start from."""
-    from circuitspec.spec.starter import starter_text
+    from circuitspec.hypothesis.starter_file import starter_text
 
     if path.exists() and not force:
         raise click.UsageError(f"{path} exists; give another name, or --force to overwrite it")
@@ -33,11 +33,11 @@ def init(path: Path, force: bool) -> None:
 def schema(markdown: bool) -> None:
     """Print the JSON Schema of hypothesis files, for editors."""
     if markdown:
-        from circuitspec.spec.reference import reference
+        from circuitspec.hypothesis.schema.schema_reference import reference
 
         click.echo(reference(), nl=False)
         return
-    from circuitspec.spec.schema import schema_text
+    from circuitspec.hypothesis.schema.json_schema import schema_text
 
     click.echo(schema_text(), nl=False)
 
@@ -47,8 +47,8 @@ def schema(markdown: bool) -> None:
 @answering
 def explain(code: str) -> None:
     """Say more about a diagnostic CODE, such as CS112."""
-    from circuitspec.codes import CODES
-    from circuitspec.codes import explain as explanation
+    from circuitspec.diagnostics.codes import CODES
+    from circuitspec.diagnostics.codes import explain as explanation
 
     if code.upper() not in CODES:
         raise click.UsageError(f"there is no code {code}; codes are CS100 to CS599, as printed in messages")

@@ -9,9 +9,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from circuitspec.diagnostics import Span
-from circuitspec.plan.directions import read_numbers
-from circuitspec.spec.internal import Internal, Projection
+from circuitspec.diagnostics.diagnostic import Span
+from circuitspec.experiments.direction_files import read_numbers
+from circuitspec.hypothesis.grammar.internal_metric_names import Internal, Projection
 
 _NOWHERE: Mapping[str, Span] = MappingProxyType({})
 

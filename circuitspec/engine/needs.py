@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from transformers import DynamicCache
 
-from circuitspec.engine.batches import Batch
-from circuitspec.engine.compile import Actions
-from circuitspec.engine.edges import EdgeProgram
-from circuitspec.engine.hops import base_taps, value_taps
-from circuitspec.engine.shortcut import BaseRun, keys_values
-from circuitspec.engine.sweep import Sweep, sweeps_of
-from circuitspec.engine.taps import Tap
-from circuitspec.plan.experiment import Experiment, Noised, Source, Variant
+from circuitspec.engine.batched_sweep import Sweep, sweeps_of
+from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.partial_forward import BaseRun, keys_values
+from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.levels.edge_program import EdgeProgram
+from circuitspec.engine.levels.path_hops import base_taps, value_taps
+from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant
 
 if TYPE_CHECKING:
     from circuitspec.engine.runner import Runner

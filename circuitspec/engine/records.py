@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitspec.plan.experiment import Experiment
+from circuitspec.experiments.experiment import Experiment
 
 PromptValues = Mapping[str, NDArray[np.float64]]  # metric -> [prompt]
 

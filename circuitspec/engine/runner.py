@@ -13,31 +13,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.engine.batches import Batch, PaddingSide, answer_logits, make_batches, model_inputs, where_mask
-from circuitspec.engine.budget import LARGEST, late_bytes
-from circuitspec.engine.compile import Actions, Compiler
-from circuitspec.engine.finite import broken_row, find_origin, spoken
-from circuitspec.engine.hops import Hops
-from circuitspec.engine.internal import Internals
-from circuitspec.engine.interventions import Swap
-from circuitspec.engine.masks import swaps_of
-from circuitspec.engine.memory import Rows, out_of_memory
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.ablation.ablation_values import MeanTable, mean_sources
+from circuitspec.engine.ablation.embedding_noise import embedding_std, noise
+from circuitspec.engine.batched_sweep import Measured, Sweeper
+from circuitspec.engine.execution.batch_size import LARGEST, late_bytes
+from circuitspec.engine.execution.batches import (
+    Batch,
+    PaddingSide,
+    answer_logits,
+    make_batches,
+    model_inputs,
+    where_mask,
+)
+from circuitspec.engine.execution.compiler import Actions, Compiler
+from circuitspec.engine.execution.finiteness import broken_row, find_origin, spoken
+from circuitspec.engine.execution.interventions import Swap
+from circuitspec.engine.execution.masks import swaps_of
+from circuitspec.engine.execution.memory import Rows, out_of_memory
+from circuitspec.engine.execution.taps import Slot, Tap, slots_of
+from circuitspec.engine.levels.path_hops import Hops
+from circuitspec.engine.levels.residual_stream import Stream
+from circuitspec.engine.metrics.internal_metrics import Internals
 from circuitspec.engine.needs import Needs, Unpatched, needs_of
-from circuitspec.engine.noise import embedding_std, noise
 from circuitspec.engine.records import Records
-from circuitspec.engine.sources import MeanTable, mean_sources
-from circuitspec.engine.stream import Stream
-from circuitspec.engine.sweep import Measured, Sweeper
-from circuitspec.engine.taps import Slot, Tap, slots_of
+from circuitspec.experiments.averaging import grouping
+from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant, passes, texts_of
 from circuitspec.graph.nodes import NodeComponent
+from circuitspec.hypothesis.grammar.internal_metric_names import Internal
+from circuitspec.models.families.rope import reads_longest_row
 from circuitspec.models.load import LoadedModel
-from circuitspec.models.rope import reads_longest_row
-from circuitspec.plan.averaging import grouping
-from circuitspec.plan.experiment import Experiment, Noised, Source, Variant, passes, texts_of
-from circuitspec.spec.internal import Internal
-from circuitspec.tasks.metrics import compute_metrics, targets, upcast
-from circuitspec.tasks.prompts import CLEAN, TokenizedTask
+from circuitspec.prompts.output_metrics import compute_metrics, targets, upcast
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 EMBEDDINGS = Tap(-1, "embed")
 T = TypeVar("T")

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.exchange.edges import EdgeList, Size, ungrouped
-from circuitspec.exchange.formats import FORMATS, FormatName
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.exchange.edge_lists import EdgeList, Size, ungrouped
+from circuitspec.exchange.exchange_formats import FORMATS, FormatName
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.reading import size_of
-from circuitspec.graph.circuit import CircuitGraph, lay_out
+from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
 from circuitspec.graph.edges import sender_index
 from circuitspec.graph.nodes import Place
-from circuitspec.spec.components import Component, Input, Mlp, Neuron, Pattern
-from circuitspec.spec.load import Document
-from circuitspec.spec.names import Name, format_name, parse_name, parse_path
+from circuitspec.hypothesis.grammar.components import Component, Input, Mlp, Neuron, Pattern
+from circuitspec.hypothesis.grammar.names import Name, format_name, parse_name, parse_path
+from circuitspec.hypothesis.load_file import Document
 
 
 @dataclass(frozen=True)

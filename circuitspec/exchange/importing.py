@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.exchange.edges import EdgeList, Size, at_least, connected, grouped, strongest
-from circuitspec.exchange.formats import FORMATS, FormatName
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.exchange.edge_lists import EdgeList, Size, at_least, connected, grouped, strongest
+from circuitspec.exchange.exchange_formats import FORMATS, FormatName
+from circuitspec.exchange.imported_text import Surroundings, hypothesis_text
 from circuitspec.exchange.loss import Loss, counted
-from circuitspec.exchange.nodes import Level, NodeCut, NodeList, NodeReading, cut_losses, select_nodes, whole
+from circuitspec.exchange.node_lists import Level, NodeCut, NodeList, NodeReading, cut_losses, select_nodes, whole
 from circuitspec.exchange.reading import Reading, size_of
-from circuitspec.exchange.text import Surroundings, hypothesis_text
-from circuitspec.spec.blocks import MetricName
-from circuitspec.spec.hypothesis import ModelSpec
-from circuitspec.spec.load import parse_hypothesis
-from circuitspec.spec.source import MAX_BYTES
-from circuitspec.tasks.files import read_prompts
-from circuitspec.tasks.findings import Findings
+from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis.schema.block import MetricName
+from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis.yaml.source import MAX_BYTES
+from circuitspec.prompts.files.prompt_files import read_prompts
+from circuitspec.prompts.task_findings import Findings
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from circuitspec.shown import visible
+from circuitspec.runtime.visible_text import visible
 
 LossKind = Literal[
     "positions",  # where in the prompt an edge lies

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from circuitspec.diagnostics import Diagnostic
-from circuitspec.spec.load import Document
+from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.hypothesis.load_file import Document
 
 MODEL = "placeholder/name-the-model"
 PROMPTS = "PLACEHOLDER-name-the-prompts.jsonl"

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.exchange.edges import EdgeList, Scores, Size
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.exchange.edge_lists import EdgeList, Scores, Size
 from circuitspec.exchange.loss import Loss, counted
-from circuitspec.exchange.nodes import NodeReading
+from circuitspec.exchange.node_lists import NodeReading
 from circuitspec.graph.edges import Sender, inputs_of, sender_index
+from circuitspec.hypothesis.grammar.components import Head, Input, Logits, Mlp
+from circuitspec.hypothesis.grammar.names import Port
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 from circuitspec.models.shapes import read_shape
-from circuitspec.spec.components import Head, Input, Logits, Mlp
-from circuitspec.spec.hypothesis import ModelSpec
-from circuitspec.spec.names import Port
 
 MAX_SHOWN = 10
 # beyond these a file is damaged or hostile: the largest open models have 126 layers of 128 heads

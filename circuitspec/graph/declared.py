@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Stop, edges_of, everywhere, reaches
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import Component, Head, Input, KvHead, Logits, Mlp, Neuron
+from circuitspec.hypothesis.grammar.components import Component, Head, Input, KvHead, Logits, Mlp, Neuron
 
 INPUT, LOGITS = "input", "logits"
 """The ends of a graph of links."""

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edges import (
     Edge,
     Receiver,
@@ -25,9 +25,9 @@ from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of
 from circuitspec.graph.paths import everywhere as acting_everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.spec.names import format_name
-from circuitspec.spec.source import Source
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis.yaml.source import Source
 
 Kept = Mapping[Receiver, Mapping[Sender, Where]]
 """Edges by receiver and sender, each with the positions at which it is kept."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from circuitspec.diagnostics import Diagnostic
+from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.spec.components import (
+from circuitspec.hypothesis.grammar.components import (
     AttentionLayer,
     Component,
     Head,
@@ -17,8 +17,8 @@ from circuitspec.spec.components import (
     Pattern,
     Resid,
 )
-from circuitspec.spec.names import Name, format_name
-from circuitspec.spec.source import Source
+from circuitspec.hypothesis.grammar.names import Name, format_name
+from circuitspec.hypothesis.yaml.source import Source
 
 Ablatable: TypeAlias = Head | Mlp | Neuron
 """Components that together write all that a model adds to its embeddings. What is outside a circuit is made of them."""

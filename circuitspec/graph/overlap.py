@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from circuitspec.diagnostics import Diagnostic
+from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.nodes import NodeComponent, Place
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import Head, Input, KvHead, Mlp, Neuron, Resid
-from circuitspec.spec.names import format_name
-from circuitspec.spec.source import Source
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis.yaml.source import Source
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from circuitspec.diagnostics import Diagnostic
+from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inputs_of, sender_index, senders_before
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import (
+from circuitspec.hypothesis.grammar.components import (
     AttentionLayer,
     Component,
     Head,
@@ -24,8 +24,8 @@ from circuitspec.spec.components import (
     Resid,
     stage,
 )
-from circuitspec.spec.names import GroupRef, PathItem, Port, format_name, parse_path
-from circuitspec.spec.source import Source
+from circuitspec.hypothesis.grammar.names import GroupRef, PathItem, Port, format_name, parse_path
+from circuitspec.hypothesis.yaml.source import Source
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.models.architecture import architecture_of
-from circuitspec.models.bridge import inside_bridge
-from circuitspec.models.configs import shape_of
-from circuitspec.models.foreign import foreign_to
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.models.families.architecture import architecture_of
+from circuitspec.models.families.modules import verify_modules
+from circuitspec.models.in_memory.bridge import inside_bridge
+from circuitspec.models.in_memory.foreign_hooks import foreign_to
+from circuitspec.models.in_memory.unfit import check_causal, check_kept, check_model, check_tokenizer
 from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.models.modules import verify_modules
-from circuitspec.models.unfit import check_causal, check_kept, check_model, check_tokenizer
+from circuitspec.models.model_config import shape_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitspec.models.reference import resolve_reference
-from circuitspec.models.tokens import named_tokens
-from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.models.model_reference import resolve_reference
+from circuitspec.models.tokenizers.tokenizer_files import named_tokens
 
 if TYPE_CHECKING:
     import tokenizers
@@ -54,8 +54,8 @@ class TokenizerAtHand:
 
     def loaded(self, n_vocab: int) -> PreTrainedTokenizerBase:
         """As `verify` loads it, and refuses it. Imports torch."""
-        from circuitspec.models.quiet import quiet_transformers
-        from circuitspec.models.tokenizer import load_tokenizer
+        from circuitspec.models.storage.quiet import quiet_transformers
+        from circuitspec.models.tokenizers.tokenizer import load_tokenizer
 
         assert self.directory is not None
         with quiet_transformers():

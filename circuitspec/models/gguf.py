@@ -12,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.architecture import architecture_named
-from circuitspec.models.cache import cache_root, cached_directory, is_whole, sha256_of
-from circuitspec.models.configs import checked_shape, read_config, shape_of
-from circuitspec.models.gguf_tokenizer import Field, NotStated, as_stated
-from circuitspec.shown import visible
+from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.model_config import checked_shape, read_config, shape_of
+from circuitspec.models.storage.cache import cache_root, cached_directory, is_whole, sha256_of
+from circuitspec.models.tokenizers.gguf_tokenizer import Field, NotStated, as_stated
+from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -122,9 +122,9 @@ def _convert(file: Path, directory: Path, progress: Callable[[str], None]) -> No
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from circuitspec.models.modules import verify_modules
-    from circuitspec.models.quiet import quiet_transformers
-    from circuitspec.models.weights import check_complete
+    from circuitspec.models.families.modules import verify_modules
+    from circuitspec.models.storage.quiet import quiet_transformers
+    from circuitspec.models.storage.weight_files import check_complete
 
     reader = _open(file)
     shape = _metadata_shape(reader, file)

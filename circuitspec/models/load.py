@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.ambient import as_in_a_new_process
-from circuitspec.models.architecture import Architecture, architecture_of
-from circuitspec.models.configs import read_config, shape_of
-from circuitspec.models.foreign import Foreign
-from circuitspec.models.modules import verify_modules
-from circuitspec.models.quiet import quiet_transformers
-from circuitspec.models.reference import ModelReference, resolve_reference
+from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.models.families.architecture import Architecture, architecture_of
+from circuitspec.models.families.modules import verify_modules
+from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process
+from circuitspec.models.in_memory.foreign_hooks import Foreign
+from circuitspec.models.model_config import read_config, shape_of
+from circuitspec.models.model_reference import ModelReference, resolve_reference
 from circuitspec.models.shapes import check_stated
-from circuitspec.models.tokenizer import load_tokenizer, remote_code
-from circuitspec.models.weights import (
+from circuitspec.models.storage.quiet import quiet_transformers
+from circuitspec.models.storage.weight_files import (
     WeightFiles,
     check_complete,
     check_taken,
@@ -26,7 +26,7 @@ from circuitspec.models.weights import (
     find_weights,
     unreadable_weights,
 )
-from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.models.tokenizers.tokenizer import load_tokenizer, remote_code
 
 if TYPE_CHECKING:
     import torch
@@ -192,7 +192,7 @@ def _let_run_without_neurons(model: PreTrainedModel) -> None:
 
 def _locate(spec: ModelSpec, reference: ModelReference, say: Progress) -> _Source:
     if reference.kind == "hub":
-        from circuitspec.models.hub import fetch_snapshot
+        from circuitspec.models.storage.hub import fetch_snapshot
 
         snapshot = fetch_snapshot(spec.id, spec.revision, allow_pickle=spec.allow_pickle, progress=say)
         return _Source(snapshot.directory, snapshot.commit, spec.id)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.configs import read_config, shape_of
-from circuitspec.models.reference import resolve_reference
-from circuitspec.spec.hypothesis import ModelSpec
-from circuitspec.spec.model_size import ModelSize
+from circuitspec.hypothesis.grammar.model_size import ModelSize
+from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.models.model_config import read_config, shape_of
+from circuitspec.models.model_reference import resolve_reference
 
 
 def read_shape(model: ModelSpec, base_dir: Path) -> ModelShape | None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from circuitspec.engine.records import Records
-from circuitspec.plan.experiment import Experiment
+from circuitspec.experiments.experiment import Experiment
 from tests.analysis.support import make_records
 
 Logits = tuple[ArrayLike, ArrayLike, ArrayLike]  # right, wrong, and log of the others' summed exponentials

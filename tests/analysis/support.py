@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from circuitspec.engine.records import Records
+from circuitspec.experiments.experiment import Experiment, Site, Source
+from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Site, Source
-from circuitspec.plan.planner import Plan, PlannedClaim
-from circuitspec.spec.components import Head
-from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
 
 MEANS = Source("mean_per_template", "abc")
 

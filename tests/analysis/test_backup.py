@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from circuitspec.analysis.backup import (
+from circuitspec.analysis.circuit_effects.backup_behaviour import (
     KNOCKED_OUT,
     Knockable,
     Knockout,
@@ -18,12 +18,12 @@ from circuitspec.analysis.backup import (
     standing,
     worth_knocking_out,
 )
-from circuitspec.engine.direct_run import DirectRun, Part
-from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.engine.attribution.direct_contributions import DirectRun, Part
+from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Effect, Member
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import Head, Input, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Input, Mlp
 
 N = 60
 SHAPE = ModelShape(

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from circuitspec.analysis.components import TESTED, candidates, negative_components
+from circuitspec.analysis.circuit_effects.negative_components import TESTED, candidates, negative_components
 from circuitspec.engine.records import Records
+from circuitspec.experiments.experiment import Experiment, Site, Source
+from circuitspec.experiments.follow_ups.restorations import Restorations
+from circuitspec.experiments.levels.node_level import restored
+from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Site, Source
-from circuitspec.plan.node_level import restored
-from circuitspec.plan.planner import Plan, PlannedClaim
-from circuitspec.plan.restorations import Restorations
-from circuitspec.spec.components import Head
-from circuitspec.spec.hypothesis import Sufficient
+from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis.schema.blocks import Sufficient
 
 N = 60
 CLEAN, CORRUPT = Experiment("clean"), Experiment("abc")

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from circuitspec.analysis.backup import Compensator, Knockout, Standing
-from circuitspec.analysis.effect_warnings import effect_warnings
-from circuitspec.analysis.effects import Ablated, Besides, CircuitEffects, Part
-from circuitspec.analysis.estimate import Estimate
-from circuitspec.codes import CODES
+from circuitspec.analysis.circuit_effects.backup_behaviour import Compensator, Knockout, Standing
+from circuitspec.analysis.circuit_effects.component_effects import Ablated, Besides, CircuitEffects, Part
+from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.warnings.effect_warnings import effect_warnings
+from circuitspec.diagnostics.codes import CODES
 from circuitspec.graph.members import Effect
 
 

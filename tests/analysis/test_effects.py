@@ -10,28 +10,33 @@ from typing import Any
 import numpy as np
 import pytest
 
-from circuitspec.analysis import examine as examining
-from circuitspec.analysis.circuit_parts import COMPONENTS, CircuitParts
-from circuitspec.analysis.effect_warnings import effect_warnings
-from circuitspec.analysis.effects import CircuitEffects, Part, ablation_effects, most_needed_besides
-from circuitspec.analysis.examine import effects_metric, examine
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.engine.direct_run import DirectRun
+from circuitspec.analysis.circuit_effects import examination as examining
+from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS, CircuitParts
+from circuitspec.analysis.circuit_effects.component_effects import (
+    CircuitEffects,
+    Part,
+    ablation_effects,
+    most_needed_besides,
+)
+from circuitspec.analysis.circuit_effects.examination import effects_metric, examine
+from circuitspec.analysis.warnings.effect_warnings import effect_warnings
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.attribution.direct_contributions import DirectRun
 from circuitspec.engine.records import Records
-from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.experiments.ablation_source import ablation_source
+from circuitspec.experiments.experiment import Experiment, Site
+from circuitspec.experiments.levels.node_level import noising
+from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Effect, Member
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Site
-from circuitspec.plan.node_level import noising
-from circuitspec.plan.planner import Plan, PlannedClaim
-from circuitspec.plan.sources import ablation_source
-from circuitspec.progress import Silent
-from circuitspec.spec.components import Head, Mlp, Neuron
-from circuitspec.spec.hypothesis import AblationSpec, Sufficient
-from circuitspec.spec.load import parse_hypothesis
-from circuitspec.spec.names import format_name
-from circuitspec.verification import Options, verify
+from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis.schema.blocks import AblationSpec, Sufficient
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.runtime.progress import Silent
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan
 
 N = 50
@@ -263,7 +268,7 @@ def test_of_very_many_pairs_none_is_run(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_of_large_circuits_only_what_is_declared_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group that is declared negative takes one run; a declared backup has all groups knocked out, to see it act."""
-    monkeypatch.setattr("circuitspec.analysis.circuit_parts.COMPONENTS", 2)
+    monkeypatch.setattr("circuitspec.analysis.circuit_effects.circuit_parts.COMPONENTS", 2)
     amounts = dict.fromkeys(HEADS, 1.0)
 
     def declared(effect: Effect) -> dict[str, tuple[Sequence[Head], Effect]]:
@@ -285,7 +290,7 @@ def test_of_large_circuits_only_what_is_declared_is_checked(monkeypatch: pytest.
     assert [plan.labels[run] for run in model.batches[0]] == ["two ablated", "last ablated"]
     assert [(one.part.name, one.sign) for one in found.groups] == [("two", "helps"), ("last", "hurts")]
     assert [warning.data["group"] for warning in effect_warnings(found)] == ["two"]
-    monkeypatch.setattr("circuitspec.analysis.circuit_parts.JOINED", 1)
+    monkeypatch.setattr("circuitspec.analysis.circuit_effects.circuit_parts.JOINED", 1)
     found, plan, model = examined(two, against)
     assert [plan.labels[run] for run in model.ran if run in plan.labels] == ["two, last ablated"]
     assert [(one.part.name, one.sign) for one in found.groups] == [("two, last", "hurts")]
@@ -304,7 +309,7 @@ def test_of_large_circuits_only_what_is_declared_is_checked(monkeypatch: pytest.
 
 def test_components_of_large_circuits_are_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three heads two should hurt, and one of these is not declared to: the circuit is run without it."""
-    monkeypatch.setattr("circuitspec.analysis.circuit_parts.COMPONENTS", 2)
+    monkeypatch.setattr("circuitspec.analysis.circuit_effects.circuit_parts.COMPONENTS", 2)
     first, second, outside, last = HEADS
     amounts = {first: 4.0, second: -1.0, outside: 2.0, last: -0.5}
     groups: dict[str, tuple[Sequence[Head], Effect]] = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.analysis.gates import BOUNDS, WORDS, GateFinding, Part, Trio, find_gate
-from circuitspec.analysis.stats import Values
-from circuitspec.analysis.verdict import place
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.spec.components import stage
-from circuitspec.spec.hypothesis import GateName
-from circuitspec.spec.names import parse_name
+from circuitspec.analysis.claims.gate_statistics import BOUNDS, WORDS, GateFinding, Part, Trio, find_gate
+from circuitspec.analysis.claims.verdict import place
+from circuitspec.analysis.statistics.stats import Values
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.hypothesis.grammar.components import stage
+from circuitspec.hypothesis.grammar.names import parse_name
+from circuitspec.hypothesis.schema.blocks import GateName
 from tests.zoo.toy_cases import CASES
 
 BY_NAME = {str(case): case for case in CASES}

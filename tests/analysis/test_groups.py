@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.analysis.groups import (
+from circuitspec.analysis.statistics.prompt_groups import (
     PERMUTATIONS,
     Grouping,
     Runs,
@@ -12,7 +12,7 @@ from circuitspec.analysis.groups import (
     group_scores,
     heterogeneity,
 )
-from circuitspec.tasks.prompts import Prompt, PromptSet
+from circuitspec.prompts.prompt_set import Prompt, PromptSet
 
 
 def prompt_set(texts: list[str], answer: str = " Mary", wrong: str = " John") -> PromptSet:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, kstest
 
-from circuitspec.analysis.hypothesis_tests import (
+from circuitspec.analysis.statistics.hypothesis_tests import (
     HypothesisTest,
     corrected,
     equivalence,
@@ -21,7 +21,7 @@ from circuitspec.analysis.hypothesis_tests import (
     random_circuits_needed,
     sufficiency,
 )
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 
 
 def wins(k: int, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.analysis.pathology_prompts import too_few_prompts
-from circuitspec.analysis.scores import Anchors, anchors, denominators
-from circuitspec.analysis.stats import Values
-from circuitspec.analysis.verdict import ClaimResult, judge
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.analysis.claims.verdict import ClaimResult, judge
+from circuitspec.analysis.statistics.scores import Anchors, anchors, denominators
+from circuitspec.analysis.statistics.stats import Values
+from circuitspec.analysis.warnings.prompt_warnings import too_few_prompts
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.records import Records
+from circuitspec.experiments.experiment import Experiment, Site, Source
+from circuitspec.experiments.planner import GateRuns, Plan, PlannedClaim, Traced
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Site, Source
-from circuitspec.plan.planner import GateRuns, Plan, PlannedClaim, Traced
-from circuitspec.spec.components import Head
-from circuitspec.spec.hypothesis import Gate, GateName, Traces
+from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis.schema.blocks import Gate, GateName, Traces
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_records
 
 

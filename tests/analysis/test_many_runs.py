@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from circuitspec.analysis.beside import evaluate_beside
-from circuitspec.analysis.claims import ClaimResult
-from circuitspec.analysis.many_runs import method_name
-from circuitspec.analysis.methods import MethodSweep, method_sweep
-from circuitspec.analysis.random_circuits import beaten, circuit_tests
-from circuitspec.analysis.verdict import judge
+from circuitspec.analysis.additional_results import evaluate_beside
+from circuitspec.analysis.claims.claim_result import ClaimResult
+from circuitspec.analysis.claims.many_run_claims import method_name
+from circuitspec.analysis.claims.method_sweep import MethodSweep, method_sweep
+from circuitspec.analysis.claims.random_circuit_tests import beaten, circuit_tests
+from circuitspec.analysis.claims.verdict import judge
 from circuitspec.engine.records import Records
-from circuitspec.graph.circuit import lay_out
-from circuitspec.plan.beside import Beside
-from circuitspec.plan.circuit_tests import TestRuns
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.methods import Method, Methods, all_values, own_method, plan_methods
-from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.plan.random_circuits import RandomCircuits
-from circuitspec.report import beside as told
-from circuitspec.report.beside import _sweep_lines, sweep_data
-from circuitspec.spec.load import parse_hypothesis
+from circuitspec.experiments.circuits.additional_runs import Beside
+from circuitspec.experiments.circuits.circuit_tests import TestRuns
+from circuitspec.experiments.circuits.method_grid import Method, Methods, all_values, own_method, plan_methods
+from circuitspec.experiments.circuits.random_circuits import RandomCircuits
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.reports.text import additional_tables as told
+from circuitspec.reports.text.additional_tables import _sweep_lines, sweep_data
 from tests.analysis.support import around, make_records
 from tests.graph.test_circuit import FILE, SHAPE
 

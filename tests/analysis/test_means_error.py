@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as distributions
 
-from circuitspec.analysis import stats
-from circuitspec.analysis.means_error import (
+from circuitspec.analysis.claims.means_error import (
     DOUBT,
     MeansError,
     larger_size,
@@ -20,17 +19,18 @@ from circuitspec.analysis.means_error import (
     recovered,
     share_of,
 )
-from circuitspec.analysis.means_warnings import means_warnings
-from circuitspec.analysis.verdict import judge
+from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.statistics import stats
+from circuitspec.analysis.warnings.means_warnings import means_warnings
 from circuitspec.engine.records import Records
-from circuitspec.plan.averaging import grouping
-from circuitspec.plan.experiment import Experiment, Own, Part, Without
-from circuitspec.plan.planner import PlannedClaim
-from circuitspec.plan.random_circuits import RandomCircuits
-from circuitspec.spec.hypothesis import Sufficient
-from circuitspec.spec.tested_claims import BeatsRandom
-from circuitspec.tasks.prompts import TokenizedTask
-from circuitspec.tasks.reference import largest_size
+from circuitspec.experiments.averaging import grouping
+from circuitspec.experiments.circuits.random_circuits import RandomCircuits
+from circuitspec.experiments.experiment import Experiment, Own, Part, Without
+from circuitspec.experiments.planner import PlannedClaim
+from circuitspec.hypothesis.schema.blocks import Sufficient
+from circuitspec.hypothesis.schema.tested_claims import BeatsRandom
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.reference_prompts import largest_size
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan
 from tests.engine.support import task_of
 from tests.engine.test_reference_means import prompts_of

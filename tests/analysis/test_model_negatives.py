@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import circuitspec
-from circuitspec.analysis.model_negatives import AGAINST, model_negatives
+from circuitspec.analysis.circuit_effects.model_negatives import AGAINST, model_negatives
+from circuitspec.experiments.experiment import Source
+from circuitspec.experiments.levels.node_level import noising
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis.grammar.components import Head
 from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.boxes import IS, LOGITS, SAY, TOKENS, a_thing, saying
 from circuitspec.models.zoo.toys.weights import build
-from circuitspec.plan.experiment import Source
-from circuitspec.plan.node_level import noising
-from circuitspec.spec.components import Head
 from tests.analysis.support import CLEAN, CORRUPT, around, make_plan, make_records
 
 ROOT = Path(__file__).parents[2]

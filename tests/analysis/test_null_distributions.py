@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare, kstest, ttest_1samp
 
-from circuitspec.analysis import stats
-from circuitspec.analysis.backup import Knockable, knockout
-from circuitspec.analysis.effects import most_needed_besides, two_sided
-from circuitspec.analysis.groups import Grouping, Runs, heterogeneity
-from circuitspec.analysis.random_circuits import beaten
-from circuitspec.engine.direct_run import DirectRun, Part
-from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.analysis.circuit_effects.backup_behaviour import Knockable, knockout
+from circuitspec.analysis.circuit_effects.component_effects import most_needed_besides, two_sided
+from circuitspec.analysis.claims.random_circuit_tests import beaten
+from circuitspec.analysis.statistics import stats
+from circuitspec.analysis.statistics.prompt_groups import Grouping, Runs, heterogeneity
+from circuitspec.engine.attribution.direct_contributions import DirectRun, Part
+from circuitspec.experiments.circuits.random_circuits import random_circuits
+from circuitspec.experiments.experiment import Experiment, Site
+from circuitspec.experiments.levels.whole_circuit import whole_circuit
+from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.shape import ModelShape
-from circuitspec.plan.experiment import Experiment, Site
-from circuitspec.plan.random_circuits import random_circuits
-from circuitspec.plan.whole import whole_circuit
-from circuitspec.spec.components import Head, sort_key
+from circuitspec.hypothesis.grammar.components import Head, sort_key
 from tests.analysis.support import make_records
-from tests.plan.test_random_circuits import laid, shuffled
+from tests.experiments.test_random_circuits import laid, shuffled
 
 FAMILIES = 200
 REPETITIONS = 400

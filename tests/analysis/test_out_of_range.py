@@ -16,9 +16,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import circuitspec
-from circuitspec.analysis.verdict import judge
-from circuitspec.analysis.warnings import evidence_warnings
-from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.warnings.evidence_warnings import evidence_warnings
+from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 LONG, OTHER = 292.0, 5.0

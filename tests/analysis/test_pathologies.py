@@ -8,19 +8,19 @@ import re
 import numpy as np
 import pytest
 
-from circuitspec.analysis.pathologies import pathology_warnings
-from circuitspec.analysis.pathology_metrics import LEAST_REST, recovered_by
-from circuitspec.analysis.pathology_prompts import prompts_needed, too_few_prompts
-from circuitspec.analysis.verdict import ClaimResult, judge
-from circuitspec.analysis.warnings import EvidenceWarning
-from circuitspec.codes import CODES
+from circuitspec.analysis.claims.verdict import ClaimResult, judge
+from circuitspec.analysis.warnings.all_pathologies import pathology_warnings
+from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.metric_warnings import LEAST_REST, recovered_by
+from circuitspec.analysis.warnings.prompt_warnings import prompts_needed, too_few_prompts
+from circuitspec.diagnostics.codes import CODES
 from circuitspec.engine.records import Records
+from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
+from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Noised, Site, Source
-from circuitspec.plan.planner import Plan, PlannedClaim
-from circuitspec.spec.components import Head
-from circuitspec.spec.hypothesis import Hypothesis, Necessary, Sufficient
-from circuitspec.tasks.prompts import Prompt, PromptSet, PromptsFile
+from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis.schema.blocks import Hypothesis, Necessary, Sufficient
+from circuitspec.prompts.prompt_set import Prompt, PromptSet, PromptsFile
 from tests.analysis.answers import Logits, records
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from circuitspec.analysis.pathology_answers import dominating_answer
-from circuitspec.analysis.verdict import ClaimResult
-from circuitspec.analysis.warnings import EvidenceWarning
-from circuitspec.tasks.prompts import Prompt, PromptSet
+from circuitspec.analysis.claims.verdict import ClaimResult
+from circuitspec.analysis.warnings.answer_warnings import dominating_answer
+from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.prompts.prompt_set import Prompt, PromptSet
 
 N = 40
 

@@ -8,10 +8,17 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from circuitspec.analysis.pathology_task import Instead, Standing, other_form, standing, task_not_done, worth_a_look
+from circuitspec.analysis.warnings.task_warnings import (
+    Instead,
+    Standing,
+    other_form,
+    standing,
+    task_not_done,
+    worth_a_look,
+)
 from circuitspec.engine.records import PromptValues
-from circuitspec.tasks.answer_forms import AnswerForm
-from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
+from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
+from circuitspec.prompts.tokens.answer_forms import AnswerForm
 
 VOCABULARY = 50_000
 

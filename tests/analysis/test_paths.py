@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from circuitspec.analysis.estimate import Estimate
-from circuitspec.analysis.paths import PathEffect, path_effects
-from circuitspec.analysis.verdict import ClaimResult, judge
-from circuitspec.analysis.warnings import (
+from circuitspec.analysis.circuit_effects.path_effects import PathEffect, path_effects
+from circuitspec.analysis.claims.verdict import ClaimResult, judge
+from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.statistics.wording import falls, rises
+from circuitspec.analysis.warnings.evidence_warnings import (
     edges_that_are_none,
     idle_paths,
     overruled_paths,
     unbroken_behaviour,
     unfed_senders,
 )
-from circuitspec.analysis.wording import falls, rises
 from circuitspec.engine.records import Records
-from circuitspec.graph.circuit import lay_out
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import Plan, PlannedClaim, make_plan
-from circuitspec.report.reported import value_of
-from circuitspec.spec.load import parse_hypothesis
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.planner import Plan, PlannedClaim, make_plan
+from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.reports.reported import value_of
 from tests.graph.test_circuit import FILE, SHAPE
 
 N = 200

@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from circuitspec.analysis.prompts import QUANTILES, PromptView, prompt_view
-from circuitspec.analysis.verdict import judge
-from circuitspec.spec.hypothesis import Necessary, Sufficient
-from circuitspec.tasks.prompts import Prompt, PromptSet
+from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.prompt_scores import QUANTILES, PromptView, prompt_view
+from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
+from circuitspec.prompts.prompt_set import Prompt, PromptSet
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, make_plan, make_records
 
 N = 20

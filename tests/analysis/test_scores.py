@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.analysis.scores import Anchors, anchors, gap, gaps, score
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import Plan, PlannedClaim
-from circuitspec.spec.hypothesis import Sufficient
+from circuitspec.analysis.statistics.scores import Anchors, anchors, gap, gaps, score
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.hypothesis.schema.blocks import Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan, make_records
 
 BETWEEN = Anchors(CLEAN, CORRUPT)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t, ttest_1samp
 
-from circuitspec.analysis import stats
-from circuitspec.analysis.estimate import Estimate
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.analysis.statistics import stats
+from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 
 
 def sample(n: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from circuitspec.analysis.claims import ClaimResult
-from circuitspec.analysis.estimate import Estimate
-from circuitspec.analysis.halves import halves
-from circuitspec.analysis.pathology_prompts import prompts_needed, too_few_prompts
-from circuitspec.analysis.subsets import search_subsets, size_of
-from circuitspec.analysis.verdict import judge
+from circuitspec.analysis.claims.claim_result import ClaimResult
+from circuitspec.analysis.claims.subset_search import search_subsets, size_of
+from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.statistics.split_sample import halves
+from circuitspec.analysis.warnings.prompt_warnings import prompts_needed, too_few_prompts
 from circuitspec.engine.records import Records
-from circuitspec.graph.circuit import lay_out
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.spec.components import Head
-from circuitspec.spec.load import parse_hypothesis
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis.load_file import parse_hypothesis
 from tests.graph.test_circuit import FILE, SHAPE
 
 # six heads: a, b, c, d are the circuit, e and f outside

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from circuitspec.analysis.variables import circuit_variables, kept_slots
+from circuitspec.experiments.experiment import Noised
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Noised
-from circuitspec.spec.hypothesis import TaskSpec
-from circuitspec.tasks.prompts import Prompt, PromptSet
+from circuitspec.hypothesis.schema.blocks import TaskSpec
+from circuitspec.prompts.prompt_set import Prompt, PromptSet
 
 IOI = {
     "templates": ["Then, {IO} and {S1} went to the {place}. {S2} gave a {object} to"],

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.analysis import stats
-from circuitspec.analysis.verdict import EXIT_CODES, ClaimResult, judge, overall, place
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import Plan, PlannedClaim
-from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.analysis.claims.verdict import EXIT_CODES, ClaimResult, judge, overall, place
+from circuitspec.analysis.statistics import stats
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 

@@ -5,18 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from circuitspec.analysis.estimate import Estimate
-from circuitspec.analysis.verdict import judge
-from circuitspec.analysis.warnings import (
+from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.warnings.evidence_warnings import (
     EvidenceWarning,
     NegativeComponent,
     NegativeFinding,
     evidence_warnings,
     negative_components,
 )
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import Plan, PlannedClaim
-from circuitspec.spec.hypothesis import Necessary, Sufficient
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from circuitspec.analysis.estimate import Estimate, IntervalMethod
-from circuitspec.analysis.wording import bound, number, plural, with_interval
+from circuitspec.analysis.statistics.estimate import Estimate, IntervalMethod
+from circuitspec.analysis.statistics.wording import bound, number, plural, with_interval
 
 
 @pytest.mark.parametrize(

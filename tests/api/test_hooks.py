@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import circuitspec
 from circuitspec.models.zoo import zoo_path
-from circuitspec.report.formats import FORMATS
-from circuitspec.report.views import PLAIN
+from circuitspec.reports.report_formats import FORMATS
+from circuitspec.reports.views import PLAIN
 
 TINY = Path(__file__).parents[2] / "hypotheses" / "ioi-tiny.circuit.yaml"
 KEPT = ((2, 1), (3, 0), (3, 3))  # heads of the circuit
@@ -193,7 +193,7 @@ def test_hooks_set_aside_are_named_in_every_format(model: Any, tokenizer: Any) -
 
 
 def in_other_formats(result: circuitspec.Result) -> list[str]:
-    from circuitspec.report.live import LiveViews
+    from circuitspec.reports.live_views import LiveViews
 
     views = LiveViews(result._reported)
     return [FORMATS[name](views, PLAIN) for name in ("markdown", "junit", "github")]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from circuitspec.cli.options import store_place
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.store import Store
-from circuitspec.models.cache import cache_root
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.cache.experiment_store import Store
+from circuitspec.models.storage.cache import cache_root
 
 ROOT = Path(__file__).parents[2]
 HYPOTHESIS = ROOT / "hypotheses" / "ioi-tiny.circuit.yaml"

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from circuitspec.cli import main
-from circuitspec.diagnostics import CircuitspecError, Diagnostic, Span, render
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span, render
 from circuitspec.models.zoo import zoo_path
-from circuitspec.report.formats import FORMATS
-from circuitspec.shown import as_json, no_command, visible
+from circuitspec.reports.report_formats import FORMATS
+from circuitspec.runtime.visible_text import as_json, no_command, visible
 
 TAKEN = "::error::taken"
 HOSTILE = f"x\n{TAKEN}\nSUPPORTED  faked\r\x1b[31m\u202e\x85\u2028\x9by"

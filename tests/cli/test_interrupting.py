@@ -34,8 +34,8 @@ import json, os, re, signal, sys, threading, time
 from pathlib import Path
 from click.testing import CliRunner
 from circuitspec.cli import main
-from circuitspec.engine.store import Store
-import circuitspec.engine.stored as stored
+from circuitspec.engine.cache.experiment_store import Store
+import circuitspec.engine.cache.stored_runner as stored
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 stored.SECONDS = 0.05

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from circuitspec.checking import NOT_TOKENISED
 from circuitspec.cli import main
+from circuitspec.pipelines.check import NOT_TOKENISED
 
 ROOT = Path(__file__).parents[2]
 HYPOTHESES = ROOT / "hypotheses"

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from circuitspec.engine.runner import Runner
-from circuitspec.graph.circuit import NodeComponent
-from circuitspec.models.architecture import architecture_named, architecture_of
-from circuitspec.models.configs import shape_of
+from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
+from circuitspec.graph.circuit_graph import NodeComponent
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.models.families.architecture import architecture_named, architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.plan.experiment import Experiment, Noised, Variant, texts_of
-from circuitspec.spec.components import Head, Input, KvHead, Mlp, Neuron, Resid
-from circuitspec.tasks.prompts import Prompt, PromptSet, TokenizedTask
+from circuitspec.models.model_config import shape_of
+from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 from tests.oracle import builders, families, metrics, node
 
 TOLERANCE = 1e-9

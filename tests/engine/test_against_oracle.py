@@ -8,17 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.screen import screen_both, screen_noising, screen_passes, screen_restorations
-from circuitspec.graph.circuit import CircuitGraph, NodeComponent
+from circuitspec.engine.attribution.restoration_screen import (
+    screen_both,
+    screen_noising,
+    screen_passes,
+    screen_restorations,
+)
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.levels.node_level import restored
+from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.graph.circuit_graph import CircuitGraph, NodeComponent
 from circuitspec.graph.members import Member
 from circuitspec.graph.where import Where
-from circuitspec.models.architecture import SUPPORTED
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.node_level import restored
-from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.spec.components import Head, Mlp
-from circuitspec.spec.hypothesis import AblationSpec, Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis.schema.blocks import AblationSpec, Hypothesis, Necessary, Sufficient
+from circuitspec.models.families.architecture import SUPPORTED
 from tests.engine.support import FAMILIES, assert_same, loaded, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.oracle import node
@@ -150,7 +155,7 @@ def test_the_screen_is_the_derivative(family: str, metric: str) -> None:
     """The screened effect of a component is the slope of the metric as its patch is faded out."""
     import torch
 
-    from circuitspec.engine.compile import Actions
+    from circuitspec.engine.execution.compiler import Actions
 
     model = random_model(family)
     prompts = random_prompts(seed=12, lengths=[6, 6, 8])
@@ -188,7 +193,7 @@ def test_the_screen_of_what_else_could_be_patched_is_the_derivative(family: str)
     """A component outside the patched set, faded in by a small step: with the set whole, and at one role only."""
     import torch
 
-    from circuitspec.engine.compile import Actions
+    from circuitspec.engine.execution.compiler import Actions
 
     model = random_model(family)
     prompts = random_prompts(seed=12, lengths=[6, 6, 8])

@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.screen import screen_restorations
-from circuitspec.engine.selftest import self_test
+from circuitspec.engine.attribution.restoration_screen import screen_restorations
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.experiments.experiment import EVERYWHERE, Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.models.ambient import as_in_a_new_process
+from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process
 from circuitspec.models.load import load_model
-from circuitspec.plan.experiment import EVERYWHERE, Experiment, Noised, Site, Source
-from circuitspec.spec.components import Head, Mlp
-from circuitspec.spec.hypothesis import ModelSpec
 from tests.engine.support import FAMILIES, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 

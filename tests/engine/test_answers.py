@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.engine.answers import answer_shares, what_is_said
-from circuitspec.engine.compile import borrowed
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.metrics.answer_shares import answer_shares, what_is_said
 from tests.engine.support import model, random_prompts, runner, task_of
 from tests.oracle import node
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.engine.attribution import attribute, attribution_passes
-from circuitspec.engine.compile import borrowed
+from circuitspec.engine.attribution.node_attribution import attribute, attribution_passes
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import Source
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Source
-from circuitspec.spec.components import Head, Mlp, Neuron, Resid
+from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron, Resid
 from tests.engine.support import FAMILIES, model, oracle_component, random_prompts, runner, task_of
 from tests.engine.test_noise import NOISE, drawn
 from tests.oracle import families, metrics, node

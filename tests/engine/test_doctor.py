@@ -13,14 +13,14 @@ import torch
 from click.testing import CliRunner, Result
 
 from circuitspec.cli import main
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.compile import Actions, Compiler, borrowed
-from circuitspec.engine.doctor import Diagnosis, diagnose, random_task
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.compiler import Actions, Compiler, borrowed
+from circuitspec.engine.execution.taps import Tap, TapKind, all_taps
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.selftest import self_test
-from circuitspec.engine.taps import Tap, TapKind, all_taps
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.engine.validation.site_tests import Diagnosis, diagnose, random_task
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 from circuitspec.models.load import LoadedModel, load_model
-from circuitspec.spec.hypothesis import ModelSpec
 from tests.engine.support import FAMILIES, Silent
 from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from circuitspec.engine.attribution import attribute
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.edge_attribution import attribute_edges, edge_passes
+from circuitspec.engine.attribution.edge_attribution import attribute_edges, edge_passes
+from circuitspec.engine.attribution.node_attribution import attribute
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import Source
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Source
-from circuitspec.spec.components import Head, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Mlp
 from tests.engine.support import FAMILIES, loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import every_edge, oracle_receiver, oracle_sender
 from tests.oracle import edge, families, metrics, node

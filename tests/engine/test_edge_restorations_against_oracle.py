@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.engine.compile import borrowed
-from circuitspec.graph.circuit import CircuitGraph
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.follow_ups.restorations import restorations
+from circuitspec.experiments.levels.edge_level import keeping
+from circuitspec.experiments.planner import Plan
+from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import EdgeCircuit, Kept, free_edges
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.members import Member
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.plan.edge_level import keeping
-from circuitspec.plan.experiment import Experiment, Source
-from circuitspec.plan.planner import Plan
-from circuitspec.plan.restorations import restorations
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
 from tests.engine.support import TOLERANCE, loaded, model, runner, task_of
 from tests.engine.test_edges_against_oracle import Edges, every_edge, oracle_edges, prompts_for
 

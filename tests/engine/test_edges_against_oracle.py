@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.stream import Stream
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.levels.residual_stream import Stream
+from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.levels.edge_level import keeping, patching
 from circuitspec.graph.edges import Receiver, Sender, count_edges, receivers, senders, senders_before
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.plan.edge_level import keeping, patching
-from circuitspec.plan.experiment import Experiment, Source
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, random_prompts, runner, task_of
 from tests.oracle import edge, families, metrics, node
 

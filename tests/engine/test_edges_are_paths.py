@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from circuitspec.engine.compile import borrowed
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.levels.path_level import along, travelling
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.path_level import along, travelling
-from circuitspec.spec.components import Head, KvHead, Logits, Mlp
+from circuitspec.hypothesis.grammar.components import Head, KvHead, Logits, Mlp
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, runner, task_of
 from tests.engine.test_edges_against_oracle import (
     SOURCES,

@@ -18,19 +18,19 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from circuitspec.cli import main
-from circuitspec.engine.compile import Actions, borrowed
-from circuitspec.engine.emit import make_bundle
+from circuitspec.engine.execution.compiler import Actions, borrowed
+from circuitspec.engine.pyvene_export.bundle_content import make_bundle
 from circuitspec.engine.runner import Runner
-from circuitspec.graph.circuit import lay_out
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.hypothesis.load_file import Document, load_hypothesis
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.zoo import zoo_path
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import Plan, make_plan
-from circuitspec.spec.load import Document, load_hypothesis
-from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import TokenizedTask
-from circuitspec.tasks.reference import ReferencePrompts
-from circuitspec.tasks.tokenize import tokenize
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.reference_prompts import ReferencePrompts
+from circuitspec.prompts.tokens.tokenize import tokenize
 from tests.engine.support import Silent
 from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer, tiny_llama
@@ -227,7 +227,7 @@ def test_a_mean_over_all_prompts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", TABLED)
 def test_pyvene_loads_the_config(family: str, tmp_path: Path) -> None:
     """With the unit locations of one prompt, pyvene's own loading gives what the bundle's runner gives."""
-    from circuitspec.engine.interventions import pyvene
+    from circuitspec.engine.execution.interventions import pyvene
 
     file = written(tmp_path, family, "{value: resample, from: abc, level: node, positions: all}", CLAIMS)
     document = load_hypothesis(file)

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.compile import borrowed
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.selftest import self_test
-from circuitspec.models.architecture import architecture_of
-from circuitspec.models.configs import shape_of
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.models.families.architecture import architecture_of
+from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.load import load_model
-from circuitspec.models.modules import verify_modules
-from circuitspec.plan.experiment import Experiment
-from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.models.model_config import shape_of
 from tests.engine.support import FAMILIES, Silent, random_prompts, task_of
 from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer

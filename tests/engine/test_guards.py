@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.batches import make_batches, where_mask
-from circuitspec.engine.compile import Actions, borrowed
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.batches import make_batches, where_mask
+from circuitspec.engine.execution.compiler import Actions, borrowed
+from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.selftest import self_test
-from circuitspec.engine.taps import Tap
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.experiments.averaging import grouping
+from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.plan.averaging import grouping
-from circuitspec.plan.experiment import Experiment, Site, Source
-from circuitspec.spec.components import Head, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Mlp
 from tests.engine.support import Silent, loaded, random_prompts, runner, task_of
 from tests.oracle import builders, node
 

@@ -13,17 +13,23 @@ import pytest
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.compile import borrowed
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.cache.store_keys import Keys
 from circuitspec.engine.directions import read_directions
-from circuitspec.engine.keys import Keys
+from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Experiment, Site, Source
+from circuitspec.experiments.levels.edge_level import ablating, keeping
 from circuitspec.graph.edges import receivers, senders, senders_before
 from circuitspec.graph.where import Where
-from circuitspec.plan.edge_level import ablating, keeping
-from circuitspec.plan.experiment import Experiment, Site, Source
-from circuitspec.spec.components import Head, KvHead, Mlp, Neuron, Resid
-from circuitspec.spec.internal import Activation, Attention, Internal, Projection, parse_internal
+from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis.grammar.internal_metric_names import (
+    Activation,
+    Attention,
+    Internal,
+    Projection,
+    parse_internal,
+)
 from tests.engine.support import FAMILIES, Silent, loaded, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.engine.test_store_keys import SETTING

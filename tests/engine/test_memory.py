@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from circuitspec.engine.attribution import attribute
-from circuitspec.engine.budget import BUDGET
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.edge_attribution import attribute_edges
-from circuitspec.engine.memory import SHARE, PeakMemory, Rows, budget_of, free_bytes
+from circuitspec.engine.attribution.edge_attribution import attribute_edges
+from circuitspec.engine.attribution.node_attribution import attribute
+from circuitspec.engine.execution.batch_size import BUDGET
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.execution.memory import SHARE, PeakMemory, Rows, budget_of, free_bytes
 from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Site, Source
-from circuitspec.spec.components import Head, Neuron
+from circuitspec.hypothesis.grammar.components import Head, Neuron
 from tests.engine.support import loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import every_edge
 from tests.engine.test_sweep import cpu_allocator, limited

@@ -12,18 +12,18 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from circuitspec.engine.batches import make_batches
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.noise import embedding_std, noise
+from circuitspec.engine.ablation.embedding_noise import embedding_std, noise
+from circuitspec.engine.execution.batches import make_batches
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Noised, Site, Source
-from circuitspec.spec.components import Head, Mlp, Resid
-from circuitspec.tasks.prompts import TokenizedTask
-from circuitspec.tasks.tokenize import tokenize
+from circuitspec.hypothesis.grammar.components import Head, Mlp, Resid
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.tokens.tokenize import tokenize
 from tests.engine.support import FAMILIES, Silent, assert_same, loaded, oracle_records, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.oracle import families
-from tests.tasks.support import build, plain
+from tests.prompts.support import build, plain
 
 NOISE = Noised(3.0, Where.at("A", "END"), draws=2, seed=5)
 SITES = frozenset({Site(Head(0, 1), Where.everywhere()), Site(Resid(1), Where.at("A"))})

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.compile import borrowed
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.levels.path_level import along, nothing_kept, path_set, travelling
 from circuitspec.graph.edges import inputs_of, precedes, receivers, senders
 from circuitspec.graph.paths import DeclaredPath, Stop
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Source
-from circuitspec.plan.path_level import along, nothing_kept, path_set, travelling
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.spec.source import parse_source
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.yaml.source import parse_source
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import (
     LENGTHS,

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from circuitspec.engine.attribution import attribute
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.edge_attribution import attribute_edges
-from circuitspec.engine.pieces import Pieces
-from circuitspec.engine.recalled import PIECES, recalled_estimates
+from circuitspec.engine.attribution.edge_attribution import attribute_edges
+from circuitspec.engine.attribution.node_attribution import attribute
+from circuitspec.engine.attribution.partial_estimates import Pieces
+from circuitspec.engine.attribution.restoration_screen import screen_restorations
+from circuitspec.engine.cache.stored_estimates import PIECES, recalled_estimates
+from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.screen import screen_restorations
+from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Noised, Site, Source
-from circuitspec.spec.components import Head, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Mlp
 from tests.engine.support import loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import every_edge
 

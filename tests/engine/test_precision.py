@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.compile import borrowed
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.records import Records
-from circuitspec.engine.selftest import self_test
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Noised, Site, Source
-from circuitspec.spec.components import Head, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron, Resid
 from tests.engine.support import FAMILIES, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 
@@ -108,8 +108,8 @@ def test_nan_in_an_embedding_is_named_where_its_token_stands() -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2"])
 def test_infinity_is_named_by_the_first_component_that_computes_it(family: str) -> None:
     """The value bias or weights of one head, one neuron, one MLP: each is told from what it spreads to."""
-    from circuitspec.models.architecture import architecture_named
-    from circuitspec.models.modules import submodule
+    from circuitspec.models.families.architecture import architecture_named
+    from circuitspec.models.families.modules import submodule
 
     architecture = architecture_named(family)
 

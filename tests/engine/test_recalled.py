@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from circuitspec.engine.pieces import Pieces
-from circuitspec.engine.recalled import recalled_estimates
+from circuitspec.engine.attribution.partial_estimates import Pieces
+from circuitspec.engine.cache.stored_estimates import recalled_estimates
+from circuitspec.experiments.experiment import Source
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Source
 from tests.engine.support import model, random_prompts, runner, task_of
 
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.keys import Keys
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.cache.store_keys import Keys
 from circuitspec.engine.runner import Runner
+from circuitspec.experiments.averaging import BLOCKS, CELLS, grouping
+from circuitspec.experiments.experiment import Experiment, Own, Part, Site, Source, SourceKind, Without, passes
 from circuitspec.graph.where import Where
-from circuitspec.plan.averaging import BLOCKS, CELLS, grouping
-from circuitspec.plan.experiment import Experiment, Own, Part, Site, Source, SourceKind, Without, passes
-from circuitspec.spec.components import Head, Mlp
-from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import Silent, assert_same, loaded, model, oracle_sites, task_of
 from tests.engine.test_store_keys import SETTING
 from tests.oracle import families, metrics, node

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.engine.batches import make_batches
-from circuitspec.engine.compile import borrowed
+from circuitspec.engine.execution.batches import make_batches
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import EVERYWHERE, Experiment, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.models.rope import memoryless, reads_longest_row
-from circuitspec.plan.experiment import EVERYWHERE, Experiment, Site, Source
-from circuitspec.spec.components import Head, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.models.families.rope import memoryless, reads_longest_row
 from tests.engine.support import FAMILIES, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.oracle import builders, hooked, metrics, node

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.engine.compile import borrowed
+from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
-from circuitspec.graph.circuit import lay_out
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.planner import make_plan
+from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis.load_file import Document, load_hypothesis
 from circuitspec.models.load import LoadedModel, load_model
-from circuitspec.plan.experiment import Experiment
-from circuitspec.plan.planner import make_plan
-from circuitspec.spec.components import Head
-from circuitspec.spec.load import Document, load_hypothesis
-from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import TokenizedTask
-from circuitspec.tasks.tokenize import tokenize
-from circuitspec.verification import Options, verify
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.tokens.tokenize import tokenize
 from tests.engine.support import Silent
 
 pytestmark = [

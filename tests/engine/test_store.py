@@ -20,9 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine import store as module
-from circuitspec.engine.store import Store
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.cache import experiment_store as module
+from circuitspec.engine.cache.experiment_store import Store
 
 N = 5  # prompts
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys
 from pathlib import Path
-from circuitspec.engine.store import Store
+from circuitspec.engine.cache.experiment_store import Store
 from tests.engine.test_store import entry
 first, last, step = map(int, sys.argv[2:])
 with Store(Path(sys.argv[1])) as store:

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from circuitspec.engine import keys as module
-from circuitspec.engine.keys import Keys, Setting, model_digest, setting_of
+from circuitspec.engine.cache import store_keys as module
+from circuitspec.engine.cache.store_keys import Keys, Setting, model_digest, setting_of
+from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import Experiment, Noised, Site, Source
-from circuitspec.spec.components import Head
-from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import loaded, random_prompts, task_of
 from tests.oracle import builders
 

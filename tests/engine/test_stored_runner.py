@@ -17,14 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine import store as store_module
-from circuitspec.engine.compile import borrowed
-from circuitspec.engine.keys import Keys, Setting
-from circuitspec.engine.records import Records
-from circuitspec.engine.runner import Runner
-from circuitspec.engine.store import Store
-from circuitspec.engine.stored import (
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.cache import experiment_store as store_module
+from circuitspec.engine.cache.experiment_store import Store
+from circuitspec.engine.cache.store_keys import Keys, Setting
+from circuitspec.engine.cache.stored_runner import (
     LEAST,
     PARTS,
     REPEATED,
@@ -34,12 +31,15 @@ from circuitspec.engine.stored import (
     default_root,
     stored_runner,
 )
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.records import Records
+from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import EVERYWHERE, Experiment, Noised, Site, Source, passes
+from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
-from circuitspec.plan.edge_level import patching
-from circuitspec.plan.experiment import EVERYWHERE, Experiment, Noised, Site, Source, passes
-from circuitspec.spec.components import Head, Logits
-from circuitspec.tasks.prompts import TokenizedTask
+from circuitspec.hypothesis.grammar.components import Head, Logits
+from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import TOLERANCE, loaded, random_prompts, task_of
 from tests.oracle import builders
 

@@ -13,21 +13,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.batches import make_batches
-from circuitspec.engine.compile import Actions, borrowed
-from circuitspec.engine.hops import Hops
-from circuitspec.engine.noise import noise
-from circuitspec.engine.selftest import self_test
-from circuitspec.engine.taps import Tap
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.ablation.embedding_noise import noise
+from circuitspec.engine.execution.batches import make_batches
+from circuitspec.engine.execution.compiler import Actions, borrowed
+from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.levels.path_hops import Hops
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.experiments.experiment import Experiment, Noised, Source
+from circuitspec.experiments.levels.edge_level import keeping
+from circuitspec.experiments.levels.path_level import along, path_set, travelling
 from circuitspec.graph.edges import Receiver, count_edges, inputs_of, receivers, senders
 from circuitspec.graph.paths import Stop
 from circuitspec.graph.where import Where
-from circuitspec.models.modules import submodule
-from circuitspec.plan.edge_level import keeping
-from circuitspec.plan.experiment import Experiment, Noised, Source
-from circuitspec.plan.path_level import along, path_set, travelling
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.models.families.modules import submodule
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, runner, task_of
 from tests.engine.test_edges_against_oracle import (
     Edges,

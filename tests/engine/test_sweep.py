@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.budget import activation_bytes, late_bytes
-from circuitspec.engine.compile import KEPT, Actions, borrowed
-from circuitspec.engine.memory import Rows, out_of_memory
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.batched_sweep import ENOUGH, sweeps_of
+from circuitspec.engine.execution.batch_size import activation_bytes, late_bytes
+from circuitspec.engine.execution.compiler import KEPT, Actions, borrowed
+from circuitspec.engine.execution.memory import Rows, out_of_memory
+from circuitspec.engine.execution.partial_forward import Shortcut
+from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.shortcut import Shortcut
-from circuitspec.engine.sweep import ENOUGH, sweeps_of
-from circuitspec.engine.taps import Tap
+from circuitspec.experiments.experiment import ZEROS, Experiment, Noised, Site, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.plan.experiment import ZEROS, Experiment, Noised, Site, Source, Variant
-from circuitspec.spec.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from tests.engine.support import (
     FAMILIES,
     Silent,

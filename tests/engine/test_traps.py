@@ -16,16 +16,16 @@ import pytest
 import pyvene
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.batches import model_inputs
-from circuitspec.engine.compile import Actions, borrowed
-from circuitspec.engine.interventions import Swap
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.batches import model_inputs
+from circuitspec.engine.execution.compiler import Actions, borrowed
+from circuitspec.engine.execution.interventions import Swap
+from circuitspec.engine.execution.taps import Tap, all_taps
 from circuitspec.engine.runner import EMBEDDINGS, Runner
-from circuitspec.engine.taps import Tap, all_taps
+from circuitspec.experiments.experiment import Experiment, Site, Source, passes
 from circuitspec.graph.where import Where
-from circuitspec.models.architecture import architecture_named
-from circuitspec.plan.experiment import Experiment, Site, Source, passes
-from circuitspec.spec.components import Head, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.models.families.architecture import architecture_named
 from tests.engine.support import (
     FAMILIES,
     Silent,

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.engine.batches import where_mask
-from circuitspec.engine.compile import Actions, borrowed
-from circuitspec.engine.edges import EdgeProgram
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.batches import where_mask
+from circuitspec.engine.execution.compiler import Actions, borrowed
+from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.levels.edge_program import EdgeProgram
+from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.scratch import Scratch
-from circuitspec.engine.taps import Tap
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
-from circuitspec.models.modules import submodule
-from circuitspec.spec.components import Logits
+from circuitspec.hypothesis.grammar.components import Logits
+from circuitspec.models.families.modules import submodule
 from tests.engine.support import TOLERANCE, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import SOURCES, Edges, every_edge, experiment_of
 

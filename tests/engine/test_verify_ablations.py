@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from circuitspec.engine.noise import embedding_std
+from circuitspec.engine.ablation.embedding_noise import embedding_std
+from circuitspec.experiments.experiment import Noised
+from circuitspec.hypothesis.load_file import Document, parse_hypothesis
 from circuitspec.models.load import load_model
-from circuitspec.plan.experiment import Noised
-from circuitspec.report.document import to_document
-from circuitspec.report.text import render_text
-from circuitspec.spec.load import Document, parse_hypothesis
-from circuitspec.verification import Options, Outcome, verify
+from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.reports.machine.json_document import to_document
+from circuitspec.reports.text.text_report import render_text
 from tests.engine.support import Silent, oracle_records
 from tests.engine.test_noise import drawn
 from tests.oracle import node

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.exchange.edges import EdgeList, Size, connected
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.exchange.edge_lists import EdgeList, Size, connected
+from circuitspec.exchange.exchange_formats import FORMATS, FormatName
 from circuitspec.exchange.exporting import Exported, export_circuit
-from circuitspec.exchange.formats import FORMATS, FormatName
 from circuitspec.exchange.importing import Imported, ImportOptions, import_circuit
 from circuitspec.exchange.loss import Loss
 from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.spec.load import load_hypothesis
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.load_file import load_hypothesis
 
 SMALL = Size(2, 2, 2, 8)  # 2 layers of 2 heads
 GPT2 = Size(12, 12, 12, 768)

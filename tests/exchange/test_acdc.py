@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.exchange import acdc
-from circuitspec.exchange.edges import EdgeList, Size, edge_list
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.exchange.edge_lists import EdgeList, Size, edge_list
 from circuitspec.exchange.importing import ImportOptions
+from circuitspec.exchange.readers import acdc
 from tests.exchange.support import GPT2, SMALL, edges, exported, findings, imported, losses_of
 
 ALL, END = [None], "blocks.1.hook_resid_post"

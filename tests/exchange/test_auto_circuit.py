@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.exchange import auto_circuit
-from circuitspec.exchange.edges import Size, edge_list
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.exchange.edge_lists import Size, edge_list
 from circuitspec.exchange.importing import ImportOptions
+from circuitspec.exchange.readers import auto_circuit
 from tests.exchange.support import GPT2, SMALL, edges, findings, imported, losses_of
 
 

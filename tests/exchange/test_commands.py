@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from circuitspec.cli import main
-from circuitspec.exchange.formats import FORMATS
+from circuitspec.exchange.exchange_formats import FORMATS
 from tests.exchange.test_eap import BY_HAND
 from tests.exchange.test_importing import TINY, with_prompts
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.exchange import eap
-from circuitspec.exchange.edges import EdgeList, Size, edge_list
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.exchange.edge_lists import EdgeList, Size, edge_list
 from circuitspec.exchange.importing import ImportOptions
+from circuitspec.exchange.readers import eap
 from tests.exchange.support import GPT2, SMALL, edges, exported, findings, imported, kinds, losses_of
 
 CFG: dict[str, Any] = {"n_layers": 2, "n_heads": 2, "parallel_attn_mlp": False, "d_model": 8}

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 import circuitspec
-from circuitspec.checking import check_file
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exchange.importing import Imported, ImportOptions
+from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 from circuitspec.models.load import load_model
-from circuitspec.spec.components import Head, Mlp
-from circuitspec.spec.hypothesis import ModelSpec
-from circuitspec.spec.load import load_hypothesis
+from circuitspec.pipelines.check import check_file
 from tests.exchange.support import findings, imported, losses_of
 from tests.exchange.test_commands import run
 from tests.exchange.test_eap import CFG, raw, tensors

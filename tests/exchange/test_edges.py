@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuitspec.exchange.edges import EdgeList, Size, at_least, connected, edge_list, grouped, strongest, ungrouped
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.exchange.edge_lists import (
+    EdgeList,
+    Size,
+    at_least,
+    connected,
+    edge_list,
+    grouped,
+    strongest,
+    ungrouped,
+)
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
 from tests.exchange.support import GPT2, SMALL, edges, sizes
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from circuitspec.checking import check_file
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exchange import importing
-from circuitspec.exchange.edges import EdgeList, Size, connected
-from circuitspec.exchange.formats import FormatName
+from circuitspec.exchange.edge_lists import EdgeList, Size, connected
+from circuitspec.exchange.exchange_formats import FormatName
+from circuitspec.exchange.imported_text import Surroundings, hypothesis_text
 from circuitspec.exchange.importing import ImportOptions
 from circuitspec.exchange.placeholders import placeholders
-from circuitspec.exchange.text import Surroundings, hypothesis_text
-from circuitspec.spec.load import load_hypothesis, parse_hypothesis
+from circuitspec.hypothesis.load_file import load_hypothesis, parse_hypothesis
+from circuitspec.pipelines.check import check_file
 from tests.exchange.support import SMALL, edges, findings, imported, losses_of
 from tests.exchange.test_eap import BY_HAND, CFG, raw
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.exchange import edge_pruning, interpbench
-from circuitspec.exchange.edges import Size, edge_list
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.exchange.edge_lists import Size, edge_list
 from circuitspec.exchange.importing import ImportOptions
+from circuitspec.exchange.readers import edge_pruning, interpbench
 from tests.exchange.support import SMALL, edges, findings, imported, losses_of
 
 HEAD = ["input->a0.h1<q>", "input->a0.h1<k>", "input->a0.h1<v>"]

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuitspec.exchange import eap
-from circuitspec.exchange.edges import EdgeList
+from circuitspec.exchange.edge_lists import EdgeList
+from circuitspec.exchange.exchange_formats import FORMATS, FormatName
 from circuitspec.exchange.exporting import export_circuit
-from circuitspec.exchange.formats import FORMATS, FormatName
 from circuitspec.exchange.importing import ImportOptions, import_circuit
-from circuitspec.spec.load import load_hypothesis
+from circuitspec.exchange.readers import eap
+from circuitspec.hypothesis.load_file import load_hypothesis
 from tests.exchange.support import GPT2, circuits, exported, imported
 
 WAYS: list[tuple[FormatName, str]] = [

@@ -15,9 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.exchange import untrusted
-from circuitspec.exchange.formats import FORMATS, FormatName
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.exchange.exchange_formats import FORMATS, FormatName
+from circuitspec.exchange.readers import untrusted
 from tests.exchange.support import findings
 from tests.exchange.test_auto_circuit import scores
 from tests.exchange.test_eap import BY_HAND, tensors
@@ -135,7 +135,7 @@ def test_state_set_on_a_class_stays_out(tmp_path: Path) -> None:
     content = b"cacdc.TLACDCEdge\nTorchIndex\n(dS'hashable_tuple'\n(NtsS'poison'\nI1\nsb."
     with pytest.raises(CircuitspecError):
         read(content, "acdc", tmp_path / "x.pkl")
-    from circuitspec.exchange import acdc
+    from circuitspec.exchange.readers import acdc
 
     assert not hasattr(acdc._TorchIndex, "poison")
 

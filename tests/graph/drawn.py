@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from circuitspec.graph.circuit import CircuitGraph, lay_out
+from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.spec.hypothesis import CircuitSpec
-from circuitspec.spec.source import Source, parse_source
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.schema.blocks import CircuitSpec
+from circuitspec.hypothesis.yaml.source import Source, parse_source
 from tests.oracle import edge_circuit, node
 
 ROLES = ("A", "B", "END")

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.edge_circuit import EdgeCircuit, Kept, edge_circuit, live_receivers, outside_edges, unfed
 from circuitspec.graph.edges import (
     Receiver,
@@ -26,10 +26,10 @@ from circuitspec.graph.edges import (
 )
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.models.architecture import architecture_named
-from circuitspec.models.configs import shape_of
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.spec.hypothesis import CircuitSpec
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.schema.blocks import CircuitSpec
+from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.model_config import shape_of
 from tests.engine.support import FAMILIES, model
 from tests.graph.drawn import FILE, Drawn, as_oracle, distinct, draw, tokens
 from tests.oracle import edge, families

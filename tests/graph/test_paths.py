@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from circuitspec.diagnostics import CircuitspecError, Diagnostic
-from circuitspec.graph.circuit import CircuitGraph, lay_out
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import edge_circuit
 from circuitspec.graph.edges import Edge, Receiver
 from circuitspec.graph.paths import Impossible, Stop, edges_of, everywhere, merged
 from circuitspec.graph.where import Where
-from circuitspec.spec.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.spec.load import Document, parse_hypothesis
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis.load_file import Document, parse_hypothesis
 from tests.graph.test_circuit import FILE, SHAPE
 
 EVERYWHERE = Where.everywhere()

@@ -81,7 +81,7 @@ def llama_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def code_of() -> Callable[[Callable[[], object]], str]:
     """The code of the one diagnostic that a call raises."""
-    from circuitspec.diagnostics import CircuitspecError
+    from circuitspec.diagnostics.diagnostic import CircuitspecError
 
     def run(call: Callable[[], object]) -> str:
         with pytest.raises(CircuitspecError) as raised:

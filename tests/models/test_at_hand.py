@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from circuitspec.hypothesis.load_file import load_hypothesis
 from circuitspec.models.at_hand import TokenizerAtHand, tokenizer_at_hand
 from circuitspec.models.load import load_model
 from circuitspec.models.zoo import zoo_names
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import TokenizedTask
-from circuitspec.tasks.tokenize import tokenize
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.tokens.tokenize import tokenize
 
 HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
 FILES = {

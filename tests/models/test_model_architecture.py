@@ -11,9 +11,9 @@ import torch
 import transformers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.architecture import (
+from circuitspec.models.families.architecture import (
     _TABLE,
     SUPPORTED,
     Architecture,
@@ -21,7 +21,7 @@ from circuitspec.models.architecture import (
     architecture_named,
     architecture_of,
 )
-from circuitspec.models.modules import submodule, verify_modules
+from circuitspec.models.families.modules import submodule, verify_modules
 from tests.models.conftest import tiny_gpt2, tiny_llama
 
 COMMON = {"vocab_size": 17, "hidden_size": 12, "num_hidden_layers": 3, "bos_token_id": 0, "eos_token_id": 0}
@@ -175,7 +175,7 @@ def test_unknown_family(family: str, said: str) -> None:
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.code == "CS304"
     assert said in diagnostic.hint
-    assert "circuitspec/models/architecture.py" in diagnostic.hint
+    assert "circuitspec/models/families/architecture.py" in diagnostic.hint
     assert "gpt2, llama" in diagnostic.hint
 
 

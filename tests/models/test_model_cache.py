@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.models.cache import cache_root, cached_directory
+from circuitspec.models.storage.cache import cache_root, cached_directory
 
 CodeOf = Callable[[Callable[[], object]], str]
 
@@ -74,7 +74,7 @@ def test_an_interrupted_build_leaves_nothing() -> None:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from circuitspec.models.cache import cached_directory
+from circuitspec.models.storage.cache import cached_directory
 def build(directory):
     (directory / "model.safetensors").write_bytes(bytes(1000))
     if sys.argv[2] == "wait":
@@ -150,7 +150,7 @@ def test_full_disk(code_of: CodeOf) -> None:
 def test_lock_that_is_never_released(monkeypatch: pytest.MonkeyPatch, code_of: CodeOf) -> None:
     from filelock import FileLock
 
-    monkeypatch.setattr("circuitspec.models.cache._LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("circuitspec.models.storage.cache._LOCK_SECONDS", 0.1)
     directory = cache_root() / "kind"
     directory.mkdir(parents=True)
     with FileLock(directory / "key.lock"):

@@ -16,11 +16,11 @@ from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM
 
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.cache import cache_root
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 from circuitspec.models.gguf import gguf_shape
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.shapes import read_shape
-from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.models.storage.cache import cache_root
 from tests.models.conftest import tiny_gpt2, tiny_llama
 
 CodeOf = Callable[[Callable[[], object]], str]

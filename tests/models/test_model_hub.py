@@ -25,10 +25,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROBE = """
 import json, sys
 from pathlib import Path
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.models.hub import fetch_snapshot
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.models.storage.hub import fetch_snapshot
 from circuitspec.models.shapes import read_shape
-from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 
 spec = ModelSpec(**json.loads(sys.argv[1]))
 answer = {"shape": read_shape(spec, Path(".")) is not None}

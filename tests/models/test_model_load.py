@@ -18,10 +18,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 from circuitspec.models.load import LoadedModel, load_model
-from circuitspec.spec.hypothesis import ModelSpec
 from tests.models.conftest import WORDS, save_tokenizer, tiny_gpt2, tiny_llama
 
 CodeOf = Callable[[Callable[[], object]], str]
@@ -408,7 +408,7 @@ def test_the_model_outlives_its_directory(gpt2_dir: Path) -> None:
 def test_stdout_stays_empty(gpt2_dir: Path) -> None:
     code = (
         "from pathlib import Path; from circuitspec.models.load import load_model; "
-        "from circuitspec.spec.hypothesis import ModelSpec; "
+        "from circuitspec.hypothesis.schema.blocks import ModelSpec; "
         f"load_model(ModelSpec(id={str(gpt2_dir)!r}), Path('.'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from circuitspec.diagnostics import CircuitspecError
-from circuitspec.models.reference import ModelReference, resolve_reference
-from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.models.model_reference import ModelReference, resolve_reference
 
 CodeOf = Callable[[Callable[[], object]], str]
 

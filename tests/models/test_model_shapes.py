@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from circuitspec.diagnostics import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.configs import shape_of
+from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.models.model_config import shape_of
 from circuitspec.models.shapes import read_shape
-from circuitspec.spec.hypothesis import ModelSpec
 
 CodeOf = Callable[[Callable[[], object]], str]
 GPT2 = {"model_type": "gpt2", "n_layer": 12, "n_head": 12, "n_embd": 768, "vocab_size": 50257, "n_positions": 1024}

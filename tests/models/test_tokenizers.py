@@ -12,11 +12,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
 
-from circuitspec.models.architecture import SUPPORTED
+from circuitspec.hypothesis.schema.blocks import ModelSpec
 from circuitspec.models.at_hand import tokenizer_at_hand
-from circuitspec.models.tokenizer import load_tokenizer
-from circuitspec.models.tokens import PROBES
-from circuitspec.spec.hypothesis import ModelSpec
+from circuitspec.models.families.architecture import SUPPORTED
+from circuitspec.models.tokenizers.tokenizer import load_tokenizer
+from circuitspec.models.tokenizers.tokenizer_files import PROBES
 
 CodeOf = Callable[[Callable[[], object]], str]
 TEXTS = (*PROBES, "<|end|>the end<|pad|>", " 12 345", "a\u0301 \u00e1 \ufb01")  # special tokens, marks, ligatures

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from circuitspec.analysis.components import Search
-from circuitspec.analysis.examine import NEGATIVES_IN
-from circuitspec.analysis.known import NEGATIVES_OUT
-from circuitspec.analysis.result import Verification
-from circuitspec.codes import CODES
-from circuitspec.report.document import render_json
-from circuitspec.report.text import render_text
-from circuitspec.spec.load import parse_hypothesis
-from circuitspec.verification import Options, verify
+from circuitspec.analysis.circuit_effects.effects_so_far import NEGATIVES_OUT
+from circuitspec.analysis.circuit_effects.examination import NEGATIVES_IN
+from circuitspec.analysis.circuit_effects.negative_components import Search
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.diagnostics.codes import CODES
+from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.reports.machine.json_document import render_json
+from circuitspec.reports.text.text_report import render_text
 from tests.zoo.test_toys_hypotheses import CLOSE, Quiet
 from tests.zoo.toy_cases import HYPOTHESES
 
@@ -129,8 +129,8 @@ def test_a_negative_head_left_out_of_a_circuit_of_edges_is_named(
     search: Search, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """12 of 8 without the head that works against the answer, as at node level: no other head reads what one writes."""
-    monkeypatch.setattr("circuitspec.verification.FEW", few)
-    monkeypatch.setattr("circuitspec.analysis.components.TESTED", 3)
+    monkeypatch.setattr("circuitspec.pipelines.verify.FEW", few)
+    monkeypatch.setattr("circuitspec.analysis.circuit_effects.negative_components.TESTED", 3)
     found = examined("negative-left-out", *BY_EDGES, search=search)
     assert found.plan.circuit.level == "edge"
     left_out = {warning.code: warning for warning in found.warnings}["CS401"]

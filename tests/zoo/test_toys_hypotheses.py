@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.analysis.result import Verification
-from circuitspec.analysis.verdict import ClaimResult
-from circuitspec.checking import check_file
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.verification import Options, verify
+from circuitspec.analysis.claims.verdict import ClaimResult
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.pipelines.check import check_file
+from circuitspec.pipelines.verify import Options, verify
 from tests.engine.support import Silent
 from tests.zoo.path_cases import EXPECTED, amplification, nobel, score
 from tests.zoo.toy_cases import HYPOTHESES

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from circuitspec.spec.hypothesis import CrossSection, Hypothesis, Mediation, Necessary, PathClaim, Sufficient
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.spec.names import parse_path
+from circuitspec.hypothesis.grammar.names import parse_path
+from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis.schema.blocks import CrossSection, Hypothesis, Mediation, Necessary, PathClaim, Sufficient
 from tests.declared_edges import (
     Edge,
     Roles,

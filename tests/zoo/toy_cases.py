@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from circuitspec.hypothesis.load_file import load_hypothesis
 from circuitspec.models.load import LoadedModel, load_model
-from circuitspec.spec.load import load_hypothesis
-from circuitspec.tasks.build import build_prompts
-from circuitspec.tasks.prompts import TokenizedTask
-from circuitspec.tasks.tokenize import tokenize
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.tokens.tokenize import tokenize
 from tests.oracle import node
 
 HYPOTHESES = Path(__file__).parents[2] / "hypotheses" / "toys"

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import click
 import torch
 
-from circuitspec.files import write_text_whole
 from circuitspec.models.zoo.ioi_corpus import (
     ORDERS,
     TEST_TEMPLATES,
@@ -28,6 +27,7 @@ from circuitspec.models.zoo.ioi_corpus import (
     vocabulary,
 )
 from circuitspec.models.zoo.word_tokenizer import word_tokenizer
+from circuitspec.runtime.files import write_text_whole
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast

@@ -1,0 +1,146 @@
+"""Negative components: what was left out of the circuit and works against the behaviour (seed, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitspec.analysis.statistics import stats
+from circuitspec.analysis.statistics.out_of_range import run_out_of_range
+from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER, Anchors, gap, mean_of
+from circuitspec.analysis.warnings.evidence_warnings import NegativeComponent, NegativeFinding
+from circuitspec.engine.records import Records
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.follow_ups.restorations import Restorations
+from circuitspec.experiments.planner import Plan
+from circuitspec.graph.circuit_graph import NodeComponent
+from circuitspec.hypothesis.grammar.components import sort_key
+from circuitspec.hypothesis.grammar.names import format_name
+
+Search = Literal["screen", "exact", "off"]
+
+TESTED = 10  # candidates of the screen that are restored exactly; each costs one forward
+SIGNIFICANT = 0.05  # false discovery rate over all screened components
+FLOOR = 0.02  # of clean less corrupt: what a component must take away, restored, to be named
+_MOSTLY = 0.8  # share of the screened effect at one role from which that role is named
+
+Effects = Mapping[NodeComponent, NDArray[np.float64]]
+
+
+class RunsExperiments(Protocol):
+    """What `engine.runner.Runner` offers here; a protocol, so that reading results needs no torch."""
+
+    def run(self, experiments: Iterable[Experiment]) -> Records: ...
+
+
+class Estimates(Protocol):
+    """What `engine.screen.Screen` holds."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def effects(self) -> Effects: ...
+    @property
+    def by_role(self) -> Mapping[NodeComponent, Mapping[str, float]]: ...
+
+
+def candidates(noised: Collection[NodeComponent], metric: str, screen: Estimates | None) -> tuple[NodeComponent, ...]:
+    """The noised components to restore exactly, those that should hurt most first.
+
+    With a screen the `TESTED` that it puts first, however small their estimates: a first-order estimate
+    may well miss what an exact restoration shows. Without one, all.
+    """
+    if screen is None:
+        return tuple(sorted(noised, key=sort_key))
+    gain = {c: worth(metric) * float(screen.effects[c].mean()) for c in noised}
+    return tuple(sorted(noised, key=lambda c: (gain[c], sort_key(c)))[:TESTED])
+
+
+def negative_components(
+    plan: Plan,
+    records: Records,
+    metric: str,
+    chosen: tuple[NodeComponent, ...],
+    screen: Estimates | None,
+    runner: RunsExperiments,
+    among: Restorations,
+    besides: Collection[Experiment] = (),
+) -> tuple[NegativeFinding | None, Plan, Records]:
+    """Restore each chosen component on top of the circuit, and all that hurt together.
+
+    The runs `besides` are made along with these, and are not named in the plan.
+
+    A component is negative when restoring it makes the metric worse: significantly (one-sided paired
+    test, Benjamini-Hochberg over all noised components, those `among` which it was chosen) and by `FLOOR`. Returns
+    the finding (None where the anchors allow no ratio, or the circuit is out of their range), and plan and records with
+    the runs it took.
+    """
+    between = Anchors(plan.clean, plan.corrupt)
+    if gap(records, metric, between).state != "sound" or run_out_of_range(plan.circuit, records, metric, between):
+        return None, plan, records
+    clean, corrupt = records[plan.clean][metric], records[plan.corrupt][metric]
+    declared = records[plan.circuit][metric]
+    runs = {c: among.with_back(frozenset({c})) for c in chosen}
+    measured = runner.run((*runs.values(), *besides))
+    differences = {c: measured[run][metric] - declared for c, run in runs.items()}
+    tests = [stats.lowers(worth(metric) * differences[c]) for c in chosen]
+    screened = len(among.components)
+    adjusted = stats.adjust([t.p_value for t in tests], screened)
+    denominator = float(clean.mean() - corrupt.mean())
+    negative = [
+        (c, p)
+        for c, p in zip(chosen, adjusted, strict=True)
+        if p <= SIGNIFICANT and float(differences[c].mean()) / denominator <= -FLOOR
+    ]
+    negative.sort(key=lambda pair: (worth(metric) * float(differences[pair[0]].mean()), sort_key(pair[0])))
+    all_back, kl_back = None, None
+    labels = {run: f"circuit + {format_name(c)}" for c, run in runs.items()}
+    if negative:
+        together = among.with_back(frozenset(c for c, _ in negative))
+        measured = measured.merged(runner.run([together])) if len(negative) > 1 else measured
+        labels.setdefault(together, "circuit + all negatives")
+        all_back = stats.recovered(measured[together][metric], corrupt, clean)
+        kl_back = _kl(measured, together)
+    finding = NegativeFinding(
+        metric,
+        screened,
+        len(chosen),
+        tuple(
+            NegativeComponent(
+                format_name(c),
+                float(differences[c].mean()),
+                stats.recovered(measured[runs[c]][metric], corrupt, clean),
+                p,
+                _mostly_at(c, screen),
+            )
+            for c, p in negative
+        ),
+        stats.recovered(declared, corrupt, clean),
+        all_back,
+        _kl(records, plan.circuit),
+        kl_back,
+    )
+    return finding, plan.naming(labels), records.merged(measured)
+
+
+def _kl(records: Records, run: Experiment) -> float | None:
+    """Mean KL to the clean run, in nats; None where it was not measured."""
+    return mean_of(records[run]["kl"]) if "kl" in records[run] else None
+
+
+def worth(metric: str) -> int:
+    """1 where more of the metric is better, -1 where less is."""
+    return -1 if metric in LOWER_IS_BETTER else 1
+
+
+def _mostly_at(component: NodeComponent, screen: Estimates | None) -> str | None:
+    """The one role at whose tokens the screen puts most of the effect, if there is one."""
+    if screen is None:
+        return None
+    total = float(screen.effects[component].mean())
+    shares = {role: effect / total for role, effect in screen.by_role[component].items() if total}
+    role = max(shares, key=lambda r: shares[r], default=None)
+    return role if role is not None and shares[role] >= _MOSTLY else None

@@ -1,0 +1,68 @@
+"""What of a model in memory took part in the runs, and what did not: CS438."""
+
+from __future__ import annotations
+
+from circuitspec.analysis.statistics.wording import plural
+from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.models.in_memory.foreign_hooks import Foreign
+
+_NAMED = 8  # places named in a message; all of them are in the data
+
+
+def beyond_weights(foreign: Foreign, other_tokens: str | None = None) -> tuple[EvidenceWarning, ...]:
+    """CS438, once each: hooks (set aside or kept), replaced forwards, a tokenizer other than the model's files say.
+
+    `other_tokens` says how the tokenizer differs, in words.
+    """
+    found = []
+    if foreign.hooks and not foreign.kept:
+        found.append(
+            EvidenceWarning(
+                "CS438",
+                f"hooks on the model were set aside: {_named(foreign.hooks)}",
+                "every figure is that of the model without them",
+                "remove them to say so; or run them in every forward, before what is patched: "
+                "verify(..., keep_hooks=True)",
+                {"hooks": list(foreign.hooks), "kept": False},
+            )
+        )
+    if foreign.runs_hooks:
+        found.append(
+            EvidenceWarning(
+                "CS438",
+                f"hooks on the model took part in every forward: {_named(foreign.hooks)}",
+                "every figure, clean ones too, is that of the model with them; at each place they ran first, and what "
+                "they left was patched",
+                "remove them for figures of the model itself",
+                {"hooks": list(foreign.hooks), "kept": True},
+            )
+        )
+    if foreign.replaced:
+        found.append(
+            EvidenceWarning(
+                "CS438",
+                f"{plural(len(foreign.replaced), 'module')} of the model "
+                f"{'has' if len(foreign.replaced) == 1 else 'have'} a forward put in place of the class's own, which "
+                f"took part: {_named(foreign.replaced)}",
+                "every figure is that of the model as it computes with them",
+                "give a model as it is loaded for figures of the model itself",
+                {"replaced": list(foreign.replaced)},
+            )
+        )
+    if other_tokens is not None:
+        found.append(
+            EvidenceWarning(
+                "CS438",
+                f"the tokenizer that was passed is not what the model's tokenizer.json says: {other_tokens}",
+                "the model was trained on the tokens of that file; every figure is on those of the tokenizer passed",
+                "load it with transformers.PreTrainedTokenizerFast.from_pretrained(...), which reads the file as it "
+                "is; or go on, if the difference is meant",
+                {"tokenizer": other_tokens},
+            )
+        )
+    return tuple(found)
+
+
+def _named(places: tuple[str, ...]) -> str:
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    return ", ".join(places[:_NAMED]) + more

@@ -1,0 +1,99 @@
+"""Where patched values come from: another run as it is, or means over runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.taps import Tap
+from circuitspec.experiments.averaging import Grouping
+from circuitspec.experiments.experiment import Part, Source
+
+
+@dataclass
+class MeanTable:
+    """Running means of every tap, by group and token position (offset from the prompt's first token).
+
+    Sums are kept for each cell of a group where the table is `divided`, so that means over parts of the prompts cost
+    nothing more.
+    """
+
+    grouping: Grouping
+    longest: int
+    divided: bool = False
+    _sums: dict[Tap, Tensor] = field(default_factory=dict)
+
+    def add(self, batch: Batch, values: Mapping[Tap, Tensor]) -> None:
+        """Take in one batch's values `[row, pos, channel]`, of prompts that are averaged; sums are kept in float64."""
+        index = torch.tensor([self._row_of[self._key(prompt)] for prompt in batch.prompts])
+        for tap, tensor in values.items():
+            # Metal has no float64
+            aligned = self._aligned(batch, tensor.cpu() if tensor.device.type == "mps" else tensor)
+            if tap not in self._sums:
+                shape = (len(self._row_of), self.longest, tensor.shape[-1])
+                self._sums[tap] = torch.zeros(shape, dtype=torch.float64, device=aligned.device)
+            self._sums[tap][:, : batch.width].index_add_(0, index.to(aligned.device), aligned.double())
+
+    @property
+    def taps(self) -> frozenset[Tap]:
+        return frozenset(self._sums)
+
+    @property
+    def derived(self) -> frozenset[Tap]:
+        """Those that were worked out of others (`Stream.with_scaled`)."""
+        return frozenset(tap for tap in self._sums if tap.kind == "z_scaled")
+
+    @cached_property
+    def _row_of(self) -> Mapping[tuple[int, int], int]:
+        """Where the sum of each group (and cell) is."""
+        keys = (key if self.divided else (key[0], 0) for key in self.grouping.members)
+        return {key: row for row, key in enumerate(dict.fromkeys(keys))}
+
+    def _key(self, prompt: int) -> tuple[int, int]:
+        group = self.grouping.averaged[prompt]
+        if group is None:
+            raise ValueError("a prompt that no mean goes over")
+        return group, self.grouping.cells[prompt] if self.divided else 0
+
+    def _aligned(self, batch: Batch, tensor: Tensor) -> Tensor:
+        """Rows shifted so that column 0 is the prompt's first token; what lies beyond a prompt is not read."""
+        if not any(batch.offsets):
+            return tensor
+        rows = [row.roll(-offset, 0) for row, offset in zip(tensor, batch.offsets, strict=True)]
+        return torch.stack(rows)
+
+    def values(self, batch: Batch, taps: frozenset[Tap], like: Tensor, part: Part | None = None) -> dict[Tap, Tensor]:
+        """The mean for each row of the batch, of prompts that are run, `[row, pos, channel]`, in the model's dtype."""
+        if not self._sums:
+            raise ValueError("no batch has been added")
+        if part is not None and not self.divided:
+            raise ValueError("means over parts need a table that is divided")
+        over = [self.grouping.taken(prompt, part) for prompt in batch.prompts]
+        different = {taken: number for number, taken in enumerate(dict.fromkeys(over))}
+        index = torch.tensor([different[taken] for taken in over])
+        result = {}
+        for tap in taps:
+            sums = self._sums[tap][:, : batch.width]
+            each = []
+            for taken in different:
+                rows = sorted({self._row_of[key if self.divided else (key[0], 0)] for key in taken})
+                each.append(sums[rows].sum(0) / sum(self.grouping.members[key] for key in taken))
+            means = torch.stack(each)[index.to(sums.device)]
+            if any(batch.offsets):
+                means = torch.stack([m.roll(o, 0) for m, o in zip(means, batch.offsets, strict=True)])
+            result[tap] = means.to(like.dtype).to(like.device)
+        return result
+
+
+def mean_sources(sources: Mapping[Source, frozenset[Tap]]) -> dict[Source, frozenset[Tap]]:
+    """Those among `sources` that need a pass over the prompts that are averaged, with all that is read of them."""
+    found: dict[Source, frozenset[Tap]] = {}
+    for source, taps in sources.items():
+        if source.is_mean:
+            found[source.whole] = found.get(source.whole, frozenset()) | taps
+    return found

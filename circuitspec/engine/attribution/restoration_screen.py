@@ -1,0 +1,176 @@
+"""First-order effects of restoring every patched component, or of patching more: one backward pass each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from circuitspec.engine.attribution.edge_attribution import attribute_edges
+from circuitspec.engine.attribution.node_attribution import Score, compares
+from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
+from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.graph.edges import Edge
+from circuitspec.graph.nodes import NodeComponent
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Estimated change of a metric when one component alone is restored (or patched as well), by component.
+
+    `effects[component]` is `[prompt]`, in the metric's unit; `by_role[component][role]` is the part of
+    the mean effect that falls on the tokens of that role.
+    """
+
+    metric: str
+    effects: Mapping[NodeComponent, NDArray[np.float64]]
+    by_role: Mapping[NodeComponent, Mapping[str, float]]
+
+
+def screen_passes(experiment: Experiment, *, compared: bool = False) -> int:
+    """Passes over all prompts that a screen takes: a patched run and its backward pass (worth two), and its source.
+
+    The clean run too where the metric is `compared` with it.
+    """
+    recorded = experiment.source is not None and experiment.source.kind == "resample"
+    return experiment.draws * (3 + recorded + compared)
+
+
+def screen_restorations(runner: Runner, experiment: Experiment, metric: str, pieces: Pieces = EACH_ANEW) -> Screen:
+    """Attribution of every patched component of `experiment` (Nanda 2023, at the patched run).
+
+    With patched value = own + gate * (source - own) and every gate at 1, restoring a component moves its
+    gate to 0, so to first order the metric changes by minus the derivative with respect to that gate.
+    Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first.
+    """
+    return _screens(runner, experiment, experiment, metric, pieces)[0]
+
+
+def screen_edge_restorations(runner: Runner, source: Source, metric: str, edges: Sequence[Edge]) -> Screen:
+    """Estimated change of a metric when one component gets its ablated edges back, from the clean run.
+
+    That is minus what ablating them is estimated to do there: the derivative is taken where all else is as it is,
+    and not in the circuit alone. `effects` are means over prompts, `[1]`; no roles. Raises CS371 as
+    `attribute_edges` does.
+    """
+    estimated = attribute_edges(runner, "clean", source, metric, edges)
+    effects: dict[NodeComponent, NDArray[np.float64]] = {edge.sender: np.zeros(1) for edge in edges}
+    for edge in edges:
+        effects[edge.sender] -= estimated.effects[edge]
+    return Screen(metric, effects, {component: {} for component in effects})
+
+
+def screen_noising(
+    runner: Runner, experiment: Experiment, wider: Experiment, metric: str, pieces: Pieces = EACH_ANEW
+) -> Screen:
+    """Estimated change of a metric when a component that `wider` patches and `experiment` does not is patched as well.
+
+    The same derivative as in `screen_restorations`, of gates at 0. Both patch the same source into the same base.
+    """
+    return _screens(runner, experiment, wider, metric, pieces)[1]
+
+
+def screen_both(runner: Runner, experiment: Experiment, wider: Experiment, metric: str) -> tuple[Screen, Screen]:
+    """What `screen_restorations` and `screen_noising` give, from one pass forward and one back."""
+    return _screens(runner, experiment, wider, metric, EACH_ANEW)
+
+
+def _screens(
+    runner: Runner, experiment: Experiment, wider: Experiment, metric: str, pieces: Pieces
+) -> tuple[Screen, Screen]:
+    """What moving a gate changes: from 1 to 0 what the experiment patches, from 0 to 1 what only `wider` does."""
+    if experiment.source is None:
+        raise ValueError("only a patched experiment can be screened")
+    if (wider.base, wider.source) != (experiment.base, experiment.source):
+        raise ValueError("both experiments must patch the same values into the same run")
+    components = [site.component for site in wider.sites]
+    roles = tuple(runner.task.roles)
+    effects = np.zeros((2, len(components), runner.task.n))
+    by_role = np.zeros((2, len(components), len(roles)))
+    runner.expect(screen_passes(experiment, compared=compares(metric)) * runner.task.n)
+    for batch in runner.batches:
+        rows = list(batch.prompts)
+        for draw in range(experiment.draws):
+
+            def changes(batch: Batch = batch, draw: int = draw) -> NDArray[np.float64]:
+                both = _changes(runner, experiment, wider, batch, metric, draw)
+                return np.stack([_summed(runner, batch, one, components) for one in both]).ravel()
+
+            found = pieces.get([rows, draw], changes).reshape(2, len(components), len(rows) + len(roles))
+            effects[:, :, rows] += found[:, :, : len(rows)] / experiment.draws
+            by_role += found[:, :, len(rows) :] / (runner.task.n * experiment.draws)
+
+    def screen(number: int, moving: Experiment) -> Screen:
+        members = {site.component for site in moving.sites}
+        of = [(i, c) for i, c in enumerate(components) if c in members]
+        shares = {c: dict(zip(roles, by_role[number, i].tolist(), strict=True)) for i, c in of}
+        return Screen(metric, {c: effects[number, i] for i, c in of}, shares)
+
+    return screen(0, experiment), screen(1, wider)
+
+
+def _summed(
+    runner: Runner, batch: Batch, changes: Mapping[Tap, Tensor], components: Sequence[NodeComponent]
+) -> NDArray[np.float64]:
+    """The changes of each row, `[component, row]`, and after these what falls on the tokens of each role in all."""
+    rows = list(batch.prompts)
+    # [row, unit] each, so that thousands of neurons cost a few operations
+    summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
+    at_role = [
+        {tap: _at(change, batch, [places[p] for p in rows]) for tap, change in changes.items()}
+        for places in runner.task.roles.values()
+    ]
+    found = np.zeros((len(components), len(rows) + len(at_role)))
+    for number, component in enumerate(components):
+        for slot in runner.slots_of(component):
+            found[number, : len(rows)] += summed[slot.tap][:, slot.unit]
+            found[number, len(rows) :] += [at[slot.tap][slot.unit] for at in at_role]
+    return found
+
+
+def _changes(
+    runner: Runner, experiment: Experiment, wider: Experiment, batch: Batch, metric: str, draw: int
+) -> tuple[dict[Tap, Tensor], dict[Tap, Tensor]]:
+    """The estimated changes by every gate at 1 that moves to 0, and by every one at 0 that moves to 1.
+
+    `[row, pos, unit]` in float64.
+    """
+    assert experiment.source is not None
+    with torch.no_grad():
+        values = runner.source_values(batch, experiment.source, runner.taps_of([wider]), draw)
+        swaps = runner.swaps(batch, wider, values)
+        none = {tap: torch.zeros_like(swap.mask) for tap, swap in swaps.items()}
+        closed = none | {tap: swap.mask for tap, swap in runner.swaps(batch, experiment, values).items()}
+    gates = {tap: closed[tap].to(swap.source.dtype).requires_grad_() for tap, swap in swaps.items()}
+    gated = {tap: replace(swap, gate=gates[tap]) for tap, swap in swaps.items()}
+    # pyvene writes patched values into the module's own tensor, which some kernels (ReLU, fused attention) keep
+    # for their backward pass. autograd refuses that unless the tensor is kept by a hook. It is harmless here: what
+    # was overwritten has its gate at 1, so that no gradient flows back to it, and all else was written unchanged
+    with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
+        logits, _ = runner.forward(batch, experiment.base, Actions(gated), draw)
+        total = Score(runner, batch, metric).of(logits).sum()
+        slopes = dict(zip(gates, torch.autograd.grad(total, list(gates.values())), strict=True))
+    runner.count_backward(batch)
+    restored = {tap: (-slope * closed[tap]).cpu().double() for tap, slope in slopes.items()}
+    added = {tap: (slope * (swaps[tap].mask & ~closed[tap])).cpu().double() for tap, slope in slopes.items()}
+    return restored, added
+
+
+def _as_it_is(saved: Tensor) -> Tensor:
+    return saved.detach() if saved.requires_grad else saved
+
+
+def _at(slope: Tensor, batch: Batch, places: list[int]) -> NDArray[np.float64]:
+    """The slopes at one token of each row, summed over rows: `[unit]`."""
+    columns = torch.tensor([offset + place for offset, place in zip(batch.offsets, places, strict=True)])
+    found: NDArray[np.float64] = slope[torch.arange(len(columns)), columns].sum(0).numpy()
+    return found

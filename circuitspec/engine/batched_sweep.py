@@ -1,0 +1,317 @@
+"""Many node-level experiments on one base and source: rows of few forwards, which begin where the first patch is.
+
+An experiment begins at the first block and the first column that it patches; what comes before is taken from the base
+run (`engine.shortcut`). Experiments that begin alike share a forward, in which each has a copy of the prompts as its
+rows, and masks of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.execution.batches import Batch, answer_logits, copied, model_inputs, where_mask
+from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.masks import swaps_of
+from circuitspec.engine.execution.memory import PeakMemory, out_of_memory
+from circuitspec.engine.execution.partial_forward import BaseRun, Shortcut, Start
+from circuitspec.engine.execution.taps import Slot, Tap
+from circuitspec.experiments.experiment import Experiment, Source, Variant
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.prompts.output_metrics import upcast
+
+if TYPE_CHECKING:
+    from circuitspec.engine.runner import Parts, Runner
+
+ENOUGH = 4  # experiments of a sweep; fewer save less than what a short cut has to know first
+FEW = 128  # tokens that a forward takes about as long for as for one: reading the weights is what costs then
+
+Measured = tuple[Experiment, Mapping[str, NDArray[np.float64]]]
+"""An experiment and its metrics for each row of a batch."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Node-level experiments with one base and one source.
+
+    `experiments` are in the order in which they are run, `layers` the first that each patches. Those that patch
+    single positions alone are `positional`: they may begin at a later column.
+    """
+
+    base: Variant
+    source: Source
+    experiments: tuple[Experiment, ...]
+    layers: tuple[int, ...]
+    positional: bool
+
+    @property
+    def draws(self) -> int:
+        return self.experiments[0].draws
+
+    @property
+    def streams(self) -> frozenset[Tap]:
+        """What is to be recorded of the base run."""
+        first = () if self.positional else (0,)
+        return frozenset(Tap(layer, "resid") for layer in set(self.layers).difference(first))
+
+
+def sweeps_of(
+    experiments: Iterable[Experiment], slots_of: Callable[[NodeComponent], tuple[Slot, ...]]
+) -> tuple[Sweep, ...]:
+    """The sweeps among these experiments."""
+    groups: dict[tuple[Variant, Source], list[Experiment]] = {}
+    for experiment in experiments:
+        if experiment.level == "node" and experiment.source is not None:
+            groups.setdefault((experiment.base, experiment.source), []).append(experiment)
+    taps_of = cache(lambda component: frozenset(slot.tap for slot in slots_of(component)))
+    sweeps = []
+    for (base, source), members in groups.items():
+        if len(members) < ENOUGH:
+            continue
+        found = [(sorted(frozenset().union(*(taps_of(s.component) for s in e.sites))), e) for e in members]
+        numbers = {taps: i for i, taps in enumerate(sorted({tuple(taps) for taps, _ in found}))}
+        # those that patch the same tensors lie together, so that a pyvene model serves many forwards
+        found.sort(key=lambda pair: numbers[tuple(pair[0])])
+        positional = any(not any(s.where.is_everywhere for s in e.sites) for e in members)
+        layers = tuple(taps[0].layer for taps, _ in found)
+        sweeps.append(Sweep(base, source, tuple(e for _, e in found), layers, positional))
+    return tuple(sweeps)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the experiments of a sweep share on one batch.
+
+    `inputs` are the model's for these rows, `run` is the base run, with the sweep's streams recorded (None where all
+    begin at the beginning); `values` are the source's, broadcastable to `[row, pos, channel]`; `clean_logprobs` is
+    `[row, vocabulary]`. `draw` numbers the noise, where there is any.
+    """
+
+    batch: Batch
+    inputs: Mapping[str, Any]
+    base: Variant
+    run: BaseRun | None
+    values: Mapping[Tap, Tensor]
+    columns: Callable[[Where], Tensor]  # bool [row, pos]
+    clean_logprobs: Tensor
+    draw: int
+
+    def first(self, rows: int, inputs: Mapping[str, Any]) -> Setting:
+        """The same for the first rows alone, whose inputs are these."""
+        return Setting(
+            self.batch.first(rows),
+            inputs,
+            self.base,
+            None if self.run is None else self.run.first(rows),
+            {tap: value if len(value) == 1 else value[:rows] for tap, value in self.values.items()},
+            lambda where: self.columns(where)[:rows],
+            self.clean_logprobs[:rows],
+            self.draw,
+        )
+
+
+class Sweeper:
+    """Runs sweeps for a runner. Whether short cuts are exact on its model is found out before the first is taken."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._shortcut = Shortcut(runner.loaded, runner.compiler)
+        self._checked: set[str] = set()
+
+    def may_cut(self, batch: Batch) -> bool:
+        """Whether forwards of this batch can begin at a later column."""
+        return batch.side == "right" and self._shortcut.may_cut(batch.width)
+
+    def run(
+        self,
+        sweep: Sweep,
+        batch: Batch,
+        run: BaseRun | None,
+        values: Mapping[Tap, Tensor],
+        clean_logprobs: Tensor,
+        draw: int,
+        known: Collection[Experiment] = (),
+        parts: Parts | None = None,
+    ) -> Iterator[Measured]:
+        """The metrics of every experiment that is not `known`. Raises CS502, and CS503 where a short cut is not exact.
+
+        Forwards are cut as if nothing were known; those with nothing new are not run. What they measure is given to
+        `parts`, which also tell what such a forward took.
+        """
+        columns = cache(lambda where: where_mask(self._runner.task, batch, where, self._runner.device))
+        inputs = model_inputs(self._runner.task, batch, sweep.base, self._runner.device)
+        here = Setting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
+        waiting = self._ordered(sweep, here)
+        self._check(here, waiting)
+        rows, limit, done = len(batch.prompts), self._runner.rows, 0
+        limit.forget()
+        while done < len(waiting):
+            start = waiting[done][0]
+            room = limit.beginning_at(start.column, batch.width) // rows
+            count = _together(waiting, done, room, rows, batch.width)
+            together = [experiment for _, experiment in waiting[done : done + count]]
+            is_new = limit.is_new(count * rows, batch.width, start.column)
+            before = parts.bytes_taken(together, batch.prompts, draw) if is_new and parts is not None else None
+            if not known or not all(e in known for e in together) or (is_new and before is None):
+                meter = PeakMemory() if is_new else None
+                try:
+                    with meter or contextlib.nullcontext():
+                        measured = self._measure(here, start, together)
+                except (RuntimeError, MemoryError) as error:
+                    if count == 1 or not out_of_memory(error):
+                        raise
+                    measured = None
+                if measured is None:
+                    limit.halve(count * rows)
+                    continue
+                if meter is not None and before is None:
+                    before = meter.peak
+                    if parts is not None:
+                        parts.keep_bytes(together, batch.prompts, draw, before)
+                for number, experiment in enumerate(together):
+                    if experiment in known:
+                        continue
+                    found = {name: metric[number] for name, metric in measured.items()}
+                    if parts is not None:
+                        parts.keep(experiment, batch.prompts, draw, found)
+                    yield experiment, found
+            if before is not None:
+                limit.seen(count * rows, batch.width, start.column, before)
+            done += count
+
+    def _ordered(self, sweep: Sweep, here: Setting) -> list[tuple[Start, Experiment]]:
+        """The experiments by where they begin."""
+        cut = here.run is not None and self.may_cut(here.batch)
+        last = min(here.batch.answer_columns) if cut else 0
+        wheres = {site.where for experiment in sweep.experiments for site in experiment.sites}
+        column = {where: _first(here.columns(where), last) for where in wheres}
+        starts = (
+            Start(layer, min(column[site.where] for site in experiment.sites))
+            for layer, experiment in zip(sweep.layers, sweep.experiments, strict=True)
+        )
+        return sorted(zip(starts, sweep.experiments, strict=True), key=lambda pair: pair[0])
+
+    def _measure(
+        self, here: Setting, start: Start, experiments: Sequence[Experiment]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Every metric, `[experiment, row]`."""
+        copies = len(experiments)
+        logits = self._logits(here, start, experiments)
+        metrics = self._runner.metrics(here.batch.times(copies), logits, here.clean_logprobs.repeat(copies, 1))
+        return {name: values.cpu().double().numpy().reshape(copies, -1) for name, values in metrics.items()}
+
+    def _logits(self, here: Setting, start: Start, experiments: Sequence[Experiment]) -> Tensor:
+        """Logits at the answers, `[row, vocabulary]`, experiment after experiment."""
+        runner = self._runner
+        rows = here.batch.times(len(experiments))
+        swaps = swaps_of(experiments, here.values, here.columns, runner.slots_of, runner.loaded.shape, start.column)
+        if start == Start():
+            return runner.forward(rows, here.base, Actions(swaps), here.draw)[0]
+        assert here.run is not None
+        inputs = copied(here.inputs, len(experiments), start.column)
+        logits = self._shortcut.forward(inputs, Actions(swaps), start, here.run, len(experiments))
+        layers, width = runner.loaded.shape.n_layers, rows.width
+        computed = (layers - start.layer) / layers * (width - start.column) / width
+        runner.count(len(rows.prompts), computed)
+        answers = answer_logits(logits, rows)
+        broken = ~torch.isfinite(upcast(answers).sum(-1))  # finite only if all terms are
+        if bool(broken.any()):
+            self._explain(here, experiments[int(broken.nonzero()[0]) // len(here.batch.prompts)])
+        return answers
+
+    def _explain(self, here: Setting, experiment: Experiment) -> None:
+        """Raise CS502 with the place that is not finite, which a whole forward finds."""
+        self._whole(here, experiment)
+        raise CircuitspecError(_inexact("gave NaN or infinity where a whole forward does not"))
+
+    def _whole(self, here: Setting, experiment: Experiment) -> Tensor:
+        runner = self._runner
+        swaps = swaps_of([experiment], here.values, here.columns, runner.slots_of, runner.loaded.shape)
+        runner.expect(len(here.batch.prompts))
+        return runner.forward(here.batch, here.base, Actions(swaps), here.draw)[0]
+
+    def _check(self, here: Setting, waiting: Sequence[tuple[Start, Experiment]]) -> None:
+        """Once a model: the short cut past most blocks, with the last MLP at the answers alone if some have that, and
+        the one that takes over the most keys and values."""
+        late = [waits for waits in waiting if waits[0].layer > 0]
+        trimmed = [waits for waits in late if self._trims(waits[1])]
+        new = trimmed or ([] if "blocks" in self._checked else late)
+        if not {"blocks", "last MLP"} <= self._checked and self._are_exact(
+            here, sorted(new, key=lambda pair: pair[0], reverse=True)
+        ):
+            self._checked |= {"blocks", "last MLP"} if trimmed else {"blocks"}
+        cut = [waits for waits in waiting if waits[0].column > 0]
+        if "columns" not in self._checked and self._are_exact(
+            here, sorted(cut, key=lambda pair: (pair[0].layer, -pair[0].column))
+        ):
+            self._checked.add("columns")
+
+    def _trims(self, experiment: Experiment) -> bool:
+        return self._shortcut.trims(self._runner.taps_of([experiment]))
+
+    def _are_exact(self, here: Setting, waiting: Sequence[tuple[Start, Experiment]]) -> bool:
+        """Whether the first of these of which the logits tell something was compared, and found exact."""
+        return any(self._compare(here, *one) for one in waiting)
+
+    def _compare(self, here: Setting, start: Start, experiment: Experiment) -> bool:
+        """One experiment on two prompts, both ways; False where that tells nothing, as all logits are the same.
+
+        With zeros in place of a residual stream, say, where nothing has a bias. Raises CS503 where the two ways differ
+        by more than rounding.
+        """
+        from circuitspec.engine.validation.self_test import TOLERANCE  # it runs a runner, which sweeps
+
+        some = here.batch.first(2)
+        few = here.first(2, model_inputs(self._runner.task, some, here.base, self._runner.device))
+        with self._shortcut.watching():
+            expected = self._whole(few, experiment)
+        self._runner.expect(len(few.batch.prompts))
+        difference = (self._logits(few, start, [experiment]) - expected).abs().max()
+        spread, limit = float(expected.cpu().double().std()), TOLERANCE[expected.dtype]
+        off = float(difference) / (spread or 1.0)
+        if not off <= limit:
+            where = f"beginning at layer {start.layer}, token {start.column}"
+            raise CircuitspecError(
+                _inexact(f"({where}) changed the logits by {off:.2g} standard deviations, where {limit:g} is rounding")
+            )
+        return spread > 0
+
+
+def _inexact(how: str) -> Diagnostic:
+    return Diagnostic(
+        "CS503",
+        f"a forward from the middle {how}",
+        hint="this model's blocks do not just hand a residual stream on, or its attention does not read keys and "
+        "values as other models do; run its experiments one by one, from the beginning",
+    )
+
+
+def _together(waiting: Sequence[tuple[Start, Experiment]], done: int, room: int, prompts: int, width: int) -> int:
+    """How many of the waiting experiments share the next forward: those that begin alike, as many as there is room.
+
+    While the forward has few tokens, others that begin later join it.
+    """
+    first, count = waiting[done][0], 1
+    for number in range(done + 1, min(done + room, len(waiting))):
+        start = waiting[number][0]
+        few = count * prompts * (width - first.column) < FEW
+        if start != first and not (few and start.column >= first.column):
+            break
+        count += 1
+    return count
+
+
+def _first(named: Tensor, last: int) -> int:
+    """The first column that is named in any row, at most `last`."""
+    columns = named.any(0).nonzero()
+    return min(int(columns[0]), last) if len(columns) else last

@@ -1,0 +1,222 @@
+"""Taps -> a pyvene model that can be run: actions in, logits and recorded values out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, KeysView, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.execution.interventions import Edit, Swap, TapIntervention, build
+from circuitspec.engine.execution.taps import Tap
+from circuitspec.graph.shape import ModelShape
+from circuitspec.models.families.architecture import Architecture
+from circuitspec.models.families.modules import computing, submodule
+from circuitspec.models.families.rope import memoryless
+from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process
+from circuitspec.models.in_memory.foreign_hooks import HOOKS
+
+
+@dataclass(frozen=True)
+class Actions:
+    """What one forward does: which taps are patched, which are read, what is added to which, and which are edited.
+
+    And what it may leave out: `unread` are taps of which edits replace all that their modules compute; `answers_alone`
+    says that nothing is wanted of the run but the logits where they are kept.
+    """
+
+    swaps: Mapping[Tap, Swap] = field(default_factory=dict)
+    record: frozenset[Tap] = frozenset()
+    shifts: Mapping[Tap, Tensor] = field(default_factory=dict)
+    edits: Mapping[Tap, Edit] = field(default_factory=dict)
+    unread: frozenset[Tap] = frozenset()
+    answers_alone: bool = False
+
+    @property
+    def taps(self) -> frozenset[Tap]:
+        return frozenset(self.swaps) | self.record | frozenset(self.shifts) | frozenset(self.edits)
+
+
+KEPT = 64  # pyvene models; building one takes some milliseconds
+
+
+class Compiler:
+    """Builds pyvene models for a Hugging Face model, one for each set of taps, and keeps those last used."""
+
+    def __init__(self, model: torch.nn.Module, architecture: Architecture, shape: ModelShape) -> None:
+        self._model = model
+        self._architecture = architecture
+        self._shape = shape
+        self._built: OrderedDict[frozenset[Tap], tuple[Any, dict[Tap, TapIntervention]]] = OrderedDict()
+
+    def forward(self, inputs: Mapping[str, Any], actions: Actions) -> tuple[Tensor, dict[Tap, Tensor]]:
+        """Run the model once.
+
+        Returns its logits `[row, kept position, vocabulary]` and, for each recorded tap, the values
+        computed there before any patch, `[row, pos, channel]`. Raises CS501 where a tap did not fire
+        exactly once, CS510 where its tensor is not as wide as the model's shape says.
+        """
+        if not actions.taps:
+            return self._model(**inputs).logits, {}
+        runnable, interventions = self._pyvene_model(actions.taps)
+        for tap, intervention in interventions.items():
+            intervention.arm(
+                actions.swaps.get(tap),
+                record=tap in actions.record,
+                shift=actions.shifts.get(tap),
+                edit=actions.edits.get(tap),
+            )
+        try:
+            with computing(self._shortened(inputs, actions)):
+                _, output = runnable(dict(inputs))
+            silent = [i.path for i in interventions.values() if i.firings != 1]
+            if silent:
+                raise CircuitspecError(
+                    Diagnostic(
+                        "CS501",
+                        f"{', '.join(silent)} did not run in this forward, so nothing was patched there",
+                        hint="the model does not call these modules; correct its entry in the architecture table",
+                    )
+                )
+            recorded = {tap: i.recorded for tap, i in interventions.items() if i.recorded is not None}
+            return output.logits, recorded
+        finally:
+            for intervention in interventions.values():
+                intervention.arm(None, record=False)
+
+    def trims(self, patched: Collection[Tap], recorded: Collection[Tap] = ()) -> bool:
+        """Whether a run of which the logits alone are wanted may compute its last MLP at the kept tokens alone.
+
+        Not where something reads more of it than that, or acts within it.
+        """
+        last = self._shape.n_layers
+        inside, after = Tap(last - 1, "neurons"), (Tap(last - 1, "mlp"), Tap(last - 1, "mlp_added"), Tap(last, "final"))
+        return self._shape.has_mlps and inside not in patched and {inside, *after}.isdisjoint(recorded)
+
+    def _shortened(self, inputs: Mapping[str, Any], actions: Actions) -> dict[torch.nn.Module, Callable[..., Tensor]]:
+        """Forwards of the modules that need not compute all: NaN for what nobody reads, so that it cannot go unseen."""
+
+        def unread(width: int) -> Callable[[Tensor], Tensor]:
+            return lambda entering: entering.new_full((*entering.shape[:-1], width), torch.nan)
+
+        others = actions.record | frozenset(actions.shifts)
+        forwards: dict[torch.nn.Module, Callable[..., Tensor]] = {
+            submodule(self._model, tap.path(self._architecture).removesuffix(".output")): unread(tap.width(self._shape))
+            for tap in actions.unread - others
+        }
+        if actions.answers_alone and self.trims(frozenset(actions.swaps) | frozenset(actions.edits), others):
+            last = self._architecture.path(self._architecture.mlp, self._shape.n_layers - 1)
+            mlp = submodule(self._model, last)
+            forwards[mlp] = partial(_at_columns, mlp.forward, inputs["logits_to_keep"])
+        return forwards
+
+    def _pyvene_model(self, taps: frozenset[Tap]) -> tuple[Any, dict[Tap, TapIntervention]]:
+        if taps not in self._built:
+            interventions = {
+                tap: TapIntervention(tap.path(self._architecture), tap.width(self._shape)) for tap in sorted(taps)
+            }
+            runnable = build(self._model, {i.path: i for i in interventions.values()})
+            self._built[taps] = (runnable, interventions)
+            if len(self._built) > KEPT:
+                self._built.popitem(last=False)
+        self._built.move_to_end(taps)
+        return self._built[taps]
+
+
+def _at_columns(own: Callable[[Tensor], Tensor], columns: Tensor, entering: Tensor) -> Tensor:
+    """What a module computes of these columns of `[row, pos, channel]`, and zeros elsewhere."""
+    found = own(entering[:, columns])
+    output = found.new_zeros(*entering.shape[:2], found.shape[-1])
+    output[:, columns] = found
+    return output
+
+
+_HOOKS = (
+    *HOOKS,
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks_with_kwargs",
+)
+_FORWARD = ("_forward_hooks", "_forward_pre_hooks")
+
+
+class _Kept(OrderedDict[int, Callable[..., Any]]):
+    """A module's hooks, to which others may be added: these alone are listed to pyvene, which deletes what is listed.
+
+    torch runs all of them, in the order in which they were registered.
+    """
+
+    def __init__(self, hooks: Mapping[int, Callable[..., Any]]) -> None:
+        super().__init__(hooks)
+        self._held = frozenset(hooks)
+
+    def keys(self) -> KeysView[int]:  # type: ignore[override]
+        return {name: None for name in self if name not in self._held}.keys()
+
+
+@contextlib.contextmanager
+def _hooks_kept(model: torch.nn.Module) -> Iterator[None]:
+    """Forward hooks run, each before the patches at its place, and pyvene does not delete them."""
+    before = [(m, name, getattr(m, name)) for m in model.modules() for name in _FORWARD]
+    try:
+        for module, name, hooks in before:
+            setattr(module, name, _Kept(hooks))
+        yield
+    finally:
+        for module, name, hooks in before:
+            setattr(module, name, hooks)
+
+
+@contextlib.contextmanager
+def _naming_outputs(model: torch.nn.Module) -> Iterator[None]:
+    """A Hugging Face model whose forwards return outputs by name, also where its config asks for tuples."""
+    found: list[Any] = [getattr(module, "config", None) for module in model.modules()]
+    configs = {id(config): config for config in found if hasattr(config, "return_dict")}
+    before = [(config, config.return_dict) for config in configs.values()]
+    try:
+        for config, _ in before:
+            config.return_dict = True
+        yield
+    finally:
+        for config, value in before:
+            config.return_dict = value
+
+
+@contextlib.contextmanager
+def borrowed(model: torch.nn.Module, *, keep_hooks: bool = False) -> Iterator[None]:
+    """The model in evaluation mode with no foreign hooks, given back exactly as it came.
+
+    Within it, rotary embeddings do not remember what ran before (`models.rope`), and autocast and other settings of the
+    caller's torch do not reach it (`models.ambient`).
+
+    With `keep_hooks` its hooks take part: they run first, and what they leave is patched. pyvene deletes every forward
+    hook it finds, freezes all parameters and leaves evaluation mode on.
+    """
+    modules = list(model.modules())
+    aside = () if keep_hooks else _HOOKS
+    hooks = [{name: dict(getattr(m, name)) for name in aside if hasattr(m, name)} for m in modules]
+    training = [m.training for m in modules]
+    frozen = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        for module, kept in zip(modules, hooks, strict=True):
+            module.training = False
+            for name in kept:
+                getattr(module, name).clear()
+        hooked = _hooks_kept(model) if keep_hooks else contextlib.nullcontext()
+        with hooked, as_in_a_new_process(), memoryless(model), _naming_outputs(model):
+            yield
+    finally:
+        for module, kept, mode in zip(modules, hooks, training, strict=True):
+            module.training = mode
+            for name, entries in kept.items():
+                registry = getattr(module, name)
+                registry.clear()
+                registry.update(entries)
+        for parameter, requires_grad in frozen:
+            parameter.requires_grad_(requires_grad)

@@ -1,0 +1,143 @@
+"""The one pyvene intervention of the engine: read a whole tap, or replace slices of it.
+
+This is the only module that imports pyvene; import it late, it takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+
+with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+    # pyvene prints about optional packages and trips deprecation warnings of its own dependencies
+    warnings.simplefilter("ignore")
+    import pyvene
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Replace slices of a tap by values of another run.
+
+    mask: bool `[row, pos, unit]`, True where the source value is put in.
+    source: `[row, pos, unit * width]`, or broadcastable to it.
+    gate: None, or float `[row, pos, unit]` that scales the replacement, so that the derivative with
+        respect to it is the first-order effect of the patch.
+    """
+
+    mask: Tensor
+    source: Tensor
+    gate: Tensor | None = None
+
+
+Edit: TypeAlias = Callable[[Tensor], Tensor]
+"""What a tap's tensor becomes; called during the forward, so that it may use what earlier taps gave."""
+
+
+@dataclass
+class _Armed:
+    """What an intervention does in one forward, and what came of it (not as attributes of a module: these are slow)."""
+
+    swap: Swap | None
+    record: bool
+    shift: Tensor | None
+    edit: Edit | None
+    recorded: Tensor | None = None
+    firings: int = 0
+
+
+class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresentationIntervention):  # type: ignore[misc]
+    """Acts on a tap's whole tensor `[row, pos, channel]`: adds, records, edits, then replaces.
+
+    What to do is set before each forward (`arm`), because pyvene hands neither masks nor sources of
+    this shape through. `firings` counts the calls since. A tensor of another width than `channels` is
+    an error (CS510): slices of it would not be the components they are taken for.
+    """
+
+    def __init__(self, path: str, channels: int, **kwargs: Any) -> None:
+        super().__init__(keep_last_dim=True, **kwargs)
+        self.path = path
+        self.channels = channels
+        self.arm(None, record=False)
+
+    def arm(self, swap: Swap | None, *, record: bool, shift: Tensor | None = None, edit: Edit | None = None) -> None:
+        """Set what the next forward does here and forget the last one.
+
+        `shift` `[row, pos, channel]` is added to what the model computes; it counts as part of the run,
+        so it is in what is recorded.
+        """
+        self._armed = _Armed(swap, record, shift, edit)
+
+    @property
+    def recorded(self) -> Tensor | None:
+        """What the last forward computed here, before any edit or swap; None where it was not to be recorded."""
+        return self._armed.recorded
+
+    @property
+    def firings(self) -> int:
+        """How often the last forward came by."""
+        return self._armed.firings
+
+    def forward(self, base: Tensor, source: object = None, subspaces: object = None, **_: object) -> Tensor:
+        """`base` is pyvene's own copy of the tap's tensor; what is returned is written back in place."""
+        now = self._armed
+        now.firings += 1
+        if now.firings > 1:
+            raise CircuitspecError(
+                Diagnostic("CS501", f"{self.path} ran more than once in one forward", hint=_FIRING_HINT)
+            )
+        if base.ndim != 3 or base.shape[-1] != self.channels:
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS510",
+                    f"{self.path} has the shape {tuple(base.shape)}, expected (rows, positions, {self.channels})",
+                    hint="correct its entry in the architecture table (circuitspec/models/families/architecture.py)",
+                )
+            )
+        if now.shift is not None:
+            base = base + now.shift
+        if now.record:
+            now.recorded = base if now.edit is None else base.clone()  # edits may write into it
+        if now.edit is not None:
+            base = now.edit(base)
+        if now.swap is None:
+            return base
+        swap = now.swap
+        rows, positions, channels = base.shape
+        units = swap.mask.shape[-1]
+        sliced = base.view(rows, positions, units, channels // units)
+        replacement = swap.source.expand(rows, positions, channels).view_as(sliced)
+        if swap.gate is None:
+            patched = torch.where(swap.mask.unsqueeze(-1), replacement, sliced)
+        else:
+            patched = sliced + swap.gate.unsqueeze(-1) * (replacement - sliced)
+        return patched.view(rows, positions, channels)
+
+
+_FIRING_HINT = (
+    "patching needs every site to run exactly once a forward; "
+    "turn gradient checkpointing off, and see whether layers share this module"
+)
+
+
+def build(model: torch.nn.Module, taps: dict[str, TapIntervention]) -> Any:
+    """A pyvene model with one intervention at each module path.
+
+    `unit_locations` are never used: the mask selects rows, positions and slices (pyvene reads flat or
+    integer locations in ways that silently patch other positions).
+    """
+    config = pyvene.IntervenableConfig(
+        [
+            {"component": path, "unit": "pos", "intervention": intervention, "group_key": None}
+            for path, intervention in taps.items()
+        ]
+    )
+    return pyvene.IntervenableModel(config, model)

@@ -1,0 +1,49 @@
+"""Experiments -> what is put where: masks over rows, positions and slices, with the values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from circuitspec.engine.execution.interventions import Swap
+from circuitspec.engine.execution.taps import Slot, Tap
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+
+
+def swaps_of(
+    experiments: Sequence[Experiment],
+    values: Mapping[Tap, Tensor],
+    columns: Callable[[Where], Tensor],
+    slots_of: Callable[[NodeComponent], tuple[Slot, ...]],
+    shape: ModelShape,
+    start: int = 0,
+) -> dict[Tap, Swap]:
+    """One swap for each tap that some experiment patches, its rows a copy of the prompts for each experiment.
+
+    `values` are the source's for one copy, broadcastable to `[row, pos, channel]`, and `columns` says for one copy
+    what a Where names, bool `[row, pos]`. Positions before `start` are left out.
+    """
+    masks: dict[Tap, Tensor] = {}
+    for number, experiment in enumerate(experiments):
+        units: dict[tuple[Tap, Where], list[int]] = {}
+        for site in experiment.sites:
+            for slot in slots_of(site.component):
+                units.setdefault((slot.tap, site.where), []).append(slot.unit)
+        for (tap, where), members in units.items():
+            at = columns(where)[:, start:]
+            if tap not in masks:
+                shape_of_mask = (len(experiments), *at.shape, tap.units(shape))
+                masks[tap] = torch.zeros(shape_of_mask, dtype=torch.bool, device=at.device)
+            masks[tap][number][:, :, members] |= at.unsqueeze(-1)
+    return {tap: Swap(mask.flatten(0, 1), _copies(values[tap], len(masks[tap]), start)) for tap, mask in masks.items()}
+
+
+def _copies(value: Tensor, copies: int, start: int) -> Tensor:
+    """The value from `start` on, one copy after the other; what is the same everywhere stays as it is."""
+    value = value if value.shape[1] == 1 else value[:, start:]
+    return value if len(value) == 1 or copies == 1 else value.repeat(copies, 1, 1)

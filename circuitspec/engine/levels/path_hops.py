@@ -1,0 +1,343 @@
+"""Path level: one forward for each set of senders, with everything else frozen (Wang et al. 2022, appendix B).
+
+A pass holds every head at its frozen value but for the senders, so that what a receiver reads in it is what came along
+the direct paths from them. A sender in the middle of a path computes its value in the pass itself, from inputs that
+earlier passes brought.
+
+Where a norm follows the attention (Gemma 2 and 3, OLMo 2) it is the layer's addition to the stream that is held, and a
+sender changes its own share of that alone, as at edge level: its z over the norm's divisor in the run that its value is
+from (`Stream.scaled`). Heads that compute have the divisor that all senders of the pass and the frozen z of the others
+give; so all paths together are the run itself (not in OLMo 2, where queries and keys are normed too: up to its z a head
+computes by itself).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.interventions import Edit, Swap
+from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.levels.path_ends import Ends, Run
+from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
+from circuitspec.engine.levels.residual_stream import Stream
+from circuitspec.experiments.experiment import Experiment, Reading, Sent, all_readings, is_open
+from circuitspec.experiments.levels.path_level import side_by_side
+from circuitspec.graph.edges import Receiver, Sender, inputs_of
+from circuitspec.graph.edges import senders as all_senders
+from circuitspec.graph.paths import spoken
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis.grammar.components import Head, Input, Mlp
+from circuitspec.hypothesis.grammar.names import format_name
+
+Senders = frozenset[Sent]
+
+
+def value_taps(stream: Stream) -> frozenset[Tap]:
+    """Where the values of all senders are read: the input, all heads' z, what MLPs (and normed attention) add."""
+    layers = range(stream.shape.n_layers)
+    added = {Tap(layer, "attn_added") for layer in layers} if stream.post_normed else set()
+    mlps = {stream.recorded_at(Mlp(layer)) for layer in layers} if stream.shape.has_mlps else set()
+    return frozenset({Tap(0, "resid")} | {Tap(layer, "z") for layer in layers} | added | mlps)
+
+
+def base_taps(experiment: Experiment, stream: Stream) -> frozenset[Tap]:
+    """What is to be recorded of the base run: all values, and the streams that are read of it."""
+    return value_taps(stream) | _read_taps(experiment, frozenset(), stream)
+
+
+def _read_taps(experiment: Experiment, senders: Senders, stream: Stream) -> frozenset[Tap]:
+    """The streams that are read of the pass with these senders."""
+    found: set[Tap] = set()
+    for reading in all_readings(experiment.readings):
+        if reading.senders == senders:
+            found.add(stream.read_tap(reading.receiver))
+        if not senders:  # the other inputs of a middle component read the frozen run
+            for sent in reading.senders:
+                if sent.inputs:
+                    found |= {stream.read_tap(r) for r in _inputs(sent.component, stream.shape)}
+    return frozenset(found)
+
+
+@dataclass
+class _Shares:
+    """What a layer's post norm divides by in a pass: z `[row, pos, n_heads * d_head]` of its senders, frozen ones else.
+
+    computed: bool `[row, pos, head]`, where a sender's value was computed and not taken from a run.
+    """
+
+    z: Tensor
+    computed: Tensor
+
+    def put(self, head: int, heads: int, z: Tensor, at: Tensor, *, computed: bool) -> None:
+        """A head's z `[row, pos, d_head]` where `at`, bool `[row, pos]`, says."""
+        changed = _split(self.z.clone(), heads)
+        changed[:, :, head] = torch.where(at.unsqueeze(-1), z, changed[:, :, head])
+        self.z = changed.flatten(-2)
+        self.computed[:, :, head] = torch.where(at, torch.full_like(at, computed), self.computed[:, :, head])
+
+
+@dataclass
+class Hops:
+    """One path-level experiment on one batch.
+
+    run: a forward of the base prompts. source: the source's values at `value_taps`, broadcastable to
+    `[row, pos, channel]`. columns: bool `[row, pos]` for a Where. base: the base run's own values at `base_taps`.
+    Both with what `Stream.with_scaled` adds.
+    extra: told of a run that `hop_passes` does not count, before it is made.
+    """
+
+    experiment: Experiment
+    stream: Stream
+    run: Run
+    source: Mapping[Tap, Tensor]
+    columns: Callable[[Where], Tensor]
+    base: Mapping[Tap, Tensor]
+    extra: Callable[[], None]
+    _passed: dict[Senders, tuple[Tensor, Mapping[Tap, Tensor]]] = field(default_factory=dict)
+    _values: dict[Sent, Tensor] = field(default_factory=dict)
+
+    def logits(self) -> Tensor:
+        """The result `[row, vocabulary]`: of the pass that ends at the logits, or of the run in which its ends read.
+
+        Raises CS229 where two positions at which a component has different values are one token in some prompt.
+        """
+        self._check_positions()
+        if not is_open(self.experiment):
+            (reading,) = self.experiment.readings
+            return self._pass(reading.senders)[0]
+        ends = Ends(self.stream, self.run, self._arrived, self.columns, self.base, self.extra)
+        return ends.logits(self.experiment.readings)
+
+    def _arrived(self, reading: Reading, tap: Tap) -> Tensor:
+        return self._pass(reading.senders)[1][tap]
+
+    def _check_positions(self) -> None:
+        for component, one, other in side_by_side(self.experiment.readings):
+            if bool((self.columns(one) & self.columns(other)).any()):
+                raise CircuitspecError(
+                    Diagnostic(
+                        "CS229",
+                        f"{format_name(component)} has different values at {spoken(one)} and at {spoken(other)} before "
+                        "the same rest of a path, and in some prompt these are one token",
+                        hint="give it the same positions in all paths, or take prompts in which they are apart",
+                    )
+                )
+
+    def _pass(self, senders: Senders) -> tuple[Tensor, Mapping[Tap, Tensor]]:
+        """Logits and read streams of the run with these senders, everything else frozen."""
+        if senders not in self._passed:
+            record = _read_taps(self.experiment, senders, self.stream)
+            if not senders and self._frozen_is_base and record:
+                self._passed[senders] = (torch.empty(0), {tap: self.base[tap] for tap in record})
+            else:
+                actions = self._actions(senders, record)
+                logits, streams = self.run(actions)
+                first = Tap(0, "resid")  # a sender (the input) and a stream that is read: taps record before they patch
+                if first in streams and first in actions.swaps:
+                    swap = actions.swaps[first]
+                    streams[first] = torch.where(swap.mask, swap.source, streams[first])
+                self._passed[senders] = (logits, streams)
+        return self._passed[senders]
+
+    @property
+    def _frozen_is_base(self) -> bool:
+        return self.experiment.rule is not None and self.experiment.rule.frozen == "base"
+
+    @property
+    def _frozen(self) -> Mapping[Tap, Tensor]:
+        return self.base if self._frozen_is_base else self.source
+
+    def _actions(self, senders: Senders, record: frozenset[Tap]) -> Actions:
+        frozen, sent = self._frozen, self.source if self._frozen_is_base else self.base
+        inline, given = self._shared_out(senders)
+        reads = self._reads(inline)
+        masks: dict[Tap, Tensor] = {}
+        values: dict[Tap, Tensor] = {}
+        shape = self.stream.shape
+        rule = self.experiment.rule
+        assert rule is not None
+        starts = [_layer(s.component) for s in senders]
+        first = min(starts, default=0) if self._frozen_is_base else 0  # before that, nothing differs from the base run
+        for tap in sorted({self.stream.kept_as(sender) for sender in all_senders(shape)}):
+            if tap.layer < first:
+                continue
+            is_mlp = tap.kind in ("mlp", "mlp_added")
+            passed = rule.through_mlps and is_mlp and Mlp(tap.layer) not in rule.named
+            own_input = tap.kind == "resid" and self._frozen_is_base
+            if passed or own_input:
+                continue
+            like = self.base[tap]
+            masks[tap] = torch.ones(*like.shape[:2], tap.units(shape), dtype=torch.bool, device=like.device)
+            values[tap] = frozen[tap].expand_as(like)
+        shares: dict[int, _Shares] = {}
+        for tap in masks:
+            if tap.kind == "z_scaled":
+                shares[tap.layer] = _Shares(frozen[Tap(tap.layer, "z")].expand_as(values[tap]), ~masks[tap])
+        for one in given:
+            self._place(one, self._values.get(one), sent, masks, values, shares)
+        for one in inline:
+            tap, unit = self._slot(one.component)
+            masks[tap][:, :, unit] &= ~self.columns(one.where)
+            if tap.kind == "z_scaled":
+                shares[tap.layer].computed[:, :, unit] |= self.columns(one.where)
+        edits = edits_of(self.stream, reads)
+        for layer, own in shares.items():
+            changed = {
+                s.component.head for s in senders if isinstance(s.component, Head) and _layer(s.component) == layer
+            }
+            tap = Tap(layer, "z_scaled")
+            edits |= self._attention(layer, masks.pop(tap), values.pop(tap), own, sorted(changed))
+        swaps = {tap: Swap(masks[tap], values[tap]) for tap in masks}
+        return Actions(swaps, record, edits=edits)
+
+    def _attention(
+        self, layer: int, mask: Tensor, value: Tensor, own: _Shares, changed: Sequence[int]
+    ) -> dict[Tap, Edit]:
+        """Hold what a layer's normed attention adds, but for the shares of some heads.
+
+        mask: bool `[row, pos, head]`, False where a head computes in this pass. value: scaled z
+        `[row, pos, n_heads * d_head]`, of what is sent or frozen.
+        """
+        units = self.stream.shape.n_heads
+        inline = [head for head in changed if not bool(mask[:, :, head].all())]
+        held: list[Tensor] = []
+
+        def keep(z: Tensor) -> Tensor:
+            held.append(z)
+            return z
+
+        def add(unheld: Tensor) -> Tensor:
+            added = self._frozen[Tap(layer, "attn_added")].expand_as(unheld)
+            if not changed:
+                return added.clone()
+            new = _split(value, units)
+            if bool(own.computed.any()):
+                together = _split(own.z, units)
+                if inline:
+                    together = torch.where(mask.unsqueeze(-1), together, _split(held[0], units))
+                scaled = _split(self.stream.scaled(layer, together.flatten(-2)), units)
+                new = torch.where(own.computed.unsqueeze(-1), scaled, new)
+            difference = new.flatten(-2) - self._frozen[Tap(layer, "z_scaled")]
+            return added + self.stream.heads(layer, difference, changed).sum(0).view_as(unheld)
+
+        edits: dict[Tap, Edit] = {Tap(layer, "attn_added"): add}
+        return {Tap(layer, "z"): keep, **edits} if inline else edits
+
+    def _place(
+        self,
+        one: Sent,
+        value: Tensor | None,
+        sent: Mapping[Tap, Tensor],
+        masks: dict[Tap, Tensor],
+        values: dict[Tap, Tensor],
+        shares: Mapping[int, _Shares],
+    ) -> None:
+        """Put a sender's value at its positions: one that was computed before, else the sent one."""
+        tap, unit = self._slot(one.component)
+        units = tap.units(self.stream.shape)
+        at = self.columns(one.where)
+        like = self.base[tap]
+        if tap not in masks:
+            masks[tap] = torch.zeros(*like.shape[:2], units, dtype=torch.bool, device=like.device)
+            values[tap] = like
+        if tap.kind == "z_scaled":
+            z = _split(sent[Tap(tap.layer, "z")].expand_as(like), units)[:, :, unit] if value is None else value
+            shares[tap.layer].put(unit, units, z, at, computed=value is not None)
+        new = _split(sent[tap].expand_as(like), units)[:, :, unit] if value is None else value
+        changed = _split(values[tap].clone(), units)
+        changed[:, :, unit] = torch.where(at.unsqueeze(-1), new, changed[:, :, unit])
+        values[tap] = changed.flatten(-2)
+        masks[tap][:, :, unit] |= at
+
+    def _shared_out(self, senders: Senders) -> tuple[list[Sent], list[Sent]]:
+        """Senders that compute their value in the pass itself, and those whose value is at hand.
+
+        Heads that share keys and values can compute at once only if they read the same ones, and heads whose queries
+        and keys are normed together not at all; the others' values are worked out in runs of their own.
+        """
+        inline: list[Sent] = []
+        given: list[Sent] = []
+        taken: dict[Receiver, frozenset[Reading]] = {}
+        for one in sorted(senders, key=lambda s: (_layer(s.component), self._slot(s.component), s.where.canonical())):
+            if not one.inputs:
+                given.append(one)
+                continue
+            wanted = {
+                receiver: frozenset(r for r in one.inputs if r.receiver == receiver)
+                for receiver in _inputs(one.component, self.stream.shape)
+            }
+            alone = self.stream.heads_share_a_norm and isinstance(one.component, Head)
+            beside = alone and any(
+                isinstance(o.component, Head) and o.component.layer == _layer(one.component) for o in inline
+            )
+            if beside or any(taken.get(receiver, readings) != readings for receiver, readings in wanted.items()):
+                self._work_out(one)
+                given.append(one)
+            else:
+                taken |= wanted
+                inline.append(one)
+        return inline, given
+
+    def _slot(self, sender: Sender) -> tuple[Tap, int]:
+        return self.stream.kept_as(sender), sender.head if isinstance(sender, Head) else 0
+
+    def _work_out(self, one: Sent) -> None:
+        """The value of one sender: an MLP's from what it reads, a head's from a run in which it alone computes."""
+        if one in self._values:
+            return
+        tap, unit = self._slot(one.component)
+        if isinstance(one.component, Mlp):
+            ((read,),) = self._reads([one]).values()
+            entering = self.stream.entering_mlp(tap.layer, read.streams()[:, :, 0])
+            self._values[one] = self.stream.mlp_added(tap.layer, entering)
+        elif isinstance(one.component, Head):
+            self.extra()
+            place = Tap(tap.layer, "z")
+            _, recorded = self.run(self._actions(frozenset({one}), frozenset({place})))
+            self._values[one] = _split(recorded[place], place.units(self.stream.shape))[:, :, unit]
+
+    def _reads(self, inline: Iterable[Sent]) -> dict[Tap, tuple[Reads, ...]]:
+        """What the inputs of computing senders read: what passes brought, at their positions, else the frozen run."""
+        reads: dict[Tap, dict[Receiver, Reads]] = {}
+        for one in inline:
+            for receiver in _inputs(one.component, self.stream.shape):
+                tap = self.stream.read_tap(receiver)
+                read = self._pass(frozenset())[1][tap]
+                for reading in one.inputs:
+                    if reading.receiver != receiver:
+                        continue
+                    brought = self._pass(reading.senders)[1][tap]
+                    everywhere = reading.where.is_everywhere
+                    at = self.columns(reading.where).unsqueeze(-1)
+                    read = brought if everywhere else torch.where(at, brought, read)
+                reads.setdefault(tap, {})[receiver] = single(self.stream, (receiver,), read)
+            if self.stream.heads_share_a_norm and isinstance(one.component, Head):
+                tap = Tap(one.component.layer, "resid")
+                frozen = self._pass(frozenset())[1][tap]
+                for receiver in _attention_inputs(one.component.layer, self.stream.shape):
+                    reads[tap].setdefault(receiver, single(self.stream, (receiver,), frozen))
+        return {tap: tuple(by_receiver.values()) for tap, by_receiver in reads.items()}
+
+
+def _inputs(component: Sender, shape: ModelShape) -> tuple[Receiver, ...]:
+    return () if isinstance(component, Input) else tuple(inputs_of(component, (), shape))
+
+
+def _attention_inputs(layer: int, shape: ModelShape) -> tuple[Receiver, ...]:
+    return tuple(dict.fromkeys(r for head in range(shape.n_heads) for r in inputs_of(Head(layer, head), (), shape)))
+
+
+def _layer(sender: Sender) -> int:
+    return 0 if isinstance(sender, Input) else sender.layer
+
+
+def _split(value: Tensor, units: int) -> Tensor:
+    """`[row, pos, unit, width]`"""
+    return value.reshape(*value.shape[:2], units, value.shape[-1] // units)

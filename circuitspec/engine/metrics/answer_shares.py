@@ -1,0 +1,71 @@
+"""How the probability of several right answers is shared among them, and what the model says instead of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.runner import Runner
+from circuitspec.prompts.output_metrics import targets, upcast
+from circuitspec.prompts.prompt_set import CLEAN
+
+Shares = tuple[NDArray[np.float64], ...]
+"""For every prompt each answer's share of the summed probability of its answers, in the answers' order."""
+
+
+@torch.no_grad()
+def answer_shares(runner: Runner) -> Shares | None:
+    """The shares in the clean run, which takes one pass; None, and nothing is run, where no prompt has two answers."""
+    task = runner.task
+    if not any(len(answers) > 1 for answers in task.answers):
+        return None
+    shares: dict[int, NDArray[np.float64]] = {}
+    for batch, logits in _clean(runner):
+        side = targets([task.answers[p] for p in batch.prompts], logits.device)
+        assert side is not None
+        own = logits.gather(-1, side.ids).masked_fill(~side.mask, -float("inf"))
+        found = own.softmax(-1).cpu().double().numpy()
+        for row, prompt in enumerate(batch.prompts):
+            shares[prompt] = found[row, : len(task.answers[prompt])]
+    return tuple(shares[prompt] for prompt in range(task.n))
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the model says in the clean run: `probabilities[k, i]` of the k-th set of tokens after prompt i.
+
+    `likeliest[i]` is the token that comes first there, `top[i]` its probability.
+    """
+
+    probabilities: NDArray[np.float64]
+    likeliest: tuple[int, ...]
+    top: NDArray[np.float64]
+
+
+@torch.no_grad()
+def what_is_said(runner: Runner, sets: Sequence[Sequence[Sequence[int]]]) -> Said:
+    """One pass over the clean prompts; `sets[k][i]` are tokens of prompt i (none: probability 0)."""
+    n = runner.task.n
+    probabilities, top = np.zeros((len(sets), n)), np.zeros(n)
+    likeliest = np.zeros(n, dtype=np.int64)
+    for batch, logits in _clean(runner):
+        found = logits.double().softmax(-1).cpu()
+        for row, prompt in enumerate(batch.prompts):
+            for k, tokens in enumerate(sets):
+                probabilities[k, prompt] = float(found[row, list(tokens[prompt])].sum())
+            likeliest[prompt], top[prompt] = int(found[row].argmax()), float(found[row].max())
+    return Said(probabilities, tuple(map(int, likeliest)), top)
+
+
+def _clean(runner: Runner) -> Iterator[tuple[Batch, Tensor]]:
+    runner.expect(runner.task.n)
+    for batch in runner.batches:
+        logits, _ = runner.forward(batch, CLEAN, Actions())
+        yield batch, upcast(logits)

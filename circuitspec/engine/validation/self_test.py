@@ -1,0 +1,307 @@
+"""Checks of patching itself, on the model at hand, before any result is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+import torch
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.execution.batches import Batch, where_mask
+from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.interventions import Edit, Swap
+from circuitspec.engine.execution.tap_labels import label
+from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.levels.edge_program import EdgeProgram
+from circuitspec.engine.levels.path_hops import Hops, base_taps
+from circuitspec.engine.records import SelfTest
+from circuitspec.engine.runner import Runner
+from circuitspec.engine.validation.row_independence import mixing
+from circuitspec.engine.validation.two_runs import (
+    ALL_PATCHED,
+    OWN_VALUES,
+    TwoRuns,
+    forwards,
+    inexact_sites,
+    lengths_for,
+    off,
+    random_prompts,
+)
+from circuitspec.experiments.experiment import ZEROS, Experiment, PathRule, Reading, Sent, Source
+from circuitspec.experiments.levels.edge_level import patching
+from circuitspec.graph.edges import Receiver, Sender, inputs_of, precedes, receivers, senders, senders_before
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis.grammar.components import Head, Input, Logits
+from circuitspec.models.families.modules import submodule
+from circuitspec.prompts.prompt_set import CLEAN
+
+# Largest deviation let pass, as a fraction of the logits' standard deviation. The checks replay the same arithmetic on
+# the same shapes, so what remains is rounding: in kernels that are not deterministic, and where edges are summed up in
+# another order (RMS norms of transformers compute in float32 whatever the model's dtype).
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+# Of edges in half precision, whose sums are rounded once for every sender; an edge that is taken for another is off by
+# about 1.
+EDGES = {**TOLERANCE, torch.float16: 5e-2, torch.bfloat16: 0.4}
+
+
+@torch.no_grad()
+def self_test(runner: Runner, *, edges: bool = False) -> SelfTest:
+    """Patch two prompts of random tokens of the task's: every site with its own and with another run's values.
+
+    All that `circuitspec doctor` tests, of all sites together (`engine.sites`); and that a prompt of the task runs
+    alone as it does beside another (`engine.alone`). With `edges` also every edge of the model, by its own and by the
+    other run's values of its sender; some heads for some receivers, against node-level patches; and paths of a head,
+    with its own values and against its ablated edge. Raises CS352 and CS503 where a check deviates by more than
+    rounding.
+    """
+    mixed = mixing(runner)
+    if mixed:
+        raise CircuitspecError(*mixed)
+    known = sorted({token for ids in runner.task.ids.values() for prompt in ids for token in prompt})
+    task = random_prompts(known, runner.loaded.shape.max_positions, lengths_for(runner.loaded.model))
+    if edges:
+        _ = runner.stream  # which the other runner then shares
+    run = runner.on(task)
+    batch = Batch((0, 1), task.lengths, max(task.lengths), "right")
+    shape, also = run.loaded.shape, frozenset[Tap]()
+    if edges:
+        also |= frozenset(run.stream.recorded_at(sender) for sender in senders(shape))
+        also |= frozenset(tap for path in _paths(run) for tap in base_taps(path, run.stream))
+        if run.stream.heads_share_a_norm:
+            also |= {Tap(layer, kind) for layer in range(shape.n_layers) for kind in _PORTS}
+    # of all edges two, of all but those from the input one, and one to compare with; three for single heads, two for
+    # single receivers, three along paths and one to compare with
+    run.expect((forwards(shape) + (13 if edges else 0)) * len(batch.prompts))
+    both = TwoRuns(run, batch, also)
+    limit = TOLERANCE[run.dtype]
+    whole, handed_on = both.whole(), both.together()
+    wrong = [tap for tap, found in sorted(handed_on.items()) if not found <= limit]
+    problems = inexact_sites(whole, limit, (), [(label(tap), tap.path(run.loaded.architecture)) for tap in wrong])
+    if problems:
+        raise CircuitspecError(*problems)
+    result = SelfTest(whole[OWN_VALUES], max(whole[what] for what in ALL_PATCHED))
+    if not edges:
+        return result
+    own, values, limit = both.own, both.other, EDGES[run.dtype]
+    result = SelfTest(
+        max(
+            result.own_values,
+            off(_all_edges(run, batch, own), both.logits),
+            off(_along(run, batch, _paths(run)[-1], own, own), both.logits),
+        ),
+        max(
+            result.all_patched,
+            off(_all_edges(run, batch, values), both.other_logits),
+            off(*_lost_edges(run, batch, own, values)),
+            off(*_heads_by_receiver(run, batch, values)),
+            off(*_receivers_apart(run, batch, values)),
+            off(*_edge_and_path(run, batch, own, values)),
+        ),
+    )
+    for found, what in (
+        (result.own_values, "patching every edge with its own value changed the logits"),
+        (result.all_patched, "patching edges with another run's values did not give what node-level patches give"),
+    ):
+        if not found <= limit:
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS503",
+                    f"{what}: by {found:.2g} standard deviations, where {limit:g} is rounding",
+                    hint="this model's family is not patched rightly; no result of it can be trusted",
+                )
+            )
+    return result
+
+
+def _all_of(runner: Runner, tap: Tap, value: torch.Tensor) -> Swap:
+    """The whole tap, at every position, replaced by `value`."""
+    shape = (*value.shape[:2], tap.units(runner.loaded.shape))
+    return Swap(torch.ones(shape, dtype=torch.bool, device=value.device), value)
+
+
+def _lost_edges(
+    runner: Runner, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with the edges from all heads and MLPs carrying the other run's values, and what they must be.
+
+    With those from the input too, every component computes the other run's value by itself, so that it would not be
+    seen if a contribution were taken for another; so the logits must read the own input and what the other run adds.
+    """
+    first, final = Tap(0, "resid"), Tap(runner.loaded.shape.n_layers, "final")
+    read = own[first] + other[final] - other[first]
+    expected = runner.forward(batch, CLEAN, Actions({final: _all_of(runner, final, read)}))[0]
+    return _all_edges(runner, batch, other, but=(Input(),)), expected
+
+
+def _all_edges(
+    runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], but: tuple[Sender, ...] = ()
+) -> torch.Tensor:
+    """The logits of the clean prompts with every edge (but those from some) carrying these values of its sender."""
+    shape, everywhere = runner.loaded.shape, Where.everywhere()
+    order = senders(shape)
+    cut = {r: {s: everywhere for s in order[: senders_before(r, shape)] if s not in but} for r in receivers(shape)}
+    return _cut(runner, batch, values, cut)
+
+
+_Cut = Mapping[Receiver, Mapping[Sender, Where]]
+
+
+def _cut(runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], cut: _Cut) -> torch.Tensor:
+    """The logits of the clean prompts with these edges carrying these values of their senders."""
+    # which prompts are said does not matter here
+    program = EdgeProgram(patching(CLEAN, Source("resample", CLEAN), cut), runner.stream)
+    columns = {where: where_mask(runner.task, batch, where, runner.device) for where in program.wheres}
+    return runner.forward(batch, CLEAN, program.actions(columns, runner.stream.with_scaled(values)))[0]
+
+
+def _heads_by_receiver(
+    runner: Runner, batch: Batch, other: Mapping[Tap, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with some heads' edges to all receivers ablated and the others' to the logits; what they must be.
+
+    That is a node-level patch of the first, in which the final stream is given what the others add in the other run.
+    So a head that is taken for another is seen.
+    """
+    shape, everywhere = runner.loaded.shape, Where.everywhere()
+    final = Tap(shape.n_layers, "final")
+    layers = _last_layers(shape)
+    whole = {Head(layer, h) for layer in layers for h in _some(shape.n_heads, layer)}
+    order: list[Sender] = [s for s in senders(shape) if isinstance(s, Head) and s.layer in layers]
+    cut: dict[Receiver, dict[Sender, Where]] = {
+        r: {s: everywhere for s in order if precedes(s, r, shape) and (s in whole or isinstance(r.component, Logits))}
+        for r in receivers(shape)
+    }
+    scaled = runner.stream.with_scaled(other)
+    held: dict[int, torch.Tensor] = {}  # by layer: what the heads for the logits alone add in the other run, less here
+    changes: dict[int, torch.Tensor] = {}  # the same of the heads for all receivers
+    swaps: dict[Tap, Swap] = {}
+    edits: dict[Tap, Edit] = {}
+
+    def lacking(layer: int, z: torch.Tensor, heads: Collection[int]) -> torch.Tensor:
+        theirs = scaled[runner.stream.kept_as(Head(layer, 0))]
+        return _share(runner, layer, theirs - runner.stream.scaled(layer, z), heads)
+
+    def keep(layer: int, heads: list[int]) -> Edit:
+        def edit(z: torch.Tensor) -> torch.Tensor:
+            held[layer] = lacking(layer, z, [h for h in range(shape.n_heads) if h not in heads])
+            changes[layer] = lacking(layer, z, heads)
+            return z
+
+        return edit
+
+    for layer in layers:
+        heads = _some(shape.n_heads, layer)
+        edits[Tap(layer, "z")] = keep(layer, heads)
+        if runner.stream.post_normed:
+            edits[Tap(layer, "attn_added")] = lambda own, layer=layer: own + changes[layer]  # type: ignore[misc]
+        else:
+            value = other[Tap(layer, "z")]
+            mask = torch.zeros(*value.shape[:2], shape.n_heads, dtype=torch.bool, device=value.device)
+            mask[:, :, heads] = True
+            swaps[Tap(layer, "z")] = Swap(mask, value)
+    edits[final] = lambda own: own + torch.stack([*held.values()]).sum(0)
+    expected = runner.forward(batch, CLEAN, Actions(swaps, edits=edits))[0]
+    return _cut(runner, batch, other, cut), expected
+
+
+def _last_layers(shape: ModelShape) -> range:
+    """The layers on which single heads are tried: through many, rounding in half precision would add up."""
+    return range(max(0, shape.n_layers - 4), shape.n_layers)
+
+
+def _some(n: int, layer: int) -> list[int]:
+    """Some of n, and not the same in neighbouring layers: the first half, and every other one."""
+    return list(range(n // 2)) if layer % 2 == 0 else list(range(0, n, 2))
+
+
+def _share(runner: Runner, layer: int, scaled: torch.Tensor, heads: Collection[int]) -> torch.Tensor:
+    """What some heads add to the stream, by the module that projects their outputs, all others' being zero."""
+    architecture, shape = runner.loaded.architecture, runner.loaded.shape
+    split = scaled.reshape(*scaled.shape[:2], shape.n_heads, shape.d_head)
+    left = torch.zeros_like(split)
+    for head in heads:
+        left[:, :, head] = split[:, :, head]
+    module = submodule(runner.loaded.model, architecture.path(architecture.attn_out, layer))
+    nothing = torch.zeros_like(scaled)
+    added: torch.Tensor = module.forward(left.flatten(-2)) - module.forward(nothing)
+    return added * runner.stream.gain(layer) if runner.stream.post_normed else added
+
+
+def _receivers_apart(
+    runner: Runner, batch: Batch, other: Mapping[Tap, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with every edge into one kv head of some layers, and into its queries, ablated; what they must be.
+
+    These heads then compute what they do in the other run, so that it is a node-level patch of them (of their queries,
+    keys and values where a norm over all heads follows). So a receiver that is taken for another is seen.
+    """
+    shape, everywhere = runner.loaded.shape, Where.everywhere()
+    group, order = shape.n_heads // shape.n_kv_heads, senders(shape)
+    cut: dict[Receiver, dict[Sender, Where]] = {}
+    swaps: dict[Tap, Swap] = {}
+
+    def patch(tap: Tap, units: list[int]) -> None:
+        value = other[tap]
+        mask = torch.zeros(*value.shape[:2], tap.units(shape), dtype=torch.bool, device=value.device)
+        mask[:, :, units] = True
+        swaps[tap] = Swap(mask, value)
+
+    for layer in _last_layers(shape):
+        kv = 0 if layer % 2 == 0 else shape.n_kv_heads - 1
+        heads = list(range(kv * group, (kv + 1) * group))
+        for receiver in dict.fromkeys(r for head in heads for r in inputs_of(Head(layer, head), (), shape)):
+            cut[receiver] = dict.fromkeys(order[: senders_before(receiver, shape)], everywhere)
+        if runner.stream.heads_share_a_norm:
+            for kind in _PORTS:
+                patch(Tap(layer, kind), heads if kind == "q" else [kv])
+        else:
+            patch(Tap(layer, "z"), heads)
+    expected = runner.forward(batch, CLEAN, Actions(swaps))[0]
+    return _cut(runner, batch, other, cut), expected
+
+
+_PORTS: tuple[Literal["q", "k", "v"], ...] = ("q", "k", "v")
+_HEAD = Head(0, 0)
+
+
+def _paths(runner: Runner) -> tuple[Experiment, ...]:
+    """From the first head to the logits through nothing; and, in a model of layers, by a query of the last one."""
+    everywhere, last = Where.everywhere(), runner.loaded.shape.n_layers - 1
+    rule = PathRule("base", through_mlps=False)
+    start = frozenset({Sent(_HEAD, everywhere)})
+    middle = Head(last, runner.loaded.shape.n_heads - 1)
+    computed = frozenset({Sent(middle, everywhere, frozenset({Reading(Receiver(middle, "q"), start)}))})
+    return tuple(
+        Experiment("clean", ZEROS, readings=frozenset({Reading(Receiver(Logits()), sent)}), rule=rule)
+        for sent in ((start, computed) if last else (start,))
+    )
+
+
+def _along(
+    runner: Runner,
+    batch: Batch,
+    path: Experiment,
+    own: Mapping[Tap, torch.Tensor],
+    values: Mapping[Tap, torch.Tensor],
+) -> torch.Tensor:
+    """The logits of the clean prompts with these values sent along a path."""
+    scaled = runner.stream.with_scaled
+    return Hops(
+        path,
+        runner.stream,
+        run=lambda actions: runner.forward(batch, CLEAN, actions),
+        source=scaled(values),
+        columns=lambda where: where_mask(runner.task, batch, where, runner.device),
+        base=scaled(own),
+        extra=lambda: runner.expect(len(batch.prompts)),
+    ).logits()
+
+
+def _edge_and_path(
+    runner: Runner, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits with the other run's value sent from a head to the logits alone: as a path, and as an edge."""
+    cut: dict[Receiver, dict[Sender, Where]] = {Receiver(Logits()): {_HEAD: Where.everywhere()}}
+    return _along(runner, batch, _paths(runner)[0], own, other), _cut(runner, batch, other, cut)

@@ -1,0 +1,366 @@
+"""What is run: experiments as values, without a model. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import rfc8785
+
+from circuitspec.graph.edges import Receiver, Sender
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis.grammar.components import Head, Logits, Mlp
+from circuitspec.hypothesis.grammar.names import format_name
+
+SourceKind = Literal["resample", "mean", "mean_per_template", "zero"]
+Direction = Literal["noising", "denoising"]
+
+
+@dataclass(frozen=True)
+class Noised:
+    """The clean prompts with Gaussian noise added to their token embeddings at `where` (ROME's corruption).
+
+    `std` is in units of the standard deviation of the model's token embeddings over its vocabulary.
+    Whatever involves noise is run with `draws` draws of it, and metrics are averaged over them, prompt
+    by prompt. A draw depends on `seed`, its own number and the prompt's number alone.
+    """
+
+    std: float
+    where: Where
+    draws: int
+    seed: int
+
+    def __str__(self) -> str:
+        at = "every token" if self.where.is_everywhere else ", ".join(sorted(self.where.roles))
+        return f"clean + noise of {self.std:g} std at {at} ({self.draws} draws)"
+
+
+Variant: TypeAlias = str | Noised
+"""Which prompts a run is on: "clean", a corruption's name, or the clean ones with noise."""
+
+
+def texts_of(variant: Variant) -> str:
+    """The name of the texts that a variant's prompts have: noise does not change them."""
+    return "clean" if isinstance(variant, Noised) else variant
+
+
+@dataclass(frozen=True)
+class Own:
+    """Means over one of `blocks` parts of the prompts that they are over: each prompt is given its own part's."""
+
+    blocks: int
+
+    def __str__(self) -> str:
+        return f"in {self.blocks} parts"
+
+
+@dataclass(frozen=True)
+class Without:
+    """Means over all prompts that they are over but one of `cells` parts, the same for every prompt."""
+
+    cell: int
+    cells: int
+
+    def __str__(self) -> str:
+        return f"without part {self.cell + 1} of {self.cells}"
+
+
+Part: TypeAlias = Own | Without
+"""Which of the prompts a mean is taken over, where it is not all: such runs tell how far the mean can be trusted."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where patched values come from: zeros, or the run on `prompts`, as it is (resample) or averaged.
+
+    Means are taken position by position; `mean_per_template` over prompts of one template,
+    `mean` over all prompts (or over a `part` of these). Zeros come from no prompts.
+    """
+
+    kind: SourceKind
+    prompts: Variant | None
+    part: Part | None = None
+
+    def __post_init__(self) -> None:
+        if (self.kind == "zero") != (self.prompts is None):
+            raise ValueError("patched values come from prompts exactly when they are not zeros")
+        if self.part is not None and not self.is_mean:
+            raise ValueError("only a mean is taken over a part of the prompts")
+
+    def __str__(self) -> str:
+        if self.prompts is None:
+            return self.kind
+        return f"{self.kind} of {self.prompts}" + ("" if self.part is None else f" {self.part}")
+
+    @property
+    def is_mean(self) -> bool:
+        return self.kind in ("mean", "mean_per_template")
+
+    @property
+    def whole(self) -> Source:
+        """The same over all prompts."""
+        return self if self.part is None else Source(self.kind, self.prompts)
+
+
+ZEROS = Source("zero", None)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A component and the positions at which it is patched."""
+
+    component: NodeComponent
+    where: Where
+
+
+EVERYWHERE = Where.everywhere()
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A component whose value arrives changed at some receiver, at the positions `where`.
+
+    The value is the source's or, with `inputs`, what the component computes when these of its inputs read what
+    is said there and its others what they read in the frozen run (path level).
+    """
+
+    component: Sender
+    where: Where
+    inputs: frozenset[Reading] = frozenset()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A receiver that reads changed values of these senders, at the positions `where`.
+
+    Without senders it reads what it does in the frozen run. At the end of an open path a query, key or value is read
+    so by one `head` alone (keys and values by its queries at the positions `acting`), and by others as it is.
+    """
+
+    receiver: Receiver
+    senders: frozenset[Sent]
+    where: Where = EVERYWHERE
+    acting: Where = EVERYWHERE
+    head: Head | None = None
+
+    @property
+    def at_logits(self) -> bool:
+        return isinstance(self.receiver.component, Logits)
+
+
+@dataclass(frozen=True)
+class PathRule:
+    """How values travel at path level: everything that is not sent is frozen (Wang et al. 2022, appendix B).
+
+    `frozen` says at which values: those of the base run, into which the source's values are sent; or the
+    source's, into which the base run's own are sent (Goldowsky-Dill et al. 2023: all other paths are ablated).
+    With `through_mlps` MLPs are not frozen but recomputed, all but the `named` ones, which are stops of the paths.
+    """
+
+    frozen: Literal["base", "source"]
+    through_mlps: bool
+    named: frozenset[Mlp] = frozenset()
+
+
+Level = Literal["node", "edge", "path"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One patched (or, with nothing to patch, plain) run over all prompts.
+
+    `base` says which prompts are run, `source` where patched values come from. They replace the values of
+    `sites` for all that comes after them (node level), or those of senders for single receivers (`readings`): in one
+    run with everything else recomputed (edge level), or along paths by a `rule` (path level).
+    Two experiments with equal content are the same experiment.
+    """
+
+    base: Variant
+    source: Source | None = None
+    sites: frozenset[Site] = frozenset()
+    readings: frozenset[Reading] = frozenset()
+    rule: PathRule | None = None
+
+    def __post_init__(self) -> None:
+        if self.sites and self.readings:
+            raise ValueError("an experiment patches sites or edges, not both")
+        if bool(self.sites or self.readings) != (self.source is not None):
+            raise ValueError("an experiment has a source exactly when it patches something")
+        if self.rule is not None and not self.readings:
+            raise ValueError("a rule for paths goes with readings")
+        if self.rule is not None and any((r.receiver.port is None) != (r.head is None) for r in self.readings):
+            raise ValueError("a path that ends at a query, key or value says of which head")
+
+    @property
+    def level(self) -> Level:
+        if not self.readings:
+            return "node"
+        return "edge" if self.rule is None else "path"
+
+    @property
+    def direction(self) -> Direction | None:
+        """Noising patches the clean run, denoising a corrupt one (seed, section 2.3)."""
+        if self.source is None:
+            return None
+        return "noising" if self.base == "clean" else "denoising"
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """Its own prompts, then those that its patched values come from."""
+        return (self.base,) if self.source is None or self.source.prompts is None else (self.base, self.source.prompts)
+
+    @property
+    def averages(self) -> bool:
+        """Whether means are patched in."""
+        return self.source is not None and self.source.is_mean
+
+    def over(self, part: Part | None) -> Experiment:
+        """The same with means over a part of the prompts; itself where no means are patched in."""
+        if self.source is None or not self.averages:
+            return self
+        return replace(self, source=replace(self.source, part=part))
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every position that it names."""
+        named = {role for site in self.sites for role in site.where.roles}
+        for reading in all_readings(self.readings):
+            named |= reading.where.roles | reading.acting.roles
+            named |= {role for sent in reading.senders for role in sent.where.roles}
+        return frozenset(named)
+
+    @property
+    def draws(self) -> int:
+        """How often it is run: once, or as often as noise is drawn."""
+        return max(v.draws if isinstance(v, Noised) else 1 for v in self.variants)
+
+    @cached_property
+    def digest(self) -> str:
+        """Content hash, the same on every machine."""
+        content = {
+            "base": _content(self.base),
+            "source": None if self.source is None else _source_content(self.source),
+            "sites": sorted([format_name(s.component), s.where.canonical()] for s in self.sites),
+        }
+        if self.readings:
+            known: dict[Reading, str] = {}
+            content["readings"] = sorted(_reading_digest(reading, known) for reading in self.readings)
+        if self.rule is not None:
+            named = sorted(format_name(mlp) for mlp in self.rule.named)
+            content["rule"] = {"frozen": self.rule.frozen, "through_mlps": self.rule.through_mlps, "named": named}
+        return _hash(content)
+
+
+def hop_passes(experiment: Experiment) -> tuple[frozenset[Sent], ...]:
+    """The passes that a path-level experiment takes, one for each set of senders, each after those it needs.
+
+    The empty set is the frozen run.
+    """
+    found: dict[frozenset[Sent], None] = {}
+
+    def visit(senders: frozenset[Sent]) -> None:
+        if senders in found:
+            return
+        for sent in senders:
+            if sent.inputs:
+                visit(frozenset())
+            for reading in sent.inputs:
+                visit(reading.senders)
+        found[senders] = None
+
+    for reading in experiment.readings:
+        visit(reading.senders)
+    return tuple(found)
+
+
+def is_open(experiment: Experiment) -> bool:
+    """Whether some path ends before the logits, so that one more run recomputes all that comes after its end."""
+    return any(not reading.at_logits for reading in experiment.readings)
+
+
+def means_of(experiments: Iterable[Experiment]) -> frozenset[Source]:
+    """The means that these experiments patch in, each over all prompts: its parts take no pass of their own."""
+    return frozenset(e.source.whole for e in experiments if e.source is not None and e.source.is_mean)
+
+
+def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = frozenset(), averaged: float = 1) -> float:
+    """Passes over all prompts that running these experiments together takes.
+
+    Every mean (but the `known` ones) takes `averaged`: over how many prompts it goes, as a multiple of those that are
+    run. Every variant that is run plain or recorded takes one, every patched experiment one, and one at path level its
+    hops; what involves noise, one for each draw.
+    """
+    sources = {e.source for e in experiments if e.source is not None}
+    means = averaged * len(means_of(experiments) - known)
+    run: set[Variant] = {"clean", *(e.base for e in experiments if e.source is None or e.level == "path")}
+    run |= {s.prompts for s in sources if s.kind == "resample" and s.prompts is not None}
+    unpatched = sum(v.draws if isinstance(v, Noised) else 1 for v in run)
+    return means + unpatched + sum(e.draws * runs_of(e) for e in experiments if e.source is not None)
+
+
+def runs_of(experiment: Experiment) -> int:
+    """How many patched runs an experiment takes: one, and at path level one a hop."""
+    if experiment.level != "path":
+        return 1
+    assert experiment.rule is not None
+    hops = hop_passes(experiment)
+    # the frozen run is the base run itself, unless it is frozen at the source's values
+    recorded = experiment.rule.frozen == "base" and frozenset() in hops
+    return len(hops) - recorded + is_open(experiment)
+
+
+def all_readings(readings: frozenset[Reading]) -> frozenset[Reading]:
+    """These, and those that the values of their senders are computed from."""
+    found: set[Reading] = set()
+    waiting = list(readings)
+    while waiting:
+        reading = waiting.pop()
+        if reading not in found:
+            found.add(reading)
+            waiting += [inner for sent in reading.senders for inner in sent.inputs]
+    return frozenset(found)
+
+
+def _reading_digest(reading: Reading, known: dict[Reading, str]) -> str:
+    if reading not in known:
+        senders = sorted(
+            [format_name(s.component), s.where.canonical(), *sorted(_reading_digest(r, known) for r in s.inputs)]
+            for s in reading.senders
+        )
+        receiver = f"{format_name(reading.receiver.component)}<{reading.receiver.port or ''}>"
+        acting = [] if reading.acting.is_everywhere else [reading.acting.canonical()]
+        head = [] if reading.head is None else [{"head": format_name(reading.head)}]
+        known[reading] = _hash([receiver, reading.where.canonical(), senders, *acting, *head])
+    return known[reading]
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
+
+
+def _source_content(source: Source) -> list[Any]:
+    content = [source.kind, _content(source.prompts)]
+    match source.part:
+        case None:
+            return content
+        case Own(blocks):
+            return [*content, {"own": blocks}]
+        case Without(cell, cells):
+            return [*content, {"without": [cell, cells]}]
+
+
+def _content(variant: Variant | None) -> Any:
+    if isinstance(variant, Noised):
+        return {
+            "noise": {
+                "std": variant.std,
+                "where": variant.where.canonical(),
+                "draws": variant.draws,
+                "seed": variant.seed,
+            }
+        }
+    return variant

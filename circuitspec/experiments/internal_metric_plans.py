@@ -1,0 +1,85 @@
+"""The internal metrics that claims are about, checked against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.graph.nodes import Place, existing
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis.grammar.components import Component, Head, Mlp, Neuron, Resid
+from circuitspec.hypothesis.grammar.internal_metric_names import (
+    Activation,
+    Attention,
+    Internal,
+    Projection,
+    is_internal,
+    parse_internal,
+)
+from circuitspec.hypothesis.grammar.names import Name
+from circuitspec.hypothesis.schema.blocks import Hypothesis
+from circuitspec.hypothesis.yaml.source import Source as SourceText
+
+
+def internal_metrics(hypothesis: Hypothesis, shape: ModelShape, text: SourceText) -> tuple[Internal, ...]:
+    """Each once, in the file's order. Raises CS220 for components that the model does not have, CS225 for a residual
+    stream that it does not compute."""
+    found: dict[Internal, None] = {}
+    problems: list[Diagnostic] = []
+    for index, claim in enumerate(hypothesis.claims):
+        if not is_internal(claim.metric):
+            continue
+        metric, place = parse_internal(claim.metric), ("claims", index, claim.kind, "metric")
+        problems += readable(metric, shape, text, place)
+        found.setdefault(metric)
+    if problems:
+        raise CircuitspecError(*problems)
+    return tuple(found)
+
+
+def measuring(graph: CircuitGraph, internals: Iterable[Internal]) -> CircuitGraph:
+    """The circuit, in which is known inside which heads and MLPs something is measured.
+
+    Residual streams are none of these: at edge level, where it matters, nothing is projected.
+    """
+    found: set[Head | Mlp] = set()
+    for component in map(component_of, internals):
+        if isinstance(component, Neuron):
+            found.add(Mlp(component.layer))
+        elif isinstance(component, Head | Mlp):
+            found.add(component)
+    return replace(graph, measured=frozenset(found))
+
+
+def readable(metric: Internal, shape: ModelShape, text: SourceText, place: Place) -> list[Diagnostic]:
+    """CS220 and CS225, as for `internal_metrics`, of one metric that stands at this place."""
+    problems: list[Diagnostic] = []
+    existing(Name(component_of(metric)), shape, text, place, problems)
+    if isinstance(metric, Projection) and metric.of == Resid(metric.of.layer, True) and not shape.has_resid_mid:
+        problems.append(
+            Diagnostic(
+                "CS225",
+                "the model has no residual stream between attention and MLP: both read the block's input",
+                text.span(place),
+                hint=f"write r{metric.of.layer}",
+            )
+        )
+    return problems
+
+
+def component_of(metric: Internal) -> Component:
+    """The component that a metric is read from."""
+    match metric:
+        case Attention(head):
+            return head
+        case Activation(neuron):
+            return neuron
+        case Projection(of):
+            return of
+
+
+def positions_of(metric: Internal) -> tuple[str, ...]:
+    """The positions that a metric names."""
+    return (metric.source, metric.target) if isinstance(metric, Attention) else (metric.at,)

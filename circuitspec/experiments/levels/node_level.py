@@ -1,0 +1,108 @@
+"""Experiments at node level: components' values are replaced for all that comes after them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.experiments.experiment import Experiment, Site, Source, Variant
+from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.graph.nodes import NodeComponent, Place, expand
+from circuitspec.graph.overlap import Declared, overlaps
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis.grammar.names import format_name, is_group_name, parse_name
+from circuitspec.hypothesis.schema.blocks import AblationSpec, Hypothesis, Sufficient
+from circuitspec.hypothesis.yaml.source import Source as SourceText
+
+
+def noising(source: Source, sites: Mapping[NodeComponent, Where]) -> Experiment:
+    """The clean run with the source's values at these sites."""
+    chosen = frozenset(Site(c, w) for c, w in sites.items() if not w.is_nowhere)
+    return Experiment("clean", source if chosen else None, chosen)
+
+
+def denoising(corrupt: Variant, section: Mapping[NodeComponent, Where]) -> Experiment:
+    """The corrupt run with the clean run's values at the section."""
+    sites = frozenset(Site(c, w) for c, w in section.items())
+    return Experiment(corrupt, Source("resample", "clean"), sites)
+
+
+def restored(experiment: Experiment, components: frozenset[NodeComponent]) -> Experiment:
+    """The same run with these components no longer patched anywhere."""
+    sites = frozenset(s for s in experiment.sites if s.component not in components)
+    return Experiment(experiment.base, experiment.source if sites else None, sites)
+
+
+def circuit_positions(ablation: AblationSpec, graph: CircuitGraph) -> Mapping[NodeComponent, Where]:
+    """Where each declared component is kept: at its declared positions, or with `positions: all` everywhere."""
+    if ablation.positions == "all":
+        return {c: Where.everywhere() for c in graph.circuit}
+    return graph.circuit
+
+
+def section_of(
+    entries: Sequence[str],
+    listed: Place,
+    ablation: AblationSpec,
+    graph: CircuitGraph,
+    text: SourceText,
+    problems: list[Diagnostic],
+    *,
+    apart: bool = False,
+) -> Mapping[NodeComponent, Where]:
+    """Where the components that a claim names are patched; the claim's `entries` stand in the file at `listed`.
+
+    A group stands for its members at their positions, or with `positions: all` at all. A component named in the claim
+    itself is patched at the positions written with it, or everywhere. What two entries declare is told (CS223); with
+    `apart`, also what both patch because groups act everywhere.
+    """
+    found: list[Declared] = []
+    section: dict[NodeComponent, Where] = {}
+
+    def patch(component: NodeComponent, where: Where) -> None:
+        section[component] = section.get(component, Where.at()) | where
+
+    for i, entry in enumerate(entries):
+        place: Place = (*listed, i)
+        if is_group_name(entry):
+            for member in (m for m in graph.members if m.group == entry):
+                acting = Where.everywhere() if ablation.positions == "all" else member.where
+                found.append(Declared(member.component, acting if apart else member.where, entry, place))
+                patch(member.component, acting)
+            continue
+        name = parse_name(entry)
+        where = Where.at(*name.positions) if name.positions else Where.everywhere()
+        for component in expand(name, graph.shape, text, place, problems):
+            found.append(Declared(component, where, entry, place))
+            patch(component, where)
+            free = graph.freed(component)
+            if free is not None:
+                problems.append(
+                    Diagnostic(
+                        "CS222",
+                        f"{format_name(free)} is free, so it is never patched, and this claim patches "
+                        f"{format_name(component)}",
+                        text.span(place),
+                        hint="a component is either part of the claim or outside it: remove it from one of the two",
+                    )
+                )
+    problems += overlaps(found, graph.shape, text)
+    return section
+
+
+def without_outside(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> Iterator[Diagnostic]:
+    """CS224: sufficiency ablates everything outside the circuit, so every member must have an outside."""
+    others = [c for c in graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
+    if not others:
+        return
+    named = ", ".join(format_name(c) for c in others[:5]) + (", ..." if len(others) > 5 else "")
+    for index, claim in enumerate(hypothesis.claims):
+        if isinstance(claim, Sufficient):
+            yield Diagnostic(
+                "CS224",
+                f"the circuit holds {named}, of which nothing can be said to lie outside",
+                text.span(("claims", index)),
+                hint="a claim of sufficiency is about heads, MLPs and neurons: name the others in `cross_section` "
+                "instead of in a group",
+            )

@@ -1,0 +1,116 @@
+"""A plan and its prompts: what they must have, and the plan cut down to what they allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.experiments.circuits.method_grid import Methods
+from circuitspec.experiments.experiment import Noised, Source, texts_of
+from circuitspec.experiments.internal_metric_plans import positions_of
+from circuitspec.experiments.planner import Plan
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis.schema.blocks import Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.prompts.output_metrics import check_metrics
+from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
+
+
+def fitted(plan: Plan, refused: Mapping[Source, str], text: SourceText) -> Plan:
+    """The plan without methods (`robust_to`) that need a mean which these prompts do not allow; `refused` says why.
+
+    The file's own method stays, so that what is wrong with it is told. Raises CS167 where a claim gives such a method
+    by its values.
+    """
+    claims, problems, lost = [], [], set()
+    for planned in plan.claims:
+        methods, claim = planned.methods, planned.claim
+        if methods is None or not isinstance(claim, Sufficient | Necessary):
+            claims.append(planned)
+            continue
+        left = _left(methods, refused)
+        gone = {run.method: run for run in methods.runs if run not in left.runs}
+        if gone and isinstance(claim.robust_to, dict) and "ablation" in claim.robust_to:
+            why = next(one.reason for one in left.left_out if one.method in gone)
+            named = next(iter(gone)).ablation
+            place = ("claims", planned.index, claim.kind, "robust_to", "ablation")
+            problems.append(
+                Diagnostic("CS167", f"ablation {named} cannot be run here: {why}", text.span(place), hint="remove it")
+            )
+        lost |= {run for one in gone.values() for run in (one.patched, one.corrupt)}
+        claims.append(replace(planned, methods=left))
+    if problems:
+        raise CircuitspecError(*problems)
+    kept = {run for planned in claims for run in planned.runs} | {plan.clean, plan.corrupt}
+    labels = {run: label for run, label in plan.labels.items() if run in kept or run not in lost}
+    return replace(plan, claims=tuple(claims), labels=labels)
+
+
+def _left(methods: Methods, refused: Mapping[Source, str]) -> Methods:
+    left = methods.without(refused)
+    own = [run for run in methods.runs if run.method == methods.own]
+    if all(run in left.runs for run in own):
+        return left
+    return replace(
+        left,
+        runs=(*own, *left.runs),
+        left_out=tuple(one for one in left.left_out if one.method != methods.own),
+    )
+
+
+def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals: Sequence[Internal] = ()) -> None:
+    """What the file names must be in the prompts: the corruption patched from, and every position in each prompt."""
+    problems = []
+    for variant in dict.fromkeys(texts_of(v) for v in plan.variants):
+        if variant in task.ids:
+            continue
+        problems.append(
+            Diagnostic(
+                "CS508",
+                f"the prompts have no corruption `{variant}`",
+                text.span(("ablation", "from")),
+                hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
+            )
+        )
+    named = {role for e in plan.experiments for role in e.roles}
+    named |= {role for metric in internals for role in positions_of(metric)}
+    named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
+    for role in sorted(named - set(task.roles)):
+        without = task.partial_roles.get(role, ())
+        where = f"; templates without it: {', '.join(str(t) for t in without)}" if without else ""
+        problems.append(
+            Diagnostic(
+                "CS507",
+                f"position `{role}` is not in every prompt{where}",
+                text.span(("circuit", "groups")),
+                hint=f"positions that every prompt has: {', '.join(sorted(task.roles))}",
+            )
+        )
+    if problems:
+        raise CircuitspecError(*problems)
+
+
+def check_length(task: TokenizedTask, shape: ModelShape) -> None:
+    """CS505 for a prompt of more tokens than the model has positions."""
+    limit = shape.max_positions
+    longest = max(range(task.n), key=lambda i: task.lengths[i])
+    if limit is not None and task.lengths[longest] > limit:
+        prompt = task.prompts.prompts[longest]
+        raise CircuitspecError(
+            Diagnostic(
+                "CS505",
+                f"{prompt.described()} has {task.lengths[longest]} tokens, the model takes {limit}",
+                prompt.span,
+                hint="use shorter prompts",
+            )
+        )
+
+
+def check_claimed(hypothesis: Hypothesis, prompts: PromptSet, text: SourceText) -> None:
+    """CS350 for metrics that the prompts have no answers for."""
+    places = [text.span(("claims", i)) for i in range(len(hypothesis.claims))]
+    check_metrics([claim.metric for claim in hypothesis.claims], prompts, places)
+    if hypothesis.task.checks.accuracy is not None:
+        check_metrics(["accuracy"], prompts, [text.span(("task", "checks", "accuracy"))])

@@ -1,0 +1,229 @@
+"""A chosen circuit as a hypothesis file that `verify` accepts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.exploration.search.circuit_selection import Choice, Entry
+from circuitspec.exploration.search.component_sweep import MATERIAL
+from circuitspec.exploration.search.path_search import Link
+from circuitspec.exploration.setting import EVERYWHERE
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron, sort_key
+from circuitspec.hypothesis.grammar.names import PORTS, format_name
+from circuitspec.hypothesis.yaml.source import Source as SourceText
+
+BLOCKS = ("circuit", "ablation", "claims")  # those of the file that a draft writes anew
+LOW, HIGH = 0.8, 1.2  # what every draft claims to recover, whatever its circuit does
+LEFT = 0.3  # what every draft claims to leave at most where its circuit is noised
+SPARED = 8  # members that were left out, named in a draft's header
+
+Sizes = Mapping[Entry, tuple[float, float, bool]]
+"""What entries do by themselves: drop, rise, and whether they were patched or are estimates to first order."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a drafted file says; `misses` is where its circuit fell short of the target, or of its own claims.
+
+    File names in it are relative to the folder of the file that its model and task are from.
+    """
+
+    text: str
+    entries: int
+    heads: int
+    misses: tuple[str, ...] = ()
+
+
+def write_draft(
+    subject: SourceText,
+    choice: Choice,
+    links: Sequence[Link],
+    shape: ModelShape,
+    *,
+    ablation: str,
+    free: Sequence[str],
+    metric: str,
+    head_share: float,
+    sizes: Sizes,
+    command: str,
+    target: float | None,
+    suffix: str = "",
+    neurons: Mapping[Mlp, Sequence[Neuron]] | None = None,
+) -> Draft:
+    """The draft's text: model and task as in `subject`, then groups by layer and position, effects as comments.
+
+    Its claims are the same whatever the circuit does (recovered 0.8 to 1.2; noised, at most 0.3 left), so that `verify`
+    refutes a circuit that falls short; where it does, or misses the target (None: there was none), the file says so.
+    `suffix` is added to the file's name. `neurons` stand for their MLP, also in the links.
+    """
+    estimate = choice.estimate()
+    interval = estimate.interval or (estimate.value, estimate.value)
+    misses = missed_by(estimate, choice.left(), metric, target)
+    groups = _groups(choice)
+    lines = [
+        *_kept_blocks(subject, suffix),
+        "",
+        f"# Drafted by `{command}`.",
+        f"# On the prompts it was drafted on: recovered {metric} {estimate.value:.2f} "
+        f"[{interval[0]:.2f}, {interval[1]:.2f}],",
+        f"# {choice.heads} heads of {shape.n_layers * shape.n_heads} ({head_share:.0%}); with the circuit noised,"
+        f" {_number(choice.knocked_out())} is left.",
+        *(f"# FALLS SHORT: {miss}." for miss in misses),
+        *_spared(choice),
+        "# Beside each component, what it does by itself as a share of clean less corrupt: (drop when noised in the",
+        "# clean run, rise when restored in the corrupt run); ~ marks estimates of what was not patched alone.",
+        "circuit:",
+        "  groups:",
+    ]
+    for name, (role, kind, members) in groups.items():
+        lines.append(f"    {name}:")
+        lines.append("      nodes:")
+        for entry in members:
+            lines.append(f"        - {format_name(entry[0])} # {_own_size(sizes, entry)}")
+        if role != EVERYWHERE:  # a group without positions is at all of them
+            lines.append(f"      at: {plain(role)}")
+        if kind != "positive":
+            lines.append(f"      effect: {kind}")
+    if free:
+        lines.append(f"  free: [{', '.join(_quoted(name) for name in free)}]")
+    paths = _paths(links, shape, neurons or {})
+    if paths:
+        lines.append("  paths: # direct paths with an effect by themselves, (drop, rise)")
+        lines += [f"    - {text} # {comment}" for text, comment in paths]
+    lines += [
+        "",
+        f"ablation: {ablation}",
+        "",
+        "claims:",
+        f"  - sufficient: {{metric: {metric}, at_least: {LOW:g}, at_most: {HIGH:g}}}",
+        f"  - necessary: {{metric: {metric}, at_most: {LEFT:g}}}",
+        "",
+    ]
+    return Draft("\n".join(lines), len(choice.entries), choice.heads, misses)
+
+
+def missed_by(estimate: Estimate, left: Estimate, metric: str, target: float | None) -> tuple[str, ...]:
+    """Where a circuit that recovers so much, and leaves so much when noised, misses a draft's claims or the target.
+
+    A claim holds where the whole interval lies within its bound.
+    """
+    low, high = estimate.interval or (estimate.value, estimate.value)
+    said = f"recovered {metric} {_number(estimate.value)} [{_number(low)}, {_number(high)}]"
+    found = []
+    if high < LOW or low > HIGH:
+        found.append(f"{said} is outside {LOW:g} .. {HIGH:g}, which the draft claims")
+    elif low < LOW or high > HIGH:
+        found.append(f"{said} is not all within {LOW:g} .. {HIGH:g}, which the draft claims")
+    if target is not None and estimate.value < target:
+        found.append(f"recovered {metric} {_number(estimate.value)} misses the target {target:g}")
+    low, high = left.interval or (left.value, left.value)
+    if left.value > LEFT:
+        found.append(f"with the circuit noised {_number(left.value)} is left, where the draft claims at most {LEFT:g}")
+    elif high > LEFT:
+        said = f"with the circuit noised {_number(left.value)} [{_number(low)}, {_number(high)}] is left"
+        found.append(f"{said}, not all of it at most {LEFT:g}, as the draft claims")
+    return tuple(found)
+
+
+def _spared(choice: Choice) -> list[str]:
+    """What a circuit of the fewest heads left out, as comments."""
+    helpful, others = (
+        [f"{format_name(component)}@{role}" for component, role in own] for own in (choice.spared, choice.unproven)
+    )
+    said = fewest(helpful, others, SPARED, "helpful components")
+    return [f"# T{said[1:]}."] if said else []
+
+
+def fewest(helpful: Sequence[str], others: Sequence[str], most: int, what: str) -> str:
+    """What a circuit of the fewest heads left out, `most` names of each kind; empty where that is nothing.
+
+    Only what was seen to help is called helpful; the others were taken in by estimates and taken out again.
+    """
+    kinds = [(f"{what} left out", helpful), ("also left out" if helpful else "left out", others)]
+    parts = [
+        f"{said}: {', '.join(names[:most])}" + (f" and {len(names) - most} more" if len(names) > most else "")
+        for said, names in kinds
+        if names
+    ]
+    return "; ".join(["the fewest heads found that reach the target", *parts]) if parts else ""
+
+
+def _own_size(sizes: Sizes, entry: Entry) -> str:
+    """`(0.21, 0.02)`, or `(~0.01, ~0.00)` of estimates; - of an entry of which neither is known."""
+    if entry not in sizes:
+        return "(-, -)"
+    drop, rise, exact = sizes[entry]
+    about = "" if exact else "~"
+    return f"({about}{_number(drop)}, {about}{_number(rise)})"
+
+
+def _groups(choice: Choice) -> dict[str, tuple[str, str, list[Entry]]]:
+    """Members by layer, position and effect, under names that say no more than that."""
+    found: dict[str, tuple[str, str, list[Entry]]] = {}
+    entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
+    for (component, role), kind in entries:
+        position = "".join(c if c.isalnum() else "_" for c in role)
+        what = "heads" if isinstance(component, Head) else "mlp" if isinstance(component, Mlp) else "neurons"
+        layer = sort_key(component)[0]
+        name = f"layer{layer}_{what}_{position}" + ("" if kind == "positive" else f"_{kind}")
+        while name in found and found[name][0] != role:  # S1+1 and S1_1 are spelled alike
+            name += "x"
+        found.setdefault(name, (role, kind, []))[2].append((component, role))
+    return found
+
+
+def _paths(links: Sequence[Link], shape: ModelShape, neurons: Mapping[Mlp, Sequence[Neuron]]) -> list[tuple[str, str]]:
+    """Links with a material effect, the inputs of one receiver together."""
+    members = {format_name(mlp): ", ".join(map(format_name, own)) for mlp, own in neurons.items()}
+    strong = [link for link in links if link.size >= MATERIAL]
+    joined: dict[tuple[str, str], list[Link]] = {}
+    for link in strong:
+        receiver = link.named(shape).partition("<")[0]
+        joined.setdefault((format_name(link.sender), receiver), []).append(link)
+    found = []
+    for (sender, receiver), own in joined.items():
+        ports = [port for port in PORTS if any(link.receiver.port == port for link in own)]
+        named = own[0].named(shape) if len(ports) == 1 else receiver + (f"<{','.join(ports)}>" if ports else "")
+        largest = max(own, key=lambda link: link.size)
+        order = (sort_key(own[0].sender), sort_key(own[0].receiver.component))
+        text = f"{members.get(sender, sender)} -> {members.get(named, named)}"
+        found.append((order, text, f"({_number(largest.drop)}, {_number(largest.rise)})"))
+    return [(text, comment) for _, text, comment in sorted(found)]
+
+
+def _kept_blocks(subject: SourceText, suffix: str) -> list[str]:
+    """The file's own lines for everything but circuit, ablation and claims; the suffix behind its name."""
+    data = subject.data
+    assert isinstance(data, dict)
+    starts = sorted((subject.span((key,), key=True).line or 0, key) for key in data)
+    lines: list[str] = list(subject.lines[: starts[0][0] - 1])
+    ends = [line for line, _ in starts[1:]] + [len(subject.lines) + 1]
+    for (start, key), end in zip(starts, ends, strict=True):
+        if key not in BLOCKS:
+            block = list(subject.lines[start - 1 : end - 1])
+            while block and (not block[-1].strip() or block[-1].startswith("#")):
+                block.pop()  # comments above the next block belong to that
+            if key == "name" and suffix:
+                block = [f"name: {plain(str(data['name']) + suffix)}"]
+            lines += block
+    return lines
+
+
+def plain(name: str) -> str:
+    """As YAML, in quotes where it needs them: also where it would be read as a number, a truth value or nothing."""
+    is_text = re.fullmatch(r"[A-Za-z][\w.+#-]*", name) and name.lower() not in ("null", "true", "false")
+    return name if is_text else json.dumps(name, ensure_ascii=False)
+
+
+def _number(value: float) -> str:
+    text = f"{value:.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if name.startswith("*") or "[" in name else name

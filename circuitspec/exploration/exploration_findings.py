@@ -1,0 +1,71 @@
+"""What an exploration found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.exploration.draft import Draft
+from circuitspec.exploration.forward_budget import Unseen
+from circuitspec.exploration.request import Options as Options
+from circuitspec.exploration.search.circuit_selection import Point
+from circuitspec.exploration.search.component_sweep import Effect, Sweep
+from circuitspec.exploration.search.corruption_traces import Traces
+from circuitspec.exploration.search.cross_sections import Sections
+from circuitspec.exploration.search.exact_sweeps import Grid
+from circuitspec.exploration.search.gate_search import Pair
+from circuitspec.exploration.search.path_search import Links
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A circuit that was arrived at, every circuit tried on the way, and its draft."""
+
+    kind: str  # "with negatives" or "helpful only"
+    recovered: float
+    interval: tuple[float, float] | None
+    knocked_out: float
+    entries: tuple[tuple[str, str, str], ...]  # component, role, effect
+    heads: int
+    frontier: tuple[Point, ...]
+    spared: tuple[tuple[str, str], ...]  # component, role: helpful, but fewer heads reach the target without
+    unproven: tuple[tuple[str, str], ...]  # likewise, but not seen to help by themselves
+    draft: Draft
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was taken in, so that there is nothing to claim: its draft is no hypothesis."""
+        return not self.entries
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that an exploration found. Where its allowance ended too early, there are no circuits."""
+
+    name: str
+    model: str
+    metric: str
+    ablation: str
+    n_prompts: int
+    n_layers: int
+    n_heads: int  # in the model
+    roles: tuple[str, ...]  # and where the prompts name none, all tokens
+    target: float
+    corruptions: Mapping[str, tuple[float, float]]  # -> the metric's mean on the clean and on the corrupt prompts
+    grids: tuple[Grid, ...]
+    sweep: Sweep
+    traces: Traces | None
+    circuits: tuple[Circuit, ...]
+    gates: tuple[Pair, ...]
+    sections: tuple[Sections, ...]  # of the drafted circuit, and of the one that the file declares
+    links: Links
+    unseen: tuple[Unseen, ...]
+    forwards: float
+    seconds: float
+    not_done: tuple[EvidenceWarning, ...] = ()  # where the model does not do the task
+    unnamed: bool = False  # whether the prompts name no position: looked at were the last token and all of them
+
+    def largest(self, count: int) -> tuple[Effect, ...]:
+        """The largest exact effects."""
+        return tuple(sorted(self.sweep.exact, key=lambda e: -e.size)[:count])

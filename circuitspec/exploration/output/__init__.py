@@ -1,0 +1,4 @@
+"""What an exploration found, as text, tables, figures and a page.
+
+In come findings; out come reports. Nothing is run.
+"""

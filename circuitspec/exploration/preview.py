@@ -1,0 +1,156 @@
+"""What can be said of a file to explore without running it: its mistakes, and what `explore` would take.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from circuitspec.analysis.statistics.wording import plural
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.experiments.ablation_source import corrupt_prompts
+from circuitspec.experiments.experiment import Noised
+from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
+from circuitspec.exploration.request import Options
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis.load_file import Study, load_exploration
+from circuitspec.hypothesis.yaml.source import parse_leniently, read_text
+from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.shapes import read_shape
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.prompt_set import CLEAN, PromptSet
+
+CLAIMING = ("circuit", "claims")  # what a hypothesis has, and a file to explore has not
+_CLAIMS = re.compile(r"^(circuit|claims)\s*:", re.MULTILINE)
+
+
+def is_to_explore(file: Path) -> bool:
+    """Whether a file has a model and a task, and no circuit or claims. Raises CircuitspecError as reading does."""
+    text = read_text(file)
+    if _CLAIMS.search(text):  # most files, which are not parsed twice
+        return False
+    data = parse_leniently(text, str(file))[0].data
+    return isinstance(data, dict) and {"model", "task"} <= data.keys() and not data.keys() & set(CLAIMING)
+
+
+def check_study(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
+    """Every mistake of a file to explore found without running it, and a few lines about it if there is none."""
+    problems: list[Diagnostic] = []
+    try:
+        study = load_exploration(file)
+    except CircuitspecError as error:
+        return error.diagnostics, ""
+    prompts: PromptSet | None = None
+    try:
+        prompts = build_prompts(study.exploration.task, study.base_dir, study.source)
+        _check_compared(study, prompts)
+    except CircuitspecError as error:
+        problems += error.diagnostics
+    try:
+        shape = _shape(study)
+    except CircuitspecError as error:
+        problems += error.diagnostics
+        shape = None
+    if problems or prompts is None:
+        return tuple(problems), ""
+    said = f"{file}: ok to explore   {plural(len(prompts.prompts), 'prompt')}, {_positions(study, prompts)}"
+    notes = [_needed(study)]
+    if shape is None:
+        notes.append("the model's configuration is not at hand, so it was not checked")
+    return (), "\n   note: ".join([said, *notes])
+
+
+def plan_study(file: Path) -> str:
+    """What `explore` would run with the options that it has by default, as text.
+
+    Raises CircuitspecError for a file with mistakes, and CS506 where the model's configuration is not on this machine.
+    """
+    study = load_exploration(file)
+    subject = study.exploration
+    prompts = build_prompts(subject.task, study.base_dir, study.source)
+    _check_compared(study, prompts)
+    shape = _shape(study)
+    if shape is None:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS506",
+                f"the configuration of {subject.model.id} is not on this machine",
+                study.source.span(("model", "id")),
+                hint="`plan` downloads nothing: run `explore` once, or name a local directory",
+            )
+        )
+    noise = None if subject.ablation is None else corrupt_prompts(subject.ablation)
+    roles = len(_names(study, prompts))
+    extent = Extent(
+        heads=shape.n_layers * shape.n_heads,
+        mlps=shape.n_layers if shape.has_mlps else 0,
+        layers=shape.n_layers,
+        neurons=shape.d_mlp,
+        roles=max(roles, 1),
+        unnamed=not roles,
+        corruptions=len(prompts.corruptions),
+        series=2,
+        draws=noise.draws if isinstance(noise, Noised) else 1,
+    )
+    stages = foreseen(extent, Options())
+    title = architecture_named(shape.family).title
+    model = f"{subject.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
+    width = max(map(len, stages))
+    return "\n".join(
+        [
+            f"{subject.name}   {model}   {plural(len(prompts.prompts), 'prompt')}",
+            f"to explore: {extent.components} heads and MLPs, {_positions(study, prompts)}",
+            "",
+            "passes over all prompts that `explore` takes, at most, with the options that it has by default",
+            *(f"   {what.ljust(width)}   {forwards:,}" for what, forwards in stages.items()),
+            "",
+            spoken(stages, None, None),
+            f"note: {_needed(study)}",
+        ]
+    )
+
+
+def _needed(study: Study) -> str:
+    lacking = "circuit and claims" if study.exploration.ablation is not None else "circuit, ablation and claims"
+    return f"`verify` needs besides: {lacking}, which `explore --draft` writes"
+
+
+def _shape(study: Study) -> ModelShape | None:
+    """The model's shape; None where the model is not on this machine, which is no mistake of the file."""
+    try:
+        with study.blamed_on("model", "id"):
+            return read_shape(study.exploration.model, study.base_dir)
+    except CircuitspecError as error:
+        if all({"missing_package", "missing_model"} & finding.data.keys() for finding in error.diagnostics):
+            return None
+        raise
+
+
+def _check_compared(study: Study, prompts: PromptSet) -> None:
+    """CS541 where there is no corruption, as `explore` raises it."""
+    ablation = study.exploration.ablation
+    if prompts.corruptions or (ablation is not None and ablation.value == "gaussian"):
+        return
+    raise CircuitspecError(no_corruption(study))
+
+
+def no_corruption(study: Study) -> Diagnostic:
+    return Diagnostic(
+        "CS541",
+        "the prompts have no corruption, and there is nothing to compare the clean ones with",
+        study.source.span(("task",)),
+        hint="add task: corruptions: {abc: {SLOT: $list}}",
+    )
+
+
+def _positions(study: Study, prompts: PromptSet) -> str:
+    names = _names(study, prompts)
+    return plural(len(names), "position") if names else "no position named: at the last token and at all tokens"
+
+
+def _names(study: Study, prompts: PromptSet) -> frozenset[str]:
+    """The positions that every prompt has, by name."""
+    own = [frozenset(p.slots.get(CLEAN, {})) | frozenset(p.positions) for p in prompts.prompts]
+    return frozenset.intersection(*own) | frozenset(study.exploration.task.positions)

@@ -1,0 +1,4 @@
+"""The searches of an exploration: components, circuits, paths, cross-sections, gates.
+
+In come estimates and a way to run experiments; out come components with their measured effects.
+"""

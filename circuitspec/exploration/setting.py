@@ -1,0 +1,195 @@
+"""What an exploration is about: the task on its model, what is patched with what, and how a score becomes a share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitspec.analysis.statistics import stats
+from circuitspec.analysis.statistics.estimate import Estimate
+from circuitspec.analysis.statistics.scores import Anchors, Gap, gap
+from circuitspec.engine.cache.stored_estimates import Recalled
+from circuitspec.engine.cache.stored_runner import StoredRunner
+from circuitspec.engine.records import Records
+from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Experiment, Source, Variant
+from circuitspec.experiments.internal_metric_plans import component_of, positions_of
+from circuitspec.experiments.levels.node_level import denoising, noising
+from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
+from circuitspec.graph.nodes import Ablatable, NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis.grammar.components import Component, Mlp, Neuron, Resid, stage
+from circuitspec.hypothesis.grammar.internal_metric_names import Internal
+
+CLEAN = Experiment("clean")
+EVERYWHERE = "all tokens"  # a place beside the roles; no position can be called so
+
+
+@dataclass
+class Setting:
+    """One corruption of a task, and everything measured about it so far.
+
+    `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart;
+    where the prompts name none (`unnamed`), components are searched at all tokens together too. `source` is what
+    noising patches in, `corrupt` the prompts into which clean values are restored. What is measured counts against the
+    `allowance`; estimates are `recalled` where they were computed before. `inside` is the metric, where it is one of
+    what the model does inside.
+    """
+
+    runner: Runner
+    stored: StoredRunner
+    metric: str
+    claimed: tuple[Ablatable, ...]
+    roles: tuple[str, ...]
+    source: Source
+    corrupt: Variant
+    allowance: Allowance
+    recalled: Recalled = field(default_factory=lambda: Recalled(None))
+    inside: Internal | None = None
+    unnamed: bool = False
+    records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where components are searched: at each role, and where no role was named at all tokens together."""
+        return (*self.roles, EVERYWHERE) if self.unnamed else self.roles
+
+    @property
+    def streams(self) -> int:
+        """How many residual streams (those that enter a block) are there before the metric is read."""
+        layers = range(self.runner.loaded.shape.n_layers)
+        return sum(matters_to(Resid(layer), self.inside) for layer in layers)
+
+    def read_at(self, where: Where) -> bool:
+        """Whether the metric is read at these positions, in some prompt: where it says, or at the last token."""
+        task = self.runner.task
+        for prompt, length in enumerate(task.lengths):
+            read = [length - 1] if self.inside is None else [task.roles[r][prompt] for r in positions_of(self.inside)]
+            named = {task.roles[role][prompt] for role in where.roles}
+            if any((place in named) != where.inverted for place in read):
+                return True
+        return False
+
+    @property
+    def all_ablated(self) -> Experiment:
+        return self.sufficiency({})
+
+    @property
+    def anchor(self) -> Experiment:
+        """Where noising recovers nothing: the corrupt run, or for means and zeros the model with all ablated."""
+        return Experiment(self.corrupt) if self.source.kind == "resample" else self.all_ablated
+
+    def sufficiency(self, kept: Mapping[Ablatable, Where]) -> Experiment:
+        """Everything noised that is not kept; an MLP of which neurons are kept, neuron by neuron."""
+        layers = frozenset(c.layer for c in kept if isinstance(c, Neuron))
+        claimed = split(self.claimed, layers, self.runner.loaded.shape.d_mlp) if layers else self.claimed
+        return noising(self.source, {c: ~kept.get(c, Where.at()) for c in claimed})
+
+    def necessity(self, kept: Mapping[Ablatable, Where]) -> Experiment:
+        """What is kept noised, and nothing else."""
+        return noising(self.source, dict(kept.items()))
+
+    def noised(self, component: NodeComponent, where: Where) -> Experiment:
+        return noising(self.source, {component: where})
+
+    def denoised(self, component: NodeComponent, where: Where) -> Experiment:
+        return denoising(self.corrupt, {component: where})
+
+    def run(self, experiments: Iterable[Experiment]) -> None:
+        """Run what has not been run yet. Raises AllowanceSpent where that takes more forwards than are left."""
+        if self.run_some(experiments):
+            raise AllowanceSpent(self.allowance.reason)
+
+    def run_some(self, experiments: Iterable[Experiment]) -> tuple[Experiment, ...]:
+        """As `run`, as far as the allowance goes; returns what was left out, the last of them."""
+        wanted = tuple(e for e in dict.fromkeys(experiments) if e not in self.records)
+        while wanted:
+            count = self.allowance.fitting(wanted)
+            if not count:
+                break
+            self.records.update(self.stored.run(wanted[:count]).values)
+            wanted = wanted[count:]  # what was in the store cost nothing, so that there may be room for more
+        return wanted
+
+    def values(self, experiment: Experiment) -> NDArray[np.float64]:
+        self.run([experiment])
+        return self.records[experiment][self.metric]
+
+    @property
+    def gap(self) -> Gap:
+        """The difference between the clean run and where noising recovers nothing."""
+        return self.gap_between(CLEAN, self.anchor)
+
+    @property
+    def prompt_gap(self) -> Gap:
+        """The difference between the clean and the corrupt prompts' runs, which denoising starts from."""
+        return self.gap_between(CLEAN, Experiment(self.corrupt))
+
+    def gap_between(self, clean: Experiment, corrupt: Experiment) -> Gap:
+        self.run([clean, corrupt])
+        records = Records({e: dict(self.records[e]) for e in (clean, corrupt)}, self.runner.templates)
+        return gap(records, self.metric, Anchors(clean, corrupt))
+
+    def recovered(self, experiment: Experiment) -> Estimate:
+        """Recovered performance of a noising run, with its interval."""
+        return stats.recovered(self.values(experiment), self.values(self.anchor), self.values(CLEAN))
+
+    def share(self, experiment: Experiment) -> float:
+        """Recovered performance of a noising run: the value alone."""
+        clean, corrupt = float(self.values(CLEAN).mean()), float(self.values(self.anchor).mean())
+        return (float(self.values(experiment).mean()) - corrupt) / (clean - corrupt)
+
+    def drop(self, component: NodeComponent, where: Where) -> float:
+        """How far the score falls when the component is noised there, as a share of clean less corrupt."""
+        return 1.0 - self.share(self.noised(component, where))
+
+    def rise(self, component: NodeComponent, where: Where) -> float:
+        """How far the score rises when the component is restored there in the corrupt run, as such a share."""
+        corrupt = float(self.values(Experiment(self.corrupt)).mean())
+        clean = float(self.values(CLEAN).mean())
+        return (float(self.values(self.denoised(component, where)).mean()) - corrupt) / (clean - corrupt)
+
+
+def where_of(place: str) -> Where:
+    """The positions that a place stands for: those of a role, or all."""
+    return Where.everywhere() if place == EVERYWHERE else Where.at(place)
+
+
+def places_of(where: Where) -> tuple[str, ...]:
+    """The places that these positions are, in order of their names."""
+    return (EVERYWHERE,) if where.is_everywhere else tuple(sorted(where.roles))
+
+
+def distinct_roles(places: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """The roles without those that fall on the same tokens as an earlier one, in every prompt."""
+    seen: dict[tuple[int, ...], str] = {}
+    for role, at in places.items():
+        seen.setdefault(at, role)
+    return tuple(seen.values())
+
+
+def split(claimed: tuple[Ablatable, ...], named: frozenset[int], d_mlp: int) -> tuple[Ablatable, ...]:
+    """What is claimed, with the MLPs of these layers as their neurons."""
+    found: list[Ablatable] = []
+    for component in claimed:
+        if isinstance(component, Mlp) and component.layer in named:
+            found += [Neuron(component.layer, index) for index in range(d_mlp)]
+        else:
+            found.append(component)
+    return tuple(found)
+
+
+def matters_to(component: Component, metric: Internal | None) -> bool:
+    """Whether a component computes before the metric is read; None stands for one of the output, which all come before.
+
+    Later components change nothing, and what a metric is read from is no news.
+    """
+    if metric is None:
+        return True
+    first, second = stage(component), stage(component_of(metric))
+    assert first is not None
+    assert second is not None
+    return first < second

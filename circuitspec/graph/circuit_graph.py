@@ -1,0 +1,182 @@
+"""A hypothesis laid over a model: which components are declared where, which are free, which are the rest.
+
+Everything here is arithmetic on names; nothing is run and no torch is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.graph.members import Effect, Member
+from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, expand
+from circuitspec.graph.overlap import Declared, overlaps
+from circuitspec.graph.paths import DeclaredPath, read_paths
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron, Pattern, sort_key
+from circuitspec.hypothesis.grammar.names import format_name, parse_name
+from circuitspec.hypothesis.schema.blocks import CircuitSpec
+from circuitspec.hypothesis.yaml.source import Source
+
+__all__ = ["CircuitGraph", "Member", "NodeComponent", "Place", "lay_out"]
+
+
+@dataclass(frozen=True)
+class CircuitGraph:
+    """The declared circuit within one model.
+
+    `free` components are outside the claim: never ablated, always recomputed. `unmatched` are names under `free` of
+    all MLPs, in a model that has none. `measured` are the heads and MLPs inside which claims measure something.
+    """
+
+    shape: ModelShape
+    members: tuple[Member, ...]
+    free: frozenset[Ablatable]
+    paths: tuple[DeclaredPath, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    measured: frozenset[Head | Mlp] = frozenset()
+
+    @cached_property
+    def universe(self) -> tuple[Ablatable, ...]:
+        """What the model is made of, in model order: every head and MLP.
+
+        An MLP of which the hypothesis names a neuron (in a group or as free) stands here as its neurons,
+        so that its other neurons are ablated one by one and its biases stay.
+        """
+        named = {*self.free, *(m.component for m in self.members)}
+        split = {c.layer for c in named if isinstance(c, Neuron)}
+        nodes: list[Ablatable] = []
+        for layer in range(self.shape.n_layers):
+            nodes += [Head(layer, head) for head in range(self.shape.n_heads)]
+            if layer in split:
+                nodes += [Neuron(layer, i) for i in range(self.shape.d_mlp)]
+            elif self.shape.has_mlps:
+                nodes.append(Mlp(layer))
+        return tuple(nodes)
+
+    @cached_property
+    def claimed(self) -> tuple[Ablatable, ...]:
+        """The components about which the hypothesis claims something: all that are not free."""
+        return tuple(c for c in self.universe if c not in self.free)
+
+    @cached_property
+    def circuit(self) -> Mapping[NodeComponent, Where]:
+        """Where each declared component belongs to the circuit, in model order.
+
+        Key-value heads, residual streams and `input` may be among them; they are no part of `universe`,
+        so that nothing can be said to lie outside them.
+        """
+        declared: dict[NodeComponent, Where] = {}
+        for member in sorted(self.members, key=lambda m: sort_key(m.component)):
+            declared[member.component] = declared.get(member.component, Where.at()) | member.where
+        return declared
+
+    def only(self, effect: Effect) -> frozenset[NodeComponent]:
+        """The components of which every role is declared to have this effect."""
+        others = {m.component for m in self.members if m.effect != effect}
+        return frozenset(m.component for m in self.members if m.component not in others)
+
+    def freed(self, component: NodeComponent) -> Ablatable | None:
+        """The free component that is `component`, or its MLP, or a neuron of it; None where there is none."""
+        match component:
+            case Neuron(layer) if Mlp(layer) in self.free:
+                return Mlp(layer)
+            case Mlp(layer):
+                neurons = (c for c in self.free if isinstance(c, Neuron) and c.layer == layer)
+                return component if component in self.free else min(neurons, key=sort_key, default=None)
+            case Head() | Neuron() if component in self.free:
+                return component
+            case _:
+                return None
+
+
+def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGraph:
+    """The circuit of a hypothesis in a model of this shape.
+
+    Raises, all at once: CS220 for a component that the model does not have, CS221 for one that node
+    level does not patch, CS222 for one that is both free and declared, CS223 for declarations that
+    overlap, CS225 for a residual stream that the family does not compute. That a path leads from
+    earlier to later components was checked when the file was read.
+    """
+    problems: list[Diagnostic] = []
+    members: list[Member] = []
+    declared: list[Declared] = []
+    for group, block in spec.groups.items():
+        at = (block.at,) if isinstance(block.at, str) else (block.at or ())
+        for i, text in enumerate(block.nodes):
+            place: Place = ("circuit", "groups", group, "nodes", i)
+            name = parse_name(text)
+            roles = name.positions or at
+            where = Where.at(*roles) if roles else Where.everywhere()
+            for component in expand(name, shape, source, place, problems):
+                members.append(Member(component, where, group, block.effect))
+                declared.append(Declared(component, where, text, place))
+    problems += overlaps(declared, shape, source)
+    free = _free(spec, shape, source, members, problems)
+    texts: list[tuple[str, Place]] = [(text, ("circuit", "paths", i)) for i, text in enumerate(spec.paths)]
+    paths = read_paths(texts, members, shape, source, problems)
+    if problems:
+        raise CircuitspecError(*problems)
+    return CircuitGraph(shape, tuple(members), free, paths, tuple(t for t in spec.free if _matches_nothing(t, shape)))
+
+
+def _matches_nothing(text: str, shape: ModelShape) -> bool:
+    """Whether a wildcard under `free` stands for MLPs (or neurons) in a model without any: that frees nothing."""
+    target = parse_name(text).target
+    return isinstance(target, Pattern) and target.kind in ("mlp", "neuron") and not shape.has_mlps
+
+
+def _free(
+    spec: CircuitSpec, shape: ModelShape, source: Source, members: list[Member], problems: list[Diagnostic]
+) -> frozenset[Ablatable]:
+    """The free components. A free MLP and a declared neuron of it contradict each other like the same name twice."""
+    groups = {m.component: m.group for m in members}
+    neurons = {m.component.layer: m for m in members if isinstance(m.component, Neuron)}
+    free: set[Ablatable] = set()
+    for i, text in enumerate(spec.free):
+        if _matches_nothing(text, shape):
+            continue
+        place = ("circuit", "free", i)
+        for component in sorted(set(expand(parse_name(text), shape, source, place, problems)), key=sort_key):
+            if not isinstance(component, Head | Mlp | Neuron):
+                problems.append(
+                    Diagnostic(
+                        "CS221",
+                        f"{format_name(component)} cannot be free: nothing ever ablates it",
+                        source.span(place),
+                        hint="`free` holds heads (a9.h6), attention layers (a9), MLPs (m3) and neurons (m1.n42)",
+                    )
+                )
+                continue
+            contradicted = None
+            if component in groups:
+                contradicted = f"declared in group {groups[component]}"
+            elif isinstance(component, Mlp) and component.layer in neurons:
+                member = neurons[component.layer]
+                contradicted = f"its neuron {format_name(member.component)} is declared in group {member.group}"
+            elif isinstance(component, Neuron) and Mlp(component.layer) in groups:
+                contradicted = f"its MLP is declared in group {groups[Mlp(component.layer)]}"
+            if contradicted is not None:
+                problems.append(
+                    Diagnostic(
+                        "CS222",
+                        f"{format_name(component)} is free here and {contradicted}",
+                        source.span(place),
+                        hint="a component is either part of the claim or outside it: remove it from one of the two",
+                    )
+                )
+            free.add(component)
+    halved = sorted({c.layer for c in free if isinstance(c, Neuron) and Mlp(c.layer) in free})
+    for layer in halved:
+        problems.append(
+            Diagnostic(
+                "CS223",
+                f"declarations overlap: m{layer} is free, and neurons of it once more",
+                source.span(("circuit", "free")),
+                hint="keep one of the two: an MLP is declared whole or neuron by neuron",
+            )
+        )
+    return frozenset(free)

@@ -1,0 +1,113 @@
+"""The modules an architecture names, in a loaded model. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.graph.shape import ModelShape
+from circuitspec.models.families.architecture import Architecture, FusedQKV
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def submodule(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path such as `model.layers[3].mlp`; AttributeError where there is none."""
+    return model.get_submodule(path.replace("[", ".").replace("]", ""))
+
+
+@contextlib.contextmanager
+def computing(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """These modules with another forward each, and afterwards, whatever happens, as they were."""
+    before = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, own in before.items():
+            if own is not None:
+                module.forward = own
+            else:
+                vars(module).pop("forward", None)
+
+
+def verify_modules(model: nn.Module, architecture: Architecture, shape: ModelShape) -> None:
+    """Check that every module the table names is in the loaded model, as wide as its shape says.
+
+    Raises CS313 for each one that is not.
+    """
+    found = [
+        Diagnostic(
+            "CS313",
+            problem,
+            hint=f"this is no plain {architecture.title} as circuitspec knows it; what it expects is in "
+            "circuitspec/models/families/architecture.py",
+        )
+        for problem in _module_problems(model, architecture, shape)
+    ]
+    if found:
+        raise CircuitspecError(*found)
+
+
+def _module_problems(model: nn.Module, architecture: Architecture, shape: ModelShape) -> Iterator[str]:
+    blocks = architecture.block.partition("[")[0]
+    try:
+        count = len(list(submodule(model, blocks).children()))
+    except AttributeError:
+        yield f"the model has no module {blocks}"
+        return
+    if count != shape.n_layers:
+        yield f"{blocks} holds {count} blocks, config.json says {shape.n_layers}"
+        return
+    computed = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    if architecture.attention is not None and computed != architecture.attention:
+        yield (
+            f"its attention is computed by {computed}, which leaves out a part of what {architecture.title} does: "
+            f"load it with attn_implementation={architecture.attention!r}"
+        )
+    for path, width_in, width_out in _expected_widths(architecture, shape):
+        try:
+            module = submodule(model, path)
+        except AttributeError:
+            yield f"the model has no module {path}"
+            continue
+        if width_in is None and width_out is None:
+            continue
+        weight = getattr(module, "weight", None)
+        if weight is None or weight.ndim != 2:
+            yield f"{path} has no weight matrix"
+            continue
+        in_out = architecture.weight_layout == "in,out" and path.startswith(blocks)
+        actual_in, actual_out = weight.shape if in_out else reversed(weight.shape)
+        if actual_in != width_in:
+            yield f"{path} reads {actual_in} channels, expected {width_in}"
+        if actual_out != width_out:
+            yield f"{path} writes {actual_out} channels, expected {width_out}"
+
+
+def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[tuple[str, int | None, int | None]]:
+    """(path, channels read, channels written) of every module; None where it has no weight matrix to measure."""
+    d_z = shape.n_heads * shape.d_head
+    d_kv = shape.n_kv_heads * shape.d_head
+    yield architecture.token_embedding, shape.d_model, shape.n_vocab
+    if architecture.position_embedding is not None:
+        yield architecture.position_embedding, shape.d_model, shape.max_positions
+    for layer in range(shape.n_layers):
+        block = (architecture.attn_norm, architecture.attn_post_norm, architecture.mlp_norm, architecture.mlp_post_norm)
+        for norm in block:
+            if norm is not None:
+                yield architecture.path(norm, layer), None, None
+        if isinstance(architecture.qkv, FusedQKV):
+            yield architecture.path(architecture.qkv.module, layer), shape.d_model, d_z + 2 * d_kv
+        else:
+            for path, width in ((architecture.qkv.q, d_z), (architecture.qkv.k, d_kv), (architecture.qkv.v, d_kv)):
+                yield architecture.path(path, layer), shape.d_model, width
+        yield architecture.path(architecture.attn_out, layer), d_z, shape.d_model
+        yield architecture.path(architecture.mlp, layer), None, None
+        yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
+    yield architecture.final_norm, None, None
+    yield architecture.unembedding, shape.d_model, shape.n_vocab

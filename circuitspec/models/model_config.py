@@ -1,0 +1,148 @@
+"""Layer, head and vocabulary counts of a model, from its config alone: no weights read, no network, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.graph.shape import ModelShape
+from circuitspec.models.families.architecture import architecture_named, architecture_of
+from circuitspec.runtime.files import read_regular
+
+MAX_CONFIG_BYTES = 16_000_000
+# far above any model there is; beyond it a damaged config would keep every command busy for minutes
+MAX_LAYERS = 1_000
+MAX_HEADS = 1_024
+MAX_HEADS_IN_ALL = 100_000
+MAX_WIDTH = 1_000_000
+MAX_VOCAB = 10_000_000
+MAX_POSITIONS = 1_000_000_000
+
+
+def read_config(path: Path) -> Mapping[str, object]:
+    """A parsed config.json; CS305 where it is missing, not JSON, or no object."""
+    try:
+        config = json.loads(read_regular(path, MAX_CONFIG_BYTES).decode("utf-8"))
+    except FileNotFoundError as error:
+        raise _bad_config(
+            f"there is no config.json in {path.parent}",
+            "`model.id` should lead to a model as `save_pretrained` writes it: config.json, model.safetensors, "
+            "tokenizer.json",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, a number of 5000 digits
+        raise _bad_config(
+            f"{path} cannot be read as JSON: {_reason(error)}", "copy or download the file again"
+        ) from error
+    if not isinstance(config, dict):
+        raise _bad_config(f"{path} holds no JSON object", "copy or download the file again")
+    return config
+
+
+def shape_of(config: Mapping[str, object]) -> ModelShape:
+    """The shape a parsed config.json describes, of any supported family; CS304, CS305, CS314 as in `read_shape`."""
+    architecture = architecture_of(config)
+    keys = architecture.keys
+    standard = type(keys)()
+
+    def size(key: str, also: str, least: int = 1) -> int | None:
+        name = key if config.get(key) is not None else also
+        value = config.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise _bad_config(
+                f"config.json gives {name} as {value!r}", f"it should be a whole number of at least {least}"
+            )
+        return value
+
+    def required(key: str, also: str) -> int:
+        value = size(key, also)
+        if value is None:
+            raise _bad_config(f"config.json of a {architecture.title} model does not give {key}", f"add `{key}`")
+        return value
+
+    d_model = required(keys.d_model, standard.d_model)
+    n_heads = required(keys.n_heads, standard.n_heads)
+    d_mlp = size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
+    if d_mlp is None and keys.d_mlp_over_d_model is not None:
+        d_mlp = keys.d_mlp_over_d_model * d_model
+    return checked_shape(
+        family=architecture.family,
+        n_layers=required(keys.n_layers, standard.n_layers),
+        n_heads=n_heads,
+        n_kv_heads=None if keys.n_kv_heads is None else size(keys.n_kv_heads, keys.n_kv_heads),
+        d_model=d_model,
+        d_head=None if keys.d_head is None else size(keys.d_head, keys.d_head),
+        d_mlp=d_mlp if d_mlp is not None else required(keys.d_mlp, standard.d_mlp),
+        n_vocab=required(keys.n_vocab, standard.n_vocab),
+        max_positions=size(keys.max_positions, standard.max_positions),
+    )
+
+
+def checked_shape(
+    *,
+    family: str,
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int | None,
+    d_model: int,
+    d_head: int | None,
+    d_mlp: int,
+    n_vocab: int,
+    max_positions: int | None,
+) -> ModelShape:
+    """A shape whose heads add up; heads are their own key-value heads, and share d_model, unless told otherwise.
+
+    CS304 for an unknown family, CS305 where counts do not divide or are absurdly large.
+    """
+    architecture = architecture_named(family)
+    _check_size(n_layers, MAX_LAYERS, "layers")
+    _check_size(n_heads, MAX_HEADS, "attention heads")
+    _check_size(n_layers * n_heads, MAX_HEADS_IN_ALL, "attention heads in all")
+    _check_size(n_kv_heads, MAX_HEADS, "key-value heads")
+    _check_size(d_model, MAX_WIDTH, "channels")
+    _check_size(d_head, MAX_WIDTH, "channels a head")
+    _check_size(d_mlp, MAX_WIDTH, "neurons a layer")
+    _check_size(n_vocab, MAX_VOCAB, "tokens in the vocabulary")
+    _check_size(max_positions, MAX_POSITIONS, "positions")
+    n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
+    if n_heads % n_kv_heads:
+        raise _bad_config(
+            f"{n_heads} attention heads cannot share {n_kv_heads} key-value heads evenly", "correct the head counts"
+        )
+    if d_head is None:
+        if d_model % n_heads:
+            raise _bad_config(f"{d_model} channels cannot be split into {n_heads} heads", "correct the head count")
+        d_head = d_model // n_heads
+    return ModelShape(
+        family,
+        n_layers,
+        n_heads,
+        n_kv_heads,
+        d_model,
+        d_head,
+        d_mlp,
+        n_vocab,
+        max_positions,
+        has_resid_mid=architecture.residual == "sequential",
+        plain_sum=architecture.plain_sum,
+    )
+
+
+def _check_size(value: int | None, at_most: int, what: str) -> None:
+    if value is not None and value > at_most:
+        said = str(value) if value < 10**15 else f"{str(value)[0]}e{len(str(value)) - 1}"
+        raise _bad_config(
+            f"the configuration gives the model {said} {what}; more than {at_most} cannot be right",
+            "correct the number, or copy or download the configuration again",
+        )
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _bad_config(message: str, hint: str) -> CircuitspecError:
+    return CircuitspecError(Diagnostic("CS305", message, hint=hint))

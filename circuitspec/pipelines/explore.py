@@ -1,0 +1,391 @@
+"""A file with a model and a task in, what was found out: effects, frontiers, links, and drafts of a hypothesis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from circuitspec.analysis.warnings.task_warnings import task_not_done
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.cache.stored_estimates import recalled_estimates
+from circuitspec.engine.cache.stored_runner import stored_runner
+from circuitspec.engine.directions import read_directions
+from circuitspec.engine.execution.batch_size import rows_per_batch
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.execution.memory import budget_of
+from circuitspec.engine.runner import Runner
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.experiments.experiment import Experiment, Noised
+from circuitspec.experiments.requirements import check_length
+from circuitspec.exploration.draft import Sizes, write_draft
+from circuitspec.exploration.exploration_findings import Circuit, Findings, Options
+from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
+from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
+from circuitspec.exploration.request import Kind
+from circuitspec.exploration.search.circuit_selection import Choice
+from circuitspec.exploration.search.component_sweep import Sweep
+from circuitspec.exploration.search.corruption_traces import trace
+from circuitspec.exploration.search.cross_sections import Sections
+from circuitspec.exploration.search.estimable import ESTIMABLE, inestimable
+from circuitspec.exploration.search.exact_sweeps import sweep_all, zoom
+from circuitspec.exploration.search.gate_search import Pair, scan_gates
+from circuitspec.exploration.search.neuron_search import Refined
+from circuitspec.exploration.search.patching_series import Series
+from circuitspec.exploration.search.path_search import Link, Links
+from circuitspec.exploration.setting import CLEAN, Setting, distinct_roles, matters_to, places_of
+from circuitspec.exploration.stages import HONEST, Stages
+from circuitspec.exploration.subject import (
+    Patching,
+    check_broken,
+    check_inside,
+    declared_circuit,
+    free_components,
+    metric_inside,
+    patching_of,
+    swept_noise,
+    swept_series,
+)
+from circuitspec.exploration.unnamed_positions import check_names, declaring_last, with_last_named
+from circuitspec.graph.nodes import Ablatable
+from circuitspec.hypothesis.grammar.components import Head, Mlp, sort_key
+from circuitspec.hypothesis.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis.load_file import Study
+from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.pipelines.verify import behaviour
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.output_metrics import check_metrics
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.reference_prompts import ReferencePrompts
+from circuitspec.prompts.tokens.tokenize import tokenize
+from circuitspec.runtime.progress import Progress
+from circuitspec.runtime.visible_text import visible
+
+AVERAGED = 4  # times as many other prompts as are scored are averaged, where the file does not say how many, ..
+FEWEST_AVERAGED = 200  # .. and at least so many
+GATED = 6  # members that are patched two by two
+SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
+
+
+def explore(study: Study, options: Options, progress: Progress, command: str, task_of: Study | None = None) -> Findings:
+    """Sweep, choose and draft.
+
+    `command` is what is said to have made the drafts; their model and task are those of `task_of`, where one is
+    given: fresh prompts for the same circuit. Raises CircuitspecError as `verify` does, CS541 where nothing can be
+    explored: no corruption, or none that breaks the behaviour; CS542 where the allowance is too small for anything.
+    """
+    subject, base_dir = study.exploration, study.base_dir
+    started = time.monotonic()
+    inside = metric_inside(options.metric)
+    if inside is not None:
+        options = replace(options, metric=str(inside))
+    if (refused := _refused(study, options, inside)) is not None:
+        raise CircuitspecError(refused)
+    prompts = build_prompts(subject.task, base_dir, study.source)
+    progress.stage(f"loading {visible(subject.model.id)}")
+    with study.blamed_on("model", "id"):
+        loaded = load_model(subject.model, base_dir, device=options.device, progress=progress.stage)
+    task = tokenize(prompts, subject.task.positions, loaded.tokenizer, study.source)
+    check_names(task)
+    unnamed = not task.roles
+    if unnamed:
+        task = with_last_named(task)
+    drafted_from = (task_of or study).source
+    drafted_from = declaring_last(drafted_from) if unnamed else drafted_from
+    if inside is None:
+        check_metrics([options.metric], prompts, [study.source.span(("task",))], among=ESTIMABLE)
+    else:
+        check_inside(inside, loaded.shape, task, study)
+    check_length(task, loaded.shape)
+    declared = declared_circuit(study, loaded.shape, task)
+    corruptions = tuple(task.prompts.corruptions)
+    patching = patching_of(study, corruptions)
+    series = swept_series(patching, options.values, corruptions, study, swept_noise(patching, options.noise_at, task))
+    task = _with_reference(task, patching, series, study, loaded)
+    shape = loaded.shape
+    free = free_components(options.free, study, shape)
+    mlps = [Mlp(layer) for layer in range(shape.n_layers)] if shape.has_mlps else []
+    universe: list[Ablatable] = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    searched = (c for c in (*universe, *mlps) if c not in free and matters_to(c, inside))
+    claimed = tuple(sorted(searched, key=sort_key))
+    if not claimed:
+        raise CircuitspecError(_nothing_left(options))
+    if bare := _nothing_to_sweep(options, claimed):
+        raise CircuitspecError(*bare)
+    internals = () if inside is None else (inside,)
+    directions = read_directions(internals, base_dir, shape.d_model)
+    with borrowed(loaded.model), ExitStack() as stack:
+        budget = budget_of(next(loaded.model.parameters()).device)
+        rows = options.rows or rows_per_batch(shape, max(task.lengths), subject.model.dtype, budget)
+        runner = Runner(loaded, task, rows=rows, progress=progress, internals=internals, directions=directions)
+        if options.rows is None:
+            runner.fill_memory(budget)
+        progress.stage("testing that patching is exact on this model")
+        self_test(runner)
+        stored = stack.enter_context(stored_runner(runner, options.store, progress))
+        recalled = stack.enter_context(recalled_estimates(runner, options.store))
+        allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
+        roles = distinct_roles(task.roles)
+        setting = Setting(
+            runner,
+            stored,
+            options.metric,
+            claimed,
+            roles,
+            patching.source,
+            patching.corrupt,
+            allowance,
+            recalled,
+            inside,
+            unnamed,
+        )
+        timed = _Timed(runner)
+        try:
+            check_broken(setting, study)
+            anchors = _anchors(setting, corruptions)
+            extent = _extent(setting, series, corruptions, unnamed=unnamed, has_paths=declared is not None)
+            progress.note(spoken(foreseen(extent, options), options.max_forwards, timed.seconds))
+        except AllowanceSpent as spent:
+            raise CircuitspecError(_too_little(options)) from spent
+        done = task_not_done(*behaviour(runner, setting.records[CLEAN]))
+        work = Stages(setting, options, progress)
+        estimated = work.estimates()
+        with allowance.holding((options.max_forwards or 0.0) * (1 - SWEPT)):
+            if options.sweeps and not options.sections_only:
+                work.stage("sweeping", lambda: work.add(sweep_all(setting, series, options.sweeps)), None)
+            if options.start == "resid" and not options.sections_only:
+                zooming = "sweeping from the residual stream on"
+                work.stage(zooming, lambda: work.add(zoom(setting, series, neurons=options.neurons)), None)
+            found = work.effects(estimated)
+            traced = () if options.sections_only else corruptions
+            traces = work.stage(
+                "noising the strongest from every corruption", lambda: trace(setting, found, traced), None
+            )
+        choices = work.choices(found)
+        gates: tuple[Pair, ...] = ()
+        sections: list[Sections] = []
+        between = Links()
+        if choices:
+            whole = choices[0][1]
+            strongest = _by_size(whole, found)
+            gates = work.stage(
+                "patching the strongest members two by two",
+                lambda: scan_gates(setting, whole.kept, strongest, GATED),
+                gates,
+            )
+            between = work.links(whole, strongest, through_mlps=all(mlp in free for mlp in mlps))
+            sections += work.sections(found, whole, between)
+        if declared is not None:
+            sections += work.declared(found, declared, all_positions=_all_positions(study))
+        sizes = {
+            (e.component, role): (e.drop_best, e.rise_best, e.drop is not None)
+            for e in found.effects
+            for role in places_of(e.where)
+        }
+        drafted = _Drafting(drafted_from, patching, options, command, sizes)
+        refined = [(kind, work.refined(kind, choice)) for kind, choice in choices]
+        circuits = tuple(drafted.circuit(kind, one, between.found) for kind, one in refined)
+    return Findings(
+        subject.name,
+        loaded.provenance.id,
+        options.metric,
+        patching.written,
+        task.n,
+        shape.n_layers,
+        shape.n_layers * shape.n_heads,
+        setting.places,
+        options.target,
+        anchors,
+        tuple(work.grids),
+        found,
+        traces,
+        circuits,
+        gates,
+        tuple(sections),
+        between,
+        tuple(work.unseen),
+        runner.forwards,
+        time.monotonic() - started,
+        done,
+        unnamed,
+    )
+
+
+@dataclass(frozen=True)
+class _Drafting:
+    """What all drafts of an exploration share."""
+
+    source: Source
+    patching: Patching
+    options: Options
+    command: str
+    sizes: Sizes
+
+    def circuit(self, kind: str, refined: Refined, between: Sequence[Link]) -> Circuit:
+        choice = refined.choice
+        members = frozenset(choice.kept) | refined.neurons.keys()
+        shape = choice.setting.runner.loaded.shape
+        draft = write_draft(
+            self.source,
+            choice,
+            [link for link in between if _inside(link, members)],
+            shape,
+            ablation=self.patching.written,
+            free=self.options.free,
+            metric=self.options.metric,
+            head_share=choice.heads / (shape.n_layers * shape.n_heads),
+            sizes={**self.sizes, **{entry: (*pair, True) for entry, pair in refined.sizes.items()}},
+            neurons=refined.neurons,
+            command=self.command,
+            target=None if self.options.knee else self.options.target,
+            suffix="" if kind == HONEST else "-helpful",
+        )
+        estimate = choice.estimate()
+        entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
+        return Circuit(
+            kind,
+            estimate.value,
+            estimate.interval,
+            choice.knocked_out(),
+            tuple((format_name(component), role, effect) for (component, role), effect in entries),
+            choice.heads,
+            choice.frontier,
+            tuple((format_name(component), role) for component, role in choice.spared),
+            tuple((format_name(component), role) for component, role in choice.unproven),
+            draft,
+        )
+
+
+class _Timed:
+    """How long a whole forward took since this was made; None where none was run."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self._started, self._before = runner, time.monotonic(), self._work(runner)
+
+    @property
+    def seconds(self) -> float | None:
+        work = self._work(self._runner) - self._before
+        return (time.monotonic() - self._started) / work if work > 0 else None
+
+    @staticmethod
+    def _work(runner: Runner) -> float:
+        return runner.forwards - runner.forwards_saved
+
+
+def _extent(
+    setting: Setting, series: Sequence[Series], corruptions: Sequence[str], *, unnamed: bool, has_paths: bool
+) -> Extent:
+    shape = setting.runner.loaded.shape
+    heads = sum(isinstance(component, Head) for component in setting.claimed)
+    return Extent(
+        heads=heads,
+        mlps=len(setting.claimed) - heads,
+        layers=shape.n_layers,
+        neurons=shape.d_mlp,
+        roles=len(setting.roles),
+        unnamed=unnamed,
+        corruptions=len(corruptions),
+        series=len(series),
+        draws=setting.corrupt.draws if isinstance(setting.corrupt, Noised) else 1,
+        has_paths=has_paths,
+    )
+
+
+def _with_reference(
+    task: TokenizedTask, patching: Patching, series: Sequence[Series], study: Study, loaded: LoadedModel
+) -> TokenizedTask:
+    """The task with other prompts for means to go over, where any are taken."""
+    if not any(source.is_mean for source in (patching.source, *(one.source for one in series))):
+        return task
+    subject = study.exploration
+    others = ReferencePrompts(subject.task, subject.ablation, study.base_dir, study.source, loaded.tokenizer)
+    return others.of(task, max(AVERAGED * task.n, FEWEST_AVERAGED))
+
+
+def _refused(study: Study, options: Options, inside: Internal | None) -> Diagnostic | None:
+    """What cannot be explored, going by what is asked for alone: CS541."""
+    why_not = inestimable(options.metric)
+    exact = options.start == "resid" or options.sweeps or (options.sections_only and inside is None)
+    if why_not and not exact:
+        return Diagnostic(
+            "CS541",
+            f"--metric {options.metric}: nothing can be estimated of it, since {why_not}",
+            hint=f"start from exact sweeps (--start resid, or --sweep heads), or take one of {', '.join(ESTIMABLE)}",
+        )
+    circuit = study.exploration.circuit
+    if options.sections_only and (circuit is None or not circuit.paths or inside is not None):
+        said = "the metric is not read from the logits" if inside is not None else "the file declares no paths"
+        return Diagnostic(
+            "CS541",
+            f"--sections-only: {said}",
+            None if circuit is None else study.source.span(("circuit",)),
+            hint="write circuit: {groups: ..., paths: [A -> B -> logits]}, or explore without --sections-only",
+        )
+    return None
+
+
+def _nothing_left(options: Options) -> Diagnostic:
+    return Diagnostic(
+        "CS541",
+        f"no head and no MLP that is searched comes before {options.metric} is read",
+        hint="take another metric, or leave fewer components free",
+    )
+
+
+def _nothing_to_sweep(options: Options, claimed: Sequence[Ablatable]) -> list[Diagnostic]:
+    """CS563 for every option that asks for a kind of component of which none is searched."""
+    heads = any(isinstance(component, Head) for component in claimed)
+    mlps = any(isinstance(component, Mlp) for component in claimed)
+    there: dict[Kind, bool] = {"resid": True, "attention": heads, "heads": heads, "mlps": mlps, "neurons": mlps}
+    said = [f"--sweep {kind}" for kind in options.sweeps if not there[kind]]
+    said += ["--neurons"] if options.neurons and not mlps else []
+    return [
+        Diagnostic(
+            "CS563",
+            f"{option}: there is nothing to look at: no {'head' if one_of_heads else 'MLP'} is searched",
+            hint=f"leave {option} out, or leave less free (--free)",
+        )
+        for option in said
+        for one_of_heads in [option in ("--sweep attention", "--sweep heads")]
+    ]
+
+
+def _all_positions(study: Study) -> bool:
+    ablation = study.exploration.ablation
+    return ablation is not None and ablation.positions == "all"
+
+
+def _anchors(setting: Setting, corruptions: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """The metric's mean on the clean and on the corrupt prompts, by corruption."""
+    named = {name: Experiment(name) for name in corruptions}
+    if isinstance(setting.corrupt, Noised):
+        named["noise"] = Experiment(setting.corrupt)
+    setting.run([CLEAN, *named.values()])
+    clean = float(setting.values(CLEAN).mean())
+    return {name: (clean, float(setting.values(run).mean())) for name, run in named.items()}
+
+
+def _too_little(options: Options) -> Diagnostic:
+    return Diagnostic(
+        "CS542",
+        f"{options.max_forwards:g} forwards are too few for the unpatched runs alone",
+        hint="raise --max-forwards",
+    )
+
+
+def _by_size(choice: Choice, found: Sweep) -> list[Ablatable]:
+    """Members of the circuit, those with the largest effect first."""
+    largest: dict[Ablatable, float] = dict.fromkeys(choice.kept, 0.0)
+    for effect in found.effects:
+        if effect.component in largest:
+            largest[effect.component] = max(largest[effect.component], effect.size)
+    return sorted(largest, key=lambda c: (-largest[c], sort_key(c)))
+
+
+def _inside(link: Link, members: frozenset[Ablatable]) -> bool:
+    """Whether both ends of a link belong to the circuit, the input and the logits counting as such."""
+    sends = not isinstance(link.sender, Head | Mlp) or link.sender in members
+    return sends and (link.reader is None or link.reader in members)

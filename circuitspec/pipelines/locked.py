@@ -1,0 +1,96 @@
+"""A verification that writes down what it depends on, or that holds it against what was written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from circuitspec.analysis.statistics.stats import SEED
+from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.hypothesis.load_file import Document
+from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.repository.drift import Examined, claim_drift, files_drift, locked_claim, refuse
+from circuitspec.repository.environment import environment
+from circuitspec.repository.lock import Lock, LockedHypothesis, LockedModel, as_json
+from circuitspec.repository.lock_file import LockFile
+from circuitspec.repository.locked_directions import lock_directions
+from circuitspec.repository.locked_prompts import lock_prompts, locked_reference, reference_drift
+from circuitspec.repository.model_files import model_files
+from circuitspec.runtime.progress import Progress
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A verification, how each of its claims differs from the lock, and notes on what else is another."""
+
+    outcome: Outcome
+    drift: tuple[tuple[Diagnostic, ...], ...]  # a tuple for each claim
+    notes: tuple[Diagnostic, ...]
+
+    @property
+    def findings(self) -> tuple[Diagnostic, ...]:
+        return (*self.notes, *(finding for claim in self.drift for finding in claim))
+
+
+def load(document: Document, device: str, progress: Progress) -> LoadedModel:
+    """The hypothesis's model. Raises CircuitspecError (CS300 to CS319)."""
+    with document.blamed_on("model", "id"):
+        return load_model(document.hypothesis.model, document.base_dir, device=device, progress=progress.stage)
+
+
+def run_and_lock(document: Document, options: Options, progress: Progress) -> tuple[Outcome, Lock]:
+    """Verify, and write down all that the result depends on, and the result."""
+    loaded = load(document, options.device, progress)
+    outcome = verify(document, options, progress, loaded=loaded)
+    return outcome, make_lock(document, options.device, outcome, loaded)
+
+
+def make_lock(document: Document, device: str, outcome: Outcome, loaded: LoadedModel) -> Lock:
+    """The lock of a verification that was run on `loaded`."""
+    hypothesis, found = document.hypothesis, outcome.verification
+    files = model_files(hypothesis.model, document.base_dir, loaded.provenance.path)
+    seeds = {"prompts": hypothesis.task.seed, "bootstrap": SEED}
+    if hypothesis.ablation.value == "gaussian":
+        seeds["noise"] = hypothesis.ablation.seed or 0
+    return Lock(
+        lock_version=1,
+        hypothesis=LockedHypothesis(name=found.name, digest=found.digest, content=as_json(document.source.data)),
+        prompts=lock_prompts(outcome.task.prompts),
+        model=LockedModel(
+            id=found.model.id,
+            revision=None if files is None else files.revision,
+            dtype=found.model.dtype,
+            files={} if files is None else files.digests(),
+        ),
+        environment=environment(device),
+        seeds=seeds,
+        claims=tuple(locked_claim(claim) for claim in found.claims),
+        directions=lock_directions(document) or None,
+        reference=locked_reference(found.reference),
+    )
+
+
+def run_as_locked(
+    document: Document,
+    options: Options,
+    progress: Progress,
+    lock_file: LockFile,
+    examined: Examined,
+    loading: Callable[[Document], LoadedModel] | None = None,
+) -> Compared:
+    """Verify, and compare with the lock; `loading` gives the hypothesis's model, where it may be in memory already.
+
+    Raises CircuitspecError (CS551 to CS554) before the model is run where the file, the prompts or the model are not
+    as locked, as `examined` says; then the numbers would say nothing.
+    """
+    examined.refuse()
+    loaded = load(document, options.device, progress) if loading is None else loading(document)
+    known, files = loaded.provenance, examined.files
+    if known.path is not None and (files is None or files.revision not in (None, known.revision)):  # now downloaded
+        fetched = model_files(document.hypothesis.model, document.base_dir, known.path)
+        refuse(() if fetched is None else files_drift(document, lock_file, fetched))
+    outcome = verify(document, options, progress, loaded=loaded)
+    claims = claim_drift(lock_file, outcome.verification.claims, examined.now)
+    others = reference_drift(lock_file, outcome.verification.reference)
+    return Compared(outcome, claims, (*examined.drift, *others))

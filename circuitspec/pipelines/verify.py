@@ -1,0 +1,594 @@
+"""A hypothesis file in, a verification out: the whole pipeline as one function, one stage a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from circuitspec.analysis.additional_results import FoundBeside, evaluate_beside
+from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS, CircuitParts
+from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
+from circuitspec.analysis.circuit_effects.examination import examine, foreseen
+from circuitspec.analysis.circuit_effects.model_negatives import model_negatives, places_outside
+from circuitspec.analysis.circuit_effects.negative_components import (
+    RunsExperiments,
+    Search,
+    candidates,
+    negative_components,
+)
+from circuitspec.analysis.circuit_effects.path_effects import path_effects
+from circuitspec.analysis.claims.means_error import ENOUGH, MeansError, larger_size, largest_share, means_error
+from circuitspec.analysis.claims.subset_search import search_subsets
+from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.statistics.wording import plural
+from circuitspec.analysis.variables import circuit_variables, kept_slots
+from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
+from circuitspec.analysis.warnings.all_pathologies import pathology_warnings
+from circuitspec.analysis.warnings.answer_warnings import dominating_answer
+from circuitspec.analysis.warnings.as_given_warnings import beyond_weights
+from circuitspec.analysis.warnings.effect_warnings import effect_warnings
+from circuitspec.analysis.warnings.evidence_warnings import (
+    ModelNegatives,
+    NegativeFinding,
+    NegativeSearch,
+    evidence_warnings,
+)
+from circuitspec.analysis.warnings.means_warnings import means_warnings
+from circuitspec.analysis.warnings.task_warnings import (
+    Instead,
+    Standing,
+    form_advice,
+    form_said,
+    other_form,
+    standing,
+    task_not_done,
+    worth_a_look,
+)
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
+from circuitspec.engine.attribution.node_attribution import attribute
+from circuitspec.engine.attribution.restoration_screen import (
+    Screen,
+    screen_both,
+    screen_edge_restorations,
+    screen_restorations,
+)
+from circuitspec.engine.cache.stored_runner import StoredRunner, StorePlace, stored_runner
+from circuitspec.engine.directions import read_directions
+from circuitspec.engine.execution.batch_size import rows_per_batch
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.levels.refusals import no_edges, refused_means
+from circuitspec.engine.metrics.answer_shares import answer_shares, what_is_said
+from circuitspec.engine.records import PromptValues, Records, SelfTest
+from circuitspec.engine.runner import Runner
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
+from circuitspec.experiments.averaging import grouping
+from circuitspec.experiments.circuits.additional_runs import plan_beside
+from circuitspec.experiments.direction_files import direction_places
+from circuitspec.experiments.experiment import Experiment, Noised, means_of
+from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_checks
+from circuitspec.experiments.follow_ups.reach import acting, checked_reach
+from circuitspec.experiments.follow_ups.restorations import FEW, Restorations, restorations
+from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
+from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
+from circuitspec.experiments.planner import PathCheck, Plan, make_plan
+from circuitspec.experiments.requirements import check_claimed, check_length, check_plan_fits, fitted
+from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
+from circuitspec.graph.edge_circuit import unfed
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
+from circuitspec.hypothesis.load_file import Document, digest, with_source
+from circuitspec.hypothesis.schema.blocks import Hypothesis, Sufficient
+from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
+from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.output_metrics import METRICS
+from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
+from circuitspec.prompts.reference_prompts import ReferencePrompts
+from circuitspec.prompts.tokens.answer_forms import answer_forms
+from circuitspec.prompts.tokens.tokenize import tokenize
+from circuitspec.runtime.progress import Progress
+from circuitspec.runtime.visible_text import visible
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as far as the result does not depend on it (but for the search for negatives)."""
+
+    negatives: Search = "screen"
+    rows: int | None = None  # prompts a forward; None: by memory
+    device: str = "cpu"
+    store: StorePlace = None  # where experiments are looked up and kept; None: nowhere
+    sweep: bool = False  # run the circuit under every combination of the six choices of method
+    tests: bool = False  # test it statistically, against the model and against random circuits
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verification, and the task it was run on."""
+
+    verification: Verification
+    task: TokenizedTask
+
+
+def verify(document: Document, options: Options, progress: Progress, *, loaded: LoadedModel | None = None) -> Outcome:
+    """Run the hypothesis on its model, or on one that is loaded already.
+
+    Raises CircuitspecError, with every finding of the stage that failed, where the file, the prompts or
+    the model do not allow a run.
+    """
+    base_dir = document.base_dir
+    started = time.monotonic()
+    prompts = build_prompts(document.hypothesis.task, base_dir, document.source)
+    hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
+    check_claimed(hypothesis, prompts, document.source)
+    prepared: list[_Prepared] = []
+
+    def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
+        prepared.append(_prepare(hypothesis, document.source, prompts, shape, tokenizer))
+
+    if loaded is None:
+        progress.stage(f"loading {visible(hypothesis.model.id)}")
+        with document.blamed_on("model", "id"):
+            loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage, ready=ready)
+    else:
+        ready(loaded.shape, loaded.tokenizer)
+    internals, graph, plan, task = prepared[0].internals, prepared[0].graph, prepared[0].plan, prepared[0].task
+    places_of_files = direction_places(hypothesis, document.source)
+    directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
+    others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
+    averages = options.sweep or any(experiment.averages for experiment in plan.experiments)
+    if averages:
+        task = others.of(task)
+    plan = fitted(plan, refused_means(plan.experiments, task), document.source)
+    beside = plan_beside(
+        hypothesis.ablation,
+        graph,
+        document.source,
+        prompts.corruptions,
+        sweep=options.sweep,
+        tests=options.tests,
+        refused=lambda experiments: refused_means(experiments, task),
+        no_edges=no_edges(loaded) if options.sweep else "",
+    )
+    _check_neurons(plan, loaded, document.source)
+    plan = checked_reach(plan, acting(graph.paths, hypothesis.ablation), loaded.shape, task, document.source)
+    with document.blamed_on("ablation", "value"):
+        _check_means(plan, task)
+    checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
+    keep_hooks = loaded.foreign.runs_hooks
+    planned = (*plan.experiments, *beside.labels, *labels_of(checks))
+    edges = any(e.level == "edge" for e in planned)
+    rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
+
+    def start(task: TokenizedTask) -> Runner:
+        return Runner(
+            loaded,
+            task,
+            rows=1 if keep_hooks else rows,  # hooks see whole forwards of one prompt, as their owner's program does
+            progress=progress,
+            sweeps=not keep_hooks,
+            internals=internals,
+            directions=directions,
+            parted=True,
+        )
+
+    tested: SelfTest | None = None
+    if keep_hooks:  # what hooks change would look like sites that are not where they should be
+        with borrowed(loaded.model):
+            tested = _tested(start(task), planned, progress)
+    with borrowed(loaded.model, keep_hooks=keep_hooks):
+        runner = start(task)
+        tested = tested or _tested(runner, planned, progress)
+        progress.stage("running")
+        said: list[tuple[Standing | None, Instead | None]] = []
+
+        def check(found: Records) -> None:
+            if not said:  # the clean run hangs on no means
+                said.append(behaviour(runner, found[plan.clean]))
+                _check_accuracy(hypothesis, *said[0])
+
+        with ExitStack() as stack:
+            growing = others if averages else None
+            begun = begin(plan, runner, start, growing, options.store, progress, stack, check)
+            runner, stored, records, error = begun.runner, begun.stored, begun.records, begun.error
+            task, (stands, instead) = runner.task, said[0]
+            search: Search | Literal["not along paths"] = options.negatives
+            if plan.circuit.level == "path" and search != "off":
+                search = "not along paths"
+            everywhere = hypothesis.ablation.positions == "all"
+            outside = restorations(plan, graph, everywhere=everywhere) if search != "off" else None
+            parts = CircuitParts.of(graph, hypothesis.ablation, every=options.negatives == "exact")
+            finding, screen, plan, records = _negatives(plan, records, runner, stored, search, outside, parts, progress)
+            in_model: ModelNegatives | None = None
+            if finding is not None and outside is not None:
+                in_model, plan, records = _in_model(plan, records, finding.metric, runner, stored, search, outside)
+            effects: CircuitEffects | None = None
+            if options.negatives != "off":
+                progress.stage("ablating the circuit part by part")
+                direct = partial(direct_effects, runner)
+                effects, plan, records = examine(plan, records, parts, stored, direct, finding, outside, screen)
+            if checks:
+                progress.stage("patching the declared paths one by one")
+                named = labels_of(checks)
+                plan, records = replace(plan.naming(named), checks=checks), records.merged(stored.run(named))
+            shares = answer_shares(runner)
+            if any(planned.trials is not None for planned in plan.claims):
+                progress.stage("searching for subsets of the circuit that tell most")
+                plan, records = search_subsets(plan, records, stored)
+            found_beside = FoundBeside()
+            if options.sweep or options.tests:
+                progress.stage("running the circuit under other methods, and random circuits")
+                plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
+                plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
+                found_beside = evaluate_beside(beside, records, _beside_metric(plan, records, hypothesis))
+    claims = judge(plan, records, error)
+    standing_in = frozenset() if effects is None else effects.standing_in
+    paths = path_effects(plan, records, _path_metric(plan, records, hypothesis), standing_in)
+    negatives = () if finding is None else (finding,)
+    at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
+    unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
+    warnings = evidence_warnings(plan, records, claims, negatives, paths, unfed_members, in_model)
+    warnings += means_warnings(plan, claims, error, task, others.asked)
+    variables = circuit_variables(hypothesis.task, plan.circuit.roles)
+    warnings += pathology_warnings(plan, records, claims, prompts, variables)
+    ablated_from = ablation_source(hypothesis.ablation)
+    kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
+    warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
+    warnings += task_not_done(stands, instead)
+    in_memory = loaded.provenance.path is None
+    other_tokens = other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None
+    warnings += beyond_weights(loaded.foreign, other_tokens)
+    told = {*records.values, *(() if error is None else error.records.values)}
+    verification = Verification(
+        name=hypothesis.name,
+        digest=digest(document.hypothesis),
+        prompts_digest=prompts_digest(prompts),
+        model=_model_facts(loaded),
+        methodology=_methodology(hypothesis, graph, plan, task),
+        plan=plan,
+        records=records,
+        claims=claims,
+        warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
+        cost=Cost(
+            len(told),
+            round(begun.forwards + runner.forwards),
+            time.monotonic() - started,
+            len((stored.looked_up - begun.measured) & told),
+        ),
+        self_test=tested,
+        negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,
+        paths=paths,
+        effects=effects,
+        sweep=found_beside.sweep,
+        tests=found_beside.tests,
+        reference=_reference_facts(task),
+        graph=graph,
+    )
+    return Outcome(verification, task)
+
+
+def _tested(runner: Runner, planned: Sequence[Experiment], progress: Progress) -> SelfTest:
+    progress.stage("testing that patching is exact on this model")
+    return self_test(runner, edges=any(e.readings for e in planned))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What is made before any weight is read."""
+
+    internals: tuple[Internal, ...]
+    graph: CircuitGraph
+    plan: Plan
+    task: TokenizedTask
+
+
+def _prepare(
+    hypothesis: Hypothesis, text: Source, prompts: PromptSet, shape: ModelShape, tokenizer: PreTrainedTokenizerFast
+) -> _Prepared:
+    """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts."""
+    internals = internal_metrics(hypothesis, shape, text)
+    graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
+    plan = make_plan(hypothesis, graph, text, prompts.corruptions)
+    task = tokenize(prompts, hypothesis.task.positions, tokenizer, text)
+    check_plan_fits(plan, task, text, internals)
+    check_length(task, shape)
+    return _Prepared(tuple(internals), graph, plan, task)
+
+
+def _texts(prompts: PromptSet) -> tuple[str, ...]:
+    """Every text that the model is given, once."""
+    return tuple(dict.fromkeys(text for prompt in prompts.prompts for text in prompt.texts.values()))
+
+
+def _node_level_paths(
+    hypothesis: Hypothesis, graph: CircuitGraph, text: Source, search: Search, loaded: LoadedModel
+) -> tuple[PathCheck, ...]:
+    """The declared paths to be patched one by one at node level: of small circuits, and of all where all is asked for.
+
+    The other levels patch theirs anyway. None where the model's edges cannot be told apart.
+    """
+    ablation = hypothesis.ablation
+    few = len(graph.circuit) <= COMPONENTS
+    if ablation.level != "node" or search == "off" or not (few or search == "exact"):
+        return ()
+    if not graph.paths or no_edges(loaded):
+        return ()
+    anchor = anchor_of(ablation_source(ablation), whole_circuit(ablation, graph, text))
+    return path_checks(ablation, graph, text, anchor)
+
+
+def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
+    """What declared paths are measured by: a claimed metric linear in the logits, else one that is measured anyway.
+
+    A discrete metric stays where it is, KL falls off with the square, and probabilities saturate: by those a path
+    would seem idle that is not.
+    """
+    claimed = [claim.metric for claim in hypothesis.claims]
+    linear = [m for m in claimed if m in METRICS and METRICS[m].linear]
+    smooth = (*linear, "logit_diff", "logit", *_smooth(claimed))
+    return next((m for m in smooth if m in records[plan.clean]), claimed[0])
+
+
+def _smooth(claimed: Sequence[str]) -> list[str]:
+    return [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
+
+
+def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
+    """What sweep and tests go by: the first claim's metric if it is one inside the model, else a claimed smooth one."""
+    claimed = [claim.metric for claim in hypothesis.claims]
+    if is_internal(claimed[0]):
+        return claimed[0]
+    return next((m for m in (*_smooth(claimed), "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The plan's experiments, run with means over as many prompts as it takes, and what is to run more of them."""
+
+    runner: Runner
+    stored: StoredRunner
+    records: Records
+    error: MeansError | None
+    forwards: float  # of runs with means over fewer prompts
+    measured: frozenset[Experiment]  # in these
+
+
+def begin(
+    plan: Plan,
+    runner: Runner,
+    start: Callable[[TokenizedTask], Runner],
+    others: ReferencePrompts | None,
+    store: StorePlace,
+    progress: Progress,
+    stack: ExitStack,
+    check: Callable[[Records], None] = lambda records: None,
+) -> Begun:
+    """Run the plan; where means prove to be too noisy, again with means over more prompts, if more can be drawn.
+
+    `start` makes a runner for other prompts to take means over, which `others` draws; `check` may refuse what was
+    measured. What is begun ends with the `stack`.
+    """
+    forwards, measured = 0.0, set[Experiment]()
+    while True:
+        with ExitStack() as inner:
+            stored = inner.enter_context(stored_runner(runner, store, progress))
+            records = stored.run(plan.experiments)
+            check(records)
+            error = means_error(plan, runner.task, stored)
+            share = 0.0 if error is None else largest_share(judge(plan, records, error))
+            larger = None if others is None else _larger(runner.task, others, share)
+            if larger is None:
+                if error is not None and error.reference and share > ENOUGH:
+                    error = means_error(plan, runner.task, stored, halves=True)
+                stack.push(inner.pop_all())
+                return Begun(runner, stored, records, error, forwards, frozenset(measured))
+        forwards += runner.forwards
+        measured |= {experiment for experiment in stored.measured if not experiment.averages}
+        progress.stage(f"taking means over {larger.averaged.n} prompts")
+        runner = start(larger)
+
+
+def _larger(task: TokenizedTask, others: ReferencePrompts, share: float) -> TokenizedTask | None:
+    """The task with a larger reference, where there is one and the means' share of an interval asks for it."""
+    if task.reference is None or not others.grows:
+        return None
+    size = larger_size(task.n, task.reference.n, share)
+    found = None if size is None else others.of(task, size)
+    return found if found is not None and found.averaged.n > task.reference.n and found.reference else None
+
+
+def _check_means(plan: Plan, task: TokenizedTask) -> None:
+    """Raises CS521 and CS522 for means that cannot be taken over these prompts."""
+    for source in means_of(plan.experiments):
+        grouping(task, source.kind)
+
+
+def _negatives(
+    plan: Plan,
+    records: Records,
+    runner: Runner,
+    stored: RunsExperiments,
+    search: Search | Literal["not along paths"],
+    outside: Restorations | None,
+    parts: CircuitParts,
+    progress: Progress,
+) -> tuple[NegativeFinding | None, Screen | None, Plan, Records]:
+    """Look for negative components outside the circuit; only a claim of sufficiency can be misled by them.
+
+    The same pass gives an estimate for every component of the circuit, if these are not taken one by one.
+    """
+    metric = _search_metric(plan, records)
+    source = plan.circuit.source
+    if outside is None or not outside.components or metric is None or source is None:
+        return None, None, plan, records
+    progress.stage("looking for negative components outside the circuit")
+    screen: Screen | None = None
+    within: Screen | None = None
+    if search == "screen" and plan.circuit.level == "node":
+        if parts.thorough:
+            screen = screen_restorations(runner, plan.circuit, metric)
+        else:
+            screen, within = screen_both(runner, plan.circuit, parts.with_all(plan.circuit), metric)
+    elif search == "screen" and len(outside.components) > FEW:
+        screen = screen_edge_restorations(runner, source, metric, outside.edges)
+    chosen = candidates(outside.components, metric, screen)
+    besides = foreseen(plan, records, parts, within)
+    finding, plan, records = negative_components(plan, records, metric, chosen, screen, stored, outside, besides)
+    return finding, within, plan, records
+
+
+def _in_model(
+    plan: Plan,
+    records: Records,
+    metric: str,
+    runner: Runner,
+    stored: RunsExperiments,
+    search: Search | Literal["not along paths"],
+    outside: Restorations,
+) -> tuple[ModelNegatives | None, Plan, Records]:
+    """Look for components outside the circuit that work against the behaviour in the whole model."""
+    source, places = plan.circuit.source, places_outside(plan, outside)
+    assert source is not None
+
+    def estimates() -> dict[NodeComponent, float]:
+        wheres = tuple(dict.fromkeys(places.values()))
+        found = attribute(runner, CLEAN, source, metric, tuple(places), wheres).effects
+        return {component: found[component, where] for component, where in places.items()}
+
+    asked = estimates if search == "screen" else None
+    return model_negatives(plan, records, metric, source, places, asked, stored)
+
+
+def _claims_sufficiency(plan: Plan) -> bool:
+    return any(isinstance(planned.claim, Sufficient) for planned in plan.claims)
+
+
+def _search_metric(plan: Plan, records: Records) -> str | None:
+    """The metric by which components are called negative: the sufficiency claim's, if it is smooth.
+
+    None where there is no such claim, or the task has no answers to measure a smooth metric by.
+    """
+    if not _claims_sufficiency(plan):
+        return None
+    claimed = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
+    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
+    return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), None)
+
+
+def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:
+    """CS372 for claims at edge level about neurons of MLPs that read the model's own stream."""
+    problems = [
+        Diagnostic(
+            "CS372",
+            f"{planned.claim.metric} cannot be measured at edge level: in this family no norm stands before the MLP",
+            text.span(("claims", planned.index, planned.claim.kind, "metric")),
+            hint="use a score of the output, or write `level: node`",
+        )
+        for planned in plan.claims
+        if planned.patched.level == "edge"
+        and loaded.architecture.mlp_norm is None
+        and is_internal(planned.claim.metric)
+        and isinstance(parse_internal(planned.claim.metric), Activation)
+    ]
+    if problems:
+        raise CircuitspecError(*problems)
+
+
+def behaviour(runner: Runner, clean: PromptValues) -> tuple[Standing | None, Instead | None]:
+    """How the right answers stand in the clean run and, where they hardly do, what is said instead: one more pass."""
+    task, tokenizer = runner.task, runner.loaded.tokenizer
+    found = standing(clean, task, runner.loaded.shape.n_vocab)
+    if found is None or not worth_a_look(found, clean):
+        return found, None
+    forms = answer_forms(task, tokenizer)
+    said = what_is_said(runner, [form.ids for form in forms])
+    spelled = {one: tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in set(said.likeliest)}
+    return found, Instead(forms, said.probabilities, clean["prob"], [spelled[one] for one in said.likeliest])
+
+
+def _check_accuracy(hypothesis: Hypothesis, stands: Standing | None, instead: Instead | None) -> None:
+    wanted = hypothesis.task.checks.accuracy
+    if wanted is None or stands is None or stands.accuracy >= wanted:
+        return
+    form = None if instead is None else other_form(instead)
+    hint = "take prompts that the model does, another model, or a lower `accuracy`"
+    if form is not None:
+        hint = f"{form_advice(form)}: {form_said(form, stands.n)}"
+    raise CircuitspecError(
+        Diagnostic(
+            "CS504",
+            f"the model prefers the right answer on {stands.accuracy:.0%} of the clean prompts; "
+            f"`checks` asks for {wanted:.0%}",
+            hint=hint,
+        )
+    )
+
+
+def _model_facts(loaded: LoadedModel) -> ModelFacts:
+    known, shape = loaded.provenance, loaded.shape
+    named = "" if known.description == known.id else f"{known.description}; "
+    return ModelFacts(
+        known.id,
+        known.revision,
+        known.dtype,
+        known.family,
+        shape.n_layers,
+        shape.n_heads,
+        f"{named}{loaded.architecture.title}, {shape.n_layers} layers x {shape.n_heads} heads",
+    )
+
+
+def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: TokenizedTask) -> Methodology:
+    kinds = ((Head, "heads"), (Mlp, "MLPs"), (Neuron, "neurons"))
+    claimed, free = graph.claimed, graph.free
+
+    def words(components: object, kind: type, word: str) -> str | None:
+        here = [c for c in components if isinstance(c, kind)]  # type: ignore[attr-defined]
+        everywhere = [c for c in graph.universe if isinstance(c, kind)]
+        if not here:
+            return None
+        return word if len(here) == len(everywhere) else f"{len(here)} of {len(everywhere)} {word}"
+
+    corrupt = corrupt_prompts(hypothesis.ablation)
+    return Methodology(
+        hypothesis.ablation.level,
+        tuple(w for kind, word in kinds if (w := words(claimed, kind, word))),
+        tuple(w for kind, word in kinds if (w := words(free, kind, word))),
+        hypothesis.ablation.value,
+        str(corrupt) if isinstance(corrupt, Noised) else hypothesis.ablation.source,
+        hypothesis.ablation.positions,
+        kept=_kept(plan, hypothesis),
+        through=hypothesis.ablation.through,
+        averaged=_averaged(task) if hypothesis.ablation.value in ("mean", "mean_per_template") else "",
+        written=bool(plan.circuit.roles),
+    )
+
+
+def _averaged(task: TokenizedTask) -> str:
+    """`800 reference prompts`, `the scored prompts`."""
+    return "the scored prompts" if task.reference is None else plural(task.reference.n, "reference prompt")
+
+
+def _reference_facts(task: TokenizedTask) -> ReferenceFacts | None:
+    reference = task.reference
+    return None if reference is None else ReferenceFacts(reference.n, prompts_digest(reference.prompts))
+
+
+def _kept(plan: Plan, hypothesis: Hypothesis) -> str:
+    """`182 of 32,491 edges kept`, `15 paths kept`; empty at node level."""
+    if hypothesis.ablation.level == "path":
+        return f"{plural(len(hypothesis.circuit.paths), 'declared path')} kept"
+    edges = plan.edges
+    return "" if edges is None else f"{edges.n_kept:,} of {edges.n_edges:,} edges kept"

@@ -1,0 +1,263 @@
+"""One prompt as a file gives it, and how such entries become a prompt set. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from circuitspec.diagnostics.diagnostic import Span
+from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
+from circuitspec.prompts.task_findings import Findings, meant
+from circuitspec.prompts.templates.answer_rules import distinct
+
+CORRUPT = "corrupt"  # the name of the one corruption of a file that does not name it
+
+_BLANK, _HALF, _FORM = "blank", "half", "form"  # what can be wrong with the value of a key
+
+
+def _not_blank(spaces: str | None) -> AfterValidator:
+    def check(text: str) -> str:
+        if _half_character(text):
+            raise PydanticCustomError(_HALF, "half a character")
+        if not text.strip(spaces):
+            raise PydanticCustomError(_BLANK, "blank")
+        return text
+
+    return AfterValidator(check)
+
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+PromptText: TypeAlias = Annotated[str, _not_blank(None)]
+AnswerText: TypeAlias = Annotated[str, _not_blank(" \t")]  # a line break is a token that a model may well predict
+TokenIndex: TypeAlias = Annotated[int, Field(ge=-(10**9), le=10**9)]
+
+
+class TextPosition(BaseModel):
+    """A position by text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    text: PromptText
+    nth: Annotated[int, Field(ge=1, le=10**9)] = 1
+
+
+class Entry(BaseModel):
+    """A line of a JSONL file; other formats are brought into this form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    clean: PromptText
+    corrupt: PromptText | dict[Text, PromptText] | None = None
+    answers: list[AnswerText] = []
+    wrong: list[AnswerText] = []
+    positions: dict[Text, TokenIndex | TextPosition] = {}
+    template: Text | int | None = None
+
+    @property
+    def corruptions(self) -> Mapping[str, str]:
+        """name -> text"""
+        if self.corrupt is None:
+            return {}
+        return {CORRUPT: self.corrupt} if isinstance(self.corrupt, str) else self.corrupt
+
+
+class AutoCircuitEntry(BaseModel):
+    """A prompt of an auto-circuit file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    clean: PromptText
+    corrupt: PromptText
+    answers: list[AnswerText]
+    wrong_answers: list[AnswerText]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An entry with the place it was read from."""
+
+    entry: Entry
+    where: str
+    span: Span
+
+
+# key -> what it must be, and how that is written
+_FORMS: Mapping[str, tuple[str, str]] = {
+    "clean": ("a text", ""),
+    "corrupt": ("a text, or an object of texts by corruption", '"corrupt": {"flip": "..."}'),
+    "answers": ("a list of texts", '"answers": [" Mary"]'),
+    "wrong": ("a list of texts", '"wrong": [" John"]'),
+    "wrong_answers": ("a list of texts", '"wrong_answers": [" John"]'),
+    "positions": (
+        "an object of token indices, or of texts, by position",
+        '"positions": {"S1": 4, "S2": {"text": "John", "nth": 2}}',
+    ),
+    "word_idxs": ("an object of token indices by position", '"word_idxs": {"S1": 4}'),
+    "seq_labels": ("a list of texts", ""),
+    "template": ("a text or a number", '"template": "ABBA"'),
+}
+_USUAL_NAMES = {
+    "wrong_answers": "wrong",
+    "answer": "answers",
+    "text": "clean",
+    "prompt": "clean",
+    "corrupted": "corrupt",
+}
+
+
+def validate(model: type[BaseModel], content: object, place: Span, findings: Findings) -> BaseModel | None:
+    """`content` as `model`; None when it is not, with one finding (CS338) per wrong key."""
+    if not isinstance(content, Mapping):
+        findings.add("CS338", "a prompt is not an object of keys and values", place, hint='write {"clean": "...", ...}')
+        return None
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        kinds: dict[str, set[str]] = {}
+        for one in error.errors():
+            kinds.setdefault(str(one["loc"][0]), set()).add(_kind(one["type"], within=len(one["loc"]) > 1))
+        for key, found in kinds.items():
+            # a union tells what is wrong with each of its forms: the first of these says most
+            kind = next(kind for kind in ("missing", "extra_forbidden", _HALF, _BLANK, _FORM) if kind in found)
+            _note(model, key, kind, content.get(key), place, findings)
+        return None
+
+
+def _kind(error_type: str, *, within: bool) -> str:
+    """What is wrong with a key's value, or with something `within` it."""
+    own = {
+        "missing": _FORM if within else "missing",
+        "extra_forbidden": _FORM if within else "extra_forbidden",
+        "string_unicode": _HALF,
+        _HALF: _HALF,
+        _BLANK: _BLANK,
+    }
+    return own.get(error_type, _FORM)
+
+
+def _half_character(value: object) -> str:
+    """The first lone surrogate in `value`, as JSON escapes it; empty if there is none."""
+    if isinstance(value, str):
+        return next((f"\\u{ord(one):04x}" for one in value if "\ud800" <= one <= "\udfff"), "")
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    return next(filter(None, map(_half_character, value)), "") if isinstance(value, list) else ""
+
+
+def _note(model: type[BaseModel], key: str, kind: str, value: object, place: Span, findings: Findings) -> None:
+    keys = list(model.model_fields)
+    form, example = _FORMS.get(key, ("", ""))
+    if kind == "missing":
+        findings.add("CS338", f"`{key}` is missing", place, hint=f"add `{key}`, {form}")
+    elif kind == "extra_forbidden":
+        usual = _USUAL_NAMES.get(key)
+        hint = f"did you mean {usual}?" if usual in keys else meant(key, keys)
+        findings.add("CS338", f"there is no key `{key}`", place, hint=hint)
+    elif kind == _HALF:
+        hint = "write the character itself, or both halves of its escape, as in \\ud83d\\ude00"
+        findings.add("CS338", f"`{key}` holds half a character ({_half_character(value)})", place, hint=hint)
+    elif kind == _BLANK:
+        said = "is blank" if isinstance(value, str) else "holds a blank text"
+        findings.add("CS338", f"`{key}` {said}: nothing stands in it but spaces", place, hint="write a text")
+    else:
+        findings.add("CS338", f"`{key}` is not {form}", place, hint=f"write {example}" if example else "")
+
+
+def prompt_set(entries: Sequence[Placed], label: str, findings: Findings, *, text_positions: bool = False) -> PromptSet:
+    """Prompts in the order of the file.
+
+    Raises CircuitspecError: CS330, CS331, CS333, CS340 when an entry contradicts itself or the first one, CS351 when
+    it repeats another.
+    """
+    _refuse_repeats(entries, findings)
+    for placed in entries:
+        _check_entry(placed, findings)
+        _check_alike(entries[0], placed, findings)
+    findings.check()
+    labels = list(dict.fromkeys(label if p.entry.template is None else str(p.entry.template) for p in entries))
+    prompts = tuple(
+        Prompt(
+            index=index,
+            template=labels.index(label if placed.entry.template is None else str(placed.entry.template)),
+            texts={CLEAN: placed.entry.clean, **placed.entry.corruptions},
+            answers=distinct(placed.entry.answers),
+            wrong=distinct(placed.entry.wrong),
+            positions={name: _place(said) for name, said in placed.entry.positions.items()},
+            where=placed.where,
+            span=placed.span,
+        )
+        for index, placed in enumerate(entries)
+    )
+    return PromptSet(
+        prompts,
+        tuple(entries[0].entry.corruptions),
+        tuple(labels),
+        text_positions=text_positions,
+    )
+
+
+def _place(said: int | TextPosition) -> int | TextPlace:
+    return said if isinstance(said, int) else TextPlace(said.text, said.nth)
+
+
+def _refuse_repeats(entries: Sequence[Placed], findings: Findings) -> None:
+    """Note (CS351) every prompt whose clean text an earlier one has: together they are one observation, not two."""
+    first: dict[str, Placed] = {}
+    for placed in entries:
+        earlier = first.setdefault(placed.entry.clean, placed)
+        if earlier is not placed:
+            one, other = earlier.span, placed.span
+            where = f"line {one.line}" + (f", column {one.column}" if one.line == other.line else "")
+            findings.add(
+                "CS351",
+                f"the prompt on line {other.line} has the same clean text as that on {where}",
+                other,
+                label=f"first on {where}",
+                hint="remove one of them; several corruptions of one prompt belong in one `corrupt` mapping "
+                "(in a .csv file, in columns corrupt:NAME)",
+            )
+
+
+def _check_entry(placed: Placed, findings: Findings) -> None:
+    entry = placed.entry
+    both = set(entry.answers) & set(entry.wrong)
+    if both:
+        shown = ", ".join(map(repr, sorted(both)))
+        findings.add("CS330", f"{shown} is both an answer and a wrong answer", placed.span, hint="remove one of them")
+    for name, text in entry.corruptions.items():
+        if name == CLEAN:
+            findings.add("CS333", f"a corruption cannot be called {CLEAN}", placed.span, hint="give it another name")
+        if text == entry.clean:
+            hint = "a corrupted prompt must differ from the clean one"
+            findings.add("CS331", f"the corruption {name} leaves the clean text as it is", placed.span, hint=hint)
+
+
+def _check_alike(first: Placed, placed: Placed, findings: Findings) -> None:
+    def names(what: str, one: Sequence[str], other: Sequence[str]) -> None:
+        if set(one) != set(other):
+            findings.add(
+                "CS340",
+                f"this prompt has {what} {', '.join(other) or 'none'}; the first one has {', '.join(one) or 'none'}",
+                placed.span,
+                hint=f"give every prompt the same {what}",
+            )
+
+    def presence(key: str, one: object, other: object) -> None:
+        if bool(one) != bool(other):
+            said = ("has", "has not") if other else ("has no", "has")
+            findings.add(
+                "CS340",
+                f"this prompt {said[0]} `{key}`; the first one {said[1]}",
+                placed.span,
+                hint=f"give `{key}` in every prompt or in none",
+            )
+
+    names("corruptions", tuple(first.entry.corruptions), tuple(placed.entry.corruptions))
+    names("positions", tuple(first.entry.positions), tuple(placed.entry.positions))
+    presence("answers", first.entry.answers, placed.entry.answers)
+    presence("wrong", first.entry.wrong, placed.entry.wrong)
+    presence("template", first.entry.template is not None, placed.entry.template is not None)

@@ -1,0 +1,137 @@
+"""Text-level prompts: clean, corruptions, answers, and where each slot stands. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import rfc8785
+
+if TYPE_CHECKING:
+    from circuitspec.diagnostics.diagnostic import Span
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class TextPlace:
+    """The last token of occurrence number `nth` (counted from 1) of a text in the clean prompt."""
+
+    text: str
+    nth: int = 1
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One clean prompt with its corrupted twins.
+
+    `slots[variant][slot]` is the character span of a slot in that variant's text, where variant is
+    "clean" or a corruption; a slot's second occurrence is `S#2`. `positions` are those of a prompts file,
+    otherwise empty: places by text, or indices that count the tokens of the clean text, without what the
+    tokenizer puts in front of it (negative ones from the end).
+    """
+
+    index: int
+    template: int
+    texts: Mapping[str, str]  # variant -> text; "clean" always present
+    answers: tuple[str, ...]
+    wrong: tuple[str, ...]
+    slots: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    positions: Mapping[str, int | TextPlace] = field(default_factory=dict)
+    where: str = ""  # for messages: "prompts.jsonl:12" or "templates[3]"
+    span: Span | None = None  # where it was written, for diagnostics
+
+    def described(self) -> str:
+        """How messages name this prompt: `prompt 17 (templates[3])`."""
+        return f"prompt {self.index} ({self.where})" if self.where else f"prompt {self.index}"
+
+
+@dataclass(frozen=True)
+class PromptsFile:
+    """The file that prompts were read from, and how many it holds: as many as were asked for, or more."""
+
+    name: str
+    holds: int
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """All prompts of a task; every prompt has the same corruptions.
+
+    `text_positions` says that they come from an auto-circuit file. It counts in their digest alone (locks have it):
+    token indices are read alike in every format.
+    """
+
+    prompts: tuple[Prompt, ...]
+    corruptions: tuple[str, ...]
+    templates: tuple[str, ...]  # a label per template number
+    text_positions: bool = False
+    lists: Mapping[str, str] = field(default_factory=dict)  # slot -> the list it is drawn from, for messages
+    file: PromptsFile | None = None  # for messages, too
+
+
+def plain_positions(prompt: Prompt) -> dict[str, int | dict[str, str | int]]:
+    """The positions of a prompt as a prompts file writes them."""
+    return {
+        name: place if isinstance(place, int) else {"text": place.text, "nth": place.nth}
+        for name, place in prompt.positions.items()
+    }
+
+
+def prompts_digest(prompt_set: PromptSet) -> str:
+    """SHA-256 of what the prompts say: texts, answers, positions and template numbers, in their order.
+
+    Where they come from (file names, lines, the templates' labels) does not count.
+    """
+    content: Any = {
+        "prompts": [
+            {
+                "texts": dict(prompt.texts),
+                "answers": list(prompt.answers),
+                "wrong": list(prompt.wrong),
+                "positions": plain_positions(prompt),
+                "template": prompt.template,
+            }
+            for prompt in prompt_set.prompts
+        ],
+        "text_positions": prompt_set.text_positions,
+    }
+    return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
+
+
+@dataclass(frozen=True)
+class TokenizedTask:
+    """Token ids per variant and prompt; clean and corrupt are aligned token by token.
+
+    `roles[name][i]` is the token index of position `name` in prompt i, counted from the first token
+    of the unpadded prompt. `answers[i]`, `wrong[i]` are token ids. The answer is read at the last token.
+    `partial_roles` names the slots that some templates do not have (and those templates' numbers):
+    they are no roles, since a role has a place in every prompt. `slot_tokens[slot][i]` are all tokens
+    that a slot fills in prompt i, wherever it occurs; of a second occurrence, `S#2`, its own.
+    """
+
+    prompts: PromptSet
+    ids: Mapping[str, tuple[tuple[int, ...], ...]]
+    roles: Mapping[str, tuple[int, ...]]
+    answers: tuple[tuple[int, ...], ...]
+    wrong: tuple[tuple[int, ...], ...]
+    partial_roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    slot_tokens: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    reference: TokenizedTask | None = None  # other prompts, that means are over; None: these are
+
+    @property
+    def averaged(self) -> TokenizedTask:
+        """The prompts that means are over: the reference, or these prompts themselves."""
+        return self if self.reference is None else self.reference
+
+    @property
+    def n(self) -> int:
+        """The number of prompts."""
+        return len(self.prompts.prompts)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens per prompt, the same for every variant of it."""
+        return tuple(len(ids) for ids in self.ids[CLEAN])

@@ -1,0 +1,144 @@
+"""Answers as single tokens, in the context of their prompt. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from circuitspec.diagnostics.diagnostic import Span
+from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
+from circuitspec.prompts.task_findings import Findings, Path, counted
+from circuitspec.prompts.tokens.encoding import Encoded, encode_ids, token_strings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Side = Literal["answer", "wrong"]
+Ids = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class AnswerIds:
+    """Token ids per prompt."""
+
+    answers: Ids
+    wrong: Ids
+
+
+def find_answers(
+    prompts: PromptSet, encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, findings: Findings
+) -> AnswerIds:
+    """The token of every answer; `encoded` are the clean prompts, in order.
+
+    An answer is the one token that prompt + answer has more than the prompt. Notes CS346 where there
+    is no such token, and CS347 where an answer and a wrong answer are the same token.
+    """
+    wanted = [prompt.texts[CLEAN] + answer for prompt in prompts.prompts for answer in (*prompt.answers, *prompt.wrong)]
+    finder = _Finder(prompts, encoded, encode_ids(tokenizer, wanted), tokenizer, findings)
+    ids = AnswerIds(finder.side("answer"), finder.side("wrong"))
+    for prompt, answers, wrong in zip(prompts.prompts, ids.answers, ids.wrong, strict=True):
+        if both := set(answers) & set(wrong):
+            findings.add(
+                "CS347",
+                f"an answer and a wrong answer of {prompt.described()} are the same token",
+                prompt.span or ("task", "wrong"),
+                label=token_strings(tokenizer, sorted(both)),
+                hint="choose answers that differ in their token",
+            )
+    return ids
+
+
+@dataclass(frozen=True)
+class _Finder:
+    prompts: PromptSet
+    encoded: Sequence[Encoded]
+    continued: Mapping[str, tuple[int, ...]]  # token ids by prompt + answer
+    tokenizer: PreTrainedTokenizerBase
+    findings: Findings
+
+    def side(self, side: Side) -> Ids:
+        rows = []
+        bad: defaultdict[str, list[int]] = defaultdict(list)  # answer -> prompts
+        for prompt, tokens in zip(self.prompts.prompts, self.encoded, strict=True):
+            row: dict[int, None] = {}
+            for answer in prompt.answers if side == "answer" else prompt.wrong:
+                one = None if _doubled(prompt, answer) else self._token(tokens.ids, self._continued(prompt, answer))
+                if one is None:
+                    bad[answer].append(prompt.index)
+                else:
+                    row[one] = None
+            rows.append(tuple(row))
+        for answer, where in bad.items():
+            self._note(side, answer, where)
+        return tuple(rows)
+
+    def _continued(self, prompt: Prompt, answer: str) -> tuple[int, ...]:
+        return self.continued[prompt.texts[CLEAN] + answer]
+
+    def _token(self, prompt: tuple[int, ...], continued: tuple[int, ...]) -> int | None:
+        alone = len(continued) == len(prompt) + 1 and continued[:-1] == prompt
+        return continued[-1] if alone and continued[-1] != self._unknown else None
+
+    @property
+    def _unknown(self) -> int | None:
+        unknown = self.tokenizer.unk_token_id
+        return None if unknown is None else int(unknown)
+
+    def _note(self, side: Side, answer: str, where: Sequence[int]) -> None:
+        prompt, tokens = self.prompts.prompts[where[0]], self.encoded[where[0]]
+        continued = self._continued(prompt, answer)
+        kept = continued[: len(tokens)] == tokens.ids
+        own = continued[len(tokens) :]
+        if _doubled(prompt, answer):
+            said = "would stand after two spaces"
+        elif kept and self._unknown is not None and own == (self._unknown,):
+            said = "is not in the vocabulary of the tokenizer"
+        elif kept:
+            said = f"is {counted(len(own), 'token')}, not one"
+        else:
+            said = "changes the tokens of the prompt before it"
+        shared = next((k for k, (a, b) in enumerate(zip(tokens.ids, continued, strict=False)) if a != b), len(tokens))
+        start = len(tokens) if kept else max(0, shared)
+        label = token_strings(self.tokenizer, continued[start:]) or "nothing"
+        if not kept:
+            label += f" where the prompt has {token_strings(self.tokenizer, tokens.ids[start:]) or 'nothing'}"
+        noun = "the answer" if side == "answer" else "the wrong answer"
+        at: Path | Span = prompt.span or ("task", side)
+        self.findings.add(
+            "CS346",
+            f"{noun} {answer!r} {said}, after {prompt.described()} (… {_tail(prompt)!r})",
+            at,
+            label=label,
+            hint=f"{self._remedy(prompt, answer)} ({len(where)} of {counted(len(self.encoded), 'prompt')} ask for it)",
+            data={"answer": answer, "prompt": prompt.index, "prompts": len(where)},
+        )
+
+    def _remedy(self, prompt: Prompt, answer: str) -> str:
+        """The first change of spaces that really gives a single token, otherwise to drop the answer."""
+        text, bare, trimmed = prompt.texts[CLEAN], answer.strip(), prompt.texts[CLEAN].rstrip()
+        tries = [
+            (text, f" {bare}", f'write " {bare}", with the space before it'),
+            (text, bare, f'write "{bare}", without the space'),
+        ]
+        if text != trimmed:
+            tries = [(trimmed, f" {bare}", f'the prompt ends in a space: remove it, and write " {bare}"')]
+        for start, ending, advice in tries:
+            both = encode_ids(self.tokenizer, [start, start + ending])
+            if (
+                bare
+                and (start, ending) != (text, answer)
+                and self._token(both[start], both[start + ending]) is not None
+            ):
+                return advice
+        return f"use answers of one token: remove {bare or repr(answer)}"
+
+
+def _doubled(prompt: Prompt, answer: str) -> bool:
+    """Two spaces in a row may well be tokens, but not those that the model was trained to continue with."""
+    return prompt.texts[CLEAN].endswith(" ") and answer.startswith(" ")
+
+
+def _tail(prompt: Prompt) -> str:
+    return prompt.texts[CLEAN][-20:]

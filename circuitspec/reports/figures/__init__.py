@@ -1,0 +1,22 @@
+"""Pictures as SVG: pure functions from numbers to text. Matplotlib is imported when one of them is called."""
+
+from circuitspec.reports.figures.circuit_figure import circuit_graph
+from circuitspec.reports.figures.frontier import Curve, Sized, frontier
+from circuitspec.reports.figures.heatmap import heatmap
+from circuitspec.reports.figures.intervals import Point, Series, intervals
+from circuitspec.reports.figures.layout import Edge, Node
+from circuitspec.reports.figures.picture import Picture
+
+__all__ = [
+    "Curve",
+    "Edge",
+    "Node",
+    "Picture",
+    "Point",
+    "Series",
+    "Sized",
+    "circuit_graph",
+    "frontier",
+    "heatmap",
+    "intervals",
+]

@@ -1,0 +1,195 @@
+"""What every report of a verification is made from: the results, and the places of the file that they are about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from circuitspec.analysis.claims.verdict import ClaimPart, ClaimResult
+from circuitspec.analysis.statistics.scores import mean_of
+from circuitspec.analysis.statistics.wording import MISSING, bound, briefly, falls, number, rises, with_interval
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.diagnostics.diagnostic import Diagnostic, Span
+from circuitspec.experiments.planner import Measure, PlannedClaim
+from circuitspec.hypothesis.schema.blocks import Gate, Mediation, PathClaim, Traces
+from circuitspec.hypothesis.yaml.source import Path_, Source
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.reports.many_run_tables import is_of_many, said_of
+
+_CLAIM_CODES = {"REFUTED": "CS560", "INCONCLUSIVE": "CS561"}
+_MEASURED: dict[Measure, str] = {
+    "recovered": "recovered {}",
+    "drop": "{} {falls} by",
+    "rise": "{} {rises} by",
+    "direct share": "direct share of the effect on {}",
+    "interaction": "interaction on {}",
+    "reaction": "{} {falls} by",
+    "incompleteness": "incompleteness by {}",
+    "effect": "effect on {}",
+    "share beaten": "share of random circuits beaten by {}",
+}
+_PLACES: dict[str, Path_] = {
+    "CS401": ("circuit", "groups"),
+    "CS403": ("ablation",),
+    "CS404": ("task",),
+    "CS406": ("circuit", "paths"),
+    "CS407": ("circuit", "paths"),
+    "CS408": ("circuit", "paths"),
+    "CS409": ("circuit", "paths"),
+    "CS415": ("circuit", "groups"),
+    "CS421": ("ablation",),
+    "CS422": ("ablation",),
+    "CS425": ("task",),
+    "CS426": ("circuit", "groups"),
+    "CS427": ("circuit", "groups"),
+    "CS428": ("circuit", "groups"),
+    "CS429": ("circuit", "groups"),
+    "CS433": ("circuit", "groups"),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `circuitspec verify` was asked for beyond the file: its options that matter to the result."""
+
+    options: tuple[str, ...]  # as they are typed, without those that are left at their defaults
+    device: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A verification with the text of its file, and findings about the run, such as drift from a lock.
+
+    `task` has the prompts, for the formats that show any; `asked` is None where that is not known, or no command ran.
+    `environment` has the device and the versions that it was run with, for those who compare its numbers.
+    """
+
+    verification: Verification
+    source: Source
+    findings: tuple[Diagnostic, ...] = ()
+    task: TokenizedTask | None = None
+    asked: Asked | None = None
+    environment: Mapping[str, object] | None = None
+
+    @property
+    def drifted(self) -> bool:
+        """Whether it is known not to be as locked."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+    def claim_span(self, place: int) -> Span:
+        """Where the claim at `place` of the file's list stands: its kind."""
+        return self.source.span(("claims", place, self.verification.claims[place].kind), key=True)
+
+    def warning_span(self, warning: EvidenceWarning) -> Span:
+        """The claim that a warning is about, or the part of the file that its remedy changes."""
+        claim = warning.data.get("claim")
+        if isinstance(claim, int):
+            return self.claim_span(claim)
+        return self.source.span(_PLACES.get(warning.code, ("claims",)), key=True)
+
+    def claim_finding(self, place: int) -> Diagnostic | None:
+        """CS560 or CS561 for a claim that is not supported: its numbers, its line, and the means behind them."""
+        claim = self.verification.claims[place]
+        if claim.status == "SUPPORTED":
+            return None
+        return Diagnostic(
+            _CLAIM_CODES[claim.status],
+            f"{claim.kind} is {claim.status.lower()}: {result_of(claim)}",
+            self.claim_span(place),
+            f"{claim.experiment}, {claim.n} prompts: {means_of(self.verification, place)}",
+        )
+
+    def warning_finding(self, warning: EvidenceWarning) -> Diagnostic:
+        """A warning at its place in the file."""
+        return Diagnostic(
+            warning.code, warning.message, self.warning_span(warning), warning.detail, warning.help, "warning"
+        )
+
+
+def result_of(claim: ClaimResult) -> str:
+    """`recovered logit_diff 0.52 [0.47, 0.58], bound at most 0.3`, and the reason where it is inconclusive."""
+    reason = f"; {claim.reason}" if claim.reason else ""
+    limits = bound_of(claim)
+    return value_of(claim) + (f", bound {limits}" if limits != MISSING else "") + reason
+
+
+def value_of(claim: ClaimResult) -> str:
+    """`recovered logit_diff 0.52 [0.47, 0.58]`, `logit_diff falls by 0.36 [0.31, 0.40]`; or that there is no value.
+
+    Of a claim with several parts all figures, and what they say together.
+    """
+    if is_of_many(claim):
+        return said_of(claim)
+    if claim.parts:
+        figures = ", ".join(_part(claim, part) for part in claim.parts)
+        said = f"reacts to {claim.found}" if claim.measure == "reaction" else claim.found
+        return f"{_measured(claim)} {figures} ({said})"
+    limits = [end for end in (claim.at_least, claim.at_most) if end is not None]
+    value = "undefined" if claim.estimate is None else with_interval(claim.estimate, limits)
+    return f"{_measured(claim)} {value}"
+
+
+def _measured(claim: ClaimResult) -> str:
+    """`recovered logit_diff`, `logit_diff falls by`, `kl worsens by`."""
+    return _MEASURED[claim.measure].format(claim.metric, falls=falls(claim.metric), rises=rises(claim.metric))
+
+
+def _part(claim: ClaimResult, part: ClaimPart) -> str:
+    """`noised 1.00 [0.98, 1.02]`; `0.02 [-0.01, 0.04] from flip`."""
+    limits = [end for end in (part.at_least, part.at_most) if end is not None]
+    value = "undefined" if part.estimate is None else briefly(part.estimate, limits)
+    if claim.measure == "reaction":
+        return f"{value} from {part.name}" + (f" ({part.note})" if part.note else "")
+    return f"{part.name} {value}"
+
+
+def bound_of(claim: ClaimResult) -> str:
+    """`at least 0.8`; of a claim with several parts that of each, and a dash where it came to none of them."""
+    if not claim.parts and claim.at_least is None and claim.at_most is None:
+        return MISSING
+    if not claim.parts or is_of_many(claim):
+        return bound(claim.at_least, claim.at_most)
+    return ", ".join(f"{part.name} {bound(part.at_least, part.at_most)}" for part in claim.parts)
+
+
+def means_of(found: Verification, place: int) -> str:
+    """The claim's metric in the runs that decide it: `clean 10.84, all ablated -0.28, circuit ablated -0.79`."""
+    planned, metric = found.plan.claims[place], found.claims[place].metric
+    several = is_of_many(found.claims[place])  # whose own means are in its table
+    runs = dict.fromkeys((planned.clean, planned.corrupt, planned.patched)) if several else planned.runs
+    return ", ".join(f"{found.plan.labels[run]} {number(mean_of(found.records[run][metric]))}" for run in runs)
+
+
+def choices_of(found: Verification, planned: PlannedClaim) -> str:
+    """How a claim's run was made: what of the file's choices applies to it."""
+    methodology = replace(found.methodology, written=bool(planned.patched.roles))
+    if isinstance(planned.claim, PathClaim | Mediation):
+        return methodology.path_choices(planned.patched)
+    if isinstance(planned.claim, Gate):
+        return methodology.gate_choices()
+    if isinstance(planned.claim, Traces):
+        return f"node level, resample, {methodology.where}"
+    if planned.patched.direction == "denoising":
+        return methodology.denoising_choices(planned.patched.level)
+    return methodology.choices()
+
+
+def search_of(found: Verification) -> str:
+    """What the search for negative components did where it found none; CS401 speaks where it did."""
+    if found.negatives is None:
+        return ""
+    finding = found.negatives.finding
+    if found.negatives.search == "off":
+        return "negative components outside the circuit were not looked for (--negatives off)"
+    if found.negatives.search == "not along paths":
+        return (
+            "negative components were not looked for: at path level no component is ablated as a whole, which could be "
+            "restored; verify the circuit at edge level, too"
+        )
+    if finding is None or finding.components:
+        return ""
+    return (
+        f"no negative components outside the circuit: {finding.tested} of {finding.screened} noised ones "
+        f"were restored one by one, none made {finding.metric} worse"
+    )
