@@ -149,7 +149,8 @@ class Lines(_Counted):
     """For a file that is no terminal: a line for every stage, and one a minute. Use as a context manager.
 
     A run that takes less than `quiet` seconds writes no stages; in one that takes longer the stages so far are written
-    then. Notes are written at once, after the stages so far. Where the file cannot be written, the lines end, and the run does not.
+    then. Notes are written at once, after the stages so far. Where the file cannot be written, the lines end, and the
+    run does not.
     """
 
     def __init__(
