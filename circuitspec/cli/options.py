@@ -29,7 +29,10 @@ STORE = click.option(
     help="Keep what is measured here, and do not measure it again.  [default: in the user's cache]",
 )
 NO_STORE = click.option(
-    "--no-store", is_flag=True, envvar="CIRCUITSPEC_NO_STORE", help="Measure everything, and keep nothing."
+    "--no-store",
+    is_flag=True,
+    envvar="CIRCUITSPEC_NO_STORE",
+    help="Measure everything, and keep nothing. Set as CIRCUITSPEC_NO_STORE, it gives way to --store.",
 )
 
 
@@ -59,12 +62,24 @@ def also_written(reports: list[tuple[str, Path]], page: Path | None) -> list[tup
     return [*reports, *([] if page is None else [("html", page)])]
 
 
-def store_place(root: Path | None, no_store: bool) -> StorePlace:
-    """Where measurements are kept; None: nowhere.
+def _on_the_command_line(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
 
-    A folder that was asked for must be usable. The default one is done without where it is not, with one warning.
+
+def store_place(root: Path | None, no_store: bool) -> StorePlace:
+    """Where measurements are kept; None: nowhere. To be asked within a command that has both options.
+
+    What the command line says holds against the environment, and within the environment CIRCUITSPEC_NO_STORE against
+    CIRCUITSPEC_STORE. Raises click.UsageError where the command line says both. A folder that was asked for must be
+    usable. The default one is done without where it is not, with one warning.
     """
     from circuitspec.engine.cache.stored_runner import SpareStore, default_root
+
+    if no_store and _on_the_command_line("root"):
+        if _on_the_command_line("no_store"):
+            raise click.UsageError("--store DIR keeps what is measured, and --no-store keeps nothing: give one of them")
+        no_store = False
 
     if no_store or root is not None:
         return None if no_store else root

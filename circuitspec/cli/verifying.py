@@ -98,7 +98,8 @@ def verify(
         check_outputs(inputs, _outputs(reports, page, output_dir))
         if output_dir is not None:
             make_directory(output_dir)
-        store = store_place(root, no_store or locked)  # whether a lock still holds is seen by running it
+        place = store_place(root, no_store)
+        store = None if locked else place  # whether a lock still holds is seen by running it
         outcome, findings = _run(
             document, file if locked else None, negatives, batch_size, device, store, sweep=sweep, tests=tests
         )

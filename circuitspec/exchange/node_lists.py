@@ -22,6 +22,8 @@ from circuitspec.hypothesis_file.grammar.names import format_name
 
 Level: TypeAlias = Literal["edge", "node", "neuron"]
 
+_N_NAMED = 5  # nodes in a note
+
 
 @dataclass(frozen=True, eq=False)
 class NodeList:
@@ -106,7 +108,12 @@ def select_nodes(
         losses.append(Loss("scores", f"how strong each {noun} was found to be is not kept"))
         if negative := int((scores[kept] < 0).sum()):
             losses.append(Loss("signs", f"{counted(negative, noun)} with a negative score kept like the others"))
+    if level == "node" and found.tells_channels:
+        losses.append(Loss("neurons", "what the file says of single channels is not kept: nodes are taken whole"))
     if level == "neuron":
+        if cut.threshold is None and cut.top is None:
+            kept, said_of_marks = _of_marked_nodes(kept, found)
+            losses += said_of_marks
         kept, said_of_channels = whole(file, kept, found.size, np.ones(len(kept), bool), whole_nodes=whole_nodes)
         losses += said_of_channels
     if not found.closed:
@@ -165,6 +172,24 @@ def _marked(file: Path, marks: Mask | None, scores: Scores | None, noun: str) ->
         said = f"{file} scores {noun}s, and does not say which of them are the circuit"
         raise _unclear(said, "say it: --top 20, or --threshold 0.01")
     raise _unclear(f"{file} counts no {noun} in", "--level edge takes its edges")
+
+
+def _of_marked_nodes(channels: Mask, found: NodeReading) -> tuple[Mask, list[Loss]]:
+    """The kept channels [senders, channels] of nodes that are marked, too; all of them where the file marks no node.
+
+    A channel belongs to a circuit only if its node does. Where EAP-IG cuts by scores it marks the nodes of what it
+    keeps, so that marks of an earlier cut do not hold.
+    """
+    if found.marked is None or not found.marked.any():
+        return channels, []
+    gone = np.flatnonzero(channels.any(axis=1) & ~found.marked).tolist()
+    if not gone:
+        return channels, []
+    names = ", ".join(format_name(found.size.senders[place]) for place in gone[:_N_NAMED])
+    more = f", and {len(gone) - _N_NAMED:,} more" if len(gone) > _N_NAMED else ""
+    n_lost = int(channels[gone].sum())
+    said = f"{counted(n_lost, 'channel')} of nodes that the file does not count in left out: {names}{more}"
+    return channels & found.marked[:, None], [Loss("neurons", said)]
 
 
 def _cut(file: Path, scores: Scores | None, cut: NodeCut, noun: str, unnamed: int) -> tuple[Mask, list[Loss]]:

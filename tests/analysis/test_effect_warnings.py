@@ -105,6 +105,25 @@ def test_components_that_can_be_lost_are_idle_or_redundant(one: Ablated, expecte
     assert codes(components=(one,)) == expected
 
 
+@pytest.mark.parametrize(("rise", "code"), [(0.0, "CS415"), (0.9, "CS426")])
+def test_many_components_are_told_in_a_line_that_can_be_read(rise: float, code: str) -> None:
+    """Eight are named, three with their figures; how many more there are is said, and all are in the data."""
+    many = tuple(replace(silent(rise=at(rise)), part=part(f"a{layer}.h0")) for layer in range(11))
+    (warning,) = effect_warnings(CircuitEffects("logit_diff", (), many))
+    assert warning.code == code
+    assert "a7.h0 and 3 more" in warning.message
+    assert [name for name in (one.part.name for one in many) if f"{name}:" in warning.detail] == [
+        "a0.h0",
+        "a1.h0",
+        "a2.h0",
+    ]
+    assert "; and 8 more" in warning.detail
+    assert len(warning.detail) < 700
+    assert len(warning.data["components"]) == 11  # type: ignore[arg-type]
+    (few,) = effect_warnings(CircuitEffects("logit_diff", (), many[:3]))
+    assert "more" not in few.detail
+
+
 def test_what_makes_up_for_others_is_not_idle() -> None:
     knockout = out(3, ("a0.h0", "backup", 0.7))
     assert codes(components=(silent(rise=at(0.0)),), knockouts=(knockout,)) == []

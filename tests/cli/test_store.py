@@ -63,6 +63,22 @@ def test_the_store_is_where_it_is_asked_for_or_nowhere(tmp_path: Path) -> None:
     assert again["cost"]["stored"] == again["cost"]["experiments"]
 
 
+def test_the_command_line_holds_against_the_environment(tmp_path: Path) -> None:
+    nowhere = {"CIRCUITSPEC_CACHE": str(tmp_path / "cache"), "CIRCUITSPEC_NO_STORE": "1"}
+    found(called("--format", "json", "--store", tmp_path / "here", **nowhere))
+    again = found(called("--format", "json", "--store", tmp_path / "here", **nowhere))
+    assert again["cost"]["stored"] == again["cost"]["experiments"] > 0
+    both = found(called("--format", "json", **nowhere, CIRCUITSPEC_STORE=str(tmp_path / "here")))
+    assert both["cost"]["stored"] == 0  # in the environment, nothing is kept
+    without = found(called("--format", "json", "--no-store", CIRCUITSPEC_STORE=str(tmp_path / "here")))
+    assert without["cost"]["stored"] == 0
+    assert not (tmp_path / "cache").exists()
+    for command in (["verify", str(TINY)], ["explore", str(TINY)]):
+        ran = CliRunner().invoke(main, [*command, "--store", str(tmp_path / "here"), "--no-store"])
+        assert ran.exit_code == 2
+        assert "--store DIR keeps what is measured, and --no-store keeps nothing: give one of them" in ran.stderr
+
+
 def test_a_store_that_cannot_be_written_is_said_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     ran = called("--store", tmp_path / "file" / "store")

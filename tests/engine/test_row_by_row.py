@@ -5,21 +5,29 @@ The right values are those of transformers, one prompt at a time, with plain PyT
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from circuitspec.engine.attribution.edge_attribution import attribute_edges
+from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.execution.batches import make_batches
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import EVERYWHERE, Experiment, Site, Source
+from circuitspec.experiments.levels.path_level import path_set, travelling
+from circuitspec.graph.edges import Edge, Receiver
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Logits, Mlp
 from circuitspec.models.families.rope import memoryless, reads_longest_row
-from tests.engine.support import FAMILIES, oracle_component, random_prompts, runner, task_of
+from tests.engine.support import FAMILIES, loaded, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
-from tests.oracle import builders, hooked, metrics, node
+from tests.engine.test_edges_against_oracle import experiment_of, oracle_receiver, oracle_sender, random_edges
+from tests.engine.test_paths_against_oracle import FILE, declared, pieces, stop
+from tests.oracle import builders, edge, families, hooked, metrics, node, tree
 
 ROWS = (1, 3, 100)
 LENGTHS = [10, 14, 12, 14, 10, 13]
@@ -108,6 +116,118 @@ def test_longrope(family: str, attention: str) -> None:
         padded = torch.cat([prompt, prompt[:, :4]], 1)
         assert (model(prompt).logits[0, -1] - model(padded).logits[0, 9]).abs().max() > 0.3
     assert_each_is_alone(model, LENGTHS, 1e-5)
+
+
+def by_length(length: int) -> Any:
+    """The oracle's own net for prompts of `length` tokens: frequencies and their factor worked out by hand."""
+    plain = families.read(builders.BUILDERS["llama"](seed=3, attn="sdpa", exactly=False))  # the weights are the same
+    factors = torch.tensor([5.0, 10.0, 20.0, 40.0] if length > 12 else [1.0] * 4, dtype=torch.float64)
+    frequencies = families.inverse_frequencies(10000.0, 8) / factors
+    longer = with_rope("llama", **LONG).config.max_position_embeddings / 12
+    stretched = 1 + math.log(longer) / math.log(12)  # of queries and of keys by the root of it
+    layers = [
+        replace(one, attention=replace(one.attention, rope=frequencies, scale=one.attention.scale * stretched))
+        for one in plain.layers
+    ]
+    return replace(plain, layers=layers)
+
+
+def test_longrope_on_edges_and_paths() -> None:
+    """Prompts of 10 to 14 tokens, each as in the oracle's net for its length, and as by itself."""
+    model = with_rope("llama", **LONG)
+    nets = {length: by_length(length) for length in set(LENGTHS)}
+    prompts = random_prompts(seed=7, lengths=LENGTHS)
+    for prompt in prompts:  # the oracle's net is the model
+        with torch.no_grad():
+            given = model(torch.tensor([prompt.clean])).logits[0]
+        np.testing.assert_allclose(node.forward(nets[len(prompt.clean)], prompt.clean).logits, given, atol=1e-5)
+    shape = loaded(model).shape
+    ablated = random_edges(shape, 3, 0.5)
+    path = declared((stop(Head(0, 1)),), (stop(Head(1, 2), Where.at("A", "END"), ("v",)),), (stop(Logits()),))
+    paths = travelling("clean", ABC, path_set([path], shape, FILE), [path], through=(), keep=False)
+    edges = experiment_of(ablated, ABC)
+
+    def by_oracle(prompt: node.Prompt) -> tuple[Any, Any]:
+        net, n = nets[len(prompt.clean)], len(prompt.clean)
+        kept: dict[Any, Any] = dict.fromkeys(edge.edges(net))
+        for (sender, receiver), where in ablated.items():
+            named = {prompt.roles[role] for role in where.roles}
+            cut = {p for p in range(n) if (p in named) != where.inverted}
+            kept[oracle_sender(sender), oracle_receiver(receiver)] = set(range(n)) - cut
+        other = edge.contributions(net, prompt.corrupt)
+        own, ablating = node.resample_values(net, prompt.clean), node.resample_values(net, prompt.corrupt)
+        whole = pieces(net, prompt, [path])
+        return (
+            edge.edge_run(net, prompt.clean, other, kept).logits[-1].numpy(),
+            tree.tree(net, prompt.clean, whole, ablating, own, ())[-1].numpy(),
+        )
+
+    expected: dict[Experiment, list[dict[str, float]]] = {edges: [], paths: []}
+    for prompt in prompts:
+        clean = node.forward(nets[len(prompt.clean)], prompt.clean).logits[-1].numpy()
+        for experiment, logits in zip((edges, paths), by_oracle(prompt), strict=True):
+            expected[experiment].append(metrics.metrics(logits, prompt.answers, prompt.wrong, clean))
+    for rows in ROWS:
+        with borrowed(model):
+            found = runner(model, task_of(prompts), rows).run([edges, paths])
+            single = [runner(model, task_of([prompt])).run([edges, paths]) for prompt in prompts] if rows == 3 else []
+        for experiment, values in expected.items():
+            for name, column in metrics.columns(values).items():
+                np.testing.assert_allclose(found[experiment][name], column, rtol=0, atol=1e-5, err_msg=name)
+                for alone_, value in zip(single, found[experiment][name], strict=False):
+                    np.testing.assert_allclose(alone_[experiment][name], [value], rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_longrope_in_estimates_by_attribution() -> None:
+    """Of nodes and of edges: derivatives along the patch in the oracle's net for each prompt's length."""
+    model = with_rope("llama", **LONG)
+    prompts = random_prompts(seed=7, lengths=LENGTHS)
+    heads = (Head(0, 1), Head(1, 2))
+    links = [Edge(Head(0, 1), Receiver(Head(2, 0), "q"), EVERYWHERE), Edge(Head(0, 1), Receiver(Mlp(1)), Where.at("A"))]
+    step, expected = 1e-5, dict[object, list[float]]()
+    for prompt in prompts:
+        net = by_length(len(prompt.clean))
+        tokens = range(len(prompt.clean))
+
+        def slope(moved: Any, prompt: node.Prompt = prompt) -> float:
+            ends = [
+                metrics.metrics(moved(share)[-1].numpy(), prompt.answers, prompt.wrong, moved(0.0)[-1].numpy())
+                for share in (step, -step)
+            ]
+            return float(ends[0]["logit_diff"] - ends[1]["logit_diff"]) / (2 * step)
+
+        own, other = (node.resample_values(net, ids) for ids in (prompt.clean, prompt.corrupt))
+        for head in heads:
+            one = oracle_component(head)
+
+            def node_moved(share: float, one: Any = one, own: Any = own, other: Any = other, net: Any = net) -> Any:
+                patch = {(one, p): own[one][p] + share * (other[one][p] - own[one][p]) for p in tokens}  # noqa: B023
+                return node.forward(net, prompt.clean, patch).logits  # noqa: B023
+
+            expected.setdefault(head, []).append(slope(node_moved))
+        for link in links:
+            sender, mine, theirs = (
+                oracle_sender(link.sender),
+                *(edge.contributions(net, ids) for ids in (prompt.clean, prompt.corrupt)),
+            )
+            cut = set(tokens) if link.where.is_everywhere else {prompt.roles[role] for role in link.where.roles}
+            kept: dict[Any, Any] = dict.fromkeys(edge.edges(net))
+            kept[sender, oracle_receiver(link.receiver)] = set(tokens) - cut
+
+            def edge_moved(share: float, sender: Any = sender, mine: Any = mine, theirs: Any = theirs) -> Any:
+                values = {**mine, sender: mine[sender] + share * (theirs[sender] - mine[sender])}
+                return edge.edge_run(net, prompt.clean, values, kept).logits  # noqa: B023
+
+            expected.setdefault(link, []).append(slope(edge_moved))
+    for rows in ROWS:
+        with borrowed(model):
+            run = runner(model, task_of(prompts), rows)
+            nodes = attribute(run, "clean", ABC, "logit_diff", heads, (EVERYWHERE,))
+            edges = attribute_edges(run, "clean", ABC, "logit_diff", links)
+        for head in heads:
+            np.testing.assert_allclose(nodes.per_prompt[head], expected[head], rtol=1e-4, atol=1e-5)
+        for link in links:
+            assert edges.effects[link] == pytest.approx(np.mean(expected[link]), rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])

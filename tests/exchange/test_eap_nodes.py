@@ -177,6 +177,33 @@ def test_channels_in_json_as_eap_ig_writes_them_and_as_its_docstring_says(tmp_pa
         assert nodes_of(imported(by_json(content), "eap", tmp_path)) == {Head(0, 1), Mlp(1)}
 
 
+def test_channels_count_only_where_their_node_does(tmp_path: Path) -> None:
+    """EAP-IG's `prune` multiplies the channels' marks by the nodes'."""
+    every, none = [True] * 8, [False] * 8
+    channels = {"input": every, "a0.h0": every, "a0.h1": every, "m0": none, "a1.h0": none, "a1.h1": none, "m1": every}
+    channels["m0"] = [True] * 3 + [False] * 5  # of a node that is left out: nothing to refuse
+    marked = ["input", "a0.h1", "m1", "a1.h1"]
+    content: dict[str, object] = {n: {"in_graph": n in marked, "neurons": channels[n]} for n in NAMES}
+    by_tensor = tensors(
+        edges_scores=torch.zeros(7, 15),
+        edges_in_graph=torch.zeros(7, 15, dtype=torch.bool),
+        nodes_in_graph=torch.tensor([n in marked for n in NAMES]),
+        neurons_in_graph=torch.tensor([channels[n] for n in NAMES]),
+    )
+    for found in (imported(by_json(content), "eap", tmp_path), imported(by_tensor, "mib", tmp_path, suffix=".pt")):
+        assert nodes_of(found) == {Head(0, 1), Mlp(1)}
+        assert losses_of(found, "neurons") == [
+            "11 channels of nodes that the file does not count in left out: a0.h0, m0"
+        ]
+    scores = channel_scores(input=[1.0] * 8, a0_h0=[0.9] * 8, m1=[0.8] * 8)
+    anew = {n: {"in_graph": n in marked, "neurons_scores": scores[i].tolist()} for i, n in enumerate(NAMES)}
+    cut = imported(by_json(dict(anew)), "eap", tmp_path, ImportOptions(top=24))
+    assert nodes_of(cut) == {Head(0, 0), Mlp(1)}  # a cut by score marks nodes anew
+    whole = imported(by_json(content), "eap", tmp_path, ImportOptions(level="node"))
+    assert nodes_of(whole) == {Head(0, 1), Head(1, 1), Mlp(1)}
+    assert losses_of(whole, "neurons") == ["what the file says of single channels is not kept: nodes are taken whole"]
+
+
 @pytest.mark.parametrize(
     ("nodes", "said"),
     [

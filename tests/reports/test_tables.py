@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
 from typing import IO
 
@@ -145,6 +147,30 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     assert "No space left on device" in caught.value.diagnostics[0].message
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert path.exists()
+
+
+def test_what_a_killed_process_wrote_aside_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".writing-old").mkdir()  # of who knows whom: no lock says that it was left
+    killed = os.fork()
+    if not killed:
+        write.write_folder(tmp_path, {"a": lambda path: os.kill(os.getpid(), signal.SIGKILL)})
+    os.waitpid(killed, 0)
+    (left,) = set(tmp_path.iterdir()) - {tmp_path / ".writing-old"}
+
+    def among(path: Path) -> None:
+        """Another process writes its own meanwhile."""
+        assert not left.exists()
+        (mine,) = tmp_path.glob(".writing-????????")
+        other = os.fork()
+        if not other:
+            write.write_folder(tmp_path, {"b": write.text_file("b")})
+            os._exit(0)
+        assert os.waitpid(other, 0)[1] == 0
+        assert mine == path.parent
+        path.write_text("a")
+
+    write.write_folder(tmp_path, {"a": among})
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b", ".writing-old"}
 
 
 def test_a_directory_that_is_a_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
 
 REDUNDANT = 0.05  # of clean less corrupt: what a component that can be lost must do elsewhere to be called redundant
 _NAMED = 8  # components named in a message; all of them are in the data
+_TOLD = 3  # of them with their figures in a detail, which is one paragraph
 
 _UNDECLARED: tuple[Standing, ...] = ("in the circuit", "free")
 
@@ -57,13 +58,14 @@ def idle_components(found: CircuitEffects) -> list[EvidenceWarning]:
     said = "; ".join(
         f"{one.part.name}: ablated, {found.metric} falls by {with_interval(one.drop, bounds)} of clean less corrupt"
         + ("" if one.rise is None else f"; restored, it brings back {with_interval(one.rise, bounds)}")
-        for one in idle[:_NAMED]
+        for one in idle[:_TOLD]
     )
     return [
         EvidenceWarning(
             "CS415",
             f"declared components make no difference: {_listed(one.part.name for one in idle)}",
-            f"{said}; nor do they matter where another part of the circuit, or all outside it, is ablated",
+            f"{said}{_beyond(idle)}; nor do they matter where another part of the circuit, or all outside it, is "
+            "ablated",
             "take them out of the circuit, or say by which prompts or which metric they can be seen to act",
             {"metric": found.metric, "components": [_ablated(one) for one in idle]},
         )
@@ -96,7 +98,7 @@ def redundant_components(found: CircuitEffects) -> list[EvidenceWarning]:
     if not redundant:
         return []
     said = []
-    for one in redundant[:_NAMED]:
+    for one in redundant[:_TOLD]:
         parts = [] if one.rise is None else [f"restored alone it brings back {with_interval(one.rise)}"]
         if one.besides is not None:
             further = with_interval(one.besides.further)
@@ -106,7 +108,7 @@ def redundant_components(found: CircuitEffects) -> list[EvidenceWarning]:
         EvidenceWarning(
             "CS426",
             f"backup suspected: something makes up for the loss of {_listed(one.part.name for one in redundant)}",
-            f"shares of clean less corrupt by {found.metric}; {'; '.join(said)}",
+            f"shares of clean less corrupt by {found.metric}; {'; '.join(said)}{_beyond(redundant)}",
             "say so: `gate: {nodes: [A, B], is: or, ...}`, or `effect: backup` for the one that only stands in",
             {"metric": found.metric, "components": [_ablated(one) for one in redundant]},
         )
@@ -214,13 +216,13 @@ def undeclared_negatives(found: CircuitEffects) -> list[EvidenceWarning]:
     said = "; ".join(
         f"{one.part.name}: by {number(one.effect)} in the model, {with_interval(_rise(one.drop))} of clean less "
         f"corrupt, and by {number(alone.effect)} in the circuit alone, {with_interval(_rise(alone.drop))}"
-        for one, alone in against[:_NAMED]
+        for one, alone in against[:_TOLD]
     )
     return [
         EvidenceWarning(
             "CS433",
             f"parts of the circuit work against the behaviour, and are not declared to: {_listed(names)}",
-            f"ablating them raises {found.metric}; {said}",
+            f"ablating them raises {found.metric}; {said}{_beyond(against)}",
             "declare them in a group of their own with `effect: negative`, or explain what they are in the circuit for",
             {
                 "metric": found.metric,
@@ -298,6 +300,11 @@ def _ablating(one: Ablated, metric: str) -> str:
         f"ablating it changes {metric} by {number(one.effect)}, a loss of {with_interval(one.drop, (0.0,))} of clean "
         f"less corrupt (p = {one.p_adjusted:.2g})"
     )
+
+
+def _beyond(parts: Sequence[object]) -> str:
+    """How many parts a detail does not tell the figures of."""
+    return f"; and {len(parts) - _TOLD} more" if len(parts) > _TOLD else ""
 
 
 def _listed(names: Iterable[str]) -> str:

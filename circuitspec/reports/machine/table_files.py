@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pandas as pd
 
@@ -18,6 +19,9 @@ from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.reports.text.additional_tables import sweep_frame
 from circuitspec.reports.text.data_frames import experiments_frame, prompts_frame
 from circuitspec.runtime.files import put_in_place
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 Writer: TypeAlias = Callable[[Path], object]
 """Writes one file to the path that it is given."""
@@ -66,12 +70,14 @@ def write_folder(directory: Path, files: Mapping[str, Writer], *, gone: Iterable
     All are written aside before the first is put in place: if the disk is full, it is so before anything has changed.
     Of those named `gone` that are not among `files` nothing is left. The file `last` says what the others are: it goes
     first and comes last, so that a process that is killed in between leaves a folder that nobody takes for a result.
+    What killed processes wrote aside here is removed.
 
     Raises CS513 where that fails.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=directory))
+        _remove_abandoned(directory)
+        aside, lock = _aside(directory)
     except OSError as error:
         raise _unwritten(directory, error, _UNTOUCHED) from error
     at, hint = directory, _UNTOUCHED
@@ -93,8 +99,36 @@ def write_folder(directory: Path, files: Mapping[str, Writer], *, gone: Iterable
         raise _unwritten(at, error, hint) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        lock.release()
 
 
+def _aside(directory: Path) -> tuple[Path, BaseFileLock]:
+    """A new folder within, and the lock that says that somebody writes to it, held until it is released."""
+    from filelock import FileLock
+
+    while True:
+        aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=directory))
+        lock = FileLock(aside / _LOCK)
+        with contextlib.suppress(FileNotFoundError, NotImplementedError):  # no locks here: nothing is ever abandoned
+            lock.acquire()
+        if aside.exists():  # else another process took it for abandoned before it was locked
+            return aside, lock
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove the folders that killed processes wrote aside. Who writes to one holds its lock."""
+    from filelock import FileLock, Timeout
+
+    for left in directory.glob(f"{_ASIDE}*"):
+        with contextlib.suppress(
+            Timeout, OSError, NotImplementedError
+        ):  # it is being written, or is not ours to remove
+            if (left / _LOCK).exists():
+                with FileLock(left / _LOCK, timeout=0):
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+_ASIDE, _LOCK = ".writing-", ".lock"
 _UNTOUCHED = "name another --output-dir; what an earlier run left in this one is as it was"
 _MIXED = "name another --output-dir; this one now holds files of two runs"
 
