@@ -13,8 +13,10 @@ from circuitspec.analysis.additional_results import FoundBeside, evaluate_beside
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.circuit_effects.examination import examine, foreseen
-from circuitspec.analysis.circuit_effects.model_negatives import model_negatives, places_outside
+from circuitspec.analysis.circuit_effects.model_negatives import ModelNegatives, model_negatives, places_outside
 from circuitspec.analysis.circuit_effects.negative_components import (
+    NegativeFinding,
+    NegativeSearch,
     RunsExperiments,
     Search,
     candidates,
@@ -31,12 +33,7 @@ from circuitspec.analysis.warnings.all_pathologies import pathology_warnings
 from circuitspec.analysis.warnings.answer_warnings import dominating_answer
 from circuitspec.analysis.warnings.as_given_warnings import beyond_weights
 from circuitspec.analysis.warnings.effect_warnings import effect_warnings
-from circuitspec.analysis.warnings.evidence_warnings import (
-    ModelNegatives,
-    NegativeFinding,
-    NegativeSearch,
-    evidence_warnings,
-)
+from circuitspec.analysis.warnings.evidence_warnings import evidence_warnings
 from circuitspec.analysis.warnings.means_warnings import means_warnings
 from circuitspec.analysis.warnings.task_warnings import (
     Instead,

@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from circuitspec.analysis.circuit_effects.negative_components import NegativeComponent, NegativeFinding
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.warnings.evidence_warnings import (
     EvidenceWarning,
-    NegativeComponent,
-    NegativeFinding,
     evidence_warnings,
     negative_components,
 )

@@ -37,13 +37,12 @@ from circuitspec.analysis.circuit_effects.component_effects import (
     most_needed_besides,
 )
 from circuitspec.analysis.circuit_effects.effects_so_far import ESTIMATED_OUT, NEGATIVES_OUT, Known
-from circuitspec.analysis.circuit_effects.negative_components import Estimates, RunsExperiments
+from circuitspec.analysis.circuit_effects.negative_components import Estimates, NegativeFinding, RunsExperiments
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
 from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of
 from circuitspec.analysis.statistics.stats import Values
-from circuitspec.analysis.warnings.evidence_warnings import NegativeFinding
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.attribution.direct_contributions import DirectRun
 from circuitspec.engine.records import Records

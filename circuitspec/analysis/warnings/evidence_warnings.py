@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from circuitspec.analysis.circuit_effects.model_negatives import ModelNegatives
+from circuitspec.analysis.circuit_effects.negative_components import NegativeComponent, NegativeFinding
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
 from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.statistics.estimate import Estimate
@@ -32,72 +33,6 @@ class EvidenceWarning:
     detail: str = ""
     help: str = ""
     data: Mapping[str, object] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class NegativeComponent:
-    """A noised component whose restoration, on top of the circuit, makes the metric worse.
-
-    `effect` is the mean change of the metric in its own units; `recovered_with` the recovered
-    performance with this component restored, `p_adjusted` its p-value after correction over all
-    screened components, `mostly_at` the position role that carries most of the effect, if one does.
-    """
-
-    component: str
-    effect: float
-    recovered_with: Estimate
-    p_adjusted: float
-    mostly_at: str | None = None
-
-
-@dataclass(frozen=True)
-class NegativeFinding:
-    """The outcome of the search for negative components outside the circuit.
-
-    `screened` components were looked at, `tested` of them restored one by one; `components` are the
-    significant ones. `recovered_restored` is with all of these restored, None where there are none; `kl_declared` and
-    `kl_restored` the KL to the clean run of the circuit without and with them, in nats, None where not measured.
-    """
-
-    metric: str
-    screened: int
-    tested: int
-    components: tuple[NegativeComponent, ...]
-    recovered_declared: Estimate
-    recovered_restored: Estimate | None
-    kl_declared: float | None = None
-    kl_restored: float | None = None
-
-
-@dataclass(frozen=True)
-class ModelNegative:
-    """A component outside the circuit whose loss raises the metric in the whole model.
-
-    `effect` is the mean change of the metric in its own units, `share` of clean less corrupt.
-    """
-
-    component: str
-    effect: float
-    share: float
-    p_adjusted: float
-
-
-@dataclass(frozen=True)
-class ModelNegatives:
-    """Such components, the largest first; of `screened` outside the circuit `tested` were ablated one by one."""
-
-    metric: str
-    screened: int
-    tested: int
-    components: tuple[ModelNegative, ...]
-
-
-@dataclass(frozen=True)
-class NegativeSearch:
-    """How negative components were looked for, and what came of it (None: not looked for, or no ratio)."""
-
-    search: Literal["screen", "exact", "off", "not along paths"]
-    finding: NegativeFinding | None = None
 
 
 def evidence_warnings(
