@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from circuitspec.analysis import metric_choice
 from circuitspec.analysis.additional_results import FoundBeside, evaluate_beside
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
@@ -87,7 +88,6 @@ from circuitspec.hypothesis.yaml.source import Source
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.prompts.build import build_prompts
-from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.prompts.tokens.answer_forms import answer_forms
@@ -229,10 +229,10 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 progress.stage("running the circuit under other methods, and random circuits")
                 plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
                 plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
-                found_beside = evaluate_beside(beside, records, _beside_metric(plan, records, hypothesis))
+                found_beside = evaluate_beside(beside, records, metric_choice.for_other_methods(plan, records))
     claims = judge(plan, records, error)
     standing_in = frozenset() if effects is None else effects.standing_in
-    paths = path_effects(plan, records, _path_metric(plan, records, hypothesis), standing_in)
+    paths = path_effects(plan, records, metric_choice.for_paths(plan, records), standing_in)
     negatives = () if finding is None else (finding,)
     at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
@@ -326,30 +326,6 @@ def _node_level_paths(
     return path_checks(ablation, graph, text, anchor)
 
 
-def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
-    """What declared paths are measured by: a claimed metric linear in the logits, else one that is measured anyway.
-
-    A discrete metric stays where it is, KL falls off with the square, and probabilities saturate: by those a path
-    would seem idle that is not.
-    """
-    claimed = [claim.metric for claim in hypothesis.claims]
-    linear = [m for m in claimed if m in METRICS and METRICS[m].linear]
-    smooth = (*linear, "logit_diff", "logit", *_smooth(claimed))
-    return next((m for m in smooth if m in records[plan.clean]), claimed[0])
-
-
-def _smooth(claimed: Sequence[str]) -> list[str]:
-    return [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
-
-
-def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
-    """What sweep and tests go by: the first claim's metric if it is one inside the model, else a claimed smooth one."""
-    claimed = [claim.metric for claim in hypothesis.claims]
-    if is_internal(claimed[0]):
-        return claimed[0]
-    return next((m for m in (*_smooth(claimed), "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
-
-
 @dataclass(frozen=True)
 class Begun:
     """The plan's experiments, run with means over as many prompts as it takes, and what is to run more of them."""
@@ -426,7 +402,7 @@ def _negatives(
 
     The same pass gives an estimate for every component of the circuit, if these are not taken one by one.
     """
-    metric = _search_metric(plan, records)
+    metric = metric_choice.for_negatives(plan, records)
     source = plan.circuit.source
     if outside is None or not outside.components or metric is None or source is None:
         return None, None, plan, records
@@ -470,18 +446,6 @@ def _in_model(
 
 def _claims_sufficiency(plan: Plan) -> bool:
     return any(isinstance(planned.claim, Sufficient) for planned in plan.claims)
-
-
-def _search_metric(plan: Plan, records: Records) -> str | None:
-    """The metric by which components are called negative: the sufficiency claim's, if it is smooth.
-
-    None where there is no such claim, or the task has no answers to measure a smooth metric by.
-    """
-    if not _claims_sufficiency(plan):
-        return None
-    claimed = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
-    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
-    return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), None)
 
 
 def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:

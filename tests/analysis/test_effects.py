@@ -18,7 +18,8 @@ from circuitspec.analysis.circuit_effects.component_effects import (
     ablation_effects,
     most_needed_besides,
 )
-from circuitspec.analysis.circuit_effects.examination import effects_metric, examine
+from circuitspec.analysis.circuit_effects.examination import examine
+from circuitspec.analysis.metric_choice import for_parts
 from circuitspec.analysis.warnings.effect_warnings import effect_warnings
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.attribution.direct_contributions import DirectRun
@@ -430,10 +431,10 @@ def test_the_metric_is_linear_in_the_logits() -> None:
     def plan(metric: str) -> Plan:
         return make_plan(Sufficient.model_validate({"metric": metric, "at_least": 0.5}))
 
-    assert effects_metric(plan("logit"), records("logit", "logit_diff", "kl")) == "logit"
-    assert effects_metric(plan("prob"), records("prob", "logit", "logit_diff")) == "logit_diff"
-    assert effects_metric(plan("prob"), records("prob", "logit")) == "logit"
-    assert effects_metric(plan("kl"), records("kl")) is None
+    assert for_parts(plan("logit"), records("logit", "logit_diff", "kl")) == "logit"
+    assert for_parts(plan("prob"), records("prob", "logit", "logit_diff")) == "logit_diff"
+    assert for_parts(plan("prob"), records("prob", "logit")) == "logit"
+    assert for_parts(plan("kl"), records("kl")) is None
 
 
 def test_without_a_difference_between_the_anchors_nothing_is_run() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from scipy import stats as scipy_stats
 
+from circuitspec.analysis import metric_choice
 from circuitspec.analysis.claims.verdict import MIN_PROMPTS, ClaimResult, place
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.prompt_groups import (
@@ -50,7 +51,7 @@ def standing_behaviour(plan: Plan, records: Records, claims: Sequence[ClaimResul
     found = []
     for between in pairs:
         clean, corrupt = records[between.clean], records[between.corrupt]
-        metric = next((m for m in ("logit_diff", "accuracy") if m in clean and m in corrupt), None)
+        metric = metric_choice.for_standing(records, between)
         if metric is None or records.n_prompts < 2:
             continue
         margin = float(clean[metric].mean())
