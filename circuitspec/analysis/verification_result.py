@@ -13,7 +13,7 @@ from circuitspec.analysis.claims.method_sweep import MethodSweep
 from circuitspec.analysis.claims.random_circuit_tests import CircuitTests
 from circuitspec.analysis.claims.verdict import EXIT_CODES, ClaimResult, Status, overall
 from circuitspec.analysis.statistics.scores import Anchors, Gap, denominators
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.engine.records import Records, SelfTest
 from circuitspec.experiments.experiment import Direction, Experiment
 from circuitspec.experiments.planner import Plan

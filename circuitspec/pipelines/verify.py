@@ -28,24 +28,19 @@ from circuitspec.analysis.claims.means_error import ENOUGH, MeansError, larger_s
 from circuitspec.analysis.claims.subset_search import search_subsets
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics.wording import plural
-from circuitspec.analysis.variables import circuit_variables, kept_slots
-from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
-from circuitspec.analysis.warnings.all_pathologies import pathology_warnings
-from circuitspec.analysis.warnings.answer_warnings import dominating_answer
-from circuitspec.analysis.warnings.as_given_warnings import beyond_weights
-from circuitspec.analysis.warnings.effect_warnings import effect_warnings
-from circuitspec.analysis.warnings.evidence_warnings import evidence_warnings
-from circuitspec.analysis.warnings.means_warnings import means_warnings
-from circuitspec.analysis.warnings.task_warnings import (
+from circuitspec.analysis.task_behaviour import (
+    AnswerStanding,
     Instead,
-    Standing,
     form_advice,
     form_said,
     other_form,
     standing,
-    task_not_done,
     worth_a_look,
 )
+from circuitspec.analysis.variables import circuit_variables, kept_slots
+from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
+from circuitspec.analysis.warnings.all_warnings import find_warnings
+from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
 from circuitspec.engine.attribution.node_attribution import attribute
@@ -189,7 +184,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         runner = start(task)
         tested = tested or _tested(runner, planned, progress)
         progress.stage("running")
-        said: list[tuple[Standing | None, Instead | None]] = []
+        said: list[tuple[AnswerStanding | None, Instead | None]] = []
 
         def check(found: Records) -> None:
             if not said:  # the clean run hangs on no means
@@ -233,20 +228,33 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     claims = judge(plan, records, error)
     standing_in = frozenset() if effects is None else effects.standing_in
     paths = path_effects(plan, records, metric_choice.for_paths(plan, records), standing_in)
-    negatives = () if finding is None else (finding,)
     at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
-    warnings = evidence_warnings(plan, records, claims, negatives, paths, unfed_members, in_model)
-    warnings += means_warnings(plan, claims, error, task, others.asked)
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
-    warnings += pathology_warnings(plan, records, claims, prompts, variables)
     ablated_from = ablation_source(hypothesis.ablation)
     kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
-    warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
-    warnings += task_not_done(stands, instead)
     in_memory = loaded.provenance.path is None
-    other_tokens = other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None
-    warnings += beyond_weights(loaded.foreign, other_tokens)
+    evidence = Evidence(
+        plan,
+        records,
+        claims,
+        prompts=prompts,
+        task=task,
+        variables=variables,
+        kept=kept,
+        negatives=finding,
+        in_model=in_model,
+        paths=paths,
+        unfed=unfed_members,
+        effects=effects,
+        means_error=error,
+        asked=others.asked,
+        shares=shares,
+        standing=stands,
+        instead=instead,
+        foreign=loaded.foreign,
+        other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
+    )
     told = {*records.values, *(() if error is None else error.records.values)}
     verification = Verification(
         name=hypothesis.name,
@@ -257,7 +265,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         plan=plan,
         records=records,
         claims=claims,
-        warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
+        warnings=find_warnings(evidence),
         cost=Cost(
             len(told),
             round(begun.forwards + runner.forwards),
@@ -467,7 +475,7 @@ def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:
         raise CircuitspecError(*problems)
 
 
-def behaviour(runner: Runner, clean: PromptValues) -> tuple[Standing | None, Instead | None]:
+def behaviour(runner: Runner, clean: PromptValues) -> tuple[AnswerStanding | None, Instead | None]:
     """How the right answers stand in the clean run and, where they hardly do, what is said instead: one more pass."""
     task, tokenizer = runner.task, runner.loaded.tokenizer
     found = standing(clean, task, runner.loaded.shape.n_vocab)
@@ -479,7 +487,7 @@ def behaviour(runner: Runner, clean: PromptValues) -> tuple[Standing | None, Ins
     return found, Instead(forms, said.probabilities, clean["prob"], [spelled[one] for one in said.likeliest])
 
 
-def _check_accuracy(hypothesis: Hypothesis, stands: Standing | None, instead: Instead | None) -> None:
+def _check_accuracy(hypothesis: Hypothesis, stands: AnswerStanding | None, instead: Instead | None) -> None:
     wanted = hypothesis.task.checks.accuracy
     if wanted is None or stands is None or stands.accuracy >= wanted:
         return
