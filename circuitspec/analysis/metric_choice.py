@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from circuitspec.analysis.statistics.scores import Anchors, Gap, gap
 from circuitspec.engine.records import Records
 from circuitspec.experiments.planner import Plan
-from circuitspec.hypothesis.grammar.internal_metric_names import is_internal
-from circuitspec.hypothesis.schema.blocks import Sufficient
+from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
+from circuitspec.hypothesis_file.schema.blocks import Sufficient
 from circuitspec.prompts.output_metrics import METRICS
 
 OF_ANSWERS = ("logit_diff", "logit")  # linear in the logits, and measured wherever the task has answers

@@ -12,7 +12,7 @@ from circuitspec.analysis.warnings.all_warnings import WARNINGS, find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 from circuitspec.cli import main
 from circuitspec.diagnostics.codes import CODES
-from circuitspec.hypothesis.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.reports.explanations import all_codes
 from tests.analysis.support import evidence
 from tests.zoo.toy_cases import HYPOTHESES

@@ -13,7 +13,7 @@ from circuitspec.analysis.circuit_effects.effects_so_far import NEGATIVES_OUT
 from circuitspec.analysis.circuit_effects.examination import NEGATIVES_IN
 from circuitspec.analysis.circuit_effects.negative_components import Search
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.reports.explanations import all_codes
 from circuitspec.reports.machine.json_document import render_json

@@ -17,7 +17,7 @@ from circuitspec.analysis.claims.means_error import MeansError
 from circuitspec.analysis.task_behaviour import AnswerStanding, Instead
 from circuitspec.engine.records import Records
 from circuitspec.experiments.planner import Plan
-from circuitspec.hypothesis.yaml.source import Path_
+from circuitspec.hypothesis_file.yaml.source import Path_
 from circuitspec.models.in_memory.foreign_hooks import Foreign
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 
