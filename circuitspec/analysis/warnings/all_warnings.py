@@ -33,6 +33,9 @@ WARNINGS: tuple[WarningKind, ...] = (
 
 def find_warnings(evidence: Evidence, kinds: Iterable[WarningKind] | None = None) -> tuple[EvidenceWarning, ...]:
     """All warnings about this evidence, in order of code; with `kinds`, of these alone."""
-    looked_for = WARNINGS if kinds is None else kinds
-    found = [replace(warning, place=kind.place) for kind in looked_for for warning in kind.find(evidence)]
+    found = []
+    for kind in WARNINGS if kinds is None else kinds:
+        for warning in kind.find(evidence):
+            assert warning.code == kind.code, f"what finds {kind.code} found {warning.code}"
+            found.append(replace(warning, place=kind.place))
     return tuple(sorted(found, key=lambda warning: warning.code))
