@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from circuitspec.analysis.claims.verdict import ClaimResult, Status
     from circuitspec.analysis.verification_result import Verification
-    from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+    from circuitspec.analysis.warnings.evidence import EvidenceWarning
     from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
     from circuitspec.reports.reported import Reported
 

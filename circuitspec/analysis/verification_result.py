@@ -7,12 +7,13 @@ from functools import cached_property
 from typing import Literal
 
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
+from circuitspec.analysis.circuit_effects.negative_components import NegativeSearch
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
 from circuitspec.analysis.claims.method_sweep import MethodSweep
 from circuitspec.analysis.claims.random_circuit_tests import CircuitTests
 from circuitspec.analysis.claims.verdict import EXIT_CODES, ClaimResult, Status, overall
 from circuitspec.analysis.statistics.scores import Anchors, Gap, denominators
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning, NegativeSearch
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.engine.records import Records, SelfTest
 from circuitspec.experiments.experiment import Direction, Experiment
 from circuitspec.experiments.planner import Plan

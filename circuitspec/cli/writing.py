@@ -47,9 +47,10 @@ def schema(markdown: bool) -> None:
 @answering
 def explain(code: str) -> None:
     """Say more about a diagnostic CODE, such as CS112."""
-    from circuitspec.diagnostics.codes import CODES
-    from circuitspec.diagnostics.codes import explain as explanation
+    from circuitspec.reports.explanations import explain as explanation
 
-    if code.upper() not in CODES:
-        raise click.UsageError(f"there is no code {code}; codes are CS100 to CS599, as printed in messages")
-    click.echo(explanation(code.upper()))
+    try:
+        said = explanation(code)
+    except KeyError:
+        raise click.UsageError(f"there is no code {code}; codes are CS100 to CS599, as printed in messages") from None
+    click.echo(said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.exploration.draft import Draft
 from circuitspec.exploration.forward_budget import Unseen
 from circuitspec.exploration.request import Options as Options

@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from circuitspec.analysis import metric_choice
 from circuitspec.analysis.additional_results import FoundBeside, evaluate_beside
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.circuit_effects.examination import examine, foreseen
-from circuitspec.analysis.circuit_effects.model_negatives import model_negatives, places_outside
+from circuitspec.analysis.circuit_effects.model_negatives import ModelNegatives, model_negatives, places_outside
 from circuitspec.analysis.circuit_effects.negative_components import (
+    NegativeFinding,
+    NegativeSearch,
     RunsExperiments,
     Search,
     candidates,
@@ -25,29 +28,19 @@ from circuitspec.analysis.claims.means_error import ENOUGH, MeansError, larger_s
 from circuitspec.analysis.claims.subset_search import search_subsets
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics.wording import plural
-from circuitspec.analysis.variables import circuit_variables, kept_slots
-from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
-from circuitspec.analysis.warnings.all_pathologies import pathology_warnings
-from circuitspec.analysis.warnings.answer_warnings import dominating_answer
-from circuitspec.analysis.warnings.as_given_warnings import beyond_weights
-from circuitspec.analysis.warnings.effect_warnings import effect_warnings
-from circuitspec.analysis.warnings.evidence_warnings import (
-    ModelNegatives,
-    NegativeFinding,
-    NegativeSearch,
-    evidence_warnings,
-)
-from circuitspec.analysis.warnings.means_warnings import means_warnings
-from circuitspec.analysis.warnings.task_warnings import (
+from circuitspec.analysis.task_behaviour import (
+    AnswerStanding,
     Instead,
-    Standing,
     form_advice,
     form_said,
     other_form,
     standing,
-    task_not_done,
     worth_a_look,
 )
+from circuitspec.analysis.variables import circuit_variables, kept_slots
+from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
+from circuitspec.analysis.warnings.all_warnings import find_warnings
+from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
 from circuitspec.engine.attribution.node_attribution import attribute
@@ -90,7 +83,6 @@ from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.prompts.build import build_prompts
-from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.prompts.tokens.answer_forms import answer_forms
@@ -192,7 +184,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         runner = start(task)
         tested = tested or _tested(runner, planned, progress)
         progress.stage("running")
-        said: list[tuple[Standing | None, Instead | None]] = []
+        said: list[tuple[AnswerStanding | None, Instead | None]] = []
 
         def check(found: Records) -> None:
             if not said:  # the clean run hangs on no means
@@ -232,24 +224,37 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 progress.stage("running the circuit under other methods, and random circuits")
                 plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
                 plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
-                found_beside = evaluate_beside(beside, records, _beside_metric(plan, records, hypothesis))
+                found_beside = evaluate_beside(beside, records, metric_choice.for_other_methods(plan, records))
     claims = judge(plan, records, error)
     standing_in = frozenset() if effects is None else effects.standing_in
-    paths = path_effects(plan, records, _path_metric(plan, records, hypothesis), standing_in)
-    negatives = () if finding is None else (finding,)
+    paths = path_effects(plan, records, metric_choice.for_paths(plan, records), standing_in)
     at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
-    warnings = evidence_warnings(plan, records, claims, negatives, paths, unfed_members, in_model)
-    warnings += means_warnings(plan, claims, error, task, others.asked)
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
-    warnings += pathology_warnings(plan, records, claims, prompts, variables)
     ablated_from = ablation_source(hypothesis.ablation)
     kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
-    warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
-    warnings += task_not_done(stands, instead)
     in_memory = loaded.provenance.path is None
-    other_tokens = other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None
-    warnings += beyond_weights(loaded.foreign, other_tokens)
+    evidence = Evidence(
+        plan,
+        records,
+        claims,
+        prompts=prompts,
+        task=task,
+        variables=variables,
+        kept=kept,
+        negatives=finding,
+        in_model=in_model,
+        paths=paths,
+        unfed=unfed_members,
+        effects=effects,
+        means_error=error,
+        asked=others.asked,
+        shares=shares,
+        standing=stands,
+        instead=instead,
+        foreign=loaded.foreign,
+        other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
+    )
     told = {*records.values, *(() if error is None else error.records.values)}
     verification = Verification(
         name=hypothesis.name,
@@ -260,7 +265,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
         plan=plan,
         records=records,
         claims=claims,
-        warnings=tuple(sorted(warnings, key=lambda warning: warning.code)),
+        warnings=find_warnings(evidence),
         cost=Cost(
             len(told),
             round(begun.forwards + runner.forwards),
@@ -327,30 +332,6 @@ def _node_level_paths(
         return ()
     anchor = anchor_of(ablation_source(ablation), whole_circuit(ablation, graph, text))
     return path_checks(ablation, graph, text, anchor)
-
-
-def _path_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
-    """What declared paths are measured by: a claimed metric linear in the logits, else one that is measured anyway.
-
-    A discrete metric stays where it is, KL falls off with the square, and probabilities saturate: by those a path
-    would seem idle that is not.
-    """
-    claimed = [claim.metric for claim in hypothesis.claims]
-    linear = [m for m in claimed if m in METRICS and METRICS[m].linear]
-    smooth = (*linear, "logit_diff", "logit", *_smooth(claimed))
-    return next((m for m in smooth if m in records[plan.clean]), claimed[0])
-
-
-def _smooth(claimed: Sequence[str]) -> list[str]:
-    return [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
-
-
-def _beside_metric(plan: Plan, records: Records, hypothesis: Hypothesis) -> str:
-    """What sweep and tests go by: the first claim's metric if it is one inside the model, else a claimed smooth one."""
-    claimed = [claim.metric for claim in hypothesis.claims]
-    if is_internal(claimed[0]):
-        return claimed[0]
-    return next((m for m in (*_smooth(claimed), "logit_diff", "logit") if m in records[plan.clean]), claimed[0])
 
 
 @dataclass(frozen=True)
@@ -429,7 +410,7 @@ def _negatives(
 
     The same pass gives an estimate for every component of the circuit, if these are not taken one by one.
     """
-    metric = _search_metric(plan, records)
+    metric = metric_choice.for_negatives(plan, records)
     source = plan.circuit.source
     if outside is None or not outside.components or metric is None or source is None:
         return None, None, plan, records
@@ -475,18 +456,6 @@ def _claims_sufficiency(plan: Plan) -> bool:
     return any(isinstance(planned.claim, Sufficient) for planned in plan.claims)
 
 
-def _search_metric(plan: Plan, records: Records) -> str | None:
-    """The metric by which components are called negative: the sufficiency claim's, if it is smooth.
-
-    None where there is no such claim, or the task has no answers to measure a smooth metric by.
-    """
-    if not _claims_sufficiency(plan):
-        return None
-    claimed = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
-    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and m != "kl"]
-    return next((m for m in (*smooth, "logit_diff", "logit") if m in records[plan.clean]), None)
-
-
 def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:
     """CS372 for claims at edge level about neurons of MLPs that read the model's own stream."""
     problems = [
@@ -506,7 +475,7 @@ def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:
         raise CircuitspecError(*problems)
 
 
-def behaviour(runner: Runner, clean: PromptValues) -> tuple[Standing | None, Instead | None]:
+def behaviour(runner: Runner, clean: PromptValues) -> tuple[AnswerStanding | None, Instead | None]:
     """How the right answers stand in the clean run and, where they hardly do, what is said instead: one more pass."""
     task, tokenizer = runner.task, runner.loaded.tokenizer
     found = standing(clean, task, runner.loaded.shape.n_vocab)
@@ -518,7 +487,7 @@ def behaviour(runner: Runner, clean: PromptValues) -> tuple[Standing | None, Ins
     return found, Instead(forms, said.probabilities, clean["prob"], [spelled[one] for one in said.likeliest])
 
 
-def _check_accuracy(hypothesis: Hypothesis, stands: Standing | None, instead: Instead | None) -> None:
+def _check_accuracy(hypothesis: Hypothesis, stands: AnswerStanding | None, instead: Instead | None) -> None:
     wanted = hypothesis.task.checks.accuracy
     if wanted is None or stands is None or stands.accuracy >= wanted:
         return

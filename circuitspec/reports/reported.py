@@ -9,11 +9,11 @@ from circuitspec.analysis.claims.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.statistics.scores import mean_of
 from circuitspec.analysis.statistics.wording import MISSING, bound, briefly, falls, number, rises, with_interval
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 from circuitspec.experiments.planner import Measure, PlannedClaim
 from circuitspec.hypothesis_file.schema.blocks import Gate, Mediation, PathClaim, Traces
-from circuitspec.hypothesis_file.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.many_run_tables import is_of_many, said_of
 
@@ -28,24 +28,6 @@ _MEASURED: dict[Measure, str] = {
     "incompleteness": "incompleteness by {}",
     "effect": "effect on {}",
     "share beaten": "share of random circuits beaten by {}",
-}
-_PLACES: dict[str, Path_] = {
-    "CS401": ("circuit", "groups"),
-    "CS403": ("ablation",),
-    "CS404": ("task",),
-    "CS406": ("circuit", "paths"),
-    "CS407": ("circuit", "paths"),
-    "CS408": ("circuit", "paths"),
-    "CS409": ("circuit", "paths"),
-    "CS415": ("circuit", "groups"),
-    "CS421": ("ablation",),
-    "CS422": ("ablation",),
-    "CS425": ("task",),
-    "CS426": ("circuit", "groups"),
-    "CS427": ("circuit", "groups"),
-    "CS428": ("circuit", "groups"),
-    "CS429": ("circuit", "groups"),
-    "CS433": ("circuit", "groups"),
 }
 
 
@@ -86,7 +68,7 @@ class Reported:
         claim = warning.data.get("claim")
         if isinstance(claim, int):
             return self.claim_span(claim)
-        return self.source.span(_PLACES.get(warning.code, ("claims",)), key=True)
+        return self.source.span(warning.place, key=True)
 
     def claim_finding(self, place: int) -> Diagnostic | None:
         """CS560 or CS561 for a claim that is not supported: its numbers, its line, and the means behind them."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from circuitspec.analysis.warnings.all_warnings import find_warnings
+from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan, PlannedClaim
@@ -45,3 +48,16 @@ def around(mean: float, n: int = 100, spread: float = 0.4) -> np.ndarray:
     """`n` values with exactly this mean, evenly spread over mean ± spread, in a fixed shuffled order."""
     offsets = np.linspace(-spread, spread, n)
     return mean + np.random.default_rng(n + round(1000 * abs(mean))).permutation(offsets)
+
+
+def evidence(plan: Plan | None = None, records: Records | None = None, **found: Any) -> Evidence:
+    """Evidence of what is given alone: of no claims and two prompts, where these are not."""
+    prompts = found.get("prompts")
+    zeros = [0.0] * (2 if prompts is None else len(prompts.prompts))
+    records = make_records({CLEAN: {"logit_diff": zeros}}) if records is None else records
+    return Evidence(make_plan() if plan is None else plan, records, **{"claims": (), **found})
+
+
+def warned(kinds: Sequence[WarningKind], *given: Any, **found: Any) -> tuple[EvidenceWarning, ...]:
+    """What these kinds of warnings find in such evidence."""
+    return find_warnings(evidence(*given, **found), kinds)

@@ -9,9 +9,10 @@ import pytest
 from circuitspec.analysis.circuit_effects.backup_behaviour import Compensator, Knockout, Standing
 from circuitspec.analysis.circuit_effects.component_effects import Ablated, Besides, CircuitEffects, Part
 from circuitspec.analysis.statistics.estimate import Estimate
-from circuitspec.analysis.warnings.effect_warnings import effect_warnings
-from circuitspec.diagnostics.codes import CODES
+from circuitspec.analysis.warnings.effect_warnings import EFFECT_WARNINGS
 from circuitspec.graph.members import Effect
+from circuitspec.reports.explanations import all_codes
+from tests.analysis.support import warned
 
 
 def at(value: float, half: float = 0.005) -> Estimate:
@@ -24,14 +25,14 @@ def part(name: str, declared: Effect = "positive") -> Part:
 
 def codes(**found: object) -> list[str]:
     effects = replace(CircuitEffects("logit_diff", (), ()), **found)  # type: ignore[arg-type]
-    warnings = effect_warnings(effects)
-    assert {w.code for w in warnings} <= set(CODES)
+    warnings = warned(EFFECT_WARNINGS, effects=effects)
+    assert {w.code for w in warnings} <= set(all_codes())
     assert all(w.detail and w.help for w in warnings)
     return [w.code for w in warnings]
 
 
 def test_nothing_examined_nothing_said() -> None:
-    assert effect_warnings(None) == ()
+    assert warned(EFFECT_WARNINGS, effects=None) == ()
     assert codes() == []
 
 
@@ -131,8 +132,8 @@ def test_what_makes_up_for_others_is_not_idle() -> None:
 
 def test_nothing_is_idle_for_sure_where_slots_are_kept() -> None:
     effects = CircuitEffects("logit_diff", (), (silent(rise=at(0.0)),))
-    assert [w.code for w in effect_warnings(effects)] == ["CS415"]
-    assert effect_warnings(effects, ["B"]) == ()
+    assert [w.code for w in warned(EFFECT_WARNINGS, effects=effects)] == ["CS415"]
+    assert warned(EFFECT_WARNINGS, effects=effects, kept=["B"]) == ()
 
 
 # -- declared negative --------------------------------------------------------------------------
@@ -202,9 +203,11 @@ def test_what_is_declared_negative_or_backup_needs_no_such_warning() -> None:
 
 def test_a_group_is_named_where_none_of_its_components_is() -> None:
     group, one, two = rising(NAMING, 0.3), rising(ONE, 0.3), rising(TWO, 0.01)
-    (whole,) = effect_warnings(CircuitEffects("logit_diff", (group,), (two,), within=(group, two)))
+    (whole,) = warned(EFFECT_WARNINGS, effects=CircuitEffects("logit_diff", (group,), (two,), within=(group, two)))
     assert "`naming` as a whole" in whole.message
-    (warning,) = effect_warnings(CircuitEffects("logit_diff", (group,), (one, two), within=(group, one, two)))
+    (warning,) = warned(
+        EFFECT_WARNINGS, effects=CircuitEffects("logit_diff", (group,), (one, two), within=(group, one, two))
+    )
     assert "a0.h0 (naming)" in warning.message
     assert "as a whole" not in warning.message
     assert "a0.h0: by 3.00 in the model, 0.30 [0.29, 0.30] of clean less corrupt, and by 3.00" in warning.detail

@@ -18,8 +18,9 @@ from circuitspec.analysis.circuit_effects.component_effects import (
     ablation_effects,
     most_needed_besides,
 )
-from circuitspec.analysis.circuit_effects.examination import effects_metric, examine
-from circuitspec.analysis.warnings.effect_warnings import effect_warnings
+from circuitspec.analysis.circuit_effects.examination import examine
+from circuitspec.analysis.metric_choice import for_parts
+from circuitspec.analysis.warnings.effect_warnings import EFFECT_WARNINGS
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.attribution.direct_contributions import DirectRun
 from circuitspec.engine.records import Records
@@ -37,7 +38,7 @@ from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Sufficient
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.runtime.progress import Silent
-from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan
+from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan, warned
 
 N = 50
 TOYS = Path(__file__).parents[2] / "hypotheses" / "toys"
@@ -197,7 +198,7 @@ def test_groups_and_components_are_ablated_once_each() -> None:
     assert [round(one.drop.value, 2) for one in found.groups] == [0.25, 0.5]
     assert [round(one.drop.value, 2) for one in found.components] == [0.25, 0.25, 0.25]
     assert [out.name for out in found.knockouts] == ["one", "two", "a0.h1", "a1.h0", "one, two"]
-    assert effect_warnings(found) == ()
+    assert warned(EFFECT_WARNINGS, effects=found) == ()
 
 
 def test_a_silent_component_is_restored_alone_and_ablated_besides_every_other_part() -> None:
@@ -210,7 +211,7 @@ def test_a_silent_component_is_restored_alone_and_ablated_besides_every_other_pa
     later = {plan.labels[run] for batch in model.batches[1:] for run in batch}
     outside = "everything outside and a0.h0 ablated"  # here nothing is
     assert later | {outside} == {"a0.h0 restored", "two and a0.h0 ablated", "last and a0.h0 ablated", outside}
-    (warning,) = effect_warnings(found)
+    (warning,) = warned(EFFECT_WARNINGS, effects=found)
     assert warning.code == "CS415"
     assert "a0.h0" in warning.message
 
@@ -225,7 +226,7 @@ def test_without_corrupt_prompts_redundancy_shows_where_all_outside_is_ablated()
     assert one.besides is not None
     assert one.besides.name == "everything outside"
     assert one.besides.further.value == pytest.approx(1, abs=1e-3)
-    (warning,) = effect_warnings(found)
+    (warning,) = warned(EFFECT_WARNINGS, effects=found)
     assert warning.code == "CS426"
 
 
@@ -248,10 +249,10 @@ def test_a_negative_group_that_helps_in_the_model_is_ablated_in_the_circuit_alon
     (within,) = found.within
     assert (within.part.name, within.sign) == ("against", "hurts")
     assert within.effect == pytest.approx(1, abs=1e-2)
-    assert effect_warnings(found) == ()
+    assert warned(EFFECT_WARNINGS, effects=found) == ()
     found, _, _ = examined(groups, {HEADS[0]: 2.0, HEADS[1]: 2.0, Head(1, 0): 1.0})
     assert [one.sign for one in found.within] == ["helps"]
-    assert [w.code for w in effect_warnings(found)] == ["CS428"]
+    assert [w.code for w in warned(EFFECT_WARNINGS, effects=found)] == ["CS428"]
 
 
 def test_of_very_many_pairs_none_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +290,7 @@ def test_of_large_circuits_only_what_is_declared_is_checked(monkeypatch: pytest.
     found, plan, model = examined(two, against)  # together they hurt; by itself one of the two does not
     assert [plan.labels[run] for run in model.batches[0]] == ["two ablated", "last ablated"]
     assert [(one.part.name, one.sign) for one in found.groups] == [("two", "helps"), ("last", "hurts")]
-    assert [warning.data["group"] for warning in effect_warnings(found)] == ["two"]
+    assert [warning.data["group"] for warning in warned(EFFECT_WARNINGS, effects=found)] == ["two"]
     monkeypatch.setattr("circuitspec.analysis.circuit_effects.circuit_parts.JOINED", 1)
     found, plan, model = examined(two, against)
     assert [plan.labels[run] for run in model.ran if run in plan.labels] == ["two, last ablated"]
@@ -341,7 +342,7 @@ def test_components_of_large_circuits_are_estimated(monkeypatch: pytest.MonkeyPa
         f"circuit, {examining.ESTIMATED_OUT}",
         "those that should hurt by estimate ablated",
     ]
-    (warning,) = [w for w in effect_warnings(found) if w.code == "CS433"]
+    (warning,) = [w for w in warned(EFFECT_WARNINGS, effects=found) if w.code == "CS433"]
     assert f"{format_name(second)} together" in warning.message
     small = {head: change / 50 for head, change in screen.effects.items()}
     little, _, model = examined(groups, amounts, screen=Estimated("logit_diff", small))
@@ -380,10 +381,10 @@ def test_what_the_claimed_metric_shows_is_not_called_idle() -> None:
         assert (found.metric, found.second) == ("logit_diff", "prob")
         drops = {one.part.name: one.drop.value for one in found.by_second}
         assert drops["against"] == pytest.approx(-0.2 / (0.1 * 6 - 0.2), abs=0.02)
-        assert [w.code for w in effect_warnings(found)] == []
+        assert [w.code for w in warned(EFFECT_WARNINGS, effects=found)] == []
         by_logits, _, _ = examined(groups, amounts, kind=Third)
         assert by_logits.second == ""
-        assert without in [w.code for w in effect_warnings(by_logits)]
+        assert without in [w.code for w in warned(EFFECT_WARNINGS, effects=by_logits)]
 
 
 def test_a_circuit_that_was_never_run_alone_has_effects_by_the_claimed_metric() -> None:
@@ -408,7 +409,7 @@ def test_where_heads_cannot_be_told_apart_that_is_said() -> None:
     found, _, _ = examined(groups, dict.fromkeys(HEADS, 1.0), direct=refused)
     assert found.direct_unknown == "layer 0 has an adapter"
     assert found.knockouts == ()
-    (warning,) = effect_warnings(found)
+    (warning,) = warned(EFFECT_WARNINGS, effects=found)
     assert warning.code == "CS429"
     assert "layer 0 has an adapter" in warning.detail
 
@@ -430,10 +431,10 @@ def test_the_metric_is_linear_in_the_logits() -> None:
     def plan(metric: str) -> Plan:
         return make_plan(Sufficient.model_validate({"metric": metric, "at_least": 0.5}))
 
-    assert effects_metric(plan("logit"), records("logit", "logit_diff", "kl")) == "logit"
-    assert effects_metric(plan("prob"), records("prob", "logit", "logit_diff")) == "logit_diff"
-    assert effects_metric(plan("prob"), records("prob", "logit")) == "logit"
-    assert effects_metric(plan("kl"), records("kl")) is None
+    assert for_parts(plan("logit"), records("logit", "logit_diff", "kl")) == "logit"
+    assert for_parts(plan("prob"), records("prob", "logit", "logit_diff")) == "logit_diff"
+    assert for_parts(plan("prob"), records("prob", "logit")) == "logit"
+    assert for_parts(plan("kl"), records("kl")) is None
 
 
 def test_without_a_difference_between_the_anchors_nothing_is_run() -> None:

@@ -5,7 +5,7 @@ import sys
 
 PROGRAM = """
 import sys
-import circuitspec.analysis.verification_result, circuitspec.analysis.warnings.evidence_warnings
+import circuitspec.analysis.verification_result, circuitspec.analysis.warnings.all_warnings
 import circuitspec.reports.text.text_report, circuitspec.reports.machine.json_document
 import circuitspec.reports.machine.table_files
 print(sorted({"torch", "transformers", "pyvene"} & set(sys.modules)))

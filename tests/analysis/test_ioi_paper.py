@@ -9,7 +9,9 @@ import pytest
 
 from circuitspec.analysis.circuit_effects.negative_components import negative_components
 from circuitspec.analysis.claims.verdict import judge
-from circuitspec.analysis.warnings.evidence_warnings import evidence_warnings
+from circuitspec.analysis.warnings.negative_warnings import NEGATIVE_WARNINGS
+from circuitspec.analysis.warnings.path_warnings import PATH_WARNINGS
+from circuitspec.analysis.warnings.score_warnings import SCORE_WARNINGS
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.follow_ups.restorations import Restorations
@@ -18,7 +20,7 @@ from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.schema.blocks import Sufficient
-from tests.analysis.support import around
+from tests.analysis.support import around, warned
 
 N = 100
 NEGATIVE = (Head(10, 7), Head(11, 10))
@@ -60,7 +62,13 @@ def test_leaving_out_both_negative_heads_is_warned_of() -> None:
 
     finding, plan, records = negative_components(plan, records, "logit_diff", chosen, None, paper, outside)
     assert finding is not None
-    left_out, above = evidence_warnings(plan, records, judge(plan, records), (finding,))
+    left_out, above = warned(
+        (*NEGATIVE_WARNINGS, *SCORE_WARNINGS, *PATH_WARNINGS),
+        plan,
+        records,
+        claims=judge(plan, records),
+        negatives=finding,
+    )
 
     assert (left_out.code, above.code) == ("CS401", "CS402")
     effects = {c["component"]: c["effect"] for c in left_out.data["components"]}  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from circuitspec.experiments.planner import GateRuns, Plan, PlannedClaim, Traced
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.schema.blocks import Gate, GateName, Traces
-from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_records
+from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, evidence, make_records
 
 
 def patched(base: str, source: str, *heads: int) -> Experiment:
@@ -90,10 +90,10 @@ def test_an_interval_across_the_bound_is_inconclusive() -> None:
 def test_the_undecided_figure_asks_for_more_prompts() -> None:
     """CS424 names the figure, and counts by its own bound."""
     claim = gate("and", (1, 1.04, 0), (0, 0, 4))  # (3 + 2.96 - 4) / 4 is 0.49
-    (warning,) = too_few_prompts([claim])
+    (warning,) = too_few_prompts(evidence(claims=[claim]))
     assert warning.message.startswith("40 prompts do not decide `gate` (noised): 0.49 [")
     assert "the bound (at least 0.5) is 0.01 away" in warning.message
-    assert too_few_prompts([gate("and", (0, 0, 0), (0, 0, 4))]) == []
+    assert too_few_prompts(evidence(claims=[gate("and", (0, 0, 0), (0, 0, 4))])) == []
 
 
 def test_parts_that_do_nothing_together_are_inconclusive() -> None:

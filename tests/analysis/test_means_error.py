@@ -21,7 +21,7 @@ from circuitspec.analysis.claims.means_error import (
 )
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics import stats
-from circuitspec.analysis.warnings.means_warnings import means_warnings
+from circuitspec.analysis.warnings.means_warnings import MEANS_WARNINGS
 from circuitspec.engine.records import Records
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.random_circuits import RandomCircuits
@@ -31,7 +31,7 @@ from circuitspec.hypothesis_file.schema.blocks import Sufficient
 from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.prompts.reference_prompts import largest_size
-from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan
+from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan, warned
 from tests.engine.support import task_of
 from tests.engine.test_reference_means import prompts_of
 
@@ -200,7 +200,7 @@ def test_means_over_too_few_prompts_decide_nothing() -> None:
     assert claim.status == "INCONCLUSIVE"
     assert claim.estimate is None
     assert "3 prompts at the fewest" in claim.reason
-    (warning,) = means_warnings(plan, [claim], error, task)
+    (warning,) = warned(MEANS_WARNINGS, plan, claims=[claim], means_error=error, task=task)
     assert warning.code == "CS404"
     assert "raise `task: prompts:` to 20 or more" in warning.help
 
@@ -225,7 +225,7 @@ def test_noisy_means_are_warned_of_with_what_would_do() -> None:
     assert share_of(estimate) == pytest.approx(share)
     assert largest_share(claims) == pytest.approx(share)
     assert share > 0.1
-    (warning,) = means_warnings(plan, claims, error, task)
+    (warning,) = warned(MEANS_WARNINGS, plan, claims=claims, means_error=error, task=task)
     assert warning.code == "CS404"
     assert warning.message.startswith("the means are noisy: their standard error is 0.10 of the ")
     assert warning.data["needed"] == math.ceil(1.2 * 80 * (share / 0.1) ** 2)
@@ -240,18 +240,20 @@ def test_many_runs_hold_the_means_fixed_which_is_said() -> None:
     records, error = found(task, scores)
     claims = judge(plan, records, error)
     both = replace(plan, claims=(*plan.claims, many))
-    codes = [one.code for one in means_warnings(both, claims, error, task)]
+    codes = [one.code for one in warned(MEANS_WARNINGS, both, claims=claims, means_error=error, task=task)]
     assert "CS434" in codes
     quiet = referring(30, 40)
     records, error = found(quiet, damaged(quiet, 0.0, 0.1))
-    assert means_warnings(both, judge(plan, records, error), error, quiet) == ()
+    claims = judge(plan, records, error)
+    assert warned(MEANS_WARNINGS, both, claims=claims, means_error=error, task=quiet) == ()
 
 
 def test_fewer_others_than_asked_for() -> None:
     task = referring(30, 40)
     records, error = found(task, damaged(task, 0.0, 0.1))
     plan = make_plan(CLAIM)
-    (warning,) = means_warnings(plan, judge(plan, records, error), error, task, asked=500)
+    claims = judge(plan, records, error)
+    (warning,) = warned(MEANS_WARNINGS, plan, claims=claims, means_error=error, task=task, asked=500)
     assert warning.code == "CS435"
     assert warning.data == {"asked": 500, "averaged": 40}
 

@@ -17,9 +17,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import circuitspec
 from circuitspec.analysis.claims.verdict import judge
-from circuitspec.analysis.warnings.evidence_warnings import evidence_warnings
+from circuitspec.analysis.warnings.score_warnings import SCORE_WARNINGS
 from circuitspec.hypothesis_file.schema.blocks import Necessary, Sufficient
-from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
+from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records, warned
 
 LONG, OTHER = 292.0, 5.0
 LEFT, RIGHT = [f"l{i}" for i in range(6)], [f"r{i}" for i in range(6)]
@@ -129,7 +129,7 @@ def test_ten_times_the_distance_of_the_anchors(share: float, status: str) -> Non
     claims = judge(plan, records)
     assert [claim.status for claim in claims] == [status, status]
     assert [claim.estimate.value for claim in claims if claim.estimate] == pytest.approx([share, share])
-    found = [warning for warning in evidence_warnings(plan, records, claims) if warning.code in ("CS402", "CS436")]
+    found = warned(SCORE_WARNINGS, plan, records, claims=claims)
     expected = ["CS402"] if share == 9.5 else ["CS436", "CS436"]
     assert [warning.code for warning in found] == expected
     assert all("input -> logits" not in warning.help for warning in found)  # means, at node level

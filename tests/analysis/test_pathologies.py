@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 
 from circuitspec.analysis.claims.verdict import ClaimResult, judge
-from circuitspec.analysis.warnings.all_pathologies import pathology_warnings
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
-from circuitspec.analysis.warnings.metric_warnings import LEAST_REST, recovered_by
-from circuitspec.analysis.warnings.prompt_warnings import prompts_needed, too_few_prompts
-from circuitspec.diagnostics.codes import CODES
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
+from circuitspec.analysis.warnings.metric_warnings import LEAST_REST, METRIC_WARNINGS, recovered_by
+from circuitspec.analysis.warnings.prompt_warnings import PROMPT_WARNINGS, prompts_needed, too_few_prompts
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.experiments.planner import Plan, PlannedClaim
@@ -21,8 +19,21 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis, Necessary, Sufficient
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, PromptsFile
+from circuitspec.reports.explanations import all_codes
 from tests.analysis.answers import Logits, records
-from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
+from tests.analysis.support import (
+    CIRCUIT,
+    CLEAN,
+    CORRUPT,
+    KNOCKED_OUT,
+    around,
+    evidence,
+    make_plan,
+    make_records,
+    warned,
+)
+
+KINDS = (*METRIC_WARNINGS, *PROMPT_WARNINGS)
 
 N = 100
 LOGIT_DIFF = Sufficient(metric="logit_diff", at_least=0.7, at_most=1.2)
@@ -53,12 +64,12 @@ def measured(
 def found(
     plan: Plan, values: Records, prompts: PromptSet | None = None, variables: frozenset[str] = frozenset()
 ) -> tuple[EvidenceWarning, ...]:
-    return pathology_warnings(plan, values, judge(plan, values), prompts, variables)
+    return warned(KINDS, plan, values, claims=judge(plan, values), prompts=prompts, variables=variables)
 
 
 def only(warnings: tuple[EvidenceWarning, ...], code: str) -> EvidenceWarning:
     assert [w.code for w in warnings] == [code]
-    assert code in CODES
+    assert code in all_codes()
     assert warnings[0].detail
     assert warnings[0].help
     return warnings[0]
@@ -403,7 +414,7 @@ def test_the_ioi_papers_templates_average_to_a_figure_that_holds_for_neither() -
     plan = make_plan(Sufficient(metric="logit_diff", at_least=0.8, at_most=1.2))
     (claim,) = judge(plan, values)
     assert (claim.status, round(claim.estimate.value, 2)) == ("SUPPORTED", 0.99)  # type: ignore[union-attr]
-    warning = only(pathology_warnings(plan, values, (claim,), prompts), "CS423")
+    warning = only(warned(KINDS, plan, values, claims=(claim,), prompts=prompts), "CS423")
     by_order, by_template = warning.data["groupings"]  # type: ignore[misc, attr-defined]
     assert [(g["label"], g["n"], round(g["recovered"]["value"], 2)) for g in by_order["groups"]] == [
         ("right answer named first", 750, 0.79),
@@ -510,13 +521,18 @@ def test_too_few_prompts() -> None:
 )
 def test_prompts_that_a_file_does_not_hold_must_be_added_to_it(holds: int, help_: str) -> None:
     """818 as computed above; asking a file for more than it holds is an error, CS339."""
-    (warning,) = too_few_prompts([undecided(0.85, 0.1, at_least=0.8)], PromptsFile("p.jsonl", holds))
+    (warning,) = too_few_prompts(
+        evidence(
+            claims=[undecided(0.85, 0.1, at_least=0.8)],
+            prompts=PromptSet((), (), (), file=PromptsFile("p.jsonl", holds)),
+        )
+    )
     assert (warning.code, warning.help) == ("CS424", help_)
 
 
 def test_a_value_on_the_bound_is_not_decided_by_any_number() -> None:
     warning = only(
-        pathology_warnings(make_plan(LOGIT_DIFF), measured(), (undecided(0.8001, 0.1, at_least=0.8),)), "CS424"
+        warned(KINDS, make_plan(LOGIT_DIFF), measured(), claims=(undecided(0.8001, 0.1, at_least=0.8),)), "CS424"
     )
     assert warning.data["needed"] is None
     assert "no number of prompts" in warning.detail
@@ -556,7 +572,7 @@ def test_metrics_beside_the_claimed_one_may_be_missing_or_broken() -> None:
 def test_the_prompts_must_be_those_of_the_records() -> None:
     values, prompts = ioi(ABBA)
     with pytest.raises(ValueError, match="750 prompts, but records over 100"):
-        pathology_warnings(BOTH, measured(), (), prompts)
+        evidence(BOTH, measured(), prompts=prompts)
     assert values.n_prompts == 750
 
 

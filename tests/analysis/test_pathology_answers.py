@@ -9,8 +9,9 @@ import pytest
 
 from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.warnings.answer_warnings import dominating_answer
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.prompts.prompt_set import Prompt, PromptSet
+from tests.analysis.support import evidence
 
 N = 40
 
@@ -26,7 +27,7 @@ def found(shares: Sequence[Sequence[float]] | None, *metrics: str) -> tuple[Evid
     )
     arrays = None if shares is None else [np.asarray(own) for own in shares]
     claims = [claim(metric) for metric in metrics or ("logit_diff",)]
-    return dominating_answer(arrays, PromptSet(texts, (), ("t",)), claims)
+    return dominating_answer(evidence(shares=arrays, prompts=PromptSet(texts, (), ("t",)), claims=claims))
 
 
 def test_it_says_which_answer_and_what_that_does_to_the_metrics() -> None:
@@ -64,5 +65,7 @@ def test_answers_that_are_one_token_are_not_named() -> None:
     """Two texts, one token: which of them dominates has no answer."""
     shares = [np.asarray([0.99, 0.01])] * 12
     texts = tuple(Prompt(i, 0, {"clean": "x"}, (" a", " A", " b"), ()) for i in range(12))
-    (warning,) = dominating_answer(shares, PromptSet(texts, (), ("t",)), [claim("prob")])
+    (warning,) = dominating_answer(
+        evidence(shares=shares, prompts=PromptSet(texts, (), ("t",)), claims=[claim("prob")])
+    )
     assert warning.data["answers"] == {}

@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from circuitspec.analysis.warnings.task_warnings import (
-    Instead,
-    Standing,
-    other_form,
-    standing,
-    task_not_done,
-    worth_a_look,
-)
+from circuitspec.analysis.task_behaviour import AnswerStanding, Instead, other_form, standing, worth_a_look
+from circuitspec.analysis.warnings.task_warnings import task_not_done
 from circuitspec.engine.records import PromptValues
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 from circuitspec.prompts.tokens.answer_forms import AnswerForm
@@ -40,7 +34,9 @@ def clean(right: int, n: int, prob: float = 0.5, rank: float = 0.0) -> PromptVal
     return {"accuracy": accuracy, "prob": np.full(n, prob), "rank": np.full(n, rank)}
 
 
-def stands(right: int, n: int, prob: float = 0.5, rank: float = 0.0, answers: int = 1, wrong: int = 1) -> Standing:
+def stands(
+    right: int, n: int, prob: float = 0.5, rank: float = 0.0, answers: int = 1, wrong: int = 1
+) -> AnswerStanding:
     found = standing(clean(right, n, prob, rank), task_of(n, answers, wrong), VOCABULARY)
     assert found is not None
     return found

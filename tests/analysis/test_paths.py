@@ -12,19 +12,20 @@ from circuitspec.analysis.circuit_effects.path_effects import PathEffect, path_e
 from circuitspec.analysis.claims.verdict import ClaimResult, judge
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.wording import falls, rises
-from circuitspec.analysis.warnings.evidence_warnings import (
+from circuitspec.analysis.warnings.path_warnings import (
     edges_that_are_none,
     idle_paths,
     overruled_paths,
-    unbroken_behaviour,
     unfed_senders,
 )
+from circuitspec.analysis.warnings.score_warnings import unbroken_behaviour
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim, make_plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.reports.reported import value_of
+from tests.analysis.support import evidence
 from tests.graph.test_circuit import FILE, SHAPE
 
 N = 200
@@ -177,10 +178,10 @@ def test_inverted_anchors(direction: str, metric: str) -> None:
     for result in judge(plan, records):
         assert (result.status, result.estimate) == ("INCONCLUSIVE", None)
         assert result.reason == "no meaningful ratio: the corrupt run does better than the clean one (see CS403)"
-    (warning,) = unbroken_behaviour(plan, records)  # about the prompts, not about paths
+    (warning,) = unbroken_behaviour(evidence(plan, records))  # about the prompts, not about paths
     assert warning.code == "CS403"
     alone = plan_of(about("mediation", direction, metric))
-    assert unbroken_behaviour(alone, records) == [warning]
+    assert unbroken_behaviour(evidence(alone, records)) == [warning]
     (result,) = judge(alone, drawn({**means, Experiment("clean"): clean, Experiment("abc"): clean}, metric))
     assert result.reason == "no ratio: the clean and corrupt runs do not differ (see CS403)"
 
@@ -277,7 +278,7 @@ def test_without_a_gap_there_are_no_effects_and_no_idle_paths() -> None:
     same = Records(dict.fromkeys(records.values, records[plan.clean]), records.templates)
     found = path_effects(plan, same, "logit_diff")
     assert [(effect.drop, effect.rise) for effect in found] == [(None, None)] * 2
-    assert idle_paths(found) == []
+    assert idle_paths(evidence(paths=found)) == []
     assert path_effects(plan, records, "prob")[0].drop is None  # which was not measured
 
 
@@ -308,7 +309,7 @@ def test_idle_paths_are_warned_of() -> None:
     assert plan.checks[0].restored is not None
     quiet[plan.checks[0].restored] = records[Experiment("abc")]
     found = path_effects(plan, Records(quiet, records.templates), "logit_diff")
-    (warning,) = idle_paths(found)
+    (warning,) = idle_paths(evidence(paths=found))
     assert (warning.code, warning.message) == ("CS406", "the path one -> m1 has no effect by itself")
     same = "0.00 [0.00, 0.00] (the same for every prompt)"
     assert (
@@ -324,8 +325,8 @@ def test_idle_paths_are_warned_of() -> None:
 
 def test_components_that_nothing_feeds_are_warned_of() -> None:
     """CS407; eight of them by name, all in the data."""
-    assert unfed_senders(()) == []
-    (warning,) = unfed_senders(("a0.h1", "m0"))
+    assert unfed_senders(evidence(unfed=())) == []
+    (warning,) = unfed_senders(evidence(unfed=("a0.h1", "m0")))
     assert (warning.code, warning.message) == ("CS407", "no kept edge leads into a0.h1, m0")
     assert warning.detail == (
         "at edge level a component computes from the edges that are kept; from none it computes what it does in "
@@ -333,7 +334,7 @@ def test_components_that_nothing_feeds_are_warned_of() -> None:
     )
     assert warning.help == "declare what feeds it, down to the embeddings: `input -> NAME<q,k,v>`"
     many = tuple(f"a1.h{h}" for h in range(10))
-    (warning,) = unfed_senders(many)
+    (warning,) = unfed_senders(evidence(unfed=many))
     assert warning.message == f"no kept edge leads into {', '.join(many[:8])} and 2 more"
     assert warning.data == {"components": [*many]}
 
@@ -346,26 +347,28 @@ def test_pairs_that_share_no_position_are_warned_of(level: str) -> None:
     """CS408: a0.h0 writes at A alone, which queries and MLPs at END do not read; a2.h0 comes too late anyway."""
     groups = "one: {nodes: [a0.h0, a2.h0], at: A}, two: {nodes: [a1.h0, m1], at: END}"
     apart = plan_of(CLAIM, level=level, circuit=f"{{groups: {{{groups}}}, paths: [one -> two -> logits]}}")
-    (warning,) = edges_that_are_none(apart)
+    (warning,) = edges_that_are_none(evidence(apart))
     assert warning.code == "CS408"
     assert warning.message == "paths name what is no edge: a0.h0 -> a1.h0<q>, a0.h0 -> m1"
     assert warning.detail == "a0.h0 writes at A, and that reads at END, so that nothing is kept between the two"
     assert warning.data == {"pairs": ["a0.h0 -> a1.h0<q>", "a0.h0 -> m1"]}
     met = plan_of(CLAIM, level=level, circuit=f"{{groups: {{{groups}}}, paths: ['one -> a1.h0<k,v> -> logits']}}")
-    assert edges_that_are_none(met) == []
+    assert edges_that_are_none(evidence(met)) == []
 
 
 def test_paths_into_what_starts_anyway_are_warned_of() -> None:
     """CS409: a1.h0 sends its whole clean value to the logits by the second path, whatever the first brings it."""
     start = "{groups: {one: {nodes: [a0.h0]}}, paths: ['one -> a1.h0<v> -> logits', 'a1.h0 -> logits']}"
-    (warning,) = overruled_paths(plan_of(CLAIM, level="path", circuit=start))
+    (warning,) = overruled_paths(evidence(plan_of(CLAIM, level="path", circuit=start)))
     assert (warning.code, warning.message) == ("CS409", "paths into a1.h0 add nothing")
     assert warning.data == {"components": ["a1.h0"]}
-    assert overruled_paths(plan_of(CLAIM, level="edge", circuit=start)) == []  # edges are kept each for itself
+    assert (
+        overruled_paths(evidence(plan_of(CLAIM, level="edge", circuit=start))) == []
+    )  # edges are kept each for itself
     for continued in (
         "['one -> a1.h0<v>', 'a1.h0 -> logits']",  # the second goes on where the first ends
         "['one -> a1.h0<v> -> logits', 'a1.h0 -> m2 -> logits']",  # another rest of the path
         "['one -> a1.h0<v>@END -> logits', 'a1.h0@A -> logits']",  # other positions
     ):
         circuit = f"{{groups: {{one: {{nodes: [a0.h0]}}}}, paths: {continued}}}"
-        assert overruled_paths(plan_of(CLAIM, level="path", circuit=circuit)) == []
+        assert overruled_paths(evidence(plan_of(CLAIM, level="path", circuit=circuit))) == []

@@ -21,6 +21,7 @@ from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from tests.analysis.support import evidence
 from tests.graph.test_circuit import FILE, SHAPE
 
 # six heads: a, b, c, d are the circuit, e and f outside
@@ -328,5 +329,5 @@ def test_more_prompts_are_asked_for_where_half_of_them_judge() -> None:
     by_itself = replace(claim, parts=(), estimate=part.estimate, measure="recovered")
     needed = prompts_needed(by_itself)
     assert needed is not None
-    (warning,) = too_few_prompts([claim])
+    (warning,) = too_few_prompts(evidence(claims=[claim]))
     assert (warning.data["n"], warning.data["needed"]) == (30, 2 * needed)

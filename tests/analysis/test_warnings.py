@@ -5,19 +5,29 @@ import dataclasses
 import numpy as np
 import pytest
 
+from circuitspec.analysis.circuit_effects.negative_components import NegativeComponent, NegativeFinding
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics.estimate import Estimate
-from circuitspec.analysis.warnings.evidence_warnings import (
-    EvidenceWarning,
-    NegativeComponent,
-    NegativeFinding,
-    evidence_warnings,
-    negative_components,
-)
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
+from circuitspec.analysis.warnings.negative_warnings import NEGATIVE_WARNINGS, negative_components
+from circuitspec.analysis.warnings.path_warnings import PATH_WARNINGS
+from circuitspec.analysis.warnings.score_warnings import SCORE_WARNINGS
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.hypothesis_file.schema.blocks import Necessary, Sufficient
-from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
+from tests.analysis.support import (
+    CIRCUIT,
+    CLEAN,
+    CORRUPT,
+    KNOCKED_OUT,
+    around,
+    evidence,
+    make_plan,
+    make_records,
+    warned,
+)
+
+KINDS = (*NEGATIVE_WARNINGS, *SCORE_WARNINGS, *PATH_WARNINGS)
 
 
 def estimate(value: float, spread: float = 0.03) -> Estimate:
@@ -46,7 +56,7 @@ def found(
     metric: str = "logit_diff",
 ) -> tuple[EvidenceWarning, ...]:
     records = make_records({run: {metric: around(mean, n)} for run, mean in means.items()}, templates)
-    return evidence_warnings(plan, records, judge(plan, records))
+    return warned(KINDS, plan, records, claims=judge(plan, records))
 
 
 SOUND = {CLEAN: 4.0, CORRUPT: 0.0, CIRCUIT: 3.2, KNOCKED_OUT: 0.0}
@@ -58,7 +68,7 @@ def test_sound_evidence_has_no_warnings() -> None:
 
 
 def test_negative_components() -> None:
-    warning = negative_components(FINDING)
+    (warning,) = negative_components(evidence(negatives=FINDING))
     assert warning.code == "CS401"
     assert warning.message == "negative components are left out: a3.h1 (-0.14, mostly at END), a2.h0 (-0.06)"
     assert warning.detail == (
@@ -87,7 +97,8 @@ def test_negative_components() -> None:
 
 def test_many_negative_components_are_counted_in_the_message_and_kept_in_the_data() -> None:
     many = tuple(component(f"a1.h{i}", 0.8) for i in range(11))
-    warning = negative_components(dataclasses.replace(FINDING, components=many, recovered_restored=None))
+    finding = dataclasses.replace(FINDING, components=many, recovered_restored=None)
+    (warning,) = negative_components(evidence(negatives=finding))
     assert warning.message.endswith("a1.h7 (-0.08), and 3 more")
     assert warning.detail == (
         "recovered logit_diff 0.88 as declared (3 of 14 noised components were tried; --negatives exact tries all)"
@@ -99,9 +110,9 @@ def test_negatives_come_first_and_only_when_there_are_any() -> None:
     plan = make_plan(Sufficient(metric="logit_diff", at_least=0.8))
     records = make_records({run: {"logit_diff": around(m)} for run, m in {**SOUND, CIRCUIT: 4.8}.items()})
     claims = judge(plan, records)
-    assert [w.code for w in evidence_warnings(plan, records, claims, [FINDING])] == ["CS401", "CS402"]
+    assert [w.code for w in warned(KINDS, plan, records, claims=claims, negatives=FINDING)] == ["CS401", "CS402"]
     nothing = dataclasses.replace(FINDING, components=(), recovered_restored=None)
-    assert [w.code for w in evidence_warnings(plan, records, claims, [nothing])] == ["CS402"]
+    assert [w.code for w in warned(KINDS, plan, records, claims=claims, negatives=nothing)] == ["CS402"]
 
 
 def test_recovery_above_one() -> None:
@@ -167,11 +178,11 @@ def test_a_hair_above_100_percent_is_not_worth_a_warning() -> None:
     for above in (1.005, 1.02):
         values = {CLEAN: 4 + spread, CORRUPT: 0 * spread, CIRCUIT: 4 * above + spread}
         records = make_records({run: {"logit_diff": list(v)} for run, v in values.items()})
-        codes.append([w.code for w in evidence_warnings(plan, records, judge(plan, records))])
+        codes.append([w.code for w in warned(KINDS, plan, records, claims=judge(plan, records))])
     assert codes == [[], ["CS402"]]
 
 
 def test_one_prompt_is_told_apart_from_no_gap() -> None:
     plan = make_plan(Sufficient(metric="logit_diff", at_least=0.1))
     records = make_records({run: {"logit_diff": [m]} for run, m in SOUND.items()})
-    assert [w.code for w in evidence_warnings(plan, records, judge(plan, records))] == []
+    assert [w.code for w in warned(KINDS, plan, records, claims=judge(plan, records))] == []

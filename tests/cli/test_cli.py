@@ -200,7 +200,7 @@ try:
     main({arguments!r})
 except SystemExit as end:
     code = end.code
-heavy = sorted({{"torch", "pyvene", "transformers", "scipy", "pandas"}} & set(sys.modules))
+heavy = sorted({{"torch", "pyvene", "transformers", "scipy", "scipy.stats", "pandas"}} & set(sys.modules))
 print("code", code, "heavy", heavy, file=sys.stderr)
 """
 
@@ -213,10 +213,11 @@ print("code", code, "heavy", heavy, file=sys.stderr)
         (["check", str(ROOT / "hypotheses" / "ioi-gpt2-small.circuit.yaml")], []),
         (["schema"], []),
         (["explain", "CS112"], []),
+        (["explain", "CS426"], ["scipy"]),
         (["plan", str(TINY)], ["scipy"]),
         (["plan", str(ROOT / "hypotheses" / "toys" / "nobel-edges.circuit.yaml")], ["scipy"]),
     ],
-    ids=["help", "check", "check-published", "schema", "explain", "plan", "plan-by-token"],
+    ids=["help", "check", "check-published", "schema", "explain", "explain-warning", "plan", "plan-by-token"],
 )
 def test_light_commands_load_no_heavy_library(arguments: list[str], allowed: list[str]) -> None:
     ran = subprocess.run(

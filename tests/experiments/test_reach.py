@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 import circuitspec
-from circuitspec.analysis.warnings.evidence_warnings import edges_that_are_none
+from circuitspec.analysis.warnings.path_warnings import edges_that_are_none
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.follow_ups.reach import checked_reach
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
+from tests.analysis.support import evidence
 from tests.graph.test_circuit import FILE, SHAPE
 
 HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
@@ -129,7 +130,7 @@ def test_a_last_token_among_the_positions_is_not_said_to_be_another() -> None:
 def test_single_pairs_are_listed() -> None:
     """CS408: of a claim's path as of declared ones; what nothing reaches is said to be frozen."""
     plan = checked(path("a0.h0@A -> a1.h0<v>@B, a2.h0<q>@END"))
-    (warning,) = edges_that_are_none(plan)
+    (warning,) = edges_that_are_none(evidence(plan))
     assert warning.code == "CS408"
     assert warning.data == {"pairs": ["a0.h0 -> a2.h0<q>"]}
     assert warning.detail.endswith(
@@ -137,7 +138,7 @@ def test_single_pairs_are_listed() -> None:
         "base run"
     )
     plan = checked("", "['a0.h0@END -> a1.h0<k>@A, a1.h1<k>@END', 'a1.h0@A, a1.h1@END -> logits']")
-    (warning,) = edges_that_are_none(plan)
+    (warning,) = edges_that_are_none(evidence(plan))
     assert warning.data == {"pairs": ["a0.h0 -> a1.h0<k>", "a1.h0 -> logits"]}
     assert warning.detail == (
         "a0.h0 does not write at END before that acts at A: attention looks back only, so that nothing is kept "
@@ -149,21 +150,21 @@ def test_names_that_fall_on_one_token_are_said() -> None:
     """Positions are compared by name: CS408 where that matters, also if the two share another name."""
     task = task_of({"A": (1, 4), "B": (3, 4), "END": (4, 5)})
     (warning,) = edges_that_are_none(
-        checked(path("a0.h0@A -> a1.h0@B -> logits"), task=task_of({"A": (4, 5), "B": (4, 5)}))
+        evidence(checked(path("a0.h0@A -> a1.h0@B -> logits"), task=task_of({"A": (4, 5), "B": (4, 5)})))
     )
     assert warning.data == {"pairs": ["a0.h0 -> a1.h0<q>"]}
     assert warning.detail.startswith(
         "a0.h0 writes at A, and that reads at B: positions are compared by name, though different ones are one token "
         "in 2 of 2 prompts, so that nothing is kept"
     )
-    (warning,) = edges_that_are_none(checked(path("a0.h0@{A,END} -> m1@{B,END} -> logits"), task=task))
+    (warning,) = edges_that_are_none(evidence(checked(path("a0.h0@{A,END} -> m1@{B,END} -> logits"), task=task)))
     assert warning.data == {"pairs": ["a0.h0 -> m1"]}
     assert (
         "writes at A and END, and that reads at B and END: positions are compared by name, though different ones "
         in (warning.detail)
     )
     assert "in 1 of 2 prompts" in warning.detail
-    assert not edges_that_are_none(checked(path("a0.h0@{A,END} -> m1@{B,END} -> logits")))
+    assert not edges_that_are_none(evidence(checked(path("a0.h0@{A,END} -> m1@{B,END} -> logits"))))
 
 
 def test_positions_all_parts_only_what_the_claim_itself_places() -> None:

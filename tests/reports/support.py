@@ -7,7 +7,7 @@ import dataclasses
 from circuitspec.analysis.claims.verdict import ClaimResult, judge
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, Verification
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
@@ -51,6 +51,7 @@ WARNING = EvidenceWarning(
     "recovered logit_diff 0.88 as declared, 0.69 with all of them restored",
     "add them to a group with `effect: negative`, or explain why they are not part of the circuit",
     {"screened": 14},
+    ("circuit", "groups"),
 )
 
 MEANS = {

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.engine.records import SelfTest
 from circuitspec.reports.machine.json_document import plain, render_json, to_document
 from tests.reports.support import SUFFICIENT, example, restoring

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from circuitspec.analysis.circuit_effects.backup_behaviour import BackupCheck, Compensator, Knockout
 from circuitspec.analysis.circuit_effects.component_effects import Ablated, Besides, CircuitEffects, Part, SetScore
+from circuitspec.analysis.circuit_effects.negative_components import NegativeSearch
 from circuitspec.analysis.statistics.estimate import Estimate
-from circuitspec.analysis.warnings.evidence_warnings import NegativeSearch
 from circuitspec.reports.machine.json_document import render_json
 from circuitspec.reports.text.effects_table import effects_text
 from circuitspec.reports.text.text_report import render_text

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from circuitspec.analysis import metric_choice
 from circuitspec.analysis.circuit_effects.backup_behaviour import (
     KNOCKED_OUT,
     BackupCheck,
@@ -37,13 +38,12 @@ from circuitspec.analysis.circuit_effects.component_effects import (
     most_needed_besides,
 )
 from circuitspec.analysis.circuit_effects.effects_so_far import ESTIMATED_OUT, NEGATIVES_OUT, Known
-from circuitspec.analysis.circuit_effects.negative_components import Estimates, RunsExperiments
+from circuitspec.analysis.circuit_effects.negative_components import Estimates, NegativeFinding, RunsExperiments
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
 from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of
 from circuitspec.analysis.statistics.stats import Values
-from circuitspec.analysis.warnings.evidence_warnings import NegativeFinding
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.attribution.direct_contributions import DirectRun
 from circuitspec.engine.records import Records
@@ -55,7 +55,6 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.hypothesis_file.grammar.components import Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Gate
-from circuitspec.prompts.output_metrics import METRICS
 
 PAIRS = 40  # runs with two parts ablated
 OUTSIDE = "everything outside"
@@ -63,20 +62,6 @@ NEGATIVES_IN = "negatives from outside put in"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
 """What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""
-
-
-def effects_metric(plan: Plan, records: Records) -> str | None:
-    """The metric that parts are judged by: a claimed one that is linear in the logits, else logit_diff or logit."""
-    metrics = [planned.claim.metric for planned in plan.claims]
-    claimed = [metric for metric in metrics if metric in METRICS and METRICS[metric].linear]
-    return next((m for m in (*claimed, "logit_diff", "logit") if m in records[plan.clean]), None)
-
-
-def claimed_metric(plan: Plan, records: Records) -> str | None:
-    """The first claimed metric that changes smoothly and of which more is better, if it was measured."""
-    claimed = [planned.claim.metric for planned in plan.claims]
-    smooth = [m for m in claimed if m in METRICS and not METRICS[m].discrete and METRICS[m].better == "higher"]
-    return next((metric for metric in smooth if metric in records[plan.clean]), None)
 
 
 def examine(
@@ -96,7 +81,7 @@ def examine(
     is run, and None returned, where there is no metric that is linear in the logits, no difference between the anchors
     by it, or a single prompt.
     """
-    metric = _metric_to_go_by(plan, records)
+    metric = metric_choice.for_parts_between_anchors(plan, records)
     if metric is None:
         return None, plan, records
     work = _Examination(plan, records, parts, metric, runner, direct)
@@ -105,16 +90,9 @@ def examine(
 
 def foreseen(plan: Plan, records: Records, parts: CircuitParts, screen: Estimates | None) -> tuple[Experiment, ...]:
     """Runs that `examine` will want, whatever is found outside the circuit: run along with others they cost less."""
-    metric = _metric_to_go_by(plan, records)
+    metric = metric_choice.for_parts_between_anchors(plan, records)
     wanted = () if metric is None else Known(plan, records, parts, metric).first(screen)
     return tuple(experiment for experiment in wanted if experiment not in records.values)
-
-
-def _metric_to_go_by(plan: Plan, records: Records) -> str | None:
-    metric = effects_metric(plan, records)
-    if metric is None or records.n_prompts < 2:
-        return None
-    return metric if gap(records, metric, Anchors(plan.clean, plan.corrupt)).state == "sound" else None
 
 
 @dataclass
@@ -183,7 +161,7 @@ class _Examination(Known):
 
     def _by_second(self, found: CircuitEffects) -> dict[str, Any]:
         """The same runs by the claimed metric, where that is not the one gone by here."""
-        second = claimed_metric(self.plan, self.records)
+        second = metric_choice.for_parts_as_claimed(self.plan, self.records)
         between = Anchors(self.plan.clean, self.plan.corrupt)
         if second in (None, self.metric) or gap(self.records, str(second), between).state != "sound":
             return {}

@@ -7,11 +7,11 @@ circuit leaves out does nothing there. So each is ablated in the clean run too, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from circuitspec.analysis.circuit_effects.negative_components import SIGNIFICANT, TESTED, RunsExperiments, worth
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.scores import Anchors, gap
-from circuitspec.analysis.warnings.evidence_warnings import ModelNegative, ModelNegatives
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Source
 from circuitspec.experiments.follow_ups.restorations import Restorations
@@ -26,6 +26,29 @@ CHOSEN = 5  # of more than `TESTED` components, those that an estimate puts firs
 AGAINST = 0.1  # of clean less corrupt: what the loss of a component must bring for it to be named
 
 Places = Mapping[NodeComponent, Where]
+
+
+@dataclass(frozen=True)
+class ModelNegative:
+    """A component outside the circuit whose loss raises the metric in the whole model.
+
+    `effect` is the mean change of the metric in its own units, `share` of clean less corrupt.
+    """
+
+    component: str
+    effect: float
+    share: float
+    p_adjusted: float
+
+
+@dataclass(frozen=True)
+class ModelNegatives:
+    """Such components, the largest first; of `screened` outside the circuit `tested` were ablated one by one."""
+
+    metric: str
+    screened: int
+    tested: int
+    components: tuple[ModelNegative, ...]
 
 
 def places_outside(plan: Plan, among: Restorations) -> Places:

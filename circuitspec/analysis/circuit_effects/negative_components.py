@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.analysis.statistics import stats
+from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
 from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER, Anchors, gap, mean_of
-from circuitspec.analysis.warnings.evidence_warnings import NegativeComponent, NegativeFinding
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.follow_ups.restorations import Restorations
@@ -28,6 +29,49 @@ FLOOR = 0.02  # of clean less corrupt: what a component must take away, restored
 _MOSTLY = 0.8  # share of the screened effect at one role from which that role is named
 
 Effects = Mapping[NodeComponent, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class NegativeComponent:
+    """A noised component whose restoration, on top of the circuit, makes the metric worse.
+
+    `effect` is the mean change of the metric in its own units; `recovered_with` the recovered
+    performance with this component restored, `p_adjusted` its p-value after correction over all
+    screened components, `mostly_at` the position role that carries most of the effect, if one does.
+    """
+
+    component: str
+    effect: float
+    recovered_with: Estimate
+    p_adjusted: float
+    mostly_at: str | None = None
+
+
+@dataclass(frozen=True)
+class NegativeFinding:
+    """The outcome of the search for negative components outside the circuit.
+
+    `screened` components were looked at, `tested` of them restored one by one; `components` are the
+    significant ones. `recovered_restored` is with all of these restored, None where there are none; `kl_declared` and
+    `kl_restored` the KL to the clean run of the circuit without and with them, in nats, None where not measured.
+    """
+
+    metric: str
+    screened: int
+    tested: int
+    components: tuple[NegativeComponent, ...]
+    recovered_declared: Estimate
+    recovered_restored: Estimate | None
+    kl_declared: float | None = None
+    kl_restored: float | None = None
+
+
+@dataclass(frozen=True)
+class NegativeSearch:
+    """How negative components were looked for, and what came of it (None: not looked for, or no ratio)."""
+
+    search: Search | Literal["not along paths"]
+    finding: NegativeFinding | None = None
 
 
 class RunsExperiments(Protocol):

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from scipy import stats as distributions
+import scipy
 
 from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.statistics import stats
@@ -184,7 +184,7 @@ def _prompts_error(whole: Scores, value: float) -> float:
 
 
 def _t(level: float, freedom: float) -> float:
-    return float(distributions.t.ppf((1 + level) / 2, freedom))
+    return float(scipy.stats.t.ppf((1 + level) / 2, freedom))
 
 
 def _widened(own: Estimate, whole: Scores, correction: float, error: float, freedom: int) -> Estimate:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats as scipy_stats
+import scipy
 
 from circuitspec.analysis.statistics import hypothesis_tests as tests
 from circuitspec.analysis.statistics.estimate import Estimate
@@ -61,7 +61,7 @@ def beaten(
     rounding = _rounding(records, metric, (circuit, *rivals))
     test = tests.sufficiency(worth * mean_of(records[circuit][metric]), others, quantile=quantile, rounding=rounding)
     wins, level = round(test.statistic * test.n), 1 - 2 * at_most_p
-    interval = scipy_stats.binomtest(wins, test.n).proportion_ci(level, method="exact")
+    interval = scipy.stats.binomtest(wins, test.n).proportion_ci(level, method="exact")
     return Beaten(Estimate(wins / test.n, float(interval.low), float(interval.high), level, test.n, "exact"), test)
 
 

@@ -12,8 +12,8 @@ from random import Random
 from typing import Protocol
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats as scipy_stats
 
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
@@ -238,7 +238,7 @@ class _Nodes:
         here, n = differences[self.half], int(self.half.sum())
         if n < 2:
             return 0.0
-        error = float(here.std(ddof=1)) / n**0.5 * float(scipy_stats.t.ppf((1 + stats.LEVEL) / 2, n - 1))
+        error = float(here.std(ddof=1)) / n**0.5 * float(scipy.stats.t.ppf((1 + stats.LEVEL) / 2, n - 1))
         return float(abs(here.mean()) - error)
 
     def _matters(self, one: Removal) -> bool:

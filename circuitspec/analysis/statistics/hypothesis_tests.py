@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as scipy_stats
 
 from circuitspec.analysis.statistics.stats import SEED, Values, require_finite
 
@@ -67,7 +67,7 @@ def equivalence(
     wins, n = _wins(circuit, model, rounding)
     away = abs(wins - n / 2)
     low, high = math.ceil(n / 2 - away), math.floor(n / 2 + away)  # half a win is rounded towards even odds
-    end = scipy_stats.binom(n, 0.5 + epsilon)  # of the null, the likeliest to look unequal; its mirror image as much
+    end = scipy.stats.binom(n, 0.5 + epsilon)  # of the null, the likeliest to look unequal; its mirror image as much
     p = min(1.0, float(end.cdf(low) + end.sf(high - 1)))
     return HypothesisTest(
         "equivalence",
@@ -90,8 +90,8 @@ def equivalence_shown(
     Two one-sided binomial tests, of which the weaker decides.
     """
     wins, n = _wins(circuit, model, rounding)
-    above = scipy_stats.binomtest(math.floor(wins), n, 0.5 - epsilon, alternative="greater").pvalue
-    below = scipy_stats.binomtest(math.ceil(wins), n, 0.5 + epsilon, alternative="less").pvalue
+    above = scipy.stats.binomtest(math.floor(wins), n, 0.5 - epsilon, alternative="greater").pvalue
+    below = scipy.stats.binomtest(math.ceil(wins), n, 0.5 + epsilon, alternative="less").pvalue
     return HypothesisTest(
         "equivalence shown",
         f"circuit and model are on unequal terms: the circuit wins at most {0.5 - epsilon:.0%} or at least "
@@ -225,7 +225,7 @@ def _beats(
             name, null, "for the circuit", wins / n, "share beaten", (1 + n - wins) / (1 + n), n, "rank"
         )
     null = f"the circuit {does} at most {quantile:.0%} of random circuits of the same size and profile"
-    p = float(scipy_stats.binomtest(wins, n, quantile, alternative="greater").pvalue)
+    p = float(scipy.stats.binomtest(wins, n, quantile, alternative="greater").pvalue)
     return HypothesisTest(name, null, "for the circuit", wins / n, "share beaten", p, n, "binomial")
 
 
@@ -257,7 +257,7 @@ def minimality(
                 "against the circuit",
                 wins / len(others),
                 "share beaten",
-                float(scipy_stats.binomtest(wins, len(others), quantile, alternative="less").pvalue),
+                float(scipy.stats.binomtest(wins, len(others), quantile, alternative="less").pvalue),
                 len(others),
                 "binomial",
             )
@@ -282,7 +282,7 @@ def corrected(
     if method == "holm":
         adjusted = holm(p_values)
     else:
-        adjusted = np.asarray(scipy_stats.false_discovery_control(p_values, method="bh"))
+        adjusted = np.asarray(scipy.stats.false_discovery_control(p_values, method="bh"))
     return tuple(replace(test, p_adjusted=float(p)) for test, p in zip(tests, adjusted, strict=True))
 
 

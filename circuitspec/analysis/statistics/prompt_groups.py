@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats as scipy_stats
 
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
@@ -158,7 +158,7 @@ def heterogeneity(runs: Runs, grouping: Grouping, *, at_least: float = 0.0) -> H
     if spread < at_least or spread == 0:
         return Heterogeneity(1.0, spread)
     groups = [residuals[member == g] for g in range(k)]
-    test = scipy_stats.permutation_test(
+    test = scipy.stats.permutation_test(
         groups,
         _between,
         permutation_type="independent",

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -136,10 +136,10 @@ def _expanded(level: float, residuals: Values) -> float:
     """
     n = len(residuals)
     counted = len(np.unique(residuals)) <= _COUNTED
-    excess = 0.0 if counted else max(0.0, float(stats.kurtosis(residuals, bias=False)))
+    excess = 0.0 if counted else max(0.0, float(scipy.stats.kurtosis(residuals, bias=False)))
     freedom = max(2 / (2 / (n - 1) + excess / n), min(_FEWEST, n - 1))
-    z = math.sqrt(n / (n - 1)) * stats.t.ppf((1 + level) / 2, freedom)
-    return float(2 * stats.norm.cdf(z) - 1)
+    z = math.sqrt(n / (n - 1)) * scipy.stats.t.ppf((1 + level) / 2, freedom)
+    return float(2 * scipy.stats.norm.cdf(z) - 1)
 
 
 def _bca(samples: tuple[Values, ...], level: float, resamples: int, seed: int) -> tuple[tuple[float, float], Values]:
@@ -162,8 +162,8 @@ def _bca(samples: tuple[Values, ...], level: float, resamples: int, seed: int) -
         return np.where(np.abs(value - own) <= near, own, value)
 
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # shows as an interval of nan
-        result = stats.bootstrap(
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)  # shows as an interval of nan
+        result = scipy.stats.bootstrap(
             samples,
             statistic,
             paired=True,
@@ -215,10 +215,10 @@ def lowers(differences: Values, *, what: str = "differences") -> PairedTest:
     if spread <= _ROUNDING * float(np.abs(differences).max()):  # all equal: t is undefined, sign flips are not
         return PairedTest(effect, 0.5**n if effect < 0 else 1.0, n, "sign-flip")
     if n > EXACT_MAX:
-        t = effect / float(stats.sem(differences))
+        t = effect / float(scipy.stats.sem(differences))
         largest = max(t, _unskewed(t, differences))
-        return PairedTest(effect, float(stats.t.cdf(largest, n - 1)), n, "t")
-    exact = stats.permutation_test(
+        return PairedTest(effect, float(scipy.stats.t.cdf(largest, n - 1)), n, "t")
+    exact = scipy.stats.permutation_test(
         (differences,),
         lambda sample, axis: np.mean(sample, axis=axis),
         permutation_type="samples",
@@ -231,7 +231,7 @@ def lowers(differences: Values, *, what: str = "differences") -> PairedTest:
 
 def _unskewed(t: float, values: Values) -> float:
     """The t statistic of a mean without what skew does to it: the cubic, monotone transformation of Hall (1992)."""
-    n, skew = len(values), float(stats.skew(values))
+    n, skew = len(values), float(scipy.stats.skew(values))
     return t + skew * t**2 / (3 * math.sqrt(n)) + skew**2 * t**3 / (27 * n) + skew / (6 * math.sqrt(n))
 
 
@@ -246,4 +246,4 @@ def adjust(p_values: Sequence[float], family: int) -> tuple[float, ...]:
     if not p_values:
         return ()
     padded = np.concatenate([np.asarray(p_values, dtype=np.float64), np.ones(family - len(p_values))])
-    return tuple(float(p) for p in stats.false_discovery_control(padded, method="bh")[: len(p_values)])
+    return tuple(float(p) for p in scipy.stats.false_discovery_control(padded, method="bh")[: len(p_values)])

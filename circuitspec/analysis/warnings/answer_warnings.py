@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats as scipy_stats
+import scipy
 
-from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.statistics.wording import number, plural
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 from circuitspec.prompts.output_metrics import METRICS
-from circuitspec.prompts.prompt_set import PromptSet
 
 DOMINATES = 0.9  # of the answers' summed probability: the others together have at most a ninth of that
 MOST = 0.5  # of the prompts with several answers
@@ -22,20 +18,19 @@ SURE = 0.05  # of the exact binomial test that on most prompts one dominates
 _ALIKE = ("logit_diff", "logit")  # metrics in which all answers count alike
 
 
-def dominating_answer(
-    shares: Sequence[NDArray[np.float64]] | None, prompts: PromptSet, claims: Sequence[ClaimResult]
-) -> tuple[EvidenceWarning, ...]:
+def dominating_answer(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
     """CS425: on most prompts with several answers, one has nearly all of their probability in the clean run.
 
-    `shares` are each answer's, prompt by prompt; None where no prompt has several. Mean logits (logit_diff, logit) then
-    move with answers that the model does not give, and all other metrics are about the one answer alone.
+    Mean logits (logit_diff, logit) then move with answers that the model does not give, and all other metrics are about
+    the one answer alone.
     """
+    shares, prompts, claims = evidence.shares, evidence.prompts, evidence.claims
     claimed = [c.metric for c in claims if c.metric in METRICS and METRICS[c.metric].needs_answers]
     several = [] if shares is None else [(i, own) for i, own in enumerate(shares) if len(own) > 1]
-    if not claimed or not several:
+    if not claimed or not several or prompts is None:
         return ()
     dominated = [(i, own) for i, own in several if own.max() > DOMINATES]
-    test = scipy_stats.binomtest(len(dominated), len(several), MOST, alternative="greater")
+    test = scipy.stats.binomtest(len(dominated), len(several), MOST, alternative="greater")
     if test.pvalue > SURE:
         return ()
     texts = Counter(
@@ -67,3 +62,18 @@ def dominating_answer(
             },
         ),
     )
+
+
+DOMINATING_ANSWER = WarningKind(
+    "CS425",
+    ("task",),
+    "one of several answers dominates",
+    "Prompts have several right answers, and on most of them (an exact binomial test rejects one half) the clean "
+    "run gives more than 0.9 of their summed probability to one. Summed metrics (prob, logprob, accuracy, rank) "
+    "are then about that answer alone, and mean logits (logit_diff, logit) count the others just as much: a "
+    "circuit may recover them, or lose them, without any effect on what the model says. Give the one answer that "
+    "is meant, or verify each kind of answer in a file of its own.",
+    dominating_answer,
+)
+
+ANSWER_WARNINGS = (DOMINATING_ANSWER,)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from circuitspec.analysis.statistics.wording import plural
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
-from circuitspec.models.in_memory.foreign_hooks import Foreign
+from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 
 _NAMED = 8  # places named in a message; all of them are in the data
 
 
-def beyond_weights(foreign: Foreign, other_tokens: str | None = None) -> tuple[EvidenceWarning, ...]:
-    """CS438, once each: hooks (set aside or kept), replaced forwards, a tokenizer other than the model's files say.
-
-    `other_tokens` says how the tokenizer differs, in words.
-    """
+def beyond_weights(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
+    """CS438, once each: hooks (set aside or kept), replaced forwards, a tokenizer other than the model's files say."""
+    foreign, other_tokens = evidence.foreign, evidence.other_tokens
     found = []
     if foreign.hooks and not foreign.kept:
         found.append(
@@ -63,6 +60,23 @@ def beyond_weights(foreign: Foreign, other_tokens: str | None = None) -> tuple[E
     return tuple(found)
 
 
+BEYOND_WEIGHTS = WarningKind(
+    "CS438",
+    CLAIMS,
+    "a model in memory is more than its weights",
+    "A model that is passed from Python may have more on it than what was loaded: forward hooks (steering, an "
+    "ablation, a dictionary spliced in), forwards put in place of a module's own, a tokenizer that cuts text "
+    "otherwise than the model's own tokenizer.json. Hooks are set aside for the run, so that every figure is the "
+    "bare model's; with `verify(..., keep_hooks=True)` they take part in every forward, the clean ones too, and "
+    "what they leave is patched. Replaced forwards and the tokenizer always take part. The warning says which of "
+    "these there were.",
+    beyond_weights,
+)
+
+
 def _named(places: tuple[str, ...]) -> str:
     more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
     return ", ".join(places[:_NAMED]) + more
+
+
+AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS,)

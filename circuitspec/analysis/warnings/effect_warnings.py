@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from circuitspec.analysis.circuit_effects.backup_behaviour import COMPENSATED, NAMED, Compensator, Knockout, Standing
@@ -12,7 +12,7 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.scores import MATERIAL
 from circuitspec.analysis.statistics.wording import number, with_interval
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 
 REDUNDANT = 0.05  # of clean less corrupt: what a component that can be lost must do elsewhere to be called redundant
 _NAMED = 8  # components named in a message; all of them are in the data
@@ -21,27 +21,15 @@ _TOLD = 3  # of them with their figures in a detail, which is one paragraph
 _UNDECLARED: tuple[Standing, ...] = ("in the circuit", "free")
 
 
-def effect_warnings(found: CircuitEffects | None, kept: Collection[str] = ()) -> tuple[EvidenceWarning, ...]:
-    """CS415, CS426 to CS429 and CS433, in order of code.
+def idle_components(evidence: Evidence) -> list[EvidenceWarning]:
+    """CS415: declared components that make no difference, ablated or restored, alone or besides other parts.
 
-    `kept` are slots that the ablation's corruption leaves as they are: components that carry these are given clean
-    values, so that nothing is idle for certain (CS422 speaks of that).
+    None where the ablation's corruption leaves slots as they are: components that carry these are given clean values,
+    so that nothing is idle for certain (CS422 speaks of that).
     """
-    if found is None:
-        return ()
-    return (
-        *(() if kept else idle_components(found)),
-        *backups_suspected(found),
-        *redundant_components(found),
-        *compensated_from_outside(found),
-        *negatives_that_are_none(found),
-        *backups_that_are_none(found),
-        *undeclared_negatives(found),
-    )
-
-
-def idle_components(found: CircuitEffects) -> list[EvidenceWarning]:
-    """CS415: declared components that make no difference, ablated or restored, alone or besides other parts."""
+    found = evidence.effects
+    if found is None or evidence.kept:
+        return []
     acting = {c.component for out in found.knockouts for c in out.compensators}
     idle = [
         one
@@ -72,8 +60,27 @@ def idle_components(found: CircuitEffects) -> list[EvidenceWarning]:
     ]
 
 
-def backups_suspected(found: CircuitEffects) -> list[EvidenceWarning]:
-    """CS426: the total effect is smaller than the direct one, since parts of the circuit, or free ones, make up."""
+IDLE_COMPONENTS = WarningKind(
+    "CS415",
+    ("circuit", "groups"),
+    "a declared component that makes no difference",
+    "Ablated by itself in the clean run, the component does not change the score, and restored by itself in the "
+    "corrupt run it brings nothing back (both surely within 0.01 of the difference between the two); nor does its "
+    "loss matter where another group, another component of its own, or everything outside the circuit is ablated "
+    "too. So nothing shows that it is part of the circuit. Take it out, or name the prompts or the metric by which "
+    "it can be seen to act. Components that stand in for others are no part of this: see CS426.",
+    idle_components,
+)
+
+
+def backups(evidence: Evidence) -> list[EvidenceWarning]:
+    """CS426: parts of the circuit that something stands in for, as knockouts show it, and as restoring them does."""
+    found = evidence.effects
+    return [] if found is None else [*_backups_suspected(found), *_redundant_components(found)]
+
+
+def _backups_suspected(found: CircuitEffects) -> list[EvidenceWarning]:
+    """The total effect is smaller than the direct one, since parts of the circuit, or free ones, make up."""
     return [
         EvidenceWarning(
             "CS426",
@@ -87,8 +94,8 @@ def backups_suspected(found: CircuitEffects) -> list[EvidenceWarning]:
     ]
 
 
-def redundant_components(found: CircuitEffects) -> list[EvidenceWarning]:
-    """CS426: declared components whose loss changes nothing, while alone they restore, or others are lost, they act."""
+def _redundant_components(found: CircuitEffects) -> list[EvidenceWarning]:
+    """Declared components whose loss changes nothing, while alone they restore, or others are lost, they act."""
     named = {c.component for out in found.knockouts for c in out.compensators}
     redundant = [
         one
@@ -115,8 +122,26 @@ def redundant_components(found: CircuitEffects) -> list[EvidenceWarning]:
     ]
 
 
-def compensated_from_outside(found: CircuitEffects) -> list[EvidenceWarning]:
+BACKUPS = WarningKind(
+    "CS426",
+    ("circuit", "groups"),
+    "backup suspected in the circuit",
+    "What a part of the circuit adds to the answer by itself (its direct effect, through the final norm of the "
+    "clean run) is more than the score loses when it is knocked out, since other components of the circuit, or "
+    "free ones, then add more than before. Or a component can be lost without loss, and yet brings the behaviour "
+    "back alone, or is missed where another one is lost too. (McGrath et al. 2023 found 0.7 of a direct effect "
+    "made up for.) Both parts then look less important than they are. Say what the second one does:\n\n    "
+    "backup_name_mover: {nodes: [a10.h10], at: END, effect: backup}\n\nor, where either does for the other, claim "
+    "it:\n\n    - gate: {nodes: [A, B], is: or, metric: logit_diff}",
+    backups,
+)
+
+
+def compensated_from_outside(evidence: Evidence) -> list[EvidenceWarning]:
     """CS427: components outside the circuit make up for parts of it."""
+    found = evidence.effects
+    if found is None:
+        return []
     return [
         EvidenceWarning(
             "CS427",
@@ -129,8 +154,25 @@ def compensated_from_outside(found: CircuitEffects) -> list[EvidenceWarning]:
     ]
 
 
-def negatives_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
+COMPENSATED_FROM_OUTSIDE = WarningKind(
+    "CS427",
+    ("circuit", "groups"),
+    "components outside the circuit make up for it",
+    "When a part of the circuit is knocked out, the direct effects of components outside the circuit grow, in the "
+    "direction of what was lost: significantly (corrected over all components that come after). All components "
+    "that are not declared to make up, in the circuit and outside, do so for a fifth of the direct effect knocked "
+    "out or more, those outside for at least 0.05 of it. The circuit looks less necessary than it is, and the "
+    "model does the task in another way without it. Add these components to a group with `effect: backup`; the "
+    "claim `necessary` then ablates them too.",
+    compensated_from_outside,
+)
+
+
+def negatives_that_are_none(evidence: Evidence) -> list[EvidenceWarning]:
     """CS428: groups declared negative whose loss raises the metric neither in the model nor in the circuit alone."""
+    found = evidence.effects
+    if found is None:
+        return []
     within = {one.part.name: one for one in found.within}
     warnings = []
     for one in found.groups:
@@ -158,8 +200,25 @@ def negatives_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
     return warnings
 
 
-def backups_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
+NEGATIVES_THAT_ARE_NONE = WarningKind(
+    "CS428",
+    ("circuit", "groups"),
+    "a declared negative effect is not found",
+    "A group with `effect: negative` must work against the behaviour: ablating it must raise the score, "
+    "significantly and by at least 0.01 of the difference between the clean and the corrupt run, in the clean run "
+    "or in the circuit alone (with everything outside it ablated, which is where CS401 looks). Here it does not: "
+    "it helps, or makes no difference that these prompts can show. Ablation is of the declared positions alone, "
+    "with the values that the file's `ablation` says. Take `effect: negative` off, or take the group out of the "
+    "circuit.",
+    negatives_that_are_none,
+)
+
+
+def backups_that_are_none(evidence: Evidence) -> list[EvidenceWarning]:
     """CS429: groups declared backup that do no more when others are knocked out."""
+    found = evidence.effects
+    if found is None:
+        return []
     warnings = []
     for check in found.backups:
         if check.holds:
@@ -191,12 +250,27 @@ def backups_that_are_none(found: CircuitEffects) -> list[EvidenceWarning]:
     return warnings
 
 
-def undeclared_negatives(found: CircuitEffects) -> list[EvidenceWarning]:
+BACKUPS_THAT_ARE_NONE = WarningKind(
+    "CS429",
+    ("circuit", "groups"),
+    "a declared backup does not take over",
+    "A group with `effect: backup` must act when what it backs up fails: when another group (or a component of "
+    "one, or all that act directly) is knocked out, its direct effect on the answer must grow, or its own loss "
+    "must matter more than it does alone. Here neither was seen, so that nothing shows it to be a backup. Declare "
+    "what it backs up as well, or take `effect: backup` off.",
+    backups_that_are_none,
+)
+
+
+def undeclared_negatives(evidence: Evidence) -> list[EvidenceWarning]:
     """CS433: parts that are declared to help, whose loss raises the metric in the model and in the circuit alone.
 
     Groups are named where none of their components is. A component that also plays a role declared negative is left to
     its groups.
     """
+    found = evidence.effects
+    if found is None:
+        return []
     negative = {one.part.name for one in found.groups if one.part.declared == "negative"}
     components = [
         one for one in found.components if _turned_against(one, found) and negative.isdisjoint(one.part.groups)
@@ -230,6 +304,22 @@ def undeclared_negatives(found: CircuitEffects) -> list[EvidenceWarning]:
             },
         )
     ]
+
+
+UNDECLARED_NEGATIVES = WarningKind(
+    "CS433",
+    ("circuit", "groups"),
+    "an undeclared negative component in the circuit",
+    "Ablating a component of the circuit (or a whole group, where none of its components does so alone) raises the "
+    "score: in the model as a whole and in the circuit alone, with everything outside it ablated too, both "
+    "significantly (corrected over all components, and over all groups) and by 0.05 of the difference between the "
+    "clean and the corrupt run or more. It works against the behaviour, and the hypothesis does not say so. What "
+    "raises the score in the full model alone is not warned of: there it may stand against something that is not "
+    "in the circuit. Declare it in a group of its own:\n\n    negative_name_mover: {nodes: [a10.h7], at: END, "
+    "effect: negative}\n\nor say in the hypothesis's description what it is in the circuit for. Looked for in "
+    "circuits of up to 16 components, and in all with `--negatives exact`.",
+    undeclared_negatives,
+)
 
 
 def _turned_against(one: Ablated, found: CircuitEffects) -> bool:
@@ -343,3 +433,13 @@ def _data(out: Knockout, by: Sequence[Compensator], metric: str) -> dict[str, ob
             for c in by
         ],
     }
+
+
+EFFECT_WARNINGS = (
+    IDLE_COMPONENTS,
+    BACKUPS,
+    COMPENSATED_FROM_OUTSIDE,
+    NEGATIVES_THAT_ARE_NONE,
+    BACKUPS_THAT_ARE_NONE,
+    UNDECLARED_NEGATIVES,
+)

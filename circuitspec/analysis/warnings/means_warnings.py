@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from circuitspec.analysis.claims.claim_result import ClaimResult
-from circuitspec.analysis.claims.means_error import ENOUGH, FEWEST, MARGIN, MeansError, share_of
+from circuitspec.analysis.claims.means_error import ENOUGH, FEWEST, MARGIN, share_of
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.wording import number, plural, with_interval
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.experiment import means_of
-from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.experiments.planner import PlannedClaim
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 
-def means_warnings(
-    plan: Plan, claims: Sequence[ClaimResult], error: MeansError | None, task: TokenizedTask, asked: int | None = None
-) -> tuple[EvidenceWarning, ...]:
-    """CS404, CS434 and CS435, for claims that rest on means; `asked` is how many other prompts the file asks for."""
-    if not means_of(run for planned in plan.claims for run in planned.runs):
-        return ()
-    found = [*noisy_means(plan, claims, error, task), *fixed_means(plan, claims, error, task)]
-    return (*found, *too_few_others(task, asked))
-
-
-def noisy_means(
-    plan: Plan, claims: Iterable[ClaimResult], error: MeansError | None, task: TokenizedTask
-) -> Iterator[EvidenceWarning]:
+def noisy_means(evidence: Evidence) -> Iterator[EvidenceWarning]:
     """CS404: what is left of the means' error is a good part of an interval, or it cannot be told."""
-    if error is None:
+    error, task = evidence.means_error, _averaged(evidence)
+    if error is None or task is None:
         return
-    thin = next((why for planned in plan.claims if (why := error.too_few(planned.patched))), "")
+    thin = next((why for planned in evidence.plan.claims if (why := error.too_few(planned.patched))), "")
     if thin:
         needed = FEWEST * max(len(groups.sizes) for groups in error.groupings.values())
         yield EvidenceWarning(
@@ -42,7 +31,7 @@ def noisy_means(
             {"share": None, "averaged": task.averaged.n, "needed": needed, "reference": error.reference},
         )
         return
-    noisy = [(claim, name, figure) for claim, name, figure in _figures(claims) if share_of(figure) > ENOUGH]
+    noisy = [(claim, name, figure) for claim, name, figure in _figures(evidence.claims) if share_of(figure) > ENOUGH]
     if not noisy:
         return
     claim, name, worst = max(noisy, key=lambda one: share_of(one[2]))
@@ -71,12 +60,30 @@ def noisy_means(
     )
 
 
-def fixed_means(
-    plan: Plan, claims: Iterable[ClaimResult], error: MeansError | None, task: TokenizedTask
-) -> Iterator[EvidenceWarning]:
+NOISY_MEANS = WarningKind(
+    "CS404",
+    ("task",),
+    "noisy means",
+    "The means that are patched in are themselves estimates. Noise in them moves recovered performance about, "
+    "and it damages the circuit that runs on them, so that it also moves it down. Both are measured, with "
+    "means over parts of the prompts: the value is corrected, and the interval holds what is left. This "
+    "warning says that what is left is more than a tenth of the interval's length, so that a good part of the "
+    "uncertainty is about the means and not about the circuit; or that the means go over fewer than 5 prompts "
+    "each, with which no correction can be had and no verdict is given.\n\nTake means over more prompts. "
+    "Where prompts are drawn, `ablation: {reference: 2000}` draws so many others for the means; where they "
+    "come from a file, `ablation: {reference: {file: more.jsonl}}` names more of them, which need no other "
+    "answers or positions than those that are scored.",
+    noisy_means,
+)
+
+
+def fixed_means(evidence: Evidence) -> Iterator[EvidenceWarning]:
     """CS434: the means' error is not in intervals of claims about many runs."""
-    many = [one for one in plan.claims if _many(one) and one.patched.averages]
-    known = [figure for _, _, figure in _figures(claims) if figure.means_error is not None]
+    task = _averaged(evidence)
+    if task is None:
+        return
+    many = [one for one in evidence.plan.claims if _many(one) and one.patched.averages]
+    known = [figure for _, _, figure in _figures(evidence.claims) if figure.means_error is not None]
     if not many or (task.reference is not None and known and max(map(share_of, known)) <= ENOUGH):
         return
     kinds = ", ".join(dict.fromkeys(f"`{one.claim.kind}`" for one in many))
@@ -90,9 +97,25 @@ def fixed_means(
     )
 
 
-def too_few_others(task: TokenizedTask, asked: int | None) -> Iterator[EvidenceWarning]:
+FIXED_MEANS = WarningKind(
+    "CS434",
+    CLAIMS,
+    "an interval that holds the means fixed",
+    "The error of the means that are patched in is measured by running what decides a claim again with other "
+    "means. Claims about many runs (`complete`, `minimal`, `beats_random`) would take too long that way: "
+    "their intervals and p-values are those of the prompts alone. All their runs share the same means, so "
+    "that differences between them are less affected than any of them. The warning is given where means are "
+    "over the scored prompts themselves, and where another claim shows that they are noisy, or none shows "
+    "anything. Take means over more other prompts: `ablation: {reference: 2000}`, or `reference: {file: "
+    "more.jsonl}`.",
+    fixed_means,
+)
+
+
+def too_few_others(evidence: Evidence) -> Iterator[EvidenceWarning]:
     """CS435: the lists do not give as many other prompts as the file asks for."""
-    if asked is None or task.averaged.n >= asked:
+    asked, task = evidence.asked, _averaged(evidence)
+    if asked is None or task is None or task.averaged.n >= asked:
         return
     yield EvidenceWarning(
         "CS435",
@@ -101,6 +124,23 @@ def too_few_others(task: TokenizedTask, asked: int | None) -> Iterator[EvidenceW
         f"lengthen the lists, score fewer prompts, or write `reference: {task.averaged.n}`",
         {"asked": asked, "averaged": task.averaged.n},
     )
+
+
+TOO_FEW_OTHERS = WarningKind(
+    "CS435",
+    CLAIMS,
+    "fewer reference prompts than asked for",
+    "`ablation: reference:` asks for more prompts than the lists give besides those that are scored: others "
+    "are drawn by the same rules, have other texts, and are used only if they tokenise like one of those that "
+    "are scored. Means go over as many as there are. Lengthen the lists, or ask for fewer.",
+    too_few_others,
+)
+
+
+def _averaged(evidence: Evidence) -> TokenizedTask | None:
+    """The task whose prompts means go over; None where no claim rests on means."""
+    rests = means_of(run for planned in evidence.plan.claims for run in planned.runs)
+    return evidence.task if rests else None
 
 
 def _many(planned: PlannedClaim) -> bool:
@@ -126,3 +166,6 @@ def _more(task: TokenizedTask) -> str:
     if task.prompts.file is not None:
         return "name a file of more prompts for the means: `ablation: {reference: {file: more.jsonl}}`"
     return "take the means over other prompts than the scored ones: `ablation: {reference: 2000}`, with longer lists"
+
+
+MEANS_WARNINGS = (NOISY_MEANS, FIXED_MEANS, TOO_FEW_OTHERS)

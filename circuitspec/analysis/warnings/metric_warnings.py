@@ -5,7 +5,7 @@ Each returns nothing on evidence that it has no quarrel with, and looks at means
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,10 @@ from circuitspec.analysis.statistics.prompt_groups import runs_of
 from circuitspec.analysis.statistics.scores import Anchors, gap
 from circuitspec.analysis.statistics.stats import Values
 from circuitspec.analysis.statistics.wording import number, plural, with_interval
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.engine.records import PromptValues, Records
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.experiments.planner import PlannedClaim
 from circuitspec.prompts.output_metrics import METRICS
 
 # A corruption that swaps the two answers moves both alike (the right one's share is 0.5), one that removes both moves
@@ -47,10 +47,10 @@ _SATURABLE = ("logprob", "prob", "prob_diff")
 Case = tuple[PlannedClaim, ClaimResult]
 
 
-def cases(plan: Plan, claims: Sequence[ClaimResult], kinds: Iterable[str] = _WHOLE) -> Iterator[Case]:
+def cases(evidence: Evidence, kinds: Iterable[str] = _WHOLE) -> Iterator[Case]:
     """Claims of these kinds about recovered performance that is in range, one for each run, anchors and metric."""
     seen = set()
-    for planned, claim in zip(plan.claims, claims, strict=True):
+    for planned, claim in zip(evidence.plan.claims, evidence.claims, strict=True):
         key = (planned.patched, planned.clean, planned.corrupt, claim.metric)
         if claim.kind in kinds and planned.measure == "recovered" and not claim.out_of_range and key not in seen:
             seen.add(key)
@@ -83,9 +83,9 @@ class _Move:
     wrong: tuple[float, float]
 
 
-def wrong_answer_only(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
+def wrong_answer_only(evidence: Evidence) -> list[EvidenceWarning]:
     """CS416: the logit difference rises because the wrong answer falls, and the right one gains nothing."""
-    found = _moves(records, plan, claims)
+    found, plan = _moves(evidence), evidence.plan
     if not found:
         return []
     named = {run: plan.labels.get(run, run.digest[:8]) for pair in found for run in pair}
@@ -123,12 +123,27 @@ def wrong_answer_only(plan: Plan, records: Records, claims: Sequence[ClaimResult
     ]
 
 
-def _moves(
-    records: Records, plan: Plan, claims: Sequence[ClaimResult]
-) -> dict[tuple[Experiment, Experiment], tuple[_Move, int | None]]:
+WRONG_ANSWER_ONLY = WarningKind(
+    "CS416",
+    CLAIMS,
+    "logit difference moved by the wrong answer only",
+    "The logit difference rises (from the corrupt run to the clean one, or to the circuit's) because the wrong "
+    "answer falls, while the right answer gains less than a fifth of the rise, or loses. Any patch that damages "
+    "the model brings its output nearer to uniform, and so lowers whatever answer the corrupt run prefers: the "
+    "difference rises, and nothing was restored. The two answers are compared with all other tokens, by their "
+    "log odds: a single logit has no fixed origin, and a log probability saturates. Look at logprob, prob and rank "
+    "of the right answer in the same table, and claim one of them beside logit_diff:\n\n    - sufficient: {metric: "
+    "logit_diff, at_least: 0.8, at_most: 1.2}\n    - sufficient: {metric: logprob, at_least: 0.6}\n\nIf the "
+    "circuit is there to hold the wrong answer down, the warning says just that; write it into the description.",
+    wrong_answer_only,
+)
+
+
+def _moves(evidence: Evidence) -> dict[tuple[Experiment, Experiment], tuple[_Move, int | None]]:
     """The rises that the wrong answer makes alone, and the claim that each is of (None: of the corruption's)."""
+    records = evidence.records
     found: dict[tuple[Experiment, Experiment], tuple[_Move, int | None]] = {}
-    for planned, claim in cases(plan, claims):
+    for planned, claim in cases(evidence):
         if claim.metric != _LOGIT_DIFF:
             continue
         between = (planned.corrupt, planned.clean)
@@ -191,10 +206,10 @@ def _change(ends: tuple[float, float]) -> str:
 # -- CS417 ------------------------------------------------------------------------------------------------------------
 
 
-def saturated(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
+def saturated(evidence: Evidence) -> list[EvidenceWarning]:
     """CS417: by log probability (or probability) both runs are certain, and what changed between them cannot show."""
-    found = []
-    for planned, claim in cases(plan, claims):
+    plan, records, found = evidence.plan, evidence.records, []
+    for planned, claim in cases(evidence):
         runs = (records[planned.clean], records[planned.patched])
         if claim.metric not in _SATURABLE or claim.estimate is None or any("logprob" not in run for run in runs):
             continue
@@ -227,6 +242,19 @@ def saturated(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> li
     return found
 
 
+SATURATED_METRIC = WarningKind(
+    "CS417",
+    CLAIMS,
+    "a saturated metric",
+    "A claim is about logprob, prob or prob_diff, and on most prompts the right answer has more than 95 % of the "
+    "probability both in the clean run and in the patched one. Log probability cannot rise above 0, so that a "
+    "patched run may lose much of the model's margin and still score as the clean one does; by logit difference it "
+    "recovers a different share (the intervals do not meet). Claim logit_diff, or logit where there are no wrong "
+    "answers.",
+    saturated,
+)
+
+
 def _unsaturated(planned: PlannedClaim, records: Records) -> tuple[str, Estimate | None]:
     """The same by logit difference or, without wrong answers, by the right answer's log odds."""
     estimate = recovered_by(planned, records, _LOGIT_DIFF)
@@ -249,13 +277,13 @@ def _apart(one: Estimate, other: Estimate) -> bool:
 # -- CS418, CS419 -----------------------------------------------------------------------------------------------------
 
 
-def disagreeing(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
+def disagreeing(evidence: Evidence) -> list[EvidenceWarning]:
     """CS418: by the claim's bound logit difference says one thing and probability or accuracy the opposite."""
-    found = []
-    explained = {warning.data["claim"] for warning in saturated(plan, records, claims)}
+    records, found = evidence.records, []
+    explained = {warning.data["claim"] for warning in saturated(evidence)}
     # where the right answer gains nothing its probability cannot: CS416 has said why
-    unmoved = {claim for _, claim in _moves(records, plan, claims).values()}
-    for planned, claim in cases(plan, claims):
+    unmoved = {claim for _, claim in _moves(evidence).values()}
+    for planned, claim in cases(evidence):
         others = list(_BESIDE if claim.metric == _LOGIT_DIFF else (_LOGIT_DIFF,) if claim.metric in _ROUNDED else ())
         if claim.estimate is None or claim.index in explained:
             continue
@@ -284,6 +312,20 @@ def disagreeing(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> 
     return found
 
 
+DISAGREEING_METRICS = WarningKind(
+    "CS418",
+    CLAIMS,
+    "metrics disagree",
+    "By the claim's own bound, logit difference says that the behaviour is recovered and probability or accuracy "
+    "that it is broken, or the other way round; the intervals lie on either side of one half, so that this is more "
+    "than the curve of the probability. Probability depends on all other tokens (a circuit without the components "
+    "that say `a name comes next` may tell the names apart and give neither a chance), and accuracy only shows "
+    "what crosses a threshold. Where metrics disagree logit difference is the one to trust about the choice "
+    "between the answers; if the claim is meant to say more, add a claim about prob with a bound of its own.",
+    disagreeing,
+)
+
+
 def _opposite(
     planned: PlannedClaim, claim: ClaimResult, mine: Estimate, records: Records, metric: str
 ) -> Estimate | None:
@@ -307,11 +349,11 @@ def _rough(planned: PlannedClaim, records: Records, metric: str) -> float | None
     return runs.recovered if np.isfinite(runs.gap) and runs.gap != 0 else None
 
 
-def broken_kl(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
+def broken_kl(evidence: Evidence) -> list[EvidenceWarning]:
     """CS419: the answers are told apart as before, but the next-token distribution is not the model's."""
-    found = []
-    claimed = {planned.patched for planned, claim in cases(plan, claims) if claim.metric == "kl"}
-    for planned, claim in cases(plan, claims, ("sufficient",)):
+    plan, records, found = evidence.plan, evidence.records, []
+    claimed = {planned.patched for planned, claim in cases(evidence) if claim.metric == "kl"}
+    for planned, claim in cases(evidence, ("sufficient",)):
         if claim.metric != _LOGIT_DIFF or claim.status != "SUPPORTED" or planned.patched in claimed:
             continue
         rough = _rough(planned, records, "kl")
@@ -344,12 +386,26 @@ def broken_kl(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> li
     return found
 
 
+BROKEN_OUTPUT = WarningKind(
+    "CS419",
+    CLAIMS,
+    "logit difference recovered, output not",
+    "The circuit recovers the logit difference within the claim's bound, but less than half of the way back to the "
+    "clean run's next-token distribution by KL divergence (and that by more than 0.1 nats). KL counts every "
+    "departure from the model, in either direction: helpful and harmful components left out together cancel in the "
+    "logit difference and add up in KL, and so does all that the model says beside the two answers. Look at CS401 "
+    "(negative components), at prob and rank of the answer; then add what restores them, or claim `kl` with the "
+    "bound that the hypothesis stands for.",
+    broken_kl,
+)
+
+
 # -- CS420 ------------------------------------------------------------------------------------------------------------
 
 
-def only_discrete(claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
+def only_discrete(evidence: Evidence) -> list[EvidenceWarning]:
     """CS420: every claim is about a metric that jumps."""
-    metrics = sorted({claim.metric for claim in claims})
+    metrics = sorted({claim.metric for claim in evidence.claims})
     if not metrics or not all(metric in METRICS and METRICS[metric].discrete for metric in metrics):
         return []
     return [
@@ -362,3 +418,18 @@ def only_discrete(claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
             {"metrics": metrics},
         )
     ]
+
+
+ONLY_DISCRETE = WarningKind(
+    "CS420",
+    CLAIMS,
+    "only discrete metrics are claimed",
+    "Accuracy and rank jump where the right answer overtakes another token and see nothing of what happens in "
+    "between: a component that halves the model's confidence may not show, and one among many may seem to do "
+    "everything because it crosses the threshold. Keep the claim if accuracy is what the hypothesis is about, and "
+    "add one about a continuous metric: logit_diff, or logprob where there is no wrong answer.",
+    only_discrete,
+)
+
+
+METRIC_WARNINGS = (WRONG_ANSWER_ONLY, SATURATED_METRIC, DISAGREEING_METRICS, BROKEN_OUTPUT, ONLY_DISCRETE)

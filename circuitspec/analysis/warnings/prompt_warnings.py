@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from scipy import stats as scipy_stats
+import scipy
 
+from circuitspec.analysis import metric_choice
 from circuitspec.analysis.claims.verdict import MIN_PROMPTS, ClaimResult, place
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.prompt_groups import (
@@ -23,11 +24,10 @@ from circuitspec.analysis.statistics.prompt_groups import (
 from circuitspec.analysis.statistics.scores import Anchors, gap
 from circuitspec.analysis.statistics.wording import bound, number, plural, with_interval
 from circuitspec.analysis.variables import kept_slots
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning, lacking
+from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.analysis.warnings.metric_warnings import cases
-from circuitspec.engine.records import Records
-from circuitspec.experiments.planner import Measure, Plan
-from circuitspec.prompts.prompt_set import PromptSet, PromptsFile
+from circuitspec.experiments.planner import Measure
+from circuitspec.prompts.prompt_set import PromptsFile
 
 # A prompt still stands when a quarter of the clean margin is left. Unrelated names leave the margin at zero, give or
 # take as much as the whole of it: then 40 % of the prompts stand by chance, and half of them is beyond that.
@@ -44,20 +44,21 @@ NO_NUMBER = 100  # times as many prompts as there are: then the value is the bou
 _SHORT = 60  # characters of a template in a message
 
 
-def standing_behaviour(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
+def standing_behaviour(evidence: Evidence) -> list[EvidenceWarning]:
     """CS421: on most prompts the corrupt run still prefers the right answer, by a good part of the clean margin."""
+    plan, records = evidence.plan, evidence.records
     pairs = dict.fromkeys(Anchors(p.clean, p.corrupt) for p in plan.claims if p.measure != "direct share")
     found = []
     for between in pairs:
         clean, corrupt = records[between.clean], records[between.corrupt]
-        metric = next((m for m in ("logit_diff", "accuracy") if m in clean and m in corrupt), None)
+        metric = metric_choice.for_standing(records, between)
         if metric is None or records.n_prompts < 2:
             continue
         margin = float(clean[metric].mean())
         stands = corrupt[metric] > STANDING * margin
         if not margin > 0 or stands.mean() <= MOST:
             continue
-        test = scipy_stats.binomtest(int(stands.sum()), len(stands), MOST, alternative="greater")
+        test = scipy.stats.binomtest(int(stands.sum()), len(stands), MOST, alternative="greater")
         if test.pvalue > SURE or gap(records, metric, between).state != "sound":
             continue  # without a gap CS403 speaks
         label = plan.labels.get(between.corrupt, between.corrupt.digest[:8])
@@ -86,16 +87,31 @@ def standing_behaviour(plan: Plan, records: Records, claims: Sequence[ClaimResul
     return found
 
 
-def partial_corruption(
-    plan: Plan, claims: Sequence[ClaimResult], prompts: PromptSet, variables: frozenset[str]
-) -> list[EvidenceWarning]:
+STANDING_BEHAVIOUR = WarningKind(
+    "CS421",
+    ("ablation",),
+    "the corruption leaves the behaviour standing",
+    "The corrupt run differs from the clean one, so that recovered performance can be computed, but on most "
+    "prompts (an exact binomial test rejects one half) it still prefers the right answer by more than a quarter of "
+    "the clean run's mean margin. What is recovered is then a share of that part of the behaviour alone which the "
+    "corruption takes away: a circuit may bring all of it back and leave out how the model does the rest. Gaussian "
+    "noise just below the level that breaks the model does this, and so does a corruption of one of several cues. "
+    "Use more noise, change more slots, or change the answer.",
+    standing_behaviour,
+)
+
+
+def partial_corruption(evidence: Evidence) -> list[EvidenceWarning]:
     """CS422: values patched in from prompts that keep some of the slots that the circuit is about.
 
     For claims that confirm a circuit, and for values of the corrupted prompt itself: a mean goes over prompts that
     differ in all slots, whatever the corruption changes.
     """
+    prompts, variables = evidence.prompts, evidence.variables
+    if prompts is None:
+        return []
     found: dict[str, EvidenceWarning] = {}
-    for planned, claim in cases(plan, claims, ("sufficient", "necessary")):
+    for planned, claim in cases(evidence, ("sufficient", "necessary")):
         source = planned.patched.source
         if source is None or source.prompts is None or source.kind != "resample" or str(source.prompts) in found:
             continue
@@ -115,19 +131,32 @@ def partial_corruption(
     return list(found.values())
 
 
-def disagreeing_templates(
-    plan: Plan, records: Records, claims: Sequence[ClaimResult], prompts: PromptSet | None
-) -> list[EvidenceWarning]:
+PARTIAL_CORRUPTION = WarningKind(
+    "CS422",
+    ("ablation",),
+    "a corruption that varies only part of the variables",
+    "Patching traces the difference between two prompts. Values patched in from prompts that keep a slot are clean "
+    "values as far as that slot goes, so that components which carry it may be left out of the circuit and nothing "
+    "shows. Narrow corruptions are for finding out what a component reads; to confirm a circuit, change every slot "
+    "that it is about: those that make the answers, those at or next to which its components act, and those that "
+    "the file's corruptions change along with them. For IOI:\n\n    abc: {IO: $names, S1: $names, S2: "
+    "$names}\n\nMeans are no part of this: they go over prompts that differ in all slots.",
+    partial_corruption,
+)
+
+
+def disagreeing_templates(evidence: Evidence) -> list[EvidenceWarning]:
     """CS423: one figure for templates (or orders of the answers) of which each has another.
 
     For claims other than sufficiency, whose figure nobody quotes, only where templates are on different sides of the
     bound.
     """
+    records, prompts = evidence.records, evidence.prompts
     groupings = [by_template(records.templates, prompts)]
     if prompts is not None and (order := by_answer_order(prompts)) is not None:
         groupings.insert(0, order)  # the coarser one says more where both differ
     found = []
-    for planned, claim in cases(plan, claims):
+    for planned, claim in cases(evidence):
         if claim.estimate is None or claim.estimate.interval is None:
             continue
         runs = runs_of(planned, records, claim.metric)
@@ -138,6 +167,21 @@ def disagreeing_templates(
         if differ and (claim.kind == "sufficient" or _on_both_sides(claim, scores)):
             found.append(_disagreement(claim, differ, scores))
     return found
+
+
+DISAGREEING_TEMPLATES = WarningKind(
+    "CS423",
+    CLAIMS,
+    "templates disagree",
+    "One figure stands for kinds of prompts of which each has another: templates, or orders in which the answers "
+    "are named. The IOI circuit recovers 79 % on ABBA and 119 % on BABA prompts, on average 99 %, which holds for "
+    "neither. Warned of are differences that chance does not explain (a permutation test of the prompts' residuals "
+    "from the common share, p at most 0.01) and that are not small (a standard deviation of 0.1 between kinds, "
+    "after what prompts alone make of it); for claims other than `sufficient` only where kinds lie on different "
+    "sides of the bound. `--prompts` lists the figures. Verify the kinds in hypothesis files of their own, or "
+    "say in the hypothesis' `description` which of them the circuit serves.",
+    disagreeing_templates,
+)
 
 
 def _on_both_sides(claim: ClaimResult, scores: Mapping[str, tuple[GroupScore, ...]]) -> bool:
@@ -196,13 +240,11 @@ def _short(text: str) -> str:
 _HALVED: frozenset[Measure] = frozenset({"incompleteness", "effect"})  # judged on half of the prompts
 
 
-def too_few_prompts(claims: Sequence[ClaimResult], file: PromptsFile | None = None) -> list[EvidenceWarning]:
-    """CS424: the interval is too wide for the bound; says how many prompts would narrow it enough.
-
-    `file` is where the prompts were read from.
-    """
+def too_few_prompts(evidence: Evidence) -> list[EvidenceWarning]:
+    """CS424: the interval is too wide for the bound; says how many prompts would narrow it enough."""
+    file = None if evidence.prompts is None else evidence.prompts.file
     found = []
-    for claim, name in _figures(claims):
+    for claim, name in _figures(evidence.claims):
         if claim.status != "INCONCLUSIVE" or claim.estimate is None or claim.estimate.interval is None:
             continue
         if claim.out_of_range:
@@ -229,7 +271,7 @@ def too_few_prompts(claims: Sequence[ClaimResult], file: PromptsFile | None = No
                 else f"about {needed} prompts like these would decide it in 4 of 5 draws",
                 "choose a bound that the hypothesis can fail or pass"
                 if needed is None
-                else f"{lacking(file, needed)}write `task: prompts: {needed}`",
+                else f"{_lacking(file, needed)}write `task: prompts: {needed}`",
                 {
                     "claim": claim.index,
                     "metric": claim.metric,
@@ -242,6 +284,24 @@ def too_few_prompts(claims: Sequence[ClaimResult], file: PromptsFile | None = No
             )
         )
     return found
+
+
+TOO_FEW_PROMPTS = WarningKind(
+    "CS424",
+    CLAIMS,
+    "too few prompts for the bound",
+    "The confidence interval reaches across the claim's bound, so that the claim is INCONCLUSIVE. An interval "
+    "narrows with the root of the number of prompts; the number given is the one with which it would lie on one "
+    "side in 4 of 5 draws, if the value stays where it is. Where that is more than 100 times as many, the value is "
+    "as good as on the bound, and a bound further off says more. Prompts from a file: add some to it first, if it "
+    "holds fewer.",
+    too_few_prompts,
+)
+
+
+def _lacking(file: PromptsFile | None, needed: int) -> str:
+    """What must be done before so many prompts can be asked for, to be said before it; "" unless a file is short."""
+    return f"add prompts to {file.name}, which holds {file.holds}, and " if file and file.holds < needed else ""
 
 
 def _figures(claims: Sequence[ClaimResult]) -> Iterator[tuple[ClaimResult, str]]:
@@ -278,8 +338,11 @@ def prompts_needed(claim: ClaimResult) -> int | None:
             ratios.append(reach[0 if sign > 0 else 1] / away if away else math.inf)
         elif away < 0:
             ratios.append(reach[1 if sign > 0 else 0] / -away)
-    margin = 1 + scipy_stats.norm.ppf(POWER) / scipy_stats.norm.ppf((1 + estimate.level) / 2)
+    margin = 1 + scipy.stats.norm.ppf(POWER) / scipy.stats.norm.ppf((1 + estimate.level) / 2)
     factor = max(ratios) * margin
     if not factor**2 <= NO_NUMBER:
         return None
     return max(MIN_PROMPTS, math.ceil(claim.n * factor**2))
+
+
+PROMPT_WARNINGS = (STANDING_BEHAVIOUR, PARTIAL_CORRUPTION, DISAGREEING_TEMPLATES, TOO_FEW_PROMPTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from circuitspec.analysis.statistics.wording import number, plural
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.exploration.exploration_findings import Circuit, Findings
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
 from circuitspec.exploration.search.path_search import Link

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from circuitspec.analysis.metric_choice import for_circuits_by_size
 from circuitspec.analysis.statistics.scores import Anchors, mean_of
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.analysis.verification_result import Verification
@@ -84,11 +85,7 @@ def _metric(found: Verification) -> str | None:
     if found.graph is None or plan.circuit.level != "node" or plan.circuit not in records.values:
         return None
     gaps = found.denominators.get(Anchors(plan.clean, plan.corrupt), {})
-    for claim in found.claims:
-        gap = gaps.get(claim.metric)
-        if gap is not None and gap.state == "sound" and claim.metric in records[plan.circuit]:
-            return claim.metric
-    return None
+    return for_circuits_by_size(plan, records, gaps)
 
 
 def _circuits(found: Verification, metric: str) -> Iterator[Measured]:

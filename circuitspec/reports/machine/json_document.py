@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from circuitspec.analysis.circuit_effects.negative_components import NegativeSearch
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
 from circuitspec.analysis.claims.verdict import ClaimPart, ClaimResult
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.scores import mean_of
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.analysis.warnings.evidence_warnings import NegativeSearch
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.reports.text.additional_tables import sweep_data, tests_data
 from circuitspec.reports.text.effects_table import effects_data

@@ -9,7 +9,7 @@ from circuitspec.analysis.claims.verdict import ClaimResult, Status
 from circuitspec.analysis.statistics.scores import Anchors, Gap, mean_of, score
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number, plural, with_interval
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
+from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.engine.records import SelfTest
 from circuitspec.experiments.experiment import Experiment

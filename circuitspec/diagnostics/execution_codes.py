@@ -1,0 +1,266 @@
+"""CS5xx: what went wrong in a run, and what its outcome is compared with."""
+
+from __future__ import annotations
+
+from circuitspec.diagnostics.code_info import CodeInfo
+
+EXECUTION: dict[str, CodeInfo] = {
+    "CS500": CodeInfo(
+        "claim or level cannot be run",
+        "The command does not do this for what the file asks for: `compile --emit` writes node-level experiments, "
+        "since pyvene by itself has no intervention for single edges and paths. Nothing was run or written, so that "
+        "no claim is silently left out. `verify` runs all levels.",
+    ),
+    "CS501": CodeInfo(
+        "a site did not run exactly once",
+        "Every patched module must run once in each forward. One that does not run is patched in vain (the result "
+        "would be that of an unpatched model); one that runs twice, as under gradient checkpointing or with shared "
+        "layers, is patched twice.",
+    ),
+    "CS502": CodeInfo(
+        "values are not finite",
+        "NaN or infinity appeared in the logits, or in a value that would have been patched in. The message names "
+        "the first place, in the order in which the model computes, and the token. float16 holds nothing above "
+        "65504: use bfloat16 or float32. Otherwise the weights are damaged, or overflow in that component.",
+    ),
+    "CS503": CodeInfo(
+        "a self-test failed",
+        "Before any result, two prompts of random tokens are run, and every site is patched with its own values (which "
+        "must change nothing) and with the other run's: everything at once must give that run, each site what follows "
+        "from its values (a head's output from its values, an MLP's from its neurons, a block's from its stream), and "
+        "what heads and MLPs add must sum to the residual stream. This model fails one of these, so its patched runs "
+        "mean nothing. `circuitspec doctor MODEL` shows the same site by site. Sweeps have a test more: forwards that "
+        "begin at the first patched layer and token, "
+        "since all before is as in the base run, must give what whole forwards give.",
+    ),
+    "CS504": CodeInfo(
+        "the model does not do the task",
+        "`checks: {accuracy: ...}` asks that the unpatched model prefer the right answer on that share of prompts, "
+        "and it does not. A circuit for a behaviour that the model does not show cannot be verified. Where the answers "
+        "are far likelier in another form, with or without the space before them, the message says so (CS440).",
+    ),
+    "CS505": CodeInfo(
+        "a prompt is longer than the model takes",
+        "A prompt has more tokens than the model has positions.",
+    ),
+    "CS506": CodeInfo(
+        "the model is not on this machine",
+        "`plan` needs the number of layers and heads, which the model's configuration holds, and downloads "
+        "nothing. Run `verify` once, which does, or name a local directory.",
+    ),
+    "CS507": CodeInfo(
+        "a position that not every prompt has",
+        "A group names a position (`at:`) that some prompts lack, such as a slot that only some templates use. "
+        "Name a position that all prompts have, or declare one under `task: positions:`.",
+    ),
+    "CS508": CodeInfo(
+        "no such corruption in the prompts",
+        "`ablation: from:`, or `to:` in a claim, names a corruption that the prompts do not have. Those of a prompts "
+        "file and of a generator are known only once the prompts are there.",
+    ),
+    "CS509": CodeInfo(
+        "denoising without corrupt prompts",
+        "A `cross_section` claim starts from a run in which the behaviour is broken and restores components in it. "
+        "Zero ablation has no such prompts. Ablate to a corruption (`value: resample, from: abc`), or to noise on "
+        "the embeddings (`value: gaussian`).",
+    ),
+    "CS510": CodeInfo(
+        "a site has another shape than expected",
+        "A module's tensor is not as wide as the model's config says, so that its slices would not be the heads or "
+        "neurons they are taken for. The family's table names the wrong module, or the model is not what its config "
+        "describes. Nothing was patched.",
+    ),
+    "CS511": CodeInfo(
+        "a measured value is not finite",
+        "A metric came out as infinite or not a number for some prompts, so that it has no mean. The usual cause "
+        "is a model in float16 whose activations overflow. Run it with `model: {dtype: float32}`, or look at the "
+        "prompts that are named.",
+    ),
+    "CS512": CodeInfo(
+        "a claim about a metric that was not measured",
+        "The claim's metric is missing from the runs that decide it. Metrics that compare right with wrong answers "
+        "(logit_diff, prob_diff) need `wrong:` in the task. The message lists what was measured; claim one of "
+        "those, or give the task what the metric needs.",
+    ),
+    "CS513": CodeInfo(
+        "results cannot be written",
+        "The tables could not be written into the output directory: it is a file, is not writable, or the disk is "
+        "full. Files that were there before are untouched. Name another directory with `--output-dir`.",
+    ),
+    "CS515": CodeInfo(
+        "an object that cannot be verified as it is",
+        "What was passed from Python is no plain causal language model of the transformers library, or its tokenizer "
+        "is none: it has adapters that are not merged (`model = model.merge_and_unload()`), quantised weights (load it "
+        "unquantised), a wrapper around it, no configuration, or no unembedding; or it is a model of another library; "
+        "or hooks that were to be kept stand where logits are read past them. The message says what to give instead. "
+        "Nothing was run.",
+    ),
+    "CS521": CodeInfo(
+        "a mean over prompts of different length",
+        "Mean ablation averages activations position by position. With `value: mean` all prompts must have the "
+        "same number of tokens; otherwise a position would mix different words. `value: mean_per_template` "
+        "averages within each template.",
+    ),
+    "CS522": CodeInfo(
+        "a mean over a single prompt",
+        "A template has one prompt only, or one prompt of a template is the only one of its token layout (its length "
+        "and the tokens of its positions), which is averaged apart. So the mean is that prompt's own value: a resample "
+        "ablation under another name. Raise `prompts`, or use fewer templates, or entries that tokenise alike.",
+    ),
+    "CS530": CodeInfo(
+        "pyvene has no table of the family",
+        "`compile --emit` writes a config that pyvene loads by itself. pyvene 0.1.8 does that only for model classes "
+        "in its own table, whatever modules the config names. `verify` gives pyvene its interventions directly and "
+        "needs no table, so that every family can be verified.",
+    ),
+    "CS531": CodeInfo(
+        "noise on the embeddings is not written to a bundle",
+        "pyvene's own noise intervention always draws the same noise, and only for four positions, so that a bundle "
+        "which runs on pyvene alone could not say what `verify` runs. Ablate to a corruption, to a mean or to zero.",
+    ),
+    "CS532": CodeInfo(
+        "a bundle cannot be written",
+        "The directory that `--emit` names cannot be made or written, or the disk is full. What was there before is "
+        "untouched. Name another directory.",
+    ),
+    "CS541": CodeInfo(
+        "nothing to explore",
+        "`explore` compares clean prompts with corrupt ones, component by component: it needs a corruption that breaks "
+        "the behaviour, and takes means or the values of other prompts (`resample`) for ablation, or zeros. Declare a "
+        "corruption that changes the slots on which the answer depends, and take enough prompts to see that it does. "
+        "Names given to `--free` are heads and MLPs.",
+    ),
+    "CS542": CodeInfo(
+        "too few forwards to explore",
+        "`--max-forwards` does not suffice for the unpatched runs alone, or ended before a circuit was chosen, so that "
+        "there is nothing to draft. Raise it; what was measured is in the store and costs nothing.",
+    ),
+    "CS543": CodeInfo(
+        "nothing to draft",
+        "`explore` was asked for a draft, and the circuit that it arrived at has no components: nothing that was swept "
+        "changes the metric, or the target is met with all of it noised (CS414). A hypothesis claims something of "
+        "components, so the file is not written; one that was there is left as it was. Leave less free (`--free`), "
+        "corrupt other slots, or take another metric.",
+    ),
+    "CS545": CodeInfo(
+        "results cannot be stored",
+        "What is measured is stored as the run goes on, so that an interrupted run resumes and a repeated one is free. "
+        "The store is a folder, by default in the user's cache, which cannot be made or written, or the disk is full. "
+        "What was stored before is untouched, and counts when you run again. Make room, name another folder with "
+        "`--store DIR` or CIRCUITSPEC_STORE, or run with `--no-store`.",
+    ),
+    "CS546": CodeInfo(
+        "the store cannot be read",
+        "The folder in which results are stored, or a file in it, is there but cannot be read: you may lack the "
+        "permission, or the disk fails. Damaged contents are no error: what does not match its checksum is measured "
+        "again. Name another folder with `--store DIR` or CIRCUITSPEC_STORE, or run with `--no-store`.",
+    ),
+    "CS547": CodeInfo(
+        "out of memory with a single prompt",
+        "Where memory runs out, experiments and prompts share fewer forwards, down to one experiment on one prompt a "
+        "forward. Even that did not fit. Use shorter prompts, a narrower `dtype`, or a machine with more memory; edge "
+        "level takes several times the memory of node level.",
+    ),
+    "CS548": CodeInfo(
+        "no saved result",
+        "`circuitspec report` shows what `verify --output-dir DIR` saved in DIR/report.json. The file is not there, is "
+        "damaged, or holds what no run writes: texts of the wrong kind, or pictures that are more than drawings. What "
+        "`--format json` prints has the numbers alone; `circuitspec diff` compares such files.",
+    ),
+    "CS549": CodeInfo(
+        "a result saved in another format",
+        "The file of a saved result says in which version of the format it is written, and only that one is read: a "
+        "guess at another could show a wrong number. Verify the hypothesis again (what is stored is not measured "
+        "again), or use the version of circuitspec that the message names.",
+    ),
+    "CS550": CodeInfo(
+        "a lock cannot be read",
+        "`verify --locked` compares with the lock beside the hypothesis (`ioi.circuit.lock` for `ioi.circuit.yaml`), "
+        "which is not there or cannot be read. `circuitspec lock FILE` writes it; commit it with the hypothesis.",
+    ),
+    "CS551": CodeInfo(
+        "a lock is not as it was written",
+        "The lock is of another version, lacks a part, or a part of it no longer matches its checksum: it was edited "
+        "or damaged, or a merge mixed two locks. A lock is never edited by hand. Restore it from version control, or "
+        "write it anew with `circuitspec lock FILE`, and look at what changes in it. The exit code is 6, as for "
+        "all that is not as locked.",
+    ),
+    "CS552": CodeInfo(
+        "the hypothesis is not as locked",
+        "The file says something else than when it was locked; the message names each part, the old value and the new. "
+        "Comments, layout and spelling do not count. A file of numbers that a metric projects along is held to its "
+        "SHA-256. The model was not run: its numbers would be those of another hypothesis. Undo the change, or lock "
+        "the new hypothesis with `circuitspec lock FILE`.",
+    ),
+    "CS553": CodeInfo(
+        "a prompt is not as locked",
+        "A prompt, a corruption, an answer or a position differs from what was locked, because a prompts file or word "
+        "list was edited. (Prompts drawn from templates also change with `task:`, which CS552 then names.) The model "
+        "was not run. Undo the change, or lock the new prompts with `circuitspec lock FILE`.",
+    ),
+    "CS554": CodeInfo(
+        "the model is not as locked",
+        "A file of weights, the tokenizer or the config has another SHA-256, or the hub gave another commit. Pin the "
+        "commit with `model: {revision: ...}`, or put the files back. The model was not run.",
+    ),
+    "CS555": CodeInfo(
+        "a version or device is not as locked",
+        "A package, the device or the processor is another than when the lock was written. This alone is a note and "
+        "fails nothing. Numbers then need not agree up to rounding: each must lie within the other's confidence "
+        "interval. With the same versions on the same kind of device they must agree up to rounding.",
+    ),
+    "CS556": CodeInfo(
+        "a result is not as locked",
+        "A claim's status changed, or its value moved by more than rounding (same versions and device), or out of the "
+        "confidence interval (others). The message gives the old value and the new. If the versions "
+        "differ, they are named. If nothing is, the code that computes was changed without a new version.",
+    ),
+    "CS557": CodeInfo(
+        "a lock cannot be written",
+        "The folder of the hypothesis cannot be written, or the disk is full. A lock that was there before is "
+        "untouched.",
+    ),
+    "CS558": CodeInfo(
+        "neither a result nor a lock",
+        "`circuitspec diff` compares two results. Each is what `circuitspec verify FILE --format json` printed, a "
+        "folder of `--output-dir`, or a lock.",
+    ),
+    "CS560": CodeInfo(
+        "a claim is refuted",
+        "The whole confidence interval of the claim's value lies outside its bound. The claim is about this circuit, "
+        "ablation and metric: read the warnings before giving it up, and compare another ablation. The numbers are in "
+        "the message; `circuitspec verify FILE` shows all of them.",
+    ),
+    "CS561": CodeInfo(
+        "a claim is inconclusive",
+        "The confidence interval crosses the bound, or there is no ratio to speak of; the message says which. More "
+        "prompts make the interval narrower: with four times as many it is half as wide.",
+    ),
+    "CS562": CodeInfo(
+        "a position that a draft cannot name",
+        "A draft names its positions as a hypothesis does: END, S2, S1+1. Either a prompts file calls one otherwise "
+        "(by a name with a space, say): rename it there. Or the prompts name none, so that their last token is called "
+        "END in the draft, and the file that the draft takes its task from calls another token so, or writes "
+        "`positions` in a form to which nothing can be added: give that position another name, or write "
+        "`positions: {END: last}`.",
+    ),
+    "CS563": CodeInfo(
+        "nothing there of what was to be swept",
+        "`explore --sweep KIND` patches every place of a kind, and `--neurons` looks into MLPs; here there is none of "
+        "them: the model has no MLPs, all of the kind are `--free`, or they come after `--metric` is read. A sweep of "
+        "nothing would look like one that found nothing. Leave the option out, or leave less free.",
+    ),
+    "CS564": CodeInfo(
+        "nothing to compare",
+        "`circuitspec diff` compares results claim by claim, and neither of the two has any. A result of `verify` or a "
+        "lock has at least one, so both files were edited, or are not whole: make them again.",
+    ),
+    "CS565": CodeInfo(
+        "results are not kept",
+        "Nothing was said of where to keep what is measured, and the folder in the user's cache cannot be used: it "
+        "cannot be written to, its disk is full, or there is no home folder, as for a user of a container whom the "
+        "system does not know. The run goes on and its result is the same; a repeated run measures everything again. "
+        "`--store DIR` or CIRCUITSPEC_STORE names another folder, CIRCUITSPEC_CACHE another cache. A folder that was "
+        "asked for and cannot be used is an error (CS545).",
+    ),
+}

@@ -1,0 +1,122 @@
+"""CS2xx: components, positions and paths that the model or the circuit does not have."""
+
+from __future__ import annotations
+
+from circuitspec.diagnostics.code_info import CodeInfo
+
+GRAPH: dict[str, CodeInfo] = {
+    "CS200": CodeInfo(
+        "a component twice in a group",
+        "The group lists a component more than once at the same position, or once by name and once through a "
+        "pattern such as `a9` or `m*`.",
+    ),
+    "CS201": CodeInfo(
+        "a component in two groups",
+        "A component plays one role at one position. It may be in two groups only where their positions differ.",
+    ),
+    "CS202": CodeInfo(
+        "inputs on a node",
+        "`<q>`, `<k>` and `<v>` name the inputs of a head, and belong to receivers in paths. A group, `free` and a "
+        "cross-section hold whole components.",
+    ),
+    "CS203": CodeInfo(
+        "a path that cannot be read",
+        "A path is written `A, B -> C<q> -> logits`: groups or components, commas between those of one hop, arrows "
+        "between hops, inputs on receivers.",
+    ),
+    "CS204": CodeInfo(
+        "neither a group nor a component",
+        "A path or a cross-section names something that is neither a group of the circuit nor can be read as a "
+        "component.",
+    ),
+    "CS205": CodeInfo(
+        "a path against the order of layers",
+        "A component reads what earlier ones wrote: heads read earlier layers, an MLP also the heads of its own "
+        "layer. Along this hop no sender comes before its receiver.",
+    ),
+    "CS206": CodeInfo(
+        "a group with the name of a component",
+        "`a9` is every head of layer 9, and `m3` an MLP; a group of that name could not be told from it in a path. "
+        "Name groups after their role.",
+    ),
+    "CS208": CodeInfo(
+        "logits as a node",
+        "The output is part of every circuit and is never ablated. Paths may end at `logits`.",
+    ),
+    "CS209": CodeInfo(
+        "inputs of a group without heads",
+        "`<q>`, `<k>` and `<v>` after a group's name mean these inputs of all its members, but one of them is not "
+        "an attention head.",
+    ),
+    "CS210": CodeInfo(
+        "positions in free",
+        "A component in `free` is outside the claim and never ablated, at no position, so that positions there would "
+        "say nothing. Write the component alone: `free: [m*]`.",
+    ),
+    "CS220": CodeInfo(
+        "no such component in the model",
+        "A layer, head, key-value head or neuron number is beyond the model's. All are counted from 0: a model with "
+        "12 heads has h0 to h11. The message says how many there are.",
+    ),
+    "CS221": CodeInfo(
+        "a name that has no place here",
+        "Node-level runs patch heads (a9.h6), whole attention layers (a9), MLPs (m3), neurons (m1.n42), key-value "
+        "heads (a9.kv2), residual streams (r5, r5.mid) and `input`. Dictionary features can be named but not "
+        "patched. `free` holds heads, attention layers, MLPs and neurons alone: nothing else is ever ablated, so "
+        "that there is nothing to exempt.",
+    ),
+    "CS222": CodeInfo(
+        "free and declared at once",
+        "`free` components are outside the claim: never ablated. Declared ones are what the claim is about. A "
+        "component can't be both.",
+    ),
+    "CS223": CodeInfo(
+        "declarations that overlap",
+        "Two entries declare the same activation: a component twice, a neuron and its whole MLP, a key-value head "
+        "and a query head that reads it, `input` and r0 (which are the same). It would be counted twice, and what "
+        "is patched would depend on which of the two is meant. Keep one of them. Different positions are told "
+        "apart, except for neurons and their MLP, which is declared whole or neuron by neuron.",
+    ),
+    "CS224": CodeInfo(
+        "sufficiency of something that has no outside",
+        "`sufficient` ablates everything outside the circuit. Outside heads, MLPs and neurons are the other ones; "
+        "but a residual stream, a key-value head or the input is a cut through them all, and what lies outside "
+        "of a cut is not defined. Such components can be restored (`cross_section`) and ablated (`necessary`): "
+        "name them in a cross-section instead of in a group of the circuit.",
+    ),
+    "CS225": CodeInfo(
+        "a residual stream that the model does not compute",
+        "`r5.mid` is the residual stream between attention and MLP of block 5. In models whose attention and MLP "
+        "both read the block's input (GPT-NeoX, Pythia) nothing lies between them. Name r5, which both read, or "
+        "r6, which comes after both.",
+    ),
+    "CS226": CodeInfo(
+        "a component that is no end of an edge",
+        "Edges and paths lie between what writes to the residual stream (`input`, heads, MLPs) and what reads it (the "
+        "q, k and v inputs of heads, MLPs, `logits`). Neurons, residual streams and features are patched at node level "
+        "only; a kv head is read from by its query heads, and a path goes on from those. Write m3 for m3.n42, and the "
+        "heads and MLPs that write to the stream for r5.",
+    ),
+    "CS227": CodeInfo(
+        "a path without a single edge",
+        "Between two neighbouring hops of the path there is no edge at all: either no sender comes before a receiver "
+        "(in a model whose attention and MLP run in parallel, heads do not reach the MLP of their own layer), or "
+        "they share no position. An edge lies at one position of the residual stream, where its sender writes and "
+        "its receiver reads; the query of a head and an MLP read at their own position only, keys and values at every "
+        "position up to the head's own, the logits at the last token. `circuitspec plan` lists single pairs that "
+        "cannot exist: by the tokens of the prompts where the model's tokenizer is on this machine, else by the "
+        "names of positions alone, which it notes; `verify` then says the rest.",
+    ),
+    "CS228": CodeInfo(
+        "a path that leads nowhere",
+        "At path level what counts is what arrives at `logits`. This path ends at a component from which no declared "
+        "path goes on, so that nothing of it arrives. A path goes on where another one starts at that component, at a "
+        "common position; one that merely passes it does not. Continue it to `logits`.",
+    ),
+    "CS229": CodeInfo(
+        "positions of one component that overlap",
+        "At path level a component has one value for each rest of the path and position. Here the same component "
+        "stands before the same rest twice, at different positions that overlap: by name, or because in some prompt "
+        "the names stand for one token. Give both the same positions, or positions that share none.",
+    ),
+}
