@@ -220,4 +220,4 @@ def test_the_code_that_computes_counts(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_code_is_found() -> None:
     names = [name for name, _ in module._sources(module.files("circuitspec") / "engine", "circuitspec.engine")]
-    assert {"circuitspec.engine.runner.py", "circuitspec.engine.bundle.run.py"} <= set(names)
+    assert {"circuitspec.engine.runner.py", "circuitspec.engine.pyvene_export.bundle.run.py"} <= set(names)
