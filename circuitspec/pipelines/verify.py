@@ -82,6 +82,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
 from circuitspec.hypothesis.load_file import Document, digest, with_source
@@ -244,7 +245,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     warnings += pathology_warnings(plan, records, claims, prompts, variables)
     ablated_from = ablation_source(hypothesis.ablation)
-    kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
+    kept = () if not ablated_from.is_recorded else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
     warnings += effect_warnings(effects, kept) + dominating_answer(shares, prompts, claims)
     warnings += task_not_done(stands, instead)
     in_memory = loaded.provenance.path is None
@@ -571,7 +572,7 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: 
         hypothesis.ablation.positions,
         kept=_kept(plan, hypothesis),
         through=hypothesis.ablation.through,
-        averaged=_averaged(task) if hypothesis.ablation.value in ("mean", "mean_per_template") else "",
+        averaged=_averaged(task) if ABLATIONS[hypothesis.ablation.value].averages else "",
         written=bool(plan.circuit.roles),
     )
 

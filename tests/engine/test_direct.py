@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.attribution import direct_logit_attribution as direct
 from circuitspec.engine.attribution.direct_contributions import DirectRun, Part
 from circuitspec.engine.attribution.direct_logit_attribution import PLAIN, direct_effects, direct_passes
-from circuitspec.engine.attribution import direct_logit_attribution as direct
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.edges import senders

@@ -97,7 +97,7 @@ def partial_corruption(
     found: dict[str, EvidenceWarning] = {}
     for planned, claim in cases(plan, claims, ("sufficient", "necessary")):
         source = planned.patched.source
-        if source is None or source.prompts is None or source.kind != "resample" or str(source.prompts) in found:
+        if source is None or source.prompts is None or not source.is_recorded or str(source.prompts) in found:
             continue
         kept = sorted(kept_slots(prompts, source.prompts, variables))
         if not kept:

@@ -1,5 +1,6 @@
 """The one grammar of names: components, positions, paths, slots, metrics inside the model.
 
 In come the short texts of a hypothesis file; out come frozen values, and the canonical spelling of each. Every name
-is parsed and written here.
+is parsed and written here. Kinds of things that a file may name are tables here: what other modules must know of one
+is a row.
 """
