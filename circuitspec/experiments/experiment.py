@@ -77,10 +77,10 @@ Part: TypeAlias = Own | Without
 
 @dataclass(frozen=True)
 class Source:
-    """Where patched values come from: zeros, or the run on `prompts`, as it is (resample) or averaged.
+    """Where patched values come from: the run on `prompts`, as it is or averaged, or (zeros) no prompts.
 
-    Means are taken position by position; `mean_per_template` over prompts of one template,
-    `mean` over all prompts (or over a `part` of these). Zeros come from no prompts.
+    `kind` is the name of a row of `ABLATIONS`. Means are taken position by position, over prompts of one template or
+    over all (or over a `part` of these).
     """
 
     kind: SourceKind
