@@ -163,6 +163,18 @@ def test_a_short_run_writes_no_lines_and_a_long_forward_does() -> None:
     assert all(line.endswith("] one long forward") for line in others)
 
 
+def test_a_note_is_written_at_once_after_the_stages_before_it() -> None:
+    """What a run will cost is for those who wait from its first second on."""
+    log = io.StringIO()
+    lines = Lines(log, clock=lambda: 3.0)
+    lines.stage("loading ./a")
+    lines.stage("loading ./a")  # by what loads it
+    assert log.getvalue() == ""
+    lines.note("about 500 forward passes at most, 2 minutes")
+    lines.stage("running")
+    assert log.getvalue() == "[0:00] loading ./a\n[0:00] about 500 forward passes at most, 2 minutes\n"
+
+
 def test_lines_that_nobody_can_read_end_quietly() -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:

@@ -13,12 +13,12 @@ from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, 
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.hypothesis.grammar.ablation_kinds import ABLATIONS
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
     from circuitspec.exploration.search.exact_sweeps import Kind
-    from circuitspec.hypothesis.load_file import Study
+    from circuitspec.hypothesis_file.load_file import Study
 
 _NOISY = " or ".join(name for name, kind in ABLATIONS.items() if kind.noise)
 _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
@@ -147,7 +147,7 @@ def explore(
         raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
     if steps > 1 and recompute_attention:
         raise click.UsageError("--steps and --recompute-attention mend the same estimates: give one of them")
-    from circuitspec.hypothesis.load_file import load_exploration
+    from circuitspec.hypothesis_file.load_file import load_exploration
 
     study = load_exploration(file)
     fresh = None if task_from is None else load_exploration(task_from)

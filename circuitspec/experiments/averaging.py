@@ -11,7 +11,7 @@ import numpy as np
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Own, Part, SourceKind, Without
-from circuitspec.hypothesis.grammar.ablation_kinds import ABLATIONS
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 Layout = tuple[int, int, tuple[int, ...]]  # template, length, role positions

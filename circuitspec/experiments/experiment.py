@@ -13,9 +13,9 @@ import rfc8785
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.ablation_kinds import ABLATIONS, RESAMPLE, ZERO, AblationKind
-from circuitspec.hypothesis.grammar.components import Head, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE, ZERO, AblationKind
+from circuitspec.hypothesis_file.grammar.components import Head, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 SourceKind: TypeAlias = str
 """The name of a row of `ABLATIONS` whose patched values are its own."""

@@ -148,8 +148,9 @@ class Bar(_Counted):
 class Lines(_Counted):
     """For a file that is no terminal: a line for every stage, and one a minute. Use as a context manager.
 
-    A run that takes less than `quiet` seconds writes nothing; in one that takes longer the stages so far are written
-    then. Where the file cannot be written, the lines end, and the run does not.
+    A run that takes less than `quiet` seconds writes no stages; in one that takes longer the stages so far are written
+    then. Notes are written at once, after the stages so far. Where the file cannot be written, the lines end, and the
+    run does not.
     """
 
     def __init__(
@@ -181,13 +182,19 @@ class Lines(_Counted):
 
     def stage(self, text: str) -> None:
         with self._lock:
+            if one_line(text) == self._stage:  # said again by what was started with these words
+                return
             self._stage = one_line(text)
-            self.note(text)
+            self._hold(text)
+            self.tick()
 
     def note(self, text: str) -> None:
         with self._lock:
-            self._held.append(f"[{_minutes(self._clock() - self._started)}] {one_line(text)}")
-            self.tick()
+            self._hold(text)
+            self._write_held(self._clock())
+
+    def _hold(self, text: str) -> None:
+        self._held.append(f"[{_minutes(self._clock() - self._started)}] {one_line(text)}")
 
     def plan(self, experiments: int, stored: int, prompts: int) -> None:
         with self._lock:
@@ -221,10 +228,13 @@ class Lines(_Counted):
                 return
             if not self._held and now - self._written >= self._every:
                 self._held.append(f"[{_minutes(now - self._started)}] {self._said}{self._pace(now)}")
-            if self._held:
-                self._write("".join(f"{line}\n" for line in self._held))
-                self._held.clear()
-                self._written = now
+            self._write_held(now)
+
+    def _write_held(self, now: float) -> None:
+        if self._held:
+            self._write("".join(f"{line}\n" for line in self._held))
+            self._held.clear()
+            self._written = now
 
     def _pace(self, now: float) -> str:
         if self._first_batch is None or not self._done or now <= self._first_batch:

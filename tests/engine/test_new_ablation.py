@@ -17,10 +17,10 @@ from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.exploration.search.patching_series import series_of
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.ablation_kinds import ABLATIONS, AblationKind
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.schema.json_schema import json_schema
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, AblationKind
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.schema.json_schema import json_schema
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.load import load_model
 from circuitspec.pipelines.check import check_file, plan_file

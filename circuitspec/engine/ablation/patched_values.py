@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torch import Tensor
 
 from circuitspec.engine.execution.taps import Tap
-from circuitspec.hypothesis.grammar.ablation_kinds import MEAN, MEAN_PER_TEMPLATE, RESAMPLE, ZERO
+from circuitspec.hypothesis_file.grammar.ablation_kinds import MEAN, MEAN_PER_TEMPLATE, RESAMPLE, ZERO
 
 Values: TypeAlias = Mapping[Tap, Tensor]
 """By tap, broadcastable to `[row, pos, channel]` of one batch."""

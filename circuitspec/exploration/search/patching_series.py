@@ -10,7 +10,7 @@ from circuitspec.experiments.levels.node_level import denoising, noising
 from circuitspec.exploration.setting import CLEAN, Setting
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.ablation_kinds import ABLATIONS
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 
 
 @dataclass(frozen=True)

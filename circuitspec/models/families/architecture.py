@@ -276,7 +276,7 @@ def architecture_named(family: str) -> Architecture:
         Diagnostic(
             "CS304",
             f"models of the family {family!r} are not supported" + (f": {against}" if against else ""),
-            label="this model's family is unknown here",
+            label="the model of another family",
             hint=f"{meant}supported: {', '.join(SUPPORTED)}" + ("" if against else f"; {step}"),
             data={"family": family, "supported": list(SUPPORTED)},
         )

@@ -12,7 +12,7 @@ from circuitspec.analysis.statistics.stats import SEED
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number, plural
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.hypothesis.grammar.ablation_kinds import ABLATIONS
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.html.html_charts import charts
 from circuitspec.reports.html.html_circuit import circuit_view
