@@ -13,11 +13,15 @@ from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, 
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
     from circuitspec.exploration.search.exact_sweeps import Kind
     from circuitspec.hypothesis_file.load_file import Study
+
+_NOISY = " or ".join(name for name, kind in ABLATIONS.items() if kind.noise)
+_WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
 
 
 @click.command()
@@ -53,11 +57,11 @@ if TYPE_CHECKING:
 @click.option(
     "--value",
     "values",
-    type=click.Choice(["resample", "mean", "mean_per_template", "zero", "gaussian"]),
+    type=click.Choice(list(ABLATIONS)),
     multiple=True,
     help="What sweeps patch in, side by side.  [default: the file's ablation]",
 )
-@click.option("--noise-at", multiple=True, metavar="POSITION", help="Where sweeps of gaussian add noise to embeddings.")
+@click.option("--noise-at", multiple=True, metavar="POSITION", help=_WHERE_NOISE)
 @click.option("--max-forwards", type=click.IntRange(min=1), help="Passes over all prompts, at most.")
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="Of integrated gradients.")
 @click.option("--recompute-attention", is_flag=True, help="Estimates that see effects through saturated attention.")
@@ -129,8 +133,8 @@ def explore(
     """
     if values and start != "resid" and not sweeps:
         raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
-    if noise_at and "gaussian" not in values:
-        raise click.UsageError("--noise-at goes with --value gaussian")
+    if noise_at and not any(ABLATIONS[value].noise for value in values):
+        raise click.UsageError(f"--noise-at goes with --value {_NOISY}")
     from circuitspec.exploration.search.estimable import inestimable
 
     if draft or draft_helpful:

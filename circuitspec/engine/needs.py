@@ -76,7 +76,7 @@ def needs_of(experiments: Sequence[Experiment], runner: Runner, *, sweeps: bool)
                 taps = value_taps(runner.stream)
                 needs.record(experiment.base, base_taps(experiment, runner.stream))
         needs.sources[experiment.source] = needs.sources.get(experiment.source, frozenset()) | taps
-        if experiment.source.kind == "resample" and experiment.source.prompts is not None:
+        if experiment.source.is_recorded and experiment.source.prompts is not None:
             needs.record(experiment.source.prompts, taps)
     return needs
 

@@ -16,6 +16,7 @@ from transformers import DynamicCache
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.ablation.ablation_values import MeanTable, mean_sources
 from circuitspec.engine.ablation.embedding_noise import embedding_std, noise
+from circuitspec.engine.ablation.patched_values import STRATEGIES, Given, Values
 from circuitspec.engine.batched_sweep import Measured, Sweeper
 from circuitspec.engine.execution.batch_size import LARGEST, late_bytes
 from circuitspec.engine.execution.batches import (
@@ -265,9 +266,7 @@ class Runner:
 
     def _values(self, batch: Batch, source: Source, needs: Needs, runs: Unpatched) -> Mapping[Tap, Tensor]:
         """The source's values for this batch's rows."""
-        if source.kind == "resample" and source.prompts is not None:
-            return runs.values_of(source.prompts)
-        return self.source_values(batch, source, needs.sources[source])
+        return self.source_values(batch, source, needs.sources[source], known=runs.values_of)
 
     def _patched(
         self,
@@ -364,16 +363,39 @@ class Runner:
         with torch.no_grad():
             return upcast(self.forward(batch, CLEAN, Actions())[0]).log_softmax(-1)
 
-    def source_values(self, batch: Batch, source: Source, taps: frozenset[Tap], draw: int = 0) -> dict[Tap, Tensor]:
-        """What `source` gives at `taps` for this batch's rows, broadcastable to `[row, pos, channel]`."""
-        if source.prompts is None:
-            zero = torch.zeros(1, 1, 1, dtype=self.dtype, device=self.device)
-            return dict.fromkeys(self._with_worked_out(taps), zero)
-        if source.kind == "resample":
-            return self.forward(batch, source.prompts, Actions(record=taps), draw)[1]
-        self._learn_means(source.whole, taps)
-        table = self._means[source.whole]
-        return table.values(batch, taps | table.derived, next(self.loaded.model.parameters()), source.part)
+    def source_values(
+        self,
+        batch: Batch,
+        source: Source,
+        taps: frozenset[Tap],
+        draw: int = 0,
+        *,
+        known: Callable[[Variant], Values] | None = None,
+        scaled: bool = False,
+    ) -> Values:
+        """What `source` gives at `taps` for this batch's rows, broadcastable to `[row, pos, channel]`.
+
+        The unpatched run that values are made of is among the `known` ones, or else is run now; with `scaled`, the
+        values have what `Stream.with_scaled` adds to them.
+        """
+
+        def run() -> Values:
+            assert source.prompts is not None
+            if known is not None:
+                return known(source.prompts)
+            recorded = self.forward(batch, source.prompts, Actions(record=taps), draw)[1]
+            return self.stream.with_scaled(recorded) if scaled else recorded
+
+        def means() -> Values:
+            self._learn_means(source.whole, taps)
+            table = self._means[source.whole]
+            return table.values(batch, taps | table.derived, next(self.loaded.model.parameters()), source.part)
+
+        def constant(number: float) -> Values:
+            value = torch.full((1, 1, 1), number, dtype=self.dtype, device=self.device)
+            return dict.fromkeys(self._with_worked_out(taps), value)
+
+        return STRATEGIES[source.kind](Given(run, means, constant))
 
     def slots_of(self, component: NodeComponent) -> tuple[Slot, ...]:
         """The slices of this model's tensors that a component is."""

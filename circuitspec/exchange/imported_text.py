@@ -13,6 +13,7 @@ from circuitspec.exchange.loss import Loss, loss_rows
 from circuitspec.exchange.node_lists import NodeList
 from circuitspec.exchange.path_cover import names_of, paths_of
 from circuitspec.exchange.placeholders import MODEL, PROMPTS
+from circuitspec.hypothesis_file.grammar.ablation_kinds import RESAMPLE, ZERO
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.schema.block import MetricName
 
@@ -94,10 +95,10 @@ def _circuit(circuit: EdgeList | NodeList) -> Iterator[str]:
 def _claims(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]:
     others, level = ("edges", "edge") if isinstance(circuit, EdgeList) else ("heads and MLPs", "node")
     if around.corruption is None:
-        value = "zero"
+        value = ZERO.name
         yield f"# All other {others} carry nothing."
     else:
-        value = f"resample, from: {_quoted(around.corruption)}"
+        value = f"{RESAMPLE.name}, from: {_quoted(around.corruption)}"
         yield f"# All other {others} carry what they carry in the corrupted prompt."
     yield f"ablation: {{value: {value}, level: {level}, positions: all}}"
     yield ""

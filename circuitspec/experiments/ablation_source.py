@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from circuitspec.experiments.experiment import ZEROS, Noised, Source, Variant
+from circuitspec.experiments.experiment import Noised, Source, Variant
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 
 NOISE_STD = 3.0  # ROME's
@@ -12,7 +13,7 @@ NOISE_DRAWS = 10
 
 def corrupt_prompts(ablation: AblationSpec) -> Variant | None:
     """The prompts on which the behaviour is broken: a corruption, or the clean ones with noise. Zeros have none."""
-    if ablation.value == "gaussian":
+    if ABLATIONS[ablation.value].noise:
         at = (ablation.at,) if isinstance(ablation.at, str) else (ablation.at or ())
         return Noised(
             NOISE_STD if ablation.std is None else ablation.std,
@@ -25,6 +26,5 @@ def corrupt_prompts(ablation: AblationSpec) -> Variant | None:
 
 def ablation_source(ablation: AblationSpec) -> Source:
     """What noising patches in."""
-    if ablation.value == "zero":
-        return ZEROS
-    return Source("resample" if ablation.value == "gaussian" else ablation.value, corrupt_prompts(ablation))
+    kind = ABLATIONS[ablation.value]
+    return Source(kind.source, corrupt_prompts(ablation) if kind.has_corrupt_run else None)

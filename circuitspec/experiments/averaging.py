@@ -11,6 +11,7 @@ import numpy as np
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Own, Part, SourceKind, Without
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 Layout = tuple[int, int, tuple[int, ...]]  # template, length, role positions
@@ -22,7 +23,7 @@ _SEED = 0  # of the parts
 
 def layouts(task: TokenizedTask, kind: SourceKind, roles: Iterable[str]) -> tuple[Layout, ...]:
     """What decides over which others a prompt is averaged: positions must mean the same in all of them."""
-    if kind != "mean_per_template":
+    if not ABLATIONS[kind].by_template:
         return tuple((0, length, ()) for length in task.lengths)
     named = sorted(roles)
     return tuple(
@@ -101,12 +102,12 @@ def grouping(task: TokenizedTask, kind: SourceKind) -> Grouping:
     """
     own = layouts(task, kind, task.roles)
     numbers = {key: number for number, key in enumerate(sorted(set(own)))}
-    if kind == "mean" and len(numbers) > 1:
+    if not ABLATIONS[kind].by_template and len(numbers) > 1:
         lengths = sorted({length for _, length, _ in numbers})
         raise CircuitspecError(
             Diagnostic(
                 "CS521",
-                f"ablation value `mean` averages position by position, but the prompts are {lengths} tokens long",
+                f"ablation value `{kind}` averages position by position, but the prompts are {lengths} tokens long",
                 hint="write `value: mean_per_template`, or use prompts of one length",
             )
         )

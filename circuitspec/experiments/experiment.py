@@ -6,17 +6,19 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import rfc8785
 
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE, ZERO, AblationKind
 from circuitspec.hypothesis_file.grammar.components import Head, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 
-SourceKind = Literal["resample", "mean", "mean_per_template", "zero"]
+SourceKind: TypeAlias = str
+"""The name of a row of `ABLATIONS` whose patched values are its own."""
 Direction = Literal["noising", "denoising"]
 
 
@@ -75,10 +77,10 @@ Part: TypeAlias = Own | Without
 
 @dataclass(frozen=True)
 class Source:
-    """Where patched values come from: zeros, or the run on `prompts`, as it is (resample) or averaged.
+    """Where patched values come from: the run on `prompts`, as it is or averaged, or (zeros) no prompts.
 
-    Means are taken position by position; `mean_per_template` over prompts of one template,
-    `mean` over all prompts (or over a `part` of these). Zeros come from no prompts.
+    `kind` is the name of a row of `ABLATIONS`. Means are taken position by position, over prompts of one template or
+    over all (or over a `part` of these).
     """
 
     kind: SourceKind
@@ -86,8 +88,10 @@ class Source:
     part: Part | None = None
 
     def __post_init__(self) -> None:
-        if (self.kind == "zero") != (self.prompts is None):
-            raise ValueError("patched values come from prompts exactly when they are not zeros")
+        if self.kind not in ABLATIONS or self.row.source != self.kind:
+            raise ValueError(f"no patched values are called {self.kind}")
+        if (self.row.made_of == "nothing") != (self.prompts is None):
+            raise ValueError("patched values come from prompts exactly when they are made of a run: zeros are not")
         if self.part is not None and not self.is_mean:
             raise ValueError("only a mean is taken over a part of the prompts")
 
@@ -97,8 +101,23 @@ class Source:
         return f"{self.kind} of {self.prompts}" + ("" if self.part is None else f" {self.part}")
 
     @property
+    def row(self) -> AblationKind:
+        """All that is known of values of this kind."""
+        return ABLATIONS[self.kind]
+
+    @property
     def is_mean(self) -> bool:
-        return self.kind in ("mean", "mean_per_template")
+        return self.row.averages
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether values are made, prompt by prompt, of what the run on the source's prompts has."""
+        return self.row.made_of == "run"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether they are that run's own: everything ablated is then the run on the source's prompts."""
+        return self.row.is_run
 
     @property
     def whole(self) -> Source:
@@ -106,7 +125,15 @@ class Source:
         return self if self.part is None else Source(self.kind, self.prompts)
 
 
-ZEROS = Source("zero", None)
+ZEROS: Final = Source(ZERO.name, None)
+
+
+def values_in(prompts: Variant) -> Source:
+    """The values that components have in the run on these prompts, as they are."""
+    return Source(RESAMPLE.name, prompts)
+
+
+CLEAN_VALUES: Final = values_in("clean")
 
 
 @dataclass(frozen=True)
@@ -297,7 +324,7 @@ def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = froze
     sources = {e.source for e in experiments if e.source is not None}
     means = averaged * len(means_of(experiments) - known)
     run: set[Variant] = {"clean", *(e.base for e in experiments if e.source is None or e.level == "path")}
-    run |= {s.prompts for s in sources if s.kind == "resample" and s.prompts is not None}
+    run |= {s.prompts for s in sources if s.is_recorded and s.prompts is not None}
     unpatched = sum(v.draws if isinstance(v, Noised) else 1 for v in run)
     return means + unpatched + sum(e.draws * runs_of(e) for e in experiments if e.source is not None)
 

@@ -12,7 +12,7 @@ from circuitspec.experiments.circuits.method_grid import Methods
 from circuitspec.experiments.circuits.random_circuits import RandomCircuits, random_circuits
 from circuitspec.experiments.circuits.robust_methods import claimed_methods
 from circuitspec.experiments.circuits.subset_runs import Trials, complete_trials, cuts_of, minimal_trials, refuse_parts
-from circuitspec.experiments.experiment import Experiment, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Source, Variant, values_in
 from circuitspec.experiments.levels import edge_level, node_level, path_level
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
@@ -299,8 +299,7 @@ class _Planner:
             self.labels.setdefault(patched, f"{claim.of} noised{_passing(through)}")
             return PlannedClaim(index, claim, patched, CLEAN, anchor, "drop", paths=(path,))
         corrupt = self._corrupt(index)
-        clean = Source("resample", "clean")
-        patched = path_level.travelling(corrupt, clean, readings, [path], through=through)
+        patched = path_level.travelling(corrupt, CLEAN_VALUES, readings, [path], through=through)
         self.labels.setdefault(Experiment(corrupt), "corrupt")
         self.labels.setdefault(patched, f"{claim.of} denoised{_passing(through)}")
         return PlannedClaim(index, claim, patched, CLEAN, Experiment(corrupt), "rise", paths=(path,))
@@ -315,7 +314,7 @@ class _Planner:
             raise CircuitspecError(*(without_direct(problem, first, last) for problem in problems))
         noising = claim.direction == "noising"
         base = "clean" if noising else self._corrupt(index)
-        values = source if noising else Source("resample", "clean")
+        values = source if noising else CLEAN_VALUES
         through = self._through(claim)
 
         def run(*paths: DeclaredPath) -> Experiment:
@@ -389,7 +388,7 @@ class _Planner:
         self.labels.setdefault(reference, _anchor_label(reference))
         traced = []
         for name in self._known_corruptions(index, claim):
-            noised = node_level.noising(Source("resample", name), section)
+            noised = node_level.noising(values_in(name), section)
             self.labels.setdefault(Experiment(name), name)
             self.labels.setdefault(noised, f"{', '.join(claim.nodes)} noised from {name}")
             traced.append(Traced(name, name in claim.to, noised, Experiment(name)))
@@ -443,8 +442,7 @@ class _Planner:
                 readings = path_level.along([own], shape, self.text)
                 ablated = path_level.travelling("clean", source, readings, [own], through=ablation.through)
                 if corrupt is not None:
-                    clean = Source("resample", "clean")
-                    restored = path_level.travelling(corrupt, clean, readings, [own], through=ablation.through)
+                    restored = path_level.travelling(corrupt, CLEAN_VALUES, readings, [own], through=ablation.through)
             before = None if corrupt is None else Experiment(corrupt)
             found.append(PathCheck(path.text, ablated, anchor, restored, before))
         return tuple(found)

@@ -15,6 +15,7 @@ from circuitspec.experiments.experiment import Noised
 from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
 from circuitspec.exploration.request import Options
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.load_file import Study, load_exploration
 from circuitspec.hypothesis_file.yaml.source import parse_leniently, read_text
 from circuitspec.models.families.architecture import architecture_named
@@ -131,7 +132,7 @@ def _shape(study: Study) -> ModelShape | None:
 def _check_compared(study: Study, prompts: PromptSet) -> None:
     """CS541 where there is no corruption, as `explore` raises it."""
     ablation = study.exploration.ablation
-    if prompts.corruptions or (ablation is not None and ablation.value == "gaussian"):
+    if prompts.corruptions or (ablation is not None and ABLATIONS[ablation.value].noise):
         return
     raise CircuitspecError(no_corruption(study))
 

@@ -79,8 +79,8 @@ class Setting:
 
     @property
     def anchor(self) -> Experiment:
-        """Where noising recovers nothing: the corrupt run, or for means and zeros the model with all ablated."""
-        return Experiment(self.corrupt) if self.source.kind == "resample" else self.all_ablated
+        """Where noising recovers nothing: the corrupt run, or for other values the model with all ablated."""
+        return Experiment(self.corrupt) if self.source.is_run else self.all_ablated
 
     def sufficiency(self, kept: Mapping[Ablatable, Where]) -> Experiment:
         """Everything noised that is not kept; an MLP of which neurons are kept, neuron by neuron."""

@@ -11,7 +11,7 @@ from circuitspec.analysis.claims.claim_result import MIN_PROMPTS
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import NOISE_DRAWS, NOISE_STD, ablation_source, corrupt_prompts
-from circuitspec.experiments.experiment import Noised, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Noised, Source, Variant
 from circuitspec.experiments.internal_metric_plans import positions_of, readable
 from circuitspec.exploration.draft import plain
 from circuitspec.exploration.preview import no_corruption
@@ -21,6 +21,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.nodes import Ablatable, expand
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, MEAN_PER_TEMPLATE, RESAMPLE
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Internal,
@@ -52,26 +53,27 @@ def patching_of(study: Study, corruptions: Sequence[str]) -> Patching:
     Raises CS541 where there is no corruption to compare with.
     """
     ablation = study.exploration.ablation
-    if ablation is not None and ablation.value == "gaussian":
+    if ablation is not None and ABLATIONS[ablation.value].noise:
         noise = corrupt_prompts(ablation)
         assert isinstance(noise, Noised)
         roles = ", ".join(f'"{role}"' for role in sorted(noise.where.roles))
         how = f"at: [{roles}], std: {noise.std:g}, draws: {noise.draws}, seed: {noise.seed}"
-        written = f"{{value: gaussian, {how}, level: node, positions: declared}}"
-        return Patching("gaussian", ablation_source(ablation), noise, written)
+        written = f"{{value: {ablation.value}, {how}, level: node, positions: declared}}"
+        return Patching(ablation.value, ablation_source(ablation), noise, written)
     if not corruptions:
         raise CircuitspecError(no_corruption(study))
     if ablation is None:
-        value = "mean_per_template" if study.exploration.task.templates else "resample"
+        value = (MEAN_PER_TEMPLATE if study.exploration.task.templates else RESAMPLE).name
         named = corruptions[0]
     else:
         ablation = with_named_source(ablation, corruptions, study.source)
         value, named = ablation.value, ablation.source or corruptions[0]
-    if value == "zero":
-        return Patching(value, Source("zero", None), named, "{value: zero, level: node, positions: declared}")
+    source = ABLATIONS[value].source
+    if not ABLATIONS[value].takes_prompts:
+        return Patching(value, Source(source, None), named, f"{{value: {value}, level: node, positions: declared}}")
     over = "" if ablation is None else _reference(ablation)
     written = f"{{value: {value}, from: {plain(named)}, {over}level: node, positions: declared}}"
-    return Patching(value, Source(value, named), named, written)  # type: ignore[arg-type]
+    return Patching(value, Source(source, named), named, written)
 
 
 def _reference(ablation: AblationSpec) -> str:
@@ -160,20 +162,21 @@ def swept_series(
 
     The file's own come first. Raises CS541 for noise of which the file does not say where it is added.
     """
-    if "gaussian" in values and noise is None:
+    noisy = next((value for value in values if ABLATIONS[value].noise), None)
+    if noisy is not None and noise is None:
         raise CircuitspecError(
             Diagnostic(
                 "CS541",
-                "--value gaussian: the file does not say where noise is added",
+                f"--value {noisy}: the file does not say where noise is added",
                 study.source.span(("ablation",) if study.exploration.ablation is not None else ("task",)),
-                hint="add --noise-at SLOT, or write ablation: {value: gaussian, at: SLOT}",
+                hint=f"add --noise-at SLOT, or write ablation: {{value: {noisy}, at: SLOT}}",
             )
         )
     own = patching.corrupt
     prompts = sorted(corruptions, key=lambda name: (name != own, corruptions.index(name)))
     chosen = sorted(values or (patching.value,), key=lambda value: value != patching.value)
-    if chosen == ["zero"] and prompts:  # it has no corrupt run of its own: denoise the corruptions'
-        denoised = [one for one in series_of(("resample",), prompts, None) if not one.noising]
+    if not any(ABLATIONS[value].has_corrupt_run for value in chosen) and prompts:  # denoise the corruptions'
+        denoised = [one for one in series_of((CLEAN_VALUES.kind,), prompts, None) if not one.noising]
         return (*series_of(chosen, prompts, None), *denoised)
     return series_of(chosen, prompts, noise)
 

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, in_order
 from circuitspec.hypothesis_file.checks.check_all import Checked, check_parts
-from circuitspec.hypothesis_file.checks.check_circuit import FROM_CORRUPTION
 from circuitspec.hypothesis_file.checks.scope import MAX_FINDINGS
 from circuitspec.hypothesis_file.checks.word_lists import Row
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.problems import problems_of
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Exploration, Hypothesis, Subject
 from circuitspec.hypothesis_file.yaml.source import Path_, Source, parse_leniently, read_text
@@ -103,7 +103,7 @@ def with_source(hypothesis: Hypothesis, corruptions: Sequence[str] | None, text:
 
 def with_named_source(ablation: AblationSpec, corruptions: Sequence[str] | None, text: Source) -> AblationSpec:
     """As `with_source`, of the block alone."""
-    if ablation.value not in FROM_CORRUPTION or ablation.source is not None:
+    if not ABLATIONS[ablation.value].takes_prompts or ablation.source is not None:
         return ablation
     known = (ONLY_CORRUPTION,) if corruptions is None else tuple(corruptions)
     if len(known) != 1:

@@ -99,7 +99,7 @@ def _problem(details: ErrorDetails, source: Source) -> Problem:
     place, found = dotted(path), describe(details["input"])
     span = source.span(path, key=is_key)
     if kind == "literal_error":
-        choices = [str(choice) for choice in get_args(_plain(_annotation_at(loc)))]
+        choices = [str(choice) for choice in context.get("choices") or get_args(_plain(_annotation_at(loc)))]
         hint = did_you_mean(str(details["input"]), choices)
         message = f"{place} cannot be {_shown(details['input'], source.raw(path))}"
         return Problem(Diagnostic("CS114", message, span, f"one of {', '.join(choices)}", hint), path)

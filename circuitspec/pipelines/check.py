@@ -31,6 +31,7 @@ from circuitspec.graph.nodes import WORDS
 from circuitspec.graph.paths import Impossible
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.checks.check_size import count_named, stated_size
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Neuron, Pattern, sort_key
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention, Internal
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
@@ -418,7 +419,7 @@ def _over(hypothesis: Hypothesis, n: int) -> str:
     """Over which prompts means go: ` (over 100 reference prompts or more)`; empty where there are none."""
     ablation = hypothesis.ablation
     match ablation.reference:
-        case _ if ablation.value not in ("mean", "mean_per_template"):
+        case _ if not ABLATIONS[ablation.value].averages:
             return ""
         case int(count):
             return f" (over {plural(count, 'reference prompt')})"
@@ -460,7 +461,7 @@ def _cost(
     source = plan.circuit.source
     outside = restorations(plan, graph)
     if source is not None and outside is not None and any(isinstance(c.claim, Sufficient) for c in plan.claims):
-        draws, resampled = plan.circuit.draws, source.kind == "resample"
+        draws, resampled = plan.circuit.draws, source.is_recorded
         again = 2 + 2 * resampled * draws  # clean and source runs, for one by one and for all together
         screened = plan.circuit.level == "node" or len(outside.components) > FEW
         tested = min(TESTED, len(outside.components)) if screened else len(outside.components)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from circuitspec.analysis.statistics.stats import SEED
 from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.pipelines.verify import Options, Outcome, verify
@@ -51,7 +52,7 @@ def make_lock(document: Document, device: str, outcome: Outcome, loaded: LoadedM
     hypothesis, found = document.hypothesis, outcome.verification
     files = model_files(hypothesis.model, document.base_dir, loaded.provenance.path)
     seeds = {"prompts": hypothesis.task.seed, "bootstrap": SEED}
-    if hypothesis.ablation.value == "gaussian":
+    if ABLATIONS[hypothesis.ablation.value].noise:
         seeds["noise"] = hypothesis.ablation.seed or 0
     return Lock(
         lock_version=1,

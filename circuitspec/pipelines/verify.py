@@ -75,6 +75,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source
@@ -232,7 +233,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     ablated_from = ablation_source(hypothesis.ablation)
-    kept = () if ablated_from.kind != "resample" else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
+    kept = () if not ablated_from.is_recorded else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
     in_memory = loaded.provenance.path is None
     evidence = Evidence(
         plan,
@@ -540,7 +541,7 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: 
         hypothesis.ablation.positions,
         kept=_kept(plan, hypothesis),
         through=hypothesis.ablation.through,
-        averaged=_averaged(task) if hypothesis.ablation.value in ("mean", "mean_per_template") else "",
+        averaged=_averaged(task) if ABLATIONS[hypothesis.ablation.value].averages else "",
         written=bool(plan.circuit.roles),
     )
 

@@ -25,6 +25,7 @@ from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.method_grid import CHOICES, Method, MethodRun
 from circuitspec.experiments.planner import PlannedClaim
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom, Complete, Minimal
 
 _MOST_NAMED = 8  # of nodes in a sentence
@@ -228,7 +229,7 @@ def _widened(run: MethodRun, records: Records, metric: str, tests: int, error: M
 def method_name(method: Method, own: Method) -> str:
     """What of it is not as in the file: `ablation zero, positions all`."""
     changed = [choice for choice in CHOICES if choice != "set" and method.value(choice) != own.value(choice)]
-    if method.ablation == "zero":
+    if not ABLATIONS[method.ablation].takes_prompts:
         changed = [choice for choice in changed if choice != "corruption"]
     if "direction" in changed:  # clean values are patched in then
         changed = [choice for choice in changed if choice != "ablation"]

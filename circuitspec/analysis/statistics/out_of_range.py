@@ -102,7 +102,7 @@ def _against(metric: str, patched: float, between: Gap) -> str:
 
 def is_emptied(patched: Experiment) -> bool:
     """Whether the run has zeros also in place of what the final norm divides by."""
-    return patched.source is not None and patched.source.kind == "zero" and patched.level != "node"
+    return patched.source is not None and patched.source.row.is_zero and patched.level != "node"
 
 
 def _said(what: str, patched: Experiment) -> str:

@@ -113,7 +113,7 @@ def partial_corruption(evidence: Evidence) -> list[EvidenceWarning]:
     found: dict[str, EvidenceWarning] = {}
     for planned, claim in cases(evidence, ("sufficient", "necessary")):
         source = planned.patched.source
-        if source is None or source.prompts is None or source.kind != "resample" or str(source.prompts) in found:
+        if source is None or source.prompts is None or not source.is_recorded or str(source.prompts) in found:
             continue
         kept = sorted(kept_slots(prompts, source.prompts, variables))
         if not kept:

@@ -41,7 +41,7 @@ def direct_passes(experiments: Collection[Experiment]) -> int:
     A mean that the runner does not know yet takes one more.
     """
     patched = [e for e in experiments if e.source is not None]
-    sources = {e.source: e.draws for e in patched if e.source is not None and e.source.kind == "resample"}
+    sources = {e.source: e.draws for e in patched if e.source is not None and e.source.is_recorded}
     return 1 + sum(e.draws for e in patched) + sum(sources.values())
 
 
@@ -79,7 +79,7 @@ def direct_effects(
                     taps = runner.taps_of([e for e in wanted if e.source == source])
                     before = runner.forwards
                     values[source] = runner.source_values(batch, source, taps, draw)
-                    if source.kind != "resample":  # it may have been learned just now
+                    if not source.is_recorded:  # it may have been learned just now
                         runner.expect(round((runner.forwards - before) * runner.task.n))
                 swaps = runner.swaps(batch, experiment, values[source])
                 patched, _ = parts.run(batch, swaps, draw, direction)

@@ -211,8 +211,7 @@ class _Run:
         shifts = {}
         with torch.no_grad():
             if not self._other:
-                other: Values = runner.source_values(batch, self._source, self._sent | extra, self._draw)
-                self._other = self._stream.with_scaled(other) if self._source.kind == "resample" else other
+                self._other = runner.source_values(batch, self._source, self._sent | extra, self._draw, scaled=True)
             if steps > 1 and not self._own:
                 self._own = runner.forward(batch, self._base, Actions(record=self._sent | extra), self._draw)[1]
             if steps > 1:

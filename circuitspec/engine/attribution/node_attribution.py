@@ -66,7 +66,7 @@ def attribution_passes(
     As many for each layer whose gradients are dropped. Where the metric is `compared` with the clean run, that too.
     """
     between = 1 if steps > 1 else 0
-    return draws * ((source.kind == "resample") + compared + 3 * (steps + dropped_layers) + between)
+    return draws * (source.is_recorded + compared + 3 * (steps + dropped_layers) + between)
 
 
 def attribute(
@@ -129,7 +129,7 @@ def attribute(
 def interpolates(base: Variant, source: Source) -> bool:
     """Whether there are inputs between the base's and the source's."""
     noised = isinstance(base, Noised) or isinstance(source.prompts, Noised)
-    return source.kind == "resample" and not noised
+    return source.is_run and not noised
 
 
 _Estimated: TypeAlias = tuple[list[tuple[NDArray[np.float64], NDArray[np.float64]]], list[NDArray[np.float64]]]
@@ -157,7 +157,7 @@ class _Run:
         self._taps = frozenset(slot.tap for own in self._slots for slot in own)
         self._firsts = np.cumsum([0, *map(len, self._slots)])[:-1]  # where each component's slots begin among all
         self._places = [where_mask(runner.task, batch, where, torch.device("cpu")) for where in places]
-        self._other: dict[Tap, Tensor] = {}
+        self._other: Mapping[Tap, Tensor] = {}
         self._own: dict[Tap, Tensor] = {}
         self._score = Score(runner, batch, metric)
 

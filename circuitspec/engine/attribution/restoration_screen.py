@@ -41,7 +41,7 @@ def screen_passes(experiment: Experiment, *, compared: bool = False) -> int:
 
     The clean run too where the metric is `compared` with it.
     """
-    recorded = experiment.source is not None and experiment.source.kind == "resample"
+    recorded = experiment.source is not None and experiment.source.is_recorded
     return experiment.draws * (3 + recorded + compared)
 
 

@@ -127,7 +127,7 @@ class Keys:
             yield [self._reference[texts_of(experiment.source.prompts)], self._reference[""]]
 
     def _read_roles(self, experiment: Experiment) -> Iterable[str]:
-        if experiment.source is not None and experiment.source.kind == "mean_per_template":
+        if experiment.source is not None and experiment.source.row.by_template:
             return self._roles  # prompts are grouped by where all their positions are
         noised = (v.where.roles for v in experiment.variants if isinstance(v, Noised))
         return experiment.roles.union(*noised)

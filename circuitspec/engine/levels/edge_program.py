@@ -55,7 +55,7 @@ class EdgeProgram:
         self._stream = stream
         shape = stream.shape
         sent = {s.component for reading in experiment.readings for s in reading.senders}
-        self.to_zeros = experiment.source is not None and experiment.source.kind == "zero"
+        self.to_zeros = experiment.source is not None and experiment.source.row.is_zero
         if self.to_zeros:
             sent = set(senders(shape))
         self.senders: tuple[Sender, ...] = tuple(sorted(sent, key=lambda s: sender_index(s, shape)))

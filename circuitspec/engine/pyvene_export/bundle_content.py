@@ -149,5 +149,5 @@ def _source(source: Source | None, means: Mapping[Source, _Means]) -> dict[str, 
     if source in means:
         return {"kind": source.kind, "of": source.prompts, "file": means[source].file, "groups": means[source].groups}
     if source.prompts is None:
-        return {"kind": "zero"}
+        return {"kind": source.kind}
     return {"kind": "run", "prompts": source.prompts}

@@ -97,6 +97,15 @@ def check_plain(experiments: Iterable[Experiment], architecture: Architecture) -
                 hint="ablate to a corruption, a mean or zero",
             )
         )
+    unsaid = {e.source.kind for e in experiments if e.source is not None and e.source.row.bundle_form is None}
+    problems += [
+        Diagnostic(
+            "CS531",
+            f"the values of {kind} ablation are not written to a bundle: they are no run's own, no means and no zeros",
+            hint="ablate to a corruption, a mean or zero",
+        )
+        for kind in sorted(unsaid)
+    ]
     if problems:
         raise CircuitspecError(*problems)
 

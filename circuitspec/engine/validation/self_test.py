@@ -31,7 +31,7 @@ from circuitspec.engine.validation.two_runs import (
     off,
     random_prompts,
 )
-from circuitspec.experiments.experiment import ZEROS, Experiment, PathRule, Reading, Sent, Source
+from circuitspec.experiments.experiment import ZEROS, Experiment, PathRule, Reading, Sent, values_in
 from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.graph.edges import Receiver, Sender, inputs_of, precedes, receivers, senders, senders_before
 from circuitspec.graph.shape import ModelShape
@@ -187,7 +187,7 @@ _Cut = Mapping[Receiver, Mapping[Sender, Where]]
 def _cut(runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], cut: _Cut) -> torch.Tensor:
     """The logits of the clean prompts with these edges carrying these values of their senders."""
     # which prompts are said does not matter here
-    program = EdgeProgram(patching(CLEAN, Source("resample", CLEAN), cut), runner.stream)
+    program = EdgeProgram(patching(CLEAN, values_in(CLEAN), cut), runner.stream)
     columns = {where: where_mask(runner.task, batch, where, runner.device) for where in program.wheres}
     return runner.forward(batch, CLEAN, program.actions(columns, runner.stream.with_scaled(values)))[0]
 

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
-from circuitspec.experiments.experiment import Direction, Experiment, Level, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Direction, Experiment, Level, Source, Variant
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, NOISE_SETTINGS, varied_values
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, AblationValue
@@ -23,7 +24,6 @@ Patched = Literal["complement", "circuit"]
 
 CHOICES: tuple[Choice, ...] = get_args(Choice)
 LEVELS: tuple[Level, ...] = get_args(Level)
-VALUES: tuple[AblationValue, ...] = ("resample", "mean", "mean_per_template", "zero")
 POSITIONS: tuple[Positions, ...] = get_args(Positions)
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 SETS: tuple[Patched, ...] = get_args(Patched)
@@ -140,7 +140,7 @@ def all_values(ablation: AblationSpec, corruptions: Iterable[str]) -> dict[Choic
     own = own_method(ablation)
     every: dict[Choice, tuple[str | None, ...]] = {
         "level": LEVELS,
-        "ablation": VALUES,
+        "ablation": varied_values(),
         "corruption": tuple(corruptions),
         "positions": POSITIONS,
         "direction": DIRECTIONS,
@@ -183,10 +183,10 @@ def _plainly(method: Method) -> Method:
     Zeros come from no prompts, noise is added to the clean ones, and denoising patches clean values in whatever the
     ablation is.
     """
-    if method.ablation in ("zero", "gaussian"):
+    if not ABLATIONS[method.ablation].takes_prompts:
         return replace(method, corruption=None)
     if method.direction == "denoising":
-        return replace(method, ablation="resample")
+        return replace(method, ablation=CLEAN_VALUES.kind)
     return method
 
 
@@ -227,22 +227,19 @@ class _Planner:
         }
         if method.level != "path":
             changed["through"] = None
-        if method.ablation != "gaussian":
-            changed |= {"std": None, "at": None, "draws": None, "seed": None}
+        if not ABLATIONS[method.ablation].noise:
+            changed |= dict.fromkeys(NOISE_SETTINGS)
         return self.ablation.model_copy(update=changed)
 
     def _senseless(self, method: Method, spec: AblationSpec) -> str | None:
         """Why a combination means nothing, or the same as another one."""
-        takes_prompts = method.ablation in ("resample", "mean", "mean_per_template")
-        if takes_prompts and method.corruption is None:
+        kind = ABLATIONS[method.ablation]
+        if kind.takes_prompts and method.corruption is None:
             return f"{method.ablation} needs a corruption"
         if method.direction == "denoising" and corrupt_prompts(spec) is None:
             return f"{method.ablation} ablation has no corrupt prompts to restore anything in"
-        if (
-            takes_prompts
-            and method.corruption == "clean"
-            and (method.ablation == "resample" or method.direction == "denoising")
-        ):
+        unchanged = kind.is_run or method.direction == "denoising"
+        if kind.takes_prompts and method.corruption == "clean" and unchanged:
             return "clean values into the clean run change nothing"
         if method.level == "node":
             return self._undefined_outside(method)
@@ -276,7 +273,7 @@ class _Planner:
 
 def denoised(experiment: Experiment, corrupt: Variant) -> Experiment:
     """The same patched set in the other direction: clean values into the corrupt run."""
-    return replace(experiment, base=corrupt, source=Source("resample", "clean"))
+    return replace(experiment, base=corrupt, source=CLEAN_VALUES)
 
 
 def plan_methods(own: Method, wanted: Wanted, ablation: AblationSpec, graph: CircuitGraph, text: SourceText) -> Methods:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
-from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment
 from circuitspec.experiments.levels import path_level
 from circuitspec.experiments.planner import PathCheck
 from circuitspec.graph.circuit_graph import CircuitGraph
@@ -57,8 +57,7 @@ def _checks(
         ablated = path_level.travelling("clean", source, readings, [own], through=None)
         restored = before = None
         if corrupt is not None:
-            clean = Source("resample", "clean")
-            restored = path_level.travelling(corrupt, clean, readings, [own], through=None)
+            restored = path_level.travelling(corrupt, CLEAN_VALUES, readings, [own], through=None)
             before = Experiment(corrupt)
         backups = {m.component for m in graph.members if m.effect == "backup"}
         sleeps = any({stop.component for stop in hop} <= backups for hop in pair.hops)

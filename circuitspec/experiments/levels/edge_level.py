@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from circuitspec.experiments.experiment import Experiment, Reading, Sent, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Reading, Sent, Source, Variant
 from circuitspec.graph.edge_circuit import Kept, live_receivers
 from circuitspec.graph.edges import Receiver, Sender, senders, senders_before
 from circuitspec.graph.paths import DeclaredPath, edges_of, merged
@@ -37,7 +37,7 @@ def ablating(edges: Kept, source: Source, shape: ModelShape, measured: Collectio
 def restoring(paths: Iterable[DeclaredPath], corrupt: Variant, shape: ModelShape) -> Experiment:
     """The corrupt run in which every edge along these paths carries the clean value of its sender."""
     edges: Kept = merged([edge for path in paths for edge in edges_of(path, shape)[0]])
-    return patching(corrupt, Source("resample", "clean"), edges)
+    return patching(corrupt, CLEAN_VALUES, edges)
 
 
 def patching(base: Variant, source: Source, edges: Mapping[Receiver, Mapping[Sender, Where]]) -> Experiment:

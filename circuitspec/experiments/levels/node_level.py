@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.experiments.experiment import Experiment, Site, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Site, Source, Variant
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent, Place, expand
 from circuitspec.graph.overlap import Declared, overlaps
@@ -25,7 +25,7 @@ def noising(source: Source, sites: Mapping[NodeComponent, Where]) -> Experiment:
 def denoising(corrupt: Variant, section: Mapping[NodeComponent, Where]) -> Experiment:
     """The corrupt run with the clean run's values at the section."""
     sites = frozenset(Site(c, w) for c, w in section.items())
-    return Experiment(corrupt, Source("resample", "clean"), sites)
+    return Experiment(corrupt, CLEAN_VALUES, sites)
 
 
 def restored(experiment: Experiment, components: frozenset[NodeComponent]) -> Experiment:

@@ -83,7 +83,7 @@ def _paths(ablation: AblationSpec, graph: CircuitGraph) -> list[DeclaredPath]:
 
 
 def anchor_of(source: Source, whole: Whole) -> Experiment:
-    """Where noising recovers nothing: the corrupt prompts' run, or with means and zeros the run with all ablated."""
-    if source.kind == "resample" and source.prompts is not None:
+    """Where noising recovers nothing: the corrupt prompts' run, or with other values the run with all ablated."""
+    if source.is_run and source.prompts is not None:
         return Experiment(source.prompts)
     return whole.all_ablated

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER
-from circuitspec.experiments.experiment import Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Source, Variant
 from circuitspec.exploration.search.effect_estimates import Spot, estimate_edges, estimate_nodes
 from circuitspec.exploration.setting import Setting, where_of
 from circuitspec.graph.edges import Edge, precedes, receivers
@@ -160,7 +160,7 @@ def exactly(setting: Setting, spots: Sequence[Spot]) -> Sweep:
 
 def estimates(setting: Setting, how: Estimation) -> list[Effect]:
     """Every component at every place, the largest estimates first. Raises AllowanceSpent."""
-    back = Source("resample", "clean")
+    back = CLEAN_VALUES
     loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
     down = estimate_nodes(setting, "clean", setting.source, dropping=how.dropping)
     up = estimate_nodes(setting, setting.corrupt, back, steps=how.steps, dropping=how.dropping)

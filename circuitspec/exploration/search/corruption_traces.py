@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, values_in
 from circuitspec.experiments.levels.node_level import denoising, noising
 from circuitspec.exploration.search.component_sweep import MATERIAL, Sweep
 from circuitspec.exploration.search.effect_estimates import Entry, estimate_nodes
@@ -62,7 +62,7 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Traces 
     entries = {(e.component, place): None for e in exact for place in places_of(e.where)}
     for name in () if inestimable(setting.metric) else corruptions:
         entries |= dict.fromkeys(_strongest(setting, name, widest))
-    down = {(c, r, n): noising(Source("resample", n), {c: where_of(r)}) for c, r in entries for n in corruptions}
+    down = {(c, r, n): noising(values_in(n), {c: where_of(r)}) for c, r in entries for n in corruptions}
     up = {(c, r, n): denoising(n, {c: where_of(r)}) for c, r in entries for n in corruptions}
     setting.run([*down.values(), *up.values()])
     reactions: dict[Entry, dict[str, Reaction]] = {}
@@ -77,8 +77,8 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Traces 
 
 def _strongest(setting: Setting, corruption: str, widest: float) -> list[Entry]:
     """By first-order estimates of noising from this corruption and of restoring in its run."""
-    down = estimate_nodes(setting, "clean", Source("resample", corruption)).effects
-    up = estimate_nodes(setting, corruption, Source("resample", "clean")).effects
+    down = estimate_nodes(setting, "clean", values_in(corruption)).effects
+    up = estimate_nodes(setting, corruption, CLEAN_VALUES).effects
     sizes = {
         (component, place): max(abs(down[component, where]), abs(up[component, where])) / widest
         for component, where in down

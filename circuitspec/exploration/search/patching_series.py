@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from circuitspec.experiments.experiment import ZEROS, Experiment, Noised, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Noised, Source, Variant
 from circuitspec.experiments.levels.node_level import denoising, noising
 from circuitspec.exploration.setting import CLEAN, Setting
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-
-VALUES = ("resample", "mean", "mean_per_template", "zero", "gaussian")
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 
 
 @dataclass(frozen=True)
 class Series:
     """Noising the clean run with one kind of value from one corruption, or denoising that corruption's run.
 
-    `prompts` are the corrupt ones; None for zeros, which come from no prompts and have one direction.
+    `prompts` are the corrupt ones; None for what is made of no run (zeros), which has one direction.
     """
 
     value: str
@@ -42,7 +41,7 @@ class Series:
         if not self.noising:
             return f"denoising {self.corruption}"
         if self.prompts is None:
-            return "noising, zero"
+            return f"noising, {self.value}"
         return f"noising, {self.value} of {self.corruption}"
 
     @property
@@ -56,10 +55,8 @@ class Series:
     @property
     def source(self) -> Source:
         if not self.noising:
-            return Source("resample", "clean")
-        if self.prompts is None:
-            return ZEROS
-        return Source("resample" if self.value == "gaussian" else self.value, self.prompts)  # type: ignore[arg-type]
+            return CLEAN_VALUES
+        return Source(ABLATIONS[self.value].source, self.prompts)
 
     def patched(self, sites: Mapping[NodeComponent, Where]) -> Experiment:
         if self.noising:
@@ -69,7 +66,7 @@ class Series:
 
     def anchor(self, setting: Setting) -> Experiment:
         """The run whose distance to the clean one is the whole effect: on the corrupt prompts, or all ablated."""
-        if self.prompts is None or self.value in ("mean", "mean_per_template"):
+        if self.prompts is None or not self.source.is_run:
             return noising(self.source, dict.fromkeys(setting.claimed, Where.everywhere()))
         return Experiment(self.prompts)
 
@@ -77,22 +74,21 @@ class Series:
 def series_of(values: Iterable[str], corruptions: Iterable[Variant], noise: Noised | None) -> tuple[Series, ...]:
     """Every value from every corruption, noising, then every corruption denoised.
 
-    `noise` stands for the prompts of `gaussian`; raises ValueError where that is among the values and there is none.
+    `noise` stands for the prompts of values that add it; raises ValueError where there is such a value and no noise.
     """
     found: dict[Series, None] = {}
     prompts = tuple(corruptions)
     chosen = tuple(dict.fromkeys(values))
     for value in chosen:
-        if value == "zero":
-            found[Series(value, None, noising=True)] = None
-        elif value == "gaussian":
+        if ABLATIONS[value].noise:
             if noise is None:
                 raise ValueError("no noise is given")
             found[Series(value, noise, noising=True)] = None
-        else:
+        elif ABLATIONS[value].takes_prompts:
             found |= dict.fromkeys(Series(value, one, noising=True) for one in prompts)
-    if any(value not in ("zero", "gaussian") for value in chosen):
-        found |= dict.fromkeys(Series("resample", one, noising=False) for one in prompts)
-    if noise is not None and "gaussian" in chosen:
-        found[Series("gaussian", noise, noising=False)] = None
+        else:
+            found[Series(value, None, noising=True)] = None
+    if any(ABLATIONS[value].takes_prompts for value in chosen):
+        found |= dict.fromkeys(Series(CLEAN_VALUES.kind, one, noising=False) for one in prompts)
+    found |= dict.fromkeys(Series(value, noise, noising=False) for value in chosen if ABLATIONS[value].noise)
     return tuple(found)

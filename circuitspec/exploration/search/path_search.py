@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from circuitspec.experiments.experiment import Experiment, PathRule, Sent, Source
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, PathRule, Sent
 from circuitspec.experiments.levels.path_level import into
 from circuitspec.exploration.search.component_sweep import (
     MATERIAL,
@@ -112,7 +112,7 @@ def links(
     if not candidates:
         return Links()
     edges = {c: Edge(c[0], c[2], c[1] & c[3]) for c in candidates}
-    wanted, back = tuple(edges.values()), Source("resample", "clean")
+    wanted, back = tuple(edges.values()), CLEAN_VALUES
     drops = estimate_edges(setting, "clean", setting.source, wanted, recomputing=recomputing).effects
     rises = estimate_edges(setting, setting.corrupt, back, wanted, steps=steps, recomputing=recomputing).effects
     loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
@@ -195,7 +195,7 @@ def _path(
     rule = PathRule("base", through_mlps, named if through_mlps else frozenset())
     if noising:
         return Experiment("clean", setting.source, readings=readings, rule=rule)
-    return Experiment(setting.corrupt, Source("resample", "clean"), readings=readings, rule=rule)
+    return Experiment(setting.corrupt, CLEAN_VALUES, readings=readings, rule=rule)
 
 
 def _rise(setting: Setting, run: Experiment) -> float:

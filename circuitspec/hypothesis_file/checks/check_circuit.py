@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from circuitspec.hypothesis_file.checks.check_task import check_occurrence
 from circuitspec.hypothesis_file.checks.scope import Scope, meant
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, NOISE_SETTINGS
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Component, Head, Mlp, Pattern, Range, stage
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention, Projection, is_internal, parse_internal
 from circuitspec.hypothesis_file.grammar.names import (
@@ -39,7 +40,6 @@ from circuitspec.hypothesis_file.schema.tested_claims import Complete, Minimal
 from circuitspec.hypothesis_file.yaml.source import Path_
 
 FEWEST_REFERENCE = 8  # prompts that means are over
-FROM_CORRUPTION = ("resample", "mean", "mean_per_template")
 NEEDS_WRONG = ("logit_diff", "prob_diff")
 NEEDS_NOTHING = ("kl",)
 
@@ -118,7 +118,8 @@ def check_ablation(scope: Scope) -> None:
         return
     corruptions = scope.declared("task", "corruptions")
     path, source = ("ablation", "from"), ablation.source
-    if ablation.value in FROM_CORRUPTION:
+    kind = ABLATIONS[ablation.value]
+    if kind.takes_prompts:
         example = corruptions[0] if corruptions else "corrupt" if not scope.is_templated else "CORRUPTION"
         if source is None:
             # the only one is taken; those of a file are known once it is read
@@ -130,7 +131,7 @@ def check_ablation(scope: Scope) -> None:
                     hint=f"add from: {example}",
                 )
         elif source == RESERVED_CORRUPTION:
-            if ablation.value == "resample":
+            if kind.is_run:
                 message = "resampling from the clean prompts changes nothing"
                 scope.add("CS144", message, path, hint=f"write from: {example}")
         elif scope.is_templated and source not in corruptions:
@@ -162,7 +163,7 @@ def _check_reference(scope: Scope, ablation: AblationSpec) -> None:
         return
     path = ("ablation", "reference")
     task = scope.parts.task
-    if ablation.value not in ("mean", "mean_per_template"):
+    if not ABLATIONS[ablation.value].averages:
         message = f"{ablation.value} takes no means, so reference says nothing"
         scope.add("CS169", message, path, hint="remove reference, or write value: mean_per_template", key=True)
     elif task is not None and task.file is not None and isinstance(reference, int):
@@ -198,13 +199,13 @@ def _check_free(scope: Scope, ablation: AblationSpec) -> None:
 
 
 def _check_noise(scope: Scope, ablation: AblationSpec) -> None:
-    if ablation.value != "gaussian":
-        for key in ("std", "at", "draws", "seed"):
+    if not ABLATIONS[ablation.value].noise:
+        for key in NOISE_SETTINGS:
             if getattr(ablation, key) is not None:
                 message = f"{ablation.value} ablation adds no noise, so {key} says nothing"
                 scope.add("CS147", message, ("ablation", key), hint=f"remove {key}, or write value: gaussian", key=True)
     elif ablation.at is None:
-        message = "gaussian needs to know at which tokens noise is added"
+        message = f"{ablation.value} needs to know at which tokens noise is added"
         scope.add("CS147", message, ("ablation", "value"), hint="add at: SLOT, or a list of slots and positions")
     else:
         for i, position in enumerate((ablation.at,) if isinstance(ablation.at, str) else ablation.at):

@@ -1,5 +1,5 @@
 """The one grammar of names: components, positions, paths, slots, metrics inside the model.
 
 In come the short texts of a hypothesis file; out come frozen values, and the canonical spelling of each. Every name
-is parsed and written here.
+is parsed and written here, and each kind of thing that a file may name is a row of a table.
 """

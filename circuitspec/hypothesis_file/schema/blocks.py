@@ -13,18 +13,21 @@ from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
+    GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     Tag,
     model_serializer,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from circuitspec.hypothesis_file.grammar import texts
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, phrases, varied_values
 from circuitspec.hypothesis_file.schema.block import Block, Bound, Count, Flag, MetricName, Positive, Seed, Share, Text
 from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom, Complete, Minimal
 
 GateName = Literal["and", "or", "additive"]
-AblationValue = Literal["resample", "mean", "mean_per_template", "zero", "gaussian"]
 Through = tuple[Literal["mlp"], ...]
 
 FormatVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(texts.check_version)]
@@ -184,12 +187,17 @@ RobustTo: TypeAlias = Annotated[
     | Annotated[dict[ChoiceName, Annotated[tuple[Text, ...], Field(min_length=1)]], Tag("<mapping>")],
     _choice(_form, "a list of choices such as [ablation, corruption], or their values: {ablation: [mean, zero]}"),
 ]
-_METHODS: dict[str, tuple[str, ...]] = {
-    "level": ("node", "edge", "path"),
-    "ablation": ("resample", "mean", "mean_per_template", "zero"),
-    "positions": ("declared", "all"),
-    "direction": ("noising", "denoising"),
-}
+
+
+def _methods(choice: str) -> tuple[str, ...] | None:
+    """The values of a choice; None where they are the task's own."""
+    known: dict[str, tuple[str, ...]] = {
+        "level": ("node", "edge", "path"),
+        "ablation": varied_values(),
+        "positions": ("declared", "all"),
+        "direction": ("noising", "denoising"),
+    }
+    return known.get(choice)
 
 
 class TaskSpec(Block):
@@ -285,13 +293,27 @@ Reference: TypeAlias = Annotated[
 ]
 
 
+class _AblationChoices:
+    """The names of the rows as an enumeration: read when a schema is made or a file is checked."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"enum": list(ABLATIONS), "type": "string"}
+
+
+def _ablation_value(value: object) -> object:
+    if not isinstance(value, str) or value not in ABLATIONS:
+        choices = list(ABLATIONS)
+        raise PydanticCustomError("literal_error", "one of {choices}", {"choices": choices})
+    return value
+
+
+AblationValue: TypeAlias = Annotated[str, BeforeValidator(_ablation_value), _AblationChoices()]
+
+
 class AblationSpec(Block):
     """How everything outside the circuit is ablated."""
 
-    value: AblationValue = Field(
-        description="What replaces an ablated activation: that of the corrupted prompt (resample), its mean over "
-        "prompts (of one template), zero, or noise."
-    )
+    value: AblationValue = Field(description=f"What replaces an ablated activation: {phrases()}.")
     source: str | None = Field(
         default=None,
         alias="from",
@@ -382,7 +404,7 @@ class _OfCircuit(_Bounded):
         if not isinstance(self.robust_to, dict):
             return self
         for choice, values in self.robust_to.items():
-            known = _METHODS.get(choice)
+            known = _methods(choice)
             for i, value in enumerate(values):
                 if known is not None and value not in known:
                     raise texts.problem(

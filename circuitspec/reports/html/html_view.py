@@ -12,6 +12,7 @@ from circuitspec.analysis.statistics.stats import SEED
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number, plural
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.html.html_charts import charts
 from circuitspec.reports.html.html_circuit import circuit_view
@@ -186,7 +187,8 @@ def _seeds(data: object) -> str:
         return ""
     said = [] if "file" in task else [f"prompts {task.get('seed', 0)}"]
     said.append(f"bootstrap {SEED}")
-    if ablation.get("value") == "gaussian":
+    kind = ABLATIONS.get(str(ablation.get("value")))
+    if kind is not None and kind.noise:
         said.append(f"noise {ablation.get('seed') or 0}")
     return ", ".join(said)
 
