@@ -110,7 +110,7 @@ def test_components_that_can_be_lost_are_idle_or_redundant(one: Ablated, expecte
 def test_many_components_are_told_in_a_line_that_can_be_read(rise: float, code: str) -> None:
     """Eight are named, three with their figures; how many more there are is said, and all are in the data."""
     many = tuple(replace(silent(rise=at(rise)), part=part(f"a{layer}.h0")) for layer in range(11))
-    (warning,) = effect_warnings(CircuitEffects("logit_diff", (), many))
+    (warning,) = warned(EFFECT_WARNINGS, effects=CircuitEffects("logit_diff", (), many))
     assert warning.code == code
     assert "a7.h0 and 3 more" in warning.message
     assert [name for name in (one.part.name for one in many) if f"{name}:" in warning.detail] == [
@@ -121,7 +121,7 @@ def test_many_components_are_told_in_a_line_that_can_be_read(rise: float, code: 
     assert "; and 8 more" in warning.detail
     assert len(warning.detail) < 700
     assert len(warning.data["components"]) == 11  # type: ignore[arg-type]
-    (few,) = effect_warnings(CircuitEffects("logit_diff", (), many[:3]))
+    (few,) = warned(EFFECT_WARNINGS, effects=CircuitEffects("logit_diff", (), many[:3]))
     assert "more" not in few.detail
 
 
