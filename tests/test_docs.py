@@ -18,7 +18,8 @@ from circuitspec.cli import main
 from circuitspec.diagnostics.codes import CODES
 from circuitspec.hypothesis.grammar.names import parse_name
 from circuitspec.hypothesis.schema.block import OutputMetric
-from circuitspec.hypothesis.schema.blocks import CLAIMS, CircuitSpec
+from circuitspec.hypothesis.schema.blocks import CircuitSpec
+from circuitspec.hypothesis.schema.claims.registry import CLAIMS
 from circuitspec.hypothesis.schema.schema_reference import NAMES, PATHS, reference
 from circuitspec.hypothesis.yaml.source import parse_source
 from circuitspec.hypothesis.yaml.yaml_writer import write_yaml

@@ -15,7 +15,8 @@ from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.hypothesis.grammar.names import EXAMPLES
 from circuitspec.hypothesis.grammar.texts import did_you_mean
 from circuitspec.hypothesis.schema.block import Block
-from circuitspec.hypothesis.schema.blocks import CLAIMS, Hypothesis
+from circuitspec.hypothesis.schema.blocks import Hypothesis
+from circuitspec.hypothesis.schema.claims.registry import CLAIMS
 from circuitspec.hypothesis.yaml.source import Path_, Source
 
 _WANTED = {

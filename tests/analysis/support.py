@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from circuitspec.analysis.claims.kinds.circuit_claims import PlannedOfCircuit
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
-from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
+from circuitspec.hypothesis.schema.claims.necessary import Necessary
+from circuitspec.hypothesis.schema.claims.sufficient import Sufficient
 
 MEANS = Source("mean_per_template", "abc")
 
@@ -28,7 +30,7 @@ PATCHED = {"sufficient": CIRCUIT, "necessary": KNOCKED_OUT}
 
 def make_plan(*claims: Sufficient | Necessary) -> Plan:
     labels = {CLEAN: "clean", CORRUPT: "corrupt", CIRCUIT: "circuit", KNOCKED_OUT: "circuit ablated"}
-    planned = (PlannedClaim(i, claim, PATCHED[claim.kind], CLEAN, CORRUPT) for i, claim in enumerate(claims))
+    planned = (PlannedOfCircuit(i, claim, PATCHED[claim.kind], CLEAN, CORRUPT) for i, claim in enumerate(claims))
     return Plan(labels=labels, clean=CLEAN, corrupt=CORRUPT, circuit=CIRCUIT, claims=tuple(planned))
 
 

@@ -16,7 +16,7 @@ from circuitspec.experiments.levels.node_level import restored
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.blocks import Sufficient
+from circuitspec.hypothesis.schema.claims.sufficient import Sufficient
 
 N = 60
 CLEAN, CORRUPT = Experiment("clean"), Experiment("abc")

@@ -34,7 +34,8 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis.grammar.names import format_name
 from circuitspec.hypothesis.load_file import parse_hypothesis
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Sufficient
+from circuitspec.hypothesis.schema.blocks import AblationSpec
+from circuitspec.hypothesis.schema.claims.sufficient import Sufficient
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.runtime.progress import Silent
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan

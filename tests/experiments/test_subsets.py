@@ -22,7 +22,9 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis.grammar.components import Head, Mlp
 from circuitspec.hypothesis.load_file import parse_hypothesis
 from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.schema.tested_claims import Complete, MinimalSearch, SubsetSearch
+from circuitspec.hypothesis.schema.claims.claim_block import SubsetSearch
+from circuitspec.hypothesis.schema.claims.complete import Complete
+from circuitspec.hypothesis.schema.claims.minimal import MinimalSearch
 from tests.graph.test_circuit import FILE, SHAPE
 
 # 3 layers of 2 heads; a0.h1 plays two roles, each at a position of its own

@@ -9,7 +9,12 @@ import pytest
 
 from circuitspec.hypothesis.grammar.names import parse_path
 from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.schema.blocks import CrossSection, Hypothesis, Mediation, Necessary, PathClaim, Sufficient
+from circuitspec.hypothesis.schema.blocks import Hypothesis
+from circuitspec.hypothesis.schema.claims.cross_section import CrossSection
+from circuitspec.hypothesis.schema.claims.mediation import Mediation
+from circuitspec.hypothesis.schema.claims.necessary import Necessary
+from circuitspec.hypothesis.schema.claims.path import PathClaim
+from circuitspec.hypothesis.schema.claims.sufficient import Sufficient
 from tests.declared_edges import (
     Edge,
     Roles,

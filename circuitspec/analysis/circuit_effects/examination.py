@@ -38,6 +38,7 @@ from circuitspec.analysis.circuit_effects.component_effects import (
 )
 from circuitspec.analysis.circuit_effects.effects_so_far import ESTIMATED_OUT, NEGATIVES_OUT, Known
 from circuitspec.analysis.circuit_effects.negative_components import Estimates, RunsExperiments
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
@@ -54,7 +55,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.hypothesis.grammar.components import Neuron
 from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Gate
+from circuitspec.hypothesis.schema.blocks import AblationSpec
 from circuitspec.prompts.output_metrics import METRICS
 
 PAIRS = 40  # runs with two parts ablated
@@ -309,8 +310,8 @@ class _Examination(Known):
 
     def _either(self) -> list[frozenset[str]]:
         """Pairs of which the hypothesis says that one does for the other."""
-        claims = [planned.claim for planned in self.plan.claims]
-        return [frozenset(claim.nodes) for claim in claims if isinstance(claim, Gate) and claim.gate == "or"]
+        said = (kind_of(planned).interchangeable(planned.claim) for planned in self.plan.claims)
+        return [pair for pair in said if pair]
 
     # -- negatives --------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import TIMES, is_emptied
@@ -217,7 +218,12 @@ def over_recovery(claims: Iterable[ClaimResult]) -> list[EvidenceWarning]:
     found = []
     for claim in claims:
         estimate = claim.estimate
-        if claim.kind != "sufficient" or estimate is None or estimate.low is None or estimate.low <= 1 + MATERIAL:
+        if (
+            not kind_of(claim).claims_sufficiency
+            or estimate is None
+            or estimate.low is None
+            or estimate.low <= 1 + MATERIAL
+        ):
             continue
         if claim.out_of_range:
             continue
@@ -265,12 +271,7 @@ def out_of_range(plan: Plan, claims: Sequence[ClaimResult]) -> list[EvidenceWarn
 
 def unbroken_behaviour(plan: Plan, records: Records) -> list[EvidenceWarning]:
     """CS403: where the corruption does not break the behaviour, nothing can be recovered."""
-    pairs = dict.fromkeys(
-        (planned.claim.metric, planned.clean, planned.corrupt)
-        if planned.broken is None
-        else (planned.claim.metric, plan.clean, planned.broken)  # of a share the anchors are paths, not prompts
-        for planned in plan.claims
-    )
+    pairs = dict.fromkeys((planned.claim.metric, *planned.behaviour) for planned in plan.claims)
     found = []
     for metric, clean, corrupt in pairs:
         if records.n_prompts < 2:
@@ -316,9 +317,7 @@ def empty_patches(claims: Iterable[ClaimResult], plan: Plan) -> list[EvidenceWar
         EvidenceWarning(
             "CS405",
             f"`{claim.kind}` patches nothing, so it says nothing about the circuit",
-            "the declared circuit and the free components leave nothing to ablate"
-            if claim.kind == "sufficient"
-            else "no component is declared that could be patched",
+            kind_of(claim).nothing_patched,
             "declare a part of the model, or take components out of `free`",
             {"claim": claim.index, "kind": claim.kind},
         )

@@ -11,7 +11,7 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.wording import number, plural, with_interval
 from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
 from circuitspec.experiments.experiment import means_of
-from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.experiments.planner import Plan
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 
@@ -75,7 +75,7 @@ def fixed_means(
     plan: Plan, claims: Iterable[ClaimResult], error: MeansError | None, task: TokenizedTask
 ) -> Iterator[EvidenceWarning]:
     """CS434: the means' error is not in intervals of claims about many runs."""
-    many = [one for one in plan.claims if _many(one) and one.patched.averages]
+    many = [one for one in plan.claims if one.holds_means and one.patched.averages]
     known = [figure for _, _, figure in _figures(claims) if figure.means_error is not None]
     if not many or (task.reference is not None and known and max(map(share_of, known)) <= ENOUGH):
         return
@@ -101,10 +101,6 @@ def too_few_others(task: TokenizedTask, asked: int | None) -> Iterator[EvidenceW
         f"lengthen the lists, score fewer prompts, or write `reference: {task.averaged.n}`",
         {"asked": asked, "averaged": task.averaged.n},
     )
-
-
-def _many(planned: PlannedClaim) -> bool:
-    return planned.trials is not None or planned.rivals is not None
 
 
 def _figures(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, str, Estimate]]:

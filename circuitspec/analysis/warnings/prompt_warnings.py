@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from scipy import stats as scipy_stats
 
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.claims.verdict import MIN_PROMPTS, ClaimResult, place
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.prompt_groups import (
@@ -26,7 +27,7 @@ from circuitspec.analysis.variables import kept_slots
 from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning, lacking
 from circuitspec.analysis.warnings.metric_warnings import cases
 from circuitspec.engine.records import Records
-from circuitspec.experiments.planner import Measure, Plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.prompts.prompt_set import PromptSet, PromptsFile
 
 # A prompt still stands when a quarter of the clean margin is left. Unrelated names leave the margin at zero, give or
@@ -46,7 +47,7 @@ _SHORT = 60  # characters of a template in a message
 
 def standing_behaviour(plan: Plan, records: Records, claims: Sequence[ClaimResult]) -> list[EvidenceWarning]:
     """CS421: on most prompts the corrupt run still prefers the right answer, by a good part of the clean margin."""
-    pairs = dict.fromkeys(Anchors(p.clean, p.corrupt) for p in plan.claims if p.measure != "direct share")
+    pairs = dict.fromkeys(Anchors(p.clean, p.corrupt) for p in plan.claims if p.between_behaviours)
     found = []
     for between in pairs:
         clean, corrupt = records[between.clean], records[between.corrupt]
@@ -95,7 +96,7 @@ def partial_corruption(
     differ in all slots, whatever the corruption changes.
     """
     found: dict[str, EvidenceWarning] = {}
-    for planned, claim in cases(plan, claims, ("sufficient", "necessary")):
+    for planned, claim in cases(plan, claims, lambda kind: kind.of_circuit):
         source = planned.patched.source
         if source is None or source.prompts is None or source.kind != "resample" or str(source.prompts) in found:
             continue
@@ -135,7 +136,7 @@ def disagreeing_templates(
         differ = [(g, h) for g, h in tested if h is not None and h.p_value <= DIFFERENT and h.spread >= SPREAD]
         scores = {g.name: group_scores(runs, g, level=claim.estimate.level) for g, _ in differ}
         differ = [(g, h) for g, h in differ if sum(s.recovered is not None for s in scores[g.name]) > 1]
-        if differ and (claim.kind == "sufficient" or _on_both_sides(claim, scores)):
+        if differ and (kind_of(claim).claims_sufficiency or _on_both_sides(claim, scores)):
             found.append(_disagreement(claim, differ, scores))
     return found
 
@@ -193,9 +194,6 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHORT else text[: _SHORT - 3].rstrip() + "..."
 
 
-_HALVED: frozenset[Measure] = frozenset({"incompleteness", "effect"})  # judged on half of the prompts
-
-
 def too_few_prompts(claims: Sequence[ClaimResult], file: PromptsFile | None = None) -> list[EvidenceWarning]:
     """CS424: the interval is too wide for the bound; says how many prompts would narrow it enough.
 
@@ -211,7 +209,7 @@ def too_few_prompts(claims: Sequence[ClaimResult], file: PromptsFile | None = No
         if not ends:
             continue
         needed = prompts_needed(claim)
-        if needed is not None and claim.measure in _HALVED:
+        if needed is not None and kind_of(claim).halves_prompts:
             needed *= 2
         distance = min(abs(claim.estimate.value - end) for end in ends)
         width = (claim.estimate.interval[1] - claim.estimate.interval[0]) / 2
@@ -247,7 +245,7 @@ def too_few_prompts(claims: Sequence[ClaimResult], file: PromptsFile | None = No
 def _figures(claims: Sequence[ClaimResult]) -> Iterator[tuple[ClaimResult, str]]:
     """Each claim, and one that several figures decide once for each of these, with that figure's name to print."""
     for claim in claims:
-        if claim.measure == "share beaten":  # which takes more random circuits, not more prompts
+        if not kind_of(claim).prompts_decide:  # which takes more random circuits, not more prompts
             continue
         if not claim.parts:
             yield claim, ""

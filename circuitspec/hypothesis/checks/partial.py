@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from circuitspec.hypothesis.problems import path_of
-from circuitspec.hypothesis.schema.blocks import AblationSpec, CircuitSpec, Claim, TaskSpec
+from circuitspec.hypothesis.schema.blocks import AblationSpec, CircuitSpec, TaskSpec
+from circuitspec.hypothesis.schema.claims.written_claim import Claim
 from circuitspec.hypothesis.yaml.source import Path_, Source
 
 
