@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from circuitspec.analysis.claims.claim_kind import ClaimKind
 from circuitspec.analysis.claims.registry import KINDS
 from circuitspec.hypothesis.schema.claims.registry import CLAIMS
 
@@ -25,6 +26,12 @@ def test_a_kind_stands_in_two_modules_of_its_name(name: str) -> None:
     assert CLAIMS[name].__module__ == f"circuitspec.hypothesis.schema.claims.{name}"
     assert CLAIMS[name].model_fields["kind"].default == name
     assert type(KINDS[name]).__module__ == f"circuitspec.analysis.claims.kinds.{name}"
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_every_kind_says_what_it_runs(name: str) -> None:
+    kind = type(KINDS[name])
+    assert (kind.describe, kind.patched_set) != (ClaimKind.describe, ClaimKind.patched_set)
 
 
 def added(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -59,7 +66,7 @@ def test_its_mistakes_are_told_at_their_places(file: str, tmp_path: Path) -> Non
     wrong = tmp_path / "wrong.circuit.yaml"
     wrong.write_text(Path(file).read_text("utf-8").replace("second_switch, lamp]", "second_swich, a9.h9]"), "utf-8")
     told = added("check", str(wrong))
-    assert told.returncode == 2
+    assert told.returncode == 3
     assert "CS204" in told.stderr + told.stdout
     assert "second_swich is neither a group nor a component" in told.stderr + told.stdout
     wrong.write_text(Path(file).read_text("utf-8").replace("- dispensable", "- dispensible"), "utf-8")
