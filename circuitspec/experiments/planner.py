@@ -19,10 +19,10 @@ from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, everywhere, merged, read_path
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Hypothesis
-from circuitspec.hypothesis.schema.claims.written_claim import Claim
-from circuitspec.hypothesis.yaml.source import Path_
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
+from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.yaml.source import Path_
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 CLEAN = Experiment("clean")
 

@@ -13,7 +13,7 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 from circuitspec.experiments.planner import PlannedClaim
-from circuitspec.hypothesis.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.yaml.source import Path_, Source
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 _CLAIM_CODES = {"REFUTED": "CS560", "INCONCLUSIVE": "CS561"}

@@ -12,9 +12,9 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.claims.necessary import Necessary
-from circuitspec.hypothesis.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 
 MEANS = Source("mean_per_template", "abc")
 

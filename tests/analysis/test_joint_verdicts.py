@@ -16,9 +16,9 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.claims.gate import Gate, GateName
-from circuitspec.hypothesis.schema.claims.traces import Traces
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.schema.claims.gate import Gate, GateName
+from circuitspec.hypothesis_file.schema.claims.traces import Traces
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_records
 
 

@@ -18,8 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import circuitspec
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.warnings.evidence_warnings import evidence_warnings
-from circuitspec.hypothesis.schema.claims.necessary import Necessary
-from circuitspec.hypothesis.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 LONG, OTHER = 292.0, 5.0

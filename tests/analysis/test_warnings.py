@@ -16,8 +16,8 @@ from circuitspec.analysis.warnings.evidence_warnings import (
 )
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
-from circuitspec.hypothesis.schema.claims.necessary import Necessary
-from circuitspec.hypothesis.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 

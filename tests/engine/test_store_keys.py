@@ -15,7 +15,7 @@ from circuitspec.engine.cache import store_keys as module
 from circuitspec.engine.cache.store_keys import Keys, Setting, model_digest, setting_of
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import loaded, random_prompts, task_of
 from tests.oracle import builders

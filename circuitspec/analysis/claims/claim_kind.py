@@ -19,8 +19,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import PlannedClaim, Planning
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.yaml.source import Path_, Source
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.means_error import MeansError

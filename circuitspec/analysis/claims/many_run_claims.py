@@ -22,7 +22,7 @@ from circuitspec.analysis.statistics.scores import Anchors, gap
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.method_grid import CHOICES, Method, MethodRun, Methods
-from circuitspec.hypothesis.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 
 _MOST_NAMED = 8  # of nodes in a sentence
 

@@ -20,9 +20,9 @@ from circuitspec.analysis.claims.kinds.traces import TraceClaims
 from circuitspec.engine.records import Records
 from circuitspec.experiments.planner import Plan, PlannedClaim, plan_claims
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.schema.blocks import Hypothesis
-from circuitspec.hypothesis.schema.claims.written_claim import Claim
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.yaml.source import Source
 
 KINDS: dict[str, AnyKind] = {
     "sufficient": SufficientClaims(),

@@ -18,9 +18,9 @@ from circuitspec.experiments.circuits.method_grid import (
 from circuitspec.experiments.experiment import Source
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import Place
-from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.schema.claims.claim_block import ChoiceName
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.schema.claims.claim_block import ChoiceName
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 RobustTo: TypeAlias = Sequence[ChoiceName] | Mapping[ChoiceName, Sequence[str]]
 """Choices of method, all values of which are meant, or their values."""

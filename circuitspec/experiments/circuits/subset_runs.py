@@ -21,11 +21,11 @@ from circuitspec.graph.edges import Sender, precedes, receivers
 from circuitspec.graph.nodes import Ablatable, NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron, sort_key
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.claims.claim_block import SubsetSearch
-from circuitspec.hypothesis.schema.claims.written_claim import Claim
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.schema.claims.claim_block import SubsetSearch
+from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 _Key = TypeVar("_Key", bound=NodeComponent)
 

@@ -8,7 +8,7 @@ from circuitspec.analysis.claims.kinds.subset_claims import PlannedSubsets, Subs
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.subset_runs import Cuts, Trials, complete_trials
-from circuitspec.hypothesis.schema.claims.complete import Complete
+from circuitspec.hypothesis_file.schema.claims.complete import Complete
 
 _NAMED = 6  # nodes of a subset in a table; all of them are in the JSON
 _KINDS = ("group, all, nothing", "random", "greedy")

@@ -13,8 +13,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels import node_level
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning
-from circuitspec.hypothesis.grammar.components import stage
-from circuitspec.hypothesis.schema.claims.gate import Gate
+from circuitspec.hypothesis_file.grammar.components import stage
+from circuitspec.hypothesis_file.schema.claims.gate import Gate
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.gate_statistics import GateFinding, Part

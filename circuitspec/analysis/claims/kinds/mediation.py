@@ -15,8 +15,8 @@ from circuitspec.experiments.levels import path_level
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning, passing_label
 from circuitspec.graph.edge_circuit import hopless
 from circuitspec.graph.paths import DeclaredPath
-from circuitspec.hypothesis.schema.claims.claim_block import OfPath
-from circuitspec.hypothesis.schema.claims.mediation import Mediation
+from circuitspec.hypothesis_file.schema.claims.claim_block import OfPath
+from circuitspec.hypothesis_file.schema.claims.mediation import Mediation
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.means_error import MeansError

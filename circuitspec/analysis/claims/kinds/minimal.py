@@ -11,7 +11,7 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.subset_runs import Cuts, Trials, minimal_trials
-from circuitspec.hypothesis.schema.claims.minimal import Minimal
+from circuitspec.hypothesis_file.schema.claims.minimal import Minimal
 
 _MOST_NODES = 40  # of a picture; all are in the table
 

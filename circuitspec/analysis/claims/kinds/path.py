@@ -10,8 +10,8 @@ from circuitspec.analysis.statistics.wording import falls, rises
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.experiments.levels import path_level
 from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning, passing_label
-from circuitspec.hypothesis.schema.claims.path import PathClaim
-from circuitspec.hypothesis.yaml.source import Path_
+from circuitspec.hypothesis_file.schema.claims.path import PathClaim
+from circuitspec.hypothesis_file.yaml.source import Path_
 
 
 @dataclass(frozen=True)

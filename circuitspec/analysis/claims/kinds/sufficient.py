@@ -9,9 +9,9 @@ from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.experiments.levels.node_level import without_outside
 from circuitspec.experiments.planner import Planning
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.schema.claims.sufficient import Sufficient
-from circuitspec.hypothesis.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.yaml.source import Path_, Source
 
 
 class SufficientClaims(CircuitClaims[Sufficient]):
