@@ -25,16 +25,19 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.engine.execution.batch_size import rows_per_batch
 from circuitspec.engine.execution.batches import model_inputs
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph, Member
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
+from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance, load_model
 from circuitspec.models.model_config import shape_of

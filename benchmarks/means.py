@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from circuitspec.analysis.claims.means_error import MeansError, larger_size, means_error, recovered, share_of
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions, borrowed
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Variant
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import load_hypothesis
-from circuitspec.hypothesis_file.schema.blocks import Sufficient
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import TokenizedTask

@@ -10,9 +10,9 @@ import pytest
 
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.follow_ups.declared_paths import joined_pairs, path_checks
-from circuitspec.experiments.planner import make_plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.load_file import parse_hypothesis

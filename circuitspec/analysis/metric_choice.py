@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from circuitspec.analysis.claims.registry import claims_sufficiency
 from circuitspec.analysis.statistics.scores import Anchors, Gap, gap
 from circuitspec.engine.records import Records
 from circuitspec.experiments.planner import Plan
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
-from circuitspec.hypothesis_file.schema.blocks import Sufficient
 from circuitspec.prompts.output_metrics import METRICS
 
 OF_ANSWERS = ("logit_diff", "logit")  # linear in the logits, and measured wherever the task has answers
@@ -49,7 +49,7 @@ def for_negatives(plan: Plan, records: Records) -> str | None:
 
     None where there is no such claim, or the task has no answers to measure a smooth metric by.
     """
-    sufficient = [planned.claim.metric for planned in plan.claims if isinstance(planned.claim, Sufficient)]
+    sufficient = [planned.claim.metric for planned in claims_sufficiency(plan).values()]
     return _first(records, plan, (*_smooth(sufficient), *OF_ANSWERS)) if sufficient else None
 
 

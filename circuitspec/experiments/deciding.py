@@ -10,6 +10,6 @@ def deciding(plan: Plan) -> tuple[Experiment, ...]:
     """The runs with means that decide claims by intervals over prompts: not those of claims about many runs."""
     found: dict[Experiment, None] = {}
     for planned in plan.claims:
-        if planned.trials is None and planned.rivals is None:
+        if not planned.holds_means:
             found |= {run: None for run in planned.runs if run.averages}
     return tuple(found)

@@ -1,18 +1,17 @@
-"""Hypothesis and model graph -> the experiments that test it. Imports no torch."""
+"""Hypothesis and model graph -> the experiments that test it. Imports no torch.
+
+What is run for a claim its kind says, which is given from outside (`PlansClaims`): no kind is known here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
-from circuitspec.experiments.circuits.method_grid import Methods
-from circuitspec.experiments.circuits.random_circuits import RandomCircuits, random_circuits
-from circuitspec.experiments.circuits.robust_methods import claimed_methods
-from circuitspec.experiments.circuits.subset_runs import Trials, complete_trials, cuts_of, minimal_trials, refuse_parts
-from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Source, Variant, values_in
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Source, Variant
 from circuitspec.experiments.levels import edge_level, node_level, path_level
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
@@ -20,62 +19,24 @@ from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, everywhere, merged, read_path
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.schema.blocks import (
-    Claim,
-    CrossSection,
-    Gate,
-    Hypothesis,
-    Mediation,
-    Necessary,
-    PathClaim,
-    Sufficient,
-    Traces,
-)
-from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom, Complete, Minimal
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
+from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.yaml.source import Path_
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 CLEAN = Experiment("clean")
 
-Measure = Literal[
-    "recovered", "drop", "rise", "direct share", "interaction", "reaction", "incompleteness", "effect", "share beaten"
-]
-
-
-@dataclass(frozen=True)
-class GateRuns:
-    """Two parts of a circuit, named as in the claim, patched alone and together: first, second, both."""
-
-    names: tuple[str, str]
-    noised: tuple[Experiment, Experiment, Experiment]  # in the clean run
-    denoised: tuple[Experiment, Experiment, Experiment]  # in the corrupt run
-
-
-@dataclass(frozen=True)
-class Traced:
-    """Components noised with the values of one corruption, and that corruption's own run.
-
-    `expected` says whether the claim has them react to it.
-    """
-
-    corruption: str
-    expected: bool
-    noised: Experiment
-    corrupt: Experiment
+Measure: TypeAlias = str
+"""What a claim bounds, in the words of reports: recovered, drop, direct share, ... Its kind says which."""
 
 
 @dataclass(frozen=True)
 class PlannedClaim:
-    """A claim and the runs that decide it.
+    """A claim and the runs that decide it: one patched run between two anchors, where its kind has no class of its own.
 
-    `measure` says what the claim bounds: recovered (or the rise that a restored path brings), which is
-    (patched - corrupt) / (clean - corrupt); the drop, (clean - patched) / (clean - corrupt); or the direct share of
-    a mediation, which is one or the other by its direction: the direct path is patched, and the far anchor is the
-    run with both paths patched. Two kinds of claims are decided by several figures: the interaction of the parts of a
-    gate (`gate`; `patched` has both noised), and the reaction to each corruption (`traced`; `patched` is the first of
-    those to which there should be one, `corrupt` what a corruption that breaks nothing is measured against). A share
-    says something only of an effect that is part of what breaks the behaviour as a whole: `broken`. Claims about
-    subsets of the circuit have `trials`, those about random circuits `rivals`; `patched` is the circuit's own run. What
-    is to hold under several methods has `methods`, the file's own (which the other fields are about) among them.
+    `measure` says what the claim bounds: most often recovered performance, (patched - corrupt) / (clean - corrupt).
+    A kind that needs more runs, or compares others, has a class of its own beside it, in the kind's module; `patched`,
+    `clean` and `corrupt` are then the runs that stand for all of them.
     """
 
     index: int  # its place in the file, from 0
@@ -84,37 +45,66 @@ class PlannedClaim:
     clean: Experiment
     corrupt: Experiment
     measure: Measure = "recovered"
-    gate: GateRuns | None = None
-    traced: tuple[Traced, ...] = ()
-    broken: Experiment | None = None  # mediation: the run with everything ablated, or on the corrupt prompts
-    trials: Trials | None = None
-    rivals: RandomCircuits | None = None
-    methods: Methods | None = None
-    paths: tuple[DeclaredPath, ...] = ()  # that it is about; of a mediation, the direct path first
+    paths: tuple[DeclaredPath, ...] = ()  # that it is about
+
+    between_behaviours: ClassVar[bool] = True
+    """Whether its anchors are the behaviour whole and broken, as recovered performance has them."""
+    holds_means: ClassVar[bool] = False
+    """Whether its intervals hold the means fixed: so many runs are not made again with other means."""
+    searches: ClassVar[bool] = False
+    """Whether more runs are looked for once these are measured."""
 
     @property
     def anchored(self) -> Mapping[Experiment, tuple[Experiment, Experiment]]:
         """Every patched run of the claim, with its anchors: the clean one and the corrupt one."""
-        if self.gate is not None:
-            return dict.fromkeys((*self.gate.noised, *self.gate.denoised), (self.clean, self.corrupt))
-        if self.traced:
-            return {one.noised: (self.clean, one.corrupt) for one in self.traced}
-        others = {} if self.methods is None else self.methods.anchored
-        return {self.patched: (self.clean, self.corrupt), **others}
+        return {self.patched: (self.clean, self.corrupt)}
+
+    @property
+    def more_runs(self) -> tuple[Experiment, ...]:
+        """The runs that decide it beside patched ones and their anchors."""
+        return ()
 
     @property
     def runs(self) -> tuple[Experiment, ...]:
         """Every run that decides the claim, its anchors first."""
         anchors = [run for pair in self.anchored.values() for run in pair]
-        others = [] if self.broken is None else [self.broken]
-        others += () if self.trials is None else self.trials.runs
-        others += () if self.rivals is None else self.rivals.kept
-        return tuple(dict.fromkeys((self.clean, self.corrupt, *anchors, *self.anchored, *others)))
+        return tuple(dict.fromkeys((self.clean, self.corrupt, *anchors, *self.anchored, *self.more_runs)))
+
+    @property
+    def drawn(self) -> tuple[Experiment, ...]:
+        """Those of its runs that are of circuits drawn at random: too many to name one by one."""
+        return ()
+
+    @property
+    def most_searched(self) -> int:
+        """How many more runs a search may take, at most."""
+        return 0
 
     @property
     def falls(self) -> bool:
         """Whether it measures how far the score falls from the clean anchor, not how far it rises from the other."""
-        return self.measure in ("drop", "reaction") or (self.measure == "direct share" and self.patched.base == "clean")
+        return False
+
+    @property
+    def behaviour(self) -> tuple[Experiment, Experiment]:
+        """The runs between which the behaviour is broken: a figure says something only of what that breaks."""
+        return self.clean, self.corrupt
+
+    @property
+    def judged_in_range(self) -> bool:
+        """Whether no verdict rests on it where a run lies out of all range of its anchors."""
+        return self.between_behaviours
+
+    def fitted(self, refused: Mapping[Source, str], text: SourceText) -> PlannedClaim:
+        """The claim without runs that need a source which these prompts do not allow; `refused` says why.
+
+        Raises CircuitspecError where the file itself asks for such a run.
+        """
+        return self
+
+    def dead_hops(self, number: int, found: list[Diagnostic]) -> list[Diagnostic]:
+        """What is `found` wrong with the path of this number among its `paths`, in words that fit the claim."""
+        return found
 
 
 @dataclass(frozen=True)
@@ -172,17 +162,126 @@ class Plan:
         return tuple(self.labels)
 
 
-def make_plan(
-    hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText, corruptions: Sequence[str] | None = None
+class PlansClaims(Protocol):
+    """How claims of one kind are planned. Every kind has one (`analysis.claims.registry`)."""
+
+    @property
+    def needs_circuit(self) -> bool:
+        """Whether its runs are those of the whole circuit, so that there are none where that cannot be patched."""
+        ...
+
+    def refused(
+        self, claim: Any, place: Path_, ablation: AblationSpec, graph: CircuitGraph, text: SourceText
+    ) -> Iterable[Diagnostic]:
+        """What makes such a claim (at `place` in the file) impossible in this model, before any run is thought of."""
+        ...
+
+    def plan(self, claim: Any, planning: Planning) -> PlannedClaim:
+        """The claim with its runs, which are given names (`Planning.name`). Raises CircuitspecError."""
+        ...
+
+
+Kinds: TypeAlias = Callable[[Claim], PlansClaims]
+"""From a claim to its kind."""
+
+
+@dataclass(frozen=True)
+class Planning:
+    """What a claim, the one numbered `index`, is planned with.
+
+    `source` is what noising patches in, `anchor` where noising recovers nothing. `corruptions` are those of the
+    prompts; None where these are not at hand. `labels` gathers the runs and their names.
+    """
+
+    hypothesis: Hypothesis
+    graph: CircuitGraph
+    text: SourceText
+    corruptions: Sequence[str] | None
+    index: int
+    source: Source
+    anchor: Experiment
+    labels: dict[Experiment, str]
+    circuit: Whole | None
+
+    @property
+    def whole(self) -> Whole:
+        """The runs of the whole circuit; there for kinds that need it."""
+        assert self.circuit is not None
+        return self.circuit
+
+    @property
+    def ablation(self) -> AblationSpec:
+        return self.hypothesis.ablation
+
+    @property
+    def place(self) -> Path_:
+        """Where the claim's settings stand in the file."""
+        return ("claims", self.index, self.hypothesis.claims[self.index].kind)
+
+    @property
+    def named_corruptions(self) -> tuple[str, ...]:
+        """The corruptions of the prompts or, where these are not at hand, those that the file names."""
+        return tuple(self.hypothesis.task.corruptions if self.corruptions is None else self.corruptions)
+
+    def name(self, run: Experiment, label: str) -> None:
+        """Give a run its name, unless it has one: it may be one of another claim, or an anchor."""
+        self.labels.setdefault(run, label)
+
+    def name_anchor(self, anchor: Experiment) -> None:
+        """Name a run at which nothing is recovered."""
+        self.name(anchor, _anchor_label(anchor))
+
+    def section(self, entries: Sequence[str], *, apart: bool = False) -> Mapping[NodeComponent, Where]:
+        """Where the components that the claim names (`nodes`) are patched; what is wrong with them is raised."""
+        problems: list[Diagnostic] = []
+        listed = (*self.place, "nodes")
+        section = node_level.section_of(entries, listed, self.ablation, self.graph, self.text, problems, apart=apart)
+        if problems:
+            raise CircuitspecError(*problems)
+        return section
+
+    def read(self, text: str, place: Path_) -> DeclaredPath:
+        """A claim's path in this model; what is wrong with it is raised."""
+        problems: list[Diagnostic] = []
+        path = read_path(text, self.graph.members, self.graph.shape, self.text, place, problems)
+        if self.ablation.positions == "all":
+            path = everywhere(path)
+        problems = problems or cuttable(path, self.text) or hopless(path, self.graph.shape, self.text)
+        if problems:
+            raise CircuitspecError(*problems)
+        return path
+
+    def corrupt(self) -> Variant:
+        """The prompts into which the claim restores something; CS509 where there are none."""
+        corrupt = corrupt_prompts(self.ablation)
+        if corrupt is not None:
+            return corrupt
+        kind, value = self.hypothesis.claims[self.index].kind, self.ablation.value
+        raise CircuitspecError(
+            Diagnostic(
+                "CS509",
+                f"{kind} restores components in a corrupt run, and `{value}` ablation has no corrupt prompts",
+                self.text.span(("claims", self.index)),
+                hint="write `ablation: {value: resample, from: CORRUPTION}`",
+            )
+        )
+
+
+def plan_claims(
+    hypothesis: Hypothesis,
+    graph: CircuitGraph,
+    text: SourceText,
+    kinds: Kinds,
+    corruptions: Sequence[str] | None = None,
 ) -> Plan:
-    """The experiments of the hypothesis's claims, equal ones only once.
+    """The experiments of the hypothesis's claims, equal ones only once, each claim planned as its kind says.
 
     `corruptions` are those of the prompts; None where these are not at hand, so that only those are known that the
     file names. Raises, all at once, what is wrong with claims, given the model: CS220 to CS229, CS224 for a claim of
     sufficiency about components without an outside, CS508 for tracing a corruption that the prompts do not have, CS509
     for denoising without corrupt prompts.
     """
-    return _Planner(hypothesis, graph, text, corruptions).plan()
+    return _Planner(hypothesis, graph, text, kinds, corruptions).plan()
 
 
 @dataclass
@@ -190,6 +289,7 @@ class _Planner:
     hypothesis: Hypothesis
     graph: CircuitGraph
     text: SourceText
+    kinds: Kinds
     corruptions: Sequence[str] | None
     labels: dict[Experiment, str] = field(default_factory=lambda: {CLEAN: "clean"})
     problems: list[Diagnostic] = field(default_factory=list)
@@ -201,8 +301,9 @@ class _Planner:
         anchor = CLEAN
         checks: tuple[PathCheck, ...] = ()
         try:
-            if ablation.level == "node":
-                self.problems += node_level.without_outside(self.hypothesis, self.graph, self.text)
+            for index, claim in enumerate(self.hypothesis.claims):
+                place = ("claims", index)
+                self.problems += self.kinds(claim).refused(claim, place, ablation, self.graph, self.text)
             whole = whole_circuit(ablation, self.graph, self.text)
             anchor = anchor_of(source, whole)
             checks = self._checks(source, anchor)
@@ -210,8 +311,14 @@ class _Planner:
             self.problems += error.diagnostics
         claims: list[PlannedClaim] = []
         for index, claim in enumerate(self.hypothesis.claims):
+            kind = self.kinds(claim)
+            if kind.needs_circuit and whole is None:  # what is wrong with the whole circuit leaves it without runs
+                continue
+            planning = Planning(
+                self.hypothesis, self.graph, self.text, self.corruptions, index, source, anchor, self.labels, whole
+            )
             try:
-                claims += self._claim(index, claim, whole, source, anchor)
+                claims.append(kind.plan(claim, planning))
             except CircuitspecError as error:
                 self.problems += error.diagnostics
         if self.problems or whole is None:
@@ -220,7 +327,7 @@ class _Planner:
         for check in checks:
             self.labels.setdefault(check.anchor, _anchor_label(check.anchor))
             at_path_level = ablation.level == "path"  # where the same words as for a `path` claim are the same run
-            passing = _passing(ablation.through)
+            passing = passing_label(ablation.through)
             done = ("noised" + passing, "denoised" + passing) if at_path_level else ("ablated", "restored")
             self.labels.setdefault(check.ablated, f"{check.text} {done[0]}")
             if check.restored is not None and check.corrupt is not None:
@@ -242,187 +349,6 @@ class _Planner:
             whole.overruled,
             impossible=tuple(dict.fromkeys(named)),
         )
-
-    def _claim(
-        self, index: int, claim: Claim, whole: Whole | None, source: Source, anchor: Experiment
-    ) -> list[PlannedClaim]:
-        """The claim's runs; none where what is wrong with the whole circuit leaves it without."""
-        match claim:
-            case Sufficient() if whole is not None:
-                self.labels.setdefault(anchor, _anchor_label(anchor))
-                self.labels.setdefault(
-                    whole.circuit, "circuit"
-                )  # may be one of the anchors: all of the model, or nothing
-                return [PlannedClaim(index, claim, whole.circuit, CLEAN, anchor, methods=self._methods(index, claim))]
-            case Necessary() if whole is not None:
-                self.labels.setdefault(anchor, _anchor_label(anchor))
-                self.labels.setdefault(whole.knocked_out, "circuit ablated")
-                methods = self._methods(index, claim)
-                return [PlannedClaim(index, claim, whole.knocked_out, CLEAN, anchor, methods=methods)]
-            case CrossSection():
-                return [self._cross_section(index, claim)]
-            case PathClaim():
-                return [self._path(index, claim, source, anchor)]
-            case Mediation():
-                return [self._mediation(index, claim, source, anchor)]
-            case Gate():
-                return [self._gate(index, claim, source)]
-            case Traces() if whole is not None:
-                return [self._traces(index, claim, whole)]
-            case Complete() | Minimal() if whole is not None:
-                return [self._subsets(index, claim, whole, source, anchor)]
-            case BeatsRandom() if whole is not None:
-                return [self._against_random(index, claim, whole, anchor)]
-            case _:
-                return []
-
-    def _cross_section(self, index: int, claim: CrossSection) -> PlannedClaim:
-        shape = self.graph.shape
-        corrupt = self._corrupt(index)
-        paths: list[DeclaredPath] = []
-        if claim.paths is not None:
-            paths = [self._read(text, ("claims", index, claim.kind, "paths", i)) for i, text in enumerate(claim.paths)]
-            patched = edge_level.restoring(paths, corrupt, shape)
-        else:
-            patched = node_level.denoising(corrupt, self._section(index, claim.nodes or ()))
-        self.labels.setdefault(Experiment(corrupt), "corrupt")
-        self.labels.setdefault(patched, f"{', '.join(claim.nodes or claim.paths or ())} restored")
-        return PlannedClaim(index, claim, patched, CLEAN, Experiment(corrupt), paths=tuple(paths))
-
-    def _path(self, index: int, claim: PathClaim, source: Source, anchor: Experiment) -> PlannedClaim:
-        path = self._read(claim.of, ("claims", index, claim.kind, "of"))
-        readings = path_level.along([path], self.graph.shape, self.text)
-        through = self._through(claim)
-        if claim.direction == "noising":
-            patched = path_level.travelling("clean", source, readings, [path], through=through)
-            self.labels.setdefault(anchor, _anchor_label(anchor))
-            self.labels.setdefault(patched, f"{claim.of} noised{_passing(through)}")
-            return PlannedClaim(index, claim, patched, CLEAN, anchor, "drop", paths=(path,))
-        corrupt = self._corrupt(index)
-        patched = path_level.travelling(corrupt, CLEAN_VALUES, readings, [path], through=through)
-        self.labels.setdefault(Experiment(corrupt), "corrupt")
-        self.labels.setdefault(patched, f"{claim.of} denoised{_passing(through)}")
-        return PlannedClaim(index, claim, patched, CLEAN, Experiment(corrupt), "rise", paths=(path,))
-
-    def _mediation(self, index: int, claim: Mediation, source: Source, anchor: Experiment) -> PlannedClaim:
-        place = ("claims", index, claim.kind, "of")
-        mediated = self._read(claim.of, place)
-        start, _, end = mediated.hops
-        direct = DeclaredPath(claim.of, place, (start, end))
-        first, last = claim.of.partition(" -> ")[0], claim.of.rpartition(" -> ")[2]
-        if problems := hopless(direct, self.graph.shape, self.text):
-            raise CircuitspecError(*(without_direct(problem, first, last) for problem in problems))
-        noising = claim.direction == "noising"
-        base = "clean" if noising else self._corrupt(index)
-        values = source if noising else CLEAN_VALUES
-        through = self._through(claim)
-
-        def run(*paths: DeclaredPath) -> Experiment:
-            readings = path_level.along(paths, self.graph.shape, self.text)
-            return path_level.travelling(base, values, readings, [mediated], through=through)
-
-        alone, both = run(direct), run(direct, mediated)
-        done = ("noised" if noising else "denoised") + _passing(through)
-        broken = anchor if noising else Experiment(base)
-        self.labels.setdefault(broken, _anchor_label(broken))
-        self.labels.setdefault(alone, f"{first} -> {last} (not {claim.of}) {done}")
-        self.labels.setdefault(both, f"{first} -> {last} and {claim.of} {done}")
-        anchors = (CLEAN, both) if noising else (both, broken)
-        return PlannedClaim(index, claim, alone, *anchors, "direct share", broken=broken, paths=(direct, mediated))
-
-    def _gate(self, index: int, claim: Gate, source: Source) -> PlannedClaim:
-        first, second = claim.nodes
-        corrupt = self._corrupt(index)
-        both = self._section(index, claim.nodes, apart=True)  # where they overlap, that is told first
-        sections = (self._section(index, (first,)), self._section(index, (second,)), both)
-        noised = [node_level.noising(source, section) for section in sections]
-        denoised = [node_level.denoising(corrupt, section) for section in sections]
-        self.labels.setdefault(Experiment(corrupt), "corrupt")
-        for made, done in ((noised, "noised"), (denoised, "restored")):
-            for run, name in zip(made, (first, second, f"{first}, {second}"), strict=True):
-                self.labels.setdefault(run, f"{name} {done}")
-        runs = GateRuns((first, second), (noised[0], noised[1], noised[2]), (denoised[0], denoised[1], denoised[2]))
-        return PlannedClaim(index, claim, noised[2], CLEAN, Experiment(corrupt), "interaction", gate=runs)
-
-    def _methods(self, index: int, claim: Sufficient | Necessary) -> Methods | None:
-        """The methods under which the claim is to hold, if it says so."""
-        if claim.robust_to is None:
-            return None
-        known = self.hypothesis.task.corruptions if self.corruptions is None else self.corruptions
-        found = claimed_methods(claim, self.hypothesis.ablation, tuple(known), self.graph, self.text, index)
-        for run, label in found.labels.items():
-            self.labels.setdefault(run, label)
-        return found
-
-    def _subsets(
-        self, index: int, claim: Complete | Minimal, whole: Whole, source: Source, anchor: Experiment
-    ) -> PlannedClaim:
-        refuse_parts(claim, index, self.graph, self.text)
-        ablation = self.hypothesis.ablation
-        kept = node_level.circuit_positions(ablation, self.graph)
-        edges = None if whole.edges is None else whole.edges.kept
-        cuts = cuts_of(self.graph, source, kept, edges, pinned=ablation.positions == "all")
-        made = complete_trials if isinstance(claim, Complete) else minimal_trials
-        trials = made(cuts, claim.subsets)
-        self.labels.setdefault(anchor, _anchor_label(anchor))
-        self.labels.setdefault(whole.circuit, "circuit")
-        for run, label in trials.labels.items():
-            self.labels.setdefault(run, label)
-        measure: Measure = "incompleteness" if isinstance(claim, Complete) else "effect"
-        return PlannedClaim(index, claim, whole.circuit, CLEAN, anchor, measure, trials=trials)
-
-    def _against_random(self, index: int, claim: BeatsRandom, whole: Whole, anchor: Experiment) -> PlannedClaim:
-        refuse_parts(claim, index, self.graph, self.text)
-        place = ("claims", index, claim.kind)
-        rivals = random_circuits(self.graph, whole, claim.circuits, claim.seed, self.text, place, knocked_out=False)
-        self.labels.setdefault(anchor, _anchor_label(anchor))
-        self.labels.setdefault(whole.circuit, "circuit")
-        for i, run in enumerate(rivals.kept):
-            self.labels.setdefault(run, f"random circuit {i + 1}")
-        return PlannedClaim(index, claim, whole.circuit, CLEAN, anchor, "share beaten", rivals=rivals)
-
-    def _traces(self, index: int, claim: Traces, whole: Whole) -> PlannedClaim:
-        section = self._section(index, claim.nodes)
-        corrupt = corrupt_prompts(self.hypothesis.ablation)
-        reference = whole.all_ablated if corrupt is None else Experiment(corrupt)
-        self.labels.setdefault(reference, _anchor_label(reference))
-        traced = []
-        for name in self._known_corruptions(index, claim):
-            noised = node_level.noising(values_in(name), section)
-            self.labels.setdefault(Experiment(name), name)
-            self.labels.setdefault(noised, f"{', '.join(claim.nodes)} noised from {name}")
-            traced.append(Traced(name, name in claim.to, noised, Experiment(name)))
-        patched = next(one.noised for one in traced if one.expected)
-        return PlannedClaim(index, claim, patched, CLEAN, reference, "reaction", traced=tuple(traced))
-
-    def _known_corruptions(self, index: int, claim: Traces) -> Sequence[str]:
-        """The task's corruptions, in its order; CS508 where one that the claim names is not among them."""
-        if self.corruptions is None:
-            return tuple(dict.fromkeys((*self.hypothesis.task.corruptions, *claim.to)))
-        lacking = [(i, name) for i, name in enumerate(claim.to) if name not in self.corruptions]
-        if lacking:
-            raise CircuitspecError(
-                *(
-                    Diagnostic(
-                        "CS508",
-                        f"the prompts have no corruption `{name}`",
-                        self.text.span(("claims", index, claim.kind, "to", i)),
-                        hint=f"they have: {', '.join(self.corruptions) or 'none'}",
-                    )
-                    for i, name in lacking
-                )
-            )
-        return self.corruptions
-
-    def _section(self, index: int, entries: Sequence[str], *, apart: bool = False) -> Mapping[NodeComponent, Where]:
-        """Where the components that claim `index` names are patched; what is wrong with them is raised."""
-        problems: list[Diagnostic] = []
-        listed = ("claims", index, self.hypothesis.claims[index].kind, "nodes")
-        ablation = self.hypothesis.ablation
-        section = node_level.section_of(entries, listed, ablation, self.graph, self.text, problems, apart=apart)
-        if problems:
-            raise CircuitspecError(*problems)
-        return section
 
     def _checks(self, source: Source, anchor: Experiment) -> tuple[PathCheck, ...]:
         """Every declared path by itself, as the level of the hypothesis patches it."""
@@ -447,49 +373,11 @@ class _Planner:
             found.append(PathCheck(path.text, ablated, anchor, restored, before))
         return tuple(found)
 
-    def _read(self, text: str, place: tuple[str | int, ...]) -> DeclaredPath:
-        """A claim's path in this model; what is wrong with it is raised."""
-        problems: list[Diagnostic] = []
-        path = read_path(text, self.graph.members, self.graph.shape, self.text, place, problems)
-        if self.hypothesis.ablation.positions == "all":
-            path = everywhere(path)
-        problems = problems or cuttable(path, self.text) or hopless(path, self.graph.shape, self.text)
-        if problems:
-            raise CircuitspecError(*problems)
-        return path
-
-    def _through(self, claim: PathClaim | Mediation) -> tuple[str, ...] | None:
-        """What effects pass through on the claim's path: its own setting, else that of the ablation."""
-        return self.hypothesis.ablation.through if claim.through is None else claim.through
-
-    def _corrupt(self, index: int) -> Variant:
-        """The prompts into which a claim restores something; CS509 where there are none."""
-        corrupt = corrupt_prompts(self.hypothesis.ablation)
-        if corrupt is not None:
-            return corrupt
-        kind, value = self.hypothesis.claims[index].kind, self.hypothesis.ablation.value
-        raise CircuitspecError(
-            Diagnostic(
-                "CS509",
-                f"{kind} restores components in a corrupt run, and `{value}` ablation has no corrupt prompts",
-                self.text.span(("claims", index)),
-                hint="write `ablation: {value: resample, from: CORRUPTION}`",
-            )
-        )
-
 
 def _anchor_label(anchor: Experiment) -> str:
     return "corrupt" if anchor.source is None else "all ablated"
 
 
-def without_direct(problem: Diagnostic, first: str, last: str) -> Diagnostic:
-    """CS227 for a mediation whose direct path cannot exist, so that there is nothing to compare."""
-    return replace(
-        problem,
-        message=f"mediation compares with the direct path {first} -> {last}, which cannot exist: {problem.message}",
-        hint="that all goes through the middle then needs no claim: claim `path` of the whole path instead",
-    )
-
-
-def _passing(through: tuple[str, ...] | None) -> str:
+def passing_label(through: tuple[str, ...] | None) -> str:
+    """What a run's name says of `through`, where it lets nothing pass."""
     return "" if through is None or through else " (through nothing)"

@@ -6,58 +6,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.experiments.circuits.method_grid import Methods
-from circuitspec.experiments.experiment import Noised, Source, texts_of
+from circuitspec.experiments.experiment import Experiment, Noised, Source, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
-from circuitspec.experiments.planner import Plan
+from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
-from circuitspec.hypothesis_file.schema.blocks import Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 
 
 def fitted(plan: Plan, refused: Mapping[Source, str], text: SourceText) -> Plan:
-    """The plan without methods (`robust_to`) that need a mean which these prompts do not allow; `refused` says why.
+    """The plan without runs of its claims that need a mean which these prompts do not allow; `refused` says why.
 
-    The file's own method stays, so that what is wrong with it is told. Raises CS167 where a claim gives such a method
-    by its values.
+    What the file itself asks for stays, so that what is wrong with it is told. Raises CS167 where a claim gives such a
+    method by its values (`robust_to`).
     """
-    claims, problems, lost = [], [], set()
+    claims: list[PlannedClaim] = []
+    problems: list[Diagnostic] = []
+    lost: set[Experiment] = set()
     for planned in plan.claims:
-        methods, claim = planned.methods, planned.claim
-        if methods is None or not isinstance(claim, Sufficient | Necessary):
-            claims.append(planned)
+        try:
+            left = planned.fitted(refused, text)
+        except CircuitspecError as error:
+            problems += error.diagnostics
             continue
-        left = _left(methods, refused)
-        gone = {run.method: run for run in methods.runs if run not in left.runs}
-        if gone and isinstance(claim.robust_to, dict) and "ablation" in claim.robust_to:
-            why = next(one.reason for one in left.left_out if one.method in gone)
-            named = next(iter(gone)).ablation
-            place = ("claims", planned.index, claim.kind, "robust_to", "ablation")
-            problems.append(
-                Diagnostic("CS167", f"ablation {named} cannot be run here: {why}", text.span(place), hint="remove it")
-            )
-        lost |= {run for one in gone.values() for run in (one.patched, one.corrupt)}
-        claims.append(replace(planned, methods=left))
+        lost |= set(planned.runs) - set(left.runs)
+        claims.append(left)
     if problems:
         raise CircuitspecError(*problems)
     kept = {run for planned in claims for run in planned.runs} | {plan.clean, plan.corrupt}
     labels = {run: label for run, label in plan.labels.items() if run in kept or run not in lost}
     return replace(plan, claims=tuple(claims), labels=labels)
-
-
-def _left(methods: Methods, refused: Mapping[Source, str]) -> Methods:
-    left = methods.without(refused)
-    own = [run for run in methods.runs if run.method == methods.own]
-    if all(run in left.runs for run in own):
-        return left
-    return replace(
-        left,
-        runs=(*own, *left.runs),
-        left_out=tuple(one for one in left.left_out if one.method != methods.own),
-    )
 
 
 def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals: Sequence[Internal] = ()) -> None:

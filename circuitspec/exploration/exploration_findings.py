@@ -11,7 +11,7 @@ from circuitspec.exploration.forward_budget import Unseen
 from circuitspec.exploration.request import Options as Options
 from circuitspec.exploration.search.circuit_selection import Point
 from circuitspec.exploration.search.component_sweep import Effect, Sweep
-from circuitspec.exploration.search.corruption_traces import Traces
+from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.exact_sweeps import Grid
 from circuitspec.exploration.search.gate_search import Pair
@@ -55,7 +55,7 @@ class Findings:
     corruptions: Mapping[str, tuple[float, float]]  # -> the metric's mean on the clean and on the corrupt prompts
     grids: tuple[Grid, ...]
     sweep: Sweep
-    traces: Traces | None
+    traces: CorruptionTraces | None
     circuits: tuple[Circuit, ...]
     gates: tuple[Pair, ...]
     sections: tuple[Sections, ...]  # of the drafted circuit, and of the one that the file declares

@@ -15,7 +15,8 @@ from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.hypothesis_file.grammar.names import EXAMPLES
 from circuitspec.hypothesis_file.grammar.texts import did_you_mean
 from circuitspec.hypothesis_file.schema.block import Block
-from circuitspec.hypothesis_file.schema.blocks import CLAIMS, Hypothesis
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.schema.claims.registry import CLAIMS
 from circuitspec.hypothesis_file.yaml.source import Path_, Source
 
 _WANTED = {

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.execution.batch_size import rows_per_batch
 from circuitspec.engine.execution.compiler import borrowed
@@ -13,7 +14,6 @@ from circuitspec.engine.pyvene_export.bundle_content import Bundle, make_bundle
 from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
-from circuitspec.experiments.planner import make_plan
 from circuitspec.experiments.requirements import check_length, check_plan_fits
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batch_size import activation_bytes, rows_per_batch, weight_bytes
@@ -22,7 +23,7 @@ from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_ch
 from circuitspec.experiments.follow_ups.reach import acting, checked_reach, tell_by_tokens
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
 from circuitspec.experiments.notes import plan_notes
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.experiments.requirements import check_claimed, check_length, check_plan_fits
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import EdgeCircuit
@@ -36,7 +37,7 @@ from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Neuro
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention, Internal
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis, with_source
-from circuitspec.hypothesis_file.schema.blocks import Hypothesis, ReferenceFile, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis, ReferenceFile
 from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.families.architecture import architecture_named
@@ -268,8 +269,8 @@ def _heading(hypothesis: Hypothesis, shape: ModelShape, n: int) -> str:
 
 def _experiments(plan: Plan) -> str:
     rows = [["experiment", "base", "source", "patched"]]
-    rivals = [run for one in plan.claims if one.rivals is not None for run in one.rivals.kept]
-    drawn = frozenset(rivals) - {run for one in plan.claims if one.rivals is None for run in one.runs}
+    rivals = [run for one in plan.claims for run in one.drawn]
+    drawn = frozenset(rivals) - {run for one in plan.claims if not one.drawn for run in one.runs}
     for experiment, label in plan.labels.items():
         source = experiment.source
         if experiment in drawn:
@@ -460,7 +461,7 @@ def _cost(
     lines += _means_error(hypothesis, plan, n)
     source = plan.circuit.source
     outside = restorations(plan, graph)
-    if source is not None and outside is not None and any(isinstance(c.claim, Sufficient) for c in plan.claims):
+    if source is not None and outside is not None and claims_sufficiency(plan):
         draws, resampled = plan.circuit.draws, source.is_recorded
         again = 2 + 2 * resampled * draws  # clean and source runs, for one by one and for all together
         screened = plan.circuit.level == "node" or len(outside.components) > FEW
@@ -480,7 +481,7 @@ def _cost(
         runs = sum(e.draws for e in (*plan.experiments, *added) if e.level != "path")
         lines.append(f"           and {len(layers) * runs} to read attention off, {len(layers)} a run")
     for planned in plan.claims:
-        if planned.trials is not None and (most := planned.trials.most_runs):
+        if most := planned.most_searched:
             claim = f"claim {planned.index + 1} ({planned.claim.kind})"
             lines.append(f"           and up to {most} to search for subsets for {claim}")
     megabytes = rows * activation_bytes(shape, positions, dtype, edges=edges) / 2**20

@@ -25,7 +25,7 @@ from circuitspec.analysis.circuit_effects.negative_components import (
 )
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
 from circuitspec.analysis.claims.means_error import ENOUGH, MeansError, larger_size, largest_share, means_error
-from circuitspec.analysis.claims.subset_search import search_subsets
+from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan, search_claims
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.task_behaviour import (
@@ -69,7 +69,7 @@ from circuitspec.experiments.follow_ups.reach import acting, checked_reach
 from circuitspec.experiments.follow_ups.restorations import FEW, Restorations, restorations
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
-from circuitspec.experiments.planner import PathCheck, Plan, make_plan
+from circuitspec.experiments.planner import PathCheck, Plan
 from circuitspec.experiments.requirements import check_claimed, check_length, check_plan_fits, fitted
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
@@ -79,7 +79,7 @@ from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source
-from circuitspec.hypothesis_file.schema.blocks import Hypothesis, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
@@ -217,9 +217,9 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 named = labels_of(checks)
                 plan, records = replace(plan.naming(named), checks=checks), records.merged(stored.run(named))
             shares = answer_shares(runner)
-            if any(planned.trials is not None for planned in plan.claims):
+            if any(planned.searches for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
-                plan, records = search_subsets(plan, records, stored)
+                plan, records = search_claims(plan, records, stored)
             found_beside = FoundBeside()
             if options.sweep or options.tests:
                 progress.stage("running the circuit under other methods, and random circuits")
@@ -229,7 +229,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     claims = judge(plan, records, error)
     standing_in = frozenset() if effects is None else effects.standing_in
     paths = path_effects(plan, records, metric_choice.for_paths(plan, records), standing_in)
-    at_edge_level = hypothesis.ablation.level == "edge" and _claims_sufficiency(plan)
+    at_edge_level = hypothesis.ablation.level == "edge" and bool(claims_sufficiency(plan))
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     ablated_from = ablation_source(hypothesis.ablation)
@@ -274,7 +274,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
             len((stored.looked_up - begun.measured) & told),
         ),
         self_test=tested,
-        negatives=NegativeSearch(search, finding) if _claims_sufficiency(plan) else None,
+        negatives=NegativeSearch(search, finding) if claims_sufficiency(plan) else None,
         paths=paths,
         effects=effects,
         sweep=found_beside.sweep,
@@ -451,10 +451,6 @@ def _in_model(
 
     asked = estimates if search == "screen" else None
     return model_negatives(plan, records, metric, source, places, asked, stored)
-
-
-def _claims_sufficiency(plan: Plan) -> bool:
-    return any(isinstance(planned.claim, Sufficient) for planned in plan.claims)
 
 
 def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:

@@ -5,30 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from circuitspec.analysis.claims.verdict import ClaimPart, ClaimResult
+from circuitspec.analysis.claims.registry import kind_of
+from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.statistics.scores import mean_of
-from circuitspec.analysis.statistics.wording import MISSING, bound, briefly, falls, number, rises, with_interval
+from circuitspec.analysis.statistics.wording import MISSING, number
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span
-from circuitspec.experiments.planner import Measure, PlannedClaim
-from circuitspec.hypothesis_file.schema.blocks import Gate, Mediation, PathClaim, Traces
+from circuitspec.experiments.planner import PlannedClaim
 from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.prompts.prompt_set import TokenizedTask
-from circuitspec.reports.many_run_tables import is_of_many, said_of
 
 _CLAIM_CODES = {"REFUTED": "CS560", "INCONCLUSIVE": "CS561"}
-_MEASURED: dict[Measure, str] = {
-    "recovered": "recovered {}",
-    "drop": "{} {falls} by",
-    "rise": "{} {rises} by",
-    "direct share": "direct share of the effect on {}",
-    "interaction": "interaction on {}",
-    "reaction": "{} {falls} by",
-    "incompleteness": "incompleteness by {}",
-    "effect": "effect on {}",
-    "share beaten": "share of random circuits beaten by {}",
-}
 
 
 @dataclass(frozen=True)
@@ -101,44 +89,18 @@ def value_of(claim: ClaimResult) -> str:
 
     Of a claim with several parts all figures, and what they say together.
     """
-    if is_of_many(claim):
-        return said_of(claim)
-    if claim.parts:
-        figures = ", ".join(_part(claim, part) for part in claim.parts)
-        said = f"reacts to {claim.found}" if claim.measure == "reaction" else claim.found
-        return f"{_measured(claim)} {figures} ({said})"
-    limits = [end for end in (claim.at_least, claim.at_most) if end is not None]
-    value = "undefined" if claim.estimate is None else with_interval(claim.estimate, limits)
-    return f"{_measured(claim)} {value}"
-
-
-def _measured(claim: ClaimResult) -> str:
-    """`recovered logit_diff`, `logit_diff falls by`, `kl worsens by`."""
-    return _MEASURED[claim.measure].format(claim.metric, falls=falls(claim.metric), rises=rises(claim.metric))
-
-
-def _part(claim: ClaimResult, part: ClaimPart) -> str:
-    """`noised 1.00 [0.98, 1.02]`; `0.02 [-0.01, 0.04] from flip`."""
-    limits = [end for end in (part.at_least, part.at_most) if end is not None]
-    value = "undefined" if part.estimate is None else briefly(part.estimate, limits)
-    if claim.measure == "reaction":
-        return f"{value} from {part.name}" + (f" ({part.note})" if part.note else "")
-    return f"{part.name} {value}"
+    return kind_of(claim).value(claim)
 
 
 def bound_of(claim: ClaimResult) -> str:
     """`at least 0.8`; of a claim with several parts that of each, and a dash where it came to none of them."""
-    if not claim.parts and claim.at_least is None and claim.at_most is None:
-        return MISSING
-    if not claim.parts or is_of_many(claim):
-        return bound(claim.at_least, claim.at_most)
-    return ", ".join(f"{part.name} {bound(part.at_least, part.at_most)}" for part in claim.parts)
+    return kind_of(claim).bound_words(claim)
 
 
 def means_of(found: Verification, place: int) -> str:
     """The claim's metric in the runs that decide it: `clean 10.84, all ablated -0.28, circuit ablated -0.79`."""
     planned, metric = found.plan.claims[place], found.claims[place].metric
-    several = is_of_many(found.claims[place])  # whose own means are in its table
+    several = kind_of(planned).alike(found.claims[place])  # whose own means are in its table
     runs = dict.fromkeys((planned.clean, planned.corrupt, planned.patched)) if several else planned.runs
     return ", ".join(f"{found.plan.labels[run]} {number(mean_of(found.records[run][metric]))}" for run in runs)
 
@@ -146,15 +108,7 @@ def means_of(found: Verification, place: int) -> str:
 def choices_of(found: Verification, planned: PlannedClaim) -> str:
     """How a claim's run was made: what of the file's choices applies to it."""
     methodology = replace(found.methodology, written=bool(planned.patched.roles))
-    if isinstance(planned.claim, PathClaim | Mediation):
-        return methodology.path_choices(planned.patched)
-    if isinstance(planned.claim, Gate):
-        return methodology.gate_choices()
-    if isinstance(planned.claim, Traces):
-        return f"node level, resample, {methodology.where}"
-    if planned.patched.direction == "denoising":
-        return methodology.denoising_choices(planned.patched.level)
-    return methodology.choices()
+    return kind_of(planned).choices(planned, methodology)
 
 
 def search_of(found: Verification) -> str:

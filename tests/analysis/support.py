@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from circuitspec.analysis.claims.kinds.circuit_claims import PlannedOfCircuit
 from circuitspec.analysis.warnings.all_warnings import find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
-from circuitspec.experiments.planner import Plan, PlannedClaim
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
-from circuitspec.hypothesis_file.schema.blocks import Necessary, Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 
 MEANS = Source("mean_per_template", "abc")
 
@@ -31,7 +33,7 @@ PATCHED = {"sufficient": CIRCUIT, "necessary": KNOCKED_OUT}
 
 def make_plan(*claims: Sufficient | Necessary) -> Plan:
     labels = {CLEAN: "clean", CORRUPT: "corrupt", CIRCUIT: "circuit", KNOCKED_OUT: "circuit ablated"}
-    planned = (PlannedClaim(i, claim, PATCHED[claim.kind], CLEAN, CORRUPT) for i, claim in enumerate(claims))
+    planned = (PlannedOfCircuit(i, claim, PATCHED[claim.kind], CLEAN, CORRUPT) for i, claim in enumerate(claims))
     return Plan(labels=labels, clean=CLEAN, corrupt=CORRUPT, circuit=CIRCUIT, claims=tuple(planned))
 
 

@@ -35,7 +35,8 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.runtime.progress import Silent
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan, warned

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuitspec.analysis.claims.kinds.gate import GateRuns, PlannedGate
+from circuitspec.analysis.claims.kinds.traces import PlannedTraces, Traced
 from circuitspec.analysis.claims.verdict import ClaimResult, judge
 from circuitspec.analysis.statistics.scores import Anchors, anchors, denominators
 from circuitspec.analysis.statistics.stats import Values
@@ -12,10 +14,11 @@ from circuitspec.analysis.warnings.prompt_warnings import too_few_prompts
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
-from circuitspec.experiments.planner import GateRuns, Plan, PlannedClaim, Traced
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
-from circuitspec.hypothesis_file.schema.blocks import Gate, GateName, Traces
+from circuitspec.hypothesis_file.schema.claims.gate import Gate, GateName
+from circuitspec.hypothesis_file.schema.claims.traces import Traces
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, evidence, make_records
 
 
@@ -41,7 +44,7 @@ def records(means: dict[Experiment, float], n: int, spread: float) -> Records:
 def gate_plan(claimed: GateName) -> Plan:
     claim = Gate(nodes=("a0.h0", "a0.h1"), gate=claimed, metric="logit_diff")
     runs = GateRuns(("a0.h0", "a0.h1"), NOISED, DENOISED)
-    planned = PlannedClaim(0, claim, NOISED[2], CLEAN, CORRUPT, "interaction", gate=runs)
+    planned = PlannedGate(0, claim, NOISED[2], CLEAN, CORRUPT, "interaction", gate=runs)
     labels = {run: str(i) for i, run in enumerate(planned.runs)}
     return Plan(labels, CLEAN, CORRUPT, CIRCUIT, (planned,))
 
@@ -132,7 +135,7 @@ def traces_plan(*to: str, at_least: float = 0.5, others_at_most: float = 0.1) ->
         by_alias=True,
     )
     traced = tuple(Traced(c, c in to, patched("clean", c, 0), Experiment(c)) for c in OTHERS)
-    planned = PlannedClaim(0, claim, traced[0].noised, CLEAN, CORRUPT, "reaction", traced=traced)
+    planned = PlannedTraces(0, claim, traced[0].noised, CLEAN, CORRUPT, "reaction", traced=traced)
     return Plan({run: str(run.base) for run in planned.runs}, CLEAN, CORRUPT, CIRCUIT, (planned,))
 
 

@@ -8,9 +8,11 @@ from scipy import stats as scipy_stats
 
 from circuitspec.analysis.additional_results import evaluate_beside
 from circuitspec.analysis.claims.claim_result import ClaimResult
+from circuitspec.analysis.claims.kinds.beats_random import PlannedRivals
 from circuitspec.analysis.claims.many_run_claims import method_name
 from circuitspec.analysis.claims.method_sweep import MethodSweep, method_sweep
 from circuitspec.analysis.claims.random_circuit_tests import beaten, circuit_tests
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.additional_runs import Beside
@@ -18,7 +20,7 @@ from circuitspec.experiments.circuits.circuit_tests import TestRuns
 from circuitspec.experiments.circuits.method_grid import Method, Methods, all_values, own_method, plan_methods
 from circuitspec.experiments.circuits.random_circuits import RandomCircuits
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.reports.text import additional_tables as told
@@ -48,7 +50,7 @@ def random_plan(beaten_by: int, metric: str = "logit_diff", **settings: object) 
     said = "".join(f", {key}: {value}" for key, value in settings.items())
     plan = planned(f"  - beats_random: {{metric: {metric}{said}}}\n")
     (claim,) = plan.claims
-    assert claim.rivals is not None
+    assert isinstance(claim, PlannedRivals)
     sign = -1.0 if metric == "kl" else 1.0
     others = list(dict.fromkeys(claim.rivals.kept))
     means = dict.fromkeys(plan.labels, 0.0) | {claim.clean: 4.0, claim.corrupt: 0.0}

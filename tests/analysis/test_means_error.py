@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as distributions
 
+from circuitspec.analysis.claims.kinds.beats_random import PlannedRivals
 from circuitspec.analysis.claims.means_error import (
     DOUBT,
     MeansError,
@@ -26,9 +27,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.random_circuits import RandomCircuits
 from circuitspec.experiments.experiment import Experiment, Own, Part, Without
-from circuitspec.experiments.planner import PlannedClaim
-from circuitspec.hypothesis_file.schema.blocks import Sufficient
-from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom
+from circuitspec.hypothesis_file.schema.claims.beats_random import BeatsRandom
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.prompts.reference_prompts import largest_size
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan, warned
@@ -235,7 +235,7 @@ def test_noisy_means_are_warned_of_with_what_would_do() -> None:
 def test_many_runs_hold_the_means_fixed_which_is_said() -> None:
     plan = make_plan(CLAIM)
     rivals = RandomCircuits(kept=(), knocked_out=())
-    many = PlannedClaim(1, BeatsRandom(metric=METRIC), CIRCUIT, CLEAN, CORRUPT, "share beaten", rivals=rivals)
+    many = PlannedRivals(1, BeatsRandom(metric=METRIC), CIRCUIT, CLEAN, CORRUPT, "share beaten", rivals=rivals)
     task, scores = noisy(24, 1)
     records, error = found(task, scores)
     claims = judge(plan, records, error)

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import t as student
 
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect, path_effects
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.analysis.claims.verdict import ClaimResult, judge
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.wording import falls, rises
@@ -21,7 +22,7 @@ from circuitspec.analysis.warnings.path_warnings import (
 from circuitspec.analysis.warnings.score_warnings import unbroken_behaviour
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.planner import Plan, PlannedClaim, make_plan
+from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.reports.reported import value_of

@@ -10,14 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from circuitspec.analysis.claims.claim_result import ClaimResult
-from circuitspec.analysis.claims.subset_search import search_subsets, size_of
+from circuitspec.analysis.claims.kinds.subset_claims import PlannedSubsets
+from circuitspec.analysis.claims.registry import make_plan, search_claims
+from circuitspec.analysis.claims.subset_search import size_of
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.split_sample import halves
 from circuitspec.analysis.warnings.prompt_warnings import prompts_needed, too_few_prompts
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
@@ -73,7 +75,7 @@ def planned(claim: str) -> Plan:
 def judged(claim: str, model: Model) -> tuple[ClaimResult, Plan]:
     plan = planned(claim)
     records = model.run(plan.experiments)
-    plan, records = search_subsets(plan, records, model)
+    plan, records = search_claims(plan, records, model)
     (found,) = judge(plan, records)
     return found, plan
 
@@ -102,7 +104,7 @@ def test_a_circuit_of_all_that_matters_is_complete() -> None:
         assert part.estimate is not None
         assert part.estimate.value < 0.02
         assert (part.at_least, part.at_most, part.estimate.n) == (None, 0.1, 30)
-    assert plan.claims[0].trials is not None
+    assert isinstance(plan.claims[0], PlannedSubsets)
     assert plan.claims[0].trials.settled
 
 
@@ -175,7 +177,7 @@ def test_figures_come_from_prompts_that_nothing_was_searched_on() -> None:
         model.run = noised  # type: ignore[method-assign]
         plan = planned(COMPLETE % (10, 3, 4))
         records = model.run(plan.experiments)
-        plan, records = search_subsets(plan, records, model)
+        plan, records = search_claims(plan, records, model)
         (claim,) = judge(plan, records)
         half, trials = halves(records.templates), plan.claims[0].trials
         assert trials is not None
@@ -204,7 +206,7 @@ def test_a_redundant_node_matters_without_its_twin() -> None:
     assert values == pytest.approx({"a0.h0": 1 / 4, "a0.h1": 1 / 4, "a1.h0": 2 / 4, "a1.h1": 2 / 4}, abs=0.01)
     c = claim.parts[2]
     assert c.means == pytest.approx((4.0, 2.0), abs=0.02)  # circuit without d, and without d and c
-    assert plan.claims[0].trials is not None
+    assert isinstance(plan.claims[0], PlannedSubsets)
     assert len(plan.claims[0].trials.removals) == 4
 
 
@@ -257,7 +259,7 @@ def test_nodes_that_matter_at_once_cost_no_search() -> None:
     plan = planned(MINIMAL % (3, 2, 4))
     records = model.run(plan.experiments)
     before = len(model.ran)
-    search_subsets(plan, records, model)
+    search_claims(plan, records, model)
     assert len(model.ran) == before
 
 

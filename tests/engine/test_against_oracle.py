@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.engine.attribution.restoration_screen import (
     screen_both,
     screen_noising,
@@ -17,12 +18,14 @@ from circuitspec.engine.attribution.restoration_screen import (
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.node_level import restored
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph, NodeComponent
 from circuitspec.graph.members import Member
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
+from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from circuitspec.models.families.architecture import SUPPORTED
 from tests.engine.support import FAMILIES, assert_same, loaded, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model

@@ -17,12 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.cli import main
 from circuitspec.engine.execution.compiler import Actions, borrowed
 from circuitspec.engine.pyvene_export.bundle_content import make_bundle
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.models.load import LoadedModel, load_model

@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.engine.attribution.restoration_screen import screen_restorations
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import ZEROS, Experiment, Site, Source
-from circuitspec.experiments.planner import make_plan
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, CrossSection, Hypothesis, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
+from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from tests.engine.support import (
     FAMILIES,
     assert_same,

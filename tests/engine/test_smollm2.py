@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.planner import make_plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
@@ -27,14 +28,17 @@ from circuitspec.experiments.experiment import (
     passes,
     runs_of,
 )
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, CrossSection, Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
+from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
+from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from circuitspec.prompts.output_metrics import METRICS
 from tests.engine.support import Silent, loaded, model, task_of
 from tests.graph.drawn import Drawn, distinct, draw
@@ -556,6 +560,7 @@ import json, sys
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.experiments.planner import make_plan
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 shape = ModelShape(**json.loads(sys.argv[1]))
 for text in sys.argv[2:]:

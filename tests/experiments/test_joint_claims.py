@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from circuitspec.analysis.claims.kinds.gate import PlannedGate
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.experiment import Experiment, Site, Source
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
@@ -50,7 +52,7 @@ def test_a_gate_takes_six_runs_at_node_level(level: str) -> None:
     else:
         made = plan(text, ablation)
     planned = made.claims[1]
-    assert planned.gate is not None
+    assert isinstance(planned, PlannedGate)
     means, clean = Source("mean_per_template", "abc"), Source("resample", "clean")
     sections = (ONE, OTHER, ONE | OTHER)
     assert planned.gate.noised == tuple(Experiment("clean", means, sites) for sites in sections)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from circuitspec.analysis.claims.kinds.beats_random import PlannedRivals
+from circuitspec.analysis.claims.kinds.subset_claims import PlannedSubsets
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.circuits.additional_runs import plan_beside
 from circuitspec.experiments.circuits.circuit_tests import TestRuns
 from circuitspec.experiments.experiment import Experiment, Source
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.experiments.requirements import fitted
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
@@ -35,7 +38,7 @@ def test_subsets_are_run_with_the_anchors(level: str) -> None:
     ablation = f"{{value: resample, from: abc, level: {level}}}"
     made = plan("complete: {metric: logit_diff, at_most: 0.1, subsets: {random: 2}}", ablation=ablation)
     (claim,) = made.claims
-    assert claim.trials is not None
+    assert isinstance(claim, PlannedSubsets)
     assert (claim.measure, claim.clean, claim.corrupt) == ("incompleteness", Experiment("clean"), Experiment("abc"))
     nothing, whole, one, two = claim.trials.subsets[:4]
     assert (nothing.circuit, nothing.model) == (claim.patched, Experiment("clean"))
@@ -49,7 +52,7 @@ def test_subsets_are_run_with_the_anchors(level: str) -> None:
 def test_a_claim_of_minimality_is_planned_with_its_first_subsets() -> None:
     made = plan("minimal: {metric: logit_diff, at_least: 0.1}")
     (claim,) = made.claims
-    assert claim.trials is not None
+    assert isinstance(claim, PlannedSubsets)
     assert [(one.node.name, one.name) for one in claim.trials.removals] == [
         ("a0.h1@END", "nothing"),
         ("a2.h0", "nothing"),
@@ -61,7 +64,7 @@ def test_a_claim_of_minimality_is_planned_with_its_first_subsets() -> None:
 def test_random_circuits_are_run_beside_the_circuit() -> None:
     made = plan("beats_random: {metric: logit_diff, circuits: 30}")
     (claim,) = made.claims
-    assert claim.rivals is not None
+    assert isinstance(claim, PlannedRivals)
     assert (claim.measure, len(claim.rivals.kept)) == ("share beaten", 30)
     assert set(claim.runs) == {Experiment("clean"), Experiment("abc"), claim.patched, *claim.rivals.kept}
     assert {label.rpartition(" ")[0] for run, label in made.labels.items() if run in claim.rivals.kept} == {

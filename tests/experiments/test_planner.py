@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source, passes
 from circuitspec.experiments.levels.node_level import restored
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron, Resid

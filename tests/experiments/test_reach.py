@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 import circuitspec
+from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.analysis.warnings.path_warnings import edges_that_are_none
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.follow_ups.reach import checked_reach
-from circuitspec.experiments.planner import Plan, make_plan
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask

@@ -15,8 +15,8 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, exit_code, rend
 from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.reports.explanations import all_codes
-from tests.hypothesis.support import GOOD, WRONG_FILES
-from tests.hypothesis.test_lists import WRONG as WRONG_LISTS
+from tests.hypothesis_file.support import GOOD, WRONG_FILES
+from tests.hypothesis_file.test_lists import WRONG as WRONG_LISTS
 
 
 def refused(text: str) -> list[str]:

@@ -22,20 +22,20 @@ from click.testing import CliRunner
 from circuitspec.analysis.circuit_effects.backup_behaviour import Knockout
 from circuitspec.analysis.circuit_effects.component_effects import Ablated, CircuitEffects, Part, SetScore
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
+from circuitspec.analysis.claims.kinds.path import PlannedPath
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.experiments.experiment import Experiment, Site, Source
-from circuitspec.experiments.planner import PlannedClaim
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.members import Effect
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
-from circuitspec.hypothesis_file.schema.blocks import PathClaim
+from circuitspec.hypothesis_file.schema.claims.path import PathClaim
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.figures import palette
@@ -496,7 +496,7 @@ def test_edges_have_the_effects_of_their_paths() -> None:
     result = dataclasses.replace(
         found.claims[0], index=0, kind="path", estimate=Estimate(0.5, 0.4, 0.6, 0.95, 100, "bca")
     )
-    planned = PlannedClaim(0, claim, found.plan.circuit, CLEAN, CORRUPT, "drop")
+    planned = PlannedPath(0, claim, found.plan.circuit, CLEAN, CORRUPT, "drop")
     found = dataclasses.replace(found, plan=dataclasses.replace(found.plan, claims=(planned,)), claims=(result,))
     edges = drawn_edges(found)
     assert "a1.h2@S2 -> a3.h1@END: effect 0.60" in edges

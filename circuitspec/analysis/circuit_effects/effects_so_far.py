@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from circuitspec.analysis.circuit_effects.circuit_parts import CircuitParts
 from circuitspec.analysis.circuit_effects.component_effects import Ablated, Part, ablation_effects
 from circuitspec.analysis.circuit_effects.negative_components import Estimates
+from circuitspec.analysis.claims.registry import claims_sufficiency
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.stats import Values
 from circuitspec.engine.records import Records
@@ -19,7 +20,6 @@ from circuitspec.experiments.circuits.subset_runs import EdgeCuts, Node
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
-from circuitspec.hypothesis_file.schema.blocks import Sufficient
 
 AGAINST = 0.05  # of clean less corrupt: what the loss of parts must bring for them to be called negative, undeclared
 NEGATIVES_OUT = "negatives inside taken out"
@@ -99,5 +99,4 @@ class Known:
     @property
     def has_sets(self) -> bool:
         circuit = self.plan.circuit
-        claimed = any(isinstance(planned.claim, Sufficient) for planned in self.plan.claims)
-        return claimed and circuit.level != "path" and circuit.source is not None
+        return bool(claims_sufficiency(self.plan)) and circuit.level != "path" and circuit.source is not None

@@ -39,6 +39,7 @@ from circuitspec.analysis.circuit_effects.component_effects import (
 )
 from circuitspec.analysis.circuit_effects.effects_so_far import ESTIMATED_OUT, NEGATIVES_OUT, Known
 from circuitspec.analysis.circuit_effects.negative_components import Estimates, NegativeFinding, RunsExperiments
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
@@ -54,7 +55,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.hypothesis_file.grammar.components import Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Gate
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 
 PAIRS = 40  # runs with two parts ablated
 OUTSIDE = "everything outside"
@@ -287,8 +288,8 @@ class _Examination(Known):
 
     def _either(self) -> list[frozenset[str]]:
         """Pairs of which the hypothesis says that one does for the other."""
-        claims = [planned.claim for planned in self.plan.claims]
-        return [frozenset(claim.nodes) for claim in claims if isinstance(claim, Gate) and claim.gate == "or"]
+        said = (kind_of(planned).interchangeable(planned.claim) for planned in self.plan.claims)
+        return [pair for pair in said if pair]
 
     # -- negatives --------------------------------------------------------------------------------
 

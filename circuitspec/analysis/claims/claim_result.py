@@ -69,6 +69,23 @@ class ClaimResult:
         return math.nan if self.estimate is None else self.estimate.value
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What the runs of a claim come to: the fields of its `ClaimResult` that its kind decides.
+
+    `n` is how many prompts it was judged on, where these are not all.
+    """
+
+    status: Status
+    reason: str = ""
+    estimate: Estimate | None = None
+    parts: tuple[ClaimPart, ...] = ()
+    found: str = ""
+    notes: tuple[str, ...] = ()
+    n: int | None = None
+    out_of_range: str = ""
+
+
 def place(interval: tuple[float, float], at_least: float | None, at_most: float | None) -> Status:
     """Where an interval lies relative to a bound whose ends belong to it."""
     low, high = interval

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Protocol
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from circuitspec.analysis.claims.claim_kind import RunsExperiments
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
-from circuitspec.analysis.statistics.scores import Anchors, gap
 from circuitspec.analysis.statistics.split_sample import halves
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.subset_runs import (
@@ -33,19 +32,12 @@ from circuitspec.experiments.circuits.subset_runs import (
     subset,
 )
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.planner import Plan, PlannedClaim
-from circuitspec.hypothesis_file.schema.tested_claims import Minimal
+from circuitspec.experiments.planner import PlannedClaim
 
 ALPHA = 1 - stats.LEVEL
 _TAIL = 20  # resamples that should lie beyond the end of an interval
 
 Half = NDArray[np.bool_]
-
-
-class RunsExperiments(Protocol):
-    """What `engine.runner.Runner` offers here; a protocol, so that reading results needs no torch."""
-
-    def run(self, experiments: Iterable[Experiment]) -> Records: ...
 
 
 @dataclass(frozen=True)
@@ -78,41 +70,10 @@ def size_of(signed: Estimate) -> Estimate:
     return replace(signed, value=abs(signed.value), low=low, high=ends[1])
 
 
-def search_subsets(plan: Plan, records: Records, runner: RunsExperiments) -> tuple[Plan, Records]:
-    """Look for the subsets that claims of completeness and minimality are judged by.
-
-    Returns the plan with these, and plan and records with the runs that judging them takes; what was tried beside
-    is dropped. Where clean and corrupt runs do not differ nothing is looked for.
-    """
-    claims: list[PlannedClaim] = []
-    for planned in plan.claims:
-        trials = planned.trials
-        if trials is None or trials.settled:
-            claims.append(planned)
-            continue
-        metric = planned.claim.metric
-        if gap(records, metric, Anchors(planned.clean, planned.corrupt)).state == "zero":
-            found, measured = _first_of_each(trials), records
-        elif isinstance(planned.claim, Minimal):
-            scale = records[planned.clean][metric] - records[planned.corrupt][metric]
-            found, measured = _Nodes(trials, metric, planned.claim.at_least, scale, runner, records).settle()
-        else:
-            found, measured = _with_worst(trials, metric, runner, records)
-        claims.append(replace(planned, trials=found))
-        plan = plan.naming(found.labels)
-        records = records.merged(measured)
-    return replace(plan, claims=tuple(claims)), records
-
-
-def _first_of_each(trials: Trials) -> Trials:
-    first = {one.node: one for one in reversed(trials.removals)}
-    return replace(trials, removals=tuple(reversed(first.values())), settled=True)
-
-
 # -- completeness -----------------------------------------------------------------------------------------------------
 
 
-def _with_worst(trials: Trials, metric: str, runner: RunsExperiments, records: Records) -> tuple[Trials, Records]:
+def with_worst(trials: Trials, metric: str, runner: RunsExperiments, records: Records) -> tuple[Trials, Records]:
     """The subsets, and the worst that a greedy search finds: it takes out node after node, each the worst it tries."""
     half = halves(records.templates).search
     search, cuts = trials.search, trials.cuts
@@ -136,15 +97,14 @@ def _with_worst(trials: Trials, metric: str, runner: RunsExperiments, records: R
     return replace(trials, subsets=(*trials.subsets, found), settled=True), chosen
 
 
-def incompleteness(planned: PlannedClaim, records: Records) -> tuple[Difference, ...]:
+def incompleteness(planned: PlannedClaim, subsets: Iterable[Subset], records: Records) -> tuple[Difference, ...]:
     """The difference between circuit and model without each subset, the worst by the other half of prompts first."""
-    assert planned.trials is not None
     half, metric = halves(records.templates).search, planned.claim.metric
 
     def worth(one: Subset) -> float:
         return -abs(_mean(records, one.circuit, one.model, metric, half))
 
-    ordered = sorted(planned.trials.subsets, key=worth)
+    ordered = sorted(subsets, key=worth)
     return tuple(_difference(planned, records, s.name, s, (s.model, s.circuit)) for s in ordered)
 
 
@@ -152,7 +112,7 @@ def incompleteness(planned: PlannedClaim, records: Records) -> tuple[Difference,
 
 
 @dataclass
-class _Nodes:
+class NodeSearch:
     """The search, node by node, for a subset K without which the node matters; cheap subsets come first.
 
     A node is done once its effect is surely at least the bound, by a t interval on the prompts searched on.
@@ -245,12 +205,9 @@ class _Nodes:
         return self._effect(one) >= self.at_least * abs(float(self.scale[self.half].mean()))
 
 
-def effects(planned: PlannedClaim, records: Records) -> tuple[Difference, ...]:
+def effects(planned: PlannedClaim, removals: Iterable[Removal], records: Records) -> tuple[Difference, ...]:
     """What taking each node out does on top of its subset, in the order of the circuit."""
-    assert planned.trials is not None
-    return tuple(
-        _difference(planned, records, one.node.name, one, (one.before, one.after)) for one in planned.trials.removals
-    )
+    return tuple(_difference(planned, records, one.node.name, one, (one.before, one.after)) for one in removals)
 
 
 # -- both -------------------------------------------------------------------------------------------------------------

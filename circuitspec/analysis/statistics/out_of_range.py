@@ -73,7 +73,7 @@ def claim_out_of_range(planned: PlannedClaim, records: Records) -> str:
 
     A share of another path's effect has no such range, and what is to hold under several methods says so of each.
     """
-    if planned.measure == "direct share" or planned.methods is not None:
+    if not planned.judged_in_range:
         return ""
     metric = planned.claim.metric
     for patched, (clean, corrupt) in planned.anchored.items():

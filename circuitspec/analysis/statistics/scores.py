@@ -65,7 +65,7 @@ def anchors(plan: Plan, experiment: Experiment) -> Anchors:
     A mediation takes a share of another patched run, which is no anchor of recovered performance.
     """
     for planned in plan.claims:
-        if experiment in planned.anchored and planned.measure != "direct share":
+        if experiment in planned.anchored and planned.between_behaviours:
             return Anchors(*planned.anchored[experiment])
     return Anchors(*plan.beside.get(experiment, (plan.clean, plan.corrupt)))
 

@@ -11,7 +11,6 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.wording import number, plural, with_interval
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.experiment import means_of
-from circuitspec.experiments.planner import PlannedClaim
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 
@@ -82,7 +81,7 @@ def fixed_means(evidence: Evidence) -> Iterator[EvidenceWarning]:
     task = _averaged(evidence)
     if task is None:
         return
-    many = [one for one in evidence.plan.claims if _many(one) and one.patched.averages]
+    many = [one for one in evidence.plan.claims if one.holds_means and one.patched.averages]
     known = [figure for _, _, figure in _figures(evidence.claims) if figure.means_error is not None]
     if not many or (task.reference is not None and known and max(map(share_of, known)) <= ENOUGH):
         return
@@ -141,10 +140,6 @@ def _averaged(evidence: Evidence) -> TokenizedTask | None:
     """The task whose prompts means go over; None where no claim rests on means."""
     rests = means_of(run for planned in evidence.plan.claims for run in planned.runs)
     return evidence.task if rests else None
-
-
-def _many(planned: PlannedClaim) -> bool:
-    return planned.trials is not None or planned.rivals is not None
 
 
 def _figures(claims: Iterable[ClaimResult]) -> Iterator[tuple[ClaimResult, str, Estimate]]:

@@ -5,11 +5,13 @@ Each returns nothing on evidence that it has no quarrel with, and looks at means
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from circuitspec.analysis.claims.claim_kind import AnyKind
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.claims.verdict import ClaimResult, place
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
@@ -38,7 +40,6 @@ APART = 0.1  # of recovered performance, between intervals that do not meet: wha
 HALF = 0.5
 BROKEN_KL = 0.1  # nats: below, total variation is less than 0.23 (Pinsker), and nothing broke
 
-_WHOLE = ("sufficient", "necessary", "cross_section")
 _LOGIT_DIFF = "logit_diff"
 _ROUNDED = ("prob", "prob_diff", "accuracy")  # what curves or rounds the logit difference
 _BESIDE = ("prob", "accuracy")  # of these, what a claim about the logit difference is compared with
@@ -47,12 +48,12 @@ _SATURABLE = ("logprob", "prob", "prob_diff")
 Case = tuple[PlannedClaim, ClaimResult]
 
 
-def cases(evidence: Evidence, kinds: Iterable[str] = _WHOLE) -> Iterator[Case]:
+def cases(evidence: Evidence, wanted: Callable[[AnyKind], bool] = lambda kind: True) -> Iterator[Case]:
     """Claims of these kinds about recovered performance that is in range, one for each run, anchors and metric."""
     seen = set()
     for planned, claim in zip(evidence.plan.claims, evidence.claims, strict=True):
         key = (planned.patched, planned.clean, planned.corrupt, claim.metric)
-        if claim.kind in kinds and planned.measure == "recovered" and not claim.out_of_range and key not in seen:
+        if wanted(kind_of(planned)) and planned.measure == "recovered" and not claim.out_of_range and key not in seen:
             seen.add(key)
             yield planned, claim
 
@@ -147,7 +148,7 @@ def _moves(evidence: Evidence) -> dict[tuple[Experiment, Experiment], tuple[_Mov
         if claim.metric != _LOGIT_DIFF:
             continue
         between = (planned.corrupt, planned.clean)
-        own = (planned.patched, planned.clean) if claim.kind == "necessary" else (planned.corrupt, planned.patched)
+        own = (planned.patched, planned.clean) if kind_of(claim).knocks_out else (planned.corrupt, planned.patched)
         whole = _rise(records, *between)
         for low, high in (between, own):
             if (low, high) in found or _rise(records, low, high) < MOVED * whole:
@@ -353,7 +354,7 @@ def broken_kl(evidence: Evidence) -> list[EvidenceWarning]:
     """CS419: the answers are told apart as before, but the next-token distribution is not the model's."""
     plan, records, found = evidence.plan, evidence.records, []
     claimed = {planned.patched for planned, claim in cases(evidence) if claim.metric == "kl"}
-    for planned, claim in cases(evidence, ("sufficient",)):
+    for planned, claim in cases(evidence, lambda kind: kind.claims_sufficiency):
         if claim.metric != _LOGIT_DIFF or claim.status != "SUPPORTED" or planned.patched in claimed:
             continue
         rough = _rough(planned, records, "kl")

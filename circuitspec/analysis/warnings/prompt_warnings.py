@@ -9,6 +9,7 @@ from dataclasses import replace
 import scipy
 
 from circuitspec.analysis import metric_choice
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.claims.verdict import MIN_PROMPTS, ClaimResult, place
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.prompt_groups import (
@@ -26,7 +27,6 @@ from circuitspec.analysis.statistics.wording import bound, number, plural, with_
 from circuitspec.analysis.variables import kept_slots
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.analysis.warnings.metric_warnings import cases
-from circuitspec.experiments.planner import Measure
 from circuitspec.prompts.prompt_set import PromptsFile
 
 # A prompt still stands when a quarter of the clean margin is left. Unrelated names leave the margin at zero, give or
@@ -47,7 +47,7 @@ _SHORT = 60  # characters of a template in a message
 def standing_behaviour(evidence: Evidence) -> list[EvidenceWarning]:
     """CS421: on most prompts the corrupt run still prefers the right answer, by a good part of the clean margin."""
     plan, records = evidence.plan, evidence.records
-    pairs = dict.fromkeys(Anchors(p.clean, p.corrupt) for p in plan.claims if p.measure != "direct share")
+    pairs = dict.fromkeys(Anchors(p.clean, p.corrupt) for p in plan.claims if p.between_behaviours)
     found = []
     for between in pairs:
         clean, corrupt = records[between.clean], records[between.corrupt]
@@ -111,7 +111,7 @@ def partial_corruption(evidence: Evidence) -> list[EvidenceWarning]:
     if prompts is None:
         return []
     found: dict[str, EvidenceWarning] = {}
-    for planned, claim in cases(evidence, ("sufficient", "necessary")):
+    for planned, claim in cases(evidence, lambda kind: kind.of_circuit):
         source = planned.patched.source
         if source is None or source.prompts is None or not source.is_recorded or str(source.prompts) in found:
             continue
@@ -164,7 +164,7 @@ def disagreeing_templates(evidence: Evidence) -> list[EvidenceWarning]:
         differ = [(g, h) for g, h in tested if h is not None and h.p_value <= DIFFERENT and h.spread >= SPREAD]
         scores = {g.name: group_scores(runs, g, level=claim.estimate.level) for g, _ in differ}
         differ = [(g, h) for g, h in differ if sum(s.recovered is not None for s in scores[g.name]) > 1]
-        if differ and (claim.kind == "sufficient" or _on_both_sides(claim, scores)):
+        if differ and (kind_of(claim).claims_sufficiency or _on_both_sides(claim, scores)):
             found.append(_disagreement(claim, differ, scores))
     return found
 
@@ -237,9 +237,6 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHORT else text[: _SHORT - 3].rstrip() + "..."
 
 
-_HALVED: frozenset[Measure] = frozenset({"incompleteness", "effect"})  # judged on half of the prompts
-
-
 def too_few_prompts(evidence: Evidence) -> list[EvidenceWarning]:
     """CS424: the interval is too wide for the bound; says how many prompts would narrow it enough."""
     file = None if evidence.prompts is None else evidence.prompts.file
@@ -253,7 +250,7 @@ def too_few_prompts(evidence: Evidence) -> list[EvidenceWarning]:
         if not ends:
             continue
         needed = prompts_needed(claim)
-        if needed is not None and claim.measure in _HALVED:
+        if needed is not None and kind_of(claim).halves_prompts:
             needed *= 2
         distance = min(abs(claim.estimate.value - end) for end in ends)
         width = (claim.estimate.interval[1] - claim.estimate.interval[0]) / 2
@@ -307,7 +304,7 @@ def _lacking(file: PromptsFile | None, needed: int) -> str:
 def _figures(claims: Sequence[ClaimResult]) -> Iterator[tuple[ClaimResult, str]]:
     """Each claim, and one that several figures decide once for each of these, with that figure's name to print."""
     for claim in claims:
-        if claim.measure == "share beaten":  # which takes more random circuits, not more prompts
+        if not kind_of(claim).prompts_decide:  # which takes more random circuits, not more prompts
             continue
         if not claim.parts:
             yield claim, ""

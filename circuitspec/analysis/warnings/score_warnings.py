@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.statistics.out_of_range import TIMES, is_emptied
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.scores import MATERIAL, Anchors, gap
@@ -14,7 +15,12 @@ def over_recovery(evidence: Evidence) -> list[EvidenceWarning]:
     found = []
     for claim in evidence.claims:
         estimate = claim.estimate
-        if claim.kind != "sufficient" or estimate is None or estimate.low is None or estimate.low <= 1 + MATERIAL:
+        if (
+            not kind_of(claim).claims_sufficiency
+            or estimate is None
+            or estimate.low is None
+            or estimate.low <= 1 + MATERIAL
+        ):
             continue
         if claim.out_of_range:
             continue
@@ -49,12 +55,7 @@ OVER_RECOVERY = WarningKind(
 def unbroken_behaviour(evidence: Evidence) -> list[EvidenceWarning]:
     """CS403: where the corruption does not break the behaviour, nothing can be recovered."""
     plan, records = evidence.plan, evidence.records
-    pairs = dict.fromkeys(
-        (planned.claim.metric, planned.clean, planned.corrupt)
-        if planned.broken is None
-        else (planned.claim.metric, plan.clean, planned.broken)  # of a share the anchors are paths, not prompts
-        for planned in plan.claims
-    )
+    pairs = dict.fromkeys((planned.claim.metric, *planned.behaviour) for planned in plan.claims)
     found = []
     for metric, clean, corrupt in pairs:
         if records.n_prompts < 2:
@@ -110,9 +111,7 @@ def empty_patches(evidence: Evidence) -> list[EvidenceWarning]:
         EvidenceWarning(
             "CS405",
             f"`{claim.kind}` patches nothing, so it says nothing about the circuit",
-            "the declared circuit and the free components leave nothing to ablate"
-            if claim.kind == "sufficient"
-            else "no component is declared that could be patched",
+            kind_of(claim).nothing_patched,
             "declare a part of the model, or take components out of `free`",
             {"claim": claim.index, "kind": claim.kind},
         )

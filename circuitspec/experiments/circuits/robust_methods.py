@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.experiments.circuits.method_grid import Choice, Methods, all_values, own_method, plan_methods
+from circuitspec.experiments.circuits.method_grid import (
+    Choice,
+    Methods,
+    Patched,
+    all_values,
+    own_method,
+    plan_methods,
+)
+from circuitspec.experiments.experiment import Source
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Necessary, Sufficient
+from circuitspec.graph.nodes import Place
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.schema.claims.claim_block import ChoiceName
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+
+RobustTo: TypeAlias = Sequence[ChoiceName] | Mapping[ChoiceName, Sequence[str]]
+"""Choices of method, all values of which are meant, or their values."""
 
 
 def claimed_methods(
-    claim: Sufficient | Necessary,
+    robust_to: RobustTo,
+    patched: Patched,
+    listed: Place,
     ablation: AblationSpec,
     corruptions: Sequence[str],
     graph: CircuitGraph,
     text: SourceText,
-    index: int,
 ) -> Methods:
-    """Every combination of the choices that the claim names, with all of their values, or the file's and those given.
+    """Every combination of the choices that a claim names, with all of their values, or the file's and those given.
 
-    Raises CS167 for a value that it gives and that cannot be run, and where nothing but the file's own method can;
-    CS508 for a corruption that the prompts do not have.
+    The claim patches this set; what it names (`robust_to`) stands at `listed` in the file. Raises CS167 for a value
+    that it gives and that cannot be run, and where nothing but the file's own method can; CS508 for a corruption that
+    the prompts do not have.
     """
-    named, given = claim.robust_to or (), claim.robust_to if isinstance(claim.robust_to, dict) else {}
-    listed = ("claims", index, claim.kind, "robust_to")
+    named: Iterable[ChoiceName] = robust_to
+    given: Mapping[ChoiceName, Sequence[str]] = robust_to if isinstance(robust_to, Mapping) else {}
     problems = [
         Diagnostic(
             "CS508",
@@ -39,7 +56,7 @@ def claimed_methods(
     if problems:
         raise CircuitspecError(*problems)
     every = all_values(ablation, corruptions)
-    own = own_method(ablation, set_="complement" if isinstance(claim, Sufficient) else "circuit")
+    own = own_method(ablation, set_=patched)
     wanted: dict[Choice, tuple[str | None, ...]] = {
         choice: tuple(dict.fromkeys((getattr(own, choice), *given[choice]))) if choice in given else every[choice]
         for choice in named
@@ -72,3 +89,30 @@ def claimed_methods(
     if problems:
         raise CircuitspecError(*problems)
     return found
+
+
+def fitted_methods(
+    methods: Methods, robust_to: RobustTo, listed: Place, refused: Mapping[Source, str], text: SourceText
+) -> Methods:
+    """The methods without those that need a mean which these prompts do not allow; `refused` says why.
+
+    The file's own method stays, so that what is wrong with it is told. Raises CS167 where the claim gives such a method
+    by its values.
+    """
+    left = methods.without(refused)
+    own = [run for run in methods.runs if run.method == methods.own]
+    if not all(run in left.runs for run in own):
+        left = replace(
+            left,
+            runs=(*own, *left.runs),
+            left_out=tuple(one for one in left.left_out if one.method != methods.own),
+        )
+    gone = {run.method: run for run in methods.runs if run not in left.runs}
+    if gone and isinstance(robust_to, Mapping) and "ablation" in robust_to:
+        why = next(one.reason for one in left.left_out if one.method in gone)
+        named = next(iter(gone)).ablation
+        place = (*listed, "ablation")
+        raise CircuitspecError(
+            Diagnostic("CS167", f"ablation {named} cannot be run here: {why}", text.span(place), hint="remove it")
+        )
+    return left

@@ -23,7 +23,8 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom, Complete, Minimal, SubsetSearch
+from circuitspec.hypothesis_file.schema.claims.claim_block import SubsetSearch
+from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 _Key = TypeVar("_Key", bound=NodeComponent)
@@ -194,7 +195,7 @@ def _in_paths(graph: CircuitGraph, declared: Mapping[NodeComponent, Where], *, p
     return [Node(component, left[component], format_name(component)) for component in sorted(left, key=sort_key)]
 
 
-def refuse_parts(claim: Complete | Minimal | BeatsRandom, index: int, graph: CircuitGraph, text: SourceText) -> None:
+def refuse_parts(claim: Claim, index: int, graph: CircuitGraph, text: SourceText) -> None:
     """CS224 for a circuit with parts that cannot be taken out of it: what lies outside them is not defined."""
     others = [m for m in graph.members if not isinstance(m.component, Head | Mlp | Neuron)]
     if others:

@@ -13,14 +13,14 @@ from itertools import pairwise
 from typing import Literal
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.experiments.planner import Plan, without_direct
+from circuitspec.experiments.planner import Plan
 from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, precedes
 from circuitspec.graph.paths import DeclaredPath, Impossible, Stop, everywhere, reads_at, spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Mediation
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.prompts.prompt_set import TokenizedTask
 
@@ -65,10 +65,7 @@ def checked_reach(
         pairs = reach.listed(pairs, path)
     for claim in plan.claims:
         for number, path in enumerate(claim.paths):
-            dead = reach.dead_hops(path, text)
-            if isinstance(claim.claim, Mediation) and number == 0:
-                first, last = path.text.partition(" -> ")[0], path.text.rpartition(" -> ")[2]
-                dead = [without_direct(problem, first, last) for problem in dead]
+            dead = claim.dead_hops(number, reach.dead_hops(path, text))
             if dead:
                 problems += dead
                 break

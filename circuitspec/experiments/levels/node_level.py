@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Site, Source, Variant
@@ -12,7 +12,7 @@ from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name, is_group_name, parse_name
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 
@@ -91,18 +91,18 @@ def section_of(
     return section
 
 
-def without_outside(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> Iterator[Diagnostic]:
+def without_outside(graph: CircuitGraph, place: Place, text: SourceText) -> list[Diagnostic]:
     """CS224: sufficiency ablates everything outside the circuit, so every member must have an outside."""
     others = [c for c in graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
     if not others:
-        return
+        return []
     named = ", ".join(format_name(c) for c in others[:5]) + (", ..." if len(others) > 5 else "")
-    for index, claim in enumerate(hypothesis.claims):
-        if isinstance(claim, Sufficient):
-            yield Diagnostic(
-                "CS224",
-                f"the circuit holds {named}, of which nothing can be said to lie outside",
-                text.span(("claims", index)),
-                hint="a claim of sufficiency is about heads, MLPs and neurons: name the others in `cross_section` "
-                "instead of in a group",
-            )
+    return [
+        Diagnostic(
+            "CS224",
+            f"the circuit holds {named}, of which nothing can be said to lie outside",
+            text.span(place),
+            hint="a claim of sufficiency is about heads, MLPs and neurons: name the others in `cross_section` "
+            "instead of in a group",
+        )
+    ]

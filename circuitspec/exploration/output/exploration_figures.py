@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from circuitspec.exploration.exploration_findings import Circuit, Findings
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
-from circuitspec.exploration.search.corruption_traces import Traces
+from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.exact_sweeps import Grid, Kind
 from circuitspec.exploration.search.patching_series import Series
 from circuitspec.exploration.setting import places_of
@@ -152,7 +152,7 @@ def _quantity(grid: Grid, series: Series) -> str:
     return f"{'drop' if series.noising else 'rise'} (share of clean - corrupt)"
 
 
-def _traces(traces: Traces, direction: str) -> Picture:
+def _traces(traces: CorruptionTraces, direction: str) -> Picture:
     """The strongest components by corruption."""
     entries = list(traces.reactions)[:24][::-1]
     values = [[getattr(traces.reactions[e][name], _SIDE[direction]) for name in traces.corruptions] for e in entries]

@@ -11,7 +11,7 @@ from circuitspec.exploration.exploration_findings import Circuit, Findings
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
 from circuitspec.exploration.search.circuit_selection import Point
 from circuitspec.exploration.search.component_sweep import MATERIAL, Drawn
-from circuitspec.exploration.search.corruption_traces import Traces
+from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import RESTORES, Sections, named
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.exact_sweeps import KINDS, LEAST, Grid, Kind
@@ -129,7 +129,7 @@ def _drawn(drawn: Drawn[object]) -> str:
     )
 
 
-def _traces(traces: Traces) -> str:
+def _traces(traces: CorruptionTraces) -> str:
     """Every corruption side by side: lost when noised from it, won when restored in its run."""
     if not traces.reactions:
         return f"no component does {MATERIAL:g} or more with any corruption by itself"

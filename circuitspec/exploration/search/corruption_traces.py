@@ -35,7 +35,7 @@ class Reaction:
 
 
 @dataclass(frozen=True)
-class Traces:
+class CorruptionTraces:
     """Reactions by component and position, then by corruption."""
 
     corruptions: tuple[str, ...]
@@ -46,7 +46,7 @@ class Traces:
         return tuple(name for name, reaction in self.reactions[entry].items() if reaction.reacts)
 
 
-def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Traces | None:
+def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> CorruptionTraces | None:
     """Every corruption against the components that are strong in the sweep, or by estimate in any corruption.
 
     What reacts to another corruption than the sweep's alone would otherwise go unseen. None for fewer than two
@@ -72,7 +72,9 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Traces 
         reactions.setdefault((component, role), {})[name] = Reaction(drop, rise)
     strength = {entry: max(max(abs(r.drop), abs(r.rise)) for r in own.values()) for entry, own in reactions.items()}
     ordered = sorted(reactions, key=lambda entry: (-strength[entry], sort_key(entry[0]), entry[1]))
-    return Traces(tuple(corruptions), {entry: reactions[entry] for entry in ordered if strength[entry] >= MATERIAL})
+    return CorruptionTraces(
+        tuple(corruptions), {entry: reactions[entry] for entry in ordered if strength[entry] >= MATERIAL}
+    )
 
 
 def _strongest(setting: Setting, corruption: str, widest: float) -> list[Entry]:

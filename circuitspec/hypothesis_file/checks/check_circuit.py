@@ -24,19 +24,7 @@ from circuitspec.hypothesis_file.grammar.names import (
 )
 from circuitspec.hypothesis_file.grammar.positions import parse_position
 from circuitspec.hypothesis_file.grammar.texts import RESERVED_CORRUPTION, did_you_mean
-from circuitspec.hypothesis_file.schema.blocks import (
-    AblationSpec,
-    CrossSection,
-    Gate,
-    Group,
-    Mediation,
-    Necessary,
-    PathClaim,
-    ReferenceFile,
-    Sufficient,
-    Traces,
-)
-from circuitspec.hypothesis_file.schema.tested_claims import Complete, Minimal
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Group, ReferenceFile
 from circuitspec.hypothesis_file.yaml.source import Path_
 
 FEWEST_REFERENCE = 8  # prompts that means are over
@@ -60,48 +48,21 @@ def check_claims(scope: Scope) -> None:
     """Note claims about what the circuit does not have, and scores that need answers the task does not give."""
     for i, claim in enumerate(scope.parts.claims):
         path: Path_ = ("claims", i, claim.kind)
-        if isinstance(claim, PathClaim | Mediation):
-            check_path(scope, claim.of, (*path, "of"))
-        if isinstance(claim, Mediation):
-            _check_three_hops(scope, claim.of, (*path, "of"))
-        if isinstance(claim, CrossSection):
-            for j, text in enumerate(claim.paths or ()):
-                check_path(scope, text, (*path, "paths", j))
-        if isinstance(claim, CrossSection | Gate | Traces):
-            for j, text in enumerate(claim.nodes or ()):
-                if is_group_name(text):
-                    _check_group(scope, text, (*path, "nodes", j), (0, len(text)))
-                    continue
-                for position in parse_name(text).positions:
-                    _check_position(scope, position, (*path, "nodes", j))
-        if isinstance(claim, Traces):
-            for j, name in enumerate(claim.to):
-                _check_corruption(scope, name, (*path, "to", j))
-        if isinstance(claim, Sufficient | Necessary) and isinstance(claim.robust_to, dict):
-            for j, name in enumerate(claim.robust_to.get("corruption", ())):
-                _check_corruption(scope, name, (*path, "robust_to", "corruption", j))
-        if isinstance(claim, Complete | Minimal) and scope.parts.ablation and scope.parts.ablation.level == "path":
-            scope.add(
-                "CS165",
-                f"{claim.kind} takes nodes out of the circuit, and at path level there are only paths",
-                path,
-                hint="write ablation: level: node (or edge)",
-                key=True,
-            )
+        for place, text in claim.named_paths():
+            check_path(scope, text, (*path, *place))
+        for place, text in claim.named_nodes():
+            if is_group_name(text):
+                _check_group(scope, text, (*path, *place), (0, len(text)))
+                continue
+            for position in parse_name(text).positions:
+                _check_position(scope, position, (*path, *place))
+        for place, name in claim.named_corruptions():
+            _check_corruption(scope, name, (*path, *place))
+        for wrong in claim.wrong_here(None if scope.parts.ablation is None else scope.parts.ablation.level):
+            scope.add(wrong.code, wrong.message, (*path, *wrong.place), hint=wrong.hint, key=wrong.key)
         _check_metric(scope, claim.metric, (*path, "metric"))
     if scope.task.checks.accuracy is not None:
         _check_metric(scope, "accuracy", ("task", "checks", "accuracy"))
-
-
-def _check_three_hops(scope: Scope, text: str, path: Path_) -> None:
-    hops = len(parse_path(text).hops)
-    if hops != 3:
-        scope.add(
-            "CS160",
-            f"mediation is about A -> B -> C, and this path has {hops} hops",
-            path,
-            hint="name what acts, what it should act through, and what it acts on",
-        )
 
 
 def _check_corruption(scope: Scope, name: str, path: Path_) -> None:
@@ -237,9 +198,9 @@ def _check_internal(scope: Scope, text: str, path: Path_) -> None:
         _check_position(scope, position, path)
     level = None if scope.parts.ablation is None else scope.parts.ablation.level
     about = scope.parts.claims[int(path[1])]
-    if level == "path" or isinstance(about, PathClaim | Mediation):
+    if level == "path" or about.output_only:
         said = "along paths nothing but the output is measured"
-    elif isinstance(metric, Projection) and (level == "edge" or (isinstance(about, CrossSection) and about.paths)):
+    elif isinstance(metric, Projection) and (level == "edge" or about.patches_edges):
         said = "at edge level every component reads a residual stream of its own, so there is none to project"
     else:
         return

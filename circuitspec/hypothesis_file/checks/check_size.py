@@ -23,7 +23,6 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import (
 )
 from circuitspec.hypothesis_file.grammar.model_size import ModelSize
 from circuitspec.hypothesis_file.grammar.names import Name, format_name, is_group_name, parse_name, parse_path
-from circuitspec.hypothesis_file.schema.blocks import CrossSection, Gate, Mediation, PathClaim, Traces
 from circuitspec.hypothesis_file.yaml.source import Path_
 
 
@@ -51,15 +50,11 @@ def check_size(scope: Scope) -> None:
             _check_path(scope, size, text, ("circuit", "paths", i))
     for i, claim in enumerate(scope.parts.claims):
         path: Path_ = ("claims", i, claim.kind)
-        if isinstance(claim, PathClaim | Mediation):
-            _check_path(scope, size, claim.of, (*path, "of"))
-        if isinstance(claim, CrossSection):
-            for j, text in enumerate(claim.paths or ()):
-                _check_path(scope, size, text, (*path, "paths", j))
-        if isinstance(claim, CrossSection | Gate | Traces):
-            for j, text in enumerate(claim.nodes or ()):
-                if not is_group_name(text):
-                    _check(scope, size, parse_name(text).target, (*path, "nodes", j))
+        for place, text in claim.named_paths():
+            _check_path(scope, size, text, (*path, *place))
+        for place, text in claim.named_nodes():
+            if not is_group_name(text):
+                _check(scope, size, parse_name(text).target, (*path, *place))
         if is_internal(claim.metric):
             _check(scope, size, _read_from(parse_internal(claim.metric)), (*path, "metric"))
 

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from circuitspec.hypothesis_file.problems import path_of
-from circuitspec.hypothesis_file.schema.blocks import AblationSpec, CircuitSpec, Claim, TaskSpec
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, CircuitSpec, TaskSpec
+from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.yaml.source import Path_, Source
 
 

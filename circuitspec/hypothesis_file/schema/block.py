@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias, get_args
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
@@ -16,6 +17,7 @@ Count: TypeAlias = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
 Seed: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
 Positive: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Bound: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Through: TypeAlias = tuple[Literal["mlp"], ...]
 Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -77,3 +79,23 @@ class Block(BaseModel):
     """A mapping of the file whose keys are all known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+
+def form_of(value: object) -> str | None:
+    """Which of several written forms a value has: the discriminator of the unions below."""
+    match value:
+        case str():
+            return "<text>"
+        case list() | tuple():
+            return "<list>"
+        case dict() | BaseModel():
+            return "<mapping>"
+        case int() if not isinstance(value, bool):
+            return "<index>"
+        case _:
+            return None
+
+
+def one_form_of(discriminate: Callable[[Any], str | None], wanted: str) -> Discriminator:
+    """The discriminator of a union of written forms; `wanted` says which there are."""
+    return Discriminator(discriminate, custom_error_type="wrong_form", custom_error_message=wanted)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from circuitspec.hypothesis_file.schema.claims.registry import CLAIMS
 from circuitspec.hypothesis_file.schema.json_schema import json_schema
 
 _HEAD = """\
@@ -98,7 +99,7 @@ def reference() -> str:
         (name, body) = next(iter(written["properties"].items()))
         parts += sections.of(body, name, 3)
     parts += ["## Positions", _two_columns("position", "what it is", POSITIONS), PROMPTS_FILE]
-    parts += ["## Metrics", *_metrics(schema["$defs"]["Sufficient"]["properties"]["metric"])]
+    parts += ["## Metrics", *_metrics(schema["$defs"][next(iter(CLAIMS.values())).__name__]["properties"]["metric"])]
     parts += ["## Names of components", _two_columns("name", "what it is", NAMES)]
     parts += ["A bare number is an error: YAML reads `9.10` as 9.1, which would be head 1."]
     parts += ["## Paths", _two_columns("path", "what it says", PATHS)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import shorten
 
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
@@ -21,12 +22,11 @@ from circuitspec.analysis.statistics.scores import Anchors
 from circuitspec.analysis.statistics.wording import MISSING, briefly
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.experiments.planner import PlannedClaim
-from circuitspec.hypothesis_file.schema.blocks import CrossSection, Mediation, Necessary, PathClaim, Sufficient
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.reports.figures import Point, Series, intervals
 from circuitspec.reports.html.html_frontier import frontier_view
 from circuitspec.reports.html.html_subsets import subset_charts
-from circuitspec.reports.many_run_tables import is_of_many, main_estimate
+from circuitspec.reports.many_run_tables import main_estimate
 from circuitspec.reports.text.data_frames import metric_names
 from circuitspec.reports.views import Chart, Table
 
@@ -72,7 +72,7 @@ def _by_claim(pairs: Sequence[_Pair]) -> Chart:
     shown = pairs[:_MOST_CLAIMS]
     points = []
     for place, (planned, claim) in enumerate(shown):
-        if is_of_many(claim):
+        if kind_of(planned).alike(claim):
             points.append(
                 Point(f"{place + 1} {_subject(planned)}", main_estimate(claim), claim.at_least, claim.at_most)
             )
@@ -88,13 +88,7 @@ def _by_claim(pairs: Sequence[_Pair]) -> Chart:
 
 
 def _subject(planned: PlannedClaim) -> str:
-    match planned.claim:
-        case PathClaim() | Mediation() as about:
-            return f"{about.kind}: {about.of}"
-        case CrossSection() as section:
-            return f"{section.kind}: {', '.join(section.nodes or section.paths or ())}"
-        case _:
-            return f"{planned.claim.kind}: {planned.claim.metric}"
+    return kind_of(planned).subject(planned.claim)
 
 
 def _whole_circuit(pairs: Sequence[_Pair]) -> list[_Pair]:
@@ -105,7 +99,7 @@ def _whole_circuit(pairs: Sequence[_Pair]) -> list[_Pair]:
         if planned.measure == "recovered" and claim.estimate is not None
     }
     some = list(found.values())[::-1]
-    whole = [(planned, claim) for planned, claim in some if isinstance(planned.claim, Sufficient | Necessary)]
+    whole = [(planned, claim) for planned, claim in some if kind_of(planned).of_circuit]
     return (whole or some)[:_MOST_SERIES]
 
 

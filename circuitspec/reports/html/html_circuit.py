@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.experiments.follow_ups.reach import Reading, arrives
@@ -16,7 +17,6 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Component, Feature, Input, Logits, Mlp, Neuron, Resid, stage
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.schema.blocks import PathClaim
 from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.figures import Edge, Node, circuit_graph
@@ -96,8 +96,9 @@ def _measured(found: Verification, graph: CircuitGraph, source: Source) -> Itera
         else:  # what stands beside an arrow of a declared path
             yield read_path(effect.path, graph.members, graph.shape, source, ("circuit", "paths"), []), estimate
     for planned, claim in zip(found.plan.claims, found.claims, strict=True):
-        if isinstance(planned.claim, PathClaim) and claim.estimate is not None:
-            of, place = planned.claim.of, ("claims", claim.index, claim.kind, "of")
+        own = kind_of(planned).own_path(planned)
+        if own is not None and claim.estimate is not None:
+            of, place = own
             yield read_path(of, graph.members, graph.shape, source, place, []), claim.estimate
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.claims.verdict import ClaimResult, Status
 from circuitspec.analysis.statistics.scores import Anchors, Gap, mean_of, score
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number, plural, with_interval
@@ -15,12 +16,10 @@ from circuitspec.engine.records import SelfTest
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.notes import plan_notes
 from circuitspec.experiments.planner import Measure
-from circuitspec.hypothesis_file.schema.blocks import CrossSection, Gate, Mediation, PathClaim, Traces
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.reports.reported import choices_of, result_of, search_of
 from circuitspec.reports.text.additional_tables import beside_text, tests_said
-from circuitspec.reports.text.claim_part_tables import parts_table
 from circuitspec.reports.text.data_frames import metric_names
 from circuitspec.reports.text.effects_table import effects_text
 from circuitspec.reports.text.printing import print_text
@@ -103,11 +102,11 @@ def _blocks(found: Verification) -> list[_Block]:
         heading = visible(f"{claim.experiment}: {choices_of(found, planned)}")
         key = (heading, planned.patched, between)
         if not claim.parts or claim.estimate is not None:
-            brief = isinstance(planned.claim, PathClaim | Mediation)
+            brief = kind_of(planned).claimed_metrics_only
             block = blocks.setdefault(key, _Block(heading, *key[1:], planned.measure, planned.falls, brief))
             block.claims.setdefault(claim.metric, claim)
         if claim.parts:
-            head, *rows = parts_table(found, planned, claim)
+            head, *rows = kind_of(planned).rows(planned, claim, found.records)
             table = _aligned([[f"  {row[0]}", *row[1:]] for row in (head, *rows)])
             table += "".join(f"\n  note: {visible(note)}" for note in claim.notes)
             title = heading if claim.estimate is None else f"{claim.kind} under other methods"
@@ -166,14 +165,8 @@ def _claims(found: Verification) -> Block:
     kind_width = max(len(claim.kind) for claim in claims)
     pieces = []
     for planned, claim in zip(found.plan.claims, claims, strict=True):
-        line = result_of(claim)
-        match planned.claim:  # a file often has several of these: say which
-            case CrossSection() as section:
-                line = f"{', '.join(section.nodes or section.paths or ())} restored: {line}"
-            case PathClaim() | Mediation() as about:
-                line = f"{about.of} {'noised' if planned.patched.base == 'clean' else 'denoised'}: {line}"
-            case Gate() | Traces() as joint:
-                line = f"{', '.join(joint.nodes)}: {line}"
+        which = kind_of(planned).distinction(planned)
+        line = f"{which}: {result_of(claim)}" if which else result_of(claim)
         pieces.append(Piece(claim.status.ljust(status_width), _COLOURS[claim.status]))
         pieces.append(Piece(f"  {claim.kind.ljust(kind_width)}   {visible(line)}\n"))
     return (*pieces[:-1], Piece(pieces[-1].text.removesuffix("\n")))

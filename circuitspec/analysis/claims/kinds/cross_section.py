@@ -1,0 +1,37 @@
+"""Claims that some components, or paths, alone bring the behaviour back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from circuitspec.analysis.claims.claim_kind import ClaimKind
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.levels import edge_level, node_level
+from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning
+from circuitspec.graph.paths import DeclaredPath
+from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
+
+
+class CrossSectionClaims(ClaimKind[CrossSection, PlannedClaim]):
+    """Clean values are restored in the corrupt run, at these components or along these paths alone."""
+
+    def plan(self, claim: CrossSection, planning: Planning) -> PlannedClaim:
+        corrupt = planning.corrupt()
+        paths: list[DeclaredPath] = []
+        if claim.paths is not None:
+            paths = [planning.read(text, (*planning.place, "paths", i)) for i, text in enumerate(claim.paths)]
+            patched = edge_level.restoring(paths, corrupt, planning.graph.shape)
+        else:
+            patched = node_level.denoising(corrupt, planning.section(claim.nodes or ()))
+        planning.name(Experiment(corrupt), "corrupt")
+        planning.name(patched, f"{self.patched_set(claim)} restored")
+        return PlannedClaim(planning.index, claim, patched, CLEAN, Experiment(corrupt), paths=tuple(paths))
+
+    def patched_set(self, claim: CrossSection) -> str:
+        return ", ".join(claim.nodes or claim.paths or ())
+
+    def distinction(self, planned: PlannedClaim) -> str:
+        return f"{self.patched_set(planned.claim)} restored"  # type: ignore[arg-type]
+
+    def subject(self, claim: Any) -> str:
+        return f"{claim.kind}: {self.patched_set(claim)}"

@@ -1,0 +1,34 @@
+"""Claims that the circuit alone does the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from circuitspec.analysis.claims.kinds.circuit_claims import CircuitClaims, PlannedOfCircuit
+from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.experiments.levels.node_level import without_outside
+from circuitspec.experiments.planner import Planning
+from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.yaml.source import Path_, Source
+
+
+class SufficientClaims(CircuitClaims[Sufficient]):
+    """Everything outside the circuit is ablated, and what is left recovers the behaviour."""
+
+    claims_sufficiency = True
+    patched = "complement"
+    nothing_patched = "the declared circuit and the free components leave nothing to ablate"
+
+    def refused(
+        self, claim: Sufficient, place: Path_, ablation: AblationSpec, graph: CircuitGraph, text: Source
+    ) -> Iterable[Diagnostic]:
+        """CS224: every member of the circuit must have an outside."""
+        return without_outside(graph, place, text) if ablation.level == "node" else ()
+
+    def plan(self, claim: Sufficient, planning: Planning) -> PlannedOfCircuit:
+        return self.planned(claim, planning.whole.circuit, "circuit", planning)
+
+    def patched_set(self, claim: Sufficient) -> str:
+        return "everything outside the circuit"
