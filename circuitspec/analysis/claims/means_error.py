@@ -10,7 +10,7 @@ the whole to a part), and the differences between the parts show the error. Wher
 themselves, both are so entangled that parts are left out of means and scores at once: the delete-a-group jackknife
 (Quenouille; Efron and Tibshirani 1993, chapter 11).
 
-The correction holds to first order alone; `DOUBT` of it is counted as a standard error.
+The correction holds to first order alone; `DOUBT` (`JACKKNIFED_DOUBT`) of it is counted as a standard error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from circuitspec.experiments.planner import Plan
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.prompts.reference_prompts import largest_size
 
-DOUBT = 0.3  # of the correction
+DOUBT = 0.3  # of the correction, where the error that it has itself does not show
+JACKKNIFED_DOUBT = 0.1  # of the jackknife's, whose spread is that of corrected figures
 MARGIN = 1.2  # more prompts are taken than the error asks for, since that is an estimate too
 ENOUGH = 0.1  # of an interval's length: a smaller standard error of the means widens it by less than a tenth
 FEWEST = 5  # prompts in a mean over the scored prompts: with fewer the correction holds nothing
@@ -202,7 +203,7 @@ def _widened(own: Estimate, whole: Scores, correction: float, error: float, free
 
 def _jackknifed(own: Estimate, prompts: float, correction: float, total: float, groups: int) -> Estimate:
     """The interval of the prompts alone, moved and stretched to what leaving out groups of them shows."""
-    doubt = DOUBT * abs(correction)
+    doubt = JACKKNIFED_DOUBT * abs(correction)
     spread = math.hypot(max(total, prompts), doubt)
     if spread == 0:  # and no correction
         return replace(own, means_error=0.0)
