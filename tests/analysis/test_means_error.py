@@ -13,6 +13,7 @@ from scipy import stats as distributions
 from circuitspec.analysis.claims.kinds.beats_random import PlannedRivals
 from circuitspec.analysis.claims.means_error import (
     DOUBT,
+    JACKKNIFED_DOUBT,
     MeansError,
     larger_size,
     largest_share,
@@ -169,7 +170,7 @@ def test_the_delete_a_group_jackknife(n: int, layouts: int) -> None:
         / (scores(CLEAN).mean() - scores(CORRUPT).mean())
     )
     total = max(np.std(pseudo, ddof=1) / math.sqrt(count), prompts)
-    spread = math.hypot(total, DOUBT * estimate.correction)
+    spread = math.hypot(total, JACKKNIFED_DOUBT * estimate.correction)
     t = distributions.t.ppf(0.975, [count - 1, n - 1])
     own = stats.recovered(*(records[run][METRIC] for run in (CIRCUIT, CORRUPT, CLEAN)))
     assert own.interval is not None
