@@ -23,9 +23,9 @@ from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
 from circuitspec.engine.execution.batches import Batch, real_columns, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit
-from circuitspec.engine.execution.memory import in_parts
 from circuitspec.engine.execution.taps import Slot, Tap
-from circuitspec.engine.runner import EMBEDDINGS, Runner
+from circuitspec.engine.forward import EMBEDDINGS
+from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Noised, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
@@ -109,8 +109,7 @@ def attribute(
             for run in runs
         ]
 
-    parts = ((part, found) for batch in runner.batches for part, found in in_parts(batch, runner.rows, work))
-    for part, found in parts:
+    for part, found in runner.in_batches(work):
         for effects, sizes in found:
             for at_places, of_rows in effects:
                 sums += at_places / (n * draws)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -97,15 +98,20 @@ def _screens(
     effects = np.zeros((2, len(components), runner.task.n))
     by_role = np.zeros((2, len(components), len(roles)))
     runner.expect(screen_passes(experiment, compared=compares(metric)) * runner.task.n)
-    for batch in runner.batches:
-        rows = list(batch.prompts)
-        for draw in range(experiment.draws):
 
-            def changes(batch: Batch = batch, draw: int = draw) -> NDArray[np.float64]:
-                both = _changes(runner, experiment, wider, batch, metric, draw)
-                return np.stack([_summed(runner, batch, one, components) for one in both]).ravel()
+    def changes(part: Batch, draw: int) -> NDArray[np.float64]:
+        both = _changes(runner, experiment, wider, part, metric, draw)
+        return np.stack([_summed(runner, part, one, components) for one in both]).ravel()
 
-            found = pieces.get([rows, draw], changes).reshape(2, len(components), len(rows) + len(roles))
+    def work(part: Batch) -> list[NDArray[np.float64]]:
+        """`[draw][moving, component, row and then role]`"""
+        shape = (2, len(components), len(part.prompts) + len(roles))
+        draws = range(experiment.draws)
+        return [pieces.get([list(part.prompts), draw], partial(changes, part, draw)).reshape(shape) for draw in draws]
+
+    for part, each in runner.in_batches(work):
+        rows = list(part.prompts)
+        for found in each:
             effects[:, :, rows] += found[:, :, : len(rows)] / experiment.draws
             by_role += found[:, :, len(rows) :] / (runner.task.n * experiment.draws)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
-from circuitspec.engine.runner import Runner
+from circuitspec.engine.forward import Forward
 from circuitspec.prompts.output_metrics import targets, upcast
 from circuitspec.prompts.prompt_set import CLEAN
 
@@ -21,7 +21,7 @@ Shares = tuple[NDArray[np.float64], ...]
 
 
 @torch.no_grad()
-def answer_shares(runner: Runner) -> Shares | None:
+def answer_shares(runner: Forward) -> Shares | None:
     """The shares in the clean run, which takes one pass; None, and nothing is run, where no prompt has two answers."""
     task = runner.task
     if not any(len(answers) > 1 for answers in task.answers):
@@ -50,7 +50,7 @@ class Said:
 
 
 @torch.no_grad()
-def what_is_said(runner: Runner, sets: Sequence[Sequence[Sequence[int]]]) -> Said:
+def what_is_said(runner: Forward, sets: Sequence[Sequence[Sequence[int]]]) -> Said:
     """One pass over the clean prompts; `sets[k][i]` are tokens of prompt i (none: probability 0)."""
     n = runner.task.n
     probabilities, top = np.zeros((len(sets), n)), np.zeros(n)
@@ -64,8 +64,7 @@ def what_is_said(runner: Runner, sets: Sequence[Sequence[Sequence[int]]]) -> Sai
     return Said(probabilities, tuple(map(int, likeliest)), top)
 
 
-def _clean(runner: Runner) -> Iterator[tuple[Batch, Tensor]]:
+def _clean(runner: Forward) -> Iterator[tuple[Batch, Tensor]]:
+    """Logits at the answers, `[row, vocabulary]`, of all clean prompts, in batches that fit in memory."""
     runner.expect(runner.task.n)
-    for batch in runner.batches:
-        logits, _ = runner.forward(batch, CLEAN, Actions())
-        yield batch, upcast(logits)
+    return runner.in_batches(lambda part: upcast(runner.forward(part, CLEAN, Actions())[0]))
