@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from circuitspec.engine.forward import Forward
 from circuitspec.prompts.output_metrics import targets, upcast
 from circuitspec.prompts.prompt_set import CLEAN
 
+T = TypeVar("T")
 Shares = tuple[NDArray[np.float64], ...]
 """For every prompt each answer's share of the summed probability of its answers, in the answers' order."""
 
@@ -27,11 +29,14 @@ def answer_shares(runner: Forward) -> Shares | None:
     if not any(len(answers) > 1 for answers in task.answers):
         return None
     shares: dict[int, NDArray[np.float64]] = {}
-    for batch, logits in _clean(runner):
+
+    def read(batch: Batch, logits: Tensor) -> NDArray[np.float64]:
         side = targets([task.answers[p] for p in batch.prompts], logits.device)
         assert side is not None
         own = logits.gather(-1, side.ids).masked_fill(~side.mask, -float("inf"))
-        found = own.softmax(-1).cpu().double().numpy()
+        return np.asarray(own.softmax(-1).cpu().double().numpy())
+
+    for batch, found in _clean(runner, read):
         for row, prompt in enumerate(batch.prompts):
             shares[prompt] = found[row, : len(task.answers[prompt])]
     return tuple(shares[prompt] for prompt in range(task.n))
@@ -55,8 +60,7 @@ def what_is_said(runner: Forward, sets: Sequence[Sequence[Sequence[int]]]) -> Sa
     n = runner.task.n
     probabilities, top = np.zeros((len(sets), n)), np.zeros(n)
     likeliest = np.zeros(n, dtype=np.int64)
-    for batch, logits in _clean(runner):
-        found = logits.double().softmax(-1).cpu()
+    for batch, found in _clean(runner, lambda _, logits: logits.double().softmax(-1).cpu()):
         for row, prompt in enumerate(batch.prompts):
             for k, tokens in enumerate(sets):
                 probabilities[k, prompt] = float(found[row, list(tokens[prompt])].sum())
@@ -64,7 +68,7 @@ def what_is_said(runner: Forward, sets: Sequence[Sequence[Sequence[int]]]) -> Sa
     return Said(probabilities, tuple(map(int, likeliest)), top)
 
 
-def _clean(runner: Forward) -> Iterator[tuple[Batch, Tensor]]:
-    """Logits at the answers, `[row, vocabulary]`, of all clean prompts, in batches that fit in memory."""
+def _clean(runner: Forward, read: Callable[[Batch, Tensor], T]) -> Iterator[tuple[Batch, T]]:
+    """What is read of the logits at the answers, `[row, vocabulary]`, of all clean prompts, batch by batch."""
     runner.expect(runner.task.n)
-    return runner.in_batches(lambda part: upcast(runner.forward(part, CLEAN, Actions())[0]))
+    return runner.in_batches(lambda part: read(part, upcast(runner.forward(part, CLEAN, Actions())[0])))
