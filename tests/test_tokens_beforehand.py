@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exploration.exploration_findings import Options as ExploreOptions
-from circuitspec.hypothesis.load_file import load_exploration, load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothesis
 from circuitspec.models import load
 from circuitspec.pipelines.bundle import compile_bundle
 from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_file, plan_file

@@ -25,7 +25,7 @@ from circuitspec.engine.scheduling.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.scheduling.parts import Parts
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Noised, Source, passes
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.output_metrics import upcast
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from circuitspec.exchange.loss import counted
 from circuitspec.graph.edges import Receiver, Sender, owners, receivers, sender_index, senders, senders_before
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp
-from circuitspec.hypothesis.grammar.model_size import ModelSize
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp
+from circuitspec.hypothesis_file.grammar.model_size import ModelSize
 
 MAX_CELLS = 100_000_000  # senders times receivers; 80 layers of 64 heads have 80 million
 

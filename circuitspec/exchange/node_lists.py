@@ -17,8 +17,8 @@ import numpy as np
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exchange.edge_lists import Cut, Mask, Scores, Size, ranked, take_largest
 from circuitspec.exchange.loss import Loss, counted
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 Level: TypeAlias = Literal["edge", "node", "neuron"]
 

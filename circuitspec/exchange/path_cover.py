@@ -10,8 +10,17 @@ import numpy as np
 
 from circuitspec.exchange.edge_lists import EdgeList, Mask, Size
 from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Pattern, PatternKind, Range, sort_key
-from circuitspec.hypothesis.grammar.names import PORTS, Name, Port, format_name
+from circuitspec.hypothesis_file.grammar.components import (
+    Head,
+    Input,
+    KvHead,
+    Mlp,
+    Pattern,
+    PatternKind,
+    Range,
+    sort_key,
+)
+from circuitspec.hypothesis_file.grammar.names import PORTS, Name, Port, format_name
 
 
 def paths_of(edges: EdgeList) -> list[str]:

@@ -21,8 +21,8 @@ from circuitspec.experiments.levels.node_level import denoising, noising
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.graph.nodes import Ablatable, NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Component, Mlp, Neuron, Resid, stage
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis_file.grammar.components import Component, Mlp, Neuron, Resid, stage
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 
 CLEAN = Experiment("clean")
 EVERYWHERE = "all tokens"  # a place beside the roles; no position can be called so

@@ -29,7 +29,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.declared import declared_graph
 from circuitspec.graph.nodes import Ablatable, NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.runtime.progress import Progress
 
 HONEST, HELPFUL = "with negatives", "helpful only"

@@ -11,7 +11,7 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Stop, edges_of, everywhere, reaches
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Component, Head, Input, KvHead, Logits, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Logits, Mlp, Neuron
 
 INPUT, LOGITS = "input", "logits"
 """The ends of a graph of links."""

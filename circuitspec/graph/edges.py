@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import PORTS, Port, format_name
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 Sender: TypeAlias = Input | Head | Mlp
 """What adds to the residual stream: the embeddings, every head, every MLP."""

@@ -12,7 +12,7 @@ from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import (
+from circuitspec.hypothesis_file.grammar.components import (
     AttentionLayer,
     Component,
     Head,
@@ -24,8 +24,8 @@ from circuitspec.hypothesis.grammar.components import (
     Resid,
     stage,
 )
-from circuitspec.hypothesis.grammar.names import GroupRef, PathItem, Port, format_name, parse_path
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.names import GroupRef, PathItem, Port, format_name, parse_path
+from circuitspec.hypothesis_file.yaml.source import Source
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
 from circuitspec.graph.paths import Stop
-from circuitspec.hypothesis.grammar.components import Component, Head, KvHead, Neuron
+from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Neuron
 
 _T = TypeVar("_T")
 

@@ -13,7 +13,7 @@ from circuitspec.engine.pyvene_export.bundle_content import Bundle, make_bundle
 from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
 from circuitspec.experiments.direction_files import direction_places
 from circuitspec.experiments.requirements import check_claimed, fitted
-from circuitspec.hypothesis.load_file import Document, digest, with_source
+from circuitspec.hypothesis_file.load_file import Document, digest, with_source
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.pipelines.session import Session, begin, from_file
 from circuitspec.pipelines.verify import Prepared, prepare

@@ -24,9 +24,9 @@ from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.experiments.requirements import check_length
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal
-from circuitspec.hypothesis.load_file import Document, Study
-from circuitspec.hypothesis.schema.blocks import Subject
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis_file.load_file import Document, Study
+from circuitspec.hypothesis_file.schema.blocks import Subject
 from circuitspec.models.load import LoadedModel, Ready, load_model
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.reference_prompts import ReferencePrompts

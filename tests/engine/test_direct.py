@@ -16,7 +16,7 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.edges import senders
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron, Resid
 from tests.engine.support import FAMILIES, model, oracle_component, oracle_sites, random_prompts, runner, task_of
 from tests.oracle import edge, families, node
 

@@ -20,7 +20,7 @@ from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Logits, Mlp
 from tests.engine.support import Silent, loaded, model, random_prompts, runner, task_of
 
 ALL = Where.everywhere()

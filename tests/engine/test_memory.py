@@ -23,7 +23,7 @@ from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from tests.engine.support import Silent, loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import every_edge
 from tests.engine.test_sweep import cpu_allocator, limited

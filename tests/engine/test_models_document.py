@@ -9,9 +9,9 @@ import pytest
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.taps import all_taps, slots_of
 from circuitspec.graph.nodes import expand
-from circuitspec.hypothesis.grammar.components import AttentionLayer
-from circuitspec.hypothesis.grammar.names import parse_name
-from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis_file.grammar.components import AttentionLayer
+from circuitspec.hypothesis_file.grammar.names import parse_name
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.models.families.architecture import SUPPORTED, architecture_named
 from circuitspec.models.families.granularity import granularities
 from tests.engine.support import loaded

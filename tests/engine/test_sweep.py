@@ -25,7 +25,7 @@ from circuitspec.engine.scheduling.batched_sweep import ENOUGH, sweeps_of
 from circuitspec.experiments.experiment import ZEROS, Experiment, Noised, Site, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from circuitspec.models.families.modules import computing
 from tests.engine.support import (
     FAMILIES,

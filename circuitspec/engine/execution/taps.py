@@ -12,7 +12,7 @@ from typing import Literal, assert_never, get_args
 
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from circuitspec.models.families.architecture import Architecture, FusedQKV, Port
 
 TapKind = Literal[

@@ -18,7 +18,7 @@ from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slot
 from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.modules import submodule
 from circuitspec.models.load import LoadedModel

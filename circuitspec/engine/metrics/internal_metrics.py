@@ -16,8 +16,8 @@ from circuitspec.engine.execution.taps import Slot, Tap, port_slot, slots_of
 from circuitspec.engine.forward import Forward
 from circuitspec.experiments.experiment import Level, Variant
 from circuitspec.experiments.internal_metric_plans import positions_of
-from circuitspec.hypothesis.grammar.internal_metric_names import Activation, Attention, Internal, Projection
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Attention, Internal, Projection
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 _OFF = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # attention adds up to 1
 

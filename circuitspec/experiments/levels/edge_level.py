@@ -10,7 +10,7 @@ from circuitspec.graph.edges import Receiver, Sender, senders, senders_before
 from circuitspec.graph.paths import DeclaredPath, edges_of, merged
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 
 
 def keeping(kept: Kept, source: Source, shape: ModelShape, measured: Collection[Head | Mlp] = ()) -> Experiment:
