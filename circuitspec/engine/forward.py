@@ -120,8 +120,8 @@ class Forward:
         if row is not None:
             loaded = self.loaded
             origin = find_origin(self.executor, inputs, actions, batch, row, loaded.architecture, loaded.shape)
-            prompt = batch.prompts[row]
-            roles = [] if origin is None else [r for r, at in task.roles.items() if at[prompt] == origin.position]
+            prompt, own = batch.prompts[row], task.of(texts_of(variant))
+            roles = [] if origin is None else [r for r, at in own.roles.items() if at[prompt] == origin.position]
             first = "run again, all was finite" if origin is None else f"first in {spoken(origin, roles)}"
             text = task.prompts.prompts[prompt].texts[texts_of(variant)]
             raise CircuitspecError(
@@ -225,13 +225,19 @@ class Forward:
 
     def swaps(self, batch: Batch, experiment: Experiment, values: Mapping[Tap, Tensor]) -> dict[Tap, Swap]:
         """The experiment's masks for this batch's rows, one for each tap it touches."""
-        columns = functools.cache(lambda where: where_mask(self.task, batch, where, self.device))
+        columns = functools.cache(lambda where: where_mask(self.task, batch, where, self.device, experiment.base))
         return swaps_of([experiment], values, columns, self.slots_of, self.loaded.shape)
 
-    def metrics(self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None) -> dict[str, Tensor]:
-        """Every metric for each row, from logits `[row, vocabulary]`."""
-        answers = targets([self.task.answers[p] for p in batch.prompts], logits.device)
-        wrong = targets([self.task.wrong[p] for p in batch.prompts], logits.device)
+    def metrics(
+        self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None, expected: str = CLEAN
+    ) -> dict[str, Tensor]:
+        """Every metric for each row, from logits `[row, vocabulary]`.
+
+        Right and wrong answers are those of the variant that is `expected`: of the clean prompts, whatever is run.
+        """
+        own = self.task.of(expected)
+        answers = targets([own.answers[p] for p in batch.prompts], logits.device)
+        wrong = targets([own.wrong[p] for p in batch.prompts], logits.device)
         return compute_metrics(logits, answers, wrong, clean_logprobs)
 
     def clean_logprobs(self, batch: Batch) -> Tensor:

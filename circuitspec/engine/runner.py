@@ -181,7 +181,7 @@ class Runner(Forward):
                 self.stream,
                 run=lambda actions: self.forward(batch, experiment.base, actions, runs.draw),
                 source=values,
-                columns=lambda where: where_mask(self.task, batch, where, self.device),
+                columns=lambda where: where_mask(self.task, batch, where, self.device, experiment.base),
                 base=runs.values_of(experiment.base),
                 extra=lambda: self.expect(len(batch.prompts)),
             )
@@ -198,7 +198,8 @@ class Runner(Forward):
         if experiment.level == "node":
             return Actions(self.swaps(batch, experiment, values))
         program = needs.programs[experiment]
-        columns = {where: where_mask(self.task, batch, where, self.device) for where in program.wheres}
+        at = functools.partial(where_mask, self.task, batch, device=self.device, variant=experiment.base)
+        columns = {where: at(where) for where in program.wheres}
         return program.actions(columns, values)
 
     def source_values(self, batch: Batch, source: Source, taps: frozenset[Tap], draw: int = 0) -> dict[Tap, Tensor]:

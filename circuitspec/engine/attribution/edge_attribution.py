@@ -159,7 +159,8 @@ class _Run:
         )
         self._receivers = tuple(dict.fromkeys(edge.receiver for edge in edges))
         self._streams = frozenset(self._stream.read_tap(r) for r in self._receivers)
-        self._columns = {where: where_mask(runner.task, batch, where, runner.device) for where in self._wheres()}
+        at = partial(where_mask, runner.task, batch, device=runner.device, variant=base)
+        self._columns = {where: at(where) for where in self._wheres()}
         self._sent = frozenset(self._stream.recorded_at(sender) for sender in self._senders)
         self._other: Values = {}
         self._own: Values = {}

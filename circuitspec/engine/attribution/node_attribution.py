@@ -155,7 +155,7 @@ class _Run:
         self._slots: list[tuple[Slot, ...]] = [runner.slots_of(component) for component in components]
         self._taps = frozenset(slot.tap for own in self._slots for slot in own)
         self._firsts = np.cumsum([0, *map(len, self._slots)])[:-1]  # where each component's slots begin among all
-        self._places = [where_mask(runner.task, batch, where, torch.device("cpu")) for where in places]
+        self._places = [where_mask(runner.task, batch, where, torch.device("cpu"), base) for where in places]
         self._other: dict[Tap, Tensor] = {}
         self._own: dict[Tap, Tensor] = {}
         self._score = Score(runner, batch, metric)

@@ -19,7 +19,7 @@ from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.experiment import Experiment, Source, texts_of
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.nodes import NodeComponent
 
@@ -94,14 +94,15 @@ def _screens(
     if (wider.base, wider.source) != (experiment.base, experiment.source):
         raise ValueError("both experiments must patch the same values into the same run")
     components = [site.component for site in wider.sites]
-    roles = tuple(runner.task.roles)
+    places = runner.task.of(texts_of(experiment.base)).roles
+    roles = tuple(places)
     effects = np.zeros((2, len(components), runner.task.n))
     by_role = np.zeros((2, len(components), len(roles)))
     runner.expect(screen_passes(experiment, compared=compares(metric)) * runner.task.n)
 
     def changes(part: Batch, draw: int) -> NDArray[np.float64]:
         both = _changes(runner, experiment, wider, part, metric, draw)
-        return np.stack([_summed(runner, part, one, components) for one in both]).ravel()
+        return np.stack([_summed(runner, part, one, components, places) for one in both]).ravel()
 
     def work(part: Batch) -> list[NDArray[np.float64]]:
         """`[draw][moving, component, row and then role]`"""
@@ -125,7 +126,11 @@ def _screens(
 
 
 def _summed(
-    runner: Runner, batch: Batch, changes: Mapping[Tap, Tensor], components: Sequence[NodeComponent]
+    runner: Runner,
+    batch: Batch,
+    changes: Mapping[Tap, Tensor],
+    components: Sequence[NodeComponent],
+    roles: Mapping[str, Sequence[int]],
 ) -> NDArray[np.float64]:
     """The changes of each row, `[component, row]`, and after these what falls on the tokens of each role in all."""
     rows = list(batch.prompts)
@@ -133,7 +138,7 @@ def _summed(
     summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
     at_role = [
         {tap: _at(change, batch, [places[p] for p in rows]) for tap, change in changes.items()}
-        for places in runner.task.roles.values()
+        for places in roles.values()
     ]
     found = np.zeros((len(components), len(rows) + len(at_role)))
     for number, component in enumerate(components):

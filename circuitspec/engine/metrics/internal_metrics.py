@@ -14,7 +14,7 @@ from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Slot, Tap, port_slot, slots_of
 from circuitspec.engine.forward import Forward
-from circuitspec.experiments.experiment import Level, Variant
+from circuitspec.experiments.experiment import Level, Variant, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Attention, Internal, Projection
 from circuitspec.hypothesis_file.grammar.names import format_name
@@ -76,7 +76,7 @@ class Internals:
         read = self._read_at(level)
         swaps = actions().swaps if read else {}
         for metric in read:
-            found[str(metric)] = self._read(batch, metric, recorded, swaps)
+            found[str(metric)] = self._read(batch, variant, metric, recorded, swaps)
         for heads in self._together():
             found |= self._attention(batch, variant, actions(), heads, draw)
         return found
@@ -112,12 +112,17 @@ class Internals:
         return [members for members, _ in runs]
 
     def _read(
-        self, batch: Batch, metric: Activation | Projection, recorded: Mapping[Tap, Tensor], swaps: Mapping[Tap, Swap]
+        self,
+        batch: Batch,
+        variant: Variant,
+        metric: Activation | Projection,
+        recorded: Mapping[Tap, Tensor],
+        swaps: Mapping[Tap, Swap],
     ) -> Tensor:
         """A recorded value with what is patched there put in: what is recorded is from before the patch."""
         slot = self._slot(metric)
         rows = torch.arange(len(batch.prompts), device=self._forward.device)
-        columns = self._columns(batch, metric.at)
+        columns = self._columns(batch, variant, metric.at)
         own, swap = recorded[slot.tap], swaps.get(slot.tap)
         width = own.shape[-1] // slot.tap.units(self._forward.loaded.shape)
         channels = slice(slot.unit * width, (slot.unit + 1) * width)
@@ -146,7 +151,9 @@ class Internals:
             channels.setdefault((slot, metric.target), sum(1 for known, _ in channels if known == slot))
         swaps = dict(actions.swaps)
         for (slot, target), channel in channels.items():
-            swaps[slot.tap] = self._marked(batch, swaps.get(slot.tap), slot, channel, self._columns(batch, target))
+            swaps[slot.tap] = self._marked(
+                batch, swaps.get(slot.tap), slot, channel, self._columns(batch, variant, target)
+            )
         z = Tap(layer, "z")
         forward.expect(len(batch.prompts))
         watched = replace(actions, swaps=swaps, record=actions.record | {z})
@@ -154,7 +161,7 @@ class Internals:
         given = recorded[z].reshape(*recorded[z].shape[:2], shape.n_heads, -1)  # [row, pos, head, channel]
         found = {}
         for metric in metrics:
-            here = given[rows, self._columns(batch, metric.source), metric.head.head]
+            here = given[rows, self._columns(batch, variant, metric.source), metric.head.head]
             self._check(metric, here[:, -1])
             found[str(metric)] = here[:, channels[self._values(metric), metric.target]].double()
         return found
@@ -198,7 +205,7 @@ class Internals:
         component = metric.neuron if isinstance(metric, Activation) else metric.of
         return slots_of(component, loaded.architecture, loaded.shape)[0]
 
-    def _columns(self, batch: Batch, role: str) -> Tensor:
-        places = self._forward.task.roles[role]
+    def _columns(self, batch: Batch, variant: Variant, role: str) -> Tensor:
+        places = self._forward.task.of(texts_of(variant)).roles[role]
         columns = [offset + places[p] for offset, p in zip(batch.offsets, batch.prompts, strict=True)]
         return torch.tensor(columns, device=self._forward.device)

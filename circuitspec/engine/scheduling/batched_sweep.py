@@ -144,8 +144,9 @@ class Sweeper:
         Forwards are cut as if nothing were known; those with nothing new are not run. What they measure is given to
         `parts`, which also tell what such a forward took.
         """
-        columns = cache(lambda where: where_mask(self._forward.task, batch, where, self._forward.device))
-        inputs = model_inputs(self._forward.task, batch, sweep.base, self._forward.device)
+        task, device = self._forward.task, self._forward.device
+        columns = cache(lambda where: where_mask(task, batch, where, device, sweep.base))
+        inputs = model_inputs(task, batch, sweep.base, device)
         here = Setting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
         waiting = self._ordered(sweep, here)
         self._check(here, waiting)
