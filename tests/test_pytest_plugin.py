@@ -160,7 +160,7 @@ def test_a_run_that_is_not_possible_is_told_once_a_claim(repo: pytest.Pytester) 
 
 
 def test_one_verification_a_file_and_one_model_for_both(repo: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    from circuitspec.pipelines import locked as run
+    from circuitspec.pipelines import session
     from circuitspec.pipelines import verify as verification
 
     other = repo.mkdir("hypotheses/more")
@@ -175,7 +175,7 @@ def test_one_verification_a_file_and_one_model_for_both(repo: pytest.Pytester, m
 
         return calling
 
-    monkeypatch.setattr(run, "load", counted("load", run.load))
+    monkeypatch.setattr(session, "load_model", counted("load", session.load_model))
     monkeypatch.setattr(verification, "verify", counted("verify", verification.verify))
     repo.makepyfile(
         test_it="""
@@ -184,7 +184,7 @@ def test_one_verification_a_file_and_one_model_for_both(repo: pytest.Pytester, m
         """
     )
     repo.runpytest_inprocess("hypotheses", "test_it.py", "--circuitspec=verify").assert_outcomes(passed=7)
-    assert calls == ["load", "verify", "verify"]
+    assert calls == ["verify", "load", "verify"]
 
 
 def test_a_model_is_let_go_after_the_last_file_that_uses_it(shelf: Path) -> None:

@@ -12,9 +12,14 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.exploration.exploration_findings import Options as ExploreOptions
+from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothesis
 from circuitspec.models import load
+from circuitspec.pipelines.bundle import compile_bundle
 from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_file, plan_file
+from circuitspec.pipelines.explore import explore
+from circuitspec.pipelines.locked import run_and_lock
+from circuitspec.pipelines.suite import Suite
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.runtime.progress import Silent
 from tests.prompts.conftest import byte_level, fast
@@ -97,9 +102,29 @@ def test_check_and_plan_say_what_verify_would(
     assert refused(lambda: plan_file(file)) == [code]
 
 
-@pytest.mark.parametrize(("row", "task", "metric", "code", "message"), CASES)
-def test_verify_says_it_before_weights_are_read(
-    model: Path, monkeypatch: pytest.MonkeyPatch, row: object, task: str, metric: str, code: str, message: str
+COMMANDS: dict[str, Callable[[Path], object]] = {
+    "verify": lambda file: verify(load_hypothesis(file), Options(), Silent()),
+    "lock": lambda file: run_and_lock(load_hypothesis(file), Options(), Silent()),
+    "compile": lambda file: compile_bundle(load_hypothesis(file), "cpu", Silent()),
+    "explore": lambda file: explore(load_exploration(file), ExploreOptions(), Silent(), "explore"),
+    "suite": lambda file: Suite(locked=False).outcome(file),
+}
+
+
+BY_COMMAND = [("verify", *case) for case in CASES]
+BY_COMMAND += [(command, *case) for command in COMMANDS if command != "verify" for case in (CASES[0], CASES[5])]
+
+
+@pytest.mark.parametrize(("command", "row", "task", "metric", "code", "message"), BY_COMMAND)
+def test_it_is_said_before_weights_are_read(
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    row: object,
+    task: str,
+    metric: str,
+    code: str,
+    message: str,
 ) -> None:
     def never(*_: object) -> None:
         raise AssertionError("weights are read")
@@ -107,11 +132,11 @@ def test_verify_says_it_before_weights_are_read(
     config = GPT2Config.from_pretrained(model)
     GPT2LMHeadModel(config).save_pretrained(model)
     monkeypatch.setattr(load, "_read_weights", never)
-    document = load_hypothesis(write(model, row, task, metric))
-    assert refused(lambda: verify(document, Options(), Silent())) == [code]
-    right = load_hypothesis(write(model, GOOD))
+    file = write(model, row, task, metric)
+    assert refused(lambda: COMMANDS[command](file)) == [code]
+    write(model, {**GOOD, "positions": {"S2": 3}})
     with pytest.raises(AssertionError, match="weights are read"):
-        verify(right, Options(), Silent())
+        COMMANDS[command](file)
 
 
 def test_a_right_file_is_checked_by_its_tokens_without_torch(model: Path) -> None:

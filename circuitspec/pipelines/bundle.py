@@ -5,27 +5,27 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.engine.directions import read_directions
-from circuitspec.engine.execution.batch_size import rows_per_batch
-from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.levels.refusals import refused_means
 from circuitspec.engine.pyvene_export.bundle_content import Bundle, make_bundle
 from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
-from circuitspec.engine.runner import Runner
-from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
-from circuitspec.experiments.requirements import check_length, check_plan_fits
-from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.experiments.direction_files import direction_places
+from circuitspec.experiments.requirements import check_claimed, fitted
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source
-from circuitspec.models.load import load_model
 from circuitspec.models.model_reference import resolve_reference
-from circuitspec.pipelines.verify import begin
+from circuitspec.pipelines.session import Session, begin, from_file
+from circuitspec.pipelines.verify import Prepared, prepare
 from circuitspec.prompts.build import build_prompts
-from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.prompts.reference_prompts import ReferencePrompts
-from circuitspec.prompts.tokens.tokenize import tokenize
 from circuitspec.reports.machine.bundle_files import readme
 from circuitspec.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from circuitspec.graph.shape import ModelShape
 
 
 def compile_bundle(document: Document, device: str, progress: Progress) -> Bundle:
@@ -37,17 +37,19 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     base_dir = document.base_dir
     prompts = build_prompts(document.hypothesis.task, base_dir, document.source)
     hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
-    with document.blamed_on("model", "id"):
-        loaded = load_model(hypothesis.model, base_dir, device=device, progress=progress.stage)
-    internals = internal_metrics(hypothesis, loaded.shape, document.source)
-    graph = measuring(lay_out(hypothesis.circuit, loaded.shape, document.source), internals)
-    plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
-    task = tokenize(prompts, hypothesis.task.positions, loaded.tokenizer, document.source)
+    check_claimed(hypothesis, prompts, document.source)
+    prepared: list[Prepared] = []
+
+    def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
+        with document.blamed_on("model", "id"):
+            prepared.append(prepare(hypothesis, document, prompts, shape, tokenizer))
+
+    loaded = from_file(document, hypothesis, device, progress)(ready)
+    internals, plan, task = prepared[0].internals, prepared[0].plan, prepared[0].task
     others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
     if any(experiment.averages for experiment in plan.experiments):
         task = others.of(task)
-    check_plan_fits(plan, task, document.source)
-    check_length(task, loaded.shape)
+    plan = fitted(plan, refused_means(plan.experiments, task), document.source)
     known = loaded.provenance
     hub = known.id if resolve_reference(hypothesis.model, base_dir).kind == "hub" else None
     about = {
@@ -61,19 +63,13 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
         },
     }
     progress.stage("writing out the experiments")
-    directions = read_directions(internals, base_dir, loaded.shape.d_model)
+    places_of_files = direction_places(hypothesis, document.source)
+    directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
     check_plain(plan.labels, loaded.architecture)
-
-    def start(task: TokenizedTask) -> Runner:
-        rows = rows_per_batch(loaded.shape, max(task.lengths), known.dtype)
-        return Runner(
-            loaded, task, rows=rows, progress=progress, internals=internals, directions=directions, parted=True
-        )
-
-    with borrowed(loaded.model), ExitStack() as stack:
-        runner = start(task)
+    session = Session(loaded, progress, internals=internals, directions=directions, parted=True)
+    with session.tested(task) as (runner, _), ExitStack() as stack:
         if task.reference is not None and others.grows:  # means over as many prompts as `verify` takes
-            runner = begin(plan, runner, start, others, None, progress, stack).runner
+            runner = begin(plan, runner, session, others, stack).runner
         bundle = make_bundle(plan.labels, runner, about)
     facts = {
         "name": hypothesis.name,

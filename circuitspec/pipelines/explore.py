@@ -6,19 +6,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from circuitspec.analysis.warnings.task_warnings import task_not_done
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_estimates import recalled_estimates
-from circuitspec.engine.cache.stored_runner import stored_runner
 from circuitspec.engine.directions import read_directions
-from circuitspec.engine.execution.batch_size import rows_per_batch
-from circuitspec.engine.execution.compiler import borrowed
-from circuitspec.engine.execution.memory import budget_of
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.experiment import Experiment, Noised
-from circuitspec.experiments.requirements import check_length
 from circuitspec.exploration.draft import Sizes, write_draft
 from circuitspec.exploration.exploration_findings import Circuit, Findings, Options
 from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
@@ -54,15 +49,18 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.hypothesis_file.yaml.source import Source
-from circuitspec.models.load import LoadedModel, load_model
-from circuitspec.pipelines.verify import behaviour
+from circuitspec.pipelines.session import Session, behaviour, from_file, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
-from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.reference_prompts import ReferencePrompts
-from circuitspec.prompts.tokens.tokenize import tokenize
 from circuitspec.runtime.progress import Progress
-from circuitspec.runtime.visible_text import visible
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from circuitspec.graph.circuit_graph import CircuitGraph
+    from circuitspec.graph.shape import ModelShape
 
 AVERAGED = 4  # times as many other prompts as are scored are averaged, where the file does not say how many, ..
 FEWEST_AVERAGED = 200  # .. and at least so many
@@ -85,47 +83,32 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     if (refused := _refused(study, options, inside)) is not None:
         raise CircuitspecError(refused)
     prompts = build_prompts(subject.task, base_dir, study.source)
-    progress.stage(f"loading {visible(subject.model.id)}")
-    with study.blamed_on("model", "id"):
-        loaded = load_model(subject.model, base_dir, device=options.device, progress=progress.stage)
-    task = tokenize(prompts, subject.task.positions, loaded.tokenizer, study.source)
-    check_names(task)
-    unnamed = not task.roles
-    if unnamed:
-        task = with_last_named(task)
+    prepared: list[_Prepared] = []
+
+    def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
+        prepared.append(_prepare(study, options, inside, prompts, shape, tokenizer))
+
+    loaded = from_file(study, subject, options.device, progress)(ready)
+    about = prepared[0]
+    task, patching, series, declared, unnamed = about.task, about.patching, about.series, about.declared, about.unnamed
+    free, claimed = about.free, about.claimed
     drafted_from = (task_of or study).source
     drafted_from = declaring_last(drafted_from) if unnamed else drafted_from
-    if inside is None:
-        check_metrics([options.metric], prompts, [study.source.span(("task",))], among=ESTIMABLE)
-    else:
-        check_inside(inside, loaded.shape, task, study)
-    check_length(task, loaded.shape)
-    declared = declared_circuit(study, loaded.shape, task)
     corruptions = tuple(task.prompts.corruptions)
-    patching = patching_of(study, corruptions)
-    series = swept_series(patching, options.values, corruptions, study, swept_noise(patching, options.noise_at, task))
-    task = _with_reference(task, patching, series, study, loaded)
     shape = loaded.shape
-    free = free_components(options.free, study, shape)
-    mlps = [Mlp(layer) for layer in range(shape.n_layers)] if shape.has_mlps else []
-    universe: list[Ablatable] = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
-    searched = (c for c in (*universe, *mlps) if c not in free and matters_to(c, inside))
-    claimed = tuple(sorted(searched, key=sort_key))
-    if not claimed:
-        raise CircuitspecError(_nothing_left(options))
-    if bare := _nothing_to_sweep(options, claimed):
-        raise CircuitspecError(*bare)
     internals = () if inside is None else (inside,)
     directions = read_directions(internals, base_dir, shape.d_model)
-    with borrowed(loaded.model), ExitStack() as stack:
-        budget = budget_of(next(loaded.model.parameters()).device)
-        rows = options.rows or rows_per_batch(shape, max(task.lengths), subject.model.dtype, budget)
-        runner = Runner(loaded, task, rows=rows, progress=progress, internals=internals, directions=directions)
-        if options.rows is None:
-            runner.fill_memory(budget)
-        progress.stage("testing that patching is exact on this model")
-        self_test(runner)
-        stored = stack.enter_context(stored_runner(runner, options.store, progress))
+    session = Session(
+        loaded,
+        progress,
+        rows=options.rows,
+        filled=True,
+        internals=internals,
+        directions=directions,
+        store=options.store,
+    )
+    with session.tested(task) as (runner, _), ExitStack() as stack:
+        stored = stack.enter_context(session.kept(runner))
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
         allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
         roles = distinct_roles(task.roles)
@@ -176,7 +159,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
                 lambda: scan_gates(setting, whole.kept, strongest, GATED),
                 gates,
             )
-            between = work.links(whole, strongest, through_mlps=all(mlp in free for mlp in mlps))
+            between = work.links(whole, strongest, through_mlps=all(mlp in free for mlp in _mlps(shape)))
             sections += work.sections(found, whole, between)
         if declared is not None:
             sections += work.declared(found, declared, all_positions=_all_positions(study))
@@ -212,6 +195,57 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         done,
         unnamed,
     )
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What an exploration is about, as far as it is known before any weight is read."""
+
+    task: TokenizedTask
+    patching: Patching
+    series: tuple[Series, ...]
+    declared: CircuitGraph | None
+    free: frozenset[Ablatable]
+    claimed: tuple[Ablatable, ...]
+    unnamed: bool
+
+
+def _prepare(
+    study: Study,
+    options: Options,
+    inside: Internal | None,
+    prompts: PromptSet,
+    shape: ModelShape,
+    tokenizer: PreTrainedTokenizerFast,
+) -> _Prepared:
+    """Tokenise, and see what is patched where. Raises CircuitspecError for what fits neither model nor prompts."""
+    task = tokens_of(study, study.exploration, prompts, shape, tokenizer)
+    check_names(task)
+    unnamed = not task.roles
+    if unnamed:
+        task = with_last_named(task)
+    if inside is None:
+        check_metrics([options.metric], prompts, [study.source.span(("task",))], among=ESTIMABLE)
+    else:
+        check_inside(inside, shape, task, study)
+    declared = declared_circuit(study, shape, task)
+    corruptions = tuple(task.prompts.corruptions)
+    patching = patching_of(study, corruptions)
+    series = swept_series(patching, options.values, corruptions, study, swept_noise(patching, options.noise_at, task))
+    task = _with_reference(task, patching, series, study, tokenizer)
+    free = free_components(options.free, study, shape)
+    universe: list[Ablatable] = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    searched = (c for c in (*universe, *_mlps(shape)) if c not in free and matters_to(c, inside))
+    claimed = tuple(sorted(searched, key=sort_key))
+    if not claimed:
+        raise CircuitspecError(_nothing_left(options))
+    if bare := _nothing_to_sweep(options, claimed):
+        raise CircuitspecError(*bare)
+    return _Prepared(task, patching, series, declared, free, claimed, unnamed)
+
+
+def _mlps(shape: ModelShape) -> list[Mlp]:
+    return [Mlp(layer) for layer in range(shape.n_layers)] if shape.has_mlps else []
 
 
 @dataclass(frozen=True)
@@ -295,13 +329,17 @@ def _extent(
 
 
 def _with_reference(
-    task: TokenizedTask, patching: Patching, series: Sequence[Series], study: Study, loaded: LoadedModel
+    task: TokenizedTask,
+    patching: Patching,
+    series: Sequence[Series],
+    study: Study,
+    tokenizer: PreTrainedTokenizerFast,
 ) -> TokenizedTask:
     """The task with other prompts for means to go over, where any are taken."""
     if not any(source.is_mean for source in (patching.source, *(one.source for one in series))):
         return task
     subject = study.exploration
-    others = ReferencePrompts(subject.task, subject.ablation, study.base_dir, study.source, loaded.tokenizer)
+    others = ReferencePrompts(subject.task, subject.ablation, study.base_dir, study.source, tokenizer)
     return others.of(task, max(AVERAGED * task.n, FEWEST_AVERAGED))
 
 

@@ -9,7 +9,8 @@ from circuitspec.analysis.statistics.stats import SEED
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.load_file import Document
-from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.models.load import LoadedModel, Ready
+from circuitspec.pipelines.session import Loading, from_file
 from circuitspec.pipelines.verify import Options, Outcome, verify
 from circuitspec.repository.drift import Examined, claim_drift, files_drift, locked_claim, refuse
 from circuitspec.repository.environment import environment
@@ -34,17 +35,16 @@ class Compared:
         return (*self.notes, *(finding for claim in self.drift for finding in claim))
 
 
-def load(document: Document, device: str, progress: Progress) -> LoadedModel:
-    """The hypothesis's model. Raises CircuitspecError (CS300 to CS319)."""
-    with document.blamed_on("model", "id"):
-        return load_model(document.hypothesis.model, document.base_dir, device=device, progress=progress.stage)
-
-
 def run_and_lock(document: Document, options: Options, progress: Progress) -> tuple[Outcome, Lock]:
     """Verify, and write down all that the result depends on, and the result."""
-    loaded = load(document, options.device, progress)
-    outcome = verify(document, options, progress, loaded=loaded)
-    return outcome, make_lock(document, options.device, outcome, loaded)
+    found: list[LoadedModel] = []
+
+    def loading(ready: Ready) -> LoadedModel:
+        found.append(from_file(document, document.hypothesis, options.device, progress)(ready))
+        return found[0]
+
+    outcome = verify(document, options, progress, loading=loading)
+    return outcome, make_lock(document, options.device, outcome, found[0])
 
 
 def make_lock(document: Document, device: str, outcome: Outcome, loaded: LoadedModel) -> Lock:
@@ -78,20 +78,28 @@ def run_as_locked(
     progress: Progress,
     lock_file: LockFile,
     examined: Examined,
-    loading: Callable[[Document], LoadedModel] | None = None,
+    model_of: Callable[[Document], Loading] | None = None,
 ) -> Compared:
-    """Verify, and compare with the lock; `loading` gives the hypothesis's model, where it may be in memory already.
+    """Verify, and compare with the lock; `model_of` says how the model is got, where it may be in memory already.
 
     Raises CircuitspecError (CS551 to CS554) before the model is run where the file, the prompts or the model are not
     as locked, as `examined` says; then the numbers would say nothing.
     """
     examined.refuse()
-    loaded = load(document, options.device, progress) if loading is None else loading(document)
-    known, files = loaded.provenance, examined.files
-    if known.path is not None and (files is None or files.revision not in (None, known.revision)):  # now downloaded
-        fetched = model_files(document.hypothesis.model, document.base_dir, known.path)
-        refuse(() if fetched is None else files_drift(document, lock_file, fetched))
-    outcome = verify(document, options, progress, loaded=loaded)
+    if model_of is None:
+        given = from_file(document, document.hypothesis, options.device, progress)
+    else:
+        given = model_of(document)
+
+    def loading(ready: Ready) -> LoadedModel:
+        loaded = given(ready)
+        known, files = loaded.provenance, examined.files
+        if known.path is not None and (files is None or files.revision not in (None, known.revision)):  # now downloaded
+            fetched = model_files(document.hypothesis.model, document.base_dir, known.path)
+            refuse(() if fetched is None else files_drift(document, lock_file, fetched))
+        return loaded
+
+    outcome = verify(document, options, progress, loading=loading)
     claims = claim_drift(lock_file, outcome.verification.claims, examined.now)
     others = reference_drift(lock_file, outcome.verification.reference)
     return Compared(outcome, claims, (*examined.drift, *others))

@@ -18,7 +18,8 @@ from circuitspec.repository.lock_file import LockFile, read_lock
 from circuitspec.runtime.progress import Silent
 
 if TYPE_CHECKING:
-    from circuitspec.models.load import LoadedModel
+    from circuitspec.models.load import LoadedModel, Ready
+    from circuitspec.pipelines.session import Loading
     from circuitspec.pipelines.verify import Outcome
     from circuitspec.reports.reported import Reported
 
@@ -95,7 +96,7 @@ class Suite:
         key = _key(document)
         try:
             if not self._locked:
-                return verify(document, options, progress, loaded=self._model(document)), ()
+                return verify(document, options, progress, loading=self._model(document)), ()
             lock_file, examined = self.examined(path)
             compared = run_as_locked(document, options, progress, lock_file, examined, self._model)
             return compared.outcome, compared.findings
@@ -104,13 +105,19 @@ class Suite:
             if self._expected[key] <= 0:
                 self._models.pop(key, None)
 
-    def _model(self, document: Document) -> LoadedModel:
-        from circuitspec.pipelines.locked import load
+    def _model(self, document: Document) -> Loading:
+        """Gives the document's model: the one that another file left in memory, or from its files."""
+        from circuitspec.pipelines.session import from_file, from_memory
 
         key = _key(document)
-        if key not in self._models:
-            self._models[key] = load(document, DEVICE, Silent())
-        return self._models[key]
+        if key in self._models:
+            return from_memory(self._models[key])
+
+        def loading(ready: Ready) -> LoadedModel:
+            self._models[key] = from_file(document, document.hypothesis, DEVICE, Silent())(ready)
+            return self._models[key]
+
+        return loading
 
 
 def _key(document: Document) -> _ModelKey:

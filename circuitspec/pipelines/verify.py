@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -24,7 +23,6 @@ from circuitspec.analysis.circuit_effects.negative_components import (
     negative_components,
 )
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
-from circuitspec.analysis.claims.means_error import ENOUGH, MeansError, larger_size, largest_share, means_error
 from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan, search_claims
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics.wording import plural
@@ -34,8 +32,6 @@ from circuitspec.analysis.task_behaviour import (
     form_advice,
     form_said,
     other_form,
-    standing,
-    worth_a_look,
 )
 from circuitspec.analysis.variables import circuit_variables, kept_slots
 from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
@@ -50,27 +46,24 @@ from circuitspec.engine.attribution.restoration_screen import (
     screen_edge_restorations,
     screen_restorations,
 )
-from circuitspec.engine.cache.stored_runner import StoredRunner, StorePlace, stored_runner
+from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
-from circuitspec.engine.execution.batch_size import rows_per_batch
-from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.levels.refusals import no_edges, refused_means
-from circuitspec.engine.metrics.answer_shares import answer_shares, what_is_said
-from circuitspec.engine.records import PromptValues, Records, SelfTest
+from circuitspec.engine.metrics.answer_shares import answer_shares
+from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.additional_runs import plan_beside
 from circuitspec.experiments.direction_files import direction_places
-from circuitspec.experiments.experiment import Experiment, Noised, means_of
+from circuitspec.experiments.experiment import Noised, means_of
 from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_checks
 from circuitspec.experiments.follow_ups.reach import acting, checked_reach
 from circuitspec.experiments.follow_ups.restorations import FEW, Restorations, restorations
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
 from circuitspec.experiments.planner import PathCheck, Plan
-from circuitspec.experiments.requirements import check_claimed, check_length, check_plan_fits, fitted
+from circuitspec.experiments.requirements import check_claimed, check_plan_fits, fitted
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
@@ -81,15 +74,13 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import Source
-from circuitspec.models.load import LoadedModel, load_model
+from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
+from circuitspec.pipelines.session import Loading, Session, begin, behaviour, from_file, from_memory, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
-from circuitspec.prompts.tokens.answer_forms import answer_forms
-from circuitspec.prompts.tokens.tokenize import tokenize
 from circuitspec.runtime.progress import Progress
-from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -115,8 +106,15 @@ class Outcome:
     task: TokenizedTask
 
 
-def verify(document: Document, options: Options, progress: Progress, *, loaded: LoadedModel | None = None) -> Outcome:
-    """Run the hypothesis on its model, or on one that is loaded already.
+def verify(
+    document: Document,
+    options: Options,
+    progress: Progress,
+    *,
+    loaded: LoadedModel | None = None,
+    loading: Loading | None = None,
+) -> Outcome:
+    """Run the hypothesis on its model, on one that is `loaded` already, or on the one that `loading` gives.
 
     Raises CircuitspecError, with every finding of the stage that failed, where the file, the prompts or
     the model do not allow a run.
@@ -126,17 +124,15 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     prompts = build_prompts(document.hypothesis.task, base_dir, document.source)
     hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
     check_claimed(hypothesis, prompts, document.source)
-    prepared: list[_Prepared] = []
+    prepared: list[Prepared] = []
 
     def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
-        prepared.append(_prepare(hypothesis, document.source, prompts, shape, tokenizer))
+        with document.blamed_on("model", "id") if loaded is None else nullcontext():
+            prepared.append(prepare(hypothesis, document, prompts, shape, tokenizer))
 
-    if loaded is None:
-        progress.stage(f"loading {visible(hypothesis.model.id)}")
-        with document.blamed_on("model", "id"):
-            loaded = load_model(hypothesis.model, base_dir, device=options.device, progress=progress.stage, ready=ready)
-    else:
-        ready(loaded.shape, loaded.tokenizer)
+    if loaded is not None:
+        loading = from_memory(loaded)
+    loaded = (loading or from_file(document, hypothesis, options.device, progress))(ready)
     internals, graph, plan, task = prepared[0].internals, prepared[0].graph, prepared[0].plan, prepared[0].task
     places_of_files = direction_places(hypothesis, document.source)
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
@@ -160,30 +156,18 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     with document.blamed_on("ablation", "value"):
         _check_means(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
-    keep_hooks = loaded.foreign.runs_hooks
     planned = (*plan.experiments, *beside.labels, *labels_of(checks))
-    edges = any(e.level == "edge" for e in planned)
-    rows = options.rows or rows_per_batch(loaded.shape, max(task.lengths), hypothesis.model.dtype, edges=edges)
-
-    def start(task: TokenizedTask) -> Runner:
-        return Runner(
-            loaded,
-            task,
-            rows=1 if keep_hooks else rows,  # hooks see whole forwards of one prompt, as their owner's program does
-            progress=progress,
-            sweeps=not keep_hooks,
-            internals=internals,
-            directions=directions,
-            parted=True,
-        )
-
-    tested: SelfTest | None = None
-    if keep_hooks:  # what hooks change would look like sites that are not where they should be
-        with borrowed(loaded.model):
-            tested = _tested(start(task), planned, progress)
-    with borrowed(loaded.model, keep_hooks=keep_hooks):
-        runner = start(task)
-        tested = tested or _tested(runner, planned, progress)
+    session = Session(
+        loaded,
+        progress,
+        rows=options.rows,
+        edges=any(e.level == "edge" for e in planned),
+        internals=internals,
+        directions=directions,
+        parted=True,
+        store=options.store,
+    )
+    with session.tested(task, edges=any(e.readings for e in planned)) as (runner, tested):
         progress.stage("running")
         said: list[tuple[AnswerStanding | None, Instead | None]] = []
 
@@ -193,8 +177,7 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
                 _check_accuracy(hypothesis, *said[0])
 
         with ExitStack() as stack:
-            growing = others if averages else None
-            begun = begin(plan, runner, start, growing, options.store, progress, stack, check)
+            begun = begin(plan, runner, session, others if averages else None, stack, check)
             runner, stored, records, error = begun.runner, begun.stored, begun.records, begun.error
             task, (stands, instead) = runner.task, said[0]
             search: Search | Literal["not along paths"] = options.negatives
@@ -285,14 +268,9 @@ def verify(document: Document, options: Options, progress: Progress, *, loaded: 
     return Outcome(verification, task)
 
 
-def _tested(runner: Runner, planned: Sequence[Experiment], progress: Progress) -> SelfTest:
-    progress.stage("testing that patching is exact on this model")
-    return self_test(runner, edges=any(e.readings for e in planned))
-
-
 @dataclass(frozen=True)
-class _Prepared:
-    """What is made before any weight is read."""
+class Prepared:
+    """What is made of a hypothesis before any weight is read."""
 
     internals: tuple[Internal, ...]
     graph: CircuitGraph
@@ -300,17 +278,21 @@ class _Prepared:
     task: TokenizedTask
 
 
-def _prepare(
-    hypothesis: Hypothesis, text: Source, prompts: PromptSet, shape: ModelShape, tokenizer: PreTrainedTokenizerFast
-) -> _Prepared:
+def prepare(
+    hypothesis: Hypothesis,
+    document: Document,
+    prompts: PromptSet,
+    shape: ModelShape,
+    tokenizer: PreTrainedTokenizerFast,
+) -> Prepared:
     """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts."""
+    text = document.source
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     plan = make_plan(hypothesis, graph, text, prompts.corruptions)
-    task = tokenize(prompts, hypothesis.task.positions, tokenizer, text)
+    task = tokens_of(document, hypothesis, prompts, shape, tokenizer)
     check_plan_fits(plan, task, text, internals)
-    check_length(task, shape)
-    return _Prepared(tuple(internals), graph, plan, task)
+    return Prepared(tuple(internals), graph, plan, task)
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:
@@ -333,62 +315,6 @@ def _node_level_paths(
         return ()
     anchor = anchor_of(ablation_source(ablation), whole_circuit(ablation, graph, text))
     return path_checks(ablation, graph, text, anchor)
-
-
-@dataclass(frozen=True)
-class Begun:
-    """The plan's experiments, run with means over as many prompts as it takes, and what is to run more of them."""
-
-    runner: Runner
-    stored: StoredRunner
-    records: Records
-    error: MeansError | None
-    forwards: float  # of runs with means over fewer prompts
-    measured: frozenset[Experiment]  # in these
-
-
-def begin(
-    plan: Plan,
-    runner: Runner,
-    start: Callable[[TokenizedTask], Runner],
-    others: ReferencePrompts | None,
-    store: StorePlace,
-    progress: Progress,
-    stack: ExitStack,
-    check: Callable[[Records], None] = lambda records: None,
-) -> Begun:
-    """Run the plan; where means prove to be too noisy, again with means over more prompts, if more can be drawn.
-
-    `start` makes a runner for other prompts to take means over, which `others` draws; `check` may refuse what was
-    measured. What is begun ends with the `stack`.
-    """
-    forwards, measured = 0.0, set[Experiment]()
-    while True:
-        with ExitStack() as inner:
-            stored = inner.enter_context(stored_runner(runner, store, progress))
-            records = stored.run(plan.experiments)
-            check(records)
-            error = means_error(plan, runner.task, stored)
-            share = 0.0 if error is None else largest_share(judge(plan, records, error))
-            larger = None if others is None else _larger(runner.task, others, share)
-            if larger is None:
-                if error is not None and error.reference and share > ENOUGH:
-                    error = means_error(plan, runner.task, stored, halves=True)
-                stack.push(inner.pop_all())
-                return Begun(runner, stored, records, error, forwards, frozenset(measured))
-        forwards += runner.forwards
-        measured |= {experiment for experiment in stored.measured if not experiment.averages}
-        progress.stage(f"taking means over {larger.averaged.n} prompts")
-        runner = start(larger)
-
-
-def _larger(task: TokenizedTask, others: ReferencePrompts, share: float) -> TokenizedTask | None:
-    """The task with a larger reference, where there is one and the means' share of an interval asks for it."""
-    if task.reference is None or not others.grows:
-        return None
-    size = larger_size(task.n, task.reference.n, share)
-    found = None if size is None else others.of(task, size)
-    return found if found is not None and found.averaged.n > task.reference.n and found.reference else None
 
 
 def _check_means(plan: Plan, task: TokenizedTask) -> None:
@@ -470,18 +396,6 @@ def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:
     ]
     if problems:
         raise CircuitspecError(*problems)
-
-
-def behaviour(runner: Runner, clean: PromptValues) -> tuple[AnswerStanding | None, Instead | None]:
-    """How the right answers stand in the clean run and, where they hardly do, what is said instead: one more pass."""
-    task, tokenizer = runner.task, runner.loaded.tokenizer
-    found = standing(clean, task, runner.loaded.shape.n_vocab)
-    if found is None or not worth_a_look(found, clean):
-        return found, None
-    forms = answer_forms(task, tokenizer)
-    said = what_is_said(runner, [form.ids for form in forms])
-    spelled = {one: tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in set(said.likeliest)}
-    return found, Instead(forms, said.probabilities, clean["prob"], [spelled[one] for one in said.likeliest])
 
 
 def _check_accuracy(hypothesis: Hypothesis, stands: AnswerStanding | None, instead: Instead | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import rfc8785
@@ -102,14 +102,29 @@ def prompts_digest(prompt_set: PromptSet) -> str:
 
 
 @dataclass(frozen=True)
-class TokenizedTask:
-    """Token ids per variant and prompt; clean and corrupt are aligned token by token.
+class TokenizedVariant:
+    """One set of a task's prompts as the model takes them: the clean ones, a corruption's, or any other.
 
-    `roles[name][i]` is the token index of position `name` in prompt i, counted from the first token
-    of the unpadded prompt. `answers[i]`, `wrong[i]` are token ids. The answer is read at the last token.
-    `partial_roles` names the slots that some templates do not have (and those templates' numbers):
-    they are no roles, since a role has a place in every prompt. `slot_tokens[slot][i]` are all tokens
-    that a slot fills in prompt i, wherever it occurs; of a second occurrence, `S#2`, its own.
+    `ids[i]` are the tokens of prompt i. `roles[name][i]` is the token index of position `name` in it, counted from the
+    first token of the unpadded prompt. `answers[i]`, `wrong[i]` are token ids, of answers read at the last token.
+    `slot_tokens[slot][i]` are all tokens that a slot fills, wherever it occurs; of a second occurrence, `S#2`, its own.
+    """
+
+    ids: tuple[tuple[int, ...], ...]
+    answers: tuple[tuple[int, ...], ...]
+    wrong: tuple[tuple[int, ...], ...]
+    roles: Mapping[str, tuple[int, ...]]
+    slot_tokens: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TokenizedTask:
+    """The prompts of a task in all their variants: `of(variant)` are those of one.
+
+    A corruption is aligned with the clean prompts token by token, and has their answers and positions: `roles`,
+    `answers`, `wrong` and `slot_tokens` are those of the clean prompts and of all that is aligned with them. What is
+    not has its `own`. `partial_roles` names the slots that some templates do not have (and those templates' numbers):
+    they are no roles, since a role has a place in every prompt.
     """
 
     prompts: PromptSet
@@ -120,6 +135,22 @@ class TokenizedTask:
     partial_roles: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     slot_tokens: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     reference: TokenizedTask | None = None  # other prompts, that means are over; None: these are
+    own: Mapping[str, TokenizedVariant] = field(default_factory=dict)  # of variants that share not the clean ones'
+
+    def of(self, variant: str) -> TokenizedVariant:
+        """The tokens, answers and positions of one variant of the prompts."""
+        if variant in self.own:
+            return self.own[variant]
+        return TokenizedVariant(self.ids[variant], self.answers, self.wrong, self.roles, self.slot_tokens)
+
+    def with_variant(self, name: str, prompts: TokenizedVariant) -> TokenizedTask:
+        """The task with one more set of prompts, which has answers and positions of its own.
+
+        Raises ValueError unless each of them is as long as the clean prompt that it goes with.
+        """
+        if tuple(len(ids) for ids in prompts.ids) != self.lengths:
+            raise ValueError(f"the prompts of {name} are not as long as the clean ones")
+        return replace(self, ids={**self.ids, name: prompts.ids}, own={**self.own, name: prompts})
 
     @property
     def averaged(self) -> TokenizedTask:

@@ -14,7 +14,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, ReferenceFile, TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
-from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask, TokenizedVariant
 from circuitspec.prompts.task_findings import Findings
 from circuitspec.prompts.templates.generators import generate_others
 from circuitspec.prompts.templates.sampling import draw_others
@@ -186,6 +186,16 @@ def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
         answers=pick(task.answers),
         wrong=pick(task.wrong),
         slot_tokens={name: pick(places) for name, places in task.slot_tokens.items()},
+        own={
+            variant: TokenizedVariant(
+                pick(own.ids),
+                pick(own.answers),
+                pick(own.wrong),
+                {name: pick(places) for name, places in own.roles.items()},
+                {name: pick(places) for name, places in own.slot_tokens.items()},
+            )
+            for variant, own in task.own.items()
+        },
     )
 
 

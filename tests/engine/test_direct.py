@@ -162,7 +162,7 @@ def test_its_cost_is_counted(experiments: tuple[Experiment, ...]) -> None:
         direct_effects(run, experiments, "logit_diff")
     means = {e.source for e in experiments if e.source is not None and e.source.kind == "mean"}
     assert run.forwards == direct_passes(experiments) + len(means)
-    assert run._progress.expected == run._progress.done  # type: ignore[attr-defined]
+    assert run.progress.expected == run.progress.done  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

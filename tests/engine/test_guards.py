@@ -112,7 +112,7 @@ def test_self_tests_fail_where_a_patch_goes_wrong() -> None:
     """The patched module exists, runs once, and has the right width: only the values tell."""
     model = builders.random_gpt2()
     run = runner(model, task_of(random_prompts(0, [5, 5])))
-    run.compiler.forward = _forgetting(run.compiler.forward, Tap(1, "mlp"))  # type: ignore[method-assign]
+    run.executor.forward = _forgetting(run.executor.forward, Tap(1, "mlp"))  # type: ignore[method-assign]
     with borrowed(model), pytest.raises(CircuitspecError) as error:
         self_test(run)
     assert codes(error) == {"CS503"}

@@ -7,17 +7,24 @@ from typing import Any
 import pytest
 import torch
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
 from circuitspec.engine.attribution.edge_attribution import attribute_edges
 from circuitspec.engine.attribution.node_attribution import attribute
-from circuitspec.engine.execution.batch_size import BUDGET
+from circuitspec.engine.attribution.restoration_screen import screen_both, screen_restorations
+from circuitspec.engine.execution import memory
+from circuitspec.engine.execution.batch_size import BUDGET, rows_per_batch
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.execution.memory import SHARE, PeakMemory, Rows, budget_of, free_bytes
+from circuitspec.engine.metrics.answer_shares import answer_shares, what_is_said
 from circuitspec.engine.runner import Runner
+from circuitspec.engine.validation.row_independence import mixing
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.edges import Edge
+from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Neuron
-from tests.engine.support import loaded, model, random_prompts, runner, task_of
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
+from tests.engine.support import Silent, loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import every_edge
 from tests.engine.test_sweep import cpu_allocator, limited
 
@@ -91,15 +98,15 @@ def test_a_sweep_fills_its_budget_and_stays_within_it() -> None:
 
     def ran(budget: int | None) -> tuple[Any, int, int]:
         with borrowed(m):
-            run = Runner(loaded(m), task, rows=4, progress=runner(m, task)._progress)
+            run = Runner(loaded(m), task, rows=4, progress=runner(m, task).progress)
             run.rows.budget = budget
-            original, seen = run.compiler.forward, []
+            original, seen = run.executor.forward, []
 
             def forward(inputs: Any, actions: Any) -> Any:
                 seen.append(len(inputs["input_ids"]))
                 return original(inputs, actions)
 
-            run.compiler.forward = forward  # type: ignore[method-assign]
+            run.executor.forward = forward  # type: ignore[method-assign]
             with PeakMemory() as meter:
                 records = run.run(sites())
             tokens.append(sum(seen))
@@ -142,5 +149,66 @@ def test_estimates_say_when_a_single_prompt_does_not_fit() -> None:
     with borrowed(m):
         run = runner(m, task_of(random_prompts(seed=9, lengths=[6, 6])), rows=2)
         limited(run, 0, cpu_allocator)
-        with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        with pytest.raises(CircuitspecError, match=r"CS547.*prompt 0, 6 tokens long"):
             attribute(run, "clean", NOISING, "logit_diff", [Head(0, 1)], [ALL])
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_screens_and_direct_effects_go_on_with_fewer_rows_where_memory_runs_out(most: int) -> None:
+    """One loop for all that runs the model: each of these gives what it gives in whole batches."""
+    m = model("gpt2", exactly=True)
+    task = task_of(random_prompts(seed=9, lengths=[6] * 5))
+    patched = Experiment("clean", NOISING, frozenset({Site(Head(0, 1), ALL), Site(Mlp(1), ALL)}))
+    averaged = Experiment("clean", Source("mean", "abc"), frozenset({Site(Head(2, 0), ALL)}))
+    sets = [[answers[:1] for answers in task.answers], list(task.wrong)]
+    whole_stream = Experiment("clean", NOISING, frozenset({Site(Head(0, 1), ALL)}))
+    each = {
+        "screen": lambda run: screen_restorations(run, patched, "logit_diff").effects,
+        "both": lambda run: screen_both(run, whole_stream, patched, "logit_diff")[1].effects,
+        "direct": lambda run: direct_effects(run, [patched, averaged], "logit_diff")[averaged].effects,
+        "shares": lambda run: dict(enumerate(answer_shares(run) or ())),
+        "said": lambda run: {"probabilities": what_is_said(run, sets).probabilities},
+    }
+    for name, ask in each.items():
+        with borrowed(m):
+            expected = ask(runner(m, task, rows=5))
+            short = runner(m, task, rows=5)
+            tried = limited(short, most, cpu_allocator)
+            found = ask(short)
+        assert max(tried) == 5, name
+        assert max(n for n in tried if n <= most) == most, name
+        assert found.keys() == expected.keys(), name
+        for key, value in expected.items():
+            assert found[key] == pytest.approx(value, abs=1e-12), (name, key)
+        assert short.progress.done <= short.progress.expected  # type: ignore[attr-defined]
+
+
+def test_prompts_are_not_run_together_to_be_compared_where_no_two_fit() -> None:
+    m = model("gpt2", exactly=True)
+    with borrowed(m), torch.no_grad():
+        run = runner(m, task_of(random_prompts(seed=9, lengths=[6, 5, 4])), rows=3)
+        limited(run, 1, cpu_allocator)
+        assert mixing(run) == ()
+        assert run.rows.whole == 1
+        limited(run, 0, cpu_allocator)
+        with pytest.raises(CircuitspecError, match="CS547"):
+            mixing(run)
+
+
+GIB = 2**30
+LLAMA_8B = ModelShape("llama", 32, 32, 8, d_model=4096, d_head=128, d_mlp=14336, n_vocab=128256)
+
+
+@pytest.mark.parametrize(("free", "rows"), [(100 * GIB, 57), (10 * GIB, 5), (GIB, 1)])
+def test_batches_are_as_large_as_free_memory_allows(monkeypatch: pytest.MonkeyPatch, free: int, rows: int) -> None:
+    """A quarter of what is free; on a processor, where more rows gain little, half a GiB at most."""
+    monkeypatch.setattr(memory, "free_bytes", lambda device: free)
+    budget = budget_of(torch.device("cuda"))
+    assert rows_per_batch(LLAMA_8B, 64, "bfloat16", budget) == rows
+    assert rows_per_batch(LLAMA_8B, 64, "bfloat16", budget_of(torch.device("cpu"))) == 1
+    m = model("gpt2", exactly=True)
+    task = task_of(random_prompts(seed=9, lengths=[6] * 70))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 64 * 1024 * 1024)
+    run = Runner(loaded(m), task, progress=Silent())
+    assert run.rows.whole == len(run.batches[0].prompts) == rows_per_batch(run.loaded.shape, 6, "float64", 2**24)
+    assert Runner(loaded(m), task, progress=Silent(), edges=True).rows.whole <= run.rows.whole

@@ -143,7 +143,7 @@ def test_progress_counts_every_draw() -> None:
     model = random_model("gpt2", layers=2)
     task = task_of(random_prompts(0, [5] * 3))
     run = runner(model, task)
-    progress = run._progress
+    progress = run.progress
     assert isinstance(progress, Silent)
     patched = Experiment(NOISE, Source("resample", "clean"), frozenset({Site(Mlp(0), Where.everywhere())}))
     with borrowed(model):

@@ -62,7 +62,7 @@ class Killed(BaseException):
 
 def interrupted(run: Runner, forwards: int) -> None:
     """The run ends in its forward after so many."""
-    original = run.compiler.forward
+    original = run.executor.forward
 
     def forward(*arguments: Any) -> Any:
         nonlocal forwards
@@ -71,7 +71,7 @@ def interrupted(run: Runner, forwards: int) -> None:
             raise Killed
         return original(*arguments)
 
-    run.compiler.forward = forward  # type: ignore[method-assign]
+    run.executor.forward = forward  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_what_was_computed_of_an_estimate_is_not_computed_again(
         taken = [0]
         if forwards is not None:
             interrupted(run, forwards)
-        original = run.compiler.forward
+        original = run.executor.forward
 
         def counted(*arguments: Any) -> Any:
             taken[0] += 1
             return original(*arguments)
 
-        run.compiler.forward = counted  # type: ignore[method-assign]
+        run.executor.forward = counted  # type: ignore[method-assign]
         with recalled_estimates(run, folder) as recalled:
             return recalled.get(["an estimate"], lambda pieces: estimate(run, pieces)), taken[0]
 

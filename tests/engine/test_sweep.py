@@ -14,17 +14,19 @@ import pytest
 import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.engine.batched_sweep import ENOUGH, sweeps_of
 from circuitspec.engine.execution.batch_size import activation_bytes, late_bytes
 from circuitspec.engine.execution.compiler import KEPT, Actions, borrowed
 from circuitspec.engine.execution.memory import Rows, out_of_memory
 from circuitspec.engine.execution.partial_forward import Shortcut
+from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
+from circuitspec.engine.scheduling.batched_sweep import ENOUGH, sweeps_of
 from circuitspec.experiments.experiment import ZEROS, Experiment, Noised, Site, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.models.families.modules import computing
 from tests.engine.support import (
     FAMILIES,
     Silent,
@@ -316,7 +318,7 @@ def test_few_experiments_run_one_by_one() -> None:
 def test_pyvene_models_are_not_kept_without_end() -> None:
     """Each set of patched tensors takes a pyvene model of its own; those of many different sets are let go."""
     model = random_model("gpt2", layers=2)
-    compiler = runner(model, task_of(random_prompts(0, [4]))).compiler
+    compiler = runner(model, task_of(random_prompts(0, [4]))).executor
     taps = [Tap(layer, kind) for layer in range(2) for kind in ("z", "mlp", "neurons", "resid_mid")]  # type: ignore[arg-type]
     inputs = {"input_ids": torch.tensor([[1, 2]])}
     sets = [frozenset(t for i, t in enumerate(taps) if number >> i & 1) for number in range(1, KEPT + 20)]
@@ -448,7 +450,7 @@ def test_what_is_not_finite_is_named() -> None:
 
 def limited(run: Runner, most: int, error: Callable[[], BaseException]) -> list[int]:
     """Let forwards of more than `most` rows fail; the rows of each forward that is tried."""
-    original, tried = run.compiler.forward, []
+    original, tried = run.executor.forward, []
 
     def forward(inputs: Any, actions: Actions) -> Any:
         tried.append(len(inputs["input_ids"]))
@@ -456,7 +458,7 @@ def limited(run: Runner, most: int, error: Callable[[], BaseException]) -> list[
             raise error()
         return original(inputs, actions)
 
-    run.compiler.forward = forward  # type: ignore[method-assign]
+    run.executor.forward = forward  # type: ignore[method-assign]
     return tried
 
 
@@ -545,19 +547,26 @@ def test_late_rows_hold_less() -> None:
 
 def test_blocks_that_return_tuples() -> None:
     """What blocks return is seen in a whole forward: a tensor, or a tuple, as in older versions of transformers."""
-    model = copy.deepcopy(random_model("gpt2"))
-    run = runner(model, task_of(random_prompts(0, [4])))
-    shortcut, block = Shortcut(run.loaded, run.compiler), model.transformer.h[0]
     stream = torch.ones(1, 3, 32, dtype=torch.float64)
-    with pytest.raises(ValueError, match="watched"):
-        shortcut._hand_on(stream)
-    block.forward = lambda x: 2 * x
-    with shortcut.watching():
-        block(stream)
-    assert shortcut._hand_on(hidden_states=stream) is stream
-    block.forward = lambda x: (2 * x, "attention weights")
-    with shortcut.watching():
-        block(stream)
-    handed, nothing = shortcut._hand_on(stream, attention_mask=None)
+
+    def blocks(output: Callable[[torch.Tensor], Any]) -> tuple[SkippedBlocks, list[torch.nn.Module]]:
+        two: list[torch.nn.Module] = [torch.nn.Module() for _ in range(2)]
+        for block in two:
+            block.forward = output
+        return SkippedBlocks(two), two
+
+    skipped, (first, _) = blocks(lambda x: 2 * x)
+    with computing(skipped.before(1)), pytest.raises(ValueError, match="watched"):
+        first(stream)
+    with skipped.watching():
+        first(stream)
+    with computing(skipped.before(1)):
+        assert first(hidden_states=stream) is stream
+    skipped, (first, second) = blocks(lambda x: (2 * x, "attention weights"))
+    with skipped.watching():
+        first(stream)
+    with computing(skipped.before(1)):
+        handed, nothing = first(stream, attention_mask=None)
+        assert second(stream)[1] == "attention weights"
     assert handed is stream
     assert nothing is None

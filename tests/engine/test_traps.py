@@ -21,7 +21,8 @@ from circuitspec.engine.execution.batches import model_inputs
 from circuitspec.engine.execution.compiler import Actions, borrowed
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Tap, all_taps
-from circuitspec.engine.runner import EMBEDDINGS, Runner
+from circuitspec.engine.forward import EMBEDDINGS
+from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Site, Source, passes
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
@@ -66,7 +67,7 @@ def test_head_components_that_are_not_split(family: str) -> None:
     names = {tap: tap.path(architecture) for tap in taps_of(model)}
     assert all("." in name and name.rpartition(".")[2] in ("input", "output") for name in names.values())
     with borrowed(model), torch.no_grad():
-        _, recorded = run.compiler.forward(inputs_of(run), Actions(record=taps_of(model)))
+        _, recorded = run.executor.forward(inputs_of(run), Actions(record=taps_of(model)))
     assert {tap: value.shape for tap, value in recorded.items()} == {tap: (2, 6, tap.width(shape)) for tap in names}
 
 
@@ -99,7 +100,7 @@ def test_the_first_keyword_is_taken_for_the_tensor() -> None:
     mlp.forward = lambda x: mlp.down_proj(scale=torch.ones(1, 1), x=mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x))
     run = runner(model, task_of(random_prompts(0, [5])))
     with borrowed(model), pytest.raises(CircuitspecError) as error:
-        run.compiler.forward(inputs_of(run), Actions(record=frozenset({Tap(1, "neurons")})))
+        run.executor.forward(inputs_of(run), Actions(record=frozenset({Tap(1, "neurons")})))
     assert [d.code for d in error.value.diagnostics] == ["CS510"]
 
 
@@ -168,11 +169,11 @@ def test_a_patch_without_a_source_that_silently_does_nothing(family: str) -> Non
     run = runner(model, task_of(random_prompts(0, [5, 5])))
     inputs = inputs_of(run)
     with borrowed(model), torch.no_grad():
-        plain, own = run.compiler.forward(inputs, Actions(record=taps_of(model)))
+        plain, own = run.executor.forward(inputs, Actions(record=taps_of(model)))
         for tap, value in own.items():
             mask = torch.ones(2, 5, tap.units(run.loaded.shape), dtype=torch.bool)
             swap = Swap(mask, torch.zeros(1, 1, 1, dtype=torch.float64))
-            logits, recorded = run.compiler.forward(inputs, Actions({tap: swap}, frozenset({tap})))
+            logits, recorded = run.executor.forward(inputs, Actions({tap: swap}, frozenset({tap})))
             assert (logits - plain).abs().max() > 1e-3, tap
             assert torch.equal(recorded[tap], value), tap
 
@@ -184,12 +185,12 @@ def test_patches_that_are_written_in_place() -> None:
     run = runner(model, task_of(random_prompts(0, [5, 5])))
     weights = model.model.embed_tokens.weight.clone()
     with borrowed(model), torch.no_grad():
-        _, plain = run.compiler.forward(inputs_of(run), Actions(record=frozenset({EMBEDDINGS})))
+        _, plain = run.executor.forward(inputs_of(run), Actions(record=frozenset({EMBEDDINGS})))
         source = torch.ones(2, 5, 32, dtype=torch.float64)
         swap = Swap(torch.ones(2, 5, 1, dtype=torch.bool), source)
         first = Tap(0, "resid")
         actions = Actions({first: swap}, frozenset({EMBEDDINGS, first, Tap(1, "resid")}))
-        _, recorded = run.compiler.forward(inputs_of(run), actions)
+        _, recorded = run.executor.forward(inputs_of(run), actions)
     assert torch.equal(recorded[EMBEDDINGS], plain[EMBEDDINGS])
     assert torch.equal(recorded[first], plain[EMBEDDINGS])
     assert bool((source == 1).all())
@@ -204,12 +205,12 @@ def test_the_residual_stream_that_skips_a_patched_module_is_patched_too() -> Non
         run = runner(model, task_of(prompts))
         tap = Tap(1, "resid_mid")
         with borrowed(model), torch.no_grad():
-            _, other = run.compiler.forward(
+            _, other = run.executor.forward(
                 model_inputs(run.task, run.batches[0], "abc", run.device), Actions(record=frozenset({tap}))
             )
             swap = Swap(torch.ones(1, 5, 1, dtype=torch.bool), other[tap])
-            patched, _ = run.compiler.forward(inputs_of(run), Actions({tap: swap}))
-            expected, _ = run.compiler.forward(model_inputs(run.task, run.batches[0], "abc", run.device), Actions())
+            patched, _ = run.executor.forward(inputs_of(run), Actions({tap: swap}))
+            expected, _ = run.executor.forward(model_inputs(run.task, run.batches[0], "abc", run.device), Actions())
         assert (patched - expected).abs().max() < 1e-12
 
 

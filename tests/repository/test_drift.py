@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -242,7 +243,8 @@ def test_a_hub_model_that_is_not_in_the_cache_is_compared_once_it_is_loaded(
     assert (examined.drift, examined.files) == ((), None)
     newer = snapshot.rename(snapshot.parent / "ccc")
     loaded: Any = SimpleNamespace(provenance=SimpleNamespace(path=newer, revision="ccc"))
-    found = errors_of(lambda: run_as_locked(document, Options(), Quiet(), lock_file, examined, lambda document: loaded))
+    given = partial(run_as_locked, document, Options(), Quiet(), lock_file, examined)
+    found = errors_of(lambda: given(lambda document: lambda ready: loaded))
     assert [d.message.partition(": ")[2] for d in found] == ["aaa -> ccc"]
 
 

@@ -22,9 +22,9 @@ from circuitspec.engine.attribution.direct_contributions import DirectRun, Part
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
+from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.validation.self_test import TOLERANCE
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.graph.edges import senders
 from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron, Resid
@@ -66,9 +66,11 @@ def direct_effects(
     runner.expect(direct_passes(wanted) * runner.task.n)
     parts = _Parts(runner, metric, neurons)
     found = {experiment: _Columns(runner.task.n) for experiment in wanted}
-    for batch in runner.batches:
+
+    def work(batch: Batch) -> list[tuple[Experiment, _BatchRun]]:
+        """The clean run taken apart, and every draw of every patched one."""
         clean, direction = parts.run(batch, {}, 0)
-        found[PLAIN].add(batch, clean, 1)
+        runs = [(PLAIN, clean)]
         for draw in range(max(e.draws for e in wanted)):
             values: dict[Source, Mapping[Tap, Tensor]] = {}
             for experiment in wanted:
@@ -83,7 +85,12 @@ def direct_effects(
                         runner.expect(round((runner.forwards - before) * runner.task.n))
                 swaps = runner.swaps(batch, experiment, values[source])
                 patched, _ = parts.run(batch, swaps, draw, direction)
-                found[experiment].add(batch, patched, experiment.draws)
+                runs.append((experiment, patched))
+        return runs
+
+    for batch, runs in runner.in_batches(work):
+        for experiment, run in runs:
+            found[experiment].add(batch, run, experiment.draws)
     return {experiment: columns.result() for experiment, columns in found.items()}
 
 

@@ -27,15 +27,14 @@ from circuitspec.engine.attribution.node_attribution import (
     slopes_at,
 )
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
-from circuitspec.engine.execution.batch_size import rows_per_batch
 from circuitspec.engine.execution.batches import Batch, real_columns, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
-from circuitspec.engine.execution.memory import in_parts
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.forward import EMBEDDINGS
 from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
 from circuitspec.engine.levels.residual_stream import Stream
-from circuitspec.engine.runner import EMBEDDINGS, Runner
+from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Source, Variant
 from circuitspec.graph.edges import Edge, Receiver, Sender, precedes, sender_index
 from circuitspec.graph.where import Where
@@ -111,20 +110,17 @@ def attribute_edges(
     clean = compares(metric)
     taken = edge_passes(wanted, source, steps, draws=draws, recomputing=recomputing, one_by_one=alone, compared=clean)
     runner.expect(taken * runner.task.n)
-    dtype = str(runner.dtype).removeprefix("torch.")
-    most = rows_per_batch(shape, max(runner.task.lengths), dtype, edges=True)
 
     def work(part: Batch) -> list[tuple[dict[Edge, float], dict[Edge, float]]]:
         runs = (_Run(runner, part, base, source, metric, wanted, draw, steps, pieces) for draw in range(draws))
         return [(run.linear(), run.recomputed() if recomputing else {}) for run in runs]
 
-    for batch in runner.batches:
-        for _, found in in_parts(batch, runner.rows, work, most):
-            for first, again in found:
-                for edge, effect in first.items():
-                    linear[edge] += effect / (runner.task.n * draws)
-                for edge, effect in again.items():
-                    recomputed[edge] = recomputed.get(edge, 0.0) + effect / (runner.task.n * draws)
+    for _, found in runner.in_batches(work, runner.rows_that_fit(edges=True)):
+        for first, again in found:
+            for edge, effect in first.items():
+                linear[edge] += effect / (runner.task.n * draws)
+            for edge, effect in again.items():
+                recomputed[edge] = recomputed.get(edge, 0.0) + effect / (runner.task.n * draws)
     return EdgeAttribution(metric, linear | recomputed, linear)
 
 
@@ -163,7 +159,8 @@ class _Run:
         )
         self._receivers = tuple(dict.fromkeys(edge.receiver for edge in edges))
         self._streams = frozenset(self._stream.read_tap(r) for r in self._receivers)
-        self._columns = {where: where_mask(runner.task, batch, where, runner.device) for where in self._wheres()}
+        at = partial(where_mask, runner.task, batch, device=runner.device, variant=base)
+        self._columns = {where: at(where) for where in self._wheres()}
         self._sent = frozenset(self._stream.recorded_at(sender) for sender in self._senders)
         self._other: Values = {}
         self._own: Values = {}

@@ -23,9 +23,9 @@ from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
 from circuitspec.engine.execution.batches import Batch, real_columns, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit
-from circuitspec.engine.execution.memory import in_parts
 from circuitspec.engine.execution.taps import Slot, Tap
-from circuitspec.engine.runner import EMBEDDINGS, Runner
+from circuitspec.engine.forward import EMBEDDINGS
+from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Noised, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
@@ -109,8 +109,7 @@ def attribute(
             for run in runs
         ]
 
-    parts = ((part, found) for batch in runner.batches for part, found in in_parts(batch, runner.rows, work))
-    for part, found in parts:
+    for part, found in runner.in_batches(work):
         for effects, sizes in found:
             for at_places, of_rows in effects:
                 sums += at_places / (n * draws)
@@ -156,7 +155,7 @@ class _Run:
         self._slots: list[tuple[Slot, ...]] = [runner.slots_of(component) for component in components]
         self._taps = frozenset(slot.tap for own in self._slots for slot in own)
         self._firsts = np.cumsum([0, *map(len, self._slots)])[:-1]  # where each component's slots begin among all
-        self._places = [where_mask(runner.task, batch, where, torch.device("cpu")) for where in places]
+        self._places = [where_mask(runner.task, batch, where, torch.device("cpu"), base) for where in places]
         self._other: Mapping[Tap, Tensor] = {}
         self._own: dict[Tap, Tensor] = {}
         self._score = Score(runner, batch, metric)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.experiment import Experiment, Source, texts_of
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.nodes import NodeComponent
 
@@ -93,19 +94,25 @@ def _screens(
     if (wider.base, wider.source) != (experiment.base, experiment.source):
         raise ValueError("both experiments must patch the same values into the same run")
     components = [site.component for site in wider.sites]
-    roles = tuple(runner.task.roles)
+    places = runner.task.of(texts_of(experiment.base)).roles
+    roles = tuple(places)
     effects = np.zeros((2, len(components), runner.task.n))
     by_role = np.zeros((2, len(components), len(roles)))
     runner.expect(screen_passes(experiment, compared=compares(metric)) * runner.task.n)
-    for batch in runner.batches:
-        rows = list(batch.prompts)
-        for draw in range(experiment.draws):
 
-            def changes(batch: Batch = batch, draw: int = draw) -> NDArray[np.float64]:
-                both = _changes(runner, experiment, wider, batch, metric, draw)
-                return np.stack([_summed(runner, batch, one, components) for one in both]).ravel()
+    def changes(part: Batch, draw: int) -> NDArray[np.float64]:
+        both = _changes(runner, experiment, wider, part, metric, draw)
+        return np.stack([_summed(runner, part, one, components, places) for one in both]).ravel()
 
-            found = pieces.get([rows, draw], changes).reshape(2, len(components), len(rows) + len(roles))
+    def work(part: Batch) -> list[NDArray[np.float64]]:
+        """`[draw][moving, component, row and then role]`"""
+        shape = (2, len(components), len(part.prompts) + len(roles))
+        draws = range(experiment.draws)
+        return [pieces.get([list(part.prompts), draw], partial(changes, part, draw)).reshape(shape) for draw in draws]
+
+    for part, each in runner.in_batches(work):
+        rows = list(part.prompts)
+        for found in each:
             effects[:, :, rows] += found[:, :, : len(rows)] / experiment.draws
             by_role += found[:, :, len(rows) :] / (runner.task.n * experiment.draws)
 
@@ -119,7 +126,11 @@ def _screens(
 
 
 def _summed(
-    runner: Runner, batch: Batch, changes: Mapping[Tap, Tensor], components: Sequence[NodeComponent]
+    runner: Runner,
+    batch: Batch,
+    changes: Mapping[Tap, Tensor],
+    components: Sequence[NodeComponent],
+    roles: Mapping[str, Sequence[int]],
 ) -> NDArray[np.float64]:
     """The changes of each row, `[component, row]`, and after these what falls on the tokens of each role in all."""
     rows = list(batch.prompts)
@@ -127,7 +138,7 @@ def _summed(
     summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
     at_role = [
         {tap: _at(change, batch, [places[p] for p in rows]) for tap, change in changes.items()}
-        for places in runner.task.roles.values()
+        for places in roles.values()
     ]
     found = np.zeros((len(components), len(rows) + len(at_role)))
     for number, component in enumerate(components):

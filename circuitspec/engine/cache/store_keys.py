@@ -102,7 +102,7 @@ class Keys:
                 *([sorted(beside)] if beside else []),
             ]
         )
-        self._ids = {variant: _digest(ids) for variant, ids in task.ids.items()}
+        self._ids = {variant: variant_digest(task, variant) for variant in task.ids}
         self._reference = {} if task.reference is None else averaged_over(task.reference)
         self._roles = {role: _digest([places, task.slot_tokens.get(role)]) for role, places in task.roles.items()}
 
@@ -131,6 +131,14 @@ class Keys:
             return self._roles  # prompts are grouped by where all their positions are
         noised = (v.where.roles for v in experiment.variants if isinstance(v, Noised))
         return experiment.roles.union(*noised)
+
+
+def variant_digest(task: TokenizedTask, variant: str) -> str:
+    """A digest of what one variant of the prompts is, beside what it shares with the clean ones."""
+    own = task.own.get(variant)
+    if own is None:
+        return _digest(task.ids[variant])
+    return _digest([own.ids, own.answers, own.wrong, sorted(own.roles.items()), sorted(own.slot_tokens.items())])
 
 
 def averaged_over(reference: TokenizedTask) -> dict[str, str]:

@@ -22,7 +22,8 @@ from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 from circuitspec.runtime.progress import Interrupted, Progress
 
 if TYPE_CHECKING:
-    from circuitspec.engine.runner import Parts, Runner
+    from circuitspec.engine.runner import Runner
+    from circuitspec.engine.scheduling.parts import Parts
 
 SECONDS = 10.0  # after which what is measured is on the disk, and outlives the machine
 REPEATED = 0.1  # at most this share of the passes may be repeated for what is measured to be stored whole

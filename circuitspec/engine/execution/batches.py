@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuitspec.experiments.experiment import Variant, texts_of
 from circuitspec.graph.where import Where
-from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 PaddingSide = Literal["right", "left"]
 
@@ -80,8 +80,9 @@ def model_inputs(task: TokenizedTask, batch: Batch, variant: Variant, device: to
     """
     ids = torch.zeros(len(batch.prompts), batch.width, dtype=torch.long)
     mask = torch.zeros_like(ids)
+    own = task.of(texts_of(variant)).ids
     for row, (prompt, offset, length) in enumerate(zip(batch.prompts, batch.offsets, batch.lengths, strict=True)):
-        ids[row, offset : offset + length] = torch.tensor(task.ids[texts_of(variant)][prompt])
+        ids[row, offset : offset + length] = torch.tensor(own[prompt])
         mask[row, offset : offset + length] = 1
     inputs: dict[str, Any] = {
         "input_ids": ids.to(device),
@@ -110,12 +111,15 @@ def answer_logits(logits: Tensor, batch: Batch) -> Tensor:
     return logits[torch.arange(len(index), device=logits.device), index]
 
 
-def where_mask(task: TokenizedTask, batch: Batch, where: Where, device: torch.device) -> Tensor:
-    """bool `[row, pos]`: the columns that `where` names in each row (padding is never named)."""
+def where_mask(
+    task: TokenizedTask, batch: Batch, where: Where, device: torch.device, variant: Variant = CLEAN
+) -> Tensor:
+    """bool `[row, pos]`: the columns that `where` names in each row of this variant (padding is never named)."""
+    roles = task.of(texts_of(variant)).roles
     named = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
     for row, (prompt, offset) in enumerate(zip(batch.prompts, batch.offsets, strict=True)):
         for role in where.roles:
-            named[row, offset + task.roles[role][prompt]] = True
+            named[row, offset + roles[role][prompt]] = True
     return ((real_columns(batch) & ~named) if where.inverted else named).to(device)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.interventions import Edit, Swap, TapIntervention, build
+from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
@@ -28,7 +29,8 @@ class Actions:
     """What one forward does: which taps are patched, which are read, what is added to which, and which are edited.
 
     And what it may leave out: `unread` are taps of which edits replace all that their modules compute; `answers_alone`
-    says that nothing is wanted of the run but the logits where they are kept.
+    says that nothing is wanted of the run but the logits where they are kept; blocks before `first_block` hand the
+    residual stream on as it came.
     """
 
     swaps: Mapping[Tap, Swap] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Actions:
     edits: Mapping[Tap, Edit] = field(default_factory=dict)
     unread: frozenset[Tap] = frozenset()
     answers_alone: bool = False
+    first_block: int = 0
 
     @property
     def taps(self) -> frozenset[Tap]:
@@ -46,13 +49,28 @@ class Actions:
 KEPT = 64  # pyvene models; building one takes some milliseconds
 
 
+def trims(shape: ModelShape, patched: Collection[Tap], recorded: Collection[Tap] = ()) -> bool:
+    """Whether a run of which the logits alone are wanted may compute its last MLP at the kept tokens alone.
+
+    Not where something reads more of it than that, or acts within it.
+    """
+    last = shape.n_layers
+    inside, after = Tap(last - 1, "neurons"), (Tap(last - 1, "mlp"), Tap(last - 1, "mlp_added"), Tap(last, "final"))
+    return shape.has_mlps and inside not in patched and {inside, *after}.isdisjoint(recorded)
+
+
 class Compiler:
-    """Builds pyvene models for a Hugging Face model, one for each set of taps, and keeps those last used."""
+    """The executor of this process, on a Hugging Face model.
+
+    Builds pyvene models for it, one for each set of taps, and keeps those last used.
+    """
 
     def __init__(self, model: torch.nn.Module, architecture: Architecture, shape: ModelShape) -> None:
         self._model = model
         self._architecture = architecture
         self._shape = shape
+        blocks = [submodule(model, architecture.block.format(layer=layer)) for layer in range(shape.n_layers)]
+        self._blocks = SkippedBlocks(blocks)
         self._built: OrderedDict[frozenset[Tap], tuple[Any, dict[Tap, TapIntervention]]] = OrderedDict()
 
     def forward(self, inputs: Mapping[str, Any], actions: Actions) -> tuple[Tensor, dict[Tap, Tensor]]:
@@ -73,7 +91,8 @@ class Compiler:
                 edit=actions.edits.get(tap),
             )
         try:
-            with computing(self._shortened(inputs, actions)):
+            skipped = self._blocks.before(actions.first_block)
+            with self._blocks.watching(), computing(self._shortened(inputs, actions) | skipped):
                 _, output = runnable(dict(inputs))
             silent = [i.path for i in interventions.values() if i.firings != 1]
             if silent:
@@ -90,15 +109,6 @@ class Compiler:
             for intervention in interventions.values():
                 intervention.arm(None, record=False)
 
-    def trims(self, patched: Collection[Tap], recorded: Collection[Tap] = ()) -> bool:
-        """Whether a run of which the logits alone are wanted may compute its last MLP at the kept tokens alone.
-
-        Not where something reads more of it than that, or acts within it.
-        """
-        last = self._shape.n_layers
-        inside, after = Tap(last - 1, "neurons"), (Tap(last - 1, "mlp"), Tap(last - 1, "mlp_added"), Tap(last, "final"))
-        return self._shape.has_mlps and inside not in patched and {inside, *after}.isdisjoint(recorded)
-
     def _shortened(self, inputs: Mapping[str, Any], actions: Actions) -> dict[torch.nn.Module, Callable[..., Tensor]]:
         """Forwards of the modules that need not compute all: NaN for what nobody reads, so that it cannot go unseen."""
 
@@ -110,7 +120,7 @@ class Compiler:
             submodule(self._model, tap.path(self._architecture).removesuffix(".output")): unread(tap.width(self._shape))
             for tap in actions.unread - others
         }
-        if actions.answers_alone and self.trims(frozenset(actions.swaps) | frozenset(actions.edits), others):
+        if actions.answers_alone and trims(self._shape, frozenset(actions.swaps) | frozenset(actions.edits), others):
             last = self._architecture.path(self._architecture.mlp, self._shape.n_layers - 1)
             mlp = submodule(self._model, last)
             forwards[mlp] = partial(_at_columns, mlp.forward, inputs["logits_to_keep"])

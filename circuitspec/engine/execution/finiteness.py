@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch, real_columns
-from circuitspec.engine.execution.compiler import Actions, Compiler
+from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.taps import Tap, all_taps
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
@@ -35,7 +36,7 @@ def broken_row(logits: Tensor, recorded: Mapping[Tap, Tensor], batch: Batch) -> 
 
 
 def find_origin(
-    compiler: Compiler,
+    executor: Executor,
     inputs: Mapping[str, Any],
     actions: Actions,
     batch: Batch,
@@ -46,7 +47,7 @@ def find_origin(
     """Run one row of a forward again with every tap recorded; None where nothing is broken this time."""
     every = all_taps(architecture, shape) | {Tap(-1, "embed"), Tap(shape.n_layers, "final")}
     with torch.no_grad():
-        logits, recorded = compiler.forward(
+        logits, recorded = executor.forward(
             {name: _row(value, row, len(batch.prompts)) for name, value in inputs.items()},
             Actions(
                 {

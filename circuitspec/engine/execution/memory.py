@@ -7,16 +7,13 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from circuitspec.engine.execution.batch_size import BUDGET
-from circuitspec.engine.execution.batches import Batch
-
-T = TypeVar("T")
 
 SHARE = 0.25  # of what is free
 _MEMINFO = Path("/proc/meminfo")
@@ -154,27 +151,3 @@ class Rows:
         """A forward of `tried` rows did not fit."""
         self._most = max(1, tried // 2)
         self.whole = min(self.whole, self._most)
-
-
-def in_parts(
-    batch: Batch, rows: Rows, work: Callable[[Batch], T], most: int | None = None
-) -> Iterator[tuple[Batch, T]]:
-    """The work done on this batch, `most` rows at once; where memory runs out, on parts of half as many, down to one.
-
-    Raises what the work raises for other reasons, or for a single row.
-    """
-    waiting = [batch]
-    while waiting:
-        limit = rows.whole if most is None else min(rows.whole, most)
-        part, *others = waiting.pop(0).at_most(limit)
-        waiting[:0] = others
-        try:
-            result = work(part)
-        except (RuntimeError, MemoryError) as error:
-            if len(part.prompts) == 1 or not out_of_memory(error):
-                raise
-        else:
-            yield part, result
-            continue
-        rows.halve(len(part.prompts))
-        waiting.insert(0, part)

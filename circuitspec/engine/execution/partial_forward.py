@@ -8,19 +8,18 @@ more than the tokens at which logits are kept.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 
-from circuitspec.engine.execution.compiler import Actions, Compiler
+from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.taps import Tap
-from circuitspec.models.families.modules import computing, submodule
-from circuitspec.models.load import LoadedModel
 
 
 @dataclass(frozen=True, order=True)
@@ -51,37 +50,20 @@ def keys_values(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
     return tuple((layer.keys, layer.values) for layer in cache.layers)
 
 
+def may_cut(model: nn.Module, batch: Batch) -> bool:
+    """Whether forwards of this batch can begin at a later column.
+
+    Not where padding is on the left, nor where a sliding window drops earlier columns.
+    """
+    window = getattr(model.config, "sliding_window", None)
+    return batch.side == "right" and (window is None or window >= batch.width)
+
+
 class Shortcut:
     """Forwards of one model from the middle on."""
 
-    def __init__(self, loaded: LoadedModel, compiler: Compiler) -> None:
-        architecture, layers = loaded.architecture, range(loaded.shape.n_layers)
-        self._blocks = [submodule(loaded.model, architecture.block.format(layer=layer)) for layer in layers]
-        self._compiler = compiler
-        self._window = getattr(loaded.model.config, "sliding_window", None)
-        self._returned: object = None  # by a block of this model, in a whole forward
-
-    def may_cut(self, width: int) -> bool:
-        """Whether rows of so many columns may begin at a later one: not where a sliding window drops earlier ones."""
-        return self._window is None or self._window >= width
-
-    def trims(self, taps: Collection[Tap]) -> bool:
-        """Whether the last MLP is computed at the kept tokens alone: not where its neurons are patched."""
-        return self._compiler.trims(taps)
-
-    @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Within it, a whole forward shows what this model's blocks return: a tensor, or a tuple around it."""
-        block = self._blocks[0]
-        own = block.forward
-
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            output = own(*args, **kwargs)
-            self._returned = (None,) * len(output) if isinstance(output, tuple) else "tensor"
-            return output
-
-        with computing({block: forward}):
-            yield
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
 
     def forward(self, inputs: Mapping[str, Any], actions: Actions, start: Start, base: BaseRun, copies: int) -> Tensor:
         """Logits `[row, kept position, vocabulary]` of a run whose rows are `copies` of the base run's.
@@ -91,21 +73,10 @@ class Shortcut:
         tap = Tap(start.layer, "resid")
         stream = base.recorded[tap][:, start.column :].repeat(copies, 1, 1)
         edits: dict[Tap, Edit] = {tap: lambda own: stream}
-        given = Actions(actions.swaps, edits=edits, answers_alone=True)
+        given = Actions(actions.swaps, edits=edits, answers_alone=True, first_block=start.layer)
         if start.column:
             inputs = {**inputs, "past_key_values": _past(base, start, copies), "use_cache": True}
-        with computing(dict.fromkeys(self._blocks[: start.layer], self._hand_on)):
-            return self._compiler.forward(inputs, given)[0]
-
-    def _hand_on(self, *args: Any, **kwargs: Any) -> Any:
-        """A block's forward that does nothing."""
-        stream = args[0] if args else kwargs["hidden_states"]
-        match self._returned:
-            case "tensor":
-                return stream
-            case (_, *rest):
-                return (stream, *rest)
-        raise ValueError("no whole forward has been watched")
+        return self._executor.forward(inputs, given)[0]
 
 
 def _past(base: BaseRun, start: Start, copies: int) -> DynamicCache:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,26 +13,30 @@ from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
-from circuitspec.engine.runner import Runner
+from circuitspec.engine.forward import Forward
 from circuitspec.prompts.output_metrics import targets, upcast
 from circuitspec.prompts.prompt_set import CLEAN
 
+T = TypeVar("T")
 Shares = tuple[NDArray[np.float64], ...]
 """For every prompt each answer's share of the summed probability of its answers, in the answers' order."""
 
 
 @torch.no_grad()
-def answer_shares(runner: Runner) -> Shares | None:
+def answer_shares(runner: Forward) -> Shares | None:
     """The shares in the clean run, which takes one pass; None, and nothing is run, where no prompt has two answers."""
     task = runner.task
     if not any(len(answers) > 1 for answers in task.answers):
         return None
     shares: dict[int, NDArray[np.float64]] = {}
-    for batch, logits in _clean(runner):
+
+    def read(batch: Batch, logits: Tensor) -> NDArray[np.float64]:
         side = targets([task.answers[p] for p in batch.prompts], logits.device)
         assert side is not None
         own = logits.gather(-1, side.ids).masked_fill(~side.mask, -float("inf"))
-        found = own.softmax(-1).cpu().double().numpy()
+        return np.asarray(own.softmax(-1).cpu().double().numpy())
+
+    for batch, found in _clean(runner, read):
         for row, prompt in enumerate(batch.prompts):
             shares[prompt] = found[row, : len(task.answers[prompt])]
     return tuple(shares[prompt] for prompt in range(task.n))
@@ -50,13 +55,12 @@ class Said:
 
 
 @torch.no_grad()
-def what_is_said(runner: Runner, sets: Sequence[Sequence[Sequence[int]]]) -> Said:
+def what_is_said(runner: Forward, sets: Sequence[Sequence[Sequence[int]]]) -> Said:
     """One pass over the clean prompts; `sets[k][i]` are tokens of prompt i (none: probability 0)."""
     n = runner.task.n
     probabilities, top = np.zeros((len(sets), n)), np.zeros(n)
     likeliest = np.zeros(n, dtype=np.int64)
-    for batch, logits in _clean(runner):
-        found = logits.double().softmax(-1).cpu()
+    for batch, found in _clean(runner, lambda _, logits: logits.double().softmax(-1).cpu()):
         for row, prompt in enumerate(batch.prompts):
             for k, tokens in enumerate(sets):
                 probabilities[k, prompt] = float(found[row, list(tokens[prompt])].sum())
@@ -64,8 +68,7 @@ def what_is_said(runner: Runner, sets: Sequence[Sequence[Sequence[int]]]) -> Sai
     return Said(probabilities, tuple(map(int, likeliest)), top)
 
 
-def _clean(runner: Runner) -> Iterator[tuple[Batch, Tensor]]:
+def _clean(runner: Forward, read: Callable[[Batch, Tensor], T]) -> Iterator[tuple[Batch, T]]:
+    """What is read of the logits at the answers, `[row, vocabulary]`, of all clean prompts, batch by batch."""
     runner.expect(runner.task.n)
-    for batch in runner.batches:
-        logits, _ = runner.forward(batch, CLEAN, Actions())
-        yield batch, upcast(logits)
+    return runner.in_batches(lambda part: read(part, upcast(runner.forward(part, CLEAN, Actions())[0])))

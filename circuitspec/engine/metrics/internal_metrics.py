@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,19 +13,17 @@ from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Slot, Tap, port_slot, slots_of
-from circuitspec.experiments.experiment import Level, Variant
+from circuitspec.engine.forward import Forward
+from circuitspec.experiments.experiment import Level, Variant, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Attention, Internal, Projection
 from circuitspec.hypothesis_file.grammar.names import format_name
-
-if TYPE_CHECKING:
-    from circuitspec.engine.runner import Runner
 
 _OFF = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # attention adds up to 1
 
 
 class Internals:
-    """Reads internal metrics off a runner's runs.
+    """Reads internal metrics off runs.
 
     Neurons and projections are recorded in the run itself. Attention is linear in what is attended to: in a run more a
     layer (several, for more tokens than a head has channels), the values of the head are 1 at the token attended to and
@@ -34,9 +31,9 @@ class Internals:
     layer. So no family's attention is computed anew here, and none needs to hand its weights out.
     """
 
-    def __init__(self, runner: Runner, metrics: Sequence[Internal], directions: Mapping[str, Tensor]) -> None:
-        self._runner, self._metrics = runner, tuple(metrics)
-        self._directions = {name: one.double().to(runner.device) for name, one in directions.items()}
+    def __init__(self, forward: Forward, metrics: Sequence[Internal], directions: Mapping[str, Tensor]) -> None:
+        self._forward, self._metrics = forward, tuple(metrics)
+        self._directions = {name: one.double().to(forward.device) for name, one in directions.items()}
 
     def taps(self, level: Level) -> frozenset[Tap]:
         """What is recorded in the run itself, at this level."""
@@ -50,14 +47,14 @@ class Internals:
         recorded = (m for m in self._metrics if not isinstance(m, Attention))
         if level == "node":
             return tuple(recorded)
-        twice = self._runner.loaded.architecture.mlp_norm is None
+        twice = self._forward.loaded.architecture.mlp_norm is None
         return tuple(m for m in recorded if isinstance(m, Activation) and not twice)
 
     @property
     def described(self) -> tuple[str, ...]:
         """The metrics' names, the tokens of the positions in them prompt by prompt, and directions number by number."""
         roles = sorted({role for metric in self._metrics for role in positions_of(metric)})
-        at = (f"{role}: {self._runner.task.roles[role]}" for role in roles)
+        at = (f"{role}: {self._forward.task.roles[role]}" for role in roles)
         along = (f"{name}: {one.tolist()}" for name, one in self._directions.items())
         return (*map(str, self._metrics), *at, *along)
 
@@ -79,7 +76,7 @@ class Internals:
         read = self._read_at(level)
         swaps = actions().swaps if read else {}
         for metric in read:
-            found[str(metric)] = self._read(batch, metric, recorded, swaps)
+            found[str(metric)] = self._read(batch, variant, metric, recorded, swaps)
         for heads in self._together():
             found |= self._attention(batch, variant, actions(), heads, draw)
         return found
@@ -89,7 +86,7 @@ class Internals:
 
         Raises CS431 where heads have a single channel.
         """
-        shape = self._runner.loaded.shape
+        shape = self._forward.loaded.shape
         runs: list[tuple[list[Attention], dict[Slot, set[str]]]] = []
         for metric in self._metrics:
             if not isinstance(metric, Attention):
@@ -115,14 +112,19 @@ class Internals:
         return [members for members, _ in runs]
 
     def _read(
-        self, batch: Batch, metric: Activation | Projection, recorded: Mapping[Tap, Tensor], swaps: Mapping[Tap, Swap]
+        self,
+        batch: Batch,
+        variant: Variant,
+        metric: Activation | Projection,
+        recorded: Mapping[Tap, Tensor],
+        swaps: Mapping[Tap, Swap],
     ) -> Tensor:
         """A recorded value with what is patched there put in: what is recorded is from before the patch."""
         slot = self._slot(metric)
-        rows = torch.arange(len(batch.prompts), device=self._runner.device)
-        columns = self._columns(batch, metric.at)
+        rows = torch.arange(len(batch.prompts), device=self._forward.device)
+        columns = self._columns(batch, variant, metric.at)
         own, swap = recorded[slot.tap], swaps.get(slot.tap)
-        width = own.shape[-1] // slot.tap.units(self._runner.loaded.shape)
+        width = own.shape[-1] // slot.tap.units(self._forward.loaded.shape)
         channels = slice(slot.unit * width, (slot.unit + 1) * width)
         value = own[rows, columns, channels]
         if swap is not None:
@@ -140,8 +142,8 @@ class Internals:
         A key-value head has a channel for each token attended to, and its last one is 1 at every token: what comes
         out there is the sum of all weights.
         """
-        runner, shape = self._runner, self._runner.loaded.shape
-        rows = torch.arange(len(batch.prompts), device=runner.device)
+        forward, shape = self._forward, self._forward.loaded.shape
+        rows = torch.arange(len(batch.prompts), device=forward.device)
         layer = metrics[0].head.layer
         channels: dict[tuple[Slot, str], int] = {}
         for metric in metrics:
@@ -149,27 +151,29 @@ class Internals:
             channels.setdefault((slot, metric.target), sum(1 for known, _ in channels if known == slot))
         swaps = dict(actions.swaps)
         for (slot, target), channel in channels.items():
-            swaps[slot.tap] = self._marked(batch, swaps.get(slot.tap), slot, channel, self._columns(batch, target))
+            swaps[slot.tap] = self._marked(
+                batch, swaps.get(slot.tap), slot, channel, self._columns(batch, variant, target)
+            )
         z = Tap(layer, "z")
-        runner.expect(len(batch.prompts))
+        forward.expect(len(batch.prompts))
         watched = replace(actions, swaps=swaps, record=actions.record | {z})
-        _, recorded = runner.forward(batch, variant, watched, draw)
+        _, recorded = forward.forward(batch, variant, watched, draw)
         given = recorded[z].reshape(*recorded[z].shape[:2], shape.n_heads, -1)  # [row, pos, head, channel]
         found = {}
         for metric in metrics:
-            here = given[rows, self._columns(batch, metric.source), metric.head.head]
+            here = given[rows, self._columns(batch, variant, metric.source), metric.head.head]
             self._check(metric, here[:, -1])
             found[str(metric)] = here[:, channels[self._values(metric), metric.target]].double()
         return found
 
     def _marked(self, batch: Batch, swap: Swap | None, slot: Slot, channel: int, columns: Tensor) -> Swap:
         """The swap, and one head's values replaced: 1 in a channel at one token of each row, and in the last at all."""
-        runner, shape = self._runner, self._runner.loaded.shape
+        forward, shape = self._forward, self._forward.loaded.shape
         rows, units = len(batch.prompts), slot.tap.units(shape)
         size = (rows, batch.width, slot.tap.width(shape))
         if swap is None:
-            source = torch.zeros(size, dtype=runner.dtype, device=runner.device)
-            mask = torch.zeros(*size[:2], units, dtype=torch.bool, device=runner.device)
+            source = torch.zeros(size, dtype=forward.dtype, device=forward.device)
+            mask = torch.zeros(*size[:2], units, dtype=torch.bool, device=forward.device)
         else:
             source, mask = swap.source.expand(size).clone(), swap.mask.clone()
         values = source.view(*size[:2], units, -1)[:, :, slot.unit]
@@ -177,12 +181,12 @@ class Internals:
             values.zero_()
             values[:, :, -1] = 1
             mask[:, :, slot.unit] = True
-        values[torch.arange(rows, device=runner.device), columns, channel] = 1
+        values[torch.arange(rows, device=forward.device), columns, channel] = 1
         return Swap(mask, source)
 
     def _check(self, metric: Attention, total: Tensor) -> None:
         off = float((total.double() - 1).abs().max())
-        if not off <= _OFF[self._runner.dtype]:
+        if not off <= _OFF[self._forward.dtype]:
             raise CircuitspecError(
                 Diagnostic(
                     "CS431",
@@ -192,16 +196,16 @@ class Internals:
             )
 
     def _values(self, metric: Attention) -> Slot:
-        loaded, head = self._runner.loaded, metric.head
+        loaded, head = self._forward.loaded, metric.head
         group = loaded.shape.n_heads // loaded.shape.n_kv_heads
         return port_slot("v", head.layer, head.head // group, loaded.architecture, loaded.shape)
 
     def _slot(self, metric: Activation | Projection) -> Slot:
-        loaded = self._runner.loaded
+        loaded = self._forward.loaded
         component = metric.neuron if isinstance(metric, Activation) else metric.of
         return slots_of(component, loaded.architecture, loaded.shape)[0]
 
-    def _columns(self, batch: Batch, role: str) -> Tensor:
-        places = self._runner.task.roles[role]
+    def _columns(self, batch: Batch, variant: Variant, role: str) -> Tensor:
+        places = self._forward.task.of(texts_of(variant)).roles[role]
         columns = [offset + places[p] for offset, p in zip(batch.offsets, batch.prompts, strict=True)]
-        return torch.tensor(columns, device=self._runner.device)
+        return torch.tensor(columns, device=self._forward.device)

@@ -18,7 +18,7 @@ from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.pyvene_export.plain_pyvene import Part, Patch, check_plain, config, patches, positions
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.averaging import grouping
-from circuitspec.experiments.experiment import Experiment, Source, texts_of
+from circuitspec.experiments.experiment import Experiment, Source, Variant, texts_of
 
 FORMAT_VERSION = 1
 RUNNER = "run.py"
@@ -64,7 +64,7 @@ def make_bundle(labels: Mapping[Experiment, str], runner: Runner, about: Mapping
             "config.json": config(parts),
             "unit_locations.json": {
                 "interventions": [part.name for part in parts],
-                "experiments": {named[e]: _locations(chosen, number, runner) for e, chosen in used.items()},
+                "experiments": {named[e]: _locations(chosen, number, runner, e.base) for e, chosen in used.items()},
             },
             "sources/prompts.json": {
                 "format_version": FORMAT_VERSION,
@@ -100,11 +100,11 @@ def _distinct(labels: Mapping[Experiment, str]) -> dict[Experiment, str]:
     return named
 
 
-def _locations(chosen: Sequence[Patch], number: Mapping[Part, int], runner: Runner) -> dict[str, object]:
+def _locations(chosen: Sequence[Patch], number: Mapping[Part, int], runner: Runner, base: Variant) -> dict[str, object]:
     """Per prompt `[intervention, unit locations]`, without interventions that have no position in that prompt."""
     prompts: list[list[Any]] = []
     for prompt in range(runner.task.n):
-        at = [(patch.part, positions(runner.task, prompt, patch.where)) for patch in chosen]
+        at = [(patch.part, positions(runner.task, prompt, patch.where, base)) for patch in chosen]
         prompts.append([[number[part], part.locations(tokens)] for part, tokens in at if tokens])
     return {
         "channels": {str(number[p.part]): p.channels for p in chosen if p.channels is not None},

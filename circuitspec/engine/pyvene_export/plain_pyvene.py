@@ -14,7 +14,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, where_mask
 from circuitspec.engine.execution.tap_labels import label
 from circuitspec.engine.execution.taps import Slot, Tap, slots_of
-from circuitspec.experiments.experiment import Experiment, Noised
+from circuitspec.experiments.experiment import Experiment, Noised, Variant
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.models.families.architecture import Architecture
@@ -132,10 +132,10 @@ def patches(experiment: Experiment, architecture: Architecture, shape: ModelShap
     return tuple(found)
 
 
-def positions(task: TokenizedTask, prompt: int, where: Where) -> list[int]:
-    """The tokens of one unpadded prompt that `where` names."""
+def positions(task: TokenizedTask, prompt: int, where: Where, variant: Variant) -> list[int]:
+    """The tokens of one unpadded prompt of a variant that `where` names."""
     length = task.lengths[prompt]
-    mask = where_mask(task, Batch((prompt,), (length,), length, "right"), where, torch.device("cpu"))
+    mask = where_mask(task, Batch((prompt,), (length,), length, "right"), where, torch.device("cpu"), variant)
     return [int(p) for p in mask[0].nonzero().flatten()]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
-from circuitspec.engine.runner import Runner
+from circuitspec.engine.forward import Forward
 from circuitspec.engine.validation.two_runs import off
 from circuitspec.prompts.prompt_set import CLEAN
 
@@ -18,14 +20,23 @@ PROMPTS = 5  # that are run in four forwards
 
 
 @torch.no_grad()
-def mixing(runner: Runner) -> tuple[Diagnostic, ...]:
+def mixing(runner: Forward) -> tuple[Diagnostic, ...]:
     """CS352 where the shortest and the longest prompt, run together, are not what each of them is alone.
 
     Nor the first of them after the second what it was before. Two prompts of one length where the runner puts no others
-    together; nothing where it never puts two together.
+    together; nothing where it never puts two together, or has no memory for it.
     """
     pair = _pair(runner)
     if pair is None:
+        return ()
+    return tuple(found for _, each in runner.in_parts(pair, partial(_compared, runner)) for found in each)
+
+
+def _compared(runner: Forward, pair: Batch) -> tuple[Diagnostic, ...]:
+    """CS352 for these two prompts; for one alone, which is compared with none, only that it can be run."""
+    if len(pair.prompts) == 1:
+        runner.expect(1)
+        runner.forward(pair, CLEAN, Actions())
         return ()
     first, second = (Batch((p,), (n,), n, pair.side) for p, n in zip(pair.prompts, pair.lengths, strict=True))
     runner.expect(PROMPTS)
@@ -50,7 +61,7 @@ def mixing(runner: Runner) -> tuple[Diagnostic, ...]:
     )
 
 
-def _pair(runner: Runner) -> Batch | None:
+def _pair(runner: Forward) -> Batch | None:
     """Two prompts that may share a batch, as unlike in length as there are."""
     order = max(runner.batches, key=lambda batch: len(batch.prompts)).prompts
     if len(order) < 2:
@@ -62,5 +73,5 @@ def _pair(runner: Runner) -> Batch | None:
     return Batch(prompts, lengths, max(lengths), runner.batches[0].side)
 
 
-def _named(runner: Runner, one: Batch) -> str:
+def _named(runner: Forward, one: Batch) -> str:
     return f"one of {one.width} tokens ({runner.task.prompts.prompts[one.prompts[0]].described()})"

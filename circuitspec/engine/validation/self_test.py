@@ -12,13 +12,14 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit, Swap
+from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.tap_labels import label
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.forward import Forward
 from circuitspec.engine.levels.edge_program import EdgeProgram
 from circuitspec.engine.levels.path_hops import Hops, base_taps
 from circuitspec.engine.levels.receiver_reads import in_turn
 from circuitspec.engine.records import SelfTest
-from circuitspec.engine.runner import Runner
 from circuitspec.engine.validation.row_independence import mixing
 from circuitspec.engine.validation.two_runs import (
     ALL_PATCHED,
@@ -40,10 +41,6 @@ from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits
 from circuitspec.models.families.modules import submodule
 from circuitspec.prompts.prompt_set import CLEAN
 
-# Largest deviation let pass, as a fraction of the logits' standard deviation. The checks replay the same arithmetic on
-# the same shapes, so what remains is rounding: in kernels that are not deterministic, and where edges are summed up in
-# another order (RMS norms of transformers compute in float32 whatever the model's dtype).
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 # Edges in half precision are compared with runs that compute the same in another order, so that both are rounded anew
 # in every layer; what becomes of that hangs on the model and on the point at which it runs. So it is measured: by the
 # run compared with once more, every number of its stream moved by one machine epsilon at every layer (`_moved`). That
@@ -57,7 +54,7 @@ _DRAWS = 3
 
 
 @torch.no_grad()
-def self_test(runner: Runner, *, edges: bool = False) -> SelfTest:
+def self_test(runner: Forward, *, edges: bool = False) -> SelfTest:
     """Patch two prompts of random tokens of the task's: every site with its own and with another run's values.
 
     All that `circuitspec doctor` tests, of all sites together (`engine.sites`); and that a prompt of the task runs
@@ -127,7 +124,7 @@ OWN_EDGES = "patching every edge with its own value changed the logits"
 OTHER_EDGES = "patching edges with another run's values did not give what node-level patches give"
 
 
-def _moved(runner: Runner, batch: Batch, actions: Actions, logits: torch.Tensor) -> float:
+def _moved(runner: Forward, batch: Batch, actions: Actions, logits: torch.Tensor) -> float:
     """How far the `logits` of a run in half precision lie from those of the same run with its stream moved a little.
 
     In standard deviations of the logits, the largest of some draws; 0 in other precisions, which ask for no more. The
@@ -151,14 +148,14 @@ def _moved(runner: Runner, batch: Batch, actions: Actions, logits: torch.Tensor)
     return largest(found)
 
 
-def _all_of(runner: Runner, tap: Tap, value: torch.Tensor) -> Swap:
+def _all_of(runner: Forward, tap: Tap, value: torch.Tensor) -> Swap:
     """The whole tap, at every position, replaced by `value`."""
     shape = (*value.shape[:2], tap.units(runner.loaded.shape))
     return Swap(torch.ones(shape, dtype=torch.bool, device=value.device), value)
 
 
 def _lost_edges(
-    runner: Runner, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
+    runner: Forward, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits with the edges from all heads and MLPs carrying the other run's values, and what they must be.
 
@@ -172,7 +169,7 @@ def _lost_edges(
 
 
 def _all_edges(
-    runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], but: tuple[Sender, ...] = ()
+    runner: Forward, batch: Batch, values: Mapping[Tap, torch.Tensor], but: tuple[Sender, ...] = ()
 ) -> torch.Tensor:
     """The logits of the clean prompts with every edge (but those from some) carrying these values of its sender."""
     shape, everywhere = runner.loaded.shape, Where.everywhere()
@@ -184,7 +181,7 @@ def _all_edges(
 _Cut = Mapping[Receiver, Mapping[Sender, Where]]
 
 
-def _cut(runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], cut: _Cut) -> torch.Tensor:
+def _cut(runner: Forward, batch: Batch, values: Mapping[Tap, torch.Tensor], cut: _Cut) -> torch.Tensor:
     """The logits of the clean prompts with these edges carrying these values of their senders."""
     # which prompts are said does not matter here
     program = EdgeProgram(patching(CLEAN, values_in(CLEAN), cut), runner.stream)
@@ -192,7 +189,7 @@ def _cut(runner: Runner, batch: Batch, values: Mapping[Tap, torch.Tensor], cut: 
     return runner.forward(batch, CLEAN, program.actions(columns, runner.stream.with_scaled(values)))[0]
 
 
-def _heads_by_receiver(runner: Runner, batch: Batch, other: Mapping[Tap, torch.Tensor]) -> tuple[float, float]:
+def _heads_by_receiver(runner: Forward, batch: Batch, other: Mapping[Tap, torch.Tensor]) -> tuple[float, float]:
     """How far the logits with some heads' edges to all receivers ablated and the others' to the logits are from right.
 
     And how far rounding moves them (`_moved`).
@@ -253,7 +250,7 @@ def _some(n: int, layer: int) -> list[int]:
     return list(range(n // 2)) if layer % 2 == 0 else list(range(0, n, 2))
 
 
-def _share(runner: Runner, layer: int, scaled: torch.Tensor, heads: Collection[int]) -> torch.Tensor:
+def _share(runner: Forward, layer: int, scaled: torch.Tensor, heads: Collection[int]) -> torch.Tensor:
     """What some heads add to the stream, by the module that projects their outputs, all others' being zero."""
     architecture, shape = runner.loaded.architecture, runner.loaded.shape
     split = scaled.reshape(*scaled.shape[:2], shape.n_heads, shape.d_head)
@@ -266,7 +263,7 @@ def _share(runner: Runner, layer: int, scaled: torch.Tensor, heads: Collection[i
     return added * runner.stream.gain(layer) if runner.stream.post_normed else added
 
 
-def _receivers_apart(runner: Runner, batch: Batch, other: Mapping[Tap, torch.Tensor]) -> tuple[float, float]:
+def _receivers_apart(runner: Forward, batch: Batch, other: Mapping[Tap, torch.Tensor]) -> tuple[float, float]:
     """How far the logits with every edge into one kv head of some layers, and into its queries, ablated are from right.
 
     And how far rounding moves them (`_moved`).
@@ -303,7 +300,7 @@ _PORTS: tuple[Literal["q", "k", "v"], ...] = ("q", "k", "v")
 _HEAD = Head(0, 0)
 
 
-def _paths(runner: Runner) -> tuple[Experiment, ...]:
+def _paths(runner: Forward) -> tuple[Experiment, ...]:
     """From the first head to the logits through nothing; and, in a model of layers, by a query of the last one."""
     everywhere, last = Where.everywhere(), runner.loaded.shape.n_layers - 1
     rule = PathRule("base", through_mlps=False)
@@ -317,7 +314,7 @@ def _paths(runner: Runner) -> tuple[Experiment, ...]:
 
 
 def _along(
-    runner: Runner,
+    runner: Forward,
     batch: Batch,
     path: Experiment,
     own: Mapping[Tap, torch.Tensor],
@@ -337,7 +334,7 @@ def _along(
 
 
 def _edge_and_path(
-    runner: Runner, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
+    runner: Forward, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits with the other run's value sent from a head to the logits alone: as a path, and as an edge."""
     cut: dict[Receiver, dict[Sender, Where]] = {Receiver(Logits()): {_HEAD: Where.everywhere()}}

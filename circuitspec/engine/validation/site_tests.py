@@ -10,11 +10,11 @@ from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, PaddingSide
+from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.tap_labels import label
 from circuitspec.engine.execution.taps import Tap, all_taps
-from circuitspec.engine.runner import Progress, Runner
+from circuitspec.engine.forward import Forward, Progress
 from circuitspec.engine.validation.row_independence import mixing
-from circuitspec.engine.validation.self_test import TOLERANCE
 from circuitspec.engine.validation.tap_propagation import handovers, reads
 from circuitspec.engine.validation.two_runs import (
     LENGTHS,
@@ -103,7 +103,7 @@ def diagnose(loaded: LoadedModel, progress: Progress) -> Diagnosis:
     `verify` pads on the right. Use within `borrowed(model)`. Raises CS501, CS502 and CS510 where a site
     cannot be run at all.
     """
-    runner = Runner(loaded, random_task(loaded), rows=ROWS, progress=progress)
+    runner = Forward(loaded, random_task(loaded), rows=ROWS, progress=progress)
     lengths = runner.task.lengths
     sides = SIDES[:1] if runner.by_length else SIDES
     taps = sorted(all_taps(loaded.architecture, loaded.shape))
@@ -147,7 +147,7 @@ class _Side:
     tap, once with the other run's.
     """
 
-    def __init__(self, runner: Runner, side: PaddingSide) -> None:
+    def __init__(self, runner: Forward, side: PaddingSide) -> None:
         lengths = runner.task.lengths
         prompts = tuple(range(len(lengths))) * (2 * TOGETHER)
         self._runner, self._architecture = runner, runner.loaded.architecture

@@ -17,7 +17,7 @@ from circuitspec.engine.execution.batches import Batch, real_columns
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Tap, TapKind, all_taps
-from circuitspec.engine.runner import Runner
+from circuitspec.engine.forward import Forward
 from circuitspec.engine.validation.tap_propagation import Handover, added_by_mlp, handovers, same, streams, sums
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.rope import reads_longest_row
@@ -113,7 +113,7 @@ class TwoRuns:
     then are deviations 0 in half precision too.
     """
 
-    def __init__(self, runner: Runner, batch: Batch, also: frozenset[Tap] = frozenset()) -> None:
+    def __init__(self, runner: Forward, batch: Batch, also: frozenset[Tap] = frozenset()) -> None:
         self.runner, self.batch = runner, batch
         self._architecture, self._shape = runner.loaded.architecture, runner.loaded.shape
         self.real = real_columns(batch).to(runner.device)

@@ -1,8 +1,8 @@
 """Many node-level experiments on one base and source: rows of few forwards, which begin where the first patch is.
 
 An experiment begins at the first block and the first column that it patches; what comes before is taken from the base
-run (`engine.shortcut`). Experiments that begin alike share a forward, in which each has a copy of the prompts as its
-rows, and masks of its own.
+run (`engine.execution.partial_forward`). Experiments that begin alike share a forward, in which each has a copy of the
+prompts as its rows, and masks of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,18 +20,18 @@ from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, answer_logits, copied, model_inputs, where_mask
-from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.compiler import Actions, trims
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import PeakMemory, out_of_memory
-from circuitspec.engine.execution.partial_forward import BaseRun, Shortcut, Start
+from circuitspec.engine.execution.partial_forward import BaseRun, Shortcut, Start, may_cut
+from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Slot, Tap
+from circuitspec.engine.forward import Forward
+from circuitspec.engine.scheduling.parts import Parts
 from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.prompts.output_metrics import upcast
-
-if TYPE_CHECKING:
-    from circuitspec.engine.runner import Parts, Runner
 
 ENOUGH = 4  # experiments of a sweep; fewer save less than what a short cut has to know first
 FEW = 128  # tokens that a forward takes about as long for as for one: reading the weights is what costs then
@@ -121,16 +121,12 @@ class Setting:
 
 
 class Sweeper:
-    """Runs sweeps for a runner. Whether short cuts are exact on its model is found out before the first is taken."""
+    """Runs sweeps. Whether short cuts are exact on the model is found out before the first is taken."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._shortcut = Shortcut(runner.loaded, runner.compiler)
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
+        self._shortcut = Shortcut(forward.executor)
         self._checked: set[str] = set()
-
-    def may_cut(self, batch: Batch) -> bool:
-        """Whether forwards of this batch can begin at a later column."""
-        return batch.side == "right" and self._shortcut.may_cut(batch.width)
 
     def run(
         self,
@@ -148,12 +144,13 @@ class Sweeper:
         Forwards are cut as if nothing were known; those with nothing new are not run. What they measure is given to
         `parts`, which also tell what such a forward took.
         """
-        columns = cache(lambda where: where_mask(self._runner.task, batch, where, self._runner.device))
-        inputs = model_inputs(self._runner.task, batch, sweep.base, self._runner.device)
+        task, device = self._forward.task, self._forward.device
+        columns = cache(lambda where: where_mask(task, batch, where, device, sweep.base))
+        inputs = model_inputs(task, batch, sweep.base, device)
         here = Setting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
         waiting = self._ordered(sweep, here)
         self._check(here, waiting)
-        rows, limit, done = len(batch.prompts), self._runner.rows, 0
+        rows, limit, done = len(batch.prompts), self._forward.rows, 0
         limit.forget()
         while done < len(waiting):
             start = waiting[done][0]
@@ -191,7 +188,7 @@ class Sweeper:
 
     def _ordered(self, sweep: Sweep, here: Setting) -> list[tuple[Start, Experiment]]:
         """The experiments by where they begin."""
-        cut = here.run is not None and self.may_cut(here.batch)
+        cut = here.run is not None and may_cut(self._forward.loaded.model, here.batch)
         last = min(here.batch.answer_columns) if cut else 0
         wheres = {site.where for experiment in sweep.experiments for site in experiment.sites}
         column = {where: _first(here.columns(where), last) for where in wheres}
@@ -207,22 +204,22 @@ class Sweeper:
         """Every metric, `[experiment, row]`."""
         copies = len(experiments)
         logits = self._logits(here, start, experiments)
-        metrics = self._runner.metrics(here.batch.times(copies), logits, here.clean_logprobs.repeat(copies, 1))
+        metrics = self._forward.metrics(here.batch.times(copies), logits, here.clean_logprobs.repeat(copies, 1))
         return {name: values.cpu().double().numpy().reshape(copies, -1) for name, values in metrics.items()}
 
     def _logits(self, here: Setting, start: Start, experiments: Sequence[Experiment]) -> Tensor:
         """Logits at the answers, `[row, vocabulary]`, experiment after experiment."""
-        runner = self._runner
+        forward = self._forward
         rows = here.batch.times(len(experiments))
-        swaps = swaps_of(experiments, here.values, here.columns, runner.slots_of, runner.loaded.shape, start.column)
+        swaps = swaps_of(experiments, here.values, here.columns, forward.slots_of, forward.loaded.shape, start.column)
         if start == Start():
-            return runner.forward(rows, here.base, Actions(swaps), here.draw)[0]
+            return forward.forward(rows, here.base, Actions(swaps), here.draw)[0]
         assert here.run is not None
         inputs = copied(here.inputs, len(experiments), start.column)
         logits = self._shortcut.forward(inputs, Actions(swaps), start, here.run, len(experiments))
-        layers, width = runner.loaded.shape.n_layers, rows.width
+        layers, width = forward.loaded.shape.n_layers, rows.width
         computed = (layers - start.layer) / layers * (width - start.column) / width
-        runner.count(len(rows.prompts), computed)
+        forward.count(len(rows.prompts), computed)
         answers = answer_logits(logits, rows)
         broken = ~torch.isfinite(upcast(answers).sum(-1))  # finite only if all terms are
         if bool(broken.any()):
@@ -235,10 +232,10 @@ class Sweeper:
         raise CircuitspecError(_inexact("gave NaN or infinity where a whole forward does not"))
 
     def _whole(self, here: Setting, experiment: Experiment) -> Tensor:
-        runner = self._runner
-        swaps = swaps_of([experiment], here.values, here.columns, runner.slots_of, runner.loaded.shape)
-        runner.expect(len(here.batch.prompts))
-        return runner.forward(here.batch, here.base, Actions(swaps), here.draw)[0]
+        forward = self._forward
+        swaps = swaps_of([experiment], here.values, here.columns, forward.slots_of, forward.loaded.shape)
+        forward.expect(len(here.batch.prompts))
+        return forward.forward(here.batch, here.base, Actions(swaps), here.draw)[0]
 
     def _check(self, here: Setting, waiting: Sequence[tuple[Start, Experiment]]) -> None:
         """Once a model: the short cut past most blocks, with the last MLP at the answers alone if some have that, and
@@ -257,7 +254,7 @@ class Sweeper:
             self._checked.add("columns")
 
     def _trims(self, experiment: Experiment) -> bool:
-        return self._shortcut.trims(self._runner.taps_of([experiment]))
+        return trims(self._forward.loaded.shape, self._forward.taps_of([experiment]))
 
     def _are_exact(self, here: Setting, waiting: Sequence[tuple[Start, Experiment]]) -> bool:
         """Whether the first of these of which the logits tell something was compared, and found exact."""
@@ -269,13 +266,10 @@ class Sweeper:
         With zeros in place of a residual stream, say, where nothing has a bias. Raises CS503 where the two ways differ
         by more than rounding.
         """
-        from circuitspec.engine.validation.self_test import TOLERANCE  # it runs a runner, which sweeps
-
         some = here.batch.first(2)
-        few = here.first(2, model_inputs(self._runner.task, some, here.base, self._runner.device))
-        with self._shortcut.watching():
-            expected = self._whole(few, experiment)
-        self._runner.expect(len(few.batch.prompts))
+        few = here.first(2, model_inputs(self._forward.task, some, here.base, self._forward.device))
+        expected = self._whole(few, experiment)
+        self._forward.expect(len(few.batch.prompts))
         difference = (self._logits(few, start, [experiment]) - expected).abs().max()
         spread, limit = float(expected.cpu().double().std()), TOLERANCE[expected.dtype]
         off = float(difference) / (spread or 1.0)

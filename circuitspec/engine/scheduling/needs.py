@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 from transformers import DynamicCache
 
-from circuitspec.engine.batched_sweep import Sweep, sweeps_of
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
-from circuitspec.engine.execution.partial_forward import BaseRun, keys_values
+from circuitspec.engine.execution.partial_forward import BaseRun, keys_values, may_cut
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.forward import Forward
 from circuitspec.engine.levels.edge_program import EdgeProgram
 from circuitspec.engine.levels.path_hops import base_taps, value_taps
+from circuitspec.engine.scheduling.batched_sweep import Sweep, sweeps_of
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant
-
-if TYPE_CHECKING:
-    from circuitspec.engine.runner import Runner
 
 
 @dataclass
@@ -55,9 +52,9 @@ class Needs:
         self.recorded[variant] = self.recorded.get(variant, frozenset()) | taps
 
 
-def needs_of(experiments: Sequence[Experiment], runner: Runner, *, sweeps: bool) -> Needs:
-    """What these experiments need; none are swept unless `sweeps`. Raises CS371 as `Runner.stream` does."""
-    found = sweeps_of(experiments, runner.slots_of) if sweeps else ()
+def needs_of(experiments: Sequence[Experiment], forward: Forward, *, sweeps: bool) -> Needs:
+    """What these experiments need; none are swept unless `sweeps`. Raises CS371 as `Forward.stream` does."""
+    found = sweeps_of(experiments, forward.slots_of) if sweeps else ()
     swept = frozenset(e for sweep in found for e in sweep.experiments)
     needs = Needs({}, {}, {}, found, tuple(e for e in experiments if e not in swept))
     for sweep in found:
@@ -68,13 +65,13 @@ def needs_of(experiments: Sequence[Experiment], runner: Runner, *, sweeps: bool)
             continue
         match experiment.level:
             case "node":
-                taps = runner.taps_of([experiment])
+                taps = forward.taps_of([experiment])
             case "edge":
-                program = needs.programs.setdefault(experiment, EdgeProgram(experiment, runner.stream))
-                taps = frozenset(runner.stream.recorded_at(sender) for sender in program.senders)
+                program = needs.programs.setdefault(experiment, EdgeProgram(experiment, forward.stream))
+                taps = frozenset(forward.stream.recorded_at(sender) for sender in program.senders)
             case "path":
-                taps = value_taps(runner.stream)
-                needs.record(experiment.base, base_taps(experiment, runner.stream))
+                taps = value_taps(forward.stream)
+                needs.record(experiment.base, base_taps(experiment, forward.stream))
         needs.sources[experiment.source] = needs.sources.get(experiment.source, frozenset()) | taps
         if experiment.source.is_recorded and experiment.source.prompts is not None:
             needs.record(experiment.source.prompts, taps)
@@ -84,8 +81,8 @@ def needs_of(experiments: Sequence[Experiment], runner: Runner, *, sweeps: bool)
 class Unpatched:
     """One batch's unpatched runs, each made once, with what is to be recorded of it."""
 
-    def __init__(self, runner: Runner, batch: Batch, needs: Needs) -> None:
-        self._runner, self._batch, self._needs = runner, batch, needs
+    def __init__(self, forward: Forward, batch: Batch, needs: Needs) -> None:
+        self._forward, self._batch, self._needs = forward, batch, needs
         self._known: dict[Variant, BaseRun] = {}
         self._scaled: dict[Variant, Mapping[Tap, Tensor]] = {}
         self.draw = 0
@@ -99,9 +96,9 @@ class Unpatched:
     def of(self, variant: Variant) -> BaseRun:
         if variant not in self._known:
             actions = Actions(record=self._needs.recorded.get(variant, frozenset()))
-            kept = self._needs.keys_of(variant) and self._runner.sweeper.may_cut(self._batch)
+            kept = self._needs.keys_of(variant) and may_cut(self._forward.loaded.model, self._batch)
             cache = DynamicCache() if kept else None
-            logits, recorded = self._runner.forward(self._batch, variant, actions, self.draw, cache)
+            logits, recorded = self._forward.forward(self._batch, variant, actions, self.draw, cache)
             self._known[variant] = BaseRun(logits, recorded, () if cache is None else keys_values(cache))
         return self._known[variant]
 
@@ -110,5 +107,5 @@ class Unpatched:
         if not self._needs.by_contribution:
             return self.of(variant).recorded
         if variant not in self._scaled:
-            self._scaled[variant] = self._runner.stream.with_scaled(self.of(variant).recorded)
+            self._scaled[variant] = self._forward.stream.with_scaled(self.of(variant).recorded)
         return self._scaled[variant]

@@ -1,0 +1,273 @@
+"""One forward: a task's prompts, a model and actions in, logits and recordings out; in parts where memory runs out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.ablation.embedding_noise import embedding_std, noise
+from circuitspec.engine.execution.batch_size import LARGEST, late_bytes, rows_per_batch
+from circuitspec.engine.execution.batches import (
+    Batch,
+    PaddingSide,
+    answer_logits,
+    make_batches,
+    model_inputs,
+    where_mask,
+)
+from circuitspec.engine.execution.compiler import Actions, Compiler
+from circuitspec.engine.execution.executor import Executor
+from circuitspec.engine.execution.finiteness import broken_row, find_origin, spoken
+from circuitspec.engine.execution.interventions import Swap
+from circuitspec.engine.execution.masks import swaps_of
+from circuitspec.engine.execution.memory import Rows, budget_of, out_of_memory
+from circuitspec.engine.execution.taps import Slot, Tap, slots_of
+from circuitspec.engine.levels.residual_stream import Stream
+from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.models.families.rope import reads_longest_row
+from circuitspec.models.load import LoadedModel
+from circuitspec.prompts.output_metrics import compute_metrics, targets, upcast
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
+
+EMBEDDINGS = Tap(-1, "embed")
+T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Told about work to come and work done, counted in prompts run."""
+
+    def expect(self, prompts: int) -> None: ...
+    def advance(self, prompts: int) -> None: ...
+
+
+class Forward:
+    """Runs single batches of a task's prompts through a model, patched and read as `Actions` say.
+
+    Use within `borrowed(model)`. The task's prompts lie in `batches` of at most `rows`; without a number, of as many as
+    hold no more than `budget` bytes, the `edges` of the model worked out beside them or not. All runs of the model go
+    through the `executor`, which is this process's if none is given. `forwards` counts prompts run, in units of one
+    pass over all prompts; `forwards_saved` what of that was not computed, since it is as in the base run.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        task: TokenizedTask,
+        *,
+        progress: Progress,
+        rows: int | None = None,
+        edges: bool = False,
+        side: PaddingSide = "right",
+        executor: Executor | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.task = task
+        own = Compiler(loaded.model, loaded.architecture, loaded.shape)
+        self.executor: Executor = own if executor is None else executor
+        weight = next(loaded.model.parameters())
+        self.device, self.dtype = weight.device, weight.dtype
+        self.budget = budget_of(self.device)
+        whole = self.rows_that_fit(edges=edges) if rows is None else rows
+        self.rows = Rows(whole, lambda n, column: late_bytes(loaded.shape, n, column, self._dtype_name))
+        self.by_length = reads_longest_row(loaded.model)
+        self.batches = make_batches(task.lengths, whole, side, by_length=self.by_length)
+        self.side: PaddingSide = side
+        self.progress = progress
+        self._slots: dict[NodeComponent, tuple[Slot, ...]] = {}
+        self._stream: Stream | None = None
+        self._embedding_std: float | None = None
+        self.prompts_run = 0
+        self._saved = 0.0
+
+    def on(self, task: TokenizedTask) -> Forward:
+        """Forwards of other prompts, all in one batch, with what is compiled and known of the model."""
+        other = Forward(self.loaded, task, rows=task.n, progress=self.progress, executor=self.executor)
+        other._stream = self._stream
+        return other
+
+    def forward(
+        self,
+        batch: Batch,
+        variant: Variant,
+        actions: Actions,
+        draw: int = 0,
+        cache: DynamicCache | None = None,
+        task: TokenizedTask | None = None,
+    ) -> tuple[Tensor, dict[Tap, Tensor]]:
+        """One forward of one batch: logits at the answers `[row, vocabulary]`, and the recorded taps.
+
+        `draw` numbers the noise, where `variant` has any; keys and values go into an empty `cache`. The batch is of
+        the prompts of another `task` where one is given: of those that means are over. Raises CS502, which names the
+        first place that is not finite.
+        """
+        task = self.task if task is None else task
+        inputs = model_inputs(task, batch, variant, self.device)
+        if isinstance(variant, Noised):
+            actions = replace(actions, shifts={**actions.shifts, EMBEDDINGS: self._noise(task, batch, variant, draw)})
+        kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
+        logits, recorded = self.executor.forward({**inputs, **kept}, actions)
+        self.count(len(batch.prompts))
+        answers = answer_logits(logits, batch)
+        row = broken_row(answers.detach(), recorded, batch)
+        if row is not None:
+            loaded = self.loaded
+            origin = find_origin(self.executor, inputs, actions, batch, row, loaded.architecture, loaded.shape)
+            prompt, own = batch.prompts[row], task.of(texts_of(variant))
+            roles = [] if origin is None else [r for r, at in own.roles.items() if at[prompt] == origin.position]
+            first = "run again, all was finite" if origin is None else f"first in {spoken(origin, roles)}"
+            text = task.prompts.prompts[prompt].texts[texts_of(variant)]
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS502",
+                    f"NaN or infinity in the run on the {variant} prompt {text!r}: {first}",
+                    hint=_remedy(self.dtype),
+                    data={"site": None if origin is None else origin.site, "prompt": prompt},
+                )
+            )
+        return answers, recorded
+
+    # ------------------------------------------------------------------------------------------------------- memory
+
+    def in_batches(self, work: Callable[[Batch], T], most: int | None = None) -> Iterator[tuple[Batch, T]]:
+        """The work done on all prompts of the task, batch by batch, as `in_parts` does it."""
+        for batch in self.batches:
+            yield from self.in_parts(batch, work, most=most)
+
+    def in_parts(
+        self, batch: Batch, work: Callable[[Batch], T], task: TokenizedTask | None = None, most: int | None = None
+    ) -> Iterator[tuple[Batch, T]]:
+        """The work done on this batch, `most` rows at once; where memory runs out, on parts of half as many rows.
+
+        Work that runs out of memory is begun anew on each part, so that it must leave nothing behind until it returns.
+        Raises CS547 where a single prompt does not fit (one of the `task`, if the batch is of another's prompts).
+        """
+        waiting = [batch]
+        while waiting:
+            limit = self.rows.whole if most is None else min(self.rows.whole, most)
+            part, *others = waiting.pop(0).at_most(limit)
+            waiting[:0] = others
+            before = self.prompts_run
+            try:
+                result = work(part)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if len(part.prompts) == 1:
+                    raise CircuitspecError(_too_large(task or self.task, part)) from error
+            else:
+                yield part, result
+                continue
+            self.expect(self.prompts_run - before)  # this was in vain
+            self.rows.halve(len(part.prompts))
+            waiting.insert(0, part)
+
+    def rows_that_fit(self, *, edges: bool = False) -> int:
+        """Prompts a forward, so that what it holds stays within the budget."""
+        shape, longest = self.loaded.shape, max(self.task.lengths)
+        return rows_per_batch(shape, longest, self._dtype_name, self.budget, edges=edges)
+
+    def fill_memory(self, budget: int | None = None) -> None:
+        """Let forwards of sweeps take as many rows as fit into the budget (`budget` bytes, where it is another), by
+        what they are seen to take."""
+        self.rows.budget = self.budget if budget is None else budget
+        self.rows.most_whole = LARGEST if self.device.type == "cpu" else None
+
+    # ------------------------------------------------------------------------------------------------------ counting
+
+    @property
+    def forwards(self) -> float:
+        return self.prompts_run / self.task.n
+
+    @property
+    def forwards_saved(self) -> float:
+        return self._saved / self.task.n
+
+    def expect(self, prompts: int) -> None:
+        """Announce prompts that will be run."""
+        self.progress.expect(prompts)
+
+    def count(self, prompts: int, computed: float = 1.0) -> None:
+        """Prompts were run; `computed` says what share of a whole forward that took."""
+        self.prompts_run += prompts
+        self._saved += prompts * (1 - computed)
+        self.progress.advance(prompts)
+
+    def count_backward(self, batch: Batch) -> None:
+        """A backward pass costs about two forwards."""
+        self.count(2 * len(batch.prompts))
+
+    # ------------------------------------------------------------------------------------------- the model and the task
+
+    @property
+    def stream(self) -> Stream:
+        """What single senders add and single receivers compute, for edge and path level. Raises CS371."""
+        if self._stream is None:
+            self._stream = Stream(self.loaded)
+        return self._stream
+
+    def slots_of(self, component: NodeComponent) -> tuple[Slot, ...]:
+        """The slices of this model's tensors that a component is."""
+        if component not in self._slots:
+            self._slots[component] = slots_of(component, self.loaded.architecture, self.loaded.shape)
+        return self._slots[component]
+
+    def taps_of(self, experiments: Iterable[Experiment]) -> frozenset[Tap]:
+        """Every tap that some experiment patches."""
+        return frozenset(slot.tap for e in experiments for site in e.sites for slot in self.slots_of(site.component))
+
+    def swaps(self, batch: Batch, experiment: Experiment, values: Mapping[Tap, Tensor]) -> dict[Tap, Swap]:
+        """The experiment's masks for this batch's rows, one for each tap it touches."""
+        columns = functools.cache(lambda where: where_mask(self.task, batch, where, self.device, experiment.base))
+        return swaps_of([experiment], values, columns, self.slots_of, self.loaded.shape)
+
+    def metrics(
+        self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None, expected: str = CLEAN
+    ) -> dict[str, Tensor]:
+        """Every metric for each row, from logits `[row, vocabulary]`.
+
+        Right and wrong answers are those of the variant that is `expected`: of the clean prompts, whatever is run.
+        """
+        own = self.task.of(expected)
+        answers = targets([own.answers[p] for p in batch.prompts], logits.device)
+        wrong = targets([own.wrong[p] for p in batch.prompts], logits.device)
+        return compute_metrics(logits, answers, wrong, clean_logprobs)
+
+    def clean_logprobs(self, batch: Batch) -> Tensor:
+        """Each row's log probabilities in the clean run, `[row, vocabulary]`: another forward."""
+        with torch.no_grad():
+            return upcast(self.forward(batch, CLEAN, Actions())[0]).log_softmax(-1)
+
+    @property
+    def _dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def _noise(self, task: TokenizedTask, batch: Batch, noised: Noised, draw: int) -> Tensor:
+        if self._embedding_std is None:
+            self._embedding_std = embedding_std(self.loaded)
+        drawn = noise(task, batch, noised, draw, self.loaded.shape.d_model)
+        return (noised.std * self._embedding_std * drawn).to(self.dtype).to(self.device)
+
+
+def _too_large(task: TokenizedTask, batch: Batch) -> Diagnostic:
+    (prompt,) = batch.prompts
+    return Diagnostic(
+        "CS547",
+        f"out of memory with a single prompt in a forward: {task.prompts.prompts[prompt].described()}, "
+        f"{batch.width} tokens long",
+        hint="use shorter prompts, a smaller dtype such as `dtype: bfloat16`, or a machine with more memory",
+        data={"prompt": prompt, "tokens": batch.width},
+    )
+
+
+def _remedy(dtype: torch.dtype) -> str:
+    if dtype == torch.float16:
+        return "float16 holds nothing above 65504: use `dtype: bfloat16` or `dtype: float32`"
+    return "the weights hold NaN or values that overflow: look at that component's, or load them again"
