@@ -1,6 +1,7 @@
 """The command line: arguments in, results on stdout, progress and diagnostics on stderr, an exit code out.
 
-One module for each group of commands. None of them imports torch, or anything else heavy, before a command runs.
+In come words and options; out comes an exit code. There is one module for each group of commands, and none imports
+torch, or anything else heavy, before a command runs.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from circuitspec.cli.answering import annotate, answering, show
-from circuitspec.cli.options import FILE
+from circuitspec.cli.options import FILE, methods
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, exit_code
 
 
@@ -38,7 +38,7 @@ def check(files: tuple[Path, ...], format_: str) -> None:
 
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--sweep", is_flag=True, help="Say what `verify --sweep` would add.")
+@methods("Say what `verify --methods` would add.")
 @click.option("--tests", is_flag=True, help="Say what `verify --tests` would add.")
 @answering
 def plan(file: Path, sweep: bool, tests: bool) -> None:
@@ -48,7 +48,7 @@ def plan(file: Path, sweep: bool, tests: bool) -> None:
     """
     if _is_to_explore(file):
         if sweep or tests:
-            raise click.UsageError(f"--sweep and --tests are about `verify`, and {file} has no circuit to verify")
+            raise click.UsageError(f"--methods and --tests are about `verify`, and {file} has no circuit to verify")
         from circuitspec.exploration.preview import plan_study
 
         click.echo(plan_study(file))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +14,8 @@ from circuitspec.reports.report_formats import FORMATS
 
 if TYPE_CHECKING:
     from circuitspec.engine.cache.stored_runner import StorePlace
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -34,6 +37,19 @@ NO_STORE = click.option(
     envvar="CIRCUITSPEC_NO_STORE",
     help="Measure everything, and keep nothing. Set as CIRCUITSPEC_NO_STORE, it gives way to --store.",
 )
+
+
+def methods(help: str) -> Callable[[Command], Command]:
+    """`--methods` for a command, as `sweep`; `--sweep`, as it was once called, still works and is not shown.
+
+    `explore --sweep KIND` is another thing.
+    """
+
+    def add(command: Command) -> Command:
+        command = click.option("--sweep", "sweep", is_flag=True, hidden=True)(command)
+        return click.option("--methods", "sweep", is_flag=True, help=help)(command)
+
+    return add
 
 
 def _format_and_path(text: str) -> tuple[str, Path]:

@@ -23,6 +23,7 @@ from circuitspec.cli.options import (
     STORE,
     also_written,
     make_directory,
+    methods,
     store_place,
 )
 from circuitspec.cli.outputs import check_outputs, files_of
@@ -56,11 +57,7 @@ _NEGATIVES = "screen"  # how negative components are looked for unless --negativ
     "restore the worst, restore every one, or do not look), and at the circuit's own parts: ablate every one of a "
     "small circuit and what is declared negative or backup in a large one, every one, or none.",
 )
-@click.option(
-    "--sweep",
-    is_flag=True,
-    help="Run the circuit under every combination of the six choices of method, and show what it recovers.",
-)
+@methods("Run the circuit under every combination of the six choices of method, and show what it recovers.")
 @click.option("--tests", is_flag=True, help="Test the circuit statistically, also against random circuits.")
 @BATCH_SIZE
 @DEVICE
@@ -153,7 +150,7 @@ def _given(negatives: str, device: str, *, sweep: bool, tests: bool, locked: boo
     """The options that matter to the result and are not at their defaults, as they are typed."""
     return (
         *(() if negatives == _NEGATIVES else ("--negatives", negatives)),
-        *(("--sweep",) if sweep else ()),
+        *(("--methods",) if sweep else ()),
         *(("--tests",) if tests else ()),
         *(() if device == DEFAULT_DEVICE else ("--device", device)),
         *(("--locked",) if locked else ()),

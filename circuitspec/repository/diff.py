@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -125,10 +126,15 @@ def _by_experiment(claims: tuple[LockedClaim, ...]) -> dict[Hashable, LockedClai
     seen: Counter[Hashable] = Counter()
     keyed: dict[Hashable, LockedClaim] = {}
     for claim in claims:
-        key = (claim.claim, claim.metric, claim.experiment)
+        key = (claim.claim, claim.metric, _as_said_now(claim.experiment))
         keyed[key, seen[key]] = claim
         seen[key] += 1
     return keyed
+
+
+def _as_said_now(experiment: str) -> str:
+    """What was run, in today's words: versions before 0.5 called ablating the whole circuit noising."""
+    return re.sub(r"^noising (?=everything outside|the circuit$)", "ablating ", experiment)
 
 
 def _claim(old: LockedClaim | None, new: LockedClaim | None, dtype: str, *, alike: bool) -> Line:

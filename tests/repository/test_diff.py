@@ -161,6 +161,21 @@ def test_claims_of_two_hypotheses_are_paired_by_what_was_run(run: Run, lock: Rec
     assert [line.agrees for line in compare(read_recorded(path), lock).claims] == [False, True, True]
 
 
+def test_results_of_earlier_versions_are_paired_by_the_words_of_this_one(run: Run, tmp_path: Path) -> None:
+    """They called ablating the circuit, and everything outside it, by another word."""
+    read = []
+    for digest, word in (("1", "noising"), ("2", "ablating")):
+        document: Any = to_document(run.outcome.verification)
+        document["hypothesis"]["digest"] = digest * 64
+        for claim in document["claims"]:
+            claim["experiment"] = f"{word} {claim['experiment'].partition(' ')[2]}"
+        path = tmp_path / f"{word}.json"
+        path.write_text(json.dumps(document), encoding="utf-8")
+        read.append(read_recorded(path))
+    assert [line.agrees for line in compare(*read).claims] == [True, True]
+    assert [line.agrees for line in compare(*reversed(read)).claims] == [True, True]
+
+
 @pytest.mark.parametrize(
     "text", ["{", "{}", '{"format_version": 2}', "[1]", "plain", '{"format_version": 1, "claims": 3}']
 )

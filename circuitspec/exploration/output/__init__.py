@@ -1,4 +1,4 @@
 """What an exploration found, as text, tables, figures and a page.
 
-In come findings; out come reports. Nothing is run.
+In come findings; out come reports and tables. Nothing is run.
 """

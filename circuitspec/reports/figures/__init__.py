@@ -1,4 +1,8 @@
-"""Pictures as SVG: pure functions from numbers to text. Matplotlib is imported when one of them is called."""
+"""Pictures as SVG.
+
+In come numbers and labels; out comes text, the same for the same numbers. Matplotlib is imported when a picture is
+drawn, not before.
+"""
 
 from circuitspec.reports.figures.circuit_figure import circuit_graph
 from circuitspec.reports.figures.frontier import Curve, Sized, frontier

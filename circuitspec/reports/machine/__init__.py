@@ -1,4 +1,4 @@
 """Formats that programs read: JSON, JUnit, GitHub annotations, Markdown, badges, tables.
 
-In come views; out come files that are whole or not there.
+In come views; out come documents that programs read. Files are whole or not there.
 """

@@ -1,7 +1,7 @@
 """Toys: GPT-2 models whose weights are written down, so that every answer is known on paper. Imports no torch.
 
 `blueprint` says what such a model is made of, `weights` turns a blueprint into a GPT-2, and each other module holds
-the blueprints of one concept together with their arithmetic.
+the blueprints of one concept together with their arithmetic. In comes a toy's name; out comes a GPT-2 of known weights.
 """
 
 from __future__ import annotations
