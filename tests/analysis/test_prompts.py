@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from circuitspec.analysis.claims.kinds.path import PlannedPath
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.prompt_scores import QUANTILES, PromptView, prompt_view
 from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.path import PathClaim
 from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
 from circuitspec.prompts.prompt_set import Prompt, PromptSet
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, make_plan, make_records
@@ -122,7 +124,8 @@ def test_a_drop_is_counted_from_the_clean_anchor_down() -> None:
     patched[5] = 6.0
     values = {CLEAN: CLEAN_VALUES, CORRUPT: CORRUPT_VALUES, CIRCUIT: patched}
     records = make_records({e: {"logit_diff": v} for e, v in values.items()})
-    planned = dataclasses.replace(plan.claims[0], measure="drop")
+    claim = PathClaim(of="a0.h1 -> logits", direction="noising", metric="logit_diff", drop_at_least=0.1)
+    planned = PlannedPath(0, claim, CIRCUIT, CLEAN, CORRUPT, "drop")
     found = prompt_view(planned, judge(dataclasses.replace(plan, claims=(planned,)), records)[0], records, prompt_set())
     assert found is not None
     worst = found.worst[0]
