@@ -10,7 +10,8 @@ import numpy as np
 
 from circuitspec.exchange.edge_lists import EdgeList, Mask, Size
 from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Pattern, PatternKind, Range, sort_key
+from circuitspec.hypothesis.grammar.component_kinds import ATTENTION, HEAD, MLP, ComponentKind
+from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Pattern, Range, sort_key
 from circuitspec.hypothesis.grammar.names import PORTS, Name, Port, format_name
 
 
@@ -103,19 +104,19 @@ def _heads(
             whole = kind is Head and (first, last) == (0, count - 1) and not size.inferred
             yield (
                 sort_key(kind(top, first)),
-                _name("head" if kind is Head else "kv", layer_index, None if whole else member_index, ports),
+                _name(kind.kind, layer_index, None if whole else member_index, ports),
             )
 
 
 def _mlps(layers: Sequence[int], size: Size) -> Iterator[_Item]:
     for first, last in _runs(layers):
-        yield sort_key(Mlp(first)), _name("mlp", _index(first, last, size.n_layers, size), None, ())
+        yield sort_key(Mlp(first)), _name(MLP, _index(first, last, size.n_layers, size), None, ())
 
 
 @lru_cache(maxsize=8_192)
-def _name(kind: PatternKind, layers: int | Range, members: int | Range | None, ports: tuple[Port, ...]) -> str:
-    if kind == "head" and members is None:
-        kind = "attention"
+def _name(kind: ComponentKind, layers: int | Range, members: int | Range | None, ports: tuple[Port, ...]) -> str:
+    if kind is HEAD and members is None:
+        kind = ATTENTION
     return format_name(Name(Pattern(kind, layers, members), ports))
 
 

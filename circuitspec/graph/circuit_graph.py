@@ -11,7 +11,7 @@ from functools import cached_property
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.members import Effect, Member
-from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, expand
+from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, examples, expand, has_none, is_ablatable
 from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.paths import DeclaredPath, read_paths
 from circuitspec.graph.shape import ModelShape
@@ -126,7 +126,7 @@ def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGrap
 def _matches_nothing(text: str, shape: ModelShape) -> bool:
     """Whether a wildcard under `free` stands for MLPs (or neurons) in a model without any: that frees nothing."""
     target = parse_name(text).target
-    return isinstance(target, Pattern) and target.kind in ("mlp", "neuron") and not shape.has_mlps
+    return isinstance(target, Pattern) and has_none(target, shape)
 
 
 def _free(

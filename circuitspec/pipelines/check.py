@@ -27,7 +27,6 @@ from circuitspec.experiments.requirements import check_claimed, check_length, ch
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import EdgeCircuit
 from circuitspec.graph.edges import Receiver, format_receiver, receivers, senders_before
-from circuitspec.graph.nodes import WORDS
 from circuitspec.graph.paths import Impossible
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis.checks.check_size import count_named, stated_size
@@ -291,7 +290,7 @@ def _counted(experiment: Experiment) -> str:
         return f"{plural(runs_of(experiment), 'run')} along paths"
     kinds: Counter[tuple[str, str]] = Counter()
     for site in experiment.sites:
-        kind = WORDS[type(site.component)]
+        kind = site.component.kind.plural
         where = "everywhere" if site.where.is_everywhere else "but at" if site.where.inverted else "at"
         kinds[kind, where] += 1
     said = {"everywhere": "everywhere", "at": "at declared positions", "but at": "but at declared positions"}

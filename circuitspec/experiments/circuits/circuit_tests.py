@@ -13,7 +13,6 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.node_level import circuit_positions
 from circuitspec.experiments.levels.whole_circuit import anchor_of, circuit_alone, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.graph.nodes import WORDS
 from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron, sort_key
 from circuitspec.hypothesis.grammar.names import format_name
 from circuitspec.hypothesis.schema.blocks import AblationSpec
@@ -63,7 +62,7 @@ def circuit_test_runs(
     """The runs of all tests that this circuit allows; or why it allows none."""
     others = [c for c in graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
     if others and ablation.level == "node":
-        return f"the circuit holds {WORDS[type(others[0])]}, of which nothing can be said to lie outside"
+        return f"the circuit holds {others[0].kind.plural}, of which nothing can be said to lie outside"
 
     whole, not_run = whole_circuit(ablation, graph, text), []
     rivals: RandomCircuits | None = None
