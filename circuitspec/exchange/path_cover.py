@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from circuitspec.exchange.edge_lists import EdgeList, Mask, Size
-from circuitspec.graph.edges import Receiver, Sender
+from circuitspec.graph.edges import Receiver, Sender, Writer, is_writer
 from circuitspec.hypothesis.grammar.component_kinds import ATTENTION, HEAD, MLP, ComponentKind
 from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Pattern, Range, sort_key
 from circuitspec.hypothesis.grammar.names import PORTS, Name, Port, format_name
@@ -27,7 +27,7 @@ def paths_of(edges: EdgeList) -> list[str]:
     return min(by_senders, by_receivers, key=lambda paths: sum(map(len, paths)))
 
 
-def names_of(components: Iterable[Head | Mlp], size: Size) -> list[str]:
+def names_of(components: Iterable[Writer], size: Size) -> list[str]:
     """Names and patterns that together mean these components, in model order."""
     found = list(components)
     layers: dict[int, list[int]] = {}
@@ -54,7 +54,7 @@ def _path(rows: Sequence[int], columns: Sequence[int], size: Size) -> str:
 
 def _writers(senders: Sequence[Sender], size: Size) -> list[str]:
     first = ["input"] if Input() in senders else []
-    return first + names_of([one for one in senders if isinstance(one, Head | Mlp)], size)
+    return first + names_of([one for one in senders if is_writer(one)], size)
 
 
 def _readers(receivers: Sequence[Receiver], size: Size) -> list[str]:

@@ -13,7 +13,7 @@ import rfc8785
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Logits, Mlp
+from circuitspec.hypothesis.grammar.components import Head, Mlp
 from circuitspec.hypothesis.grammar.names import format_name
 
 SourceKind = Literal["resample", "mean", "mean_per_template", "zero"]
@@ -149,7 +149,7 @@ class Reading:
 
     @property
     def at_logits(self) -> bool:
-        return isinstance(self.receiver.component, Logits)
+        return self.receiver.at_logits
 
 
 @dataclass(frozen=True)

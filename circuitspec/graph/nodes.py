@@ -72,7 +72,7 @@ def expand(
         absent = component.kind.why_absent(shape.counts, component.place[0])
         if absent is not None:
             reason, hint = absent
-            said = f"the model has no {format_name(component)}: {reason}"
+            said = f"the model has no {format_name(component)}: its {reason}"
             problems.append(Diagnostic("CS225", said, source.span(place), hint=hint))
             return ()
         nodes = [one for one in nodes_of(component, shape) if is_node(one)]

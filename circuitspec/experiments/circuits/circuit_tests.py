@@ -13,7 +13,7 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.node_level import circuit_positions
 from circuitspec.experiments.levels.whole_circuit import anchor_of, circuit_alone, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron, sort_key
+from circuitspec.hypothesis.grammar.components import sort_key
 from circuitspec.hypothesis.grammar.names import format_name
 from circuitspec.hypothesis.schema.blocks import AblationSpec
 from circuitspec.hypothesis.yaml.source import Source as SourceText
@@ -60,7 +60,7 @@ def circuit_test_runs(
     ablation: AblationSpec, graph: CircuitGraph, text: SourceText, *, circuits: int = CIRCUITS, seed: int = 0
 ) -> TestRuns | str:
     """The runs of all tests that this circuit allows; or why it allows none."""
-    others = [c for c in graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
+    others = graph.without_outside
     if others and ablation.level == "node":
         return f"the circuit holds {others[0].kind.plural}, of which nothing can be said to lie outside"
 

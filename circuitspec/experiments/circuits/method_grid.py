@@ -12,7 +12,7 @@ from circuitspec.experiments.ablation_source import ablation_source, corrupt_pro
 from circuitspec.experiments.experiment import Direction, Experiment, Level, Source, Variant
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis.grammar.components import Mlp
 from circuitspec.hypothesis.grammar.names import format_name
 from circuitspec.hypothesis.schema.blocks import AblationSpec, AblationValue
 from circuitspec.hypothesis.yaml.source import Source as SourceText
@@ -253,7 +253,7 @@ class _Planner:
         return None
 
     def _undefined_outside(self, method: Method) -> str | None:
-        others = [c for c in self.graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
+        others = self.graph.without_outside
         if others and method.set == "complement":
             return f"what lies outside {format_name(others[0])} is not defined"
         return None

@@ -10,7 +10,6 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent, Place, expand
 from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis.grammar.names import format_name, is_group_name, parse_name
 from circuitspec.hypothesis.schema.blocks import AblationSpec, Hypothesis, Sufficient
 from circuitspec.hypothesis.yaml.source import Source as SourceText
@@ -93,7 +92,7 @@ def section_of(
 
 def without_outside(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> Iterator[Diagnostic]:
     """CS224: sufficiency ablates everything outside the circuit, so every member must have an outside."""
-    others = [c for c in graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
+    others = graph.without_outside
     if not others:
         return
     named = ", ".join(format_name(c) for c in others[:5]) + (", ..." if len(others) > 5 else "")

@@ -35,6 +35,10 @@ def _one(counts: Counts) -> int:
     return 1
 
 
+def _layers(counts: Counts) -> str:
+    return f"its {counts.n_layers} layers are 0 to {counts.n_layers - 1} (counted from 0)"
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ComponentKind:
     """What is true of every component of one kind.
@@ -46,24 +50,27 @@ class ComponentKind:
     1 attention, 2 what lies between, 3 the MLP; None where that depends on more than the kind.
 
     Count: `per_layer` of a model, None where that is not known, and then at most `at_most`; `extent` says it in words.
-    `why_absent` says why a model of these counts cannot compute one of a layer, and what to write instead; None where
-    it does.
+    `why_absent` says why a model of these counts does not compute one of a layer, and what to write instead; None
+    where it does.
 
     Node level: `is_patched`; `has_outside`, where together with the others of which this is true it makes up all that a
     model adds to its embeddings, so that something can be said to lie outside a set of them; `stands_for` the kind
-    of which it is all of a layer's, `part_of` the kind that it is one unit of.
+    of which it is all of a layer's, `part_of` the kind that it is one unit of (`whole_or_units` says that such a
+    whole is declared as itself or by its units); `is_stream`, where its value is the sum of all that came before.
 
     Edge and path level: `sends` what is added to the residual stream, `reads` the stream, through `ports` where there
-    are several inputs, and `reads_where_it_acts` alone or at any position before. `instead` is what to name in place of
-    what does neither, with `{layer}`.
+    are several inputs, and `reads_where_it_acts` alone, or at earlier positions too. `instead` is what to name in place
+    of what does neither, with `{layer}`.
 
-    Words: `singular` and `plural`, and `drawn_in`, the row of a drawing of the circuit, with `{layer}`.
+    Words: `singular` and `plural`, what `told_apart` adds in a list of all kinds, and `drawn_in`, the row of a
+    drawing of the circuit, with `{layer}`.
     """
 
     name: str
     singular: str
     plural: str
     example: str
+    told_apart: str = ""
     drawn_in: str = ""
     letter: str = ""
     suffix: str | None = None
@@ -72,17 +79,24 @@ class ComponentKind:
     stage: int | None = None
     per_layer: Callable[[Counts], int | None] = _one
     at_most: Callable[[Counts], int | None] | None = None
-    extent: Callable[[Counts], str] | None = None
+    extent: Callable[[Counts], str] = _layers
     why_absent: Callable[[Counts, int], tuple[str, str] | None] = lambda counts, layer: None
     is_patched: bool = False
     has_outside: bool = False
     stands_for: ComponentKind | None = None
+    is_stream: bool = False
     part_of: ComponentKind | None = None
+    whole_or_units: str = ""
     sends: bool = False
     reads: bool = False
     ports: tuple[Port, ...] = ()
     reads_where_it_acts: bool = False
     instead: str = "name heads and MLPs"
+
+    @property
+    def title(self) -> str:
+        """What a list of all kinds calls it."""
+        return self.singular + self.told_apart
 
     @property
     def in_layers(self) -> bool:
@@ -136,7 +150,7 @@ def _no_middle(counts: Counts, layer: int) -> tuple[str, str] | None:
     if counts.has_resid_mid:
         return None
     return (
-        "its attention and MLP both read the block's input",
+        "attention and MLP both read the block's input",
         f"write r{layer} (what both read) or r{layer + 1} (after both)",
     )
 
@@ -208,35 +222,8 @@ NEURON = ComponentKind(
     is_patched=True,
     has_outside=True,
     part_of=MLP,
+    whole_or_units="an MLP is declared whole or neuron by neuron",
     instead="name its MLP, m{layer}",
-)
-RESID = ComponentKind(
-    name="resid",
-    singular="residual stream",
-    plural="residual streams",
-    example="r5",
-    drawn_in="into layer {layer}",
-    letter="r",
-    rank=0,
-    stage=0,
-    extent=_streams,
-    is_patched=True,
-    instead="name the heads and MLPs that write to the stream, or those that read it",
-)
-RESID_MID = ComponentKind(
-    name="resid_mid",
-    singular="residual stream",
-    plural="residual streams",
-    example="r5.mid",
-    drawn_in="mid layer {layer}",
-    letter="r",
-    suffix="mid",
-    rank=4,
-    stage=2,
-    extent=_streams,
-    why_absent=_no_middle,
-    is_patched=True,
-    instead="name the heads and MLPs that write to the stream, or those that read it",
 )
 KV_HEAD = ComponentKind(
     name="kv",
@@ -255,6 +242,37 @@ KV_HEAD = ComponentKind(
     is_patched=True,
     reads=True,
     ports=("k", "v"),
+)
+RESID = ComponentKind(
+    name="resid",
+    singular="residual stream",
+    plural="residual streams",
+    example="r5",
+    drawn_in="into layer {layer}",
+    letter="r",
+    rank=0,
+    stage=0,
+    extent=_streams,
+    is_patched=True,
+    is_stream=True,
+    instead="name the heads and MLPs that write to the stream, or those that read it",
+)
+RESID_MID = ComponentKind(
+    name="resid_mid",
+    singular="residual stream",
+    plural="residual streams",
+    example="r5.mid",
+    told_apart=", mid-block",
+    drawn_in="mid layer {layer}",
+    letter="r",
+    suffix="mid",
+    rank=4,
+    stage=2,
+    extent=_streams,
+    why_absent=_no_middle,
+    is_patched=True,
+    is_stream=True,
+    instead="name the heads and MLPs that write to the stream, or those that read it",
 )
 INPUT = ComponentKind(
     name="input", singular="input", plural="input", example="input", stage=3, is_patched=True, sends=True

@@ -151,9 +151,9 @@ IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
     ATTENTION: lambda layer, _: AttentionLayer(layer),
     MLP: lambda layer, _: Mlp(layer),
     NEURON: Neuron,
+    KV_HEAD: KvHead,
     RESID: lambda layer, _: Resid(layer),
     RESID_MID: lambda layer, _: Resid(layer, mid=True),
-    KV_HEAD: KvHead,
 }
 """The kinds of which a layer has one or several, and the component of a layer and a number there."""
 

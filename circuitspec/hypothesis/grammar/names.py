@@ -60,7 +60,7 @@ __all__ = [
     "suggest_name",
 ]
 
-_WRITTEN = [kind.example for kind in IN_LAYERS]
+_WRITTEN = [kind.example for kind in sorted(IN_LAYERS, key=lambda kind: kind.at_most is not None)]  # rare ones last
 EXAMPLES = f"components are written {', '.join(_WRITTEN[:-1])} or {_WRITTEN[-1]}"
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
