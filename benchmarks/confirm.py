@@ -32,9 +32,9 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import CircuitGraph, Member
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.load_file import Document, load_hypothesis
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis, Necessary, Sufficient
 from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance, load_model
 from circuitspec.models.model_config import shape_of

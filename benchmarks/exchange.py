@@ -26,8 +26,8 @@ from circuitspec.exchange.edge_lists import EdgeList, Size
 from circuitspec.exchange.exporting import export_circuit
 from circuitspec.exchange.importing import ImportOptions, import_circuit
 from circuitspec.exchange.readers import eap
-from circuitspec.hypothesis.grammar import names
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.grammar import names
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 
 GPT2 = Size.parse("12x12x768")
 BOUND = 2.0  # seconds: for the whole graph as three commands, and for any share of it in one process

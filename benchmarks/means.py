@@ -19,8 +19,8 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Variant
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.schema.blocks import Sufficient
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import Sufficient
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import TokenizedTask

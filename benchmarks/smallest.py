@@ -16,9 +16,9 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.experiments.levels.node_level import noising
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.load_file import load_exploration
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.models.load import load_model
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.tokens.tokenize import tokenize

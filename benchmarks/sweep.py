@@ -36,7 +36,7 @@ from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Neuron
+from circuitspec.hypothesis_file.grammar.components import Head, Neuron
 from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.model_config import shape_of

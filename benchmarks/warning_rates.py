@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.zoo.toys import Toy, build
 from circuitspec.models.zoo.toys.blueprint import D_MLP, N_HEADS, ONE, HardHead, Match, Neuron

@@ -9,8 +9,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from circuitspec.hypothesis.builder import GroupLike, Settings, Spec, ablation, build, claim, group
-from circuitspec.hypothesis.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.builder import GroupLike, Settings, Spec, ablation, build, claim, group
+from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 
 if TYPE_CHECKING:
     import pandas as pd

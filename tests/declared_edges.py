@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from circuitspec.hypothesis.grammar.component_kinds import ComponentKind
-from circuitspec.hypothesis.grammar.components import Component, Head, Input, Logits, Mlp, Pattern, Range
-from circuitspec.hypothesis.grammar.names import GroupRef, PathItem, Port, parse_name, parse_path
-from circuitspec.hypothesis.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
+from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, Logits, Mlp, Pattern, Range
+from circuitspec.hypothesis_file.grammar.names import GroupRef, PathItem, Port, parse_name, parse_path
+from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
 
 Writer: TypeAlias = tuple[str | int, ...]
 Edge: TypeAlias = tuple[Writer, Writer]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 LAYOUTS = ("gemma2", "gpt2", "gpt_neox", "olmo2")
 LOOK_ALIKES = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
 
-WITHOUT_A_MODEL = ("tests.hypothesis.", "tests.graph.", "tests.experiments.", "tests.prompts.")
+WITHOUT_A_MODEL = ("tests.hypothesis_file.", "tests.graph.", "tests.experiments.", "tests.prompts.")
 AGAINST_THE_ORACLE = "_against_oracle"
 
 

@@ -16,9 +16,9 @@ import circuitspec
 from circuitspec.cli import main
 from circuitspec.engine.execution.granularity import granularities
 from circuitspec.engine.execution.taps import TAPS, KindTaps, Slot, Tap
-from circuitspec.hypothesis.grammar.component_kinds import ComponentKind, Counts
-from circuitspec.hypothesis.grammar.components import IN_LAYERS, WHOLE, Pattern, Range, sort_key, stage, whole_of
-from circuitspec.hypothesis.grammar.names import format_name, parse_name
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind, Counts
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Pattern, Range, sort_key, stage, whole_of
+from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.load import load_model
 

@@ -15,7 +15,7 @@ from circuitspec.experiments.follow_ups.declared_paths import joined_pairs, path
 from circuitspec.experiments.planner import make_plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.pipelines.check import plan_file
 from circuitspec.pipelines.verify import Options, Outcome, verify
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask

@@ -16,12 +16,12 @@ from ruamel.yaml import YAML
 from circuitspec import __version__
 from circuitspec.cli import main
 from circuitspec.diagnostics.codes import CODES
-from circuitspec.hypothesis.grammar.names import parse_name
-from circuitspec.hypothesis.schema.block import OutputMetric
-from circuitspec.hypothesis.schema.blocks import CLAIMS, CircuitSpec
-from circuitspec.hypothesis.schema.schema_reference import NAMES, PATHS, reference
-from circuitspec.hypothesis.yaml.source import parse_source
-from circuitspec.hypothesis.yaml.yaml_writer import write_yaml
+from circuitspec.hypothesis_file.grammar.names import parse_name
+from circuitspec.hypothesis_file.schema.block import OutputMetric
+from circuitspec.hypothesis_file.schema.blocks import CLAIMS, CircuitSpec
+from circuitspec.hypothesis_file.schema.schema_reference import NAMES, PATHS, reference
+from circuitspec.hypothesis_file.yaml.source import parse_source
+from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.families.architecture import SUPPORTED
 from circuitspec.pipelines.check import check_file
 from tests.documents import Block, blocks, commands, unlike
@@ -112,7 +112,7 @@ def test_the_reference_has_every_key_and_claim() -> None:
                 found |= keys(value)
         return found
 
-    from circuitspec.hypothesis.schema.json_schema import json_schema
+    from circuitspec.hypothesis_file.schema.json_schema import json_schema
 
     wanted = keys(json_schema()) - set(CLAIMS)
     assert len(wanted) > 40

@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from circuitspec.cli import main
-from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.yaml.source import parse_source
-from circuitspec.hypothesis.yaml.yaml_writer import write_yaml
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.yaml.source import parse_source
+from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.families import architecture as architectures
 from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.model_config import shape_of

@@ -16,9 +16,9 @@ import pytest
 
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp
-from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
 from circuitspec.models.model_config import shape_of
 from circuitspec.pipelines.check import check_file
 from tests.declared_edges import FINAL, INPUT, Edge, Roles, Size, Writer, declared_edges, free_edges

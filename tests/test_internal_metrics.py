@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis.load_file import parse_hypothesis
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.shapes import read_shape
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.reports.reported import Reported

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.cli import main
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.pipelines.check import plan_file
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.reports.live_views import LiveViews

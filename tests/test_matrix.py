@@ -91,7 +91,7 @@ def test_what_takes_families_of_one_kind_is_left_alone() -> None:
 
 
 def test_quick_runs_what_needs_no_model_and_one_case_of_each_comparison_with_the_oracle() -> None:
-    given = cases("tests.hypothesis.test_names", a=("x", "y"))
+    given = cases("tests.hypothesis_file.test_names", a=("x", "y"))
     assert of_quick(given) == {case.place for case in given}
     assert not of_quick(cases("tests.engine.test_store", a=("x", "y")))
     given = cases("tests.engine.test_edges_against_oracle", a=("x",), b=("x", "y"), c=("x",), d=("x",), e=("x",))

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from circuitspec.cli import main
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.locked import run_and_lock
 from circuitspec.pipelines.suite import Suite
 from circuitspec.pipelines.verify import Options
@@ -238,7 +238,7 @@ def test_where_no_file_is_among_the_tests_it_is_said(repo: pytest.Pytester) -> N
 def test_this_repository_keeps_its_wrong_files_out() -> None:
     root = Path(__file__).parents[1]
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/wrong_files", "tests/hypothesis/test_schema.py"],  # noqa: E501
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/wrong_files", "tests/hypothesis_file/test_schema.py"],  # noqa: E501
         capture_output=True, text=True, cwd=root, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.hypothesis.load_file import load_hypothesis, parse_hypothesis
-from circuitspec.hypothesis.starter_file import starter_text
+from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
+from circuitspec.hypothesis_file.starter_file import starter_text
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.reports.text.text_report import render_text
 from tests.test_verification import HYPOTHESES, TINY, Quiet

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.load import load_model
 from circuitspec.models.zoo import zoo_path
 from circuitspec.pipelines.verify import Options, verify

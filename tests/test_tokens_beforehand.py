@@ -12,7 +12,7 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models import load
 from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_file, plan_file
 from circuitspec.pipelines.verify import Options, verify

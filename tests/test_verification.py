@@ -14,7 +14,7 @@ from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis.load_file import Document, digest, load_hypothesis, parse_hypothesis
+from circuitspec.hypothesis_file.load_file import Document, digest, load_hypothesis, parse_hypothesis
 from circuitspec.pipelines import verify as verification
 from circuitspec.pipelines.check import check_file, plan_file
 from circuitspec.pipelines.verify import Options, verify

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from circuitspec.experiments.experiment import Noised, Variant
-from circuitspec.hypothesis.grammar.fields import template_fields
-from circuitspec.hypothesis.grammar.positions import parse_position
-from circuitspec.hypothesis.schema.blocks import Above, AnswerOf, TaskSpec
+from circuitspec.hypothesis_file.grammar.fields import template_fields
+from circuitspec.hypothesis_file.grammar.positions import parse_position
+from circuitspec.hypothesis_file.schema.blocks import Above, AnswerOf, TaskSpec
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet
 from circuitspec.prompts.templates.template import parse_field, slot_of
 

@@ -98,7 +98,7 @@ def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
     check_outputs([("FILE", file)], [("--output", out)])
     from circuitspec.exchange.exporting import export_circuit
     from circuitspec.exchange.loss import counted, loss_text
-    from circuitspec.hypothesis.load_file import load_hypothesis
+    from circuitspec.hypothesis_file.load_file import load_hypothesis
 
     document = load_hypothesis(file)
     check_outputs(files_of(document), [("--output", out)])

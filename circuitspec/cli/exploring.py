@@ -17,7 +17,7 @@ from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
     from circuitspec.exploration.search.exact_sweeps import Kind
-    from circuitspec.hypothesis.load_file import Study
+    from circuitspec.hypothesis_file.load_file import Study
 
 
 @click.command()
@@ -143,7 +143,7 @@ def explore(
         raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
     if steps > 1 and recompute_attention:
         raise click.UsageError("--steps and --recompute-attention mend the same estimates: give one of them")
-    from circuitspec.hypothesis.load_file import load_exploration
+    from circuitspec.hypothesis_file.load_file import load_exploration
 
     study = load_exploration(file)
     fresh = None if task_from is None else load_exploration(task_from)

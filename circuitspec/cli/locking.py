@@ -24,7 +24,7 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     `circuitspec verify --locked FILE` then fails on whatever is no longer so: the hypothesis, a prompt, the model's
     files, a number. The exit code says whether the lock was written; whether the claims hold is in it.
     """
-    from circuitspec.hypothesis.load_file import load_hypothesis
+    from circuitspec.hypothesis_file.load_file import load_hypothesis
     from circuitspec.repository.lock import lock_path
 
     document = load_hypothesis(file)

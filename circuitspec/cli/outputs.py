@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from circuitspec.hypothesis.load_file import Document, Study
+    from circuitspec.hypothesis_file.load_file import Document, Study
 
 
 def check_outputs(inputs: Iterable[tuple[str, Path | None]], outputs: Iterable[tuple[str, Path | None]]) -> None:
@@ -33,7 +33,7 @@ def check_outputs(inputs: Iterable[tuple[str, Path | None]], outputs: Iterable[t
 def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
     """The files that a hypothesis names, each with what it is."""
     from circuitspec.experiments.direction_files import direction_places
-    from circuitspec.hypothesis.load_file import Document
+    from circuitspec.hypothesis_file.load_file import Document
     from circuitspec.models.model_reference import local_model
 
     subject = document.hypothesis if isinstance(document, Document) else document.exploration

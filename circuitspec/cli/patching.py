@@ -35,7 +35,7 @@ def doctor(model: str, dtype: Any, device: str, format_: str) -> None:
         model.encode()
     except UnicodeEncodeError as error:
         raise click.UsageError("MODEL is a path that is not UTF-8: rename the folder") from error
-    from circuitspec.hypothesis.schema.blocks import ModelSpec
+    from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
@@ -67,7 +67,7 @@ def compile_(file: Path, emit: Path, force: bool, device: str) -> None:
     DIR gets config.json (which pyvene loads), unit_locations.json, the tokenised prompts, the means that
     are patched in, and run.py, which needs only torch, transformers, pyvene and safetensors.
     """
-    from circuitspec.hypothesis.load_file import load_hypothesis
+    from circuitspec.hypothesis_file.load_file import load_hypothesis
 
     document = load_hypothesis(file)
     with waiting() as progress:

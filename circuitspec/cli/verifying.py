@@ -32,7 +32,7 @@ from circuitspec.reports.report_formats import FORMATS
 
 if TYPE_CHECKING:
     from circuitspec.engine.cache.stored_runner import StorePlace
-    from circuitspec.hypothesis.load_file import Document
+    from circuitspec.hypothesis_file.load_file import Document
     from circuitspec.pipelines.verify import Outcome
 
 
@@ -89,7 +89,7 @@ def verify(
     """
     from dataclasses import replace
 
-    from circuitspec.hypothesis.load_file import load_hypothesis
+    from circuitspec.hypothesis_file.load_file import load_hypothesis
     from circuitspec.repository.lock import lock_path
 
     with annotating(format_):

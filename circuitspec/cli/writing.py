@@ -17,7 +17,7 @@ from circuitspec.runtime.files import write_text_whole
 @answering
 def init(path: Path, force: bool) -> None:
     """Write a commented hypothesis to start from."""
-    from circuitspec.hypothesis.starter_file import starter_text
+    from circuitspec.hypothesis_file.starter_file import starter_text
 
     if path.exists() and not force:
         raise click.UsageError(f"{path} exists; give another name, or --force to overwrite it")
@@ -33,11 +33,11 @@ def init(path: Path, force: bool) -> None:
 def schema(markdown: bool) -> None:
     """Print the JSON Schema of hypothesis files, for editors."""
     if markdown:
-        from circuitspec.hypothesis.schema.schema_reference import reference
+        from circuitspec.hypothesis_file.schema.schema_reference import reference
 
         click.echo(reference(), nl=False)
         return
-    from circuitspec.hypothesis.schema.json_schema import schema_text
+    from circuitspec.hypothesis_file.schema.json_schema import schema_text
 
     click.echo(schema_text(), nl=False)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import Span
 from circuitspec.experiments.direction_files import read_numbers
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal, Projection
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal, Projection
 
 _NOWHERE: Mapping[str, Span] = MappingProxyType({})
 

@@ -40,7 +40,7 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant, passes, texts_of
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.models.families.rope import reads_longest_row
 from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.output_metrics import compute_metrics, targets, upcast

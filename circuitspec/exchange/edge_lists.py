@@ -23,8 +23,8 @@ from circuitspec.graph.edges import (
     senders_before,
 )
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import KvHead
-from circuitspec.hypothesis.grammar.model_size import ModelSize
+from circuitspec.hypothesis_file.grammar.components import KvHead
+from circuitspec.hypothesis_file.grammar.model_size import ModelSize
 
 MAX_CELLS = 100_000_000  # senders times receivers; 80 layers of 64 heads have 80 million
 

@@ -16,9 +16,9 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
 from circuitspec.graph.edges import sender_index
 from circuitspec.graph.nodes import Place
-from circuitspec.hypothesis.grammar.components import Component, Input, Pattern, Range, whole_of
-from circuitspec.hypothesis.grammar.names import Name, format_name, parse_name, parse_path
-from circuitspec.hypothesis.load_file import Document
+from circuitspec.hypothesis_file.grammar.components import Component, Input, Pattern, Range, whole_of
+from circuitspec.hypothesis_file.grammar.names import Name, format_name, parse_name, parse_path
+from circuitspec.hypothesis_file.load_file import Document
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from circuitspec.exchange.loss import Loss, loss_rows
 from circuitspec.exchange.node_lists import NodeList
 from circuitspec.exchange.path_cover import names_of, paths_of
 from circuitspec.exchange.placeholders import MODEL, PROMPTS
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.schema.block import MetricName
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.schema.block import MetricName
 
 WIDTH = 118
 

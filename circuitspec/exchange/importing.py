@@ -16,10 +16,10 @@ from circuitspec.exchange.imported_text import Surroundings, hypothesis_text
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.node_lists import Level, NodeCut, NodeList, NodeReading, cut_losses, select_nodes, whole
 from circuitspec.exchange.reading import Reading, size_of
-from circuitspec.hypothesis.load_file import parse_hypothesis
-from circuitspec.hypothesis.schema.block import MetricName
-from circuitspec.hypothesis.schema.blocks import ModelSpec
-from circuitspec.hypothesis.yaml.source import MAX_BYTES
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.schema.block import MetricName
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.yaml.source import MAX_BYTES
 from circuitspec.prompts.files.prompt_files import read_prompts
 from circuitspec.prompts.task_findings import Findings
 

@@ -18,7 +18,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exchange.edge_lists import Cut, Mask, Scores, Size, ranked, take_largest
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.graph.edges import Writer, is_writer
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 Level: TypeAlias = Literal["edge", "node", "neuron"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from circuitspec.exchange.edge_lists import EdgeList, Mask, Size
 from circuitspec.graph.edges import Receiver, Sender, Writer, is_writer
-from circuitspec.hypothesis.grammar.component_kinds import ATTENTION, HEAD, MLP, ComponentKind
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Pattern, Range, sort_key
-from circuitspec.hypothesis.grammar.names import PORTS, Name, Port, format_name
+from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION, HEAD, MLP, ComponentKind
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Pattern, Range, sort_key
+from circuitspec.hypothesis_file.grammar.names import PORTS, Name, Port, format_name
 
 
 def paths_of(edges: EdgeList) -> list[str]:

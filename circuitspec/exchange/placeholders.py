@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.hypothesis.load_file import Document
+from circuitspec.hypothesis_file.load_file import Document
 
 MODEL = "placeholder/name-the-model"
 PROMPTS = "PLACEHOLDER-name-the-prompts.jsonl"

@@ -14,9 +14,9 @@ from circuitspec.exchange.edge_lists import EdgeList, Scores, Size
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.node_lists import NodeReading
 from circuitspec.graph.edges import Sender, inputs_of, is_writer, sender_index
-from circuitspec.hypothesis.grammar.components import Head, Input, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import Port
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import Port
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.shapes import read_shape
 
 MAX_SHOWN = 10

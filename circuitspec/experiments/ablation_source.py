@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from circuitspec.experiments.experiment import ZEROS, Noised, Source, Variant
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 
 NOISE_STD = 3.0  # ROME's
 NOISE_DRAWS = 10

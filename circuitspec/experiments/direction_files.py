@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
-from circuitspec.hypothesis.grammar.internal_metric_names import Projection, is_internal, parse_internal
-from circuitspec.hypothesis.schema.blocks import Hypothesis
-from circuitspec.hypothesis.yaml.source import Source as SourceText
-from circuitspec.hypothesis.yaml.textfile import TextFile, read_text_file
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Projection, is_internal, parse_internal
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.textfile import TextFile, read_text_file
 
 MAX_BYTES = 10_000_000
 

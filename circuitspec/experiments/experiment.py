@@ -13,8 +13,8 @@ import rfc8785
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 SourceKind = Literal["resample", "mean", "mean_per_template", "zero"]
 Direction = Literal["noising", "denoising"]

@@ -10,8 +10,8 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import Component, whole_of
-from circuitspec.hypothesis.grammar.internal_metric_names import (
+from circuitspec.hypothesis_file.grammar.components import Component, whole_of
+from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Activation,
     Attention,
     Internal,
@@ -19,9 +19,9 @@ from circuitspec.hypothesis.grammar.internal_metric_names import (
     is_internal,
     parse_internal,
 )
-from circuitspec.hypothesis.grammar.names import Name
-from circuitspec.hypothesis.schema.blocks import Hypothesis
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.grammar.names import Name
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 
 def internal_metrics(hypothesis: Hypothesis, shape: ModelShape, text: SourceText) -> tuple[Internal, ...]:

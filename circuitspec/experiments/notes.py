@@ -8,8 +8,8 @@ from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, owners
 from circuitspec.graph.paths import DeclaredPath
-from circuitspec.hypothesis.grammar.components import Head, KvHead, sort_key
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 SHOWN = 12  # receivers named
 

@@ -20,7 +20,7 @@ from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, everywhere, merged, read_path
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.schema.blocks import (
+from circuitspec.hypothesis_file.schema.blocks import (
     Claim,
     CrossSection,
     Gate,
@@ -31,8 +31,8 @@ from circuitspec.hypothesis.schema.blocks import (
     Sufficient,
     Traces,
 )
-from circuitspec.hypothesis.schema.tested_claims import BeatsRandom, Complete, Minimal
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom, Complete, Minimal
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 CLEAN = Experiment("clean")
 

@@ -11,9 +11,9 @@ from circuitspec.experiments.experiment import Noised, Source, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal
-from circuitspec.hypothesis.schema.blocks import Hypothesis, Necessary, Sufficient
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 

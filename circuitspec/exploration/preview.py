@@ -15,8 +15,8 @@ from circuitspec.experiments.experiment import Noised
 from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
 from circuitspec.exploration.request import Options
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.load_file import Study, load_exploration
-from circuitspec.hypothesis.yaml.source import parse_leniently, read_text
+from circuitspec.hypothesis_file.load_file import Study, load_exploration
+from circuitspec.hypothesis_file.yaml.source import parse_leniently, read_text
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
 from circuitspec.prompts.build import build_prompts

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from circuitspec.hypothesis.grammar.component_kinds import ATTENTION, HEAD, MLP, NEURON, RESID, ComponentKind
+from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION, HEAD, MLP, NEURON, RESID, ComponentKind
 
 if TYPE_CHECKING:
     from circuitspec.engine.cache.stored_runner import StorePlace

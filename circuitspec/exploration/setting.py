@@ -21,9 +21,9 @@ from circuitspec.experiments.levels.node_level import denoising, noising
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.graph.nodes import Ablatable, NodeComponent, is_ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.component_kinds import ComponentKind, Counts
-from circuitspec.hypothesis.grammar.components import Component, Resid, all_of, stage, whole_of
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind, Counts
+from circuitspec.hypothesis_file.grammar.components import Component, Resid, all_of, stage, whole_of
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 
 CLEAN = Experiment("clean")
 EVERYWHERE = "all tokens"  # a place beside the roles; no position can be called so

@@ -22,11 +22,16 @@ from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Ablatable, expand
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal, from_mapping, is_internal, parse_internal
-from circuitspec.hypothesis.grammar.names import NameSyntaxError, format_name, parse_name
-from circuitspec.hypothesis.load_file import Study, with_named_source
-from circuitspec.hypothesis.schema.blocks import AblationSpec, ReferenceFile
-from circuitspec.hypothesis.yaml.source import parse_leniently
+from circuitspec.hypothesis_file.grammar.internal_metric_names import (
+    Internal,
+    from_mapping,
+    is_internal,
+    parse_internal,
+)
+from circuitspec.hypothesis_file.grammar.names import NameSyntaxError, format_name, parse_name
+from circuitspec.hypothesis_file.load_file import Study, with_named_source
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, ReferenceFile
+from circuitspec.hypothesis_file.yaml.source import parse_leniently
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import TokenizedTask
 

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.hypothesis.grammar.names import is_position_name
-from circuitspec.hypothesis.grammar.positions import PositionExpr, parse_position
-from circuitspec.hypothesis.yaml.source import Path_, Source, parse_source
+from circuitspec.hypothesis_file.grammar.names import is_position_name
+from circuitspec.hypothesis_file.grammar.positions import PositionExpr, parse_position
+from circuitspec.hypothesis_file.yaml.source import Path_, Source, parse_source
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 END = "END"

@@ -17,10 +17,10 @@ from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.paths import DeclaredPath, read_paths
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import IN_LAYERS, Component, Pattern, all_of, sort_key, whole_of
-from circuitspec.hypothesis.grammar.names import format_name, parse_name
-from circuitspec.hypothesis.schema.blocks import CircuitSpec
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, Component, Pattern, all_of, sort_key, whole_of
+from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
+from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.yaml.source import Source
 
 __all__ = ["CircuitGraph", "Member", "NodeComponent", "Place", "lay_out"]
 

@@ -12,8 +12,8 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Stop, edges_of, everywhere, reaches
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar import component_kinds
-from circuitspec.hypothesis.grammar.components import WHOLE, KvHead, whole_of
+from circuitspec.hypothesis_file.grammar import component_kinds
+from circuitspec.hypothesis_file.grammar.components import WHOLE, KvHead, whole_of
 
 INPUT, LOGITS = component_kinds.INPUT.name, component_kinds.LOGITS.name
 """The ends of a graph of links."""

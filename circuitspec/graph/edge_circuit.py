@@ -28,9 +28,9 @@ from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of
 from circuitspec.graph.paths import everywhere as acting_everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.yaml.source import Source
 
 Kept = Mapping[Receiver, Mapping[Sender, Where]]
 """Edges by receiver and sender, each with the positions at which it is kept."""

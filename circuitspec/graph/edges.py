@@ -11,9 +11,9 @@ from typing import TypeAlias, TypeGuard
 
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.component_kinds import LOGITS
-from circuitspec.hypothesis.grammar.components import Component, Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import PORTS, Port, format_name
+from circuitspec.hypothesis_file.grammar.component_kinds import LOGITS
+from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 Sender: TypeAlias = Input | Head | Mlp
 """What adds to the residual stream: the embeddings, every head, every MLP."""

@@ -6,7 +6,7 @@ from typing import TypeAlias, TypeGuard
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import (
+from circuitspec.hypothesis_file.grammar.components import (
     IN_LAYERS,
     WHOLE,
     Component,
@@ -19,8 +19,8 @@ from circuitspec.hypothesis.grammar.components import (
     Resid,
     all_of,
 )
-from circuitspec.hypothesis.grammar.names import Name, format_name
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.names import Name, format_name
+from circuitspec.hypothesis_file.yaml.source import Source
 
 Ablatable: TypeAlias = Head | Mlp | Neuron
 """Components that together write all that a model adds to its embeddings. What is outside a circuit is made of them."""

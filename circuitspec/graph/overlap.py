@@ -9,9 +9,9 @@ from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.nodes import NodeComponent, Place
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Component, Head, Input, KvHead, Resid, whole_of
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Resid, whole_of
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.yaml.source import Source
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Place, existing, nodes_of
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Component, stage
-from circuitspec.hypothesis.grammar.names import GroupRef, PathItem, Port, format_name, parse_path
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.components import Component, stage
+from circuitspec.hypothesis_file.grammar.names import GroupRef, PathItem, Port, format_name, parse_path
+from circuitspec.hypothesis_file.yaml.source import Source
 
 
 @dataclass(frozen=True)

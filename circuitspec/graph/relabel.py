@@ -11,7 +11,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Ablatable, is_ablatable
 from circuitspec.graph.paths import Stop
-from circuitspec.hypothesis.grammar.components import Component, Head, KvHead, Neuron, all_of
+from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Neuron, all_of
 
 _T = TypeVar("_T")
 

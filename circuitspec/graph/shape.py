@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from circuitspec.hypothesis.grammar.component_kinds import Counts
+from circuitspec.hypothesis_file.grammar.component_kinds import Counts
 
 
 @dataclass(frozen=True)

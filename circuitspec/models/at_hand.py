@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.models.tokenizers.tokenizer_files import named_tokens
 

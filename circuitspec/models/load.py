@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.families.architecture import Architecture, architecture_of
 from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process

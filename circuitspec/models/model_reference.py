@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.storage.hub_aliases import hub_id_of
 
 _FORMS = "a hub id (owner/name), a local directory (./name), zoo:NAME, or package:MODULE/FILE.gguf"

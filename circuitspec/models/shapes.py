@@ -6,8 +6,8 @@ from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.model_size import ModelSize
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.grammar.model_size import ModelSize
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.model_config import read_config, shape_of
 from circuitspec.models.model_reference import resolve_reference
 

@@ -16,7 +16,7 @@ from circuitspec.experiments.internal_metric_plans import internal_metrics, meas
 from circuitspec.experiments.planner import make_plan
 from circuitspec.experiments.requirements import check_length, check_plan_fits
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.load_file import Document, digest, with_source
+from circuitspec.hypothesis_file.load_file import Document, digest, with_source
 from circuitspec.models.load import load_model
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.pipelines.verify import begin

@@ -29,13 +29,13 @@ from circuitspec.graph.edge_circuit import EdgeCircuit
 from circuitspec.graph.edges import Receiver, format_receiver, receivers, senders_before
 from circuitspec.graph.paths import Impossible
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.checks.check_size import count_named, stated_size
-from circuitspec.hypothesis.grammar.components import Component, Pattern, sort_key, whole_of
-from circuitspec.hypothesis.grammar.internal_metric_names import Attention, Internal
-from circuitspec.hypothesis.grammar.names import format_name, parse_name
-from circuitspec.hypothesis.load_file import Document, load_hypothesis, with_source
-from circuitspec.hypothesis.schema.blocks import Hypothesis, ReferenceFile, Sufficient
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.checks.check_size import count_named, stated_size
+from circuitspec.hypothesis_file.grammar.components import Component, Pattern, sort_key, whole_of
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention, Internal
+from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
+from circuitspec.hypothesis_file.load_file import Document, load_hypothesis, with_source
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis, ReferenceFile, Sufficient
+from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.shapes import read_shape

@@ -49,11 +49,11 @@ from circuitspec.exploration.subject import (
 )
 from circuitspec.exploration.unnamed_positions import check_names, declaring_last, with_last_named
 from circuitspec.graph.nodes import Ablatable
-from circuitspec.hypothesis.grammar.components import Head, Mlp, sort_key
-from circuitspec.hypothesis.grammar.internal_metric_names import Internal
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.load_file import Study
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, sort_key
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.load_file import Study
+from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.pipelines.verify import behaviour
 from circuitspec.prompts.build import build_prompts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from circuitspec.analysis.statistics.stats import SEED
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.hypothesis.load_file import Document
+from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.pipelines.verify import Options, Outcome, verify
 from circuitspec.repository.drift import Examined, claim_drift, files_drift, locked_claim, refuse

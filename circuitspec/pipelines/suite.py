@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.hypothesis.load_file import Document, parse_hypothesis
-from circuitspec.hypothesis.yaml.source import read_text
+from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
+from circuitspec.hypothesis_file.yaml.source import read_text
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.repository.drift import Examined, examine
 from circuitspec.repository.lock import lock_path

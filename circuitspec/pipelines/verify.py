@@ -82,11 +82,11 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
-from circuitspec.hypothesis.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
-from circuitspec.hypothesis.load_file import Document, digest, with_source
-from circuitspec.hypothesis.schema.blocks import Hypothesis, Sufficient
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
+from circuitspec.hypothesis_file.load_file import Document, digest, with_source
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis, Sufficient
+from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.prompts.build import build_prompts

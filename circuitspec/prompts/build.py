@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitspec.hypothesis.checks.word_lists import load_lists
-from circuitspec.hypothesis.schema.blocks import TaskSpec
+from circuitspec.hypothesis_file.checks.word_lists import load_lists
+from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.prompts.task_findings import Findings
@@ -15,7 +15,7 @@ from circuitspec.prompts.templates.sampling import draw_prompts
 from circuitspec.prompts.templates.template_task import template_task
 
 if TYPE_CHECKING:
-    from circuitspec.hypothesis.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import Source
 
 
 def build_prompts(task: TaskSpec, base_dir: Path, source: Source | None = None) -> PromptSet:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from circuitspec.diagnostics.diagnostic import Span
-from circuitspec.hypothesis.grammar.internal_metric_names import is_internal
+from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.prompts.task_findings import Findings, meant
 

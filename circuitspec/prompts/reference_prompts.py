@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis.checks.word_lists import load_lists
-from circuitspec.hypothesis.schema.blocks import AblationSpec, ReferenceFile, TaskSpec
+from circuitspec.hypothesis_file.checks.word_lists import load_lists
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, ReferenceFile, TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask
 from circuitspec.prompts.task_findings import Findings
@@ -24,7 +24,7 @@ from circuitspec.prompts.tokens.tokenize import tokenize
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from circuitspec.hypothesis.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import Source
 
 T = TypeVar("T")
 

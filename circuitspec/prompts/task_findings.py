@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span, in_order
 
 if TYPE_CHECKING:
-    from circuitspec.hypothesis.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import Source
 
 Path: TypeAlias = tuple[str | int, ...]
 

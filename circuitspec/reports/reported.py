@@ -12,8 +12,8 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 from circuitspec.experiments.planner import Measure, PlannedClaim
-from circuitspec.hypothesis.schema.blocks import Gate, Mediation, PathClaim, Traces
-from circuitspec.hypothesis.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.schema.blocks import Gate, Mediation, PathClaim, Traces
+from circuitspec.hypothesis_file.yaml.source import Path_, Source
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.many_run_tables import is_of_many, said_of
 

@@ -97,7 +97,7 @@ def _checked(file: Path, parts: dict[str, object]) -> SavedViews:
     try:
         saved = TypeAdapter(SavedViews).validate_python(parts)
     except ValidationError as error:
-        from circuitspec.hypothesis.problems import dotted
+        from circuitspec.hypothesis_file.problems import dotted
 
         first = error.errors()[0]
         raise _refused(file, f"{file.name} is no saved result: `{dotted(first['loc'])}`: {first['msg']}") from error

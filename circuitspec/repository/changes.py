@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
-from circuitspec.hypothesis.yaml.source import Path_
+from circuitspec.hypothesis_file.yaml.source import Path_
 
 _LONGEST = 120
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.hypothesis.load_file import Document, digest
-from circuitspec.hypothesis.problems import dotted
-from circuitspec.hypothesis.schema.blocks import Hypothesis
-from circuitspec.hypothesis.yaml.source import Path_
+from circuitspec.hypothesis_file.load_file import Document, digest
+from circuitspec.hypothesis_file.problems import dotted
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.yaml.source import Path_
 from circuitspec.prompts.build import build_prompts
 from circuitspec.repository.changes import changes
 from circuitspec.repository.environment import environment

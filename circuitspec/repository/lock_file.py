@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
-from circuitspec.hypothesis.problems import dotted
-from circuitspec.hypothesis.yaml.source import Path_, Source, parse_source
-from circuitspec.hypothesis.yaml.textfile import TextFile, read_text_file
+from circuitspec.hypothesis_file.problems import dotted
+from circuitspec.hypothesis_file.yaml.source import Path_, Source, parse_source
+from circuitspec.hypothesis_file.yaml.textfile import TextFile, read_text_file
 from circuitspec.repository.lock import LOCK_VERSION, Lock, checksums
 from circuitspec.runtime.files import write_text_whole
 from circuitspec.runtime.visible_text import visible

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.experiments.direction_files import direction_places
-from circuitspec.hypothesis.load_file import Document
+from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.models.storage.cache import sha256_of
 from circuitspec.repository.lock import digest_change
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.models.storage.cache import sha256_of
 from circuitspec.models.storage.weight_files import find_weights

@@ -11,8 +11,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
-from circuitspec.hypothesis.problems import dotted
-from circuitspec.hypothesis.yaml.textfile import TextFile, read_text_file
+from circuitspec.hypothesis_file.problems import dotted
+from circuitspec.hypothesis_file.yaml.textfile import TextFile, read_text_file
 from circuitspec.reports.saved_result import REPORT, VERSION_KEY, read_saved
 from circuitspec.repository.lock import Environment, LockedClaim, Number, Status
 from circuitspec.repository.lock_file import MAX_BYTES, read_lock

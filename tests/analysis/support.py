@@ -11,8 +11,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.schema.blocks import Necessary, Sufficient
 
 MEANS = Source("mean_per_template", "abc")
 

@@ -23,7 +23,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Effect, Member
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp
 
 N = 60
 SHAPE = ModelShape(

@@ -31,10 +31,10 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Effect, Member
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.load_file import parse_hypothesis
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Sufficient
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.runtime.progress import Silent
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan

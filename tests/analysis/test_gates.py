@@ -9,9 +9,9 @@ from circuitspec.analysis.claims.gate_statistics import BOUNDS, WORDS, GateFindi
 from circuitspec.analysis.claims.verdict import place
 from circuitspec.analysis.statistics.stats import Values
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis.grammar.components import stage
-from circuitspec.hypothesis.grammar.names import parse_name
-from circuitspec.hypothesis.schema.blocks import GateName
+from circuitspec.hypothesis_file.grammar.components import stage
+from circuitspec.hypothesis_file.grammar.names import parse_name
+from circuitspec.hypothesis_file.schema.blocks import GateName
 from tests.zoo.toy_cases import CASES
 
 BY_NAME = {str(case): case for case in CASES}

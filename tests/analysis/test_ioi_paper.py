@@ -16,8 +16,8 @@ from circuitspec.experiments.follow_ups.restorations import Restorations
 from circuitspec.experiments.levels.node_level import restored
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.blocks import Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.schema.blocks import Sufficient
 from tests.analysis.support import around
 
 N = 100

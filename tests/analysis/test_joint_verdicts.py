@@ -14,8 +14,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import GateRuns, Plan, PlannedClaim, Traced
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.blocks import Gate, GateName, Traces
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.schema.blocks import Gate, GateName, Traces
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_records
 
 

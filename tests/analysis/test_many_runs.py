@@ -20,7 +20,7 @@ from circuitspec.experiments.circuits.random_circuits import RandomCircuits
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.reports.text import additional_tables as told
 from circuitspec.reports.text.additional_tables import _sweep_lines, sweep_data
 from tests.analysis.support import around, make_records

@@ -27,8 +27,8 @@ from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.random_circuits import RandomCircuits
 from circuitspec.experiments.experiment import Experiment, Own, Part, Without
 from circuitspec.experiments.planner import PlannedClaim
-from circuitspec.hypothesis.schema.blocks import Sufficient
-from circuitspec.hypothesis.schema.tested_claims import BeatsRandom
+from circuitspec.hypothesis_file.schema.blocks import Sufficient
+from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.prompts.reference_prompts import largest_size
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan

@@ -11,7 +11,7 @@ from circuitspec.analysis.circuit_effects.model_negatives import AGAINST, model_
 from circuitspec.experiments.experiment import Source
 from circuitspec.experiments.levels.node_level import noising
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.boxes import IS, LOGITS, SAY, TOKENS, a_thing, saying
 from circuitspec.models.zoo.toys.weights import build

@@ -23,7 +23,7 @@ from circuitspec.experiments.experiment import Experiment, Site
 from circuitspec.experiments.levels.whole_circuit import whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import Head, sort_key
+from circuitspec.hypothesis_file.grammar.components import Head, sort_key
 from tests.analysis.support import make_records
 from tests.experiments.test_random_circuits import laid, shuffled
 

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import circuitspec
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.warnings.evidence_warnings import evidence_warnings
-from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import Necessary, Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 LONG, OTHER = 292.0, 5.0

@@ -18,8 +18,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.blocks import Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.schema.blocks import Hypothesis, Necessary, Sufficient
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, PromptsFile
 from tests.analysis.answers import Logits, records
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records

@@ -23,7 +23,7 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim, make_plan
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.reports.reported import value_of
 from tests.graph.test_circuit import FILE, SHAPE
 

@@ -7,7 +7,7 @@ import pytest
 
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.prompt_scores import QUANTILES, PromptView, prompt_view
-from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import Necessary, Sufficient
 from circuitspec.prompts.prompt_set import Prompt, PromptSet
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, make_plan, make_records
 

@@ -19,8 +19,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from tests.graph.test_circuit import FILE, SHAPE
 
 # six heads: a, b, c, d are the circuit, e and f outside

@@ -5,7 +5,7 @@ import pytest
 from circuitspec.analysis.variables import circuit_variables, kept_slots
 from circuitspec.experiments.experiment import Noised
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.schema.blocks import TaskSpec
+from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.prompts.prompt_set import Prompt, PromptSet
 
 IOI = {

@@ -16,7 +16,7 @@ from circuitspec.analysis.warnings.evidence_warnings import (
 )
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
-from circuitspec.hypothesis.schema.blocks import Necessary, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import Necessary, Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 

@@ -15,9 +15,9 @@ from ruamel.yaml.emitter import Emitter
 
 import circuitspec
 from circuitspec import ablation, claim, group
-from circuitspec.hypothesis.load_file import digest, load_hypothesis, parse_hypothesis
-from circuitspec.hypothesis.yaml.source import parse_source
-from circuitspec.hypothesis.yaml.yaml_writer import write_yaml
+from circuitspec.hypothesis_file.load_file import digest, load_hypothesis, parse_hypothesis
+from circuitspec.hypothesis_file.yaml.source import parse_source
+from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 
 ROOT = Path(__file__).parents[2] / "hypotheses"
 FILES = sorted(ROOT.rglob("*.circuit.yaml"))
@@ -243,7 +243,7 @@ def test_keys_that_begin_like_marks_are_read_again(key: str) -> None:
 
 def test_a_text_that_yaml_would_change_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the writer does wrong: here it folds as ruamel does, which adds a space before `next`."""
-    monkeypatch.setattr("circuitspec.hypothesis.yaml.emitter.FaithfulEmitter", Emitter)
+    monkeypatch.setattr("circuitspec.hypothesis_file.yaml.emitter.FaithfulEmitter", Emitter)
     template = "\t" + "word " * 22 + "z\tnext word here"
     with pytest.raises(
         ValueError, match=r"^YAML does not keep this as it is: task\.templates\[1\]: .* would be read as"

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from circuitspec.cli import main
-from circuitspec.hypothesis.starter_file import starter_text
+from circuitspec.hypothesis_file.starter_file import starter_text
 from tests.waiting import without_progress
 
 ROOT = Path(__file__).parents[2]

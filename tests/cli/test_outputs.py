@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from circuitspec.cli import main
-from circuitspec.hypothesis.yaml.yaml_writer import write_yaml
+from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ import numpy as np
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
 from circuitspec.graph.circuit_graph import NodeComponent
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from circuitspec.models.families.architecture import architecture_named, architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.model_config import shape_of

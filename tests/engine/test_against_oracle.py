@@ -21,8 +21,8 @@ from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import CircuitGraph, NodeComponent
 from circuitspec.graph.members import Member
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis, Necessary, Sufficient
 from circuitspec.models.families.architecture import SUPPORTED
 from tests.engine.support import FAMILIES, assert_same, loaded, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model

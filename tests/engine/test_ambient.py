@@ -21,8 +21,8 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.experiment import EVERYWHERE, Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process
 from circuitspec.models.load import load_model
 from tests.engine.support import FAMILIES, random_prompts, runner, task_of

@@ -10,7 +10,7 @@ from circuitspec.engine.attribution.node_attribution import attribute, attributi
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, Resid
 from tests.engine.support import FAMILIES, model, oracle_component, random_prompts, runner, task_of
 from tests.engine.test_noise import NOISE, drawn
 from tests.oracle import families, metrics, node

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.attribution import direct_logit_attribution as direct
 from circuitspec.engine.attribution.direct_contributions import DirectRun, Part
 from circuitspec.engine.attribution.direct_logit_attribution import PLAIN, direct_effects, direct_passes
-from circuitspec.engine.attribution import direct_logit_attribution as direct
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.edges import senders
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron, Resid
 from tests.engine.support import FAMILIES, model, oracle_component, oracle_sites, random_prompts, runner, task_of
 from tests.oracle import edge, families, node
 

@@ -19,7 +19,7 @@ from circuitspec.engine.execution.taps import Tap, TapKind, all_taps
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.engine.validation.site_tests import Diagnosis, diagnose, random_task
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.load import LoadedModel, load_model
 from tests.engine.support import FAMILIES, Silent
 from tests.engine.support import model as random_model

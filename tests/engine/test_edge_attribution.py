@@ -13,7 +13,7 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Source
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from tests.engine.support import FAMILIES, loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import every_edge, oracle_receiver, oracle_sender
 from tests.oracle import edge, families, metrics, node

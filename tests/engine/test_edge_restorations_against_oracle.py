@@ -16,7 +16,7 @@ from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.members import Member
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from tests.engine.support import TOLERANCE, loaded, model, runner, task_of
 from tests.engine.test_edges_against_oracle import Edges, every_edge, oracle_edges, prompts_for
 

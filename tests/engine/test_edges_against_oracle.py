@@ -18,7 +18,7 @@ from circuitspec.experiments.levels.edge_level import keeping, patching
 from circuitspec.graph.edges import Receiver, Sender, count_edges, receivers, senders, senders_before
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, random_prompts, runner, task_of
 from tests.oracle import edge, families, metrics, node
 

@@ -17,7 +17,7 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.path_level import along, travelling
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, runner, task_of
 from tests.engine.test_edges_against_oracle import (
     SOURCES,

@@ -24,7 +24,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.models.zoo import zoo_path
 from circuitspec.prompts.build import build_prompts

@@ -11,7 +11,7 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.load import load_model

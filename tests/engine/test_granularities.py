@@ -15,8 +15,8 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
-from circuitspec.hypothesis.schema.blocks import AblationSpec, CrossSection, Hypothesis, Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, CrossSection, Hypothesis, Sufficient
 from tests.engine.support import (
     FAMILIES,
     assert_same,

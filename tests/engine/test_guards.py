@@ -22,7 +22,7 @@ from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from tests.engine.support import Silent, loaded, random_prompts, runner, task_of
 from tests.oracle import builders, node
 

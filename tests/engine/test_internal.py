@@ -22,8 +22,8 @@ from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.levels.edge_level import ablating, keeping
 from circuitspec.graph.edges import receivers, senders, senders_before
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron, Resid
-from circuitspec.hypothesis.grammar.internal_metric_names import (
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Activation,
     Attention,
     Internal,

@@ -17,7 +17,7 @@ from circuitspec.engine.execution.batches import make_batches
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.prompts.tokens.tokenize import tokenize
 from tests.engine.support import FAMILIES, Silent, assert_same, loaded, oracle_records, random_prompts, runner, task_of

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.levels.path_level import along, travelling
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead
 from tests.engine.support import TOLERANCE, loaded, model, runner, task_of
 from tests.engine.test_paths_against_oracle import FILE, LOGITS, SOURCES, apart, declared, oracle_end, stop, tokens
 from tests.oracle import families, metrics, node, path

@@ -17,8 +17,8 @@ from circuitspec.graph.edges import inputs_of, precedes, receivers, senders
 from circuitspec.graph.paths import DeclaredPath, Stop
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import (
     LENGTHS,

@@ -19,7 +19,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from tests.engine.support import loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import every_edge
 

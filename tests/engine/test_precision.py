@@ -15,7 +15,7 @@ from circuitspec.engine.records import Records
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron, Resid
 from tests.engine.support import FAMILIES, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 

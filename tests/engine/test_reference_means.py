@@ -14,7 +14,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.averaging import BLOCKS, CELLS, grouping
 from circuitspec.experiments.experiment import Experiment, Own, Part, Site, Source, SourceKind, Without, passes
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import Silent, assert_same, loaded, model, oracle_sites, task_of
 from tests.engine.test_store_keys import SETTING

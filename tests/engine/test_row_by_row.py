@@ -15,7 +15,7 @@ from circuitspec.engine.execution.batches import make_batches
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import EVERYWHERE, Experiment, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.models.families.rope import memoryless, reads_longest_row
 from tests.engine.support import FAMILIES, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model

@@ -17,8 +17,8 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import make_plan
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.prompts.build import build_prompts

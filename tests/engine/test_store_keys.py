@@ -15,7 +15,7 @@ from circuitspec.engine.cache import store_keys as module
 from circuitspec.engine.cache.store_keys import Keys, Setting, model_digest, setting_of
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import loaded, random_prompts, task_of
 from tests.oracle import builders
@@ -220,4 +220,4 @@ def test_the_code_that_computes_counts(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_code_is_found() -> None:
     names = [name for name, _ in module._sources(module.files("circuitspec") / "engine", "circuitspec.engine")]
-    assert {"circuitspec.engine.runner.py", "circuitspec.engine.bundle.run.py"} <= set(names)
+    assert {"circuitspec.engine.runner.py", "circuitspec.engine.pyvene_export.bundle.run.py"} <= set(names)

@@ -38,7 +38,7 @@ from circuitspec.experiments.experiment import EVERYWHERE, Experiment, Noised, S
 from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Logits
+from circuitspec.hypothesis_file.grammar.components import Head, Logits
 from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import TOLERANCE, loaded, random_prompts, task_of
 from tests.oracle import builders

@@ -26,7 +26,7 @@ from circuitspec.experiments.levels.path_level import along, path_set, travellin
 from circuitspec.graph.edges import Receiver, count_edges, inputs_of, receivers, senders
 from circuitspec.graph.paths import Stop
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.models.families.modules import submodule
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, runner, task_of
 from tests.engine.test_edges_against_oracle import (

@@ -24,7 +24,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import ZEROS, Experiment, Noised, Site, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from tests.engine.support import (
     FAMILIES,
     Silent,

@@ -24,7 +24,7 @@ from circuitspec.engine.execution.taps import Tap, all_taps
 from circuitspec.engine.runner import EMBEDDINGS, Runner
 from circuitspec.experiments.experiment import Experiment, Site, Source, passes
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.models.families.architecture import architecture_named
 from tests.engine.support import (
     FAMILIES,

@@ -19,7 +19,7 @@ from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.engine.runner import Runner
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Logits
+from circuitspec.hypothesis_file.grammar.components import Logits
 from circuitspec.models.families.modules import submodule
 from tests.engine.support import TOLERANCE, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import SOURCES, Edges, every_edge, experiment_of

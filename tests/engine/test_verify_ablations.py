@@ -12,7 +12,7 @@ import torch
 
 from circuitspec.engine.ablation.embedding_noise import embedding_std
 from circuitspec.experiments.experiment import Noised
-from circuitspec.hypothesis.load_file import Document, parse_hypothesis
+from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
 from circuitspec.models.load import load_model
 from circuitspec.pipelines.verify import Options, Outcome, verify
 from circuitspec.reports.machine.json_document import to_document

@@ -16,8 +16,8 @@ from circuitspec.exchange.exporting import Exported, export_circuit
 from circuitspec.exchange.importing import Imported, ImportOptions, import_circuit
 from circuitspec.exchange.loss import Loss
 from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 
 SMALL = Size(2, 2, 2, 8)  # 2 layers of 2 heads
 GPT2 = Size(12, 12, 12, 768)

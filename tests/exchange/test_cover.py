@@ -11,8 +11,8 @@ from circuitspec.exchange.edge_lists import EdgeList, Size, edge_list, grouped
 from circuitspec.exchange.exporting import export_circuit
 from circuitspec.exchange.imported_text import Surroundings, hypothesis_text
 from circuitspec.exchange.path_cover import names_of, paths_of
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from tests.exchange.support import GPT2, SMALL, circuits, edges
 
 

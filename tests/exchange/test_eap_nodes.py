@@ -14,9 +14,9 @@ import torch
 import circuitspec
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exchange.importing import Imported, ImportOptions
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.load import load_model
 from circuitspec.pipelines.check import check_file
 from tests.exchange.support import findings, imported, losses_of

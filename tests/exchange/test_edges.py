@@ -20,7 +20,7 @@ from circuitspec.exchange.edge_lists import (
     strongest,
     ungrouped,
 )
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from tests.exchange.support import GPT2, SMALL, edges, sizes
 
 

@@ -11,7 +11,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exchange.edge_lists import Size
 from circuitspec.exchange.exchange_formats import FORMATS, FormatName
 from circuitspec.exchange.exporting import Exported, export_circuit
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from tests.exchange.support import SMALL, edges, findings, kinds, losses_of
 from tests.exchange.test_importing import llama
 

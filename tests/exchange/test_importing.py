@@ -16,7 +16,7 @@ from circuitspec.exchange.exchange_formats import FormatName
 from circuitspec.exchange.imported_text import Surroundings, hypothesis_text
 from circuitspec.exchange.importing import ImportOptions
 from circuitspec.exchange.placeholders import placeholders
-from circuitspec.hypothesis.load_file import load_hypothesis, parse_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.pipelines.check import check_file
 from tests.exchange.support import SMALL, edges, findings, imported, losses_of
 from tests.exchange.test_eap import BY_HAND, CFG, raw

@@ -16,7 +16,7 @@ from circuitspec.exchange.exchange_formats import FORMATS, FormatName
 from circuitspec.exchange.exporting import export_circuit
 from circuitspec.exchange.importing import ImportOptions, import_circuit
 from circuitspec.exchange.readers import eap
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from tests.exchange.support import GPT2, circuits, exported, imported
 
 WAYS: list[tuple[FormatName, str]] = [

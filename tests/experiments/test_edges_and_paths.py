@@ -32,9 +32,9 @@ from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.load_file import Document, parse_hypothesis
-from circuitspec.hypothesis.schema.blocks import AblationSpec, CrossSection, Hypothesis, Necessary, Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, CrossSection, Hypothesis, Necessary, Sufficient
 from circuitspec.prompts.output_metrics import METRICS
 from tests.engine.support import Silent, loaded, model, task_of
 from tests.graph.drawn import Drawn, distinct, draw
@@ -556,7 +556,7 @@ import json, sys
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.experiments.planner import make_plan
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 shape = ModelShape(**json.loads(sys.argv[1]))
 for text in sys.argv[2:]:
     given = parse_hypothesis(text, "t.circuit.yaml")

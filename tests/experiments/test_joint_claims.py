@@ -9,8 +9,8 @@ from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from tests.graph.test_circuit import FILE, SHAPE
 
 CIRCUIT = "{groups: {one: {nodes: [a0.h1], at: END}, two: {nodes: [a2.h0]}}, free: ['m*'], paths: [one -> two<q>]}"

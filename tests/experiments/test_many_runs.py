@@ -11,7 +11,7 @@ from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.experiments.requirements import fitted
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.load_file import Document, parse_hypothesis
+from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
 from tests.graph.test_circuit import FILE, SHAPE
 
 CIRCUIT = "{groups: {one: {nodes: [a0.h1], at: END}, two: {nodes: [a2.h0]}}, paths: [one -> two<q> -> logits]}"

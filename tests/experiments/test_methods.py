@@ -19,8 +19,8 @@ from circuitspec.experiments.levels import edge_level, node_level
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import edge_circuit
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.load_file import Document, parse_hypothesis
-from circuitspec.hypothesis.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from tests.graph.test_circuit import FILE, SHAPE
 
 CIRCUIT = "{groups: {one: {nodes: [a0.h1], at: END}, two: {nodes: [a2.h0]}}, paths: [one -> two<q> -> logits]%s}"

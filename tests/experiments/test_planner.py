@@ -10,8 +10,8 @@ from circuitspec.experiments.levels.node_level import restored
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron, Resid
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from tests.graph.test_circuit import FILE, SHAPE
 
 CIRCUIT = "{groups: {one: {nodes: [a0.h1], at: END}, two: {nodes: [a2.h0]}}, free: ['m*']}"

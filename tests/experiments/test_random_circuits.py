@@ -17,10 +17,10 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import edge_circuit
 from circuitspec.graph.relabel import enlarged, exchange
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron
-from circuitspec.hypothesis.load_file import Document, parse_hypothesis
-from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron
+from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.yaml.source import Source
 from tests.graph.test_circuit import FILE, SHAPE
 
 WIDE = replace(SHAPE, n_heads=4, n_kv_heads=4)

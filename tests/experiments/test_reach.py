@@ -13,7 +13,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.follow_ups.reach import checked_reach
 from circuitspec.experiments.planner import Plan, make_plan
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 from tests.graph.test_circuit import FILE, SHAPE
 

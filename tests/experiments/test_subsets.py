@@ -19,10 +19,10 @@ from circuitspec.experiments.levels.node_level import circuit_positions
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import edge_circuit
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.load_file import parse_hypothesis
-from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.schema.tested_claims import Complete, MinimalSearch, SubsetSearch
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.schema.tested_claims import Complete, MinimalSearch, SubsetSearch
 from tests.graph.test_circuit import FILE, SHAPE
 
 # 3 layers of 2 heads; a0.h1 plays two roles, each at a position of its own

@@ -32,9 +32,9 @@ from circuitspec.exploration.search.component_sweep import Effect
 from circuitspec.exploration.search.path_search import Link
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.load_file import load_exploration, parse_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.load_file import load_exploration, parse_hypothesis
 from circuitspec.pipelines.explore import explore
 from circuitspec.pipelines.verify import Options as VerifyOptions
 from circuitspec.pipelines.verify import verify

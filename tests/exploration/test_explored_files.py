@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.grammar.names import parse_name
-from circuitspec.hypothesis.load_file import load_exploration, load_hypothesis
-from circuitspec.hypothesis.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.grammar.names import parse_name
+from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.runtime.progress import Silent
 

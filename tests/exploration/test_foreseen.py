@@ -13,7 +13,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exploration.exploration_findings import Findings
 from circuitspec.exploration.foreseen_cost import spoken
 from circuitspec.exploration.request import Options
-from circuitspec.hypothesis.load_file import load_exploration
+from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent
 

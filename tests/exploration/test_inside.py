@@ -20,11 +20,11 @@ from circuitspec.exploration.output.exploration_figures import pictures
 from circuitspec.exploration.output.exploration_tables import effects_frame, sweeps_frame
 from circuitspec.exploration.output.exploration_text import render_exploration as rendered
 from circuitspec.exploration.subject import metric_inside
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Neuron
-from circuitspec.hypothesis.grammar.internal_metric_names import Activation, Attention, Projection
-from circuitspec.hypothesis.load_file import load_exploration
-from circuitspec.hypothesis.schema.blocks import Exploration
-from circuitspec.hypothesis.yaml.source import parse_leniently
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Attention, Projection
+from circuitspec.hypothesis_file.load_file import load_exploration
+from circuitspec.hypothesis_file.schema.blocks import Exploration
+from circuitspec.hypothesis_file.yaml.source import parse_leniently
 from circuitspec.models.load import load_model
 from circuitspec.pipelines.explore import explore
 from circuitspec.prompts.build import build_prompts

@@ -15,9 +15,9 @@ from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
 from circuitspec.exploration.search.component_sweep import Effect, top_overlap, upper_bound
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp, Resid
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.load_file import load_exploration
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent
 from tests.engine.support import model, oracle_component, random_prompts, runner, task_of

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 from circuitspec.exploration.output.relative_files import rebased
-from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.runtime.progress import Silent

@@ -15,7 +15,7 @@ import torch
 from circuitspec.engine.cache.stored_runner import stored_runner
 from circuitspec.exploration.exploration_findings import Findings, Options
 from circuitspec.exploration.output.exploration_tables import tables
-from circuitspec.hypothesis.load_file import Study, load_exploration
+from circuitspec.hypothesis_file.load_file import Study, load_exploration
 from circuitspec.pipelines import explore as exploring
 from circuitspec.runtime.progress import Silent
 

@@ -20,10 +20,10 @@ from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.declared import INPUT, LOGITS, declared_graph
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Mlp, Neuron
-from circuitspec.hypothesis.load_file import load_exploration
-from circuitspec.hypothesis.schema.blocks import CircuitSpec
-from circuitspec.hypothesis.yaml.source import parse_leniently
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron
+from circuitspec.hypothesis_file.load_file import load_exploration
+from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.yaml.source import parse_leniently
 from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent
 

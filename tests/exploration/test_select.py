@@ -19,7 +19,7 @@ from circuitspec.exploration.search.component_sweep import Effect, Sweep
 from circuitspec.exploration.setting import Setting
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 
 A, B, C = Head(0, 0), Head(1, 0), Head(2, 0)
 SHARES = {

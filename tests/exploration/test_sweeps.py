@@ -24,8 +24,8 @@ from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.search.exact_sweeps import KINDS, Cell, coarse_first, sweep_all
 from circuitspec.exploration.search.patching_series import series_of
 from circuitspec.exploration.setting import Setting
-from circuitspec.hypothesis.grammar.components import AttentionLayer, Head, Mlp
-from circuitspec.hypothesis.load_file import load_exploration
+from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp
+from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.pipelines import explore as exploring
 from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent

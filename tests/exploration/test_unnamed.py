@@ -18,9 +18,9 @@ from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
 from circuitspec.exploration.setting import EVERYWHERE, places_of
 from circuitspec.exploration.unnamed_positions import declaring_last
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.load_file import load_exploration, load_hypothesis, parse_hypothesis
-from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothesis, parse_hypothesis
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.models.zoo import zoo_path
 from circuitspec.pipelines.explore import explore
 from circuitspec.pipelines.verify import Options as VerifyOptions

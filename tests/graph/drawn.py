@@ -12,9 +12,9 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.schema.blocks import CircuitSpec
-from circuitspec.hypothesis.yaml.source import Source, parse_source
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.yaml.source import Source, parse_source
 from tests.oracle import edge_circuit, node
 
 ROLES = ("A", "B", "END")

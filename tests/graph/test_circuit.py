@@ -11,8 +11,8 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 
 SHAPE = ModelShape("gpt2", n_layers=3, n_heads=2, n_kv_heads=2, d_model=8, d_head=4, d_mlp=16, n_vocab=50)
 

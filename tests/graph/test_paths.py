@@ -13,8 +13,8 @@ from circuitspec.graph.edge_circuit import edge_circuit
 from circuitspec.graph.edges import Edge, Receiver
 from circuitspec.graph.paths import Impossible, Stop, edges_of, everywhere, merged
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.load_file import Document, parse_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
 from tests.graph.test_circuit import FILE, SHAPE
 
 EVERYWHERE = Where.everywhere()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.at_hand import TokenizerAtHand, tokenizer_at_hand
 from circuitspec.models.load import load_model
 from circuitspec.models.zoo import zoo_names

@@ -12,7 +12,7 @@ import pytest
 from gguf import TokenType
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.tokenizers.gguf_tokenizer import _NAMES
 from tests.models.test_model_gguf import load, original, smollm2, write_gguf

@@ -250,6 +250,10 @@ def test_modules_of_another_width() -> None:
 
 
 def test_imports_no_torch() -> None:
-    modules = "architecture, modules, shapes, reference, cache, gguf, hub, weights, tokenizer, quiet, load"
-    code = f"import sys; from circuitspec.models import {modules}; sys.exit('torch' in sys.modules)"
+    modules = (
+        "families.architecture, families.modules, shapes, model_reference, storage.cache, gguf, storage.hub, "
+        "storage.weight_files, tokenizers.tokenizer, storage.quiet, load"
+    )
+    names = ", ".join(f"circuitspec.models.{name}" for name in modules.split(", "))
+    code = f"import sys; import {names}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -28,7 +28,7 @@ from pathlib import Path
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.models.storage.hub import fetch_snapshot
 from circuitspec.models.shapes import read_shape
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 
 spec = ModelSpec(**json.loads(sys.argv[1]))
 answer = {"shape": read_shape(spec, Path(".")) is not None}

@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.load import LoadedModel, load_model
 from tests.models.conftest import WORDS, save_tokenizer, tiny_gpt2, tiny_llama
 
@@ -408,7 +408,7 @@ def test_the_model_outlives_its_directory(gpt2_dir: Path) -> None:
 def test_stdout_stays_empty(gpt2_dir: Path) -> None:
     code = (
         "from pathlib import Path; from circuitspec.models.load import load_model; "
-        "from circuitspec.hypothesis.schema.blocks import ModelSpec; "
+        "from circuitspec.hypothesis_file.schema.blocks import ModelSpec; "
         f"load_model(ModelSpec(id={str(gpt2_dir)!r}), Path('.'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.model_config import shape_of
 from circuitspec.models.shapes import read_shape
 

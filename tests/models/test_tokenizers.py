@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
 
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.families.architecture import SUPPORTED
 from circuitspec.models.tokenizers.tokenizer import load_tokenizer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.hypothesis.schema.blocks import TaskSpec
+from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import PromptSet
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from circuitspec.hypothesis.schema.block import OutputMetric
+from circuitspec.hypothesis_file.schema.block import OutputMetric
 from circuitspec.prompts.output_metrics import METRICS, available_metrics, check_metrics, compute_metrics, targets
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from tests.prompts.support import errors_of, one_error

@@ -8,7 +8,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.tokens.tokenize import tokenize
 from tests.prompts.support import errors_of

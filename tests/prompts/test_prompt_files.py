@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span, render
-from circuitspec.hypothesis.schema.blocks import TaskSpec
-from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis_file.schema.blocks import TaskSpec
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.files import prompt_files as files
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, PromptsFile, TextPlace

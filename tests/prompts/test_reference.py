@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis.schema.blocks import AblationSpec, TaskSpec
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, TaskSpec
 from circuitspec.models.zoo.word_tokenizer import word_tokenizer
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask, prompts_digest

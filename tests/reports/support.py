@@ -11,8 +11,8 @@ from circuitspec.analysis.warnings.evidence_warnings import EvidenceWarning
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.schema.blocks import CrossSection, Necessary, Sufficient
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.schema.blocks import CrossSection, Necessary, Sufficient
 from circuitspec.prompts.prompt_set import Prompt, PromptSet
 from circuitspec.reports.live_views import LiveViews
 from circuitspec.reports.report_formats import FORMATS

@@ -14,7 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span
-from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.reports.machine.github_annotations import workflow_commands
 from circuitspec.reports.report_formats import FORMATS
 from circuitspec.reports.reported import Reported, result_of

@@ -33,10 +33,10 @@ from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.members import Effect
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.load_file import parse_hypothesis
-from circuitspec.hypothesis.schema.blocks import PathClaim
-from circuitspec.hypothesis.yaml.source import parse_source
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import PathClaim
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.figures import palette
 from circuitspec.reports.html.html_circuit import circuit_view

@@ -12,8 +12,8 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.experiments.experiment import Experiment, Site
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.reports.figures.scatter import Dots, scatter
 from circuitspec.reports.html.html_frontier import Measured, frontier_view, pareto
 from circuitspec.reports.html.html_subsets import subset_charts

@@ -11,7 +11,7 @@ import pytest
 
 import circuitspec
 from circuitspec.graph.circuit_graph import lay_out
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.html.notebook import hypothesis_html, result_html
 from tests.reports import test_html

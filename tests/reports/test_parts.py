@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.reports.reported import Reported
 from circuitspec.reports.text.data_frames import experiments_frame

@@ -10,7 +10,7 @@ from circuitspec.analysis.verification_result import Cost, Methodology, Verifica
 from circuitspec.engine.records import Records, SelfTest
 from circuitspec.experiments.experiment import Experiment, Site
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head
+from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.reports.reported import choices_of
 from circuitspec.reports.text.text_report import render_text
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan

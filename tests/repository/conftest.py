@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.locked import run_and_lock
 from circuitspec.pipelines.verify import Options
 from tests.repository.support import Quiet, Run, write_tiny

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.hypothesis.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.pipelines.verify import Outcome
 from circuitspec.repository.lock import (
     Environment,

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import exit_code
-from circuitspec.hypothesis.load_file import digest, load_hypothesis
+from circuitspec.hypothesis_file.load_file import digest, load_hypothesis
 from circuitspec.pipelines.check import check_file, plan_file
 from circuitspec.repository.drift import examine
 from circuitspec.repository.lock import Lock, as_json

@@ -14,7 +14,7 @@ import pytest
 from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.diagnostics.diagnostic import Diagnostic, exit_code
-from circuitspec.hypothesis.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.models.zoo import zoo_path
 from circuitspec.pipelines.locked import run_as_locked
 from circuitspec.pipelines.verify import Options

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.verify import Options, Outcome, verify
 from circuitspec.reports.machine.json_document import to_document
 from circuitspec.repository.diff import compare, render_diff

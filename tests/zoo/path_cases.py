@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuitspec.hypothesis.schema.blocks import Block, Mediation, PathClaim
+from circuitspec.hypothesis_file.schema.blocks import Block, Mediation, PathClaim
 from tests.zoo.toy_cases import relu
 
 CLEAN, CORRUPT = 4.0, -4.0  # the logit differences of all three files

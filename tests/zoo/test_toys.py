@@ -9,8 +9,8 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, Mlp, Neuron
-from circuitspec.hypothesis.grammar.names import parse_name
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.names import parse_name
 from tests.engine.support import Silent
 from tests.oracle import families, node, path
 from tests.zoo.toy_cases import CASES, TOLERANCE, Case, logit_difference, oracle_prompts, oracle_sites, relu, toy

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.load import load_model
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.models.shapes import read_shape
@@ -145,7 +145,8 @@ def test_building_draws_no_random_numbers_and_gives_the_same_weights() -> None:
 def test_shapes_of_toys_need_no_torch() -> None:
     code = (
         "import sys; from pathlib import Path;"
-        "from circuitspec.models.shapes import read_shape; from circuitspec.hypothesis.schema.blocks import ModelSpec;"
+        "from circuitspec.models.shapes import read_shape;"
+        "from circuitspec.hypothesis_file.schema.blocks import ModelSpec;"
         "shape = read_shape(ModelSpec(id='zoo:nobel'), Path());"
         "assert (shape.n_layers, shape.n_heads, shape.d_mlp) == (2, 4, 64);"
         "assert not {'torch', 'transformers', 'tokenizers'} & set(sys.modules)"

@@ -14,7 +14,7 @@ from circuitspec.analysis.circuit_effects.examination import NEGATIVES_IN
 from circuitspec.analysis.circuit_effects.negative_components import Search
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.codes import CODES
-from circuitspec.hypothesis.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.pipelines.verify import Options, verify
 from circuitspec.reports.machine.json_document import render_json
 from circuitspec.reports.text.text_report import render_text

@@ -8,7 +8,7 @@ import pytest
 
 from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.check import check_file
 from circuitspec.pipelines.verify import Options, verify
 from tests.engine.support import Silent

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from circuitspec.hypothesis.grammar.names import parse_path
-from circuitspec.hypothesis.load_file import load_hypothesis
-from circuitspec.hypothesis.schema.blocks import CrossSection, Hypothesis, Mediation, Necessary, PathClaim, Sufficient
+from circuitspec.hypothesis_file.grammar.names import parse_path
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import (
+    CrossSection,
+    Hypothesis,
+    Mediation,
+    Necessary,
+    PathClaim,
+    Sufficient,
+)
 from tests.declared_edges import (
     Edge,
     Roles,

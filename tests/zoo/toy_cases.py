@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from circuitspec.hypothesis.load_file import load_hypothesis
+from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import TokenizedTask

@@ -27,8 +27,8 @@ from circuitspec.engine.attribution.direct_contributions import DirectRun, Part
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import reaches
-from circuitspec.hypothesis.grammar.components import Input, sort_key
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import Input, sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 SIGNIFICANT = 0.05  # false discovery rate over all components that the knockout can reach
 DIRECT = 0.05  # of clean less corrupt: direct effects below it are not worth a run of their own

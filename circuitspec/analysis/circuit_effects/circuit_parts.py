@@ -14,9 +14,9 @@ from circuitspec.experiments.levels.node_level import circuit_positions, denoisi
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import sort_key
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 
 JOINED = 2  # groups declared negative, of a larger circuit: of more, all together are one part
 COMPONENTS = 16  # of a circuit of more, only what it says of groups is checked, unless all is asked for

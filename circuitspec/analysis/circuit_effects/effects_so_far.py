@@ -19,7 +19,7 @@ from circuitspec.experiments.circuits.subset_runs import EdgeCuts, Node
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.edges import is_writer
-from circuitspec.hypothesis.schema.blocks import Sufficient
+from circuitspec.hypothesis_file.schema.blocks import Sufficient
 
 AGAINST = 0.05  # of clean less corrupt: what the loss of parts must bring for them to be called negative, undeclared
 NEGATIVES_OUT = "negatives inside taken out"

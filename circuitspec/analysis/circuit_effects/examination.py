@@ -52,9 +52,9 @@ from circuitspec.experiments.follow_ups.restorations import Restorations
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.hypothesis.grammar.components import Neuron
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Gate
+from circuitspec.hypothesis_file.grammar.components import Neuron
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Gate
 from circuitspec.prompts.output_metrics import METRICS
 
 PAIRS = 40  # runs with two parts ablated

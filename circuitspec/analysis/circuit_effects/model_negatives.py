@@ -19,8 +19,8 @@ from circuitspec.experiments.levels.node_level import noising
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import sort_key
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 CHOSEN = 5  # of more than `TESTED` components, those that an estimate puts first are ablated exactly
 AGAINST = 0.1  # of clean less corrupt: what the loss of a component must bring for it to be named

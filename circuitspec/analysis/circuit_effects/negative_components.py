@@ -17,8 +17,8 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.follow_ups.restorations import Restorations
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import NodeComponent
-from circuitspec.hypothesis.grammar.components import sort_key
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 Search = Literal["screen", "exact", "off"]
 

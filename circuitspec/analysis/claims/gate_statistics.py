@@ -16,7 +16,7 @@ from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.scores import MATERIAL
 from circuitspec.analysis.statistics.stats import Values
-from circuitspec.hypothesis.schema.blocks import GateName
+from circuitspec.hypothesis_file.schema.blocks import GateName
 
 GateKind = Literal[
     "and",

@@ -25,7 +25,7 @@ from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.method_grid import CHOICES, Method, MethodRun
 from circuitspec.experiments.planner import PlannedClaim
-from circuitspec.hypothesis.schema.tested_claims import BeatsRandom, Complete, Minimal
+from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom, Complete, Minimal
 
 _MOST_NAMED = 8  # of nodes in a sentence
 

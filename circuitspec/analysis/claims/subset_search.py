@@ -34,7 +34,7 @@ from circuitspec.experiments.circuits.subset_runs import (
 )
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
-from circuitspec.hypothesis.schema.tested_claims import Minimal
+from circuitspec.hypothesis_file.schema.tested_claims import Minimal
 
 ALPHA = 1 - stats.LEVEL
 _TAIL = 20  # resamples that should lie beyond the end of an interval

@@ -27,9 +27,9 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import GateRuns, Plan, PlannedClaim, Traced
-from circuitspec.hypothesis.grammar.components import stage
-from circuitspec.hypothesis.schema.blocks import CrossSection, Gate, Mediation, PathClaim, Traces
-from circuitspec.hypothesis.schema.tested_claims import BeatsRandom, Complete, Minimal
+from circuitspec.hypothesis_file.grammar.components import stage
+from circuitspec.hypothesis_file.schema.blocks import CrossSection, Gate, Mediation, PathClaim, Traces
+from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom, Complete, Minimal
 
 __all__ = [
     "EXIT_CODES",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.graph.edges import Sender
-from circuitspec.hypothesis.grammar.components import Neuron
+from circuitspec.hypothesis_file.grammar.components import Neuron
 
 Part: TypeAlias = Sender | Neuron
 """The embeddings, a head, an MLP, or a neuron that is told apart from its MLP."""

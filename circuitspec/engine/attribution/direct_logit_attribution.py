@@ -27,7 +27,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.engine.validation.self_test import TOLERANCE
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.graph.edges import senders
-from circuitspec.hypothesis.grammar.components import Head, Input, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron
 from circuitspec.models.families.modules import submodule
 from circuitspec.prompts.output_metrics import METRICS, targets
 from circuitspec.prompts.prompt_set import CLEAN

@@ -39,7 +39,7 @@ from circuitspec.engine.runner import EMBEDDINGS, Runner
 from circuitspec.experiments.experiment import Source, Variant
 from circuitspec.graph.edges import Edge, Receiver, Sender, precedes, sender_index
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
 
 Values = Mapping[Tap, Tensor]
 

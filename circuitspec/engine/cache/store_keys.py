@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from circuitspec.models.load import LoadedModel
 
 _PACKAGES = ("circuitspec", "torch", "transformers", "pyvene", "numpy")
-_COMPUTING = ("engine", "plan", "tasks", "models", "graph", "spec")  # subpackages of this one, from which values come
+_COMPUTING = ("engine", "experiments", "prompts", "models", "graph", "hypothesis_file")  # where values come from
 _NAMES = ("_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype")  # say nothing of the values
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from circuitspec.engine.execution.taps import TAPS
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import IN_LAYERS, WHOLE
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE
+from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.models.families.architecture import Architecture
 
 

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, assert_never, get_args
 from circuitspec.graph.edges import Reader, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.component_kinds import (
+from circuitspec.hypothesis_file.grammar.component_kinds import (
     HEAD,
     INPUT,
     KV_HEAD,

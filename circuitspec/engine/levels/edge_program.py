@@ -25,7 +25,7 @@ from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Experiment, Sent
 from circuitspec.graph.edges import Receiver, Sender, receivers, sender_index, senders, senders_before
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp
 
 # of the largest number on the stream: what senders add, worked out one by one, adds up to it but for rounding
 _OFF = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 1e-1}

@@ -26,7 +26,7 @@ from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Reading
 from circuitspec.graph.edges import Receiver, inputs_of, owners
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Logits, sort_key
+from circuitspec.hypothesis_file.grammar.components import Head, Logits, sort_key
 
 Run = Callable[[Actions], tuple[Tensor, dict[Tap, Tensor]]]
 """One forward of the base prompts: logits `[row, vocabulary]` and recorded taps."""

@@ -33,8 +33,8 @@ from circuitspec.graph.edges import senders as all_senders
 from circuitspec.graph.paths import spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, Mlp
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 Senders = frozenset[Sent]
 

@@ -12,7 +12,7 @@ from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.graph.edges import Receiver
-from circuitspec.hypothesis.grammar.components import Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Logits, Mlp
 
 CHUNK = 2**22  # numbers: fewer make products slow, more are fresh pages each time
 

@@ -18,7 +18,7 @@ from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slot, rea
 from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis.grammar.components import Head, KvHead
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.modules import submodule
 from circuitspec.models.load import LoadedModel

@@ -16,8 +16,8 @@ from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Slot, Tap, port_slot, slots_of
 from circuitspec.experiments.experiment import Level, Variant
 from circuitspec.experiments.internal_metric_plans import positions_of
-from circuitspec.hypothesis.grammar.internal_metric_names import Activation, Attention, Internal, Projection
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Attention, Internal, Projection
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 if TYPE_CHECKING:
     from circuitspec.engine.runner import Runner

@@ -33,7 +33,7 @@ from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.graph.edges import Receiver, Sender, inputs_of, precedes, receivers, senders, senders_before
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, Input, Logits
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits
 from circuitspec.models.families.modules import submodule
 from circuitspec.prompts.prompt_set import CLEAN
 

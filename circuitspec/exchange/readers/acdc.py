@@ -31,8 +31,8 @@ from circuitspec.exchange.reading import (
     split_input,
     wrong,
 )
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import PORTS, Port
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import PORTS, Port
 
 _INSIDE = ("attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_result", "hook_mlp_out")
 """Receivers of edges that lie within a head or an MLP."""

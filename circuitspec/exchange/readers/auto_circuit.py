@@ -16,7 +16,7 @@ from circuitspec.exchange.readers.tensors import array, saved
 from circuitspec.exchange.readers.untrusted import read_tensors
 from circuitspec.exchange.reading import Reading, agreed, checked_size, shown, wrong
 from circuitspec.graph.edges import inputs_of
-from circuitspec.hypothesis.grammar.components import Head, Logits
+from circuitspec.hypothesis_file.grammar.components import Head, Logits
 
 _Scores = Mapping[str, npt.NDArray[np.float64]]
 

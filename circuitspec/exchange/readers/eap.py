@@ -17,7 +17,7 @@ from circuitspec.exchange.readers.tensors import array, saved
 from circuitspec.exchange.readers.untrusted import read_json, read_tensors
 from circuitspec.exchange.reading import Reading, agreed, checked_size, number, shown, wrong
 from circuitspec.graph.edges import format_receiver
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 TENSOR_SUFFIXES = (".pt", ".pth")
 

@@ -13,8 +13,8 @@ from circuitspec.exchange.edge_lists import EdgeList, Mask, Scores, Size
 from circuitspec.exchange.node_lists import NodeReading, is_closed
 from circuitspec.exchange.readers.tensors import array
 from circuitspec.exchange.reading import number, shown, wrong
-from circuitspec.hypothesis.grammar.components import Head
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import Head
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 _TENSORS = ("nodes_in_graph", "nodes_scores", "neurons_in_graph", "neurons_scores")
 

@@ -13,8 +13,8 @@ from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.readers.untrusted import read_json
 from circuitspec.exchange.reading import Named, Reading, edges_of, shown, split_input, wrong
 from circuitspec.graph.edges import Receiver, Sender, is_writer
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import PORTS, Port, format_name
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 TOKENS, POSITIONS = "tok_embeds", "pos_embeds"
 _END = "resid_post"

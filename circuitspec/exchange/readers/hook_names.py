@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from circuitspec.exchange.edge_lists import Size
 from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.hypothesis.grammar.components import Head, Input, KvHead, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import Port
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import Port
 
 INPUT = "blocks.0.hook_resid_pre"
 EMBEDDINGS = ("hook_embed", "hook_pos_embed")

@@ -21,8 +21,8 @@ from circuitspec.exchange.readers.hook_names import (
 from circuitspec.exchange.readers.untrusted import read_pickle
 from circuitspec.exchange.reading import Named, Reading, edges_of, shown, split_input, wrong
 from circuitspec.graph.edges import is_writer
-from circuitspec.hypothesis.grammar.components import Head, KvHead, Logits, Mlp
-from circuitspec.hypothesis.grammar.names import Port
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.names import Port
 
 _PLACE = re.compile(r"([^\[\]]+)(?:\[([0-9]{1,5})\])?")
 

@@ -9,8 +9,8 @@ from circuitspec.experiments.circuits.circuit_tests import TestRuns, circuit_tes
 from circuitspec.experiments.circuits.method_grid import Methods, NotRun, all_values, own_method, plan_methods
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 Refused = Callable[[Iterable[Experiment]], Mapping[Source, str]]
 """Of these experiments, the sources that the prompts do not allow, and why."""

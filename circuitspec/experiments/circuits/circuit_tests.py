@@ -13,10 +13,10 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.node_level import circuit_positions
 from circuitspec.experiments.levels.whole_circuit import anchor_of, circuit_alone, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.grammar.components import sort_key
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 CIRCUITS = 100  # Shi et al.
 

@@ -12,10 +12,10 @@ from circuitspec.experiments.ablation_source import ablation_source, corrupt_pro
 from circuitspec.experiments.experiment import Direction, Experiment, Level, Source, Variant
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.grammar.components import Mlp
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.blocks import AblationSpec, AblationValue
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.grammar.components import Mlp
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, AblationValue
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 Choice = Literal["level", "ablation", "corruption", "positions", "direction", "set"]
 Positions = Literal["declared", "all"]

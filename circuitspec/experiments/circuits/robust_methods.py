@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.circuits.method_grid import Choice, Methods, all_values, own_method, plan_methods
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Necessary, Sufficient
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Necessary, Sufficient
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 
 def claimed_methods(

@@ -21,10 +21,10 @@ from circuitspec.graph.edges import Sender, Writer, is_writer, precedes, receive
 from circuitspec.graph.nodes import Ablatable, NodeComponent, is_ablatable
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import sort_key
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.tested_claims import BeatsRandom, Complete, Minimal, SubsetSearch
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.schema.tested_claims import BeatsRandom, Complete, Minimal, SubsetSearch
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 _Key = TypeVar("_Key", bound=NodeComponent)
 

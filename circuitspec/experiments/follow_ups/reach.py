@@ -18,9 +18,9 @@ from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, is_rea
 from circuitspec.graph.paths import DeclaredPath, Impossible, Stop, everywhere, reads_at, spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Mediation
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Mediation
+from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 _Tokens = tuple[frozenset[int], ...]

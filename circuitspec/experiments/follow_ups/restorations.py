@@ -12,7 +12,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import kept_with, outside, reads_of
 from circuitspec.graph.edges import Edge, Writer, is_writer
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.hypothesis.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 
 FEW = 16  # components outside a circuit of edges: of no more, each is restored, without an estimate
 

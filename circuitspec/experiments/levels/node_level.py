@@ -10,9 +10,9 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent, Place, expand
 from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.names import format_name, is_group_name, parse_name
-from circuitspec.hypothesis.schema.blocks import AblationSpec, Hypothesis, Sufficient
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.grammar.names import format_name, is_group_name, parse_name
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis, Sufficient
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 
 def noising(source: Source, sites: Mapping[NodeComponent, Where]) -> Experiment:

@@ -19,9 +19,9 @@ from circuitspec.graph.edges import Reader, Receiver, Sender, inputs_of, is_read
 from circuitspec.graph.paths import DeclaredPath, Stop, reads_at
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Component, Head, KvHead, Logits, Mlp, sort_key
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Logits, Mlp, sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 _Key = TypeVar("_Key")
 

@@ -11,8 +11,8 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import EdgeCircuit, edge_circuit, outside_edges
 from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.schema.blocks import AblationSpec
-from circuitspec.hypothesis.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
+from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from circuitspec.exploration.search.exact_sweeps import Grid, Kind
 from circuitspec.exploration.search.patching_series import Series
 from circuitspec.exploration.setting import places_of
 from circuitspec.graph.nodes import Ablatable
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.grammar.names import format_name, parse_name
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.reports.figures.circuit_figure import Edge, Node, circuit_graph
 from circuitspec.reports.figures.frontier import Curve, Sized, frontier
 from circuitspec.reports.figures.heatmap import heatmap, heatmaps

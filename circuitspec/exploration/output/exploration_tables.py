@@ -6,7 +6,7 @@ import pandas as pd
 
 from circuitspec.exploration.exploration_findings import Findings
 from circuitspec.exploration.setting import places_of
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 NAMES = ("effects", "frontier", "links", "sweeps", "gates", "cross-sections", "traces", "not-looked-at")
 

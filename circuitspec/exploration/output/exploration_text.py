@@ -17,8 +17,8 @@ from circuitspec.exploration.search.cross_sections import RESTORES, Sections, na
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.exact_sweeps import KINDS, LEAST, Grid
 from circuitspec.exploration.setting import places_of
-from circuitspec.hypothesis.grammar.internal_metric_names import is_internal
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
+from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.runtime.visible_text import no_command, visible
 
 SHOWN = 20

@@ -10,7 +10,7 @@ from circuitspec.exploration.exploration_findings import Circuit, Findings
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
 from circuitspec.exploration.search.path_search import Link
 from circuitspec.exploration.setting import places_of
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 SHOWN = 5
 _REMEDIES = (

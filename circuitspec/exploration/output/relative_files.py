@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from circuitspec.hypothesis.yaml.source import Source, parse_source
+from circuitspec.hypothesis_file.yaml.source import Source, parse_source
 from circuitspec.models.model_reference import local_model
 
 _ANCHOR = re.compile(r"&\S+\s+")

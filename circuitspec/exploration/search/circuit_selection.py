@@ -13,7 +13,7 @@ from circuitspec.exploration.search.effect_estimates import estimate_noising, es
 from circuitspec.exploration.setting import EVERYWHERE, Setting, places_of, where_of
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Head, sort_key
+from circuitspec.hypothesis_file.grammar.components import Head, sort_key
 
 Entry = tuple[Ablatable, str]
 """A component at a place: a role, or all tokens."""

@@ -20,7 +20,7 @@ from circuitspec.exploration.setting import Setting, where_of
 from circuitspec.graph.edges import Edge, is_writer, precedes, receivers
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 
 MATERIAL = 0.05  # share of clean less corrupt: a component that does this much by itself belongs to the circuit
 MISSED = 0.25  # of an exact effect: an estimate smaller than this missed it

@@ -14,7 +14,7 @@ from circuitspec.exploration.search.component_sweep import MATERIAL, Sweep
 from circuitspec.exploration.search.effect_estimates import Entry, estimate_nodes
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.setting import CLEAN, Setting, places_of, where_of
-from circuitspec.hypothesis.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 
 MOST = 20  # components looked at, of the strongest, for each corruption
 

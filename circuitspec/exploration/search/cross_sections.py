@@ -29,8 +29,8 @@ from circuitspec.graph.declared import INPUT, LOGITS, Node
 from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Input, sort_key, whole_of
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import Input, sort_key, whole_of
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 RESTORES = (0.9, 1.1)  # recovered performance that is called the behaviour of the clean run
 LOOKED_BESIDE = 5  # cross-sections that do not restore it, beside which it is looked for what is missing

@@ -15,8 +15,8 @@ from circuitspec.exploration.setting import EVERYWHERE, Setting, where_of
 from circuitspec.graph.edges import Edge, format_receiver
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import sort_key
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 Spot = tuple[Ablatable, Where]
 Entry = tuple[Ablatable, str]

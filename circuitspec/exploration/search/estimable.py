@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuitspec.hypothesis.grammar.internal_metric_names import is_internal
+from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.prompts.output_metrics import METRICS
 
 

@@ -23,9 +23,9 @@ from circuitspec.exploration.search.patching_series import Series
 from circuitspec.exploration.setting import CLEAN, Setting
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.component_kinds import ComponentKind
-from circuitspec.hypothesis.grammar.components import AttentionLayer, Head, Mlp, Neuron, Resid
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
+from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 LEAST = 0.02  # share of clean less corrupt: what changes less is not looked into further
 

@@ -12,7 +12,7 @@ from circuitspec.experiments.levels.node_level import denoising, noising
 from circuitspec.exploration.setting import CLEAN, Setting
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import stage
+from circuitspec.hypothesis_file.grammar.components import stage
 
 RESAMPLES = 999  # a scan has dozens of pairs; a claim of a gate takes as many as every other claim
 

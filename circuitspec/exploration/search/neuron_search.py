@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from circuitspec.exploration.search.circuit_selection import Choice, Entry
 from circuitspec.exploration.search.component_sweep import MATERIAL
 from circuitspec.exploration.setting import where_of
-from circuitspec.hypothesis.grammar.components import Mlp, Neuron, sort_key
+from circuitspec.hypothesis_file.grammar.components import Mlp, Neuron, sort_key
 
 MOST = 16  # neurons at a position that stand for an MLP
 

@@ -22,8 +22,8 @@ from circuitspec.graph.edges import Edge, Receiver, Sender, Writer, format_recei
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Input, Logits, Mlp, sort_key
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.components import Input, Logits, Mlp, sort_key
+from circuitspec.hypothesis_file.grammar.names import format_name
 
 ALL = Where.everywhere()
 

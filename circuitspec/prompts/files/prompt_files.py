@@ -17,7 +17,7 @@ from typing import NoReturn, TypeAlias
 from pydantic import BaseModel
 
 from circuitspec.diagnostics.diagnostic import Span
-from circuitspec.hypothesis.yaml.textfile import TextFile, decoded, read_bytes
+from circuitspec.hypothesis_file.yaml.textfile import TextFile, decoded, read_bytes
 from circuitspec.prompts.files.prompt_entry import (
     CORRUPT,
     AutoCircuitEntry,

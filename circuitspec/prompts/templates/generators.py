@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
-from circuitspec.hypothesis.schema.blocks import Generate, RepeatedTokens
+from circuitspec.hypothesis_file.schema.blocks import Generate, RepeatedTokens
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import Findings
 from circuitspec.prompts.templates.slots import Dice

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from circuitspec.hypothesis.grammar.fields import Draw
+from circuitspec.hypothesis_file.grammar.fields import Draw
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import Findings, counted
 from circuitspec.prompts.templates.answer_rules import OfCorruption

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from circuitspec.hypothesis.grammar.fields import Copy, Draw, SlotRule
+from circuitspec.hypothesis_file.grammar.fields import Copy, Draw, SlotRule
 from circuitspec.prompts.templates.template import Value, Values
 
 Lists: TypeAlias = Mapping[str, Sequence[Value]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from circuitspec.hypothesis.grammar.fields import template_fields
+from circuitspec.hypothesis_file.grammar.fields import template_fields
 
 Value: TypeAlias = str | Mapping[str, str]  # a list's entry, or a table's row
 Values: TypeAlias = Mapping[str, Value]

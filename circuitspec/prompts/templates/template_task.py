@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from circuitspec.hypothesis.checks.word_lists import Row
-from circuitspec.hypothesis.grammar.fields import Draw, SlotRule, parse_list_reference, parse_slot_rule
-from circuitspec.hypothesis.schema.blocks import Above, AnswerOf, TaskSpec
+from circuitspec.hypothesis_file.checks.word_lists import Row
+from circuitspec.hypothesis_file.grammar.fields import Draw, SlotRule, parse_list_reference, parse_slot_rule
+from circuitspec.hypothesis_file.schema.blocks import Above, AnswerOf, TaskSpec
 from circuitspec.prompts.task_findings import Findings, Path
 from circuitspec.prompts.templates.answer_rules import (
     AnswerRule,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics.diagnostic import Span
-from circuitspec.hypothesis.grammar.positions import PositionExpr, format_position, parse_position
+from circuitspec.hypothesis_file.grammar.positions import PositionExpr, format_position, parse_position
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
 from circuitspec.prompts.task_findings import Findings, Path, counted, meant
 from circuitspec.prompts.templates.template import occurrence, slot_of

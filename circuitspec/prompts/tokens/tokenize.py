@@ -16,7 +16,7 @@ from circuitspec.prompts.tokens.roles import find_roles
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from circuitspec.hypothesis.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import Source
 
 
 def tokenize(

@@ -21,7 +21,7 @@ from circuitspec.analysis.statistics.scores import Anchors
 from circuitspec.analysis.statistics.wording import MISSING, briefly
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.experiments.planner import PlannedClaim
-from circuitspec.hypothesis.schema.blocks import CrossSection, Mediation, Necessary, PathClaim, Sufficient
+from circuitspec.hypothesis_file.schema.blocks import CrossSection, Mediation, Necessary, PathClaim, Sufficient
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.reports.figures import Point, Series, intervals
 from circuitspec.reports.html.html_frontier import frontier_view

@@ -14,10 +14,10 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.paths import DeclaredPath, edges_of, reaches, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis.grammar.components import Component, Input, Logits, stage
-from circuitspec.hypothesis.grammar.names import format_name
-from circuitspec.hypothesis.schema.blocks import PathClaim
-from circuitspec.hypothesis.yaml.source import Source
+from circuitspec.hypothesis_file.grammar.components import Component, Input, Logits, stage
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.schema.blocks import PathClaim
+from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.figures import Edge, Node, circuit_graph
 from circuitspec.reports.figures.layout import Effect

@@ -10,8 +10,8 @@ from circuitspec.analysis.circuit_effects.backup_behaviour import Knockout
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.hypothesis.grammar.components import Head, Mlp
-from circuitspec.hypothesis.grammar.names import parse_name
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.names import parse_name
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.reports.figures import heatmap
 from circuitspec.reports.views import Chart, Table

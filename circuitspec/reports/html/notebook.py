@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.hypothesis.grammar.fields import template_fields
-from circuitspec.hypothesis.load_file import Document
+from circuitspec.hypothesis_file.grammar.fields import template_fields
+from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.reports.html.html_circuit import circuit_view, graph_view
 from circuitspec.reports.html.html_report import environment
 from circuitspec.reports.html.html_view import claim_views, counts, order_of, remarks, subject

@@ -11,7 +11,7 @@ from circuitspec.analysis.statistics.scores import Anchors, Gap, anchors, denomi
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, all_readings, texts_of
 from circuitspec.experiments.planner import Plan
-from circuitspec.hypothesis.grammar.names import format_name
+from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
 

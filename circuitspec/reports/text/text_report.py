@@ -15,7 +15,7 @@ from circuitspec.engine.records import SelfTest
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.notes import plan_notes
 from circuitspec.experiments.planner import Measure
-from circuitspec.hypothesis.schema.blocks import CrossSection, Gate, Mediation, PathClaim, Traces
+from circuitspec.hypothesis_file.schema.blocks import CrossSection, Gate, Mediation, PathClaim, Traces
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.reports.reported import choices_of, result_of, search_of

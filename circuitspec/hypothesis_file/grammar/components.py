@@ -1,0 +1,250 @@
+"""What a name can stand for: the components of a transformer, and patterns of them.
+
+Each value knows its `kind` (a row of `component_kinds`) and the `place` in which the model computes it; what is a fact
+of the kind is asked of the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from circuitspec.hypothesis_file.grammar.component_kinds import (
+    AFTER_ALL_LAYERS,
+    ATTENTION,
+    FEATURE,
+    HEAD,
+    INPUT,
+    KV_HEAD,
+    LOGITS,
+    MLP,
+    NEURON,
+    RESID,
+    RESID_MID,
+    ComponentKind,
+    Counts,
+)
+
+Place: TypeAlias = tuple[int, int]
+"""A layer and a number within it; -1 comes before all layers, `AFTER_ALL_LAYERS` after them."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """The embeddings that enter the first block."""
+
+    kind: ClassVar[ComponentKind] = INPUT
+
+    @property
+    def place(self) -> Place:
+        return -1, 0
+
+
+@dataclass(frozen=True)
+class Logits:
+    """The output."""
+
+    kind: ClassVar[ComponentKind] = LOGITS
+
+    @property
+    def place(self) -> Place:
+        return AFTER_ALL_LAYERS, 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """One attention head: its slice of the input of the output projection."""
+
+    layer: int
+    head: int
+    kind: ClassVar[ComponentKind] = HEAD
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.head
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """All attention heads of a layer."""
+
+    layer: int
+    kind: ClassVar[ComponentKind] = ATTENTION
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
+
+
+@dataclass(frozen=True)
+class KvHead:
+    """One key/value head of a grouped-query layer."""
+
+    layer: int
+    head: int
+    kind: ClassVar[ComponentKind] = KV_HEAD
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.head
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """The MLP of a layer: its output."""
+
+    layer: int
+    kind: ClassVar[ComponentKind] = MLP
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """One hidden unit of an MLP: its entry in the input of the output projection."""
+
+    layer: int
+    index: int
+    kind: ClassVar[ComponentKind] = NEURON
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.index
+
+
+@dataclass(frozen=True)
+class Resid:
+    """The residual stream that enters a block, or with `mid` between its attention and its MLP."""
+
+    layer: int
+    mid: bool = False
+
+    @property
+    def kind(self) -> ComponentKind:
+        return RESID_MID if self.mid else RESID
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of a dictionary (SAE, transcoder) known under a name."""
+
+    dictionary: str
+    index: int
+    kind: ClassVar[ComponentKind] = FEATURE
+
+    @property
+    def place(self) -> Place:
+        return AFTER_ALL_LAYERS + 1, self.index
+
+
+Component: TypeAlias = Input | Logits | Head | AttentionLayer | KvHead | Mlp | Neuron | Resid | Feature
+
+IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
+    HEAD: Head,
+    ATTENTION: lambda layer, _: AttentionLayer(layer),
+    MLP: lambda layer, _: Mlp(layer),
+    NEURON: Neuron,
+    KV_HEAD: KvHead,
+    RESID: lambda layer, _: Resid(layer),
+    RESID_MID: lambda layer, _: Resid(layer, mid=True),
+}
+"""The kinds of which a layer has one or several, and the component of a layer and a number there."""
+
+WHOLE: Mapping[ComponentKind, Component] = {INPUT: Input(), LOGITS: Logits()}
+"""The kinds of which a model has one."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Indices `first` to `last`, both included; without bounds all there are (`*`)."""
+
+    first: int | None = None
+    last: int | None = None
+
+
+Indices: TypeAlias = int | Range
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Components of one kind by layer and, where a layer has several, by index within the layer."""
+
+    kind: ComponentKind
+    layers: Indices
+    members: Indices | None = None
+
+    def matches(self, component: Component) -> bool:
+        """Whether `component` is one of those meant."""
+        layer, member = component.place
+        return (
+            component.kind == self.kind
+            and _within(layer, self.layers)
+            and (self.members is None or _within(member, self.members))
+        )
+
+    def at_layer(self, layer: int) -> Component:
+        """One of the components meant in a layer (the first, where all of them are)."""
+        members = self.members
+        first = members if isinstance(members, int) else members.first if isinstance(members, Range) else 0
+        return IN_LAYERS[self.kind](layer, first or 0)
+
+    def expand(self, counts: Counts) -> tuple[Component, ...]:
+        """The components meant in a model of this size, in model order.
+
+        Raises ValueError where the pattern names a layer or member that the model does not have, or
+        where the count it needs is not known.
+        """
+        make, layers = IN_LAYERS[self.kind], _indices(self.layers, counts.n_layers, "layers")
+        if self.members is None:
+            return tuple(make(layer, 0) for layer in layers)
+        count = self.kind.per_layer(counts)
+        if count is None:
+            raise ValueError(f"how many {self.kind.name} members a layer has was not given")
+        members = tuple(_indices(self.members, count, f"{self.kind.name} members a layer"))
+        return tuple(make(layer, member) for layer in layers for member in members)
+
+
+def all_of(kind: ComponentKind, layer: int, counts: Counts) -> tuple[Component, ...]:
+    """All components of a kind in a layer. The model's counts must tell how many there are."""
+    return tuple(IN_LAYERS[kind](layer, member) for member in range(kind.per_layer(counts) or 0))
+
+
+def whole_of(component: Component) -> Component:
+    """What a component is one unit of (its MLP, for a neuron); itself, for one that is a whole."""
+    kind = component.kind.part_of
+    return component if kind is None else IN_LAYERS[kind](component.place[0], 0)
+
+
+def sort_key(component: Component) -> tuple[int, int, int, str]:
+    """Model order: input, then layer by layer attention before MLP, then logits; features last."""
+    layer, member = component.place
+    return layer, component.kind.rank, member, component.dictionary if isinstance(component, Feature) else ""
+
+
+def stage(component: Component) -> int | None:
+    """When a component computes: a sender can reach a receiver directly only at a later stage.
+
+    Heads of one layer share a stage. None for a feature, whose place depends on its dictionary.
+    """
+    own = component.kind.stage
+    return None if own is None else 4 * component.place[0] + own
+
+
+def _within(index: int, wanted: Indices) -> bool:
+    if isinstance(wanted, int):
+        return index == wanted
+    return (wanted.first is None or wanted.first <= index) and (wanted.last is None or index <= wanted.last)
+
+
+def _indices(wanted: Indices, count: int, what: str) -> Iterator[int]:
+    first, last = (wanted, wanted) if isinstance(wanted, int) else (wanted.first, wanted.last)
+    if last is not None and last >= count:
+        raise ValueError(f"index {last} is beyond the model's {count} {what}")
+    return iter(range(first or 0, count if last is None else last + 1))

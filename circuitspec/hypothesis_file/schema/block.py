@@ -1,0 +1,79 @@
+"""What all blocks of the file are made of: a mapping with known keys, and its numbers and names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+
+from circuitspec.hypothesis_file.grammar.internal_metric_names import from_mapping, is_internal, parse_internal
+
+OutputMetric = Literal["logit_diff", "logit", "logprob", "prob", "prob_diff", "accuracy", "rank", "kl"]
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Flag: TypeAlias = Annotated[bool, Field(strict=True)]
+Count: TypeAlias = Annotated[int, Field(strict=True, gt=0, le=1_000_000)]
+Seed: TypeAlias = Annotated[int, Field(strict=True, ge=0)]
+Positive: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Bound: TypeAlias = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Share: TypeAlias = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+
+
+def _spelled(value: object) -> object:
+    return from_mapping(value) if isinstance(value, dict) else value
+
+
+def _kind_of_metric(value: object) -> str:
+    return "<internal>" if isinstance(value, str) and is_internal(value) else "<output>"
+
+
+def _internal(text: str) -> str:
+    return str(parse_internal(text))
+
+
+def _of(description: str) -> dict[str, str]:
+    return {"type": "string", "description": description}
+
+
+_INTERNAL_SCHEMA = [
+    {"type": "string", "pattern": r"^\s*(attention|neuron|projection)\s*\("},
+    {
+        "type": "object",
+        "description": "The attention that a head pays from one position to another.",
+        "properties": {"attention": _of("The head: a9.h9."), "from": _of("Where it is."), "to": _of("Where it looks.")},
+        "required": ["attention", "from", "to"],
+        "additionalProperties": False,
+    },
+    {
+        "type": "object",
+        "description": "A neuron's activation at a position.",
+        "properties": {"neuron": _of("The neuron: m1.n42."), "at": _of("The position.")},
+        "required": ["neuron", "at"],
+        "additionalProperties": False,
+    },
+    {
+        "type": "object",
+        "description": "A residual stream's or MLP output's scalar product with the direction in a file of numbers.",
+        "properties": {
+            "projection": _of("A residual stream or MLP: r5, r5.mid, m3."),
+            "at": _of("The position."),
+            "along": _of("A text file with one number for each of the model's dimensions."),
+        },
+        "required": ["projection", "at", "along"],
+        "additionalProperties": False,
+    },
+]
+
+MetricName: TypeAlias = Annotated[
+    Annotated[OutputMetric, Tag("<output>")] | Annotated[str, AfterValidator(_internal), Tag("<internal>")],
+    Discriminator(_kind_of_metric),
+    BeforeValidator(_spelled),
+    WithJsonSchema({"anyOf": [{"enum": list(get_args(OutputMetric)), "type": "string"}, *_INTERNAL_SCHEMA]}),
+]
+"""A score of the output by its name, or one of what the model does inside, in its one spelling."""
+
+
+class Block(BaseModel):
+    """A mapping of the file whose keys are all known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
