@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
 from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, Logits, Mlp, Pattern, Range
 from circuitspec.hypothesis_file.grammar.names import GroupRef, PathItem, Port, parse_name, parse_path
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
@@ -138,7 +139,7 @@ def _writers(target: Component | Pattern, size: Size) -> list[Writer]:
             return [("head", layer, head)]
         case Mlp(layer):
             return [("mlp", layer)]
-        case Pattern("head" | "mlp" as kind, layers, members):
+        case Pattern(ComponentKind(name="head" | "mlp" as kind), layers, members):
             indices = (layers,) if members is None else (layers, members)
             named = [writer for writer in size.writers if writer[0] == kind]
             return [w for w in named if all(_within(i, j) for i, j in zip(w[1:], indices, strict=True))]

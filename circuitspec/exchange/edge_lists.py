@@ -11,9 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from circuitspec.exchange.loss import counted
-from circuitspec.graph.edges import Receiver, Sender, owners, receivers, sender_index, senders, senders_before
+from circuitspec.graph.edges import (
+    Receiver,
+    Sender,
+    Writer,
+    is_writer,
+    owners,
+    receivers,
+    sender_index,
+    senders,
+    senders_before,
+)
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp
+from circuitspec.hypothesis_file.grammar.components import KvHead
 from circuitspec.hypothesis_file.grammar.model_size import ModelSize
 
 MAX_CELLS = 100_000_000  # senders times receivers; 80 layers of 64 heads have 80 million
@@ -150,12 +160,12 @@ class EdgeList:
         return frozenset((self.size.senders[row], self.size.receivers[column]) for row, column in found)
 
     @property
-    def nodes(self) -> frozenset[Head | Mlp]:
+    def nodes(self) -> frozenset[Writer]:
         """Heads and MLPs with an edge of the circuit, in or out; of shared keys and values, all heads that share."""
         writes, reads = self.kept.any(axis=1), (self.size.owners & self.kept.any(axis=0)).any(axis=1)
         used = np.flatnonzero(writes | reads).tolist()
         found = (self.size.senders[place] for place in used)
-        return frozenset(one for one in found if isinstance(one, Head | Mlp))
+        return frozenset(one for one in found if is_writer(one))
 
 
 def edge_list(size: Size, edges: Iterable[tuple[Sender, Receiver]]) -> EdgeList:

@@ -16,7 +16,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
 from circuitspec.graph.edges import sender_index
 from circuitspec.graph.nodes import Place
-from circuitspec.hypothesis_file.grammar.components import Component, Input, Mlp, Neuron, Pattern
+from circuitspec.hypothesis_file.grammar.components import Component, Input, Pattern, Range, whole_of
 from circuitspec.hypothesis_file.grammar.names import Name, format_name, parse_name, parse_path
 from circuitspec.hypothesis_file.load_file import Document
 
@@ -98,15 +98,13 @@ def _check_neurons(document: Document) -> None:
 
 def _mlp_of(target: Component | Pattern) -> Component | Pattern | None:
     """The MLP of a neuron, or those of several; None for what is no neuron."""
-    match target:
-        case Neuron(layer):
-            return Mlp(layer)
-        case Pattern("neuron", layers) if isinstance(layers, int):
-            return Mlp(layers)
-        case Pattern("neuron", layers):
-            return Pattern("mlp", layers)
-        case _:
-            return None
+    kind = target.kind.part_of
+    if kind is None:
+        return None
+    if not isinstance(target, Pattern):
+        return whole_of(target)
+    layers = target.layers
+    return Pattern(kind, layers) if isinstance(layers, Range) else whole_of(target.at_layer(layers))
 
 
 def _size(document: Document, given: Size | None) -> Size:

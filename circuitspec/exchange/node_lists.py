@@ -17,7 +17,7 @@ import numpy as np
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exchange.edge_lists import Cut, Mask, Scores, Size, ranked, take_largest
 from circuitspec.exchange.loss import Loss, counted
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.graph.edges import Writer, is_writer
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 Level: TypeAlias = Literal["edge", "node", "neuron"]
@@ -37,9 +37,9 @@ class NodeList:
         return int(self.kept[1:].sum())
 
     @property
-    def nodes(self) -> frozenset[Head | Mlp]:
+    def nodes(self) -> frozenset[Writer]:
         found = (self.size.senders[place] for place in np.flatnonzero(self.kept).tolist())
-        return frozenset(one for one in found if isinstance(one, Head | Mlp))
+        return frozenset(one for one in found if is_writer(one))
 
 
 @dataclass(frozen=True, eq=False)

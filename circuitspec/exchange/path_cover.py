@@ -9,17 +9,9 @@ from typing import TypeAlias
 import numpy as np
 
 from circuitspec.exchange.edge_lists import EdgeList, Mask, Size
-from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.hypothesis_file.grammar.components import (
-    Head,
-    Input,
-    KvHead,
-    Mlp,
-    Pattern,
-    PatternKind,
-    Range,
-    sort_key,
-)
+from circuitspec.graph.edges import Receiver, Sender, Writer, is_writer
+from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION, HEAD, MLP, ComponentKind
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Pattern, Range, sort_key
 from circuitspec.hypothesis_file.grammar.names import PORTS, Name, Port, format_name
 
 
@@ -35,7 +27,7 @@ def paths_of(edges: EdgeList) -> list[str]:
     return min(by_senders, by_receivers, key=lambda paths: sum(map(len, paths)))
 
 
-def names_of(components: Iterable[Head | Mlp], size: Size) -> list[str]:
+def names_of(components: Iterable[Writer], size: Size) -> list[str]:
     """Names and patterns that together mean these components, in model order."""
     found = list(components)
     layers: dict[int, list[int]] = {}
@@ -62,7 +54,7 @@ def _path(rows: Sequence[int], columns: Sequence[int], size: Size) -> str:
 
 def _writers(senders: Sequence[Sender], size: Size) -> list[str]:
     first = ["input"] if Input() in senders else []
-    return first + names_of([one for one in senders if isinstance(one, Head | Mlp)], size)
+    return first + names_of([one for one in senders if is_writer(one)], size)
 
 
 def _readers(receivers: Sequence[Receiver], size: Size) -> list[str]:
@@ -112,19 +104,19 @@ def _heads(
             whole = kind is Head and (first, last) == (0, count - 1) and not size.inferred
             yield (
                 sort_key(kind(top, first)),
-                _name("head" if kind is Head else "kv", layer_index, None if whole else member_index, ports),
+                _name(kind.kind, layer_index, None if whole else member_index, ports),
             )
 
 
 def _mlps(layers: Sequence[int], size: Size) -> Iterator[_Item]:
     for first, last in _runs(layers):
-        yield sort_key(Mlp(first)), _name("mlp", _index(first, last, size.n_layers, size), None, ())
+        yield sort_key(Mlp(first)), _name(MLP, _index(first, last, size.n_layers, size), None, ())
 
 
 @lru_cache(maxsize=8_192)
-def _name(kind: PatternKind, layers: int | Range, members: int | Range | None, ports: tuple[Port, ...]) -> str:
-    if kind == "head" and members is None:
-        kind = "attention"
+def _name(kind: ComponentKind, layers: int | Range, members: int | Range | None, ports: tuple[Port, ...]) -> str:
+    if kind is HEAD and members is None:
+        kind = ATTENTION
     return format_name(Name(Pattern(kind, layers, members), ports))
 
 

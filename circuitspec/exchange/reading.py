@@ -13,7 +13,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exchange.edge_lists import EdgeList, Scores, Size
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.node_lists import NodeReading
-from circuitspec.graph.edges import Sender, inputs_of, sender_index
+from circuitspec.graph.edges import Sender, inputs_of, is_writer, sender_index
 from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import Port
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
@@ -158,18 +158,13 @@ def edges_of(
 
 
 def _row(sender: Sender, size: Size) -> int | None:
-    match sender:
-        case Head(layer, head) if layer >= size.n_layers or head >= size.n_heads:
-            return None
-        case Mlp(layer) if layer >= size.n_layers or not size.has_mlps:
-            return None
-        case _:
-            return sender_index(sender, size.shape)
+    exists = sender.kind.exists(size.shape.counts, *sender.place)
+    return sender_index(sender, size.shape) if exists else None
 
 
 def _inferred(path: Path, named: Iterable[Named], n_layers: int | None) -> tuple[Size, tuple[Loss, ...]]:
     """The smallest model that has all components named."""
-    components = [c for edge in named for c in (edge.sender, edge.component) if isinstance(c, Head | Mlp)]
+    components = [c for edge in named for c in (edge.sender, edge.component) if is_writer(c)]
     layers = n_layers or 1 + max((c.layer for c in components), default=0)
     heads = 1 + max((c.head for c in components if isinstance(c, Head)), default=0)
     size = replace(checked_size(path, layers, heads), inferred=True)

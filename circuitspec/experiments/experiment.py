@@ -14,7 +14,7 @@ from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE, ZERO, AblationKind
-from circuitspec.hypothesis_file.grammar.components import Head, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 SourceKind: TypeAlias = str
@@ -176,7 +176,7 @@ class Reading:
 
     @property
     def at_logits(self) -> bool:
-        return isinstance(self.receiver.component, Logits)
+        return self.receiver.at_logits
 
 
 @dataclass(frozen=True)

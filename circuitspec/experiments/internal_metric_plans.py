@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis_file.grammar.components import Component, Head, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Component, whole_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Activation,
     Attention,
@@ -44,26 +45,22 @@ def measuring(graph: CircuitGraph, internals: Iterable[Internal]) -> CircuitGrap
 
     Residual streams are none of these: at edge level, where it matters, nothing is projected.
     """
-    found: set[Head | Mlp] = set()
-    for component in map(component_of, internals):
-        if isinstance(component, Neuron):
-            found.add(Mlp(component.layer))
-        elif isinstance(component, Head | Mlp):
-            found.add(component)
-    return replace(graph, measured=frozenset(found))
+    wholes = (whole_of(component_of(metric)) for metric in internals)
+    return replace(graph, measured=frozenset(whole for whole in wholes if is_writer(whole)))
 
 
 def readable(metric: Internal, shape: ModelShape, text: SourceText, place: Place) -> list[Diagnostic]:
     """CS220 and CS225, as for `internal_metrics`, of one metric that stands at this place."""
     problems: list[Diagnostic] = []
-    existing(Name(component_of(metric)), shape, text, place, problems)
-    if isinstance(metric, Projection) and metric.of == Resid(metric.of.layer, True) and not shape.has_resid_mid:
+    component = component_of(metric)
+    existing(Name(component), shape, text, place, problems)
+    if component.kind.why_absent(shape.counts, component.place[0]) is not None:
         problems.append(
             Diagnostic(
                 "CS225",
                 "the model has no residual stream between attention and MLP: both read the block's input",
                 text.span(place),
-                hint=f"write r{metric.of.layer}",
+                hint=f"write r{component.place[0]}",
             )
         )
     return problems

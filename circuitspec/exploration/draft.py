@@ -13,7 +13,7 @@ from circuitspec.exploration.search.component_sweep import MATERIAL
 from circuitspec.exploration.search.path_search import Link
 from circuitspec.exploration.setting import EVERYWHERE
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, sort_key
+from circuitspec.hypothesis_file.grammar.components import Mlp, Neuron, sort_key
 from circuitspec.hypothesis_file.grammar.names import PORTS, format_name
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
@@ -168,7 +168,7 @@ def _groups(choice: Choice) -> dict[str, tuple[str, str, list[Entry]]]:
     entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
     for (component, role), kind in entries:
         position = "".join(c if c.isalnum() else "_" for c in role)
-        what = "heads" if isinstance(component, Head) else "mlp" if isinstance(component, Mlp) else "neurons"
+        what = component.kind.plural if component.kind.has_members else component.kind.singular.lower()
         layer = sort_key(component)[0]
         name = f"layer{layer}_{what}_{position}" + ("" if kind == "positive" else f"_{kind}")
         while name in found and found[name][0] != role:  # S1+1 and S1_1 are spelled alike

@@ -19,9 +19,10 @@ from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.experiments.internal_metric_plans import component_of, positions_of
 from circuitspec.experiments.levels.node_level import denoising, noising
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
-from circuitspec.graph.nodes import Ablatable, NodeComponent
+from circuitspec.graph.nodes import Ablatable, NodeComponent, is_ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, Mlp, Neuron, Resid, stage
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind, Counts
+from circuitspec.hypothesis_file.grammar.components import Component, Resid, all_of, stage, whole_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 
 CLEAN = Experiment("clean")
@@ -84,8 +85,8 @@ class Setting:
 
     def sufficiency(self, kept: Mapping[Ablatable, Where]) -> Experiment:
         """Everything noised that is not kept; an MLP of which neurons are kept, neuron by neuron."""
-        layers = frozenset(c.layer for c in kept if isinstance(c, Neuron))
-        claimed = split(self.claimed, layers, self.runner.loaded.shape.d_mlp) if layers else self.claimed
+        units = {whole_of(c): c.kind for c in kept if c.kind.part_of is not None}
+        claimed = split(self.claimed, units, self.runner.loaded.shape.counts) if units else self.claimed
         return noising(self.source, {c: ~kept.get(c, Where.at()) for c in claimed})
 
     def necessity(self, kept: Mapping[Ablatable, Where]) -> Experiment:
@@ -171,14 +172,15 @@ def distinct_roles(places: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
     return tuple(seen.values())
 
 
-def split(claimed: tuple[Ablatable, ...], named: frozenset[int], d_mlp: int) -> tuple[Ablatable, ...]:
-    """What is claimed, with the MLPs of these layers as their neurons."""
+def split(
+    claimed: tuple[Ablatable, ...], units: Mapping[Component, ComponentKind], counts: Counts
+) -> tuple[Ablatable, ...]:
+    """What is claimed, with some wholes as their units of the kind that is given: MLPs as their neurons."""
     found: list[Ablatable] = []
     for component in claimed:
-        if isinstance(component, Mlp) and component.layer in named:
-            found += [Neuron(component.layer, index) for index in range(d_mlp)]
-        else:
-            found.append(component)
+        kind = units.get(component)
+        one_by_one = (component,) if kind is None else all_of(kind, component.layer, counts)
+        found += [one for one in one_by_one if is_ablatable(one)]
     return tuple(found)
 
 

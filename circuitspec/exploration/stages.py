@@ -27,9 +27,9 @@ from circuitspec.exploration.search.path_search import Links, links
 from circuitspec.exploration.setting import Setting, places_of
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.declared import declared_graph
+from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Ablatable, NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.runtime.progress import Progress
 
 HONEST, HELPFUL = "with negatives", "helpful only"
@@ -227,7 +227,7 @@ def _strong(found: Sweep) -> list[tuple[NodeComponent, str]]:
 def _components(grid: Grid) -> list[Spot]:
     """The heads and MLPs that were looked at, with where."""
     spots = [spot for kind in ("mlps", "heads") for spot in grid.spots(kind)]
-    return [(spot.target, spot.where) for spot in spots if isinstance(spot.target, Head | Mlp)]
+    return [(spot.target, spot.where) for spot in spots if is_writer(spot.target)]
 
 
 def _is_searched(spot: Spot) -> bool:

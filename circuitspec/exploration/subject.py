@@ -18,11 +18,11 @@ from circuitspec.exploration.preview import no_corruption
 from circuitspec.exploration.search.patching_series import Series, series_of
 from circuitspec.exploration.setting import Setting
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
+from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Ablatable, expand
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, MEAN_PER_TEMPLATE, RESAMPLE
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Internal,
     from_mapping,
@@ -200,7 +200,7 @@ def free_components(names: Sequence[str], study: Study, shape: ModelShape) -> fr
         own: list[Diagnostic] = []
         components = expand(name, shape, study.source, ("model", "id"), own)
         problems += own
-        whole = {c for c in components if isinstance(c, Head | Mlp)}
+        whole = {c for c in components if is_writer(c)}
         if len(whole) < len(components):
             said = "explore searches heads and MLPs, and leaves nothing else free"
             problems.append(Diagnostic("CS541", f"--free {text}: {said}", hint=_FREED))

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.graph.edges import Writer
 from circuitspec.graph.members import Effect, Member
-from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, expand
+from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, examples, expand, has_none, is_ablatable
 from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.paths import DeclaredPath, read_paths
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, Pattern, sort_key
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, Component, Pattern, all_of, sort_key, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
 from circuitspec.hypothesis_file.yaml.source import Source
@@ -37,7 +38,7 @@ class CircuitGraph:
     free: frozenset[Ablatable]
     paths: tuple[DeclaredPath, ...] = ()
     unmatched: tuple[str, ...] = ()
-    measured: frozenset[Head | Mlp] = frozenset()
+    measured: frozenset[Writer] = frozenset()
 
     @cached_property
     def universe(self) -> tuple[Ablatable, ...]:
@@ -47,15 +48,14 @@ class CircuitGraph:
         so that its other neurons are ablated one by one and its biases stay.
         """
         named = {*self.free, *(m.component for m in self.members)}
-        split = {c.layer for c in named if isinstance(c, Neuron)}
-        nodes: list[Ablatable] = []
-        for layer in range(self.shape.n_layers):
-            nodes += [Head(layer, head) for head in range(self.shape.n_heads)]
-            if layer in split:
-                nodes += [Neuron(layer, i) for i in range(self.shape.d_mlp)]
-            elif self.shape.has_mlps:
-                nodes.append(Mlp(layer))
-        return tuple(nodes)
+        split = {whole_of(c): c.kind for c in named if c.kind.part_of is not None}
+        whole = sorted((k for k in IN_LAYERS if k.has_outside and k.part_of is None), key=lambda kind: kind.rank)
+        layers = range(self.shape.n_layers)
+        found: list[Component] = []
+        for component in (c for layer in layers for kind in whole for c in all_of(kind, layer, self.shape.counts)):
+            units = split.get(component)
+            found += [component] if units is None else all_of(units, component.place[0], self.shape.counts)
+        return tuple(c for c in found if is_ablatable(c))
 
     @cached_property
     def claimed(self) -> tuple[Ablatable, ...]:
@@ -74,6 +74,11 @@ class CircuitGraph:
             declared[member.component] = declared.get(member.component, Where.at()) | member.where
         return declared
 
+    @cached_property
+    def without_outside(self) -> tuple[NodeComponent, ...]:
+        """The declared components of which nothing can be said to lie outside the circuit."""
+        return tuple(c for c in self.circuit if not is_ablatable(c))
+
     def only(self, effect: Effect) -> frozenset[NodeComponent]:
         """The components of which every role is declared to have this effect."""
         others = {m.component for m in self.members if m.effect != effect}
@@ -81,16 +86,10 @@ class CircuitGraph:
 
     def freed(self, component: NodeComponent) -> Ablatable | None:
         """The free component that is `component`, or its MLP, or a neuron of it; None where there is none."""
-        match component:
-            case Neuron(layer) if Mlp(layer) in self.free:
-                return Mlp(layer)
-            case Mlp(layer):
-                neurons = (c for c in self.free if isinstance(c, Neuron) and c.layer == layer)
-                return component if component in self.free else min(neurons, key=sort_key, default=None)
-            case Head() | Neuron() if component in self.free:
-                return component
-            case _:
-                return None
+        for one in (whole_of(component), component):
+            if is_ablatable(one) and one in self.free:
+                return one
+        return min((c for c in self.free if whole_of(c) == component), key=sort_key, default=None)
 
 
 def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGraph:
@@ -126,39 +125,39 @@ def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGrap
 def _matches_nothing(text: str, shape: ModelShape) -> bool:
     """Whether a wildcard under `free` stands for MLPs (or neurons) in a model without any: that frees nothing."""
     target = parse_name(text).target
-    return isinstance(target, Pattern) and target.kind in ("mlp", "neuron") and not shape.has_mlps
+    return isinstance(target, Pattern) and has_none(target, shape)
 
 
 def _free(
     spec: CircuitSpec, shape: ModelShape, source: Source, members: list[Member], problems: list[Diagnostic]
 ) -> frozenset[Ablatable]:
     """The free components. A free MLP and a declared neuron of it contradict each other like the same name twice."""
-    groups = {m.component: m.group for m in members}
-    neurons = {m.component.layer: m for m in members if isinstance(m.component, Neuron)}
+    groups: dict[Component, str] = {m.component: m.group for m in members}
+    units = {whole_of(m.component): m for m in members if m.component.kind.part_of is not None}
     free: set[Ablatable] = set()
     for i, text in enumerate(spec.free):
         if _matches_nothing(text, shape):
             continue
         place = ("circuit", "free", i)
         for component in sorted(set(expand(parse_name(text), shape, source, place, problems)), key=sort_key):
-            if not isinstance(component, Head | Mlp | Neuron):
+            if not is_ablatable(component):
                 problems.append(
                     Diagnostic(
                         "CS221",
                         f"{format_name(component)} cannot be free: nothing ever ablates it",
                         source.span(place),
-                        hint="`free` holds heads (a9.h6), attention layers (a9), MLPs (m3) and neurons (m1.n42)",
+                        hint=f"`free` holds {examples(with_outside=True)}",
                     )
                 )
                 continue
-            contradicted = None
+            contradicted, whole = None, whole_of(component)
             if component in groups:
                 contradicted = f"declared in group {groups[component]}"
-            elif isinstance(component, Mlp) and component.layer in neurons:
-                member = neurons[component.layer]
-                contradicted = f"its neuron {format_name(member.component)} is declared in group {member.group}"
-            elif isinstance(component, Neuron) and Mlp(component.layer) in groups:
-                contradicted = f"its MLP is declared in group {groups[Mlp(component.layer)]}"
+            elif component in units:
+                unit, group = units[component].component, units[component].group
+                contradicted = f"its {unit.kind.singular} {format_name(unit)} is declared in group {group}"
+            elif whole in groups:
+                contradicted = f"its {whole.kind.singular} is declared in group {groups[whole]}"
             if contradicted is not None:
                 problems.append(
                     Diagnostic(
@@ -169,14 +168,14 @@ def _free(
                     )
                 )
             free.add(component)
-    halved = sorted({c.layer for c in free if isinstance(c, Neuron) and Mlp(c.layer) in free})
-    for layer in halved:
+    halved = {whole_of(c): c.kind for c in free if c.kind.part_of is not None and whole_of(c) in free}
+    for whole, kind in sorted(halved.items(), key=lambda item: sort_key(item[0])):
         problems.append(
             Diagnostic(
                 "CS223",
-                f"declarations overlap: m{layer} is free, and neurons of it once more",
+                f"declarations overlap: {format_name(whole)} is free, and {kind.plural} of it once more",
                 source.span(("circuit", "free")),
-                hint="keep one of the two: an MLP is declared whole or neuron by neuron",
+                hint=f"keep one of the two: {kind.whole_or_units}",
             )
         )
     return frozenset(free)

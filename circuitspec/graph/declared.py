@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import networkx as nx
 
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.graph.edges import Receiver, is_reader, is_sender, owners
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Stop, edges_of, everywhere, reaches
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Logits, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar import component_kinds
+from circuitspec.hypothesis_file.grammar.components import WHOLE, KvHead, whole_of
 
-INPUT, LOGITS = "input", "logits"
+INPUT, LOGITS = component_kinds.INPUT.name, component_kinds.LOGITS.name
 """The ends of a graph of links."""
 
 Node = tuple[NodeComponent, Where]
@@ -46,12 +48,11 @@ def declared_graph(graph: CircuitGraph, *, all_positions: bool) -> DeclaredGraph
                 for reader in (one for stop in readers for one in _apart(stop)):
                     if _linked(sender, reader, path, number, graph.shape):
                         links.add_edge(_node(sender), _node(reader))
-    per_group = graph.shape.n_heads // graph.shape.n_kv_heads
     inner = [node for node in links if node not in (INPUT, LOGITS)]
     for component, where in inner:
         if isinstance(component, KvHead):  # what arrives there is read by its heads
-            heads = [n for n in inner if isinstance(n[0], Head) and n[0].layer == component.layer]
-            links.add_edges_from(((component, where), n) for n in heads if n[0].head // per_group == component.head)
+            heads = owners(Receiver(component, "k"), graph.shape)
+            links.add_edges_from(((component, where), node) for node in inner if node[0] in heads)
     for node in inner:
         if not links.in_degree(node):
             links.add_edge(INPUT, node)
@@ -75,22 +76,12 @@ def _apart(stop: Stop) -> list[Stop]:
 
 
 def _node(stop: Stop) -> object:
-    match stop.component:
-        case Input():
-            return INPUT
-        case Logits():
-            return LOGITS
-        case component:
-            return component, stop.where
+    kind = stop.component.kind
+    return kind.name if kind in WHOLE else (stop.component, stop.where)
 
 
 def _linked(sender: Stop, reader: Stop, path: DeclaredPath, hop: int, shape: ModelShape) -> bool:
-    first, second = (Stop(_whole(stop.component), stop.ports, stop.where) for stop in (sender, reader))
-    if isinstance(first.component, Input | Head | Mlp) and isinstance(second.component, Head | KvHead | Mlp | Logits):
+    first, second = (Stop(whole_of(stop.component), stop.ports, stop.where) for stop in (sender, reader))
+    if is_sender(first.component) and is_reader(second.component):
         return bool(edges_of(DeclaredPath(path.text, (*path.place, hop), ((first,), (second,))), shape)[0])
     return reaches(sender.component, reader.component)
-
-
-def _whole(component: Component) -> Component:
-    """A neuron reads and writes where its MLP does."""
-    return Mlp(component.layer) if isinstance(component, Neuron) else component

@@ -12,8 +12,11 @@ from circuitspec.graph.edges import (
     Edge,
     Receiver,
     Sender,
+    Writer,
     count_edges,
     inputs_of,
+    is_between,
+    is_writer,
     owners,
     precedes,
     receivers,
@@ -89,10 +92,10 @@ def whole_components(graph: CircuitGraph, text: Source) -> list[Diagnostic]:
     """CS226 for members and free components of which no edges lead away: neurons, residual streams."""
     found: list[tuple[str, Place, str]] = []
     for member in graph.members:
-        if not isinstance(member.component, Head | Mlp | KvHead | Input):
+        if not (member.component.kind.sends or member.component.kind.reads):
             place: Place = ("circuit", "groups", member.group)
             found.append((format_name(member.component), place, instead_of(member.component)))
-    found += [(format_name(c), ("circuit", "free"), instead_of(c)) for c in graph.free if not isinstance(c, Head | Mlp)]
+    found += [(format_name(c), ("circuit", "free"), instead_of(c)) for c in graph.free if not is_writer(c)]
     return [
         Diagnostic(
             "CS226",
@@ -130,7 +133,7 @@ def free_edges(graph: CircuitGraph, members: Mapping[Sender | KvHead, Where]) ->
     declared they are what is kept.
     """
     shape = graph.shape
-    free = frozenset(c for c in graph.free if isinstance(c, Head | Mlp))
+    free = frozenset(c for c in graph.free if is_writer(c))
     if not free:
         return {}
     inside: dict[Sender | KvHead, Where] = {Input(): Where.everywhere(), **members}
@@ -141,7 +144,7 @@ def free_edges(graph: CircuitGraph, members: Mapping[Sender | KvHead, Where]) ->
         ends = owners(receiver, shape)
         is_free = any(end in free for end in ends)
         is_inside = any(end in inside for end in ends) or receiver.component in inside
-        if not (is_free or is_inside or isinstance(receiver.component, Logits)):
+        if not (is_free or is_inside or receiver.at_logits):
             continue
         for sender in order[: senders_before(receiver, shape)]:
             if sender in inside and (is_free or sender in free):
@@ -149,15 +152,15 @@ def free_edges(graph: CircuitGraph, members: Mapping[Sender | KvHead, Where]) ->
     return found
 
 
-def outside(circuit: EdgeCircuit, graph: CircuitGraph) -> tuple[Head | Mlp, ...]:
+def outside(circuit: EdgeCircuit, graph: CircuitGraph) -> tuple[Writer, ...]:
     """Heads and MLPs that are neither parts of the circuit nor free, and from which no kept edge leads away."""
     sending = {sender for by_sender in circuit.kept.values() for sender in by_sender}
     known = {*sending, *_members(graph), *graph.free}
-    return tuple(s for s in senders(graph.shape) if isinstance(s, Head | Mlp) and s not in known)
+    return tuple(s for s in senders(graph.shape) if is_writer(s) and s not in known)
 
 
 def kept_with(
-    circuit: EdgeCircuit, graph: CircuitGraph, components: frozenset[Head | Mlp], *, everywhere: bool = False
+    circuit: EdgeCircuit, graph: CircuitGraph, components: frozenset[Writer], *, everywhere: bool = False
 ) -> Kept:
     """The kept edges, and those that would be kept besides were these components free.
 
@@ -167,13 +170,13 @@ def kept_with(
     return _joined(circuit.kept, free_edges(replace(graph, free=graph.free | components), members))
 
 
-def reads_of(components: Collection[Head | Mlp], graph: CircuitGraph) -> tuple[Edge, ...]:
+def reads_of(components: Collection[Writer], graph: CircuitGraph) -> tuple[Edge, ...]:
     """The edges, at all positions, on which parts of the circuit, free components and the logits read each of these."""
     inside = {*_members(graph), *graph.free}
     found = []
     for receiver in receivers(graph.shape):
         ends = owners(receiver, graph.shape)
-        if isinstance(receiver.component, Logits) or receiver.component in inside or any(end in inside for end in ends):
+        if receiver.at_logits or receiver.component in inside or any(end in inside for end in ends):
             found += [Edge(c, receiver, Where.everywhere()) for c in components if precedes(c, receiver, graph.shape)]
     return tuple(found)
 
@@ -187,7 +190,7 @@ def live_receivers(
     kept: Kept | None,
     shape: ModelShape,
     ablated: Kept | None = None,
-    measured: Collection[Head | Mlp] = (),
+    measured: Collection[Writer] = (),
 ) -> frozenset[Receiver]:
     """The receivers on which the logits, and what is measured inside components, depend when `kept` edges alone (or
     all but `ablated` ones) carry own values.
@@ -207,7 +210,7 @@ def live_receivers(
     for component in measured:
         need(component)
     for receiver in reversed(receivers(shape)):
-        if receiver.component != Logits() and not any(owner in needed for owner in owners(receiver, shape)):
+        if not receiver.at_logits and not any(owner in needed for owner in owners(receiver, shape)):
             continue
         live.add(receiver)
         for sender in order[: senders_before(receiver, shape)]:
@@ -223,9 +226,7 @@ def live_receivers(
 
 def unfed(circuit: EdgeCircuit, graph: CircuitGraph) -> tuple[str, ...]:
     """Heads and MLPs with a kept edge going out and none coming in: they give the source's values."""
-    sending = {
-        sender for by_sender in circuit.declared.values() for sender in by_sender if not isinstance(sender, Input)
-    }
+    sending = {sender for by_sender in circuit.declared.values() for sender in by_sender if is_writer(sender)}
     found = []
     for sender in sending:
         if not any(circuit.kept.get(receiver) for receiver in inputs_of(sender, (), graph.shape)):
@@ -239,7 +240,7 @@ def named_in_paths(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Hea
     for path in graph.paths:
         for hop in (acting_everywhere(path) if everywhere else path).hops:
             for stop in hop:
-                if isinstance(stop.component, Head | Mlp | KvHead):
+                if is_between(stop.component):
                     found[stop.component] = found.get(stop.component, Where.at()) | stop.where
     return found
 
@@ -253,7 +254,7 @@ def _members(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Sender | 
     found: dict[Sender | KvHead, Where] = {}
     found.update(named_in_paths(graph, everywhere=everywhere).items())
     for component, where in graph.circuit.items():
-        if isinstance(component, Head | Mlp | KvHead):
+        if is_between(component):
             found[component] = Where.everywhere() if everywhere else where
     return found
 

@@ -7,15 +7,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.component_kinds import LOGITS
+from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 Sender: TypeAlias = Input | Head | Mlp
 """What adds to the residual stream: the embeddings, every head, every MLP."""
+
+Writer: TypeAlias = Head | Mlp
+"""Senders that the model computes."""
+
+Reader: TypeAlias = Head | KvHead | Mlp | Logits
+"""What reads the residual stream, by one input or several."""
+
+
+def is_sender(component: Component) -> TypeGuard[Sender]:
+    """Whether edges start there."""
+    return component.kind.sends
+
+
+def is_writer(component: Component) -> TypeGuard[Writer]:
+    """Whether edges start there and some may end there: not so of the input."""
+    return component.kind.sends and component.kind.in_layers
+
+
+def is_reader(component: Component) -> TypeGuard[Reader]:
+    """Whether edges end there."""
+    return component.kind.reads
+
+
+def is_between(component: Component) -> TypeGuard[Head | Mlp | KvHead]:
+    """Whether it is an end of edges that lies within the model: not its input or its output."""
+    return component.kind.in_layers and (component.kind.sends or component.kind.reads)
 
 
 @dataclass(frozen=True)
@@ -25,8 +52,18 @@ class Receiver:
     Queries belong to heads, keys and values to kv heads (which are the heads where there is no grouping).
     """
 
-    component: Head | KvHead | Mlp | Logits
+    component: Reader
     port: Port | None = None  # q for a head, k or v for a kv head, None for an MLP and for the logits
+
+    @property
+    def at_logits(self) -> bool:
+        """Whether it is the final residual."""
+        return self.component.kind is LOGITS
+
+    @property
+    def reads_where_it_acts(self) -> bool:
+        """Whether it reads at the positions at which its component acts (queries, MLPs), rather than at any."""
+        return self.port == "q" or self.component.kind.reads_where_it_acts
 
 
 @dataclass(frozen=True)
@@ -90,9 +127,7 @@ def count_edges(shape: ModelShape) -> int:
     return sum(senders_before(receiver, shape) for receiver in receivers(shape))
 
 
-def inputs_of(
-    component: Head | KvHead | Mlp | Logits, ports: tuple[Port, ...], shape: ModelShape
-) -> Iterator[Receiver]:
+def inputs_of(component: Reader, ports: tuple[Port, ...], shape: ModelShape) -> Iterator[Receiver]:
     """The receivers through which a component reads; of a head and a kv head those named, or all of them.
 
     A head's key and value inputs are those of its kv head.
@@ -109,7 +144,7 @@ def inputs_of(
             yield Receiver(component)
 
 
-def owners(receiver: Receiver, shape: ModelShape) -> tuple[Head | Mlp, ...]:
+def owners(receiver: Receiver, shape: ModelShape) -> tuple[Writer, ...]:
     """The senders that compute from what the receiver reads; none for the logits."""
     match receiver.component:
         case KvHead(layer, head):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.components import (
-    AttentionLayer,
+    IN_LAYERS,
+    WHOLE,
     Component,
     Head,
     Input,
@@ -16,6 +17,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     Neuron,
     Pattern,
     Resid,
+    all_of,
 )
 from circuitspec.hypothesis_file.grammar.names import Name, format_name
 from circuitspec.hypothesis_file.yaml.source import Source
@@ -29,14 +31,32 @@ NodeComponent: TypeAlias = Ablatable | KvHead | Resid | Input
 Place: TypeAlias = tuple[str | int, ...]
 """A path into the hypothesis file."""
 
-WORDS: dict[type[NodeComponent], str] = {
-    Head: "heads",
-    Mlp: "MLPs",
-    Neuron: "neurons",
-    KvHead: "key-value heads",
-    Resid: "residual streams",
-    Input: "input",
-}
+
+def is_node(component: Component) -> TypeGuard[NodeComponent]:
+    """Whether it can be patched at node level."""
+    return component.kind.is_patched
+
+
+def is_ablatable(component: Component) -> TypeGuard[Ablatable]:
+    """Whether something can be said to lie outside a set of such components, so that it can be free or ablated."""
+    return component.kind.has_outside
+
+
+def nodes_of(component: Component, shape: ModelShape) -> tuple[Component, ...]:
+    """The component, or those of which it is all of a layer's (an attention layer is all of its heads)."""
+    kind = component.kind.stands_for
+    return (component,) if kind is None else all_of(kind, component.place[0], shape.counts)
+
+
+def examples(*, with_outside: bool) -> str:
+    """`heads (a9.h6), attention layers (a9), ... and input`: what can be patched, or of that what has an outside."""
+    by_word: dict[str, list[str]] = {}
+    for kind in (*IN_LAYERS, *WHOLE):
+        node = kind.stands_for or kind
+        if node.has_outside if with_outside else node.is_patched:
+            by_word.setdefault(kind.plural, []).append(kind.example)
+    *others, last = (word if word in own else f"{word} ({', '.join(own)})" for word, own in by_word.items())
+    return f"{', '.join(others)} and {last}"
 
 
 def expand(
@@ -49,32 +69,24 @@ def expand(
     """
     expanded: list[NodeComponent] = []
     for component in existing(name, shape, source, place, problems):
-        match component:
-            case Resid(mid=True) if not shape.has_resid_mid:
-                problems.append(
-                    Diagnostic(
-                        "CS225",
-                        f"the model has no {format_name(component)}: its attention and MLP both read the block's input",
-                        source.span(place),
-                        hint=f"write r{component.layer} (what both read) or r{component.layer + 1} (after both)",
-                    )
+        absent = component.kind.why_absent(shape.counts, component.place[0])
+        if absent is not None:
+            reason, hint = absent
+            said = f"the model has no {format_name(component)}: its {reason}"
+            problems.append(Diagnostic("CS225", said, source.span(place), hint=hint))
+            return ()
+        nodes = [one for one in nodes_of(component, shape) if is_node(one)]
+        if not nodes:
+            problems.append(
+                Diagnostic(
+                    "CS221",
+                    f"{format_name(component)} cannot be patched at node level",
+                    source.span(place),
+                    hint=f"nodes are {examples(with_outside=False)}",
                 )
-                return ()
-            case Head() | Mlp() | Neuron() | KvHead() | Resid() | Input():
-                expanded.append(component)
-            case AttentionLayer(layer):
-                expanded += [Head(layer, head) for head in range(shape.n_heads)]
-            case _:
-                problems.append(
-                    Diagnostic(
-                        "CS221",
-                        f"{format_name(component)} cannot be patched at node level",
-                        source.span(place),
-                        hint="nodes are heads (a9.h6), attention layers (a9), MLPs (m3), neurons (m1.n42), "
-                        "key-value heads (a9.kv2), residual streams (r5, r5.mid) and input",
-                    )
-                )
-                return ()
+            )
+            return ()
+        expanded += nodes
     return tuple(expanded)
 
 
@@ -84,57 +96,25 @@ def existing(
     """The components that a name stands for, attention layers whole; CS220 for those the model does not have."""
     target = name.target
     if isinstance(target, Pattern):
-        if target.kind in ("mlp", "neuron") and not shape.has_mlps:
+        if has_none(target, shape):
             problems.append(_absent(target, "", shape, source, place))
             return ()
         try:
-            return target.expand(shape.n_layers, shape.n_heads, shape.n_kv_heads, shape.d_mlp)
+            return target.expand(shape.counts)
         except ValueError as error:
             problems.append(_absent(target, str(error), shape, source, place))
             return ()
-    if not _exists(target, shape):
+    if not target.kind.exists(shape.counts, *target.place):
         problems.append(_absent(target, "", shape, source, place))
         return ()
     return (target,)
 
 
-def _exists(component: Component, shape: ModelShape) -> bool:
-    match component:
-        case Head(layer, head):
-            return layer < shape.n_layers and head < shape.n_heads
-        case KvHead(layer, head):
-            return layer < shape.n_layers and head < shape.n_kv_heads
-        case Neuron(layer, index):
-            return layer < shape.n_layers and index < shape.d_mlp
-        case Mlp(layer):
-            return layer < shape.n_layers and shape.has_mlps
-        case AttentionLayer(layer) | Resid(layer):
-            return layer < shape.n_layers
-        case _:
-            return True
+def has_none(target: Component | Pattern, shape: ModelShape) -> bool:
+    """Whether the model has no component at all of this kind: no MLPs, no neurons."""
+    return target.kind.in_layers and target.kind.per_layer(shape.counts) == 0
 
 
 def _absent(what: Component | Pattern, reason: str, shape: ModelShape, source: Source, place: Place) -> Diagnostic:
-    kind = what.kind if isinstance(what, Pattern) else type(what).__name__.lower()
-    last = shape.n_layers - 1
-    match kind:
-        case "mlp" | "neuron" if not shape.has_mlps:
-            hint = "it has attention only"
-        case "mlp":
-            hint = f"its {shape.n_layers} MLPs are m0 to m{last} (counted from 0)"
-        case "neuron":
-            neurons = f"{shape.d_mlp} neurons, n0 to n{shape.d_mlp - 1}"
-            hint = f"its {shape.n_layers} MLPs are m0 to m{last}, each with {neurons} (counted from 0)"
-        case "resid" | "resid_mid":
-            hint = f"its residual streams are r0 (the input) to r{last} (entering the last block)"
-        case "kv" | "kvhead":
-            hint = (
-                f"its {shape.n_layers} layers are a0 to a{last}, each with {shape.n_kv_heads} key-value heads, "
-                f"kv0 to kv{shape.n_kv_heads - 1}"
-            )
-        case _:
-            hint = (
-                f"its {shape.n_layers} layers are a0 to a{last}, each with {shape.n_heads} heads, "
-                f"h0 to h{shape.n_heads - 1} (counted from 0)"
-            )
+    hint = what.kind.extent(shape.counts)
     return Diagnostic("CS220", f"the model has no {format_name(what)}", source.span(place), label=reason, hint=hint)

@@ -9,7 +9,7 @@ from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.nodes import NodeComponent, Place
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Resid, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import Source
 
@@ -30,17 +30,17 @@ def overlaps(declared: Iterable[Declared], shape: ModelShape, source: Source) ->
     A component twice, a key-value head and a head that reads it, and `input` and r0 overlap where their
     positions meet; a neuron and its MLP do at any positions, since an MLP is taken apart or it is not.
     """
-    first: dict[NodeComponent, list[Declared]] = {}
+    first: dict[Component, list[Declared]] = {}
     found: dict[tuple[Place, Place], Diagnostic] = {}
-    taken_apart: dict[int, Declared] = {}
+    units: dict[Component, Declared] = {}  # by their whole
     for one in declared:
         candidates = [o for key in _same(one.component, shape) for o in first.get(key, ()) if o.where.meets(one.where)]
-        match one.component:
-            case Neuron(layer):
-                candidates += first.get(Mlp(layer), [])
-                taken_apart.setdefault(layer, one)
-            case Mlp(layer) if layer in taken_apart:
-                candidates.append(taken_apart[layer])
+        if one.component.kind.part_of is not None:
+            whole = whole_of(one.component)
+            candidates += first.get(whole, [])
+            units.setdefault(whole, one)
+        elif one.component in units:
+            candidates.append(units[one.component])
         for other in candidates:
             found.setdefault((other.place, one.place), _overlap(one, other, source))
         first.setdefault(one.component, []).append(one)
@@ -63,15 +63,16 @@ def _same(component: NodeComponent, shape: ModelShape) -> Iterator[NodeComponent
 
 
 def _overlap(one: Declared, other: Declared, source: Source) -> Diagnostic:
+    hint = "keep one of the two, or give them different positions"
     if one.component == other.component:
         message = f"{format_name(one.component)} is declared twice, by {other.entry} and by {one.entry}"
     else:
-        relation = {
-            (Neuron, Mlp): "is part of",
-            (Mlp, Neuron): "contains",
-            (Head, KvHead): "reads",
-            (KvHead, Head): "is read by",
-        }.get((type(one.component), type(other.component)), "is the same as")
+        relation = "is the same as"
+        if units := one.component.kind.whole_or_units or other.component.kind.whole_or_units:
+            relation = "is part of" if one.component.kind.whole_or_units else "contains"
+            hint = f"keep one of the two: {units}"
+        elif KvHead in (type(one.component), type(other.component)):
+            relation = "reads" if isinstance(other.component, KvHead) else "is read by"
         message = (
             f"declarations overlap: {format_name(one.component)} {relation} {format_name(other.component)}, "
             "which is declared too"
@@ -82,7 +83,5 @@ def _overlap(one: Declared, other: Declared, source: Source) -> Diagnostic:
         message,
         source.span(one.place),
         label="" if span is None else f"{other.entry} is on line {span.line}",
-        hint="keep one of the two, or give them different positions"
-        if {type(one.component), type(other.component)} != {Neuron, Mlp}
-        else "keep one of the two: an MLP is declared whole or neuron by neuron",
+        hint=hint,
     )

@@ -7,23 +7,22 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inputs_of, sender_index, senders_before
+from circuitspec.graph.edges import (
+    Edge,
+    Receiver,
+    Sender,
+    format_receiver,
+    inputs_of,
+    is_reader,
+    is_sender,
+    sender_index,
+    senders_before,
+)
 from circuitspec.graph.members import Member
-from circuitspec.graph.nodes import Place, existing
+from circuitspec.graph.nodes import Place, existing, nodes_of
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import (
-    AttentionLayer,
-    Component,
-    Head,
-    Input,
-    KvHead,
-    Logits,
-    Mlp,
-    Neuron,
-    Resid,
-    stage,
-)
+from circuitspec.hypothesis_file.grammar.components import Component, stage
 from circuitspec.hypothesis_file.grammar.names import GroupRef, PathItem, Port, format_name, parse_path
 from circuitspec.hypothesis_file.yaml.source import Source
 
@@ -97,12 +96,8 @@ def read_paths(
     def stops(item: PathItem, place: Place) -> list[Stop]:
         if isinstance(item, GroupRef):
             return [Stop(m.component, item.ports, m.where) for m in members if m.group == item.group]
-        found: list[Component] = []
-        for component in existing(item, shape, source, place, problems):
-            if isinstance(component, AttentionLayer):
-                found += [Head(component.layer, h) for h in range(shape.n_heads)]
-            else:
-                found.append(component)
+        named = existing(item, shape, source, place, problems)
+        found = [one for component in named for one in nodes_of(component, shape)]
         if item.positions:
             where = Where.at(*item.positions)
             return [Stop(c, item.ports, where, written=True) for c in found]
@@ -135,25 +130,20 @@ def cuttable(path: DeclaredPath, source: Source) -> list[Diagnostic]:
     """CS226 for stops that are no senders and receivers: edges and paths lie between heads, MLPs, input and logits."""
     found = []
     for number, hop in enumerate(path.hops):
+        first, last = number == 0, number == len(path.hops) - 1
         for stop in dict.fromkeys(hop):
-            match stop.component:
-                case Head() | Mlp():
-                    continue
-                case Input() if number == 0:
-                    continue
-                case Logits() if number == len(path.hops) - 1:
-                    continue
-                case KvHead() if number == len(path.hops) - 1:
-                    continue
-                case KvHead():
-                    said = "keys and values write nothing to the residual stream"
-                    hint = "name the heads that read them: a path leaves a layer by its heads"
-                case Input() | Logits():
-                    said = "a path starts at `input` and ends at `logits`"
-                    hint = "write it at that end of the path"
-                case _:
-                    said = "edges and paths lie between heads, MLPs, input and logits"
-                    hint = instead_of(stop.component)
+            kind = stop.component.kind
+            if (kind.sends or last) and (kind.reads or first) and (kind.sends or kind.reads):
+                continue
+            if kind.reads and kind.in_layers:
+                said = "keys and values write nothing to the residual stream"
+                hint = "name the heads that read them: a path leaves a layer by its heads"
+            elif kind.sends or kind.reads:
+                said = "a path starts at `input` and ends at `logits`"
+                hint = "write it at that end of the path"
+            else:
+                said = "edges and paths lie between heads, MLPs, input and logits"
+                hint = instead_of(stop.component)
             found.append(
                 Diagnostic(
                     "CS226",
@@ -167,13 +157,7 @@ def cuttable(path: DeclaredPath, source: Source) -> list[Diagnostic]:
 
 def instead_of(component: Component) -> str:
     """What to name in place of a component between which and others there are no edges."""
-    match component:
-        case Neuron(layer):
-            return f"name its MLP, m{layer}"
-        case Resid():
-            return "name the heads and MLPs that write to the stream, or those that read it"
-        case _:
-            return "name heads and MLPs"
+    return component.kind.instead.format(layer=component.place[0])
 
 
 def edges_of(path: DeclaredPath, shape: ModelShape) -> tuple[tuple[Edge, ...], tuple[Impossible, ...]]:
@@ -188,11 +172,11 @@ def edges_of(path: DeclaredPath, shape: ModelShape) -> tuple[tuple[Edge, ...], t
         reads = [
             (reader, receiver, reads_at(reader, receiver), senders_before(receiver, shape))
             for reader in readers
-            if isinstance(reader.component, Head | KvHead | Mlp | Logits)
+            if is_reader(reader.component)
             for receiver in inputs_of(reader.component, reader.ports, shape)
         ]
         for sender in senders:
-            if not isinstance(sender.component, Input | Head | Mlp):
+            if not is_sender(sender.component):
                 continue
             number = sender_index(sender.component, shape)
             for reader, receiver, read, before in reads:
@@ -210,8 +194,7 @@ def edges_of(path: DeclaredPath, shape: ModelShape) -> tuple[tuple[Edge, ...], t
 
 def reads_at(stop: Stop, receiver: Receiver) -> Where:
     """The positions at which one input of a stop is read: its own for queries and MLPs, otherwise any."""
-    own = receiver.port == "q" or isinstance(receiver.component, Mlp)
-    return stop.where if own else Where.everywhere()
+    return stop.where if receiver.reads_where_it_acts else Where.everywhere()
 
 
 def spoken(where: Where) -> str:

@@ -9,8 +9,9 @@ from typing import TypeAlias, TypeVar
 
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
+from circuitspec.graph.nodes import Ablatable, is_ablatable
 from circuitspec.graph.paths import Stop
-from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Neuron
+from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Neuron, all_of
 
 _T = TypeVar("_T")
 
@@ -51,17 +52,14 @@ def enlarged(graph: CircuitGraph, dice: Random, inside: Collection[Component] = 
     return replace(graph, members=(*graph.members, replace(member, component=added)), paths=paths)
 
 
-def _outside(graph: CircuitGraph, member: Member, inside: Collection[Component]) -> list[Head | Neuron]:
+def _outside(graph: CircuitGraph, member: Member, inside: Collection[Component]) -> list[Ablatable]:
     """The components that could take a node's place: of its kind and layer, neither free nor in the circuit."""
     component = member.component
-    match component:
-        case Head(layer):
-            same: list[Head | Neuron] = [Head(layer, h) for h in range(graph.shape.n_heads)]
-        case Neuron(layer):
-            same = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
-        case _:
-            return []
-    return [c for c in same if c not in graph.free and c not in graph.circuit and c not in inside]
+    if not (is_ablatable(component) and component.kind.has_members):
+        return []
+    same = all_of(component.kind, component.layer, graph.shape.counts)
+    taken = {*graph.free, *graph.circuit, *inside}
+    return [c for c in same if is_ablatable(c) and c not in taken]
 
 
 def _heads(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:

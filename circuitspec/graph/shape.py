@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+
+from circuitspec.hypothesis_file.grammar.component_kinds import Counts
 
 
 @dataclass(frozen=True)
@@ -26,3 +29,8 @@ class ModelShape:
     def has_mlps(self) -> bool:
         """False for an attention-only model, whose MLPs have no neurons."""
         return self.d_mlp > 0
+
+    @cached_property
+    def counts(self) -> Counts:
+        """How many of every kind of component there are."""
+        return Counts(self.n_layers, self.n_heads, self.n_kv_heads, self.d_mlp, self.has_resid_mid)

@@ -28,12 +28,16 @@ from circuitspec.experiments.requirements import check_claimed, check_length, ch
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import EdgeCircuit
 from circuitspec.graph.edges import Receiver, format_receiver, receivers, senders_before
-from circuitspec.graph.nodes import WORDS
 from circuitspec.graph.paths import Impossible
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.checks.check_size import count_named, stated_size
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Neuron, Pattern, sort_key
+from circuitspec.hypothesis_file.grammar.components import (
+    Component,
+    Pattern,
+    sort_key,
+    whole_of,
+)
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention, Internal
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis, with_source
@@ -125,7 +129,8 @@ def _nodes(hypothesis: Hypothesis, graph: CircuitGraph | None) -> str:
         return plural(len(graph.members), "node")
     if size is not None and (count := count_named(written, size)) is not None:
         return plural(count, "node")
-    wide = any(isinstance(parse_name(text).target, Pattern | AttentionLayer) for text in written)
+    targets = [parse_name(text).target for text in written]
+    wide = any(isinstance(target, Pattern) or target.kind.stands_for is not None for target in targets)
     return f"{plural(len(written), 'name')} of nodes" if wide else plural(len(written), "node")
 
 
@@ -291,15 +296,15 @@ def _counted(experiment: Experiment) -> str:
         return f"{plural(edges, 'edge')} into {plural(len(experiment.readings), 'receiver')}"
     if experiment.level == "path":
         return f"{plural(runs_of(experiment), 'run')} along paths"
-    kinds: Counter[tuple[str, str]] = Counter()
+    kinds: Counter[tuple[str, str, str]] = Counter()
     for site in experiment.sites:
-        kind = WORDS[type(site.component)]
+        kind = site.component.kind
         where = "everywhere" if site.where.is_everywhere else "but at" if site.where.inverted else "at"
-        kinds[kind, where] += 1
+        kinds[kind.plural, kind.singular, where] += 1
     said = {"everywhere": "everywhere", "at": "at declared positions", "but at": "but at declared positions"}
     return ", ".join(
-        f"{count} {kind.removesuffix('s') if count == 1 else kind} {said[where]}"
-        for (kind, where), count in sorted(kinds.items())
+        f"{count} {singular if count == 1 else several} {said[where]}"
+        for (several, singular, where), count in sorted(kinds.items())
     )
 
 
@@ -308,17 +313,17 @@ def _sites(plan: Plan, graph: CircuitGraph) -> str:
     if plan.circuit not in plan.labels:
         return ""
     layers: dict[int, list[str]] = {layer: [] for layer in range(graph.shape.n_layers)}
-    neurons: Counter[int] = Counter()
+    units: Counter[tuple[Component, str]] = Counter()  # by their whole, with the word for them
     patched = {site.component: site.where for site in plan.circuit.sites}
     for component in sorted((c for c in graph.claimed if c in patched), key=sort_key):
         where = patched[component]
-        if isinstance(component, Neuron) and where.is_everywhere:
-            neurons[component.layer] += 1
+        if component.kind.part_of is not None and where.is_everywhere:
+            units[whole_of(component), component.kind.plural] += 1
             continue
         but = "" if where.is_everywhere else f" but {where.canonical().removeprefix('-')}"
         layers[component.layer].append(format_name(component) + but)
-    for layer, count in neurons.items():
-        layers[layer].append(f"{count} neurons of m{layer}")
+    for (whole, word), count in units.items():
+        layers[whole.place[0]].append(f"{count} {word} of {format_name(whole)}")
     lines = [f"   layer {layer}: {visible(', '.join(sites))}" for layer, sites in layers.items() if sites]
     return "\n".join(["sites patched in `circuit` (everywhere, unless it says but where)", *lines])
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.execution.granularity import granularities
 from circuitspec.engine.execution.taps import all_taps, slots_of
 from circuitspec.graph.nodes import expand
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer
 from circuitspec.hypothesis_file.grammar.names import parse_name
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.models.families.architecture import SUPPORTED, architecture_named
-from circuitspec.models.families.granularity import granularities
 from tests.engine.support import loaded
 from tests.engine.support import model as random_model
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circuitspec.hypothesis_file.grammar.component_kinds import (
+    ATTENTION,
+    HEAD,
+    KV_HEAD,
+    MLP,
+    NEURON,
+    RESID,
+    RESID_MID,
+    Counts,
+)
 from circuitspec.hypothesis_file.grammar.components import (
+    IN_LAYERS,
     AttentionLayer,
     Component,
     Feature,
@@ -21,7 +31,6 @@ from circuitspec.hypothesis_file.grammar.components import (
     Mlp,
     Neuron,
     Pattern,
-    PatternKind,
     Range,
     Resid,
     sort_key,
@@ -58,16 +67,16 @@ WRITTEN = {
     "m3@END": Name(Mlp(3), (), ("END",)),
     "a9.h6@{S1,S2}": Name(Head(9, 6), (), ("S1", "S2")),
     "a9.h6<q>@{S1+1,S#2}": Name(Head(9, 6), ("q",), ("S1+1", "S#2")),
-    "m*": Name(Pattern("mlp", Range())),
-    "a*": Name(Pattern("attention", Range())),
-    "a*.h*": Name(Pattern("head", Range(), Range())),
-    "a[0-5].h*": Name(Pattern("head", Range(0, 5), Range())),
-    "a9.h*": Name(Pattern("head", 9, Range())),
-    "a*.h3": Name(Pattern("head", Range(), 3)),
-    "a9.kv[0-1]": Name(Pattern("kv", 9, Range(0, 1))),
-    "m2.n*": Name(Pattern("neuron", 2, Range())),
-    "r[2-4]": Name(Pattern("resid", Range(2, 4))),
-    "r*.mid": Name(Pattern("resid_mid", Range())),
+    "m*": Name(Pattern(MLP, Range())),
+    "a*": Name(Pattern(ATTENTION, Range())),
+    "a*.h*": Name(Pattern(HEAD, Range(), Range())),
+    "a[0-5].h*": Name(Pattern(HEAD, Range(0, 5), Range())),
+    "a9.h*": Name(Pattern(HEAD, 9, Range())),
+    "a*.h3": Name(Pattern(HEAD, Range(), 3)),
+    "a9.kv[0-1]": Name(Pattern(KV_HEAD, 9, Range(0, 1))),
+    "m2.n*": Name(Pattern(NEURON, 2, Range())),
+    "r[2-4]": Name(Pattern(RESID, Range(2, 4))),
+    "r*.mid": Name(Pattern(RESID_MID, Range())),
 }
 
 OTHER_SPELLINGS = {
@@ -93,7 +102,7 @@ def test_other_spellings_become_canonical(text: str) -> None:
 
 def test_components_can_be_formatted_alone() -> None:
     assert format_name(Head(9, 6)) == "a9.h6"
-    assert format_name(Pattern("mlp", Range())) == "m*"
+    assert format_name(Pattern(MLP, Range())) == "m*"
 
 
 # text, where it goes wrong, how far, what the hint says
@@ -192,7 +201,7 @@ def test_patterns_expand_in_model_order() -> None:
     def expand(text: str) -> list[str]:
         pattern = parse_name(text).target
         assert isinstance(pattern, Pattern)
-        return [format_name(one) for one in pattern.expand(3, 2, n_kv_heads=1, n_neurons=2)]
+        return [format_name(one) for one in pattern.expand(Counts(3, 2, n_kv_heads=1, n_neurons=2))]
 
     assert expand("m*") == ["m0", "m1", "m2"]
     assert expand("a[1-2].h*") == ["a1.h0", "a1.h1", "a2.h0", "a2.h1"]
@@ -204,14 +213,14 @@ def test_patterns_expand_in_model_order() -> None:
 
 def test_patterns_beyond_the_model_are_refused() -> None:
     with pytest.raises(ValueError, match="index 3 is beyond the model's 3 layers"):
-        Pattern("mlp", Range(1, 3)).expand(3, 2)
+        Pattern(MLP, Range(1, 3)).expand(Counts(3, 2))
     with pytest.raises(ValueError, match="beyond"):
-        Pattern("head", Range(), 2).expand(3, 2)
+        Pattern(HEAD, Range(), 2).expand(Counts(3, 2))
     with pytest.raises(ValueError, match="not given"):
-        Pattern("neuron", 0, Range()).expand(3, 2)
+        Pattern(NEURON, 0, Range()).expand(Counts(3, 2))
 
 
-KINDS: tuple[PatternKind, ...] = get_args(PatternKind)
+KINDS = tuple(IN_LAYERS)
 INDICES = st.one_of(
     st.integers(0, 10**9 - 1),
     st.just(Range()),
@@ -235,7 +244,7 @@ COMPONENTS: st.SearchStrategy[Component] = st.one_of(
 def patterns(draw: st.DrawFn) -> Pattern:
     kind = draw(st.sampled_from(KINDS))
     layers = draw(INDICES)
-    members = draw(INDICES) if kind in ("head", "kv", "neuron") else None
+    members = draw(INDICES) if kind in (HEAD, KV_HEAD, NEURON) else None
     if isinstance(layers, int) and (members is None or isinstance(members, int)):
         layers = Range(layers, layers)
     return Pattern(kind, layers, members)
@@ -247,10 +256,7 @@ POSITIONS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*(#[1-9])?([+-][0-9]{1,3})?", f
 @st.composite
 def names(draw: st.DrawFn, receiver: bool = True) -> Name:
     target = draw(st.one_of(COMPONENTS, patterns()))
-    kind = target.kind if isinstance(target, Pattern) else type(target).__name__
-    allowed = {"KvHead": "kv", "kv": "kv"}.get(
-        kind, "qkv" if kind in ("Head", "AttentionLayer", "head", "attention") else ""
-    )
+    allowed = "kv" if target.kind is KV_HEAD else "qkv" if target.kind in (HEAD, ATTENTION) else ""
     ports = draw(st.sets(st.sampled_from(allowed))) if allowed and receiver else set()
     positions = draw(st.lists(POSITIONS, max_size=3, unique=True))
     return Name(target, tuple(port for port in ("q", "k", "v") if port in ports), tuple(positions))
@@ -266,12 +272,14 @@ def test_a_pattern_matches_what_it_expands_to(pattern: Pattern, other: Component
     small = Pattern(
         pattern.kind, _shrunk(pattern.layers), None if pattern.members is None else _shrunk(pattern.members)
     )
-    expanded = small.expand(4, 4, 4, 4)
+    expanded = small.expand(Counts(4, 4, 4, 4))
     assert all(small.matches(component) for component in expanded)
     every = [
         one
         for kind in KINDS
-        for one in Pattern(kind, Range(), Range() if kind in ("head", "kv", "neuron") else None).expand(4, 4, 4, 4)
+        for one in Pattern(kind, Range(), Range() if kind in (HEAD, KV_HEAD, NEURON) else None).expand(
+            Counts(4, 4, 4, 4)
+        )
     ]
     assert [one for one in every if small.matches(one)] == list(expanded)
     assert not small.matches(Input())

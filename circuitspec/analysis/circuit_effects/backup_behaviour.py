@@ -130,7 +130,7 @@ def knockout(
     if len(lost) < 2 or not lost.mean():
         return None
     sign = float(np.sign(lost.mean()))
-    reached = [part for part in clean.effects if not isinstance(part, Input) and _reached(part, out.components, run)]
+    reached = [part for part in clean.effects if part != Input() and _reached(part, out.components, run)]
     growths = {part: sign * growth(part, clean, run) for part in reached}
     adjusted = stats.adjust([stats.lowers(-growths[part]).p_value for part in reached], len(reached))
     least = max(NAMED * abs(float(lost.mean())), MATERIAL * abs(difference))

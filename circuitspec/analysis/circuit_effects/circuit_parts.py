@@ -14,7 +14,7 @@ from circuitspec.experiments.levels.node_level import circuit_positions, denoisi
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Resid, sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 
@@ -118,7 +118,7 @@ class CircuitParts:
         if not self.thorough and all(group.declared != "backup" for group in self.groups):
             return []
         for group, section in self.groups.items():
-            own: dict[NodeComponent, Where] = {c: w for c, w in section.items() if not isinstance(c, Resid)}
+            own: dict[NodeComponent, Where] = {c: w for c, w in section.items() if not c.kind.is_stream}
             if group.declared == "backup" or not own:
                 continue
             names = frozenset({group.name})

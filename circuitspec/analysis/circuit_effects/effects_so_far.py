@@ -19,7 +19,7 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.subset_runs import EdgeCuts, Node
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.graph.edges import is_writer
 
 AGAINST = 0.05  # of clean less corrupt: what the loss of parts must bring for them to be called negative, undeclared
 NEGATIVES_OUT = "negatives inside taken out"
@@ -93,7 +93,7 @@ class Known:
             Node(component, where, part.name)
             for part, section in sections
             for component, where in section.items()
-            if isinstance(component, Head | Mlp)
+            if is_writer(component)
         )
 
     @property

@@ -27,7 +27,7 @@ from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.graph.edges import senders
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron
 from circuitspec.models.families.modules import submodule
 from circuitspec.prompts.output_metrics import METRICS, targets
 from circuitspec.prompts.prompt_set import CLEAN
@@ -61,7 +61,7 @@ def direct_effects(
     for experiment in wanted:
         if experiment.base != CLEAN or experiment.level != "node":
             raise ValueError("direct effects are of node-level runs on the clean prompts")
-        if any(isinstance(site.component, Resid) for site in experiment.sites):
+        if any(site.component.kind.is_stream for site in experiment.sites):
             raise ValueError("a patched residual stream has no parts")
     runner.expect(direct_passes(wanted) * runner.task.n)
     parts = _Parts(runner, metric, neurons)

@@ -6,13 +6,25 @@ heads are patched (one per head costs about a quarter more time).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import total_ordering
-from typing import Literal, assert_never, get_args
+from typing import Literal, TypeAlias, assert_never, get_args
 
+from circuitspec.graph.edges import Reader, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.component_kinds import (
+    HEAD,
+    INPUT,
+    KV_HEAD,
+    LOGITS,
+    MLP,
+    NEURON,
+    RESID,
+    RESID_MID,
+    ComponentKind,
+)
 from circuitspec.models.families.architecture import Architecture, FusedQKV, Port
 
 TapKind = Literal[
@@ -125,29 +137,6 @@ class Slot:
     unit: int
 
 
-def slots_of(component: NodeComponent, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
-    """Where a component is patched (node level, design section 3).
-
-    One slice for all but key-value heads, which are their key and their value. Patching those changes
-    every query head that reads them.
-    """
-    match component:
-        case Head(layer, head):
-            return (Slot(Tap(layer, "z"), head),)
-        case Mlp(layer):
-            return (Slot(Tap(layer, "mlp"), 0),)
-        case Neuron(layer, index):
-            return (Slot(Tap(layer, "neurons"), index),)
-        case Resid(layer, mid):
-            return (Slot(Tap(layer, "resid_mid" if mid else "resid"), 0),)
-        case Input():
-            return (Slot(Tap(0, "resid"), 0),)
-        case KvHead(layer, head):
-            return tuple(port_slot(port, layer, head, architecture, shape) for port in ("k", "v"))
-        case _:
-            assert_never(component)
-
-
 def port_slot(port: Port, layer: int, head: int, architecture: Architecture, shape: ModelShape) -> Slot:
     """Where a head's query, or a key-value head's key or value, is computed: its slice of a projection's output."""
     qkv = architecture.qkv
@@ -160,10 +149,80 @@ def port_slot(port: Port, layer: int, head: int, architecture: Architecture, sha
     return Slot(Tap(layer, "qkv"), before + head)
 
 
+SlotsOf: TypeAlias = Callable[[int, int, Architecture, ModelShape], tuple[Slot, ...]]
+"""Where the component of a layer and a number there is patched; the input counts as one of layer -1."""
+
+
+def _slice(kind: TapKind) -> SlotsOf:
+    return lambda layer, member, architecture, shape: (Slot(Tap(layer, kind), member),)
+
+
+def _key_and_value(layer: int, member: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
+    return tuple(port_slot(port, layer, member, architecture, shape) for port in ("k", "v"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindTaps:
+    """The tensors of one kind of component.
+
+    `slots` are where it is patched (node level): one slice for all but key-value heads, which are their key and their
+    value; patching those changes every query head that reads them. `written` is where its value is read as a
+    sender, `read` where the residual stream that it reads is found (edge and path level).
+    """
+
+    slots: SlotsOf | None = None
+    written: Callable[[int, Architecture], Tap] | None = None
+    read: Callable[[int, ModelShape], Tap] | None = None
+
+
+TAPS: Mapping[ComponentKind, KindTaps] = {
+    INPUT: KindTaps(
+        slots=lambda layer, member, architecture, shape: (Slot(Tap(0, "resid"), 0),),
+        written=lambda layer, architecture: Tap(0, "resid"),
+    ),
+    LOGITS: KindTaps(read=lambda layer, shape: Tap(shape.n_layers, "final")),
+    HEAD: KindTaps(
+        slots=_slice("z"),
+        written=lambda layer, architecture: Tap(layer, "z"),
+        read=lambda layer, shape: Tap(layer, "resid"),
+    ),
+    KV_HEAD: KindTaps(slots=_key_and_value, read=lambda layer, shape: Tap(layer, "resid")),
+    MLP: KindTaps(
+        slots=_slice("mlp"),
+        written=lambda layer, architecture: Tap(layer, "mlp" if architecture.mlp_post_norm is None else "mlp_added"),
+        read=lambda layer, shape: Tap(layer, "resid_mid" if shape.has_resid_mid else "resid"),
+    ),
+    NEURON: KindTaps(slots=_slice("neurons")),
+    RESID: KindTaps(slots=_slice("resid")),
+    RESID_MID: KindTaps(slots=_slice("resid_mid")),
+}
+"""By the kinds that are patched, send or read. Attention layers are patched as their heads."""
+
+
+def slots_of(component: NodeComponent, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
+    """Where a component is patched (node level)."""
+    slots = TAPS[component.kind].slots
+    assert slots is not None, f"{component.kind.plural} are not patched"
+    return slots(*component.place, architecture, shape)
+
+
+def written_at(sender: Sender, architecture: Architecture) -> Tap:
+    """Where a sender's value is read."""
+    written = TAPS[sender.kind].written
+    assert written is not None, f"{sender.kind.plural} do not send"
+    return written(sender.place[0], architecture)
+
+
+def read_at(reader: Reader, shape: ModelShape) -> Tap:
+    """Where the residual stream that a component reads is found."""
+    read = TAPS[reader.kind].read
+    assert read is not None, f"{reader.kind.plural} do not read the residual stream"
+    return read(reader.place[0], shape)
+
+
 def all_taps(architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
     """Every tap that some component of this model is patched at."""
-    kinds: list[TapKind] = ["resid", "z", "mlp"]
-    kinds += ["neurons"] if shape.has_mlps else []
-    kinds += ["qkv"] if isinstance(architecture.qkv, FusedQKV) else ["k", "v"]
-    kinds += ["resid_mid"] if architecture.resid_mid(0) is not None else []
-    return frozenset(Tap(layer, kind) for layer in range(shape.n_layers) for kind in kinds)
+    slots = [taps.slots for kind, taps in TAPS.items() if taps.slots and kind.why_absent(shape.counts, 0) is None]
+    layers = range(shape.n_layers)
+    found = {slot.tap for layer in layers for of in slots for slot in of(layer, 0, architecture, shape)}
+    return frozenset(tap for tap in found if tap.units(shape))

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slot
+from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slot, read_at, written_at
 from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.modules import submodule
 from circuitspec.models.load import LoadedModel
@@ -68,13 +68,7 @@ class Stream:
 
     def recorded_at(self, sender: Sender) -> Tap:
         """The tap at which a sender's value is read."""
-        match sender:
-            case Input():
-                return Tap(0, "resid")
-            case Head(layer):
-                return Tap(layer, "z")
-            case Mlp(layer):
-                return Tap(layer, "mlp" if self.architecture.mlp_post_norm is None else "mlp_added")
+        return written_at(sender, self.architecture)
 
     def kept_as(self, sender: Sender) -> Tap:
         """The name under which `with_scaled` keeps what a sender adds to the residual stream."""
@@ -84,13 +78,7 @@ class Stream:
 
     def read_tap(self, receiver: Receiver) -> Tap:
         """Where the residual stream that a receiver reads is found."""
-        match receiver.component:
-            case Logits():
-                return Tap(self.shape.n_layers, "final")
-            case Mlp(layer):
-                return Tap(layer, "resid_mid" if self.shape.has_resid_mid else "resid")
-            case Head(layer) | KvHead(layer):
-                return Tap(layer, "resid")
+        return read_at(receiver.component, self.shape)
 
     def with_scaled(self, values: Mapping[Tap, Tensor]) -> dict[Tap, Tensor]:
         """These recorded values, and every z divided by what a post norm divides the attention output by.

@@ -12,7 +12,7 @@ from circuitspec.exchange.edge_lists import EdgeList, Size
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.readers.untrusted import read_json
 from circuitspec.exchange.reading import Named, Reading, edges_of, shown, split_input, wrong
-from circuitspec.graph.edges import Receiver, Sender
+from circuitspec.graph.edges import Receiver, Sender, is_writer
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
@@ -44,7 +44,7 @@ def read(path: Path, known: Size | None) -> Reading:
         )
     edges, losses = split_input(named, TOKENS, POSITIONS)
     if named and not losses:  # written by a run that keeps the embeddings out of the edges, and lets all read them
-        writers = dict.fromkeys(edge.sender for edge in edges if isinstance(edge.sender, Head | Mlp))
+        writers = dict.fromkeys(edge.sender for edge in edges if is_writer(edge.sender))
         added = [Named(f"{TOKENS} -> {format_name(c)}", Input(), c) for c in (*writers, Logits())]
         edges += added
         said = "the file has no embeddings, which every component then reads: `input` is joined to all of the circuit"

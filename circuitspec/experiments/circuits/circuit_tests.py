@@ -13,8 +13,7 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.node_level import circuit_positions
 from circuitspec.experiments.levels.whole_circuit import anchor_of, circuit_alone, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.graph.nodes import WORDS
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
@@ -61,9 +60,9 @@ def circuit_test_runs(
     ablation: AblationSpec, graph: CircuitGraph, text: SourceText, *, circuits: int = CIRCUITS, seed: int = 0
 ) -> TestRuns | str:
     """The runs of all tests that this circuit allows; or why it allows none."""
-    others = [c for c in graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
+    others = graph.without_outside
     if others and ablation.level == "node":
-        return f"the circuit holds {WORDS[type(others[0])]}, of which nothing can be said to lie outside"
+        return f"the circuit holds {others[0].kind.plural}, of which nothing can be said to lie outside"
 
     whole, not_run = whole_circuit(ablation, graph, text), []
     rivals: RandomCircuits | None = None

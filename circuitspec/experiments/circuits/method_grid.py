@@ -13,7 +13,7 @@ from circuitspec.experiments.experiment import CLEAN_VALUES, Direction, Experime
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, NOISE_SETTINGS, varied_values
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.components import Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, AblationValue
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
@@ -250,7 +250,7 @@ class _Planner:
         return None
 
     def _undefined_outside(self, method: Method) -> str | None:
-        others = [c for c in self.graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
+        others = self.graph.without_outside
         if others and method.set == "complement":
             return f"what lies outside {format_name(others[0])} is not defined"
         return None

@@ -17,11 +17,11 @@ from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.experiments.levels import edge_level, node_level
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import Kept, named_in_paths
-from circuitspec.graph.edges import Sender, precedes, receivers
-from circuitspec.graph.nodes import Ablatable, NodeComponent
+from circuitspec.graph.edges import Sender, Writer, is_writer, precedes, receivers
+from circuitspec.graph.nodes import Ablatable, NodeComponent, is_ablatable
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.claims.claim_block import SubsetSearch
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
@@ -74,7 +74,7 @@ class EdgeCuts:
     source: Source
     kept: Kept
     shape: ModelShape
-    measured: frozenset[Head | Mlp]
+    measured: frozenset[Writer]
     _known: dict[frozenset[Node], Experiment] = field(default_factory=dict, compare=False, repr=False)
 
     def circuit_without(self, taken: Iterable[Node]) -> Experiment:
@@ -89,7 +89,7 @@ class EdgeCuts:
         return edge_level.keeping(kept, self.source, self.shape, self.measured)
 
     def model_without(self, taken: Iterable[Node]) -> Experiment:
-        out: dict[Sender, Where] = {c: at for c, at in _places(taken).items() if isinstance(c, Head | Mlp)}
+        out: dict[Sender, Where] = {c: at for c, at in _places(taken).items() if is_writer(c)}
         edges = {r: {s: at for s, at in out.items() if precedes(s, r, self.shape)} for r in receivers(self.shape)}
         return edge_level.ablating(edges, self.source, self.shape, self.measured)
 
@@ -176,7 +176,7 @@ def cuts_of(
     """
     nodes: dict[tuple[NodeComponent, Where], Node] = {}
     for member in sorted(graph.members, key=lambda m: sort_key(m.component)):
-        if isinstance(member.component, Head | Mlp | Neuron):
+        if is_ablatable(member.component):
             where = Where.everywhere() if pinned else member.where
             nodes.setdefault((member.component, where), Node(member.component, where, member.group))
     found = tuple(nodes.values())
@@ -190,14 +190,14 @@ def cuts_of(
 def _in_paths(graph: CircuitGraph, declared: Mapping[NodeComponent, Where], *, pinned: bool) -> list[Node]:
     """The nodes that paths name beside those of groups, which are `declared`, each a group by itself."""
     in_paths = named_in_paths(graph, everywhere=pinned).items()
-    named = {c: where for c, where in in_paths if isinstance(c, Head | Mlp) and c not in graph.free}
+    named = {c: where for c, where in in_paths if is_writer(c) and c not in graph.free}
     left = _less(named, declared)
     return [Node(component, left[component], format_name(component)) for component in sorted(left, key=sort_key)]
 
 
 def refuse_parts(claim: Claim, index: int, graph: CircuitGraph, text: SourceText) -> None:
     """CS224 for a circuit with parts that cannot be taken out of it: what lies outside them is not defined."""
-    others = [m for m in graph.members if not isinstance(m.component, Head | Mlp | Neuron)]
+    others = [m for m in graph.members if not is_ablatable(m.component)]
     if others:
         named = ", ".join(dict.fromkeys(format_name(m.component) for m in others[:5]))
         raise CircuitspecError(

@@ -14,11 +14,10 @@ from typing import Literal
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.planner import Plan
-from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, precedes
+from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, is_reader, is_sender, precedes
 from circuitspec.graph.paths import DeclaredPath, Impossible, Stop, everywhere, reads_at, spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.yaml.source import Source
@@ -172,9 +171,7 @@ class _Reach:
 
     def _in_order(self, sender: Stop, reader: Stop) -> list[Receiver]:
         """The inputs of a reader to which the order of layers allows an edge."""
-        if not isinstance(sender.component, Input | Head | Mlp):
-            return []
-        if not isinstance(reader.component, Head | KvHead | Mlp | Logits):
+        if not (is_sender(sender.component) and is_reader(reader.component)):
             return []
         return [
             receiver
@@ -185,7 +182,7 @@ class _Reach:
     def _arriving(self, written: _Tokens, reader: Stop, receiver: Receiver) -> _Tokens:
         """The tokens at which a reader acts on what is written at others."""
         reading: Reading = "past" if receiver.port in ("k", "v") else "own"
-        if isinstance(receiver.component, Logits):
+        if receiver.at_logits:
             reading = "last"
         key = written, reader.where, reading
         if key not in self._found:
@@ -203,7 +200,7 @@ class _Reach:
         writes = f"writes at {spoken(sender.where)}"
         if carried is not None and carried != self._at(sender.where):
             writes = f"has what the path carries at {self._named(sender.where, carried)} alone"
-        if isinstance(receiver.component, Logits):
+        if receiver.at_logits:
             return f"{writes}, and the logits are read at the last token, which is another in every prompt"
         if receiver.port in ("k", "v"):
             if writes.startswith("writes"):

@@ -10,9 +10,9 @@ from circuitspec.experiments.levels import edge_level, node_level
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import kept_with, outside, reads_of
-from circuitspec.graph.edges import Edge
+from circuitspec.graph.edges import Edge, Writer, is_writer
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 
 FEW = 16  # components outside a circuit of edges: of no more, each is restored, without an estimate
 
@@ -54,5 +54,5 @@ def restorations(plan: Plan, graph: CircuitGraph, *, everywhere: bool = False) -
     return Restorations(left, with_back, reads_of(left, graph))
 
 
-def _senders(components: Iterable[NodeComponent]) -> frozenset[Head | Mlp]:
-    return frozenset(c for c in components if isinstance(c, Head | Mlp))
+def _senders(components: Iterable[NodeComponent]) -> frozenset[Writer]:
+    return frozenset(c for c in components if is_writer(c))

@@ -6,14 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Reading, Sent, Source, Variant
 from circuitspec.graph.edge_circuit import Kept, live_receivers
-from circuitspec.graph.edges import Receiver, Sender, senders, senders_before
+from circuitspec.graph.edges import Receiver, Sender, Writer, senders, senders_before
 from circuitspec.graph.paths import DeclaredPath, edges_of, merged
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 
 
-def keeping(kept: Kept, source: Source, shape: ModelShape, measured: Collection[Head | Mlp] = ()) -> Experiment:
+def keeping(kept: Kept, source: Source, shape: ModelShape, measured: Collection[Writer] = ()) -> Experiment:
     """The clean run in which exactly these edges are kept, at their positions, and every other one is ablated.
 
     Receivers on which neither the logits nor what is measured inside components depend are left out: whatever they
@@ -28,7 +27,7 @@ def keeping(kept: Kept, source: Source, shape: ModelShape, measured: Collection[
     return patching("clean", source, readings)
 
 
-def ablating(edges: Kept, source: Source, shape: ModelShape, measured: Collection[Head | Mlp] = ()) -> Experiment:
+def ablating(edges: Kept, source: Source, shape: ModelShape, measured: Collection[Writer] = ()) -> Experiment:
     """The clean run in which exactly these edges are ablated, at their positions; receivers are left out likewise."""
     live = live_receivers(None, shape, edges, measured)
     return patching("clean", source, {r: by_sender for r, by_sender in edges.items() if r in live})

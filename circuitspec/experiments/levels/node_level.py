@@ -10,7 +10,6 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent, Place, expand
 from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name, is_group_name, parse_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
@@ -93,7 +92,7 @@ def section_of(
 
 def without_outside(graph: CircuitGraph, place: Place, text: SourceText) -> list[Diagnostic]:
     """CS224: sufficiency ablates everything outside the circuit, so every member must have an outside."""
-    others = [c for c in graph.circuit if not isinstance(c, Head | Mlp | Neuron)]
+    others = graph.without_outside
     if not others:
         return []
     named = ", ".join(format_name(c) for c in others[:5]) + (", ..." if len(others) > 5 else "")

@@ -11,20 +11,19 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Experiment, PathRule, Reading, Sent, Source, Variant
-from circuitspec.graph.edges import Receiver, Sender, inputs_of, owners, precedes
+from circuitspec.graph.edges import Reader, Receiver, Sender, inputs_of, is_reader, is_sender, owners, precedes
 from circuitspec.graph.paths import DeclaredPath, Stop, reads_at
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Logits, Mlp, sort_key
+from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Logits, Mlp, sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 _Key = TypeVar("_Key")
-Reader: TypeAlias = Head | KvHead | Mlp | Logits
 
 
 def along(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText) -> frozenset[Reading]:
@@ -141,7 +140,7 @@ class _Values:
 
     def lost(self, path: int) -> list[str]:
         """The components before the logits at which a path ends for good."""
-        ends = [end for end in self._reached[path] if not isinstance(end.component, Logits)]
+        ends = [end for end in self._reached[path] if end.component != Logits()]
         starts = [start for leading in self._leading for start in leading]
         lost = [end.component for end in ends if not any(self._same(end, start) for start in starts)]
         return [format_name(component) for component in dict.fromkeys(lost)]
@@ -162,7 +161,7 @@ class _Values:
     def _values(self, path: int, hop: int, stop: Stop) -> tuple[Sent, ...]:
         """The values with which a stop sends to the next hop, each at positions of its own; none if none reach it."""
         if (path, hop, stop) not in self._sent:
-            assert isinstance(stop.component, Input | Head | Mlp)
+            assert is_sender(stop.component)
             ends = self._ends(stop) if hop == 0 and self.linked else []
             found: dict[Where, list[Reading]] = {}
             if hop > 0:
@@ -210,7 +209,7 @@ class _Values:
 
     def _precedes(self, start: Stop, stop: Stop) -> bool:
         receiver = _receivers(stop, self.shape)[0]  # heads read by q, k and v at once
-        return isinstance(start.component, Input | Head | Mlp) and precedes(start.component, receiver, self.shape)
+        return is_sender(start.component) and precedes(start.component, receiver, self.shape)
 
     def _same(self, end: Stop, start: Stop) -> bool:
         if not end.where.meets(start.where):
@@ -251,7 +250,7 @@ class _Values:
 
 
 def _receivers(stop: Stop, shape: ModelShape) -> tuple[Receiver, ...]:
-    if not isinstance(stop.component, Head | KvHead | Mlp | Logits):
+    if not is_reader(stop.component):
         return ()
     return tuple(inputs_of(stop.component, stop.ports, shape))
 

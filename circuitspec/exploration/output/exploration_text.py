@@ -9,12 +9,13 @@ from circuitspec.analysis.statistics.wording import MISSING, briefly, number, pl
 from circuitspec.exploration.draft import fewest
 from circuitspec.exploration.exploration_findings import Circuit, Findings
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
+from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.search.circuit_selection import Point
 from circuitspec.exploration.search.component_sweep import MATERIAL, Drawn
 from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import RESTORES, Sections, named
 from circuitspec.exploration.search.estimable import inestimable
-from circuitspec.exploration.search.exact_sweeps import KINDS, LEAST, Grid, Kind
+from circuitspec.exploration.search.exact_sweeps import KINDS, LEAST, Grid
 from circuitspec.exploration.setting import places_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.hypothesis_file.grammar.names import format_name
@@ -63,20 +64,11 @@ def _corruptions(found: Findings) -> str:
     return _table(rows)
 
 
-_NAMES: dict[Kind, str] = {
-    "resid": "residual streams",
-    "attention": "attention layers",
-    "mlps": "MLPs",
-    "heads": "heads",
-    "neurons": "neurons",
-}
-
-
 def _grid(grid: Grid) -> str:
     """What a sweep found: of every kind the strongest places, the series side by side."""
     swept = [kind for kind in KINDS if grid.spots(kind)]
     how = "from coarse to fine" if grid.coarse_to_fine else "each by itself"
-    title = f"swept {how}: " + ", ".join(f"{len(grid.spots(kind))} {_NAMES[kind]}" for kind in swept)
+    title = f"swept {how}: " + ", ".join(f"{len(grid.spots(kind))} {SWEPT[kind].plural}" for kind in swept)
     parts = [f"{title}\ndrop when noised, rise when denoised, as shares of clean less corrupt ({MISSING}: it has none)"]
     labels = [series.title for series in grid.series]
     if len(labels) > 3:
@@ -86,13 +78,13 @@ def _grid(grid: Grid) -> str:
     for kind in swept:
         spots = sorted(grid.spots(kind), key=lambda spot: -grid.sizes[spot])
         strong = [spot for spot in spots if grid.sizes[spot] >= LEAST]
-        rows = [[_NAMES[kind], *labels]]
+        rows = [[SWEPT[kind].plural, *labels]]
         for spot in strong[:SHOWN]:
             cells = [by_place.get((spot, series)) for series in grid.series]
             shares = [number(None if cell is None else cell.share) for cell in cells]
             rows.append([f"{spot.name}@{grid.wheres[spot.where]}", *shares])
         more = f"\n({len(strong) - SHOWN} more with at least {LEAST:g})" if len(strong) > SHOWN else ""
-        parts.append(_table(rows) + more if strong else f"no {_NAMES[kind]} with at least {LEAST:g}")
+        parts.append(_table(rows) + more if strong else f"no {SWEPT[kind].plural} with at least {LEAST:g}")
     return "\n\n".join(parts)
 
 

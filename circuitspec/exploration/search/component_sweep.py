@@ -17,10 +17,10 @@ from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER
 from circuitspec.experiments.experiment import CLEAN_VALUES, Source, Variant
 from circuitspec.exploration.search.effect_estimates import Spot, estimate_edges, estimate_nodes
 from circuitspec.exploration.setting import Setting, where_of
-from circuitspec.graph.edges import Edge, precedes, receivers
+from circuitspec.graph.edges import Edge, is_writer, precedes, receivers
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 
 MATERIAL = 0.05  # share of clean less corrupt: a component that does this much by itself belongs to the circuit
 MISSED = 0.25  # of an exact effect: an estimate smaller than this missed it
@@ -190,7 +190,7 @@ def _through_attention(setting: Setting, base: Variant, source: Source) -> dict[
     edges = [
         Edge(sender, receiver, where_of(place))
         for sender in setting.claimed
-        if isinstance(sender, Head | Mlp)
+        if is_writer(sender)
         for receiver in attending
         if precedes(sender, receiver, shape)
         for place in setting.places
@@ -198,7 +198,7 @@ def _through_attention(setting: Setting, base: Variant, source: Source) -> dict[
     found = estimate_edges(setting, base, source, edges, recomputing=True)
     short: dict[Spot, float] = {}
     for edge, effect in found.effects.items():
-        assert isinstance(edge.sender, Head | Mlp)
+        assert is_writer(edge.sender)
         at = edge.sender, edge.where
         short[at] = short.get(at, 0.0) + effect - found.linear[edge]
     return short

@@ -26,9 +26,10 @@ from circuitspec.exploration.search.path_search import Link
 from circuitspec.exploration.setting import CLEAN, EVERYWHERE, Setting, where_of
 from circuitspec.graph.cuts import minimal_cuts
 from circuitspec.graph.declared import INPUT, LOGITS, Node
+from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron, sort_key
+from circuitspec.hypothesis_file.grammar.components import Input, sort_key, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 RESTORES = (0.9, 1.1)  # recovered performance that is called the behaviour of the clean run
@@ -132,7 +133,7 @@ def link_graph(links: Iterable[Link], members: Mapping[NodeComponent, Where], le
         if link.size < least:
             continue
         sender: Hashable = INPUT
-        if isinstance(link.sender, Head | Mlp):
+        if is_writer(link.sender):
             if link.sender not in members:
                 continue
             sender = (link.sender, members[link.sender])
@@ -298,7 +299,7 @@ def _with(setting: Setting, own: Mapping[NodeComponent, Where], entry: tuple[Nod
 def _standing(
     setting: Setting, members: Mapping[NodeComponent, Where], component: NodeComponent, role: str
 ) -> Standing:
-    if isinstance(component, Input):
+    if component == Input():
         return "input"
     if component in members:
         return "member" if _covers(setting, members, component, role) else "member elsewhere"
@@ -306,12 +307,8 @@ def _standing(
 
 
 def _covers(setting: Setting, sites: Mapping[NodeComponent, Where], component: NodeComponent, role: str) -> bool:
-    """Whether the component, or a neuron of it, stands there at this place; roles on the same tokens are one."""
-    wheres = [
-        where
-        for one, where in sites.items()
-        if one == component or (isinstance(one, Neuron) and isinstance(component, Mlp) and one.layer == component.layer)
-    ]
+    """Whether the component, or a unit of it, stands there at this place; roles on the same tokens are one."""
+    wheres = [where for one, where in sites.items() if component in (one, whole_of(one))]
     if role == EVERYWHERE:
         return any(where.inverted for where in wheres)
     places = setting.runner.task.roles

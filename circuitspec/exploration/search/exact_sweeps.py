@@ -17,26 +17,22 @@ import numpy as np
 
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.exploration.forward_budget import Unseen
+from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.request import Kind as Kind
 from circuitspec.exploration.search.patching_series import Series
 from circuitspec.exploration.setting import CLEAN, Setting
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp, Neuron, Resid
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 LEAST = 0.02  # share of clean less corrupt: what changes less is not looked into further
 
-KINDS: tuple[Kind, ...] = ("resid", "attention", "mlps", "heads", "neurons")  # from coarse to fine
+KINDS: tuple[Kind, ...] = tuple(SWEPT)  # from coarse to fine
 Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | Neuron
 
-_KIND: Mapping[type[Target], Kind] = {
-    Resid: "resid",
-    AttentionLayer: "attention",
-    Mlp: "mlps",
-    Head: "heads",
-    Neuron: "neurons",
-}
+_KIND: Mapping[ComponentKind, Kind] = {kind: name for name, kind in SWEPT.items()}
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class Spot:
 
     @property
     def kind(self) -> Kind:
-        return _KIND[type(self.target)]
+        return _KIND[self.target.kind]
 
     @property
     def name(self) -> str:
@@ -186,7 +182,7 @@ class Sweeper:
         return Grid(tuple(self.cells.values()), self.series, wheres, tuple(self.unseen), self.widest, coarse_to_fine)
 
     def _sites(self, spot: Spot) -> dict[NodeComponent, Where]:
-        if isinstance(spot.target, AttentionLayer):
+        if isinstance(spot.target, AttentionLayer):  # those of its heads that are searched
             return dict.fromkeys(heads_of(self.setting, spot.target.layer), spot.where)
         return {spot.target: spot.where}
 

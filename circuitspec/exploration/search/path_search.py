@@ -18,11 +18,11 @@ from circuitspec.exploration.search.component_sweep import (
 )
 from circuitspec.exploration.search.effect_estimates import estimate_edges
 from circuitspec.exploration.setting import CLEAN, Setting
-from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, inputs_of, precedes
+from circuitspec.graph.edges import Edge, Receiver, Sender, Writer, format_receiver, inputs_of, is_writer, precedes
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits, Mlp, sort_key
+from circuitspec.hypothesis_file.grammar.components import Input, Logits, Mlp, sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 ALL = Where.everywhere()
@@ -39,7 +39,7 @@ class Link:
     """
 
     sender: Sender
-    reader: Head | Mlp | None
+    reader: Writer | None
     receiver: Receiver
     drop: float
     rise: float
@@ -160,16 +160,16 @@ def links(
 
 def _candidates(
     setting: Setting, members: Mapping[Ablatable, Where], order: Sequence[Ablatable]
-) -> tuple[tuple[Candidate, ...], dict[Receiver, Head | Mlp]]:
+) -> tuple[tuple[Candidate, ...], dict[Receiver, Writer]]:
     """Every path that there may be between these members, and whose input each receiver is."""
-    chosen = sorted((c for c in order if isinstance(c, Head | Mlp)), key=sort_key)
+    chosen = sorted((c for c in order if is_writer(c)), key=sort_key)
     shape = setting.runner.loaded.shape
     candidates: dict[Candidate, None] = {}
-    readers: dict[Receiver, Head | Mlp] = {}
+    readers: dict[Receiver, Writer] = {}
     for component in (*chosen, Logits()) if chosen else ():
         for receiver in inputs_of(component, (), shape):
             own = members[component] if not isinstance(component, Logits) else ALL
-            at = own if receiver.port == "q" or isinstance(component, Mlp) else ALL
+            at = own if receiver.reads_where_it_acts else ALL
             if not isinstance(component, Logits):
                 readers.setdefault(receiver, component)
             senders: list[Sender] = [Input(), *chosen]

@@ -9,7 +9,8 @@ from itertools import pairwise
 from circuitspec.hypothesis_file.checks.check_task import check_occurrence
 from circuitspec.hypothesis_file.checks.scope import Scope, meant
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, NOISE_SETTINGS
-from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Component, Head, Mlp, Pattern, Range, stage
+from circuitspec.hypothesis_file.grammar.component_kinds import MLP
+from circuitspec.hypothesis_file.grammar.components import Component, Pattern, Range, stage
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention, Projection, is_internal, parse_internal
 from circuitspec.hypothesis_file.grammar.names import (
     GroupRef,
@@ -146,7 +147,7 @@ def _check_free(scope: Scope, ablation: AblationSpec) -> None:
     passing = ablation.through is None or "mlp" in ablation.through
     for i, text in enumerate(scope.parts.circuit.free):
         target = parse_name(text).target
-        is_mlp = isinstance(target, Mlp) or (isinstance(target, Pattern) and target.kind == "mlp")
+        is_mlp = target.kind is MLP
         if is_mlp and passing:
             continue
         scope.add(
@@ -260,7 +261,7 @@ def _check_repeats(scope: Scope, groups: dict[str, Group]) -> None:
             path = ("circuit", "groups", group_name, "nodes", i)
             member = _Member(name, group_name, path, frozenset(name.positions or at))
             target = name.target
-            if isinstance(target, (Pattern, AttentionLayer)):
+            if isinstance(target, Pattern) or target.kind.stands_for is not None:
                 candidates = [other for key, others in earlier.items() if _overlap(target, key) for other in others]
                 wide.setdefault(target, []).append(member)
             else:
@@ -306,10 +307,12 @@ def _overlap(wide: Component | Pattern, other: Component | Pattern) -> bool:
     if wide == other:
         return True
     for one, two in ((wide, other), (other, wide)):
-        if isinstance(one, AttentionLayer) and isinstance(two, Head):
-            if one.layer == two.layer:
+        if isinstance(two, Pattern):
+            continue
+        if isinstance(one, Pattern):
+            if one.matches(two):
                 return True
-        elif isinstance(one, Pattern) and not isinstance(two, Pattern) and one.matches(two):
+        elif one.kind.stands_for is two.kind and one.place[0] == two.place[0]:
             return True
     return False
 

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from circuitspec.hypothesis_file.checks.scope import Scope
-from circuitspec.hypothesis_file.grammar.components import (
-    AttentionLayer,
-    Component,
-    Head,
-    KvHead,
-    Mlp,
-    Neuron,
-    Pattern,
-    Range,
-    Resid,
-)
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
+from circuitspec.hypothesis_file.grammar.components import Component, Pattern, Range
 from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Activation,
     Attention,
@@ -83,12 +74,18 @@ def _check_path(scope: Scope, size: ModelSize, text: str, path: Path_) -> None:
 def _check(
     scope: Scope, size: ModelSize, target: Component | Pattern, path: Path_, within: tuple[int, int] | None = None
 ) -> None:
-    layer, head, kind = _last(target)
+    kind = target.kind
+    if not kind.in_layers:
+        return
+    layer, member = (_end(target.layers), _end(target.members)) if isinstance(target, Pattern) else target.place
+    count, at_most = kind.per_layer(size.counts), kind.at_most and kind.at_most(size.counts)
+    most = at_most if count is None else count
     if layer is not None and layer >= size.n_layers:
         said = f"its {size.n_layers} layers are 0 to {size.n_layers - 1}"
-    elif head is not None and head >= size.n_heads:
-        said = f"each layer has {size.n_heads} heads, {kind}0 to {kind}{size.n_heads - 1}"
-        said += " at most" if kind == "kv" else ""
+    elif kind.has_members and member is not None and most is not None and member >= most:
+        counted = HEAD.plural if count is None else kind.plural
+        said = f"each layer has {most} {counted}, {kind.suffix}0 to {kind.suffix}{most - 1}"
+        said += " at most" if count is None else ""
     else:
         return
     scope.add(
@@ -98,22 +95,6 @@ def _check(
         hint=f"{said}, counted from 0; or correct `model.size`",
         within=within,
     )
-
-
-def _last(target: Component | Pattern) -> tuple[int | None, int | None, str]:
-    """The last layer and head that a name needs, and the letters before the head's number; None for any."""
-    match target:
-        case Pattern(kind, layers, members):
-            heads = _end(members) if kind in ("head", "kv") else None
-            return _end(layers), heads, "kv" if kind == "kv" else "h"
-        case Head(layer, head):
-            return layer, head, "h"
-        case KvHead(layer, head):
-            return layer, head, "kv"
-        case Neuron(layer) | Mlp(layer) | AttentionLayer(layer) | Resid(layer):
-            return layer, None, ""
-        case _:
-            return None, None, ""
 
 
 def _end(indices: int | Range | None) -> int | None:
@@ -129,9 +110,10 @@ def count_named(nodes: tuple[str, ...], size: ModelSize) -> int | None:
         target = parse_name(text).target
         if isinstance(target, Pattern):
             try:
-                total += len(target.expand(size.n_layers, size.n_heads))
+                total += len(target.expand(size.counts))
             except ValueError:  # key-value heads and neurons: how many there are is not stated
                 return None
         else:
-            total += size.n_heads if isinstance(target, AttentionLayer) else 1
+            kind = target.kind.stands_for
+            total += 1 if kind is None else kind.per_layer(size.counts) or 0
     return total

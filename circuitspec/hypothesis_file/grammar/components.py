@@ -1,20 +1,55 @@
-"""What a name can stand for: the components of a transformer, and patterns of them."""
+"""What a name can stand for: the components of a transformer, and patterns of them.
+
+Each value knows its `kind` (a row of `component_kinds`) and the `place` in which the model computes it; what is a fact
+of the kind is asked of the row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import ClassVar, TypeAlias
+
+from circuitspec.hypothesis_file.grammar.component_kinds import (
+    AFTER_ALL_LAYERS,
+    ATTENTION,
+    FEATURE,
+    HEAD,
+    INPUT,
+    KV_HEAD,
+    LOGITS,
+    MLP,
+    NEURON,
+    RESID,
+    RESID_MID,
+    ComponentKind,
+    Counts,
+)
+
+Place: TypeAlias = tuple[int, int]
+"""A layer and a number within it; -1 comes before all layers, `AFTER_ALL_LAYERS` after them."""
 
 
 @dataclass(frozen=True)
 class Input:
     """The embeddings that enter the first block."""
 
+    kind: ClassVar[ComponentKind] = INPUT
+
+    @property
+    def place(self) -> Place:
+        return -1, 0
+
 
 @dataclass(frozen=True)
 class Logits:
     """The output."""
+
+    kind: ClassVar[ComponentKind] = LOGITS
+
+    @property
+    def place(self) -> Place:
+        return AFTER_ALL_LAYERS, 0
 
 
 @dataclass(frozen=True)
@@ -23,6 +58,11 @@ class Head:
 
     layer: int
     head: int
+    kind: ClassVar[ComponentKind] = HEAD
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.head
 
 
 @dataclass(frozen=True)
@@ -30,6 +70,11 @@ class AttentionLayer:
     """All attention heads of a layer."""
 
     layer: int
+    kind: ClassVar[ComponentKind] = ATTENTION
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +83,11 @@ class KvHead:
 
     layer: int
     head: int
+    kind: ClassVar[ComponentKind] = KV_HEAD
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.head
 
 
 @dataclass(frozen=True)
@@ -45,6 +95,11 @@ class Mlp:
     """The MLP of a layer: its output."""
 
     layer: int
+    kind: ClassVar[ComponentKind] = MLP
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +108,11 @@ class Neuron:
 
     layer: int
     index: int
+    kind: ClassVar[ComponentKind] = NEURON
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.index
 
 
 @dataclass(frozen=True)
@@ -62,6 +122,14 @@ class Resid:
     layer: int
     mid: bool = False
 
+    @property
+    def kind(self) -> ComponentKind:
+        return RESID_MID if self.mid else RESID
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -69,9 +137,28 @@ class Feature:
 
     dictionary: str
     index: int
+    kind: ClassVar[ComponentKind] = FEATURE
+
+    @property
+    def place(self) -> Place:
+        return AFTER_ALL_LAYERS + 1, self.index
 
 
 Component: TypeAlias = Input | Logits | Head | AttentionLayer | KvHead | Mlp | Neuron | Resid | Feature
+
+IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
+    HEAD: Head,
+    ATTENTION: lambda layer, _: AttentionLayer(layer),
+    MLP: lambda layer, _: Mlp(layer),
+    NEURON: Neuron,
+    KV_HEAD: KvHead,
+    RESID: lambda layer, _: Resid(layer),
+    RESID_MID: lambda layer, _: Resid(layer, mid=True),
+}
+"""The kinds of which a layer has one or several, and the component of a layer and a number there."""
+
+WHOLE: Mapping[ComponentKind, Component] = {INPUT: Input(), LOGITS: Logits()}
+"""The kinds of which a model has one."""
 
 
 @dataclass(frozen=True)
@@ -83,22 +170,21 @@ class Range:
 
 
 Indices: TypeAlias = int | Range
-PatternKind = Literal["attention", "head", "kv", "mlp", "neuron", "resid", "resid_mid"]
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """Components of one kind by layer and, for heads and neurons, by index within the layer."""
+    """Components of one kind by layer and, where a layer has several, by index within the layer."""
 
-    kind: PatternKind
+    kind: ComponentKind
     layers: Indices
     members: Indices | None = None
 
     def matches(self, component: Component) -> bool:
         """Whether `component` is one of those meant."""
-        kind, layer, member = _parts(component)
+        layer, member = component.place
         return (
-            kind == self.kind
+            component.kind == self.kind
             and _within(layer, self.layers)
             and (self.members is None or _within(member, self.members))
         )
@@ -107,39 +193,39 @@ class Pattern:
         """One of the components meant in a layer (the first, where all of them are)."""
         members = self.members
         first = members if isinstance(members, int) else members.first if isinstance(members, Range) else 0
-        return _make(self.kind, layer, first or 0)
+        return IN_LAYERS[self.kind](layer, first or 0)
 
-    def expand(
-        self, n_layers: int, n_heads: int, n_kv_heads: int | None = None, n_neurons: int | None = None
-    ) -> tuple[Component, ...]:
+    def expand(self, counts: Counts) -> tuple[Component, ...]:
         """The components meant in a model of this size, in model order.
 
         Raises ValueError where the pattern names a layer or member that the model does not have, or
-        where the count it needs was not given.
+        where the count it needs is not known.
         """
-        counts = {"head": n_heads, "kv": n_kv_heads, "neuron": n_neurons}
-        layers = _indices(self.layers, n_layers, "layers")
+        make, layers = IN_LAYERS[self.kind], _indices(self.layers, counts.n_layers, "layers")
         if self.members is None:
-            return tuple(_make(self.kind, layer, 0) for layer in layers)
-        count = counts[self.kind]
+            return tuple(make(layer, 0) for layer in layers)
+        count = self.kind.per_layer(counts)
         if count is None:
-            raise ValueError(f"how many {self.kind} members a layer has was not given")
-        members = tuple(_indices(self.members, count, f"{self.kind} members a layer"))
-        return tuple(_make(self.kind, layer, member) for layer in layers for member in members)
+            raise ValueError(f"how many {self.kind.name} members a layer has was not given")
+        members = tuple(_indices(self.members, count, f"{self.kind.name} members a layer"))
+        return tuple(make(layer, member) for layer in layers for member in members)
+
+
+def all_of(kind: ComponentKind, layer: int, counts: Counts) -> tuple[Component, ...]:
+    """All components of a kind in a layer. The model's counts must tell how many there are."""
+    return tuple(IN_LAYERS[kind](layer, member) for member in range(kind.per_layer(counts) or 0))
+
+
+def whole_of(component: Component) -> Component:
+    """What a component is one unit of (its MLP, for a neuron); itself, for one that is a whole."""
+    kind = component.kind.part_of
+    return component if kind is None else IN_LAYERS[kind](component.place[0], 0)
 
 
 def sort_key(component: Component) -> tuple[int, int, int, str]:
     """Model order: input, then layer by layer attention before MLP, then logits; features last."""
-    match component:
-        case Input():
-            return (-1, 0, 0, "")
-        case Logits():
-            return (_AFTER_ALL_LAYERS, 0, 0, "")
-        case Feature(dictionary, index):
-            return (_AFTER_ALL_LAYERS + 1, 0, index, dictionary)
-        case _:
-            kind, layer, member = _parts(component)
-            return (layer, _RANKS[kind], member, "")
+    layer, member = component.place
+    return layer, component.kind.rank, member, component.dictionary if isinstance(component, Feature) else ""
 
 
 def stage(component: Component) -> int | None:
@@ -147,65 +233,8 @@ def stage(component: Component) -> int | None:
 
     Heads of one layer share a stage. None for a feature, whose place depends on its dictionary.
     """
-    match component:
-        case Input():
-            return -1
-        case Logits():
-            return 4 * _AFTER_ALL_LAYERS
-        case Feature():
-            return None
-        case _:
-            kind, layer, _ = _parts(component)
-            return 4 * layer + _STAGES[kind]
-
-
-_AFTER_ALL_LAYERS = 10**9
-_RANKS: dict[str, int] = {
-    "resid": 0,
-    "attention": 1,
-    "kv": 2,
-    "head": 3,
-    "resid_mid": 4,
-    "mlp": 5,
-    "neuron": 6,
-}
-_STAGES: dict[str, int] = {"resid": 0, "attention": 1, "kv": 1, "head": 1, "resid_mid": 2, "mlp": 3, "neuron": 3}
-
-
-def _parts(component: Component) -> tuple[str, int, int]:
-    match component:
-        case Head(layer, head):
-            return "head", layer, head
-        case AttentionLayer(layer):
-            return "attention", layer, 0
-        case KvHead(layer, head):
-            return "kv", layer, head
-        case Mlp(layer):
-            return "mlp", layer, 0
-        case Neuron(layer, index):
-            return "neuron", layer, index
-        case Resid(layer, mid):
-            return "resid_mid" if mid else "resid", layer, 0
-        case Input() | Logits() | Feature():
-            return type(component).__name__, -1, 0
-
-
-def _make(kind: PatternKind, layer: int, member: int) -> Component:
-    match kind:
-        case "attention":
-            return AttentionLayer(layer)
-        case "head":
-            return Head(layer, member)
-        case "kv":
-            return KvHead(layer, member)
-        case "mlp":
-            return Mlp(layer)
-        case "neuron":
-            return Neuron(layer, member)
-        case "resid":
-            return Resid(layer)
-        case "resid_mid":
-            return Resid(layer, mid=True)
+    own = component.kind.stage
+    return None if own is None else 4 * component.place[0] + own
 
 
 def _within(index: int, wanted: Indices) -> bool:

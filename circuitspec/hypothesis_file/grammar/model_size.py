@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from circuitspec.hypothesis_file.grammar.component_kinds import Counts
+
 _SIZE = re.compile(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,6}))?(-parallel)?")
 
 
@@ -31,6 +33,11 @@ class ModelSize:
     def __str__(self) -> str:
         width = "" if self.d_model is None else f"x{self.d_model}"
         return f"{self.n_layers}x{self.n_heads}{width}{'-parallel' if self.parallel else ''}"
+
+    @property
+    def counts(self) -> Counts:
+        """How many components of each kind there are, as far as this tells."""
+        return Counts(self.n_layers, self.n_heads, has_resid_mid=not self.parallel)
 
     def agrees_with(self, other: ModelSize) -> bool:
         """Whether both can be of one model: the same, but for what one of them does not tell."""

@@ -7,12 +7,15 @@ Every name is parsed and written here; `parse_name(format_name(x)) == x`, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
+from circuitspec.hypothesis_file.grammar.component_kinds import KV_HEAD, PORTS, ComponentKind, Port
 from circuitspec.hypothesis_file.grammar.components import (
+    IN_LAYERS,
+    WHOLE,
     AttentionLayer,
     Component,
     Feature,
@@ -24,13 +27,13 @@ from circuitspec.hypothesis_file.grammar.components import (
     Mlp,
     Neuron,
     Pattern,
-    PatternKind,
     Range,
     Resid,
     sort_key,
 )
 
 __all__ = [
+    "PORTS",
     "AttentionLayer",
     "Component",
     "Feature",
@@ -57,10 +60,8 @@ __all__ = [
     "suggest_name",
 ]
 
-Port = Literal["q", "k", "v"]
-PORTS: tuple[Port, ...] = ("q", "k", "v")
-
-EXAMPLES = "components are written a9.h6, a9, m3, m1.n42, r5, r5.mid or a9.kv2"
+_WRITTEN = [kind.example for kind in sorted(IN_LAYERS, key=lambda kind: kind.at_most is not None)]  # rare ones last
+EXAMPLES = f"components are written {', '.join(_WRITTEN[:-1])} or {_WRITTEN[-1]}"
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 _INDEX = rf"(?:\*|\[{_NUMBER}-{_NUMBER}\]|{_NUMBER})"
@@ -68,21 +69,10 @@ IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _GROUP = re.compile(rf"{IDENTIFIER}(?:-[A-Za-z0-9_]+)*")
 _POSITION = re.compile(rf"{IDENTIFIER}(?:#[1-9][0-9]{{0,3}})?(?:[+-][0-9]{{1,4}})?")
 _FEATURE = re.compile(rf"sae:([A-Za-z0-9_][A-Za-z0-9_./-]*)\.f({_NUMBER})")
-_INDEXED = re.compile(rf"([amr])({_INDEX})(?:\.(h|kv|n)({_INDEX})|\.(mid))?")
+_INDEXED = re.compile(rf"([a-z]+)({_INDEX})(?:\.([a-z]+)({_INDEX})?)?")  # layer letter, layer, suffix, number
 _UP_TO_SUFFIX = re.compile(r"[^<@]*")
 _BETWEEN_ITEMS = re.compile(r"[<{,]|->|→|=>|>")
 _SEED_NAME = re.compile(rf"L({_NUMBER})([HN])({_NUMBER})")
-
-# layer letter and what follows the dot -> kind
-_KINDS: dict[tuple[str, str | None], PatternKind] = {
-    ("a", None): "attention",
-    ("a", "h"): "head",
-    ("a", "kv"): "kv",
-    ("m", None): "mlp",
-    ("m", "n"): "neuron",
-    ("r", None): "resid",
-    ("r", "mid"): "resid_mid",
-}
 
 # misspellings seen in other tools and papers -> our spelling
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -232,9 +222,7 @@ def suggest_name(text: str) -> str | None:
 
 def has_inputs(target: Component | Pattern) -> bool:
     """Whether it reads through q, k and v: heads do, alone and together."""
-    if isinstance(target, Pattern):
-        return target.kind in ("head", "kv", "attention")
-    return isinstance(target, (Head, KvHead, AttentionLayer))
+    return bool(target.kind.ports)
 
 
 def is_group_name(text: str) -> bool:
@@ -268,15 +256,15 @@ def _parse_target(text: str, start: int) -> Component | Pattern:
 
 
 def _read_target(text: str, start: int) -> Component | Pattern | None:
-    if text in ("input", "logits"):
-        return Input() if text == "input" else Logits()
+    if (whole := next((one for kind, one in WHOLE.items() if kind.name == text), None)) is not None:
+        return whole
     if match := _FEATURE.fullmatch(text):
         return Feature(match[1], int(match[2]))
     if match := _SEED_NAME.fullmatch(text):
         layer, member = int(match[1]), int(match[3])
         return Head(layer, member) if match[2] == "H" else Neuron(layer, member)
     if match := _INDEXED.fullmatch(text):
-        kind = _KINDS.get((match[1], match[3] or match[5]))
+        kind = _kind_of(match[1], match[3], has_members=match[4] is not None)
         if kind is not None:
             layers = _parse_index(match[2], start + match.start(2))
             members = None if match[4] is None else _parse_index(match[4], start + match.start(4))
@@ -284,9 +272,15 @@ def _read_target(text: str, start: int) -> Component | Pattern | None:
     return None
 
 
+def _kind_of(letter: str, suffix: str | None, *, has_members: bool) -> ComponentKind | None:
+    spelled = (letter, suffix, has_members)
+    return next((k for k in IN_LAYERS if (k.letter, k.suffix, k.has_members) == spelled), None)
+
+
 def _first_wrong(text: str) -> int:
     """Where the first part that cannot be read starts: 0, or after `a9.`."""
-    head = re.match(rf"(?:[amr]{_INDEX}|sae:[A-Za-z0-9_./-]+)\.", text)
+    letters = "|".join(dict.fromkeys(kind.letter for kind in IN_LAYERS))
+    head = re.match(rf"(?:(?:{letters}){_INDEX}|sae:[A-Za-z0-9_./-]+)\.", text)
     return head.end() if head is not None and head.end() < len(text) else 0
 
 
@@ -301,19 +295,9 @@ def _parse_index(text: str, offset: int) -> Indices:
     return Range(first, last)
 
 
-def _component(kind: PatternKind, layers: Indices, members: Indices | None) -> Component | Pattern:
+def _component(kind: ComponentKind, layers: Indices, members: Indices | None) -> Component | Pattern:
     if isinstance(layers, int) and (members is None or isinstance(members, int)):
-        index = 0 if members is None else members
-        make: dict[PatternKind, Callable[[int], Component]] = {
-            "attention": AttentionLayer,
-            "head": lambda layer: Head(layer, index),
-            "kv": lambda layer: KvHead(layer, index),
-            "mlp": Mlp,
-            "neuron": lambda layer: Neuron(layer, index),
-            "resid": Resid,
-            "resid_mid": lambda layer: Resid(layer, mid=True),
-        }
-        return make[kind](layers)
+        return IN_LAYERS[kind](layers, members or 0)
     return Pattern(kind, layers, members)
 
 
@@ -338,8 +322,7 @@ def _parse_ports(text: str, offset: int) -> tuple[Port, ...]:
 
 
 def _check_ports(target: Component | Pattern, ports: tuple[Port, ...], offset: int, length: int) -> None:
-    kind = target.kind if isinstance(target, Pattern) else type(target).__name__
-    if kind in ("KvHead", "kv") and "q" in ports:
+    if target.kind is KV_HEAD and "q" in ports:
         raise NameSyntaxError("a kv head has no query input", offset, length, "queries belong to heads, as in a9.h6<q>")
     if not has_inputs(target):
         raise NameSyntaxError(
@@ -460,29 +443,15 @@ def _format_index(index: Indices) -> str:
 
 @lru_cache(maxsize=8_192)
 def _format_target(target: Component | Pattern) -> str:
-    match target:
-        case Input():
-            return "input"
-        case Logits():
-            return "logits"
-        case Head(layer, head):
-            return f"a{layer}.h{head}"
-        case AttentionLayer(layer):
-            return f"a{layer}"
-        case Mlp(layer):
-            return f"m{layer}"
-        case Neuron(layer, index):
-            return f"m{layer}.n{index}"
-        case Resid(layer, mid):
-            return f"r{layer}.mid" if mid else f"r{layer}"
-        case KvHead(layer, head):
-            return f"a{layer}.kv{head}"
-        case Feature(dictionary, index):
-            return f"sae:{dictionary}.f{index}"
-        case Pattern(kind, layers, members):
-            letter, suffix = next(key for key, value in _KINDS.items() if value == kind)
-            dotted = "" if suffix is None else f".{suffix}"
-            return f"{letter}{_format_index(layers)}{dotted}{'' if members is None else _format_index(members)}"
+    if isinstance(target, Feature):
+        return f"sae:{target.dictionary}.f{target.index}"
+    kind = target.kind
+    if not kind.in_layers:
+        return kind.name
+    layers, members = (target.layers, target.members) if isinstance(target, Pattern) else target.place
+    dotted = "" if kind.suffix is None else f".{kind.suffix}"
+    numbered = _format_index(members) if kind.has_members and members is not None else ""
+    return f"{kind.letter}{_format_index(layers)}{dotted}{numbered}"
 
 
 def _format_ports(ports: tuple[Port, ...]) -> str:

@@ -15,7 +15,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.paths import DeclaredPath, edges_of, reaches, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, Feature, Input, Logits, Mlp, Neuron, Resid, stage
+from circuitspec.hypothesis_file.grammar.components import Component, Input, Logits, stage
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.prompts.prompt_set import TokenizedTask
@@ -192,7 +192,7 @@ def _at_its_own(pair: DeclaredPath, shape: ModelShape) -> bool | None:
     sender, reader = pair.hops[0][0], pair.hops[1][0]
     edges, impossible = edges_of(pair, shape)
     if edges:
-        return all(edge.receiver.port == "q" or isinstance(edge.receiver.component, Mlp) for edge in edges)
+        return all(edge.receiver.reads_where_it_acts for edge in edges)
     return None if impossible or not reaches(sender.component, reader.component) else True
 
 
@@ -207,17 +207,8 @@ def _columns(component: Component, where: Where) -> list[tuple[str, Where]]:
 
 def _row(component: Component) -> tuple[int, str]:
     """Its place in the order of computation, and what the row is called."""
-    match component:
-        case Input() | Logits():
-            return stage(component) or 0, ""
-        case Feature():
-            return (stage(Logits()) or 0) - 1, "features"
-        case Mlp(layer) | Neuron(layer):
-            return stage(component) or 0, f"layer {layer} MLP"
-        case Resid(layer, mid):
-            return stage(component) or 0, f"{'mid' if mid else 'into'} layer {layer}"
-        case _:
-            return stage(component) or 0, f"layer {component.layer}"
+    own, before_logits = stage(component), (stage(Logits()) or 0) - 1
+    return before_logits if own is None else own, component.kind.drawn_in.format(layer=component.place[0])
 
 
 def _place(column: str, nodes: Sequence[Node], order: Mapping[str, float]) -> tuple[int, float]:

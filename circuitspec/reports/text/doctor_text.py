@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from circuitspec.engine.execution.granularity import granularities
 from circuitspec.engine.validation.site_tests import Diagnosis, SiteCheck
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
-from circuitspec.models.families.granularity import granularities
 from circuitspec.models.load import Provenance
 from circuitspec.runtime.visible_text import as_json, no_command, visible
 

@@ -1,0 +1,42 @@
+"""What can be patched in a model of a family, and in which tensor. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from circuitspec.engine.execution.taps import TAPS
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.models.families.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Granularity:
+    """One size of component: what it is called, how one is written, and the pyvene components it is a part of.
+
+    `tensors` are those of layer `layer`; they are empty where the family has none, and `why_not` says why.
+    """
+
+    name: str
+    example: str
+    tensors: tuple[str, ...]
+    why_not: str = ""
+
+
+def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granularity, ...]:
+    """Every size of component, those that the family does not have among them."""
+    sequential = architecture.residual == "sequential"
+    smallest = ModelShape(architecture.family, layer + 1, 1, 1, 1, 1, 1, 1, has_resid_mid=sequential)
+    components = [*(make(layer, 0) for make in IN_LAYERS.values()), *WHOLE.values()]
+    found = []
+    for component in components:
+        kind = component.kind
+        slots = TAPS[kind.stands_for or kind].slots if kind.stands_for or kind.is_patched else None
+        if slots is None:
+            continue
+        absent = kind.why_absent(smallest.counts, layer)
+        taps = [slot.tap for slot in slots(layer, 0, architecture, smallest)] if absent is None else []
+        tensors = tuple(dict.fromkeys(tap.path(architecture) for tap in taps))
+        found.append(Granularity(kind.title, format_name(component), tensors, "" if absent is None else absent[0]))
+    return tuple(found)

@@ -1,0 +1,283 @@
+"""The kinds of components, a row each: how one is written, how many a layer has, its place in the model's order, what
+it sends and reads, and the words for it.
+
+Whatever is a fact of a kind is read from here, by `component.kind` or `pattern.kind`. The values themselves stand in
+`components`, and the tensors at which each kind is read and patched in `engine.execution.taps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Port = Literal["q", "k", "v"]
+PORTS: tuple[Port, ...] = ("q", "k", "v")
+
+AFTER_ALL_LAYERS = 10**9
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many of everything a model has, a layer where it is in layers. None where it is not known.
+
+    `has_resid_mid`: whether anything lies between attention and MLP; not where both read the block's input.
+    """
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int | None = None
+    n_neurons: int | None = None
+    has_resid_mid: bool = True
+
+
+def _one(counts: Counts) -> int:
+    return 1
+
+
+def _layers(counts: Counts) -> str:
+    return f"its {counts.n_layers} layers are 0 to {counts.n_layers - 1} (counted from 0)"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ComponentKind:
+    """What is true of every component of one kind.
+
+    Grammar: `letter`, the layer's number, and after a dot `suffix`, with a number where a layer has several
+    (`has_members`); kinds without a letter belong to no layer. `example` is one as it is written.
+
+    Order: by layer, then `rank` (in lists), then number. `stage` is when it computes within its layer: 0 what enters,
+    1 attention, 2 what lies between, 3 the MLP; None where that depends on more than the kind.
+
+    Count: `per_layer` of a model, None where that is not known, and then at most `at_most`; `extent` says it in words.
+    `why_absent` says why a model of these counts does not compute one of a layer, and what to write instead; None
+    where it does.
+
+    Node level: `is_patched`; `has_outside`, where together with the others of which this is true it makes up all that a
+    model adds to its embeddings, so that something can be said to lie outside a set of them; `stands_for` the kind
+    of which it is all of a layer's, `part_of` the kind that it is one unit of (`whole_or_units` says that such a
+    whole is declared as itself or by its units); `is_stream`, where its value is the sum of all that came before.
+
+    Edge and path level: `sends` what is added to the residual stream, `reads` the stream, through `ports` where there
+    are several inputs, and `reads_where_it_acts` alone, or at earlier positions too. `instead` is what to name in place
+    of what does neither, with `{layer}`.
+
+    Words: `singular` and `plural`, what `told_apart` adds in a list of all kinds, and `drawn_in`, the row of a
+    drawing of the circuit, with `{layer}`.
+    """
+
+    name: str
+    singular: str
+    plural: str
+    example: str
+    told_apart: str = ""
+    drawn_in: str = ""
+    letter: str = ""
+    suffix: str | None = None
+    has_members: bool = False
+    rank: int = 0
+    stage: int | None = None
+    per_layer: Callable[[Counts], int | None] = _one
+    at_most: Callable[[Counts], int | None] | None = None
+    extent: Callable[[Counts], str] = _layers
+    why_absent: Callable[[Counts, int], tuple[str, str] | None] = lambda counts, layer: None
+    is_patched: bool = False
+    has_outside: bool = False
+    stands_for: ComponentKind | None = None
+    is_stream: bool = False
+    part_of: ComponentKind | None = None
+    whole_or_units: str = ""
+    sends: bool = False
+    reads: bool = False
+    ports: tuple[Port, ...] = ()
+    reads_where_it_acts: bool = False
+    instead: str = "name heads and MLPs"
+
+    @property
+    def title(self) -> str:
+        """What a list of all kinds calls it."""
+        return self.singular + self.told_apart
+
+    @property
+    def in_layers(self) -> bool:
+        """Whether each component of this kind belongs to a layer."""
+        return bool(self.letter)
+
+    def exists(self, counts: Counts, layer: int, member: int) -> bool:
+        """Whether a model of these counts has the component of that layer and number there."""
+        if not self.in_layers:
+            return True
+        count = self.per_layer(counts)
+        return layer < counts.n_layers and (count is None or member < count)
+
+
+# -- how many a model has, in words --------------------------------------------------------------------------------
+
+
+def _layers_of_heads(counts: Counts) -> str:
+    return (
+        f"its {counts.n_layers} layers are a0 to a{counts.n_layers - 1}, each with {counts.n_heads} heads, "
+        f"h0 to h{counts.n_heads - 1} (counted from 0)"
+    )
+
+
+def _layers_of_kv_heads(counts: Counts) -> str:
+    kv_heads = counts.n_kv_heads or counts.n_heads
+    return (
+        f"its {counts.n_layers} layers are a0 to a{counts.n_layers - 1}, each with {kv_heads} key-value heads, "
+        f"kv0 to kv{kv_heads - 1}"
+    )
+
+
+def _mlps(counts: Counts) -> str:
+    if counts.n_neurons == 0:
+        return "it has attention only"
+    return f"its {counts.n_layers} MLPs are m0 to m{counts.n_layers - 1} (counted from 0)"
+
+
+def _mlps_of_neurons(counts: Counts) -> str:
+    if not counts.n_neurons:
+        return "it has attention only"
+    neurons = f"{counts.n_neurons} neurons, n0 to n{counts.n_neurons - 1}"
+    return f"its {counts.n_layers} MLPs are m0 to m{counts.n_layers - 1}, each with {neurons} (counted from 0)"
+
+
+def _streams(counts: Counts) -> str:
+    return f"its residual streams are r0 (the input) to r{counts.n_layers - 1} (entering the last block)"
+
+
+def _no_middle(counts: Counts, layer: int) -> tuple[str, str] | None:
+    if counts.has_resid_mid:
+        return None
+    return (
+        "attention and MLP both read the block's input",
+        f"write r{layer} (what both read) or r{layer + 1} (after both)",
+    )
+
+
+# -- the kinds -----------------------------------------------------------------------------------------------------
+
+HEAD = ComponentKind(
+    name="head",
+    singular="head",
+    plural="heads",
+    example="a9.h6",
+    drawn_in="layer {layer}",
+    letter="a",
+    suffix="h",
+    has_members=True,
+    rank=3,
+    stage=1,
+    per_layer=lambda counts: counts.n_heads,
+    extent=_layers_of_heads,
+    is_patched=True,
+    has_outside=True,
+    sends=True,
+    reads=True,
+    ports=PORTS,
+)
+ATTENTION = ComponentKind(
+    name="attention",
+    singular="attention layer",
+    plural="attention layers",
+    example="a9",
+    drawn_in="layer {layer}",
+    letter="a",
+    rank=1,
+    stage=1,
+    extent=_layers_of_heads,
+    stands_for=HEAD,
+    ports=PORTS,
+)
+MLP = ComponentKind(
+    name="mlp",
+    singular="MLP",
+    plural="MLPs",
+    example="m3",
+    drawn_in="layer {layer} MLP",
+    letter="m",
+    rank=5,
+    stage=3,
+    per_layer=lambda counts: 0 if counts.n_neurons == 0 else 1,
+    extent=_mlps,
+    is_patched=True,
+    has_outside=True,
+    sends=True,
+    reads=True,
+    reads_where_it_acts=True,
+)
+NEURON = ComponentKind(
+    name="neuron",
+    singular="neuron",
+    plural="neurons",
+    example="m1.n42",
+    drawn_in="layer {layer} MLP",
+    letter="m",
+    suffix="n",
+    has_members=True,
+    rank=6,
+    stage=3,
+    per_layer=lambda counts: counts.n_neurons,
+    extent=_mlps_of_neurons,
+    is_patched=True,
+    has_outside=True,
+    part_of=MLP,
+    whole_or_units="an MLP is declared whole or neuron by neuron",
+    instead="name its MLP, m{layer}",
+)
+KV_HEAD = ComponentKind(
+    name="kv",
+    singular="key-value head",
+    plural="key-value heads",
+    example="a9.kv2",
+    drawn_in="layer {layer}",
+    letter="a",
+    suffix="kv",
+    has_members=True,
+    rank=2,
+    stage=1,
+    per_layer=lambda counts: counts.n_kv_heads,
+    at_most=lambda counts: counts.n_heads,
+    extent=_layers_of_kv_heads,
+    is_patched=True,
+    reads=True,
+    ports=("k", "v"),
+)
+RESID = ComponentKind(
+    name="resid",
+    singular="residual stream",
+    plural="residual streams",
+    example="r5",
+    drawn_in="into layer {layer}",
+    letter="r",
+    rank=0,
+    stage=0,
+    extent=_streams,
+    is_patched=True,
+    is_stream=True,
+    instead="name the heads and MLPs that write to the stream, or those that read it",
+)
+RESID_MID = ComponentKind(
+    name="resid_mid",
+    singular="residual stream",
+    plural="residual streams",
+    example="r5.mid",
+    told_apart=", mid-block",
+    drawn_in="mid layer {layer}",
+    letter="r",
+    suffix="mid",
+    rank=4,
+    stage=2,
+    extent=_streams,
+    why_absent=_no_middle,
+    is_patched=True,
+    is_stream=True,
+    instead="name the heads and MLPs that write to the stream, or those that read it",
+)
+INPUT = ComponentKind(
+    name="input", singular="input", plural="input", example="input", stage=3, is_patched=True, sends=True
+)
+LOGITS = ComponentKind(name="logits", singular="logits", plural="logits", example="logits", stage=0, reads=True)
+FEATURE = ComponentKind(
+    name="feature", singular="feature", plural="features", example="sae:NAME.f7", drawn_in="features"
+)
