@@ -89,6 +89,8 @@ class CircuitGraph:
         for one in (whole_of(component), component):
             if is_ablatable(one) and one in self.free:
                 return one
+        if not any(kind.part_of is component.kind for kind in IN_LAYERS):
+            return None
         return min((c for c in self.free if whole_of(c) == component), key=sort_key, default=None)
 
 

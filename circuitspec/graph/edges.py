@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeGuard
+from typing import TypeGuard
 
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.component_kinds import LOGITS
 from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Reader as Reader
+from circuitspec.hypothesis_file.grammar.components import Sender as Sender
+from circuitspec.hypothesis_file.grammar.components import Writer as Writer
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
-
-Sender: TypeAlias = Input | Head | Mlp
-"""What adds to the residual stream: the embeddings, every head, every MLP."""
-
-Writer: TypeAlias = Head | Mlp
-"""Senders that the model computes."""
-
-Reader: TypeAlias = Head | KvHead | Mlp | Logits
-"""What reads the residual stream, by one input or several."""
 
 
 def is_sender(component: Component) -> TypeGuard[Sender]:

@@ -10,23 +10,13 @@ from circuitspec.hypothesis_file.grammar.components import (
     IN_LAYERS,
     WHOLE,
     Component,
-    Head,
-    Input,
-    KvHead,
-    Mlp,
-    Neuron,
     Pattern,
-    Resid,
     all_of,
 )
+from circuitspec.hypothesis_file.grammar.components import Ablatable as Ablatable
+from circuitspec.hypothesis_file.grammar.components import NodeComponent as NodeComponent
 from circuitspec.hypothesis_file.grammar.names import Name, format_name
 from circuitspec.hypothesis_file.yaml.source import Source
-
-Ablatable: TypeAlias = Head | Mlp | Neuron
-"""Components that together write all that a model adds to its embeddings. What is outside a circuit is made of them."""
-
-NodeComponent: TypeAlias = Ablatable | KvHead | Resid | Input
-"""Components that can be patched. The outside of a key-value head, a residual stream or the input is not defined."""
 
 Place: TypeAlias = tuple[str | int, ...]
 """A path into the hypothesis file."""

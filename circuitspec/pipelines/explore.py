@@ -43,6 +43,7 @@ from circuitspec.exploration.subject import (
     swept_series,
 )
 from circuitspec.exploration.unnamed_positions import check_names, declaring_last, with_last_named
+from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, sort_key
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
@@ -425,5 +426,5 @@ def _by_size(choice: Choice, found: Sweep) -> list[Ablatable]:
 
 def _inside(link: Link, members: frozenset[Ablatable]) -> bool:
     """Whether both ends of a link belong to the circuit, the input and the logits counting as such."""
-    sends = not isinstance(link.sender, Head | Mlp) or link.sender in members
+    sends = not is_writer(link.sender) or link.sender in members
     return sends and (link.reader is None or link.reader in members)

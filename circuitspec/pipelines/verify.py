@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -69,7 +70,8 @@ from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
@@ -431,21 +433,21 @@ def _model_facts(loaded: LoadedModel) -> ModelFacts:
 
 
 def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: TokenizedTask) -> Methodology:
-    kinds = ((Head, "heads"), (Mlp, "MLPs"), (Neuron, "neurons"))
+    kinds = [kind for kind in IN_LAYERS if kind.has_outside]
     claimed, free = graph.claimed, graph.free
 
-    def words(components: object, kind: type, word: str) -> str | None:
-        here = [c for c in components if isinstance(c, kind)]  # type: ignore[attr-defined]
-        everywhere = [c for c in graph.universe if isinstance(c, kind)]
+    def words(components: Collection[NodeComponent], kind: ComponentKind) -> str | None:
+        here = [c for c in components if c.kind is kind]
+        everywhere = [c for c in graph.universe if c.kind is kind]
         if not here:
             return None
-        return word if len(here) == len(everywhere) else f"{len(here)} of {len(everywhere)} {word}"
+        return kind.plural if len(here) == len(everywhere) else f"{len(here)} of {len(everywhere)} {kind.plural}"
 
     corrupt = corrupt_prompts(hypothesis.ablation)
     return Methodology(
         hypothesis.ablation.level,
-        tuple(w for kind, word in kinds if (w := words(claimed, kind, word))),
-        tuple(w for kind, word in kinds if (w := words(free, kind, word))),
+        tuple(word for kind in kinds if (word := words(claimed, kind))),
+        tuple(word for kind in kinds if (word := words(free, kind))),
         hypothesis.ablation.value,
         str(corrupt) if isinstance(corrupt, Noised) else hypothesis.ablation.source,
         hypothesis.ablation.positions,

@@ -203,7 +203,7 @@ def _heads_by_receiver(runner: Forward, batch: Batch, other: Mapping[Tap, torch.
     whole = {Head(layer, h) for layer in layers for h in _some(shape.n_heads, layer)}
     order: list[Sender] = [s for s in senders(shape) if isinstance(s, Head) and s.layer in layers]
     cut: dict[Receiver, dict[Sender, Where]] = {
-        r: {s: everywhere for s in order if precedes(s, r, shape) and (s in whole or isinstance(r.component, Logits))}
+        r: {s: everywhere for s in order if precedes(s, r, shape) and (s in whole or r.at_logits)}
         for r in receivers(shape)
     }
     scaled = runner.stream.with_scaled(other)

@@ -35,6 +35,10 @@ def _one(counts: Counts) -> int:
     return 1
 
 
+def _never(counts: Counts, layer: int) -> None:
+    return None
+
+
 def _layers(counts: Counts) -> str:
     return f"its {counts.n_layers} layers are 0 to {counts.n_layers - 1} (counted from 0)"
 
@@ -43,55 +47,50 @@ def _layers(counts: Counts) -> str:
 class ComponentKind:
     """What is true of every component of one kind.
 
-    Grammar: `letter`, the layer's number, and after a dot `suffix`, with a number where a layer has several
-    (`has_members`); kinds without a letter belong to no layer. `example` is one as it is written.
-
-    Order: by layer, then `rank` (in lists), then number. `stage` is when it computes within its layer: 0 what enters,
-    1 attention, 2 what lies between, 3 the MLP; None where that depends on more than the kind.
-
-    Count: `per_layer` of a model, None where that is not known, and then at most `at_most`; `extent` says it in words.
-    `why_absent` says why a model of these counts does not compute one of a layer, and what to write instead; None
-    where it does.
-
-    Node level: `is_patched`; `has_outside`, where together with the others of which this is true it makes up all that a
-    model adds to its embeddings, so that something can be said to lie outside a set of them; `stands_for` the kind
-    of which it is all of a layer's, `part_of` the kind that it is one unit of (`whole_or_units` says that such a
-    whole is declared as itself or by its units); `is_stream`, where its value is the sum of all that came before.
-
-    Edge and path level: `sends` what is added to the residual stream, `reads` the stream, through `ports` where there
-    are several inputs, and `reads_where_it_acts` alone, or at earlier positions too. `instead` is what to name in place
-    of what does neither, with `{layer}`.
-
-    Words: `singular` and `plural`, what `told_apart` adds in a list of all kinds, and `drawn_in`, the row of a
-    drawing of the circuit, with `{layer}`.
+    A new kind takes a row here, its value and how it is made in `components` (`IN_LAYERS`), and where it is read and
+    patched in `engine.execution.taps` (`TAPS`).
     """
 
     name: str
+
+    # words; `{layer}` stands for the component's layer
     singular: str
     plural: str
-    example: str
-    told_apart: str = ""
-    drawn_in: str = ""
-    letter: str = ""
+    example: str  # one as it is written
+    told_apart: str = ""  # what a list of all kinds adds to `singular`, where another kind is called the same
+    drawn_in: str = ""  # the row of a drawing of the circuit
+
+    # grammar: `letter`, the layer's number, and after a dot `suffix`, with a number where a layer has several
+    letter: str = ""  # none where it belongs to no layer
     suffix: str | None = None
     has_members: bool = False
+
+    # order: by layer, then rank, then number
     rank: int = 0
-    stage: int | None = None
-    per_layer: Callable[[Counts], int | None] = _one
-    at_most: Callable[[Counts], int | None] | None = None
-    extent: Callable[[Counts], str] = _layers
-    why_absent: Callable[[Counts, int], tuple[str, str] | None] = lambda counts, layer: None
+    stage: int | None = None  # when in its layer: 0 what enters, 1 attention, 2 between, 3 MLP; None if others decide
+
+    # how many a layer of a model has
+    per_layer: Callable[[Counts], int | None] = _one  # None where that is not known
+    at_most: Callable[[Counts], int | None] | None = None  # how many it can be then
+    extent: Callable[[Counts], str] = _layers  # the same in words
+    why_absent: Callable[[Counts, int], tuple[str, str] | None] = (
+        _never  # why a layer does not compute it; what to write
+    )
+
+    # node level
     is_patched: bool = False
-    has_outside: bool = False
-    stands_for: ComponentKind | None = None
-    is_stream: bool = False
-    part_of: ComponentKind | None = None
-    whole_or_units: str = ""
-    sends: bool = False
-    reads: bool = False
-    ports: tuple[Port, ...] = ()
-    reads_where_it_acts: bool = False
-    instead: str = "name heads and MLPs"
+    has_outside: bool = False  # all kinds of which it is true make up what a model adds to its embeddings
+    is_stream: bool = False  # its value is the sum of all that came before
+    stands_for: ComponentKind | None = None  # it is all of a layer's components of that kind
+    part_of: ComponentKind | None = None  # it is one unit of a component of that kind
+    whole_or_units: str = ""  # that such a whole is declared as itself or by its units
+
+    # edge and path level
+    sends: bool = False  # it adds to the residual stream
+    reads: bool = False  # it reads the residual stream
+    ports: tuple[Port, ...] = ()  # by these inputs, where there are several
+    reads_where_it_acts: bool = False  # and not at earlier positions too
+    instead: str = "name heads and MLPs"  # what to name in place of what neither sends nor reads
 
     @property
     def title(self) -> str:

@@ -146,6 +146,21 @@ class Feature:
 
 Component: TypeAlias = Input | Logits | Head | AttentionLayer | KvHead | Mlp | Neuron | Resid | Feature
 
+Ablatable: TypeAlias = Head | Mlp | Neuron
+"""Components that together write all that a model adds to its embeddings. What is outside a circuit is made of them."""
+
+NodeComponent: TypeAlias = Ablatable | KvHead | Resid | Input
+"""Components that can be patched. The outside of a key-value head, a residual stream or the input is not defined."""
+
+Writer: TypeAlias = Head | Mlp
+"""What adds to the residual stream and reads it."""
+
+Sender: TypeAlias = Input | Writer
+"""What adds to the residual stream: the embeddings, every head, every MLP."""
+
+Reader: TypeAlias = Writer | KvHead | Logits
+"""What reads the residual stream, by one input or several."""
+
 IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
     HEAD: Head,
     ATTENTION: lambda layer, _: AttentionLayer(layer),

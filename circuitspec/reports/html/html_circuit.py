@@ -161,7 +161,7 @@ class _Joins:
                     own = _at_its_own(DeclaredPath(path.text, path.place, ((sender,), (reader,))), self._shape)
                     if own is None:
                         continue
-                    to_logits = isinstance(reader.component, Logits)
+                    to_logits = reader.component == Logits()
                     reading: Reading = "last" if to_logits else "own" if own else "past"
                     for first, written in _nodes(sender.component, sender.where):
                         for last, acting in _nodes(reader.component, reader.where):
