@@ -26,7 +26,6 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitspec.analysis.claims.registry import make_plan
-from circuitspec.engine.execution.batch_size import rows_per_batch
 from circuitspec.engine.execution.batches import model_inputs
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
@@ -140,8 +139,7 @@ def verify_cost(document: Document, rounds: int) -> VerifyCost:
     loaded = load_model(document.hypothesis.model, document.base_dir)
     outcomes: list[Outcome] = []
     outcome = verify(document, Options(negatives="off"), Quiet(), loaded=loaded)  # warms up
-    rows = rows_per_batch(loaded.shape, max(outcome.task.lengths), document.hypothesis.model.dtype)
-    runner = Runner(loaded, outcome.task, rows=rows, progress=Quiet())
+    runner = Runner(loaded, outcome.task, progress=Quiet())  # with batches as `verify` has them
     found, bare_seconds = [], []
     for _ in range(rounds):
         whole = timed(lambda: outcomes.append(verify(document, Options(), Quiet(), loaded=loaded)))

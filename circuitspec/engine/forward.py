@@ -70,8 +70,9 @@ class Forward:
     ) -> None:
         self.loaded = loaded
         self.task = task
-        own = Compiler(loaded.model, loaded.architecture, loaded.shape)
-        self.executor: Executor = own if executor is None else executor
+        self.executor: Executor = (
+            Compiler(loaded.model, loaded.architecture, loaded.shape) if executor is None else executor
+        )
         weight = next(loaded.model.parameters())
         self.device, self.dtype = weight.device, weight.dtype
         self.budget = budget_of(self.device)

@@ -12,12 +12,11 @@ from circuitspec.engine.levels.refusals import refused_means
 from circuitspec.engine.pyvene_export.bundle_content import Bundle, make_bundle
 from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
 from circuitspec.experiments.direction_files import direction_places
-from circuitspec.experiments.requirements import check_claimed, fitted
-from circuitspec.hypothesis_file.load_file import Document, digest, with_source
+from circuitspec.experiments.requirements import fitted
+from circuitspec.hypothesis_file.load_file import Document, digest
 from circuitspec.models.model_reference import resolve_reference
-from circuitspec.pipelines.session import Session, begin, from_file
-from circuitspec.pipelines.verify import Prepared, prepare
-from circuitspec.prompts.build import build_prompts
+from circuitspec.pipelines.session import Session, begin, from_file, opened
+from circuitspec.pipelines.verify import Prepared, prepare, prompts_of
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.reports.machine.bundle_files import readme
 from circuitspec.runtime.progress import Progress
@@ -35,17 +34,14 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     loads no config for, and CS531 for noise on the embeddings.
     """
     base_dir = document.base_dir
-    prompts = build_prompts(document.hypothesis.task, base_dir, document.source)
-    hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
-    check_claimed(hypothesis, prompts, document.source)
-    prepared: list[Prepared] = []
+    prompts, hypothesis = prompts_of(document)
 
-    def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
+    def prepared_for(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Prepared:
         with document.blamed_on("model", "id"):
-            prepared.append(prepare(hypothesis, document, prompts, shape, tokenizer))
+            return prepare(hypothesis, document, prompts, shape, tokenizer)
 
-    loaded = from_file(document, hypothesis, device, progress)(ready)
-    internals, plan, task = prepared[0].internals, prepared[0].plan, prepared[0].task
+    loaded, prepared = opened(from_file(document, hypothesis, device, progress), prepared_for)
+    internals, plan, task = prepared.internals, prepared.plan, prepared.task
     others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
     if any(experiment.averages for experiment in plan.experiments):
         task = others.of(task)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from circuitspec.analysis.warnings.task_warnings import task_not_done
@@ -50,7 +51,7 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.hypothesis_file.yaml.source import Source
-from circuitspec.pipelines.session import Session, behaviour, from_file, tokens_of
+from circuitspec.pipelines.session import Session, behaviour, from_file, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
@@ -84,13 +85,9 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
     if (refused := _refused(study, options, inside)) is not None:
         raise CircuitspecError(refused)
     prompts = build_prompts(subject.task, base_dir, study.source)
-    prepared: list[_Prepared] = []
-
-    def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
-        prepared.append(_prepare(study, options, inside, prompts, shape, tokenizer))
-
-    loaded = from_file(study, subject, options.device, progress)(ready)
-    about = prepared[0]
+    loaded, about = opened(
+        from_file(study, subject, options.device, progress), partial(_prepare, study, options, inside, prompts)
+    )
     task, patching, series, declared, unnamed = about.task, about.patching, about.series, about.declared, about.unnamed
     free, claimed = about.free, about.claimed
     drafted_from = (task_of or study).source

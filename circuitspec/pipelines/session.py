@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from circuitspec.analysis.claims.means_error import ENOUGH, MeansError, larger_size, largest_share, means_error
 from circuitspec.analysis.claims.verdict import judge
@@ -17,6 +17,7 @@ from circuitspec.analysis.task_behaviour import AnswerStanding, Instead, standin
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.cache.stored_runner import StoredRunner, StorePlace, stored_runner
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.metrics.answer_shares import what_is_said
 from circuitspec.engine.records import PromptValues, Records, SelfTest
 from circuitspec.engine.runner import Runner
@@ -41,8 +42,12 @@ if TYPE_CHECKING:
 
     from circuitspec.graph.shape import ModelShape
 
+Prepared = TypeVar("Prepared")
 Loading: TypeAlias = Callable[[Ready], LoadedModel]
 """Gives a model; what it is called with is told the shape and the tokenizer before weights are read."""
+
+ExecutorOf: TypeAlias = Callable[[LoadedModel], Executor]
+"""Makes what runs a loaded model, for each runner anew."""
 
 
 def from_file(file: Document | Study, subject: Subject, device: str, progress: Progress) -> Loading:
@@ -83,6 +88,15 @@ def from_memory(loaded: LoadedModel) -> Loading:
     return loading
 
 
+def opened(
+    loading: Loading, prepare: Callable[[ModelShape, PreTrainedTokenizerFast], Prepared]
+) -> tuple[LoadedModel, Prepared]:
+    """The model, and what is prepared for it before any weight is read."""
+    made: list[Prepared] = []
+    loaded = loading(lambda shape, tokenizer: made.append(prepare(shape, tokenizer)))
+    return loaded, made[0]
+
+
 def tokens_of(
     file: Document | Study,
     subject: Subject,
@@ -98,13 +112,13 @@ def tokens_of(
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded model and how its runs are made; use within `borrowed`.
+    """A loaded model and how its runs are made.
 
     Batches are as large as memory allows, unless `rows` says how many prompts a forward takes; where `edges` are
-    patched, or tested, with what these hold. `filled` lets forwards of sweeps fill the memory too. `internals` are
-    measured beside the metrics of the output, projections along `directions`; `parted` means can be taken over parts of
-    their prompts. A model whose own hooks take part is run one prompt at a time, in whole forwards, as their owner's
-    program does.
+    patched, with what these hold. `filled` lets forwards of sweeps fill the memory too. `internals` are measured beside
+    the metrics of the output, projections along `directions`; `parted` means can be taken over parts of their prompts.
+    An `executor` runs the model elsewhere. A model whose own hooks take part is run one prompt at a time, in whole
+    forwards, as their owner's program does.
     """
 
     loaded: LoadedModel
@@ -116,6 +130,7 @@ class Session:
     internals: Sequence[Internal] = ()
     directions: Mapping[str, Tensor] = field(default_factory=dict)
     store: StorePlace = None
+    executor: ExecutorOf | None = None
 
     @property
     def keeps_hooks(self) -> bool:
@@ -133,6 +148,7 @@ class Session:
             internals=self.internals,
             directions=self.directions,
             parted=self.parted,
+            executor=None if self.executor is None else self.executor(self.loaded),
         )
         if self.filled and self.rows is None:
             runner.fill_memory()

@@ -78,7 +78,17 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import Source
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
-from circuitspec.pipelines.session import Loading, Session, begin, behaviour, from_file, from_memory, tokens_of
+from circuitspec.pipelines.session import (
+    ExecutorOf,
+    Loading,
+    Session,
+    begin,
+    behaviour,
+    from_file,
+    from_memory,
+    opened,
+    tokens_of,
+)
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
@@ -98,6 +108,7 @@ class Options:
     store: StorePlace = None  # where experiments are looked up and kept; None: nowhere
     sweep: bool = False  # run the circuit under every combination of the six choices of method
     tests: bool = False  # test it statistically, against the model and against random circuits
+    executor: ExecutorOf | None = None  # what runs the model; None: this process
 
 
 @dataclass(frozen=True)
@@ -123,19 +134,18 @@ def verify(
     """
     base_dir = document.base_dir
     started = time.monotonic()
-    prompts = build_prompts(document.hypothesis.task, base_dir, document.source)
-    hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
-    check_claimed(hypothesis, prompts, document.source)
-    prepared: list[Prepared] = []
+    prompts, hypothesis = prompts_of(document)
+    given = loaded is not None  # so that what does not fit it is no fault of the file's `model: id`
 
-    def ready(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> None:
-        with document.blamed_on("model", "id") if loaded is None else nullcontext():
-            prepared.append(prepare(hypothesis, document, prompts, shape, tokenizer))
+    def prepared_for(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Prepared:
+        with nullcontext() if given else document.blamed_on("model", "id"):
+            return prepare(hypothesis, document, prompts, shape, tokenizer)
 
     if loaded is not None:
         loading = from_memory(loaded)
-    loaded = (loading or from_file(document, hypothesis, options.device, progress))(ready)
-    internals, graph, plan, task = prepared[0].internals, prepared[0].graph, prepared[0].plan, prepared[0].task
+    loading = loading or from_file(document, hypothesis, options.device, progress)
+    loaded, prepared = opened(loading, prepared_for)
+    internals, graph, plan, task = prepared.internals, prepared.graph, prepared.plan, prepared.task
     places_of_files = direction_places(hypothesis, document.source)
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
     others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
@@ -168,6 +178,7 @@ def verify(
         directions=directions,
         parted=True,
         store=options.store,
+        executor=options.executor,
     )
     with session.tested(task, edges=any(e.readings for e in planned)) as (runner, tested):
         progress.stage("running")
@@ -268,6 +279,17 @@ def verify(
         graph=graph,
     )
     return Outcome(verification, task)
+
+
+def prompts_of(document: Document) -> tuple[PromptSet, Hypothesis]:
+    """The prompts, and the hypothesis with what it leaves open filled in by them.
+
+    Raises CircuitspecError for prompts that cannot be made, CS145, and CS350 for metrics that they have no answers for.
+    """
+    prompts = build_prompts(document.hypothesis.task, document.base_dir, document.source)
+    hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
+    check_claimed(hypothesis, prompts, document.source)
+    return prompts, hypothesis
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +22,14 @@ from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Logits, Mlp
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.models.load import LoadedModel
+from circuitspec.pipelines.verify import Options, verify
+from circuitspec.runtime.progress import Silent as Waiting
 from tests.engine.support import Silent, loaded, model, random_prompts, runner, task_of
 
 ALL = Where.everywhere()
+TOY = Path(__file__).parents[2] / "hypotheses" / "toys" / "negative.circuit.yaml"
 OTHER, MEAN = Source("resample", "abc"), Source("mean", "abc")
 SWEPT = [Experiment("clean", OTHER, frozenset({Site(Head(2, head), ALL)})) for head in range(4)]
 EXPERIMENTS = [
@@ -38,8 +44,7 @@ EXPERIMENTS = [
 class Elsewhere:
     """Hands forwards to a worker thread, and counts rows; those that gradients are taken of it runs where it is."""
 
-    def __init__(self, model: Any) -> None:
-        made = loaded(model)
+    def __init__(self, made: LoadedModel) -> None:
         self._here = Compiler(made.model, made.architecture, made.shape)
         self._worker = ThreadPoolExecutor(1)
         self.rows = 0
@@ -61,7 +66,7 @@ def test_experiments_run_through_an_executor_from_outside(name: str) -> None:
     for prompt in prompts:  # a mean's positions must mean the same in its group
         prompt.roles.update(A=2, B=3)
     task = task_of(prompts)
-    elsewhere = Elsewhere(m)
+    elsewhere = Elsewhere(loaded(m))
     outside: Executor = elsewhere
     with borrowed(m):
         expected = runner(m, task, rows=3).run(EXPERIMENTS)
@@ -83,12 +88,27 @@ def _of_prompts(n: int) -> int:
     return 5 if n > 1 else 0
 
 
+def test_a_hypothesis_is_verified_elsewhere() -> None:
+    document = load_hypothesis(TOY)
+    made: list[Elsewhere] = []
+
+    def elsewhere(model: LoadedModel) -> Elsewhere:
+        made.append(Elsewhere(model))
+        return made[-1]
+
+    here = verify(document, Options(), Waiting()).verification
+    there = verify(document, Options(executor=elsewhere), Waiting()).verification
+    assert sum(one.rows for one in made) > 0
+    assert there.claims == here.claims
+    assert [warning.code for warning in there.warnings] == [warning.code for warning in here.warnings]
+
+
 def test_gradients_come_through_an_executor_from_outside() -> None:
     m = model("gpt2")
     task = task_of(random_prompts(seed=11, lengths=[6, 4, 5]))
     heads = [Head(0, 1), Head(2, 0)]
     with borrowed(m):
         expected = attribute(runner(m, task, rows=3), "clean", OTHER, "logit_diff", heads, [ALL])
-        run = Runner(loaded(m), task, rows=3, progress=Silent(), executor=Elsewhere(m))
+        run = Runner(loaded(m), task, rows=3, progress=Silent(), executor=Elsewhere(loaded(m)))
         found = attribute(run, "clean", OTHER, "logit_diff", heads, [ALL])
     assert found.effects == expected.effects

@@ -17,11 +17,11 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.batch_size import activation_bytes, late_bytes
 from circuitspec.engine.execution.compiler import KEPT, Actions, borrowed
 from circuitspec.engine.execution.memory import Rows, out_of_memory
-from circuitspec.engine.execution.partial_forward import Shortcut
 from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
 from circuitspec.engine.scheduling.batched_sweep import ENOUGH, sweeps_of
+from circuitspec.engine.scheduling.partial_forward import Shortcut
 from circuitspec.experiments.experiment import ZEROS, Experiment, Noised, Site, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where

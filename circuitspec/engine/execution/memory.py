@@ -33,7 +33,8 @@ def free_bytes(device: torch.device) -> int | None:
     """The memory that is free where a model runs; None where the system does not say."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free)
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+        return int(free) + held
     if device.type == "cpu" and _MEMINFO.is_file():  # Linux; what caches hold counts as free
         for line in _MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):

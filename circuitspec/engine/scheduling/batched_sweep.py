@@ -1,7 +1,7 @@
 """Many node-level experiments on one base and source: rows of few forwards, which begin where the first patch is.
 
 An experiment begins at the first block and the first column that it patches; what comes before is taken from the base
-run (`engine.execution.partial_forward`). Experiments that begin alike share a forward, in which each has a copy of the
+run (`engine.scheduling.partial_forward`). Experiments that begin alike share a forward, in which each has a copy of the
 prompts as its rows, and masks of its own.
 """
 
@@ -23,10 +23,10 @@ from circuitspec.engine.execution.batches import Batch, answer_logits, copied, m
 from circuitspec.engine.execution.compiler import Actions, trims
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import PeakMemory, out_of_memory
-from circuitspec.engine.execution.partial_forward import BaseRun, Shortcut, Start, may_cut
 from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Slot, Tap
 from circuitspec.engine.forward import Forward
+from circuitspec.engine.scheduling.partial_forward import BaseRun, Shortcut, Start, may_cut
 from circuitspec.engine.scheduling.parts import Parts
 from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.graph.nodes import NodeComponent

@@ -10,12 +10,12 @@ from transformers import DynamicCache
 
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
-from circuitspec.engine.execution.partial_forward import BaseRun, keys_values, may_cut
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import Forward
 from circuitspec.engine.levels.edge_program import EdgeProgram
 from circuitspec.engine.levels.path_hops import base_taps, value_taps
 from circuitspec.engine.scheduling.batched_sweep import Sweep, sweeps_of
+from circuitspec.engine.scheduling.partial_forward import BaseRun, keys_values, may_cut
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant
 
 
