@@ -102,7 +102,7 @@ def random_task(n: int, length: int, vocabulary: int) -> TokenizedTask:
 
 
 def ioi_like_plan(loaded: LoadedModel, value: str) -> Plan:
-    """26 heads declared, as in the published circuit; the MLPs too are noised."""
+    """26 heads declared, as in the published circuit; the MLPs too are ablated."""
     heads = [Head(layer, head) for layer in range(12) for head in (1, 7)] + [Head(11, 2), Head(9, 9)]
     members = tuple(Member(h, Where.at("END"), "circuit", "positive") for h in heads)
     graph = CircuitGraph(loaded.shape, members, frozenset({Mlp(0)}), nx.DiGraph())

@@ -1,7 +1,7 @@
 """How few heads of the shipped model can do its task: every set of one to four heads, kept at all positions.
 
 All other heads are ablated (mean_per_template), MLPs are free, on the prompts that drafts are verified on. A head
-that is kept at some positions alone may recover more: elsewhere it may work against the answer. That is not tried here.
+that is kept at some positions alone may recover more: elsewhere it may be negative. That is not tried here.
 
     python benchmarks/smallest.py
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source
-from circuitspec.experiments.levels.node_level import noising
+from circuitspec.experiments.levels.node_level import ablating
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.grammar.names import format_name
@@ -45,7 +45,7 @@ def main() -> None:
     sets = {size: [frozenset(kept) for kept in itertools.combinations(heads, size)] for size in range(1, LARGEST + 1)}
 
     def alone(kept: frozenset[Head]) -> Experiment:
-        return noising(SOURCE, {head: Where.everywhere() for head in heads if head not in kept})
+        return ablating(SOURCE, {head: Where.everywhere() for head in heads if head not in kept})
 
     with borrowed(loaded.model):
         runner = Runner(loaded, task, rows=task.n, progress=Silent())

@@ -201,7 +201,7 @@ def compare(name: str, units: Sequence[Unit], sample: Sequence[Unit], rounds: in
             for unit, expected in loop.found.items():
                 off = max(off, float(np.abs(found[0][experiment_of(unit)]["logit_diff"] - expected).max()))
     part = "all of them" if len(sample) == len(units) else f"a random {len(sample)} of them"
-    taken = f"{rows} rows a forward" if rows else f"rows by memory, {budget / 2**20:.0f} MiB"
+    taken = f"batch size {rows}" if rows else f"rows by memory, {budget / 2**20:.0f} MiB"
     print(f"\n{name}: {len(units):,} experiments; the loops by hand ran {part}; {taken}\n")
     print("| way | s an experiment | the sweep is faster by | rounds | by processor time | memory on top, MiB |")
     print("|---|---|---|---|---|---|")
@@ -233,7 +233,7 @@ def growth(rows: int | None) -> None:
         for position in range(TOKENS)
     ]
     order = np.random.default_rng(0).permutation(len(sites))
-    print(f"\na small model (4 layers, 64 channels), single neurons at single positions; {rows} rows a forward\n")
+    print(f"\na small model (4 layers, 64 channels), single neurons at single positions; batch size {rows}\n")
     print("| experiments | s | ms an experiment | memory on top, MiB | of which results, MiB |")
     print("|---|---|---|---|---|")
     with borrowed(loaded.model):
@@ -257,7 +257,7 @@ def main() -> None:
         "--sample", type=int, default=96, help="experiments of the by-position sweep that the loops run"
     )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rows", type=int, help="prompts a forward (default: by memory)")
+    parser.add_argument("--rows", type=int, help="batch size (default: by memory)")
     parser.add_argument("--only", choices=("heads", "positions", "growth"))
     options = parser.parse_args()
     torch.manual_seed(0)

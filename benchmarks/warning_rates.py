@@ -4,9 +4,9 @@
 
 Every toy is a GPT-2 with hand-set weights (as the zoo's): main heads at random places and of random strengths that name
 the thing in the box, heads that write next to nothing, and heads that help on some prompts and hurt as much on others.
-Planted at random, each in some of the toys: a head that works against the answer, a backup that acts when a main head
+Planted at random, each in some of the toys: a negative head, a backup that acts when a main head
 is silent, two heads in parallel behind a saturating MLP (either does for the other), and a declared head that does
-nothing. A head that works against the answer may be left out, or be in the circuit and not called negative. A property
+nothing. A negative head may be left out, or be in the circuit and not called negative. A property
 that hypotheses can declare is declared in some of the toys, and left out or not called by its name in the others. The
 table says how often the warning was given, and named just the components planted, where it should be, and where not.
 """

@@ -195,7 +195,7 @@ def verify(
     if (model is None) != (tokenizer is None):
         raise TypeError("pass both a model and its tokenizer, or neither")
     if keep_hooks and (model is None or batch_size is not None):
-        raise TypeError("keep_hooks is for a model that is passed, and goes without batch_size: one prompt a forward")
+        raise TypeError("keep_hooks is for a model that is passed, and goes without batch_size: the batch size is 1")
     if not isinstance(hypothesis, Document | str | PathLike):
         raise TypeError(
             f"`hypothesis` is a {type(hypothesis).__name__}: give a file's path, or what circuitspec.load(path) or "

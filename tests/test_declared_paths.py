@@ -39,7 +39,7 @@ def shares(found: Outcome) -> dict[str, tuple[float | None, float | None]]:
 
 
 def test_paths_of_a_helpful_and_a_negative_head() -> None:
-    """+6 and -2 on the answer's logit, and clean less corrupt is 8: 12/8 and -4/8, whichever way."""
+    """+6 and -2 on the answer's logit, and clean - corrupt is 8: 12/8 and -4/8, whichever way."""
     text, found = run("negative")
     assert shares(found) == {"naming -> logits": (1.5, 1.5), "against -> logits": (-0.5, -0.5)}
     assert found.verification.warnings == ()
@@ -56,7 +56,7 @@ def test_paths_of_a_helpful_and_a_negative_head() -> None:
 def test_a_backup_sleeps_and_is_not_warned_of() -> None:
     """The main head says +7, the backup +7 less what the main head says: alone nothing, but 7 - 0 in its place.
 
-    Clean less corrupt is 10; with the backup blind to the main head, it adds 7: a drop of -7/10.
+    Clean - corrupt is 10; with the backup blind to the main head, it adds 7: a drop of -7/10.
     """
     _, found = run("backup")
     assert shares(found) == {

@@ -191,7 +191,7 @@ def test_where_there_is_no_room_the_old_file_stays(arguments: list[str], output:
 def test_a_result_is_of_one_run_whatever_fails(tmp_path: Path) -> None:
     """A rerun for which there is no room leaves the earlier result whole, and one that succeeds nothing of it."""
     out = tmp_path / "out"
-    first = command("verify", HYPOTHESIS, "--negatives", "off", "--sweep", "--output-dir", out)
+    first = command("verify", HYPOTHESIS, "--negatives", "off", "--methods", "--output-dir", out)
     assert first.returncode == 0, first.stderr
     before = contents(out)
     assert {"sweep.csv", "report.json", "prompts.parquet"} <= set(before)

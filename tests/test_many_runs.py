@@ -295,13 +295,13 @@ def test_plan_says_what_the_searches_cost(tmp_path: Path) -> None:
     # the other group, 3 random sets, and each with a node; two steps of two candidates, with and without the node
     assert f"and up to {1 + 3 + 2 * (1 + 3 + 2 * 2 * 2)} to search for subsets for claim 2 (minimal)" in said
     assert " random circuits " in said
-    assert "--sweep" not in said
+    assert "--methods" not in said
     head, _, _ = text_of().partition("  paths:\n")
     rest = text_of("necessary: {metric: logit_diff, at_most: 0.01}").partition("-> logits\n")[2]
     file.write_text(head + rest, encoding="utf-8")
     # without paths there is node level alone: 2 sets at 2 sets of positions, noised by 3 means of which each has the
     # ablated model as its anchor (means, means by template, zeros) and by resampling, and restored; the claim has one
-    assert f"and {3 * (2 * 2 + 1) + 2 * 2 + 2 * 2 - 1} for --sweep and --tests" in plan_file(file, sweep=True)
+    assert f"and {3 * (2 * 2 + 1) + 2 * 2 + 2 * 2 - 1} for --methods and --tests" in plan_file(file, sweep=True)
 
 
 def test_the_command_line_runs_both(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_the_command_line_runs_both(tmp_path: Path) -> None:
     file.write_text(text_of("necessary: {metric: logit_diff, at_most: 0.01}"), encoding="utf-8")
     ran = CliRunner().invoke(
         main,
-        ["verify", str(file), "--no-store", "--negatives", "off", "--sweep", "--tests", "--output-dir", str(out)],
+        ["verify", str(file), "--no-store", "--negatives", "off", "--methods", "--tests", "--output-dir", str(out)],
     )
     assert ran.exit_code == 0, ran.output
     assert "the circuit under" in ran.output

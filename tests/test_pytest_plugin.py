@@ -131,7 +131,7 @@ def test_a_refuted_claim_shows_its_numbers_and_its_line(repo: pytest.Pytester) -
             r"hypotheses/ioi.circuit.yaml:\d+:5: error\[CS560\]: sufficient is refuted: recovered logit_diff "
             r"\d.\d+ \[0.\d+, \d.\d+\]( \(\d.\d+ measured\))?, bound at most 0.1",
             r" +\d+ \|   - sufficient: {metric: logit_diff, at_most: 0.1}",
-            r" +\|     \^{10} noising everything outside the circuit, 24 prompts: clean \d+.\d+, all ablated .*",
+            r" +\|     \^{10} ablating everything outside the circuit, 24 prompts: clean \d+.\d+, all ablated .*",
         ],
         consecutive=True,
     )

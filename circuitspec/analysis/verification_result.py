@@ -50,7 +50,7 @@ class ReferenceFacts:
 class Methodology:
     """The six choices on which every figure depends.
 
-    `noised` are the component types that are patched, `free` the components that never are (both in
+    `ablated` are the component types that are patched, `free` the components that never are (both in
     words: "heads", "MLPs"); `ablation` with `source` are the patched-in values and the prompts they
     come from (None for zeros); `set` is what is patched.
 
@@ -59,7 +59,7 @@ class Methodology:
     """
 
     level: str
-    noised: tuple[str, ...]
+    ablated: tuple[str, ...]
     free: tuple[str, ...]
     ablation: str
     source: str | None
@@ -88,7 +88,7 @@ class Methodology:
         value = self.value
         if self.level == "path":
             return f"path level {_through(self.through)}, {value}, {self.where}, {self.kept}"
-        types = f"{_listed(self.free)} free" if self.free else f"{_listed(self.noised)} noised"
+        types = f"{_listed(self.free)} free" if self.free else f"{_listed(self.ablated)} ablated"
         if self.level == "edge":
             types = f"{self.kept}, {types}" if self.free else self.kept
         return f"{self.level} level, {value}, {self.where}, {types}"
@@ -111,7 +111,7 @@ class Methodology:
 
     def describe(self) -> str:
         """All six in words."""
-        return f"{self.direction} {self.set}: {self.choices()}"
+        return f"{'ablating' if self.direction == 'noising' else self.direction} {self.set}: {self.choices()}"
 
 
 def _through(through: tuple[str, ...] | None) -> str:
@@ -147,7 +147,7 @@ class Verification:
     prompts_digest: str = ""  # of the prompts themselves: word lists and prompt files are not in `digest`
     self_test: SelfTest | None = None  # None where nothing was run
     negatives: NegativeSearch | None = None  # None where no claim asks for the search
-    paths: tuple[PathEffect, ...] = ()  # declared paths by themselves, at edge and path level
+    paths: tuple[PathEffect, ...] = ()  # path patching of each declared path, at edge and path level
     effects: CircuitEffects | None = None  # of the circuit's parts; None where they were not looked at
     sweep: MethodSweep | None = None  # the circuit under other methods; None where it was not asked for
     tests: CircuitTests | None = None  # statistical tests of it; None where they were not asked for

@@ -20,7 +20,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
-BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), help="Prompts a forward.  [default: by memory]")
+BATCH_SIZE = click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Batch size: prompts per forward pass.  [default: by memory]"
+)
 DEFAULT_DEVICE = "cpu"
 DEVICE = click.option("--device", default=DEFAULT_DEVICE, show_default=True)
 STORE = click.option(

@@ -53,7 +53,7 @@ _NEGATIVES = "screen"  # how negative components are looked for unless --negativ
     type=click.Choice(["screen", "exact", "off"]),
     default=_NEGATIVES,
     show_default=True,
-    help="Look for components outside the circuit that work against it (screen all by one backward pass and "
+    help="Look for negative components outside the circuit (screen all by one backward pass and "
     "restore the worst, restore every one, or do not look), and at the circuit's own parts: ablate every one of a "
     "small circuit and what is declared negative or backup in a large one, every one, or none.",
 )

@@ -360,8 +360,8 @@ DATA: dict[str, CodeInfo] = {
         "which edges are the circuit",
         "The file gives every edge a score, and does not say where the circuit ends: `--top 200` takes the 200 edges "
         "of the largest scores, `--threshold 0.01` those of at least that score, both whatever the sign. With "
-        "`--signed` scores are taken as they stand, the most positive first: the edges that help, without those that "
-        "work against the behaviour. In the example circuit of MIB (IOI in GPT-2 small) the two choices of 100 edges "
+        "`--signed` scores are taken as they stand, the most positive first: the edges that help, without the negative "
+        "ones. In the example circuit of MIB (IOI in GPT-2 small) the two choices of 100 edges "
         "share 31. Edges of score 0 are never taken. Or the file holds several runs, and `--entry` must name one; or "
         "it has no scores to cut off at; or nothing is left. EAP-IG and MIB files may score or mark nodes instead: "
         "they become a hypothesis of `level: node`, and `--level` says which is meant where a file has both.",

@@ -29,16 +29,17 @@ EVIDENCE: dict[str, CodeInfo] = {
     "CS413": CodeInfo(
         "a draft that falls short",
         "The circuit that `explore` arrived at recovers less than `--target`, or something outside what its draft "
-        "claims: all drafts claim that 0.8 to 1.2 is recovered, and at most 0.3 left with the circuit noised. `verify` "
-        "will not support such a draft. Look at more (`--exact`, `--max-forwards`), or leave out of the claim what the "
-        "circuit cannot do without (`--free`). A circuit of helpful components alone may recover more than the model.",
+        "claims: all drafts claim that 0.8 to 1.2 is recovered, and at most 0.3 left with the circuit ablated. "
+        "`verify` will not support such a draft. Look at more (`--exact`, `--max-forwards`), or leave out of the claim "
+        "what the circuit cannot do without (`--free`). A circuit of helpful components alone may recover more "
+        "than the model.",
     ),
     "CS414": CodeInfo(
         "a circuit with nothing in it",
-        "Of all that `explore` looked at, nothing changes the score, or the target is met with all of it noised. Then "
+        "Of all that `explore` looked at, nothing changes the score, or the target is met with all of it ablated. Then "
         "what is free (`--free`), or reads the embeddings directly, does the task; or what does it was not among what "
-        "was patched. A circuit of helpful components alone is also empty where all that acts works against the "
-        "behaviour. There is nothing to claim, so there is no draft. Leave less free, corrupt other slots, take "
+        "was patched. A circuit of helpful components alone is also empty where all that acts is "
+        "negative. There is nothing to claim, so there is no draft. Leave less free, corrupt other slots, take "
         "another metric, or look at more (`--exact`, `--max-forwards`, `--start resid`).",
     ),
     "CS430": CodeInfo(

@@ -138,7 +138,7 @@ EXECUTION: dict[str, CodeInfo] = {
     "CS543": CodeInfo(
         "nothing to draft",
         "`explore` was asked for a draft, and the circuit that it arrived at has no components: nothing that was swept "
-        "changes the metric, or the target is met with all of it noised (CS414). A hypothesis claims something of "
+        "changes the metric, or the target is met with all of it ablated (CS414). A hypothesis claims something of "
         "components, so the file is not written; one that was there is left as it was. Leave less free (`--free`), "
         "corrupt other slots, or take another metric.",
     ),

@@ -25,6 +25,6 @@ def corrupt_prompts(ablation: AblationSpec) -> Variant | None:
 
 
 def ablation_source(ablation: AblationSpec) -> Source:
-    """What noising patches in."""
+    """What ablation patches in."""
     kind = ABLATIONS[ablation.value]
     return Source(kind.source, corrupt_prompts(ablation) if kind.has_corrupt_run else None)

@@ -230,7 +230,7 @@ class Experiment:
 
     @property
     def direction(self) -> Direction | None:
-        """Noising patches the clean run, denoising a corrupt one (seed, section 2.3)."""
+        """Noising patches the clean run, denoising a corrupt one (Heimersheim & Nanda 2024, section 2.3)."""
         if self.source is None:
             return None
         return "noising" if self.base == "clean" else "denoising"

@@ -140,7 +140,7 @@ class Plan:
     labels: Mapping[Experiment, str]  # in running order
     clean: Experiment
     corrupt: Experiment
-    circuit: Experiment  # everything outside the circuit noised
+    circuit: Experiment  # everything outside the circuit ablated
     claims: tuple[PlannedClaim, ...]
     edges: EdgeCircuit | None = None
     checks: tuple[PathCheck, ...] = ()
@@ -189,7 +189,7 @@ Kinds: TypeAlias = Callable[[Claim], PlansClaims]
 class Planning:
     """What a claim, the one numbered `index`, is planned with.
 
-    `source` is what noising patches in, `anchor` where noising recovers nothing. `corruptions` are those of the
+    `source` is what ablation patches in, `anchor` where ablation recovers nothing. `corruptions` are those of the
     prompts; None where these are not at hand. `labels` gathers the runs and their names.
     """
 

@@ -19,7 +19,7 @@ from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 BLOCKS = ("circuit", "ablation", "claims")  # those of the file that a draft writes anew
 LOW, HIGH = 0.8, 1.2  # what every draft claims to recover, whatever its circuit does
-LEFT = 0.3  # what every draft claims to leave at most where its circuit is noised
+LEFT = 0.3  # what every draft claims to leave at most where its circuit is ablated
 SPARED = 8  # members that were left out, named in a draft's header
 
 Sizes = Mapping[Entry, tuple[float, float, bool]]
@@ -57,9 +57,9 @@ def write_draft(
 ) -> Draft:
     """The draft's text: model and task as in `subject`, then groups by layer and position, effects as comments.
 
-    Its claims are the same whatever the circuit does (recovered 0.8 to 1.2; noised, at most 0.3 left), so that `verify`
-    refutes a circuit that falls short; where it does, or misses the target (None: there was none), the file says so.
-    `suffix` is added to the file's name. `neurons` stand for their MLP, also in the links.
+    Its claims are the same whatever the circuit does (recovered 0.8 to 1.2; at most 0.3 left without it), so that
+    `verify` refutes a circuit that falls short; where it does, or misses the target (None: there was none), the file
+    says so. `suffix` is added to the file's name. `neurons` stand for their MLP, also in the links.
     """
     estimate = choice.estimate()
     interval = estimate.interval or (estimate.value, estimate.value)
@@ -71,11 +71,11 @@ def write_draft(
         f"# Drafted by `{command}`.",
         f"# On the prompts it was drafted on: recovered {metric} {estimate.value:.2f} "
         f"[{interval[0]:.2f}, {interval[1]:.2f}],",
-        f"# {choice.heads} heads of {shape.n_layers * shape.n_heads} ({head_share:.0%}); with the circuit noised,"
+        f"# {choice.heads} heads of {shape.n_layers * shape.n_heads} ({head_share:.0%}); with the circuit ablated,"
         f" {_number(choice.knocked_out())} is left.",
         *(f"# FALLS SHORT: {miss}." for miss in misses),
         *_spared(choice),
-        "# Beside each component, what it does by itself as a share of clean less corrupt: (drop when noised in the",
+        "# Beside each component, what it does by itself as a share of clean - corrupt: (drop when ablated in the",
         "# clean run, rise when restored in the corrupt run); ~ marks estimates of what was not patched alone.",
         "circuit:",
         "  groups:",
@@ -108,7 +108,7 @@ def write_draft(
 
 
 def missed_by(estimate: Estimate, left: Estimate, metric: str, target: float | None) -> tuple[str, ...]:
-    """Where a circuit that recovers so much, and leaves so much when noised, misses a draft's claims or the target.
+    """Where a circuit that recovers so much, and leaves so much when ablated, misses a draft's claims or the target.
 
     A claim holds where the whole interval lies within its bound.
     """
@@ -123,9 +123,9 @@ def missed_by(estimate: Estimate, left: Estimate, metric: str, target: float | N
         found.append(f"recovered {metric} {_number(estimate.value)} misses the target {target:g}")
     low, high = left.interval or (left.value, left.value)
     if left.value > LEFT:
-        found.append(f"with the circuit noised {_number(left.value)} is left, where the draft claims at most {LEFT:g}")
+        found.append(f"with the circuit ablated {_number(left.value)} is left, where the draft claims at most {LEFT:g}")
     elif high > LEFT:
-        said = f"with the circuit noised {_number(left.value)} [{_number(low)}, {_number(high)}] is left"
+        said = f"with the circuit ablated {_number(left.value)} [{_number(low)}, {_number(high)}] is left"
         found.append(f"{said}, not all of it at most {LEFT:g}, as the draft claims")
     return tuple(found)
 

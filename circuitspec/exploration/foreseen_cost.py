@@ -10,7 +10,7 @@ from circuitspec.exploration.search.estimable import inestimable
 
 GATES = 6  # members that are patched two by two
 BESIDE = 5  # cross-sections beside which it is looked for what is missing
-SEARCHED_ALL, SEARCHED = 500, 60  # up to so many stand-ins are all tried; of more, so many
+SEARCHED_ALL, SEARCHED = 500, 60  # up to so many backups are all tried; of more, so many
 ROUNDS, FEW = 12, 16  # of growing a circuit; entries that are taken out one by one
 TRACED = 20  # components, for each corruption
 PER_PATH = 2  # passes that a path with one hop takes
@@ -106,11 +106,11 @@ def _estimates(extent: Extent, options: Options) -> int:
 
 
 def _circuits(extent: Extent) -> int:
-    """Both circuits: grown and pruned, stand-ins behind the one, whole heads and single entries out of the other."""
+    """Both circuits: grown and pruned, backups behind the one, whole heads and single entries out of the other."""
     few = min(FEW, extent.entries)
     grown = 2 * (2 * few + 6 * ROUNDS)
-    stand_ins = 2 * _tried(extent)
-    return grown + stand_ins + few * (few + 1)
+    backups = 2 * _tried(extent)
+    return grown + backups + few * (few + 1)
 
 
 def _tried(extent: Extent) -> int:

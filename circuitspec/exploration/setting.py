@@ -17,7 +17,7 @@ from circuitspec.engine.records import Records
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.experiments.internal_metric_plans import component_of, positions_of
-from circuitspec.experiments.levels.node_level import denoising, noising
+from circuitspec.experiments.levels.node_level import ablating, denoising
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.graph.nodes import Ablatable, NodeComponent, is_ablatable
 from circuitspec.graph.where import Where
@@ -35,7 +35,7 @@ class Setting:
 
     `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart;
     where the prompts name none (`unnamed`), components are searched at all tokens together too. `source` is what
-    noising patches in, `corrupt` the prompts into which clean values are restored. What is measured counts against the
+    ablation patches in, `corrupt` the prompts into which clean values are restored. What is measured counts against the
     `allowance`; estimates are `recalled` where they were computed before. `inside` is the metric, where it is one of
     what the model does inside.
     """
@@ -80,21 +80,21 @@ class Setting:
 
     @property
     def anchor(self) -> Experiment:
-        """Where noising recovers nothing: the corrupt run, or for other values the model with all ablated."""
+        """Where ablation recovers nothing: the corrupt run, or for other values the model with all ablated."""
         return Experiment(self.corrupt) if self.source.is_run else self.all_ablated
 
     def sufficiency(self, kept: Mapping[Ablatable, Where]) -> Experiment:
-        """Everything noised that is not kept; an MLP of which neurons are kept, neuron by neuron."""
+        """Everything ablated that is not kept; an MLP of which neurons are kept, neuron by neuron."""
         units = {whole_of(c): c.kind for c in kept if c.kind.part_of is not None}
         claimed = split(self.claimed, units, self.runner.loaded.shape.counts) if units else self.claimed
-        return noising(self.source, {c: ~kept.get(c, Where.at()) for c in claimed})
+        return ablating(self.source, {c: ~kept.get(c, Where.at()) for c in claimed})
 
     def necessity(self, kept: Mapping[Ablatable, Where]) -> Experiment:
-        """What is kept noised, and nothing else."""
-        return noising(self.source, dict(kept.items()))
+        """What is kept ablated, and nothing else."""
+        return ablating(self.source, dict(kept.items()))
 
-    def noised(self, component: NodeComponent, where: Where) -> Experiment:
-        return noising(self.source, {component: where})
+    def ablated(self, component: NodeComponent, where: Where) -> Experiment:
+        return ablating(self.source, {component: where})
 
     def denoised(self, component: NodeComponent, where: Where) -> Experiment:
         return denoising(self.corrupt, {component: where})
@@ -121,7 +121,7 @@ class Setting:
 
     @property
     def gap(self) -> Gap:
-        """The difference between the clean run and where noising recovers nothing."""
+        """The difference between the clean run and where ablation recovers nothing."""
         return self.gap_between(CLEAN, self.anchor)
 
     @property
@@ -135,17 +135,17 @@ class Setting:
         return gap(records, self.metric, Anchors(clean, corrupt))
 
     def recovered(self, experiment: Experiment) -> Estimate:
-        """Recovered performance of a noising run, with its interval."""
+        """Recovered performance of an ablating run, with its interval."""
         return stats.recovered(self.values(experiment), self.values(self.anchor), self.values(CLEAN))
 
     def share(self, experiment: Experiment) -> float:
-        """Recovered performance of a noising run: the value alone."""
+        """Recovered performance of an ablating run: the value alone."""
         clean, corrupt = float(self.values(CLEAN).mean()), float(self.values(self.anchor).mean())
         return (float(self.values(experiment).mean()) - corrupt) / (clean - corrupt)
 
     def drop(self, component: NodeComponent, where: Where) -> float:
-        """How far the score falls when the component is noised there, as a share of clean less corrupt."""
-        return 1.0 - self.share(self.noised(component, where))
+        """How far the score falls when the component is ablated there, as a share of clean - corrupt."""
+        return 1.0 - self.share(self.ablated(component, where))
 
     def rise(self, component: NodeComponent, where: Where) -> float:
         """How far the score rises when the component is restored there in the corrupt run, as such a share."""

@@ -122,7 +122,7 @@ class Stages:
         return made if len(made) == 2 else []
 
     def _found_nothing_yet(self, choice: Choice) -> bool:
-        """Whether a circuit is empty for want of looking: the allowance ended, and what was noised is needed."""
+        """Whether a circuit is empty for want of looking: the allowance ended, and what was ablated is needed."""
         cut = bool(choice.stopped) or any(one.spent for one in self.unseen)
         return cut and not choice.entries and choice.recovered() < self.options.target
 

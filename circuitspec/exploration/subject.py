@@ -39,7 +39,7 @@ from circuitspec.prompts.prompt_set import TokenizedTask
 
 @dataclass(frozen=True)
 class Patching:
-    """What noising patches in, the prompts that denoising starts from, and how a draft writes that down."""
+    """What ablation patches in, the prompts that denoising starts from, and how a draft writes that down."""
 
     value: str
     source: Source

@@ -1,6 +1,6 @@
 """The edges of a transformer: who writes to the residual stream, and who reads what was written there.
 
-Edge level cuts these (design section 3). An edge is a sender and a later receiver; a GPT-2 small has 32,491.
+Edge level cuts these. An edge is a sender and a later receiver; a GPT-2 small has 32,491.
 """
 
 from __future__ import annotations

@@ -480,7 +480,9 @@ def _cost(
         lines.append(f"           and up to {most} to look at the circuit's own parts (--negatives off: none)")
     lines += _declared_paths(hypothesis, plan, graph, text)
     if added:
-        lines.append(f"           and {sum(e.draws * runs_of(e) for e in added)} for --sweep and --tests, as asked for")
+        lines.append(
+            f"           and {sum(e.draws * runs_of(e) for e in added)} for --methods and --tests, as asked for"
+        )
     layers = {metric.head.layer for metric in internals if isinstance(metric, Attention)}
     if layers:
         runs = sum(e.draws for e in (*plan.experiments, *added) if e.level != "path")

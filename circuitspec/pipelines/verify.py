@@ -103,7 +103,7 @@ class Options:
     """How to run, as far as the result does not depend on it (but for the search for negatives)."""
 
     negatives: Search = "screen"
-    rows: int | None = None  # prompts a forward; None: by memory
+    rows: int | None = None  # the batch size; None: by memory
     device: str = "cpu"
     store: StorePlace = None  # where experiments are looked up and kept; None: nowhere
     sweep: bool = False  # run the circuit under every combination of the six choices of method
@@ -390,7 +390,7 @@ def _in_model(
     search: Search | Literal["not along paths"],
     outside: Restorations,
 ) -> tuple[ModelNegatives | None, Plan, Records]:
-    """Look for components outside the circuit that work against the behaviour in the whole model."""
+    """Look for components outside the circuit that are negative in the whole model."""
     source, places = plan.circuit.source, places_outside(plan, outside)
     assert source is not None
 

@@ -126,6 +126,6 @@ def search_of(found: Verification) -> str:
     if finding is None or finding.components:
         return ""
     return (
-        f"no negative components outside the circuit: {finding.tested} of {finding.screened} noised ones "
+        f"no negative components outside the circuit: {finding.tested} of {finding.screened} ablated ones "
         f"were restored one by one, none made {finding.metric} worse"
     )

@@ -51,7 +51,7 @@ class DispensableClaims(ClaimKind[Dispensable, PlannedEach]):
     several = True
 
     def plan(self, claim, planning):
-        taken = {name: node_level.noising(planning.source, planning.section((name,))) for name in claim.nodes}
+        taken = {name: node_level.ablating(planning.source, planning.section((name,))) for name in claim.nodes}
         planning.name_anchor(planning.anchor)
         for name, run in taken.items():
             planning.name(run, f"without {name}")

@@ -68,7 +68,7 @@ def out(
 
 
 def test_the_hydra_papers_share() -> None:
-    """8 are lost, a later head brings 5 back and the norm 0.6: the total effect is 2.4, and 0.7 is made up for."""
+    """8 are lost, a later head brings 5 back and the norm 0.6: the total effect is 2.4, and 0.7 is compensated."""
     found = out({MAIN: 0, LATER: 5, LAST: 2}, rest=0.6)
     assert found.direct == pytest.approx(8)
     assert found.total.value == pytest.approx(8 - 5 - 0.6)

@@ -37,9 +37,9 @@ def plan() -> Plan:
 
 
 def outside(of: Plan) -> Restorations:
-    """Every noised head, restored by leaving out its site."""
-    noised = frozenset(site.component for site in of.circuit.sites)
-    return Restorations(tuple(noised), lambda components: restored(of.circuit, components))
+    """Every ablated head, restored by leaving out its site."""
+    ablated = frozenset(site.component for site in of.circuit.sites)
+    return Restorations(tuple(ablated), lambda components: restored(of.circuit, components))
 
 
 @dataclass

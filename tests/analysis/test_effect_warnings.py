@@ -41,8 +41,8 @@ def test_nothing_examined_nothing_said() -> None:
 
 def out(total: float, *by: tuple[str, Standing, float], direct: float = 10.0) -> Knockout:
     compensators = tuple(Compensator(name, standing, share * direct, share, 1e-4) for name, standing, share in by)
-    made_up = sum(share for _, _, share in by)
-    return Knockout("main", direct, at(total), at(1 - total / direct), at(made_up) if by else None, compensators, 9)
+    compensated = sum(share for _, _, share in by)
+    return Knockout("main", direct, at(total), at(1 - total / direct), at(compensated) if by else None, compensators, 9)
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def out(total: float, *by: tuple[str, Standing, float], direct: float = 10.0) ->
         (out(3, ("a1.h1", "outside the circuit", 0.04), ("a1.h2", "in the circuit", 0.19)), ["CS426"]),
         (out(3, ("a1.h1", "outside the circuit", 0.1), ("a1.h2", "backup", 0.5)), []),  # the most of it is declared
         (out(3), []),
-        (out(8.2, ("a1.h1", "outside the circuit", 0.58)), ["CS427"]),  # it makes up, whatever else is lost
-        (out(8.2, ("a1.h1", "in the circuit", 0.58)), []),  # other losses outweigh what it makes up
+        (out(8.2, ("a1.h1", "outside the circuit", 0.58)), ["CS427"]),  # it compensates, whatever else is lost
+        (out(8.2, ("a1.h1", "in the circuit", 0.58)), []),  # other losses outweigh what it compensates
         (out(9, ("a1.h1", "outside the circuit", 0.7)), ["CS427"]),
         (out(-9, ("a1.h1", "outside the circuit", 1.9)), []),  # no backup, but what the loss sets free
         (out(-3, ("a1.h1", "outside the circuit", 0.7), direct=-10.0), ["CS427"]),
@@ -145,7 +145,7 @@ NEITHER = Ablated(AGAINST, 0.0, at(0.0), 0.8)
 
 
 def test_a_negative_group_hurts_in_the_model_or_in_the_circuit_alone() -> None:
-    """What works against the circuit may help in the model, where other components read it."""
+    """What is negative in the circuit may help in the model, where other components read it."""
     assert codes(groups=(HURTS,)) == []
     assert codes(groups=(HELPS,)) == ["CS428"]
     assert codes(groups=(NEITHER,)) == ["CS428"]
@@ -166,13 +166,13 @@ def rising(of: Part, share: float, p_adjusted: float = 1e-6) -> Ablated:
 @pytest.mark.parametrize(
     ("in_model", "in_circuit", "note", "expected"),
     [
-        (0.2, 0.1, "works against it", ["CS433"]),
-        (0.2, 0.05, "works against it", ["CS433"]),
-        (0.2, 0.04, "works against it", []),  # in the circuit too, and by little
-        (0.04, 0.2, "works against it", []),
-        (0.2, 0.009, "its loss raises it", []),
-        (0.2, -0.3, "its loss raises it", []),  # in the circuit it helps
-        (0.2, None, "its loss raises it", []),  # not looked at there
+        (0.2, 0.1, "negative", ["CS433"]),
+        (0.2, 0.05, "negative", ["CS433"]),
+        (0.2, 0.04, "negative", []),  # in the circuit too, and by little
+        (0.04, 0.2, "negative", []),
+        (0.2, 0.009, "ablating it raises the metric", []),
+        (0.2, -0.3, "ablating it raises the metric", []),  # in the circuit it helps
+        (0.2, None, "ablating it raises the metric", []),  # not looked at there
         (-0.2, 0.3, "", []),
         (0.009, 0.3, "none shown", []),
     ],
@@ -210,6 +210,6 @@ def test_a_group_is_named_where_none_of_its_components_is() -> None:
     )
     assert "a0.h0 (naming)" in warning.message
     assert "as a whole" not in warning.message
-    assert "a0.h0: by 3.00 in the model, 0.30 [0.29, 0.30] of clean less corrupt, and by 3.00" in warning.detail
+    assert "a0.h0: by 3.00 in the model, 0.30 [0.29, 0.30] of clean - corrupt, and by 3.00" in warning.detail
     (named,) = warning.data["parts"]  # type: ignore[misc]
     assert (named["name"], named["drop"]["value"], named["in_circuit"]["drop"]["value"]) == ("a0.h0", -0.3, -0.3)

@@ -26,7 +26,7 @@ from circuitspec.engine.attribution.direct_contributions import DirectRun
 from circuitspec.engine.records import Records
 from circuitspec.experiments.ablation_source import ablation_source
 from circuitspec.experiments.experiment import Experiment, Site
-from circuitspec.experiments.levels.node_level import noising
+from circuitspec.experiments.levels.node_level import ablating
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Effect, Member
@@ -173,7 +173,7 @@ def examined(
     model = (kind or Additive)(amounts, most)
     outside = frozenset(Site(h, Where.everywhere()) for h in HEADS if h not in {m.component for m in members})
     source = ablation_source(ablation)
-    corrupt = CORRUPT if source.prompts is not None else noising(source, dict.fromkeys(HEADS, Where.everywhere()))
+    corrupt = CORRUPT if source.prompts is not None else ablating(source, dict.fromkeys(HEADS, Where.everywhere()))
     circuit = Experiment("clean", source, outside) if outside else CLEAN
     claim = PlannedClaim(0, Sufficient(metric=claimed, at_least=0.8), circuit, CLEAN, corrupt)
     labels = {circuit: "circuit", CLEAN: "clean", corrupt: "corrupt"}

@@ -44,8 +44,8 @@ class Paper:
     def run(self, experiments: Iterable[Experiment]) -> Records:
         values = {}
         for experiment in experiments:
-            noised = frozenset(site.component for site in experiment.sites)
-            prompts = around(WITHOUT[frozenset(h for h in NEGATIVE if h in noised)], N, 1.0)
+            ablated = frozenset(site.component for site in experiment.sites)
+            prompts = around(WITHOUT[frozenset(h for h in NEGATIVE if h in ablated)], N, 1.0)
             values[experiment] = {"logit_diff": prompts}
         return Records(values, np.zeros(N, dtype=np.int64))
 

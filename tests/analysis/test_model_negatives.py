@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import circuitspec
-from circuitspec.analysis.circuit_effects.model_negatives import AGAINST, model_negatives
+from circuitspec.analysis.circuit_effects.model_negatives import CALLED_NEGATIVE, model_negatives
 from circuitspec.experiments.experiment import Source
-from circuitspec.experiments.levels.node_level import noising
+from circuitspec.experiments.levels.node_level import ablating
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
@@ -73,11 +73,11 @@ PLACES = {Head(2, head): Where.everywhere() for head in range(4)}
 
 
 class Recorded:
-    """Runs of the model without one head each, with these shares of clean less corrupt (4) above clean."""
+    """Runs of the model without one head each, with these shares of clean - corrupt (4) above clean."""
 
     def __init__(self, *shares: float) -> None:
         heads = zip(PLACES, shares, strict=True)
-        self.runs = {noising(MEANS, {head: PLACES[head]}): around(4.0 + 4 * share) for head, share in heads}
+        self.runs = {ablating(MEANS, {head: PLACES[head]}): around(4.0 + 4 * share) for head, share in heads}
 
     def run(self, experiments: object) -> object:
         wanted = {run: {"logit_diff": self.runs[run]} for run in experiments}  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ class Recorded:
 
 def test_the_floor_is_a_tenth() -> None:
     records = make_records({CLEAN: {"logit_diff": around(4.0)}, CORRUPT: {"logit_diff": around(0.0)}})
-    runner = Recorded(0.3, AGAINST + 0.002, AGAINST - 0.002, -0.2)
+    runner = Recorded(0.3, CALLED_NEGATIVE + 0.002, CALLED_NEGATIVE - 0.002, -0.2)
     found, _, _ = model_negatives(make_plan(), records, "logit_diff", MEANS, PLACES, None, runner)  # type: ignore[arg-type]
     assert found is not None
     assert [(one.component, round(one.share, 6)) for one in found.components] == [("a2.h0", 0.3), ("a2.h1", 0.102)]

@@ -1,4 +1,4 @@
-"""Claims about paths and declared paths by themselves: values and intervals against numpy, by hand."""
+"""Claims about paths, and path patching of each declared path: values and intervals against numpy, by hand."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_a_share_may_be_above_one_and_below_zero() -> None:
         assert result.estimate.value == pytest.approx(share, abs=0.1)
 
 
-# --------------------------------------------------------------------------------------------- paths by themselves
+# ----------------------------------------------------------------------- path patching of each declared path
 
 
 def effects(
@@ -318,7 +318,7 @@ def test_idle_paths_are_warned_of() -> None:
         == f"ablated, logit_diff falls by {same}; restored in the corrupt run, logit_diff rises by {same}"
     )
     assert warning.help == (
-        "take it out, or say what makes up for it: paths in parallel (OR, backup) hide each other's effect"
+        "take it out, or say what compensates for it: paths in parallel (OR, backup) hide each other's effect"
     )
     told = {"value": 0.0, "ci": [0.0, 0.0], "level": 0.95, "n": N, "method": "constant"}
     assert warning.data == {"path": "one -> m1", "metric": "logit_diff", "drop": told, "rise": told}

@@ -125,7 +125,7 @@ def test_a_backup_that_was_left_out_shows_where_its_group_is_taken_out() -> None
 
 
 def test_the_greedy_search_finds_what_no_group_shows() -> None:
-    """e makes up for a and c where both are gone, and for a little of either."""
+    """e compensates for a and c where both are gone, and for a little of either."""
 
     def hidden(left: frozenset[str]) -> float:
         gone = {"a", "c"} - left
@@ -141,7 +141,7 @@ def test_the_greedy_search_finds_what_no_group_shows() -> None:
 
 
 def test_the_greedy_search_takes_the_worst_of_what_it_tries_step_by_step() -> None:
-    """e makes up for each node that is taken out, by more for those later in the alphabet: d, then c, then b."""
+    """e compensates for each node that is taken out, by more for those later in the alphabet: d, then c, then b."""
     worth = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}
 
     def compensated(left: frozenset[str]) -> float:

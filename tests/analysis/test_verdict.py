@@ -53,11 +53,11 @@ def test_each_claim_is_judged_on_its_own_run() -> None:
     )
     assert first.estimate is not None
     assert first.estimate.value == pytest.approx(0.8)  # 3.2 / 4
-    assert first.experiment == "noising everything outside the circuit"
+    assert first.experiment == "ablating everything outside the circuit"
     assert (second.kind, second.status, second.at_least, second.at_most) == ("necessary", "REFUTED", None, 0.1)
     assert second.estimate is not None
     assert second.estimate.value == pytest.approx(0.2)  # 0.8 / 4
-    assert second.experiment == "noising the circuit"
+    assert second.experiment == "ablating the circuit"
     assert [first.index, second.index] == [0, 1]
 
 

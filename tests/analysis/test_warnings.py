@@ -74,7 +74,7 @@ def test_negative_components() -> None:
     assert warning.message == "negative components are left out: a3.h1 (-0.14, mostly at END), a2.h0 (-0.06)"
     assert warning.detail == (
         "recovered logit_diff 0.88 as declared, 0.69 with all of them restored "
-        "(3 of 14 noised components were tried; --negatives exact tries all)"
+        "(3 of 14 ablated components were tried; --negatives exact tries all)"
     )
     assert warning.help == (
         "add them to a group with `effect: negative`, or explain why they are not part of the circuit"
@@ -102,7 +102,7 @@ def test_many_negative_components_are_counted_in_the_message_and_kept_in_the_dat
     (warning,) = negative_components(evidence(negatives=finding))
     assert warning.message.endswith("a1.h7 (-0.08), and 3 more")
     assert warning.detail == (
-        "recovered logit_diff 0.88 as declared (3 of 14 noised components were tried; --negatives exact tries all)"
+        "recovered logit_diff 0.88 as declared (3 of 14 ablated components were tried; --negatives exact tries all)"
     )
     assert len(warning.data["components"]) == 11  # type: ignore[arg-type]
 
@@ -120,7 +120,7 @@ def test_recovery_above_one() -> None:
     (warning,) = found(make_plan(Sufficient(metric="logit_diff", at_least=0.8)), {**SOUND, CIRCUIT: 4.56})
     assert warning.code == "CS402"
     assert warning.message.startswith("recovered logit_diff is above 100 %: 1.14 [1.1")
-    assert "components which work against" in warning.detail
+    assert "negative components were left out" in warning.detail
     assert warning.data["claim"] == 0
     recovered = warning.data["recovered"]
     assert isinstance(recovered, dict)

@@ -35,7 +35,7 @@ def tokenizer() -> Any:
 
 @functools.cache
 def small(level: str = "node") -> circuitspec.Hypothesis:
-    """Three heads, and every other one noised at all tokens; prompts of different length."""
+    """Three heads, and every other one ablated at all tokens; prompts of different length."""
     tiny = circuitspec.load(TINY)
     return circuitspec.hypothesis(
         "small",

@@ -111,7 +111,7 @@ def test_every_format_of_a_result(format_: str, results: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["check"], ["check", "--format", "github"], ["plan"], ["plan", "--sweep"], ["lock"]]
+    "arguments", [["check"], ["check", "--format", "github"], ["plan"], ["plan", "--methods"], ["lock"]]
 )
 def test_commands_on_the_file(arguments: list[str], hostile: Path) -> None:
     ran = run(arguments[0], hostile, *arguments[1:])

@@ -474,7 +474,7 @@ def cpu_allocator() -> BaseException:
 @pytest.mark.parametrize("error", [lambda: torch.OutOfMemoryError("CUDA out of memory"), cpu_allocator])
 @pytest.mark.parametrize(("most", "rows"), [(6, 32), (2, 32), (1, 3)])
 def test_rows_are_halved_where_memory_runs_out(error: Callable[[], BaseException], most: int, rows: int) -> None:
-    """Down to one prompt a forward, in every kind of run; the numbers are the same, and progress adds up."""
+    """Down to a batch size of 1, in every kind of run; the numbers are the same, and progress adds up."""
     model = random_model("gpt2")
     prompts = random_prompts(seed=43, lengths=[6] * 5, templates=1)
     experiments = [Experiment("abc"), *sweep_of(model, "clean", Source("mean", "abc"), seed=5, share=0.4)]

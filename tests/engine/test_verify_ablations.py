@@ -99,7 +99,7 @@ def test_gaussian_noise() -> None:
     assert [c.status for c in found.claims] == ["SUPPORTED"] * 3
     text = render_text(found)
     described = "clean + noise of 3 std at first, second (3 draws)"
-    assert f"noising the circuit: node level, gaussian from {described}, declared positions" in text
+    assert f"ablating the circuit: node level, gaussian from {described}, declared positions" in text
     assert f"denoising prize: node level, clean values into {described}, declared positions" in text
 
 

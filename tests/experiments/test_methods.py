@@ -67,8 +67,8 @@ def test_directions_and_sets_at_node_level() -> None:
         for set_ in ("complement", "circuit")
     }
     flip = Source("resample", "flip")
-    assert patched["noising", "complement"].patched == node_level.noising(flip, outside)
-    assert patched["noising", "circuit"].patched == node_level.noising(flip, inside)
+    assert patched["noising", "complement"].patched == node_level.ablating(flip, outside)
+    assert patched["noising", "circuit"].patched == node_level.ablating(flip, inside)
     assert patched["denoising", "circuit"].patched == node_level.denoising("flip", inside)
     left = {c: where for c, where in outside.items() if not where.is_nowhere}
     assert patched["denoising", "complement"].patched == node_level.denoising("flip", left)
@@ -98,7 +98,7 @@ def test_means_and_zeros_are_measured_from_the_ablated_model() -> None:
             assert run.corrupt == Experiment(method.corruption or "")
         else:
             source = Source("zero", None) if method.ablation == "zero" else Source(method.ablation, method.corruption)
-            assert run.corrupt == node_level.noising(source, everywhere)
+            assert run.corrupt == node_level.ablating(source, everywhere)
 
 
 def test_what_has_clean_values() -> None:

@@ -113,7 +113,7 @@ def test_an_mlp_is_the_neuron_that_does_what_it_does(start: str) -> None:
     assert outcome.verification.verdict == "SUPPORTED"
 
 
-def test_a_stand_in_is_found_behind_the_head_it_stands_in_for() -> None:
+def test_a_backup_is_found_behind_the_head_it_backs_up() -> None:
     found = explored("backup")
     honest, helpful = found.circuits
     assert set(honest.entries) == {("a0.h2", "END", "positive"), ("a1.h1", "END", "backup")}
@@ -144,9 +144,9 @@ def test_a_draft_claims_the_same_whatever_its_circuit_does() -> None:
     assert warning.message == f"the circuit helpful only falls short: {said}"
     outcome = verify(parse_hypothesis(helpful.draft.text, "draft.circuit.yaml", TOYS), VerifyOptions("off"), Quiet())
     assert outcome.verification.verdict == "REFUTED"
-    # the stand-in does 0.7 of the work when the head it stands in for is out
+    # the backup does 0.7 of the work when the head it backs up is out
     (left,) = [one for one in exploration_warnings(explored("backup")) if one.code == "CS413"]
-    assert "with the circuit noised 0.70 is left, where the draft claims at most 0.3" in left.message
+    assert "with the circuit ablated 0.70 is left, where the draft claims at most 0.3" in left.message
 
 
 def test_where_a_circuit_misses() -> None:
@@ -168,10 +168,10 @@ def test_where_a_circuit_misses() -> None:
         "recovered kl 0.00 misses the target 0.9",
     )
     assert missed_by(good, doubtful, "kl", 0.9) == (
-        "with the circuit noised 0.28 [0.20, 0.35] is left, not all of it at most 0.3, as the draft claims",
+        "with the circuit ablated 0.28 [0.20, 0.35] is left, not all of it at most 0.3, as the draft claims",
     )
     assert missed_by(good, much, "kl", 0.9) == (
-        "with the circuit noised 0.50 is left, where the draft claims at most 0.3",
+        "with the circuit ablated 0.50 is left, where the draft claims at most 0.3",
     )
 
 
@@ -256,7 +256,7 @@ def test_effects_are_those_of_arithmetic_and_estimates_fail_where_they_must() ->
 
 
 def test_which_component_reacts_to_which_corruption() -> None:
-    """The previous-token head carries Nobel, not Peace; the neuron takes both (seed, section 2.6)."""
+    """The previous-token head carries Nobel, not Peace; the neuron takes both (Heimersheim & Nanda, section 2.6)."""
     found = explored("nobel")
     assert found.traces is not None
     head, mlp = (found.traces.reactions[c, "second"] for c in (Head(0, 0), Mlp(1)))
@@ -510,7 +510,7 @@ def drafting(folder: Path, *arguments: str) -> tuple[int, str, str, set[str]]:
 
 
 NOTHING = (
-    "nothing that was swept changes logit_diff by 0.05 or more of clean less corrupt; with all of it noised 1.00 is "
+    "nothing that was swept changes logit_diff by 0.05 or more of clean - corrupt; with all of it ablated 1.00 is "
     "recovered"
 )
 
@@ -573,7 +573,7 @@ def test_of_what_only_hurts_there_is_no_draft_of_helpful_ones(tmp_path: Path) ->
     code, out, err, written = drafting(tmp_path, str(TOYS / "negative.circuit.yaml"), "--free", "a0")
     assert (code, written) == (5, {"all.yaml"})
     said = (
-        "of what was swept nothing is in the circuit helpful only: with all of it noised 1.50 is recovered, and the "
+        "of what was swept nothing is in the circuit helpful only: with all of it ablated 1.50 is recovered, and the "
         "target of 0.9 is met by nothing"
     )
     assert f"warning[CS414]: {said}\n" in out

@@ -57,7 +57,7 @@ def test_drafts_hold_on_fresh_words(name: str, draft: str) -> None:
     circuit = document.hypothesis.circuit
     assert circuit.free == ("m*",)
     if name == "ioi-smollm2":
-        assert len(heads_of(circuit)) <= 0.15 * 270  # also of the circuit that keeps what works against the answer
+        assert len(heads_of(circuit)) <= 0.15 * 270  # also of the circuit that keeps negative heads
     if draft == "drafted-helpful":
         # no two of ioi-tiny's 16 heads recover 0.8 against unrelated names (benchmarks/smallest.py)
         assert len(heads_of(circuit)) <= {"ioi-tiny": 3, "ioi-tiny-flip": 0.15 * 16, "ioi-smollm2": 0.15 * 270}[name]

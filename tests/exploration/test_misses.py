@@ -50,11 +50,11 @@ def test_a_large_effect_with_a_small_estimate_is_warned_of(toy: tuple[str, objec
     assert (one.drop_estimate, one.rise_estimate) == (pytest.approx(0.0, abs=1e-3), pytest.approx(0.0, abs=1e-3))
     warnings = {warning.code: warning for warning in exploration_warnings(found) if "effects" in warning.data}
     assert set(warnings) == {"CS410"}
-    assert "a0.h3@END (1.00 noised, 1.00 restored; estimated 0.00 and 0.00)" in warnings["CS410"].message
+    assert "a0.h3@END (1.00 ablated, 1.00 restored; estimated 0.00 and 0.00)" in warnings["CS410"].message
     assert "warning[CS410]: estimates missed 1 effect" in render_exploration(found)
     (paths,) = [warning for warning in exploration_warnings(found) if "paths" in warning.data]
     assert paths.code == "CS410"
-    assert "input -> a0.h3<v> (1.00 noised, 1.00 restored; estimated 0.00 and 0.00)" in paths.message
+    assert "input -> a0.h3<v> (1.00 ablated, 1.00 restored; estimated 0.00 and 0.00)" in paths.message
 
 
 def test_a_random_sample_finds_what_estimates_hide(toy: tuple[str, object]) -> None:

@@ -149,7 +149,7 @@ def test_a_negative_component_left_out_makes_a_section_recover_too_much(tmp_path
     assert recovered(own) == {"a0.h1@END": 1.5}
     assert missing(own) == {"a0.h1@END": {"a1.h2@END": (-0.5, "no member")}}
     assert "restores too much" in rendered(found)
-    assert "beside a0.h1@END something that works against it is missing" in rendered(found)
+    assert "beside a0.h1@END a negative component is missing" in rendered(found)
 
 
 def test_members_are_tried_however_small_their_estimates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ def test_values_side_by_side() -> None:
     assert set(table["source"]) >= {"zero", "mean of both", "resample of second", "resample of clean"}
     assert set(table[table["direction"] == "denoising"]["base"]) == {"both", "first", "second"}
     text = render_exploration(found)
-    assert "[1] noising, resample of both" in text  # the file's own value and corruption come first
+    assert "[1] ablating, resample of both" in text  # the file's own value and corruption come first
     assert "swept each by itself: 12 attention layers, 48 heads" in text
 
 

@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hooked(rows: list[dict[str, Any]]) -> Shares:
     """(drop, rise) of every head at its last token and at all tokens, by hooks on the model as transformers loads it.
 
-    One prompt at a time; shares of clean less corrupt, of means over prompts.
+    One prompt at a time; shares of clean - corrupt, of means over prompts.
     """
     path = zoo_path("ioi-tiny")
     model = AutoModelForCausalLM.from_pretrained(path).eval()

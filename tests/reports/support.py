@@ -1,4 +1,4 @@
-"""The verification of the design's own example, made by hand."""
+"""The verification of an example, made by hand."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SUFFICIENT = ClaimResult(
     at_most=1.2,
     n=100,
     reason="",
-    experiment="noising everything outside the circuit",
+    experiment="ablating everything outside the circuit",
 )
 NECESSARY = dataclasses.replace(
     SUFFICIENT,
@@ -45,7 +45,7 @@ NECESSARY = dataclasses.replace(
     estimate=Estimate(0.52, 0.47, 0.58, 0.95, 100, "bca"),
     at_least=None,
     at_most=0.3,
-    experiment="noising the circuit",
+    experiment="ablating the circuit",
 )
 WARNING = EvidenceWarning(
     "CS401",

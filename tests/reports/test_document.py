@@ -18,7 +18,7 @@ def test_the_whole_document() -> None:
     for claim in document["claims"]:
         for key in ("means", "runs"):
             claim[key] = {name: round(mean, 6) for name, mean in claim[key].items()}
-    experiment = "noising everything outside the circuit"
+    experiment = "ablating everything outside the circuit"
     assert document == {
         "format_version": 1,
         "hypothesis": {"name": "ioi-tiny", "digest": "sha256:12ab"},
@@ -93,7 +93,7 @@ def test_the_whole_document() -> None:
                 "parts": [],
                 "found": None,
                 "notes": [],
-                "experiment": "noising the circuit",
+                "experiment": "ablating the circuit",
                 "direction": "noising",
                 "base": "clean",
                 "source": "mean_per_template of abc",

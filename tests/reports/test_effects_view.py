@@ -60,20 +60,20 @@ def test_the_table_of_parts() -> None:
     """Groups; those components that hurt or can be lost, unless they are a whole group; what else was knocked out."""
     parts, sets = effects_text(replace(example(), effects=EFFECTS))
     assert parts.splitlines() == [
-        "parts of the circuit ablated alone in the clean run: node level, mean_per_template from abc, "
+        "per-component ablation of the circuit in the clean run: node level, mean_per_template from abc, "
         "declared positions",
-        "(drop: share of clean less corrupt; direct effect: in logits; works against it: in the circuit alone too)",
+        "(drop: share of the clean - corrupt difference; direct effect: in logits; negative: in the circuit alone too)",
         "",
-        "                   declared   logit_diff drop                           direct effect   made up for",
-        "  naming           positive   0.70 [0.68, 0.72]                         8.00            0.62 [0.60, 0.64], by "
+        "                   declared   logit_diff drop                     direct effect   compensated by",
+        "  naming           positive   0.70 [0.68, 0.72]                   8.00            0.62 [0.60, 0.64], by "
         "a3.h3 0.11 (outside the circuit), a3.h4 0.11 (outside the circuit), a3.h5 0.11 (outside the circuit), "
         "a3.h6 0.11 (outside the circuit) and 1 more",
-        "  against          negative   -0.12 [-0.14, -0.10]   works against it   -               -",
-        "  a3.h2 (naming)   positive   0.00 [-0.01, 0.01]     none shown         -               -",
-        "  naming, other                                                         9.00            0.00 [-0.02, 0.02]",
+        "  against          negative   -0.12 [-0.14, -0.10]   negative     -               -",
+        "  a3.h2 (naming)   positive   0.00 [-0.01, 0.01]     none shown   -               -",
+        "  naming, other                                                   9.00            0.00 [-0.02, 0.02]",
     ]
     assert sets.splitlines() == [
-        "the circuit with and without what works against the behaviour",
+        "the circuit with and without negative components",
         "",
         "  circuit                     recovered logit_diff   kl (nats)   recovered kl",
         "  as declared                 1.00 [0.98, 1.02]      0.10        0.98",
@@ -83,8 +83,11 @@ def test_the_table_of_parts() -> None:
 
 def test_what_hurts_in_the_full_model_alone_is_said_in_other_words() -> None:
     parts, _ = effects_text(replace(example(), effects=replace(EFFECTS, within=())))
-    assert "  against          negative   -0.12 [-0.14, -0.10]   its loss raises it   -               -" in parts
-    assert "works against it" not in parts
+    assert (
+        "  against          negative   -0.12 [-0.14, -0.10]   ablating it raises the metric   -               -"
+        in parts
+    )
+    assert "negative: in the circuit alone too" not in parts
 
 
 def test_at_path_level_it_is_said_why_no_negatives_were_looked_for() -> None:
@@ -96,7 +99,7 @@ def test_the_report_has_it_and_without_it_nothing() -> None:
     shown = render_text(replace(example(), effects=EFFECTS))
     assert all(block in shown for block in effects_text(replace(example(), effects=EFFECTS)))
     assert effects_text(example()) == ()
-    assert "ablated alone" not in render_text(example())
+    assert "per-component ablation" not in render_text(example())
 
 
 def test_why_direct_effects_are_not_known_is_said() -> None:
@@ -120,7 +123,7 @@ def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
     (bare,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=(), backups=())))
     assert bare == (
         "26 components of the circuit were not ablated one by one, and of the groups only those declared negative or "
-        "backup; nothing was knocked out to see what makes up; --negatives exact does it all"
+        "backup; nothing was knocked out to see what compensates; --negatives exact does it all"
     )
 
 
@@ -148,7 +151,7 @@ def test_components_that_were_not_taken_are_estimated() -> None:
         found = replace(many, estimated=(*estimated, *declared), joint=tried)
         assert effects_text(replace(example(), effects=found))[1] == named + told
     said = effects_text(replace(example(), effects=replace(many, estimated=declared)))[1]
-    assert said == "by first-order estimates in the circuit alone, none that is not declared negative works against it"
+    assert said == "by first-order estimates in the circuit alone, no component is negative but those declared so"
     document = json.loads(render_json(replace(example(), effects=replace(many, estimated=estimated))))["effects"]
     assert [(one["name"], one["sign"], one["drop"]["value"]) for one in document["estimated"]] == [
         ("a2.h1", "hurts", -0.1),

@@ -1,4 +1,4 @@
-"""GitHub's commands, JUnit, Markdown and the badge, of the design's example and of one with a hostile text in it."""
+"""GitHub's commands, JUnit, Markdown and the badge, of the example and of one with a hostile text in it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_annotations_stand_at_the_lines_of_the_file() -> None:
     assert (properties["line"], properties["col"], properties["title"]) == ("7", "5", "circuitspec CS560")
     first, second = message.split("\n")
     assert first == "necessary is refuted: recovered logit_diff 0.52 [0.47, 0.58], bound at most 0.3"
-    assert second == "noising the circuit, 100 prompts: clean 4.31, corrupt -0.02, circuit ablated 2.23"
+    assert second == "ablating the circuit, 100 prompts: clean 4.31, corrupt -0.02, circuit ablated 2.23"
     assert (warning[0], warning[1]["line"], warning[1]["title"]) == ("warning", "3", "circuitspec CS401")
     assert warning[2].splitlines()[-1].startswith("add them to a group")
     assert drift[1] == {
@@ -229,8 +229,8 @@ def test_markdown_summary() -> None:
     rows = [re.findall("<td>(.*?)</td>", row) for row in re.findall("<tr>(.*?)</tr>", html, re.DOTALL)]
     assert rows[1:] == [
         ["✅ SUPPORTED", "sufficient", "recovered logit_diff 0.88 [0.84, 0.91]", "0.8 .. 1.2",
-         "noising everything outside the circuit"],
-        ["❌ REFUTED", "necessary", "recovered logit_diff 0.52 [0.47, 0.58]", "at most 0.3", "noising the circuit"],
+         "ablating everything outside the circuit"],
+        ["❌ REFUTED", "necessary", "recovered logit_diff 0.52 [0.47, 0.58]", "at most 0.3", "ablating the circuit"],
     ]  # fmt: skip
     assert "CS401 negative components are left out: a3.h1 (-0.14), a2.h0 (-0.06)" in text
     assert "help: add them to a group with `effect: negative`" in text

@@ -101,7 +101,7 @@ def task(n: int = 100) -> TokenizedTask:
 
 def reported(*findings: Diagnostic, found: Verification | None = None, text: str = FILE) -> Reported:
     source = parse_source(text, "hypotheses/ioi.circuit.yaml")
-    asked = Asked(("--sweep",), "cuda:1")
+    asked = Asked(("--methods",), "cuda:1")
     return Reported(found or verification(), source, findings, task=task(), asked=asked)
 
 
@@ -218,7 +218,7 @@ def test_a_claim_has_its_value_interval_bound_and_experiment(page: Page) -> None
     )
     assert first.startswith("1. sufficient ✓ SUPPORTED recovered logit_diff 0.88 [0.84, 0.91] bound: 0.8 .. 1.2")
     assert (
-        "Noising everything outside the circuit: node level, mean_per_template from abc, declared positions, "
+        "Ablating everything outside the circuit: node level, mean_per_template from abc, declared positions, "
         "MLPs free; 100 prompts (line 29)." in first
     )
     assert "Means: clean 4.31, corrupt -0.02, circuit 3.79." in first
@@ -261,7 +261,7 @@ def test_tables_hold_the_figures(page: Page) -> None:
 
 def test_provenance(page: Page) -> None:
     said = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
-    assert (said["command"], said["device"]) == ("circuitspec verify hypotheses/ioi.circuit.yaml --sweep", "cuda:1")
+    assert (said["command"], said["device"]) == ("circuitspec verify hypotheses/ioi.circuit.yaml --methods", "cuda:1")
     assert said["seeds"] == "prompts 0, bootstrap 0"
     assert said["hypothesis, SHA-256"] == "sha256:12ab"
     assert said["cost"] == "14 experiments, 31 forwards, 2.9 s"
@@ -409,9 +409,9 @@ def with_effects() -> Verification:
         ablated("a3.h3", -0.2, "against", declared="negative"),
         ablated("m1", 0.3, "movers"),
     )
-    made_up = Estimate(0.25, 0.2, 0.3, 0.95, 100, "bca")
+    compensated = Estimate(0.25, 0.2, 0.3, 0.95, 100, "bca")
     sets = (SetScore("all negatives out", ("a3.h3",), Estimate(1.1, 1.0, 1.2, 0.95, 100, "bca"), 0.5, None),)
-    knockout = Knockout("movers", 2.0, Estimate(1.5, 1.4, 1.6, 0.95, 100, "bca"), made_up, None, (), 3)
+    knockout = Knockout("movers", 2.0, Estimate(1.5, 1.4, 1.6, 0.95, 100, "bca"), compensated, None, (), 3)
     return verification(
         effects=CircuitEffects("logit_diff", groups, components, (knockout,), (), sets, within=components[2:3])
     )
@@ -422,7 +422,7 @@ def test_parts_of_the_circuit_have_their_effects() -> None:
     assert page.texts("h2")[2:5] == ["Circuit", "Parts of the circuit", "Recovered performance"]
     rows = page.texts("tr")
     assert "movers 0.50 [0.40, 0.60] positive group 2.00 0.25 [0.20, 0.30]" in rows
-    assert "a3.h3 -0.20 [-0.30, -0.10] works against it negative against - -" in rows
+    assert "a3.h3 -0.20 [-0.30, -0.10] negative negative against - -" in rows
     assert "all negatives out 1.10 [1.00, 1.20] 0.50 - a3.h3" in rows
     (said,) = (" ".join(tag.text.split()) for tag in page.named("desc") if tag.text.startswith("Heatmap"))
     assert said.startswith(
@@ -534,7 +534,7 @@ def test_an_edge_works_against_the_behaviour_only_where_its_whole_interval_does(
 
 def test_the_missing_chart_says_how_to_get_it() -> None:
     notes = parsed(shown("html", reported())).texts("figcaption")
-    assert sum("run circuitspec verify --sweep, which adds that chart here" in note for note in notes) == 1
+    assert sum("run circuitspec verify --methods, which adds that chart here" in note for note in notes) == 1
 
 
 def test_large_circuits_are_listed_and_not_drawn() -> None:

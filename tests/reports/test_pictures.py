@@ -374,10 +374,10 @@ def test_edges_are_as_wide_as_their_effects() -> None:
 
 def test_a_circuit_says_what_it_shows() -> None:
     picture = graph()
-    assert {"layer 0", "layer 1", "S1", "END", "a1.h3", "against", "works against", "logits"} <= set(texts(picture))
+    assert {"layer 0", "layer 1", "S1", "END", "a1.h3", "against", "negative", "logits"} <= set(texts(picture))
     assert picture.alt.startswith("Graph of 4 components, layers upward, 2 positions across, and 5 edges.")
     assert "early (a0.h1@S1, a0.h2@S1); late (a1.h0@END); against (a1.h3@END)" in picture.alt
-    assert "1 edge of these works against the behaviour." in picture.alt
+    assert "1 edge of these is negative." in picture.alt
     assert "The strongest is a0.h1@S1 -> a1.h0@END: effect 0.80." in picture.alt
 
 

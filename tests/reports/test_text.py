@@ -18,14 +18,14 @@ from tests.reports.support import METHODOLOGY, NECESSARY, SUFFICIENT, example, r
 
 EXPECTED = """\
 ioi-tiny   zoo:ioi-tiny (GPT-2, 4 layers x 4 heads)   100 prompts
-noising everything outside the circuit: node level, mean_per_template from abc, declared positions, MLPs free
+ablating everything outside the circuit: node level, mean_per_template from abc, declared positions, MLPs free
 
                clean   corrupt   circuit   recovered [95% CI]
   logit_diff    4.31     -0.02      3.79   0.88 [0.84, 0.91]
   accuracy      1.00      0.48      0.97   0.94
   kl (nats)     0.00      5.12      0.21   0.96
 
-noising the circuit: node level, mean_per_template from abc, declared positions, MLPs free
+ablating the circuit: node level, mean_per_template from abc, declared positions, MLPs free
 
                clean   corrupt   circuit ablated   recovered [95% CI]
   logit_diff    4.31     -0.02              2.23   0.52 [0.47, 0.58]
@@ -147,7 +147,7 @@ def test_claims_on_one_run_share_a_table() -> None:
         found.plan, claims=(found.plan.claims[0], dataclasses.replace(found.plan.claims[0], index=1))
     )
     text = render_text(dataclasses.replace(found, plan=plan, claims=(SUFFICIENT, second)))
-    assert text.count("noising everything outside the circuit") == 1
+    assert text.count("ablating everything outside the circuit") == 1
     assert "  accuracy      1.00      0.48      0.97   0.88 [0.84, 0.91]\n" in text
     assert "\nSUPPORTED     sufficient   recovered logit_diff" in text
 
@@ -168,7 +168,7 @@ def test_artifacts_are_named() -> None:
 def test_methodology_in_words() -> None:
     zero = Methodology("node", ("heads", "MLPs"), (), "zero", None, "all")
     assert zero.describe() == (
-        "noising everything outside the circuit: node level, zero, all positions, heads and MLPs noised"
+        "ablating everything outside the circuit: node level, zero, all positions, heads and MLPs ablated"
     )
     denoising = dataclasses.replace(METHODOLOGY, direction="denoising", set="name_mover", free=("MLPs", "a0.h1"))
     assert denoising.describe() == (

@@ -30,7 +30,7 @@ ENVIRONMENT = Environment(device="cpu", processor="x86_64", packages={"torch": "
 CLAIM = LockedClaim(
     claim="sufficient",
     metric="logit_diff",
-    experiment="noising everything outside the circuit",
+    experiment="ablating everything outside the circuit",
     measure="recovered",
     status="SUPPORTED",
     value=0.88,

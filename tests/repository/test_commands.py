@@ -33,7 +33,7 @@ def locked(run: Run, copy: Path) -> Path:
 def test_a_lock_is_written_beside_the_file(run: Run, copy: Path) -> None:
     done = call("lock", copy)
     assert done.exit_code == 0, done.output
-    assert "SUPPORTED  sufficient   noising everything outside the circuit: recovered logit_diff" in done.stdout
+    assert "SUPPORTED  sufficient   ablating everything outside the circuit: recovered logit_diff" in done.stdout
     found = read_lock(copy.with_suffix(".lock"))
     assert found.damage == ()
     assert found.lock.model_dump(exclude={"claims"}) == run.lock.model_dump(exclude={"claims"})

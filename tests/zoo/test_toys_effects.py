@@ -50,7 +50,7 @@ def only(found: Verification, code: str) -> Any:
 STAND_IN = "    stand_in: {nodes: [a1.h1], at: END, effect: backup}\n"
 PATHS = ("    - naming -> stand_in<q>\n    - naming, stand_in -> logits", "    - naming -> logits")
 LEFT_OUT = ((STAND_IN, ""), PATHS)
-MADE_UP = {"direct": 10.0, "total": 3.0, "compensated": 0.7, "growth": 7.0}  # the main head's 10, the backup's 7
+COMPENSATED = {"direct": 10.0, "total": 3.0, "compensated": 0.7, "growth": 7.0}  # the main head's 10, the backup's 7
 
 
 def assert_hydra(data: Any, knocked_out: str, standing: str) -> None:
@@ -64,12 +64,12 @@ def assert_hydra(data: Any, knocked_out: str, standing: str) -> None:
         "compensated": data["compensated"]["value"],
         "growth": by["growth"],
     }
-    assert figures == pytest.approx(MADE_UP, rel=0, abs=10 * CLOSE)
+    assert figures == pytest.approx(COMPENSATED, rel=0, abs=10 * CLOSE)
     assert by["share"] == pytest.approx(0.7, rel=0, abs=CLOSE)
     assert data["by_components"]["value"] == pytest.approx(0.7, rel=0, abs=CLOSE)
 
 
-def test_a_backup_that_is_left_out_is_named_with_what_it_makes_up() -> None:
+def test_a_backup_that_is_left_out_is_named_with_what_it_compensates() -> None:
     found = examined("backup", *LEFT_OUT, claims=SUFFICIENT)
     assert_hydra(only(found, "CS427"), "naming", "outside the circuit")
     text = render_text(found)
@@ -89,7 +89,7 @@ def test_a_backup_in_the_group_of_what_it_backs_up_is_found_by_knocking_out_comp
     assert_hydra(only(found, "CS426"), "a0.h2", "in the circuit")
 
 
-def test_free_components_that_make_up_are_said_to_be_free() -> None:
+def test_free_components_that_compensate_are_said_to_be_free() -> None:
     found = examined("backup", *LEFT_OUT, ("ablation:", "  free: [a1.h1]\n\nablation:"), claims=SUFFICIENT)
     assert_hydra(only(found, "CS426"), "naming", "free")
 
@@ -128,7 +128,7 @@ BY_EDGES = (
 def test_a_negative_head_left_out_of_a_circuit_of_edges_is_named(
     search: Search, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """12 of 8 without the head that works against the answer, as at node level: no other head reads what one writes."""
+    """12 of 8 without the negative head, as at node level: no other head reads what one writes."""
     monkeypatch.setattr("circuitspec.pipelines.verify.FEW", few)
     monkeypatch.setattr("circuitspec.analysis.circuit_effects.negative_components.TESTED", 3)
     found = examined("negative-left-out", *BY_EDGES, search=search)
@@ -160,7 +160,7 @@ def test_a_negative_head_in_a_circuit_of_edges(effect: str, code: list[str]) -> 
     assert [warning.code for warning in found.warnings] == code
     assert found.effects is not None
     against = next(one for one in found.effects.groups if one.part.name == "against")
-    assert found.effects.note(against) == "works against it"
+    assert found.effects.note(against) == "negative"
     alone = found.effects.in_circuit(against)
     assert alone is not None
     assert alone.drop.value == pytest.approx(-0.5, abs=CLOSE)
@@ -206,7 +206,7 @@ def test_a_declared_negative_is_shown_to_hurt_and_what_it_does_to_the_circuit() 
     assert by_name["as declared"].kl == pytest.approx(0, abs=1e-5)
     assert out.kl is not None
     assert out.kl > 0.1  # it does the task better, and is another model
-    assert "works against it" in render_text(found)
+    assert "negative: in the circuit alone too" in render_text(found)
     assert [one["name"] for one in json.loads(render_json(found))["effects"]["sets"]] == list(by_name)
 
 
@@ -235,7 +235,7 @@ def test_a_negative_head_that_is_not_declared_so_is_named(groups: str) -> None:
         assert run["effect"] == pytest.approx(4, abs=10 * CLOSE)
         assert run["drop"]["value"] == pytest.approx(-0.5, abs=CLOSE)
         assert run["p_adjusted"] < 1e-6
-    assert "a1.h2: by 4.00 in the model, 0.50 [0.50, 0.50] of clean less corrupt, and by 4.00" in render_text(found)
+    assert "a1.h2: by 4.00 in the model, 0.50 [0.50, 0.50] of clean - corrupt, and by 4.00" in render_text(found)
     assert found.effects is not None
     out = {one.name: one for one in found.effects.sets}[NEGATIVES_OUT]
     assert (out.negatives, round(out.recovered.value, 3)) == (("a1.h2",), 1.5)

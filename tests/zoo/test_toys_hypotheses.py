@@ -152,7 +152,7 @@ def test_values_from_prompts_that_keep_a_slot_confirm_nothing_about_it(tmp_path:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_circuits_hold_with_the_numbers_of_arithmetic(name: str) -> None:
-    """Noising all else leaves exactly the clean run, noising the circuit exactly the corrupt one."""
+    """Ablating all else leaves exactly the clean run, ablating the circuit exactly the corrupt one."""
     found = verified(name)
     expected = [("sufficient", 1), ("necessary", 0), *(("cross_section", value) for value in SECTIONS[name])]
     whole = [claim for claim in found.claims if not claim.parts]

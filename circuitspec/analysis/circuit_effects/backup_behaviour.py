@@ -1,14 +1,14 @@
 """Backup behaviour: components whose direct effect on the answer grows when others are knocked out.
 
 Wang et al. (2022) call them backup heads, McGrath et al. (2023) the Hydra effect: what is knocked out
-looks less important than it is, because others make up for it. A component's *direct effect* is what it adds to the
+looks less important than it is, because others compensate for it. A component's *direct effect* is what it adds to the
 metric by itself (`engine.direct`); the *total effect* of a knockout is what the metric loses. The share compensated is
 
     (direct effect knocked out - total effect) / direct effect knocked out,
 
 a ratio of means over prompts. It is 0 where nothing reacts, and 0.7 in the Hydra paper (in the words of Heimersheim &
 Nanda 2024, section 3.2: a component that adds X is compensated by 0.7 X). It counts the final norm's own reaction; what
-components alone make up for is the growth of their direct effects, as a share of the direct effect knocked out.
+components alone compensate for is the growth of their direct effects, as a share of the direct effect knocked out.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from circuitspec.hypothesis_file.grammar.components import Input, sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 SIGNIFICANT = 0.05  # false discovery rate over all components that the knockout can reach
-DIRECT = 0.05  # of clean less corrupt: direct effects below it are not worth a run of their own
+DIRECT = 0.05  # of clean - corrupt: direct effects below it are not worth a run of their own
 NAMED = 0.05  # of the direct effect knocked out: growth below it is not named
-COMPENSATED = 0.2  # of the direct effect knocked out: what undeclared components make up for beyond it is warned of
+COMPENSATED = 0.2  # of the direct effect knocked out: what undeclared components compensate for beyond it is warned of
 KNOCKED_OUT = 8  # knockouts at most, those of the largest direct effects: one forward each
 
 Standing: TypeAlias = Literal["backup", "in the circuit", "free", "outside the circuit"]
@@ -62,10 +62,10 @@ class Compensator:
 
 @dataclass(frozen=True)
 class Knockout:
-    """What was knocked out in the clean run, and who made up for it.
+    """What was knocked out in the clean run, and who compensated for it.
 
     `direct` and `total` are in the metric's units, `compensated` the share defined above, `by_components` the share
-    that the named components make up for (None where none is named). `reached` components could have reacted.
+    that the named components compensate for (None where none is named). `reached` components could have reacted.
     """
 
     name: str
@@ -120,7 +120,7 @@ def knockout(
     difference: float,
     either: Collection[frozenset[str]] = (),
 ) -> Knockout | None:
-    """Who makes up for what is knocked out in `run`; None where its direct effect there is no effect at all.
+    """Who compensates for what is knocked out in `run`; None where its direct effect there is no effect at all.
 
     A component is named where its direct effect grows, in the direction of what was lost, significantly (one-sided
     paired test, Benjamini-Hochberg over all components that come after one of those knocked out) and materially.
@@ -142,13 +142,13 @@ def knockout(
     named.sort(key=lambda pair: (-float(growths[pair[0]].mean()), sort_key(pair[0])))
     total = clean.metric - run.metric
     nothing = np.zeros_like(lost)
-    made_up = sum((growths[part] for part, _ in named), nothing)
+    compensated = sum((growths[part] for part, _ in named), nothing)
     return Knockout(
         out.name,
         float(lost.mean()),
         stats.mean(total),
         stats.recovered(lost - total, nothing, lost),
-        stats.recovered(sign * made_up, nothing, lost) if named else None,
+        stats.recovered(sign * compensated, nothing, lost) if named else None,
         tuple(
             Compensator(
                 format_name(part),
@@ -209,7 +209,7 @@ def declared_backup(
 
 
 def standing(part: Part, out: Knockable, graph: CircuitGraph, either: Collection[frozenset[str]] = ()) -> Standing:
-    """What the hypothesis says of a component that makes up for others."""
+    """What the hypothesis says of a component that compensates for others."""
     own = [member for member in graph.members if member.component == part]
     if any(member.effect in ("backup", "negative") for member in own):
         return "backup"

@@ -10,7 +10,7 @@ from circuitspec.analysis.circuit_effects.backup_behaviour import Knockable
 from circuitspec.analysis.circuit_effects.component_effects import Part
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
 from circuitspec.experiments.experiment import Experiment, Source, Variant
-from circuitspec.experiments.levels.node_level import circuit_positions, denoising, noising
+from circuitspec.experiments.levels.node_level import ablating, circuit_positions, denoising
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
@@ -86,7 +86,7 @@ class CircuitParts:
         for section in sections:
             for component, where in section.items():
                 joined[component] = joined.get(component, Where.at()) | where
-        return noising(self.source, joined)
+        return ablating(self.source, joined)
 
     def within(self, circuit: Experiment, *parts: Part) -> Experiment:
         """The circuit alone without these parts: all that `circuit` ablates, and they at their positions too."""

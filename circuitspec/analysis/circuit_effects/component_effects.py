@@ -18,7 +18,7 @@ from circuitspec.graph.members import Effect
 SIGNIFICANT = 0.05  # false discovery rate over all groups, and over all components
 
 Sign = Literal["helps", "hurts", "neither"]
-Note = Literal["", "works against it", "its loss raises it", "none shown"]
+Note = Literal["", "negative", "ablating it raises the metric", "none shown"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Besides:
 class Ablated:
     """A part of the circuit ablated alone in the clean run, at its declared positions.
 
-    `effect` is the mean change of the metric in its own units, `drop` what is lost as a share of clean less corrupt;
+    `effect` is the mean change of the metric in its own units, `drop` what is lost as a share of clean - corrupt;
     `p_adjusted` is two-sided, of no effect, after correction over all parts of its kind. For components whose loss
     changes nothing, `rise` is what the component restored alone brings back, and `besides` the part besides whose loss
     its own costs most; both None where nothing was looked for or found.
@@ -61,7 +61,7 @@ class Ablated:
 
     @property
     def sign(self) -> Sign:
-        """What ablation shows: significantly, and by more than a hundredth of clean less corrupt."""
+        """What ablation shows: significantly, and by more than a hundredth of clean - corrupt."""
         if self.p_adjusted > SIGNIFICANT or abs(self.drop.value) < MATERIAL:
             return "neither"
         return "helps" if self.drop.value > 0 else "hurts"
@@ -99,7 +99,7 @@ class CircuitEffects:
     `direct_unknown` says why direct effects, and with them backups, were not looked at, and is empty where they were;
     `untaken` components were not ablated one by one, since there are many. `within` are parts ablated in the circuit
     alone, with everything outside it ablated too: groups declared negative that do not hurt in the model as a whole,
-    and, where all parts were looked at, those that do; their `drop` is a share of clean less corrupt as well.
+    and, where all parts were looked at, those that do; their `drop` is a share of clean - corrupt as well.
     `estimated` are the untaken components, ablated in the circuit alone to first order (none without a screen), and
     `joint` those of them that should hurt, all ablated at once, in the model and in the circuit alone (empty where
     their estimates come to little). By the claimed `second` metric, where that is another, `by_second` are the groups
@@ -122,7 +122,7 @@ class CircuitEffects:
     within_by_second: tuple[Ablated, ...] = ()
 
     def hurts_by_second(self, part: Part) -> bool:
-        """Whether the part's loss raises the claimed metric, in the model or in the circuit alone."""
+        """Whether ablating the part raises the claimed metric, in the model or in the circuit alone."""
         return any(one.part == part and one.sign == "hurts" for one in (*self.by_second, *self.within_by_second))
 
     def acts_by_second(self, part: Part) -> bool:
@@ -135,15 +135,15 @@ class CircuitEffects:
 
     @property
     def doubtful(self) -> tuple[Ablated, ...]:
-        """Components that by their estimates work against the circuit, and are not declared to."""
+        """Components that by their estimates are negative in the circuit, and not declared so."""
         return tuple(one for one in self.estimated if one.is_doubtful)
 
     def in_circuit(self, one: Ablated) -> Ablated | None:
         """The same part ablated in the circuit alone; None where that was not run."""
         return next((alone for alone in self.within if alone.part == one.part), None)
 
-    def works_against(self, one: Ablated) -> bool:
-        """Whether the part's loss raises the metric in the model as a whole and in the circuit alone."""
+    def is_negative(self, one: Ablated) -> bool:
+        """Whether ablating the part raises the metric in the model as a whole and in the circuit alone."""
         alone = self.in_circuit(one)
         return one.sign == "hurts" and alone is not None and alone.sign == "hurts"
 
@@ -155,9 +155,9 @@ class CircuitEffects:
         return frozenset(compensators | {one.part.name for one in silent if one.besides or one.excused})
 
     def note(self, one: Ablated) -> Note:
-        """What a table says of the part: that it works against the behaviour only where both runs show it."""
+        """What a table says of the part: that it is negative only where both runs show it."""
         if one.sign == "hurts":
-            return "works against it" if self.works_against(one) else "its loss raises it"
+            return "negative" if self.is_negative(one) else "ablating it raises the metric"
         return "" if one.sign == "helps" else "none shown"
 
 
@@ -177,7 +177,7 @@ def ablation_effects(
     """The effect of ablating each part, from the metric in the run without it, `[prompt]`, and in both anchors.
 
     More of the metric is better. Significance as `two_sided` has it, over all the parts, or over the `among` of which
-    these were picked. `whole` is what a drop is a share of, `[prompt]`: clean less corrupt unless given.
+    these were picked. `whole` is what a drop is a share of, `[prompt]`: clean - corrupt unless given.
     """
     adjusted = two_sided([run - clean for run in runs.values()], among)
 
@@ -207,7 +207,7 @@ def most_needed_besides(
     `without` is the metric without the part, `[prompt]`; each of `others` a name, the metric without it, and the
     metric without it and the part. The further loss that the part then makes is compared with what its loss alone
     makes: it matters where it is larger, significantly (Benjamini-Hochberg over all `others`) and by more
-    than `MATERIAL` of clean less corrupt.
+    than `MATERIAL` of clean - corrupt.
     """
     further = [(name, (alone - both) - (clean - without)) for name, alone, both in others]
     adjusted = stats.adjust([stats.lowers(-more).p_value for _, more in further], len(further))

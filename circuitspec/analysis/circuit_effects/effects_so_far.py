@@ -21,7 +21,7 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.edges import is_writer
 
-AGAINST = 0.05  # of clean less corrupt: what the loss of parts must bring for them to be called negative, undeclared
+CALLED_NEGATIVE = 0.05  # of clean - corrupt: what ablating parts must bring for them to be called negative
 NEGATIVES_OUT = "negatives inside taken out"
 ESTIMATED_OUT = "those that should hurt by estimate taken out"
 
@@ -58,7 +58,9 @@ class Known:
     def worth_running(estimated: Sequence[Ablated]) -> tuple[Part, ...]:
         """The components that should hurt by estimate, if all together should by much."""
         doubtful = [one for one in estimated if one.is_doubtful]
-        return tuple(one.part for one in doubtful) if sum(one.drop.value for one in doubtful) <= -AGAINST else ()
+        return (
+            tuple(one.part for one in doubtful) if sum(one.drop.value for one in doubtful) <= -CALLED_NEGATIVE else ()
+        )
 
     @property
     def clean(self) -> Values:

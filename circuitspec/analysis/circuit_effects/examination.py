@@ -75,7 +75,7 @@ def examine(
     outside: Restorations | None = None,
     screen: Estimates | None = None,
 ) -> tuple[CircuitEffects | None, Plan, Records]:
-    """Ablate every part of the declared circuit, and see who makes up for it.
+    """Ablate every part of the declared circuit, and see who compensates for it.
 
     `negatives` are those found `outside` the circuit. Of components that are not taken one by one, the `screen` says
     what ablating each in the circuit alone should change. Returns plan and records with the runs that it took; nothing
@@ -243,7 +243,7 @@ class _Examination(Known):
     # -- backups ----------------------------------------------------------------------------------
 
     def _knockouts(self) -> tuple[list[Knockout], list[BackupCheck]]:
-        """Who makes up for what is knocked out, and whether the declared backups do. Raises CS371."""
+        """Who compensates for what is knocked out, and whether the declared backups do. Raises CS371."""
         sections = dict(self.parts.knockable())
         backups = {part: own for part, own in self.parts.groups.items() if part.declared == "backup"}
         chosen: list[Knockable] = []
@@ -294,7 +294,7 @@ class _Examination(Known):
     # -- negatives --------------------------------------------------------------------------------
 
     def _within(self, *kinds: Sequence[Ablated]) -> tuple[Ablated, ...]:
-        """Parts ablated in the circuit alone, which is how CS401 finds what works against it.
+        """Parts ablated in the circuit alone, which is how CS401 finds negative components.
 
         These are groups declared negative that do not hurt in the model, and where all is looked at every part that
         does: it may be the ablation of something else that it stands against there. Significance is over all parts of

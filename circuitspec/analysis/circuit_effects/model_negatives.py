@@ -1,4 +1,4 @@
-"""What works against the behaviour in the whole model and is not in the circuit, whether the circuit feeds it or not.
+"""Components that are negative in the whole model and not in the circuit, whether the circuit feeds them or not.
 
 Restored on top of a circuit, a component does what it can with what the circuit gives it (CS401): one whose inputs the
 circuit leaves out does nothing there. So each is ablated in the clean run too, where everything feeds it.
@@ -15,7 +15,7 @@ from circuitspec.analysis.statistics.scores import Anchors, gap
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Source
 from circuitspec.experiments.follow_ups.restorations import Restorations
-from circuitspec.experiments.levels.node_level import noising
+from circuitspec.experiments.levels.node_level import ablating
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
@@ -23,16 +23,16 @@ from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 CHOSEN = 5  # of more than `TESTED` components, those that an estimate puts first are ablated exactly
-AGAINST = 0.1  # of clean less corrupt: what the loss of a component must bring for it to be named
+CALLED_NEGATIVE = 0.1  # of clean - corrupt: what the loss of a component must bring for it to be named
 
 Places = Mapping[NodeComponent, Where]
 
 
 @dataclass(frozen=True)
 class ModelNegative:
-    """A component outside the circuit whose loss raises the metric in the whole model.
+    """A component outside the circuit whose ablation raises the metric in the whole model.
 
-    `effect` is the mean change of the metric in its own units, `share` of clean less corrupt.
+    `effect` is the mean change of the metric in its own units, `share` of clean - corrupt.
     """
 
     component: str
@@ -66,23 +66,23 @@ def model_negatives(
     estimates: Callable[[], Mapping[NodeComponent, float]] | None,
     runner: RunsExperiments,
 ) -> tuple[ModelNegatives | None, Plan, Records]:
-    """Ablate the components at these places in the clean run, one by one, and name those whose loss raises the metric.
+    """Ablate the components at these places in the clean run, one by one, and name those that are negative.
 
     All of them; with `estimates` of what that changes, of more than `TESTED` those that should raise it most. Named are
-    those that do significantly (one-sided, Benjamini-Hochberg over all of them) and by `AGAINST` of clean less corrupt.
+    those that do significantly (one-sided, Benjamini-Hochberg over all of them) and by `CALLED_NEGATIVE`.
     Returns plan and records with the runs it took; None where there is no ratio.
     """
     between = gap(records, metric, Anchors(plan.clean, plan.corrupt))
     if between.state != "sound":
         return None, plan, records
     chosen = _chosen(places, metric, estimates)
-    runs = {c: noising(source, {c: places[c]}) for c in chosen}
+    runs = {c: ablating(source, {c: places[c]}) for c in chosen}
     measured = runner.run(runs.values())
     differences = {c: measured[run][metric] - records[plan.clean][metric] for c, run in runs.items()}
     tests = [stats.lowers(-worth(metric) * differences[c]) for c in chosen]
     adjusted = stats.adjust([test.p_value for test in tests], len(places))
     shares = {c: float(differences[c].mean()) / between.difference.value for c in chosen}
-    named = [(c, p) for c, p in zip(chosen, adjusted, strict=True) if p <= SIGNIFICANT and shares[c] >= AGAINST]
+    named = [(c, p) for c, p in zip(chosen, adjusted, strict=True) if p <= SIGNIFICANT and shares[c] >= CALLED_NEGATIVE]
     named.sort(key=lambda pair: (-shares[pair[0]], sort_key(pair[0])))
     labels = {run: f"{format_name(c)} ablated outside the circuit" for c, run in runs.items()}
     found = tuple(ModelNegative(format_name(c), float(differences[c].mean()), shares[c], p) for c, p in named)

@@ -1,4 +1,4 @@
-"""Negative components: what was left out of the circuit and works against the behaviour (seed, section 3.2)."""
+"""Negative components that were left out of the circuit (Heimersheim & Nanda 2024, section 3.2)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Search = Literal["screen", "exact", "off"]
 
 TESTED = 10  # candidates of the screen that are restored exactly; each costs one forward
 SIGNIFICANT = 0.05  # false discovery rate over all screened components
-FLOOR = 0.02  # of clean less corrupt: what a component must take away, restored, to be named
+FLOOR = 0.02  # of clean - corrupt: what a component must take away, restored, to be named
 _MOSTLY = 0.8  # share of the screened effect at one role from which that role is named
 
 Effects = Mapping[NodeComponent, NDArray[np.float64]]
@@ -33,7 +33,7 @@ Effects = Mapping[NodeComponent, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class NegativeComponent:
-    """A noised component whose restoration, on top of the circuit, makes the metric worse.
+    """An ablated component whose restoration, on top of the circuit, makes the metric worse.
 
     `effect` is the mean change of the metric in its own units; `recovered_with` the recovered
     performance with this component restored, `p_adjusted` its p-value after correction over all
@@ -91,16 +91,16 @@ class Estimates(Protocol):
     def by_role(self) -> Mapping[NodeComponent, Mapping[str, float]]: ...
 
 
-def candidates(noised: Collection[NodeComponent], metric: str, screen: Estimates | None) -> tuple[NodeComponent, ...]:
-    """The noised components to restore exactly, those that should hurt most first.
+def candidates(ablated: Collection[NodeComponent], metric: str, screen: Estimates | None) -> tuple[NodeComponent, ...]:
+    """The ablated components to restore exactly, those that should hurt most first.
 
     With a screen the `TESTED` that it puts first, however small their estimates: a first-order estimate
     may well miss what an exact restoration shows. Without one, all.
     """
     if screen is None:
-        return tuple(sorted(noised, key=sort_key))
-    gain = {c: worth(metric) * float(screen.effects[c].mean()) for c in noised}
-    return tuple(sorted(noised, key=lambda c: (gain[c], sort_key(c)))[:TESTED])
+        return tuple(sorted(ablated, key=sort_key))
+    gain = {c: worth(metric) * float(screen.effects[c].mean()) for c in ablated}
+    return tuple(sorted(ablated, key=lambda c: (gain[c], sort_key(c)))[:TESTED])
 
 
 def negative_components(
@@ -118,7 +118,7 @@ def negative_components(
     The runs `besides` are made along with these, and are not named in the plan.
 
     A component is negative when restoring it makes the metric worse: significantly (one-sided paired
-    test, Benjamini-Hochberg over all noised components, those `among` which it was chosen) and by `FLOOR`. Returns
+    test, Benjamini-Hochberg over all ablated components, those `among` which it was chosen) and by `FLOOR`. Returns
     the finding (None where the anchors allow no ratio, or the circuit is out of their range), and plan and records with
     the runs it took.
     """

@@ -157,7 +157,11 @@ class ClaimKind(ABC, Generic[C, P]):
     def describe(self, planned: P) -> str:
         """What was run: `denoising a9.h6, a9.h9`."""
         direction, patched = planned.patched.direction, self.patched_set(planned.claim)  # type: ignore[arg-type]
-        return f"{patched}: nothing to patch" if direction is None else f"{direction} {patched}"
+        return (
+            f"{patched}: nothing to patch"
+            if direction is None
+            else f"{'ablating' if self.of_circuit and direction == 'noising' else direction} {patched}"
+        )
 
     def patched_set(self, claim: C) -> str:
         """What it patches, in words."""

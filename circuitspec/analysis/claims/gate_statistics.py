@@ -1,6 +1,6 @@
 """Which gate two parts of a circuit form, from six runs: each and both noised, each and both denoised.
 
-Seed: Heimersheim & Nanda (2024), section 2.4. On an AND gate noising either part breaks what noising both breaks, and
+After Heimersheim & Nanda (2024), section 2.4. On an AND gate noising either part breaks what noising both breaks, and
 denoising neither alone restores anything; on an OR gate it is the other way round. Where effects simply add up, what
 each does alone comes to what both do. Effects between these are named after the gate that they lean to: noised
 sub-additive and denoised super-additive to an AND, the other way round to an OR.

@@ -42,7 +42,7 @@ Half = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Difference:
-    """What taking something out does, as a share of clean less corrupt, over the prompts that are judged on.
+    """What taking something out does, as a share of clean - corrupt, over the prompts that are judged on.
 
     `signed` has the direction: of a subset, above zero where the circuit without it keeps more than the model without
     it; of a node, where taking it out raises the score. `before` and `after` are the means that are compared.
@@ -121,7 +121,7 @@ class NodeSearch:
     trials: Trials
     metric: str
     at_least: float
-    scale: stats.Values  # clean less corrupt, [prompt]
+    scale: stats.Values  # clean - corrupt, [prompt]
     runner: RunsExperiments
     records: Records
     half: Half = field(init=False)

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from circuitspec.analysis.circuit_effects.backup_behaviour import COMPENSATED, NAMED, Compensator, Knockout, Standing
 from circuitspec.analysis.circuit_effects.component_effects import Ablated, CircuitEffects, surely_small
-from circuitspec.analysis.circuit_effects.effects_so_far import AGAINST
+from circuitspec.analysis.circuit_effects.effects_so_far import CALLED_NEGATIVE
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.scores import MATERIAL
 from circuitspec.analysis.statistics.wording import number, with_interval
 from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 
-REDUNDANT = 0.05  # of clean less corrupt: what a component that can be lost must do elsewhere to be called redundant
+REDUNDANT = 0.05  # of clean - corrupt: what a component that can be lost must do elsewhere to be called redundant
 _NAMED = 8  # components named in a message; all of them are in the data
 _TOLD = 3  # of them with their figures in a detail, which is one paragraph
 
@@ -44,7 +44,7 @@ def idle_components(evidence: Evidence) -> list[EvidenceWarning]:
         return []
     bounds = (-MATERIAL, MATERIAL)
     said = "; ".join(
-        f"{one.part.name}: ablated, {found.metric} falls by {with_interval(one.drop, bounds)} of clean less corrupt"
+        f"{one.part.name}: ablated, {found.metric} falls by {with_interval(one.drop, bounds)} of clean - corrupt"
         + ("" if one.rise is None else f"; restored, it brings back {with_interval(one.rise, bounds)}")
         for one in idle[:_TOLD]
     )
@@ -68,7 +68,7 @@ IDLE_COMPONENTS = WarningKind(
     "corrupt run it brings nothing back (both surely within 0.01 of the difference between the two); nor does its "
     "loss matter where another group, another component of its own, or everything outside the circuit is ablated "
     "too. So nothing shows that it is part of the circuit. Take it out, or name the prompts or the metric by which "
-    "it can be seen to act. Components that stand in for others are no part of this: see CS426.",
+    "it can be seen to act. Backups are no part of this: see CS426.",
     idle_components,
 )
 
@@ -80,11 +80,11 @@ def backups(evidence: Evidence) -> list[EvidenceWarning]:
 
 
 def _backups_suspected(found: CircuitEffects) -> list[EvidenceWarning]:
-    """The total effect is smaller than the direct one, since parts of the circuit, or free ones, make up."""
+    """The total effect is smaller than the direct one, since parts of the circuit, or free ones, compensate."""
     return [
         EvidenceWarning(
             "CS426",
-            f"backup suspected: {_made_up(out, by)}",
+            f"backup suspected: {_compensated(out, by)}",
             _knocked_out(out, found.metric),
             "declare them with `effect: backup`, or claim `gate: {nodes: [A, B], is: or, ...}`: by itself either looks "
             "less important than it is",
@@ -114,9 +114,9 @@ def _redundant_components(found: CircuitEffects) -> list[EvidenceWarning]:
     return [
         EvidenceWarning(
             "CS426",
-            f"backup suspected: something makes up for the loss of {_listed(one.part.name for one in redundant)}",
-            f"shares of clean less corrupt by {found.metric}; {'; '.join(said)}{_beyond(redundant)}",
-            "say so: `gate: {nodes: [A, B], is: or, ...}`, or `effect: backup` for the one that only stands in",
+            f"backup suspected: something compensates for the loss of {_listed(one.part.name for one in redundant)}",
+            f"shares of clean - corrupt by {found.metric}; {'; '.join(said)}{_beyond(redundant)}",
+            "say so: `gate: {nodes: [A, B], is: or, ...}`, or `effect: backup` for the one that is only a backup",
             {"metric": found.metric, "components": [_ablated(one) for one in redundant]},
         )
     ]
@@ -130,7 +130,7 @@ BACKUPS = WarningKind(
     "clean run) is more than the score loses when it is knocked out, since other components of the circuit, or "
     "free ones, then add more than before. Or a component can be lost without loss, and yet brings the behaviour "
     "back alone, or is missed where another one is lost too. (McGrath et al. 2023 found 0.7 of a direct effect "
-    "made up for.) Both parts then look less important than they are. Say what the second one does:\n\n    "
+    "compensated.) Both parts then look less important than they are. Say what the second one does:\n\n    "
     "backup_name_mover: {nodes: [a10.h10], at: END, effect: backup}\n\nor, where either does for the other, claim "
     "it:\n\n    - gate: {nodes: [A, B], is: or, metric: logit_diff}",
     backups,
@@ -138,14 +138,14 @@ BACKUPS = WarningKind(
 
 
 def compensated_from_outside(evidence: Evidence) -> list[EvidenceWarning]:
-    """CS427: components outside the circuit make up for parts of it."""
+    """CS427: components outside the circuit compensate for parts of it."""
     found = evidence.effects
     if found is None:
         return []
     return [
         EvidenceWarning(
             "CS427",
-            f"components outside the circuit make up for parts of it: {_made_up(out, by)}",
+            f"components outside the circuit compensate for parts of it: {_compensated(out, by)}",
             _knocked_out(out, found.metric),
             "add them to a group with `effect: backup`: without them the circuit looks less necessary than it is",
             _data(out, by, found.metric),
@@ -157,10 +157,10 @@ def compensated_from_outside(evidence: Evidence) -> list[EvidenceWarning]:
 COMPENSATED_FROM_OUTSIDE = WarningKind(
     "CS427",
     ("circuit", "groups"),
-    "components outside the circuit make up for it",
+    "components outside the circuit compensate for it",
     "When a part of the circuit is knocked out, the direct effects of components outside the circuit grow, in the "
     "direction of what was lost: significantly (corrected over all components that come after). All components "
-    "that are not declared to make up, in the circuit and outside, do so for a fifth of the direct effect knocked "
+    "that are not declared as backups, in the circuit and outside, do so for a fifth of the direct effect knocked "
     "out or more, those outside for at least 0.05 of it. The circuit looks less necessary than it is, and the "
     "model does the task in another way without it. Add these components to a group with `effect: backup`; the "
     "claim `necessary` then ablates them too.",
@@ -169,7 +169,7 @@ COMPENSATED_FROM_OUTSIDE = WarningKind(
 
 
 def negatives_that_are_none(evidence: Evidence) -> list[EvidenceWarning]:
-    """CS428: groups declared negative whose loss raises the metric neither in the model nor in the circuit alone."""
+    """CS428: groups declared negative that are so neither in the model nor in the circuit alone."""
     found = evidence.effects
     if found is None:
         return []
@@ -204,7 +204,7 @@ NEGATIVES_THAT_ARE_NONE = WarningKind(
     "CS428",
     ("circuit", "groups"),
     "a declared negative effect is not found",
-    "A group with `effect: negative` must work against the behaviour: ablating it must raise the score, "
+    "Ablating a group with `effect: negative` must raise the score, "
     "significantly and by at least 0.01 of the difference between the clean and the corrupt run, in the clean run "
     "or in the circuit alone (with everything outside it ablated, which is where CS401 looks). Here it does not: "
     "it helps, or makes no difference that these prompts can show. Ablation is of the declared positions alone, "
@@ -263,7 +263,7 @@ BACKUPS_THAT_ARE_NONE = WarningKind(
 
 
 def undeclared_negatives(evidence: Evidence) -> list[EvidenceWarning]:
-    """CS433: parts that are declared to help, whose loss raises the metric in the model and in the circuit alone.
+    """CS433: parts that are declared to help, whose ablation raises the metric in the model and in the circuit alone.
 
     Groups are named where none of their components is. A component that also plays a role declared negative is left to
     its groups.
@@ -273,29 +273,29 @@ def undeclared_negatives(evidence: Evidence) -> list[EvidenceWarning]:
         return []
     negative = {one.part.name for one in found.groups if one.part.declared == "negative"}
     components = [
-        one for one in found.components if _turned_against(one, found) and negative.isdisjoint(one.part.groups)
+        one for one in found.components if _found_negative(one, found) and negative.isdisjoint(one.part.groups)
     ]
     roles = {group for one in components for group in one.part.groups}
-    groups = [one for one in found.groups if _turned_against(one, found) and one.part.name not in roles]
+    groups = [one for one in found.groups if _found_negative(one, found) and one.part.name not in roles]
     against = [(one, alone) for one in (*groups, *components) if (alone := found.in_circuit(one)) is not None]
     names = [
         f"{one.part.name} ({', '.join(one.part.groups)})" if one in components else f"`{one.part.name}` as a whole"
         for one, _ in against
     ]
-    if found.joint and all(one.sign == "hurts" and one.drop.value <= -AGAINST for one in found.joint):
+    if found.joint and all(one.sign == "hurts" and one.drop.value <= -CALLED_NEGATIVE for one in found.joint):
         against.append((found.joint[0], found.joint[1]))
         names.append(f"{found.joint[0].part.name} together")
     if not against:
         return []
     said = "; ".join(
-        f"{one.part.name}: by {number(one.effect)} in the model, {with_interval(_rise(one.drop))} of clean less "
+        f"{one.part.name}: by {number(one.effect)} in the model, {with_interval(_rise(one.drop))} of clean - "
         f"corrupt, and by {number(alone.effect)} in the circuit alone, {with_interval(_rise(alone.drop))}"
         for one, alone in against[:_TOLD]
     )
     return [
         EvidenceWarning(
             "CS433",
-            f"parts of the circuit work against the behaviour, and are not declared to: {_listed(names)}",
+            f"parts of the circuit are negative, and not declared so: {_listed(names)}",
             f"ablating them raises {found.metric}; {said}{_beyond(against)}",
             "declare them in a group of their own with `effect: negative`, or explain what they are in the circuit for",
             {
@@ -313,7 +313,7 @@ UNDECLARED_NEGATIVES = WarningKind(
     "Ablating a component of the circuit (or a whole group, where none of its components does so alone) raises the "
     "score: in the model as a whole and in the circuit alone, with everything outside it ablated too, both "
     "significantly (corrected over all components, and over all groups) and by 0.05 of the difference between the "
-    "clean and the corrupt run or more. It works against the behaviour, and the hypothesis does not say so. What "
+    "clean and the corrupt run or more. It is negative, and the hypothesis does not say so. What "
     "raises the score in the full model alone is not warned of: there it may stand against something that is not "
     "in the circuit. Declare it in a group of its own:\n\n    negative_name_mover: {nodes: [a10.h7], at: END, "
     "effect: negative}\n\nor say in the hypothesis's description what it is in the circuit for. Looked for in "
@@ -322,13 +322,13 @@ UNDECLARED_NEGATIVES = WarningKind(
 )
 
 
-def _turned_against(one: Ablated, found: CircuitEffects) -> bool:
+def _found_negative(one: Ablated, found: CircuitEffects) -> bool:
     alone = found.in_circuit(one)
     return (
         one.part.declared == "positive"
         and alone is not None
-        and found.works_against(one)
-        and max(one.drop.value, alone.drop.value) <= -AGAINST
+        and found.is_negative(one)
+        and max(one.drop.value, alone.drop.value) <= -CALLED_NEGATIVE
         and not found.helps_by_second(one.part)
     )
 
@@ -350,11 +350,11 @@ def _acts_elsewhere(one: Ablated) -> bool:
 
 
 def _news(knockouts: Sequence[Knockout], standings: tuple[Standing, ...]) -> list[tuple[Knockout, list[Compensator]]]:
-    """The knockouts for which components that are not declared to make up do, and those of these standings among them
+    """The knockouts that components not declared as backups compensate, and those of these standings among them
     with a share of their own, as far as no earlier knockout has named them all.
 
     Within the circuit, only where the total effect is small beside the direct one: what follows from a loss may
-    otherwise outweigh what makes up for it. Where the score rises by as much as was lost nobody makes up: the loss set
+    otherwise outweigh what compensates for it. Where the score rises by as much as was lost none does: the loss set
     something free.
     """
     found, named = [], set[str]()
@@ -371,7 +371,7 @@ def _news(knockouts: Sequence[Knockout], standings: tuple[Standing, ...]) -> lis
     return found
 
 
-def _made_up(out: Knockout, by: Sequence[Compensator]) -> str:
+def _compensated(out: Knockout, by: Sequence[Compensator]) -> str:
     said = [f"{c.component} ({number(c.share)}{', free' if c.standing == 'free' else ''})" for c in by[:_NAMED]]
     more = f" and {len(by) - _NAMED} more" if len(by) > _NAMED else ""
     return f"without {out.name}, {', '.join(said)}{more} of its direct effect"
@@ -381,14 +381,14 @@ def _knocked_out(out: Knockout, metric: str) -> str:
     share = "" if out.by_components is None else f", {with_interval(out.by_components)} by components that add more"
     return (
         f"direct effect of {out.name} on {metric} {number(out.direct)}, total effect "
-        f"{with_interval(out.total, (0.0,))}: {with_interval(out.compensated)} of it is made up for{share}"
+        f"{with_interval(out.total, (0.0,))}: {with_interval(out.compensated)} of it is compensated{share}"
     )
 
 
 def _ablating(one: Ablated, metric: str) -> str:
     return (
-        f"ablating it changes {metric} by {number(one.effect)}, a loss of {with_interval(one.drop, (0.0,))} of clean "
-        f"less corrupt (p = {one.p_adjusted:.2g})"
+        f"ablating it changes {metric} by {number(one.effect)}, a loss of {with_interval(one.drop, (0.0,))} of clean - "
+        f"corrupt (p = {one.p_adjusted:.2g})"
     )
 
 

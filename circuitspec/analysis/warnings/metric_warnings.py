@@ -372,7 +372,7 @@ def broken_kl(evidence: Evidence) -> list[EvidenceWarning]:
                 f"by logit_diff, {with_interval(by_kl, (HALF,))} by kl",
                 f"the circuit's next-token distribution is {number(mean)} nats from the clean one, that of "
                 f"`{plan.labels.get(planned.corrupt, planned.corrupt.digest[:8])}` {number(corrupt)}: KL counts every "
-                "departure, also those that negative components would have made up for",
+                "departure, also those that negative components would have compensated",
                 "look at prob and rank of the answer in the circuit's run; add what restores them, or claim kl with "
                 "the bound that you stand for",
                 {

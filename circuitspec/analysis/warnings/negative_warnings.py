@@ -12,7 +12,7 @@ _NAMED = 8  # components named in a message; all of them are in the data
 
 
 def negative_components(evidence: Evidence) -> list[EvidenceWarning]:
-    """CS401: the circuit scores as it does because components that work against it were left out."""
+    """CS401: the circuit scores as it does because negative components were left out."""
     finding = evidence.negatives
     return [_left_out(finding)] if finding is not None and finding.components else []
 
@@ -21,8 +21,8 @@ NEGATIVE_COMPONENTS = WarningKind(
     "CS401",
     ("circuit", "groups"),
     "negative components are left out of the circuit",
-    "Components outside the circuit work against the behaviour: restoring one of them on top of the circuit, "
-    "while everything else outside stays noised, makes the metric worse. A circuit that leaves them out looks "
+    "Negative components were left outside the circuit: restoring one of them on top of the circuit, "
+    "while everything else outside stays ablated, makes the metric worse. A circuit that leaves them out looks "
     "better than it is, because recovered performance counts what helps and never sees what hurts. The figure "
     "in brackets is the change of recovered performance when that component alone is restored; the second line "
     "compares the circuit as declared with the circuit plus all of them. Named are only components whose "
@@ -47,7 +47,9 @@ def _left_out(finding: NegativeFinding) -> EvidenceWarning:
         if finding.kl_declared is not None and finding.kl_restored is not None and finding.metric != "kl":
             detail += f"; kl {number(finding.kl_declared)} and {number(finding.kl_restored)} nats"
     if finding.tested < finding.screened:
-        detail += f" ({finding.tested} of {finding.screened} noised components were tried; --negatives exact tries all)"
+        detail += (
+            f" ({finding.tested} of {finding.screened} ablated components were tried; --negatives exact tries all)"
+        )
     return EvidenceWarning(
         "CS401",
         f"negative components are left out: {', '.join(named)}",
@@ -87,7 +89,7 @@ def _named(component: NegativeComponent, declared: Estimate) -> str:
 
 
 def negative_in_model(evidence: Evidence) -> list[EvidenceWarning]:
-    """CS437: components outside the circuit that work against the behaviour in the whole model alone.
+    """CS437: components outside the circuit that are negative in the whole model alone.
 
     Without those that are named already since they do so on top of the circuit (CS401).
     """
@@ -102,8 +104,8 @@ def negative_in_model(evidence: Evidence) -> list[EvidenceWarning]:
     return [
         EvidenceWarning(
             "CS437",
-            f"components outside the circuit work against the behaviour in the whole model: {', '.join(said)}",
-            f"ablated alone in the clean run, each raises {found.metric} by that share of clean less corrupt; on top "
+            f"components outside the circuit are negative in the whole model: {', '.join(said)}",
+            f"ablated alone in the clean run, each raises {found.metric} by that share of clean - corrupt; on top "
             f"of the circuit a component does only what the circuit feeds it, so that CS401 may miss it ({tried})",
             "add them, with what feeds them, in a group with `effect: negative`, or explain why they are not part of "
             "the circuit",
@@ -129,7 +131,7 @@ NEGATIVE_IN_MODEL = WarningKind(
     "CS437",
     CLAIMS,
     "a negative component of the model outside the circuit",
-    "A component outside the circuit works against the behaviour in the model as a whole: ablating it alone raises "
+    "A component outside the circuit is negative in the model as a whole: ablating it alone raises "
     "the score, significantly (corrected over all components outside) and by 0.1 of the difference between the "
     "clean and the corrupt run or more. CS401 restores such components on top of the circuit, where one does "
     "nothing if the circuit leaves out what feeds it; so it is named here. The circuit recovers what the model "

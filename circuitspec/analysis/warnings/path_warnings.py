@@ -24,7 +24,7 @@ def idle_paths(evidence: Evidence) -> list[EvidenceWarning]:
                 )
                 if found is not None
             ),
-            "take it out, or say what makes up for it: paths in parallel (OR, backup) hide each other's effect",
+            "take it out, or say what compensates for it: paths in parallel (OR, backup) hide each other's effect",
             {
                 "path": effect.path,
                 "metric": effect.metric,
@@ -43,7 +43,7 @@ IDLE_PATHS = WarningKind(
     "a declared path without effect",
     "Ablated by itself in the clean run, the path does not lower the score, and restored by itself in the corrupt "
     "run it does not raise it (both surely within 0.01 of the difference between the two runs). Either it is no "
-    "part of the circuit, or something makes up for it: of two paths in parallel (OR, backup) neither shows when "
+    "part of the circuit, or something compensates for it: of two paths in parallel (OR, backup) neither shows when "
     "patched alone. Take it out, or show with a `path` claim over both that together they matter.",
     idle_paths,
 )

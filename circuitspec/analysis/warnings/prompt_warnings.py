@@ -123,7 +123,7 @@ def partial_corruption(evidence: Evidence) -> list[EvidenceWarning]:
             "CS422",
             f"the corruption {source.prompts} keeps {', '.join(kept)}",
             f"it varies {', '.join(varied) or 'none of the circuit’s variables'}; components that carry what it keeps "
-            "are given clean values, noised or not, so that nothing here tests whether they are in the circuit",
+            "are given clean values, ablated or not, so that nothing here tests whether they are in the circuit",
             "confirm with a corruption that changes all of "
             f"{', '.join(sorted(variables))}; keep this one for finding out what a component reads",
             {"claim": claim.index, "corruption": str(source.prompts), "kept": kept, "varied": varied},

@@ -28,8 +28,8 @@ def over_recovery(evidence: Evidence) -> list[EvidenceWarning]:
             EvidenceWarning(
                 "CS402",
                 f"recovered {claim.metric} is above 100 %: {with_interval(estimate, bounds=(1.0,))}",
-                "the circuit alone does better than the whole model, which most often means that components which "
-                "work against the behaviour were left out, or that the ablation breaks more than the corruption does",
+                "the circuit alone does better than the whole model, which most often means that negative "
+                "components were left out, or that the ablation breaks more than the corruption does",
                 "include negative components (see CS401), compare another ablation, "
                 "and set `at_most` so that too much counts as a failure",
                 {"claim": claim.index, "metric": claim.metric, "recovered": estimate_data(estimate)},
@@ -44,7 +44,7 @@ OVER_RECOVERY = WarningKind(
     "recovery above 100 %",
     "The circuit alone does better than the whole model: the lower end of the confidence interval of recovered "
     "performance is above 1. This is a departure from the model, not a better circuit. It most often means "
-    "that components which work against the behaviour were left out (see CS401), or that ablating the rest "
+    "that negative components were left out (see CS401), or that ablating the rest "
     "breaks more than the corruption does, as means over unrelated prompts can. Include the negative "
     "components, compare another ablation, and set `at_most` in the claim, such as `{metric: logit_diff, "
     "at_least: 0.8, at_most: 1.2}`, so that too much fails as too little does.",

@@ -37,7 +37,7 @@ def late_bytes(shape: ModelShape, positions: int, column: int, dtype: str) -> in
 
 
 def rows_per_batch(shape: ModelShape, positions: int, dtype: str, budget: int = BUDGET, *, edges: bool = False) -> int:
-    """Prompts a forward, at least one, so that their activations stay within `budget` bytes."""
+    """The batch size in prompts, at least one, so that their activations stay within `budget` bytes."""
     return max(1, min(LARGEST, budget // activation_bytes(shape, positions, dtype, edges=edges)))
 
 

@@ -1,7 +1,7 @@
 """Edge level in one forward: every receiver reads its own mixture of this run's and the source's senders.
 
 With D(s) = what sender s adds to the residual stream in the source run, less what it adds in this one, a receiver
-reads the model's own stream plus the sum of D over its ablated senders, at their positions (design section 5, item 6).
+reads the model's own stream plus the sum of D over its ablated senders, at their positions.
 
 Where ablated senders add nothing (zeros), it reads the sum of what the kept ones add. That is the same but for
 rounding, which matters: with all that is large taken off again, what is left of a stream would be its rounding error,

@@ -207,7 +207,7 @@ class Stream:
         return rows.reshape(self.shape.n_heads, self.shape.d_head, self.shape.d_model)
 
     def gain(self, layer: int) -> Tensor:
-        """The post norm's weight, up to the factor that `scaled` makes up for."""
+        """The post norm's weight, up to the factor that `scaled` compensates for."""
         assert self.architecture.attn_post_norm is not None
         norm = self._module(self.architecture.attn_post_norm, layer)
         weight = self._output_weight(layer)

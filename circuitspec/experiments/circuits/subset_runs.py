@@ -59,11 +59,11 @@ class NodeCuts:
     def circuit_without(self, taken: Iterable[Node]) -> Experiment:
         """The run in which the circuit without these nodes is kept, and all else that is claimed ablated."""
         left = _less(self.kept, _places(taken))
-        return node_level.noising(self.source, {c: ~left.get(c, Where.at()) for c in self.claimed})
+        return node_level.ablating(self.source, {c: ~left.get(c, Where.at()) for c in self.claimed})
 
     def model_without(self, taken: Iterable[Node]) -> Experiment:
         """The run in which these nodes alone are ablated."""
-        return node_level.noising(self.source, _places(taken))
+        return node_level.ablating(self.source, _places(taken))
 
 
 @dataclass(frozen=True)

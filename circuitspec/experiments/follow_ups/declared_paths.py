@@ -1,4 +1,4 @@
-"""What the declared paths do by themselves at node level: path patching of every pair of items that they join."""
+"""Path patching of each declared path at node level: of every pair of items that it joins."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def path_checks(
 ) -> tuple[PathCheck, ...]:
     """Each pair of `joined_pairs` patched alone, as a `path` claim of it would: noised, and restored where it can be.
 
-    Everything else is frozen but for MLPs (Wang et al. 2022, appendix B). `anchor` is where noising recovers nothing.
+    Everything else is frozen but for MLPs (Wang et al. 2022, appendix B). `anchor` is where ablation recovers nothing.
     """
     return tuple(_checks(joined_pairs(graph, text), ablation, graph, text, anchor))
 

@@ -40,8 +40,8 @@ def restorations(plan: Plan, graph: CircuitGraph, *, everywhere: bool = False) -
     if circuit.source is None or circuit.level == "path":
         return None
     if circuit.level == "node":
-        noised = tuple(sorted({site.component for site in circuit.sites}, key=sort_key))
-        return Restorations(noised, lambda components: node_level.restored(circuit, components))
+        ablated = tuple(sorted({site.component for site in circuit.sites}, key=sort_key))
+        return Restorations(ablated, lambda components: node_level.restored(circuit, components))
     edges, source = plan.edges, circuit.source
     if edges is None:
         return None

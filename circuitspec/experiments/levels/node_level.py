@@ -15,7 +15,7 @@ from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.yaml.source import Source as SourceText
 
 
-def noising(source: Source, sites: Mapping[NodeComponent, Where]) -> Experiment:
+def ablating(source: Source, sites: Mapping[NodeComponent, Where]) -> Experiment:
     """The clean run with the source's values at these sites."""
     chosen = frozenset(Site(c, w) for c, w in sites.items() if not w.is_nowhere)
     return Experiment("clean", source if chosen else None, chosen)

@@ -39,8 +39,8 @@ def whole_circuit(ablation: AblationSpec, graph: CircuitGraph, text: SourceText)
         kept = node_level.circuit_positions(ablation, graph)
         return Whole(
             circuit_alone(ablation, graph, text),
-            node_level.noising(source, kept),
-            node_level.noising(source, {c: Where.everywhere() for c in graph.claimed}),
+            node_level.ablating(source, kept),
+            node_level.ablating(source, {c: Where.everywhere() for c in graph.claimed}),
         )
     edges = edge_circuit(graph, text, everywhere=ablation.positions == "all")
     if ablation.level == "edge":
@@ -63,7 +63,7 @@ def circuit_alone(ablation: AblationSpec, graph: CircuitGraph, text: SourceText)
     match ablation.level:
         case "node":
             kept = node_level.circuit_positions(ablation, graph)
-            return node_level.noising(source, {c: ~kept.get(c, Where.at()) for c in graph.claimed})
+            return node_level.ablating(source, {c: ~kept.get(c, Where.at()) for c in graph.claimed})
         case "edge":
             edges = edge_circuit(graph, text, everywhere=ablation.positions == "all")
             return edge_level.keeping(edges.kept, source, graph.shape, graph.measured)
@@ -83,7 +83,7 @@ def _paths(ablation: AblationSpec, graph: CircuitGraph) -> list[DeclaredPath]:
 
 
 def anchor_of(source: Source, whole: Whole) -> Experiment:
-    """Where noising recovers nothing: the corrupt prompts' run, or with other values the run with all ablated."""
+    """Where ablation recovers nothing: the corrupt prompts' run, or with other values the run with all ablated."""
     if source.is_run and source.prompts is not None:
         return Experiment(source.prompts)
     return whole.all_ablated

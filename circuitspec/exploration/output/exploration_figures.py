@@ -21,7 +21,7 @@ from circuitspec.reports.figures.frontier import Curve, Sized, frontier
 from circuitspec.reports.figures.heatmap import heatmap, heatmaps
 from circuitspec.reports.figures.picture import Picture
 
-QUANTITY = "drop when noised, rise when restored (share of clean - corrupt)"
+QUANTITY = "drop when ablated, rise when restored (share of clean - corrupt)"
 
 
 def pictures(found: Findings) -> dict[str, Picture]:
@@ -42,7 +42,7 @@ def pictures(found: Findings) -> dict[str, Picture]:
     return drawn
 
 
-_DROP, _RISE = "noising: drop", "denoising: rise"
+_DROP, _RISE = "ablated: drop", "restored: rise"
 
 
 def _by_position(found: Findings) -> Picture:

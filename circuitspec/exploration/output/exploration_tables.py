@@ -28,7 +28,7 @@ def tables(found: Findings) -> dict[str, pd.DataFrame]:
 
 
 def effects_frame(found: Findings) -> pd.DataFrame:
-    """One row per component and position: estimates and exact effects, as shares of clean less corrupt."""
+    """One row per component and position: estimates and exact effects, as shares of clean - corrupt."""
     columns = ["component", "position", "drop", "rise", "drop_estimate", "rise_estimate", "magnitude"]
     rows = [
         (
@@ -60,7 +60,7 @@ def frontier_frame(found: Findings) -> pd.DataFrame:
 def gates_frame(found: Findings) -> pd.DataFrame:
     """One row per two members and direction: what each does alone and both together, and their interaction with its CI.
 
-    Shares of clean less corrupt; the interaction is what they do alone, added up, less what both do, as a share of it.
+    Shares of clean - corrupt; the interaction is what they do alone, added up, less what both do, as a share of it.
     """
     rows = []
     for pair in found.gates:
@@ -98,7 +98,7 @@ def sections_frame(found: Findings) -> pd.DataFrame:
     """One row per cross-section that was restored, or per component that adds to it on top.
 
     `recovered` with its interval is the section's alone; `change` is what the component `missing` changes in that, both
-    as shares of clean less corrupt, and `standing` whether it is a member. `tried` is how many were.
+    as shares of clean - corrupt, and `standing` whether it is a member. `tried` is how many were.
     """
     rows = []
     for sections in found.sections:
@@ -123,7 +123,7 @@ def sections_frame(found: Findings) -> pd.DataFrame:
 def sweeps_frame(found: Findings) -> pd.DataFrame:
     """One row per experiment of a sweep: what was patched with what, and every metric's mean.
 
-    `change` is that of the exploration's metric against the unpatched run, `share` the effect as a share of clean less
+    `change` is that of the exploration's metric against the unpatched run, `share` the effect as a share of clean -
     corrupt (missing where the corruption does not break the behaviour).
     """
     return pd.DataFrame(
@@ -150,7 +150,7 @@ def sweeps_frame(found: Findings) -> pd.DataFrame:
 
 
 def traces_frame(found: Findings) -> pd.DataFrame:
-    """One row per component, position and corruption; shares of the largest clean less corrupt."""
+    """One row per component, position and corruption; shares of the largest clean - corrupt."""
     if found.traces is None:
         return pd.DataFrame()
     columns = ["component", "position", "corruption", "drop", "rise", "reacts"]

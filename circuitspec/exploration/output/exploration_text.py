@@ -69,7 +69,7 @@ def _grid(grid: Grid) -> str:
     swept = [kind for kind in KINDS if grid.spots(kind)]
     how = "from coarse to fine" if grid.coarse_to_fine else "each by itself"
     title = f"swept {how}: " + ", ".join(f"{len(grid.spots(kind))} {SWEPT[kind].plural}" for kind in swept)
-    parts = [f"{title}\ndrop when noised, rise when denoised, as shares of clean less corrupt ({MISSING}: it has none)"]
+    parts = [f"{title}\ndrop when noised, rise when denoised, as shares of clean - corrupt ({MISSING}: it has none)"]
     labels = [series.title for series in grid.series]
     if len(labels) > 3:
         parts.append("\n".join(f"[{i}] {visible(label)}" for i, label in enumerate(labels, 1)))
@@ -89,7 +89,7 @@ def _grid(grid: Grid) -> str:
 
 
 def _effects(found: Findings) -> str:
-    rows = [["component", "drop when noised", "rise when restored", "estimated", ""]]
+    rows = [["component", "drop when ablated", "rise when restored", "estimated", ""]]
     for e in found.largest(SHOWN):
         if e.size < SEEN:
             break
@@ -99,12 +99,12 @@ def _effects(found: Findings) -> str:
     if inestimable(found.metric):
         measured = "a metric inside the model" if is_internal(found.metric) else found.metric
         title = f"{plural(len(sweep.effects), 'effect')} of components at positions on {measured}, all exact"
-        return f"{title}; shares of clean less corrupt" + ("\n\n" + _table(rows) if len(rows) > 1 else "")
+        return f"{title}; shares of clean - corrupt" + ("\n\n" + _table(rows) if len(rows) > 1 else "")
     drawn = sweep.drawn
     chosen = len(sweep.exact) - (0 if drawn is None else drawn.count)
     overlap = "" if sweep.overlap is None else f"; {sweep.overlap[1]:.0%} of the top {sweep.overlap[0]} are the same"
     lines = [
-        f"{chosen} of {len(sweep.effects)} components and positions patched exactly; shares of clean less corrupt",
+        f"{chosen} of {len(sweep.effects)} components and positions patched exactly; shares of clean - corrupt",
         f"(rank agreement of estimates and exact effects: {number(sweep.agreement[0])} noising, "
         f"{number(sweep.agreement[1])} denoising{overlap})",
     ]
@@ -132,7 +132,7 @@ def _traces(traces: CorruptionTraces) -> str:
     left = len(traces.reactions) - SHOWN
     more = f"\n({left} more in the table of traces)" if left > 0 else ""
     return (
-        "drop when noised from each corruption, rise when restored in its run, as shares of the largest clean less "
+        "drop when noised from each corruption, rise when restored in its run, as shares of the largest clean - "
         "corrupt\n\n" + _table(rows) + more
     )
 
@@ -255,7 +255,7 @@ def _missing(sections: Sections) -> list[str]:
         if section.tried is None:
             unlooked += 1
             continue
-        what = "something that works against it is missing" if section.exceeds else "something is missing"
+        what = "a negative component is missing" if section.exceeds else "something is missing"
         note = f"beside {briefer(section.name)} {what}"
         if section.missing:
             note += " (" + plural(section.tried, "component") + " at positions tried); restored on top:"

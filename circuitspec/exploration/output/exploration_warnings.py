@@ -25,10 +25,10 @@ def exploration_warnings(found: Findings) -> tuple[EvidenceWarning, ...]:
 
 
 def nothing_in(found: Findings, circuit: Circuit) -> str:
-    """Why a circuit has no members: nothing moves the metric, or it is no worse with all that does noised."""
-    said = f"with all of it noised {number(circuit.recovered)} is recovered"
+    """Why a circuit has no members: nothing moves the metric, or it is no worse with all that does ablated."""
+    said = f"with all of it ablated {number(circuit.recovered)} is recovered"
     if all(effect.size < MATERIAL for effect in found.sweep.exact):
-        return f"nothing that was swept changes {found.metric} by {MATERIAL:g} or more of clean less corrupt; {said}"
+        return f"nothing that was swept changes {found.metric} by {MATERIAL:g} or more of clean - corrupt; {said}"
     enough = f"the target of {found.target:g} is met by nothing"
     why = enough if circuit.recovered >= found.target else "nothing was found whose return helps"
     return f"of what was swept nothing is in the circuit {circuit.kind}: {said}, and {why}"
@@ -136,7 +136,7 @@ def _drawn_paths(found: Findings) -> Iterator[EvidenceWarning]:
 
 def _named_paths(found: Findings, links: Sequence[Link]) -> str:
     shown = [
-        f"{found.links.name_of(one)} ({number(one.drop)} noised, {number(one.rise)} restored; estimated "
+        f"{found.links.name_of(one)} ({number(one.drop)} ablated, {number(one.rise)} restored; estimated "
         f"{number(one.drop_estimate)} and {number(one.rise_estimate)})"
         for one in links[:SHOWN]
     ]
@@ -168,7 +168,7 @@ def _spent(found: Findings) -> Iterator[EvidenceWarning]:
 
 def _named(effects: Sequence[Effect]) -> str:
     shown = [
-        f"{format_name(e.component)}@{','.join(places_of(e.where))} ({number(e.drop)} noised, {number(e.rise)} "
+        f"{format_name(e.component)}@{','.join(places_of(e.where))} ({number(e.drop)} ablated, {number(e.rise)} "
         f"restored; estimated {number(e.drop_estimate)} and {number(e.rise_estimate)})"
         for e in effects[:SHOWN]
     ]

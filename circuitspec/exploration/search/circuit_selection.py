@@ -20,7 +20,7 @@ Entry = tuple[Ablatable, str]
 
 NEEDED = 0.005  # what taking an entry out may cost before it is called needed
 ROUNDS = 12
-EXHAUSTIVE, SCREENED = 500, 60  # up to so many stand-ins are all tried; of more, so many by their estimates
+EXHAUSTIVE, SCREENED = 500, 60  # up to so many backups are all tried; of more, so many by their estimates
 FINISH = 12  # forwards that are kept back, so that the circuit at hand can be described
 FEW = 16  # entries that are each taken out once, to see what they are needed for
 
@@ -126,7 +126,7 @@ class Choice:
         return self.setting.recovered(self.setting.sufficiency(self.kept))
 
     def knocked_out(self) -> float:
-        """What the model still does with the circuit noised."""
+        """What the model still does with the circuit ablated."""
         return self.setting.share(self.setting.necessity(self.kept))
 
     def left(self) -> Estimate:
@@ -177,7 +177,7 @@ def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool, kn
 
     Taken in are first the components that matter by themselves (in parallel ones too, of which each restores the
     behaviour alone), then, round by round, those whose restoration is estimated to help the circuit most. With
-    `negatives` also those that work against the behaviour, and stand-ins that act when the circuit is knocked out;
+    `negatives` also negative ones, and backups that act when the circuit is knocked out;
     without, neither: such a circuit recovers with less, and looks better than it is. Where the allowance ends, the
     circuit is the last that was measured. Raises AllowanceSpent where none was.
     """
@@ -225,7 +225,7 @@ def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, kne
         choice.spared = tuple(entry for entry in out if entry in seen)
         choice.unproven = tuple(entry for entry in out if entry not in seen)
     if negatives:
-        _stand_ins(choice)
+        _backups(choice)
 
 
 def _narrowest(effects: Sequence[Effect]) -> list[Effect]:
@@ -308,12 +308,12 @@ def _screened(choice: Choice) -> list[tuple[Entry, float]]:
         return []
     screen = estimate_restorations(setting, run)
     gap = setting.gap.difference.value
-    noised = {site.component for site in run.sites}
+    ablated = {site.component for site in run.sites}
     found = [
         ((component, role), screen[component, role] / gap)
         for component in setting.claimed
         for role in setting.places
-        if component in noised and not choice.has((component, role)) and _tells(setting, screen, component, role, gap)
+        if component in ablated and not choice.has((component, role)) and _tells(setting, screen, component, role, gap)
     ]
     return sorted(found, key=lambda pair: (-pair[1], str(pair[0])))
 
@@ -365,7 +365,7 @@ def _prune(choice: Choice, target: float, own: set[Entry], rank: Mapping[Entry, 
 def spare_heads(choice: Choice, target: float) -> None:
     """Take out whole heads as long as the target is met, each the one that leaves the circuit closest to the model.
 
-    Entry by entry those are kept that do a little each and that others would make up for. Of many heads none is tried.
+    Entry by entry those are kept that do a little each and others would compensate. Of many heads none is tried.
     """
     setting = choice.setting
     while 1 < choice.heads <= FEW:
@@ -405,7 +405,7 @@ def fewer_entries(choice: Choice, target: float) -> None:
         choice.settle()
 
 
-def _stand_ins(choice: Choice) -> None:
+def _backups(choice: Choice) -> None:
     """Take in components that matter once the circuit is knocked out: backups, which hide behind it."""
     setting = choice.setting
     for _ in range(2 if choice.entries else 0):
@@ -424,7 +424,7 @@ def _stand_ins(choice: Choice) -> None:
 
 
 def _also_out(choice: Choice, entry: Entry) -> Experiment:
-    """The run with the circuit noised and one entry more."""
+    """The run with the circuit ablated and one entry more."""
     more = dict(choice.kept)
     component, role = entry
     more[component] = more.get(component, Where.at()) | where_of(role)
@@ -432,7 +432,7 @@ def _also_out(choice: Choice, entry: Entry) -> Experiment:
 
 
 def _outside(choice: Choice) -> list[Entry]:
-    """The entries outside the circuit; of very many those that are estimated to change most beside the noised one."""
+    """The entries outside the circuit; of very many those that are estimated to change most beside the ablated one."""
     setting = choice.setting
     every = [(c, role) for c in setting.claimed for role in setting.places if not choice.has((c, role))]
     if len(every) <= EXHAUSTIVE:

@@ -22,7 +22,7 @@ from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import sort_key
 
-MATERIAL = 0.05  # share of clean less corrupt: a component that does this much by itself belongs to the circuit
+MATERIAL = 0.05  # share of clean - corrupt: a component that does this much by itself belongs to the circuit
 MISSED = 0.25  # of an exact effect: an estimate smaller than this missed it
 CONFIDENCE = 0.95
 SEED = 0
@@ -32,9 +32,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Effect:
-    """What a component does at some positions, as shares of clean less corrupt.
+    """What a component does at some positions, as shares of clean - corrupt.
 
-    `drop` is what noising it takes away and `rise` what restoring it in the corrupt run brings, both None unless
+    `drop` is what ablating it takes away and `rise` what restoring it in the corrupt run brings, both None unless
     patched exactly; `drop_estimate` and `rise_estimate` are first-order estimates of the same. `magnitude` is the
     larger of what they are with one layer's gradients dropped at a time, None unless asked for.
     """
@@ -67,7 +67,7 @@ class Effect:
 
     @property
     def is_negative(self) -> bool:
-        """Whether what it does works against the behaviour."""
+        """Whether it is negative: what it does lowers the metric."""
         return (self.drop_best if abs(self.drop_best) >= abs(self.rise_best) else self.rise_best) < 0
 
     @property
@@ -206,7 +206,7 @@ def _through_attention(setting: Setting, base: Variant, source: Source) -> dict[
 
 def _patched(setting: Setting, effects: Sequence[Effect]) -> list[Effect]:
     """These effects exactly, as far as the allowance goes."""
-    pairs = [(setting.noised(e.component, e.where), setting.denoised(e.component, e.where)) for e in effects]
+    pairs = [(setting.ablated(e.component, e.where), setting.denoised(e.component, e.where)) for e in effects]
     left = frozenset(setting.run_some([run for pair in pairs for run in pair]))
     return [
         replace(e, drop=setting.drop(e.component, e.where), rise=setting.rise(e.component, e.where))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, values_in
-from circuitspec.experiments.levels.node_level import denoising, noising
+from circuitspec.experiments.levels.node_level import ablating, denoising
 from circuitspec.exploration.search.component_sweep import MATERIAL, Sweep
 from circuitspec.exploration.search.effect_estimates import Entry, estimate_nodes
 from circuitspec.exploration.search.estimable import inestimable
@@ -62,7 +62,7 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Corrupt
     entries = {(e.component, place): None for e in exact for place in places_of(e.where)}
     for name in () if inestimable(setting.metric) else corruptions:
         entries |= dict.fromkeys(_strongest(setting, name, widest))
-    down = {(c, r, n): noising(values_in(n), {c: where_of(r)}) for c, r in entries for n in corruptions}
+    down = {(c, r, n): ablating(values_in(n), {c: where_of(r)}) for c, r in entries for n in corruptions}
     up = {(c, r, n): denoising(n, {c: where_of(r)}) for c, r in entries for n in corruptions}
     setting.run([*down.values(), *up.values()])
     reactions: dict[Entry, dict[str, Reaction]] = {}

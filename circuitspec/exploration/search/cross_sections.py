@@ -1,8 +1,8 @@
-"""Cross-sections of a circuit, restored one by one in the corrupt run (seed, section 2.3).
+"""Cross-sections of a circuit, restored one by one in the corrupt run (Heimersheim & Nanda 2024, section 2.3).
 
 Every path from the input to the logits passes a cross-section, so restoring one restores the behaviour, if the
 circuit is whole. One that does not means that something is missing beside it; what that is shows when it is
-restored on top. What does nothing by itself (half of an AND, a stand-in) shows there too.
+restored on top. What does nothing by itself (half of an AND, a backup) shows there too.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SAID: Mapping[Standing, str] = {
 
 @dataclass(frozen=True)
 class Missing:
-    """What changes the behaviour when it is restored beside a cross-section, by how much (of clean less corrupt)."""
+    """What changes the behaviour when it is restored beside a cross-section, by how much (of clean - corrupt)."""
 
     component: NodeComponent
     role: str
@@ -92,7 +92,7 @@ class Section:
 
     @property
     def exceeds(self) -> bool:
-        """Whether it recovers more than there is: what works against the behaviour is missing."""
+        """Whether it recovers more than there is: negative components are missing."""
         return self.recovered.value > RESTORES[1]
 
 

@@ -27,7 +27,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp, Neuron, Resid
 from circuitspec.hypothesis_file.grammar.names import format_name
 
-LEAST = 0.02  # share of clean less corrupt: what changes less is not looked into further
+LEAST = 0.02  # share of clean - corrupt: what changes less is not looked into further
 
 KINDS: tuple[Kind, ...] = tuple(SWEPT)  # from coarse to fine
 Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | Neuron
@@ -55,7 +55,7 @@ class Spot:
 class Cell:
     """What patching one spot does in one series.
 
-    `change` is that of the metric's mean against the unpatched run. `share` is the effect as a share of clean less
+    `change` is that of the metric's mean against the unpatched run. `share` is the effect as a share of clean -
     corrupt, lost when noising and won when denoising; None where the corruption does not break the behaviour.
     `means` are all metrics' means in the patched run.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from circuitspec.analysis.claims.gate_statistics import GateFinding, Part, Trio, find_gate
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.levels.node_level import denoising, noising
+from circuitspec.experiments.levels.node_level import ablating, denoising
 from circuitspec.exploration.setting import CLEAN, Setting
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
@@ -32,7 +32,7 @@ def scan_gates(
     """The gates between the first `most` members in this order, each with each."""
     pairs = list(itertools.combinations(order[:most], 2))
     parts = [*((c,) for c in order[:most]), *pairs]
-    down = {p: noising(setting.source, {c: members[c] for c in p}) for p in parts}
+    down = {p: ablating(setting.source, {c: members[c] for c in p}) for p in parts}
     up = {p: denoising(setting.corrupt, {c: members[c] for c in p}) for p in parts}
     setting.run([*down.values(), *up.values()])
     clean, corrupt = setting.values(CLEAN), setting.values(Experiment(setting.corrupt))

@@ -42,7 +42,7 @@ def _refine_one(found: Refined, mlp: Mlp) -> None:
         run
         for n in neurons
         for where in wheres.values()
-        for run in (setting.noised(n, where), setting.denoised(n, where))
+        for run in (setting.ablated(n, where), setting.denoised(n, where))
     )
     sizes: dict[Entry, tuple[float, float]] = {
         (n, role): (setting.drop(n, where), setting.rise(n, where)) for n in neurons for role, where in wheres.items()

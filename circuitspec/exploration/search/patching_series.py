@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Noised, Source, Variant
-from circuitspec.experiments.levels.node_level import denoising, noising
+from circuitspec.experiments.levels.node_level import ablating, denoising
 from circuitspec.exploration.setting import CLEAN, Setting
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
@@ -37,12 +37,12 @@ class Series:
 
     @property
     def title(self) -> str:
-        """`noising, mean of abc`, `denoising abc`."""
+        """`ablating, mean of abc`, `denoising abc`."""
         if not self.noising:
             return f"denoising {self.corruption}"
         if self.prompts is None:
             return f"noising, {self.value}"
-        return f"noising, {self.value} of {self.corruption}"
+        return f"ablating, {self.value} of {self.corruption}"
 
     @property
     def base(self) -> Experiment:
@@ -60,14 +60,14 @@ class Series:
 
     def patched(self, sites: Mapping[NodeComponent, Where]) -> Experiment:
         if self.noising:
-            return noising(self.source, sites)
+            return ablating(self.source, sites)
         assert self.prompts is not None
         return denoising(self.prompts, sites)
 
     def anchor(self, setting: Setting) -> Experiment:
         """The run whose distance to the clean one is the whole effect: on the corrupt prompts, or all ablated."""
         if self.prompts is None or not self.source.is_run:
-            return noising(self.source, dict.fromkeys(setting.claimed, Where.everywhere()))
+            return ablating(self.source, dict.fromkeys(setting.claimed, Where.everywhere()))
         return Experiment(self.prompts)
 
 

@@ -1,4 +1,4 @@
-"""Internal metrics: what a model does inside, as scores beside those of its output (seed, section 4).
+"""Internal metrics: what a model does inside, as scores beside its output's (Heimersheim & Nanda 2024, section 4).
 
 Attention that a head pays from one position to another, a neuron's value, and how far a vector of the model points
 along a direction. Each has one spelling, by which it is known everywhere: `attention(a9.h9, END -> IO)`,

@@ -128,7 +128,7 @@ def _fresh_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> GPT2LMHe
         n_layer=recipe.n_layer,
         n_head=recipe.n_head,
         initializer_range=recipe.initial_std,
-        resid_pdrop=0.0,  # dropout teaches the heads to stand in for each other; the circuit should stay legible
+        resid_pdrop=0.0,  # dropout teaches the heads to back each other up; the circuit should stay legible
         embd_pdrop=0.0,
         attn_pdrop=0.0,
         bos_token_id=tokenizer.bos_token_id,

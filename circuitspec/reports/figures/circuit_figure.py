@@ -175,7 +175,7 @@ def _legend(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[Any]:
             colour, dashes, width = _OUTLINES[effect]
             handles.append(Patch(facecolor="none", edgecolor=colour, ls=dashes, lw=width, label=label))
     if any(edge.negative for edge in edges):
-        handles.append(Line2D([], [], color=palette.VERMILION, ls=(0, (2.2, 1.5)), lw=1.6, label="works against"))
+        handles.append(Line2D([], [], color=palette.VERMILION, ls=(0, (2.2, 1.5)), lw=1.6, label="negative"))
     return handles
 
 
@@ -224,7 +224,7 @@ def _alt(nodes: Sequence[Node], edges: Sequence[Edge], layout: Layout) -> str:
     said += f"{plural(len(layout.columns), 'position')} across, and {plural(len(edges), 'edge')}."
     said += f" Groups: {'; '.join(groups)}." if groups else ""
     against = sum(edge.negative for edge in edges)
-    said += f" {plural(against, 'edge')} of these work{'s' * (against == 1)} against the behaviour." if against else ""
+    said += f" {plural(against, 'edge')} of these {'is' if against == 1 else 'are'} negative." if against else ""
     measured = [edge for edge in edges if edge.effect is not None]
     if measured:
         strongest = max(measured, key=lambda edge: abs(edge.effect or 0.0))

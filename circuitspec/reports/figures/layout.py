@@ -37,7 +37,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """From one node up to another. `effect` is None where it was not measured; `negative` where it works against."""
+    """From one node up to another. `effect` is None where it was not measured; `negative` if it lowers the metric."""
 
     sender: str
     receiver: str

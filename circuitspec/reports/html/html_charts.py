@@ -35,7 +35,7 @@ _CHARACTERS = 36  # of a series' name
 _RESAMPLES = 1999  # of intervals that decide nothing
 _SHARE = "share of clean - corrupt"
 _NO_SWEEP = (
-    "By ablation, level and the other choices of method: run circuitspec verify --sweep, which adds that chart here."
+    "By ablation, level and the other choices of method: run circuitspec verify --methods, which adds that chart here."
 )
 
 _Pair = tuple[PlannedClaim, ClaimResult]

@@ -67,7 +67,7 @@ def graph_view(
 def _note(edges: Sequence[Edge], shown: Sequence[Edge], *, large: bool) -> str:
     said = "Layers upward, positions across"
     if any(edge.effect is not None for edge in edges):
-        said += "; an edge is as wide as the effect of its path by itself, as a share of clean less corrupt"
+        said += "; an edge is as wide as the effect of its path by itself, as a share of clean - corrupt"
         said += "" if all(edge.effect is not None for edge in edges) else " (thin where it was not measured)"
     elif edges:
         said += "; the effects of single paths were not measured, so all edges are drawn alike"
@@ -133,7 +133,7 @@ def _drawing(
 
 
 def _edge(ends: tuple[str, str], effect: Estimate | None, declared: Effect) -> Edge:
-    """An edge works against the behaviour where its sender is declared to, or no effect in its interval is of use."""
+    """An edge is negative where its sender is declared so, or no effect in its interval is of use."""
     interval = None if effect is None else effect.interval
     against = declared == "negative" or (interval is not None and interval[1] < 0)
     return Edge(*ends, None if effect is None else effect.value, against)

@@ -41,7 +41,7 @@ def effects_charts(found: Verification) -> tuple[Chart, ...]:
         values,
         rows=[str(layer) for layer in range(shape.n_layers)],
         columns=columns,
-        title="Each component of the circuit ablated " + ("in it, by estimate" if by_estimate else "alone"),
+        title="Per-component ablation of the circuit" + (" alone, by estimate" if by_estimate else ""),
         row_axis="layer",
         column_axis="head",
         quantity=f"{effects.metric} {_SHARE}",
@@ -56,22 +56,22 @@ def effects_charts(found: Verification) -> tuple[Chart, ...]:
 
 
 def effects_tables(found: Verification) -> tuple[Table, ...]:
-    """Groups and components one by one, and the circuit with and without what works against the behaviour."""
+    """Groups and components one by one, and the circuit with and without negative components."""
     effects = found.effects
     if effects is None:
         return ()
     unit = METRICS[effects.metric].unit
     columns = (
-        "ablated alone",
+        "ablated",
         f"{effects.metric} drop",
         "sign",
         "declared",
         "in",
         f"direct effect ({unit})",
-        "made up for",
+        "compensated by",
     )
     rows = tuple(_rows(effects))
-    tables = [Table(f"Parts of the circuit: {_SHARE}", columns, rows, prose=(4,))] if rows else []
+    tables = [Table(f"Per-component ablation: {_SHARE}", columns, rows, prose=(4,))] if rows else []
     if effects.estimated:
         known = {"helps": "", "hurts": "should raise it", "neither": "none shown"}
         head = ("ablated in the circuit, by estimate", f"{effects.metric} drop", "sign", "declared", "in")
@@ -99,7 +99,7 @@ def effects_tables(found: Verification) -> tuple[Table, ...]:
             )
             for one in effects.sets
         )
-        tables.append(Table("The circuit with and without what works against the behaviour", head, sets, prose=(4,)))
+        tables.append(Table("The circuit with and without negative components", head, sets, prose=(4,)))
     return tuple(tables)
 
 

@@ -121,7 +121,7 @@ def _paths(found: Verification) -> Table | None:
         (effect.path, *(MISSING if one is None else briefly(one) for one in (effect.drop, effect.rise)))
         for effect in found.paths
     )
-    caption = f"Declared paths by themselves: {found.paths[0].metric} as a share of clean less corrupt"
+    caption = f"Path patching of each declared path: {found.paths[0].metric} as a share of clean - corrupt"
     return Table(caption, ("path", "drop when ablated", "rise when restored"), rows)
 
 

@@ -45,7 +45,7 @@ def to_document(
         },
         "methodology": {
             "level": methodology.level,
-            "noised": methodology.noised,
+            "noised": methodology.ablated,
             "free": methodology.free,
             "ablation": methodology.ablation,
             "source": methodology.source,

@@ -17,7 +17,7 @@ _NAMED = 4  # compensating components in a row; all are in the document
 def effects_text(found: Verification) -> tuple[str, ...]:
     """Blocks of lines: groups ablated one by one, and the circuit with and without its negative components.
 
-    Of components, those are listed that work against the behaviour or can be lost without loss.
+    Of components, those are listed that are negative or can be lost without loss.
     """
     effects = found.effects
     if effects is None:
@@ -25,14 +25,14 @@ def effects_text(found: Verification) -> tuple[str, ...]:
     chosen = found.methodology
     value = chosen.ablation  # over which prompts means are: said above
     value += "" if chosen.source is None else visible(f" from {chosen.source}")
-    against = any(effects.note(one) == "works against it" for one in _all(effects))
+    against = any(effects.note(one) == "negative" for one in _all(effects))
     head = (
-        f"parts of the circuit ablated alone in the clean run: node level, {value}, {chosen.positions} positions\n"
-        f"(drop: share of clean less corrupt; direct effect: in {METRICS[effects.metric].unit}"
-        + ("; works against it: in the circuit alone too)" if against else ")")
+        f"per-component ablation of the circuit in the clean run: node level, {value}, {chosen.positions} positions\n"
+        f"(drop: share of the clean - corrupt difference; direct effect: in {METRICS[effects.metric].unit}"
+        + ("; negative: in the circuit alone too)" if against else ")")
     )
     knockouts = {out.name: out for out in effects.knockouts}
-    rows = [["", "declared", f"{effects.metric} drop", "", "direct effect", "made up for"]]
+    rows = [["", "declared", f"{effects.metric} drop", "", "direct effect", "compensated by"]]
     alone = {one.part.groups[0] for one in effects.groups if _is_one(one, effects)}
     listed = [
         one
@@ -44,13 +44,15 @@ def effects_text(found: Verification) -> tuple[str, ...]:
         _row(one, f"{one.part.name} ({', '.join(one.part.groups)})", effects.note(one), knockouts) for one in listed
     ]
     together = [out for name, out in knockouts.items() if name not in {one.part.name for one in _all(effects)}]
-    rows += [[out.name, "", "", "", number(out.direct), _made_up(out)] for out in together]
+    rows += [[out.name, "", "", "", number(out.direct), _compensated(out)] for out in together]
     blocks = [head + "\n\n" + _columns(rows)] if len(rows) > 1 else []
     if effects.untaken:
         several = plural(effects.untaken, "component")
         joint = " (these all together)" if any(len(one.part.groups) > 1 for one in effects.groups) else ""
         out, asked = (
-            ("", "takes all") if effects.backups else ("; nothing was knocked out to see what makes up", "does it all")
+            ("", "takes all")
+            if effects.backups
+            else ("; nothing was knocked out to see what compensates", "does it all")
         )
         blocks.append(
             f"{several} of the circuit were not ablated one by one, and of the groups only those declared "
@@ -70,7 +72,7 @@ def _estimated(effects: CircuitEffects) -> str:
     those that they speak against."""
     doubtful = sorted(effects.doubtful, key=lambda one: one.drop.value)
     if not doubtful:
-        return "by first-order estimates in the circuit alone, none that is not declared negative works against it"
+        return "by first-order estimates in the circuit alone, no component is negative but those declared so"
     named = ", ".join(f"{one.part.name} {number(one.drop.value)}" for one in doubtful[:_NAMED])
     more = f" and {len(doubtful) - _NAMED} more" if len(doubtful) > _NAMED else ""
     said = (
@@ -100,11 +102,11 @@ def _all(effects: CircuitEffects) -> tuple[Ablated, ...]:
 def _row(one: Ablated, name: str, note: str, knockouts: dict[str, Knockout]) -> list[str]:
     out = knockouts.get(one.part.name)
     direct = MISSING if out is None else number(out.direct)
-    made_up = MISSING if out is None else _made_up(out)
-    return [name, one.part.declared, briefly(one.drop), note, direct, made_up]
+    compensated = MISSING if out is None else _compensated(out)
+    return [name, one.part.declared, briefly(one.drop), note, direct, compensated]
 
 
-def _made_up(out: Knockout) -> str:
+def _compensated(out: Knockout) -> str:
     named = ", ".join(f"{c.component} {number(c.share)} ({c.standing})" for c in out.compensators[:_NAMED])
     more = f" and {len(out.compensators) - _NAMED} more" if len(out.compensators) > _NAMED else ""
     return briefly(out.compensated) + (f", by {named}{more}" if named else "")
@@ -116,7 +118,7 @@ def _sets(effects: CircuitEffects) -> str:
         by_kl = MISSING if one.recovered_kl is None else briefly(one.recovered_kl)
         named = ", ".join(one.negatives[:_NAMED]) + (", ..." if len(one.negatives) > _NAMED else "")
         rows.append([f"{one.name} ({named})" if named else one.name, briefly(one.recovered), number(one.kl), by_kl])
-    return "the circuit with and without what works against the behaviour\n\n" + _columns(rows)
+    return "the circuit with and without negative components\n\n" + _columns(rows)
 
 
 def _columns(rows: list[list[str]]) -> str:

@@ -181,7 +181,10 @@ def _paths(found: Verification) -> str:
         rows.append([f"  {visible(effect.path)}", *shown])
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return f"declared paths by themselves, {metric} as a share of clean less corrupt:\n\n" + "\n".join(lines)
+    return (
+        f"path patching of each declared path, {metric} as a share of the clean - corrupt difference:\n\n"
+        + "\n".join(lines)
+    )
 
 
 def _warning(warning: EvidenceWarning) -> Block:

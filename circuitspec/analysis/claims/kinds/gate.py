@@ -53,7 +53,7 @@ class GateClaims(ClaimKind[Gate, PlannedGate]):
         corrupt = planning.corrupt()
         both = planning.section(claim.nodes, apart=True)  # where they overlap, that is told first
         sections = (planning.section((first,)), planning.section((second,)), both)
-        noised = [node_level.noising(planning.source, section) for section in sections]
+        noised = [node_level.ablating(planning.source, section) for section in sections]
         denoised = [node_level.denoising(corrupt, section) for section in sections]
         planning.name(Experiment(corrupt), "corrupt")
         for made, done in ((noised, "noised"), (denoised, "restored")):

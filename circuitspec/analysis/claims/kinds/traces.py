@@ -68,7 +68,7 @@ class TraceClaims(ClaimKind[Traces, PlannedTraces]):
         planning.name_anchor(reference)
         traced = []
         for name in _corruptions(claim, planning):
-            noised = node_level.noising(values_in(name), section)
+            noised = node_level.ablating(values_in(name), section)
             planning.name(Experiment(name), name)
             planning.name(noised, f"{', '.join(claim.nodes)} noised from {name}")
             traced.append(Traced(name, name in claim.to, noised, Experiment(name)))

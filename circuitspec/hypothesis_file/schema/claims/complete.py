@@ -14,7 +14,7 @@ from circuitspec.hypothesis_file.schema.claims.claim_block import ClaimBlock, Su
 class Complete(ClaimBlock):
     """Nothing is missing: without any subset K of it, the circuit scores like the model without K.
 
-    Incompleteness is |F(circuit without K) - F(model without K)|, as a share of clean less corrupt (Wang et al. 2022,
+    Incompleteness is |F(circuit without K) - F(model without K)|, as a share of clean - corrupt (Wang et al. 2022,
     section 4.2). Subsets are searched for on one half of the prompts and judged on the other.
     """
 

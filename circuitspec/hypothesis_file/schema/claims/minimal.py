@@ -26,7 +26,7 @@ class MinimalSearch(SubsetSearch):
 class Minimal(ClaimBlock):
     """Nothing is idle: for every node v there is a subset K of the rest without which v makes a difference.
 
-    That is |F(circuit without K and v) - F(circuit without K)|, as a share of clean less corrupt (Wang et al. 2022,
+    That is |F(circuit without K and v) - F(circuit without K)|, as a share of clean - corrupt (Wang et al. 2022,
     section 4.3). Subsets are searched for on one half of the prompts and judged on the other.
     """
 
