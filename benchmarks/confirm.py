@@ -35,12 +35,12 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance, load_model
 from circuitspec.models.model_config import shape_of
-from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 from circuitspec.runtime.progress import Silent
 
@@ -138,11 +138,11 @@ def verify_cost(document: Document, rounds: int) -> VerifyCost:
     """All of `verify` but loading the model, over one bare forward of all its prompts."""
     loaded = load_model(document.hypothesis.model, document.base_dir)
     outcomes: list[Outcome] = []
-    outcome = verify(document, Options(negatives="off"), Quiet(), loaded=loaded)  # warms up
+    outcome = verify(document, VerifyOptions(negatives="off"), Quiet(), loaded=loaded)  # warms up
     runner = Runner(loaded, outcome.task, progress=Quiet())  # with batches as `verify` has them
     found, bare_seconds = [], []
     for _ in range(rounds):
-        whole = timed(lambda: outcomes.append(verify(document, Options(), Quiet(), loaded=loaded)))
+        whole = timed(lambda: outcomes.append(verify(document, VerifyOptions(), Quiet(), loaded=loaded)))
         with borrowed(loaded.model):
             bare = timed(partial(bare_passes, runner, 2))
         found.append((2 * whole[0] / bare[0], 2 * whole[1] / bare[1]))

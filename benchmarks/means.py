@@ -21,7 +21,7 @@ from circuitspec.experiments.experiment import Variant
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.load_file import load_hypothesis
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import TokenizedTask

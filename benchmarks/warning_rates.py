@@ -24,8 +24,8 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.zoo.toys import Toy, build
-from circuitspec.models.zoo.toys.blueprint import D_MLP, N_HEADS, ONE, HardHead, Match, Neuron
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.models.zoo.toys.blueprint import D_MLP, N_HEADS, ONE, HardHead, Match, ToyNeuron
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
 
 Property = Literal["negative", "negative inside", "backup", "redundant", "idle"]
@@ -50,7 +50,7 @@ class _Builder:
     dice: np.random.Generator
     places: list[tuple[int, int]]  # heads that are free yet, layer 0 first
     heads: list[HardHead] = field(default_factory=list)
-    neurons: list[Neuron] = field(default_factory=list)
+    neurons: list[ToyNeuron] = field(default_factory=list)
     groups: dict[str, tuple[list[str], str]] = field(default_factory=dict)  # name -> nodes and effect
     claims: list[str] = field(default_factory=list)
     said: float = 0.0  # the logit of the thing
@@ -170,8 +170,8 @@ def _redundant(work: _Builder, state: State) -> frozenset[str]:
     for thing in THINGS:
         writes = {f"say.{thing}": strength}
         against = {f"say.{thing}": -strength}
-        work.neurons.append(Neuron(1, next(indices), {f"carried.{thing}": 1.0}, writes))
-        work.neurons.append(Neuron(1, next(indices), {f"carried.{thing}": 1.0, ONE: -1.0}, against))
+        work.neurons.append(ToyNeuron(1, next(indices), {f"carried.{thing}": 1.0}, writes))
+        work.neurons.append(ToyNeuron(1, next(indices), {f"carried.{thing}": 1.0, ONE: -1.0}, against))
     work.said += strength
     work.declare("memory", ["m1"])
     names = [_name(place) for place in places]
@@ -270,7 +270,7 @@ claims:
 def examined(planted: Planted) -> Verification:
     model, tokenizer = build(planted.toy)
     document = parse_hypothesis(planted.text, "random.circuit.yaml")
-    return verify(document, Options(), Silent(), loaded=adopt_model(model.float(), tokenizer)).verification
+    return verify(document, VerifyOptions(), Silent(), loaded=adopt_model(model.float(), tokenizer)).verification
 
 
 def named(found: Verification) -> dict[Property, frozenset[str]]:

@@ -188,7 +188,7 @@ def verify(
     import torch
 
     from circuitspec.models.adopt import adopt_model
-    from circuitspec.pipelines.verify import Options
+    from circuitspec.pipelines.verify import VerifyOptions
     from circuitspec.pipelines.verify import verify as run
     from circuitspec.runtime.progress import for_callers
 
@@ -207,5 +207,5 @@ def verify(
         if model is not None and tokenizer is not None:
             loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
         with for_callers() as progress:
-            outcome = run(document, Options(negatives, batch_size, device), progress, loaded=loaded)
+            outcome = run(document, VerifyOptions(negatives, batch_size, device), progress, loaded=loaded)
     return Result(outcome.verification, outcome.task, document, device if loaded is None else str(loaded.model.device))

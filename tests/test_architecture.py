@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,35 @@ def test_a_large_folder_says_what_goes_in_and_what_comes_out(folder: Path) -> No
         assert re.search(r"\b[Ii]n comes? ", text)
         assert re.search(r"\bout comes? ", text)
         assert len(re.findall(r"[.:](?=\s|$)", text)) >= 3
+
+
+# module, or class with the module that has it by the side of another -> why two may have one name
+_BUNDLE = PACKAGE / "engine" / "pyvene_export" / "bundle"  # runs without this package
+_TWICE = {"Hypothesis": "what `import circuitspec` gives, and the checked value in it"}
+_SIBLINGS = 13  # modules and folders in one folder, at most; the package itself has more
+
+
+def test_no_two_modules_have_one_name() -> None:
+    names = Counter(path.stem for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__"))
+    assert {name for name, count in names.items() if count > 1} == set()
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    found = Counter(
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        if path.parent != _BUNDLE
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in found.items() if count > 1} == set(_TWICE)
+
+
+def test_no_folder_is_crowded() -> None:
+    crowded = {}
+    for folder in FOLDERS:
+        inner = [path.name for path in folder.iterdir() if (path / "__init__.py").exists()]
+        own = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")]
+        if folder != PACKAGE and len(inner + own) > _SIBLINGS:
+            crowded[folder.name] = len(inner + own)
+    assert crowded == {}

@@ -17,7 +17,7 @@ from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.pipelines.check import plan_file
-from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 from circuitspec.reports.html.html_circuit import circuit_view, graph_view
 from tests.reports.support import example
@@ -30,7 +30,7 @@ SHAPE = ModelShape("gpt2", 4, 4, 4, 64, 16, 256, 100)
 
 def run(toy: str, negatives: str = "screen") -> tuple[str, Outcome]:
     text = (HYPOTHESES / f"{toy}.circuit.yaml").read_text(encoding="utf-8")
-    return text, verify(parse_hypothesis(text, f"{toy}.circuit.yaml"), Options(negatives), Quiet())  # type: ignore[arg-type]
+    return text, verify(parse_hypothesis(text, f"{toy}.circuit.yaml"), VerifyOptions(negatives), Quiet())  # type: ignore[arg-type]
 
 
 def shares(found: Outcome) -> dict[str, tuple[float | None, float | None]]:
@@ -72,7 +72,7 @@ def test_an_idle_path_at_node_level_is_warned_of() -> None:
     """CS406: the toy's head a0.h2 does nothing."""
     text = (HYPOTHESES / "negative.circuit.yaml").read_text(encoding="utf-8")
     text = text.replace("  paths:\n", "    idle: {nodes: [a0.h2], at: END}\n  paths:\n    - idle -> logits\n")
-    found = verify(parse_hypothesis(text, "t.circuit.yaml"), Options(), Quiet())
+    found = verify(parse_hypothesis(text, "t.circuit.yaml"), VerifyOptions(), Quiet())
     said = [w.message for w in found.verification.warnings if w.code == "CS406"]
     assert said == ["the path idle -> logits has no effect by itself"]
 

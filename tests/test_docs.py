@@ -18,7 +18,7 @@ from circuitspec.cli import main
 from circuitspec.hypothesis_file.grammar.names import parse_name
 from circuitspec.hypothesis_file.schema.block import OutputMetric
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
-from circuitspec.hypothesis_file.schema.claims.registry import CLAIMS
+from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
 from circuitspec.hypothesis_file.schema.schema_reference import NAMES, PATHS, reference
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml

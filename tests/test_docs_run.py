@@ -22,7 +22,7 @@ from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.families import architecture as architectures
 from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.model_config import shape_of
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from tests.documents import blocks
 from tests.oracle.builders import random_llama
 from tests.repository.support import Quiet
@@ -118,7 +118,7 @@ def test_claims_that_are_shown_are_verified(document: str, tmp_path: Path) -> No
     for text in found:
         part: Any = parse_source(text, document).data
         file = small_tiny(tmp_path, "example.circuit.yaml", part, prompts=24)
-        claims = verify(load_hypothesis(file), Options("off"), Quiet()).verification.claims
+        claims = verify(load_hypothesis(file), VerifyOptions("off"), Quiet()).verification.claims
         assert [claim.kind for claim in claims] == [next(iter(claim)) for claim in part["claims"]]
         for claim in claims:
             assert claim.status in ("SUPPORTED", "REFUTED", "INCONCLUSIVE")

@@ -13,7 +13,7 @@ from circuitspec.analysis.claims.claim_result import Status
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.schema.block import OutputMetric
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.text.text_report import render_text
 from tests.documents import blocks, commands
 from tests.repository.support import Quiet
@@ -62,7 +62,7 @@ def reports() -> list[tuple[Hypothesis, str]]:
     found = [(load_hypothesis(HYPOTHESES / "ioi-tiny.circuit.yaml").hypothesis, "\n".join(lines))]
     for toy in ("backup", "mediation"):
         document = load_hypothesis(HYPOTHESES / "toys" / f"{toy}.circuit.yaml")
-        found.append((document.hypothesis, render_text(verify(document, Options(), Quiet()).verification)))
+        found.append((document.hypothesis, render_text(verify(document, VerifyOptions(), Quiet()).verification)))
     return found
 
 

@@ -11,7 +11,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.shapes import read_shape
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.reported import Reported
 from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer
@@ -23,7 +23,7 @@ LOOKS = "attention(a0.h2, END -> thing)"
 
 def reported(text: str, base_dir: Path | None = None, store: Path | None = None, **options: bool) -> Reported:
     document = parse_hypothesis(text, "backup.circuit.yaml", base_dir)
-    outcome = verify(document, Options(store=store, **options), Quiet())  # type: ignore[arg-type]
+    outcome = verify(document, VerifyOptions(store=store, **options), Quiet())  # type: ignore[arg-type]
     return Reported(outcome.verification, document.source, task=outcome.task)
 
 

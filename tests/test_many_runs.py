@@ -13,7 +13,7 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.cli import main
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.pipelines.check import plan_file
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.live_views import LiveViews
 from circuitspec.reports.many_run_tables import claim_tables, main_estimate
 from circuitspec.reports.reported import Reported
@@ -46,7 +46,7 @@ def text_of(*claims: str, alone: bool = False) -> str:
 
 def reported(text: str, **options: bool) -> Reported:
     document = parse_hypothesis(text, "backup.circuit.yaml")
-    outcome = verify(document, Options("off", **options), Quiet())  # type: ignore[arg-type]
+    outcome = verify(document, VerifyOptions("off", **options), Quiet())  # type: ignore[arg-type]
     return Reported(outcome.verification, document.source, task=outcome.task)
 
 
@@ -225,7 +225,7 @@ def test_zeros_at_path_level_are_out_of_range_on_toys(toy: str) -> None:
     Its gain is the toys' constant, 2^14 (see `zoo/toys/weights.py`), so that the one feature left is read as 2^14.
     """
     document = parse_hypothesis((HYPOTHESES / f"{toy}.circuit.yaml").read_text(encoding="utf-8"), f"{toy}.circuit.yaml")
-    outcome = verify(document, Options("off", sweep=True), Quiet())
+    outcome = verify(document, VerifyOptions("off", sweep=True), Quiet())
     found = Reported(outcome.verification, document.source, task=outcome.task)
     sweep = found.verification.sweep
     assert sweep is not None

@@ -16,7 +16,7 @@ from circuitspec.cli import main
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.locked import run_and_lock
 from circuitspec.pipelines.suite import Suite
-from circuitspec.pipelines.verify import Options
+from circuitspec.pipelines.verify import VerifyOptions
 from circuitspec.repository.lock_file import write_lock
 from tests.exchange.support import imported
 from tests.exchange.test_eap import raw
@@ -39,7 +39,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hypothesis and its lock, made once."""
     file = write_tiny(tmp_path_factory.mktemp("shelf"))
     document = load_hypothesis(file)
-    _, lock = run_and_lock(document, Options("off"), Quiet())
+    _, lock = run_and_lock(document, VerifyOptions("off"), Quiet())
     write_lock(file.with_suffix(".lock"), lock, file.name)
     return file.parent
 

@@ -9,7 +9,7 @@ import pytest
 
 from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.hypothesis_file.starter_file import starter_text
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.text.text_report import render_text
 from tests.test_verification import HYPOTHESES, TINY, Quiet
 
@@ -35,14 +35,16 @@ def test_the_file_shown_is_the_file_shipped_but_for_its_word_lists() -> None:
 def test_the_output_shown_is_the_output_given() -> None:
     command, *shown = block("console").rstrip().splitlines()
     assert command == "$ circuitspec verify hypotheses/ioi-tiny.circuit.yaml"
-    given = render_text(verify(load_hypothesis(TINY), Options(), Quiet()).verification).rstrip().splitlines()
+    given = render_text(verify(load_hypothesis(TINY), VerifyOptions(), Quiet()).verification).rstrip().splitlines()
     assert shown[:-1] == given[:-1]
     without_time = re.compile(r", [0-9.]+ s\)$")
     assert without_time.sub("", shown[-1]) == without_time.sub("", given[-1])
 
 
 def test_the_starter_file_is_supported_as_it_stands(tmp_path: Path) -> None:
-    found = verify(parse_hypothesis(starter_text(), str(tmp_path / "s.circuit.yaml")), Options(), Quiet()).verification
+    found = verify(
+        parse_hypothesis(starter_text(), str(tmp_path / "s.circuit.yaml")), VerifyOptions(), Quiet()
+    ).verification
     assert found.verdict == "SUPPORTED"
 
 

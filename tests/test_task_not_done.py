@@ -17,7 +17,7 @@ from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.load import load_model
 from circuitspec.models.zoo import zoo_path
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
 from tests.test_verification import TINY, edited
 
@@ -39,7 +39,7 @@ def random_model(folder: Path) -> Path:
 
 
 def verified(*changes: tuple[str, str]) -> Verification:
-    return verify(edited(TINY, *changes), Options(negatives="off"), Silent()).verification
+    return verify(edited(TINY, *changes), VerifyOptions(negatives="off"), Silent()).verification
 
 
 def test_a_random_model_is_at_chance(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_random_model_is_at_chance(tmp_path: Path) -> None:
     folder = random_model(tmp_path)
     outcome = verify(
         edited(TINY, ("zoo:ioi-tiny", str(folder)), ("checks: {accuracy: 0.95}", "checks: {}")),
-        Options(negatives="off"),
+        VerifyOptions(negatives="off"),
         Silent(),
     )
     (warning,) = [w for w in outcome.verification.warnings if w.code == "CS440"]
@@ -101,7 +101,7 @@ def test_answers_without_their_space(tmp_path: Path) -> None:
     spec = ModelSpec(id=SMOLLM2)
     loaded = load_model(spec, tmp_path)
     document = load_hypothesis(agreement(tmp_path, ""))
-    found = verify(document, Options(negatives="off"), Silent(), loaded=loaded).verification
+    found = verify(document, VerifyOptions(negatives="off"), Silent(), loaded=loaded).verification
     (claim,) = found.claims
     assert claim.status == "SUPPORTED"
     (warning,) = [w for w in found.warnings if w.code == "CS440"]
@@ -121,7 +121,7 @@ def test_answers_without_their_space(tmp_path: Path) -> None:
     assert form["name"] == "with the space before it"
     assert "write the answers with the space before them" in warning.help
 
-    right = verify(load_hypothesis(agreement(tmp_path, " ")), Options(negatives="off"), Silent(), loaded=loaded)
+    right = verify(load_hypothesis(agreement(tmp_path, " ")), VerifyOptions(negatives="off"), Silent(), loaded=loaded)
     assert "CS440" not in {w.code for w in right.verification.warnings}
 
 
@@ -135,11 +135,11 @@ def test_the_form_is_named_where_the_accuracy_is_refused(monkeypatch: pytest.Mon
 
     document = edited(TINY, ('answer: " {IO}"', 'answer: " {S1}"'), ('wrong: " {S1}"', 'wrong: " {IO}"'))
     n = document.hypothesis.task.prompts
-    done = verify(edited(TINY), Options(negatives="off"), Silent())
+    done = verify(edited(TINY), VerifyOptions(negatives="off"), Silent())
     right = done.task.answers  # which the model gives, and which the document calls wrong
     monkeypatch.setattr(verification, "answer_forms", made_up)
     with pytest.raises(CircuitspecError) as error:
-        verify(document, Options(negatives="off"), Silent())
+        verify(document, VerifyOptions(negatives="off"), Silent())
     (refused,) = error.value.diagnostics
     assert refused.code == "CS504"
     assert refused.hint == (

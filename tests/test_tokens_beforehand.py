@@ -12,7 +12,7 @@ import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.exploration.exploration_findings import Options as ExploreOptions
+from circuitspec.exploration.exploration_findings import ExploreOptions
 from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothesis
 from circuitspec.models import load
 from circuitspec.pipelines.bundle import compile_bundle
@@ -20,7 +20,7 @@ from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_file, plan
 from circuitspec.pipelines.explore import explore
 from circuitspec.pipelines.locked import run_and_lock
 from circuitspec.pipelines.suite import Suite
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
 from tests.prompts.conftest import byte_level, fast
 
@@ -103,8 +103,8 @@ def test_check_and_plan_say_what_verify_would(
 
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
-    "verify": lambda file: verify(load_hypothesis(file), Options(), Silent()),
-    "lock": lambda file: run_and_lock(load_hypothesis(file), Options(), Silent()),
+    "verify": lambda file: verify(load_hypothesis(file), VerifyOptions(), Silent()),
+    "lock": lambda file: run_and_lock(load_hypothesis(file), VerifyOptions(), Silent()),
     "compile": lambda file: compile_bundle(load_hypothesis(file), "cpu", Silent()),
     "explore": lambda file: explore(load_exploration(file), ExploreOptions(), Silent(), "explore"),
     "suite": lambda file: Suite(locked=False).outcome(file),

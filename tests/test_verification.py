@@ -17,7 +17,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import Document, digest, load_hypothesis, parse_hypothesis
 from circuitspec.pipelines import verify as verification
 from circuitspec.pipelines.check import check_file, plan_file
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.machine.json_document import to_document
 from circuitspec.reports.text.text_report import render_text
 from circuitspec.runtime.progress import Silent
@@ -31,7 +31,7 @@ class Quiet(Silent):
 
 
 def run(document: Document, search: Search = "screen") -> Verification:
-    return verify(document, Options(negatives=search), Quiet()).verification
+    return verify(document, VerifyOptions(negatives=search), Quiet()).verification
 
 
 def edited(file: Path, *changes: tuple[str, str]) -> Document:
@@ -206,7 +206,7 @@ def test_few_reference_prompts_are_warned_of() -> None:
 
 def test_a_run_with_other_means_takes_nothing_from_the_store_that_depends_on_them(tmp_path: Path) -> None:
     def values(reference: int, store: Path | None) -> list[float]:
-        options = Options(negatives="off", store=store)
+        options = VerifyOptions(negatives="off", store=store)
         found = verify(with_prompts(12, reference=reference), options, Quiet()).verification
         return [claim.estimate.value for claim in found.claims if claim.estimate is not None]
 

@@ -156,10 +156,10 @@ def explore(
         make_directory(output_dir)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.exploration.exploration_findings import Options
+        from circuitspec.exploration.exploration_findings import ExploreOptions
         from circuitspec.pipelines.explore import explore
 
-        options = Options(
+        options = ExploreOptions(
             metric=metric,
             free=free,
             target=target,

@@ -32,10 +32,10 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.pipelines.locked import run_and_lock
-        from circuitspec.pipelines.verify import Options
+        from circuitspec.pipelines.verify import VerifyOptions
         from circuitspec.repository.lock_file import write_lock
 
-        outcome, written = run_and_lock(document, Options("off", batch_size, device), progress)
+        outcome, written = run_and_lock(document, VerifyOptions("off", batch_size, device), progress)
     from circuitspec.reports.reported import result_of
 
     path = lock_path(file)

@@ -47,9 +47,9 @@ def doctor(model: str, dtype: Any, device: str, format_: str) -> None:
         progress.stage("testing every site")
         with borrowed(loaded.model):
             diagnosis = diagnose(loaded, progress)
-    from circuitspec.reports.text.doctor_text import Examined, render_json, render_text
+    from circuitspec.reports.text.doctor_text import ExaminedModel, render_json, render_text
 
-    examined = Examined(loaded.provenance, loaded.architecture, loaded.shape, device, diagnosis)
+    examined = ExaminedModel(loaded.provenance, loaded.architecture, loaded.shape, device, diagnosis)
     click.echo(render_json(examined) if format_ == "json" else render_text(examined), nl=False)
     if diagnosis.problems:
         raise CircuitspecError(*diagnosis.problems)

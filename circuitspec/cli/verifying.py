@@ -180,10 +180,10 @@ def _run(
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.pipelines.locked import run_as_locked
-        from circuitspec.pipelines.verify import Options
+        from circuitspec.pipelines.verify import VerifyOptions
         from circuitspec.pipelines.verify import verify as run
 
-        options = Options(negatives, rows, device, store, sweep, tests)
+        options = VerifyOptions(negatives, rows, device, store, sweep, tests)
         if lock_file is None or examined is None:
             return run(document, options, progress), ()
         compared = run_as_locked(document, options, progress, lock_file, examined)

@@ -15,7 +15,7 @@ from circuitspec.runtime.progress import Bar, Lines, Progress
 STOPPING = "stopping at the next step (Ctrl-C again: at once)"
 
 
-class Checked:
+class InterruptibleProgress:
     """Tells another progress, and asks before each word whether the run was interrupted: between forwards, that is."""
 
     def __init__(self, told: Progress, check: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ class Checked:
 def waiting() -> Iterator[Progress]:
     """For the time of a run: a bar on stderr where that is a terminal, otherwise lines; an interruption is not lost."""
     with interruptible() as check, Bar() if sys.stderr.isatty() else Lines() as told:
-        yield Checked(told, check)
+        yield InterruptibleProgress(told, check)
 
 
 @contextmanager

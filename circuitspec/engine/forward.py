@@ -41,7 +41,7 @@ EMBEDDINGS = Tap(-1, "embed")
 T = TypeVar("T")
 
 
-class Progress(Protocol):
+class CountsPrompts(Protocol):
     """Told about work to come and work done, counted in prompts run."""
 
     def expect(self, prompts: int) -> None: ...
@@ -62,7 +62,7 @@ class Forward:
         loaded: LoadedModel,
         task: TokenizedTask,
         *,
-        progress: Progress,
+        progress: CountsPrompts,
         rows: int | None = None,
         edges: bool = False,
         side: PaddingSide = "right",

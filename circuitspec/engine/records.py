@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,3 +45,9 @@ class Records:
         if not np.array_equal(self.templates, other.templates):
             raise ValueError("records over different prompts cannot be merged")
         return Records({**self.values, **other.values}, self.templates)
+
+
+class RunsExperiments(Protocol):
+    """What runs experiments for those who judge them; a protocol, so that reading results needs no torch."""
+
+    def run(self, experiments: Iterable[Experiment]) -> Records: ...

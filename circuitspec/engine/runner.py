@@ -17,13 +17,13 @@ from circuitspec.engine.execution.batches import Batch, PaddingSide, make_batche
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.taps import Tap
-from circuitspec.engine.forward import Forward, Progress
+from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.levels.path_hops import Hops
 from circuitspec.engine.metrics.internal_metrics import Internals
 from circuitspec.engine.records import Records
 from circuitspec.engine.scheduling.batched_sweep import Measured, Sweeper
 from circuitspec.engine.scheduling.needs import Needs, Unpatched, needs_of
-from circuitspec.engine.scheduling.parts import Parts
+from circuitspec.engine.scheduling.parts import KeepsParts
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant, passes
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
@@ -47,7 +47,7 @@ class Runner(Forward):
         loaded: LoadedModel,
         task: TokenizedTask,
         *,
-        progress: Progress,
+        progress: CountsPrompts,
         rows: int | None = None,
         edges: bool = False,
         side: PaddingSide = "right",
@@ -71,7 +71,7 @@ class Runner(Forward):
         return () if self._internals is None else self._internals.described
 
     @torch.no_grad()
-    def run(self, experiments: Iterable[Experiment], parts: Parts | None = None) -> Records:
+    def run(self, experiments: Iterable[Experiment], parts: KeepsParts | None = None) -> Records:
         """Every metric of every experiment for every prompt; where noise is drawn, its mean over the draws.
 
         What `parts` know of a batch is not run; what is measured is handed to them after each forward.
@@ -102,7 +102,7 @@ class Runner(Forward):
         return needs
 
     def _run_batch(
-        self, batch: Batch, needs: Needs, columns: Mapping[Experiment, Columns], parts: Parts | None
+        self, batch: Batch, needs: Needs, columns: Mapping[Experiment, Columns], parts: KeepsParts | None
     ) -> None:
         """Put the metrics of this batch's prompts into the columns, instead of what an attempt before left there."""
         rows = list(batch.prompts)
@@ -117,7 +117,7 @@ class Runner(Forward):
             add(experiment, draw, metrics)
 
     def _measured(
-        self, batch: Batch, needs: Needs, experiments: Sequence[Experiment], parts: Parts | None
+        self, batch: Batch, needs: Needs, experiments: Sequence[Experiment], parts: KeepsParts | None
     ) -> Iterator[tuple[int, Measured]]:
         """Each experiment's metrics, once for every one of its draws; what `parts` know is not run.
 

@@ -10,11 +10,11 @@ from typing import Literal, TypeAlias
 from circuitspec.exchange.edge_lists import EdgeList, Size
 from circuitspec.exchange.loss import Loss
 from circuitspec.exchange.readers import acdc, auto_circuit, eap, edge_pruning, interpbench
-from circuitspec.exchange.reading import Reading
+from circuitspec.exchange.reading import FileReading
 
 FormatName = Literal["eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning"]
 
-_Read: TypeAlias = Callable[[Path, Size | None, str | None], Reading]
+_Read: TypeAlias = Callable[[Path, Size | None, str | None], FileReading]
 _Write: TypeAlias = Callable[[EdgeList, Path], tuple[bytes, tuple[Loss, ...]]]
 
 
@@ -32,7 +32,7 @@ class Format:
     has_entries: bool = False
 
 
-def _of_one_run(read: Callable[[Path, Size | None], Reading]) -> _Read:
+def _of_one_run(read: Callable[[Path, Size | None], FileReading]) -> _Read:
     return lambda path, known, _: read(path, known)
 
 

@@ -15,13 +15,13 @@ from circuitspec.exchange.exchange_formats import FORMATS, FormatName
 from circuitspec.exchange.imported_text import Surroundings, hypothesis_text
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.node_lists import Level, NodeCut, NodeList, NodeReading, cut_losses, select_nodes, whole
-from circuitspec.exchange.reading import Reading, size_of
+from circuitspec.exchange.reading import FileReading, size_of
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.hypothesis_file.schema.block import MetricName
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.hypothesis_file.yaml.source import MAX_BYTES
 from circuitspec.prompts.files.prompt_files import read_prompts
-from circuitspec.prompts.task_findings import Findings
+from circuitspec.prompts.task_findings import TaskFindings
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def import_circuit(file: Path, name: FormatName, out: Path, options: ImportOptio
     return Imported(text, circuit, losses)
 
 
-def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[EdgeList | NodeList, tuple[Loss, ...]]:
+def _selected(file: Path, reading: FileReading, options: ImportOptions) -> tuple[EdgeList | NodeList, tuple[Loss, ...]]:
     """What is to be the circuit, and what is lost of the file so far."""
     level = options.level or _level(reading)
     if level == "edge":
@@ -112,7 +112,7 @@ def _selected(file: Path, reading: Reading, options: ImportOptions) -> tuple[Edg
     return select_nodes(file, reading.nodes, level, cut, whole_nodes=options.whole_nodes)
 
 
-def _level(reading: Reading) -> Level:
+def _level(reading: FileReading) -> Level:
     """What a file is about: its edges if these say anything that its nodes do not."""
     nodes, scores = reading.nodes, reading.edges.scores
     if nodes is None or not nodes.closed or (scores is not None and np.nan_to_num(scores).any()):
@@ -123,7 +123,7 @@ def _level(reading: Reading) -> Level:
     return "node" if nodes.scores_nodes or marks_nodes else "edge"
 
 
-def _selected_edges(file: Path, reading: Reading, options: ImportOptions) -> tuple[EdgeList, tuple[Loss, ...]]:
+def _selected_edges(file: Path, reading: FileReading, options: ImportOptions) -> tuple[EdgeList, tuple[Loss, ...]]:
     """The edges that are to be the circuit, and what is lost of the file so far."""
     losses = [Loss("positions", "the file names no token positions: every edge lies at all of them"), *reading.losses]
     if any(loss.kind == "positions" for loss in reading.losses):
@@ -224,7 +224,7 @@ def _surroundings(
     if options.prompts is None:
         losses.append(Loss("prompts", "not in the file: a placeholder stands for them (--prompts names a file)"))
     else:
-        found = read_prompts(options.prompts, Findings())
+        found = read_prompts(options.prompts, TaskFindings())
         corruption = next(iter(found.corruptions), None)
         first = found.prompts[0]
         metric = "logit_diff" if first.answers and first.wrong else "logprob" if first.answers else "kl"

@@ -26,7 +26,7 @@ MAX_HEADS = 1_024
 
 
 @dataclass(frozen=True)
-class Reading:
+class FileReading:
     """The edges of a file, what it says beyond them, and whether it says which of them are the circuit.
 
     Where it does not (`decided` false), its scores must be cut off somewhere.
@@ -42,7 +42,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedEdge:
     """An edge by the components that it joins; `text` is how the file writes it."""
 
     text: str
@@ -124,8 +124,8 @@ def agreed(path: Path, said: Size, known: Size | None) -> Size:
 
 
 def edges_of(
-    path: Path, named: Sequence[Named], known: Size | None, n_layers: int | None = None, whole: Size | None = None
-) -> Reading:
+    path: Path, named: Sequence[NamedEdge], known: Size | None, n_layers: int | None = None, whole: Size | None = None
+) -> FileReading:
     """Edges given one by one, all of which are the circuit.
 
     The model's size is `known`, or `whole` where the file names all of the model, or else follows from the largest
@@ -154,7 +154,7 @@ def edges_of(
     if faults:
         raise wrong(path, faults, "give the model in which the circuit was found: --model, or --size LAYERSxHEADS")
     unscored = 0 if scores is None else int(np.isnan(scores[kept]).sum())
-    return Reading(EdgeList(size, kept, scores), losses=losses, unscored=unscored)
+    return FileReading(EdgeList(size, kept, scores), losses=losses, unscored=unscored)
 
 
 def _row(sender: Sender, size: Size) -> int | None:
@@ -162,7 +162,7 @@ def _row(sender: Sender, size: Size) -> int | None:
     return sender_index(sender, size.shape) if exists else None
 
 
-def _inferred(path: Path, named: Iterable[Named], n_layers: int | None) -> tuple[Size, tuple[Loss, ...]]:
+def _inferred(path: Path, named: Iterable[NamedEdge], n_layers: int | None) -> tuple[Size, tuple[Loss, ...]]:
     """The smallest model that has all components named."""
     components = [c for edge in named for c in (edge.sender, edge.component) if is_writer(c)]
     layers = n_layers or 1 + max((c.layer for c in components), default=0)
@@ -172,13 +172,15 @@ def _inferred(path: Path, named: Iterable[Named], n_layers: int | None) -> tuple
     return size, (Loss("size", f"{said} (--model or --size says it)"),)
 
 
-def split_input(edges: Iterable[tuple[str, Named]], token: str, position: str) -> tuple[list[Named], tuple[Loss, ...]]:
+def split_input(
+    edges: Iterable[tuple[str, NamedEdge]], token: str, position: str
+) -> tuple[list[NamedEdge], tuple[Loss, ...]]:
     """Token and position embeddings as one input; `edges` come with the name of their sender.
 
     An edge from one of the two alone is kept whole, which is a loss.
     """
     whole: dict[tuple[object, ...], set[str]] = {}
-    found: list[Named] = []
+    found: list[NamedEdge] = []
     for name, edge in edges:
         if isinstance(edge.sender, Input) and name in (token, position):
             seen = whole.setdefault((edge.component, edge.ports), set())

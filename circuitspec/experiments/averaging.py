@@ -33,7 +33,7 @@ def layouts(task: TokenizedTask, kind: SourceKind, roles: Iterable[str]) -> tupl
 
 
 @dataclass(frozen=True)
-class Grouping:
+class MeanGroups:
     """Which prompts' mean each prompt is given, by numbers of groups, and into which parts these are divided.
 
     `scored` has the group of each prompt that is run, `averaged` that of each prompt that means are over (None for one
@@ -91,7 +91,7 @@ class Grouping:
         return float(np.mean([1 / count for count in counts]))
 
 
-def grouping(task: TokenizedTask, kind: SourceKind) -> Grouping:
+def grouping(task: TokenizedTask, kind: SourceKind) -> MeanGroups:
     """How means are taken for the prompts of a task, over its reference or over themselves.
 
     A mean is taken position by position, so positions must mean the same in all prompts of a group:
@@ -122,7 +122,7 @@ def grouping(task: TokenizedTask, kind: SourceKind) -> Grouping:
     n_cells = mean_cells(task)
     cells = _divided(averaged, n_cells)
     blocks = cells if task.reference is None else _divided(scored, n_cells)
-    return Grouping(scored, averaged, cells, blocks, n_cells)
+    return MeanGroups(scored, averaged, cells, blocks, n_cells)
 
 
 def _single(where: str, reference: bool) -> Diagnostic:

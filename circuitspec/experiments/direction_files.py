@@ -9,7 +9,7 @@ from pathlib import Path
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Projection, is_internal, parse_internal
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.hypothesis_file.yaml.textfile import TextFile, read_text_file
 
 MAX_BYTES = 10_000_000

@@ -21,7 +21,7 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import (
 )
 from circuitspec.hypothesis_file.grammar.names import Name
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 
 def internal_metrics(hypothesis: Hypothesis, shape: ModelShape, text: SourceText) -> tuple[Internal, ...]:

@@ -21,8 +21,7 @@ from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
-from circuitspec.hypothesis_file.yaml.source import Path_
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 CLEAN = Experiment("clean")
 

@@ -12,7 +12,7 @@ from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 

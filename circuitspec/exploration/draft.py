@@ -15,7 +15,7 @@ from circuitspec.exploration.setting import EVERYWHERE
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.components import Mlp, Neuron, sort_key
 from circuitspec.hypothesis_file.grammar.names import PORTS, format_name
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 BLOCKS = ("circuit", "ablation", "claims")  # those of the file that a draft writes anew
 LOW, HIGH = 0.8, 1.2  # what every draft claims to recover, whatever its circuit does

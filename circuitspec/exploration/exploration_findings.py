@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.exploration.draft import Draft
 from circuitspec.exploration.forward_budget import Unseen
-from circuitspec.exploration.request import Options as Options
-from circuitspec.exploration.search.circuit_selection import Point
-from circuitspec.exploration.search.component_sweep import Effect, Sweep
+from circuitspec.exploration.request import ExploreOptions as ExploreOptions
+from circuitspec.exploration.search.circuit_selection import FrontierPoint
+from circuitspec.exploration.search.component_sweep import ComponentSweep, Effect
 from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.exact_sweeps import Grid
@@ -28,7 +28,7 @@ class Circuit:
     knocked_out: float
     entries: tuple[tuple[str, str, str], ...]  # component, role, effect
     heads: int
-    frontier: tuple[Point, ...]
+    frontier: tuple[FrontierPoint, ...]
     spared: tuple[tuple[str, str], ...]  # component, role: helpful, but fewer heads reach the target without
     unproven: tuple[tuple[str, str], ...]  # likewise, but not seen to help by themselves
     draft: Draft
@@ -40,7 +40,7 @@ class Circuit:
 
 
 @dataclass(frozen=True)
-class Findings:
+class ExplorationFindings:
     """Everything that an exploration found. Where its allowance ended too early, there are no circuits."""
 
     name: str
@@ -54,7 +54,7 @@ class Findings:
     target: float
     corruptions: Mapping[str, tuple[float, float]]  # -> the metric's mean on the clean and on the corrupt prompts
     grids: tuple[Grid, ...]
-    sweep: Sweep
+    sweep: ComponentSweep
     traces: CorruptionTraces | None
     circuits: tuple[Circuit, ...]
     gates: tuple[Pair, ...]

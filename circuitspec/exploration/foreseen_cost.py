@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from circuitspec.exploration.request import Options
+from circuitspec.exploration.request import ExploreOptions
 from circuitspec.exploration.search.estimable import inestimable
 
 GATES = 6  # members that are patched two by two
@@ -41,7 +41,7 @@ class Extent:
         return self.components * (self.roles + self.unnamed)
 
 
-def foreseen(extent: Extent, options: Options) -> Mapping[str, int]:
+def foreseen(extent: Extent, options: ExploreOptions) -> Mapping[str, int]:
     """Passes over all prompts by stage: at most so many, but that an unusual circuit may take a few more."""
     stages = {"unpatched runs and self-tests": 6 + extent.corruptions}
     if options.sections_only:
@@ -98,7 +98,7 @@ def _scaled(stages: Mapping[str, int], draws: int) -> dict[str, int]:
     return {what: forwards * draws for what, forwards in stages.items() if forwards}
 
 
-def _estimates(extent: Extent, options: Options) -> int:
+def _estimates(extent: Extent, options: ExploreOptions) -> int:
     """Two backward passes with their forwards, for every step and every layer whose gradients are dropped."""
     each = 2 + 3 * (options.steps + options.dropping * extent.layers)
     recomputed = 2 * extent.entries + 5 if options.recomputing else 0
@@ -117,7 +117,7 @@ def _tried(extent: Extent) -> int:
     return extent.entries if extent.entries <= SEARCHED_ALL else SEARCHED
 
 
-def _paths(extent: Extent, options: Options) -> int:
+def _paths(extent: Extent, options: ExploreOptions) -> int:
     members = min(options.linked, extent.components)
     candidates = 3 * members * (members + 1) // 2 + members + 1 if members else 0
     patched = min(options.paths, candidates)
@@ -125,7 +125,7 @@ def _paths(extent: Extent, options: Options) -> int:
     return 8 + 2 * PER_PATH * (patched + drawn)
 
 
-def _sections(extent: Extent, options: Options) -> int:
+def _sections(extent: Extent, options: ExploreOptions) -> int:
     if not options.sections:
         return 0
     return min(options.sections, max(1, extent.entries) ** 2) + 1 + BESIDE * (_tried(extent) + 4)

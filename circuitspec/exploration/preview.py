@@ -13,7 +13,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import corrupt_prompts
 from circuitspec.experiments.experiment import Noised
 from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
-from circuitspec.exploration.request import Options
+from circuitspec.exploration.request import ExploreOptions
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.load_file import Study, load_exploration
@@ -95,7 +95,7 @@ def plan_study(file: Path) -> str:
         series=2,
         draws=noise.draws if isinstance(noise, Noised) else 1,
     )
-    stages = foreseen(extent, Options())
+    stages = foreseen(extent, ExploreOptions())
     title = architecture_named(shape.family).title
     model = f"{subject.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
     width = max(map(len, stages))

@@ -25,7 +25,7 @@ SWEPT: Mapping[Kind, ComponentKind] = {
 
 
 @dataclass(frozen=True)
-class Options:
+class ExploreOptions:
     """What is searched and how far.
 
     free: names of components that are never patched, such as `m*`. exact: how many of the largest estimated

@@ -30,7 +30,7 @@ EVERYWHERE = "all tokens"  # a place beside the roles; no position can be called
 
 
 @dataclass
-class Setting:
+class ExplorationSetting:
     """One corruption of a task, and everything measured about it so far.
 
     `claimed` are the components that are searched (the others are free), `roles` the positions that are told apart;

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from circuitspec.exploration.exploration_findings import Options
+from circuitspec.exploration.exploration_findings import ExploreOptions
 from circuitspec.exploration.forward_budget import AllowanceSpent, Unseen
 from circuitspec.exploration.search.circuit_selection import Choice, choose
 from circuitspec.exploration.search.component_sweep import (
     MATERIAL,
+    ComponentSweep,
     Effect,
     Estimation,
-    Sweep,
     estimates,
     exactly,
     sweep,
@@ -24,7 +24,7 @@ from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.exact_sweeps import Grid
 from circuitspec.exploration.search.neuron_search import Refined, refine
 from circuitspec.exploration.search.path_search import Links, links
-from circuitspec.exploration.setting import Setting, places_of
+from circuitspec.exploration.setting import ExplorationSetting, places_of
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.declared import declared_graph
 from circuitspec.graph.edges import is_writer
@@ -41,8 +41,8 @@ T = TypeVar("T")
 class Stages:
     """The stages of an exploration: each as far as the allowance goes, and what was left out."""
 
-    setting: Setting
-    options: Options
+    setting: ExplorationSetting
+    options: ExploreOptions
     progress: Progress
     grids: list[Grid] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
@@ -71,7 +71,7 @@ class Stages:
         what = "estimating the effect of every component"
         return self.stage(what, lambda: estimates(self.setting, self._how), [])
 
-    def effects(self, estimated: Sequence[Effect]) -> Sweep:
+    def effects(self, estimated: Sequence[Effect]) -> ComponentSweep:
         options = self.options
         chosen = None
         if options.start == "resid":
@@ -94,7 +94,7 @@ class Stages:
             self.unseen.append(Unseen("effects to be drawn at random", asked - drawn, asked, reason, spent=True))
         return found
 
-    def choices(self, found: Sweep) -> list[tuple[str, Choice]]:
+    def choices(self, found: ComponentSweep) -> list[tuple[str, Choice]]:
         """The circuits, each under its kind; none where the allowance ended before any."""
         target, made = self.options.target, []
         if self.options.sections_only:
@@ -132,7 +132,7 @@ class Stages:
             return Refined(choice)
         return self.stage(f"looking for neurons of the MLPs ({kind})", lambda: refine(choice), Refined(choice))
 
-    def sections(self, found: Sweep, whole: Choice, between: Links) -> list[Sections]:
+    def sections(self, found: ComponentSweep, whole: Choice, between: Links) -> list[Sections]:
         """The cross-sections of the circuit that was chosen."""
         members: dict[NodeComponent, Where] = dict(whole.kept.items())
         if not members:
@@ -153,7 +153,7 @@ class Stages:
             ),
         )
 
-    def declared(self, found: Sweep, graph: CircuitGraph, *, all_positions: bool) -> list[Sections]:
+    def declared(self, found: ComponentSweep, graph: CircuitGraph, *, all_positions: bool) -> list[Sections]:
         """The cross-sections of the circuit that the file declares."""
         what = "cross-sections of the file's circuit"
         if self.setting.inside is not None:
@@ -219,7 +219,7 @@ class Stages:
         return between
 
 
-def _strong(found: Sweep) -> list[tuple[NodeComponent, str]]:
+def _strong(found: ComponentSweep) -> list[tuple[NodeComponent, str]]:
     """Components and positions that do something by themselves, in either direction."""
     return [(e.component, role) for e in found.exact if e.size >= MATERIAL for role in places_of(e.where)]
 

@@ -15,8 +15,8 @@ from circuitspec.experiments.experiment import CLEAN_VALUES, Noised, Source, Var
 from circuitspec.experiments.internal_metric_plans import positions_of, readable
 from circuitspec.exploration.draft import plain
 from circuitspec.exploration.preview import no_corruption
-from circuitspec.exploration.search.patching_series import Series, series_of
-from circuitspec.exploration.setting import Setting
+from circuitspec.exploration.search.patching_series import PatchingSeries, series_of
+from circuitspec.exploration.setting import ExplorationSetting
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Ablatable, expand
@@ -157,7 +157,7 @@ def swept_noise(patching: Patching, at: Sequence[str], task: TokenizedTask) -> N
 
 def swept_series(
     patching: Patching, values: Sequence[str], corruptions: Sequence[str], study: Study, noise: Noised | None = None
-) -> tuple[Series, ...]:
+) -> tuple[PatchingSeries, ...]:
     """What sweeps compare: every value that is asked for (the file's own where none is) from every corruption.
 
     The file's own come first. Raises CS541 for noise of which the file does not say where it is added.
@@ -213,7 +213,7 @@ def free_components(names: Sequence[str], study: Study, shape: ModelShape) -> fr
     return frozenset(found)
 
 
-def check_broken(setting: Setting, study: Study) -> None:
+def check_broken(setting: ExplorationSetting, study: Study) -> None:
     """CS541 unless the corruption is seen to break the behaviour: there would be nothing to share out."""
     for what, measured in (("ablating everything", setting.gap), ("the corruption", setting.prompt_gap)):
         if measured.state == "sound":

@@ -8,7 +8,7 @@ from dataclasses import replace
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.hypothesis_file.grammar.names import is_position_name
 from circuitspec.hypothesis_file.grammar.positions import PositionExpr, parse_position
-from circuitspec.hypothesis_file.yaml.source import Path_, Source, parse_source
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText, parse_source
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 END = "END"
@@ -38,7 +38,7 @@ def check_names(task: TokenizedTask) -> None:
         )
 
 
-def declaring_last(source: Source) -> Source:
+def declaring_last(source: SourceText) -> SourceText:
     """The file with `END: last` among the positions of its task, where it does not stand yet.
 
     Raises CS562 where END means another token in it, or where its `positions` are written so that nothing can be added.
@@ -78,7 +78,7 @@ def declaring_last(source: Source) -> Source:
     return found
 
 
-def _with_entry(source: Source, mapping: Path_, first: str, entry: str) -> str:
+def _with_entry(source: SourceText, mapping: Path_, first: str, entry: str) -> str:
     """The text with one more entry in a mapping, in front of its first key."""
     lines = list(source.lines)
     key = source.span((*mapping, first), key=True)
@@ -90,13 +90,13 @@ def _with_entry(source: Source, mapping: Path_, first: str, entry: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _is_flow(source: Source, mapping: Path_) -> bool:
+def _is_flow(source: SourceText, mapping: Path_) -> bool:
     span = source.span(mapping)
     start = source.lines[span.line - 1][span.column - 1 :]
     return _ANCHOR.sub("", start, count=1).startswith("{")
 
 
-def _with_value(source: Source, path: Path_, value: str) -> str:
+def _with_value(source: SourceText, path: Path_, value: str) -> str:
     """The text with another value; empty where the old one is written over several lines."""
     span = source.span(path)
     if span.end_column is None:

@@ -20,7 +20,7 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, Component, Pattern, all_of, sort_key, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 __all__ = ["CircuitGraph", "Member", "NodeComponent", "Place", "lay_out"]
 
@@ -94,7 +94,7 @@ class CircuitGraph:
         return min((c for c in self.free if whole_of(c) == component), key=sort_key, default=None)
 
 
-def lay_out(spec: CircuitSpec, shape: ModelShape, source: Source) -> CircuitGraph:
+def lay_out(spec: CircuitSpec, shape: ModelShape, source: SourceText) -> CircuitGraph:
     """The circuit of a hypothesis in a model of this shape.
 
     Raises, all at once: CS220 for a component that the model does not have, CS221 for one that node
@@ -131,7 +131,7 @@ def _matches_nothing(text: str, shape: ModelShape) -> bool:
 
 
 def _free(
-    spec: CircuitSpec, shape: ModelShape, source: Source, members: list[Member], problems: list[Diagnostic]
+    spec: CircuitSpec, shape: ModelShape, source: SourceText, members: list[Member], problems: list[Diagnostic]
 ) -> frozenset[Ablatable]:
     """The free components. A free MLP and a declared neuron of it contradict each other like the same name twice."""
     groups: dict[Component, str] = {m.component: m.group for m in members}

@@ -30,7 +30,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 Kept = Mapping[Receiver, Mapping[Sender, Where]]
 """Edges by receiver and sender, each with the positions at which it is kept."""
@@ -67,7 +67,7 @@ class EdgeCircuit:
         return sum(len(by_sender) for by_sender in self.kept.values())
 
 
-def edge_circuit(graph: CircuitGraph, text: Source, *, everywhere: bool = False) -> EdgeCircuit:
+def edge_circuit(graph: CircuitGraph, text: SourceText, *, everywhere: bool = False) -> EdgeCircuit:
     """The edges of the hypothesis's paths, and those that are kept for the sake of free components.
 
     With `everywhere` (`positions: all`) components act at all positions but where a path says otherwise. An edge with
@@ -88,7 +88,7 @@ def edge_circuit(graph: CircuitGraph, text: Source, *, everywhere: bool = False)
     return EdgeCircuit(graph.shape, declared, free, impossible)
 
 
-def whole_components(graph: CircuitGraph, text: Source) -> list[Diagnostic]:
+def whole_components(graph: CircuitGraph, text: SourceText) -> list[Diagnostic]:
     """CS226 for members and free components of which no edges lead away: neurons, residual streams."""
     found: list[tuple[str, Place, str]] = []
     for member in graph.members:
@@ -107,7 +107,7 @@ def whole_components(graph: CircuitGraph, text: Source) -> list[Diagnostic]:
     ]
 
 
-def hopless(path: DeclaredPath, shape: ModelShape, text: Source) -> list[Diagnostic]:
+def hopless(path: DeclaredPath, shape: ModelShape, text: SourceText) -> list[Diagnostic]:
     """CS227 for every two neighbouring hops of a path between which there is no edge."""
     found = []
     for senders_, readers in zip(path.hops, path.hops[1:], strict=False):

@@ -16,7 +16,7 @@ from circuitspec.hypothesis_file.grammar.components import (
 from circuitspec.hypothesis_file.grammar.components import Ablatable as Ablatable
 from circuitspec.hypothesis_file.grammar.components import NodeComponent as NodeComponent
 from circuitspec.hypothesis_file.grammar.names import Name, format_name
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 Place: TypeAlias = tuple[str | int, ...]
 """A path into the hypothesis file."""
@@ -50,7 +50,7 @@ def examples(*, with_outside: bool) -> str:
 
 
 def expand(
-    name: Name, shape: ModelShape, source: Source, place: Place, problems: list[Diagnostic]
+    name: Name, shape: ModelShape, source: SourceText, place: Place, problems: list[Diagnostic]
 ) -> tuple[NodeComponent, ...]:
     """The components of a model of this shape that a name stands for; an attention layer is all of its heads.
 
@@ -81,7 +81,7 @@ def expand(
 
 
 def existing(
-    name: Name, shape: ModelShape, source: Source, place: Place, problems: list[Diagnostic]
+    name: Name, shape: ModelShape, source: SourceText, place: Place, problems: list[Diagnostic]
 ) -> tuple[Component, ...]:
     """The components that a name stands for, attention layers whole; CS220 for those the model does not have."""
     target = name.target
@@ -105,6 +105,6 @@ def has_none(target: Component | Pattern, shape: ModelShape) -> bool:
     return target.kind.in_layers and target.kind.per_layer(shape.counts) == 0
 
 
-def _absent(what: Component | Pattern, reason: str, shape: ModelShape, source: Source, place: Place) -> Diagnostic:
+def _absent(what: Component | Pattern, reason: str, shape: ModelShape, source: SourceText, place: Place) -> Diagnostic:
     hint = what.kind.extent(shape.counts)
     return Diagnostic("CS220", f"the model has no {format_name(what)}", source.span(place), label=reason, hint=hint)

@@ -11,7 +11,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Resid, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Declared:
     place: Place
 
 
-def overlaps(declared: Iterable[Declared], shape: ModelShape, source: Source) -> list[Diagnostic]:
+def overlaps(declared: Iterable[Declared], shape: ModelShape, source: SourceText) -> list[Diagnostic]:
     """CS223 for every two entries that declare the same activation.
 
     A component twice, a key-value head and a head that reads it, and `input` and r0 overlap where their
@@ -62,7 +62,7 @@ def _same(component: NodeComponent, shape: ModelShape) -> Iterator[NodeComponent
             yield Input()
 
 
-def _overlap(one: Declared, other: Declared, source: Source) -> Diagnostic:
+def _overlap(one: Declared, other: Declared, source: SourceText) -> Diagnostic:
     hint = "keep one of the two, or give them different positions"
     if one.component == other.component:
         message = f"{format_name(one.component)} is declared twice, by {other.entry} and by {one.entry}"

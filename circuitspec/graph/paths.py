@@ -24,7 +24,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Component, stage
 from circuitspec.hypothesis_file.grammar.names import GroupRef, PathItem, Port, format_name, parse_path
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_path(
     text: str,
     members: Sequence[Member],
     shape: ModelShape,
-    source: Source,
+    source: SourceText,
     place: Place,
     problems: list[Diagnostic],
 ) -> DeclaredPath:
@@ -83,7 +83,7 @@ def read_paths(
     texts: Sequence[tuple[str, Place]],
     members: Sequence[Member],
     shape: ModelShape,
-    source: Source,
+    source: SourceText,
     problems: list[Diagnostic],
 ) -> tuple[DeclaredPath, ...]:
     """As `read_path`, for many."""
@@ -126,7 +126,7 @@ def reaches(sender: Component, receiver: Component) -> bool:
     return first is None or second is None or first < second
 
 
-def cuttable(path: DeclaredPath, source: Source) -> list[Diagnostic]:
+def cuttable(path: DeclaredPath, source: SourceText) -> list[Diagnostic]:
     """CS226 for stops that are no senders and receivers: edges and paths lie between heads, MLPs, input and logits."""
     found = []
     for number, hop in enumerate(path.hops):

@@ -19,7 +19,7 @@ from circuitspec.hypothesis_file.checks.word_lists import Row
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.problems import problems_of
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Exploration, Hypothesis, Subject
-from circuitspec.hypothesis_file.yaml.source import Path_, Source, parse_leniently, read_text
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText, parse_leniently, read_text
 
 ONLY_CORRUPTION = "corrupt"  # the name of the one corruption of a prompts file that does not name it
 S = TypeVar("S", bound=Subject)
@@ -28,7 +28,7 @@ S = TypeVar("S", bound=Subject)
 class _Placed:
     """What came from a file."""
 
-    source: Source
+    source: SourceText
 
     @contextmanager
     def blamed_on(self, *path: str | int) -> Iterator[None]:
@@ -46,7 +46,7 @@ class Document(_Placed):
     """A valid hypothesis, the file it came from, and its word lists."""
 
     hypothesis: Hypothesis
-    source: Source
+    source: SourceText
     base_dir: Path  # file names in the hypothesis are relative to it
     lists: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
@@ -56,7 +56,7 @@ class Study(_Placed):
     """A valid file to explore."""
 
     exploration: Exploration
-    source: Source
+    source: SourceText
     base_dir: Path
 
 
@@ -92,7 +92,7 @@ def parse_hypothesis(text: str, file: str = "<text>", base_dir: Path | None = No
     return Document(hypothesis, source, folder, lists)
 
 
-def with_source(hypothesis: Hypothesis, corruptions: Sequence[str] | None, text: Source) -> Hypothesis:
+def with_source(hypothesis: Hypothesis, corruptions: Sequence[str] | None, text: SourceText) -> Hypothesis:
     """The hypothesis with `ablation: from:` filled in where it takes values from other prompts and does not say which.
 
     `corruptions` are those of its prompts; None where these are not at hand. Raises CS145 unless there is exactly one.
@@ -101,7 +101,7 @@ def with_source(hypothesis: Hypothesis, corruptions: Sequence[str] | None, text:
     return hypothesis if ablation is hypothesis.ablation else hypothesis.model_copy(update={"ablation": ablation})
 
 
-def with_named_source(ablation: AblationSpec, corruptions: Sequence[str] | None, text: Source) -> AblationSpec:
+def with_named_source(ablation: AblationSpec, corruptions: Sequence[str] | None, text: SourceText) -> AblationSpec:
     """As `with_source`, of the block alone."""
     if not ABLATIONS[ablation.value].takes_prompts or ablation.source is not None:
         return ablation
@@ -118,7 +118,7 @@ def with_named_source(ablation: AblationSpec, corruptions: Sequence[str] | None,
     return ablation.model_copy(update={"source": known[0]})
 
 
-def _parse(kind: type[S], text: str, file: str, folder: Path) -> tuple[S, Source, Mapping[str, tuple[Row, ...]]]:
+def _parse(kind: type[S], text: str, file: str, folder: Path) -> tuple[S, SourceText, Mapping[str, tuple[Row, ...]]]:
     """The file as a value of this kind, its places, and its word lists."""
     source, findings = parse_leniently(text, file)
     found, untold = list(findings), 0

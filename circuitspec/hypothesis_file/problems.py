@@ -16,8 +16,8 @@ from circuitspec.hypothesis_file.grammar.names import EXAMPLES
 from circuitspec.hypothesis_file.grammar.texts import did_you_mean
 from circuitspec.hypothesis_file.schema.block import Block
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
-from circuitspec.hypothesis_file.schema.claims.registry import CLAIMS
-from circuitspec.hypothesis_file.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 _WANTED = {
     "string_type": "text",
@@ -46,7 +46,7 @@ class Problem:
     path: Path_
 
 
-def problems_of(error: ValidationError, source: Source, at_most: int) -> tuple[list[Problem], int]:
+def problems_of(error: ValidationError, source: SourceText, at_most: int) -> tuple[list[Problem], int]:
     """A problem for each of the first validation errors, and how many more there are.
 
     `source.data` must be what was validated.
@@ -84,7 +84,7 @@ def dotted(path: Path_) -> str:
     return text or "the file"
 
 
-def _problem(details: ErrorDetails, source: Source) -> Problem:
+def _problem(details: ErrorDetails, source: SourceText) -> Problem:
     loc, kind, context = details["loc"], details["type"], details.get("ctx", {})
     is_key = loc[-1:] == ("[key]",)
     path = path_of(loc, source.data)
@@ -127,7 +127,7 @@ def _problem(details: ErrorDetails, source: Source) -> Problem:
     return Problem(Diagnostic("CS113", f"{place} must be {wanted}, not {found}", span, hint=hint), path)
 
 
-def _unquoted(braced: str, path: Path_, source: Source) -> Problem:
+def _unquoted(braced: str, path: Path_, source: SourceText) -> Problem:
     """CS172: `{IO}` without quotes, which YAML reads as a mapping with the key IO."""
     word = braced.strip("{} ")
     text = path[:2] in (("task", "templates"), ("task", "answer"), ("task", "wrong"))
@@ -138,7 +138,7 @@ def _unquoted(braced: str, path: Path_, source: Source) -> Problem:
 
 
 def _own_problem(
-    code: str, context: Mapping[str, Any], path: Path_, is_key: bool, value: object, source: Source
+    code: str, context: Mapping[str, Any], path: Path_, is_key: bool, value: object, source: SourceText
 ) -> Problem:
     path = (*path, *context["at"])
     if code == "CS112":
@@ -162,7 +162,7 @@ def _rule_for(value: object, data: Any) -> str:
     return ""
 
 
-def _number_as_name(value: object, path: Path_, source: Source) -> Diagnostic:
+def _number_as_name(value: object, path: Path_, source: SourceText) -> Diagnostic:
     raw = source.raw(path) or str(value)
     span = source.span(path)
     layer, dot, head = raw.partition(".")
@@ -177,7 +177,7 @@ def _number_as_name(value: object, path: Path_, source: Source) -> Diagnostic:
     return Diagnostic("CS112", f"{raw} is a number, not a component", span, hint=hint)
 
 
-def _missing(loc: tuple[int | str, ...], path: Path_, source: Source) -> Problem:
+def _missing(loc: tuple[int | str, ...], path: Path_, source: SourceText) -> Problem:
     name = str(loc[-1])
     block = _block_at(loc[:-1])
     wanted = next(field for key, field in block.model_fields.items() if name in (key, field.alias))
@@ -200,7 +200,7 @@ def _flow(value: object) -> str:
     return str(value)
 
 
-def _unknown_key(loc: tuple[int | str, ...], path: Path_, source: Source) -> Problem:
+def _unknown_key(loc: tuple[int | str, ...], path: Path_, source: SourceText) -> Problem:
     name = str(loc[-1])
     fields = _block_at(loc[:-1]).model_fields
     known = [field.alias or key for key, field in fields.items() if key != "kind"]

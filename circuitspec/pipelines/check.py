@@ -42,7 +42,7 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention,
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis, ReferenceFile
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
@@ -383,7 +383,7 @@ def _too_early(pair: Impossible) -> bool:
     return pair.out_of_order
 
 
-def _declared_paths(hypothesis: Hypothesis, plan: Plan, graph: CircuitGraph, text: Source) -> list[str]:
+def _declared_paths(hypothesis: Hypothesis, plan: Plan, graph: CircuitGraph, text: SourceText) -> list[str]:
     """How much it takes to patch the declared paths of a circuit at node level one by one, and of which it is done."""
     from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS
 
@@ -440,7 +440,7 @@ def _cost(
     hypothesis: Hypothesis,
     plan: Plan,
     graph: CircuitGraph,
-    text: Source,
+    text: SourceText,
     prompts: PromptSet,
     task: TokenizedTask | None,
     internals: Sequence[Internal],

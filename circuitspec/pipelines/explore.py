@@ -16,21 +16,21 @@ from circuitspec.engine.directions import read_directions
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised
 from circuitspec.exploration.draft import Sizes, write_draft
-from circuitspec.exploration.exploration_findings import Circuit, Findings, Options
+from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings, ExploreOptions
 from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.exploration.request import Kind
 from circuitspec.exploration.search.circuit_selection import Choice
-from circuitspec.exploration.search.component_sweep import Sweep
+from circuitspec.exploration.search.component_sweep import ComponentSweep
 from circuitspec.exploration.search.corruption_traces import trace
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.estimable import ESTIMABLE, inestimable
 from circuitspec.exploration.search.exact_sweeps import sweep_all, zoom
 from circuitspec.exploration.search.gate_search import Pair, scan_gates
 from circuitspec.exploration.search.neuron_search import Refined
-from circuitspec.exploration.search.patching_series import Series
+from circuitspec.exploration.search.patching_series import PatchingSeries
 from circuitspec.exploration.search.path_search import Link, Links
-from circuitspec.exploration.setting import CLEAN, Setting, distinct_roles, matters_to, places_of
+from circuitspec.exploration.setting import CLEAN, ExplorationSetting, distinct_roles, matters_to, places_of
 from circuitspec.exploration.stages import HONEST, Stages
 from circuitspec.exploration.subject import (
     Patching,
@@ -50,7 +50,7 @@ from circuitspec.hypothesis_file.grammar.components import Head, Mlp, sort_key
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Study
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.pipelines.session import Session, behaviour, from_file, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
@@ -70,7 +70,9 @@ GATED = 6  # members that are patched two by two
 SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
 
 
-def explore(study: Study, options: Options, progress: Progress, command: str, task_of: Study | None = None) -> Findings:
+def explore(
+    study: Study, options: ExploreOptions, progress: Progress, command: str, task_of: Study | None = None
+) -> ExplorationFindings:
     """Sweep, choose and draft.
 
     `command` is what is said to have made the drafts; their model and task are those of `task_of`, where one is
@@ -110,7 +112,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
         allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
         roles = distinct_roles(task.roles)
-        setting = Setting(
+        setting = ExplorationSetting(
             runner,
             stored,
             options.metric,
@@ -169,7 +171,7 @@ def explore(study: Study, options: Options, progress: Progress, command: str, ta
         drafted = _Drafting(drafted_from, patching, options, command, sizes)
         refined = [(kind, work.refined(kind, choice)) for kind, choice in choices]
         circuits = tuple(drafted.circuit(kind, one, between.found) for kind, one in refined)
-    return Findings(
+    return ExplorationFindings(
         subject.name,
         loaded.provenance.id,
         options.metric,
@@ -201,7 +203,7 @@ class _Prepared:
 
     task: TokenizedTask
     patching: Patching
-    series: tuple[Series, ...]
+    series: tuple[PatchingSeries, ...]
     declared: CircuitGraph | None
     free: frozenset[Ablatable]
     claimed: tuple[Ablatable, ...]
@@ -210,7 +212,7 @@ class _Prepared:
 
 def _prepare(
     study: Study,
-    options: Options,
+    options: ExploreOptions,
     inside: Internal | None,
     prompts: PromptSet,
     shape: ModelShape,
@@ -250,9 +252,9 @@ def _mlps(shape: ModelShape) -> list[Mlp]:
 class _Drafting:
     """What all drafts of an exploration share."""
 
-    source: Source
+    source: SourceText
     patching: Patching
-    options: Options
+    options: ExploreOptions
     command: str
     sizes: Sizes
 
@@ -308,7 +310,12 @@ class _Timed:
 
 
 def _extent(
-    setting: Setting, series: Sequence[Series], corruptions: Sequence[str], *, unnamed: bool, has_paths: bool
+    setting: ExplorationSetting,
+    series: Sequence[PatchingSeries],
+    corruptions: Sequence[str],
+    *,
+    unnamed: bool,
+    has_paths: bool,
 ) -> Extent:
     shape = setting.runner.loaded.shape
     heads = sum(isinstance(component, Head) for component in setting.claimed)
@@ -329,7 +336,7 @@ def _extent(
 def _with_reference(
     task: TokenizedTask,
     patching: Patching,
-    series: Sequence[Series],
+    series: Sequence[PatchingSeries],
     study: Study,
     tokenizer: PreTrainedTokenizerFast,
 ) -> TokenizedTask:
@@ -341,7 +348,7 @@ def _with_reference(
     return others.of(task, max(AVERAGED * task.n, FEWEST_AVERAGED))
 
 
-def _refused(study: Study, options: Options, inside: Internal | None) -> Diagnostic | None:
+def _refused(study: Study, options: ExploreOptions, inside: Internal | None) -> Diagnostic | None:
     """What cannot be explored, going by what is asked for alone: CS541."""
     why_not = inestimable(options.metric)
     exact = options.start == "resid" or options.sweeps or (options.sections_only and inside is None)
@@ -363,7 +370,7 @@ def _refused(study: Study, options: Options, inside: Internal | None) -> Diagnos
     return None
 
 
-def _nothing_left(options: Options) -> Diagnostic:
+def _nothing_left(options: ExploreOptions) -> Diagnostic:
     return Diagnostic(
         "CS541",
         f"no head and no MLP that is searched comes before {options.metric} is read",
@@ -371,7 +378,7 @@ def _nothing_left(options: Options) -> Diagnostic:
     )
 
 
-def _nothing_to_sweep(options: Options, claimed: Sequence[Ablatable]) -> list[Diagnostic]:
+def _nothing_to_sweep(options: ExploreOptions, claimed: Sequence[Ablatable]) -> list[Diagnostic]:
     """CS563 for every option that asks for a kind of component of which none is searched."""
     heads = any(isinstance(component, Head) for component in claimed)
     mlps = any(isinstance(component, Mlp) for component in claimed)
@@ -394,7 +401,7 @@ def _all_positions(study: Study) -> bool:
     return ablation is not None and ablation.positions == "all"
 
 
-def _anchors(setting: Setting, corruptions: Sequence[str]) -> dict[str, tuple[float, float]]:
+def _anchors(setting: ExplorationSetting, corruptions: Sequence[str]) -> dict[str, tuple[float, float]]:
     """The metric's mean on the clean and on the corrupt prompts, by corruption."""
     named = {name: Experiment(name) for name in corruptions}
     if isinstance(setting.corrupt, Noised):
@@ -404,7 +411,7 @@ def _anchors(setting: Setting, corruptions: Sequence[str]) -> dict[str, tuple[fl
     return {name: (clean, float(setting.values(run).mean())) for name, run in named.items()}
 
 
-def _too_little(options: Options) -> Diagnostic:
+def _too_little(options: ExploreOptions) -> Diagnostic:
     return Diagnostic(
         "CS542",
         f"{options.max_forwards:g} forwards are too few for the unpatched runs alone",
@@ -412,7 +419,7 @@ def _too_little(options: Options) -> Diagnostic:
     )
 
 
-def _by_size(choice: Choice, found: Sweep) -> list[Ablatable]:
+def _by_size(choice: Choice, found: ComponentSweep) -> list[Ablatable]:
     """Members of the circuit, those with the largest effect first."""
     largest: dict[Ablatable, float] = dict.fromkeys(choice.kept, 0.0)
     for effect in found.effects:

@@ -11,7 +11,7 @@ from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.models.load import LoadedModel, Ready
 from circuitspec.pipelines.session import Loading, from_file
-from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify
 from circuitspec.repository.drift import Examined, claim_drift, files_drift, locked_claim, refuse
 from circuitspec.repository.environment import environment
 from circuitspec.repository.lock import Lock, LockedHypothesis, LockedModel, as_json
@@ -35,7 +35,7 @@ class Compared:
         return (*self.notes, *(finding for claim in self.drift for finding in claim))
 
 
-def run_and_lock(document: Document, options: Options, progress: Progress) -> tuple[Outcome, Lock]:
+def run_and_lock(document: Document, options: VerifyOptions, progress: Progress) -> tuple[Outcome, Lock]:
     """Verify, and write down all that the result depends on, and the result."""
     found: list[LoadedModel] = []
 
@@ -74,7 +74,7 @@ def make_lock(document: Document, device: str, outcome: Outcome, loaded: LoadedM
 
 def run_as_locked(
     document: Document,
-    options: Options,
+    options: VerifyOptions,
     progress: Progress,
     lock_file: LockFile,
     examined: Examined,

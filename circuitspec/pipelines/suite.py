@@ -90,9 +90,9 @@ class Suite:
         if self._locked:
             self.examined(path)[1].refuse()  # before torch is imported
         from circuitspec.pipelines.locked import run_as_locked
-        from circuitspec.pipelines.verify import Options, verify
+        from circuitspec.pipelines.verify import VerifyOptions, verify
 
-        document, options, progress = self.document(path), Options(device=DEVICE), Silent()
+        document, options, progress = self.document(path), VerifyOptions(device=DEVICE), Silent()
         key = _key(document)
         try:
             if not self._locked:

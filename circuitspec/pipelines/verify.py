@@ -18,7 +18,6 @@ from circuitspec.analysis.circuit_effects.model_negatives import ModelNegatives,
 from circuitspec.analysis.circuit_effects.negative_components import (
     NegativeFinding,
     NegativeSearch,
-    RunsExperiments,
     Search,
     candidates,
     negative_components,
@@ -51,7 +50,7 @@ from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
 from circuitspec.experiments.averaging import grouping
@@ -75,7 +74,7 @@ from circuitspec.hypothesis_file.grammar.components import IN_LAYERS
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.pipelines.session import (
@@ -99,7 +98,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Options:
+class VerifyOptions:
     """How to run, as far as the result does not depend on it (but for the search for negatives)."""
 
     negatives: Search = "screen"
@@ -121,7 +120,7 @@ class Outcome:
 
 def verify(
     document: Document,
-    options: Options,
+    options: VerifyOptions,
     progress: Progress,
     *,
     loaded: LoadedModel | None = None,
@@ -325,7 +324,7 @@ def _texts(prompts: PromptSet) -> tuple[str, ...]:
 
 
 def _node_level_paths(
-    hypothesis: Hypothesis, graph: CircuitGraph, text: Source, search: Search, loaded: LoadedModel
+    hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText, search: Search, loaded: LoadedModel
 ) -> tuple[PathCheck, ...]:
     """The declared paths to be patched one by one at node level: of small circuits, and of all where all is asked for.
 
@@ -403,7 +402,7 @@ def _in_model(
     return model_negatives(plan, records, metric, source, places, asked, stored)
 
 
-def _check_neurons(plan: Plan, loaded: LoadedModel, text: Source) -> None:
+def _check_neurons(plan: Plan, loaded: LoadedModel, text: SourceText) -> None:
     """CS372 for claims at edge level about neurons of MLPs that read the model's own stream."""
     problems = [
         Diagnostic(

@@ -9,23 +9,23 @@ from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
 from circuitspec.prompts.prompt_set import PromptSet
-from circuitspec.prompts.task_findings import Findings
+from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.generators import generate
 from circuitspec.prompts.templates.sampling import draw_prompts
 from circuitspec.prompts.templates.template_task import template_task
 
 if TYPE_CHECKING:
-    from circuitspec.hypothesis_file.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import SourceText
 
 
-def build_prompts(task: TaskSpec, base_dir: Path, source: Source | None = None) -> PromptSet:
+def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = None) -> PromptSet:
     """The prompts of a checked hypothesis's task, the same for the same task and files on every machine.
 
     `base_dir` is the folder that file names are relative to, `source` the hypothesis file's places.
     From a file come all prompts, or the first `prompts` of them where that is written.
     Raises CircuitspecError (CS327 to CS341, CS351, and CS150 to CS157 for lists).
     """
-    findings = Findings(source)
+    findings = TaskFindings(source)
     if task.file is not None:
         limit = task.prompts if "prompts" in task.model_fields_set else None
         return read_prompts(base_dir / task.file, findings, limit)

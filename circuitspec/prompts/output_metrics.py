@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from circuitspec.diagnostics.diagnostic import Span
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.prompts.prompt_set import PromptSet
-from circuitspec.prompts.task_findings import Findings, meant
+from circuitspec.prompts.task_findings import TaskFindings, meant
 
 if TYPE_CHECKING:
     import torch
@@ -247,7 +247,7 @@ def check_metrics(
     `spans` are the places of the names, if they come from a file; those `among` which are proposed instead are the
     ones that serve the same end. Raises CircuitspecError (CS350).
     """
-    findings = Findings()
+    findings = TaskFindings()
     available = available_metrics(task)
     for name, span in zip(names, [*spans, *[None] * (len(names) - len(spans))], strict=True):
         if is_internal(name):

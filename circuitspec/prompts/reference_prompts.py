@@ -15,7 +15,7 @@ from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, ReferenceFile, TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask, TokenizedVariant
-from circuitspec.prompts.task_findings import Findings
+from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.generators import generate_others
 from circuitspec.prompts.templates.sampling import draw_others
 from circuitspec.prompts.templates.template_task import template_task
@@ -24,7 +24,7 @@ from circuitspec.prompts.tokens.tokenize import tokenize
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from circuitspec.hypothesis_file.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import SourceText
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class ReferencePrompts:
         task: TaskSpec,
         ablation: AblationSpec | None,
         base_dir: Path,
-        text: Source | None,
+        text: SourceText | None,
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         self._task, self._base_dir, self._text, self._tokenizer = task, base_dir, text, tokenizer
@@ -96,7 +96,7 @@ class ReferencePrompts:
         return replace(scored, reference=reference)
 
     def _others(self, scored: TokenizedTask, size: int) -> PromptSet:
-        findings = Findings(self._text)
+        findings = TaskFindings(self._text)
         task, own = self._task, scored.prompts
         if task.generate is not None:
             return replace(own, prompts=generate_others(task.generate, size, task.seed, own, findings))
@@ -104,7 +104,7 @@ class ReferencePrompts:
         return replace(own, prompts=draw_others(template_task(task, lists, findings), size, task.seed, own))
 
     def _from_file(self, named: ReferenceFile, scored: TokenizedTask) -> PromptSet:
-        findings = Findings(self._text)
+        findings = TaskFindings(self._text)
         read = read_prompts(self._base_dir / named.file, findings, at=("ablation", "reference", "file"))
         lacking = sorted(set(scored.prompts.corruptions) - set(read.corruptions))
         if lacking:

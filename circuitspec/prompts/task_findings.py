@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span, in_order
 
 if TYPE_CHECKING:
-    from circuitspec.hypothesis_file.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import SourceText
 
 Path: TypeAlias = tuple[str | int, ...]
 
 MAX_SHOWN = 20  # of one kind; the last one shown says how many more there are
 
 
-class Findings:
+class TaskFindings:
     """A growing list of errors; `check` raises them."""
 
-    def __init__(self, source: Source | None = None) -> None:
+    def __init__(self, source: SourceText | None = None) -> None:
         self._source = source
         self._found: list[Diagnostic] = []
 

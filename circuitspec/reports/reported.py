@@ -13,7 +13,7 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 from circuitspec.experiments.planner import PlannedClaim
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 _CLAIM_CODES = {"REFUTED": "CS560", "INCONCLUSIVE": "CS561"}
@@ -36,7 +36,7 @@ class Reported:
     """
 
     verification: Verification
-    source: Source
+    source: SourceText
     findings: tuple[Diagnostic, ...] = ()
     task: TokenizedTask | None = None
     asked: Asked | None = None

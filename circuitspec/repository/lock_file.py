@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
 from circuitspec.hypothesis_file.problems import dotted
-from circuitspec.hypothesis_file.yaml.source import Path_, Source, parse_source
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText, parse_source
 from circuitspec.hypothesis_file.yaml.textfile import TextFile, read_text_file
 from circuitspec.repository.lock import LOCK_VERSION, Lock, checksums
 from circuitspec.runtime.files import write_text_whole
@@ -27,7 +27,7 @@ class LockFile:
     """A lock, the places of its parts, and what shows that it is not as it was written."""
 
     lock: Lock
-    source: Source
+    source: SourceText
     damage: tuple[Diagnostic, ...] = ()
 
     def span(self, *path: str | int) -> Span:
@@ -70,12 +70,12 @@ def _no_lock(message: str, span: Span, hint: str) -> CircuitspecError:
     return CircuitspecError(Diagnostic("CS551", message, span, hint=hint))
 
 
-def _misfit(source: Source, path: Path_, message: str) -> Diagnostic:
+def _misfit(source: SourceText, path: Path_, message: str) -> Diagnostic:
     said = f"`{dotted(path)}` is not what a lock says there: {message[:1].lower()}{message[1:]}"
     return Diagnostic("CS551", said, source.span(path), hint=_ANEW)
 
 
-def _damage(source: Source, data: dict[str, Any]) -> tuple[Diagnostic, ...]:
+def _damage(source: SourceText, data: dict[str, Any]) -> tuple[Diagnostic, ...]:
     written = data.get("checksums")
     found = checksums(data)
     if not isinstance(written, dict):

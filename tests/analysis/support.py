@@ -16,8 +16,8 @@ from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 
 MEANS = Source("mean_per_template", "abc")
 

@@ -11,7 +11,7 @@ import pytest
 
 from circuitspec.analysis.claims.claim_kind import ClaimKind
 from circuitspec.analysis.claims.registry import KINDS
-from circuitspec.hypothesis_file.schema.claims.registry import CLAIMS
+from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
 
 ROOT = Path(__file__).parents[2]
 TOY = ROOT / "hypotheses" / "toys" / "or.circuit.yaml"

@@ -16,7 +16,7 @@ from circuitspec.experiments.levels.node_level import restored
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 
 N = 60
 CLEAN, CORRUPT = Experiment("clean"), Experiment("abc")

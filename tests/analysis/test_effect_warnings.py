@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from circuitspec.analysis.circuit_effects.backup_behaviour import Compensator, Knockout, Standing
-from circuitspec.analysis.circuit_effects.component_effects import Ablated, Besides, CircuitEffects, Part
+from circuitspec.analysis.circuit_effects.component_effects import Ablated, Besides, CircuitEffects, ExaminedPart
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.warnings.effect_warnings import EFFECT_WARNINGS
 from circuitspec.graph.members import Effect
@@ -19,8 +19,8 @@ def at(value: float, half: float = 0.005) -> Estimate:
     return Estimate(value, value - half, value + half, 0.95, 100, "bca")
 
 
-def part(name: str, declared: Effect = "positive") -> Part:
-    return Part(name, declared, ("group",))
+def part(name: str, declared: Effect = "positive") -> ExaminedPart:
+    return ExaminedPart(name, declared, ("group",))
 
 
 def codes(**found: object) -> list[str]:
@@ -155,11 +155,11 @@ def test_a_negative_group_hurts_in_the_model_or_in_the_circuit_alone() -> None:
 
 # -- negative and not declared ------------------------------------------------------------------
 
-ONE, TWO = Part("a0.h0", "positive", ("naming",)), Part("a0.h1", "positive", ("naming",))
-NAMING = Part("naming", "positive", ("naming",))
+ONE, TWO = ExaminedPart("a0.h0", "positive", ("naming",)), ExaminedPart("a0.h1", "positive", ("naming",))
+NAMING = ExaminedPart("naming", "positive", ("naming",))
 
 
-def rising(of: Part, share: float, p_adjusted: float = 1e-6) -> Ablated:
+def rising(of: ExaminedPart, share: float, p_adjusted: float = 1e-6) -> Ablated:
     return Ablated(of, 10 * share, at(-share), p_adjusted)
 
 
@@ -197,7 +197,7 @@ def test_what_is_declared_negative_or_backup_needs_no_such_warning() -> None:
     for declared in ("negative", "backup"):
         one = rising(replace(ONE, declared=declared), 0.3)
         assert codes(components=(one,), within=(one,)) == []
-    other, against = rising(Part("a0.h0", "positive", ("naming", "against")), 0.3), rising(AGAINST, 0.3)
+    other, against = rising(ExaminedPart("a0.h0", "positive", ("naming", "against")), 0.3), rising(AGAINST, 0.3)
     assert codes(groups=(against,), components=(other,), within=(against, other)) == []  # one of its roles is
 
 

@@ -14,7 +14,7 @@ from circuitspec.analysis.circuit_effects import examination as examining
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.circuit_effects.component_effects import (
     CircuitEffects,
-    Part,
+    ExaminedPart,
     ablation_effects,
     most_needed_besides,
 )
@@ -36,15 +36,15 @@ from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan, warned
 
 N = 50
 TOYS = Path(__file__).parents[2] / "hypotheses" / "toys"
 ABLATION = AblationSpec.model_validate({"value": "resample", "from": "abc"})
-A, B, C = (Part(name, "positive", (name,)) for name in "abc")
+A, B, C = (ExaminedPart(name, "positive", (name,)) for name in "abc")
 HEADS = tuple(Head(layer, head) for layer in range(2) for head in range(2))
 SHAPE = ModelShape(
     family="gpt2", n_layers=2, n_heads=2, n_kv_heads=2, d_model=8, d_head=4, d_mlp=16, n_vocab=50, max_positions=32
@@ -392,7 +392,9 @@ def test_a_circuit_that_was_never_run_alone_has_effects_by_the_claimed_metric() 
     """A claim of necessity alone needs no run of the circuit alone."""
     text = (TOYS / "and.circuit.yaml").read_text(encoding="utf-8")
     text = text[: text.index("claims:")] + "claims: [{necessary: {metric: prob, at_most: 0.5}}]\n"
-    found = verify(parse_hypothesis(text, str(TOYS / "and.circuit.yaml")), Options(), Silent()).verification.effects
+    found = verify(
+        parse_hypothesis(text, str(TOYS / "and.circuit.yaml")), VerifyOptions(), Silent()
+    ).verification.effects
     assert found is not None
     assert (found.metric, found.second, found.within_by_second) == ("logit_diff", "prob", ())
     assert {one.part for one in found.by_second} == {one.part for one in (*found.groups, *found.components)}

@@ -11,7 +11,7 @@ from circuitspec.analysis.statistics.stats import Values
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.grammar.components import stage
 from circuitspec.hypothesis_file.grammar.names import parse_name
-from circuitspec.hypothesis_file.schema.claims.gate import GateName
+from circuitspec.hypothesis_file.schema.claims.gate_block import GateName
 from tests.zoo.toy_cases import CASES
 
 BY_NAME = {str(case): case for case in CASES}

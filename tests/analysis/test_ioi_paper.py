@@ -19,7 +19,7 @@ from circuitspec.experiments.levels.node_level import restored
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.analysis.support import around, warned
 
 N = 100

@@ -17,8 +17,8 @@ from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
-from circuitspec.hypothesis_file.schema.claims.gate import Gate, GateName
-from circuitspec.hypothesis_file.schema.claims.traces import Traces
+from circuitspec.hypothesis_file.schema.claims.gate_block import Gate, GateName
+from circuitspec.hypothesis_file.schema.claims.traces_block import Traces
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, evidence, make_records
 
 

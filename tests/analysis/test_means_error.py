@@ -28,8 +28,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.random_circuits import RandomCircuits
 from circuitspec.experiments.experiment import Experiment, Own, Part, Without
-from circuitspec.hypothesis_file.schema.claims.beats_random import BeatsRandom
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.beats_random_block import BeatsRandom
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.prompts.reference_prompts import largest_size
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan, warned

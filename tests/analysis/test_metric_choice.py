@@ -9,8 +9,8 @@ from circuitspec.analysis import metric_choice
 from circuitspec.analysis.statistics.scores import Anchors, gap
 from circuitspec.engine.records import Records
 from circuitspec.experiments.planner import Plan
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_records
 from tests.analysis.support import make_plan as plan_of
 

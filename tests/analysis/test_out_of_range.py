@@ -18,8 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import circuitspec
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.warnings.score_warnings import SCORE_WARNINGS
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records, warned
 
 LONG, OTHER = 292.0, 5.0

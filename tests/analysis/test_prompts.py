@@ -8,9 +8,9 @@ import pytest
 from circuitspec.analysis.claims.kinds.path import PlannedPath
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.prompt_scores import QUANTILES, PromptView, prompt_view
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.path import PathClaim
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.prompts.prompt_set import Prompt, PromptSet
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, make_plan, make_records
 

@@ -7,7 +7,7 @@ from circuitspec.analysis.statistics.scores import Anchors, anchors, gap, gaps, 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, around, make_plan, make_records
 
 BETWEEN = Anchors(CLEAN, CORRUPT)

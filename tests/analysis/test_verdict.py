@@ -8,8 +8,8 @@ from circuitspec.analysis.statistics import stats
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, KNOCKED_OUT, around, make_plan, make_records
 
 

@@ -14,8 +14,8 @@ from circuitspec.analysis.warnings.path_warnings import PATH_WARNINGS
 from circuitspec.analysis.warnings.score_warnings import SCORE_WARNINGS
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.analysis.support import (
     CIRCUIT,
     CLEAN,

@@ -24,7 +24,7 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Logits, Mlp
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.load import LoadedModel
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent as Waiting
 from tests.engine.support import Silent, loaded, model, random_prompts, runner, task_of
 
@@ -96,8 +96,8 @@ def test_a_hypothesis_is_verified_elsewhere() -> None:
         made.append(Elsewhere(model))
         return made[-1]
 
-    here = verify(document, Options(), Waiting()).verification
-    there = verify(document, Options(executor=elsewhere), Waiting()).verification
+    here = verify(document, VerifyOptions(), Waiting()).verification
+    there = verify(document, VerifyOptions(executor=elsewhere), Waiting()).verification
     assert sum(one.rows for one in made) > 0
     assert there.claims == here.claims
     assert [warning.code for warning in there.warnings] == [warning.code for warning in here.warnings]

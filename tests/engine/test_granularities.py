@@ -17,8 +17,8 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
-from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.engine.support import (
     FAMILIES,
     assert_same,

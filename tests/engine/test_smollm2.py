@@ -20,7 +20,7 @@ from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.models.load import LoadedModel, load_model
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.prompts.tokens.tokenize import tokenize
@@ -127,7 +127,7 @@ def test_only_the_heads_that_help_recover_too_much_and_the_warning_says_so(loade
     document = load_hypothesis(HYPOTHESES / "pitfalls" / "ioi-smollm2-helpful-only.circuit.yaml")
     task = document.hypothesis.task.model_copy(update={"prompts": 24})
     document = replace(document, hypothesis=document.hypothesis.model_copy(update={"task": task}))
-    found = verify(document, Options(), Quiet(), loaded=loaded).verification
+    found = verify(document, VerifyOptions(), Quiet(), loaded=loaded).verification
     (warning,) = [w for w in found.warnings if w.code == "CS401"]
     declared, restored = warning.data["recovered_declared"], warning.data["recovered_restored"]
     named = {c["component"] for c in warning.data["components"]}  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from circuitspec.engine.cache import store_keys as module
-from circuitspec.engine.cache.store_keys import Keys, Setting, model_digest, setting_of
+from circuitspec.engine.cache.store_keys import Keys, RunSetting, model_digest, setting_of
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
@@ -20,7 +20,7 @@ from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import loaded, random_prompts, task_of
 from tests.oracle import builders
 
-SETTING = Setting(
+SETTING = RunSetting(
     model="m",
     dtype="float32",
     attention="sdpa",

@@ -20,7 +20,7 @@ import torch
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.cache import experiment_store as store_module
 from circuitspec.engine.cache.experiment_store import Store
-from circuitspec.engine.cache.store_keys import Keys, Setting
+from circuitspec.engine.cache.store_keys import Keys, RunSetting
 from circuitspec.engine.cache.stored_runner import (
     LEAST,
     PARTS,
@@ -45,7 +45,7 @@ from tests.oracle import builders
 
 TASK = task_of(random_prompts(0, [6, 5, 6, 7], templates=1))
 ABC = Source("resample", "abc")
-SETTING = Setting("m", "float64", "sdpa", "cpu", "x", "highest", "right", (), "c")
+SETTING = RunSetting("m", "float64", "sdpa", "cpu", "x", "highest", "right", (), "c")
 
 
 @functools.cache

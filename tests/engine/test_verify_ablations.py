@@ -14,7 +14,7 @@ from circuitspec.engine.ablation.embedding_noise import embedding_std
 from circuitspec.experiments.experiment import Noised
 from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
 from circuitspec.models.load import load_model
-from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify
 from circuitspec.reports.machine.json_document import to_document
 from circuitspec.reports.text.text_report import render_text
 from tests.engine.support import Silent, oracle_records
@@ -37,7 +37,7 @@ def document(ablation: str, claims: str, dtype: str = "float64") -> Document:
 
 def verified(document: Document) -> Outcome:
     progress = Quiet()
-    outcome = verify(document, Options(), progress)
+    outcome = verify(document, VerifyOptions(), progress)
     assert progress.done == progress.expected
     return outcome
 

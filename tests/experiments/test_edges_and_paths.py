@@ -36,9 +36,9 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
-from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.prompts.output_metrics import METRICS
 from tests.engine.support import Silent, loaded, model, task_of
 from tests.graph.drawn import Drawn, distinct, draw

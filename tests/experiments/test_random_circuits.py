@@ -20,7 +20,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron
 from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from tests.graph.test_circuit import FILE, SHAPE
 
 WIDE = replace(SHAPE, n_heads=4, n_kv_heads=4)
@@ -218,7 +218,7 @@ def test_without_another_circuit_there_is_nothing_to_compare_with(circuit: str) 
 def runs(circuit: str, level: str = "node") -> TestRuns | str:
     graph, document = laid(circuit)
     ablation: AblationSpec = document.hypothesis.ablation.model_copy(update={"level": level})
-    source: Source = document.source
+    source: SourceText = document.source
     return circuit_test_runs(ablation, graph, source, circuits=5)
 
 

@@ -23,8 +23,8 @@ from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.schema.claims.claim_block import SubsetSearch
-from circuitspec.hypothesis_file.schema.claims.complete import Complete
-from circuitspec.hypothesis_file.schema.claims.minimal import MinimalSearch
+from circuitspec.hypothesis_file.schema.claims.complete_block import Complete
+from circuitspec.hypothesis_file.schema.claims.minimal_block import MinimalSearch
 from tests.graph.test_circuit import FILE, SHAPE
 
 # 3 layers of 2 heads; a0.h1 plays two roles, each at a position of its own

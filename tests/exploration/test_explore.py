@@ -17,7 +17,7 @@ from circuitspec.cli import main
 from circuitspec.cli.exploring import _command_line
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exploration.draft import missed_by, plain
-from circuitspec.exploration.exploration_findings import Findings, Options
+from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_figures import _curve, pictures
 from circuitspec.exploration.output.exploration_tables import (
     effects_frame,
@@ -36,8 +36,7 @@ from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import load_exploration, parse_hypothesis
 from circuitspec.pipelines.explore import explore
-from circuitspec.pipelines.verify import Options as VerifyOptions
-from circuitspec.pipelines.verify import verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
 from tests.waiting import without_progress
 
@@ -77,9 +76,9 @@ class Quiet(Silent):
 
 
 @cache
-def explored(toy: str, **options: Any) -> Findings:
+def explored(toy: str, **options: Any) -> ExplorationFindings:
     path = TOYS / f"{toy}.circuit.yaml"
-    return explore(load_exploration(path), Options(**{"exact": 200, **options}), Quiet(), f"explore {path.name}")
+    return explore(load_exploration(path), ExploreOptions(**{"exact": 200, **options}), Quiet(), f"explore {path.name}")
 
 
 def paths_of(text: str) -> set[str]:
@@ -207,7 +206,7 @@ def test_names_that_yaml_takes_for_something_else_are_quoted(tmp_path: Path) -> 
     text = text[: text.index("\ncircuit:")].replace("{END: last}", '{"false": last}').replace("both: ", '"null": ')
     file = tmp_path / "own.yaml"
     file.write_text(text, "utf-8")
-    found = explore(load_exploration(file), Options(), Quiet(), "explore")
+    found = explore(load_exploration(file), ExploreOptions(), Quiet(), "explore")
     for circuit in found.circuits:
         draft = parse_hypothesis(circuit.draft.text, "draft.circuit.yaml", tmp_path)
         claims = verify(draft, VerifyOptions("off"), Quiet()).verification.claims
@@ -282,7 +281,7 @@ def test_a_component_that_reacts_to_another_corruption_alone_is_seen_too(tmp_pat
         FILE.replace("{CORRUPTIONS}", "{first: {A: $stops}, second: {B: $stops}}")
         + "ablation: {value: resample, from: first}\n"
     )
-    found = explore(load_exploration(file), Options(exact=3), Quiet(), "explore")
+    found = explore(load_exploration(file), ExploreOptions(exact=3), Quiet(), "explore")
     assert found.traces is not None
     second = found.traces.reactions[Head(0, 1), "END"]
     assert (second["first"].drop, second["second"].drop) == (pytest.approx(0.0), pytest.approx(1.0, abs=1e-4))
@@ -462,7 +461,7 @@ def test_model_and_task_are_enough_and_the_draft_takes_another_task(tmp_path: Pa
     bare, fresh = tmp_path / "bare.yaml", tmp_path / "fresh.yaml"
     bare.write_text(FILE.replace("{CORRUPTIONS}", "{both: {A: $stops, B: $stops}}"))
     fresh.write_text(bare.read_text().replace("Kitchen, Hall, Cellar", "Attic, Garden, Porch") + "# the end\n")
-    found = explore(load_exploration(bare), Options(), Quiet(), "explore bare.yaml", load_exploration(fresh))
+    found = explore(load_exploration(bare), ExploreOptions(), Quiet(), "explore bare.yaml", load_exploration(fresh))
     assert found.ablation == "{value: mean_per_template, from: both, level: node, positions: declared}"
     text = found.circuits[0].draft.text
     assert "Attic, Garden, Porch" in text
@@ -482,7 +481,7 @@ def test_what_cannot_be_explored(tmp_path: Path, corruptions: str, more: str, sa
     file = tmp_path / "bare.yaml"
     file.write_text(FILE.replace("{CORRUPTIONS}", corruptions) + more)
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(), Quiet(), "explore")
+        explore(load_exploration(file), ExploreOptions(), Quiet(), "explore")
     assert [d.code for d in error.value.diagnostics] == ["CS541"]
     assert said in error.value.diagnostics[0].message
 
@@ -494,7 +493,7 @@ def test_one_prompt_cannot_tell_whether_the_behaviour_breaks(tmp_path: Path, cor
     text = FILE.replace("{CORRUPTIONS}", f"{{other: {corruption}}}").replace("prompts: 12", f"prompts: {prompts}")
     file.write_text(text + "ablation: {value: resample, from: other}\n")
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(), Quiet(), "explore")
+        explore(load_exploration(file), ExploreOptions(), Quiet(), "explore")
     (found,) = error.value.diagnostics
     assert found.code == "CS541"
     doubtful = found.message.startswith("1 prompt cannot tell whether ablating everything breaks the behaviour: ")
@@ -585,7 +584,7 @@ def test_names_to_leave_free_are_checked(tmp_path: Path) -> None:
     file = tmp_path / "bare.yaml"
     file.write_text(FILE.replace("{CORRUPTIONS}", "{both: {A: $stops, B: $stops}}"))
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(free=("m7", "9.10")), Quiet(), "explore")
+        explore(load_exploration(file), ExploreOptions(free=("m7", "9.10")), Quiet(), "explore")
     assert sorted(d.code for d in error.value.diagnostics) == ["CS220", "CS541"]
 
 
@@ -594,7 +593,7 @@ def test_what_cannot_be_left_free_is_refused(name: str, tmp_path: Path) -> None:
     file = tmp_path / "bare.yaml"
     file.write_text(FILE.replace("{CORRUPTIONS}", "{both: {A: $stops, B: $stops}}"))
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(free=("a0", name)), Quiet(), "explore")
+        explore(load_exploration(file), ExploreOptions(free=("a0", name)), Quiet(), "explore")
     (found,) = error.value.diagnostics
     assert found.code == "CS541"
     assert found.message.startswith(f"--free {name}: ")

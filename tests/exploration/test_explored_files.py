@@ -11,7 +11,7 @@ from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.grammar.names import parse_name
 from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
 
 EXPLORED = Path(__file__).parents[2] / "hypotheses" / "explored"
@@ -48,7 +48,7 @@ def test_drafts_are_about_words_that_were_not_explored(name: str, draft: str) ->
 def test_drafts_hold_on_fresh_words(name: str, draft: str) -> None:
     """What is recovered lies between 0.8 and 1.2, with MLPs free and, for a helpful one, next to no heads."""
     document = load_hypothesis(EXPLORED / f"{name}-{draft}.circuit.yaml")
-    found = verify(document, Options(negatives="off"), Quiet()).verification
+    found = verify(document, VerifyOptions(negatives="off"), Quiet()).verification
     assert found.verdict == "SUPPORTED"
     sufficient, necessary = found.claims
     assert (sufficient.kind, sufficient.metric, necessary.kind) == ("sufficient", "logit_diff", "necessary")

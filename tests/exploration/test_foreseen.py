@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.exploration.exploration_findings import Findings
+from circuitspec.exploration.exploration_findings import ExplorationFindings
 from circuitspec.exploration.foreseen_cost import spoken
-from circuitspec.exploration.request import Options
+from circuitspec.exploration.request import ExploreOptions
 from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent
@@ -31,7 +31,7 @@ class Noted(Silent):
         self.notes.append(text)
 
 
-def said_and_taken(file: Path, options: Options) -> tuple[int, Findings]:
+def said_and_taken(file: Path, options: ExploreOptions) -> tuple[int, ExplorationFindings]:
     progress = Noted()
     found = explore(load_exploration(file), options, progress, "explore")
     (note,) = progress.notes
@@ -41,19 +41,21 @@ def said_and_taken(file: Path, options: Options) -> tuple[int, Findings]:
 
 
 @pytest.mark.parametrize("toy", ["and", "negative", "backup", "nobel"])
-@pytest.mark.parametrize("options", [Options(), Options(start="resid"), Options(sweeps=("heads", "resid"))])
-def test_no_more_is_taken_than_was_said(toy: str, options: Options) -> None:
+@pytest.mark.parametrize(
+    "options", [ExploreOptions(), ExploreOptions(start="resid"), ExploreOptions(sweeps=("heads", "resid"))]
+)
+def test_no_more_is_taken_than_was_said(toy: str, options: ExploreOptions) -> None:
     said, found = said_and_taken(HYPOTHESES / "toys" / f"{toy}.circuit.yaml", options)
     assert found.forwards <= said
 
 
 def test_of_a_circuit_of_many_components_the_number_is_near() -> None:
-    said, found = said_and_taken(TASK, Options(free=("m*",)))
+    said, found = said_and_taken(TASK, ExploreOptions(free=("m*",)))
     assert found.forwards <= said <= 4 * found.forwards
 
 
 def test_the_allowance_bounds_what_is_said() -> None:
-    said, found = said_and_taken(TASK, Options(free=("m*",), max_forwards=100))
+    said, found = said_and_taken(TASK, ExploreOptions(free=("m*",), max_forwards=100))
     assert said == 100
     assert found.forwards <= 100
     assert spoken({"a": 600, "b": 1200}, None, 2.0) == (
@@ -115,11 +117,11 @@ def test_a_hypothesis_without_claims_is_still_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (Options(free=("m*",), sweeps=("mlps", "heads", "neurons"), neurons=True), "MLP"),
-        (Options(free=("a*",), sweeps=("attention", "mlps", "heads")), "head"),
+        (ExploreOptions(free=("m*",), sweeps=("mlps", "heads", "neurons"), neurons=True), "MLP"),
+        (ExploreOptions(free=("a*",), sweeps=("attention", "mlps", "heads")), "head"),
     ],
 )
-def test_a_sweep_of_nothing_is_refused(options: Options, said: str) -> None:
+def test_a_sweep_of_nothing_is_refused(options: ExploreOptions, said: str) -> None:
     """It would look like a sweep that found nothing."""
     with pytest.raises(CircuitspecError) as error:
         explore(load_exploration(HYPOTHESES / "toys" / "and.circuit.yaml"), options, Silent(), "explore")

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.exploration.exploration_findings import Findings, Options
+from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_figures import pictures
 from circuitspec.exploration.output.exploration_tables import effects_frame, sweeps_frame
 from circuitspec.exploration.output.exploration_text import render_exploration as rendered
@@ -39,9 +39,9 @@ class Quiet(Silent):
     """Nobody waits."""
 
 
-def explored(file: str, metric: str, **options: Any) -> Findings:
+def explored(file: str, metric: str, **options: Any) -> ExplorationFindings:
     study = load_exploration(HYPOTHESES / file)
-    return explore(study, Options(metric=metric, **options), Quiet(), "explore")
+    return explore(study, ExploreOptions(metric=metric, **options), Quiet(), "explore")
 
 
 def test_what_moves_the_neuron_of_nobel() -> None:
@@ -80,7 +80,7 @@ def test_attention_is_what_the_model_pays_with_a_head_silenced_by_a_plain_hook()
     file = HYPOTHESES / "ioi-tiny.circuit.yaml"
     study = replace(load_exploration(file), exploration=Exploration.model_validate(parse_leniently(text, "")[0].data))
     metric = Attention(Head(2, 2), "END", "S2")
-    options = Options(metric=str(metric), sweeps=("heads",), values=("zero",))
+    options = ExploreOptions(metric=str(metric), sweeps=("heads",), values=("zero",))
     found = explore(study, options, Quiet(), "explore")
     frame = sweeps_frame(found)
     frame = frame[(frame["position"] == "all") & (frame["direction"] == "noising") & (frame["value"] == "zero")]
@@ -128,7 +128,7 @@ def _attention(loaded: Any, texts: list[str], study: Any, metric: Attention, sil
 def test_metrics_of_the_output_that_cannot_be_estimated(metric: str, options: dict[str, Any], tmp_path: Path) -> None:
     """a0.h3 decides whether the logit of ` lit` is 4 or -4, beside those of all other tokens, which are 0."""
     study = load_exploration(write(POINTER, tmp_path))
-    found = explore(study, Options(metric=metric, **options), Quiet(), "explore")
+    found = explore(study, ExploreOptions(metric=metric, **options), Quiet(), "explore")
     others = load_model(study.exploration.model, tmp_path, device="cpu", progress=lambda _: None).shape.n_vocab - 1
     totals = others + math.exp(4), others + math.exp(-4)
     kl = math.exp(4) / totals[0] * 8 + math.log(totals[1] / totals[0])
@@ -152,7 +152,7 @@ def test_metrics_of_the_output_that_cannot_be_estimated(metric: str, options: di
 def test_they_go_with_exact_sweeps_alone(metric: str, said: str, tmp_path: Path) -> None:
     file = write(POINTER, tmp_path)
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(metric=metric), Quiet(), "explore")
+        explore(load_exploration(file), ExploreOptions(metric=metric), Quiet(), "explore")
     (found,) = error.value.diagnostics
     assert found.code == "CS541"
     assert said in found.message
@@ -168,7 +168,7 @@ def test_what_is_proposed_instead_can_be_estimated(tmp_path: Path) -> None:
     file = write(POINTER, tmp_path)
     file.write_text(file.read_text().replace('  wrong: " dark"\n', ""))
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(), Quiet(), "explore")
+        explore(load_exploration(file), ExploreOptions(), Quiet(), "explore")
     (found,) = error.value.diagnostics
     assert found.code == "CS350"
     assert found.hint == "add `wrong` to the task, or use one of logit, logprob, prob"
@@ -220,7 +220,7 @@ def test_a_draft_needs_a_metric_of_the_output(tmp_path: Path) -> None:
 def test_noise_is_added_where_the_command_says() -> None:
     """Noise on the embeddings of both switches breaks the lamp; the file's own ablation stays what it is."""
     study = load_exploration(HYPOTHESES / "toys" / "and.circuit.yaml")
-    options = Options(sweeps=("mlps",), values=("resample", "gaussian"), noise_at=("A", "B"))
+    options = ExploreOptions(sweeps=("mlps",), values=("resample", "gaussian"), noise_at=("A", "B"))
     found = explore(study, options, Quiet(), "explore")
     (grid,) = found.grids
     noisy = [one for one in grid.series if one.value == "gaussian"]
@@ -229,5 +229,5 @@ def test_noise_is_added_where_the_command_says() -> None:
     frame = sweeps_frame(found).set_index(["component", "position", "value", "direction", "corruption"])
     assert frame.loc[("m1", "END", "resample", "noising", "both"), "share"] == pytest.approx(1.0, abs=1e-4)
     with pytest.raises(CircuitspecError) as error:
-        explore(study, Options(sweeps=("mlps",), values=("gaussian",), noise_at=("C",)), Quiet(), "explore")
+        explore(study, ExploreOptions(sweeps=("mlps",), values=("gaussian",), noise_at=("C",)), Quiet(), "explore")
     assert [one.code for one in error.value.diagnostics] == ["CS507"]

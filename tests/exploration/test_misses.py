@@ -10,7 +10,7 @@ import pytest
 from circuitspec.engine.attribution.node_attribution import attribute, attribution_passes
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Source
-from circuitspec.exploration.exploration_findings import Findings, Options
+from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
 from circuitspec.exploration.search.component_sweep import Effect, top_overlap, upper_bound
@@ -33,11 +33,11 @@ def toy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return request.param, load_exploration(write({"pointer": POINTER, "cancel": CANCEL}[request.param], folder))
 
 
-def explored(toy: tuple[str, object], **options: object) -> Findings:
-    return explore(toy[1], Options(**options), Silent(), "explore")  # type: ignore[arg-type]
+def explored(toy: tuple[str, object], **options: object) -> ExplorationFindings:
+    return explore(toy[1], ExploreOptions(**options), Silent(), "explore")  # type: ignore[arg-type]
 
 
-def effect(found: Findings) -> Effect:
+def effect(found: ExplorationFindings) -> Effect:
     (one,) = [e for e in found.sweep.effects if e.component == STEERING and e.where == Where.at("END")]
     return one
 
@@ -141,7 +141,7 @@ def test_dropped_gradients_are_derivatives_with_one_layer_held(family: str) -> N
 def test_what_hurts_by_itself_is_not_called_helpful_where_it_is_left_out() -> None:
     """a3.h0 of ioi-tiny: a screen takes it in and it goes again, while noising it alone raises the score."""
     file = Path(__file__).parents[2] / "hypotheses" / "explored" / "ioi-tiny.task.yaml"
-    options = Options(free=("m*",), linked=0, sections=0, drawn=0)
+    options = ExploreOptions(free=("m*",), linked=0, sections=0, drawn=0)
     found = explore(load_exploration(file), options, Silent(), "explore")
     honest, helpful = found.circuits
     (hurting,) = {entry[:2] for entry in honest.entries if entry[2] == "negative"} & set(helpful.unproven)

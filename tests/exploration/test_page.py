@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from circuitspec.exploration.exploration_findings import Findings
+from circuitspec.exploration.exploration_findings import ExplorationFindings
 from circuitspec.exploration.output.exploration_figures import QUANTITY, pictures
 from circuitspec.exploration.output.exploration_page import exploration_html
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
@@ -18,11 +18,11 @@ COMMAND = "circuitspec explore negative.circuit.yaml"
 
 
 @pytest.fixture(scope="module")
-def found() -> Findings:
+def found() -> ExplorationFindings:
     return explored("negative")
 
 
-def test_everything_is_on_the_page(found: Findings) -> None:
+def test_everything_is_on_the_page(found: ExplorationFindings) -> None:
     page = parsed(exploration_html(found, COMMAND))
     assert page.texts("title") == [f"{found.name}: exploration"]
     headings = page.texts("h2")
@@ -43,7 +43,7 @@ def test_everything_is_on_the_page(found: Findings) -> None:
     assert len([text for text in page.texts("h3") if "CS41" in text]) == len(exploration_warnings(found))
 
 
-def test_it_runs_and_fetches_nothing(found: Findings) -> None:
+def test_it_runs_and_fetches_nothing(found: ExplorationFindings) -> None:
     html = exploration_html(found, COMMAND)
     assert html.startswith("<!doctype html>")
     assert set(re.findall(r"https?://[^\s\"'<]+", html)) == {"http://www.w3.org/2000/svg"}
@@ -54,7 +54,7 @@ def test_it_runs_and_fetches_nothing(found: Findings) -> None:
     assert not any(name.startswith("on") for tag in wicked.tags for name in tag.attributes)
 
 
-def _hostile(found: Findings) -> Findings:
+def _hostile(found: ExplorationFindings) -> ExplorationFindings:
     circuits = tuple(
         dataclasses.replace(one, kind=HOSTILE, draft=dataclasses.replace(one.draft, text=f"{HOSTILE}\n{HOSTILE}"))
         for one in found.circuits

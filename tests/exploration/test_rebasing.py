@@ -12,7 +12,7 @@ from circuitspec.exploration.output.relative_files import rebased
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.models.model_reference import resolve_reference
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
 from tests.exploration.toys import POINTER, write
 
@@ -69,7 +69,7 @@ def test_a_draft_in_another_folder_is_verified(tmp_path: Path) -> None:
     document = load_hypothesis(draft)
     found = resolve_reference(document.hypothesis.model, document.base_dir)
     assert found.local_path.samefile(tmp_path / "pointer")
-    outcome = verify(document, Options("off"), Quiet())
+    outcome = verify(document, VerifyOptions("off"), Quiet())
     assert outcome.verification.n_prompts == 4
 
 

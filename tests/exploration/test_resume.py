@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from circuitspec.engine.cache.stored_runner import stored_runner
-from circuitspec.exploration.exploration_findings import Findings, Options
+from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_tables import tables
 from circuitspec.hypothesis_file.load_file import Study, load_exploration
 from circuitspec.pipelines import explore as exploring
@@ -35,8 +35,10 @@ def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, least=0))
 
 
-def explored(study: Study, store: Path | None, progress: Silent | None = None) -> Findings:
-    return exploring.explore(study, Options(start="resid", store=store, rows=ROWS), progress or Silent(), "explore")
+def explored(study: Study, store: Path | None, progress: Silent | None = None) -> ExplorationFindings:
+    return exploring.explore(
+        study, ExploreOptions(start="resid", store=store, rows=ROWS), progress or Silent(), "explore"
+    )
 
 
 class Stuck(Silent):
@@ -69,7 +71,7 @@ def kill_after(study: Study, store: Path, prompts: int) -> None:
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 
 
-def assert_same(one: Findings, other: Findings, tolerance: float = 1e-5) -> None:
+def assert_same(one: ExplorationFindings, other: ExplorationFindings, tolerance: float = 1e-5) -> None:
     ours, theirs = tables(one), tables(other)
     assert set(ours) == set(theirs)
     for name, table in ours.items():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.exploration.exploration_findings import Findings, Options
+from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_tables import sections_frame, tables
 from circuitspec.exploration.output.exploration_text import render_exploration as rendered
 from circuitspec.exploration.search import cross_sections as module
@@ -37,12 +37,12 @@ class Quiet(Silent):
 
 
 @cache
-def explored(toy: str, **options: Any) -> Findings:
+def explored(toy: str, **options: Any) -> ExplorationFindings:
     path = TOYS / f"{toy}.circuit.yaml"
-    return explore(load_exploration(path), Options(**{"exact": 200, **options}), Quiet(), "explore")
+    return explore(load_exploration(path), ExploreOptions(**{"exact": 200, **options}), Quiet(), "explore")
 
 
-def found_of(tmp_path: Path, toy: str, *changes: tuple[str, str], **options: Any) -> Findings:
+def found_of(tmp_path: Path, toy: str, *changes: tuple[str, str], **options: Any) -> ExplorationFindings:
     """The toy's own file with something of it changed, and only its cross-sections restored."""
     text = (TOYS / f"{toy}.circuit.yaml").read_text()
     for before, after in changes:
@@ -50,7 +50,7 @@ def found_of(tmp_path: Path, toy: str, *changes: tuple[str, str], **options: Any
         text = text.replace(before, after)
     file = tmp_path / "changed.circuit.yaml"
     file.write_text(text)
-    return explore(load_exploration(file), Options(sections_only=True, **options), Quiet(), "explore")
+    return explore(load_exploration(file), ExploreOptions(sections_only=True, **options), Quiet(), "explore")
 
 
 def sections_of(tmp_path: Path, toy: str, *changes: tuple[str, str], **options: Any) -> Sections:
@@ -220,7 +220,7 @@ def test_a_position_that_the_prompts_of_a_file_lack_is_refused(tmp_path: Path) -
         "circuit: {groups: {lamp: {nodes: [m1], at: MIDDLE}}, paths: [lamp -> logits]}\n"
     )
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(sections_only=True), Quiet(), "explore")
+        explore(load_exploration(file), ExploreOptions(sections_only=True), Quiet(), "explore")
     (found,) = error.value.diagnostics
     assert found.code == "CS507"
     assert "position `MIDDLE` is not in every prompt" in found.message

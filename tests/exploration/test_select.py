@@ -15,8 +15,8 @@ from circuitspec.exploration.search.circuit_selection import (
     spare_heads,
     undominated,
 )
-from circuitspec.exploration.search.component_sweep import Effect, Sweep
-from circuitspec.exploration.setting import Setting
+from circuitspec.exploration.search.component_sweep import ComponentSweep, Effect
+from circuitspec.exploration.setting import ExplorationSetting
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
@@ -48,7 +48,7 @@ class Given:
 
 def test_heads_are_spared_as_long_as_the_target_is_met() -> None:
     """A head goes with all of its positions; the way is the one that stays closest to 1, and MLPs are no heads."""
-    choice = Choice(cast(Setting, Given()))
+    choice = Choice(cast(ExplorationSetting, Given()))
     for entry in ((A, "END"), (A, "S2"), (B, "END"), (C, "END"), (Mlp(0), "END")):
         choice.entries[entry] = "positive"
     spare_heads(choice, 0.9)
@@ -61,8 +61,8 @@ def test_only_what_was_seen_to_help_is_called_helpful() -> None:
     def effect(component: Ablatable, drop: float | None, rise: float | None, *roles: str) -> Effect:
         return Effect(component, Where.at(*(roles or ("END",))), 0.3, 0.3, drop, rise)
 
-    own = Sweep((effect(A, 0.2, -0.1), effect(B, 0.02, -0.16), effect(C, 0.2, 0.0, "S1", "S2")), (None, None))
-    estimated = Sweep((*own.effects, effect(Mlp(0), None, None), effect(Mlp(1), 0.001, 0.0)), (None, None))
+    own = ComponentSweep((effect(A, 0.2, -0.1), effect(B, 0.02, -0.16), effect(C, 0.2, 0.0, "S1", "S2")), (None, None))
+    estimated = ComponentSweep((*own.effects, effect(Mlp(0), None, None), effect(Mlp(1), 0.001, 0.0)), (None, None))
     assert seen_to_help(estimated) == {(A, "END")}
     assert fewest(["a", "b", "c"], ["d"], 2, "helpful") == (
         "the fewest heads found that reach the target; helpful left out: a, b and 1 more; also left out: d"
@@ -97,18 +97,18 @@ class BySize:
 def test_between_two_sizes_the_smallest_that_meets_the_target_is_looked_for() -> None:
     """Of eight to sixteen few are in between: all are tried from below; of many, halves."""
     few = BySize({size: 0.1 * size for size in range(30)})
-    choice = Choice(cast(Setting, few), {(Head(0, number), "END"): "positive" for number in range(12)})
+    choice = Choice(cast(ExplorationSetting, few), {(Head(0, number), "END"): "positive" for number in range(12)})
     assert len(_crossing(choice, 8, 0.95)) == 10  # 0.9 misses
     assert few.asked == [9, 10]
     many = BySize({size: 0.02 * size for size in range(60)})
-    choice = Choice(cast(Setting, many), {(Head(0, number), "END"): "positive" for number in range(50)})
+    choice = Choice(cast(ExplorationSetting, many), {(Head(0, number), "END"): "positive" for number in range(50)})
     assert len(_crossing(choice, 10, 0.71)) == 36
     assert len(many.asked) < 12
 
 
 def test_entries_go_one_by_one_until_the_next_would_miss_the_target() -> None:
     setting = BySize({5: 1.0, 4: 0.95, 3: 0.91, 2: 0.7, 1: 0.3})
-    choice = Choice(cast(Setting, setting), {(Head(0, number), "END"): "positive" for number in range(5)})
+    choice = Choice(cast(ExplorationSetting, setting), {(Head(0, number), "END"): "positive" for number in range(5)})
     fewer_entries(choice, 0.9)
     assert len(choice.entries) == 3
     assert sorted(map(len, choice.tried.values())) == [2, 3, 4]  # both sides of the target
@@ -125,7 +125,7 @@ def test_the_knee_is_where_more_entries_stop_helping() -> None:
             return shares[experiment]
 
     def tried(needed: int) -> int:
-        choice = Choice(cast(Setting, Sized()))
+        choice = Choice(cast(ExplorationSetting, Sized()))
         choice.tried = {cast(Any, size): dict.fromkeys(entries[:size], "positive") for size in shares}
         choice.entries = dict.fromkeys(entries, "positive")
         choice.take_knee(entries[:needed])

@@ -17,13 +17,13 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.cache.stored_runner import StoredRunner, stored_runner
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Source
-from circuitspec.exploration.exploration_findings import Findings, Options
+from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.exploration.output.exploration_tables import tables
 from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.search.exact_sweeps import KINDS, Cell, coarse_first, sweep_all
 from circuitspec.exploration.search.patching_series import series_of
-from circuitspec.exploration.setting import Setting
+from circuitspec.exploration.setting import ExplorationSetting
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp
 from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.pipelines import explore as exploring
@@ -37,11 +37,13 @@ VALUES = ("resample", "mean", "zero")
 
 
 @cache
-def explored(toy: str, **options: Any) -> Findings:
-    return explore(load_exploration(TOYS / f"{toy}.circuit.yaml"), Options(**options), Silent(), "explore")
+def explored(toy: str, **options: Any) -> ExplorationFindings:
+    return explore(load_exploration(TOYS / f"{toy}.circuit.yaml"), ExploreOptions(**options), Silent(), "explore")
 
 
-def share_of(found: Findings, component: str, position: str, direction: str, corruption: str, value: str) -> float:
+def share_of(
+    found: ExplorationFindings, component: str, position: str, direction: str, corruption: str, value: str
+) -> float:
     table = tables(found)["sweeps"].set_index(["component", "position", "direction", "corruption", "value"])
     return float(table.loc[(component, position, direction, corruption, value), "share"])
 
@@ -63,7 +65,7 @@ def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) ->
         )
         stored = StoredRunner(run, None, Quiet())
         allowance = Allowance(None, lambda: run.forwards)
-        setting = Setting(
+        setting = ExplorationSetting(
             run, stored, "logit_diff", claimed, ("A", "B", "END"), Source("resample", "abc"), "abc", allowance
         )
         grid = sweep_all(setting, series_of(VALUES, ("abc",), None), KINDS)
@@ -167,7 +169,7 @@ def test_noise_is_swept_beside_a_corruption_and_searched_with(tmp_path: Path) ->
     """All of the noise is where the words about the switches stand, so restoring the input there restores it all."""
     file = tmp_path / "noised.yaml"
     file.write_text(NOISED)
-    options = Options(sweeps=("resid", "heads"), values=("gaussian", "resample"))
+    options = ExploreOptions(sweeps=("resid", "heads"), values=("gaussian", "resample"))
     found = explore(load_exploration(file), options, Silent(), "explore")
     close = pytest.approx
     assert share_of(found, "r0", "all", "noising", "noise", "gaussian") == close(1, abs=1e-4)
@@ -185,7 +187,7 @@ def test_noise_is_swept_beside_a_corruption_and_searched_with(tmp_path: Path) ->
 
 def test_noise_of_which_nothing_is_said_cannot_be_swept() -> None:
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(TOYS / "and.circuit.yaml"), Options(values=("gaussian",)), Silent(), "explore")
+        explore(load_exploration(TOYS / "and.circuit.yaml"), ExploreOptions(values=("gaussian",)), Silent(), "explore")
     assert [d.code for d in error.value.diagnostics] == ["CS541"]
     assert "where noise is added" in error.value.diagnostics[0].message
 
@@ -194,7 +196,7 @@ def test_a_corruption_that_breaks_nothing_has_changes_and_no_shares(tmp_path: Pa
     file = tmp_path / "rooms.yaml"
     text = NOISED.replace("{both: {A: $stops, B: $stops}}", "{both: {A: $stops, B: $stops}, other: {room: $rooms}}")
     file.write_text(text.partition("ablation")[0])
-    found = explore(load_exploration(file), Options(sweeps=("heads",)), Silent(), "explore")
+    found = explore(load_exploration(file), ExploreOptions(sweeps=("heads",)), Silent(), "explore")
     by_corruption = {
         name: [c for c in found.grids[0].cells if c.series.corruption == name] for name in found.corruptions
     }
@@ -252,7 +254,7 @@ def test_the_allowance_holds_where_what_is_measured_is_stored_in_chunks(
     text = (TOYS.parent / "explored" / "ioi-tiny.task.yaml").read_text(encoding="utf-8")
     file.write_text(text.replace("prompts: 100", "prompts: 2").replace("mean_per_template", "resample"))
     monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, least=0))
-    options = Options(max_forwards=650, store=tmp_path / "store")
+    options = ExploreOptions(max_forwards=650, store=tmp_path / "store")
     found = explore(load_exploration(file), options, Silent(), "explore")
     assert 600 < found.forwards <= 650
 
@@ -288,7 +290,7 @@ def test_under_a_small_allowance_what_tells_most_comes_first(tmp_path: Path) -> 
     file = tmp_path / "ioi.task.yaml"
     text = (TOYS.parent / "explored" / "ioi-tiny.task.yaml").read_text(encoding="utf-8")
     file.write_text(text.replace("prompts: 100", "prompts: 24"))
-    found = explore(load_exploration(file), Options(start="resid", max_forwards=150), Silent(), "explore")
+    found = explore(load_exploration(file), ExploreOptions(start="resid", max_forwards=150), Silent(), "explore")
     assert found.forwards <= 150
     (grid,) = found.grids
     assert {kind: bool(grid.spots(kind)) for kind in ("resid", "attention", "mlps", "heads")} == dict.fromkeys(
@@ -313,7 +315,7 @@ def test_run_again_it_goes_on_where_the_allowance_ended(tmp_path: Path) -> None:
     whole = explored("nobel", start="resid")
     seen = []
     for _ in range(12):
-        found = explore(study, Options(start="resid", max_forwards=120, store=tmp_path), Silent(), "explore")
+        found = explore(study, ExploreOptions(start="resid", max_forwards=120, store=tmp_path), Silent(), "explore")
         assert found.forwards <= 120
         seen.append(len(found.grids[0].cells) if found.grids else 0)
         if not [one for one in found.unseen if one.spent]:

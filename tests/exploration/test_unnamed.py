@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.exploration.exploration_findings import Findings, Options
+from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_tables import tables
 from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
@@ -23,8 +23,7 @@ from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothe
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.models.zoo import zoo_path
 from circuitspec.pipelines.explore import explore
-from circuitspec.pipelines.verify import Options as VerifyOptions
-from circuitspec.pipelines.verify import verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.prompts.build import build_prompts
 from circuitspec.runtime.progress import Silent
 
@@ -55,11 +54,11 @@ def write_prompts(folder: Path) -> list[dict[str, Any]]:
 
 
 @cache
-def explored(folder: Path, **options: Any) -> Findings:
+def explored(folder: Path, **options: Any) -> ExplorationFindings:
     write_prompts(folder)
     file = folder / "bare.yaml"
     file.write_text(FILE, "utf-8")
-    return explore(load_exploration(file), Options(**options), Silent(), "explore bare.yaml")
+    return explore(load_exploration(file), ExploreOptions(**options), Silent(), "explore bare.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +128,7 @@ def hooked(rows: list[dict[str, Any]]) -> Shares:
     return found
 
 
-def heads_of(found: Findings) -> dict[tuple[int, int, str], Effect]:
+def heads_of(found: ExplorationFindings) -> dict[tuple[int, int, str], Effect]:
     return {
         (e.component.layer, e.component.head, *places_of(e.where)): e
         for e in found.sweep.exact
@@ -224,7 +223,7 @@ def test_a_file_that_calls_another_token_so_gives_no_draft(positions: str, tmp_p
     file.write_text(FILE, "utf-8")
     fresh.write_text(FILE.replace("{file: p.jsonl}", f"{{file: p.jsonl, positions: {positions}}}"), "utf-8")
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(), Silent(), "explore", load_exploration(fresh))
+        explore(load_exploration(file), ExploreOptions(), Silent(), "explore", load_exploration(fresh))
     (found,) = error.value.diagnostics
     assert found.code == "CS562"
     assert found.span is not None
@@ -238,5 +237,5 @@ def test_positions_that_no_hypothesis_can_name_are_refused(tmp_path: Path) -> No
     file = tmp_path / "bare.yaml"
     file.write_text(FILE, "utf-8")
     with pytest.raises(CircuitspecError) as error:
-        explore(load_exploration(file), Options(), Silent(), "explore")
+        explore(load_exploration(file), ExploreOptions(), Silent(), "explore")
     assert [(one.code, EVERYWHERE in one.message) for one in error.value.diagnostics] == [("CS562", True)]

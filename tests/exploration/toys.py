@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Neuron, Toy
+from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy, ToyNeuron
 from circuitspec.models.zoo.toys.weights import build
 
 _ROOMS = ("Kitchen", "Hall", "Cellar", "Attic")
@@ -49,8 +49,8 @@ CANCEL = Toy(
     positions={2: {"at.pointer": 1.0}},
     heads=(HardHead(0, 3, (Match({ONE: 1.0}, {"at.pointer": 1.0}),), {"value": {"lit": 8.0}}),),
     neurons=(
-        Neuron(1, 0, {"lit": 1.0, ONE: -4.0}, {"lit": -1.0}),
-        Neuron(1, 1, {"lit": -1.0, ONE: -4.0}, {"lit": 1.0}),
+        ToyNeuron(1, 0, {"lit": 1.0, ONE: -4.0}, {"lit": -1.0}),
+        ToyNeuron(1, 1, {"lit": -1.0, ONE: -4.0}, {"lit": 1.0}),
     ),
     logits={" lit": {"lit": 1.0}},
 )

@@ -14,7 +14,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
-from circuitspec.hypothesis_file.yaml.source import Source, parse_source
+from circuitspec.hypothesis_file.yaml.source import SourceText, parse_source
 from tests.oracle import edge_circuit, node
 
 ROLES = ("A", "B", "END")
@@ -35,7 +35,7 @@ class Drawn:
         return lay_out(self.spec, shape, FILE)
 
 
-FILE: Source = parse_source("circuitspec: 1\n", "drawn.circuit.yaml")
+FILE: SourceText = parse_source("circuitspec: 1\n", "drawn.circuit.yaml")
 
 
 def draw(shape: ModelShape, seed: int, *, ends: bool = False, start: bool = False) -> Drawn:

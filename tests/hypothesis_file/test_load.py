@@ -11,10 +11,10 @@ import pytest
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Span
 from circuitspec.hypothesis_file.load_file import digest, load_hypothesis, parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import Above, AnswerOf
-from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.path import PathClaim
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.hypothesis_file.starter_file import starter_text
 from tests.hypothesis_file.support import GOOD, HYPOTHESES, codes, errors, good_but, parse
 

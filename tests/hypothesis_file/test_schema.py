@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from circuitspec.hypothesis_file.schema.claims.registry import CLAIMS
+from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
 from circuitspec.hypothesis_file.schema.json_schema import committed_schema_text, json_schema, schema_text
 from circuitspec.hypothesis_file.starter_file import starter_text
 from circuitspec.hypothesis_file.yaml.source import parse_source

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Span
-from circuitspec.hypothesis_file.yaml.source import MAX_BYTES, Source, parse_source, read_text
+from circuitspec.hypothesis_file.yaml.source import MAX_BYTES, SourceText, parse_source, read_text
 
 TEXT = """\
 # a comment
@@ -24,11 +24,11 @@ empty:
 
 
 @pytest.fixture
-def source() -> Source:
+def source() -> SourceText:
     return parse_source(TEXT, "some.yaml")
 
 
-def test_data(source: Source) -> None:
+def test_data(source: SourceText) -> None:
     assert source.data == {
         "name": "two words",
         "nodes": ["a9.h9", 9.1, "it's"],
@@ -62,18 +62,20 @@ def test_data(source: Source) -> None:
         (("no", "such"), False, 2, 1, None),
     ],
 )
-def test_spans(source: Source, path: tuple[str | int, ...], key: bool, line: int, column: int, end: int | None) -> None:
+def test_spans(
+    source: SourceText, path: tuple[str | int, ...], key: bool, line: int, column: int, end: int | None
+) -> None:
     assert source.span(path, key) == Span("some.yaml", line, column, end)
 
 
-def test_original_spelling(source: Source) -> None:
+def test_original_spelling(source: SourceText) -> None:
     assert source.raw(("nodes", 1)) == "9.10"
     assert source.raw(("deep", 0, "y")) == "null"
     assert source.raw(("deep",)) is None
     assert source.raw(("no",)) is None
 
 
-def test_places_inside_texts(source: Source) -> None:
+def test_places_inside_texts(source: SourceText) -> None:
     assert source.inner_span(("name",), 4, 5) == Span("some.yaml", 2, 12, 17)
     assert source.inner_span(("nodes", 0), 3, 2) == Span("some.yaml", 3, 12, 14)
     assert source.inner_span(("nodes", 0), 3, 99) == Span("some.yaml", 3, 12, 14)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from circuitspec.hypothesis_file.load_file import digest
-from circuitspec.hypothesis_file.schema.claims.beats_random import BeatsRandom
-from circuitspec.hypothesis_file.schema.claims.complete import Complete
-from circuitspec.hypothesis_file.schema.claims.minimal import Minimal
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.beats_random_block import BeatsRandom
+from circuitspec.hypothesis_file.schema.claims.complete_block import Complete
+from circuitspec.hypothesis_file.schema.claims.minimal_block import Minimal
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.hypothesis_file.support import errors, good_but, parse
 
 CLAIM = "  - sufficient: {metric: logit_diff, at_least: 0.8}\n"

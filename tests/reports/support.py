@@ -12,9 +12,9 @@ from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
-from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.prompts.prompt_set import Prompt, PromptSet
 from circuitspec.reports.live_views import LiveViews
 from circuitspec.reports.report_formats import FORMATS

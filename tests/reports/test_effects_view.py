@@ -6,7 +6,13 @@ import json
 from dataclasses import replace
 
 from circuitspec.analysis.circuit_effects.backup_behaviour import BackupCheck, Compensator, Knockout
-from circuitspec.analysis.circuit_effects.component_effects import Ablated, Besides, CircuitEffects, Part, SetScore
+from circuitspec.analysis.circuit_effects.component_effects import (
+    Ablated,
+    Besides,
+    CircuitEffects,
+    ExaminedPart,
+    SetScore,
+)
 from circuitspec.analysis.circuit_effects.negative_components import NegativeSearch
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.reports.machine.json_document import render_json
@@ -23,9 +29,9 @@ def alike(value: float) -> Estimate:
     return Estimate(value, value, value, 0.95, 100, "constant")
 
 
-NAMING, AGAINST = Part("naming", "positive", ("naming",)), Part("against", "negative", ("against",))
-FIRST, SECOND = Part("a3.h0", "positive", ("naming",)), Part("a3.h2", "positive", ("naming",))
-ONLY = Part("a3.h1", "negative", ("against",))
+NAMING, AGAINST = ExaminedPart("naming", "positive", ("naming",)), ExaminedPart("against", "negative", ("against",))
+FIRST, SECOND = ExaminedPart("a3.h0", "positive", ("naming",)), ExaminedPart("a3.h2", "positive", ("naming",))
+ONLY = ExaminedPart("a3.h1", "negative", ("against",))
 
 EFFECTS = CircuitEffects(
     metric="logit_diff",
@@ -117,7 +123,7 @@ def test_components_that_were_not_taken_one_by_one_are_counted() -> None:
     )
     (alone,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=())))
     assert alone == said  # no table without rows
-    together = (Ablated(Part("one, two", "negative", ("one", "two")), 0.5, at(-0.12), 1e-4),)
+    together = (Ablated(ExaminedPart("one, two", "negative", ("one", "two")), 0.5, at(-0.12), 1e-4),)
     *_, joint = effects_text(replace(example(), effects=replace(many, groups=together)))
     assert "only those declared negative (these all together) or backup; --negatives exact takes all" in joint
     (bare,) = effects_text(replace(example(), effects=replace(many, groups=(), knockouts=(), backups=())))
@@ -133,7 +139,7 @@ def test_components_that_were_not_taken_are_estimated() -> None:
     )
     declared = (Ablated(ONLY, 0.5, at(-0.3), 1e-4), Ablated(FIRST, -3.0, at(0.7), 1e-9))
     many = replace(EFFECTS, components=(), groups=(), knockouts=(), within=(), untaken=4)
-    both = Part("a2.h1, a2.h2", "positive", ("naming",))
+    both = ExaminedPart("a2.h1, a2.h2", "positive", ("naming",))
     named = (
         "by first-order estimates in the circuit alone, the loss of 2 components that the hypothesis does not call "
         "negative should raise logit_diff (drop): a2.h2 -0.20, a2.h1 -0.10; "

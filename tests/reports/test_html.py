@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from circuitspec.analysis.circuit_effects.backup_behaviour import Knockout
-from circuitspec.analysis.circuit_effects.component_effects import Ablated, CircuitEffects, Part, SetScore
+from circuitspec.analysis.circuit_effects.component_effects import Ablated, CircuitEffects, ExaminedPart, SetScore
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
 from circuitspec.analysis.claims.kinds.path import PlannedPath
 from circuitspec.analysis.claims.verdict import judge
@@ -35,7 +35,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
-from circuitspec.hypothesis_file.schema.claims.path import PathClaim
+from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.figures import palette
@@ -397,7 +397,7 @@ def effects(*pairs: tuple[str, float | None, float | None]) -> tuple[PathEffect,
 
 def ablated(name: str, drop: float, *groups: str, declared: Effect = "positive") -> Ablated:
     estimate = Estimate(drop, drop - 0.1, drop + 0.1, 0.95, 100, "bca")
-    return Ablated(Part(name, declared, groups), 4.0 * drop, estimate, 0.001)
+    return Ablated(ExaminedPart(name, declared, groups), 4.0 * drop, estimate, 0.001)
 
 
 def with_effects() -> Verification:

@@ -15,7 +15,7 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.reports.figures.scatter import Dots, scatter
-from circuitspec.reports.html.html_frontier import Measured, frontier_view, pareto
+from circuitspec.reports.html.html_frontier import MeasuredCircuit, frontier_view, pareto
 from circuitspec.reports.html.html_subsets import subset_charts
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, MEANS, around, make_records
 from tests.reports.support import example
@@ -29,7 +29,7 @@ def run(*heads: tuple[int, int], base: Experiment = CIRCUIT) -> Experiment:
 
 def test_only_circuits_that_nothing_beats_are_on_the_frontier() -> None:
     sizes = {"none": (0, 0.0), "a": (2, 0.5), "worse": (3, 0.4), "tie": (3, 0.5), "b": (4, 0.9), "model": (16, 1.0)}
-    circuits = [Measured(name, "", *place) for name, place in sizes.items()]
+    circuits = [MeasuredCircuit(name, "", *place) for name, place in sizes.items()]
     assert [one.name for one in pareto(circuits)] == ["none", "a", "b", "model"]
     assert [one.name for one in pareto(circuits[::-1])] == ["none", "a", "b", "model"]
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from circuitspec.hypothesis_file.load_file import load_hypothesis
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.reported import Reported
 from circuitspec.reports.text.data_frames import experiments_frame
 from tests.reports.support import shown
@@ -30,7 +30,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
     file: Path = tmp_path_factory.mktemp("parts") / "or.circuit.yaml"
     file.write_text(text[: text.index("claims:")] + CLAIMS, "utf-8")
     document = load_hypothesis(file)
-    outcome = verify(document, Options(), Quiet())
+    outcome = verify(document, VerifyOptions(), Quiet())
     return Reported(outcome.verification, document.source, task=outcome.task)
 
 
@@ -125,7 +125,7 @@ def test_the_table_of_experiments_measures_each_run_between_its_anchors(reported
 
 def test_prompts_are_listed_where_they_are_asked_for(reported: Reported) -> None:
     whole = load_hypothesis(HYPOTHESES / "negative.circuit.yaml")
-    outcome = verify(whole, Options(), Quiet())
+    outcome = verify(whole, VerifyOptions(), Quiet())
     plain = Reported(outcome.verification, whole.source, task=outcome.task)
     assert "prompts behind" not in shown("text", plain)
     text = shown("text", plain, list_prompts=True)

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.reports.figures import (
     Curve,
-    Edge,
-    Node,
+    DrawnEdge,
+    DrawnNode,
+    IntervalPoint,
+    IntervalSeries,
     Picture,
-    Point,
-    Series,
     Sized,
     circuit_graph,
     frontier,
@@ -51,22 +51,22 @@ def curves() -> list[Curve]:
     return [whole, Curve("without", (Sized(3, estimate(0.9)),))]
 
 
-def nodes() -> list[Node]:
+def nodes() -> list[DrawnNode]:
     return [
-        Node("a0.h1@S1", "a0.h1", 1, "layer 0", "S1", "early", "positive"),
-        Node("a0.h2@S1", "a0.h2", 1, "layer 0", "S1", "early", "positive"),
-        Node("a1.h0@END", "a1.h0", 5, "layer 1", "END", "late", "positive"),
-        Node("a1.h3@END", "a1.h3", 5, "layer 1", "END", "against", "negative"),
-        Node("logits", "logits", 99, "", "END"),
+        DrawnNode("a0.h1@S1", "a0.h1", 1, "layer 0", "S1", "early", "positive"),
+        DrawnNode("a0.h2@S1", "a0.h2", 1, "layer 0", "S1", "early", "positive"),
+        DrawnNode("a1.h0@END", "a1.h0", 5, "layer 1", "END", "late", "positive"),
+        DrawnNode("a1.h3@END", "a1.h3", 5, "layer 1", "END", "against", "negative"),
+        DrawnNode("logits", "logits", 99, "", "END"),
     ]
 
 
 EDGES = [
-    Edge("a0.h1@S1", "a1.h0@END", 0.8),
-    Edge("a0.h2@S1", "a1.h0@END", 0.2),
-    Edge("a1.h0@END", "logits", 0.4),
-    Edge("a1.h3@END", "logits", -0.4, negative=True),
-    Edge("a0.h1@S1", "logits"),
+    DrawnEdge("a0.h1@S1", "a1.h0@END", 0.8),
+    DrawnEdge("a0.h2@S1", "a1.h0@END", 0.2),
+    DrawnEdge("a1.h0@END", "logits", 0.4),
+    DrawnEdge("a1.h3@END", "logits", -0.4, negative=True),
+    DrawnEdge("a0.h1@S1", "logits"),
 ]
 
 
@@ -74,16 +74,20 @@ def graph() -> Picture:
     return circuit_graph(nodes(), EDGES, columns=["S1", "END"], title="Circuit")
 
 
-def one_series(*points: Point) -> Picture:
-    return intervals([Series("claims", points)], title="Claims", quantity="recovered (share)")
+def one_series(*points: IntervalPoint) -> Picture:
+    return intervals([IntervalSeries("claims", points)], title="Claims", quantity="recovered (share)")
 
 
 def every_picture(name: str = "n") -> list[Picture]:
     return [
         heatmap([[1.0]], rows=[name], columns=[name], title=name, row_axis=name, column_axis=name, quantity=name),
         frontier([Curve(name, (Sized(1, estimate(1)),), 1)], metric=name, title=name, target=0.9),
-        intervals([Series(name, (Point(name, estimate(1), 0.5),)), Series(f"{name}2", ())], title=name, quantity=name),
-        circuit_graph([Node(name, name, 1, name, name, name, "negative")], [], columns=[name], title=name),
+        intervals(
+            [IntervalSeries(name, (IntervalPoint(name, estimate(1), 0.5),)), IntervalSeries(f"{name}2", ())],
+            title=name,
+            quantity=name,
+        ),
+        circuit_graph([DrawnNode(name, name, 1, name, name, name, "negative")], [], columns=[name], title=name),
     ]
 
 
@@ -315,7 +319,11 @@ def test_frontier_refuses_what_it_cannot_show(wrong: list[Curve]) -> None:
 
 
 def test_intervals_lie_where_their_numbers_say() -> None:
-    points = [Point("a", estimate(0.9), 0.8, 1.2), Point("b", estimate(0.4, 0.08), None, 0.3), Point("c", None, 0.5)]
+    points = [
+        IntervalPoint("a", estimate(0.9), 0.8, 1.2),
+        IntervalPoint("b", estimate(0.4, 0.08), None, 0.3),
+        IntervalPoint("c", None, 0.5),
+    ]
     picture = one_series(*points)
     (xa, _), (xb, _) = markers(picture, palette.BLUE)
     unit = (xa - xb) / 0.5
@@ -332,8 +340,10 @@ def test_intervals_lie_where_their_numbers_say() -> None:
 
 
 def test_far_values_do_not_squeeze_the_others() -> None:
-    near = one_series(Point("a", estimate(1.0)), Point("b", estimate(0.0)))
-    far = one_series(Point("a", estimate(1.0)), Point("b", estimate(0.0)), Point("c", estimate(-700.0)))
+    near = one_series(IntervalPoint("a", estimate(1.0)), IntervalPoint("b", estimate(0.0)))
+    far = one_series(
+        IntervalPoint("a", estimate(1.0)), IntervalPoint("b", estimate(0.0)), IntervalPoint("c", estimate(-700.0))
+    )
     widths = []
     for picture in (near, far):
         a, b, *_ = markers(picture, palette.BLUE)
@@ -343,12 +353,12 @@ def test_far_values_do_not_squeeze_the_others() -> None:
 
 
 def test_series_differ_in_more_than_colour() -> None:
-    series = [Series(str(i), (Point("a", estimate(i / 4)),)) for i in range(4)]
+    series = [IntervalSeries(str(i), (IntervalPoint("a", estimate(i / 4)),)) for i in range(4)]
     picture = intervals(series, title="t", quantity="q")
     shapes_of = [{u.get("href") for u in uses(picture) if style(u).get("fill") == c} for c in palette.SERIES]
     assert all(len(one) == 1 for one in shapes_of)
     assert len(set.union(*shapes_of)) == 4
-    for wrong in ([], [Series("a", ())], [*series, *series]):
+    for wrong in ([], [IntervalSeries("a", ())], [*series, *series]):
         with pytest.raises(ValueError, match="series"):
             intervals(wrong, title="t", quantity="q")
 
@@ -385,9 +395,9 @@ def test_what_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(ValueError, match="without nodes"):
         circuit_graph([], [], columns=[], title="t")
     with pytest.raises(ValueError, match="is no node"):
-        circuit_graph(nodes(), [Edge("a0.h1@S1", "a9.h9")], columns=["S1", "END"], title="t")
+        circuit_graph(nodes(), [DrawnEdge("a0.h1@S1", "a9.h9")], columns=["S1", "END"], title="t")
     with pytest.raises(ValueError, match="upward"):
-        circuit_graph(nodes(), [Edge("a1.h0@END", "a1.h3@END")], columns=["S1", "END"], title="t")
+        circuit_graph(nodes(), [DrawnEdge("a1.h0@END", "a1.h3@END")], columns=["S1", "END"], title="t")
 
 
 PLACED = st.lists(
@@ -400,7 +410,7 @@ PLACED = st.lists(
 @given(PLACED, st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_boxes_never_overlap_and_edges_pass_between_them(placed: list[tuple[int, str, int]], joined: bool) -> None:
-    found = [Node(str(i), "h" * size, row, "", column) for i, (row, column, size) in enumerate(placed)]
+    found = [DrawnNode(str(i), "h" * size, row, "", column) for i, (row, column, size) in enumerate(placed)]
     # nodes without a column stand in the middle: only where they are alone in their row is there room for them
     crowded = {node.row for node in found if node.column}
     found = [node for node in found if node.column or node.row not in crowded]
@@ -413,7 +423,7 @@ def test_boxes_never_overlap_and_edges_pass_between_them(placed: list[tuple[int,
             assert abs(a.y - b.y) >= BOX_HEIGHT or abs(a.x - b.x) >= (a.width + b.width) / 2
     if joined:
         pairs = [(a, b) for a in boxes[:6] for b in boxes if a.y < b.y]
-        edges = [Edge(a.node.key, b.node.key) for a, b in pairs]
+        edges = [DrawnEdge(a.node.key, b.node.key) for a, b in pairs]
         for (a, b), edge, lane in zip(pairs, edges, layout.lanes(edges), strict=True):
             others = [box for box in boxes if a.y < box.y < b.y]
             for route in (layout.route(edge), layout.route(edge, lane)):
@@ -425,9 +435,9 @@ def test_boxes_never_overlap_and_edges_pass_between_them(placed: list[tuple[int,
 
 def test_edges_of_one_box_lie_side_by_side() -> None:
     """Three from one box leave in the order in which they arrive, and none at another's place."""
-    found = [Node(key, key, row, "", key) for key, row in (("a", 0), ("b", 0), ("c", 0), ("x", 1), ("y", 1))]
+    found = [DrawnNode(key, key, row, "", key) for key, row in (("a", 0), ("b", 0), ("c", 0), ("x", 1), ("y", 1))]
     layout = lay_out(found, ["a", "b", "c", "x", "y"])
-    edges = [Edge("b", "y"), Edge("b", "x"), Edge("a", "x"), Edge("c", "x")]
+    edges = [DrawnEdge("b", "y"), DrawnEdge("b", "x"), DrawnEdge("a", "x"), DrawnEdge("c", "x")]
     routes = [layout.route(edge, lane) for edge, lane in zip(edges, layout.lanes(edges), strict=True)]
     assert routes[1][0][0] < layout.boxes["b"].x < routes[0][0][0]
     arrivals = [routes[n][-1][0] for n in (2, 1, 3)]  # from a, b, c

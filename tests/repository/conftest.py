@@ -8,7 +8,7 @@ import pytest
 
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.locked import run_and_lock
-from circuitspec.pipelines.verify import Options
+from circuitspec.pipelines.verify import VerifyOptions
 from tests.repository.support import Quiet, Run, write_tiny
 
 
@@ -16,7 +16,7 @@ from tests.repository.support import Quiet, Run, write_tiny
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     file = write_tiny(tmp_path_factory.mktemp("locked"))
     document = load_hypothesis(file)
-    outcome, lock = run_and_lock(document, Options("off"), Quiet())
+    outcome, lock = run_and_lock(document, VerifyOptions("off"), Quiet())
     return Run(file, document, outcome, lock)
 
 

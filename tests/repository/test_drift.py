@@ -18,7 +18,7 @@ from circuitspec.diagnostics.diagnostic import Diagnostic, exit_code
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.models.zoo import zoo_path
 from circuitspec.pipelines.locked import run_as_locked
-from circuitspec.pipelines.verify import Options
+from circuitspec.pipelines.verify import VerifyOptions
 from circuitspec.repository import locked_prompts as prompts
 from circuitspec.repository.drift import Examined, claim_drift, examine
 from circuitspec.repository.lock import Lock, LockedModel, as_json
@@ -243,7 +243,7 @@ def test_a_hub_model_that_is_not_in_the_cache_is_compared_once_it_is_loaded(
     assert (examined.drift, examined.files) == ((), None)
     newer = snapshot.rename(snapshot.parent / "ccc")
     loaded: Any = SimpleNamespace(provenance=SimpleNamespace(path=newer, revision="ccc"))
-    given = partial(run_as_locked, document, Options(), Quiet(), lock_file, examined)
+    given = partial(run_as_locked, document, VerifyOptions(), Quiet(), lock_file, examined)
     found = errors_of(lambda: given(lambda document: lambda ready: loaded))
     assert [d.message.partition(": ")[2] for d in found] == ["aaa -> ccc"]
 
@@ -354,7 +354,7 @@ def test_nothing_is_run_where_something_drifted(run: Run, copy: Path) -> None:
     def loading(document: Document) -> Any:
         raise AssertionError("the model was loaded")
 
-    found = errors_of(lambda: run_as_locked(document, Options(), Quiet(), lock_file, examined, loading))
+    found = errors_of(lambda: run_as_locked(document, VerifyOptions(), Quiet(), lock_file, examined, loading))
     assert [d.code for d in found] == ["CS552"]
 
 
@@ -362,6 +362,6 @@ def test_a_second_run_is_as_locked(run: Run, copy: Path) -> None:
     """With another batch size, so that sums are added up in another order."""
     lock_file = on_disk(run.lock, copy.parent)
     document = load_hypothesis(copy)
-    compared = run_as_locked(document, Options("off", 7), Quiet(), lock_file, examine(document, lock_file, "cpu"))
+    compared = run_as_locked(document, VerifyOptions("off", 7), Quiet(), lock_file, examine(document, lock_file, "cpu"))
     assert compared.findings == ()
     assert compared.outcome.verification.digest == run.lock.hypothesis.digest

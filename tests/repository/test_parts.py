@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from circuitspec.hypothesis_file.load_file import load_hypothesis
-from circuitspec.pipelines.verify import Options, Outcome, verify
+from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify
 from circuitspec.reports.machine.json_document import to_document
 from circuitspec.repository.diff import compare, render_diff
 from circuitspec.repository.drift import claim_drift, locked_claim
@@ -21,7 +21,7 @@ from tests.repository.support import LOCK, ROOT, Quiet
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
-    return verify(load_hypothesis(ROOT / "hypotheses" / "toys" / "backup.circuit.yaml"), Options("off"), Quiet())
+    return verify(load_hypothesis(ROOT / "hypotheses" / "toys" / "backup.circuit.yaml"), VerifyOptions("off"), Quiet())
 
 
 def locked(outcome: Outcome) -> Lock:

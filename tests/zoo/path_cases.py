@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from circuitspec.hypothesis_file.schema.blocks import Block
-from circuitspec.hypothesis_file.schema.claims.mediation import Mediation
-from circuitspec.hypothesis_file.schema.claims.path import PathClaim
+from circuitspec.hypothesis_file.schema.claims.mediation_block import Mediation
+from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
 from tests.zoo.toy_cases import relu
 
 CLEAN, CORRUPT = 4.0, -4.0  # the logit differences of all three files

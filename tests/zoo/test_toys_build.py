@@ -17,7 +17,7 @@ from circuitspec.models.load import load_model
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.models.shapes import read_shape
 from circuitspec.models.zoo.toys import TOYS, Toy, build
-from circuitspec.models.zoo.toys.blueprint import HardHead, Match, Neuron
+from circuitspec.models.zoo.toys.blueprint import HardHead, Match, ToyNeuron
 from circuitspec.models.zoo.toys.gates import AND
 from tests.oracle import families, node
 from tests.zoo.toy_cases import CASES, Case, oracle_prompts, toy
@@ -181,8 +181,8 @@ def test_a_built_model_has_no_path_and_no_revision(tmp_path: Path) -> None:
         ({"heads": (HardHead(0, 0, (Match({}, {}),) * 9, {}),)}, "a0.h0 has room for 8 matches"),
         ({"heads": (HardHead(0, 0, (Match({"x": 1}, {}),), {}),)}, "a0.h0 reads x, which is no feature"),
         ({"heads": (HardHead(0, 0, (), {"A": {"x": 1}}),)}, "a0.h0 writes x, which is no feature"),
-        ({"neurons": (Neuron(1, 64, {}, {}),)}, "there is no neuron 64 in layer 1"),
-        ({"neurons": (Neuron(1, 3, {}, {"x": 1}),)}, "m1.n3 writes x, which is no feature"),
+        ({"neurons": (ToyNeuron(1, 64, {}, {}),)}, "there is no neuron 64 in layer 1"),
+        ({"neurons": (ToyNeuron(1, 3, {}, {"x": 1}),)}, "m1.n3 writes x, which is no feature"),
     ],
 )
 def test_a_blueprint_that_does_not_fit(changes: dict[str, object], said: str) -> None:

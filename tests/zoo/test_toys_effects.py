@@ -14,7 +14,7 @@ from circuitspec.analysis.circuit_effects.examination import NEGATIVES_IN
 from circuitspec.analysis.circuit_effects.negative_components import Search
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.explanations import all_codes
 from circuitspec.reports.machine.json_document import render_json
 from circuitspec.reports.text.text_report import render_text
@@ -34,7 +34,7 @@ def examined(name: str, *changes: tuple[str, str], claims: str = "", search: Sea
         assert old in text
         text = text.replace(old, new)
     document = parse_hypothesis(text, str(HYPOTHESES / "changed.circuit.yaml"))
-    return verify(document, Options(negatives=search), Quiet()).verification
+    return verify(document, VerifyOptions(negatives=search), Quiet()).verification
 
 
 def only(found: Verification, code: str) -> Any:

@@ -10,7 +10,7 @@ from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.check import check_file
-from circuitspec.pipelines.verify import Options, verify
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from tests.engine.support import Silent
 from tests.zoo.path_cases import EXPECTED, amplification, nobel, score
 from tests.zoo.toy_cases import HYPOTHESES
@@ -26,7 +26,7 @@ class Quiet(Silent):
 
 
 def verified(name: str) -> Verification:
-    return verify(load_hypothesis(HYPOTHESES / f"{name}.circuit.yaml"), Options(), Quiet()).verification
+    return verify(load_hypothesis(HYPOTHESES / f"{name}.circuit.yaml"), VerifyOptions(), Quiet()).verification
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -112,7 +112,7 @@ def test_another_gate_is_refuted_and_the_right_one_named(
     claim = f"  - gate: {{nodes: [{', '.join(parts)}], is: {claimed}, metric: logit_diff}}\n"
     file = tmp_path / "gate.circuit.yaml"
     file.write_text(text[: text.index("claims:")] + "claims:\n" + claim, "utf-8")
-    (result,) = verify(load_hypothesis(file), Options(), Quiet()).verification.claims
+    (result,) = verify(load_hypothesis(file), VerifyOptions(), Quiet()).verification.claims
     assert (result.status, result.found.partition(":")[0]) == ("REFUTED", found)
 
 
@@ -128,7 +128,7 @@ def test_a_component_that_reacts_to_more_or_less_than_claimed_is_refuted(tmp_pat
     )
     file = tmp_path / "traces.circuit.yaml"
     file.write_text(text[: text.index("claims:")] + "claims:\n" + claims, "utf-8")
-    found = verify(load_hypothesis(file), Options(), Quiet()).verification.claims
+    found = verify(load_hypothesis(file), VerifyOptions(), Quiet()).verification.claims
     assert [claim.status for claim in found] == ["REFUTED"] * 3
     refuted = [[part.name for part in claim.parts if part.status == "REFUTED"] for claim in found]
     assert refuted == [["x_peace"], ["nobel_y"], ["random", "x_peace", "nobel_y"]]
@@ -146,7 +146,7 @@ def test_values_from_prompts_that_keep_a_slot_confirm_nothing_about_it(tmp_path:
     file = tmp_path / "first.circuit.yaml"
     file.write_text(text[: text.index("claims:")] + claims, "utf-8")
     document = load_hypothesis(file)
-    (warning,) = verify(document, Options(), Quiet()).verification.warnings
+    (warning,) = verify(document, VerifyOptions(), Quiet()).verification.warnings
     assert (warning.code, warning.data["kept"]) == ("CS422", ["B"])
 
 
@@ -192,7 +192,9 @@ def test_the_backup_hides_that_the_main_head_is_necessary(tmp_path: Path) -> Non
     text = text[: text.index("  # restored in the corrupt run")]
     file = tmp_path / "left-out.circuit.yaml"
     file.write_text(text, "utf-8")
-    claims = {claim.kind: claim for claim in verify(load_hypothesis(file), Options(), Quiet()).verification.claims}
+    claims = {
+        claim.kind: claim for claim in verify(load_hypothesis(file), VerifyOptions(), Quiet()).verification.claims
+    }
     assert claims["sufficient"].status == "SUPPORTED"
     assert claims["necessary"].status == "REFUTED"
     estimate = claims["necessary"].estimate
@@ -203,7 +205,7 @@ def test_the_backup_hides_that_the_main_head_is_necessary(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", EXPECTED)
 def test_edges_and_paths_hold_with_the_numbers_of_arithmetic(name: str) -> None:
     document = load_hypothesis(HYPOTHESES / f"{name}.circuit.yaml")
-    found = verify(document, Options(), Quiet()).verification
+    found = verify(document, VerifyOptions(), Quiet()).verification
     assert found.warnings == ()
     for claim, said, expected in zip(found.claims, document.hypothesis.claims, EXPECTED[name], strict=True):
         assert (claim.kind, claim.status) == (said.kind, "SUPPORTED")
@@ -227,7 +229,7 @@ def test_a_circuit_that_lacks_an_edge_is_refuted(name: str, left_out: str, expec
     file = tmp_path / "lacking.circuit.yaml"
     file.write_text(text, "utf-8")
     document = load_hypothesis(file)
-    (claim,) = verify(document, Options(), Quiet()).verification.claims
+    (claim,) = verify(document, VerifyOptions(), Quiet()).verification.claims
     assert claim.status == "REFUTED"
     assert claim.estimate is not None
     assert claim.estimate.value == pytest.approx(score(document.hypothesis.claims[0], expected), rel=0, abs=CLOSE)

@@ -10,11 +10,11 @@ import pytest
 from circuitspec.hypothesis_file.grammar.names import parse_path
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
-from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
-from circuitspec.hypothesis_file.schema.claims.mediation import Mediation
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
-from circuitspec.hypothesis_file.schema.claims.path import PathClaim
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
+from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
+from circuitspec.hypothesis_file.schema.claims.mediation_block import Mediation
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
+from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from tests.declared_edges import (
     Edge,
     Roles,

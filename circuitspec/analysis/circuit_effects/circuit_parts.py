@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from circuitspec.analysis.circuit_effects.backup_behaviour import Knockable
-from circuitspec.analysis.circuit_effects.component_effects import Part
+from circuitspec.analysis.circuit_effects.component_effects import ExaminedPart
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
 from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.experiments.levels.node_level import ablating, circuit_positions, denoising
@@ -37,31 +37,33 @@ class CircuitParts:
     source: Source  # of the values that ablated components are given
     corrupt: Variant | None  # the prompts on which the behaviour is broken; zeros have none
     whole: Section
-    groups: Mapping[Part, Section]
-    components: Mapping[Part, Section]
-    members: Mapping[Part, Section]
+    groups: Mapping[ExaminedPart, Section]
+    components: Mapping[ExaminedPart, Section]
+    members: Mapping[ExaminedPart, Section]
     thorough: bool = True
 
     @classmethod
     def of(cls, graph: CircuitGraph, ablation: AblationSpec, *, every: bool = False) -> CircuitParts:
         """The parts of a laid-out circuit; `every` component one by one, however many there are."""
         whole = circuit_positions(ablation, graph)
-        groups: dict[Part, dict[NodeComponent, Where]] = {}
+        groups: dict[ExaminedPart, dict[NodeComponent, Where]] = {}
         for m in graph.members:
-            section = groups.setdefault(Part(m.group, m.effect, (m.group,)), {})
+            section = groups.setdefault(ExaminedPart(m.group, m.effect, (m.group,)), {})
             where = whole[m.component] if ablation.positions == "all" else m.where
             section[m.component] = section.get(m.component, Where.at()) | where
-        members: dict[Part, Section] = {}
+        members: dict[ExaminedPart, Section] = {}
         for component, where in whole.items():
             own = [m for m in graph.members if m.component == component]
             declared = own[0].effect if len({m.effect for m in own}) == 1 else "positive"
-            part = Part(format_name(component), declared, tuple(dict.fromkeys(m.group for m in own)))
+            part = ExaminedPart(format_name(component), declared, tuple(dict.fromkeys(m.group for m in own)))
             members[part] = {component: where}
         thorough = every or len(members) <= COMPONENTS
         single = members if thorough else {}
         negative = [part for part in groups if part.declared == "negative"]
         if not thorough and len(negative) > JOINED and all(part.declared != "backup" for part in groups):
-            joint = Part(", ".join(part.name for part in negative), "negative", tuple(part.name for part in negative))
+            joint = ExaminedPart(
+                ", ".join(part.name for part in negative), "negative", tuple(part.name for part in negative)
+            )
             section = groups.setdefault(joint, {})
             for part in negative:
                 for component, where in groups.pop(part).items():
@@ -70,14 +72,14 @@ class CircuitParts:
         return cls(graph, source, corrupt, whole, groups, single, members, thorough)
 
     @property
-    def ablated(self) -> tuple[Part, ...]:
+    def ablated(self) -> tuple[ExaminedPart, ...]:
         """The groups that are ablated: all, or else those of which the hypothesis says what they do."""
         return tuple(part for part in self.groups if self.thorough or part.declared != "positive")
 
-    def section(self, part: Part) -> Section:
+    def section(self, part: ExaminedPart) -> Section:
         return self.groups[part] if part in self.groups else self.members[part]
 
-    def without(self, *parts: Part) -> Experiment:
+    def without(self, *parts: ExaminedPart) -> Experiment:
         """The clean run with these parts ablated."""
         return self.ablating(*(self.section(part) for part in parts))
 
@@ -88,7 +90,7 @@ class CircuitParts:
                 joined[component] = joined.get(component, Where.at()) | where
         return ablating(self.source, joined)
 
-    def within(self, circuit: Experiment, *parts: Part) -> Experiment:
+    def within(self, circuit: Experiment, *parts: ExaminedPart) -> Experiment:
         """The circuit alone without these parts: all that `circuit` ablates, and they at their positions too."""
         outside = {site.component: site.where for site in circuit.sites}
         return self.ablating(outside, *(self.section(part) for part in parts))
@@ -97,11 +99,11 @@ class CircuitParts:
         """Everything ablated: what `circuit` ablates, and all of the circuit at its positions."""
         return self.within(circuit, *self.members)
 
-    def alone(self, part: Part) -> Experiment | None:
+    def alone(self, part: ExaminedPart) -> Experiment | None:
         """The component restored in the run on the corrupt prompts; None where there are none."""
         return None if self.corrupt is None else denoising(self.corrupt, self.components[part])
 
-    def besides(self, part: Part) -> Sequence[Part]:
+    def besides(self, part: ExaminedPart) -> Sequence[ExaminedPart]:
         """The other groups, and the other components of its own: what a part is ablated together with."""
         groups = [group for group in self.groups if group.name not in part.groups]
         if part in self.groups:

@@ -22,7 +22,7 @@ Note = Literal["", "negative", "ablating it raises the metric", "none shown"]
 
 
 @dataclass(frozen=True)
-class Part:
+class ExaminedPart:
     """A group of the circuit, or a component of it; `declared` is what the hypothesis says it does.
 
     A component may play several roles: it is declared negative, or backup, where all of them are.
@@ -51,7 +51,7 @@ class Ablated:
     its own costs most; both None where nothing was looked for or found.
     """
 
-    part: Part
+    part: ExaminedPart
     effect: float
     drop: Estimate
     p_adjusted: float
@@ -121,15 +121,15 @@ class CircuitEffects:
     by_second: tuple[Ablated, ...] = ()
     within_by_second: tuple[Ablated, ...] = ()
 
-    def hurts_by_second(self, part: Part) -> bool:
+    def hurts_by_second(self, part: ExaminedPart) -> bool:
         """Whether ablating the part raises the claimed metric, in the model or in the circuit alone."""
         return any(one.part == part and one.sign == "hurts" for one in (*self.by_second, *self.within_by_second))
 
-    def acts_by_second(self, part: Part) -> bool:
+    def acts_by_second(self, part: ExaminedPart) -> bool:
         """Whether the part's loss may change the claimed metric, though it does not change the one gone by here."""
         return any(one.part == part and not one.is_silent for one in self.by_second)
 
-    def helps_by_second(self, part: Part) -> bool:
+    def helps_by_second(self, part: ExaminedPart) -> bool:
         """Whether the part's loss lowers the claimed metric in the model."""
         return any(one.part == part and one.sign == "helps" for one in self.by_second)
 
@@ -167,7 +167,7 @@ def surely_small(estimate: Estimate) -> bool:
 
 
 def ablation_effects(
-    runs: Mapping[Part, Values],
+    runs: Mapping[ExaminedPart, Values],
     clean: Values,
     corrupt: Values,
     *,

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from circuitspec.analysis.circuit_effects.circuit_parts import CircuitParts
-from circuitspec.analysis.circuit_effects.component_effects import Ablated, Part, ablation_effects
+from circuitspec.analysis.circuit_effects.component_effects import Ablated, ExaminedPart, ablation_effects
 from circuitspec.analysis.circuit_effects.negative_components import Estimates
 from circuitspec.analysis.claims.registry import claims_sufficiency
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.stats import Values
 from circuitspec.engine.records import Records
-from circuitspec.experiments.circuits.subset_runs import EdgeCuts, Node
+from circuitspec.experiments.circuits.subset_runs import CutNode, EdgeCuts
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.edges import is_writer
@@ -50,12 +50,12 @@ class Known:
         return labels
 
     @property
-    def negative_groups(self) -> tuple[Part, ...]:
+    def negative_groups(self) -> tuple[ExaminedPart, ...]:
         """Where components are not taken one by one, the groups that are taken out as negative: those declared so."""
         return () if self.parts.thorough else tuple(p for p in self.parts.groups if p.declared == "negative")
 
     @staticmethod
-    def worth_running(estimated: Sequence[Ablated]) -> tuple[Part, ...]:
+    def worth_running(estimated: Sequence[Ablated]) -> tuple[ExaminedPart, ...]:
         """The components that should hurt by estimate, if all together should by much."""
         doubtful = [one for one in estimated if one.is_doubtful]
         return (
@@ -83,7 +83,7 @@ class Known:
         runs = {part: alone + change for part, change in changes.items()}
         return ablation_effects(runs, alone, self.anchor, whole=self.clean - self.anchor)
 
-    def circuit_without(self, *parts: Part) -> Experiment:
+    def circuit_without(self, *parts: ExaminedPart) -> Experiment:
         """The circuit alone without these parts: at edge level, without the edges that leave them where they act."""
         edges, circuit = self.plan.edges, self.plan.circuit
         if circuit.level == "node" or edges is None:
@@ -92,7 +92,7 @@ class Known:
         cuts = EdgeCuts((), self.parts.source, edges.kept, graph.shape, graph.measured)
         sections = [(part, self.parts.section(part)) for part in parts]
         return cuts.circuit_without(
-            Node(component, where, part.name)
+            CutNode(component, where, part.name)
             for part, section in sections
             for component, where in section.items()
             if is_writer(component)

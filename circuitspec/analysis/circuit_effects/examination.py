@@ -32,13 +32,13 @@ from circuitspec.analysis.circuit_effects.component_effects import (
     Ablated,
     Besides,
     CircuitEffects,
-    Part,
+    ExaminedPart,
     SetScore,
     ablation_effects,
     most_needed_besides,
 )
 from circuitspec.analysis.circuit_effects.effects_so_far import ESTIMATED_OUT, NEGATIVES_OUT, Known
-from circuitspec.analysis.circuit_effects.negative_components import Estimates, NegativeFinding, RunsExperiments
+from circuitspec.analysis.circuit_effects.negative_components import Estimates, NegativeFinding
 from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
@@ -47,7 +47,7 @@ from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of
 from circuitspec.analysis.statistics.stats import Values
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.attribution.direct_contributions import DirectRun
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.follow_ups.restorations import Restorations
 from circuitspec.experiments.planner import Plan
@@ -148,7 +148,7 @@ class _Examination(Known):
         doubtful = self.worth_running(found.estimated) if self.has_sets else ()
         if not doubtful or self._astray:
             return ()
-        part = Part(
+        part = ExaminedPart(
             ", ".join(one.name for one in doubtful),
             "positive",
             tuple(dict.fromkeys(g for p in doubtful for g in p.groups)),
@@ -192,19 +192,19 @@ class _Examination(Known):
             self.records = self.records.merged(self.runner.run(wanted))
         self.plan = self.plan.naming(labels)
 
-    def _without(self, *parts: Part) -> Values:
+    def _without(self, *parts: ExaminedPart) -> Values:
         return self.records[self.parts.without(*parts)][self.metric]
 
     # -- parts that can be lost -------------------------------------------------------------------
 
-    def _besides(self, wanted: Sequence[Part]) -> dict[Part, Besides]:
+    def _besides(self, wanted: Sequence[ExaminedPart]) -> dict[ExaminedPart, Besides]:
         """For each part what else must be lost for its own loss to cost most; nothing where it never costs more."""
         pairs = {part: list(self.parts.besides(part)) for part in wanted}
         if sum(map(len, pairs.values())) > PAIRS:
             pairs = {part: [one for one in others if one in self.parts.groups] for part, others in pairs.items()}
         if sum(map(len, pairs.values())) > PAIRS:
             pairs = {part: [] for part in wanted}
-        runs: dict[Part, dict[str, tuple[Experiment, Experiment]]] = {}  # without the other, and without both
+        runs: dict[ExaminedPart, dict[str, tuple[Experiment, Experiment]]] = {}  # without the other, and without both
         labels: dict[Experiment, str] = {}
         for part, others in pairs.items():
             runs[part] = {one.name: (self.parts.without(one), self.parts.without(one, part)) for one in others}
@@ -226,7 +226,7 @@ class _Examination(Known):
                 found[part] = most
         return found
 
-    def _rises(self, wanted: Collection[Part]) -> dict[Part, Estimate]:
+    def _rises(self, wanted: Collection[ExaminedPart]) -> dict[ExaminedPart, Estimate]:
         """What each of these components brings back alone, where all is corrupt."""
         if self.parts.corrupt is None or not wanted:
             return {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,7 +13,7 @@ from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
 from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER, Anchors, gap, mean_of
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.follow_ups.restorations import Restorations
 from circuitspec.experiments.planner import Plan
@@ -72,12 +72,6 @@ class NegativeSearch:
 
     search: Search | Literal["not along paths"]
     finding: NegativeFinding | None = None
-
-
-class RunsExperiments(Protocol):
-    """What `engine.runner.Runner` offers here; a protocol, so that reading results needs no torch."""
-
-    def run(self, experiments: Iterable[Experiment]) -> Records: ...
 
 
 class Estimates(Protocol):

@@ -15,12 +15,12 @@ from circuitspec.analysis.claims.claim_result import ClaimPart, ClaimResult, Jud
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.wording import MISSING, bound, briefly, with_interval
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import PlannedClaim, Planning
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.means_error import MeansError
@@ -31,12 +31,6 @@ P = TypeVar("P", bound=PlannedClaim)
 
 NOT_APART = "no ratio: the clean and corrupt runs do not differ (see CS403)"
 INVERTED = "no meaningful ratio: the corrupt run does better than the clean one (see CS403)"
-
-
-class RunsExperiments(Protocol):
-    """What `engine.runner.Runner` offers a search; a protocol, so that reading results needs no torch."""
-
-    def run(self, experiments: Iterable[Experiment]) -> Records: ...
 
 
 class Choices(Protocol):
@@ -127,7 +121,7 @@ class ClaimKind(ABC, Generic[C, P]):
     # -- planning -----------------------------------------------------------------------------------------------------
 
     def refused(
-        self, claim: C, place: Path_, ablation: AblationSpec, graph: CircuitGraph, text: Source
+        self, claim: C, place: Path_, ablation: AblationSpec, graph: CircuitGraph, text: SourceText
     ) -> Iterable[Diagnostic]:
         """What makes such a claim (at `place` in the file) impossible in this model, before any run is thought of."""
         return ()

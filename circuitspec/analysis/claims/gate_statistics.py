@@ -16,7 +16,7 @@ from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.scores import MATERIAL
 from circuitspec.analysis.statistics.stats import Values
-from circuitspec.hypothesis_file.schema.claims.gate import GateName
+from circuitspec.hypothesis_file.schema.claims.gate_block import GateName
 
 GateKind = Literal[
     "and",

@@ -18,7 +18,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import scipy
@@ -27,8 +26,8 @@ from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.stats import Values
-from circuitspec.engine.records import Records
-from circuitspec.experiments.averaging import Grouping, grouping
+from circuitspec.engine.records import Records, RunsExperiments
+from circuitspec.experiments.averaging import MeanGroups, grouping
 from circuitspec.experiments.deciding import deciding
 from circuitspec.experiments.experiment import Experiment, Own, Part, SourceKind, Without
 from circuitspec.experiments.planner import Plan
@@ -58,7 +57,7 @@ class MeansError:
     """
 
     reference: bool
-    groupings: Mapping[SourceKind, Grouping]
+    groupings: Mapping[SourceKind, MeanGroups]
     records: Records
 
     def recovered(
@@ -230,12 +229,6 @@ def _stretched(
     return replace(
         own, value=value, low=value - below, high=value + above, method=method, correction=correction, means_error=means
     )
-
-
-class RunsExperiments(Protocol):
-    """What `engine.stored.StoredRunner` offers here; a protocol, so that reading results needs no torch."""
-
-    def run(self, experiments: Iterable[Experiment]) -> Records: ...
 
 
 def parts_of(error: MeansError, kind: SourceKind, *, halves: bool = False) -> tuple[Part, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from circuitspec.analysis.claims.claim_kind import AnyKind, RunsExperiments
+from circuitspec.analysis.claims.claim_kind import AnyKind
 from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.claims.kinds.beats_random import BeatsRandomClaims
 from circuitspec.analysis.claims.kinds.complete import CompleteClaims
@@ -17,12 +17,12 @@ from circuitspec.analysis.claims.kinds.necessary import NecessaryClaims
 from circuitspec.analysis.claims.kinds.path import PathClaims
 from circuitspec.analysis.claims.kinds.sufficient import SufficientClaims
 from circuitspec.analysis.claims.kinds.traces import TraceClaims
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.planner import Plan, PlannedClaim, plan_claims
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 KINDS: dict[str, AnyKind] = {
     "sufficient": SufficientClaims(),
@@ -45,7 +45,7 @@ def kind_of(one: Claim | PlannedClaim | ClaimResult) -> AnyKind:
 
 
 def make_plan(
-    hypothesis: Hypothesis, graph: CircuitGraph, text: Source, corruptions: Sequence[str] | None = None
+    hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText, corruptions: Sequence[str] | None = None
 ) -> Plan:
     """The experiments of the hypothesis's claims, as their kinds plan them. Raises as `plan_claims` does.
 

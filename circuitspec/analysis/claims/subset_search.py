@@ -14,13 +14,12 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from circuitspec.analysis.claims.claim_kind import RunsExperiments
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.split_sample import halves
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.circuits.subset_runs import (
-    Node,
+    CutNode,
     Nodes,
     Removal,
     Subset,
@@ -125,7 +124,7 @@ class NodeSearch:
     runner: RunsExperiments
     records: Records
     half: Half = field(init=False)
-    tried: dict[Node, list[Removal]] = field(init=False)
+    tried: dict[CutNode, list[Removal]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.half = halves(self.records.templates).search
@@ -169,7 +168,7 @@ class NodeSearch:
             if not tried:
                 return
             self._try(tried)
-            by_node: dict[Node, list[Removal]] = {}
+            by_node: dict[CutNode, list[Removal]] = {}
             for one in tried:
                 by_node.setdefault(one.node, []).append(one)
             still = set(self._open())
@@ -184,11 +183,11 @@ class NodeSearch:
         for one in new:
             self.tried[one.node].append(one)
 
-    def _open(self) -> list[Node]:
+    def _open(self) -> list[CutNode]:
         """The nodes that do not surely matter yet."""
         return [node for node in self.trials.cuts.nodes if not self._matters(self._best(node))]
 
-    def _best(self, node: Node) -> Removal:
+    def _best(self, node: CutNode) -> Removal:
         return max(self.tried[node], key=self._effect)
 
     def _effect(self, one: Removal) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.taps import Tap
-from circuitspec.experiments.averaging import Grouping
+from circuitspec.experiments.averaging import MeanGroups
 from circuitspec.experiments.experiment import Part, Source
 
 
@@ -23,7 +23,7 @@ class MeanTable:
     nothing more.
     """
 
-    grouping: Grouping
+    grouping: MeanGroups
     longest: int
     divided: bool = False
     _sums: dict[Tap, Tensor] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitspec.engine.attribution.node_attribution import (
-    Score,
+    BatchMetric,
     attribution_passes,
     compares,
     draws_of,
@@ -151,7 +151,7 @@ class _Run:
     ) -> None:
         self._runner, self._batch, self._base, self._source = runner, batch, base, source
         self._edges, self._draw, self._steps, self._pieces = edges, draw, steps, pieces
-        self._score = Score(runner, batch, metric)
+        self._score = BatchMetric(runner, batch, metric)
         self._stream: Stream = runner.stream
         self._shape = runner.loaded.shape
         self._senders = tuple(

@@ -158,7 +158,7 @@ class _Run:
         self._places = [where_mask(runner.task, batch, where, torch.device("cpu"), base) for where in places]
         self._other: Mapping[Tap, Tensor] = {}
         self._own: dict[Tap, Tensor] = {}
-        self._score = Score(runner, batch, metric)
+        self._score = BatchMetric(runner, batch, metric)
 
     def effects(self, step: int, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """A step's share of the estimates: summed over rows, `[component, place]`, and at all, `[component, row]`."""
@@ -233,7 +233,7 @@ def _at(effects: Mapping[Tap, Tensor], mask: Tensor) -> dict[Tap, NDArray[np.flo
     return {tap: (effect * mask.unsqueeze(-1)).sum(1).numpy() for tap, effect in effects.items()}
 
 
-class Score:
+class BatchMetric:
     """A metric of a batch's rows; what it compares with is computed when it is first asked for, and kept."""
 
     def __init__(self, runner: Runner, batch: Batch, metric: str) -> None:
@@ -252,7 +252,7 @@ def slopes_at(
     runner: Runner,
     batch: Batch,
     base: Variant,
-    score: Score,
+    score: BatchMetric,
     taps: frozenset[Tap],
     shifts: Mapping[Tap, Tensor],
     *,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from circuitspec.engine.attribution.edge_attribution import attribute_edges
-from circuitspec.engine.attribution.node_attribution import Score, compares
+from circuitspec.engine.attribution.node_attribution import BatchMetric, compares
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
@@ -168,7 +168,7 @@ def _changes(
     # was overwritten has its gate at 1, so that no gradient flows back to it, and all else was written unchanged
     with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
         logits, _ = runner.forward(batch, experiment.base, Actions(gated), draw)
-        total = Score(runner, batch, metric).of(logits).sum()
+        total = BatchMetric(runner, batch, metric).of(logits).sum()
         slopes = dict(zip(gates, torch.autograd.grad(total, list(gates.values())), strict=True))
     runner.count_backward(batch)
     restored = {tap: (-slope * closed[tap]).cpu().double() for tap, slope in slopes.items()}

@@ -35,7 +35,7 @@ _NAMES = ("_name_or_path", "name_or_path", "transformers_version", "dtype", "tor
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunSetting:
     """What all values of a run depend on besides the prompts."""
 
     model: str  # digest of weights and configuration
@@ -53,12 +53,12 @@ class Setting:
         return _digest(asdict(self))
 
 
-def setting_of(loaded: LoadedModel, padding: Literal["left", "right"] = "right") -> Setting:
+def setting_of(loaded: LoadedModel, padding: Literal["left", "right"] = "right") -> RunSetting:
     """The setting in which this model runs now. Reads all weights once."""
     import torch
 
     weight = next(loaded.model.parameters())
-    return Setting(
+    return RunSetting(
         model=model_digest(loaded.model),
         dtype=str(weight.dtype).removeprefix("torch."),
         attention=str(loaded.model.config._attn_implementation),
@@ -89,7 +89,7 @@ def model_digest(model: torch.nn.Module) -> str:
 class Keys:
     """The keys of experiments on one task in one setting; `beside` is what is measured beside the usual metrics."""
 
-    def __init__(self, setting: Setting, task: TokenizedTask, beside: tuple[str, ...] = ()) -> None:
+    def __init__(self, setting: RunSetting, task: TokenizedTask, beside: tuple[str, ...] = ()) -> None:
         self._task = task
         prompts = task.prompts.prompts
         self.context = _digest(

@@ -23,7 +23,7 @@ from circuitspec.runtime.progress import Interrupted, Progress
 
 if TYPE_CHECKING:
     from circuitspec.engine.runner import Runner
-    from circuitspec.engine.scheduling.parts import Parts
+    from circuitspec.engine.scheduling.parts import KeepsParts
 
 SECONDS = 10.0  # after which what is measured is on the disk, and outlives the machine
 REPEATED = 0.1  # at most this share of the passes may be repeated for what is measured to be stored whole
@@ -33,14 +33,14 @@ PARTS = "parts"  # the folder of what was measured on some of the prompts
 ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with what a killed process began
 
 
-class RunsExperiments(Protocol):
+class MeasuresExperiments(Protocol):
     """What `engine.runner.Runner` offers here."""
 
     @property
     def task(self) -> TokenizedTask: ...
     @property
     def forwards(self) -> float: ...
-    def run(self, experiments: Iterable[Experiment], parts: Parts | None = None) -> Records: ...
+    def run(self, experiments: Iterable[Experiment], parts: KeepsParts | None = None) -> Records: ...
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class StoredRunner:
 
     def __init__(
         self,
-        runner: RunsExperiments,
+        runner: MeasuresExperiments,
         store: ExperimentStore | None,
         progress: Progress,
         *,

@@ -20,7 +20,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.taps import Tap
-from circuitspec.engine.levels.receiver_reads import Layout, Reads, edits_of, in_turn, unread
+from circuitspec.engine.levels.receiver_reads import Reads, ReceiverLayout, edits_of, in_turn, unread
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Experiment, Sent
 from circuitspec.graph.edges import Receiver, Sender, receivers, sender_index, senders, senders_before
@@ -41,7 +41,7 @@ class _Place:
     as senders have computed: one more group costs next to nothing, another pass over all senders much.
     """
 
-    layout: Layout
+    layout: ReceiverLayout
     where: Tensor
     whole: frozenset[int]
     attended: int
@@ -86,7 +86,7 @@ class EdgeProgram:
                     where[g, number[one.component]] = named[one.where]
             attended = sum(1 for s in senders(shape)[:before] if isinstance(s, Head) and s.head == 0)
             whole = {g for g, own in enumerate(groups) if all(self._projection(r) in replaced for r in own)}
-            self.places[tap] = _Place(Layout.of(groups, stream), where, frozenset(whole), attended)
+            self.places[tap] = _Place(ReceiverLayout.of(groups, stream), where, frozenset(whole), attended)
         first: Tap | None = None
         for tap in sorted(self.places):
             place = self.places[tap]

@@ -18,7 +18,7 @@ CHUNK = 2**22  # numbers: fewer make products slow, more are fresh pages each ti
 
 
 @dataclass(frozen=True)
-class Bundle:
+class ProjectionSlices:
     """Slices of one projection that are computed together, and for each the group of its receiver.
 
     They all read the same stream, or each one of its own.
@@ -29,15 +29,15 @@ class Bundle:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ReceiverLayout:
     """Where the receivers of one place compute (a layer's attention, its MLP, the final norm), by number of group."""
 
     logits: tuple[int, ...]
     mlps: tuple[tuple[int, int], ...]  # layer, group
-    projections: Mapping[Tap, tuple[Bundle, ...]]
+    projections: Mapping[Tap, tuple[ProjectionSlices, ...]]
 
     @classmethod
-    def of(cls, groups: Sequence[Sequence[Receiver]], stream: Stream) -> Layout:
+    def of(cls, groups: Sequence[Sequence[Receiver]], stream: Stream) -> ReceiverLayout:
         """Groups of receivers, each of which reads one stream."""
         logits, mlps = [], []
         units: dict[Tap, dict[int, list[int]]] = {}
@@ -53,13 +53,13 @@ class Layout:
         return cls(tuple(logits), tuple(mlps), {tap: tuple(_bundles(by_group)) for tap, by_group in units.items()})
 
 
-def _bundles(units: Mapping[int, Sequence[int]]) -> Iterator[Bundle]:
+def _bundles(units: Mapping[int, Sequence[int]]) -> Iterator[ProjectionSlices]:
     """Of one projection's slices by group: those of each group that has several, and all others together."""
     for group, shared in units.items():
         if len(shared) > 1:
-            yield Bundle(tuple(sorted(shared)), (group,) * len(shared))
+            yield ProjectionSlices(tuple(sorted(shared)), (group,) * len(shared))
     if single := sorted((shared[0], group) for group, shared in units.items() if len(shared) == 1):
-        yield Bundle(tuple(unit for unit, _ in single), tuple(group for _, group in single))
+        yield ProjectionSlices(tuple(unit for unit, _ in single), tuple(group for _, group in single))
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Reads:
     at: for each group bool `[row, pos]`, where it reads that; elsewhere it reads the model's own. None: everywhere.
     """
 
-    layout: Layout
+    layout: ReceiverLayout
     streams: Callable[[], Tensor]
     at: tuple[Tensor | None, ...]
 
 
 def single(stream: Stream, receivers: tuple[Receiver, ...], read: Tensor, at: Tensor | None = None) -> Reads:
     """Receivers that read one residual stream `[row, pos, d_model]`."""
-    return Reads(Layout.of([receivers], stream), lambda: read.unsqueeze(2), (at,))
+    return Reads(ReceiverLayout.of([receivers], stream), lambda: read.unsqueeze(2), (at,))
 
 
 def edits_of(stream: Stream, reads: Mapping[Tap, Sequence[Reads]]) -> dict[Tap, Edit]:
@@ -162,7 +162,7 @@ def _ports(stream: Stream, tap: Tap, reads: Sequence[Reads]) -> Edit:
     return edit
 
 
-def _project(stream: Stream, tap: Tap, bundle: Bundle, streams: Tensor, out: Tensor) -> None:
+def _project(stream: Stream, tap: Tap, bundle: ProjectionSlices, streams: Tensor, out: Tensor) -> None:
     """Put what a bundle computes of its streams into `out` `[token, unit, d_head]`."""
     units, chosen, first = tap.units(stream.shape), list(bundle.units), bundle.groups[0]
     if set(bundle.groups) == {first}:

@@ -27,7 +27,7 @@ PLAIN = ("Linear", "Conv1D")  # of torch and of transformers
 
 
 @dataclass(frozen=True)
-class Projection:
+class ReceiverProjection:
     """Some queries, keys or values of one layer: weight `[unit, d_model, d_head]`, bias `[unit, d_head]`."""
 
     weight: Tensor
@@ -141,7 +141,7 @@ class Stream:
         """What enters the projections, from the residual stream that is read, `[.., d_model]`."""
         return self._normed(self.architecture.attn_norm, layer, read)
 
-    def projection(self, tap: Tap, chosen: Sequence[int]) -> Projection:
+    def projection(self, tap: Tap, chosen: Sequence[int]) -> ReceiverProjection:
         """What computes some of a tap's queries, keys or values."""
         projection = submodule(self._model, tap.path(self.architecture).removesuffix(".output"))
         weight, bias = projection.weight, projection.bias
@@ -153,9 +153,9 @@ class Stream:
             split = weight.view(units, d_head, -1).transpose(1, 2)
         shifts = bias.view(units, d_head) if isinstance(bias, Tensor) else None
         if list(chosen) == list(range(units)):
-            return Projection(split, shifts)
+            return ReceiverProjection(split, shifts)
         index = torch.tensor(chosen, device=weight.device)
-        return Projection(split[index], None if shifts is None else shifts[index])
+        return ReceiverProjection(split[index], None if shifts is None else shifts[index])
 
     def entering_mlp(self, layer: int, read: Tensor) -> Tensor:
         """What enters the MLP, from the residual stream that it reads, `[.., d_model]`."""

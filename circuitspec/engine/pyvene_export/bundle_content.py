@@ -15,7 +15,7 @@ from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.taps import Tap
-from circuitspec.engine.pyvene_export.plain_pyvene import Part, Patch, check_plain, config, patches, positions
+from circuitspec.engine.pyvene_export.plain_pyvene import Patch, PlainPart, check_plain, config, patches, positions
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Source, Variant, texts_of
@@ -100,7 +100,9 @@ def _distinct(labels: Mapping[Experiment, str]) -> dict[Experiment, str]:
     return named
 
 
-def _locations(chosen: Sequence[Patch], number: Mapping[Part, int], runner: Runner, base: Variant) -> dict[str, object]:
+def _locations(
+    chosen: Sequence[Patch], number: Mapping[PlainPart, int], runner: Runner, base: Variant
+) -> dict[str, object]:
     """Per prompt `[intervention, unit locations]`, without interventions that have no position in that prompt."""
     prompts: list[list[Any]] = []
     for prompt in range(runner.task.n):
@@ -119,7 +121,7 @@ class _Means:
     file: str
     groups: tuple[int, ...]
 
-    def tensors(self, source: Source, parts: set[Part], runner: Runner) -> dict[str, Tensor]:
+    def tensors(self, source: Source, parts: set[PlainPart], runner: Runner) -> dict[str, Tensor]:
         """By a part's name `[group, token, channel]`; tokens beyond a group's prompts are zero."""
         taps = frozenset(part.tap for part in parts)
         runner.expect(runner.task.averaged.n)

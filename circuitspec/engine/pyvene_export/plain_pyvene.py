@@ -30,7 +30,7 @@ _GROUP = 8
 
 
 @dataclass(frozen=True)
-class Part:
+class PlainPart:
     """One pyvene intervention: a head by pyvene's name, or a whole tensor of which slices may be chosen.
 
     `name` is what it patches in the words of hypothesis files; `copy` tells apart interventions on the
@@ -61,7 +61,7 @@ class Part:
 class Patch:
     """A part, where it is used in an experiment, and which channels of it (None: all)."""
 
-    part: Part
+    part: PlainPart
     where: Where
     channels: tuple[int, ...] | None = None
 
@@ -124,7 +124,7 @@ def patches(experiment: Experiment, architecture: Architecture, shape: ModelShap
             continue
         copy = copies[tap] = copies.get(tap, -1) + 1
         width = tap.width(shape)
-        part = Part(label(tap), tap, tap.path(architecture), "pos", None, width, copy)
+        part = PlainPart(label(tap), tap, tap.path(architecture), "pos", None, width, copy)
         size = width // tap.units(shape)
         every = len(units) == tap.units(shape)
         channels = None if every else tuple(c for unit in sorted(units) for c in range(unit * size, (unit + 1) * size))
@@ -146,15 +146,15 @@ def _by_name(tap: Tap, architecture: Architecture, shape: ModelShape) -> bool:
     return tap.kind == "mlp" or (tap.kind == "z" and shape.n_heads * shape.d_head == shape.d_model)
 
 
-def _named(slot: Slot, shape: ModelShape) -> Part:
+def _named(slot: Slot, shape: ModelShape) -> PlainPart:
     tap = slot.tap
     if tap.kind == "mlp":
-        return Part(label(tap), tap, "mlp_output", "pos", None, shape.d_model)
+        return PlainPart(label(tap), tap, "mlp_output", "pos", None, shape.d_model)
     name = f"{label(tap)}.h{slot.unit}"
-    return Part(name, tap, "head_attention_value_output", "h.pos", slot.unit, shape.d_head)
+    return PlainPart(name, tap, "head_attention_value_output", "h.pos", slot.unit, shape.d_head)
 
 
-def config(parts: Iterable[Part]) -> Mapping[str, object]:
+def config(parts: Iterable[PlainPart]) -> Mapping[str, object]:
     """What pyvene's `IntervenableModel.load` reads from config.json."""
     every = list(parts)
     return {

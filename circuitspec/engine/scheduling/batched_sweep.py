@@ -27,7 +27,7 @@ from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Slot, Tap
 from circuitspec.engine.forward import Forward
 from circuitspec.engine.scheduling.partial_forward import BaseRun, Shortcut, Start, may_cut
-from circuitspec.engine.scheduling.parts import Parts
+from circuitspec.engine.scheduling.parts import KeepsParts
 from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
@@ -41,7 +41,7 @@ Measured = tuple[Experiment, Mapping[str, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class BatchedSweep:
     """Node-level experiments with one base and one source.
 
     `experiments` are in the order in which they are run, `layers` the first that each patches. Those that patch
@@ -67,7 +67,7 @@ class Sweep:
 
 def sweeps_of(
     experiments: Iterable[Experiment], slots_of: Callable[[NodeComponent], tuple[Slot, ...]]
-) -> tuple[Sweep, ...]:
+) -> tuple[BatchedSweep, ...]:
     """The sweeps among these experiments."""
     groups: dict[tuple[Variant, Source], list[Experiment]] = {}
     for experiment in experiments:
@@ -84,12 +84,12 @@ def sweeps_of(
         found.sort(key=lambda pair: numbers[tuple(pair[0])])
         positional = any(not any(s.where.is_everywhere for s in e.sites) for e in members)
         layers = tuple(taps[0].layer for taps, _ in found)
-        sweeps.append(Sweep(base, source, tuple(e for _, e in found), layers, positional))
+        sweeps.append(BatchedSweep(base, source, tuple(e for _, e in found), layers, positional))
     return tuple(sweeps)
 
 
 @dataclass(frozen=True)
-class Setting:
+class SweepSetting:
     """What the experiments of a sweep share on one batch.
 
     `inputs` are the model's for these rows, `run` is the base run, with the sweep's streams recorded (None where all
@@ -106,9 +106,9 @@ class Setting:
     clean_logprobs: Tensor
     draw: int
 
-    def first(self, rows: int, inputs: Mapping[str, Any]) -> Setting:
+    def first(self, rows: int, inputs: Mapping[str, Any]) -> SweepSetting:
         """The same for the first rows alone, whose inputs are these."""
-        return Setting(
+        return SweepSetting(
             self.batch.first(rows),
             inputs,
             self.base,
@@ -130,14 +130,14 @@ class Sweeper:
 
     def run(
         self,
-        sweep: Sweep,
+        sweep: BatchedSweep,
         batch: Batch,
         run: BaseRun | None,
         values: Mapping[Tap, Tensor],
         clean_logprobs: Tensor,
         draw: int,
         known: Collection[Experiment] = (),
-        parts: Parts | None = None,
+        parts: KeepsParts | None = None,
     ) -> Iterator[Measured]:
         """The metrics of every experiment that is not `known`. Raises CS502, and CS503 where a short cut is not exact.
 
@@ -147,7 +147,7 @@ class Sweeper:
         task, device = self._forward.task, self._forward.device
         columns = cache(lambda where: where_mask(task, batch, where, device, sweep.base))
         inputs = model_inputs(task, batch, sweep.base, device)
-        here = Setting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
+        here = SweepSetting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
         waiting = self._ordered(sweep, here)
         self._check(here, waiting)
         rows, limit, done = len(batch.prompts), self._forward.rows, 0
@@ -186,7 +186,7 @@ class Sweeper:
                 limit.seen(count * rows, batch.width, start.column, before)
             done += count
 
-    def _ordered(self, sweep: Sweep, here: Setting) -> list[tuple[Start, Experiment]]:
+    def _ordered(self, sweep: BatchedSweep, here: SweepSetting) -> list[tuple[Start, Experiment]]:
         """The experiments by where they begin."""
         cut = here.run is not None and may_cut(self._forward.loaded.model, here.batch)
         last = min(here.batch.answer_columns) if cut else 0
@@ -199,7 +199,7 @@ class Sweeper:
         return sorted(zip(starts, sweep.experiments, strict=True), key=lambda pair: pair[0])
 
     def _measure(
-        self, here: Setting, start: Start, experiments: Sequence[Experiment]
+        self, here: SweepSetting, start: Start, experiments: Sequence[Experiment]
     ) -> dict[str, NDArray[np.float64]]:
         """Every metric, `[experiment, row]`."""
         copies = len(experiments)
@@ -207,7 +207,7 @@ class Sweeper:
         metrics = self._forward.metrics(here.batch.times(copies), logits, here.clean_logprobs.repeat(copies, 1))
         return {name: values.cpu().double().numpy().reshape(copies, -1) for name, values in metrics.items()}
 
-    def _logits(self, here: Setting, start: Start, experiments: Sequence[Experiment]) -> Tensor:
+    def _logits(self, here: SweepSetting, start: Start, experiments: Sequence[Experiment]) -> Tensor:
         """Logits at the answers, `[row, vocabulary]`, experiment after experiment."""
         forward = self._forward
         rows = here.batch.times(len(experiments))
@@ -226,18 +226,18 @@ class Sweeper:
             self._explain(here, experiments[int(broken.nonzero()[0]) // len(here.batch.prompts)])
         return answers
 
-    def _explain(self, here: Setting, experiment: Experiment) -> None:
+    def _explain(self, here: SweepSetting, experiment: Experiment) -> None:
         """Raise CS502 with the place that is not finite, which a whole forward finds."""
         self._whole(here, experiment)
         raise CircuitspecError(_inexact("gave NaN or infinity where a whole forward does not"))
 
-    def _whole(self, here: Setting, experiment: Experiment) -> Tensor:
+    def _whole(self, here: SweepSetting, experiment: Experiment) -> Tensor:
         forward = self._forward
         swaps = swaps_of([experiment], here.values, here.columns, forward.slots_of, forward.loaded.shape)
         forward.expect(len(here.batch.prompts))
         return forward.forward(here.batch, here.base, Actions(swaps), here.draw)[0]
 
-    def _check(self, here: Setting, waiting: Sequence[tuple[Start, Experiment]]) -> None:
+    def _check(self, here: SweepSetting, waiting: Sequence[tuple[Start, Experiment]]) -> None:
         """Once a model: the short cut past most blocks, with the last MLP at the answers alone if some have that, and
         the one that takes over the most keys and values."""
         late = [waits for waits in waiting if waits[0].layer > 0]
@@ -256,11 +256,11 @@ class Sweeper:
     def _trims(self, experiment: Experiment) -> bool:
         return trims(self._forward.loaded.shape, self._forward.taps_of([experiment]))
 
-    def _are_exact(self, here: Setting, waiting: Sequence[tuple[Start, Experiment]]) -> bool:
+    def _are_exact(self, here: SweepSetting, waiting: Sequence[tuple[Start, Experiment]]) -> bool:
         """Whether the first of these of which the logits tell something was compared, and found exact."""
         return any(self._compare(here, *one) for one in waiting)
 
-    def _compare(self, here: Setting, start: Start, experiment: Experiment) -> bool:
+    def _compare(self, here: SweepSetting, start: Start, experiment: Experiment) -> bool:
         """One experiment on two prompts, both ways; False where that tells nothing, as all logits are the same.
 
         With zeros in place of a residual stream, say, where nothing has a bias. Raises CS503 where the two ways differ

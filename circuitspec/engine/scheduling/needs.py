@@ -14,7 +14,7 @@ from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import Forward
 from circuitspec.engine.levels.edge_program import EdgeProgram
 from circuitspec.engine.levels.path_hops import base_taps, value_taps
-from circuitspec.engine.scheduling.batched_sweep import Sweep, sweeps_of
+from circuitspec.engine.scheduling.batched_sweep import BatchedSweep, sweeps_of
 from circuitspec.engine.scheduling.partial_forward import BaseRun, keys_values, may_cut
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant
 
@@ -27,7 +27,7 @@ class Needs:
     sources: dict[Source, frozenset[Tap]]
     recorded: dict[Variant, frozenset[Tap]]
     programs: dict[Experiment, EdgeProgram]
-    sweeps: tuple[Sweep, ...]
+    sweeps: tuple[BatchedSweep, ...]
     single: tuple[Experiment, ...]
 
     @property

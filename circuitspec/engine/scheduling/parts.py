@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from circuitspec.experiments.experiment import Experiment
 
 
-class Parts(Protocol):
+class KeepsParts(Protocol):
     """Keeps what a draw gave for some prompts, batch by batch, for a run that is interrupted and begun again.
 
     And what a forward with some experiments was seen to take in memory, by which those after it are cut.

@@ -13,7 +13,7 @@ from circuitspec.engine.execution.batches import Batch, PaddingSide
 from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.tap_labels import label
 from circuitspec.engine.execution.taps import Tap, all_taps
-from circuitspec.engine.forward import Forward, Progress
+from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.validation.row_independence import mixing
 from circuitspec.engine.validation.tap_propagation import handovers, reads
 from circuitspec.engine.validation.two_runs import (
@@ -96,7 +96,7 @@ class Diagnosis:
 
 
 @torch.no_grad()
-def diagnose(loaded: LoadedModel, progress: Progress) -> Diagnosis:
+def diagnose(loaded: LoadedModel, progress: CountsPrompts) -> Diagnosis:
     """Test every tap of the model with random prompts of two lengths, padded on the right and on the left.
 
     A model that computes NaN when it is padded on the left, with nothing patched, is tested without:

@@ -23,8 +23,8 @@ from circuitspec.exchange.readers.untrusted import read_pickle_or_tensors
 from circuitspec.exchange.reading import (
     MAX_HEADS,
     MAX_LAYERS,
-    Named,
-    Reading,
+    FileReading,
+    NamedEdge,
     edges_of,
     number,
     shown,
@@ -71,7 +71,7 @@ class _Entry:
 
 @dataclass
 class _Found:
-    named: list[tuple[str, Named]] = field(default_factory=list)  # with the name of the sender's place
+    named: list[tuple[str, NamedEdge]] = field(default_factory=list)  # with the name of the sender's place
     cut: set[tuple[int, int, Port]] = field(default_factory=set)  # inputs of heads from which nothing is computed
     computed: set[tuple[int, int, Port]] = field(default_factory=set)
     inside: int = 0  # edges within a component
@@ -79,7 +79,7 @@ class _Found:
     faults: list[str] = field(default_factory=list)
 
 
-def read(path: Path, known: Size | None) -> Reading:
+def read(path: Path, known: Size | None) -> FileReading:
     """The edges that are present. Raises CircuitspecError: CS382 to CS384, CS386."""
     found = _Found()
     entries = list(_entries(path, read_pickle_or_tensors(path, _CLASSES)))
@@ -206,10 +206,10 @@ def _sort(entry: _Entry, found: _Found) -> None:
     if into is not None and isinstance(receiver[0], Logits):
         found.ends.add(into.layer)
     if entry.present:
-        found.named.append((entry.parent, Named(str(entry), sender, receiver[0], receiver[1], entry.score)))
+        found.named.append((entry.parent, NamedEdge(str(entry), sender, receiver[0], receiver[1], entry.score)))
 
 
-def _is_computed(edge: Named, computed: set[tuple[int, int, Port]]) -> bool:
+def _is_computed(edge: NamedEdge, computed: set[tuple[int, int, Port]]) -> bool:
     component = edge.component
     return not isinstance(component, Head) or all((component.layer, component.head, p) in computed for p in edge.ports)
 

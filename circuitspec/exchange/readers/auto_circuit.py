@@ -14,14 +14,14 @@ from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.readers.hook_names import parse_hook, receiver_of, receiver_place
 from circuitspec.exchange.readers.tensors import array, saved
 from circuitspec.exchange.readers.untrusted import read_tensors
-from circuitspec.exchange.reading import Reading, agreed, checked_size, shown, wrong
+from circuitspec.exchange.reading import FileReading, agreed, checked_size, shown, wrong
 from circuitspec.graph.edges import inputs_of
 from circuitspec.hypothesis_file.grammar.components import Head, Logits
 
 _Scores = Mapping[str, npt.NDArray[np.float64]]
 
 
-def read(path: Path, known: Size | None, entry: str | None = None) -> Reading:
+def read(path: Path, known: Size | None, entry: str | None = None) -> FileReading:
     """The scores in a file that `torch.save` wrote: of one run, or of several by task and algorithm.
 
     `entry` names one of several, as TASK/ALGORITHM.
@@ -61,7 +61,7 @@ def read(path: Path, known: Size | None, entry: str | None = None) -> Reading:
     is_mask = bool((mask | (matrix == 0)).all())
     edges = EdgeList(size, mask if is_mask else np.zeros_like(mask), matrix)
     unnamed, unscored = int((size.possible & ~named).sum()), int(np.isnan(matrix[named]).sum())
-    return Reading(edges, is_mask, tuple(losses), unnamed=unnamed, unscored=unscored)
+    return FileReading(edges, is_mask, tuple(losses), unnamed=unnamed, unscored=unscored)
 
 
 def write(edges: EdgeList, out: Path) -> tuple[bytes, tuple[Loss, ...]]:

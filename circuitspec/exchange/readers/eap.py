@@ -15,7 +15,7 @@ from circuitspec.exchange.node_lists import NodeList, NodeReading
 from circuitspec.exchange.readers.eap_nodes import json_nodes, tensor_nodes
 from circuitspec.exchange.readers.tensors import array, saved
 from circuitspec.exchange.readers.untrusted import read_json, read_tensors
-from circuitspec.exchange.reading import Reading, agreed, checked_size, number, shown, wrong
+from circuitspec.exchange.reading import FileReading, agreed, checked_size, number, shown, wrong
 from circuitspec.graph.edges import format_receiver
 from circuitspec.hypothesis_file.grammar.names import format_name
 
@@ -27,7 +27,7 @@ _TENSORS = ("cfg", "src_nodes", "dst_nodes", "edges_in_graph")
 _SUBMISSION = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
-def read(path: Path, known: Size | None) -> Reading:
+def read(path: Path, known: Size | None) -> FileReading:
     """The graph in a JSON or .pt file; CS382 to CS384 and CS386 for what is none, or of another model than `known`."""
     return _read_tensors(path, known) if path.suffix.lower() in TENSOR_SUFFIXES else _read_json(path, known)
 
@@ -67,7 +67,7 @@ def receiver_names(size: Size) -> list[str]:
     return [format_receiver(receiver, size.shape) for receiver in size.receivers]
 
 
-def _read_json(path: Path, known: Size | None) -> Reading:
+def _read_json(path: Path, known: Size | None) -> FileReading:
     content = read_json(path)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), dict) for key in ("cfg", "nodes", "edges")
@@ -113,7 +113,7 @@ def _read_json(path: Path, known: Size | None) -> Reading:
     nodes = json_nodes(path, content["nodes"], edges)
     n_named = len(content["edges"])
     unnamed, unscored = int(size.possible.sum()) - n_named, n_named - int((~np.isnan(scores))[size.possible].sum())
-    return Reading(
+    return FileReading(
         edges, bool(n_decided), edgeless=_edgeless(nodes, edges), unnamed=unnamed, unscored=unscored, nodes=nodes
     )
 
@@ -138,7 +138,7 @@ def _size(path: Path, content: object, known: Size | None) -> Size:
     return agreed(path, said, None if known is None else known.ungrouped)
 
 
-def _read_tensors(path: Path, known: Size | None) -> Reading:
+def _read_tensors(path: Path, known: Size | None) -> FileReading:
     content = read_tensors(path)
     if not isinstance(content, dict) or not all(key in content for key in _TENSORS):
         raise wrong(path, [f"there are no {', '.join(_TENSORS)}"], "EAP-IG's Graph.to_pt writes them")
@@ -160,7 +160,7 @@ def _read_tensors(path: Path, known: Size | None) -> Reading:
         losses += (Loss("dangling", f"{counted(unreal, 'marked pair')} between which the model has no edge"),)
     nodes = tensor_nodes(path, content, edges, rows)
     unscored = 0 if scores is None else int(np.isnan(scores).sum())
-    return Reading(edges, losses=losses, edgeless=_edgeless(nodes, edges), unscored=unscored, nodes=nodes)
+    return FileReading(edges, losses=losses, edgeless=_edgeless(nodes, edges), unscored=unscored, nodes=nodes)
 
 
 def _order(path: Path, content: Mapping[str, object], key: str, names: list[str], size: Size) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 from circuitspec.exchange.edge_lists import EdgeList, Size
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.readers.untrusted import read_json
-from circuitspec.exchange.reading import Named, Reading, edges_of, shown, split_input, wrong
+from circuitspec.exchange.reading import FileReading, NamedEdge, edges_of, shown, split_input, wrong
 from circuitspec.graph.edges import Receiver, Sender, is_writer
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
@@ -24,12 +24,12 @@ _HEAD = re.compile(rf"a{_NUMBER}\.h{_NUMBER}(?:\.([qkv]))?")
 _MLP = re.compile(rf"m{_NUMBER}")
 
 
-def read(path: Path, known: Size | None) -> Reading:
+def read(path: Path, known: Size | None) -> FileReading:
     """The edges of a JSON list of pairs. Raises CircuitspecError: CS382, CS383, CS386."""
     content = read_json(path)
     if not isinstance(content, list):
         raise wrong(path, ["there is no list of edges"], 'Edge Pruning writes [["a0.h1", "m0"], ["m0", "resid_post"]]')
-    named: list[tuple[str, Named]] = []
+    named: list[tuple[str, NamedEdge]] = []
     faults = []
     for pair in content:
         ends = pair if isinstance(pair, list) and len(pair) == 2 and all(isinstance(end, str) for end in pair) else None
@@ -37,7 +37,7 @@ def read(path: Path, known: Size | None) -> Reading:
         if ends is None or sender is None or reader is None:
             faults.append(f"{shown(pair)} is no pair of a writer and a reader")
         else:
-            named.append((ends[0], Named(f"{ends[0]} -> {ends[1]}", sender, *reader)))
+            named.append((ends[0], NamedEdge(f"{ends[0]} -> {ends[1]}", sender, *reader)))
     if faults:
         raise wrong(
             path, faults, "writers are tok_embeds, pos_embeds, a0.h1 and m0; readers a0.h1.q, m0 and resid_post"
@@ -45,12 +45,12 @@ def read(path: Path, known: Size | None) -> Reading:
     edges, losses = split_input(named, TOKENS, POSITIONS)
     if named and not losses:  # written by a run that keeps the embeddings out of the edges, and lets all read them
         writers = dict.fromkeys(edge.sender for edge in edges if is_writer(edge.sender))
-        added = [Named(f"{TOKENS} -> {format_name(c)}", Input(), c) for c in (*writers, Logits())]
+        added = [NamedEdge(f"{TOKENS} -> {format_name(c)}", Input(), c) for c in (*writers, Logits())]
         edges += added
         said = "the file has no embeddings, which every component then reads: `input` is joined to all of the circuit"
         losses = (Loss("embeddings", said),)
     reading = edges_of(path, edges, known)
-    return Reading(reading.edges, losses=(*losses, *reading.losses))
+    return FileReading(reading.edges, losses=(*losses, *reading.losses))
 
 
 def write(edges: EdgeList, out: Path) -> tuple[bytes, tuple[Loss, ...]]:

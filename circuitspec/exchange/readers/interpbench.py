@@ -19,7 +19,7 @@ from circuitspec.exchange.readers.hook_names import (
     sender_place,
 )
 from circuitspec.exchange.readers.untrusted import read_pickle
-from circuitspec.exchange.reading import Named, Reading, edges_of, shown, split_input, wrong
+from circuitspec.exchange.reading import FileReading, NamedEdge, edges_of, shown, split_input, wrong
 from circuitspec.graph.edges import is_writer
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import Port
@@ -27,12 +27,12 @@ from circuitspec.hypothesis_file.grammar.names import Port
 _PLACE = re.compile(r"([^\[\]]+)(?:\[([0-9]{1,5})\])?")
 
 
-def read(path: Path, known: Size | None) -> Reading:
+def read(path: Path, known: Size | None) -> FileReading:
     """The edges of a pickle of text pairs. Raises CircuitspecError: CS382 to CS384, CS386."""
     content = read_pickle(path, {})
     if not isinstance(content, list | tuple | set | frozenset):
         raise wrong(path, ["there is no list of edges"], "InterpBench's edges.pkl is a list of pairs of names")
-    named: list[tuple[str, Named]] = []
+    named: list[tuple[str, NamedEdge]] = []
     faults: list[str] = []
     inside, ends, whole = 0, set(), False
     for pair in sorted(content, key=shown) if isinstance(content, set | frozenset) else content:
@@ -51,7 +51,7 @@ def read(path: Path, known: Size | None) -> Reading:
         if isinstance(component, Logits):
             ends.add(getattr(parse_hook(child), "layer", 0))
         whole |= isinstance(component, Head) and not ports
-        named.append((parent, Named(f"{pair[0]} -> {pair[1]}", sender, component, ports)))
+        named.append((parent, NamedEdge(f"{pair[0]} -> {pair[1]}", sender, component, ports)))
     if faults or len(ends) > 1:
         raise wrong(path, faults or ["hook_resid_post of several layers is named: only the last is read"])
     edges, losses = split_input(named, *EMBEDDINGS)
@@ -60,7 +60,7 @@ def read(path: Path, known: Size | None) -> Reading:
     if inside:
         losses += (Loss("computation", f"{counted(inside, 'edge')} within heads and MLPs are no edges here"),)
     reading = edges_of(path, edges, known, next(iter(ends), -1) + 1 or None)
-    return Reading(reading.edges, losses=(*losses, *reading.losses))
+    return FileReading(reading.edges, losses=(*losses, *reading.losses))
 
 
 def write(edges: EdgeList, out: Path) -> tuple[bytes, tuple[Loss, ...]]:

@@ -10,7 +10,7 @@ from circuitspec.experiments.circuits.method_grid import Methods, NotRun, all_va
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 Refused = Callable[[Iterable[Experiment]], Mapping[Source, str]]
 """Of these experiments, the sources that the prompts do not allow, and why."""

@@ -16,7 +16,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 CIRCUITS = 100  # Shi et al.
 

@@ -16,7 +16,7 @@ from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, NOISE_
 from circuitspec.hypothesis_file.grammar.components import Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, AblationValue
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 Choice = Literal["level", "ablation", "corruption", "positions", "direction", "set"]
 Positions = Literal["declared", "all"]

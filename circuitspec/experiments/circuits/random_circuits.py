@@ -17,7 +17,7 @@ from circuitspec.graph.edges import Receiver
 from circuitspec.graph.nodes import Place
 from circuitspec.graph.relabel import Exchange, enlarged, exchange
 from circuitspec.hypothesis_file.grammar.components import Component
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 _C = TypeVar("_C", bound=Component)
 MAX_BYTES = 500_000_000  # of the plan, for all of its random circuits

@@ -20,7 +20,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import Place
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.schema.claims.claim_block import ChoiceName
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 RobustTo: TypeAlias = Sequence[ChoiceName] | Mapping[ChoiceName, Sequence[str]]
 """Choices of method, all values of which are meant, or their values."""

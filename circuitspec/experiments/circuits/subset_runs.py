@@ -25,13 +25,13 @@ from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.claims.claim_block import SubsetSearch
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 _Key = TypeVar("_Key", bound=NodeComponent)
 
 
 @dataclass(frozen=True)
-class Node:
+class CutNode:
     """A component of the circuit at the positions at which it belongs to one of the groups."""
 
     component: Ablatable
@@ -44,7 +44,7 @@ class Node:
         return format_name(self.component) + ("" if self.where.is_everywhere else self.where.canonical())
 
 
-Nodes: TypeAlias = tuple[Node, ...]
+Nodes: TypeAlias = tuple[CutNode, ...]
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class NodeCuts:
     claimed: tuple[Ablatable, ...]
     kept: Mapping[NodeComponent, Where]
 
-    def circuit_without(self, taken: Iterable[Node]) -> Experiment:
+    def circuit_without(self, taken: Iterable[CutNode]) -> Experiment:
         """The run in which the circuit without these nodes is kept, and all else that is claimed ablated."""
         left = _less(self.kept, _places(taken))
         return node_level.ablating(self.source, {c: ~left.get(c, Where.at()) for c in self.claimed})
 
-    def model_without(self, taken: Iterable[Node]) -> Experiment:
+    def model_without(self, taken: Iterable[CutNode]) -> Experiment:
         """The run in which these nodes alone are ablated."""
         return node_level.ablating(self.source, _places(taken))
 
@@ -75,20 +75,20 @@ class EdgeCuts:
     kept: Kept
     shape: ModelShape
     measured: frozenset[Writer]
-    _known: dict[frozenset[Node], Experiment] = field(default_factory=dict, compare=False, repr=False)
+    _known: dict[frozenset[CutNode], Experiment] = field(default_factory=dict, compare=False, repr=False)
 
-    def circuit_without(self, taken: Iterable[Node]) -> Experiment:
+    def circuit_without(self, taken: Iterable[CutNode]) -> Experiment:
         key = frozenset(taken)
         if key not in self._known:  # tens of thousands of edges are gone through for each
             self._known[key] = self._circuit_without(key)
         return self._known[key]
 
-    def _circuit_without(self, taken: Iterable[Node]) -> Experiment:
+    def _circuit_without(self, taken: Iterable[CutNode]) -> Experiment:
         out = _places(taken)
         kept = {receiver: _less(by_sender, out) for receiver, by_sender in self.kept.items()}
         return edge_level.keeping(kept, self.source, self.shape, self.measured)
 
-    def model_without(self, taken: Iterable[Node]) -> Experiment:
+    def model_without(self, taken: Iterable[CutNode]) -> Experiment:
         out: dict[Sender, Where] = {c: at for c, at in _places(taken).items() if is_writer(c)}
         edges = {r: {s: at for s, at in out.items() if precedes(s, r, self.shape)} for r in receivers(self.shape)}
         return edge_level.ablating(edges, self.source, self.shape, self.measured)
@@ -116,7 +116,7 @@ class Subset:
 class Removal:
     """A node and a subset K without it: the runs of the circuit without K, and without K and the node."""
 
-    node: Node
+    node: CutNode
     name: str  # of K
     taken: Nodes  # K
     before: Experiment
@@ -174,11 +174,11 @@ def cuts_of(
     With `pinned` (`positions: all`) a component is one node, whatever groups it is in. At edge level components that
     paths alone name, or name at other positions, are nodes too, where something reads them.
     """
-    nodes: dict[tuple[NodeComponent, Where], Node] = {}
+    nodes: dict[tuple[NodeComponent, Where], CutNode] = {}
     for member in sorted(graph.members, key=lambda m: sort_key(m.component)):
         if is_ablatable(member.component):
             where = Where.everywhere() if pinned else member.where
-            nodes.setdefault((member.component, where), Node(member.component, where, member.group))
+            nodes.setdefault((member.component, where), CutNode(member.component, where, member.group))
     found = tuple(nodes.values())
     if edges is None:
         return NodeCuts(found, source, graph.claimed, kept)
@@ -187,12 +187,12 @@ def cuts_of(
     return EdgeCuts(found, source, edges, graph.shape, graph.measured)
 
 
-def _in_paths(graph: CircuitGraph, declared: Mapping[NodeComponent, Where], *, pinned: bool) -> list[Node]:
+def _in_paths(graph: CircuitGraph, declared: Mapping[NodeComponent, Where], *, pinned: bool) -> list[CutNode]:
     """The nodes that paths name beside those of groups, which are `declared`, each a group by itself."""
     in_paths = named_in_paths(graph, everywhere=pinned).items()
     named = {c: where for c, where in in_paths if is_writer(c) and c not in graph.free}
     left = _less(named, declared)
-    return [Node(component, left[component], format_name(component)) for component in sorted(left, key=sort_key)]
+    return [CutNode(component, left[component], format_name(component)) for component in sorted(left, key=sort_key)]
 
 
 def refuse_parts(claim: Claim, index: int, graph: CircuitGraph, text: SourceText) -> None:
@@ -234,7 +234,7 @@ def minimal_trials(cuts: Cuts, search: SubsetSearch) -> Trials:
     return Trials(cuts, search, removals=tuple(found))
 
 
-def other_groups(cuts: Cuts, node: Node) -> Mapping[str, Nodes]:
+def other_groups(cuts: Cuts, node: CutNode) -> Mapping[str, Nodes]:
     """The groups to which the node does not belong."""
     return {name: nodes for name, nodes in _groups(cuts).items() if node not in nodes}
 
@@ -244,7 +244,7 @@ def subset(cuts: Cuts, name: str, taken: Nodes, drawn: bool = False) -> Subset:
     return Subset(name, taken, cuts.circuit_without(taken), cuts.model_without(taken), drawn)
 
 
-def removal(cuts: Cuts, node: Node, name: str, taken: Nodes, drawn: bool = False) -> Removal:
+def removal(cuts: Cuts, node: CutNode, name: str, taken: Nodes, drawn: bool = False) -> Removal:
     """A node on top of a subset, and the runs of it."""
     return Removal(node, name, taken, cuts.circuit_without(taken), cuts.circuit_without((*taken, node)), drawn)
 
@@ -255,7 +255,7 @@ def drawn(nodes: Nodes, count: int, seed: int) -> tuple[Nodes, ...]:
     return tuple(tuple(node for node in nodes if dice.random() < 0.5) for _ in range(count))
 
 
-def some(nodes: Iterable[Node], count: int, dice: Random) -> Nodes:
+def some(nodes: Iterable[CutNode], count: int, dice: Random) -> Nodes:
     """At most `count` of the nodes, at random, in their order."""
     listed = tuple(nodes)
     chosen = sorted(range(len(listed)), key=lambda _: dice.random())[:count]
@@ -269,7 +269,7 @@ def _groups(cuts: Cuts) -> dict[str, Nodes]:
     return found
 
 
-def _places(taken: Iterable[Node]) -> dict[NodeComponent, Where]:
+def _places(taken: Iterable[CutNode]) -> dict[NodeComponent, Where]:
     found: dict[NodeComponent, Where] = {}
     for node in taken:
         found[node.component] = found.get(node.component, Where.at()) | node.where

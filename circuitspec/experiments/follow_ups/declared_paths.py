@@ -15,7 +15,7 @@ from circuitspec.graph.edge_circuit import hopless
 from circuitspec.graph.paths import DeclaredPath, cuttable, everywhere, read_path
 from circuitspec.hypothesis_file.grammar.names import PathExpr, format_name, format_path, parse_path
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 
 def joined_pairs(graph: CircuitGraph, text: SourceText) -> tuple[DeclaredPath, ...]:

@@ -20,7 +20,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 _Tokens = tuple[frozenset[int], ...]
@@ -49,7 +49,7 @@ def tell_by_tokens(plan: Plan, declared: Sequence[DeclaredPath]) -> bool:
 
 
 def checked_reach(
-    plan: Plan, declared: Sequence[DeclaredPath], shape: ModelShape, task: TokenizedTask, text: Source
+    plan: Plan, declared: Sequence[DeclaredPath], shape: ModelShape, task: TokenizedTask, text: SourceText
 ) -> Plan:
     """The plan, with the pairs of neighbours on its paths that share no token in any prompt among `impossible`.
 
@@ -130,7 +130,7 @@ class _Reach:
             self._missed[written, read] = sum((here & own) > seen for here, own, seen in pairs)
         return self._missed[written, read]
 
-    def dead_hops(self, path: DeclaredPath, text: Source) -> list[Diagnostic]:
+    def dead_hops(self, path: DeclaredPath, text: SourceText) -> list[Diagnostic]:
         """CS227 for the first hop at which nothing that left the path's start arrives in any prompt."""
         reached: Mapping[Stop, _Tokens] = {stop: self._at(stop.where) for stop in path.hops[0]}
         for readers in path.hops[1:]:
@@ -152,7 +152,7 @@ class _Reach:
         return []
 
     def _blocked(
-        self, sender: Stop, written: _Tokens, reader: Stop, receiver: Receiver, path: DeclaredPath, text: Source
+        self, sender: Stop, written: _Tokens, reader: Stop, receiver: Receiver, path: DeclaredPath, text: SourceText
     ) -> Diagnostic:
         """`written` is where the sender has what the path carries: not everywhere where it writes, perhaps."""
         name = format_name(sender.component)

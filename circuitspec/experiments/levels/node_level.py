@@ -12,7 +12,7 @@ from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.names import format_name, is_group_name, parse_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 
 def ablating(source: Source, sites: Mapping[NodeComponent, Where]) -> Experiment:

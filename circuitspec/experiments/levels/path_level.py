@@ -21,7 +21,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Logits, Mlp, sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 _Key = TypeVar("_Key")
 

@@ -12,7 +12,7 @@ from circuitspec.graph.edge_circuit import EdgeCircuit, edge_circuit, outside_ed
 from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 
 @dataclass(frozen=True)

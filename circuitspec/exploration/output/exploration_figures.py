@@ -7,16 +7,16 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitspec.exploration.exploration_findings import Circuit, Findings
+from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
 from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.exact_sweeps import Grid, Kind
-from circuitspec.exploration.search.patching_series import Series
+from circuitspec.exploration.search.patching_series import PatchingSeries
 from circuitspec.exploration.setting import places_of
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
-from circuitspec.reports.figures.circuit_figure import Edge, Node, circuit_graph
+from circuitspec.reports.figures.circuit_figure import DrawnEdge, DrawnNode, circuit_graph
 from circuitspec.reports.figures.frontier import Curve, Sized, frontier
 from circuitspec.reports.figures.heatmap import heatmap, heatmaps
 from circuitspec.reports.figures.picture import Picture
@@ -24,7 +24,7 @@ from circuitspec.reports.figures.picture import Picture
 QUANTITY = "drop when ablated, rise when restored (share of clean - corrupt)"
 
 
-def pictures(found: Findings) -> dict[str, Picture]:
+def pictures(found: ExplorationFindings) -> dict[str, Picture]:
     """By file name without its ending."""
     drawn: dict[str, Picture] = {}
     if found.sweep.effects:
@@ -45,7 +45,7 @@ def pictures(found: Findings) -> dict[str, Picture]:
 _DROP, _RISE = "ablated: drop", "restored: rise"
 
 
-def _by_position(found: Findings) -> Picture:
+def _by_position(found: ExplorationFindings) -> Picture:
     """Of all components of a layer at a position the largest effect: an exact one where there is one."""
     roles = list(dict.fromkeys(role for e in found.sweep.effects for role in places_of(e.where)))
     roles.sort(key=found.roles.index)
@@ -62,7 +62,7 @@ def _by_position(found: Findings) -> Picture:
     )
 
 
-def _by_head(found: Findings) -> Picture:
+def _by_head(found: ExplorationFindings) -> Picture:
     """Of each head the largest effect at any position; hatched where a head was free."""
     width = found.n_heads // found.n_layers
     heads = [(e.component, e) for e in found.sweep.effects if isinstance(e.component, Head)]
@@ -88,7 +88,7 @@ def _both(shape: tuple[int, int], places: Iterable[tuple[tuple[int, int], Effect
     return panels
 
 
-def _of_grid(grid: Grid, found: Findings) -> dict[str, Picture]:
+def _of_grid(grid: Grid, found: ExplorationFindings) -> dict[str, Picture]:
     """Every kind of place that was swept, in every series: by layer and position, heads by layer and head too."""
     drawn = {}
     start = "zoom" if grid.coarse_to_fine else "sweep"
@@ -102,7 +102,7 @@ def _of_grid(grid: Grid, found: Findings) -> dict[str, Picture]:
     return drawn
 
 
-def _places(grid: Grid, kind: Kind, series: Series, found: Findings) -> Picture:
+def _places(grid: Grid, kind: Kind, series: PatchingSeries, found: ExplorationFindings) -> Picture:
     wheres = list(grid.wheres)
     values = np.full((found.n_layers, len(wheres)), np.nan)
     for cell in grid.of(kind, series):
@@ -118,7 +118,7 @@ def _places(grid: Grid, kind: Kind, series: Series, found: Findings) -> Picture:
     )
 
 
-def _heads(grid: Grid, series: Series, found: Findings) -> Picture:
+def _heads(grid: Grid, series: PatchingSeries, found: ExplorationFindings) -> Picture:
     """Of each head the largest effect at any single position."""
     width = found.n_heads // found.n_layers
     values = np.full((found.n_layers, width), np.nan)
@@ -146,7 +146,7 @@ def _effect(share: float | None, change: float) -> float:
     return change if share is None else share
 
 
-def _quantity(grid: Grid, series: Series) -> str:
+def _quantity(grid: Grid, series: PatchingSeries) -> str:
     if any(cell.share is None for cell in grid.cells if cell.series == series):
         return "change of the metric (the corruption does not break the behaviour)"
     return f"{'drop' if series.noising else 'rise'} (share of clean - corrupt)"
@@ -181,7 +181,7 @@ def _curve(circuit: Circuit) -> Curve:
     return Curve(label, tuple(best[size] for size in sorted(best)), None)
 
 
-def _graph(found: Findings) -> Picture:
+def _graph(found: ExplorationFindings) -> Picture:
     """The circuit with its negative and backup members, and the direct paths that have an effect by themselves.
 
     A path is one of all that a component sends, from all of its positions; so a component is one node, however many.
@@ -189,7 +189,7 @@ def _graph(found: Findings) -> Picture:
     roles: dict[str, dict[str, str]] = {}  # component -> role -> effect
     for component, role, effect in found.circuits[0].entries:
         roles.setdefault(component, {})[role] = effect
-    nodes = [Node("input", "input", -1, "input", "", "", "")]
+    nodes = [DrawnNode("input", "input", -1, "input", "", "", "")]
     for component, effects in roles.items():
         target = parse_name(component).target
         layer = target.layer if isinstance(target, Head | Mlp) else 0
@@ -200,9 +200,9 @@ def _graph(found: Findings) -> Picture:
         if len(of_all) > 1:
             kind += ", several effects"
         effect = of_all.pop() if len(of_all) == 1 else "positive"
-        nodes.append(Node(component, component, row, f"layer {layer}", column, kind, effect))  # type: ignore[arg-type]
-    nodes.append(Node("logits", "logits", 2 * found.n_layers, "logits", "", "", ""))
-    strongest: dict[tuple[str, str], Edge] = {}
+        nodes.append(DrawnNode(component, component, row, f"layer {layer}", column, kind, effect))  # type: ignore[arg-type]
+    nodes.append(DrawnNode("logits", "logits", 2 * found.n_layers, "logits", "", "", ""))
+    strongest: dict[tuple[str, str], DrawnEdge] = {}
     for link in found.links.found:
         if link.size < MATERIAL:
             continue
@@ -213,7 +213,7 @@ def _graph(found: Findings) -> Picture:
             ends = (sender, receiver)
             known = strongest.get(ends)
             if known is None or abs(share) > abs(known.effect or 0.0):
-                strongest[ends] = Edge(*ends, share, share < 0)
+                strongest[ends] = DrawnEdge(*ends, share, share < 0)
     wide = {node.column for node in nodes if node.column}
     columns = sorted(wide, key=lambda column: [found.roles.index(role) for role in column.split(", ")])
     edges = list(strongest.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 
 from circuitspec.analysis.statistics.wording import plural
-from circuitspec.exploration.exploration_findings import Findings
+from circuitspec.exploration.exploration_findings import ExplorationFindings
 from circuitspec.exploration.output.exploration_figures import pictures
 from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
@@ -15,7 +15,7 @@ from circuitspec.reports.views import Remark
 _PACKAGES = ("circuitspec", "torch", "transformers", "pyvene")
 
 
-def exploration_html(found: Findings, command: str) -> str:
+def exploration_html(found: ExplorationFindings, command: str) -> str:
     """The page, ending in a newline; `command` is what was typed."""
     warnings = exploration_warnings(found)
     drafts = ((f"{one.kind}, {plural(one.heads, 'head')}", one) for one in found.circuits)

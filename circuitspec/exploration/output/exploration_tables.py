@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from circuitspec.exploration.exploration_findings import Findings
+from circuitspec.exploration.exploration_findings import ExplorationFindings
 from circuitspec.exploration.setting import places_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 NAMES = ("effects", "frontier", "links", "sweeps", "gates", "cross-sections", "traces", "not-looked-at")
 
 
-def tables(found: Findings) -> dict[str, pd.DataFrame]:
+def tables(found: ExplorationFindings) -> dict[str, pd.DataFrame]:
     """By file name without its ending; those about what was not done are left out."""
     made = {"effects": effects_frame(found), "frontier": frontier_frame(found), "links": links_frame(found)}
     if found.grids:
@@ -27,7 +27,7 @@ def tables(found: Findings) -> dict[str, pd.DataFrame]:
     return made
 
 
-def effects_frame(found: Findings) -> pd.DataFrame:
+def effects_frame(found: ExplorationFindings) -> pd.DataFrame:
     """One row per component and position: estimates and exact effects, as shares of clean - corrupt."""
     columns = ["component", "position", "drop", "rise", "drop_estimate", "rise_estimate", "magnitude"]
     rows = [
@@ -45,7 +45,7 @@ def effects_frame(found: Findings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], "float64"))
 
 
-def frontier_frame(found: Findings) -> pd.DataFrame:
+def frontier_frame(found: ExplorationFindings) -> pd.DataFrame:
     """One row per circuit that was tried; `pareto`: none that was tried is both smaller and closer to the model."""
     return pd.DataFrame(
         [
@@ -57,7 +57,7 @@ def frontier_frame(found: Findings) -> pd.DataFrame:
     )
 
 
-def gates_frame(found: Findings) -> pd.DataFrame:
+def gates_frame(found: ExplorationFindings) -> pd.DataFrame:
     """One row per two members and direction: what each does alone and both together, and their interaction with its CI.
 
     Shares of clean - corrupt; the interaction is what they do alone, added up, less what both do, as a share of it.
@@ -83,7 +83,7 @@ def gates_frame(found: Findings) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(("interaction", "low", "high"), "float64"))
 
 
-def links_frame(found: Findings) -> pd.DataFrame:
+def links_frame(found: ExplorationFindings) -> pd.DataFrame:
     """One row per direct path between members that was patched."""
     return pd.DataFrame(
         [
@@ -94,7 +94,7 @@ def links_frame(found: Findings) -> pd.DataFrame:
     )
 
 
-def sections_frame(found: Findings) -> pd.DataFrame:
+def sections_frame(found: ExplorationFindings) -> pd.DataFrame:
     """One row per cross-section that was restored, or per component that adds to it on top.
 
     `recovered` with its interval is the section's alone; `change` is what the component `missing` changes in that, both
@@ -120,7 +120,7 @@ def sections_frame(found: Findings) -> pd.DataFrame:
     return frame.astype({**dict.fromkeys(("low", "high", "change"), "float64"), "tried": "Int64"})
 
 
-def sweeps_frame(found: Findings) -> pd.DataFrame:
+def sweeps_frame(found: ExplorationFindings) -> pd.DataFrame:
     """One row per experiment of a sweep: what was patched with what, and every metric's mean.
 
     `change` is that of the exploration's metric against the unpatched run, `share` the effect as a share of clean -
@@ -149,7 +149,7 @@ def sweeps_frame(found: Findings) -> pd.DataFrame:
     )
 
 
-def traces_frame(found: Findings) -> pd.DataFrame:
+def traces_frame(found: ExplorationFindings) -> pd.DataFrame:
     """One row per component, position and corruption; shares of the largest clean - corrupt."""
     if found.traces is None:
         return pd.DataFrame()
@@ -162,7 +162,7 @@ def traces_frame(found: Findings) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def unseen_frame(found: Findings) -> pd.DataFrame:
+def unseen_frame(found: ExplorationFindings) -> pd.DataFrame:
     """One row per thing that was not looked at."""
     return pd.DataFrame(
         [(one.what, one.count, one.of, one.why) for one in found.unseen], columns=["what", "count", "of", "why"]

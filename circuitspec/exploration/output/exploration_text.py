@@ -7,10 +7,10 @@ from itertools import zip_longest
 from circuitspec.analysis.claims.gate_statistics import MARGIN
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number, plural
 from circuitspec.exploration.draft import fewest
-from circuitspec.exploration.exploration_findings import Circuit, Findings
+from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings
 from circuitspec.exploration.output.exploration_warnings import exploration_warnings
 from circuitspec.exploration.request import SWEPT
-from circuitspec.exploration.search.circuit_selection import Point
+from circuitspec.exploration.search.circuit_selection import FrontierPoint
 from circuitspec.exploration.search.component_sweep import MATERIAL, Drawn
 from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import RESTORES, Sections, named
@@ -29,7 +29,7 @@ UNNAMED = (
 )
 
 
-def render_exploration(found: Findings) -> str:
+def render_exploration(found: ExplorationFindings) -> str:
     """The report on stdout: what was compared, the strongest effects, circuits and their frontiers, links."""
     parts = [
         f"{visible(found.name)}   {visible(found.model)}   {plural(found.n_prompts, 'prompt')}\n"
@@ -58,7 +58,7 @@ def render_exploration(found: Findings) -> str:
     return no_command(visible("\n\n".join(parts), lines=True)) + "\n"
 
 
-def _corruptions(found: Findings) -> str:
+def _corruptions(found: ExplorationFindings) -> str:
     rows = [["corruption", "clean", "corrupt"]]
     rows += [[name, number(clean), number(corrupt)] for name, (clean, corrupt) in found.corruptions.items()]
     return _table(rows)
@@ -88,7 +88,7 @@ def _grid(grid: Grid) -> str:
     return "\n\n".join(parts)
 
 
-def _effects(found: Findings) -> str:
+def _effects(found: ExplorationFindings) -> str:
     rows = [["component", "drop when ablated", "rise when restored", "estimated", ""]]
     for e in found.largest(SHOWN):
         if e.size < SEEN:
@@ -137,7 +137,7 @@ def _traces(traces: CorruptionTraces) -> str:
     )
 
 
-def _frontiers(found: Findings) -> str:
+def _frontiers(found: ExplorationFindings) -> str:
     """The circuits, and their frontiers side by side: a row is a size."""
     lines = [_circuit(circuit, found.n_heads) for circuit in found.circuits]
     head = [cell for circuit in found.circuits for cell in ("heads", f"recovered {circuit.kind}", "")]
@@ -151,7 +151,7 @@ def _frontiers(found: Findings) -> str:
     return "\n".join(lines)
 
 
-def _point(point: Point | None) -> list[str]:
+def _point(point: FrontierPoint | None) -> list[str]:
     if point is None:
         return ["", "", ""]
     return [str(point.heads), briefly(point.recovered), "*" if point.pareto else ""]
@@ -175,7 +175,7 @@ def _spared(circuit: Circuit) -> str:
     return f"\n  {said}" if said else ""
 
 
-def _links(found: Findings) -> str:
+def _links(found: ExplorationFindings) -> str:
     rows = [["direct path", "drop", "rise", "estimated", ""]]
     links = found.links
     strong = [pair for pair in zip(links.found, links.names, strict=True) if pair[0].size >= MATERIAL]
@@ -194,7 +194,7 @@ def _links(found: Findings) -> str:
     return said + _table(rows)
 
 
-def _gates(found: Findings) -> str:
+def _gates(found: ExplorationFindings) -> str:
     """Every pair that was patched, and the gate that its runs make it."""
     rows = [["together", "noised alone, both", "interaction", "denoised alone, both", "interaction", ""]]
     for pair in found.gates:

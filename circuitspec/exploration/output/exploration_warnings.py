@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
-from circuitspec.exploration.exploration_findings import Circuit, Findings
+from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
 from circuitspec.exploration.search.path_search import Link
 from circuitspec.exploration.setting import places_of
@@ -19,12 +19,12 @@ _REMEDIES = (
 )
 
 
-def exploration_warnings(found: Findings) -> tuple[EvidenceWarning, ...]:
+def exploration_warnings(found: ExplorationFindings) -> tuple[EvidenceWarning, ...]:
     paths = (*_missed_paths(found), *_drawn_paths(found))
     return (*_empty(found), *_short(found), *_missed(found), *_drawn(found), *paths, *_spent(found), *found.not_done)
 
 
-def nothing_in(found: Findings, circuit: Circuit) -> str:
+def nothing_in(found: ExplorationFindings, circuit: Circuit) -> str:
     """Why a circuit has no members: nothing moves the metric, or it is no worse with all that does ablated."""
     said = f"with all of it ablated {number(circuit.recovered)} is recovered"
     if all(effect.size < MATERIAL for effect in found.sweep.exact):
@@ -34,7 +34,7 @@ def nothing_in(found: Findings, circuit: Circuit) -> str:
     return f"of what was swept nothing is in the circuit {circuit.kind}: {said}, and {why}"
 
 
-def _empty(found: Findings) -> Iterator[EvidenceWarning]:
+def _empty(found: ExplorationFindings) -> Iterator[EvidenceWarning]:
     """CS414: a circuit without members, of which there is no draft; once for all that are empty for one reason."""
     empty = {nothing_in(found, circuit): circuit for circuit in reversed(found.circuits) if circuit.is_empty}
     for why, circuit in reversed(empty.items()):
@@ -55,7 +55,7 @@ def _empty(found: Findings) -> Iterator[EvidenceWarning]:
         )
 
 
-def _short(found: Findings) -> Iterator[EvidenceWarning]:
+def _short(found: ExplorationFindings) -> Iterator[EvidenceWarning]:
     """CS413: a drafted circuit misses the target, or the claims that its draft makes."""
     for circuit in found.circuits:
         if circuit.draft.misses and not circuit.is_empty:
@@ -68,7 +68,7 @@ def _short(found: Findings) -> Iterator[EvidenceWarning]:
             )
 
 
-def _missed(found: Findings) -> Iterator[EvidenceWarning]:
+def _missed(found: ExplorationFindings) -> Iterator[EvidenceWarning]:
     """CS410: the exact effect is large, and the estimate next to nothing."""
     missed = found.sweep.missed
     if missed:
@@ -81,7 +81,7 @@ def _missed(found: Findings) -> Iterator[EvidenceWarning]:
         )
 
 
-def _drawn(found: Findings) -> Iterator[EvidenceWarning]:
+def _drawn(found: ExplorationFindings) -> Iterator[EvidenceWarning]:
     """CS411: among components with small estimates, some of a random sample matter."""
     drawn = found.sweep.drawn
     if drawn is not None and drawn.mattering:
@@ -100,7 +100,7 @@ def _drawn(found: Findings) -> Iterator[EvidenceWarning]:
         )
 
 
-def _missed_paths(found: Findings) -> Iterator[EvidenceWarning]:
+def _missed_paths(found: ExplorationFindings) -> Iterator[EvidenceWarning]:
     """CS410: as of components."""
     missed = found.links.missed
     if missed:
@@ -114,7 +114,7 @@ def _missed_paths(found: Findings) -> Iterator[EvidenceWarning]:
         )
 
 
-def _drawn_paths(found: Findings) -> Iterator[EvidenceWarning]:
+def _drawn_paths(found: ExplorationFindings) -> Iterator[EvidenceWarning]:
     """CS411: as of components."""
     drawn = found.links.drawn
     if drawn is not None and drawn.mattering:
@@ -134,7 +134,7 @@ def _drawn_paths(found: Findings) -> Iterator[EvidenceWarning]:
         )
 
 
-def _named_paths(found: Findings, links: Sequence[Link]) -> str:
+def _named_paths(found: ExplorationFindings, links: Sequence[Link]) -> str:
     shown = [
         f"{found.links.name_of(one)} ({number(one.drop)} ablated, {number(one.rise)} restored; estimated "
         f"{number(one.drop_estimate)} and {number(one.rise_estimate)})"
@@ -143,7 +143,7 @@ def _named_paths(found: Findings, links: Sequence[Link]) -> str:
     return ", ".join(shown) + (f" and {len(links) - SHOWN} more" if len(links) > SHOWN else "")
 
 
-def _path_data(found: Findings, link: Link) -> dict[str, object]:
+def _path_data(found: ExplorationFindings, link: Link) -> dict[str, object]:
     return {
         "path": found.links.name_of(link),
         "drop": link.drop,
@@ -153,7 +153,7 @@ def _path_data(found: Findings, link: Link) -> dict[str, object]:
     }
 
 
-def _spent(found: Findings) -> Iterator[EvidenceWarning]:
+def _spent(found: ExplorationFindings) -> Iterator[EvidenceWarning]:
     """CS412: the allowance ended before everything that was asked for was looked at."""
     cut = [one for one in found.unseen if one.spent]
     if cut:

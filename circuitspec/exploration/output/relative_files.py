@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from circuitspec.hypothesis_file.yaml.source import Source, parse_source
+from circuitspec.hypothesis_file.yaml.source import SourceText, parse_source
 from circuitspec.models.model_reference import local_model
 
 _ANCHOR = re.compile(r"&\S+\s+")
@@ -39,7 +39,7 @@ def _with_schema(line: str, folder: Path, other: Path) -> str:
     return found[1] + _relative(folder / found[2], other)
 
 
-def _files(source: Source, folder: Path) -> Iterator[tuple[tuple[str, ...], Path]]:
+def _files(source: SourceText, folder: Path) -> Iterator[tuple[tuple[str, ...], Path]]:
     """The relative paths that the draft names, each with its place, and the files that they mean."""
     data = source.data
     assert isinstance(data, dict)  # it was a valid file

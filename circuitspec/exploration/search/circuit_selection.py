@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.exploration.forward_budget import AllowanceSpent
-from circuitspec.exploration.search.component_sweep import MATERIAL, Effect, Sweep
+from circuitspec.exploration.search.component_sweep import MATERIAL, ComponentSweep, Effect
 from circuitspec.exploration.search.effect_estimates import estimate_noising, estimate_restorations
-from circuitspec.exploration.setting import EVERYWHERE, Setting, places_of, where_of
+from circuitspec.exploration.setting import EVERYWHERE, ExplorationSetting, places_of, where_of
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, sort_key
@@ -26,7 +26,7 @@ FEW = 16  # entries that are each taken out once, to see what they are needed fo
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontierPoint:
     """A circuit that was tried: its size, what it recovers, and whether it lies on the Pareto frontier.
 
     It does where no circuit that was tried is as small and closer to the model, or as close and smaller: size in
@@ -60,7 +60,7 @@ def undominated(points: Sequence[tuple[int, float]]) -> list[bool]:
 class Choice:
     """The circuit so far: entries in the order in which they were taken in, and every circuit tried on the way."""
 
-    setting: Setting
+    setting: ExplorationSetting
     entries: dict[Entry, str] = field(default_factory=dict)  # -> positive, negative or backup
     tried: dict[Experiment, dict[Entry, str]] = field(default_factory=dict)  # -> its entries
     spared: tuple[Entry, ...] = ()  # left out, since fewer heads reach the target without, though they help alone
@@ -115,9 +115,9 @@ class Choice:
         self.entries, self.stopped = self._settled, str(spent)
 
     @property
-    def frontier(self) -> tuple[Point, ...]:
+    def frontier(self) -> tuple[FrontierPoint, ...]:
         """Every circuit tried on the way, the smallest first; those that none beats are marked."""
-        found = [Point(len(own), heads_in(own), self.setting.recovered(run)) for run, own in self.tried.items()]
+        found = [FrontierPoint(len(own), heads_in(own), self.setting.recovered(run)) for run, own in self.tried.items()]
         marks = undominated([(point.entries, point.closeness) for point in found])
         marked = [replace(point, pareto=mark) for point, mark in zip(found, marks, strict=True)]
         return tuple(sorted(marked, key=lambda point: (point.entries, point.heads, point.recovered.value)))
@@ -172,7 +172,9 @@ def heads_in(entries: Collection[Entry]) -> int:
     return len({component for component, _ in entries if isinstance(component, Head)})
 
 
-def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool, knee: bool = False) -> Choice:
+def choose(
+    setting: ExplorationSetting, sweep: ComponentSweep, target: float, *, negatives: bool, knee: bool = False
+) -> Choice:
     """A circuit that recovers the target, or with `knee` the one at the knee of the frontier on the way there.
 
     Taken in are first the components that matter by themselves (in parallel ones too, of which each restores the
@@ -190,7 +192,7 @@ def choose(setting: Setting, sweep: Sweep, target: float, *, negatives: bool, kn
     return choice
 
 
-def _search(choice: Choice, sweep: Sweep, target: float, *, negatives: bool, knee: bool) -> None:
+def _search(choice: Choice, sweep: ComponentSweep, target: float, *, negatives: bool, knee: bool) -> None:
     alone = _narrowest([e for e in sweep.exact if e.size >= MATERIAL and len(places_of(e.where)) == 1])
     taken = [e for e in alone if negatives or not e.is_negative]
     before = 0  # entries of the circuit before, which missed the target
@@ -243,7 +245,7 @@ def _alike(one: Effect, other: Effect) -> bool:
     return max(abs(one.drop_best - other.drop_best), abs(one.rise_best - other.rise_best)) < MATERIAL
 
 
-def seen_to_help(sweep: Sweep) -> frozenset[Entry]:
+def seen_to_help(sweep: ComponentSweep) -> frozenset[Entry]:
     """What was patched exactly, by itself, and found to work for the behaviour."""
     return frozenset(
         (e.component, role)
@@ -318,7 +320,9 @@ def _screened(choice: Choice) -> list[tuple[Entry, float]]:
     return sorted(found, key=lambda pair: (-pair[1], str(pair[0])))
 
 
-def _tells(setting: Setting, screen: Mapping[Entry, float], component: Ablatable, place: str, gap: float) -> bool:
+def _tells(
+    setting: ExplorationSetting, screen: Mapping[Entry, float], component: Ablatable, place: str, gap: float
+) -> bool:
     """Whether this is the place to take a component in at: all tokens where that does more than a single role."""
     if not setting.unnamed:
         return True

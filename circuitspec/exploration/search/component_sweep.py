@@ -16,7 +16,7 @@ from scipy import stats
 from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER
 from circuitspec.experiments.experiment import CLEAN_VALUES, Source, Variant
 from circuitspec.exploration.search.effect_estimates import Spot, estimate_edges, estimate_nodes
-from circuitspec.exploration.setting import Setting, where_of
+from circuitspec.exploration.setting import ExplorationSetting, where_of
 from circuitspec.graph.edges import Edge, is_writer, precedes, receivers
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
@@ -94,7 +94,7 @@ class Drawn(Generic[Found]):
 
 
 @dataclass(frozen=True)
-class Sweep:
+class ComponentSweep:
     """All effects, the exact ones first and each kind by size.
 
     `agreement` is Spearman's rank correlation of estimates and exact effects, of drop and of rise, over those
@@ -128,7 +128,9 @@ class Estimation:
     recomputing: bool = False
 
 
-def sweep(setting: Setting, found: Sequence[Effect], how: Estimation, chosen: Sequence[Spot] | None = None) -> Sweep:
+def sweep(
+    setting: ExplorationSetting, found: Sequence[Effect], how: Estimation, chosen: Sequence[Spot] | None = None
+) -> ComponentSweep:
     """Patch the largest of the estimated effects, or the `chosen`, in both directions; then some of the others.
 
     A component is taken if either direction calls it large, so that what is flat at one end of the change shows at
@@ -149,16 +151,16 @@ def sweep(setting: Setting, found: Sequence[Effect], how: Estimation, chosen: Se
     else:
         sample, bound = [], None
     whole = sorted([*patched, *sample, *rest], key=lambda e: (e.drop is None, -e.size, *_order(e)))
-    return Sweep(tuple(whole), _agreement(patched), _overlap(patched), bound)
+    return ComponentSweep(tuple(whole), _agreement(patched), _overlap(patched), bound)
 
 
-def exactly(setting: Setting, spots: Sequence[Spot]) -> Sweep:
+def exactly(setting: ExplorationSetting, spots: Sequence[Spot]) -> ComponentSweep:
     """These in both directions, as far as the allowance goes, without estimates, which are then not numbers."""
     found = _patched(setting, [Effect(*spot, np.nan, np.nan) for spot in dict.fromkeys(spots)])
-    return Sweep(tuple(sorted(found, key=lambda e: (-e.size, *_order(e)))), (None, None))
+    return ComponentSweep(tuple(sorted(found, key=lambda e: (-e.size, *_order(e)))), (None, None))
 
 
-def estimates(setting: Setting, how: Estimation) -> list[Effect]:
+def estimates(setting: ExplorationSetting, how: Estimation) -> list[Effect]:
     """Every component at every place, the largest estimates first. Raises AllowanceSpent."""
     back = CLEAN_VALUES
     loss, gain = setting.gap.difference.value, setting.prompt_gap.difference.value
@@ -179,7 +181,7 @@ def estimates(setting: Setting, how: Estimation) -> list[Effect]:
     return found
 
 
-def _through_attention(setting: Setting, base: Variant, source: Source) -> dict[Spot, float]:
+def _through_attention(setting: ExplorationSetting, base: Variant, source: Source) -> dict[Spot, float]:
     """What the estimates leave out of each component's effect through later queries and keys.
 
     To first order a component's effect is the sum of those of its edges; so the difference that recomputing attention
@@ -204,7 +206,7 @@ def _through_attention(setting: Setting, base: Variant, source: Source) -> dict[
     return short
 
 
-def _patched(setting: Setting, effects: Sequence[Effect]) -> list[Effect]:
+def _patched(setting: ExplorationSetting, effects: Sequence[Effect]) -> list[Effect]:
     """These effects exactly, as far as the allowance goes."""
     pairs = [(setting.ablated(e.component, e.where), setting.denoised(e.component, e.where)) for e in effects]
     left = frozenset(setting.run_some([run for pair in pairs for run in pair]))
@@ -215,7 +217,7 @@ def _patched(setting: Setting, effects: Sequence[Effect]) -> list[Effect]:
     ]
 
 
-def _draw(setting: Setting, rest: Sequence[Effect], count: int) -> tuple[list[Effect], Drawn[Effect]] | None:
+def _draw(setting: ExplorationSetting, rest: Sequence[Effect], count: int) -> tuple[list[Effect], Drawn[Effect]] | None:
     """Some of the others, patched, as many as the allowance leaves (in the order drawn); None where there are none."""
     if not rest or not count:
         return None

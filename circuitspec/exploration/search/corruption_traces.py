@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, values_in
 from circuitspec.experiments.levels.node_level import ablating, denoising
-from circuitspec.exploration.search.component_sweep import MATERIAL, Sweep
+from circuitspec.exploration.search.component_sweep import MATERIAL, ComponentSweep
 from circuitspec.exploration.search.effect_estimates import Entry, estimate_nodes
 from circuitspec.exploration.search.estimable import inestimable
-from circuitspec.exploration.setting import CLEAN, Setting, places_of, where_of
+from circuitspec.exploration.setting import CLEAN, ExplorationSetting, places_of, where_of
 from circuitspec.hypothesis_file.grammar.components import sort_key
 
 MOST = 20  # components looked at, of the strongest, for each corruption
@@ -46,7 +46,7 @@ class CorruptionTraces:
         return tuple(name for name, reaction in self.reactions[entry].items() if reaction.reacts)
 
 
-def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> CorruptionTraces | None:
+def trace(setting: ExplorationSetting, found: ComponentSweep, corruptions: Sequence[str]) -> CorruptionTraces | None:
     """Every corruption against the components that are strong in the sweep, or by estimate in any corruption.
 
     What reacts to another corruption than the sweep's alone would otherwise go unseen. None for fewer than two
@@ -77,7 +77,7 @@ def trace(setting: Setting, found: Sweep, corruptions: Sequence[str]) -> Corrupt
     )
 
 
-def _strongest(setting: Setting, corruption: str, widest: float) -> list[Entry]:
+def _strongest(setting: ExplorationSetting, corruption: str, widest: float) -> list[Entry]:
     """By first-order estimates of noising from this corruption and of restoring in its run."""
     down = estimate_nodes(setting, "clean", values_in(corruption)).effects
     up = estimate_nodes(setting, corruption, CLEAN_VALUES).effects

@@ -23,7 +23,7 @@ from circuitspec.exploration.search.component_sweep import MATERIAL
 from circuitspec.exploration.search.effect_estimates import estimate_noising
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.path_search import Link
-from circuitspec.exploration.setting import CLEAN, EVERYWHERE, Setting, where_of
+from circuitspec.exploration.setting import CLEAN, EVERYWHERE, ExplorationSetting, where_of
 from circuitspec.graph.cuts import minimal_cuts
 from circuitspec.graph.declared import INPUT, LOGITS, Node
 from circuitspec.graph.edges import is_writer
@@ -144,7 +144,7 @@ def link_graph(links: Iterable[Link], members: Mapping[NodeComponent, Where], le
 
 
 def cross_sections(
-    setting: Setting,
+    setting: ExplorationSetting,
     circuit: str,
     graph: nx.DiGraph,
     members: Mapping[NodeComponent, Where],
@@ -210,7 +210,7 @@ def _assume(graph: nx.DiGraph, members: Mapping[NodeComponent, Where]) -> None:
 
 
 def _beside(
-    setting: Setting,
+    setting: ExplorationSetting,
     graph: nx.DiGraph,
     section: Section,
     members: Mapping[NodeComponent, Where],
@@ -256,7 +256,7 @@ def _beside(
 
 
 def _is_the_place(
-    setting: Setting,
+    setting: ExplorationSetting,
     entry: tuple[NodeComponent, str],
     found: frozenset[tuple[NodeComponent, str]],
     change: Callable[[tuple[NodeComponent, str]], float],
@@ -271,7 +271,7 @@ def _is_the_place(
 
 
 def _screened(
-    setting: Setting,
+    setting: ExplorationSetting,
     section: Section,
     entries: Sequence[tuple[NodeComponent, str]],
     members: Mapping[NodeComponent, Where],
@@ -291,13 +291,15 @@ def _screened(
     return [e for e in entries if e in wanted or _covers(setting, members, *e)]
 
 
-def _with(setting: Setting, own: Mapping[NodeComponent, Where], entry: tuple[NodeComponent, str]) -> Experiment:
+def _with(
+    setting: ExplorationSetting, own: Mapping[NodeComponent, Where], entry: tuple[NodeComponent, str]
+) -> Experiment:
     component, role = entry
     return denoising(setting.corrupt, {**own, component: own.get(component, Where.at()) | where_of(role)})
 
 
 def _standing(
-    setting: Setting, members: Mapping[NodeComponent, Where], component: NodeComponent, role: str
+    setting: ExplorationSetting, members: Mapping[NodeComponent, Where], component: NodeComponent, role: str
 ) -> Standing:
     if component == Input():
         return "input"
@@ -306,7 +308,9 @@ def _standing(
     return "member in part" if _covers(setting, members, component, role) else "no member"
 
 
-def _covers(setting: Setting, sites: Mapping[NodeComponent, Where], component: NodeComponent, role: str) -> bool:
+def _covers(
+    setting: ExplorationSetting, sites: Mapping[NodeComponent, Where], component: NodeComponent, role: str
+) -> bool:
     """Whether the component, or a unit of it, stands there at this place; roles on the same tokens are one."""
     wheres = [where for one, where in sites.items() if component in (one, whole_of(one))]
     if role == EVERYWHERE:
@@ -322,16 +326,16 @@ def _at(nodes: Iterable[Node]) -> dict[NodeComponent, Where]:
     return found
 
 
-def _restored(setting: Setting, nodes: Iterable[Node]) -> Experiment:
+def _restored(setting: ExplorationSetting, nodes: Iterable[Node]) -> Experiment:
     return denoising(setting.corrupt, _at(nodes))
 
 
-def _recovered(setting: Setting, run: Experiment) -> Estimate:
+def _recovered(setting: ExplorationSetting, run: Experiment) -> Estimate:
     corrupt = setting.values(Experiment(setting.corrupt))
     return stats.recovered(setting.values(run), corrupt, setting.values(CLEAN))
 
 
-def _share(setting: Setting, run: Experiment) -> float:
+def _share(setting: ExplorationSetting, run: Experiment) -> float:
     """What a run that starts from the corrupt prompts recovers: the value alone."""
     clean, corrupt = (float(setting.values(one).mean()) for one in (CLEAN, Experiment(setting.corrupt)))
     return (float(setting.values(run).mean()) - corrupt) / (clean - corrupt)

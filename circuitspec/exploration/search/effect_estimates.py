@@ -11,7 +11,7 @@ from circuitspec.engine.attribution.partial_estimates import Pieces
 from circuitspec.engine.attribution.restoration_screen import Screen, screen_noising, screen_passes, screen_restorations
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source, Variant
-from circuitspec.exploration.setting import EVERYWHERE, Setting, where_of
+from circuitspec.exploration.setting import EVERYWHERE, ExplorationSetting, where_of
 from circuitspec.graph.edges import Edge, format_receiver
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
@@ -39,7 +39,7 @@ class EdgeEstimates:
 
 
 def estimate_nodes(
-    setting: Setting, base: Variant, source: Source, *, steps: int = 1, dropping: bool = False
+    setting: ExplorationSetting, base: Variant, source: Source, *, steps: int = 1, dropping: bool = False
 ) -> NodeEstimates:
     """Every component at every place; several steps only where there are inputs between. Raises AllowanceSpent."""
     runner, metric, claimed = setting.runner, setting.metric, setting.claimed
@@ -62,7 +62,13 @@ def estimate_nodes(
 
 
 def estimate_edges(
-    setting: Setting, base: Variant, source: Source, edges: Sequence[Edge], *, steps: int = 1, recomputing: bool
+    setting: ExplorationSetting,
+    base: Variant,
+    source: Source,
+    edges: Sequence[Edge],
+    *,
+    steps: int = 1,
+    recomputing: bool,
 ) -> EdgeEstimates:
     """These edges; several steps only where there are inputs between. Raises AllowanceSpent."""
     runner, metric = setting.runner, setting.metric
@@ -86,7 +92,7 @@ def estimate_edges(
     return EdgeEstimates(effects, linear)
 
 
-def estimate_restorations(setting: Setting, run: Experiment) -> dict[Entry, float]:
+def estimate_restorations(setting: ExplorationSetting, run: Experiment) -> dict[Entry, float]:
     """What restoring a component at a place alone changes in a patched run. Raises AllowanceSpent."""
 
     def compute(pieces: Pieces) -> Screen:
@@ -96,7 +102,7 @@ def estimate_restorations(setting: Setting, run: Experiment) -> dict[Entry, floa
     return _screened(setting, ["restorations", run.digest], run, compute)
 
 
-def estimate_noising(setting: Setting, run: Experiment, wider: Experiment) -> dict[Entry, float]:
+def estimate_noising(setting: ExplorationSetting, run: Experiment, wider: Experiment) -> dict[Entry, float]:
     """What patching, on top of a run, what only a wider one patches changes in it. Raises AllowanceSpent."""
 
     def compute(pieces: Pieces) -> Screen:
@@ -107,7 +113,7 @@ def estimate_noising(setting: Setting, run: Experiment, wider: Experiment) -> di
 
 
 def _screened(
-    setting: Setting, question: Sequence[object], run: Experiment, compute: Callable[[Pieces], Screen]
+    setting: ExplorationSetting, question: Sequence[object], run: Experiment, compute: Callable[[Pieces], Screen]
 ) -> dict[Entry, float]:
     components = sorted({site.component for site in run.sites}, key=sort_key)
     entries = [(component, place) for component in components for place in setting.places]

@@ -19,8 +19,8 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.exploration.forward_budget import Unseen
 from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.request import Kind as Kind
-from circuitspec.exploration.search.patching_series import Series
-from circuitspec.exploration.setting import CLEAN, Setting
+from circuitspec.exploration.search.patching_series import PatchingSeries
+from circuitspec.exploration.setting import CLEAN, ExplorationSetting
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
@@ -61,7 +61,7 @@ class Cell:
     """
 
     spot: Spot
-    series: Series
+    series: PatchingSeries
     change: float
     share: float | None
     means: Mapping[str, float]
@@ -76,13 +76,13 @@ class Grid:
     """
 
     cells: tuple[Cell, ...]
-    series: tuple[Series, ...]
+    series: tuple[PatchingSeries, ...]
     wheres: Mapping[Where, str]
     unseen: tuple[Unseen, ...]
     widest: float
     coarse_to_fine: bool
 
-    def of(self, kind: Kind, series: Series) -> tuple[Cell, ...]:
+    def of(self, kind: Kind, series: PatchingSeries) -> tuple[Cell, ...]:
         return tuple(cell for cell in self.cells if cell.spot.kind == kind and cell.series == series)
 
     def spots(self, kind: Kind) -> tuple[Spot, ...]:
@@ -103,7 +103,7 @@ def _size(cell: Cell, widest: float) -> float:
     return abs(cell.change) / widest if widest else 0.0
 
 
-def positions(setting: Setting) -> dict[Where, str]:
+def positions(setting: ExplorationSetting) -> dict[Where, str]:
     """The setting's positions in the order of the prompt, and the rest of it where there is one."""
     task = setting.runner.task
     middle = {role: float(np.mean(task.roles[role])) for role in setting.roles}
@@ -115,12 +115,12 @@ def positions(setting: Setting) -> dict[Where, str]:
 
 
 @dataclass
-class Sweeper:
+class ExactSweeper:
     """Patches spots and keeps what came out."""
 
-    setting: Setting
-    series: tuple[Series, ...]
-    cells: dict[tuple[Spot, Series], Cell] = field(default_factory=dict)
+    setting: ExplorationSetting
+    series: tuple[PatchingSeries, ...]
+    cells: dict[tuple[Spot, PatchingSeries], Cell] = field(default_factory=dict)
     unseen: list[Unseen] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -132,7 +132,7 @@ class Sweeper:
         self.others = tuple(one for one in self.series if one not in self.own)
         self.telling = frozenset(where for where in positions(self.setting) if self._tells(where))
 
-    def _is_own(self, one: Series) -> bool:
+    def _is_own(self, one: PatchingSeries) -> bool:
         """Whether it patches what the file says, or clean values into the file's own corruption."""
         return one.source == self.setting.source if one.noising else one.prompts == self.setting.corrupt
 
@@ -186,7 +186,7 @@ class Sweeper:
             return dict.fromkeys(heads_of(self.setting, spot.target.layer), spot.where)
         return {spot.target: spot.where}
 
-    def _cell(self, spot: Spot, one: Series, run: Experiment) -> Cell:
+    def _cell(self, spot: Spot, one: PatchingSeries, run: Experiment) -> Cell:
         values = self.setting.records[run]
         means = {name: float(column.mean()) for name, column in values.items()}
         metric, gap = self.setting.metric, self.gaps[one]
@@ -195,12 +195,12 @@ class Sweeper:
         return Cell(spot, one, change, share, means)
 
 
-def heads_of(setting: Setting, layer: int) -> list[Head]:
+def heads_of(setting: ExplorationSetting, layer: int) -> list[Head]:
     """The heads of a layer that are searched."""
     return [c for c in setting.claimed if isinstance(c, Head) and c.layer == layer]
 
 
-def spots_of(setting: Setting, kind: Kind, wheres: Iterable[Where]) -> list[Spot]:
+def spots_of(setting: ExplorationSetting, kind: Kind, wheres: Iterable[Where]) -> list[Spot]:
     """Every place of a kind, layer by layer; without the components that are free."""
     shape = setting.runner.loaded.shape
     targets: list[Target]
@@ -220,21 +220,21 @@ def spots_of(setting: Setting, kind: Kind, wheres: Iterable[Where]) -> list[Spot
     return [Spot(target, where) for target in targets for where in wheres]
 
 
-def sweep_all(setting: Setting, series: tuple[Series, ...], kinds: Collection[Kind]) -> Grid:
+def sweep_all(setting: ExplorationSetting, series: tuple[PatchingSeries, ...], kinds: Collection[Kind]) -> Grid:
     """Every place of these kinds, the coarse ones first, at each position and at all of them."""
-    sweeper = Sweeper(setting, series)
+    sweeper = ExactSweeper(setting, series)
     wheres = {**positions(setting), Where.everywhere(): "all"}
     for kind in (kind for kind in KINDS if kind in kinds):
         sweeper.patch(spots_of(setting, kind, wheres), f"{kind} (each, at each position)")
     return sweeper.grid(wheres, coarse_to_fine=False)
 
 
-def zoom(setting: Setting, series: tuple[Series, ...], *, neurons: bool = False) -> Grid:
+def zoom(setting: ExplorationSetting, series: tuple[PatchingSeries, ...], *, neurons: bool = False) -> Grid:
     """From the residual stream to heads, and to neurons if asked for; what matters most is looked into first.
 
     Each of these stages may spend an equal share of the allowance, and what those before it left.
     """
-    sweeper = Sweeper(setting, series)
+    sweeper = ExactSweeper(setting, series)
     wheres = positions(setting) | ({Where.everywhere(): "all"} if setting.unnamed else {})
     last = setting.streams - 1
     streams = [Spot(Resid(layer), where) for layer in coarse_first(setting.streams) for where in wheres]
@@ -266,7 +266,7 @@ def coarse_first(layers: int) -> list[int]:
     return list(found)
 
 
-def _stream_size(sweeper: Sweeper, layer: int, where: Where) -> float:
+def _stream_size(sweeper: ExactSweeper, layer: int, where: Where) -> float:
     """The effect of the stream that enters a block; where it was not patched, the larger of the nearest that were."""
     sizes = {at: sweeper.size(Spot(Resid(at), where)) for at in range(sweeper.setting.runner.loaded.shape.n_layers)}
     known = [at for at, size in sizes.items() if not math.isnan(size)]
@@ -275,7 +275,7 @@ def _stream_size(sweeper: Sweeper, layer: int, where: Where) -> float:
 
 
 def _look_into(
-    sweeper: Sweeper,
+    sweeper: ExactSweeper,
     spots: Sequence[Spot],
     weight: Mapping[Spot, float],
     what: str,

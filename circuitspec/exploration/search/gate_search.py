@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from circuitspec.analysis.claims.gate_statistics import GateFinding, Part, Trio, find_gate
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.node_level import ablating, denoising
-from circuitspec.exploration.setting import CLEAN, Setting
+from circuitspec.exploration.setting import CLEAN, ExplorationSetting
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import stage
@@ -27,7 +27,7 @@ class Pair:
 
 
 def scan_gates(
-    setting: Setting, members: Mapping[Ablatable, Where], order: Sequence[Ablatable], most: int
+    setting: ExplorationSetting, members: Mapping[Ablatable, Where], order: Sequence[Ablatable], most: int
 ) -> tuple[Pair, ...]:
     """The gates between the first `most` members in this order, each with each."""
     pairs = list(itertools.combinations(order[:most], 2))

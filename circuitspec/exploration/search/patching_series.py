@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Noised, Source, Variant
 from circuitspec.experiments.levels.node_level import ablating, denoising
-from circuitspec.exploration.setting import CLEAN, Setting
+from circuitspec.exploration.setting import CLEAN, ExplorationSetting
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 
 
 @dataclass(frozen=True)
-class Series:
+class PatchingSeries:
     """Noising the clean run with one kind of value from one corruption, or denoising that corruption's run.
 
     `prompts` are the corrupt ones; None for what is made of no run (zeros), which has one direction.
@@ -64,31 +64,33 @@ class Series:
         assert self.prompts is not None
         return denoising(self.prompts, sites)
 
-    def anchor(self, setting: Setting) -> Experiment:
+    def anchor(self, setting: ExplorationSetting) -> Experiment:
         """The run whose distance to the clean one is the whole effect: on the corrupt prompts, or all ablated."""
         if self.prompts is None or not self.source.is_run:
             return ablating(self.source, dict.fromkeys(setting.claimed, Where.everywhere()))
         return Experiment(self.prompts)
 
 
-def series_of(values: Iterable[str], corruptions: Iterable[Variant], noise: Noised | None) -> tuple[Series, ...]:
+def series_of(
+    values: Iterable[str], corruptions: Iterable[Variant], noise: Noised | None
+) -> tuple[PatchingSeries, ...]:
     """Every value from every corruption, noising, then every corruption denoised.
 
     `noise` stands for the prompts of values that add it; raises ValueError where there is such a value and no noise.
     """
-    found: dict[Series, None] = {}
+    found: dict[PatchingSeries, None] = {}
     prompts = tuple(corruptions)
     chosen = tuple(dict.fromkeys(values))
     for value in chosen:
         if ABLATIONS[value].noise:
             if noise is None:
                 raise ValueError("no noise is given")
-            found[Series(value, noise, noising=True)] = None
+            found[PatchingSeries(value, noise, noising=True)] = None
         elif ABLATIONS[value].takes_prompts:
-            found |= dict.fromkeys(Series(value, one, noising=True) for one in prompts)
+            found |= dict.fromkeys(PatchingSeries(value, one, noising=True) for one in prompts)
         else:
-            found[Series(value, None, noising=True)] = None
+            found[PatchingSeries(value, None, noising=True)] = None
     if any(ABLATIONS[value].takes_prompts for value in chosen):
-        found |= dict.fromkeys(Series(CLEAN_VALUES.kind, one, noising=False) for one in prompts)
-    found |= dict.fromkeys(Series(value, noise, noising=False) for value in chosen if ABLATIONS[value].noise)
+        found |= dict.fromkeys(PatchingSeries(CLEAN_VALUES.kind, one, noising=False) for one in prompts)
+    found |= dict.fromkeys(PatchingSeries(value, noise, noising=False) for value in chosen if ABLATIONS[value].noise)
     return tuple(found)

@@ -17,7 +17,7 @@ from circuitspec.exploration.search.component_sweep import (
     upper_bound,
 )
 from circuitspec.exploration.search.effect_estimates import estimate_edges
-from circuitspec.exploration.setting import CLEAN, Setting
+from circuitspec.exploration.setting import CLEAN, ExplorationSetting
 from circuitspec.graph.edges import Edge, Receiver, Sender, Writer, format_receiver, inputs_of, is_writer, precedes
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.shape import ModelShape
@@ -90,7 +90,7 @@ class Links:
 
 
 def links(
-    setting: Setting,
+    setting: ExplorationSetting,
     members: Mapping[Ablatable, Where],
     order: Sequence[Ablatable],
     *,
@@ -159,7 +159,7 @@ def links(
 
 
 def _candidates(
-    setting: Setting, members: Mapping[Ablatable, Where], order: Sequence[Ablatable]
+    setting: ExplorationSetting, members: Mapping[Ablatable, Where], order: Sequence[Ablatable]
 ) -> tuple[tuple[Candidate, ...], dict[Receiver, Writer]]:
     """Every path that there may be between these members, and whose input each receiver is."""
     chosen = sorted((c for c in order if is_writer(c)), key=sort_key)
@@ -181,7 +181,7 @@ def _candidates(
 
 
 def _path(
-    setting: Setting,
+    setting: ExplorationSetting,
     sender: Sender,
     where: Where,
     receiver: Receiver,
@@ -198,7 +198,7 @@ def _path(
     return Experiment(setting.corrupt, CLEAN_VALUES, readings=readings, rule=rule)
 
 
-def _rise(setting: Setting, run: Experiment) -> float:
+def _rise(setting: ExplorationSetting, run: Experiment) -> float:
     corrupt = float(setting.values(Experiment(setting.corrupt)).mean())
     clean = float(setting.values(CLEAN).mean())
     return (float(setting.values(run).mean()) - corrupt) / (clean - corrupt)

@@ -14,7 +14,7 @@ from circuitspec.hypothesis_file.checks.check_task import check_task
 from circuitspec.hypothesis_file.checks.partial import usable_parts
 from circuitspec.hypothesis_file.checks.scope import Scope
 from circuitspec.hypothesis_file.checks.word_lists import Row, load_lists
-from circuitspec.hypothesis_file.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Checked:
     lists: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
 
 
-def check_parts(source: Source, base_dir: Path, unusable: tuple[Path_, ...] = ()) -> Checked:
+def check_parts(source: SourceText, base_dir: Path, unusable: tuple[Path_, ...] = ()) -> Checked:
     """Check what is usable of a file apart from the parts at the paths `unusable`, told elsewhere.
 
     Reads the list files that the task names, relative to `base_dir`.

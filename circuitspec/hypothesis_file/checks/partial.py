@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from circuitspec.hypothesis_file.problems import path_of
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, CircuitSpec, TaskSpec
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
-from circuitspec.hypothesis_file.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 
-class Parts(BaseModel):
+class ValidBlocks(BaseModel):
     """The blocks that are valid once everything wrong is left out."""
 
     model_config = ConfigDict(frozen=True)
@@ -28,7 +28,7 @@ class Parts(BaseModel):
 class Usable:
     """Valid parts, and how their list indices lead back to the file."""
 
-    parts: Parts
+    parts: ValidBlocks
     kept: dict[Path_, tuple[int, ...]] = field(default_factory=dict)  # list (as in the parts) -> indices in the file
 
     def path(self, path: Path_) -> Path_:
@@ -36,18 +36,18 @@ class Usable:
         return _original(path, self.kept)
 
 
-def usable_parts(source: Source, unusable: tuple[Path_, ...]) -> Usable:
+def usable_parts(source: SourceText, unusable: tuple[Path_, ...]) -> Usable:
     """The valid parts of a file without what stands at the paths `unusable`."""
     bad = {path for path in unusable if path}
     while True:
         kept: dict[Path_, tuple[int, ...]] = {}
         data = _without(source.data, bad, (), (), kept)
         try:
-            return Usable(Parts.model_validate(data, by_alias=True, by_name=False), kept)
+            return Usable(ValidBlocks.model_validate(data, by_alias=True, by_name=False), kept)
         except ValidationError as error:
             found = {_original(path_of(one["loc"], data), kept) for one in error.errors(include_url=False)}
         if () in found or found <= bad:
-            return Usable(Parts())
+            return Usable(ValidBlocks())
         bad |= found
 
 

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.hypothesis_file.checks.partial import Parts, Usable
+from circuitspec.hypothesis_file.checks.partial import Usable, ValidBlocks
 from circuitspec.hypothesis_file.grammar.fields import TemplateField, template_fields
 from circuitspec.hypothesis_file.grammar.texts import did_you_mean
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
-from circuitspec.hypothesis_file.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 MAX_FINDINGS = 200
 PROMPT_SOURCES = ("templates", "file", "generate")
@@ -26,13 +26,13 @@ class Scope:
     wrong: it is told there, not again at every use.
     """
 
-    source: Source
+    source: SourceText
     usable: Usable
     findings: list[Diagnostic] = field(default_factory=list)
     untold: int = 0
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> ValidBlocks:
         return self.usable.parts
 
     @property

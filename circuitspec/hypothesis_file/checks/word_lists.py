@@ -14,7 +14,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Spa
 from circuitspec.hypothesis_file.yaml.textfile import TextFile, read_text_file
 
 if TYPE_CHECKING:
-    from circuitspec.hypothesis_file.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import SourceText
 
 Row: TypeAlias = str | Mapping[str, str]
 Places: TypeAlias = tuple[Span | None, ...]
@@ -23,7 +23,9 @@ MAX_LIST_BYTES = 10_000_000
 SUFFIXES = (".txt", ".csv")
 
 
-def load_lists(lists: Mapping[str, object], base_dir: Path, source: Source | None = None) -> dict[str, tuple[Row, ...]]:
+def load_lists(
+    lists: Mapping[str, object], base_dir: Path, source: SourceText | None = None
+) -> dict[str, tuple[Row, ...]]:
     """Every list of `task.lists` as rows, in the order written.
 
     A row is a string, or a mapping from column to string for a table. File names are relative to
@@ -49,7 +51,7 @@ def columns(rows: tuple[Row, ...]) -> tuple[str, ...]:
     return () if not rows or isinstance(rows[0], str) else tuple(rows[0])
 
 
-def _load_list(name: str, content: object, base_dir: Path, source: Source | None) -> tuple[Row, ...]:
+def _load_list(name: str, content: object, base_dir: Path, source: SourceText | None) -> tuple[Row, ...]:
     where = source.span(("task", "lists", name)) if source is not None else None
     if isinstance(content, str):
         rows, places = _read_file(name, content, base_dir, where)
@@ -84,7 +86,9 @@ def _refuse_repeats(name: str, rows: tuple[Row, ...], places: Places) -> None:
         raise CircuitspecError(*findings)
 
 
-def _inline(name: str, content: object, source: Source | None, where: Span | None) -> tuple[tuple[Row, ...], Places]:
+def _inline(
+    name: str, content: object, source: SourceText | None, where: Span | None
+) -> tuple[tuple[Row, ...], Places]:
     path = ("task", "lists", name)
     if isinstance(content, Mapping):
         return _from_columns(name, content, where)

@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
-from circuitspec.hypothesis_file.schema.claims.registry import CLAIMS
+from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 FILE = "circuitspec.schema.json"

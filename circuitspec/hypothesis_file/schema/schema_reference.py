@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from circuitspec.hypothesis_file.schema.claims.registry import CLAIMS
+from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
 from circuitspec.hypothesis_file.schema.json_schema import json_schema
 
 _HEAD = """\

@@ -22,7 +22,7 @@ from ruamel.yaml.events import (
 )
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span, in_order, split_lines
-from circuitspec.hypothesis_file.yaml.yaml_nodes import Node
+from circuitspec.hypothesis_file.yaml.yaml_nodes import YamlNode
 
 MAX_DEPTH = 60
 MAX_KEYS = 10_000  # of one mapping: far more than a person writes
@@ -88,10 +88,10 @@ class _Open:
     start: Event
     is_mapping: bool
     anchor: str | None
-    items: list[Node] = field(default_factory=list)
-    entries: dict[str, tuple[Node, Node]] = field(default_factory=dict)
-    key: Node | None = None
-    merged: list[Node] = field(default_factory=list)
+    items: list[YamlNode] = field(default_factory=list)
+    entries: dict[str, tuple[YamlNode, YamlNode]] = field(default_factory=dict)
+    key: YamlNode | None = None
+    merged: list[YamlNode] = field(default_factory=list)
     size: int = 1
 
 
@@ -103,9 +103,9 @@ class _Composer:
     lines: tuple[str, ...]
     findings: list[Diagnostic] = field(default_factory=list)
     stack: list[_Open] = field(default_factory=list)
-    anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)
+    anchors: dict[str, tuple[YamlNode, int]] = field(default_factory=dict)
     aliased: int = 0
-    root: Node | None = None
+    root: YamlNode | None = None
     last: Event | None = None
 
     def span(self, start: StringMark, end: StringMark) -> Span:
@@ -155,12 +155,12 @@ class _Composer:
                 hint="remove the tag; put text that looks like a number in quotes",
             )
 
-    def scalar(self, event: ScalarEvent, span: Span) -> Node:
+    def scalar(self, event: ScalarEvent, span: Span) -> YamlNode:
         text, plain = str(event.value), event.style is None
         if _SURROGATE.search(text):
             self.note("CS118", "the escape stands for no character", span, hint="write the character itself")
             text = _SURROGATE.sub("\ufffd", text)
-        return Node(span, self.resolve(text, span) if plain else text, text)
+        return YamlNode(span, self.resolve(text, span) if plain else text, text)
 
     def resolve(self, text: str, span: Span) -> object:
         """A plain scalar by YAML 1.2's core schema (ruamel's own resolver also takes dates and 1_000)."""
@@ -210,13 +210,13 @@ class _Composer:
             block.entries = {**node.entries, **block.entries}
         span = self.span(block.start.start_mark, event.end_mark)
         node = (
-            Node(span, {key: value.value for key, (_, value) in block.entries.items()}, entries=block.entries)
+            YamlNode(span, {key: value.value for key, (_, value) in block.entries.items()}, entries=block.entries)
             if block.is_mapping
-            else Node(span, [item.value for item in block.items], items=tuple(block.items))
+            else YamlNode(span, [item.value for item in block.items], items=tuple(block.items))
         )
         self.add(node, block.anchor, block.size)
 
-    def add(self, node: Node, anchor: str | None, size: int) -> None:
+    def add(self, node: YamlNode, anchor: str | None, size: int) -> None:
         if anchor is not None:
             self.anchors[anchor] = (node, size)
         if not self.stack:
@@ -232,7 +232,7 @@ class _Composer:
             self.enter(block, block.key, node)
             block.key = None
 
-    def enter(self, block: _Open, key: Node, value: Node) -> None:
+    def enter(self, block: _Open, key: YamlNode, value: YamlNode) -> None:
         """Put an entry into a mapping. A key that is refused is kept where it can be, to judge the rest by."""
         if key.value == "<<" and self.lines[key.span.line - 1].startswith("<<", key.span.column - 1):
             self.note("CS109", "merge keys (<<) are not part of YAML 1.2", key.span, hint="write the keys out")
@@ -261,7 +261,7 @@ class _Composer:
             block.entries[name] = (key, value)
 
 
-def compose(text: str, file: str) -> tuple[Node, tuple[Diagnostic, ...]]:
+def compose(text: str, file: str) -> tuple[YamlNode, tuple[Diagnostic, ...]]:
     """The root node of the only document in `text`, and findings that did not stop the reading.
 
     Raises CircuitspecError where the text cannot be read as YAML at all.

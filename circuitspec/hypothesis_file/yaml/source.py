@@ -15,7 +15,7 @@ from typing import TypeAlias
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span, in_order, split_lines
 from circuitspec.hypothesis_file.yaml.compose import compose
 from circuitspec.hypothesis_file.yaml.textfile import TextFile, read_text_file
-from circuitspec.hypothesis_file.yaml.yaml_nodes import Node
+from circuitspec.hypothesis_file.yaml.yaml_nodes import YamlNode
 
 MAX_BYTES = 1_000_000
 _BRACED = re.compile(r"\{\s*[A-Za-z_][^{}:,]*\}")
@@ -33,7 +33,7 @@ Path_: TypeAlias = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceText:
     """A file's text, its plain data, and the place of each part of it.
 
     A path leads from the top to a part: keys and list indices, such as `("circuit", "paths", 0)`.
@@ -42,7 +42,7 @@ class Source:
     file: str
     text: str
     data: object
-    root: Node = field(repr=False)
+    root: YamlNode = field(repr=False)
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class Source:
 
     def braced(self, path: Path_) -> str | None:
         """A mapping at `path` that is written as a word in braces, `{IO}`; None if there is none."""
-        node: Node | None = self.root
+        node: YamlNode | None = self.root
         for step in path:
             node = None if node is None else node.child(step)
         if node is None or not isinstance(node.value, dict) or node.span.end_column is None:
@@ -91,7 +91,7 @@ class Source:
 
     def raw(self, path: Path_) -> str | None:
         """The spelling of the scalar at `path`, as `9.10` for the number 9.1; None if it is no scalar."""
-        node: Node | None = self.root
+        node: YamlNode | None = self.root
         for step in path:
             node = None if node is None else node.child(step)
         if node is None or isinstance(node.value, (dict, list)):
@@ -107,7 +107,7 @@ def read_text(path: Path) -> str:
     return read_text_file(path, _FILE)
 
 
-def parse_source(text: str, file: str) -> Source:
+def parse_source(text: str, file: str) -> SourceText:
     """Text as data with places.
 
     Raises CircuitspecError with every finding (CS103 to CS109, CS115, CS118, CS119).
@@ -118,7 +118,7 @@ def parse_source(text: str, file: str) -> Source:
     return source
 
 
-def parse_leniently(text: str, file: str) -> tuple[Source, tuple[Diagnostic, ...]]:
+def parse_leniently(text: str, file: str) -> tuple[SourceText, tuple[Diagnostic, ...]]:
     """Text as data with places, and the findings that left something to go on with.
 
     Raises CircuitspecError where nothing is left to go on with.
@@ -130,4 +130,4 @@ def parse_leniently(text: str, file: str) -> tuple[Source, tuple[Diagnostic, ...
             )
         )
     root, findings = compose(text, file)
-    return Source(file, text, root.value, root), findings
+    return SourceText(file, text, root.value, root), findings

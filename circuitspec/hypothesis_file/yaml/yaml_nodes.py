@@ -9,16 +9,16 @@ from circuitspec.diagnostics.diagnostic import Span
 
 
 @dataclass(frozen=True)
-class Node:
+class YamlNode:
     """A value of the file. Scalars have `text` as written; lists `items`; mappings `entries` (key, value)."""
 
     span: Span
     value: object
     text: str = ""
-    items: tuple[Node, ...] = ()
-    entries: Mapping[str, tuple[Node, Node]] = field(default_factory=dict)
+    items: tuple[YamlNode, ...] = ()
+    entries: Mapping[str, tuple[YamlNode, YamlNode]] = field(default_factory=dict)
 
-    def child(self, step: str | int) -> Node | None:
+    def child(self, step: str | int) -> YamlNode | None:
         if isinstance(step, str):
             return self.entries[step][1] if step in self.entries else None
         return self.items[step] if 0 <= step < len(self.items) else None

@@ -6,6 +6,6 @@ down, not trained).
 
 from __future__ import annotations
 
-from circuitspec.models.zoo.registry import ZOO, BuiltModel, ShippedModel, ZooModel, built_model, zoo_names, zoo_path
+from circuitspec.models.zoo.zoo_models import ZOO, BuiltModel, ShippedModel, ZooModel, built_model, zoo_names, zoo_path
 
 __all__ = ["ZOO", "BuiltModel", "ShippedModel", "ZooModel", "built_model", "zoo_names", "zoo_path"]

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from circuitspec.diagnostics.diagnostic import Span
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
-from circuitspec.prompts.task_findings import Findings, meant
+from circuitspec.prompts.task_findings import TaskFindings, meant
 from circuitspec.prompts.templates.answer_rules import distinct
 
 CORRUPT = "corrupt"  # the name of the one corruption of a file that does not name it
@@ -109,7 +109,7 @@ _USUAL_NAMES = {
 }
 
 
-def validate(model: type[BaseModel], content: object, place: Span, findings: Findings) -> BaseModel | None:
+def validate(model: type[BaseModel], content: object, place: Span, findings: TaskFindings) -> BaseModel | None:
     """`content` as `model`; None when it is not, with one finding (CS338) per wrong key."""
     if not isinstance(content, Mapping):
         findings.add("CS338", "a prompt is not an object of keys and values", place, hint='write {"clean": "...", ...}')
@@ -148,7 +148,7 @@ def _half_character(value: object) -> str:
     return next(filter(None, map(_half_character, value)), "") if isinstance(value, list) else ""
 
 
-def _note(model: type[BaseModel], key: str, kind: str, value: object, place: Span, findings: Findings) -> None:
+def _note(model: type[BaseModel], key: str, kind: str, value: object, place: Span, findings: TaskFindings) -> None:
     keys = list(model.model_fields)
     form, example = _FORMS.get(key, ("", ""))
     if kind == "missing":
@@ -167,7 +167,9 @@ def _note(model: type[BaseModel], key: str, kind: str, value: object, place: Spa
         findings.add("CS338", f"`{key}` is not {form}", place, hint=f"write {example}" if example else "")
 
 
-def prompt_set(entries: Sequence[Placed], label: str, findings: Findings, *, text_positions: bool = False) -> PromptSet:
+def prompt_set(
+    entries: Sequence[Placed], label: str, findings: TaskFindings, *, text_positions: bool = False
+) -> PromptSet:
     """Prompts in the order of the file.
 
     Raises CircuitspecError: CS330, CS331, CS333, CS340 when an entry contradicts itself or the first one, CS351 when
@@ -204,7 +206,7 @@ def _place(said: int | TextPosition) -> int | TextPlace:
     return said if isinstance(said, int) else TextPlace(said.text, said.nth)
 
 
-def _refuse_repeats(entries: Sequence[Placed], findings: Findings) -> None:
+def _refuse_repeats(entries: Sequence[Placed], findings: TaskFindings) -> None:
     """Note (CS351) every prompt whose clean text an earlier one has: together they are one observation, not two."""
     first: dict[str, Placed] = {}
     for placed in entries:
@@ -222,7 +224,7 @@ def _refuse_repeats(entries: Sequence[Placed], findings: Findings) -> None:
             )
 
 
-def _check_entry(placed: Placed, findings: Findings) -> None:
+def _check_entry(placed: Placed, findings: TaskFindings) -> None:
     entry = placed.entry
     both = set(entry.answers) & set(entry.wrong)
     if both:
@@ -236,7 +238,7 @@ def _check_entry(placed: Placed, findings: Findings) -> None:
             findings.add("CS331", f"the corruption {name} leaves the clean text as it is", placed.span, hint=hint)
 
 
-def _check_alike(first: Placed, placed: Placed, findings: Findings) -> None:
+def _check_alike(first: Placed, placed: Placed, findings: TaskFindings) -> None:
     def names(what: str, one: Sequence[str], other: Sequence[str]) -> None:
         if set(one) != set(other):
             findings.add(

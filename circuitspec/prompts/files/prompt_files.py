@@ -29,14 +29,14 @@ from circuitspec.prompts.files.prompt_entry import (
     validate,
 )
 from circuitspec.prompts.prompt_set import PromptSet, PromptsFile
-from circuitspec.prompts.task_findings import Findings, counted, meant
+from circuitspec.prompts.task_findings import TaskFindings, counted, meant
 
 MAX_BYTES = 64_000_000
 
 AT: tuple[str, str] = ("task", "file")
 
 
-def read_prompts(path: Path, findings: Findings, limit: int | None = None, at: tuple[str, ...] = AT) -> PromptSet:
+def read_prompts(path: Path, findings: TaskFindings, limit: int | None = None, at: tuple[str, ...] = AT) -> PromptSet:
     """The prompts of a `.jsonl`, `.csv` or (auto-circuit's) `.json` file, only the first `limit` of them.
 
     `at` is where the hypothesis names the file. Nothing is said of prompts that are not used: they are counted, and not
@@ -93,7 +93,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _parse_json(text: str, file: str, line: int, findings: Findings) -> object | None:
+def _parse_json(text: str, file: str, line: int, findings: TaskFindings) -> object | None:
     """The value; None (and a finding) when the text, which starts at `line`, is not JSON."""
     message, place, hint = "", (1, 1), ""
     try:
@@ -114,7 +114,7 @@ def _parse_json(text: str, file: str, line: int, findings: Findings) -> object |
     return None
 
 
-def _place_entry(content: object, file: Path, line: int, column: int, findings: Findings) -> Placed | None:
+def _place_entry(content: object, file: Path, line: int, column: int, findings: TaskFindings) -> Placed | None:
     span = Span(str(file), line, column)
     entry = validate(Entry, content, span, findings)
     return Placed(entry, f"{file.name}:{line}", span) if isinstance(entry, Entry) else None
@@ -124,7 +124,7 @@ Read: TypeAlias = tuple[list[Placed], int]
 """The prompts that are used, and how many more the text holds."""
 
 
-def _read_jsonl(text: str, path: Path, findings: Findings, limit: int | None) -> Read:
+def _read_jsonl(text: str, path: Path, findings: TaskFindings, limit: int | None) -> Read:
     """All prompts: of a limit the caller has seen to it."""
     entries = []
     for line, row in enumerate(re.split(r"\r\n|\n|\r", text), start=1):  # JSON strings may hold other line separators
@@ -136,7 +136,7 @@ def _read_jsonl(text: str, path: Path, findings: Findings, limit: int | None) ->
     return [entry for entry in entries if entry is not None], 0
 
 
-def _read_csv(text: str, path: Path, findings: Findings, limit: int | None) -> Read:
+def _read_csv(text: str, path: Path, findings: TaskFindings, limit: int | None) -> Read:
     entries: list[Placed | None] = []
     rows = 0
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -172,7 +172,7 @@ _COLUMNS = ("clean", CORRUPT, "answers", "wrong", "template")
 _PREFIXES = ("corrupt:", "position:")
 
 
-def _check_header(header: list[str], place: Span, findings: Findings) -> bool:
+def _check_header(header: list[str], place: Span, findings: TaskFindings) -> bool:
     good = True
     counts = Counter(header)
     for name, count in counts.items():
@@ -230,7 +230,7 @@ class _AutoCircuitFile(BaseModel, frozen=True, extra="forbid", strict=True):
     seq_labels: list[str] | None = None
 
 
-def _read_auto_circuit(text: str, path: Path, findings: Findings, limit: int | None) -> Read:
+def _read_auto_circuit(text: str, path: Path, findings: TaskFindings, limit: int | None) -> Read:
     content = _parse_json(text, str(path), 1, findings)
     if content is None:
         return [], 0

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from circuitspec.hypothesis_file.schema.blocks import Generate, RepeatedTokens
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
-from circuitspec.prompts.task_findings import Findings
+from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.slots import Dice
 from circuitspec.prompts.templates.template import CharSpans
 
@@ -19,10 +19,12 @@ class Generator:
 
     description: str
     corruptions: tuple[str, ...]
-    make: Callable[[Generate, int, int, Findings, tuple[str, ...]], PromptSet]  # number, seed; stream
+    make: Callable[[Generate, int, int, TaskFindings, tuple[str, ...]], PromptSet]  # number, seed; stream
 
 
-def generate_others(options: Generate, n: int, seed: int, scored: PromptSet, findings: Findings) -> tuple[Prompt, ...]:
+def generate_others(
+    options: Generate, n: int, seed: int, scored: PromptSet, findings: TaskFindings
+) -> tuple[Prompt, ...]:
     """`n` prompts of the same generator, from a stream of their own, less those that are among the `scored` ones."""
     (named,) = (name for name in GENERATORS if getattr(options, name) is not None)
     taken = {prompt.texts[CLEAN] for prompt in scored.prompts}
@@ -31,7 +33,7 @@ def generate_others(options: Generate, n: int, seed: int, scored: PromptSet, fin
     return tuple(replace(prompt, index=index) for index, prompt in enumerate(others.values()))
 
 
-def generate(options: Generate, n: int, seed: int, findings: Findings) -> PromptSet:
+def generate(options: Generate, n: int, seed: int, findings: TaskFindings) -> PromptSet:
     """Prompts of the one generator that `options` names. Raises CircuitspecError (CS341)."""
     (named,) = (name for name in GENERATORS if getattr(options, name) is not None)
     return GENERATORS[named].make(options, n, seed, findings, ())
@@ -43,7 +45,9 @@ def common_words() -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _repeated_tokens(options: Generate, n: int, seed: int, findings: Findings, stream: tuple[str, ...]) -> PromptSet:
+def _repeated_tokens(
+    options: Generate, n: int, seed: int, findings: TaskFindings, stream: tuple[str, ...]
+) -> PromptSet:
     """`length` different words, then the same words again up to one of them; the next word is the answer.
 
     Slots: `A` is the last word's first occurrence, `A#2` the last word, `B` what followed `A` (the answer).

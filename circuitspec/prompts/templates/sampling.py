@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from circuitspec.hypothesis_file.grammar.fields import Draw
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
-from circuitspec.prompts.task_findings import Findings, counted
+from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.templates.answer_rules import OfCorruption
 from circuitspec.prompts.templates.slots import Dice, ListTooShort, draw_clean, draw_corruption, every_clean, root_of
 from circuitspec.prompts.templates.template import Value, Values
@@ -31,7 +31,7 @@ class _Drawn:
     rest: dict[int, Iterator[Values]] = field(default_factory=dict)  # template -> possibilities not yet gone through
 
 
-def draw_prompts(task: TemplateTask, n: int, seed: int, findings: Findings) -> PromptSet:
+def draw_prompts(task: TemplateTask, n: int, seed: int, findings: TaskFindings) -> PromptSet:
     """`n` prompts; prompt i uses template `i % n_templates`.
 
     Prompt i depends on the seed, on i and (so that none is repeated) on the prompts before it: asking
@@ -84,7 +84,7 @@ def _other(task: TemplateTask, index: int, number: int, seed: int, drawn: _Drawn
     return None
 
 
-def _draw_prompt(task: TemplateTask, index: int, n: int, seed: int, drawn: _Drawn, findings: Findings) -> Prompt:
+def _draw_prompt(task: TemplateTask, index: int, n: int, seed: int, drawn: _Drawn, findings: TaskFindings) -> Prompt:
     number = index % len(task.templates)
     maker = _Maker(task, index, number, seed)
     refused: Counter[tuple[Refusal, str]] = Counter()
@@ -182,7 +182,7 @@ def _explain(
     number: int,
     n: int,
     drawn: _Drawn,
-    findings: Findings,
+    findings: TaskFindings,
 ) -> None:
     """Note why no further prompt could be drawn from a template."""
     others = Counter({reason: count for reason, count in refused.items() if reason[0] != "repeated"})

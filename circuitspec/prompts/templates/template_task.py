@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from circuitspec.hypothesis_file.checks.word_lists import Row
 from circuitspec.hypothesis_file.grammar.fields import Draw, SlotRule, parse_list_reference, parse_slot_rule
 from circuitspec.hypothesis_file.schema.blocks import Above, AnswerOf, TaskSpec
-from circuitspec.prompts.task_findings import Findings, Path
+from circuitspec.prompts.task_findings import Path, TaskFindings
 from circuitspec.prompts.templates.answer_rules import (
     AnswerRule,
     NotANumber,
@@ -42,7 +42,7 @@ class TemplateTask:
         return root.list
 
 
-def template_task(task: TaskSpec, lists: Mapping[str, tuple[Row, ...]], findings: Findings) -> TemplateTask:
+def template_task(task: TaskSpec, lists: Mapping[str, tuple[Row, ...]], findings: TaskFindings) -> TemplateTask:
     """The parts of a task of a checked hypothesis: slots, lists and columns exist, and no copies go in a circle.
 
     Raises CircuitspecError (CS332) where words are compared as numbers.
@@ -80,7 +80,7 @@ def _answer(said: str | tuple[str, ...] | Above | None, lists: Mapping[str, tupl
             return Texts(tuple(map(parse_template, said)))
 
 
-def _check_numbers(task: TemplateTask, findings: Findings) -> None:
+def _check_numbers(task: TemplateTask, findings: TaskFindings) -> None:
     """Note (CS332) every entry that a comparison could meet and that is no number."""
     for key, rule in (("answer", task.answer), ("wrong", task.wrong)):
         if not isinstance(rule, Numbers):
@@ -98,11 +98,11 @@ def _check_numbers(task: TemplateTask, findings: Findings) -> None:
                 _check_bound(task, field, named[field.slot], at, findings)
 
 
-def _check_bound(task: TemplateTask, field: Field, rule: SlotRule, at: Path, findings: Findings) -> None:
+def _check_bound(task: TemplateTask, field: Field, rule: SlotRule, at: Path, findings: TaskFindings) -> None:
     _all_numbers(entries_of(task.lists[task.list_of(rule)], field.column), str(field), at, findings)
 
 
-def _all_numbers(entries: tuple[str, ...], what: str, at: Path, findings: Findings) -> None:
+def _all_numbers(entries: tuple[str, ...], what: str, at: Path, findings: TaskFindings) -> None:
     bad = [entry for entry in entries if not _is_number(entry)]
     if bad:
         shown = ", ".join(map(repr, bad[:5])) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")

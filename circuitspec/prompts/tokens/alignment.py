@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics.diagnostic import Span
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
-from circuitspec.prompts.task_findings import Findings, counted
+from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.templates.template import slot_of
 from circuitspec.prompts.tokens.encoding import Encoded, token_strings
 
@@ -37,7 +37,7 @@ class Clash:
 
 
 def check_alignment(
-    prompts: PromptSet, encoded: Mapping[str, Encoded], tokenizer: PreTrainedTokenizerBase, findings: Findings
+    prompts: PromptSet, encoded: Mapping[str, Encoded], tokenizer: PreTrainedTokenizerBase, findings: TaskFindings
 ) -> None:
     """Note (CS343) every list entry that shifts the tokens of a corruption, and every other misaligned prompt."""
     clashes: list[Clash] = []
@@ -94,7 +94,7 @@ def _note_entries(
     usual: Mapping[str, int],
     prompts: PromptSet,
     tokenizer: PreTrainedTokenizerBase,
-    findings: Findings,
+    findings: TaskFindings,
 ) -> None:
     """One finding per entry and number of tokens, with the first prompt that shows it."""
     by_entry: defaultdict[tuple[str, str, int], list[tuple[Clash, Filling, Filling]]] = defaultdict(list)
@@ -134,7 +134,7 @@ def _note_prompt(
     clean: Encoded,
     corrupt: Encoded,
     tokenizer: PreTrainedTokenizerBase,
-    findings: Findings,
+    findings: TaskFindings,
 ) -> None:
     """A prompt that no slot explains: say between which tokens the two texts part."""
     head, tail = _common_ends(clean.ids, corrupt.ids)

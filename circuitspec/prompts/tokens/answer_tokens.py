@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from circuitspec.diagnostics.diagnostic import Span
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
-from circuitspec.prompts.task_findings import Findings, Path, counted
+from circuitspec.prompts.task_findings import Path, TaskFindings, counted
 from circuitspec.prompts.tokens.encoding import Encoded, encode_ids, token_strings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class AnswerIds:
 
 
 def find_answers(
-    prompts: PromptSet, encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, findings: Findings
+    prompts: PromptSet, encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, findings: TaskFindings
 ) -> AnswerIds:
     """The token of every answer; `encoded` are the clean prompts, in order.
 
@@ -56,7 +56,7 @@ class _Finder:
     encoded: Sequence[Encoded]
     continued: Mapping[str, tuple[int, ...]]  # token ids by prompt + answer
     tokenizer: PreTrainedTokenizerBase
-    findings: Findings
+    findings: TaskFindings
 
     def side(self, side: Side) -> Ids:
         rows = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from circuitspec.diagnostics.diagnostic import Span
 from circuitspec.hypothesis_file.grammar.positions import PositionExpr, format_position, parse_position
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
-from circuitspec.prompts.task_findings import Findings, Path, counted, meant
+from circuitspec.prompts.task_findings import Path, TaskFindings, counted, meant
 from circuitspec.prompts.templates.template import occurrence, slot_of
 from circuitspec.prompts.tokens.encoding import Encoded, token_strings
 
@@ -35,7 +35,7 @@ def find_roles(
     encoded: Sequence[Encoded],
     declared: Mapping[str, str | int],
     tokenizer: PreTrainedTokenizerBase,
-    findings: Findings,
+    findings: TaskFindings,
 ) -> Roles:
     """Every position of every clean prompt; `encoded` are the clean prompts, in order.
 
@@ -99,7 +99,7 @@ def _templates_without(name: str, prompts: PromptSet, places: Sequence[Mapping[s
 
 
 def _slot_places(
-    prompt: Prompt, tokens: Encoded, tokenizer: PreTrainedTokenizerBase, findings: Findings
+    prompt: Prompt, tokens: Encoded, tokenizer: PreTrainedTokenizerBase, findings: TaskFindings
 ) -> dict[str, int]:
     """The last token of every slot; of a slot without one, token 0 (and a finding)."""
     places = {}
@@ -128,7 +128,7 @@ def _slot_places(
 
 
 def _file_places(
-    prompt: Prompt, tokens: Encoded, tokenizer: PreTrainedTokenizerBase, findings: Findings
+    prompt: Prompt, tokens: Encoded, tokenizer: PreTrainedTokenizerBase, findings: TaskFindings
 ) -> dict[str, int]:
     return {
         role: _text_place(role, said, prompt, tokens, tokenizer, findings)
@@ -138,7 +138,7 @@ def _file_places(
     }
 
 
-def _indexed_place(role: str, said: int, prompt: Prompt, tokens: Encoded, findings: Findings) -> int:
+def _indexed_place(role: str, said: int, prompt: Prompt, tokens: Encoded, findings: TaskFindings) -> int:
     """An index counts the tokens of the text; what the tokenizer puts in front of it has none."""
     place, own = said + (tokens.before if said >= 0 else len(tokens)), len(tokens) - tokens.before
     if not tokens.before <= place < len(tokens):
@@ -157,7 +157,12 @@ def _not_counted(before: int) -> str:
 
 
 def _text_place(
-    role: str, said: TextPlace, prompt: Prompt, tokens: Encoded, tokenizer: PreTrainedTokenizerBase, findings: Findings
+    role: str,
+    said: TextPlace,
+    prompt: Prompt,
+    tokens: Encoded,
+    tokenizer: PreTrainedTokenizerBase,
+    findings: TaskFindings,
 ) -> int:
     """The last token of an occurrence of a text; token 0 (and a finding, CS360) where there is none."""
     found = list(occurrences(said.text, tokens.text))
@@ -209,7 +214,7 @@ def _evaluate(
     prompts: PromptSet,
     encoded: Sequence[Encoded],
     places: Sequence[Mapping[str, int]],
-    findings: Findings,
+    findings: TaskFindings,
 ) -> tuple[int, ...] | None:
     """The token in every prompt; None (and one finding) when some prompt has none."""
     at = ("task", "positions", name)

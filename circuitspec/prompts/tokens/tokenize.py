@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask
-from circuitspec.prompts.task_findings import Findings, counted
+from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.tokens.alignment import check_alignment
 from circuitspec.prompts.tokens.answer_tokens import find_answers
 from circuitspec.prompts.tokens.encoding import Encoded, encode
@@ -16,14 +16,14 @@ from circuitspec.prompts.tokens.roles import find_roles
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from circuitspec.hypothesis_file.yaml.source import Source
+    from circuitspec.hypothesis_file.yaml.source import SourceText
 
 
 def tokenize(
     prompt_set: PromptSet,
     positions: Mapping[str, str | int],
     tokenizer: PreTrainedTokenizerBase,
-    source: Source | None = None,
+    source: SourceText | None = None,
 ) -> TokenizedTask:
     """Tokenize all prompts as the model will see them, and check that they can be compared.
 
@@ -31,7 +31,7 @@ def tokenize(
     each has the length and the slot positions of its own corruptions.
     Raises CircuitspecError (CS342 to CS349) with everything found.
     """
-    findings = Findings(source)
+    findings = TaskFindings(source)
     if not tokenizer.is_fast:
         findings.add(
             "CS342",
@@ -62,7 +62,7 @@ def tokenize(
     )
 
 
-def _check_surroundings(encoded: Mapping[str, Encoded], findings: Findings) -> None:
+def _check_surroundings(encoded: Mapping[str, Encoded], findings: TaskFindings) -> None:
     """The answer is read at the last token, so that must be one of the text."""
     if any(tokens.after for tokens in encoded.values()):
         findings.add(
@@ -75,7 +75,7 @@ def _check_surroundings(encoded: Mapping[str, Encoded], findings: Findings) -> N
 
 
 def _check_known(
-    prompts: PromptSet, encoded: Mapping[str, Encoded], tokenizer: PreTrainedTokenizerBase, findings: Findings
+    prompts: PromptSet, encoded: Mapping[str, Encoded], tokenizer: PreTrainedTokenizerBase, findings: TaskFindings
 ) -> None:
     """Note (CS349) words outside the vocabulary, and corruptions that the tokenizer makes equal to the clean prompt."""
     unknown: Counter[str] = Counter()

@@ -7,17 +7,17 @@ drawn, not before.
 from circuitspec.reports.figures.circuit_figure import circuit_graph
 from circuitspec.reports.figures.frontier import Curve, Sized, frontier
 from circuitspec.reports.figures.heatmap import heatmap
-from circuitspec.reports.figures.intervals import Point, Series, intervals
-from circuitspec.reports.figures.layout import Edge, Node
+from circuitspec.reports.figures.intervals import IntervalPoint, IntervalSeries, intervals
+from circuitspec.reports.figures.layout import DrawnEdge, DrawnNode
 from circuitspec.reports.figures.picture import Picture
 
 __all__ = [
     "Curve",
-    "Edge",
-    "Node",
+    "DrawnEdge",
+    "DrawnNode",
+    "IntervalPoint",
+    "IntervalSeries",
     "Picture",
-    "Point",
-    "Series",
     "Sized",
     "circuit_graph",
     "frontier",

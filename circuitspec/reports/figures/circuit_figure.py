@@ -14,10 +14,10 @@ from circuitspec.reports.figures.layout import (
     BOX_HEIGHT,
     CHARACTER,
     Box,
-    Edge,
+    DrawnEdge,
+    DrawnNode,
     Effect,
-    Layout,
-    Node,
+    GraphLayout,
     Place,
     curve,
     lay_out,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Edge", "Node", "circuit_graph"]
+__all__ = ["DrawnEdge", "DrawnNode", "circuit_graph"]
 
 _MARGIN, _TITLE, _LEGEND_ROW = 6.0, 24.0, 13.0
 _THIN, _THICK, _PLAIN = 0.7, 4.0, 1.1  # widths of edges: the least, the greatest, one that was not measured
@@ -46,7 +46,9 @@ _OUTLINES: dict[Effect, tuple[str, Any, float]] = {
 _KINDS: dict[Effect, str] = {"negative": "negative", "backup": "backup"}  # outlines that the legend explains
 
 
-def circuit_graph(nodes: Sequence[Node], edges: Sequence[Edge], *, columns: Sequence[str], title: str) -> Picture:
+def circuit_graph(
+    nodes: Sequence[DrawnNode], edges: Sequence[DrawnEdge], *, columns: Sequence[str], title: str
+) -> Picture:
     """The nodes in their places, `columns` in order from left to right, and the edges between them.
 
     Negative edges differ in colour and are dashed; edges without a measured effect are equally thin. Pointing at a
@@ -98,7 +100,7 @@ def circuit_graph(nodes: Sequence[Node], edges: Sequence[Edge], *, columns: Sequ
     return draw(height, on, title=title, alt=alt, width=width, fitted=False, tooltips=tips)
 
 
-def _grid(axes: Axes, layout: Layout) -> None:
+def _grid(axes: Axes, layout: GraphLayout) -> None:
     for label, y in layout.rows.items():
         axes.text(-_MARGIN, y, label, ha="right", va="center_baseline", fontsize=8, color=palette.MUTED)
         axes.plot([0, layout.width], [y, y], color=palette.FAINT, lw=0.6, zorder=0)
@@ -106,7 +108,7 @@ def _grid(axes: Axes, layout: Layout) -> None:
         axes.text(x, -2, visible(label), ha="center", va="top", fontsize=8, color=palette.MUTED)
 
 
-def _edge(axes: Axes, points: Sequence[Place], edge: Edge, largest: float, gid: str) -> None:
+def _edge(axes: Axes, points: Sequence[Place], edge: DrawnEdge, largest: float, gid: str) -> None:
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -160,7 +162,7 @@ def _box(axes: Axes, box: Box, tint: str, gid: str) -> None:
     )
 
 
-def _legend(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[Any]:
+def _legend(nodes: Sequence[DrawnNode], edges: Sequence[DrawnEdge]) -> list[Any]:
     """What fills and outlines mean, and edges where there are two kinds of them."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -184,37 +186,37 @@ def _short(group: str) -> str:
     return name if len(name) <= _SHORT else name[: _SHORT - 3] + "..."
 
 
-def _groups(nodes: Sequence[Node]) -> list[str]:
+def _groups(nodes: Sequence[DrawnNode]) -> list[str]:
     return list(dict.fromkeys(node.group for node in nodes if node.group))
 
 
-def _tint(nodes: Sequence[Node], group: str) -> str:
+def _tint(nodes: Sequence[DrawnNode], group: str) -> str:
     place = _groups(nodes).index(group) if group else len(palette.TINTS)
     return palette.TINTS[place] if place < len(palette.TINTS) else palette.PLAIN_TINT
 
 
-def _largest(edges: Sequence[Edge]) -> float:
+def _largest(edges: Sequence[DrawnEdge]) -> float:
     return max((abs(edge.effect) for edge in edges if edge.effect is not None), default=0.0) or 1.0
 
 
-def _named(node: Node) -> str:
+def _named(node: DrawnNode) -> str:
     at = f" at {node.column}" if node.column else ""
     kind = f", {node.effect}" if node.effect in ("negative", "backup") else ""
     return f"{node.label}{at}" + (f" ({node.group}{kind})" if node.group else "")
 
 
-def _told(layout: Layout, edge: Edge) -> str:
+def _told(layout: GraphLayout, edge: DrawnEdge) -> str:
     ends = (layout.boxes[edge.sender].node, layout.boxes[edge.receiver].node)
     effect = "" if edge.effect is None else f": effect {number(edge.effect)}"
     return " -> ".join(_placed(node, layout) for node in ends) + effect
 
 
-def _placed(node: Node, layout: Layout) -> str:
+def _placed(node: DrawnNode, layout: GraphLayout) -> str:
     """`a2.h2@END`; the position goes without saying where there is but one."""
     return f"{node.label}@{node.column}" if node.column and len(layout.columns) > 1 else node.label
 
 
-def _alt(nodes: Sequence[Node], edges: Sequence[Edge], layout: Layout) -> str:
+def _alt(nodes: Sequence[DrawnNode], edges: Sequence[DrawnEdge], layout: GraphLayout) -> str:
     groups = []
     for group in _groups(nodes):
         members = dict.fromkeys(_placed(node, layout) for node in nodes if node.group == group)

@@ -26,7 +26,7 @@ _IN_WORDS = 8  # numbers that are read out
 
 
 @dataclass(frozen=True)
-class Point:
+class IntervalPoint:
     """One estimate, None where there is no figure, and the bound that it is held to, if it is."""
 
     label: str
@@ -36,14 +36,14 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Series:
+class IntervalSeries:
     """Points of one kind. Points of several series under one label stand side by side."""
 
     label: str
-    points: tuple[Point, ...]
+    points: tuple[IntervalPoint, ...]
 
 
-def intervals(series: Sequence[Series], *, title: str, quantity: str) -> Picture:
+def intervals(series: Sequence[IntervalSeries], *, title: str, quantity: str) -> Picture:
     """Points with their confidence intervals, by label, bounds shaded; `quantity` (with its unit) is the x axis.
 
     0 and 1 are marked; of several series each number has the marker and colour of its own. Figures far outside of
@@ -99,7 +99,7 @@ def _row_label(label: str) -> str:
     return wrapped([label], _LABEL_CHARACTERS)[0]
 
 
-def _point(axes: Axes, point: Point, y: float, nth: int, limits: tuple[float, float], room: float) -> None:
+def _point(axes: Axes, point: IntervalPoint, y: float, nth: int, limits: tuple[float, float], room: float) -> None:
     colour = palette.SERIES[nth]
     low, high = limits
     least = low if point.at_least is None else max(low, point.at_least)
@@ -118,7 +118,7 @@ def _point(axes: Axes, point: Point, y: float, nth: int, limits: tuple[float, fl
     axes.plot([value], [y], marker=_MARKERS[nth], color=colour, ms=4.5, zorder=4)
 
 
-def _range(series: Sequence[Series]) -> tuple[float, float]:
+def _range(series: Sequence[IntervalSeries]) -> tuple[float, float]:
     """From 0 to 1 at least, as far as points and the ends of bounds reach, and a margin."""
     found = [0.0, 1.0]
     for one in series:
@@ -132,14 +132,14 @@ def _range(series: Sequence[Series]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _value(point: Point) -> str:
+def _value(point: IntervalPoint) -> str:
     limits = [end for end in (point.at_least, point.at_most) if end is not None]
     if point.estimate is None:
         return "no figure"
     return with_interval(point.estimate, limits).partition(" (")[0]
 
 
-def _alt(series: Sequence[Series], rows: Sequence[str], quantity: str) -> str:
+def _alt(series: Sequence[IntervalSeries], rows: Sequence[str], quantity: str) -> str:
     said = []
     each = max(2, _IN_WORDS // len(series))
     for one in series:

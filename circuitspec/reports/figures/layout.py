@@ -23,7 +23,7 @@ Effect = Literal["positive", "negative", "backup", ""]
 
 
 @dataclass(frozen=True)
-class Node:
+class DrawnNode:
     """A component at one position. `row` orders it upward, `column` is the position's name ("" for none of them)."""
 
     key: str
@@ -36,7 +36,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Edge:
+class DrawnEdge:
     """From one node up to another. `effect` is None where it was not measured; `negative` if it lowers the metric."""
 
     sender: str
@@ -49,7 +49,7 @@ class Edge:
 class Box:
     """A node in its place: centre and width, in points from the lower left."""
 
-    node: Node
+    node: DrawnNode
     x: float
     y: float
     width: float
@@ -70,7 +70,7 @@ class Lane:
 
 
 @dataclass(frozen=True)
-class Layout:
+class GraphLayout:
     """Boxes by the keys of their nodes, the middle of each named row and column, and the size of all."""
 
     boxes: dict[str, Box]
@@ -79,7 +79,7 @@ class Layout:
     width: float
     height: float
 
-    def lanes(self, edges: Sequence[Edge]) -> list[Lane]:
+    def lanes(self, edges: Sequence[DrawnEdge]) -> list[Lane]:
         """For each edge, where it leaves and arrives so that those of one box lie side by side, and cross little."""
         leaving: dict[str, list[int]] = {}
         arriving: dict[str, list[int]] = {}
@@ -96,7 +96,7 @@ class Layout:
         count = max(1, len(edges) - 1)
         return [Lane(share["leave"], share["arrive"], nth / count) for nth, share in enumerate(shares)]
 
-    def route(self, edge: Edge, lane: Lane | None = None) -> list[Place]:
+    def route(self, edge: DrawnEdge, lane: Lane | None = None) -> list[Place]:
         """Points, to be joined by `curve`, from the top of the sender to the bottom of the receiver.
 
         Two points where a curve between them touches no other box; otherwise the edge runs, at every row that it
@@ -134,7 +134,7 @@ def _along(start: Place, end: Place) -> list[Place]:
     return places
 
 
-def lay_out(nodes: Sequence[Node], columns: Sequence[str], *, joined: bool = True) -> Layout:
+def lay_out(nodes: Sequence[DrawnNode], columns: Sequence[str], *, joined: bool = True) -> GraphLayout:
     """A place for every node: rows by their order, columns side by side in the order given, none overlapping.
 
     Nodes without a column stand in the middle of all. Rows lie closer where no edges are to be seen (not `joined`);
@@ -143,7 +143,7 @@ def lay_out(nodes: Sequence[Node], columns: Sequence[str], *, joined: bool = Tru
     ordered = sorted({node.row for node in nodes})
     step = _ROW_ALONE if not joined else _ROW if len(ordered) <= _FEW_ROWS else _ROW_OF_MANY
     heights = {row: PADDING + BOX_HEIGHT / 2 + step * place for place, row in enumerate(ordered)}
-    cells: dict[tuple[str, int], list[Node]] = {}
+    cells: dict[tuple[str, int], list[DrawnNode]] = {}
     for node in nodes:
         cells.setdefault((node.column, node.row), []).append(node)
     width = max((len(node.label) for node in nodes), default=0) * CHARACTER + PADDING
@@ -168,7 +168,7 @@ def lay_out(nodes: Sequence[Node], columns: Sequence[str], *, joined: bool = Tru
         for place, node in enumerate(cell):
             boxes[node.key] = Box(node, first + place * (width + GAP), heights[row], width)
     labels = {node.row_label: heights[node.row] for node in nodes if node.row_label}
-    return Layout(boxes, labels, middles, total, step * (len(ordered) - 1) + BOX_HEIGHT + 2 * PADDING)
+    return GraphLayout(boxes, labels, middles, total, step * (len(ordered) - 1) + BOX_HEIGHT + 2 * PADDING)
 
 
 def _span(count: int, width: float) -> float:

@@ -32,7 +32,7 @@ class Dots:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedPoint:
     """A point with its name beside it, and a ring around it."""
 
     name: str
@@ -48,7 +48,7 @@ def scatter(
     alt: str,
     line: Literal["diagonal"] | Sequence[Place] = "diagonal",
     line_label: str,
-    named: Sequence[Named] = (),
+    named: Sequence[NamedPoint] = (),
 ) -> Picture:
     """Points of up to five kinds; `across` and `upward` name the axes with their units.
 
@@ -90,7 +90,7 @@ def _diagonal(axes: Axes, places: Sequence[Place], label: str) -> None:
     axes.plot([low, high], [low, high], color=palette.MUTED, lw=1, ls=(0, (3, 2)), zorder=1, label=label)
 
 
-def _names(axes: Axes, named: Sequence[Named]) -> None:
+def _names(axes: Axes, named: Sequence[NamedPoint]) -> None:
     for one in named:
         text = visible(one.name)
         text = text if len(text) <= _NAME else text[: _NAME - 3] + "..."

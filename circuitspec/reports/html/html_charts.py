@@ -23,7 +23,7 @@ from circuitspec.analysis.statistics.wording import MISSING, briefly
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.experiments.planner import PlannedClaim
 from circuitspec.prompts.prompt_set import PromptSet
-from circuitspec.reports.figures import Point, Series, intervals
+from circuitspec.reports.figures import IntervalPoint, IntervalSeries, intervals
 from circuitspec.reports.html.html_frontier import frontier_view
 from circuitspec.reports.html.html_subsets import subset_charts
 from circuitspec.reports.many_run_tables import main_estimate
@@ -74,17 +74,21 @@ def _by_claim(pairs: Sequence[_Pair]) -> Chart:
     for place, (planned, claim) in enumerate(shown):
         if kind_of(planned).alike(claim):
             points.append(
-                Point(f"{place + 1} {_subject(planned)}", main_estimate(claim), claim.at_least, claim.at_most)
+                IntervalPoint(f"{place + 1} {_subject(planned)}", main_estimate(claim), claim.at_least, claim.at_most)
             )
         elif claim.parts:
             named = ((f"{place + 1} {claim.kind}: {part.name}", part) for part in claim.parts)
-            points += [Point(name, part.estimate, part.at_least, part.at_most) for name, part in named]
+            points += [IntervalPoint(name, part.estimate, part.at_least, part.at_most) for name, part in named]
         else:
-            points.append(Point(f"{place + 1} {_subject(planned)}", claim.estimate, claim.at_least, claim.at_most))
+            points.append(
+                IntervalPoint(f"{place + 1} {_subject(planned)}", claim.estimate, claim.at_least, claim.at_most)
+            )
     note = "Points are the claims' values with their confidence intervals; shaded is what each claim allows."
     if len(shown) < len(pairs):
         note += f" The first {len(shown)} of {len(pairs)} claims."
-    return Chart(intervals([Series("claims", tuple(points))], title="Claims and their bounds", quantity=_SHARE), note)
+    return Chart(
+        intervals([IntervalSeries("claims", tuple(points))], title="Claims and their bounds", quantity=_SHARE), note
+    )
 
 
 def _subject(planned: PlannedClaim) -> str:
@@ -119,10 +123,10 @@ def _by_metric(found: Verification, whole: Sequence[_Pair]) -> Chart:
         for metric in metrics:
             claim = own.get(metric)
             if claim is None:
-                points.append(Point(metric, _recovered(found, planned, metric)))
+                points.append(IntervalPoint(metric, _recovered(found, planned, metric)))
             else:
-                points.append(Point(metric, claim.estimate, claim.at_least, claim.at_most))
-        series.append(Series(_label(found, pair), tuple(points)))
+                points.append(IntervalPoint(metric, claim.estimate, claim.at_least, claim.at_most))
+        series.append(IntervalSeries(_label(found, pair), tuple(points)))
     picture = intervals(series, title="Recovered performance by metric", quantity=f"recovered ({_SHARE})")
     return Chart(
         picture, "1 is the clean run, 0 the run with all ablated or corrupt; bounds are those of claimed metrics."
@@ -153,16 +157,16 @@ _Scored = tuple[Grouping, list[tuple[_Pair, tuple[GroupScore, ...]]]]
 
 
 def _by_group(found: Verification, scored: Sequence[_Scored]) -> Chart:
-    points: dict[str, list[Point]] = {}
+    points: dict[str, list[IntervalPoint]] = {}
     for grouping, by_claim in scored:
         for pair, scores in by_claim:
             _, claim = pair
             points.setdefault(_series_name(found, pair), []).extend(
-                Point(name, score.recovered, claim.at_least, claim.at_most)
+                IntervalPoint(name, score.recovered, claim.at_least, claim.at_most)
                 for name, score in zip(_names(grouping), scores, strict=True)
             )
     what = " and ".join(grouping.name for grouping, _ in scored)
-    series = [Series(name, tuple(own)) for name, own in points.items()]
+    series = [IntervalSeries(name, tuple(own)) for name, own in points.items()]
     title = f"Recovered performance by {what}"
     return Chart(
         intervals(series, title=title, quantity=f"recovered ({_SHARE})"),

@@ -17,9 +17,9 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Component, Input, Logits, stage
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.yaml.source import Source
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.prompt_set import TokenizedTask
-from circuitspec.reports.figures import Edge, Node, circuit_graph
+from circuitspec.reports.figures import DrawnEdge, DrawnNode, circuit_graph
 from circuitspec.reports.figures.layout import Effect
 from circuitspec.reports.views import CircuitView, Table
 
@@ -29,7 +29,7 @@ _LOGITS = "logits"
 
 
 def circuit_view(
-    found: Verification, source: Source, order: Mapping[str, float], task: TokenizedTask | None = None
+    found: Verification, source: SourceText, order: Mapping[str, float], task: TokenizedTask | None = None
 ) -> CircuitView | None:
     """The circuit of a verification, None where it has no graph or nothing is declared.
 
@@ -64,7 +64,7 @@ def graph_view(
     return CircuitView(picture, _note(edges, shown, large=len(graph.circuit) > COMPONENTS), groups)
 
 
-def _note(edges: Sequence[Edge], shown: Sequence[Edge], *, large: bool) -> str:
+def _note(edges: Sequence[DrawnEdge], shown: Sequence[DrawnEdge], *, large: bool) -> str:
     said = "Layers upward, positions across"
     if any(edge.effect is not None for edge in edges):
         said += "; an edge is as wide as the effect of its path by itself, as a share of clean - corrupt"
@@ -84,7 +84,7 @@ def _groups(graph: CircuitGraph) -> Iterator[tuple[str, str, str]]:
         yield group, members[0].effect, named
 
 
-def _measured(found: Verification, graph: CircuitGraph, source: Source) -> Iterator[tuple[DeclaredPath, Estimate]]:
+def _measured(found: Verification, graph: CircuitGraph, source: SourceText) -> Iterator[tuple[DeclaredPath, Estimate]]:
     """Paths that were patched by themselves, and what that did: those of the file, and those of its claims."""
     declared = {path.text: path for path in graph.paths}
     for effect in found.paths:
@@ -106,15 +106,15 @@ def _measured(found: Verification, graph: CircuitGraph, source: Source) -> Itera
 class _Drawing:
     """A circuit's components at their positions, one node each, and what its declared paths join."""
 
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
+    nodes: tuple[DrawnNode, ...]
+    edges: tuple[DrawnEdge, ...]
 
 
 def _drawing(
     graph: CircuitGraph, measured: Iterable[tuple[DeclaredPath, Estimate]], task: TokenizedTask | None
 ) -> _Drawing:
     joins = _Joins(graph.shape, task)
-    nodes: dict[str, Node] = {}
+    nodes: dict[str, DrawnNode] = {}
     for member in graph.members:
         for node, _ in _nodes(member.component, member.where):
             nodes.setdefault(node.key, replace(node, group=member.group, effect=member.effect))
@@ -132,14 +132,14 @@ def _drawing(
     return _Drawing(tuple(_above_its_feeders(nodes, edges)), edges)
 
 
-def _edge(ends: tuple[str, str], effect: Estimate | None, declared: Effect) -> Edge:
+def _edge(ends: tuple[str, str], effect: Estimate | None, declared: Effect) -> DrawnEdge:
     """An edge is negative where its sender is declared so, or no effect in its interval is of use."""
     interval = None if effect is None else effect.interval
     against = declared == "negative" or (interval is not None and interval[1] < 0)
-    return Edge(*ends, None if effect is None else effect.value, against)
+    return DrawnEdge(*ends, None if effect is None else effect.value, against)
 
 
-def _above_its_feeders(nodes: Mapping[str, Node], edges: Iterable[Edge]) -> Iterator[Node]:
+def _above_its_feeders(nodes: Mapping[str, DrawnNode], edges: Iterable[DrawnEdge]) -> Iterator[DrawnNode]:
     """The nodes, the logits above the position at which most of the components are that feed them."""
     columns = [nodes[edge.sender].column for edge in edges if edge.receiver == _LOGITS]
     column = max(dict.fromkeys(columns), key=columns.count, default="")
@@ -179,12 +179,12 @@ class _Joins:
         return self._known[asked]
 
 
-def _nodes(component: Component, where: Where) -> Iterator[tuple[Node, Where]]:
+def _nodes(component: Component, where: Where) -> Iterator[tuple[DrawnNode, Where]]:
     """A component at each of its positions."""
     name, (row, label) = format_name(component), _row(component)
     for column, here in _columns(component, where):
         key = name if name == _LOGITS else f"{name}@{column}"
-        yield Node(key, name, row, label, column), here
+        yield DrawnNode(key, name, row, label, column), here
 
 
 def _at_its_own(pair: DeclaredPath, shape: ModelShape) -> bool | None:
@@ -211,7 +211,7 @@ def _row(component: Component) -> tuple[int, str]:
     return before_logits if own is None else own, component.kind.drawn_in.format(layer=component.place[0])
 
 
-def _place(column: str, nodes: Sequence[Node], order: Mapping[str, float]) -> tuple[int, float]:
+def _place(column: str, nodes: Sequence[DrawnNode], order: Mapping[str, float]) -> tuple[int, float]:
     if column in order:
         return 1, order[column]
     names = list(dict.fromkeys(node.column for node in nodes))

@@ -11,7 +11,7 @@ from circuitspec.analysis.statistics.scores import Anchors, mean_of
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.reports.figures.scatter import Dots, Named, scatter
+from circuitspec.reports.figures.scatter import Dots, NamedPoint, scatter
 from circuitspec.reports.views import Chart, Table
 
 _MOST_ROWS = 16
@@ -25,7 +25,7 @@ _KINDS = (
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredCircuit:
     """A circuit that was kept while the rest was ablated: components of which something is kept, and its figure."""
 
     name: str
@@ -52,7 +52,7 @@ def frontier_view(found: Verification) -> tuple[tuple[Chart, ...], tuple[Table, 
         alt=f"Recovered {metric} over components kept, {plural(len(circuits), 'run')}. On the frontier: {said}.",
         line=[(one.size, one.recovered) for one in best],
         line_label="frontier",
-        named=[] if declared is None else [Named("as declared", (declared.size, declared.recovered))],
+        named=[] if declared is None else [NamedPoint("as declared", (declared.size, declared.recovered))],
     )
     note = (
         "Every run of this verification that keeps a circuit and ablates the rest, none made for this picture. On the "
@@ -70,9 +70,9 @@ def frontier_view(found: Verification) -> tuple[tuple[Chart, ...], tuple[Table, 
     return (Chart(picture, note),), (Table(caption, columns, cells),)
 
 
-def pareto(circuits: Sequence[Measured]) -> list[Measured]:
+def pareto(circuits: Sequence[MeasuredCircuit]) -> list[MeasuredCircuit]:
     """Those to which none is at least as small and recovers at least as much, but itself or its equal; by size."""
-    best: list[Measured] = []
+    best: list[MeasuredCircuit] = []
     for one in sorted(circuits, key=lambda one: (one.size, -one.recovered)):
         if not best or one.recovered > best[-1].recovered:
             best.append(one)
@@ -88,20 +88,20 @@ def _metric(found: Verification) -> str | None:
     return for_circuits_by_size(plan, records, gaps)
 
 
-def _circuits(found: Verification, metric: str) -> Iterator[Measured]:
+def _circuits(found: Verification, metric: str) -> Iterator[MeasuredCircuit]:
     plan, records, graph = found.plan, found.records, found.graph
     assert graph is not None
     claimed = len(graph.claimed)
     clean, corrupt = (mean_of(records[run][metric]) for run in (plan.clean, plan.corrupt))
-    yield Measured("model", "model and nothing", claimed, 1.0)
-    yield Measured(plan.labels.get(plan.corrupt, _NOTHING), "model and nothing", 0, 0.0)
+    yield MeasuredCircuit("model", "model and nothing", claimed, 1.0)
+    yield MeasuredCircuit(plan.labels.get(plan.corrupt, _NOTHING), "model and nothing", 0, 0.0)
     for run, label in plan.labels.items():
         kind = _kind(label)
         if kind is None or not _is_like(run, plan.circuit) or metric not in records[run]:
             continue
         value = (mean_of(records[run][metric]) - corrupt) / (clean - corrupt)
         gone = {site.component for site in run.sites if site.where.is_everywhere} & set(graph.claimed)
-        yield Measured(label, kind, claimed - len(gone), value)
+        yield MeasuredCircuit(label, kind, claimed - len(gone), value)
 
 
 def _kind(label: str) -> str | None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from circuitspec.analysis.claims.claim_kind import Bars, Cloud
 from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.reports.figures import Point, Series, intervals
-from circuitspec.reports.figures.scatter import Dots, Named, scatter
+from circuitspec.reports.figures import IntervalPoint, IntervalSeries, intervals
+from circuitspec.reports.figures.scatter import Dots, NamedPoint, scatter
 from circuitspec.reports.views import Chart
 
 
@@ -33,11 +33,11 @@ def _scattered(cloud: Cloud) -> Chart:
         upward=cloud.upward,
         alt=cloud.alt,
         line_label=cloud.diagonal,
-        named=[Named(cloud.named, cloud.named_at)],
+        named=[NamedPoint(cloud.named, cloud.named_at)],
     )
     return Chart(picture, cloud.note)
 
 
 def _side_by_side(bars: Bars) -> Chart:
-    points = tuple(Point(part.name, part.estimate, part.at_least, part.at_most) for part in bars.parts)
-    return Chart(intervals([Series(bars.series, points)], title=bars.title, quantity=bars.quantity), bars.note)
+    points = tuple(IntervalPoint(part.name, part.estimate, part.at_least, part.at_most) for part in bars.parts)
+    return Chart(intervals([IntervalSeries(bars.series, points)], title=bars.title, quantity=bars.quantity), bars.note)

@@ -16,7 +16,7 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Examined:
+class ExaminedModel:
     """A model and what was found about it."""
 
     provenance: Provenance
@@ -26,14 +26,14 @@ class Examined:
     diagnosis: Diagnosis
 
 
-def render_text(found: Examined) -> str:
+def render_text(found: ExaminedModel) -> str:
     """Family and shape, what can be patched, the self-tests, a line per site, and the verdict; ends in a newline."""
     parts = [_heading(found), _granularities(found), _whole(found.diagnosis), _sites(found.diagnosis)]
     parts += [text for text in (_silent(found.diagnosis), _untested(found.diagnosis)) if text]
     return no_command("\n\n".join([*parts, _verdict(found.diagnosis)])) + "\n"
 
 
-def render_json(found: Examined) -> str:
+def render_json(found: ExaminedModel) -> str:
     """The same as one JSON object, ending in a newline."""
     known, shape, diagnosis = found.provenance, found.shape, found.diagnosis
     document = {
@@ -80,7 +80,7 @@ def render_json(found: Examined) -> str:
     return as_json(document, indent=2) + "\n"
 
 
-def _heading(found: Examined) -> str:
+def _heading(found: ExaminedModel) -> str:
     known, shape = found.provenance, found.shape
     named = known.id if known.description in (known.id, "") else f"{known.id} ({known.description})"
     heads = f"{shape.n_heads} heads of {shape.d_head} channels"
@@ -98,7 +98,7 @@ def _heading(found: Examined) -> str:
     return f"{visible(named)}   {family}, {known.dtype} on {found.device}\n{', '.join(sizes)}"
 
 
-def _granularities(found: Examined) -> str:
+def _granularities(found: ExaminedModel) -> str:
     rows = [
         (g.name, g.example, ", ".join(g.tensors) if g.tensors else f"no: {g.why_not}")
         for g in granularities(found.architecture)

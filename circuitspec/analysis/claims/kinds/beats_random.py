@@ -13,7 +13,7 @@ from circuitspec.experiments.circuits.random_circuits import RandomCircuits, ran
 from circuitspec.experiments.circuits.subset_runs import refuse_parts
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning
-from circuitspec.hypothesis_file.schema.claims.beats_random import BeatsRandom
+from circuitspec.hypothesis_file.schema.claims.beats_random_block import BeatsRandom
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.means_error import MeansError

@@ -14,7 +14,7 @@ from circuitspec.experiments.circuits.robust_methods import claimed_methods, fit
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning
 from circuitspec.hypothesis_file.schema.claims.claim_block import OfCircuit
-from circuitspec.hypothesis_file.yaml.source import Source as SourceText
+from circuitspec.hypothesis_file.yaml.source import SourceText
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.means_error import MeansError

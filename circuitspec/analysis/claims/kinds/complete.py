@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from circuitspec.analysis.claims.claim_kind import Cloud, Dot, RunsExperiments, figure, measure_head
+from circuitspec.analysis.claims.claim_kind import Cloud, Dot, figure, measure_head
 from circuitspec.analysis.claims.claim_result import ClaimPart, ClaimResult, Judgement, together
 from circuitspec.analysis.claims.kinds.subset_claims import PlannedSubsets, SubsetClaims, part_means, subset_part
 from circuitspec.analysis.statistics.wording import number, plural
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.circuits.subset_runs import Cuts, Trials, complete_trials
-from circuitspec.hypothesis_file.schema.claims.complete import Complete
+from circuitspec.hypothesis_file.schema.claims.complete_block import Complete
 
 _NAMED = 6  # nodes of a subset in a table; all of them are in the JSON
 _KINDS = ("group, all, nothing", "random", "greedy")

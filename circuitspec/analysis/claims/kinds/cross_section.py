@@ -9,7 +9,7 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels import edge_level, node_level
 from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning
 from circuitspec.graph.paths import DeclaredPath
-from circuitspec.hypothesis_file.schema.claims.cross_section import CrossSection
+from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
 
 
 class CrossSectionClaims(ClaimKind[CrossSection, PlannedClaim]):

@@ -14,7 +14,7 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels import node_level
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning
 from circuitspec.hypothesis_file.grammar.components import stage
-from circuitspec.hypothesis_file.schema.claims.gate import Gate
+from circuitspec.hypothesis_file.schema.claims.gate_block import Gate
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.gate_statistics import GateFinding, Part

@@ -16,7 +16,7 @@ from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planni
 from circuitspec.graph.edge_circuit import hopless
 from circuitspec.graph.paths import DeclaredPath
 from circuitspec.hypothesis_file.schema.claims.claim_block import OfPath
-from circuitspec.hypothesis_file.schema.claims.mediation import Mediation
+from circuitspec.hypothesis_file.schema.claims.mediation_block import Mediation
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.means_error import MeansError

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from circuitspec.analysis.claims.claim_kind import Bars, RunsExperiments, figure, measure_head
+from circuitspec.analysis.claims.claim_kind import Bars, figure, measure_head
 from circuitspec.analysis.claims.claim_result import ClaimPart, ClaimResult, Judgement, together
 from circuitspec.analysis.claims.kinds.subset_claims import PlannedSubsets, SubsetClaims, part_means, subset_part
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.wording import plural
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.circuits.subset_runs import Cuts, Trials, minimal_trials
-from circuitspec.hypothesis_file.schema.claims.minimal import Minimal
+from circuitspec.hypothesis_file.schema.claims.minimal_block import Minimal
 
 _MOST_NODES = 40  # of a picture; all are in the table
 

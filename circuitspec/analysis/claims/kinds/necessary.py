@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from circuitspec.analysis.claims.kinds.circuit_claims import CircuitClaims, PlannedOfCircuit
 from circuitspec.experiments.planner import Planning
-from circuitspec.hypothesis_file.schema.claims.necessary import Necessary
+from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 
 
 class NecessaryClaims(CircuitClaims[Necessary]):

@@ -10,7 +10,7 @@ from circuitspec.analysis.statistics.wording import falls, rises
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment
 from circuitspec.experiments.levels import path_level
 from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning, passing_label
-from circuitspec.hypothesis_file.schema.claims.path import PathClaim
+from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
 from circuitspec.hypothesis_file.yaml.source import Path_
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from circuitspec.analysis.claims.claim_kind import ClaimKind, RunsExperiments, Searched
+from circuitspec.analysis.claims.claim_kind import ClaimKind, Searched
 from circuitspec.analysis.claims.claim_result import MIN_PROMPTS, ClaimPart, ClaimResult, Judgement, part_of, too_few
 from circuitspec.analysis.statistics.wording import number, plural
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.circuits.subset_runs import Cuts, Trials, cuts_of, refuse_parts
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels import node_level

@@ -10,8 +10,8 @@ from circuitspec.experiments.levels.node_level import without_outside
 from circuitspec.experiments.planner import Planning
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.schema.claims.sufficient import Sufficient
-from circuitspec.hypothesis_file.yaml.source import Path_, Source
+from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
+from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 
 class SufficientClaims(CircuitClaims[Sufficient]):
@@ -22,7 +22,7 @@ class SufficientClaims(CircuitClaims[Sufficient]):
     nothing_patched = "the declared circuit and the free components leave nothing to ablate"
 
     def refused(
-        self, claim: Sufficient, place: Path_, ablation: AblationSpec, graph: CircuitGraph, text: Source
+        self, claim: Sufficient, place: Path_, ablation: AblationSpec, graph: CircuitGraph, text: SourceText
     ) -> Iterable[Diagnostic]:
         """CS224: every member of the circuit must have an outside."""
         return without_outside(graph, place, text) if ablation.level == "node" else ()

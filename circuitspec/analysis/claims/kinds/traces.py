@@ -15,7 +15,7 @@ from circuitspec.experiments.ablation_source import corrupt_prompts
 from circuitspec.experiments.experiment import Experiment, values_in
 from circuitspec.experiments.levels import node_level
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning
-from circuitspec.hypothesis_file.schema.claims.traces import Traces
+from circuitspec.hypothesis_file.schema.claims.traces_block import Traces
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.means_error import MeansError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from circuitspec.models.zoo.toys.backup import BACKUP
 from circuitspec.models.zoo.toys.blueprint import Toy
 from circuitspec.models.zoo.toys.gates import AND, OR
-from circuitspec.models.zoo.toys.mediation import AMPLIFICATION, MEDIATION
+from circuitspec.models.zoo.toys.mediation_toys import AMPLIFICATION, MEDIATION
 from circuitspec.models.zoo.toys.negative import NEGATIVE
 from circuitspec.models.zoo.toys.nobel import NOBEL
 from circuitspec.models.zoo.toys.weights import build

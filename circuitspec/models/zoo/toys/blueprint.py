@@ -46,7 +46,7 @@ class HardHead:
 
 
 @dataclass(frozen=True)
-class Neuron:
+class ToyNeuron:
     """A ReLU neuron: max(0, `reads`) times `writes`."""
 
     layer: int
@@ -69,7 +69,7 @@ class Toy:
     tokens: Mapping[str, Combination]
     positions: Mapping[int, Combination]
     heads: tuple[HardHead, ...]
-    neurons: tuple[Neuron, ...]
+    neurons: tuple[ToyNeuron, ...]
     logits: Mapping[str, Combination]
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ difference between ` lit` and ` dark` is 8 C - 4: 4 when the lamp is lit and -4 
 
 from __future__ import annotations
 
-from circuitspec.models.zoo.toys.blueprint import ONE, Combination, HardHead, Match, Neuron, Toy
+from circuitspec.models.zoo.toys.blueprint import ONE, Combination, HardHead, Match, Toy, ToyNeuron
 
 ROOMS = ("Kitchen", "Hall", "Cellar", "Attic", "Garden", "Porch", "Studio", "Office")
 FLOWS = (" on", " closed", " up")
@@ -26,7 +26,7 @@ def _looking_at(place: str, layer: int, head: int, writes: Combination) -> HardH
     return HardHead(layer, head, (Match({ONE: 1}, {place: 1}),), {"flows": writes})
 
 
-def _gate(name: str, description: str, neuron: Neuron, lit: Combination) -> Toy:
+def _gate(name: str, description: str, neuron: ToyNeuron, lit: Combination) -> Toy:
     silent = (*ROOMS, *STOPS, " lamp", ":", " one", " switch", ",", " so", " it", " is", " lit", " dark")
     return Toy(
         name=name,
@@ -47,13 +47,13 @@ def _gate(name: str, description: str, neuron: Neuron, lit: Combination) -> Toy:
 AND = _gate(
     "and",
     "two switches in series: neuron m1.n0 is the AND of heads a0.h0 and a0.h1",
-    Neuron(1, 0, {"A": 1, "B": 1, ONE: -1}, {"lit": 8}),
+    ToyNeuron(1, 0, {"A": 1, "B": 1, ONE: -1}, {"lit": 8}),
     {"lit": 1},
 )
 
 OR = _gate(
     "or",
     "two switches in parallel: neuron m1.n0 is silent when head a0.h0 or a0.h1 is on",
-    Neuron(1, 0, {"A": -1, "B": -1, ONE: 1}, {"lit": -8}),
+    ToyNeuron(1, 0, {"A": -1, "B": -1, ONE: 1}, {"lit": -8}),
     {"lit": 1, ONE: 8},
 )

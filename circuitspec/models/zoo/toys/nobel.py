@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 
-from circuitspec.models.zoo.toys.blueprint import N_POSITIONS, ONE, HardHead, Match, Neuron, Toy
+from circuitspec.models.zoo.toys.blueprint import N_POSITIONS, ONE, HardHead, Match, Toy, ToyNeuron
 
 NAMES = ("Mary", "John", "Paul", "Anna", "Peter", "Laura", "David", "Emma")
 VERBS = (" won", " wanted", " discussed", " deserved")
@@ -56,6 +56,6 @@ NOBEL = Toy(
             copies={feature: {f"before.{feature}": 1} for feature in _WORD},
         ),
     ),
-    neurons=(Neuron(1, 42, {"before.nobel": 1, "peace": 1, ONE: -1}, {"prize": 8}),),
+    neurons=(ToyNeuron(1, 42, {"before.nobel": 1, "peace": 1, ONE: -1}, {"prize": 8}),),
     logits={" Prize": {"prize": 1}, " Treaty": {ONE: 4}},
 )

@@ -24,7 +24,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from circuitspec.models.zoo.toys.blueprint import D_HEAD, D_MODEL, N_POSITIONS, ONE, Combination, HardHead, Neuron, Toy
+from circuitspec.models.zoo.toys.blueprint import (
+    D_HEAD,
+    D_MODEL,
+    N_POSITIONS,
+    ONE,
+    Combination,
+    HardHead,
+    Toy,
+    ToyNeuron,
+)
 from circuitspec.models.zoo.word_tokenizer import word_tokenizer
 
 if TYPE_CHECKING:
@@ -86,7 +95,7 @@ def _set_head(attention: Any, head: HardHead, toy: Toy) -> None:
         attention.c_proj.weight[channel] = _writing(written, toy)
 
 
-def _set_neuron(mlp: Any, neuron: Neuron, toy: Toy) -> None:
+def _set_neuron(mlp: Any, neuron: ToyNeuron, toy: Toy) -> None:
     mlp.c_fc.weight[:, neuron.index] = _reading(neuron.reads, toy)
     mlp.c_proj.weight[neuron.index] = _writing(neuron.writes, toy)
 

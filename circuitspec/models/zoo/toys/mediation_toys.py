@@ -30,13 +30,13 @@ that is off is to take A -> C from the other run in the one that is on: either w
 
 from __future__ import annotations
 
-from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Neuron, Toy
+from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy, ToyNeuron
 from circuitspec.models.zoo.toys.gates import FLOWS, ROOMS, STOPS
 
 SWITCH, END = 6, 10  # where the word about the switch stands, and where the prompt ends
 
 
-def _lamp(name: str, description: str, neuron: Neuron) -> Toy:
+def _lamp(name: str, description: str, neuron: ToyNeuron) -> Toy:
     at_switch = (Match({ONE: 1}, {"switch": 1}),)
     silent = (*ROOMS, *STOPS, " lamp", ":", " its", " switch", " is", ",", " so", " it", " lit", " dark")
     return Toy(
@@ -58,11 +58,11 @@ def _lamp(name: str, description: str, neuron: Neuron) -> Toy:
 MEDIATION = _lamp(
     "mediation",
     "through a relay: neuron m1.n0 reads head a1.h0 alone, which copies head a0.h0",
-    Neuron(1, 0, {"B": 1}, {"lit": 8}),
+    ToyNeuron(1, 0, {"B": 1}, {"lit": 8}),
 )
 
 AMPLIFICATION = _lamp(
     "amplification",
     "with a booster: neuron m1.n0 is the AND of head a0.h0 and head a1.h0, which copies it",
-    Neuron(1, 0, {"A": 1, "B": 1, ONE: -1}, {"lit": 8}),
+    ToyNeuron(1, 0, {"A": 1, "B": 1, ONE: -1}, {"lit": 8}),
 )
