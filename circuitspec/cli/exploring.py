@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -17,7 +18,8 @@ from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
-    from circuitspec.exploration.search.exact_sweeps import Kind
+    from circuitspec.exploration.exploration_findings import ExplorationFindings
+    from circuitspec.exploration.request import ExploreOptions, Kind
     from circuitspec.hypothesis_file.load_file import Study
 
 _NOISY = " or ".join(name for name, kind in ABLATIONS.items() if kind.noise)
@@ -95,122 +97,151 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
 @STORE
 @NO_STORE
 @answering
-def explore(
-    file: Path,
-    metric: str,
-    free: tuple[str, ...],
-    target: float,
-    knee: bool,
-    exact: int,
-    links: int,
-    start: Literal["estimates", "resid"],
-    neurons: bool,
-    sweeps: tuple[Kind, ...],
-    values: tuple[str, ...],
-    noise_at: tuple[str, ...],
-    max_forwards: int | None,
-    steps: int,
-    recompute_attention: bool,
-    drop_gradients: bool,
-    drawn: int,
-    paths: int,
-    sections: int,
-    sections_only: bool,
-    draft: Path | None,
-    draft_helpful: Path | None,
-    task_from: Path | None,
-    output_dir: Path | None,
-    page: Path | None,
-    batch_size: int | None,
-    device: str,
-    root: Path | None,
-    no_store: bool,
-) -> None:
+def explore(**given: Any) -> None:
     """Find out which components of FILE's model do FILE's task, and draft a hypothesis of it.
 
     FILE needs only `model` and `task`, and a corruption. `verify` then tests the draft, best on prompts that it was not
     drafted on.
     """
-    if values and start != "resid" and not sweeps:
-        raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
-    if noise_at and not any(ABLATIONS[value].noise for value in values):
-        raise click.UsageError(f"--noise-at goes with --value {_NOISY}")
-    from circuitspec.exploration.search.estimable import inestimable
-
-    if draft or draft_helpful:
-        if sections_only:
-            raise click.UsageError("--sections-only drafts nothing")
-        why_not = "it is read inside the model" if "{" in metric else inestimable(metric)
-        if why_not:
-            raise click.UsageError(f"a draft is chosen with estimates, and --metric {metric} has none: {why_not}")
-    if sections_only and (sweeps or start == "resid" or not sections):
-        raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
-    if steps > 1 and recompute_attention:
-        raise click.UsageError("--steps and --recompute-attention mend the same estimates: give one of them")
+    asked = ExploreCall(**given)
+    asked.check()
     from circuitspec.hypothesis_file.load_file import load_exploration
 
-    study = load_exploration(file)
-    fresh = None if task_from is None else load_exploration(task_from)
-    _check_outputs(study, fresh, file, task_from, draft, draft_helpful, output_dir, page)
-    if output_dir is not None:
-        make_directory(output_dir)
+    study = load_exploration(asked.file)
+    fresh = None if asked.task_from is None else load_exploration(asked.task_from)
+    _check_outputs(asked, study, fresh)
+    if asked.output_dir is not None:
+        make_directory(asked.output_dir)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.exploration.exploration_findings import ExploreOptions
         from circuitspec.pipelines.explore import explore
 
-        options = ExploreOptions(
-            metric=metric,
-            free=free,
-            target=target,
-            knee=knee,
-            exact=exact,
-            linked=links,
-            steps=steps,
-            rows=batch_size,
-            device=device,
-            store=store_place(root, no_store),
-            start=start,
-            neurons=neurons,
-            sweeps=sweeps,
-            values=values,
-            max_forwards=max_forwards,
-            drawn=drawn,
-            dropping=drop_gradients,
-            recomputing=recompute_attention,
-            paths=paths,
-            noise_at=noise_at,
-            sections=sections,
-            sections_only=sections_only,
+        found = explore(study, asked.options(), progress, _command_line(asked.file), fresh)
+    from circuitspec.exploration.output.exploration_text import render_exploration
+
+    _write_findings(asked, found)
+    click.echo(render_exploration(found), nl=False)
+    _write_drafts(asked, found, (fresh or study).base_dir)
+
+
+@dataclass(frozen=True)
+class ExploreCall:
+    """What `explore` was called with, option by option."""
+
+    file: Path
+    metric: str
+    free: tuple[str, ...]
+    target: float
+    knee: bool
+    exact: int
+    links: int
+    start: Literal["estimates", "resid"]
+    neurons: bool
+    sweeps: tuple[Kind, ...]
+    values: tuple[str, ...]
+    noise_at: tuple[str, ...]
+    max_forwards: int | None
+    steps: int
+    recompute_attention: bool
+    drop_gradients: bool
+    drawn: int
+    paths: int
+    sections: int
+    sections_only: bool
+    draft: Path | None
+    draft_helpful: Path | None
+    task_from: Path | None
+    output_dir: Path | None
+    page: Path | None
+    batch_size: int | None
+    device: str
+    root: Path | None
+    no_store: bool
+
+    def check(self) -> None:
+        """Raises UsageError for options that do not go together."""
+        if self.values and self.start != "resid" and not self.sweeps:
+            raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
+        if self.noise_at and not any(ABLATIONS[value].noise for value in self.values):
+            raise click.UsageError(f"--noise-at goes with --value {_NOISY}")
+        from circuitspec.exploration.search.estimable import inestimable
+
+        if self.draft or self.draft_helpful:
+            if self.sections_only:
+                raise click.UsageError("--sections-only drafts nothing")
+            why_not = "it is read inside the model" if "{" in self.metric else inestimable(self.metric)
+            if why_not:
+                raise click.UsageError(
+                    f"a draft is chosen with estimates, and --metric {self.metric} has none: {why_not}"
+                )
+        if self.sections_only and (self.sweeps or self.start == "resid" or not self.sections):
+            raise click.UsageError("--sections-only sweeps nothing, and restores cross-sections")
+        if self.steps > 1 and self.recompute_attention:
+            raise click.UsageError("--steps and --recompute-attention mend the same estimates: give one of them")
+
+    def options(self) -> ExploreOptions:
+        """What the exploration itself is told."""
+        from circuitspec.exploration.request import ExploreOptions
+
+        return ExploreOptions(
+            metric=self.metric,
+            free=self.free,
+            target=self.target,
+            knee=self.knee,
+            exact=self.exact,
+            linked=self.links,
+            steps=self.steps,
+            rows=self.batch_size,
+            device=self.device,
+            store=store_place(self.root, self.no_store),
+            start=self.start,
+            neurons=self.neurons,
+            sweeps=self.sweeps,
+            values=self.values,
+            max_forwards=self.max_forwards,
+            drawn=self.drawn,
+            dropping=self.drop_gradients,
+            recomputing=self.recompute_attention,
+            paths=self.paths,
+            noise_at=self.noise_at,
+            sections=self.sections,
+            sections_only=self.sections_only,
         )
-        found = explore(study, options, progress, _command_line(file), fresh)
+
+
+def _write_findings(asked: ExploreCall, found: ExplorationFindings) -> None:
+    """Tables and pictures, and the page, where they are asked for."""
     from circuitspec.exploration.output.exploration_figures import pictures
     from circuitspec.exploration.output.exploration_tables import tables
-    from circuitspec.exploration.output.exploration_text import render_exploration
-    from circuitspec.exploration.output.exploration_warnings import nothing_in
-    from circuitspec.exploration.output.relative_files import rebased
     from circuitspec.reports.machine.table_files import table_files, text_file, write_folder
     from circuitspec.reports.report_files import write_report
 
-    if output_dir is not None:
+    if asked.output_dir is not None:
         svgs = {f"{name}.svg": text_file(picture.standalone()) for name, picture in pictures(found).items()}
-        write_folder(output_dir, {**table_files(tables(found)), **svgs})
-    if page is not None:
+        write_folder(asked.output_dir, {**table_files(tables(found)), **svgs})
+    if asked.page is not None:
         from circuitspec.exploration.output.exploration_page import exploration_html
 
-        write_report(page, exploration_html(found, _command_line(file)))
-    click.echo(render_exploration(found), nl=False)
-    wanted = [path for path in (draft, draft_helpful) if path is not None]
+        write_report(asked.page, exploration_html(found, _command_line(asked.file)))
+
+
+def _write_drafts(asked: ExploreCall, found: ExplorationFindings, base_dir: Path) -> None:
+    """The drafts that are asked for, with files named relative to `base_dir`. Raises CS542 and CS543 without one."""
+    from circuitspec.exploration.output.exploration_warnings import nothing_in
+    from circuitspec.exploration.output.relative_files import rebased
+    from circuitspec.reports.report_files import write_report
+
+    wanted = [path for path in (asked.draft, asked.draft_helpful) if path is not None]
     if wanted and not found.circuits:
         raise CircuitspecError(
             Diagnostic(
                 "CS542",
-                f"--max-forwards {max_forwards} ended before a circuit was chosen: {wanted[0]} is not written",
+                f"--max-forwards {asked.max_forwards} ended before a circuit was chosen: {wanted[0]} is not written",
                 hint="raise --max-forwards; what is in the store costs nothing",
             )
         )
     without: list[Diagnostic] = []
-    for path, circuit in zip((draft, draft_helpful), found.circuits, strict=bool(found.circuits)):
+    for path, circuit in zip((asked.draft, asked.draft_helpful), found.circuits, strict=bool(found.circuits)):
         if path is None:
             continue
         if circuit.is_empty:
@@ -218,29 +249,21 @@ def explore(
             hint = "a hypothesis claims something of components: leave less free (--free), or take another --metric"
             without.append(Diagnostic("CS543", said, hint=hint))
         else:
-            write_report(path, rebased(circuit.draft.text, (fresh or study).base_dir, path.parent))
+            write_report(path, rebased(circuit.draft.text, base_dir, path.parent))
     if without:
         raise CircuitspecError(*without)
 
 
-def _check_outputs(
-    study: Study,
-    fresh: Study | None,
-    file: Path,
-    task_from: Path | None,
-    draft: Path | None,
-    draft_helpful: Path | None,
-    output_dir: Path | None,
-    page: Path | None,
-) -> None:
+def _check_outputs(asked: ExploreCall, study: Study, fresh: Study | None) -> None:
     """Usage errors for outputs that would replace what is read, or each other."""
     from circuitspec.exploration.output.exploration_tables import NAMES
 
-    inputs: list[tuple[str, Path | None]] = [("FILE", file), ("--task-from", task_from), *files_of(study)]
+    inputs: list[tuple[str, Path | None]] = [("FILE", asked.file), ("--task-from", asked.task_from), *files_of(study)]
     inputs += [] if fresh is None else files_of(fresh)
-    outputs: list[tuple[str, Path | None]] = [("--draft", draft), ("--draft-helpful", draft_helpful), ("--html", page)]
-    if output_dir is not None:
-        outputs += [("--output-dir", output_dir / f"{name}.csv") for name in NAMES]
+    outputs: list[tuple[str, Path | None]] = [("--draft", asked.draft), ("--draft-helpful", asked.draft_helpful)]
+    outputs += [("--html", asked.page)]
+    if asked.output_dir is not None:
+        outputs += [("--output-dir", asked.output_dir / f"{name}.csv") for name in NAMES]
     check_outputs(inputs, outputs)
 
 
