@@ -127,7 +127,7 @@ def test_answers_without_their_space(tmp_path: Path) -> None:
 
 def test_the_form_is_named_where_the_accuracy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """CS504: of ioi-tiny's tokens none differs by its space alone, so a form is made up."""
-    from circuitspec.pipelines import verify as verification
+    from circuitspec.pipelines import session
     from circuitspec.prompts.tokens.answer_forms import AnswerForm
 
     def made_up(task: object, tokenizer: object) -> tuple[AnswerForm, ...]:
@@ -137,7 +137,7 @@ def test_the_form_is_named_where_the_accuracy_is_refused(monkeypatch: pytest.Mon
     n = document.hypothesis.task.prompts
     done = verify(edited(TINY), VerifyOptions(negatives="off"), Silent())
     right = done.task.answers  # which the model gives, and which the document calls wrong
-    monkeypatch.setattr(verification, "answer_forms", made_up)
+    monkeypatch.setattr(session, "answer_forms", made_up)
     with pytest.raises(CircuitspecError) as error:
         verify(document, VerifyOptions(negatives="off"), Silent())
     (refused,) = error.value.diagnostics

@@ -15,7 +15,7 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import Document, digest, load_hypothesis, parse_hypothesis
-from circuitspec.pipelines import verify as verification
+from circuitspec.pipelines import session
 from circuitspec.pipelines.check import check_file, plan_file
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.machine.json_document import to_document
@@ -118,13 +118,13 @@ def test_a_check_of_accuracy_needs_answers(tmp_path: Path) -> None:
 
 def test_the_self_tests_are_run(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    original = verification.self_test
+    original = session.self_test
 
     def counted(*arguments: Any, **options: Any) -> Any:
         calls.append(arguments)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(verification, "self_test", counted)
+    monkeypatch.setattr(session, "self_test", counted)
     found = run(load_hypothesis(TINY), "off")
     assert len(calls) == 1
     assert found.self_test is not None

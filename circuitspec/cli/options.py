@@ -81,8 +81,8 @@ def also_written(reports: list[tuple[str, Path]], page: Path | None) -> list[tup
 
 
 def _on_the_command_line(parameter: str) -> bool:
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source is click.core.ParameterSource.COMMANDLINE
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
 
 
 def store_place(root: Path | None, no_store: bool) -> StorePlace:

@@ -15,7 +15,7 @@ from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.hypothesis_file.grammar.names import EXAMPLES
 from circuitspec.hypothesis_file.grammar.texts import did_you_mean
 from circuitspec.hypothesis_file.schema.block import Block
-from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.schema.blocks import AblationChoices, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
 from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
@@ -181,7 +181,8 @@ def _missing(loc: tuple[int | str, ...], path: Path_, source: SourceText) -> Pro
     name = str(loc[-1])
     block = _block_at(loc[:-1])
     wanted = next(field for key, field in block.model_fields.items() if name in (key, field.alias))
-    examples = wanted.examples or get_args(_plain(wanted.annotation))
+    choices = [name for known in wanted.metadata if isinstance(known, AblationChoices) for name in known.names]
+    examples = wanted.examples or get_args(_plain(wanted.annotation)) or choices
     diagnostic = Diagnostic(
         "CS111",
         f"{dotted(path)} needs the key {name}",

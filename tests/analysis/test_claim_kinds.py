@@ -23,7 +23,7 @@ def test_what_may_be_written_can_be_run_and_the_other_way_round() -> None:
 
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_kind_stands_in_two_modules_of_its_name(name: str) -> None:
-    assert CLAIMS[name].__module__ == f"circuitspec.hypothesis_file.schema.claims.{name}"
+    assert CLAIMS[name].__module__ == f"circuitspec.hypothesis_file.schema.claims.{name}_block"
     assert CLAIMS[name].model_fields["kind"].default == name
     assert type(KINDS[name]).__module__ == f"circuitspec.analysis.claims.kinds.{name}"
 

@@ -559,7 +559,6 @@ LIGHT = """
 import json, sys
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
-from circuitspec.experiments.planner import make_plan
 from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 shape = ModelShape(**json.loads(sys.argv[1]))

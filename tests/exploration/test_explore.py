@@ -425,7 +425,7 @@ def test_a_component_at_two_positions_is_one_node_of_the_picture() -> None:
 def test_heads_of_an_or_are_seen_in_the_panel_of_denoising() -> None:
     """Noising either does nothing, restoring either all: 1.00 twice in one panel, and effects do not cancel."""
     alt = pictures(explored("or"))["layers-and-heads"].alt
-    noising, denoising = alt.split("Heatmap of denoising: rise")
+    noising, denoising = alt.split("Heatmap of restored: rise")
     assert "1.00" not in noising
     assert "largest 1.00 at layer 0, head" in denoising
     effects = [Effect(Head(0, 3), Where.at(role), drop, 0.0, drop, 0.0) for role, drop in (("A", -0.09), ("B", 0.1))]

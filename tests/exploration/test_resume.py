@@ -16,7 +16,8 @@ from circuitspec.engine.cache.stored_runner import stored_runner
 from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
 from circuitspec.exploration.output.exploration_tables import tables
 from circuitspec.hypothesis_file.load_file import Study, load_exploration
-from circuitspec.pipelines import explore as exploring
+from circuitspec.pipelines import session
+from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent
 
 FILE = Path(__file__).parents[2] / "hypotheses" / "toys" / "nobel.circuit.yaml"
@@ -32,13 +33,11 @@ ESTIMATE = 4.0  # a pass of one, all prompts in a batch: a forward, a backward w
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a toy all of a stage would be done within one chunk."""
-    monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, least=0))
+    monkeypatch.setattr(session, "stored_runner", partial(stored_runner, least=0))
 
 
 def explored(study: Study, store: Path | None, progress: Silent | None = None) -> ExplorationFindings:
-    return exploring.explore(
-        study, ExploreOptions(start="resid", store=store, rows=ROWS), progress or Silent(), "explore"
-    )
+    return explore(study, ExploreOptions(start="resid", store=store, rows=ROWS), progress or Silent(), "explore")
 
 
 class Stuck(Silent):

@@ -26,7 +26,7 @@ from circuitspec.exploration.search.patching_series import series_of
 from circuitspec.exploration.setting import ExplorationSetting
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp
 from circuitspec.hypothesis_file.load_file import load_exploration
-from circuitspec.pipelines import explore as exploring
+from circuitspec.pipelines import session
 from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent
 from tests.engine.support import Silent as Quiet
@@ -121,7 +121,7 @@ def test_values_side_by_side() -> None:
     assert set(table["source"]) >= {"zero", "mean of both", "resample of second", "resample of clean"}
     assert set(table[table["direction"] == "denoising"]["base"]) == {"both", "first", "second"}
     text = render_exploration(found)
-    assert "[1] ablating, resample of both" in text  # the file's own value and corruption come first
+    assert "[1] noising, resample of both" in text  # the file's own value and corruption come first
     assert "swept each by itself: 12 attention layers, 48 heads" in text
 
 
@@ -253,7 +253,7 @@ def test_the_allowance_holds_where_what_is_measured_is_stored_in_chunks(
     file = tmp_path / "ioi.task.yaml"
     text = (TOYS.parent / "explored" / "ioi-tiny.task.yaml").read_text(encoding="utf-8")
     file.write_text(text.replace("prompts: 100", "prompts: 2").replace("mean_per_template", "resample"))
-    monkeypatch.setattr(exploring, "stored_runner", partial(stored_runner, least=0))
+    monkeypatch.setattr(session, "stored_runner", partial(stored_runner, least=0))
     options = ExploreOptions(max_forwards=650, store=tmp_path / "store")
     found = explore(load_exploration(file), options, Silent(), "explore")
     assert 600 < found.forwards <= 650

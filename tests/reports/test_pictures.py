@@ -196,8 +196,8 @@ def draw():
         p.heatmap([[1, -1], [float("nan"), 0]], rows="ab", columns="cd", title="t", row_axis="r", column_axis="c",
                   quantity="q"),
         p.frontier([p.Curve("c", (p.Sized(1, e), p.Sized(2, e)), 2)], metric="m", title="t"),
-        p.intervals([p.Series("s", (p.Point("a", e, 0.1),))], title="t", quantity="q"),
-        p.circuit_graph([p.Node("a", "a", 1, "", "")], [], columns=[], title="t"),
+        p.intervals([p.IntervalSeries("s", (p.IntervalPoint("a", e, 0.1),))], title="t", quantity="q"),
+        p.circuit_graph([p.DrawnNode("a", "a", 1, "", "")], [], columns=[], title="t"),
     ]
     return [picture.standalone() for picture in made]
 first = draw()

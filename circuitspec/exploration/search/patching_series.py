@@ -37,12 +37,12 @@ class PatchingSeries:
 
     @property
     def title(self) -> str:
-        """`ablating, mean of abc`, `denoising abc`."""
+        """`noising, resample of abc`, `ablating, mean of abc`, `denoising abc`."""
         if not self.noising:
             return f"denoising {self.corruption}"
-        if self.prompts is None:
-            return f"noising, {self.value}"
-        return f"ablating, {self.value} of {self.corruption}"
+        row = ABLATIONS[self.value]
+        done = "ablating" if row.averages or row.is_zero else "noising"
+        return f"{done}, {self.value}" + ("" if self.prompts is None else f" of {self.corruption}")
 
     @property
     def base(self) -> Experiment:

@@ -261,11 +261,15 @@ Reference: TypeAlias = Annotated[
 ]
 
 
-class _AblationChoices:
+class AblationChoices:
     """The names of the rows as an enumeration: read when a schema is made or a file is checked."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(ABLATIONS)
+
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"enum": list(ABLATIONS), "type": "string"}
+        return {"enum": [*self.names], "type": "string"}
 
 
 def _ablation_value(value: object) -> object:
@@ -275,7 +279,7 @@ def _ablation_value(value: object) -> object:
     return value
 
 
-AblationValue: TypeAlias = Annotated[str, BeforeValidator(_ablation_value), _AblationChoices()]
+AblationValue: TypeAlias = Annotated[str, BeforeValidator(_ablation_value), AblationChoices()]
 
 
 class AblationSpec(Block):

@@ -41,7 +41,7 @@ def effects_charts(found: Verification) -> tuple[Chart, ...]:
         values,
         rows=[str(layer) for layer in range(shape.n_layers)],
         columns=columns,
-        title="Per-component ablation of the circuit" + (" alone, by estimate" if by_estimate else ""),
+        title="Per-component ablation of the circuit" + (" in it, by estimate" if by_estimate else ""),
         row_axis="layer",
         column_axis="head",
         quantity=f"{effects.metric} {_SHARE}",
