@@ -94,6 +94,7 @@ def test_quick_runs_what_needs_no_model_and_one_case_of_each_comparison_with_the
     given = cases("tests.hypothesis_file.test_names", a=("x", "y"))
     assert of_quick(given) == {case.place for case in given}
     assert not of_quick(cases("tests.engine.test_store", a=("x", "y")))
+    assert not of_quick(cases("tests.hypothesis_file.test_hostile", a=("x", "y")))
     given = cases("tests.engine.test_edges_against_oracle", a=("x",), b=("x", "y"), c=("x",), d=("x",), e=("x",))
     chosen = of_quick(given)
     assert [case.test for case in given if case.place in chosen] == ["a", "b", "c", "d", "e"]

@@ -171,7 +171,7 @@ class Forward:
             waiting.insert(0, part)
 
     def rows_that_fit(self, *, edges: bool = False) -> int:
-        """Prompts a forward, so that what it holds stays within the budget."""
+        """The batch size in prompts, so that what it holds stays within the budget."""
         shape, longest = self.loaded.shape, max(self.task.lengths)
         return rows_per_batch(shape, longest, self._dtype_name, self.budget, edges=edges)
 

@@ -114,7 +114,7 @@ def tokens_of(
 class Session:
     """A loaded model and how its runs are made.
 
-    Batches are as large as memory allows, unless `rows` says how many prompts a forward takes; where `edges` are
+    Batches are as large as memory allows, unless `rows` gives the batch size; where `edges` are
     patched, with what these hold. `filled` lets forwards of sweeps fill the memory too. `internals` are measured beside
     the metrics of the output, projections along `directions`; `parted` means can be taken over parts of their prompts.
     An `executor` runs the model elsewhere. A model whose own hooks take part is run one prompt at a time, in whole

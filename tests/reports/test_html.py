@@ -515,7 +515,7 @@ def test_edges_have_the_effects_of_their_paths() -> None:
     ("low", "high", "against"),
     [(-0.05, -0.01, True), (-0.05, 0.01, False), (-0.05, 0.0, False), (0.01, 0.05, False), (None, None, False)],
 )
-def test_an_edge_works_against_the_behaviour_only_where_its_whole_interval_does(
+def test_an_edge_is_negative_only_where_its_whole_interval_is(
     low: float | None, high: float | None, against: bool
 ) -> None:
     value = -0.02 if low is None or high is None else (low + high) / 2

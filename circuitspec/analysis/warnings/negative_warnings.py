@@ -1,4 +1,4 @@
-"""Components that work against the behaviour and were left out of the circuit."""
+"""Negative components that were left out of the circuit."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _grid(grid: Grid) -> str:
     swept = [kind for kind in KINDS if grid.spots(kind)]
     how = "from coarse to fine" if grid.coarse_to_fine else "each by itself"
     title = f"swept {how}: " + ", ".join(f"{len(grid.spots(kind))} {SWEPT[kind].plural}" for kind in swept)
-    parts = [f"{title}\ndrop when noised, rise when denoised, as shares of clean - corrupt ({MISSING}: it has none)"]
+    parts = [f"{title}\ndrop when ablated, rise when restored, as shares of clean - corrupt ({MISSING}: it has none)"]
     labels = [series.title for series in grid.series]
     if len(labels) > 3:
         parts.append("\n".join(f"[{i}] {visible(label)}" for i, label in enumerate(labels, 1)))
