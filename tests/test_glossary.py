@@ -11,7 +11,7 @@ import pytest
 from circuitspec.analysis.circuit_effects.component_effects import Note
 from circuitspec.analysis.claims.claim_result import Status
 from circuitspec.hypothesis_file.load_file import load_hypothesis
-from circuitspec.hypothesis_file.schema.block import OutputMetric
+from circuitspec.hypothesis_file.schema.block import OUTPUT_METRICS
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.text.text_report import render_text
@@ -46,7 +46,7 @@ def heads(report: str) -> set[str]:
 def without_names(cell: str, hypothesis: Hypothesis) -> str:
     """A label without what it says of this file: its metrics, components and paths, and the interval's level."""
     cell = re.sub(r" \[95% CI\]| \(nats\)", "", cell)
-    cell = re.sub(r"\b(?:" + "|".join(get_args(OutputMetric)) + r")\b", "", cell)
+    cell = re.sub(r"\b(?:" + "|".join(OUTPUT_METRICS) + r")\b", "", cell)
     names = sorted(hypothesis.circuit.groups, key=len, reverse=True)
     for name in (*names, *[part for claim in hypothesis.claims for part in getattr(claim, "nodes", None) or ()]):
         cell = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w.])", "", cell)
@@ -91,7 +91,7 @@ def test_every_status_claim_metric_and_value_has_an_entry() -> None:
     values = set(re.findall(r"`(\w+)`", value[1]))
     assert "sufficient" in claims
     assert "resample" in values
-    wanted = {*get_args(Status), *claims, *get_args(OutputMetric), *values, *get_args(Note)} - {""}
+    wanted = {*get_args(Status), *claims, *OUTPUT_METRICS, *values, *get_args(Note)} - {""}
     assert wanted - KNOWN == set()
 
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from circuitspec.hypothesis_file.grammar.internal_metric_names import from_mapping, is_internal, parse_internal
 
-OutputMetric = Literal["logit_diff", "logit", "logprob", "prob", "prob_diff", "accuracy", "rank", "kl"]
+OUTPUT_METRICS = ("logit_diff", "logit", "logprob", "prob", "prob_diff", "accuracy", "rank", "kl")
+"""The names of `prompts.output_metrics`, which has what they are."""
 
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
@@ -31,6 +43,12 @@ def _kind_of_metric(value: object) -> str:
 
 def _internal(text: str) -> str:
     return str(parse_internal(text))
+
+
+def _of_output(value: object) -> object:
+    if not isinstance(value, str) or value not in OUTPUT_METRICS:
+        raise PydanticCustomError("literal_error", "one of {choices}", {"choices": list(OUTPUT_METRICS)})
+    return value
 
 
 def _of(description: str) -> dict[str, str]:
@@ -66,11 +84,20 @@ _INTERNAL_SCHEMA = [
     },
 ]
 
+
+class _MetricSchema:
+    """The names as they are when a schema is made."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"enum": list(OUTPUT_METRICS), "type": "string"}, *_INTERNAL_SCHEMA]}
+
+
 MetricName: TypeAlias = Annotated[
-    Annotated[OutputMetric, Tag("<output>")] | Annotated[str, AfterValidator(_internal), Tag("<internal>")],
+    Annotated[str, BeforeValidator(_of_output), Tag("<output>")]
+    | Annotated[str, AfterValidator(_internal), Tag("<internal>")],
     Discriminator(_kind_of_metric),
     BeforeValidator(_spelled),
-    WithJsonSchema({"anyOf": [{"enum": list(get_args(OutputMetric)), "type": "string"}, *_INTERNAL_SCHEMA]}),
+    _MetricSchema(),
 ]
 """A score of the output by its name, or one of what the model does inside, in its one spelling."""
 
