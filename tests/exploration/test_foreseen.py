@@ -49,6 +49,7 @@ def test_no_more_is_taken_than_was_said(toy: str, options: ExploreOptions) -> No
     assert found.forwards <= said
 
 
+@pytest.mark.nightly
 def test_of_a_circuit_of_many_components_the_number_is_near() -> None:
     said, found = said_and_taken(TASK, ExploreOptions(free=("m*",)))
     assert found.forwards <= said <= 4 * found.forwards
