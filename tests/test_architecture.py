@@ -91,3 +91,18 @@ def test_no_folder_is_crowded() -> None:
         if folder != PACKAGE and len(inner + own) > _SIBLINGS:
             crowded[folder.name] = len(inner + own)
     assert crowded == {}
+
+
+def test_modules_that_docstrings_and_comments_name_exist() -> None:
+    """`engine.runner` and what is in it, from the package's folder on."""
+    folders = {path.name for path in FOLDERS if path.parent == PACKAGE}
+    missing = set()
+    for path in PACKAGE.rglob("*.py"):
+        for name in re.findall(r"`(\w+(?:\.\w+)+)`", path.read_text(encoding="utf-8")):
+            parts = name.split(".")
+            if parts[0] not in folders or name.endswith((".py", ".html", ".json")):
+                continue
+            whole, *around = (PACKAGE.joinpath(*parts[: len(parts) - n]) for n in range(3))  # or what is in a module
+            if not whole.is_dir() and not any(place.with_suffix(".py").exists() for place in (whole, *around)):
+                missing.add((path.name, name))
+    assert missing == set()

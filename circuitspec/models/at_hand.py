@@ -21,7 +21,7 @@ _FILES = ("tokenizer.json", "vocab.json", "tokenizer.model")  # any of these say
 class PlainTokenizer:
     """What `tasks` asks of transformers' fast tokenizers, from the library that these are made of.
 
-    It gives the tokens that `models.tokenizer` gives, which takes what tokenizer.json says.
+    It gives the tokens that `models.tokenizers.tokenizer` gives, which takes what tokenizer.json says.
     """
 
     is_fast = True

@@ -1,14 +1,16 @@
 """Backup behaviour: components whose direct effect on the answer grows when others are knocked out.
 
-Wang et al. (2022) call them backup heads, McGrath et al. (2023) the Hydra effect: what is knocked out
-looks less important than it is, because others compensate for it. A component's *direct effect* is what it adds to the
-metric by itself (`engine.direct`); the *total effect* of a knockout is what the metric loses. The share compensated is
+Wang et al. (2022) call them backup heads, McGrath et al. (2023) the Hydra effect: what is knocked out looks less
+important than it is, because others compensate for it. A component's *direct effect* is what it adds to the metric by
+itself (`engine.attribution.direct_logit_attribution`); the *total effect* of a knockout is what the metric loses. The
+share compensated is
 
     (direct effect knocked out - total effect) / direct effect knocked out,
 
 a ratio of means over prompts. It is 0 where nothing reacts, and 0.7 in the Hydra paper (in the words of Heimersheim &
-Nanda 2024, section 3.2: a component that adds X is compensated by 0.7 X). It counts the final norm's own reaction; what
-components alone compensate for is the growth of their direct effects, as a share of the direct effect knocked out.
+Nanda 2024, section 3.2: a component that adds X is compensated by 0.7 X). It counts the final norm's own reaction;
+what components alone compensate for is the growth of their direct effects, as a share of the direct effect knocked
+out.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ OUTSIDE = "everything outside"
 NEGATIVES_IN = "negatives from outside put in"
 
 DirectEffects = Callable[[Sequence[Experiment], str, Collection[Neuron]], Mapping[Experiment, DirectRun]]
-"""What `engine.direct.direct_effects` offers here; a protocol, so that reading results needs no torch."""
+"""What `engine.attribution.direct_logit_attribution` offers; a type, so that reading results needs no torch."""
 
 
 def examine(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from circuitspec.analysis.circuit_effects.negative_components import SIGNIFICANT, TESTED, worth
+from circuitspec.analysis.circuit_effects.negative_components import SIGNIFICANT, TESTED
 from circuitspec.analysis.statistics import stats
-from circuitspec.analysis.statistics.scores import Anchors, gap
+from circuitspec.analysis.statistics.scores import Anchors, gap, worth
 from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.experiment import Source
 from circuitspec.experiments.follow_ups.restorations import Restorations

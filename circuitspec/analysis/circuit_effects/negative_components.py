@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.out_of_range import run_out_of_range
-from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER, Anchors, gap, mean_of
+from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of, worth
 from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.follow_ups.restorations import Restorations
@@ -75,7 +75,7 @@ class NegativeSearch:
 
 
 class Estimates(Protocol):
-    """What `engine.screen.Screen` holds."""
+    """What `engine.attribution.restoration_screen.Screen` holds."""
 
     @property
     def metric(self) -> str: ...
@@ -167,11 +167,6 @@ def negative_components(
 def _kl(records: Records, run: Experiment) -> float | None:
     """Mean KL to the clean run, in nats; None where it was not measured."""
     return mean_of(records[run]["kl"]) if "kl" in records[run] else None
-
-
-def worth(metric: str) -> int:
-    """1 where more of the metric is better, -1 where less is."""
-    return -1 if metric in LOWER_IS_BETTER else 1
 
 
 def _mostly_at(component: NodeComponent, screen: Estimates | None) -> str | None:

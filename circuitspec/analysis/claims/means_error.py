@@ -2,7 +2,7 @@
 
 Means over few prompts are noisy. Noise in them moves a figure about, and it damages what runs on them, so that it also
 moves it one way: to first order by something that falls off with one over the number of prompts averaged. Both show
-where the same figure is taken with means over parts of these prompts (`plan.experiment.Part`).
+where the same figure is taken with means over parts of these prompts (`experiments.experiment.Part`).
 
 Where means are over other prompts than those that are scored (a reference), each scored prompt is run once more with
 the means of one of four parts of the reference. Fewer prompts averaged show the bias (by how much the figure falls from

@@ -10,7 +10,7 @@ import scipy
 
 from circuitspec.analysis.statistics import hypothesis_tests as tests
 from circuitspec.analysis.statistics.estimate import Estimate
-from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER, Anchors, mean_of
+from circuitspec.analysis.statistics.scores import Anchors, mean_of, worth
 from circuitspec.analysis.statistics.stats import Values
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.circuit_tests import TestRuns
@@ -56,10 +56,10 @@ def beaten(
 
     A metric that has no better end is better the nearer it is to the clean one of the anchors that it lies `between`.
     """
-    worth = _worth(metric, records, between)
-    others = [worth * mean_of(records[run][metric]) for run in rivals]
+    sign = _sign(metric, records, between)
+    others = [sign * mean_of(records[run][metric]) for run in rivals]
     rounding = _rounding(records, metric, (circuit, *rivals))
-    test = tests.sufficiency(worth * mean_of(records[circuit][metric]), others, quantile=quantile, rounding=rounding)
+    test = tests.sufficiency(sign * mean_of(records[circuit][metric]), others, quantile=quantile, rounding=rounding)
     wins, level = round(test.statistic * test.n), 1 - 2 * at_most_p
     interval = scipy.stats.binomtest(wins, test.n).proportion_ci(level, method="exact")
     return Beaten(Estimate(wins / test.n, float(interval.low), float(interval.high), level, test.n, "exact"), test)
@@ -70,13 +70,13 @@ def circuit_tests(runs: TestRuns, records: Records, metric: str) -> CircuitTests
 
     Scores are signed so that more is better, as `beaten` says. Raises CS511 for scores that are not finite.
     """
-    worth = _worth(metric, records, Anchors(runs.model, runs.anchor))
+    sign = _sign(metric, records, Anchors(runs.model, runs.anchor))
 
     def scores(run: Experiment) -> Values:
-        return worth * records[run][metric]
+        return sign * records[run][metric]
 
     def mean(run: Experiment) -> float:
-        return worth * mean_of(records[run][metric])
+        return sign * mean_of(records[run][metric])
 
     circuit, model = scores(runs.circuit), scores(runs.model)
     rounding = _rounding(records, metric, (runs.circuit, runs.model))
@@ -104,8 +104,8 @@ def _rounding(records: Records, metric: str, runs: Sequence[Experiment]) -> floa
     return ROUNDING * max(float(np.abs(records[run][metric]).max()) for run in runs)
 
 
-def _worth(metric: str, records: Records, between: Anchors | None) -> int:
+def _sign(metric: str, records: Records, between: Anchors | None) -> int:
     """1 where more of the metric is better, -1 where less is: of one inside the model, where the clean run has less."""
     if metric in METRICS or between is None:
-        return -1 if metric in LOWER_IS_BETTER else 1
+        return worth(metric)
     return -1 if mean_of(records[between.clean][metric]) < mean_of(records[between.corrupt][metric]) else 1

@@ -121,3 +121,8 @@ def _ratio(mean: float, metric: str, denominator: Gap) -> float | None:
     if metric not in METRICS or METRICS[metric].better == "lower" or METRICS[metric].unit == "nats":
         return None
     return mean / denominator.clean if abs(denominator.clean) > 2 * denominator.clean_error else None
+
+
+def worth(metric: str) -> int:
+    """1 where more of the metric is better, -1 where less is."""
+    return -1 if metric in LOWER_IS_BETTER else 1

@@ -8,7 +8,7 @@ damaged page may cost every row, where here damage costs the entries that it hit
 A segment is a sequence of records, and a record is, numbers little-endian:
 
     magic      8 bytes   b"CSRECOR1"; the last character is the version of this format
-    key       32 bytes   see `engine.keys`
+    key       32 bytes   see `engine.cache.store_keys`
     length     8 bytes   of the payload
     checksum  32 bytes   SHA-256 of key and payload
     crc        4 bytes   CRC-32 of the 80 bytes before, so that `length` can be trusted without reading the payload

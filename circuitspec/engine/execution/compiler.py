@@ -202,8 +202,8 @@ def _naming_outputs(model: torch.nn.Module) -> Iterator[None]:
 def borrowed(model: torch.nn.Module, *, keep_hooks: bool = False) -> Iterator[None]:
     """The model in evaluation mode with no foreign hooks, given back exactly as it came.
 
-    Within it, rotary embeddings do not remember what ran before (`models.rope`), and autocast and other settings of the
-    caller's torch do not reach it (`models.ambient`).
+    Within it, rotary embeddings do not remember what ran before (`models.families.rope`), and autocast and other
+    settings of the caller's torch do not reach it (`models.in_memory.ambient_modes`).
 
     With `keep_hooks` its hooks take part: they run first, and what they leave is patched. pyvene deletes every forward
     hook it finds, freezes all parameters and leaves evaluation mode on.

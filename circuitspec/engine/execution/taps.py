@@ -60,7 +60,7 @@ class Tap:
     `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
     residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
     `z_scaled` is the one that is no place in the model: z over the divisor of the norm after the attention
-    (`engine.stream`).
+    (`engine.levels.residual_stream`).
     """
 
     layer: int

@@ -57,11 +57,11 @@ _DRAWS = 3
 def self_test(runner: Forward, *, edges: bool = False) -> SelfTest:
     """Patch two prompts of random tokens of the task's: every site with its own and with another run's values.
 
-    All that `circuitspec doctor` tests, of all sites together (`engine.sites`); and that a prompt of the task runs
-    alone as it does beside another (`engine.alone`). With `edges` also every edge of the model, by its own and by the
-    other run's values of its sender; some heads for some receivers, against node-level patches; and paths of a head,
-    with its own values and against its ablated edge. Raises CS352 and CS503 where a check deviates by more than
-    rounding.
+    All that `circuitspec doctor` tests, of all sites together (`engine.validation.two_runs`); and that a prompt of
+    the task runs alone as it does beside another (`engine.validation.row_independence`). With `edges` also every edge
+    of the model, by its own and by the other run's values of its sender; some heads for some receivers, against
+    node-level patches; and paths of a head, with its own values and against its ablated edge. Raises CS352 and CS503
+    where a check deviates by more than rounding.
     """
     mixed = mixing(runner)
     if mixed:

@@ -1,7 +1,7 @@
 """Patching on two random prompts run plainly both ways: what has to hold at every site, whatever the task.
 
 `verify` tests all sites together (`TwoRuns.together`), `doctor` one by one; what must follow from a patch is the same
-(`engine.handover`), so that neither lets pass what the other refuses.
+(`engine.validation.tap_propagation`), so that neither lets pass what the other refuses.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 import numpy as np
 from scipy import stats
 
-from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER
 from circuitspec.experiments.experiment import CLEAN_VALUES, Source, Variant
 from circuitspec.exploration.search.effect_estimates import Spot, estimate_edges, estimate_nodes
 from circuitspec.exploration.setting import ExplorationSetting, where_of
@@ -272,11 +271,6 @@ def rank_agreement(estimated: Sequence[float], exact: Sequence[float]) -> float 
     if len(estimated) < 3 or np.ptp(estimated) == 0 or np.ptp(exact) == 0:
         return None
     return float(stats.spearmanr(estimated, exact).statistic)
-
-
-def worth(metric: str) -> int:
-    """1 where more of the metric is better, -1 where less is."""
-    return -1 if metric in LOWER_IS_BETTER else 1
 
 
 def _order(effect: Effect) -> tuple[object, ...]:

@@ -36,8 +36,8 @@ RESTORES = (0.9, 1.1)  # recovered performance that is called the behaviour of t
 LOOKED_BESIDE = 5  # cross-sections that do not restore it, beside which it is looked for what is missing
 NAMED = 5
 
-Standing = Literal["member", "member elsewhere", "member in part", "no member", "input"]
-_SAID: Mapping[Standing, str] = {
+Membership = Literal["member", "member elsewhere", "member in part", "no member", "input"]
+_SAID: Mapping[Membership, str] = {
     "member": "a member: a link from it is missing",
     "member elsewhere": "a member, but not there",
     "member in part": "a neuron of it is a member: another one or a link is missing",
@@ -53,7 +53,7 @@ class Missing:
     component: NodeComponent
     role: str
     change: float
-    standing: Standing
+    standing: Membership
 
     @property
     def name(self) -> str:
@@ -300,7 +300,7 @@ def _with(
 
 def _standing(
     setting: ExplorationSetting, members: Mapping[NodeComponent, Where], component: NodeComponent, role: str
-) -> Standing:
+) -> Membership:
     if component == Input():
         return "input"
     if component in members:

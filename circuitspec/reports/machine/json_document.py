@@ -133,12 +133,7 @@ def _claim(found: Verification, place: int, claim: ClaimResult) -> dict[str, obj
         "measure": claim.measure,
         "metric": claim.metric,
         "status": claim.status,
-        "value": None if estimate is None else estimate.value,
-        "ci": None if estimate is None else estimate.interval,
-        "level": None if estimate is None else estimate.level,
-        "ci_method": None if estimate is None else estimate.method,
-        "uncorrected": None if estimate is None else estimate.uncorrected,
-        "means_error": None if estimate is None else estimate.means_error,
+        **_figure(estimate),
         "bound": {"at_least": claim.at_least, "at_most": claim.at_most},
         "n": claim.n,
         "reason": claim.reason,
@@ -154,18 +149,23 @@ def _claim(found: Verification, place: int, claim: ClaimResult) -> dict[str, obj
     }
 
 
-def _part(part: ClaimPart) -> dict[str, object]:
-    """One of the figures of a claim that several decide."""
-    estimate = part.estimate
+def _figure(estimate: Estimate | None) -> dict[str, object]:
     return {
-        "name": part.name,
-        "status": part.status,
         "value": None if estimate is None else estimate.value,
         "ci": None if estimate is None else estimate.interval,
         "level": None if estimate is None else estimate.level,
         "ci_method": None if estimate is None else estimate.method,
         "uncorrected": None if estimate is None else estimate.uncorrected,
         "means_error": None if estimate is None else estimate.means_error,
+    }
+
+
+def _part(part: ClaimPart) -> dict[str, object]:
+    """One of the figures of a claim that several decide."""
+    return {
+        "name": part.name,
+        "status": part.status,
+        **_figure(part.estimate),
         "bound": {"at_least": part.at_least, "at_most": part.at_most},
         "reason": part.reason,
         "note": part.note,
