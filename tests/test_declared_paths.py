@@ -16,7 +16,7 @@ from circuitspec.experiments.follow_ups.declared_paths import joined_pairs, path
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
-from circuitspec.pipelines.check import plan_file
+from circuitspec.pipelines.plan import plan_file
 from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 from circuitspec.reports.html.html_circuit import circuit_view, graph_view

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.cli import main
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
-from circuitspec.pipelines.check import plan_file
+from circuitspec.pipelines.plan import plan_file
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.live_views import LiveViews
 from circuitspec.reports.many_run_tables import claim_tables, main_estimate

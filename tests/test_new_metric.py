@@ -14,7 +14,8 @@ from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.schema import block
 from circuitspec.hypothesis_file.schema.json_schema import json_schema
 from circuitspec.models.load import load_model
-from circuitspec.pipelines.check import check_file, plan_file
+from circuitspec.pipelines.check import check_file
+from circuitspec.pipelines.plan import plan_file
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.prompts.output_metrics import METRICS, Metric
 from circuitspec.reports.machine.json_document import to_document

@@ -16,9 +16,10 @@ from circuitspec.exploration.exploration_findings import ExploreOptions
 from circuitspec.hypothesis_file.load_file import load_exploration, load_hypothesis
 from circuitspec.models import load
 from circuitspec.pipelines.bundle import compile_bundle
-from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_file, plan_file
+from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_file
 from circuitspec.pipelines.explore import explore
 from circuitspec.pipelines.locked import run_and_lock
+from circuitspec.pipelines.plan import plan_file
 from circuitspec.pipelines.suite import Suite
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
@@ -143,7 +144,8 @@ def test_a_right_file_is_checked_by_its_tokens_without_torch(model: Path) -> Non
     """No weights, no torch: nothing but the config and the tokenizer."""
     file = write(model, GOOD)
     program = (
-        "import sys; from pathlib import Path; from circuitspec.pipelines.check import check_file, plan_file\n"
+        "import sys; from pathlib import Path; from circuitspec.pipelines.check import check_file\n"
+        "from circuitspec.pipelines.plan import plan_file\n"
         f"problems, said = check_file(Path({str(file)!r})); assert not problems; print(said)\n"
         f"print(plan_file(Path({str(file)!r})).splitlines()[-1])\n"
         "print(sorted({'torch', 'transformers', 'pyvene'} & set(sys.modules)))"

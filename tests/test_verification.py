@@ -16,7 +16,8 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import Document, digest, load_hypothesis, parse_hypothesis
 from circuitspec.pipelines import session
-from circuitspec.pipelines.check import check_file, plan_file
+from circuitspec.pipelines.check import check_file
+from circuitspec.pipelines.plan import plan_file
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.machine.json_document import to_document
 from circuitspec.reports.text.text_report import render_text

@@ -53,7 +53,7 @@ def plan(file: Path, sweep: bool, tests: bool) -> None:
 
         click.echo(plan_study(file))
         return
-    from circuitspec.pipelines.check import plan_file
+    from circuitspec.pipelines.plan import plan_file
 
     click.echo(plan_file(file, sweep=sweep, tests=tests))
 

@@ -23,7 +23,8 @@ from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.schema.json_schema import json_schema
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.load import load_model
-from circuitspec.pipelines.check import check_file, plan_file
+from circuitspec.pipelines.check import check_file
+from circuitspec.pipelines.plan import plan_file
 from circuitspec.reports.machine.json_document import to_document
 from circuitspec.reports.text.text_report import render_text
 from tests.engine.support import assert_same, model, oracle_sites, random_prompts, runner, task_of

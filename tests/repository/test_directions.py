@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import exit_code
 from circuitspec.hypothesis_file.load_file import digest, load_hypothesis
-from circuitspec.pipelines.check import check_file, plan_file
+from circuitspec.pipelines.check import check_file
+from circuitspec.pipelines.plan import plan_file
 from circuitspec.repository.drift import examine
 from circuitspec.repository.lock import Lock, as_json
 from circuitspec.repository.lock_file import read_lock, write_lock
