@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 import tomllib
 from collections import Counter
@@ -106,3 +107,16 @@ def test_modules_that_docstrings_and_comments_name_exist() -> None:
             if not whole.is_dir() and not any(place.with_suffix(".py").exists() for place in (whole, *around)):
                 missing.add((path.name, name))
     assert missing == set()
+
+
+def test_commands_with_many_options_take_them_as_one_frozen_value() -> None:
+    """More than five arguments are a class `<Command>Call`, or what the command itself is told."""
+    from circuitspec.cli import main
+
+    for name, command in main.commands.items():
+        assert command.callback is not None
+        parameters = inspect.signature(command.callback).parameters.values()
+        named = [one.name for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        assert len(named) <= 5, name
+        if len(command.params) > 8:  # --help is one
+            assert len(named) < len(command.params) - 1, name

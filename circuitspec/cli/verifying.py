@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,10 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.reports.report_formats import FORMATS
 
 if TYPE_CHECKING:
+    from circuitspec.analysis.circuit_effects.negative_components import Search
     from circuitspec.engine.cache.stored_runner import StorePlace
     from circuitspec.hypothesis_file.load_file import Document
-    from circuitspec.pipelines.verify import Outcome
+    from circuitspec.pipelines.verify import Outcome, VerifyOptions
 
 
 _NEGATIVES = "screen"  # how negative components are looked for unless --negatives says otherwise
@@ -64,42 +66,115 @@ _NEGATIVES = "screen"  # how negative components are looked for unless --negativ
 @STORE
 @NO_STORE
 @answering
-def verify(
-    file: Path,
-    format_: str,
-    reports: list[tuple[str, Path]],
-    page: Path | None,
-    output_dir: Path | None,
-    list_prompts: bool,
-    locked: bool,
-    negatives: Any,
-    sweep: bool,
-    tests: bool,
-    batch_size: int | None,
-    device: str,
-    root: Path | None,
-    no_store: bool,
-) -> None:
+def verify(**given: Any) -> None:
     """Run the hypothesis in FILE on its model and judge its claims.
 
     What was measured before, with the same model, prompts and versions, is not run again; with --locked, everything is.
     """
-    from dataclasses import replace
+    asked = VerifyCall(**given)
+    with annotating(asked.format_):
+        document = _checked(asked)
+        place = store_place(asked.root, asked.no_store)
+        outcome, findings = _run(document, asked, place)
+    problems = [finding for finding in findings if finding.severity == "error"]
+    show(finding for finding in findings if finding.severity != "error")
+    _report(asked, document, outcome, findings, problems)
+    if problems:
+        raise CircuitspecError(*problems)
+    raise SystemExit(outcome.verification.exit_code)
 
+
+@dataclass(frozen=True)
+class VerifyCall:
+    """What `verify` was called with, option by option."""
+
+    file: Path
+    format_: str
+    reports: list[tuple[str, Path]]
+    page: Path | None
+    output_dir: Path | None
+    list_prompts: bool
+    locked: bool
+    negatives: Search
+    sweep: bool
+    tests: bool
+    batch_size: int | None
+    device: str
+    root: Path | None
+    no_store: bool
+
+    def options(self, place: StorePlace) -> VerifyOptions:
+        """What the verification itself is told. Whether a lock still holds is seen by running it: without the store."""
+        from circuitspec.pipelines.verify import VerifyOptions
+
+        store = None if self.locked else place
+        return VerifyOptions(self.negatives, self.batch_size, self.device, store, self.sweep, self.tests)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The options that matter to the result and are not at their defaults, as they are typed."""
+        return (
+            *(() if self.negatives == _NEGATIVES else ("--negatives", self.negatives)),
+            *(("--methods",) if self.sweep else ()),
+            *(("--tests",) if self.tests else ()),
+            *(() if self.device == DEFAULT_DEVICE else ("--device", self.device)),
+            *(("--locked",) if self.locked else ()),
+        )
+
+    @property
+    def outputs(self) -> Iterator[tuple[str, Path | None]]:
+        """What is written, by the option that asks for it."""
+        from circuitspec.reports.machine.table_files import earlier_files
+        from circuitspec.reports.saved_result import REPORT
+
+        if self.output_dir is not None:
+            yield from (("--output-dir", self.output_dir / name) for name in (*earlier_files(), REPORT))
+        yield from ((f"--report {name}", path) for name, path in self.reports)
+        yield "--html", self.page
+
+
+def _checked(asked: VerifyCall) -> Document:
+    """The file, with a place for what is written. Raises UsageError for outputs that would replace what is read."""
     from circuitspec.hypothesis_file.load_file import load_hypothesis
     from circuitspec.repository.lock import lock_path
 
-    with annotating(format_):
-        document = load_hypothesis(file)
-        inputs = [("FILE", file), ("its lock", lock_path(file)), *files_of(document)]
-        check_outputs(inputs, _outputs(reports, page, output_dir))
-        if output_dir is not None:
-            make_directory(output_dir)
-        place = store_place(root, no_store)
-        store = None if locked else place  # whether a lock still holds is seen by running it
-        outcome, findings = _run(
-            document, file if locked else None, negatives, batch_size, device, store, sweep=sweep, tests=tests
-        )
+    document = load_hypothesis(asked.file)
+    inputs = [("FILE", asked.file), ("its lock", lock_path(asked.file)), *files_of(document)]
+    check_outputs(inputs, asked.outputs)
+    if asked.output_dir is not None:
+        make_directory(asked.output_dir)
+    return document
+
+
+def _run(document: Document, asked: VerifyCall, place: StorePlace) -> tuple[Outcome, tuple[Diagnostic, ...]]:
+    """The outcome, and how it differs from the file's lock, where that is asked for."""
+    from circuitspec.repository.drift import examine
+    from circuitspec.repository.lock import lock_path
+    from circuitspec.repository.lock_file import read_lock
+
+    lock_file = read_lock(lock_path(asked.file)) if asked.locked else None
+    examined = None if lock_file is None else examine(document, lock_file, asked.device)
+    if examined is not None:
+        examined.refuse()  # before torch is imported
+    with waiting() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.pipelines.locked import run_as_locked
+        from circuitspec.pipelines.verify import verify as run
+
+        if lock_file is None or examined is None:
+            return run(document, asked.options(place), progress), ()
+        compared = run_as_locked(document, asked.options(place), progress, lock_file, examined)
+        return compared.outcome, compared.findings
+
+
+def _report(
+    asked: VerifyCall,
+    document: Document,
+    outcome: Outcome,
+    findings: tuple[Diagnostic, ...],
+    problems: list[Diagnostic],
+) -> None:
+    """Writes and prints what is asked for; what cannot be written joins the `problems`, and the rest is."""
     from circuitspec.reports.live_views import LiveViews
     from circuitspec.reports.machine.table_files import earlier_files, result_files, text_file, write_folder
     from circuitspec.reports.report_files import write_report
@@ -108,83 +183,20 @@ def verify(
     from circuitspec.reports.views import Style
     from circuitspec.repository.environment import environment
 
-    verification = outcome.verification
-    problems = [finding for finding in findings if finding.severity == "error"]
-    show(finding for finding in findings if finding.severity != "error")
-    asked = Asked(_given(negatives, device, sweep=sweep, tests=tests, locked=locked), device)
-    ran_on = environment(device).model_dump(mode="json")
-    reported = Reported(verification, document.source, findings, task=outcome.task, asked=asked, environment=ran_on)
-    if output_dir is not None:
+    verification, list_prompts = outcome.verification, asked.list_prompts
+    ran_on = environment(asked.device).model_dump(mode="json")
+    command = Asked(asked.said, asked.device)
+    reported = Reported(verification, document.source, findings, task=outcome.task, asked=command, environment=ran_on)
+    if asked.output_dir is not None:
         with collecting(problems):
             files = result_files(verification, outcome.task.prompts)
-            artifacts = tuple(str(output_dir / name) for name in (*files, REPORT))
+            artifacts = tuple(str(asked.output_dir / name) for name in (*files, REPORT))
             told = replace(reported, verification=replace(verification, artifacts=artifacts))
-            text = save(LiveViews(told, list_prompts=list_prompts))
-            files[REPORT] = text_file(text)
-            write_folder(output_dir, files, gone=earlier_files(), last=REPORT)
+            files[REPORT] = text_file(save(LiveViews(told, list_prompts=list_prompts)))
+            write_folder(asked.output_dir, files, gone=earlier_files(), last=REPORT)
             reported = told
     views, style = LiveViews(reported, list_prompts=list_prompts), Style(list_prompts=list_prompts)
-    for name, path in also_written(reports, page):
+    for name, path in also_written(asked.reports, asked.page):
         with collecting(problems):
             write_report(path, FORMATS[name](views, style))
-    click.echo(FORMATS[format_](views, replace(style, color=sys.stdout.isatty())), nl=False)
-    if problems:
-        raise CircuitspecError(*problems)
-    raise SystemExit(verification.exit_code)
-
-
-def _outputs(
-    reports: list[tuple[str, Path]], page: Path | None, output_dir: Path | None
-) -> Iterator[tuple[str, Path | None]]:
-    """What is written, by the option that asks for it."""
-    from circuitspec.reports.machine.table_files import earlier_files
-    from circuitspec.reports.saved_result import REPORT
-
-    if output_dir is not None:
-        yield from (("--output-dir", output_dir / name) for name in (*earlier_files(), REPORT))
-    yield from ((f"--report {name}", path) for name, path in reports)
-    yield "--html", page
-
-
-def _given(negatives: str, device: str, *, sweep: bool, tests: bool, locked: bool) -> tuple[str, ...]:
-    """The options that matter to the result and are not at their defaults, as they are typed."""
-    return (
-        *(() if negatives == _NEGATIVES else ("--negatives", negatives)),
-        *(("--methods",) if sweep else ()),
-        *(("--tests",) if tests else ()),
-        *(() if device == DEFAULT_DEVICE else ("--device", device)),
-        *(("--locked",) if locked else ()),
-    )
-
-
-def _run(
-    document: Document,
-    lock_of: Path | None,
-    negatives: Any,
-    rows: int | None,
-    device: str,
-    store: StorePlace,
-    *,
-    sweep: bool,
-    tests: bool,
-) -> tuple[Outcome, tuple[Diagnostic, ...]]:
-    """The outcome, and how it differs from the lock of the file `lock_of`, if one is given."""
-    from circuitspec.repository.drift import examine
-    from circuitspec.repository.lock import lock_path
-    from circuitspec.repository.lock_file import read_lock
-
-    lock_file = None if lock_of is None else read_lock(lock_path(lock_of))
-    examined = None if lock_file is None else examine(document, lock_file, device)
-    if examined is not None:
-        examined.refuse()  # before torch is imported
-    with waiting() as progress:
-        progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.locked import run_as_locked
-        from circuitspec.pipelines.verify import VerifyOptions
-        from circuitspec.pipelines.verify import verify as run
-
-        options = VerifyOptions(negatives, rows, device, store, sweep, tests)
-        if lock_file is None or examined is None:
-            return run(document, options, progress), ()
-        compared = run_as_locked(document, options, progress, lock_file, examined)
-        return compared.outcome, compared.findings
+    click.echo(FORMATS[asked.format_](views, replace(style, color=sys.stdout.isatty())), nl=False)
