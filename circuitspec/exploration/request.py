@@ -57,3 +57,8 @@ class ExploreOptions:
     noise_at: tuple[str, ...] = ()  # where sweeps of `gaussian` add noise, if not where the file says
     sections: int = 50  # cross-sections that are restored, of each circuit
     sections_only: bool = False  # of the circuit that the file declares, and nothing else is looked at
+
+    @property
+    def patches_paths(self) -> bool:
+        """Whether direct paths between a circuit's members are patched."""
+        return self.linked > 0 and not self.sections_only

@@ -39,11 +39,15 @@ T = TypeVar("T")
 
 @dataclass
 class Stages:
-    """The stages of an exploration: each as far as the allowance goes, and what was left out."""
+    """The stages of an exploration: each as far as the allowance goes, and what was left out.
+
+    `pathless` says why single edges of this model cannot be patched; empty where they can.
+    """
 
     setting: ExplorationSetting
     options: ExploreOptions
     progress: Progress
+    pathless: str = ""
     grids: list[Grid] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
 
@@ -191,6 +195,11 @@ class Stages:
 
     def links(self, whole: Choice, strongest: Sequence[Ablatable], *, through_mlps: bool) -> Links:
         options = self.options
+        if not options.patches_paths:
+            return Links()
+        if self.pathless:
+            self.unseen.append(Unseen("paths between members", 0, 0, self.pathless))
+            return Links()
 
         def work() -> Links:
             return links(

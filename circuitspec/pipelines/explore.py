@@ -13,6 +13,7 @@ from circuitspec.analysis.warnings.task_warnings import task_not_done
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_estimates import recalled_estimates
 from circuitspec.engine.directions import read_directions
+from circuitspec.engine.levels.refusals import no_edges
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised
 from circuitspec.exploration.draft import Sizes, write_draft
@@ -107,7 +108,8 @@ def explore(
         directions=directions,
         store=options.store,
     )
-    with session.tested(task) as (runner, _), ExitStack() as stack:
+    pathless = no_edges(loaded)
+    with session.tested(task, edges=options.patches_paths and not pathless) as (runner, _), ExitStack() as stack:
         stored = stack.enter_context(session.kept(runner))
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
         allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
@@ -134,7 +136,7 @@ def explore(
         except AllowanceSpent as spent:
             raise CircuitspecError(_too_little(options)) from spent
         done = task_not_done(*behaviour(runner, setting.records[CLEAN]))
-        work = Stages(setting, options, progress)
+        work = Stages(setting, options, progress, pathless)
         estimated = work.estimates()
         with allowance.holding((options.max_forwards or 0.0) * (1 - SWEPT)):
             if options.sweeps and not options.sections_only:
