@@ -5,14 +5,16 @@ Edge level cuts these. An edge is a sender and a later receiver; a GPT-2 small h
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeGuard
 
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.component_kinds import LOGITS
-from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.component_kinds import LOGITS, ComponentKind
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Between, Component, all_of
 from circuitspec.hypothesis_file.grammar.components import Reader as Reader
 from circuitspec.hypothesis_file.grammar.components import Sender as Sender
 from circuitspec.hypothesis_file.grammar.components import Writer as Writer
@@ -34,7 +36,7 @@ def is_reader(component: Component) -> TypeGuard[Reader]:
     return component.kind.reads
 
 
-def is_between(component: Component) -> TypeGuard[Head | Mlp | KvHead]:
+def is_between(component: Component) -> TypeGuard[Between]:
     """Whether it is an end of edges that lies within the model: not its input or its output."""
     return component.kind.in_layers and (component.kind.sends or component.kind.reads)
 
@@ -71,45 +73,35 @@ class Edge:
 
 def senders(shape: ModelShape) -> tuple[Sender, ...]:
     """All senders, in the order in which they are computed."""
-    found: list[Sender] = [Input()]
+    found: list[Component] = [component for kind, component in WHOLE.items() if kind.sends]
     for layer in range(shape.n_layers):
-        found += [Head(layer, head) for head in range(shape.n_heads)]
-        found += [Mlp(layer)] if shape.has_mlps else []
-    return tuple(found)
+        found += [one for kind in _SENDING for one in all_of(kind, layer, shape.counts)]
+    return tuple(component for component in found if is_sender(component))
 
 
 def receivers(shape: ModelShape) -> tuple[Receiver, ...]:
     """All receivers, in the order in which they read."""
-    found: list[Receiver] = []
+    found: list[tuple[Component, Port | None]] = []
     for layer in range(shape.n_layers):
-        found += [Receiver(Head(layer, head), "q") for head in range(shape.n_heads)]
-        found += [Receiver(KvHead(layer, head), port) for port in PORTS[1:] for head in range(shape.n_kv_heads)]
-        found += [Receiver(Mlp(layer))] if shape.has_mlps else []
-    return (*found, Receiver(Logits()))
+        found += [(one, port) for kind, port in _READING for one in all_of(kind, layer, shape.counts)]
+    found += [(component, None) for kind, component in WHOLE.items() if kind.reads]
+    return tuple(Receiver(component, port) for component, port in found if is_reader(component))
 
 
 def senders_before(receiver: Receiver, shape: ModelShape) -> int:
     """How many of `senders`, from the first, write before the receiver reads."""
-    per_layer = shape.n_heads + shape.has_mlps
-    match receiver.component:
-        case Logits():
-            return 1 + shape.n_layers * per_layer
-        case Mlp(layer):
-            # attention and MLP of a parallel block read the same stream
-            return 1 + layer * per_layer + (shape.n_heads if shape.has_resid_mid else 0)
-        case Head(layer) | KvHead(layer):
-            return 1 + layer * per_layer
+    kind, places = receiver.component.kind, _sender_places(shape)
+    if not kind.in_layers:
+        return places.first + shape.n_layers * places.a_layer
+    return places.first + receiver.component.place[0] * places.a_layer + places.before[kind]
 
 
 def sender_index(sender: Sender, shape: ModelShape) -> int:
     """Its place among `senders`."""
-    match sender:
-        case Input():
-            return 0
-        case Head(layer, head):
-            return 1 + layer * (shape.n_heads + shape.has_mlps) + head
-        case Mlp(layer):
-            return 1 + layer * (shape.n_heads + 1) + shape.n_heads
+    if not sender.kind.in_layers:
+        return 0
+    places, (layer, member) = _sender_places(shape), sender.place
+    return places.first + layer * places.a_layer + places.offset[sender.kind] + member
 
 
 def precedes(sender: Sender, receiver: Receiver, shape: ModelShape) -> bool:
@@ -122,37 +114,108 @@ def count_edges(shape: ModelShape) -> int:
 
 
 def inputs_of(component: Reader, ports: tuple[Port, ...], shape: ModelShape) -> Iterator[Receiver]:
-    """The receivers through which a component reads; of a head and a kv head those named, or all of them.
+    """The receivers through which a component reads; where it has several inputs, those named, or all of them.
 
     A head's key and value inputs are those of its kv head.
     """
-    match component:
-        case Head(layer, head):
-            for port in ports or PORTS:
-                kv = KvHead(layer, head // (shape.n_heads // shape.n_kv_heads))
-                yield Receiver(component, port) if port == "q" else Receiver(kv, port)
-        case KvHead():
-            for port in ports or PORTS[1:]:
-                yield Receiver(component, port)
-        case Mlp() | Logits():
-            yield Receiver(component)
+    kind = component.kind
+    for port in (ports or kind.ports) if kind.ports else (None,):
+        shared = None if port is None else kind.reads_through.get(port)
+        own = component if shared is None else _shared(component, shared, shape)
+        if is_reader(own):
+            yield Receiver(own, port)
 
 
 def owners(receiver: Receiver, shape: ModelShape) -> tuple[Writer, ...]:
     """The senders that compute from what the receiver reads; none for the logits."""
-    match receiver.component:
-        case KvHead(layer, head):
-            group = shape.n_heads // shape.n_kv_heads
-            return tuple(Head(layer, h) for h in range(head * group, (head + 1) * group))
-        case Logits():
-            return ()
-        case Head() | Mlp():
-            return (receiver.component,)
+    found = sharing(receiver.component, shape) or (receiver.component,)
+    return tuple(component for component in found if is_writer(component))
+
+
+def sharing(component: Component, shape: ModelShape) -> tuple[Component, ...]:
+    """The components that have some of their inputs through this one: the heads of a kv head; mostly none."""
+    kind = component.kind
+    of = _READ_BY.get(kind)
+    if of is None:
+        return ()
+    layer, member = component.place
+    group = _count(of, shape) // _count(kind, shape)
+    return tuple(IN_LAYERS[of](layer, one) for one in range(member * group, (member + 1) * group))
+
+
+def shared_by(component: Component, shape: ModelShape) -> tuple[Component, ...]:
+    """The components through which this one has some of its inputs: the kv head of a head; mostly none."""
+    return tuple(_shared(component, kind, shape) for kind in dict.fromkeys(component.kind.reads_through.values()))
 
 
 def format_receiver(receiver: Receiver, shape: ModelShape) -> str:
     """`a9.h6<q>`, `m3`, `logits`; keys and values as `a9.kv2<k>` where queries share them, else as `a9.h2<k>`."""
-    component = receiver.component
-    if isinstance(component, KvHead) and shape.n_kv_heads == shape.n_heads:
-        component = Head(component.layer, component.head)
+    alone = sharing(receiver.component, shape)
+    component = alone[0] if len(alone) == 1 else receiver.component
     return format_name(component) + (f"<{receiver.port}>" if receiver.port else "")
+
+
+# -- the kinds -----------------------------------------------------------------------------------------------------
+
+_SENDING = tuple(sorted((kind for kind in IN_LAYERS if kind.sends), key=lambda kind: kind.rank))
+"""What adds to the residual stream in each layer, in order."""
+
+
+def _own_inputs() -> Iterator[tuple[ComponentKind, Port | None]]:
+    for kind in IN_LAYERS:
+        if kind.reads:
+            yield from ((kind, port) for port in kind.ports if port not in kind.reads_through)
+            yield from () if kind.ports else ((kind, None),)
+
+
+_READING = tuple(
+    sorted(_own_inputs(), key=lambda one: (one[0].stage or 0, PORTS.index(one[1]) if one[1] else 0, one[0].rank))
+)
+"""What reads the residual stream in each layer, in order, and by which input."""
+
+_READ_BY: Mapping[ComponentKind, ComponentKind] = {
+    shared: kind for kind in IN_LAYERS for shared in kind.reads_through.values()
+}
+
+
+@dataclass(frozen=True)
+class _SenderPlaces:
+    """How many senders there are before all layers, and in each; in it, how many come before a kind's own, and how many
+    of them a kind reads.
+    """
+
+    first: int
+    a_layer: int
+    offset: Mapping[ComponentKind, int]
+    before: Mapping[ComponentKind, int]
+
+
+@lru_cache(maxsize=32)
+def _sender_places(shape: ModelShape) -> _SenderPlaces:
+    counts = {kind: _count(kind, shape) for kind in _SENDING}
+    ends = list(itertools.accumulate(counts.values()))
+    before = {
+        # all of a parallel block reads the stream that enters it
+        kind: sum(count for other, count in counts.items() if shape.has_resid_mid and _stage(other) < _stage(kind))
+        for kind, _ in _READING
+    }
+    return _SenderPlaces(
+        first=sum(kind.sends for kind in WHOLE),
+        a_layer=sum(counts.values()),
+        offset=dict(zip(counts, (0, *ends), strict=False)),
+        before=before,
+    )
+
+
+def _stage(kind: ComponentKind) -> int:
+    assert kind.stage is not None, f"{kind.name} sends or reads, and has no stage"
+    return kind.stage
+
+
+def _count(kind: ComponentKind, shape: ModelShape) -> int:
+    return kind.per_layer(shape.counts) or 0
+
+
+def _shared(component: Component, kind: ComponentKind, shape: ModelShape) -> Component:
+    layer, member = component.place
+    return IN_LAYERS[kind](layer, member // (_count(component.kind, shape) // _count(kind, shape)))

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.graph.edges import shared_by, sharing
 from circuitspec.graph.nodes import NodeComponent, Place
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Resid, whole_of
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Component, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -42,27 +43,23 @@ def overlaps(declared: Iterable[Declared], shape: ModelShape, source: SourceText
         elif one.component in units:
             candidates.append(units[one.component])
         for other in candidates:
-            found.setdefault((other.place, one.place), _overlap(one, other, source))
+            found.setdefault((other.place, one.place), _overlap(one, other, shape, source))
         first.setdefault(one.component, []).append(one)
     return list(found.values())
 
 
-def _same(component: NodeComponent, shape: ModelShape) -> Iterator[NodeComponent]:
+def _same(component: NodeComponent, shape: ModelShape) -> Iterator[Component]:
     """The component, and those that hold some of the same activations."""
     yield component
-    group = shape.n_heads // shape.n_kv_heads
-    match component:
-        case Head(layer, head):
-            yield KvHead(layer, head // group)
-        case KvHead(layer, head):
-            yield from (Head(layer, h) for h in range(head * group, (head + 1) * group))
-        case Input():
-            yield Resid(0)
-        case Resid(0, False):
-            yield Input()
+    yield from shared_by(component, shape)
+    yield from sharing(component, shape)
+    begins_as = component.kind.begins_as
+    if begins_as is not None and component.place == (0, 0):
+        yield WHOLE[begins_as]
+    yield from (IN_LAYERS[kind](0, 0) for kind in IN_LAYERS if kind.begins_as is component.kind)
 
 
-def _overlap(one: Declared, other: Declared, source: SourceText) -> Diagnostic:
+def _overlap(one: Declared, other: Declared, shape: ModelShape, source: SourceText) -> Diagnostic:
     hint = "keep one of the two, or give them different positions"
     if one.component == other.component:
         message = f"{format_name(one.component)} is declared twice, by {other.entry} and by {one.entry}"
@@ -71,8 +68,10 @@ def _overlap(one: Declared, other: Declared, source: SourceText) -> Diagnostic:
         if units := one.component.kind.whole_or_units or other.component.kind.whole_or_units:
             relation = "is part of" if one.component.kind.whole_or_units else "contains"
             hint = f"keep one of the two: {units}"
-        elif KvHead in (type(one.component), type(other.component)):
-            relation = "reads" if isinstance(other.component, KvHead) else "is read by"
+        elif other.component in shared_by(one.component, shape):
+            relation = "reads"
+        elif one.component in shared_by(other.component, shape):
+            relation = "is read by"
         message = (
             f"declarations overlap: {format_name(one.component)} {relation} {format_name(other.component)}, "
             "which is declared too"

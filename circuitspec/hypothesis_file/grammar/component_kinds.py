@@ -7,8 +7,8 @@ Whatever is a fact of a kind is read from here, by `component.kind` or `pattern.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Port = Literal["q", "k", "v"]
@@ -81,6 +81,7 @@ class ComponentKind:
     is_patched: bool = False
     has_outside: bool = False  # all kinds of which it is true make up what a model adds to its embeddings
     is_stream: bool = False  # its value is the sum of all that came before
+    begins_as: ComponentKind | None = None  # the first of them is the one component of that kind
     stands_for: ComponentKind | None = None  # it is all of a layer's components of that kind
     part_of: ComponentKind | None = None  # it is one unit of a component of that kind
     whole_or_units: str = ""  # that such a whole is declared as itself or by its units
@@ -89,6 +90,8 @@ class ComponentKind:
     sends: bool = False  # it adds to the residual stream
     reads: bool = False  # it reads the residual stream
     ports: tuple[Port, ...] = ()  # by these inputs, where there are several
+    reads_through: Mapping[Port, ComponentKind] = field(default_factory=dict)  # inputs that it shares with others of
+    # its kind: they are this kind's, of which a layer has one for so many of its own
     reads_where_it_acts: bool = False  # and not at earlier positions too
     instead: str = "name heads and MLPs"  # what to name in place of what neither sends nor reads
 
@@ -156,6 +159,24 @@ def _no_middle(counts: Counts, layer: int) -> tuple[str, str] | None:
 
 # -- the kinds -----------------------------------------------------------------------------------------------------
 
+KV_HEAD = ComponentKind(
+    name="kv",
+    singular="key-value head",
+    plural="key-value heads",
+    example="a9.kv2",
+    drawn_in="layer {layer}",
+    letter="a",
+    suffix="kv",
+    has_members=True,
+    rank=2,
+    stage=1,
+    per_layer=lambda counts: counts.n_kv_heads,
+    at_most=lambda counts: counts.n_heads,
+    extent=_layers_of_kv_heads,
+    is_patched=True,
+    reads=True,
+    ports=("k", "v"),
+)
 HEAD = ComponentKind(
     name="head",
     singular="head",
@@ -174,6 +195,7 @@ HEAD = ComponentKind(
     sends=True,
     reads=True,
     ports=PORTS,
+    reads_through={"k": KV_HEAD, "v": KV_HEAD},
 )
 ATTENTION = ComponentKind(
     name="attention",
@@ -224,23 +246,8 @@ NEURON = ComponentKind(
     whole_or_units="an MLP is declared whole or neuron by neuron",
     instead="name its MLP, m{layer}",
 )
-KV_HEAD = ComponentKind(
-    name="kv",
-    singular="key-value head",
-    plural="key-value heads",
-    example="a9.kv2",
-    drawn_in="layer {layer}",
-    letter="a",
-    suffix="kv",
-    has_members=True,
-    rank=2,
-    stage=1,
-    per_layer=lambda counts: counts.n_kv_heads,
-    at_most=lambda counts: counts.n_heads,
-    extent=_layers_of_kv_heads,
-    is_patched=True,
-    reads=True,
-    ports=("k", "v"),
+INPUT = ComponentKind(
+    name="input", singular="input", plural="input", example="input", stage=3, is_patched=True, sends=True
 )
 RESID = ComponentKind(
     name="resid",
@@ -254,6 +261,7 @@ RESID = ComponentKind(
     extent=_streams,
     is_patched=True,
     is_stream=True,
+    begins_as=INPUT,
     instead="name the heads and MLPs that write to the stream, or those that read it",
 )
 RESID_MID = ComponentKind(
@@ -272,9 +280,6 @@ RESID_MID = ComponentKind(
     is_patched=True,
     is_stream=True,
     instead="name the heads and MLPs that write to the stream, or those that read it",
-)
-INPUT = ComponentKind(
-    name="input", singular="input", plural="input", example="input", stage=3, is_patched=True, sends=True
 )
 LOGITS = ComponentKind(name="logits", singular="logits", plural="logits", example="logits", stage=0, reads=True)
 FEATURE = ComponentKind(

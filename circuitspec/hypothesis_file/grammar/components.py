@@ -161,6 +161,9 @@ Sender: TypeAlias = Input | Writer
 Reader: TypeAlias = Writer | KvHead | Logits
 """What reads the residual stream, by one input or several."""
 
+Between: TypeAlias = Writer | KvHead
+"""Ends of edges that lie within the model."""
+
 IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
     HEAD: Head,
     ATTENTION: lambda layer, _: AttentionLayer(layer),
