@@ -110,6 +110,7 @@ def test_the_form_of_the_action() -> None:
     assert (ROOT / "constraints.txt").is_file()
 
 
+@pytest.mark.nightly
 def test_files_are_checked_verified_and_summed_up(tmp_path: Path) -> None:
     """Two files, in folders with a space in the name and deeper down: one drifted from its lock, one is supported."""
     runner = Runner(

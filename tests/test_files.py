@@ -173,6 +173,7 @@ HYPOTHESIS = "hypotheses/ioi-tiny.circuit.yaml"
         (["import", "{graph}", "--as", "eap", "--force", "-o"], "y.circuit.yaml"),
     ],
 )
+@pytest.mark.nightly
 def test_where_there_is_no_room_the_old_file_stays(arguments: list[str], output: str, tmp_path: Path) -> None:
     graph = tmp_path / "graph.json"
     assert command("export", HYPOTHESIS, "--as", "eap", "-o", graph).returncode == 0

@@ -58,6 +58,7 @@ def run(source: str, names: dict[str, Any]) -> list[str]:
     return [value._repr_html_(), repr(value)]
 
 
+@pytest.mark.nightly
 def test_it_shows_what_its_cells_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(FOLDER)
     names: dict[str, Any] = {}

@@ -41,6 +41,7 @@ def change(file: Path, *changes: tuple[str, str]) -> None:
     file.write_text(replaced(file.read_text(encoding="utf-8"), *changes), encoding="utf-8")
 
 
+@pytest.mark.nightly
 def test_it_passes(repo: Path) -> None:
     before = {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()}
     passes(run_pytest(repo))

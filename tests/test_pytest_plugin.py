@@ -187,6 +187,7 @@ def test_one_verification_a_file_and_one_model_for_both(repo: pytest.Pytester, m
     assert calls == ["verify", "load", "verify"]
 
 
+@pytest.mark.nightly
 def test_a_model_is_let_go_after_the_last_file_that_uses_it(shelf: Path) -> None:
     suite = Suite(locked=False)
     first, last = shelf / "ioi.circuit.yaml", shelf / "last.circuit.yaml"
@@ -321,6 +322,7 @@ def test_results_for_other_tests(repo: pytest.Pytester) -> None:
     done.stdout.fnmatch_lines(["*error[[]CS100[]]*"])
 
 
+@pytest.mark.nightly
 def test_under_xdist(repo: pytest.Pytester) -> None:
     """Workers are handed the folders of `testpaths` as arguments: still only what was asked for is collected."""
     repo.makeini("[pytest]\ntestpaths = hypotheses\n")

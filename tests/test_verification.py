@@ -168,6 +168,7 @@ def measured_alone(found: Verification) -> Estimate:
 
 
 @pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.nightly
 def test_few_prompts_give_an_interval_that_holds_the_truth(seed: int) -> None:
     """600 prompts with means over 3,000 others say what is true; means over 24 damage the circuit."""
     true = measured_alone(run(with_prompts(600, 9, reference=3000), "off")).value

@@ -42,6 +42,7 @@ def by_nobody(*arguments: object, folder: Path) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.nightly
 def test_a_user_without_a_home(tmp_path: Path) -> None:
     for command in ("check", "plan"):
         ran = by_nobody(command, HYPOTHESIS, folder=tmp_path)
@@ -61,6 +62,7 @@ def test_a_user_without_a_home(tmp_path: Path) -> None:
     assert (nowhere.returncode, nowhere.stderr.count("CS565")) == (0, 0)
 
 
+@pytest.mark.nightly
 def test_such_a_user_in_a_namespace_of_the_system(tmp_path: Path) -> None:
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare")
@@ -100,6 +102,7 @@ def verify(*arguments: object, **environment: str) -> subprocess.CompletedProces
     )
 
 
+@pytest.mark.nightly
 def test_a_cache_that_cannot_be_written_is_done_without_unless_it_was_asked_for(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")

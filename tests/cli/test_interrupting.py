@@ -98,6 +98,7 @@ def without_costs(report: str) -> str:
     ],
     ids=["verify", "explore"],
 )
+@pytest.mark.nightly
 def test_no_interruption_is_lost_and_what_is_said_to_be_kept_is(command: tuple[object, ...], tmp_path: Path) -> None:
     found = many(tmp_path, 16, *command)
     code, whole = found["whole"]

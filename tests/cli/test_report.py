@@ -52,6 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here
 
 
+@pytest.mark.nightly
 def test_a_saved_result_gives_the_same_bytes(folder: Path) -> None:
     also = [word for name in FORMATS for word in ("--report", f"{name}=again.{name}")]
     code, out, err = run("report", "out", *also, cwd=folder)

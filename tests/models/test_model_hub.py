@@ -165,6 +165,7 @@ def endpoint(hub: Hub) -> str:
     return f"http://127.0.0.1:{hub.server_address[1]}"
 
 
+@pytest.mark.nightly
 def test_fetched_once_then_served_from_the_cache(hub: Hub, tmp_path: Path) -> None:
     first = probe(tmp_path, endpoint(hub), load=True, id="someone/tiny")
     assert first["revision"] == first["loaded"] == COMMIT
@@ -190,6 +191,7 @@ def test_what_the_hub_does_not_have(hub: Hub, tmp_path: Path) -> None:
         assert probe(tmp_path, endpoint(hub), **spec)["codes"] == ["CS316"], spec
 
 
+@pytest.mark.nightly
 def test_pickled_weights_only_on_request(hub: Hub, tmp_path: Path) -> None:
     assert probe(tmp_path, endpoint(hub), id="someone/pickled")["codes"] == ["CS308"]
     assert not any("pytorch_model.bin" in path for path in hub.asked)
