@@ -13,13 +13,13 @@ demo-real: $(VENV)/.smollm2  ## the same job on SmolLM2-135M (downloads a 98 MB 
 	$(BIN)/circuitspec verify hypotheses/ioi-smollm2.circuit.yaml
 
 # Two workers with two threads each wait for one another on two cores; and what is compiled once need not be again.
-TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2
+TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile
 
 quick: $(INSTALLED)  ## what is left of the tests in a minute: files, graphs, plans, and patching against the oracle
 	$(TESTS) -m "quick and not slow and not gpu" $(PYTEST_ARGS)
 
 test: $(INSTALLED)  ## the tests, without the slow ones, without most cases of families laid out like Llama
-	$(TESTS) -m "not nightly and not slow and not gpu" $(PYTEST_ARGS)
+	$(TESTS) -m "not nightly and not slow and not gpu and not browser" $(PYTEST_ARGS)
 
 nightly: $(INSTALLED)  ## all tests but those that need a GPU or SmolLM2
 	$(TESTS) -m "not gpu and not real" $(PYTEST_ARGS)
@@ -28,7 +28,7 @@ test-real: $(VENV)/.smollm2  ## the tests on SmolLM2
 	$(BIN)/python -m pytest -m real $(PYTEST_ARGS)
 
 test-browser: $(VENV)/.browser  ## the page in a browser (needs Chromium: apt-get install chromium)
-	$(BIN)/python -m pytest -m "not slow" tests/reports/test_html.py tests/reports/test_notebook.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "browser and not slow" tests/reports $(PYTEST_ARGS)
 
 check: lint types contracts test  ## all that CI checks
 

@@ -16,10 +16,18 @@ os.environ["CIRCUITSPEC_NO_STORE"] = "1"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tiers of `tests/matrix.py`."""
     cases = [_case(item, place) for place, item in enumerate(items) if isinstance(item, pytest.Function)]
-    for place in left_to_nightly([case for case in cases if not items[case.place].get_closest_marker("every_family")]):
+    thinned = [case for case in cases if not _marked(items[case.place], "every_family", "nightly")]
+    for place in left_to_nightly(thinned):
         items[place].add_marker(pytest.mark.nightly)
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.browser)
     for place in of_quick(cases):
         items[place].add_marker(pytest.mark.quick)
+
+
+def _marked(item: pytest.Item, *marks: str) -> bool:
+    return any(item.get_closest_marker(mark) for mark in marks)
 
 
 def _case(item: pytest.Function, place: int) -> Case:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,11 +16,18 @@ import circuitspec
 from circuitspec.cli import main
 from circuitspec.engine.execution.granularity import granularities
 from circuitspec.engine.execution.taps import TAPS, KindTaps, Slot, Tap
+from circuitspec.exploration.exploration_findings import ExploreOptions
+from circuitspec.exploration.output.exploration_figures import pictures
+from circuitspec.exploration.output.exploration_text import render_exploration
+from circuitspec.exploration.request import SWEPT
 from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind, Counts
 from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Pattern, Range, sort_key, stage, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
+from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.load import load_model
+from circuitspec.pipelines.explore import explore
+from circuitspec.runtime.progress import Silent
 
 KINDS = (*IN_LAYERS, *WHOLE)
 SIZE = Counts(3, 4, 2, 8)
@@ -201,12 +208,36 @@ def test_a_kind_is_a_row_of_each_table(file: Path) -> None:
     assert {"attention block", "half of an MLP"} <= set(names)
 
 
-def by_plain_hooks(result: circuitspec.Result) -> list[dict[str, float]]:
-    """The mean logit difference of the clean run, the corrupt run, and the corrupt run with the clean run's values."""
+@pytest.mark.usefixtures("known")
+def test_a_sweep_takes_one_row_too(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SWEPT, "halves", HALF)  # type: ignore[arg-type]
+    options = ExploreOptions(metric="accuracy", sweeps=("halves",))  # with no estimates it chooses no circuit
+    found = explore(load_exploration(file), options, Silent(), "explore")
+    (grid,) = found.grids
+    assert len(grid.spots("halves")) == 4 * 2 * len(grid.wheres)
+    assert f"swept each by itself: {len(grid.spots('halves'))} halves of MLPs" in render_exploration(found)
+    (expected,) = by_plain_hooks(circuitspec.verify(file), (((), (1,)),))
+    (cell,) = (
+        cell
+        for cell in grid.cells
+        if cell.spot.name == "m1.half0" and grid.wheres[cell.spot.where] == "END" and not cell.series.noising
+    )
+    assert cell.means["logit_diff"] == pytest.approx(expected["patched"], abs=1e-5)
+    drawn = [name for name in pictures(found) if "halves" in name]
+    assert len(drawn) == len(grid.series)
+
+
+def by_plain_hooks(
+    result: circuitspec.Result, patched: Iterable[tuple[Sequence[int], Sequence[int]]] = (((2,), (1,)), ((3,), ()))
+) -> list[dict[str, float]]:
+    """The mean logit difference of the clean run, the corrupt run, and the corrupt run with the clean run's values.
+
+    `patched` are the layers whose attention blocks, and those whose halves of MLPs, are given the clean run's values.
+    """
     task, blocks = result.task, load_model(result.document.hypothesis.model, Path())
     model: Any = blocks.model.eval()
     found: list[dict[str, float]] = []
-    for layers, halves in (((2,), (1,)), ((3,), ())):
+    for layers, halves in patched:
         runs: dict[str, list[float]] = {"clean": [], "corrupt": [], "patched": []}
         for clean, corrupt, answers, wrong in zip(
             task.ids["clean"], task.ids["abc"], task.answers, task.wrong, strict=True

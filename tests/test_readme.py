@@ -41,6 +41,7 @@ def test_the_output_shown_is_the_output_given() -> None:
     assert without_time.sub("", shown[-1]) == without_time.sub("", given[-1])
 
 
+@pytest.mark.nightly
 def test_the_starter_file_is_supported_as_it_stands(tmp_path: Path) -> None:
     found = verify(
         parse_hypothesis(starter_text(), str(tmp_path / "s.circuit.yaml")), VerifyOptions(), Quiet()

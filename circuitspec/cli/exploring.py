@@ -14,6 +14,7 @@ from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, 
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.exploration.request import SWEPT
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.runtime.visible_text import visible
 
@@ -52,7 +53,7 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
 @click.option(
     "--sweep",
     "sweeps",
-    type=click.Choice(["resid", "attention", "mlps", "heads", "neurons"]),
+    type=click.Choice(list(SWEPT)),
     multiple=True,
     help="Patch all of these, layer by layer and position by position.",
 )

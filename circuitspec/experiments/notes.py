@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.graph.edges import Receiver, format_receiver, inputs_of, owners
+from circuitspec.graph.edges import Receiver, Writer, format_receiver, inputs_of, is_reader, owners, sharing
 from circuitspec.graph.paths import DeclaredPath
-from circuitspec.hypothesis_file.grammar.components import Head, KvHead, sort_key
+from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 SHOWN = 12  # receivers named
@@ -34,19 +34,19 @@ def plan_notes(plan: Plan, graph: CircuitGraph) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _unnamed(paths: Sequence[DeclaredPath], graph: CircuitGraph) -> list[Head]:
+def _unnamed(paths: Sequence[DeclaredPath], graph: CircuitGraph) -> list[Writer]:
     """Heads that read keys and values into which paths lead, and are named neither there nor in a group."""
     stops = {stop.component for path in paths for hop in path.hops for stop in hop}
     named = stops | {member.component for member in graph.members}
     readers = {head for path in paths for r in _shared(path, graph) for head in owners(r, graph.shape)}
-    whole = {head for c in named if isinstance(c, KvHead) for head in owners(Receiver(c, "k"), graph.shape)}
-    return sorted((h for h in readers - named - whole if isinstance(h, Head)), key=sort_key)
+    whole = {head for component in named for head in sharing(component, graph.shape)}
+    return sorted(readers - named - whole, key=sort_key)
 
 
 def _shared(path: DeclaredPath, graph: CircuitGraph) -> list[Receiver]:
     """The keys and values at which a path enters heads, where several of these share them."""
     if graph.shape.n_kv_heads == graph.shape.n_heads:
         return []
-    readers = [stop for hop in path.hops[1:] for stop in hop if isinstance(stop.component, Head | KvHead)]
-    inputs = [r for stop in readers for r in inputs_of(stop.component, stop.ports, graph.shape)]  # type: ignore[arg-type]
-    return [receiver for receiver in inputs if isinstance(receiver.component, KvHead)]
+    shape, stops = graph.shape, [stop for hop in path.hops[1:] for stop in hop]
+    inputs = [r for stop in stops if is_reader(stop.component) for r in inputs_of(stop.component, stop.ports, shape)]
+    return [receiver for receiver in inputs if sharing(receiver.component, shape)]

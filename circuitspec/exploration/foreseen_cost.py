@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from circuitspec.exploration.request import ExploreOptions
+from circuitspec.exploration.request import SWEPT, ExploreOptions, Kind, spots_of_kind
 from circuitspec.exploration.search.estimable import inestimable
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.components import Component
 
 GATES = 6  # members that are patched two by two
 BESIDE = 5  # cross-sections beside which it is looked for what is missing
@@ -20,10 +22,9 @@ PER_PATH = 2  # passes that a path with one hop takes
 class Extent:
     """How much there is to look at: `series` are values by corruption and direction that sweeps compare."""
 
-    heads: int
-    mlps: int
+    components: int
+    spots: Mapping[Kind, int]  # of every kind that can be swept, at one place
     layers: int
-    neurons: int  # of an MLP
     roles: int
     unnamed: bool  # no position has a name: components are searched at the last token and at all of them
     corruptions: int
@@ -32,13 +33,14 @@ class Extent:
     has_paths: bool = False  # whether the file declares paths
 
     @property
-    def components(self) -> int:
-        return self.heads + self.mlps
-
-    @property
     def entries(self) -> int:
         """Components at places."""
         return self.components * (self.roles + self.unnamed)
+
+
+def spots_in(searched: Collection[Component], shape: ModelShape) -> dict[Kind, int]:
+    """How many components of every kind a sweep patches where these are searched."""
+    return {name: len(spots_of_kind(kind, searched, shape.counts, shape.n_layers)) for name, kind in SWEPT.items()}
 
 
 def foreseen(extent: Extent, options: ExploreOptions) -> Mapping[str, int]:
@@ -51,17 +53,11 @@ def foreseen(extent: Extent, options: ExploreOptions) -> Mapping[str, int]:
     if estimated:
         found["estimates"] = _estimates(extent, options)
     wheres = extent.roles + 1  # and other positions
-    kinds = {
-        "resid": extent.layers,
-        "attention": extent.layers,
-        "mlps": extent.mlps,
-        "heads": extent.heads,
-        "neurons": extent.mlps * extent.neurons,
-    }
+    kinds, units = extent.spots, sum(count for kind, count in extent.spots.items() if SWEPT[kind].part_of is not None)
     if options.sweeps:
         found["sweeps"] = sum(kinds[kind] for kind in options.sweeps) * (wheres + 1) * extent.series
     if options.start == "resid":
-        fine = sum(kinds.values()) - (0 if options.neurons else kinds["neurons"])
+        fine = sum(kinds.values()) - (0 if options.neurons else units)
         found["from the residual stream to heads"] = fine * (wheres + extent.unnamed) * extent.series
     chosen = extent.entries if options.start == "resid" else min(options.exact, extent.entries)
     drawn = min(options.drawn, extent.entries - chosen) if estimated else 0
@@ -74,7 +70,7 @@ def foreseen(extent: Extent, options: ExploreOptions) -> Mapping[str, int]:
         members = min(GATES, extent.entries)
         found["gates"] = 2 * (members + members * (members - 1) // 2)
         if options.neurons:
-            found["neurons"] = 2 * extent.mlps * extent.neurons
+            found["neurons"] = 2 * units
         found["paths"] = _paths(extent, options)
         found["cross-sections"] = _sections(extent, options) * (1 + extent.has_paths)
     return stages | _scaled(found, extent.draws)

@@ -12,8 +12,9 @@ from circuitspec.analysis.statistics.wording import plural
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import corrupt_prompts
 from circuitspec.experiments.experiment import Noised
-from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
+from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken, spots_in
 from circuitspec.exploration.request import ExploreOptions
+from circuitspec.graph.nodes import wholes_with_outside
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.load_file import Study, load_exploration
@@ -84,11 +85,11 @@ def plan_study(file: Path) -> str:
         )
     noise = None if subject.ablation is None else corrupt_prompts(subject.ablation)
     roles = len(_names(study, prompts))
+    searched = wholes_with_outside(shape)
     extent = Extent(
-        heads=shape.n_layers * shape.n_heads,
-        mlps=shape.n_layers if shape.has_mlps else 0,
+        components=len(searched),
+        spots=spots_in(searched, shape),
         layers=shape.n_layers,
-        neurons=shape.d_mlp,
         roles=max(roles, 1),
         unnamed=not roles,
         corruptions=len(prompts.corruptions),

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION, HEAD, MLP, NEURON, RESID, ComponentKind
+from circuitspec.hypothesis_file.grammar.component_kinds import (
+    ATTENTION,
+    HEAD,
+    MLP,
+    NEURON,
+    RESID,
+    ComponentKind,
+    Counts,
+)
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, Component, all_of
 
 if TYPE_CHECKING:
     from circuitspec.engine.cache.stored_runner import StorePlace
 
 Start = Literal["estimates", "resid"]
-Kind = Literal["resid", "attention", "mlps", "heads", "neurons"]
+Kind: TypeAlias = str
+"""What `--sweep` calls a kind of components: a key of SWEPT."""
 
 SWEPT: Mapping[Kind, ComponentKind] = {
     "resid": RESID,
@@ -22,6 +32,30 @@ SWEPT: Mapping[Kind, ComponentKind] = {
     "neurons": NEURON,
 }
 """What a sweep can be of, from coarse to fine."""
+
+
+def searched_for(kind: ComponentKind) -> ComponentKind | None:
+    """Of what some must be searched, not free, for a sweep of a kind to be of anything; None where it needs none."""
+    whole = kind.stands_for or kind.part_of or kind
+    return whole if whole.has_outside else None
+
+
+def spots_of_kind(
+    kind: ComponentKind, searched: Collection[Component], counts: Counts, streams: int
+) -> list[Component]:
+    """Every component of a kind that a sweep patches, layer by layer: those that are `searched`, or make up what is, or
+    are part of it; and where nothing can be searched or free, such as the residual stream, all of the first `streams`
+    layers.
+    """
+    wanted = searched_for(kind)
+    if wanted is None:
+        return [one for layer in range(streams) for one in all_of(kind, layer, counts)]
+    own = [component for component in searched if component.kind is wanted]
+    if kind.stands_for is not None:
+        return [IN_LAYERS[kind](layer, 0) for layer in sorted({component.place[0] for component in own})]
+    if kind.part_of is not None:
+        return [unit for component in own for unit in all_of(kind, component.place[0], counts)]
+    return own
 
 
 @dataclass(frozen=True)

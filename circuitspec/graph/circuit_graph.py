@@ -12,7 +12,16 @@ from functools import cached_property
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.edges import Writer
 from circuitspec.graph.members import Effect, Member
-from circuitspec.graph.nodes import Ablatable, NodeComponent, Place, examples, expand, has_none, is_ablatable
+from circuitspec.graph.nodes import (
+    Ablatable,
+    NodeComponent,
+    Place,
+    examples,
+    expand,
+    has_none,
+    is_ablatable,
+    wholes_with_outside,
+)
 from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.paths import DeclaredPath, read_paths
 from circuitspec.graph.shape import ModelShape
@@ -49,10 +58,8 @@ class CircuitGraph:
         """
         named = {*self.free, *(m.component for m in self.members)}
         split = {whole_of(c): c.kind for c in named if c.kind.part_of is not None}
-        whole = sorted((k for k in IN_LAYERS if k.has_outside and k.part_of is None), key=lambda kind: kind.rank)
-        layers = range(self.shape.n_layers)
         found: list[Component] = []
-        for component in (c for layer in layers for kind in whole for c in all_of(kind, layer, self.shape.counts)):
+        for component in wholes_with_outside(self.shape):
             units = split.get(component)
             found += [component] if units is None else all_of(units, component.place[0], self.shape.counts)
         return tuple(c for c in found if is_ablatable(c))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import networkx as nx
 
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.graph.edges import Receiver, is_reader, is_sender, owners
+from circuitspec.graph.edges import is_reader, is_sender, sharing
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Stop, edges_of, everywhere, reaches
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar import component_kinds
-from circuitspec.hypothesis_file.grammar.components import WHOLE, KvHead, whole_of
+from circuitspec.hypothesis_file.grammar.components import WHOLE, whole_of
 
 INPUT, LOGITS = component_kinds.INPUT.name, component_kinds.LOGITS.name
 """The ends of a graph of links."""
@@ -50,9 +50,8 @@ def declared_graph(graph: CircuitGraph, *, all_positions: bool) -> DeclaredGraph
                         links.add_edge(_node(sender), _node(reader))
     inner = [node for node in links if node not in (INPUT, LOGITS)]
     for component, where in inner:
-        if isinstance(component, KvHead):  # what arrives there is read by its heads
-            heads = owners(Receiver(component, "k"), graph.shape)
-            links.add_edges_from(((component, where), node) for node in inner if node[0] in heads)
+        through = sharing(component, graph.shape)  # what arrives at a kv head is read by its heads
+        links.add_edges_from(((component, where), node) for node in inner if node[0] in through)
     for node in inner:
         if not links.in_degree(node):
             links.add_edge(INPUT, node)

@@ -38,6 +38,15 @@ def nodes_of(component: Component, shape: ModelShape) -> tuple[Component, ...]:
     return (component,) if kind is None else all_of(kind, component.place[0], shape.counts)
 
 
+def wholes_with_outside(shape: ModelShape) -> tuple[Ablatable, ...]:
+    """All heads and MLPs of a model, layer by layer: what together adds all there is to its embeddings, no part taken
+    by itself.
+    """
+    kinds = sorted((k for k in IN_LAYERS if k.has_outside and k.part_of is None), key=lambda kind: kind.rank)
+    found = [one for layer in range(shape.n_layers) for kind in kinds for one in all_of(kind, layer, shape.counts)]
+    return tuple(one for one in found if is_ablatable(one))
+
+
 def examples(*, with_outside: bool) -> str:
     """`heads (a9.h6), attention layers (a9), ... and input`: what can be patched, or of that what has an outside."""
     by_word: dict[str, list[str]] = {}

@@ -11,6 +11,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Ablatable, is_ablatable
 from circuitspec.graph.paths import Stop
+from circuitspec.hypothesis_file.grammar.component_kinds import MLP
 from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Neuron, all_of
 
 _T = TypeVar("_T")
@@ -82,7 +83,7 @@ def _heads_by_group(graph: CircuitGraph, layer: int, dice: Random) -> dict[Compo
 
 
 def _neurons(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
-    if not any(isinstance(c, Neuron) and c.layer == layer for c in graph.circuit):
+    if not any(c.kind.part_of is MLP and c.place[0] == layer for c in graph.circuit):
         return {}
     neurons = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
     return _permuted([neuron for neuron in neurons if neuron not in graph.free], dice)

@@ -18,9 +18,9 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised
 from circuitspec.exploration.draft import Sizes, write_draft
 from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings, ExploreOptions
-from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken
+from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken, spots_in
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
-from circuitspec.exploration.request import Kind
+from circuitspec.exploration.request import SWEPT, searched_for
 from circuitspec.exploration.search.circuit_selection import Choice
 from circuitspec.exploration.search.component_sweep import ComponentSweep
 from circuitspec.exploration.search.corruption_traces import trace
@@ -46,8 +46,9 @@ from circuitspec.exploration.subject import (
 )
 from circuitspec.exploration.unnamed_positions import check_names, declaring_last, with_last_named
 from circuitspec.graph.edges import is_writer
-from circuitspec.graph.nodes import Ablatable
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, sort_key
+from circuitspec.graph.nodes import Ablatable, wholes_with_outside
+from circuitspec.hypothesis_file.grammar.component_kinds import MLP, NEURON
+from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Study
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 AVERAGED = 4  # times as many other prompts as are scored are averaged, where the file does not say how many, ..
 FEWEST_AVERAGED = 200  # .. and at least so many
 GATED = 6  # members that are patched two by two
-SWEPT = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
+SWEEPING = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a circuit
 
 
 def explore(
@@ -138,7 +139,7 @@ def explore(
         done = task_not_done(*behaviour(runner, setting.records[CLEAN]))
         work = Stages(setting, options, progress, pathless)
         estimated = work.estimates()
-        with allowance.holding((options.max_forwards or 0.0) * (1 - SWEPT)):
+        with allowance.holding((options.max_forwards or 0.0) * (1 - SWEEPING)):
             if options.sweeps and not options.sections_only:
                 work.stage("sweeping", lambda: work.add(sweep_all(setting, series, options.sweeps)), None)
             if options.start == "resid" and not options.sections_only:
@@ -161,7 +162,8 @@ def explore(
                 lambda: scan_gates(setting, whole.kept, strongest, GATED),
                 gates,
             )
-            between = work.links(whole, strongest, through_mlps=all(mlp in free for mlp in _mlps(shape)))
+            mlps = [one for one in wholes_with_outside(shape) if one.kind is MLP]
+            between = work.links(whole, strongest, through_mlps=all(mlp in free for mlp in mlps))
             sections += work.sections(found, whole, between)
         if declared is not None:
             sections += work.declared(found, declared, all_positions=_all_positions(study))
@@ -236,18 +238,13 @@ def _prepare(
     series = swept_series(patching, options.values, corruptions, study, swept_noise(patching, options.noise_at, task))
     task = _with_reference(task, patching, series, study, tokenizer)
     free = free_components(options.free, study, shape)
-    universe: list[Ablatable] = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
-    searched = (c for c in (*universe, *_mlps(shape)) if c not in free and matters_to(c, inside))
+    searched = (c for c in wholes_with_outside(shape) if c not in free and matters_to(c, inside))
     claimed = tuple(sorted(searched, key=sort_key))
     if not claimed:
         raise CircuitspecError(_nothing_left(options))
     if bare := _nothing_to_sweep(options, claimed):
         raise CircuitspecError(*bare)
     return _Prepared(task, patching, series, declared, free, claimed, unnamed)
-
-
-def _mlps(shape: ModelShape) -> list[Mlp]:
-    return [Mlp(layer) for layer in range(shape.n_layers)] if shape.has_mlps else []
 
 
 @dataclass(frozen=True)
@@ -320,12 +317,10 @@ def _extent(
     has_paths: bool,
 ) -> Extent:
     shape = setting.runner.loaded.shape
-    heads = sum(isinstance(component, Head) for component in setting.claimed)
     return Extent(
-        heads=heads,
-        mlps=len(setting.claimed) - heads,
+        components=len(setting.claimed),
+        spots=spots_in(setting.claimed, shape),
         layers=shape.n_layers,
-        neurons=shape.d_mlp,
         roles=len(setting.roles),
         unnamed=unnamed,
         corruptions=len(corruptions),
@@ -382,19 +377,17 @@ def _nothing_left(options: ExploreOptions) -> Diagnostic:
 
 def _nothing_to_sweep(options: ExploreOptions, claimed: Sequence[Ablatable]) -> list[Diagnostic]:
     """CS563 for every option that asks for a kind of component of which none is searched."""
-    heads = any(isinstance(component, Head) for component in claimed)
-    mlps = any(isinstance(component, Mlp) for component in claimed)
-    there: dict[Kind, bool] = {"resid": True, "attention": heads, "heads": heads, "mlps": mlps, "neurons": mlps}
-    said = [f"--sweep {kind}" for kind in options.sweeps if not there[kind]]
-    said += ["--neurons"] if options.neurons and not mlps else []
+    asked = {f"--sweep {name}": searched_for(SWEPT[name]) for name in options.sweeps}
+    asked |= {"--neurons": searched_for(NEURON)} if options.neurons else {}
+    there = {component.kind for component in claimed}
     return [
         Diagnostic(
             "CS563",
-            f"{option}: there is nothing to look at: no {'head' if one_of_heads else 'MLP'} is searched",
+            f"{option}: there is nothing to look at: no {kind.singular} is searched",
             hint=f"leave {option} out, or leave less free (--free)",
         )
-        for option in said
-        for one_of_heads in [option in ("--sweep attention", "--sweep heads")]
+        for option, kind in asked.items()
+        if kind is not None and kind not in there
     ]
 
 

@@ -76,13 +76,14 @@ def test_its_mistakes_are_told_at_their_places(file: str, tmp_path: Path) -> Non
 
 def test_it_is_verified_and_told_in_text_and_json(file: str, tmp_path: Path) -> None:
     """The logit difference is 4 clean and -4 corrupt; 4 without either head, -4 without the neuron behind both."""
-    text = added("verify", file, "--negatives", "off")
+    saved = tmp_path / "report.json"
+    text = added("verify", file, "--negatives", "off", "--report", f"json={saved}")
     assert text.returncode == 1, text.stderr
     assert "the model without first_switch, second_switch, lamp, one at a time: node level, resample" in text.stdout
     (line,) = (line for line in text.stdout.splitlines() if line.startswith("REFUTED"))
     assert line.startswith("REFUTED  dispensable   recovered logit_diff first_switch 1.00, second_switch 1.00, lamp ")
     assert "(lost: lamp), bound first_switch at least 0.9, " in line
-    document = json.loads(added("verify", file, "--negatives", "off", "--format", "json").stdout)
+    document = json.loads(saved.read_text("utf-8"))
     (claim,) = document["claims"]
     assert (claim["claim"], claim["status"], claim["found"]) == ("dispensable", "REFUTED", "lost: lamp")
     values = {part["name"]: part["value"] for part in claim["parts"]}

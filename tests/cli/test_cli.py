@@ -51,6 +51,7 @@ def edited(tmp_path: Path, *changes: tuple[str, str]) -> Path:
     return path
 
 
+@pytest.mark.nightly
 def test_verify_supports_the_shipped_hypothesis(tmp_path: Path) -> None:
     out = tmp_path / "results"
     ran = run("verify", TINY, "--output-dir", out)

@@ -159,7 +159,7 @@ def test_most_receivers_read_alike_and_some_do_not(family: str, kind: str) -> No
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("kind", ["resample", "zero"])
+@pytest.mark.parametrize("kind", ["resample", pytest.param("zero", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     "read",
     [

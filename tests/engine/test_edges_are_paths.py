@@ -41,7 +41,7 @@ EDGES: list[tuple[Sender, Receiver]] = [(s, r) for s in (Head(0, 1), Mlp(0)) for
 EDGES.append((Head(1, 2), Receiver(Logits())))
 
 
-@pytest.mark.parametrize("kind", ["resample", "mean"])
+@pytest.mark.parametrize("kind", ["resample", pytest.param("mean", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_ablated_edge_is_a_path_through_nothing(family: str, kind: str) -> None:
     m = model(family, exactly=True)

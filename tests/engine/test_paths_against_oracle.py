@@ -162,7 +162,13 @@ def pieces(net: Any, prompt: node.Prompt, paths: list[DeclaredPath]) -> list[lis
 @EVERY_FAMILY
 @pytest.mark.parametrize(
     ("kind", "keep"),
-    [("resample", True), ("resample", False), ("mean_per_template", True), ("mean", False), ("zero", True)],
+    [
+        ("resample", True),
+        ("resample", False),
+        pytest.param("mean_per_template", True, marks=pytest.mark.nightly),
+        ("mean", False),
+        pytest.param("zero", True, marks=pytest.mark.nightly),
+    ],
 )
 def test_sets_of_paths(family: str, kind: str, keep: bool, through: tuple[str, ...]) -> None:
     rng = np.random.default_rng(len(family) + 100 * keep + 7 * len(kind))
@@ -266,7 +272,7 @@ def test_no_path_kept_is_the_source_run(family: str) -> None:
 
 @THROUGH
 @EVERY_FAMILY
-@pytest.mark.parametrize("base", ["clean", "abc"])
+@pytest.mark.parametrize("base", ["clean", pytest.param("abc", marks=pytest.mark.nightly)])
 def test_path_patching_into_several_receivers(family: str, base: str, through: tuple[str, ...]) -> None:
     """Wang et al.'s four passes: the receivers read what they read with the sender new and all other heads frozen."""
     shape = shape_of(family)

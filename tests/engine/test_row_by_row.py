@@ -105,8 +105,16 @@ def test_every_family(family: str) -> None:
     assert_each_is_alone(random_model(family, exactly=False).float(), LENGTHS, 2e-4)
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", ["phi3", "llama", "qwen2", "mistral"])
+@pytest.mark.parametrize("attention", ["sdpa", pytest.param("eager", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "phi3",
+        "llama",
+        pytest.param("qwen2", marks=pytest.mark.nightly),
+        pytest.param("mistral", marks=pytest.mark.nightly),
+    ],
+)
 def test_longrope(family: str, attention: str) -> None:
     """Frequencies for more than 12 tokens, or for fewer, by the longest row: prompts of 10 to 14 tokens."""
     model = with_rope(family, attention, **LONG)

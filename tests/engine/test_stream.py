@@ -203,7 +203,16 @@ def several(family: str) -> list[Experiment]:
     ]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "olmo2", "qwen3"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "gpt2",
+        pytest.param("gpt_neox", marks=pytest.mark.nightly),
+        "llama",
+        "olmo2",
+        pytest.param("qwen3", marks=pytest.mark.nightly),
+    ],
+)
 def test_neither_batches_nor_the_side_of_padding_matter(family: str) -> None:
     m = model(family, exactly=True)
     prompts = prompts_for("mean_per_template", seed=6)
@@ -475,7 +484,7 @@ def test_the_self_test_of_edges_tells_heads_and_receivers_apart(family: str, mut
     assert error.value.diagnostics[0].code == "CS503"
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("mutate", [_heads_flipped, _units_swapped, _heads_larger])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "olmo2"])
 def test_the_self_test_of_edges_tells_them_apart_in_half_precision(

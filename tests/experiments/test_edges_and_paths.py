@@ -418,7 +418,7 @@ def prompts_for(value: str) -> list[node.Prompt]:
 ABLATIONS = ["resample", "mean_per_template", "zero"]
 
 
-@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("start", [False, pytest.param(True, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("value", ABLATIONS)
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama"])
 def test_drawn_circuits_at_edge_level(family: str, value: str, start: bool) -> None:

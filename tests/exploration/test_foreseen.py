@@ -40,7 +40,15 @@ def said_and_taken(file: Path, options: ExploreOptions) -> tuple[int, Exploratio
     return int(said[1].replace(",", "")), found
 
 
-@pytest.mark.parametrize("toy", ["and", "negative", "backup", "nobel"])
+@pytest.mark.parametrize(
+    "toy",
+    [
+        "and",
+        "negative",
+        pytest.param("backup", marks=pytest.mark.nightly),
+        pytest.param("nobel", marks=pytest.mark.nightly),
+    ],
+)
 @pytest.mark.parametrize(
     "options", [ExploreOptions(), ExploreOptions(start="resid"), ExploreOptions(sweeps=("heads", "resid"))]
 )

@@ -21,7 +21,8 @@ from circuitspec.exploration.exploration_findings import ExplorationFindings, Ex
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.exploration.output.exploration_tables import tables
 from circuitspec.exploration.output.exploration_text import render_exploration
-from circuitspec.exploration.search.exact_sweeps import KINDS, Cell, coarse_first, sweep_all
+from circuitspec.exploration.request import SWEPT
+from circuitspec.exploration.search.exact_sweeps import Cell, coarse_first, sweep_all
 from circuitspec.exploration.search.patching_series import series_of
 from circuitspec.exploration.setting import ExplorationSetting
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp
@@ -51,7 +52,10 @@ def share_of(
 # ------------------------------------------------------------------------------------------------- against the oracle
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "olmo2"])
+@pytest.mark.parametrize(
+    "family",
+    ["gpt2", pytest.param("llama", marks=pytest.mark.nightly), pytest.param("olmo2", marks=pytest.mark.nightly)],
+)
 def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) -> None:
     m = model(family, exactly=True)
     prompts = [p for seed in (3, 4) for p in random_prompts(seed, [6])]
@@ -68,16 +72,16 @@ def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) ->
         setting = ExplorationSetting(
             run, stored, "logit_diff", claimed, ("A", "B", "END"), Source("resample", "abc"), "abc", allowance
         )
-        grid = sweep_all(setting, series_of(VALUES, ("abc",), None), KINDS)
+        grid = sweep_all(setting, series_of(VALUES, ("abc",), None), SWEPT)
     wheres = 5  # three roles, the other positions, all of them
     targets = {"resid": 3, "attention": 3, "mlps": 3, "heads": 3 * shape.n_heads, "neurons": 3 * shape.d_mlp}
-    assert {kind: len(grid.spots(kind)) for kind in KINDS} == {kind: wheres * n for kind, n in targets.items()}
+    assert {kind: len(grid.spots(kind)) for kind in SWEPT} == {kind: wheres * n for kind, n in targets.items()}
     assert len(grid.series) == 4
     assert len(grid.cells) == 4 * wheres * sum(targets.values())
     assert sorted(grid.wheres.values()) == ["A", "B", "END", "all", "other positions"]
     rng = np.random.default_rng(0)
     chosen: list[Cell] = [grid.cells[i] for i in rng.choice(len(grid.cells), 6, replace=False)]
-    chosen += [grid.of(kind, grid.series[i % 4])[7] for i, kind in enumerate(KINDS)]
+    chosen += [grid.of(kind, grid.series[i % 4])[7] for i, kind in enumerate(SWEPT)]
     for cell in chosen:
         target, where = cell.spot.target, cell.spot.where
         heads = [Head(target.layer, h) for h in range(shape.n_heads)] if isinstance(target, AttentionLayer) else None
@@ -93,7 +97,7 @@ def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) ->
 
 def test_sweeping_all_places_of_a_toy() -> None:
     """Two switches in series: arithmetic says what each place does, noised and denoised, from each corruption."""
-    found = explored("and", sweeps=KINDS[:-1])
+    found = explored("and", sweeps=tuple(SWEPT)[:-1])
     close = pytest.approx
     for component, drop, rise in (("a0.h0", 1, 0), ("a0.h1", 1, 0), ("a0.h2", 0, 0), ("a0", 1, 1), ("m1", 1, 1)):
         assert share_of(found, component, "END", "noising", "both", "resample") == close(drop, abs=1e-4)
@@ -128,7 +132,7 @@ def test_values_side_by_side() -> None:
 def test_coarse_to_fine_finds_the_circuit_and_says_what_it_left_out() -> None:
     found = explored("nobel", start="resid", neurons=True, drawn=0)
     (grid,) = found.grids
-    strong = {(s.name, grid.wheres[s.where]) for kind in KINDS for s in grid.spots(kind) if grid.sizes[s] >= 0.5}
+    strong = {(s.name, grid.wheres[s.where]) for kind in SWEPT for s in grid.spots(kind) if grid.sizes[s] >= 0.5}
     assert strong == {
         *(("r0", "first"), ("r0", "second"), ("r1", "second")),
         *(("a0", "second"), ("m1", "second"), ("a0.h0", "second"), ("m1.n42", "second")),
@@ -263,7 +267,7 @@ def test_coarse_kinds_come_before_fine_ones_and_what_was_patched_is_not_called_u
     found = explored("nobel", sweeps=("neurons", "mlps"), max_forwards=150)
     (grid,) = found.grids
     kinds = [cell.spot.kind for cell in grid.cells]
-    assert kinds == sorted(kinds, key=KINDS.index)
+    assert kinds == sorted(kinds, key=list(SWEPT).index)
     of = {name: {cell.spot for cell in grid.cells if cell.spot.kind == name} for name in ("mlps", "neurons")}
     places = len(grid.wheres)
     assert len(of["mlps"]) == 2 * places

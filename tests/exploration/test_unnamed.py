@@ -136,13 +136,13 @@ def heads_of(found: ExplorationFindings) -> dict[tuple[int, int, str], Effect]:
     }
 
 
-@pytest.mark.parametrize("start", ["estimates", "resid"])
-def test_the_head_that_takes_away_most_comes_first(folder: Path, truth: Shares, start: str) -> None:
-    found = explored(folder, start=start)
+@pytest.mark.parametrize("start", [{}, {"start": "resid", "linked": 0, "sections": 0}], ids=["estimates", "resid"])
+def test_the_head_that_takes_away_most_comes_first(folder: Path, truth: Shares, start: dict[str, Any]) -> None:
+    found = explored(folder, **start)
     strongest = max(truth, key=lambda at: max(map(abs, truth[at])))
     effects = heads_of(found)
     assert next(iter(effects)) == strongest
-    if start == "estimates":
+    if not start:
         assert effects.keys() == truth.keys()
     for at, effect in effects.items():
         assert (effect.drop, effect.rise) == pytest.approx(truth[at], abs=2e-5), at
@@ -158,7 +158,7 @@ def test_the_report_says_where_it_looked(folder: Path) -> None:
 
 
 def test_sweeps_go_over_the_last_token_and_all(folder: Path, truth: Shares) -> None:
-    (grid,) = explored(folder, sweeps=("heads",)).grids
+    (grid,) = explored(folder, sweeps=("heads",), linked=0, sections=0).grids
     assert set(grid.wheres.values()) == {"END", "other positions", "all"}
     for cell in grid.of("heads", grid.series[0]):
         name = {"END": "END", "all": EVERYWHERE}.get(grid.wheres[cell.spot.where])

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Experiment, PathRule, Reading, Sent, Source, Variant
-from circuitspec.graph.edges import Reader, Receiver, Sender, inputs_of, is_reader, is_sender, owners, precedes
+from circuitspec.graph.edges import Reader, Receiver, Sender, inputs_of, is_reader, is_sender, owners, precedes, sharing
 from circuitspec.graph.paths import DeclaredPath, Stop, reads_at
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
@@ -214,9 +214,7 @@ class _Values:
     def _same(self, end: Stop, start: Stop) -> bool:
         if not end.where.meets(start.where):
             return False
-        if isinstance(end.component, KvHead):
-            return start.component in owners(Receiver(end.component, "k"), self.shape)
-        return end.component == start.component
+        return start.component in (sharing(end.component, self.shape) or (end.component,))
 
     def joined(self, readings: Iterable[Reading]) -> frozenset[Reading]:
         """One reading for each receiver and its positions, and at open ends for each head that acts on it."""

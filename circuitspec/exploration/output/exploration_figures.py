@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings
+from circuitspec.exploration.request import SWEPT
 from circuitspec.exploration.search.component_sweep import MATERIAL, Effect
 from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.exact_sweeps import Grid, Kind
 from circuitspec.exploration.search.patching_series import PatchingSeries
 from circuitspec.exploration.setting import places_of
 from circuitspec.graph.nodes import Ablatable
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
-from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, ComponentKind
+from circuitspec.hypothesis_file.grammar.names import format_name, parse_component
 from circuitspec.reports.figures.circuit_figure import DrawnEdge, DrawnNode, circuit_graph
 from circuitspec.reports.figures.frontier import Curve, Sized, frontier
 from circuitspec.reports.figures.heatmap import heatmap, heatmaps
@@ -65,9 +66,9 @@ def _by_position(found: ExplorationFindings) -> Picture:
 def _by_head(found: ExplorationFindings) -> Picture:
     """Of each head the largest effect at any position; hatched where a head was free."""
     width = found.n_heads // found.n_layers
-    heads = [(e.component, e) for e in found.sweep.effects if isinstance(e.component, Head)]
+    heads = [(e.component, e) for e in found.sweep.effects if e.component.kind is HEAD]
     return heatmaps(
-        _both((found.n_layers, width), [((head.layer, head.head), e) for head, e in heads]),
+        _both((found.n_layers, width), [(head.place, e) for head, e in heads]),
         rows=[str(layer) for layer in range(found.n_layers)],
         columns=[str(head) for head in range(width)],
         title="Effects by layer and head, at the position where each does most",
@@ -94,11 +95,10 @@ def _of_grid(grid: Grid, found: ExplorationFindings) -> dict[str, Picture]:
     start = "zoom" if grid.coarse_to_fine else "sweep"
     for series in grid.series:
         name = f"{series.direction}-{series.value}" + (f"-{series.corruption}" if series.corruption else "")
-        for kind in ("resid", "attention", "mlps"):
-            if grid.of(kind, series):
-                drawn[f"{start}-{kind}-{name}"] = _places(grid, kind, series, found)
-        if grid.of("heads", series):
-            drawn[f"{start}-heads-{name}"] = _heads(grid, series, found)
+        for kind, row in SWEPT.items():
+            if grid.of(kind, series) and row.part_of is None:  # units are too many
+                draw = _members if row.has_members else _places
+                drawn[f"{start}-{kind}-{name}"] = draw(grid, kind, series, found)
     return drawn
 
 
@@ -106,40 +106,42 @@ def _places(grid: Grid, kind: Kind, series: PatchingSeries, found: ExplorationFi
     wheres = list(grid.wheres)
     values = np.full((found.n_layers, len(wheres)), np.nan)
     for cell in grid.of(kind, series):
-        values[cell.spot.target.layer, wheres.index(cell.spot.where)] = _effect(cell.share, cell.change)
+        values[cell.spot.target.place[0], wheres.index(cell.spot.where)] = _effect(cell.share, cell.change)
     return heatmap(
         values,
         rows=[str(layer) for layer in range(found.n_layers)],
         columns=list(grid.wheres.values()),
-        title=f"{_KINDS[kind]} by layer and position: {series.title}",
+        title=f"{_titled(SWEPT[kind])} by layer and position: {series.title}",
         row_axis="layer",
         column_axis="position",
         quantity=_quantity(grid, series),
     )
 
 
-def _heads(grid: Grid, series: PatchingSeries, found: ExplorationFindings) -> Picture:
-    """Of each head the largest effect at any single position."""
-    width = found.n_heads // found.n_layers
+def _members(grid: Grid, kind: Kind, series: PatchingSeries, found: ExplorationFindings) -> Picture:
+    """Of each component of which a layer has several, such as heads, the largest effect at any single position."""
+    members = [cell.spot.target.place[1] for cell in grid.of(kind, series)]
+    width = max(found.n_heads // found.n_layers, *(member + 1 for member in members))
     values = np.full((found.n_layers, width), np.nan)
-    for cell in grid.of("heads", series):
+    for cell in grid.of(kind, series):
         target = cell.spot.target
-        assert isinstance(target, Head)
-        effect, known = _effect(cell.share, cell.change), values[target.layer, target.head]
+        effect, known = _effect(cell.share, cell.change), values[target.place]
         if not cell.spot.where.is_everywhere and (np.isnan(known) or abs(effect) > abs(known)):
-            values[target.layer, target.head] = effect
+            values[target.place] = effect
     return heatmap(
         values,
         rows=[str(layer) for layer in range(found.n_layers)],
-        columns=[str(head) for head in range(width)],
-        title=f"Heads, at the position where each does most: {series.title}",
+        columns=[str(member) for member in range(width)],
+        title=f"{_titled(SWEPT[kind])}, at the position where each does most: {series.title}",
         row_axis="layer",
-        column_axis="head",
+        column_axis=SWEPT[kind].singular,
         quantity=_quantity(grid, series),
     )
 
 
-_KINDS = {"resid": "Residual stream", "attention": "Attention layers", "mlps": "MLPs"}
+def _titled(kind: ComponentKind) -> str:
+    word = kind.singular if kind.is_stream else kind.plural
+    return word[0].upper() + word[1:]
 
 
 def _effect(share: float | None, change: float) -> float:
@@ -191,10 +193,9 @@ def _graph(found: ExplorationFindings) -> Picture:
         roles.setdefault(component, {})[role] = effect
     nodes = [DrawnNode("input", "input", -1, "input", "", "", "")]
     for component, effects in roles.items():
-        target = parse_name(component).target
-        layer = target.layer if isinstance(target, Head | Mlp) else 0
-        kind = "heads" if isinstance(target, Head) else "MLPs"
-        row = 2 * layer + isinstance(target, Mlp)
+        target = parse_component(component)
+        layer, kind = target.place[0], target.kind.plural
+        row = 2 * layer + (target.kind is not HEAD)
         column = ", ".join(sorted(effects, key=found.roles.index))
         of_all = set(effects.values())
         if len(of_all) > 1:

@@ -132,7 +132,7 @@ def sweeps_frame(found: ExplorationFindings) -> pd.DataFrame:
                 "sweep": "coarse to fine" if grid.coarse_to_fine else "all",
                 "kind": cell.spot.kind,
                 "component": cell.spot.name,
-                "layer": cell.spot.target.layer,
+                "layer": cell.spot.target.place[0],
                 "position": grid.wheres[cell.spot.where],
                 "direction": cell.series.direction,
                 "value": cell.series.value,

@@ -15,7 +15,7 @@ from circuitspec.exploration.search.component_sweep import MATERIAL, Drawn
 from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import RESTORES, Sections, named
 from circuitspec.exploration.search.estimable import inestimable
-from circuitspec.exploration.search.exact_sweeps import KINDS, LEAST, Grid
+from circuitspec.exploration.search.exact_sweeps import LEAST, Grid
 from circuitspec.exploration.setting import places_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.hypothesis_file.grammar.names import format_name
@@ -66,7 +66,7 @@ def _corruptions(found: ExplorationFindings) -> str:
 
 def _grid(grid: Grid) -> str:
     """What a sweep found: of every kind the strongest places, the series side by side."""
-    swept = [kind for kind in KINDS if grid.spots(kind)]
+    swept = [kind for kind in SWEPT if grid.spots(kind)]
     how = "from coarse to fine" if grid.coarse_to_fine else "each by itself"
     title = f"swept {how}: " + ", ".join(f"{len(grid.spots(kind))} {SWEPT[kind].plural}" for kind in swept)
     parts = [f"{title}\ndrop when ablated, rise when restored, as shares of clean - corrupt ({MISSING}: it has none)"]

@@ -13,7 +13,8 @@ from circuitspec.exploration.search.effect_estimates import estimate_noising, es
 from circuitspec.exploration.setting import EVERYWHERE, ExplorationSetting, places_of, where_of
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, sort_key
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
+from circuitspec.hypothesis_file.grammar.components import sort_key
 
 Entry = tuple[Ablatable, str]
 """A component at a place: a role, or all tokens."""
@@ -169,7 +170,7 @@ def _kept(entries: Iterable[Entry]) -> dict[Ablatable, Where]:
 
 
 def heads_in(entries: Collection[Entry]) -> int:
-    return len({component for component, _ in entries if isinstance(component, Head)})
+    return len({component for component, _ in entries if component.kind is HEAD})
 
 
 def choose(
@@ -375,7 +376,7 @@ def spare_heads(choice: Choice, target: float) -> None:
     while 1 < choice.heads <= FEW:
         smaller = [
             Choice(setting, {e: kind for e, kind in choice.entries.items() if e[0] != head})
-            for head in sorted({c for c, _ in choice.entries if isinstance(c, Head)}, key=sort_key)
+            for head in sorted({c for c, _ in choice.entries if c.kind is HEAD}, key=sort_key)
         ]
         setting.run(setting.sufficiency(one.kept) for one in smaller)
         shares = [setting.share(setting.sufficiency(one.kept)) for one in smaller]

@@ -11,40 +11,34 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
 
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.exploration.forward_budget import Unseen
-from circuitspec.exploration.request import SWEPT
+from circuitspec.exploration.request import SWEPT, spots_of_kind
 from circuitspec.exploration.request import Kind as Kind
 from circuitspec.exploration.search.patching_series import PatchingSeries
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting
-from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.nodes import NodeComponent, is_node, nodes_of
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
-from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, Component, Resid, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 LEAST = 0.02  # share of clean - corrupt: what changes less is not looked into further
-
-KINDS: tuple[Kind, ...] = tuple(SWEPT)  # from coarse to fine
-Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | Neuron
-
-_KIND: Mapping[ComponentKind, Kind] = {kind: name for name, kind in SWEPT.items()}
 
 
 @dataclass(frozen=True)
 class Spot:
     """A component, or all heads of a layer, at some positions."""
 
-    target: Target
+    target: Component
     where: Where
 
     @property
     def kind(self) -> Kind:
-        return _KIND[self.target.kind]
+        return next(name for name, kind in SWEPT.items() if kind is self.target.kind)
 
     @property
     def name(self) -> str:
@@ -182,9 +176,11 @@ class ExactSweeper:
         return Grid(tuple(self.cells.values()), self.series, wheres, tuple(self.unseen), self.widest, coarse_to_fine)
 
     def _sites(self, spot: Spot) -> dict[NodeComponent, Where]:
-        if isinstance(spot.target, AttentionLayer):  # those of its heads that are searched
-            return dict.fromkeys(heads_of(self.setting, spot.target.layer), spot.where)
-        return {spot.target: spot.where}
+        """Of what stands for others those that are searched; itself of what is one."""
+        nodes = nodes_of(spot.target, self.setting.runner.loaded.shape)
+        if spot.target.kind.stands_for is not None:
+            nodes = tuple(node for node in nodes if node in self.setting.claimed)
+        return {node: spot.where for node in nodes if is_node(node)}
 
     def _cell(self, spot: Spot, one: PatchingSeries, run: Experiment) -> Cell:
         values = self.setting.records[run]
@@ -195,28 +191,10 @@ class ExactSweeper:
         return Cell(spot, one, change, share, means)
 
 
-def heads_of(setting: ExplorationSetting, layer: int) -> list[Head]:
-    """The heads of a layer that are searched."""
-    return [c for c in setting.claimed if isinstance(c, Head) and c.layer == layer]
-
-
 def spots_of(setting: ExplorationSetting, kind: Kind, wheres: Iterable[Where]) -> list[Spot]:
     """Every place of a kind, layer by layer; without the components that are free."""
-    shape = setting.runner.loaded.shape
-    targets: list[Target]
-    layers = range(shape.n_layers)
-    match kind:
-        case "resid":
-            targets = [Resid(layer) for layer in range(setting.streams)]
-        case "attention":
-            targets = [AttentionLayer(layer) for layer in layers if heads_of(setting, layer)]
-        case "mlps":
-            targets = [c for c in setting.claimed if isinstance(c, Mlp)]
-        case "heads":
-            targets = [c for c in setting.claimed if isinstance(c, Head)]
-        case "neurons":
-            mlps = [c for c in setting.claimed if isinstance(c, Mlp)]
-            targets = [Neuron(mlp.layer, index) for mlp in mlps for index in range(shape.d_mlp)]
+    counts = setting.runner.loaded.shape.counts
+    targets = spots_of_kind(SWEPT[kind], setting.claimed, counts, setting.streams)
     return [Spot(target, where) for target in targets for where in wheres]
 
 
@@ -224,7 +202,7 @@ def sweep_all(setting: ExplorationSetting, series: tuple[PatchingSeries, ...], k
     """Every place of these kinds, the coarse ones first, at each position and at all of them."""
     sweeper = ExactSweeper(setting, series)
     wheres = {**positions(setting), Where.everywhere(): "all"}
-    for kind in (kind for kind in KINDS if kind in kinds):
+    for kind in (kind for kind in SWEPT if kind in kinds):
         sweeper.patch(spots_of(setting, kind, wheres), f"{kind} (each, at each position)")
     return sweeper.grid(wheres, coarse_to_fine=False)
 
@@ -247,11 +225,11 @@ def zoom(setting: ExplorationSetting, series: tuple[PatchingSeries, ...], *, neu
     _look_into(sweeper, blocks, into, "attention layers and MLPs", "the stream after", share=1 / (2 + neurons))
     sizes = {spot: sweeper.size(spot) for spot in blocks}
     heads = spots_of(setting, "heads", wheres)
-    into = {s: sizes[Spot(AttentionLayer(_layer(s)), s.where)] for s in heads}
+    into = {s: sizes[Spot(IN_LAYERS[ATTENTION](_layer(s), 0), s.where)] for s in heads}
     _look_into(sweeper, heads, into, "heads", "their attention layer", share=1 / (1 + neurons))
     if neurons:
         fine = spots_of(setting, "neurons", wheres)
-        into = {s: sizes[Spot(Mlp(_layer(s)), s.where)] for s in fine}
+        into = {s: sizes[Spot(whole_of(s.target), s.where)] for s in fine}
         _look_into(sweeper, fine, into, "neurons", "their MLP")
     return sweeper.grid(wheres, coarse_to_fine=True)
 
@@ -296,4 +274,4 @@ def _look_into(
 
 
 def _layer(spot: Spot) -> int:
-    return spot.target.layer
+    return spot.target.place[0]

@@ -167,6 +167,14 @@ def parse_name(text: str) -> Name:
     return Name(target, ports, positions)
 
 
+def parse_component(text: str) -> Component:
+    """The one component that a name stands for. Raises ValueError for a pattern, and as `parse_name` does."""
+    target = parse_name(text).target
+    if isinstance(target, Pattern):
+        raise ValueError(f"{text} stands for several components")
+    return target
+
+
 def format_name(name: Name | Component | Pattern) -> str:
     """The canonical spelling."""
     if isinstance(name, Name):

@@ -15,7 +15,8 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.paths import DeclaredPath, edges_of, reaches, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, Input, Logits, stage
+from circuitspec.hypothesis_file.grammar.component_kinds import INPUT, LOGITS
+from circuitspec.hypothesis_file.grammar.components import Component, Logits, stage
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.prompt_set import TokenizedTask
@@ -197,7 +198,7 @@ def _at_its_own(pair: DeclaredPath, shape: ModelShape) -> bool | None:
 
 
 def _columns(component: Component, where: Where) -> list[tuple[str, Where]]:
-    if isinstance(component, Logits) or (isinstance(component, Input) and where.is_everywhere):
+    if component.kind is LOGITS or (component.kind is INPUT and where.is_everywhere):
         return [("", Where.everywhere())]
     if where.is_everywhere:
         return [(_EVERYWHERE, where)]

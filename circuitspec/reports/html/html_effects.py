@@ -10,8 +10,8 @@ from circuitspec.analysis.circuit_effects.backup_behaviour import Knockout
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
-from circuitspec.hypothesis_file.grammar.names import parse_name
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, MLP
+from circuitspec.hypothesis_file.grammar.names import parse_component
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.reports.figures import heatmap
 from circuitspec.reports.views import Chart, Table
@@ -26,15 +26,15 @@ def effects_charts(found: Verification) -> tuple[Chart, ...]:
     effects, shape = found.effects, found.graph.shape
     by_estimate = not effects.components and bool(effects.estimated)
     shown = effects.estimated if by_estimate else effects.components
-    drops = {parse_name(one.part.name).target: one.drop.value for one in shown}
+    drops = {parse_component(one.part.name): one.drop.value for one in shown}
     columns = [str(head) for head in range(shape.n_heads)]
-    columns += ["MLP"] if any(isinstance(component, Mlp) for component in drops) else []
+    columns += ["MLP"] if any(component.kind is MLP for component in drops) else []
     values = np.full((shape.n_layers, len(columns)), np.nan)
     for component, value in drops.items():
-        if isinstance(component, Head):
-            values[component.layer, component.head] = value
-        elif isinstance(component, Mlp):
-            values[component.layer, -1] = value
+        if component.kind is HEAD:
+            values[component.place] = value
+        elif component.kind is MLP:
+            values[component.place[0], -1] = value
     if np.isnan(values).all():
         return ()
     picture = heatmap(
