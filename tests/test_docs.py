@@ -60,6 +60,7 @@ def printed(command: str) -> str:
     return ran.stdout + without_progress(ran.stderr)
 
 
+@pytest.mark.nightly
 def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is checked, every command run, and the Python too, from top to bottom."""
     monkeypatch.chdir(tmp_path)

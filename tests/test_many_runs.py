@@ -219,6 +219,7 @@ def test_the_sweep_shows_the_range(beside: Reported) -> None:
 
 
 @pytest.mark.parametrize("toy", ["negative", "backup"])
+@pytest.mark.nightly
 def test_zeros_at_path_level_are_out_of_range_on_toys(toy: str) -> None:
     """With zeros along all other paths, from the embeddings too, the final norm scales what the heads add up to to 1.
 

@@ -92,6 +92,7 @@ CORRUPTIONS = [corrupt_a_digit_of_the_lock, corrupt_a_head_of_the_circuit, corru
 
 
 @pytest.mark.parametrize("corrupt", CORRUPTIONS)
+@pytest.mark.nightly
 def test_what_is_corrupted_is_named(corrupt: Callable[[Path], str], repo: Path) -> None:
     said = corrupt(repo)
     ran = run_pytest(repo)

@@ -39,6 +39,7 @@ def test_a_seed_is_a_circuit(benchmark: ModuleType) -> None:
     assert benchmark.random_circuit(5).text != benchmark.random_circuit(6).text
 
 
+@pytest.mark.nightly
 def test_what_is_planted_is_found_and_nothing_else(benchmark: ModuleType) -> None:
     rates = benchmark.measure(range(100, 108))
     for one in benchmark.PROPERTIES:

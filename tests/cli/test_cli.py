@@ -247,6 +247,7 @@ main()
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="looks at the files that a process has mapped")
+@pytest.mark.nightly
 def test_interrupting_a_run(tmp_path: Path) -> None:
     path = edited(tmp_path, ("prompts: 100", "prompts: 2000"))  # a run of many seconds, however fast the machine
     arguments = ["verify", str(path), "--negatives", "exact", "--output-dir", str(tmp_path / "out")]

@@ -383,7 +383,9 @@ def test_an_end_that_nothing_reaches_is_frozen() -> None:
 
 @THROUGH
 @EVERY_FAMILY
-@pytest.mark.parametrize(("port", "end"), [("q", "logits"), ("k", "open"), ("v", "logits")])
+@pytest.mark.parametrize(
+    ("port", "end"), [("q", "logits"), ("k", "open"), pytest.param("v", "logits", marks=pytest.mark.nightly)]
+)
 def test_chains_of_hops(family: str, end: str, port: str, through: tuple[str, ...]) -> None:
     """Through one input of a head, or through the keys or values that all heads of a group share."""
     shape = shape_of(family)

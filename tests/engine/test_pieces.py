@@ -80,9 +80,9 @@ def interrupted(run: Runner, forwards: int) -> None:
         # forwards that are repeated for what is left of a batch: the source's, the base's, and those of the steps
         (lambda run, pieces: nodes(run, pieces, steps=4), 2),
         (lambda run, pieces: nodes(run, pieces, dropping=True), 1),
-        (noised, 1),
+        pytest.param(noised, 1, marks=pytest.mark.nightly),
         (edges, 2 + 2 + 1),
-        (screened, 1),
+        pytest.param(screened, 1, marks=pytest.mark.nightly),
     ],
     ids=["steps", "dropping", "draws", "edges", "screen"],
 )

@@ -411,7 +411,7 @@ MIXED = [
 ]
 
 
-@pytest.mark.parametrize("filled", [False, True])
+@pytest.mark.parametrize("filled", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_a_resumed_run_is_the_undisturbed_one_to_the_last_digit(tmp_path: Path, filled: bool) -> None:
     """Stopped after any number of forwards, twice; where forwards are filled by what they were seen to take, too."""
     task = task_of(random_prompts(0, [6, 7, 6, 7, 6, 7], templates=1))

@@ -66,7 +66,11 @@ def test_from_one_format_to_another(
         assert imported(content, other[0], folder, options, other[1]).edges.edges == circuit.edges
 
 
-@pytest.mark.parametrize("share", [1.0, 0.03, 0.5], ids=["all", "few", "half"])
+@pytest.mark.parametrize(
+    "share",
+    [pytest.param(1.0, marks=pytest.mark.nightly), 0.03, pytest.param(0.5, marks=pytest.mark.nightly)],
+    ids=["all", "few", "half"],
+)
 def test_the_edges_of_gpt2_there_and_back(share: float, tmp_path: Path) -> None:
     """All of them, and a few or half of them scattered at random: the same graph again.
 

@@ -138,6 +138,7 @@ def test_dropped_gradients_are_derivatives_with_one_layer_held(family: str) -> N
             assert found.magnitudes[component, where] == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.nightly
 def test_what_hurts_by_itself_is_not_called_helpful_where_it_is_left_out() -> None:
     """a3.h0 of ioi-tiny: a screen takes it in and it goes again, while noising it alone raises the score."""
     file = Path(__file__).parents[2] / "hypotheses" / "explored" / "ioi-tiny.task.yaml"
