@@ -14,7 +14,7 @@ os.environ["CIRCUITSPEC_NO_STORE"] = "1"
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays: to look through it again and again for what is not used takes a tenth of the time."""
+    """What is loaded by now stays: looking through it again and again takes a tenth of the time."""
     gc.collect()
     gc.freeze()
 
