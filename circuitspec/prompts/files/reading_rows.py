@@ -9,9 +9,9 @@ from typing import TypeAlias
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.hypothesis_file.schema.prompts_block import Columns
 from circuitspec.prompts.files.given_rows import GivenRow, GivenRows
+from circuitspec.prompts.files.layouts.all_layouts import AUTO_CIRCUIT, OWN, ROW_LAYOUTS, alike, recognised
 from circuitspec.prompts.files.layouts.auto_circuit_prompts import read_auto_circuit
-from circuitspec.prompts.files.layouts.layout import Layout
-from circuitspec.prompts.files.layouts.registry import AUTO_CIRCUIT, OWN, ROW_LAYOUTS, alike, recognised
+from circuitspec.prompts.files.layouts.row_layout import Layout
 from circuitspec.prompts.files.named_columns import check_columns, check_header, named_content, own_content
 from circuitspec.prompts.files.prompt_entry import Entry, Placed, contradictions, prompt_set, repeats, validate
 from circuitspec.prompts.files.row_values import Unfit

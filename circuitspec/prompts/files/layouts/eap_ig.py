@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from circuitspec.prompts.files.layouts.layout import Content, Layout
+from circuitspec.prompts.files.layouts.row_layout import Content, Layout
 from circuitspec.prompts.files.row_values import Unfit, text_at, token_ids, value_at
 
 _TEXTS = ("clean", "corrupted")

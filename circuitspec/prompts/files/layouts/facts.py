@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from circuitspec.prompts.files.layouts.layout import Content, Layout
+from circuitspec.prompts.files.layouts.row_layout import Content, Layout
 from circuitspec.prompts.files.row_values import Unfit, spaced, text_at, value_at
 
 _REWRITE = "requested_rewrite"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import takewhile
 
-from circuitspec.prompts.files.layouts.layout import Content, Layout
+from circuitspec.prompts.files.layouts.row_layout import Content, Layout
 from circuitspec.prompts.files.row_values import Unfit, text_at, value_at
 
 _GOOD, _BAD = "sentence_good", "sentence_bad"

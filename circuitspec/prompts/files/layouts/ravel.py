@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
-from circuitspec.prompts.files.layouts.layout import Content, Layout
+from circuitspec.prompts.files.layouts.row_layout import Content, Layout
 from circuitspec.prompts.files.row_values import Unfit, spaced, text_at
 
 ENTITIES = "_entity_attributes.json"  # how the file of entities ends; the others begin as it does

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from circuitspec.hypothesis_file.schema.prompts_block import LAYOUTS
 from circuitspec.prompts.files.layouts.eap_ig import EAP_IG, EAP_IG_GREATER_THAN, EAP_IG_SVA
 from circuitspec.prompts.files.layouts.facts import COUNTERFACT, KNOWN_FACTS
-from circuitspec.prompts.files.layouts.layout import Layout
 from circuitspec.prompts.files.layouts.minimal_pairs import BLIMP, BLIMP_TWO_PREFIXES, FEATURE_CIRCUITS
 from circuitspec.prompts.files.layouts.multiple_choice import MIB
 from circuitspec.prompts.files.layouts.ravel import RAVEL
+from circuitspec.prompts.files.layouts.row_layout import Layout
 
 OWN = "circuitspec"  # the form of `prompts.files.named_columns`
 AUTO_CIRCUIT = "auto_circuit"  # a form of the whole file
