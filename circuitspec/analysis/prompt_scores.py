@@ -11,9 +11,8 @@ from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.statistics.prompt_groups import (
     GroupScore,
     Runs,
-    by_answer_order,
-    by_template,
     group_scores,
+    groupings,
     runs_of,
 )
 from circuitspec.analysis.statistics.stats import LEVEL, Values
@@ -77,8 +76,7 @@ def prompt_view(
     reason, against = _against(claim, runs, contributions)
     differ = float(np.ptp(against)) > SAME
     order = np.argsort(-against, kind="stable")[: worst if differ else 0]
-    groupings = [by_template(records.templates, prompts), by_answer_order(prompts)]
-    several = [g for g in groupings if g is not None and len(g.labels) > 1]
+    several = groupings(records.templates, prompts)
     return PromptView(
         claim.metric,
         records.n_prompts,

@@ -12,6 +12,7 @@ from circuitspec.analysis.circuit_effects.path_effects import PathEffect
 from circuitspec.analysis.claims.method_sweep import MethodSweep
 from circuitspec.analysis.claims.random_circuit_tests import CircuitTests
 from circuitspec.analysis.claims.verdict import EXIT_CODES, ClaimResult, Status, overall
+from circuitspec.analysis.prompt_rows import Breakdown, RowFacts
 from circuitspec.analysis.statistics.scores import Anchors, Gap, denominators
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.engine.records import Records, SelfTest
@@ -152,6 +153,8 @@ class Verification:
     sweep: MethodSweep | None = None  # the circuit under other methods; None where it was not asked for
     tests: CircuitTests | None = None  # statistical tests of it; None where they were not asked for
     reference: ReferenceFacts | None = None  # other prompts that means were over; None where there are none
+    rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
+    breakdowns: tuple[Breakdown, ...] = ()  # figures by the values of columns of the prompts file
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
 
     @cached_property

@@ -168,8 +168,8 @@ DATA: dict[str, CodeInfo] = {
     "CS334": CodeInfo(
         "a prompts file cannot be read",
         "The file that task.file names does not exist, is not a regular file, may not be read, or is of a kind "
-        "that is not known: .jsonl (one object a line), .csv, or auto-circuit's .json. Its name is relative to the "
-        "folder of the hypothesis.",
+        "that is not known: .jsonl (one object a line), .json, .csv, .tsv, .parquet, or a folder that Hugging Face's "
+        "`save_to_disk` wrote. Its name is relative to the folder of the hypothesis.",
     ),
     "CS335": CodeInfo(
         "a prompts file is too large",
@@ -196,7 +196,8 @@ DATA: dict[str, CodeInfo] = {
         "prompt's template. Prompts and answers must not be blank, though a line break may be an answer. A text that "
         "ends in the middle of a character (one half of an emoji's two \\u escapes) is none. A .csv file has the "
         "columns clean, corrupt (or corrupt:NAME), answers and wrong (several separated by |), template and "
-        "position:NAME (an index, or a text written as in JSON).",
+        "position:NAME (an index, or a text written as in JSON). Other keys and columns are kept for `by`, unless they "
+        "are spelled almost like one of these. Where columns have other names, say so: columns: {clean: NAME, ...}.",
     ),
     "CS339": CodeInfo(
         "a prompts file holds too few prompts",
@@ -294,6 +295,38 @@ DATA: dict[str, CodeInfo] = {
         "unless it is set to false), and the files hold an unembedding of their own with other values. Some versions "
         "of transformers use the one, some the other. Say which: set `tie_word_embeddings` to false, or take the "
         "unembedding out of the files.",
+    ),
+    "CS355": CodeInfo(
+        "a column that is not there",
+        "`columns` says which column of a prompts file is what, and `by` by which column figures are broken down; here "
+        "one is named that no row has. Names are taken as they are written, with capitals and spaces; `a.b` is the key "
+        "b inside the column a. `by` takes columns that are kept beside the prompts: all but those that are read as "
+        "prompts or answers.",
+    ),
+    "CS356": CodeInfo(
+        "a layout that is not clear",
+        "A prompts file is read by the names of its columns. These are those of no layout that is known here, or of "
+        "several. Say which it is, or what its columns are (docs/prompts.md lists the layouts):\n"
+        "    task: {file: pairs.jsonl, layout: blimp}\n"
+        "    task: {file: pairs.csv, columns: {clean: original, corrupt: changed, answers: target}}",
+    ),
+    "CS357": CodeInfo(
+        "all rows are left out",
+        "`skip` leaves out rows that do not fit, and here none is left. `misaligned` and `split_answers` go by the "
+        "model's tokenizer: a file that was made for one tokenizer may have no row that fits another. Without `skip` "
+        "each row's error says what does not fit.",
+    ),
+    "CS358": CodeInfo(
+        "no rows to read, or too many kinds of them",
+        "Prompts from Python are a list of mappings, a pandas DataFrame, a Hugging Face Dataset, or a mapping with a "
+        "list of `prompts`; what was passed is none of these. Or `by` names a column that has more values than can be "
+        "told apart in a table (100): name one that sorts prompts into few kinds.",
+    ),
+    "CS359": CodeInfo(
+        "a row that no prompt can be made of",
+        "The layout of the file is known, and this row cannot be read by it: a BLiMP pair that parts at its first word "
+        "has no prompt before it, an id of a token is no number, a subject does not stand in its prompt. Mend the row, "
+        "or leave all such rows out, which are then counted in the report:\n    skip: [unfit]",
     ),
     "CS360": CodeInfo(
         "a text that a position names is not in its prompt",

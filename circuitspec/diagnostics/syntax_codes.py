@@ -380,4 +380,15 @@ SYNTAX: dict[str, CodeInfo] = {
         "is run. So many would take more memory than a plan may. The message says how many are possible. The more are "
         "drawn, the smaller the p-values that can be told apart: with a quantile of 0.9, 29 can reject at 0.05.",
     ),
+    "CS174": CodeInfo(
+        "how a file is read, without a file",
+        "`columns`, `layout`, `skip` and `by` say how the rows of a prompts file are read, which are left out and by "
+        "what they are told apart. Prompts from templates or a generator have no rows, so that the key would have no "
+        "effect. By template their figures are broken down anyway.",
+    ),
+    "CS175": CodeInfo(
+        "two keys that say the same",
+        "`layout` says in which known layout a prompts file is, `columns` which of its columns is what: one of them "
+        "is enough, and both could contradict each other. Likewise `skip` names each kind of row once.",
+    ),
 }

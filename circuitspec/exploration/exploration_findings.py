@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from circuitspec.analysis.prompt_rows import RowFacts
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
 from circuitspec.exploration.draft import Draft
 from circuitspec.exploration.forward_budget import Unseen
@@ -65,6 +66,7 @@ class ExplorationFindings:
     seconds: float
     not_done: tuple[EvidenceWarning, ...] = ()  # where the model does not do the task
     unnamed: bool = False  # whether the prompts name no position: looked at were the last token and all of them
+    rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
 
     def largest(self, count: int) -> tuple[Effect, ...]:
         """The largest exact effects."""

@@ -72,6 +72,7 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         if shape is not None and prompts is not None:
             task, misfits = _tokenised_or_why(prompts, document, shape)
             in_prompts += misfits
+            prompts = prompts if task is None else task.prompts
         if shape is not None:
             internals = internal_metrics(hypothesis, shape, document.source)
             graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from circuitspec.analysis.prompt_rows import row_facts
 from circuitspec.analysis.warnings.task_warnings import task_not_done
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_estimates import recalled_estimates
@@ -198,6 +199,7 @@ def explore(
         time.monotonic() - started,
         done,
         unnamed,
+        row_facts(task.prompts),
     )
 
 

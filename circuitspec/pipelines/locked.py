@@ -17,7 +17,7 @@ from circuitspec.repository.environment import environment
 from circuitspec.repository.lock import Lock, LockedHypothesis, LockedModel, as_json
 from circuitspec.repository.lock_file import LockFile
 from circuitspec.repository.locked_directions import lock_directions
-from circuitspec.repository.locked_prompts import lock_prompts, locked_reference, reference_drift
+from circuitspec.repository.locked_prompts import lock_prompts, locked_reference, prompt_drift, reference_drift
 from circuitspec.repository.model_files import model_files
 from circuitspec.runtime.progress import Progress
 
@@ -100,6 +100,8 @@ def run_as_locked(
         return loaded
 
     outcome = verify(document, options, progress, loading=loading)
+    if outcome.task.prompts.choice is not None:  # which rows fit is known by the tokenizer alone
+        refuse(prompt_drift(lock_file.lock.prompts, outcome.task.prompts))
     claims = claim_drift(lock_file, outcome.verification.claims, examined.now)
     others = reference_drift(lock_file, outcome.verification.reference)
     return Compared(outcome, claims, (*examined.drift, *others))

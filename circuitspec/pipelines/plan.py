@@ -75,6 +75,7 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
     check_claimed(hypothesis, prompts, document.source)
     task = tokenised(prompts, document, shape.n_vocab)
+    prompts = prompts if task is None else task.prompts
     plan, by_name = reaching(plan, document, graph, task, internals)
     beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
     added = [run for run in beside.labels if run not in plan.labels]

@@ -25,6 +25,7 @@ from circuitspec.analysis.circuit_effects.negative_components import (
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
 from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan, search_claims
 from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.prompt_rows import breakdowns, row_facts
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.task_behaviour import (
     AnswerStanding,
@@ -145,6 +146,7 @@ def verify(
     loading = loading or from_file(document, hypothesis, options.device, progress)
     loaded, prepared = opened(loading, prepared_for)
     internals, graph, plan, task = prepared.internals, prepared.graph, prepared.plan, prepared.task
+    prompts = task.prompts  # without those that do not fit the tokenizer, where the file leaves them out
     places_of_files = direction_places(hypothesis, document.source)
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
     others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
@@ -275,6 +277,8 @@ def verify(
         sweep=found_beside.sweep,
         tests=found_beside.tests,
         reference=_reference_facts(task),
+        rows=row_facts(prompts),
+        breakdowns=breakdowns(plan, claims, records, prompts),
         graph=graph,
     )
     return Outcome(verification, task)

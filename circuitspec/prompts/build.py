@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
+from circuitspec.prompts.files.reading_rows import ReadAs
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.generators import generate
@@ -28,7 +29,7 @@ def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = No
     findings = TaskFindings(source)
     if task.file is not None:
         limit = task.prompts if "prompts" in task.model_fields_set else None
-        return read_prompts(base_dir / task.file, findings, limit)
+        return read_prompts(base_dir / task.file, findings, limit, how=ReadAs.of(task))
     if task.generate is not None:
         return generate(task.generate, task.prompts, task.seed, findings)
     lists = load_lists(task.lists, base_dir, source)

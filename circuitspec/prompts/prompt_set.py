@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ class Prompt:
     positions: Mapping[str, int | TextPlace] = field(default_factory=dict)
     where: str = ""  # for messages: "prompts.jsonl:12" or "templates[3]"
     span: Span | None = None  # where it was written, for diagnostics
+    metadata: Mapping[str, str] = field(default_factory=dict)  # what other columns of a prompts file say of it
 
     def described(self) -> str:
         """How messages name this prompt: `prompt 17 (templates[3])`."""
@@ -54,6 +55,29 @@ class PromptsFile:
 
     name: str
     holds: int
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """Which rows of a prompts file became prompts.
+
+    `rows[i]` is the number of the row (from 0) that prompt i was read from, `left_out` are rows without a prompt, each
+    with why. `skip` says what else is left out once the prompts are tokens, and `wanted` how many prompts are then
+    asked for (None: all); `settled` that this is done. Then `looked_at` rows were needed.
+    """
+
+    rows: tuple[int, ...]
+    left_out: tuple[tuple[int, str], ...] = ()
+    skip: tuple[str, ...] = ()
+    wanted: int | None = None
+    settled: bool = False
+    looked_at: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of the rows that were looked at are left out, by why."""
+        found = [why for number, why in self.left_out if not self.settled or number < self.looked_at]
+        return {why: found.count(why) for why in dict.fromkeys(found)}
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,21 @@ class PromptSet:
     text_positions: bool = False
     lists: Mapping[str, str] = field(default_factory=dict)  # slot -> the list it is drawn from, for messages
     file: PromptsFile | None = None  # for messages, too
+    layout: str = ""  # how its rows were read, in words; empty for the form of `circuitspec` itself
+    by: tuple[str, ...] = ()  # the columns by whose values figures are broken down
+    choice: RowChoice | None = None  # where rows may be left out
+
+    def chosen(self, numbers: Sequence[int]) -> PromptSet:
+        """Some of the prompts, numbered anew; templates that none of them has are left out."""
+        used = list(dict.fromkeys(self.prompts[i].template for i in numbers))
+        prompts = tuple(
+            replace(self.prompts[i], index=index, template=used.index(self.prompts[i].template))
+            for index, i in enumerate(numbers)
+        )
+        choice = self.choice
+        if choice is not None:
+            choice = replace(choice, rows=tuple(choice.rows[i] for i in numbers))
+        return replace(self, prompts=prompts, templates=tuple(self.templates[t] for t in used), choice=choice)
 
 
 def plain_positions(prompt: Prompt) -> dict[str, int | dict[str, str | int]]:

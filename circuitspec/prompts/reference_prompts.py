@@ -14,6 +14,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, ReferenceFile, TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
+from circuitspec.prompts.files.reading_rows import ReadAs
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask, TokenizedVariant
 from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.generators import generate_others
@@ -62,6 +63,7 @@ class ReferencePrompts:
         tokenizer: PreTrainedTokenizerBase,
     ) -> None:
         self._task, self._base_dir, self._text, self._tokenizer = task, base_dir, text, tokenizer
+        self._read_as = replace(ReadAs.of(task), by=())
         self._given = None if ablation is None else ablation.reference
         self._drawn = is_drawn(task, ablation)
 
@@ -105,7 +107,10 @@ class ReferencePrompts:
 
     def _from_file(self, named: ReferenceFile, scored: TokenizedTask) -> PromptSet:
         findings = TaskFindings(self._text)
-        read = read_prompts(self._base_dir / named.file, findings, at=("ablation", "reference", "file"))
+        read = read_prompts(
+            self._base_dir / named.file, findings, at=("ablation", "reference", "file"), how=self._read_as
+        )
+        read = replace(read, choice=None)  # of these, whatever does not fit the tokens falls out unasked
         lacking = sorted(set(scored.prompts.corruptions) - set(read.corruptions))
         if lacking:
             findings.add(

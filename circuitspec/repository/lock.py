@@ -36,11 +36,15 @@ class LockedHypothesis(_Part):
 
 
 class LockedPrompts(_Part):
-    """The prompts in their order. `lines` has one line a prompt: all it says as JSON, or its digest (see `prompts`)."""
+    """The prompts in their order. `lines` has one line a prompt: all it says as JSON, or its digest (see `prompts`).
+
+    `left_out` says how many rows of their file were left out, by why; None where none may be.
+    """
 
     digest: str
     count: int
     lines: str
+    left_out: dict[str, int] | None = None
 
 
 class LockedReference(_Part):
@@ -120,7 +124,10 @@ class Lock(_Part):
     def content(self) -> dict[str, Any]:
         """The lock as plain data; without what there is none of, as locks were before they had it."""
         none = {name for name in ("directions", "reference") if not getattr(self, name)}
-        return self.model_dump(mode="json", exclude=none or None)
+        content = self.model_dump(mode="json", exclude=none or None)
+        if self.prompts.left_out is None:
+            del content["prompts"]["left_out"]
+        return content
 
 
 def lock_path(hypothesis: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,11 +40,20 @@ def lock_prompts(prompt_set: PromptSet) -> LockedPrompts:
     if sum(map(len, lines)) > ROOM:
         lines = [_digest(content) for content in contents]
     text = "\n".join(lines) + "\n"
-    return LockedPrompts(digest=prompts_digest(prompt_set), count=len(prompt_set.prompts), lines=text)
+    left_out = None if prompt_set.choice is None else prompt_set.choice.counts
+    return LockedPrompts(
+        digest=prompts_digest(prompt_set), count=len(prompt_set.prompts), lines=text, left_out=left_out
+    )
 
 
 def prompt_drift(locked: LockedPrompts, prompt_set: PromptSet) -> tuple[Diagnostic, ...]:
-    """CS553 for the first prompts that are not as they were, with what was there and what is; empty for none."""
+    """CS553 for the first prompts that are not as they were, with what was there and what is; empty for none.
+
+    Nothing is said where rows are yet to be left out that do not fit a tokenizer: ask again of what that leaves.
+    """
+    choice = prompt_set.choice
+    if choice is not None and not choice.settled:
+        return ()
     lines = locked.lines.splitlines()
     found = [_changed(line, prompt) for line, prompt in zip(lines, prompt_set.prompts, strict=False)]
     changed = [finding for finding in found if finding is not None]
@@ -54,9 +63,16 @@ def prompt_drift(locked: LockedPrompts, prompt_set: PromptSet) -> tuple[Diagnost
     now = len(prompt_set.prompts)
     if locked.count != now:
         drift.append(Diagnostic("CS553", f"the number of prompts changed: {locked.count} -> {now}"))
+    left_out = None if choice is None else choice.counts
+    if locked.left_out != left_out:
+        drift.append(Diagnostic("CS553", f"rows left out changed: {_counted(locked.left_out)} -> {_counted(left_out)}"))
     if not drift and locked.digest != prompts_digest(prompt_set):  # the digest covers nothing else
         drift.append(Diagnostic("CS553", "it changed from where the positions of the prompts are counted"))
     return tuple(drift)
+
+
+def _counted(left_out: Mapping[str, int] | None) -> str:
+    return ", ".join(f"{count} {why}" for why, count in sorted((left_out or {}).items())) or "none"
 
 
 def locked_reference(found: ReferenceFacts | None) -> LockedReference | None:

@@ -243,7 +243,7 @@ def test_all_bad_lines_are_reported_with_their_places(tmp_path: Path) -> None:
                 '{"corrupt": "b", "answers": [" x"], "wrong_answers": [" y"], "postions": {}}',
                 "[1]",
                 '{"clean": "a", "corrupt": "b", "answers": [" x"], "wrong": [" y"], "positions": {"S": "4"}}',
-                '{"clean": "a", "corrupt": "b", "answers": [" x"], "wrong": [" y", 3], "template": 1.5}',
+                '{"clean": "a", "corrupt": "b", "answers": [" x"], "wrong": [" y", -3], "template": 1.5}',
             ]
         ),
     )
@@ -272,11 +272,18 @@ def test_a_thousand_bad_lines_are_counted_not_listed(tmp_path: Path) -> None:
     assert found[-1].message == "980 more errors of this kind are not shown"
 
 
-def test_json_lines_in_a_json_file_are_told_by_their_name(tmp_path: Path) -> None:
-    found = one_error(lambda: read(write(tmp_path / "p.json", '{"clean": "a"}\n{"clean": "b"}\n')), "CS337")
-    assert "name the file .jsonl" in found.hint
-    single = one_error(lambda: read(write(tmp_path / "p.json", '{"clean": "a"}\n')), "CS338")
-    assert "use .jsonl" in single.hint
+def test_json_lines_in_a_json_file(tmp_path: Path) -> None:
+    """As feature-circuits names them; and one object is one prompt."""
+    path = write(tmp_path / "p.json", '{"clean": "a"}\n\n{"clean": "b"}\n{"clean": "c"}')
+    assert [p.where for p in read(path).prompts] == ["p.json:1", "p.json:3", "p.json:4"]
+    assert read(path, prompts=2).file == PromptsFile(path.name, 3)
+    assert len(read(write(tmp_path / "p.json", '{"clean": "a"}\n')).prompts) == 1
+
+
+def test_a_json_list(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.json", '[{"clean": "a"},\n  {"clean": "b"}, {"clean": ""}]')
+    assert [p.span for p in read(path, prompts=2).prompts] == [Span(str(path), 1, 2), Span(str(path), 2, 3)]
+    assert one_error(lambda: read(path), "CS338").span == Span(str(path), 2, 19)
 
 
 @pytest.mark.parametrize(
@@ -487,8 +494,9 @@ def test_csv_that_is_wrong(tmp_path: Path) -> None:
 
 
 def test_json_of_another_form(tmp_path: Path) -> None:
-    for content in ("[]", '{"data": []}', '{"prompts": {}}'):
-        one_error(lambda content=content: read(write(tmp_path / "p.json", content)), "CS338")  # type: ignore[misc]
+    one_error(lambda: read(write(tmp_path / "p.json", "[]")), "CS339")
+    for content in ('{"data": []}', '{"prompts": {}}'):
+        one_error(lambda content=content: read(write(tmp_path / "p.json", content)), "CS356")  # type: ignore[misc]
     bad = {**AUTO_CIRCUIT, "word_idx": {}, "seq_labels": 3}
     assert {d.message for d in errors(write(tmp_path / "p.json", json.dumps(bad)))} == {
         "there is no key `word_idx`",

@@ -93,6 +93,31 @@ def by_template(templates: NDArray[np.int64], prompts: PromptSet | None = None) 
     return Grouping("template", tuple(labels), np.searchsorted(used, templates).astype(np.int64))
 
 
+def by_column(prompts: PromptSet, column: str) -> Grouping:
+    """One group for each value of a column of the prompts file, in the order of their names."""
+    values = [prompt.metadata.get(column, "none") for prompt in prompts.prompts]
+    labels = sorted(set(values), key=_by_number)
+    return Grouping(column, tuple(labels), np.asarray([labels.index(value) for value in values], dtype=np.int64))
+
+
+def _by_number(label: str) -> tuple[float, str]:
+    """Numbers by their size, before texts."""
+    try:
+        return float(label), ""
+    except ValueError:
+        return math.inf, label
+
+
+def groupings(templates: NDArray[np.int64], prompts: PromptSet) -> list[Grouping]:
+    """Every way of sorting the prompts that makes more than one group."""
+    found = [
+        by_template(templates, prompts),
+        by_answer_order(prompts),
+        *(by_column(prompts, one) for one in prompts.by),
+    ]
+    return [one for one in found if one is not None and len(one.labels) > 1]
+
+
 def by_answer_order(prompts: PromptSet) -> Grouping | None:
     """Prompts that name the right answer before the wrong one, and the other way round (ABBA and BABA).
 

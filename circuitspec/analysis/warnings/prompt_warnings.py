@@ -17,6 +17,7 @@ from circuitspec.analysis.statistics.prompt_groups import (
     GroupScore,
     Heterogeneity,
     by_answer_order,
+    by_column,
     by_template,
     group_scores,
     heterogeneity,
@@ -155,6 +156,8 @@ def disagreeing_templates(evidence: Evidence) -> list[EvidenceWarning]:
     groupings = [by_template(records.templates, prompts)]
     if prompts is not None and (order := by_answer_order(prompts)) is not None:
         groupings.insert(0, order)  # the coarser one says more where both differ
+    if prompts is not None:
+        groupings += [by_column(prompts, name) for name in prompts.by]
     found = []
     for planned, claim in cases(evidence):
         if claim.estimate is None or claim.estimate.interval is None:
@@ -201,10 +204,11 @@ def _disagreement(
         known.sort(key=lambda pair: pair[0].value)
         ends = [f"{with_interval(estimate)} ({_short(s.label)})" for estimate, s in (known[0], known[-1])]
         said.append(f"by {grouping.name} from {ends[0]} to {ends[1]}")
+    kinds = "templates" if any(g.name in ("template", "answer order") for g, _ in differ) else "kinds of prompts"
     many = [f"{len(g.labels)} templates" for g, _ in differ if g.name == "template" and len(g.labels) > 2]
     return EvidenceWarning(
         "CS423",
-        f"templates disagree about `{claim.kind}`: recovered {claim.metric} {with_interval(claim.estimate)} is an "
+        f"{kinds} disagree about `{claim.kind}`: recovered {claim.metric} {with_interval(claim.estimate)} is an "
         f"average over figures that run {said[0]}",
         "; ".join([*said[1:], *many, f"chance does this with p = {min(h.p_value for _, h in differ):.1g}"]),
         "verify each kind of prompt with a hypothesis file of its own, or say in the hypothesis' `description` which "

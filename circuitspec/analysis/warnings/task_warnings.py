@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from circuitspec.analysis.prompt_rows import row_facts
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.analysis.task_behaviour import (
     BEHIND,
@@ -94,4 +95,38 @@ def _help(form: tuple[AnswerForm, int, float] | None) -> str:
     )
 
 
-TASK_WARNINGS = (TASK_NOT_DONE,)
+MANY = 0.5  # of the rows
+
+
+def _many_left_out(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
+    """CS443: more rows of the prompts file are left out than are used."""
+    rows = None if evidence.prompts is None else row_facts(evidence.prompts)
+    if rows is None or sum(rows.left_out.values()) <= MANY * rows.looked_at:
+        return ()
+    n = sum(rows.left_out.values())
+    why = ", ".join(f"{count} {kind}" for kind, count in rows.left_out.items())
+    return (
+        EvidenceWarning(
+            "CS443",
+            f"most rows are left out: {n} of {rows.looked_at} ({why})",
+            f"figures are about the {rows.used} prompts that fit, which need not be like the others; what fits hangs "
+            "on the tokenizer, so that another model is verified on other prompts",
+            "take prompts that were made for this tokenizer, or look at what is left out: without `skip`, `check` "
+            "names the rows",
+            {"left_out": dict(rows.left_out), "rows": rows.looked_at, "prompts": rows.used},
+        ),
+    )
+
+
+MANY_LEFT_OUT = WarningKind(
+    "CS443",
+    CLAIMS,
+    "most rows are left out",
+    "`skip` leaves out rows of a prompts file that do not fit, and here that is more than half of those that were "
+    "looked at. The prompts that are left are a selection: those whose words are single tokens are the frequent ones, "
+    "and which they are hangs on the tokenizer. A figure about them is no figure about the file, and two models are "
+    "compared on different prompts. Take or make prompts that fit, and leave out few.",
+    _many_left_out,
+)
+
+TASK_WARNINGS = (TASK_NOT_DONE, MANY_LEFT_OUT)

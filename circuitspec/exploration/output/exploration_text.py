@@ -33,7 +33,8 @@ def render_exploration(found: ExplorationFindings) -> str:
     """The report on stdout: what was compared, the strongest effects, circuits and their frontiers, links."""
     parts = [
         f"{visible(found.name)}   {visible(found.model)}   {plural(found.n_prompts, 'prompt')}\n"
-        f"{found.metric}, {visible(found.ablation)}",
+        + ("" if found.rows is None else f"{visible(found.rows.described())}\n")
+        + f"{found.metric}, {visible(found.ablation)}",
         *([UNNAMED] if found.unnamed else []),
         _corruptions(found),
         *(_grid(grid) for grid in found.grids),

@@ -18,6 +18,7 @@ from circuitspec.hypothesis_file.yaml.source import Path_
 
 GENERATE = "write repeated_tokens: {length: 24}"
 ONLY_TEMPLATED = ("slots", "lists", "answer", "wrong", "corruptions")
+ONLY_FROM_FILE = ("columns", "layout", "skip", "by")
 
 
 def check_task(scope: Scope) -> None:
@@ -66,11 +67,27 @@ def _check_prompt_source(scope: Scope) -> None:
                     hint=f"remove it: the prompts of {given[0]} bring their own",
                     key=True,
                 )
+    _check_file_keys(scope, given)
     generate = scope.task.generate
     if generate is not None and generate.repeated_tokens is None:
         scope.add(
             "CS126", "generate names no generator", ("task", "generate"), hint="write repeated_tokens: {length: 24}"
         )
+
+
+def _check_file_keys(scope: Scope, given: list[str]) -> None:
+    """Keys that say how a file is read go with a file; and what its columns are is said once."""
+    for key in ONLY_FROM_FILE:
+        if given and "file" not in given and scope.at("task", key) is not None:
+            hint = f"remove it, or write `file: prompts.jsonl` instead of {given[0]}"
+            label = "it says how a prompts file is read"
+            scope.add("CS174", f"{key} does not go with {given[0]}", ("task", key), label=label, hint=hint, key=True)
+    if scope.at("task", "columns") is not None and scope.at("task", "layout") is not None:
+        hint = "keep `layout` where the file has that layout, `columns` where you name its columns yourself"
+        scope.add("CS175", "both columns and layout say what the columns are", ("task", "layout"), hint=hint, key=True)
+    skips = scope.at("task", "skip")
+    if isinstance(skips, list) and (twice := sorted({str(one) for one in skips if skips.count(one) > 1})):
+        scope.add("CS175", f"skip names {', '.join(twice)} twice", ("task", "skip"), hint="name it once", key=True)
 
 
 def _check_slots(scope: Scope) -> None:

@@ -35,6 +35,7 @@ from circuitspec.hypothesis_file.schema.block import (
     one_form_of,
 )
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.schema.prompts_block import ColumnNames, Columns, LayoutName, Skip
 
 FormatVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(texts.check_version)]
 
@@ -203,10 +204,46 @@ class TaskSpec(Block):
     seed: int = Field(default=0, strict=True, ge=0, description="Seed of the drawing.")
     file: Text | None = Field(
         default=None,
-        description="Prompts from a .jsonl, .csv or .json file instead of templates, relative to this file.",
+        description="Prompts from a file instead of templates, relative to this file: .jsonl, .json, .csv, .tsv, "
+        ".parquet, or the folder of a Hugging Face data set.",
+    )
+    columns: Columns | None = Field(
+        default=None, description="Prompts from a file only: which of its columns is what. Others are kept for `by`."
+    )
+    layout: LayoutName | None = Field(
+        default=None,
+        examples=["eap_ig"],
+        description="Prompts from a file only: the layout in which others have written it, where its columns do not "
+        "tell.",
+    )
+    skip: tuple[Skip, ...] = Field(
+        default=(),
+        examples=[["repeats", "misaligned"]],
+        description="Prompts from a file only: rows that are left out and counted, instead of refusing the file. "
+        "repeats: the prompt of an earlier row; misaligned: clean and corrupted prompt differ in their tokens, or a "
+        "position is missing; split_answers: an answer is not one token; unfit: no prompt can be made of the row.",
+    )
+    by: ColumnNames | None = Field(
+        default=None,
+        examples=["UID"],
+        description="Prompts from a file only: the column (or columns) by whose values figures are broken down.",
     )
     generate: Generate | None = Field(default=None, description="Prompts from a generator instead of templates.")
     checks: Checks = Field(default=Checks(), description="What the unpatched model must be able to do.")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what says how a file is read where that is not given: digests do not change with it."""
+        content: dict[str, Any] = handler(self)
+        for key in ("columns", "layout", "skip", "by"):
+            if not getattr(self, key):
+                content.pop(key, None)
+        return content
+
+    @property
+    def by_columns(self) -> tuple[str, ...]:
+        """The columns by whose values figures are broken down."""
+        return (self.by,) if isinstance(self.by, str) else self.by or ()
 
 
 class Group(Block):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, TypeAlias, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from circuitspec.diagnostics.diagnostic import Span
+from circuitspec.prompts.files.given_rows import GivenRow
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
 from circuitspec.prompts.task_findings import TaskFindings, meant
 from circuitspec.prompts.templates.answer_rules import distinct
@@ -33,6 +33,7 @@ def _not_blank(spaces: str | None) -> AfterValidator:
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 PromptText: TypeAlias = Annotated[str, _not_blank(None)]
 AnswerText: TypeAlias = Annotated[str, _not_blank(" \t")]  # a line break is a token that a model may well predict
+TokenId: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
 TokenIndex: TypeAlias = Annotated[int, Field(ge=-(10**9), le=10**9)]
 
 
@@ -46,14 +47,14 @@ class TextPosition(BaseModel):
 
 
 class Entry(BaseModel):
-    """A line of a JSONL file; other formats are brought into this form."""
+    """A line of a JSONL file; other formats are brought into this form. Answers are texts, or ids of tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     clean: PromptText
     corrupt: PromptText | dict[Text, PromptText] | None = None
-    answers: list[AnswerText] = []
-    wrong: list[AnswerText] = []
+    answers: list[AnswerText | TokenId] = []
+    wrong: list[AnswerText | TokenId] = []
     positions: dict[Text, TokenIndex | TextPosition] = {}
     template: Text | int | None = None
 
@@ -72,17 +73,17 @@ class AutoCircuitEntry(BaseModel):
 
     clean: PromptText
     corrupt: PromptText
-    answers: list[AnswerText]
-    wrong_answers: list[AnswerText]
+    answers: list[AnswerText | TokenId]
+    wrong_answers: list[AnswerText | TokenId]
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An entry with the place it was read from."""
+    """An entry, the row that it was read from, and what other columns say there."""
 
     entry: Entry
-    where: str
-    span: Span
+    row: GivenRow
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 # key -> what it must be, and how that is written
@@ -100,7 +101,7 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     "seq_labels": ("a list of texts", ""),
     "template": ("a text or a number", '"template": "ABBA"'),
 }
-_USUAL_NAMES = {
+USUAL_NAMES = {
     "wrong_answers": "wrong",
     "answer": "answers",
     "text": "clean",
@@ -109,10 +110,11 @@ _USUAL_NAMES = {
 }
 
 
-def validate(model: type[BaseModel], content: object, place: Span, findings: TaskFindings) -> BaseModel | None:
+def validate(model: type[BaseModel], content: object, row: GivenRow, findings: TaskFindings) -> BaseModel | None:
     """`content` as `model`; None when it is not, with one finding (CS338) per wrong key."""
     if not isinstance(content, Mapping):
-        findings.add("CS338", "a prompt is not an object of keys and values", place, hint='write {"clean": "...", ...}')
+        hint = 'write {"clean": "...", ...}'
+        row.note(findings, "CS338", "a prompt is not an object of keys and values", hint=hint)
         return None
     try:
         return model.model_validate(content)
@@ -123,7 +125,7 @@ def validate(model: type[BaseModel], content: object, place: Span, findings: Tas
         for key, found in kinds.items():
             # a union tells what is wrong with each of its forms: the first of these says most
             kind = next(kind for kind in ("missing", "extra_forbidden", _HALF, _BLANK, _FORM) if kind in found)
-            _note(model, key, kind, content.get(key), place, findings)
+            _note(model, key, kind, content.get(key), row, findings)
         return None
 
 
@@ -148,23 +150,23 @@ def _half_character(value: object) -> str:
     return next(filter(None, map(_half_character, value)), "") if isinstance(value, list) else ""
 
 
-def _note(model: type[BaseModel], key: str, kind: str, value: object, place: Span, findings: TaskFindings) -> None:
+def _note(model: type[BaseModel], key: str, kind: str, value: object, row: GivenRow, findings: TaskFindings) -> None:
     keys = list(model.model_fields)
     form, example = _FORMS.get(key, ("", ""))
     if kind == "missing":
-        findings.add("CS338", f"`{key}` is missing", place, hint=f"add `{key}`, {form}")
+        said, hint = f"`{key}` is missing", f"add `{key}`, {form}"
     elif kind == "extra_forbidden":
-        usual = _USUAL_NAMES.get(key)
-        hint = f"did you mean {usual}?" if usual in keys else meant(key, keys)
-        findings.add("CS338", f"there is no key `{key}`", place, hint=hint)
+        usual = USUAL_NAMES.get(key)
+        said, hint = f"there is no key `{key}`", f"did you mean {usual}?" if usual in keys else meant(key, keys)
     elif kind == _HALF:
+        said = f"`{key}` holds half a character ({_half_character(value)})"
         hint = "write the character itself, or both halves of its escape, as in \\ud83d\\ude00"
-        findings.add("CS338", f"`{key}` holds half a character ({_half_character(value)})", place, hint=hint)
     elif kind == _BLANK:
-        said = "is blank" if isinstance(value, str) else "holds a blank text"
-        findings.add("CS338", f"`{key}` {said}: nothing stands in it but spaces", place, hint="write a text")
+        whole = "is blank" if isinstance(value, str) else "holds a blank text"
+        said, hint = f"`{key}` {whole}: nothing stands in it but spaces", "write a text"
     else:
-        findings.add("CS338", f"`{key}` is not {form}", place, hint=f"write {example}" if example else "")
+        said, hint = f"`{key}` is not {form}", f"write {example}" if example else ""
+    row.note(findings, "CS338", said, hint=hint)
 
 
 def prompt_set(
@@ -175,9 +177,11 @@ def prompt_set(
     Raises CircuitspecError: CS330, CS331, CS333, CS340 when an entry contradicts itself or the first one, CS351 when
     it repeats another.
     """
-    _refuse_repeats(entries, findings)
+    for placed, first in repeats(entries):
+        _refuse_repeat(placed, first, findings)
     for placed in entries:
-        _check_entry(placed, findings)
+        for code, message, hint in contradictions(placed.entry):
+            placed.row.note(findings, code, message, hint=hint)
         _check_alike(entries[0], placed, findings)
     findings.check()
     labels = list(dict.fromkeys(label if p.entry.template is None else str(p.entry.template) for p in entries))
@@ -186,11 +190,12 @@ def prompt_set(
             index=index,
             template=labels.index(label if placed.entry.template is None else str(placed.entry.template)),
             texts={CLEAN: placed.entry.clean, **placed.entry.corruptions},
-            answers=distinct(placed.entry.answers),
-            wrong=distinct(placed.entry.wrong),
+            answers=distinct(cast("list[str]", placed.entry.answers)),
+            wrong=distinct(cast("list[str]", placed.entry.wrong)),
             positions={name: _place(said) for name, said in placed.entry.positions.items()},
-            where=placed.where,
-            span=placed.span,
+            where=placed.row.where,
+            span=placed.row.span,
+            metadata=placed.metadata,
         )
         for index, placed in enumerate(entries)
     )
@@ -206,55 +211,61 @@ def _place(said: int | TextPosition) -> int | TextPlace:
     return said if isinstance(said, int) else TextPlace(said.text, said.nth)
 
 
-def _refuse_repeats(entries: Sequence[Placed], findings: TaskFindings) -> None:
-    """Note (CS351) every prompt whose clean text an earlier one has: together they are one observation, not two."""
+def repeats(entries: Sequence[Placed]) -> Iterator[tuple[Placed, Placed]]:
+    """Every prompt whose clean text an earlier one has, with that one: together they are one observation, not two."""
     first: dict[str, Placed] = {}
     for placed in entries:
         earlier = first.setdefault(placed.entry.clean, placed)
         if earlier is not placed:
-            one, other = earlier.span, placed.span
-            where = f"line {one.line}" + (f", column {one.column}" if one.line == other.line else "")
-            findings.add(
-                "CS351",
-                f"the prompt on line {other.line} has the same clean text as that on {where}",
-                other,
-                label=f"first on {where}",
-                hint="remove one of them; several corruptions of one prompt belong in one `corrupt` mapping "
-                "(in a .csv file, in columns corrupt:NAME)",
-            )
+            yield placed, earlier
 
 
-def _check_entry(placed: Placed, findings: TaskFindings) -> None:
-    entry = placed.entry
-    both = set(entry.answers) & set(entry.wrong)
+def _refuse_repeat(placed: Placed, first: Placed, findings: TaskFindings) -> None:
+    own, other = placed.row, first.row
+    where = other.place
+    if own.span is not None and other.span is not None and not own.by_number and own.span.line == other.span.line:
+        where = f"{where}, column {other.span.column}"
+    findings.add(
+        "CS351",
+        f"the prompt on {own.place} has the same clean text as that on {where}",
+        own.span,
+        label=f"first on {where}",
+        hint="remove one of them, or write `skip: [repeats]` in the task; several corruptions of one prompt belong in "
+        "one `corrupt` mapping (in a .csv file, in columns corrupt:NAME)",
+    )
+
+
+def contradictions(entry: Entry) -> Iterator[tuple[str, str, str]]:
+    """What an entry says against itself: code, message and hint."""
+    both = {*entry.answers} & {*entry.wrong}
     if both:
-        shown = ", ".join(map(repr, sorted(both)))
-        findings.add("CS330", f"{shown} is both an answer and a wrong answer", placed.span, hint="remove one of them")
+        shown = ", ".join(sorted(map(repr, both)))
+        yield "CS330", f"{shown} is both an answer and a wrong answer", "remove one of them"
     for name, text in entry.corruptions.items():
         if name == CLEAN:
-            findings.add("CS333", f"a corruption cannot be called {CLEAN}", placed.span, hint="give it another name")
+            yield "CS333", f"a corruption cannot be called {CLEAN}", "give it another name"
         if text == entry.clean:
             hint = "a corrupted prompt must differ from the clean one"
-            findings.add("CS331", f"the corruption {name} leaves the clean text as it is", placed.span, hint=hint)
+            yield "CS331", f"the corruption {name} leaves the clean text as it is", hint
 
 
 def _check_alike(first: Placed, placed: Placed, findings: TaskFindings) -> None:
     def names(what: str, one: Sequence[str], other: Sequence[str]) -> None:
         if set(one) != set(other):
-            findings.add(
+            placed.row.note(
+                findings,
                 "CS340",
                 f"this prompt has {what} {', '.join(other) or 'none'}; the first one has {', '.join(one) or 'none'}",
-                placed.span,
                 hint=f"give every prompt the same {what}",
             )
 
     def presence(key: str, one: object, other: object) -> None:
         if bool(one) != bool(other):
             said = ("has", "has not") if other else ("has no", "has")
-            findings.add(
+            placed.row.note(
+                findings,
                 "CS340",
                 f"this prompt {said[0]} `{key}`; the first one {said[1]}",
-                placed.span,
                 hint=f"give `{key}` in every prompt or in none",
             )
 

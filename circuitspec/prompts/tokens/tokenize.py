@@ -11,6 +11,7 @@ from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.tokens.alignment import check_alignment
 from circuitspec.prompts.tokens.answer_tokens import find_answers
 from circuitspec.prompts.tokens.encoding import Encoded, encode
+from circuitspec.prompts.tokens.misfits import fitting
 from circuitspec.prompts.tokens.roles import find_roles
 
 if TYPE_CHECKING:
@@ -28,9 +29,23 @@ def tokenize(
     """Tokenize all prompts as the model will see them, and check that they can be compared.
 
     `positions` are the declared expressions by name. Prompts may differ in length from each other, but
-    each has the length and the slot positions of its own corruptions.
-    Raises CircuitspecError (CS342 to CS349) with everything found.
+    each has the length and the slot positions of its own corruptions. Where rows of a file may be left out, those that
+    do not fit are, and are no longer among the task's prompts.
+    Raises CircuitspecError (CS342 to CS349, CS339, CS357) with everything found.
     """
+    if prompt_set.choice is not None and not prompt_set.choice.settled:
+        prompt_set = fitting(
+            prompt_set, lambda some: _tokenized(some, positions, tokenizer, None), TaskFindings(source)
+        )
+    return _tokenized(prompt_set, positions, tokenizer, source)
+
+
+def _tokenized(
+    prompt_set: PromptSet,
+    positions: Mapping[str, str | int],
+    tokenizer: PreTrainedTokenizerBase,
+    source: SourceText | None,
+) -> TokenizedTask:
     findings = TaskFindings(source)
     if not tokenizer.is_fast:
         findings.add(

@@ -14,6 +14,7 @@ from circuitspec.analysis.statistics.prompt_groups import (
     Grouping,
     GroupScore,
     by_answer_order,
+    by_column,
     by_template,
     group_scores,
     runs_of,
@@ -27,6 +28,7 @@ from circuitspec.reports.figures import IntervalPoint, IntervalSeries, intervals
 from circuitspec.reports.html.html_frontier import frontier_view
 from circuitspec.reports.html.html_subsets import subset_charts
 from circuitspec.reports.many_run_tables import main_estimate
+from circuitspec.reports.text.breakdown_tables import breakdown_tables
 from circuitspec.reports.text.data_frames import metric_names
 from circuitspec.reports.views import Chart, Table
 
@@ -51,14 +53,17 @@ def charts(found: Verification, prompts: PromptSet | None) -> tuple[tuple[Chart,
     templates = by_template(found.records.templates, prompts)
     if prompts is None:
         templates = replace(templates, labels=tuple(_names(templates)))
-    groupings = [templates, None if prompts is None else by_answer_order(prompts)]
+    columns = () if prompts is None else prompts.by
+    by_columns = [] if prompts is None else [by_column(prompts, name) for name in columns]
+    groupings = [templates, None if prompts is None else by_answer_order(prompts), *by_columns]
     several = [g for g in groupings if g is not None and len(g.labels) > 1]
     scored = [(g, [(pair, _scores(found, pair, g)) for pair in whole]) for g in several]
     if whole and scored:
         few = [(g, scores) for g, scores in scored if len(g.labels) <= _MOST_GROUPS]
         if few:
             drawn.append(_by_group(found, few))
-        tables = [_group_table(found, g, scores) for g, scores in scored]
+        tables = [_group_table(found, g, scores) for g, scores in scored if g.name not in columns]
+    tables += breakdown_tables(found)
     if whole:
         drawn.append(_by_metric(found, whole))
     if found.sweep is None and drawn:

@@ -61,7 +61,8 @@ def page_of(reported: Reported) -> Page:
 
 def subject(found: Verification) -> str:
     """The model, and on how many prompts it was run."""
-    return f"{found.model.id} ({found.model.description}), {plural(found.n_prompts, 'prompt')}"
+    rows = "" if found.rows is None else f"; {found.rows.described()}"
+    return f"{found.model.id} ({found.model.description}), {plural(found.n_prompts, 'prompt')}{rows}"
 
 
 def order_of(task: TokenizedTask | None) -> dict[str, float]:
@@ -157,6 +158,8 @@ def _provenance(reported: Reported) -> Iterator[tuple[str, str]]:
     yield "revision", model.revision or "none given"
     yield "number format", model.dtype
     yield "prompts", str(found.n_prompts)
+    if found.rows is not None:
+        yield "prompts file", found.rows.described()
     if found.prompts_digest:
         yield "prompts, SHA-256", found.prompts_digest
     if seeds := _seeds(reported.source.data):

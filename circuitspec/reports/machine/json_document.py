@@ -15,6 +15,7 @@ from circuitspec.analysis.statistics.scores import mean_of
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.reports.text.additional_tables import sweep_data, tests_data
+from circuitspec.reports.text.breakdown_tables import breakdowns_data, rows_data
 from circuitspec.reports.text.effects_table import effects_data
 from circuitspec.reports.text.printing import print_document
 
@@ -59,6 +60,7 @@ def to_document(
         },
         "n_prompts": found.n_prompts,
         "prompts_digest": found.prompts_digest or None,
+        "rows": rows_data(found),
         "reference": None
         if found.reference is None
         else {"count": found.reference.count, "digest": found.reference.digest},
@@ -72,6 +74,7 @@ def to_document(
             {"code": w.code, "message": w.message, "detail": w.detail, "help": w.help, "data": w.data}
             for w in found.warnings
         ],
+        "breakdowns": breakdowns_data(found),
         "paths": [_path(effect) for effect in found.paths],
         "negatives": None if found.negatives is None else _negatives(found.negatives),
         "sweep": None if found.sweep is None else sweep_data(found.sweep),

@@ -21,7 +21,7 @@ def summary_of(reported: Reported) -> Summary:
         found.verdict,
         f"{found.model.id} ({found.model.description})",
         found.methodology.choices(),
-        plural(found.n_prompts, "prompt"),
+        plural(found.n_prompts, "prompt") if found.rows is None else found.rows.described(),
         found.cost.seconds,
         tuple(_claim(reported, place, claim) for place, claim in enumerate(found.claims)),
         tuple(reported.warning_finding(warning) for warning in found.warnings),

@@ -20,6 +20,7 @@ from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.reports.reported import choices_of, result_of, search_of
 from circuitspec.reports.text.additional_tables import beside_text, tests_said
+from circuitspec.reports.text.breakdown_tables import breakdown_text
 from circuitspec.reports.text.data_frames import metric_names
 from circuitspec.reports.text.effects_table import effects_text
 from circuitspec.reports.text.printing import print_text
@@ -63,6 +64,7 @@ def text_view(found: Verification, prompts: PromptSet | None = None, findings: S
     head = [_plain(part) for part in parts]
     if found.claims:
         head.append(_claims(found))
+    head += [_plain(block) for block in breakdown_text(found)]
     head += [_drift(finding) for finding in drift]
     if found.paths:
         head.append(_plain(_paths(found)))
@@ -119,7 +121,8 @@ def _blocks(found: Verification) -> list[_Block]:
 
 def _heading(found: Verification) -> str:
     model = f"{visible(found.model.id)} ({visible(found.model.description)})"
-    return f"{visible(found.name)}   {model}   {plural(found.n_prompts, 'prompt')}"
+    rows = "" if found.rows is None else f"\n{visible(found.rows.described())}"
+    return f"{visible(found.name)}   {model}   {plural(found.n_prompts, 'prompt')}{rows}"
 
 
 def _table(found: Verification, block: _Block, denominators: dict[str, Gap]) -> str:
