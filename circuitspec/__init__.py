@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics.diagnostic import CircuitspecError
+    from circuitspec.pipelines.interactive.component_patching import patch, path_patch
+    from circuitspec.pipelines.interactive.sweeping import sweep
 
 __version__ = "0.5.0"
 
@@ -21,11 +23,16 @@ __all__ = [
     "group",
     "hypothesis",
     "load",
+    "patch",
+    "path_patch",
+    "sweep",
     "verify",
 ]
 
 _HOMES = {
     "CircuitspecError": "circuitspec.diagnostics.diagnostic",
+    **dict.fromkeys(("patch", "path_patch"), "circuitspec.pipelines.interactive.component_patching"),
+    "sweep": "circuitspec.pipelines.interactive.sweeping",
     **dict.fromkeys(
         ("Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"), "circuitspec.api"
     ),

@@ -13,7 +13,6 @@ from circuitspec.hypothesis_file.builder import GroupLike, Settings, Spec, ablat
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 
 if TYPE_CHECKING:
-    import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from circuitspec.analysis.claims.verdict import ClaimResult, Status
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from circuitspec.analysis.warnings.evidence import EvidenceWarning
     from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
     from circuitspec.reports.reported import Reported
+    from circuitspec.reports.text.result_frame import ResultFrame
 
 __all__ = ["Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"]
 
@@ -66,19 +66,21 @@ class Result:
         return self.task.prompts
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
-        """One row per experiment, one column per metric."""
+    def frame(self) -> ResultFrame:
+        """One row per experiment, with a column per metric; `patch` and `sweep` give frames of the same columns."""
         from circuitspec.reports.text.data_frames import experiments_frame
+        from circuitspec.reports.text.result_frame import ResultFrame
 
         found = self.verification
-        return experiments_frame(found.plan, found.records)
+        return ResultFrame(experiments_frame(found.plan, found.records))
 
     @cached_property
-    def prompt_frame(self) -> pd.DataFrame:
-        """One row per experiment and prompt, one column per metric."""
+    def prompt_frame(self) -> ResultFrame:
+        """One row per experiment and prompt, with a column per metric."""
         from circuitspec.reports.text.data_frames import prompts_frame
+        from circuitspec.reports.text.result_frame import ResultFrame
 
-        return prompts_frame(self.verification.plan, self.verification.records, self.prompts)
+        return ResultFrame(prompts_frame(self.verification.plan, self.verification.records, self.prompts))
 
     def to_json(self) -> str:
         """The object that `circuitspec verify --format json` prints."""
