@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics.diagnostic import CircuitspecError
     from circuitspec.pipelines.interactive.component_patching import patch, path_patch
+    from circuitspec.pipelines.interactive.recording import record
     from circuitspec.pipelines.interactive.sweeping import sweep
 
 __version__ = "0.5.0"
@@ -25,6 +26,7 @@ __all__ = [
     "load",
     "patch",
     "path_patch",
+    "record",
     "sweep",
     "verify",
 ]
@@ -32,6 +34,7 @@ __all__ = [
 _HOMES = {
     "CircuitspecError": "circuitspec.diagnostics.diagnostic",
     **dict.fromkeys(("patch", "path_patch"), "circuitspec.pipelines.interactive.component_patching"),
+    "record": "circuitspec.pipelines.interactive.recording",
     "sweep": "circuitspec.pipelines.interactive.sweeping",
     **dict.fromkeys(
         ("Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"), "circuitspec.api"

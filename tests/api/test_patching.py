@@ -8,75 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import circuitspec
-from circuitspec.models.zoo import zoo_path
+from tests.api.support import ROWS, S2, ByHooks
 from tests.api.test_api import TINY, state
-from tests.oracle import hooked, node
-from tests.oracle.metrics import metrics
+from tests.oracle import node
 from tests.oracle.path import open_ends, path_patch
-
-WORDS = [("Mary", "John", "Paul", "Anna"), ("Peter", "Laura", "David", "Emma"), ("Emma", "Paul", "John", "Mary")]
-ROWS: list[dict[str, Any]] = [
-    {
-        "clean": f"When {a} and {b} met at the store, {b} handed a ring to",
-        "corrupt": {"abc": f"When {a} and {c} met at the store, {d} handed a ring to"},
-        "answers": [f" {a}"],
-        "wrong": [f" {b}"],
-        "positions": {"S2": {"text": b, "nth": 2}},
-    }
-    for a, b, c, d in WORDS
-]
-S2 = 9  # its token in every prompt
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(zoo_path("ioi-tiny"))
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return AutoModelForCausalLM.from_pretrained(zoo_path("ioi-tiny")).double()
-
-
-class ByHooks:
-    """The prompts by plain hooks: what every component has in both runs, and metrics of any patched run."""
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model = model
-        self.clean = [tokenizer(row["clean"]).input_ids for row in ROWS]
-        self.corrupt = [tokenizer(row["corrupt"]["abc"]).input_ids for row in ROWS]
-        self.targets = [[tokenizer(row[key][0]).input_ids[-1] for key in ("answers", "wrong")] for row in ROWS]
-        self.runs = {name: [self.run(ids) for ids in getattr(self, name)] for name in ("clean", "corrupt")}
-
-    def run(self, ids: list[int], patches: Any = None) -> node.Run:
-        return hooked.forward(self.model, ids, hooked.GPT2, patches)
-
-    def patched(self, sites: list[Any], base: str, source: str | None) -> list[torch.Tensor]:
-        """Logits at the last token of each prompt; values are the source run's, or zeros."""
-        found = []
-        for ids, values in zip(getattr(self, base), self.runs[source or "clean"], strict=True):
-            new = {(site, place % len(ids)): values.values[site][place] * (source is not None) for site, place in sites}
-            found.append(self.run(ids, new).logits[-1])
-        return found
-
-    def score(self, logits: list[torch.Tensor]) -> dict[str, np.ndarray]:
-        rows = [
-            metrics(one.numpy(), [answer], [wrong], clean.logits[-1].numpy())
-            for one, (answer, wrong), clean in zip(logits, self.targets, self.runs["clean"], strict=True)
-        ]
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-
-@pytest.fixture(scope="module")
-def hooks(model: Any, tokenizer: Any) -> ByHooks:
-    found = ByHooks(model, tokenizer)
-    assert all(
-        ids[S2] == tokenizer(f" {b}").input_ids[-1] for ids, (_, b, _, _) in zip(found.clean, WORDS, strict=True)
-    )
-    return found
 
 
 def agrees(row: Any, expected: dict[str, np.ndarray], hooks: ByHooks, anchor: list[torch.Tensor] | None = None) -> None:

@@ -39,7 +39,7 @@ def sites_named(texts: Sequence[str], shape: ModelShape, *, together: bool = Fal
     Raises CircuitspecError, all at once: CS117 for what is no name, CS202 for inputs (`<q>`), CS220, CS221 and CS225
     for what this model cannot be patched at, CS223 for what is named twice `together`.
     """
-    source = _source("components", texts)
+    source = as_source("components", texts)
     found: list[NamedSites] = []
     declared: list[Declared] = []
     problems: list[Diagnostic] = []
@@ -75,7 +75,7 @@ def path_named(text: str, shape: ModelShape) -> tuple[DeclaredPath, SourceText]:
     Raises CircuitspecError: CS203 for what is no path, CS220 and CS226 for stops that this model does not have or that
     cannot be cut, CS227 where one of its hops leads nowhere.
     """
-    source = _source("paths", [text])
+    source = as_source("paths", [text])
     place = ("paths", 0)
     problems: list[Diagnostic] = []
     try:
@@ -135,5 +135,6 @@ def _parsed(text: str, source: SourceText, place: tuple[str | int, ...], problem
     return name
 
 
-def _source(what: str, texts: Sequence[str]) -> SourceText:
+def as_source(what: str, texts: Sequence[str]) -> SourceText:
+    """Texts of a call as a file in which mistakes can be shown, each an entry of the list `what`."""
     return parse_source(write_yaml({what: list(texts)}), f"<{what}>")
