@@ -9,8 +9,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.builder import GroupLike, Settings, Spec, ablation, build, claim, group
-from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypothesis, no_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -120,15 +121,18 @@ class Result:
 
 
 def load(path: str | Path) -> Hypothesis:
-    """Read and check a hypothesis file. Raises CircuitspecError with every mistake in it."""
-    read = load_hypothesis(path)
+    """Read and check a hypothesis file. Raises CircuitspecError with every mistake in it.
+
+    It need not name a model: one is then passed to `verify`.
+    """
+    read = load_hypothesis(path, model_given=True)
     return Hypothesis(read.hypothesis, read.source, read.base_dir, read.lists)
 
 
 def hypothesis(
     name: str,
     *,
-    model: str | Settings,
+    model: str | Settings | None = None,
     task: str | PathLike[str] | Settings,
     groups: Mapping[str, GroupLike],
     ablation: str | Settings,
@@ -141,9 +145,10 @@ def hypothesis(
 ) -> Hypothesis:
     """Build a hypothesis from Python values, checked as the file would be that it is written to.
 
-    Arguments are the parts of the file, as mappings and lists: `model` may be its id alone, `task` the path of a
-    prompts file, a group the name of a component or a list of such names. `group`, `ablation` and `claim` write their
-    parts: `claim("sufficient", metric="logit_diff", at_least=0.8)`. Names of list files are relative to `folder`.
+    Arguments are the parts of the file, as mappings and lists: `model` may be its id alone, or is left out where a
+    model is passed to `verify`; `task` may be the path of a prompts file, a group the name of a component or a list of
+    such names. `group`, `ablation` and `claim` write their parts:
+    `claim("sufficient", metric="logit_diff", at_least=0.8)`. Names of list files are relative to `folder`.
 
     Raises CircuitspecError with every mistake, at its line of the YAML, which the traceback shows.
     """
@@ -203,7 +208,10 @@ def verify(
             f"`hypothesis` is a {type(hypothesis).__name__}: give a file's path, or what circuitspec.load(path) or "
             "circuitspec.hypothesis(...) returns"
         )
-    document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(Path(hypothesis))
+    given = model is not None
+    document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(Path(hypothesis), model_given=given)
+    if document.hypothesis.model.id == IN_MEMORY and not given:
+        raise CircuitspecError(no_model(document))
     with torch.inference_mode(False):  # gradients are taken, whatever holds around the call
         loaded = None
         if model is not None and tokenizer is not None:

@@ -95,6 +95,12 @@ EXECUTION: dict[str, CodeInfo] = {
         "or hooks that were to be kept stand where logits are read past them. The message says what to give instead. "
         "Nothing was run.",
     ),
+    "CS516": CodeInfo(
+        "no model, neither named nor passed",
+        "A hypothesis that is built or loaded in Python may leave `model` out where the model is an object in memory. "
+        "It then has to be passed wherever something is run: `circuitspec.verify(hypothesis, model, tokenizer)`. The "
+        "command line takes only files that name their model.",
+    ),
     "CS521": CodeInfo(
         "a mean over prompts of different length",
         "Mean ablation averages activations position by position. With `value: mean` all prompts must have the "

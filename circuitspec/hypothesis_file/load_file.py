@@ -151,6 +151,17 @@ def _parse(
     return subject, source, checked.lists
 
 
+def no_model(placed: Document | Study) -> Diagnostic:
+    """CS516: neither the file nor the call says on which model it is to be run."""
+    return Diagnostic(
+        "CS516",
+        "the hypothesis names no model, and none is passed",
+        placed.source.span(()),
+        hint="pass the model and its tokenizer, as in circuitspec.verify(hypothesis, model, tokenizer), or write "
+        "model: {id: ...}",
+    )
+
+
 def digest(hypothesis: Hypothesis) -> str:
     """SHA-256 of the content: the same for every spelling, order of keys and comments that mean the same."""
     content = hypothesis.model_dump(mode="json", by_alias=True)

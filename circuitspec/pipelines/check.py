@@ -22,7 +22,7 @@ from circuitspec.hypothesis_file.grammar.components import (
 )
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.grammar.names import parse_name
-from circuitspec.hypothesis_file.load_file import Document, load_hypothesis, with_source
+from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypothesis, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.shapes import read_shape
@@ -175,6 +175,8 @@ def graph_at_hand(document: Document) -> CircuitGraph | None:
 
 def _shape_at_hand(hypothesis: Hypothesis, base_dir: Path) -> ModelShape | None:
     """The model's shape; None where the model is not on this machine, which is no mistake of the file."""
+    if hypothesis.model.id == IN_MEMORY:
+        return None
     try:
         return read_shape(hypothesis.model, base_dir)
     except CircuitspecError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,11 @@ S2 = 9  # its token in every prompt
 class ByHooks:
     """The prompts by plain hooks: what every component has in both runs, and metrics of any patched run."""
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any, rows: Sequence[Mapping[str, Any]] = ROWS) -> None:
         self.model = model
-        self.clean = [tokenizer(row["clean"]).input_ids for row in ROWS]
-        self.corrupt = [tokenizer(row["corrupt"]["abc"]).input_ids for row in ROWS]
-        self.targets = [[tokenizer(row[key][0]).input_ids[-1] for key in ("answers", "wrong")] for row in ROWS]
+        self.clean = [tokenizer(row["clean"]).input_ids for row in rows]
+        self.corrupt = [tokenizer(row["corrupt"]["abc"]).input_ids for row in rows]
+        self.targets = [[tokenizer(row[key][0]).input_ids[-1] for key in ("answers", "wrong")] for row in rows]
         self.runs = {name: [self.run(ids) for ids in getattr(self, name)] for name in ("clean", "corrupt")}
 
     def run(self, ids: list[int], patches: Any = None) -> node.Run:
