@@ -74,8 +74,9 @@ def test_patterns_of_every_layout(family: str) -> None:
     model = random_model(family, attention="eager")
     prompts = random_prompts(5, [11, 7])
     wanted = [Wanted(f"a{layer}.h1.pattern", pattern=Head(layer, 1)) for layer in range(2)]
+    runs = runner(model, task_of(prompts))
     with borrowed(model):
-        found = record_values(runner(model, task_of(prompts)), Experiment(CLEAN), wanted)
+        found = record_values(runs, runs.source_values, Experiment(CLEAN), wanted)
         for layer in range(2):
             for prompt, own in enumerate(prompts):
                 weights = model(torch.tensor([own.clean]), output_attentions=True).attentions[layer][0, 1].detach()

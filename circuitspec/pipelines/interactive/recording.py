@@ -87,7 +87,7 @@ def record(
         wanted = _wanted(texts, lab.loaded)
         found = {}
         for label, run in runs(lab.loaded, lab.task).items():
-            arrays = record_values(lab.runner, run, wanted)
+            arrays = record_values(lab.runner, lab.runner.source_values, run, wanted)
             single = {one.name for one in wanted if one.roles is not None and len(one.roles) == 1}
             found[label] = {name: array[:, 0] if name in single else array for name, array in arrays.items()}
         return found
