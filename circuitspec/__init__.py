@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics.diagnostic import CircuitspecError
+    from circuitspec.pipelines.interactive.command_calls import check, explore, lock, plan, report
     from circuitspec.pipelines.interactive.component_patching import patch, path_patch
     from circuitspec.pipelines.interactive.recording import record
     from circuitspec.pipelines.interactive.sweeping import sweep
@@ -20,13 +21,18 @@ __all__ = [
     "Result",
     "__version__",
     "ablation",
+    "check",
     "claim",
+    "explore",
     "group",
     "hypothesis",
     "load",
+    "lock",
     "patch",
     "path_patch",
+    "plan",
     "record",
+    "report",
     "sweep",
     "verify",
 ]
@@ -34,6 +40,7 @@ __all__ = [
 _HOMES = {
     "CircuitspecError": "circuitspec.diagnostics.diagnostic",
     **dict.fromkeys(("patch", "path_patch"), "circuitspec.pipelines.interactive.component_patching"),
+    **dict.fromkeys(("check", "explore", "lock", "plan", "report"), "circuitspec.pipelines.interactive.command_calls"),
     "record": "circuitspec.pipelines.interactive.recording",
     "sweep": "circuitspec.pipelines.interactive.sweeping",
     **dict.fromkeys(

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis_file.builder import GroupLike, Settings, Spec, ablation, build, claim, group
+from circuitspec.hypothesis_file.builder import GroupLike, Settings, ablation, build, claim, group
 from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypothesis, no_model
+from circuitspec.pipelines.interactive.hypothesis_value import Hypothesis
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -19,22 +20,12 @@ if TYPE_CHECKING:
     from circuitspec.analysis.claims.verdict import ClaimResult, Status
     from circuitspec.analysis.verification_result import Verification
     from circuitspec.analysis.warnings.evidence import EvidenceWarning
+    from circuitspec.prompts.own_metrics import OwnMetric
     from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
     from circuitspec.reports.reported import Reported
     from circuitspec.reports.text.result_frame import ResultFrame
 
 __all__ = ["Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"]
-
-
-@dataclass(frozen=True, repr=False)
-class Hypothesis(Spec):
-    """A valid hypothesis, from a file or built. A notebook draws it; `print` gives its YAML."""
-
-    def _repr_html_(self) -> str:
-        from circuitspec.pipelines.check import graph_at_hand
-        from circuitspec.reports.html.notebook import hypothesis_html
-
-        return hypothesis_html(self, graph_at_hand(self))
 
 
 @dataclass(frozen=True, repr=False)
@@ -177,6 +168,8 @@ def verify(
     batch_size: int | None = None,
     device: str = "cpu",
     keep_hooks: bool = False,
+    store: str | PathLike[str] | None = None,
+    metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
 ) -> Result:
     """Verify a hypothesis on its own model, or on a Hugging Face model that is in memory already.
 
@@ -189,6 +182,11 @@ def verify(
     they leave is what is patched. Each forward then is whole and of one prompt, so that `batch_size` must be left out;
     edge and path level are refused (CS371), and hooks on the final norm, the unembedding or the model itself (CS515).
 
+    Results are looked up and kept in the folder `store`, if one is given. A `metric` of your own (a function of a
+    frozen `run` with `run.logits` [batch, vocabulary] of the last token, `run.answers` and `run.wrong`, that returns
+    one number a row; or several by name) is measured in every run, beside those that claims can name: it is in
+    `.frame` and the report's tables, CS446 says so, it goes without `store`, and `lock` refuses it.
+
     In a notebook a bar shows how far it is. May be called under torch.inference_mode(). Raises CircuitspecError where
     the file, the prompts or the model do not allow a run, TypeError for arguments that do not go together.
     """
@@ -197,6 +195,7 @@ def verify(
     from circuitspec.models.adopt import adopt_model
     from circuitspec.pipelines.verify import VerifyOptions
     from circuitspec.pipelines.verify import verify as run
+    from circuitspec.prompts.own_metrics import named_metrics
     from circuitspec.runtime.progress import for_callers
 
     if (model is None) != (tokenizer is None):
@@ -209,6 +208,9 @@ def verify(
             "circuitspec.hypothesis(...) returns"
         )
     given = model is not None
+    own = named_metrics(metric)
+    if own and store is not None:
+        raise TypeError("a metric of your own goes without a store: nobody could tell later what it computed")
     document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(Path(hypothesis), model_given=given)
     if document.hypothesis.model.id == IN_MEMORY and not given:
         raise CircuitspecError(no_model(document))
@@ -217,5 +219,7 @@ def verify(
         if model is not None and tokenizer is not None:
             loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
         with for_callers() as progress:
-            outcome = run(document, VerifyOptions(negatives, batch_size, device), progress, loaded=loaded)
+            place = None if store is None else Path(store)
+            options = VerifyOptions(negatives, batch_size, device, store=place, own=own)
+            outcome = run(document, options, progress, loaded=loaded)
     return Result(outcome.verification, outcome.task, document, device if loaded is None else str(loaded.model.device))

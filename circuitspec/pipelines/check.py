@@ -48,7 +48,12 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         document = load_hypothesis(file)
     except CircuitspecError as error:
         return error.diagnostics, ""
-    hypothesis, base_dir = document.hypothesis, file.parent
+    return check_document(document, str(file))
+
+
+def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...], str]:
+    """As `check_file`, of a hypothesis that was read or built; `name` is what it is called."""
+    hypothesis, base_dir = document.hypothesis, document.base_dir
     problems: list[Diagnostic] = []
     shape: ModelShape | None = None
     prompts: PromptSet | None = None
@@ -88,7 +93,7 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         return (*problems, *gaps), ""
     prompted = plural(len(prompts.prompts), "prompt") if prompts else "no prompts"
     groups, claims = plural(len(hypothesis.circuit.groups), "group"), plural(len(hypothesis.claims), "claim")
-    said = f"{visible(str(file))}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
+    said = f"{visible(name)}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
     untold = [NOT_AT_HAND] if shape is None else []
     untold += [NOT_TOKENISED] if prompts is not None and task is None else []
     untold += [BY_NAME] if by_name else []
@@ -131,6 +136,8 @@ def tokenised(prompts: PromptSet, document: Document, n_vocab: int) -> Tokenized
     that `verify` refuses.
     """
     hypothesis, text = document.hypothesis, document.source
+    if hypothesis.model.id == IN_MEMORY:
+        return None
     with document.blamed_on("model", "id"):
         found = tokenizer_at_hand(hypothesis.model, document.base_dir)
     if found is None:

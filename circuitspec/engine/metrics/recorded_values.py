@@ -70,7 +70,7 @@ def record_values(
         width = longest if one.pattern is not None else first.shape[-1]
         whole = np.full((task.n, *tokens, width), np.nan, dtype=first.dtype)
         for prompt, row in zip(order, found[one.name], strict=True):
-            whole[(prompt, *(slice(size) for size in row.shape))] = row
+            whole[prompt][tuple(slice(size) for size in row.shape)] = row
         arrays[one.name] = whole
     return arrays
 

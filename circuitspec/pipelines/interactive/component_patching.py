@@ -16,6 +16,7 @@ from circuitspec.pipelines.interactive.given_prompts import PromptsLike
 from circuitspec.pipelines.interactive.measured_frames import Patched, measured
 from circuitspec.pipelines.interactive.memory_session import Manner, laboratory, manners
 from circuitspec.pipelines.interactive.named_sites import path_named, sites_named
+from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.text.data_frames import place_name
 from circuitspec.reports.text.result_frame import ResultFrame
@@ -34,6 +35,7 @@ def patch(
     corruption: str | Sequence[str] | None = None,
     together: bool = False,
     positions: Mapping[str, str | int] | None = None,
+    metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
     per_prompt: bool = False,
     unpatched: bool = False,
     store: str | PathLike[str] | None = None,
@@ -58,6 +60,10 @@ def patch(
         together: patch all components at once, in one run.
         positions: more positions by name, as in a file: `{"S2": "S2", "AFTER": "S1 + 1", "FIRST": 0}`. END is the last
             token where nothing else is called so.
+        metric: a metric of your own, beside the others: a function of a frozen `run` with `run.logits`
+            [batch, vocabulary] of the last token, `run.answers` and `run.wrong` (token ids with a mask, or None), and
+            parts such as `run.mean(run.answers)`, that returns one number a row; or several, by name. A lambda's column
+            is `own_metric`. Without a `store`.
         per_prompt: a row for each prompt.
         unpatched: rows of the unpatched runs too, clean and corrupt, first.
         store: a folder in which results are looked up and kept.
@@ -92,6 +98,7 @@ def patch(
         tokenizer,
         prompts,
         positions=positions,
+        metric=metric,
         store=store,
         batch_size=batch_size,
         keep_hooks=keep_hooks,
@@ -111,6 +118,7 @@ def path_patch(
     corruption: str | Sequence[str] | None = None,
     through: Sequence[Literal["mlp"]] = ("mlp",),
     positions: Mapping[str, str | int] | None = None,
+    metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
     per_prompt: bool = False,
     unpatched: bool = False,
     store: str | PathLike[str] | None = None,
@@ -152,6 +160,7 @@ def path_patch(
         tokenizer,
         prompts,
         positions=positions,
+        metric=metric,
         store=store,
         batch_size=batch_size,
         edges=True,

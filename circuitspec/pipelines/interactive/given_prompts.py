@@ -61,6 +61,23 @@ def given_task(prompts: PromptsLike, positions: Mapping[str, str | int] | None =
     return GivenTask(_of_rows(_rows(prompts)), dict(positions or {}))
 
 
+def given_study(task: str | PathLike[str] | Mapping[str, Any] | Document | Study) -> Study:
+    """A file to explore, or what is one: a `task` mapping, a hypothesis. Raises TypeError for prompts by themselves."""
+    match task:
+        case Study():
+            return task
+        case Document():
+            return parse_exploration(task.source.text, task.source.file, task.base_dir, model_given=True)
+        case str() | PathLike():
+            return load_exploration(Path(fspath(task)), model_given=True)
+        case Mapping():
+            return _block_study(task, Path())
+    raise TypeError(
+        f"`task` is a {type(task).__name__}: give a file's path, a `task` mapping such as "
+        '{"file": "prompts.jsonl"} or {"templates": [...], ...}, or a hypothesis'
+    )
+
+
 def _of_task(
     subject: Subject, base_dir: Path, source: SourceText, positions: Mapping[str, str | int] | None
 ) -> GivenTask:
@@ -76,9 +93,13 @@ def _of_file(path: Path, positions: Mapping[str, str | int] | None) -> GivenTask
 
 
 def _of_block(block: Mapping[str, Any], folder: Path, positions: Mapping[str, str | int] | None) -> GivenTask:
-    written = write_yaml({"circuitspec": FORMAT, "name": "prompts", "task": dict(block)})
-    study = parse_exploration(written, _NAME, folder, model_given=True)
+    study = _block_study(block, folder)
     return _of_task(study.exploration, folder, study.source, positions)
+
+
+def _block_study(block: Mapping[str, Any], folder: Path) -> Study:
+    written = write_yaml({"circuitspec": FORMAT, "name": "in memory", "task": dict(block)})
+    return parse_exploration(written, _NAME, folder, model_given=True)
 
 
 def _rows(prompts: object) -> list[Mapping[str, Any]]:

@@ -24,6 +24,7 @@ from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_task
 from circuitspec.pipelines.interactive.named_sites import check_named, with_end
 from circuitspec.pipelines.session import Session
+from circuitspec.prompts.own_metrics import OwnMetric, named_metrics
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 from circuitspec.prompts.tokens.tokenize import tokenize
 from circuitspec.runtime.progress import Progress, for_callers
@@ -117,6 +118,7 @@ def laboratory(
     prompts: PromptsLike,
     *,
     positions: Mapping[str, str | int] | None = None,
+    metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
     store: str | PathLike[str] | None = None,
     batch_size: int | None = None,
     keep_hooks: bool = False,
@@ -132,6 +134,9 @@ def laboratory(
 
     if keep_hooks and batch_size is not None:
         raise TypeError("keep_hooks goes without batch_size: the batch size is then 1")
+    own = named_metrics(metric)
+    if own and store is not None:
+        raise TypeError("a metric of your own goes without a store: nobody could tell later what it computed")
     with torch.inference_mode(False):  # whatever holds around the call
         loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
         given = given_task(prompts, positions)
@@ -145,6 +150,7 @@ def laboratory(
                 rows=batch_size,
                 edges=edges,
                 filled=True,
+                own=own,
                 store=None if store is None else Path(store),
             )
             with session.tested(task, edges=edges) as (runner, _), session.kept(runner) as stored:

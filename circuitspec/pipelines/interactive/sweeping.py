@@ -20,6 +20,7 @@ from circuitspec.pipelines.interactive.given_prompts import PromptsLike
 from circuitspec.pipelines.interactive.measured_frames import Patched, measured
 from circuitspec.pipelines.interactive.memory_session import laboratory, manners
 from circuitspec.pipelines.interactive.named_sites import check_roles
+from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.text.result_frame import ResultFrame
 
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 ALL = "all"
-KINDS: Mapping[str, ComponentKind] = {**SWEPT, "kv": KV_HEAD, "resid_mid": RESID_MID}
+KINDS: Mapping[str, ComponentKind] = {
+    **{str(name): kind for name, kind in SWEPT.items()},
+    "kv": KV_HEAD,
+    "resid_mid": RESID_MID,
+}
 """What can be swept, by the word for it."""
 
 
@@ -42,6 +47,7 @@ def sweep(
     layers: Sequence[int] | None = None,
     corruption: str | Sequence[str] | None = None,
     positions: Mapping[str, str | int] | None = None,
+    metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
     per_prompt: bool = False,
     unpatched: bool = False,
     store: str | PathLike[str] | None = None,
@@ -53,8 +59,8 @@ def sweep(
     Many experiments share a forward, so that this is much cheaper than a call of `patch` for each.
 
     Args:
-        model, tokenizer, prompts, how, corruption, positions, per_prompt, unpatched, store, batch_size, keep_hooks: as
-            for `circuitspec.patch`.
+        model, tokenizer, prompts, how, corruption, positions, metric, per_prompt, unpatched, store, batch_size,
+            keep_hooks: as for `circuitspec.patch`.
         kinds: `"heads"`, `"mlps"`, `"attention"` (all heads of a layer), `"resid"` (the stream that enters a block),
             `"resid_mid"` (before its MLP), `"kv"` (key-value heads), `"neurons"` (many), or several of these.
         at: positions at which each is patched, one by one: names, or `"all"` for all tokens together. Every named
@@ -94,6 +100,7 @@ def sweep(
         tokenizer,
         prompts,
         positions=positions,
+        metric=metric,
         store=store,
         batch_size=batch_size,
         keep_hooks=keep_hooks,
@@ -118,7 +125,7 @@ def _places(at: str | Sequence[str] | None, task: TokenizedTask) -> dict[str, Wh
     if at is not None:
         names = [at] if isinstance(at, str) else list(at)
         return {name: Where.everywhere() if name == ALL else Where.at(name) for name in names}
-    first = {}
+    first: dict[tuple[int, ...], str] = {}
     for name, tokens in task.roles.items():
         first.setdefault(tokens, name)
     order = sorted(first.items(), key=lambda item: (sum(item[0]) / len(item[0]), item[1]))
