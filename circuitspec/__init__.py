@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics.diagnostic import CircuitspecError
+    from circuitspec.pipelines.interactive.command_calls import check, explore, lock, plan, report
+    from circuitspec.pipelines.interactive.component_patching import patch, path_patch
+    from circuitspec.pipelines.interactive.recording import record
+    from circuitspec.pipelines.interactive.sweeping import sweep
 
 __version__ = "0.5.0"
 
@@ -17,15 +21,28 @@ __all__ = [
     "Result",
     "__version__",
     "ablation",
+    "check",
     "claim",
+    "explore",
     "group",
     "hypothesis",
     "load",
+    "lock",
+    "patch",
+    "path_patch",
+    "plan",
+    "record",
+    "report",
+    "sweep",
     "verify",
 ]
 
 _HOMES = {
     "CircuitspecError": "circuitspec.diagnostics.diagnostic",
+    **dict.fromkeys(("patch", "path_patch"), "circuitspec.pipelines.interactive.component_patching"),
+    **dict.fromkeys(("check", "explore", "lock", "plan", "report"), "circuitspec.pipelines.interactive.command_calls"),
+    "record": "circuitspec.pipelines.interactive.recording",
+    "sweep": "circuitspec.pipelines.interactive.sweeping",
     **dict.fromkeys(
         ("Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"), "circuitspec.api"
     ),

@@ -9,31 +9,23 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from circuitspec.hypothesis_file.builder import GroupLike, Settings, Spec, ablation, build, claim, group
-from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.hypothesis_file.builder import GroupLike, Settings, ablation, build, claim, group
+from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypothesis, no_model
+from circuitspec.pipelines.interactive.hypothesis_value import Hypothesis
 
 if TYPE_CHECKING:
-    import pandas as pd
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from circuitspec.analysis.claims.verdict import ClaimResult, Status
     from circuitspec.analysis.verification_result import Verification
     from circuitspec.analysis.warnings.evidence import EvidenceWarning
+    from circuitspec.prompts.own_metrics import OwnMetric
     from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
     from circuitspec.reports.reported import Reported
+    from circuitspec.reports.text.result_frame import ResultFrame
 
 __all__ = ["Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"]
-
-
-@dataclass(frozen=True, repr=False)
-class Hypothesis(Spec):
-    """A valid hypothesis, from a file or built. A notebook draws it; `print` gives its YAML."""
-
-    def _repr_html_(self) -> str:
-        from circuitspec.pipelines.check import graph_at_hand
-        from circuitspec.reports.html.notebook import hypothesis_html
-
-        return hypothesis_html(self, graph_at_hand(self))
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,19 +58,21 @@ class Result:
         return self.task.prompts
 
     @cached_property
-    def frame(self) -> pd.DataFrame:
-        """One row per experiment, one column per metric."""
+    def frame(self) -> ResultFrame:
+        """One row per experiment, with a column per metric; `patch` and `sweep` give frames of the same columns."""
         from circuitspec.reports.text.data_frames import experiments_frame
+        from circuitspec.reports.text.result_frame import ResultFrame
 
         found = self.verification
-        return experiments_frame(found.plan, found.records)
+        return ResultFrame(experiments_frame(found.plan, found.records))
 
     @cached_property
-    def prompt_frame(self) -> pd.DataFrame:
-        """One row per experiment and prompt, one column per metric."""
+    def prompt_frame(self) -> ResultFrame:
+        """One row per experiment and prompt, with a column per metric."""
         from circuitspec.reports.text.data_frames import prompts_frame
+        from circuitspec.reports.text.result_frame import ResultFrame
 
-        return prompts_frame(self.verification.plan, self.verification.records, self.prompts)
+        return ResultFrame(prompts_frame(self.verification.plan, self.verification.records, self.prompts))
 
     def to_json(self) -> str:
         """The object that `circuitspec verify --format json` prints."""
@@ -118,15 +112,18 @@ class Result:
 
 
 def load(path: str | Path) -> Hypothesis:
-    """Read and check a hypothesis file. Raises CircuitspecError with every mistake in it."""
-    read = load_hypothesis(path)
+    """Read and check a hypothesis file. Raises CircuitspecError with every mistake in it.
+
+    It need not name a model: one is then passed to `verify`.
+    """
+    read = load_hypothesis(path, model_given=True)
     return Hypothesis(read.hypothesis, read.source, read.base_dir, read.lists)
 
 
 def hypothesis(
     name: str,
     *,
-    model: str | Settings,
+    model: str | Settings | None = None,
     task: str | PathLike[str] | Settings,
     groups: Mapping[str, GroupLike],
     ablation: str | Settings,
@@ -139,9 +136,10 @@ def hypothesis(
 ) -> Hypothesis:
     """Build a hypothesis from Python values, checked as the file would be that it is written to.
 
-    Arguments are the parts of the file, as mappings and lists: `model` may be its id alone, `task` the path of a
-    prompts file, a group the name of a component or a list of such names. `group`, `ablation` and `claim` write their
-    parts: `claim("sufficient", metric="logit_diff", at_least=0.8)`. Names of list files are relative to `folder`.
+    Arguments are the parts of the file, as mappings and lists: `model` may be its id alone, or is left out where a
+    model is passed to `verify`; `task` may be the path of a prompts file, a group the name of a component or a list of
+    such names. `group`, `ablation` and `claim` write their parts:
+    `claim("sufficient", metric="logit_diff", at_least=0.8)`. Names of list files are relative to `folder`.
 
     Raises CircuitspecError with every mistake, at its line of the YAML, which the traceback shows.
     """
@@ -170,6 +168,8 @@ def verify(
     batch_size: int | None = None,
     device: str = "cpu",
     keep_hooks: bool = False,
+    store: str | PathLike[str] | None = None,
+    metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
 ) -> Result:
     """Verify a hypothesis on its own model, or on a Hugging Face model that is in memory already.
 
@@ -182,6 +182,11 @@ def verify(
     they leave is what is patched. Each forward then is whole and of one prompt, so that `batch_size` must be left out;
     edge and path level are refused (CS371), and hooks on the final norm, the unembedding or the model itself (CS515).
 
+    Results are looked up and kept in the folder `store`, if one is given. A `metric` of your own (a function of a
+    frozen `run` with `run.logits` [batch, vocabulary] of the last token, `run.answers` and `run.wrong`, that returns
+    one number a row; or several by name) is measured in every run, beside those that claims can name: it is in
+    `.frame` and the report's tables, CS446 says so, it goes without `store`, and `lock` refuses it.
+
     In a notebook a bar shows how far it is. May be called under torch.inference_mode(). Raises CircuitspecError where
     the file, the prompts or the model do not allow a run, TypeError for arguments that do not go together.
     """
@@ -190,6 +195,7 @@ def verify(
     from circuitspec.models.adopt import adopt_model
     from circuitspec.pipelines.verify import VerifyOptions
     from circuitspec.pipelines.verify import verify as run
+    from circuitspec.prompts.own_metrics import named_metrics
     from circuitspec.runtime.progress import for_callers
 
     if (model is None) != (tokenizer is None):
@@ -201,11 +207,19 @@ def verify(
             f"`hypothesis` is a {type(hypothesis).__name__}: give a file's path, or what circuitspec.load(path) or "
             "circuitspec.hypothesis(...) returns"
         )
-    document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(Path(hypothesis))
+    given = model is not None
+    own = named_metrics(metric)
+    if own and store is not None:
+        raise TypeError("a metric of your own goes without a store: nobody could tell later what it computed")
+    document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(Path(hypothesis), model_given=given)
+    if document.hypothesis.model.id == IN_MEMORY and not given:
+        raise CircuitspecError(no_model(document))
     with torch.inference_mode(False):  # gradients are taken, whatever holds around the call
         loaded = None
         if model is not None and tokenizer is not None:
             loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
         with for_callers() as progress:
-            outcome = run(document, VerifyOptions(negatives, batch_size, device), progress, loaded=loaded)
+            place = None if store is None else Path(store)
+            options = VerifyOptions(negatives, batch_size, device, store=place, own=own)
+            outcome = run(document, options, progress, loaded=loaded)
     return Result(outcome.verification, outcome.task, document, device if loaded is None else str(loaded.model.device))

@@ -50,8 +50,9 @@ def plan(file: Path, sweep: bool, tests: bool) -> None:
         if sweep or tests:
             raise click.UsageError(f"--methods and --tests are about `verify`, and {file} has no circuit to verify")
         from circuitspec.exploration.preview import plan_study
+        from circuitspec.hypothesis_file.load_file import load_exploration
 
-        click.echo(plan_study(file))
+        click.echo(plan_study(load_exploration(file)))
         return
     from circuitspec.pipelines.plan import plan_file
 

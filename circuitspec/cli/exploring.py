@@ -88,6 +88,7 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
 @click.option(
     "--sections-only", is_flag=True, help="Restore the cross-sections of FILE's circuit, and look at nothing else."
 )
+@click.option("--plan", "plan_only", is_flag=True, help="Say what this would take, by stage, and run nothing.")
 @click.option("--draft", type=FILE, help="Write the circuit with its negative components as a hypothesis.")
 @click.option("--draft-helpful", type=FILE, help="Write the circuit of helpful components alone.")
 @click.option("--task-from", type=FILE, help="Take the drafts' model and task from this file: fresh prompts.")
@@ -104,11 +105,17 @@ def explore(**given: Any) -> None:
     FILE needs only `model` and `task`, and a corruption. `verify` then tests the draft, best on prompts that it was not
     drafted on.
     """
+    plan_only = given.pop("plan_only")
     asked = ExploreCall(**given)
     asked.check()
     from circuitspec.hypothesis_file.load_file import load_exploration
 
     study = load_exploration(asked.file)
+    if plan_only:
+        from circuitspec.exploration.preview import plan_study
+
+        click.echo(plan_study(study, asked.options()))
+        return
     fresh = None if asked.task_from is None else load_exploration(asked.task_from)
     _check_outputs(asked, study, fresh)
     if asked.output_dir is not None:

@@ -95,6 +95,25 @@ EXECUTION: dict[str, CodeInfo] = {
         "or hooks that were to be kept stand where logits are read past them. The message says what to give instead. "
         "Nothing was run.",
     ),
+    "CS516": CodeInfo(
+        "no model, neither named nor passed",
+        "A hypothesis that is built or loaded in Python may leave `model` out where the model is an object in memory. "
+        "It then has to be passed wherever something is run: `circuitspec.verify(hypothesis, model, tokenizer)`. The "
+        "command line takes only files that name their model.",
+    ),
+    "CS517": CodeInfo(
+        "a metric of the caller's own that gives no numbers",
+        "`metric=function` is called with a frozen value, `run`: `run.logits` [batch, vocabulary] at the last token, "
+        "`run.answers` and `run.wrong` (token ids with a mask, or None), `run.clean_logprobs`, and ready-made parts "
+        "such as `run.mean(run.answers)`. It has to return one number a row, [batch]. Forwards hold prompts, and "
+        "copies of them, in any order, so that a row is a prompt and nothing is known of its number.",
+    ),
+    "CS518": CodeInfo(
+        "a result that cannot be locked",
+        "A lock holds all that a result depends on. A metric of the caller's own (`metric=function`) is Python code "
+        "that no file holds, and a hypothesis that is not saved has no file beside which the lock could lie. Leave the "
+        "metric out, or save the hypothesis first.",
+    ),
     "CS521": CodeInfo(
         "a mean over prompts of different length",
         "Mean ablation averages activations position by position. With `value: mean` all prompts must have the "

@@ -29,6 +29,7 @@ from circuitspec.experiments.experiment import Experiment, Noised, Source, Varia
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.output_metrics import upcast
+from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 Columns = dict[str, NDArray[np.float64]]  # metric -> [prompt]
@@ -39,7 +40,7 @@ class Runner(Forward):
 
     With `sweeps` off, each experiment has a forward of its own, from the beginning. `internals` are measured beside the
     metrics of the output, at node and edge level; projections of them along `directions`, `[d_model]` by name. `parted`
-    means can be taken over parts of their prompts too.
+    means can be taken over parts of their prompts too. Metrics of the caller's `own` are measured of every run.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Runner(Forward):
         directions: Mapping[str, Tensor] | None = None,
         parted: bool = False,
         executor: Executor | None = None,
+        own: Mapping[str, OwnMetric] | None = None,
     ) -> None:
-        super().__init__(loaded, task, progress=progress, rows=rows, edges=edges, side=side, executor=executor)
+        super().__init__(loaded, task, progress=progress, rows=rows, edges=edges, side=side, executor=executor, own=own)
         self._parted = parted
         self._sweeper = Sweeper(self)
         self._internals = Internals(self, internals, directions or {}) if internals else None
@@ -145,7 +147,7 @@ class Runner(Forward):
             for experiment in single:
                 patched = values[experiment.source] if experiment.source is not None else {}
                 logits, recorded = self._patched(batch, experiment, patched, needs, runs)
-                metrics = self.metrics(batch, logits, clean_logprobs)
+                metrics = self.all_metrics(batch, logits, clean_logprobs)
                 if self._internals is not None and experiment.level != "path":
                     anew = functools.partial(self._actions, batch, experiment, patched, needs)
                     metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw, experiment.level)

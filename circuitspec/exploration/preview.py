@@ -28,13 +28,17 @@ CLAIMING = ("circuit", "claims")  # what a hypothesis has, and a file to explore
 _CLAIMS = re.compile(r"^(circuit|claims)\s*:", re.MULTILINE)
 
 
-def is_to_explore(file: Path) -> bool:
-    """Whether a file has a model and a task, and no circuit or claims. Raises CircuitspecError as reading does."""
+def is_to_explore(file: Path, *, model_given: bool = False) -> bool:
+    """Whether a file has a model and a task, and no circuit or claims. Raises CircuitspecError as reading does.
+
+    With `model_given` it need not have the model.
+    """
     text = read_text(file)
     if _CLAIMS.search(text):  # most files, which are not parsed twice
         return False
     data = parse_leniently(text, str(file))[0].data
-    return isinstance(data, dict) and {"model", "task"} <= data.keys() and not data.keys() & set(CLAIMING)
+    needed = {"task"} if model_given else {"model", "task"}
+    return isinstance(data, dict) and needed <= data.keys() and not data.keys() & set(CLAIMING)
 
 
 def check_study(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
@@ -64,16 +68,16 @@ def check_study(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     return (), "\n   note: ".join([said, *notes])
 
 
-def plan_study(file: Path) -> str:
-    """What `explore` would run with the options that it has by default, as text.
+def plan_study(study: Study, options: ExploreOptions | None = None, shape: ModelShape | None = None) -> str:
+    """What `explore` would run with these options, or those that it has by default, as text.
 
-    Raises CircuitspecError for a file with mistakes, and CS506 where the model's configuration is not on this machine.
+    `shape` is that of a model in memory. Raises CircuitspecError for a file with mistakes, and CS506 where the model's
+    configuration is not on this machine.
     """
-    study = load_exploration(file)
     subject = study.exploration
     prompts = build_prompts(subject.task, study.base_dir, study.source)
     _check_compared(study, prompts)
-    shape = _shape(study)
+    shape = _shape(study) if shape is None else shape
     if shape is None:
         raise CircuitspecError(
             Diagnostic(
@@ -93,10 +97,10 @@ def plan_study(file: Path) -> str:
         roles=max(roles, 1),
         unnamed=not roles,
         corruptions=len(prompts.corruptions),
-        series=2,
+        series=_series(options, len(prompts.corruptions)),
         draws=noise.draws if isinstance(noise, Noised) else 1,
     )
-    stages = foreseen(extent, ExploreOptions())
+    stages = foreseen(extent, options or ExploreOptions())
     title = architecture_named(shape.family).title
     model = f"{subject.model.id} ({title}, {shape.n_layers} layers x {shape.n_heads} heads)"
     width = max(map(len, stages))
@@ -105,13 +109,24 @@ def plan_study(file: Path) -> str:
             f"{subject.name}   {model}   {plural(len(prompts.prompts), 'prompt')}",
             f"to explore: {extent.components} heads and MLPs, {_positions(study, prompts)}",
             "",
-            "passes over all prompts that `explore` takes, at most, with the options that it has by default",
+            "passes over all prompts that `explore` takes, at most, with "
+            + ("the options that it has by default" if options is None else "these options"),
             *(f"   {what.ljust(width)}   {forwards:,}" for what, forwards in stages.items()),
             "",
-            spoken(stages, None, None),
+            spoken(stages, None if options is None else options.max_forwards, None),
             f"note: {_needed(study)}",
         ]
     )
+
+
+def _series(options: ExploreOptions | None, corruptions: int) -> int:
+    """How many ways of patching sweeps compare: every value from every corruption, and each corruption denoised."""
+    values = [ABLATIONS[value] for value in (options.values if options is not None else ())]
+    if not values:
+        return 2 if options is None else 2 * max(1, corruptions)
+    taking = [value for value in values if value.takes_prompts]
+    others = sum(2 if value.noise else 1 for value in values if not value.takes_prompts)
+    return (len(taking) + bool(taking)) * corruptions + others
 
 
 def _needed(study: Study) -> str:

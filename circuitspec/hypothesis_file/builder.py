@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from types import NoneType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, render
-from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
+from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, parse_hypothesis
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.runtime.files import write_text_whole
 
@@ -69,7 +70,9 @@ class Spec(Document):
         Raises CircuitspecError where it would not be valid there: names of list files are relative to its folder.
         """
         file = Path(path)
-        placed = parse_hypothesis(self.to_yaml(), str(file), file.parent)
+        placed = parse_hypothesis(
+            self.to_yaml(), str(file), file.parent, model_given=self.hypothesis.model.id == IN_MEMORY
+        )
         write_text_whole(file, self.to_yaml())
         return type(self)(placed.hypothesis, placed.source, placed.base_dir, placed.lists)
 
@@ -86,7 +89,7 @@ def build(
     kind: type[S],
     name: str,
     *,
-    model: str | Settings,
+    model: str | Settings | None = None,
     task: str | PathLike[str] | Settings,
     groups: Mapping[str, GroupLike],
     ablation: str | Settings,
@@ -99,7 +102,7 @@ def build(
 ) -> S:
     """The hypothesis as a value of `kind`; see `circuitspec.hypothesis`. Raises TypeError for parts of another kind."""
     _check_kinds(
-        model=(model, (str, Mapping), "a model's id, or a mapping"),
+        model=(model, (str, Mapping, NoneType), "a model's id, or a mapping"),
         task=(task, (str, PathLike, Mapping), "the path of a prompts file, or a mapping"),
         groups=(groups, (Mapping,), "a mapping of names to components"),
         ablation=(ablation, (str, Mapping), "an ablation's name, or a mapping"),
@@ -112,7 +115,7 @@ def build(
         "circuitspec": FORMAT,
         "name": name,
         **{key: value for key, value in said.items() if value is not None},
-        "model": {"id": model} if isinstance(model, str) else model,
+        **({} if model is None else {"model": {"id": model} if isinstance(model, str) else model}),
         "task": {"file": fspath(task)} if isinstance(task, str | PathLike) else task,
         "circuit": circuit,
         "ablation": {"value": ablation} if isinstance(ablation, str) else ablation,
@@ -120,7 +123,7 @@ def build(
     }
     text = write_yaml(data)
     try:
-        built = parse_hypothesis(text, _UNSAVED, Path(folder))
+        built = parse_hypothesis(text, _UNSAVED, Path(folder), model_given=model is None)
     except CircuitspecError as error:
         error.add_note(render(error.diagnostics, {_UNSAVED: text}))
         raise

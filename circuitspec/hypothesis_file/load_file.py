@@ -21,6 +21,7 @@ from circuitspec.hypothesis_file.problems import problems_of
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Exploration, Hypothesis, Subject
 from circuitspec.hypothesis_file.yaml.source import Path_, SourceText, parse_leniently, read_text
 
+IN_MEMORY = "<in memory>"  # the id of a model that is passed in from Python, where the file names none
 ONLY_CORRUPTION = "corrupt"  # the name of the one corruption of a prompts file that does not name it
 S = TypeVar("S", bound=Subject)
 
@@ -60,33 +61,41 @@ class Study(_Placed):
     base_dir: Path
 
 
-def load_exploration(path: str | Path) -> Study:
-    """Read and check a file of which nothing but model and task is needed.
+def load_exploration(path: str | Path, *, model_given: bool = False) -> Study:
+    """Read and check a file of which nothing but model and task is needed; with `model_given` the task alone.
 
     Raises CircuitspecError with everything that is wrong, in order of place.
     """
     file = Path(path)
-    exploration, source, _ = _parse(Exploration, read_text(file), str(path), file.parent)
-    return Study(exploration, source, file.parent)
+    return parse_exploration(read_text(file), str(path), file.parent, model_given=model_given)
 
 
-def load_hypothesis(path: str | Path) -> Document:
+def parse_exploration(text: str, file: str, base_dir: Path, *, model_given: bool = False) -> Study:
+    """As `load_exploration`, of a text; `file` is its name in messages."""
+    exploration, source, _ = _parse(Exploration, text, file, base_dir, model_given=model_given)
+    return Study(exploration, source, base_dir)
+
+
+def load_hypothesis(path: str | Path, *, model_given: bool = False) -> Document:
     """Read and check a hypothesis file and the list files it names.
 
+    With `model_given` the file need not name a model: it then has the id `IN_MEMORY`.
     Raises CircuitspecError with everything that is wrong, in order of place.
     """
     file = Path(path)
-    return parse_hypothesis(read_text(file), str(path), file.parent)
+    return parse_hypothesis(read_text(file), str(path), file.parent, model_given=model_given)
 
 
-def parse_hypothesis(text: str, file: str = "<text>", base_dir: Path | None = None) -> Document:
-    """Check a hypothesis given as text; `file` is its name in messages.
+def parse_hypothesis(
+    text: str, file: str = "<text>", base_dir: Path | None = None, *, model_given: bool = False
+) -> Document:
+    """Check a hypothesis given as text; `file` is its name in messages, `model_given` as in `load_hypothesis`.
 
     Names of list files are taken relative to `base_dir`, by default the folder of `file`.
     Raises CircuitspecError with everything that is wrong, in order of place.
     """
     folder = Path(file).parent if base_dir is None else base_dir
-    hypothesis, source, lists = _parse(Hypothesis, text, file, folder)
+    hypothesis, source, lists = _parse(Hypothesis, text, file, folder, model_given=model_given)
     if hypothesis.task.templates:
         hypothesis = with_source(hypothesis, tuple(hypothesis.task.corruptions), source)
     return Document(hypothesis, source, folder, lists)
@@ -118,14 +127,19 @@ def with_named_source(ablation: AblationSpec, corruptions: Sequence[str] | None,
     return ablation.model_copy(update={"source": known[0]})
 
 
-def _parse(kind: type[S], text: str, file: str, folder: Path) -> tuple[S, SourceText, Mapping[str, tuple[Row, ...]]]:
+def _parse(
+    kind: type[S], text: str, file: str, folder: Path, *, model_given: bool = False
+) -> tuple[S, SourceText, Mapping[str, tuple[Row, ...]]]:
     """The file as a value of this kind, its places, and its word lists."""
     source, findings = parse_leniently(text, file)
     found, untold = list(findings), 0
     subject: S | None = None
     unusable: tuple[Path_, ...] = ()
+    content = source.data
+    if model_given and isinstance(content, dict) and "model" not in content:
+        content = {**content, "model": {"id": IN_MEMORY}}
     try:
-        subject = kind.model_validate(source.data, by_alias=True, by_name=False)
+        subject = kind.model_validate(content, by_alias=True, by_name=False)
     except ValidationError as error:
         problems, untold = problems_of(error, source, MAX_FINDINGS)
         found.extend(problem.diagnostic for problem in problems)
@@ -135,6 +149,17 @@ def _parse(kind: type[S], text: str, file: str, folder: Path) -> tuple[S, Source
     if found or subject is None:
         raise CircuitspecError(*_told(found, untold + checked.untold))
     return subject, source, checked.lists
+
+
+def no_model(placed: Document | Study) -> Diagnostic:
+    """CS516: neither the file nor the call says on which model it is to be run."""
+    return Diagnostic(
+        "CS516",
+        "the hypothesis names no model, and none is passed",
+        placed.source.span(()),
+        hint="pass the model and its tokenizer, as in circuitspec.verify(hypothesis, model, tokenizer), or write "
+        "model: {id: ...}",
+    )
 
 
 def digest(hypothesis: Hypothesis) -> str:

@@ -22,7 +22,7 @@ from circuitspec.hypothesis_file.grammar.components import (
 )
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.grammar.names import parse_name
-from circuitspec.hypothesis_file.load_file import Document, load_hypothesis, with_source
+from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypothesis, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.shapes import read_shape
@@ -48,7 +48,12 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         document = load_hypothesis(file)
     except CircuitspecError as error:
         return error.diagnostics, ""
-    hypothesis, base_dir = document.hypothesis, file.parent
+    return check_document(document, str(file))
+
+
+def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...], str]:
+    """As `check_file`, of a hypothesis that was read or built; `name` is what it is called."""
+    hypothesis, base_dir = document.hypothesis, document.base_dir
     problems: list[Diagnostic] = []
     shape: ModelShape | None = None
     prompts: PromptSet | None = None
@@ -89,7 +94,7 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         return (*problems, *gaps), ""
     prompted = plural(len(prompts.prompts), "prompt") if prompts else "no prompts"
     groups, claims = plural(len(hypothesis.circuit.groups), "group"), plural(len(hypothesis.claims), "claim")
-    said = f"{visible(str(file))}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
+    said = f"{visible(name)}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
     untold = [NOT_AT_HAND] if shape is None else []
     untold += [NOT_TOKENISED] if prompts is not None and task is None else []
     untold += [BY_NAME] if by_name else []
@@ -132,6 +137,8 @@ def tokenised(prompts: PromptSet, document: Document, n_vocab: int) -> Tokenized
     that `verify` refuses.
     """
     hypothesis, text = document.hypothesis, document.source
+    if hypothesis.model.id == IN_MEMORY:
+        return None
     with document.blamed_on("model", "id"):
         found = tokenizer_at_hand(hypothesis.model, document.base_dir)
     if found is None:
@@ -176,6 +183,8 @@ def graph_at_hand(document: Document) -> CircuitGraph | None:
 
 def _shape_at_hand(hypothesis: Hypothesis, base_dir: Path) -> ModelShape | None:
     """The model's shape; None where the model is not on this machine, which is no mistake of the file."""
+    if hypothesis.model.id == IN_MEMORY:
+        return None
     try:
         return read_shape(hypothesis.model, base_dir)
     except CircuitspecError as error:

@@ -54,7 +54,8 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.hypothesis_file.yaml.source import SourceText
-from circuitspec.pipelines.session import Session, behaviour, from_file, opened, tokens_of
+from circuitspec.models.load import LoadedModel
+from circuitspec.pipelines.session import Session, behaviour, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
@@ -74,13 +75,20 @@ SWEEPING = 2 / 3  # of the allowance, at most, for sweeps; what is left is for a
 
 
 def explore(
-    study: Study, options: ExploreOptions, progress: Progress, command: str, task_of: Study | None = None
+    study: Study,
+    options: ExploreOptions,
+    progress: Progress,
+    command: str,
+    task_of: Study | None = None,
+    *,
+    loaded: LoadedModel | None = None,
 ) -> ExplorationFindings:
     """Sweep, choose and draft.
 
     `command` is what is said to have made the drafts; their model and task are those of `task_of`, where one is
-    given: fresh prompts for the same circuit. Raises CircuitspecError as `verify` does, CS541 where nothing can be
-    explored: no corruption, or none that breaks the behaviour; CS542 where the allowance is too small for anything.
+    given: fresh prompts for the same circuit. The model is the file's, or the one that is `loaded` already. Raises
+    CircuitspecError as `verify` does, CS541 where nothing can be explored: no corruption, or none that breaks the
+    behaviour; CS542 where the allowance is too small for anything.
     """
     subject, base_dir = study.exploration, study.base_dir
     started = time.monotonic()
@@ -90,9 +98,8 @@ def explore(
     if (refused := _refused(study, options, inside)) is not None:
         raise CircuitspecError(refused)
     prompts = build_prompts(subject.task, base_dir, study.source)
-    loaded, about = opened(
-        from_file(study, subject, options.device, progress), partial(_prepare, study, options, inside, prompts)
-    )
+    loading = from_file(study, subject, options.device, progress) if loaded is None else from_memory(loaded)
+    loaded, about = opened(loading, partial(_prepare, study, options, inside, prompts))
     task, patching, series, declared, unnamed = about.task, about.patching, about.series, about.declared, about.unnamed
     free, claimed = about.free, about.claimed
     drafted_from = (task_of or study).source

@@ -34,7 +34,7 @@ from circuitspec.hypothesis_file.grammar.components import (
 )
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention, Internal
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.load_file import load_hypothesis, with_source
+from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypothesis, no_model, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis, ReferenceFile
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.families.architecture import architecture_named
@@ -55,10 +55,19 @@ def plan_file(file: Path, *, sweep: bool = False, tests: bool = False) -> str:
     this machine. Where its tokenizer is not, prompts are not tokenised, and positions along paths are compared by name
     only, which is noted.
     """
-    document = load_hypothesis(file)
-    hypothesis, base_dir = document.hypothesis, file.parent
-    with document.blamed_on("model", "id"):
-        shape = read_shape(hypothesis.model, base_dir)
+    return plan_document(load_hypothesis(file), sweep=sweep, tests=tests)
+
+
+def plan_document(
+    document: Document, *, sweep: bool = False, tests: bool = False, shape: ModelShape | None = None
+) -> str:
+    """As `plan_file`, of a hypothesis that was read or built; `shape` is that of a model in memory."""
+    hypothesis, base_dir = document.hypothesis, document.base_dir
+    if shape is None and hypothesis.model.id == IN_MEMORY:
+        raise CircuitspecError(no_model(document))
+    if shape is None:
+        with document.blamed_on("model", "id"):
+            shape = read_shape(hypothesis.model, base_dir)
     if shape is None:
         raise CircuitspecError(
             Diagnostic(

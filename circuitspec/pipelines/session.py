@@ -29,6 +29,7 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.load_file import Document, Study
 from circuitspec.hypothesis_file.schema.blocks import Subject
 from circuitspec.models.load import LoadedModel, Ready, load_model
+from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.prompts.tokens.answer_forms import answer_forms
@@ -118,7 +119,7 @@ class Session:
     patched, with what these hold. `filled` lets forwards of sweeps fill the memory too. `internals` are measured beside
     the metrics of the output, projections along `directions`; `parted` means can be taken over parts of their prompts.
     An `executor` runs the model elsewhere. A model whose own hooks take part is run one prompt at a time, in whole
-    forwards, as their owner's program does.
+    forwards, as their owner's program does. Metrics of the caller's `own` are measured too, and are in no store.
     """
 
     loaded: LoadedModel
@@ -131,6 +132,7 @@ class Session:
     directions: Mapping[str, Tensor] = field(default_factory=dict)
     store: StorePlace = None
     executor: ExecutorOf | None = None
+    own: Mapping[str, OwnMetric] = field(default_factory=dict)
 
     @property
     def keeps_hooks(self) -> bool:
@@ -149,6 +151,7 @@ class Session:
             directions=self.directions,
             parted=self.parted,
             executor=None if self.executor is None else self.executor(self.loaded),
+            own=self.own,
         )
         if self.filled and self.rows is None:
             runner.fill_memory()
@@ -156,7 +159,7 @@ class Session:
 
     def kept(self, runner: Runner) -> AbstractContextManager[StoredRunner]:
         """The runner with the store: what was measured before is looked up. Raises CS545 and CS546."""
-        return stored_runner(runner, self.store, self.progress)
+        return stored_runner(runner, None if self.own else self.store, self.progress)
 
     @contextmanager
     def tested(self, task: TokenizedTask, *, edges: bool = False) -> Iterator[tuple[Runner, SelfTest]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -90,6 +90,7 @@ from circuitspec.pipelines.session import (
     tokens_of,
 )
 from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.runtime.progress import Progress
@@ -109,6 +110,7 @@ class VerifyOptions:
     sweep: bool = False  # run the circuit under every combination of the six choices of method
     tests: bool = False  # test it statistically, against the model and against random circuits
     executor: ExecutorOf | None = None  # what runs the model; None: this process
+    own: Mapping[str, OwnMetric] = field(default_factory=dict)  # metrics of the caller's, beside those of the table
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ def verify(
         parted=True,
         store=options.store,
         executor=options.executor,
+        own=options.own,
     )
     with session.tested(task, edges=any(e.readings for e in planned)) as (runner, tested):
         progress.stage("running")
@@ -251,6 +254,7 @@ def verify(
         standing=stands,
         instead=instead,
         foreign=loaded.foreign,
+        own_metrics=tuple(options.own),
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*records.values, *(() if error is None else error.records.values)}

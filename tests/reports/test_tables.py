@@ -14,7 +14,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.reports.machine import table_files as write
-from circuitspec.reports.text.data_frames import experiments_frame, metric_names, prompts_frame
+from circuitspec.reports.text.data_frames import WHERE_PATCHED, experiments_frame, metric_names, prompts_frame
 from tests.analysis.support import CIRCUIT, CLEAN, CORRUPT, make_plan, make_records
 from tests.reports.support import example, prompt_set
 
@@ -35,6 +35,7 @@ def test_a_row_is_an_experiment_and_a_column_a_metric() -> None:
         *("experiment", "digest", "direction", "base", "source", "ablation", "level"),
         *("n_sites", "sites", "n_edges", "n_prompts"),
         *("logit_diff", "kl", "recovered_logit_diff", "recovered_kl", "ratio_logit_diff", "ratio_kl"),
+        *WHERE_PATCHED,
     ]
     assert list(frame["experiment"]) == ["clean", "corrupt", "circuit"]  # `circuit ablated` was not run
     assert list(frame["digest"]) == [CLEAN.digest, CORRUPT.digest, CIRCUIT.digest]
@@ -77,6 +78,7 @@ def test_prompts_frame() -> None:
     frame = prompts_frame(PLAN, RECORDS, prompt_set(2))
     assert list(frame.columns) == [
         *("experiment", "digest", "prompt", "template", "template_text", "text", "logit_diff", "kl"),
+        *("direction", "ablation", "level", *WHERE_PATCHED),
     ]
     assert list(frame["experiment"]) == ["clean", "clean", "corrupt", "corrupt", "circuit", "circuit"]
     assert list(frame["prompt"]) == [0, 1] * 3

@@ -1,4 +1,4 @@
-"""What of a model in memory took part in the runs, and what did not: CS438."""
+"""What was passed from Python took part in the runs, or did not: CS438 (a model), CS446 (metrics)."""
 
 from __future__ import annotations
 
@@ -79,4 +79,31 @@ def _named(places: tuple[str, ...]) -> str:
     return ", ".join(places[:_NAMED]) + more
 
 
-AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS,)
+def not_in_the_file(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
+    """CS446: metrics of the caller's own."""
+    if not evidence.own_metrics:
+        return ()
+    named = ", ".join(evidence.own_metrics)
+    return (
+        EvidenceWarning(
+            "CS446",
+            f"not in the file: {plural(len(evidence.own_metrics), 'metric')} of the caller's own ({named})",
+            "what it computes stands in a Python program alone: this result cannot be locked, and no claim rests on it",
+            "say in a paper what it computes, and claim something of a metric that a file can name",
+            {"metrics": list(evidence.own_metrics)},
+        ),
+    )
+
+
+OWN_METRICS = WarningKind(
+    "CS446",
+    CLAIMS,
+    "a metric of the caller's own",
+    "`circuitspec.verify(..., metric=function)` measures a function of the logits in every run, beside the metrics "
+    "that there are. Its figures are in the tables and in the result's frames. The file does not say what it "
+    "computes, so that nobody could check it later: claims do not rest on it, it is kept in no store, and `lock` "
+    "refuses it (CS518).",
+    not_in_the_file,
+)
+
+AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS, OWN_METRICS)

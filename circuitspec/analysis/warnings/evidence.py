@@ -67,6 +67,7 @@ class Evidence:
     standing: AnswerStanding | None = None  # how the right answers stand in the clean run
     instead: Instead | None = None  # what the model says where it hardly says them
     foreign: Foreign = field(default_factory=Foreign)  # what a model in memory has beyond its weights
+    own_metrics: Sequence[str] = ()  # names of metrics of the caller's own, which no file defines
     other_tokens: str | None = None  # how the tokenizer differs from the one of the model's files, in words
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ from circuitspec.experiments.internal_metric_plans import positions_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Attention, Internal, Projection
 from circuitspec.hypothesis_file.grammar.names import format_name
 
-_OFF = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # attention adds up to 1
+OFF = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}  # attention adds up to 1
 
 
 class Internals:
@@ -186,7 +186,7 @@ class Internals:
 
     def _check(self, metric: Attention, total: Tensor) -> None:
         off = float((total.double() - 1).abs().max())
-        if not off <= _OFF[self._forward.dtype]:
+        if not off <= OFF[self._forward.dtype]:
             raise CircuitspecError(
                 Diagnostic(
                     "CS431",

@@ -1,0 +1,203 @@
+"""The commands as calls from Python: `explore`, `plan`, `check`, `report`, `lock`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.exploration.preview import is_to_explore, plan_study
+from circuitspec.exploration.request import ExploreOptions, Kind
+from circuitspec.hypothesis_file.load_file import (
+    IN_MEMORY,
+    Document,
+    Study,
+    load_exploration,
+    load_hypothesis,
+    no_model,
+)
+from circuitspec.pipelines.interactive.call_values import CheckFindings, Exploration, ShownText
+from circuitspec.pipelines.interactive.given_prompts import given_study
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from circuitspec.graph.shape import ModelShape
+
+COMMAND = "circuitspec.explore(...)"  # what drafts say made them
+
+
+def explore(
+    task: str | PathLike[str] | Mapping[str, Any] | Document | Study,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    *,
+    metric: str = "logit_diff",
+    target: float = 0.9,
+    free: Sequence[str] = (),
+    start: Literal["estimates", "resid"] = "estimates",
+    sweeps: Sequence[Kind] = (),
+    values: Sequence[str] = (),
+    exact: int = 60,
+    max_forwards: float | None = None,
+    store: str | PathLike[str] | None = None,
+    batch_size: int | None = None,
+    device: str = "cpu",
+    keep_hooks: bool = False,
+) -> Exploration:
+    """Find out which components do a task, and draft a hypothesis of them, as `circuitspec explore` does.
+
+    `task` is a file with `task` (and, where no model is passed, `model`), a `task` mapping, or a hypothesis whose model
+    and task are taken. Options have the meaning and defaults of the command's: `target` is the share of the metric that
+    a circuit has to recover, `exact` how many effects are patched exactly, `max_forwards` how many passes over all
+    prompts there may be at most. `plan(task, model)` says beforehand what it takes.
+
+    Raises CircuitspecError as the command does (CS541: nothing to explore; CS542: too few forwards), CS516 without any
+    model, TypeError for a model without its tokenizer.
+    """
+    import torch
+
+    from circuitspec.models.adopt import adopt_model
+    from circuitspec.pipelines.explore import explore as run
+    from circuitspec.runtime.progress import for_callers
+
+    if (model is None) != (tokenizer is None):
+        raise TypeError("pass both a model and its tokenizer, or neither")
+    study = given_study(task)
+    if model is None and study.exploration.model.id == IN_MEMORY:
+        raise CircuitspecError(no_model(study))
+    options = ExploreOptions(
+        metric=metric,
+        free=tuple(free),
+        target=target,
+        exact=exact,
+        rows=batch_size,
+        device=device,
+        store=None if store is None else Path(store),
+        start=start,
+        sweeps=tuple(sweeps),
+        values=tuple(values),
+        max_forwards=max_forwards,
+    )
+    with torch.inference_mode(False):  # gradients are taken, whatever holds around the call
+        loaded = None
+        if model is not None and tokenizer is not None:
+            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
+        with for_callers() as progress:
+            return Exploration(run(study, options, progress, COMMAND, loaded=loaded), study, COMMAND)
+
+
+def plan(
+    hypothesis: str | PathLike[str] | Mapping[str, Any] | Document | Study,
+    model: PreTrainedModel | None = None,
+    *,
+    methods: bool = False,
+    tests: bool = False,
+) -> ShownText:
+    """What `verify` would run (experiments, base, source, sites, forwards, memory), without running anything.
+
+    Of a task alone (a file, a mapping), what `explore` would take, by stage. The shape is that of `model` where one is
+    passed, and otherwise that of the model which the file names. Raises CircuitspecError for mistakes, CS506 where that
+    model's configuration is not on this machine.
+    """
+    from circuitspec.pipelines.plan import plan_document
+
+    shape = None if model is None else _shape_of(model)
+    if isinstance(hypothesis, Mapping | Study):
+        return ShownText(plan_study(given_study(hypothesis), shape=shape))
+    if isinstance(hypothesis, Document):
+        return ShownText(plan_document(hypothesis, sweep=methods, tests=tests, shape=shape))
+    file, given = Path(hypothesis), model is not None
+    if is_to_explore(file, model_given=given):
+        return ShownText(plan_study(load_exploration(file, model_given=given), shape=shape))
+    document = load_hypothesis(file, model_given=given)
+    return ShownText(plan_document(document, sweep=methods, tests=tests, shape=shape))
+
+
+def check(hypothesis: str | PathLike[str] | Document) -> CheckFindings:
+    """Every mistake of a file, found without running it, as `circuitspec check` finds them; true where there is none.
+
+    A hypothesis that was built or loaded was checked as a file then; of it this says what model and prompts add.
+    """
+    from circuitspec.exploration.preview import check_study
+    from circuitspec.pipelines.check import check_document, check_file
+
+    if isinstance(hypothesis, Document):
+        return CheckFindings(*check_document(hypothesis, hypothesis.hypothesis.name))
+    file = Path(hypothesis)
+    found: Callable[[Path], tuple[tuple[Diagnostic, ...], str]] = check_file
+    try:
+        found = check_study if is_to_explore(file) else check_file
+    except CircuitspecError as error:  # what cannot be read is said as `check` says it
+        return CheckFindings(error.diagnostics, "")
+    return CheckFindings(*found(file))
+
+
+def report(results: str | PathLike[str], format: str = "text") -> ShownText:
+    """A result that `circuitspec verify --output-dir` saved, in any of the formats of `circuitspec report`.
+
+    Raises CircuitspecError (CS548, CS549) for what is no saved result, ValueError for an unknown format.
+    """
+    from circuitspec.reports.report_formats import FORMATS
+    from circuitspec.reports.saved_result import read_saved
+    from circuitspec.reports.views import Style
+
+    if format not in FORMATS:
+        raise ValueError(f"format={format!r}: give one of {', '.join(FORMATS)}")
+    return ShownText(FORMATS[format](read_saved(Path(results)), Style()))
+
+
+def lock(
+    hypothesis: str | PathLike[str] | Document,
+    *,
+    batch_size: int | None = None,
+    device: str = "cpu",
+    metric: object = None,
+) -> Path:
+    """Verify a hypothesis on the model that its file names, and write the lock beside it, as `circuitspec lock` does.
+
+    Returns the path of the lock. `circuitspec verify --locked FILE` (or pytest) fails on whatever is no longer so.
+
+    Raises CircuitspecError as `verify` does, CS516 where the file names no model, CS518 where a result cannot be
+    locked: with a `metric` of the caller's own, or for a hypothesis that is not saved.
+    """
+    from circuitspec.pipelines.locked import run_and_lock
+    from circuitspec.pipelines.verify import VerifyOptions
+    from circuitspec.repository.lock import lock_path
+    from circuitspec.repository.lock_file import write_lock
+    from circuitspec.runtime.progress import for_callers
+
+    if metric is not None:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS518",
+                "a result with a metric of the caller's own cannot be locked: no file says what it computes",
+                hint="leave `metric` out; claims rest on the metrics that the file names",
+            )
+        )
+    document = hypothesis if isinstance(hypothesis, Document) else load_hypothesis(Path(hypothesis), model_given=True)
+    if document.hypothesis.model.id == IN_MEMORY:
+        raise CircuitspecError(no_model(document))
+    file = Path(document.source.file)
+    if not file.is_file():
+        said = f"{document.hypothesis.name} is not saved, so that its lock has no place"
+        raise CircuitspecError(Diagnostic("CS518", said, hint="lock(hypothesis.save('NAME.circuit.yaml'))"))
+    with for_callers() as progress:
+        _, written = run_and_lock(document, VerifyOptions("off", batch_size, device), progress)
+    path = lock_path(file)
+    write_lock(path, written, file.name)
+    return path
+
+
+def _shape_of(model: PreTrainedModel) -> ModelShape:
+    """The shape of a model in memory, a TransformerLens bridge included."""
+    from circuitspec.models.in_memory.bridge import inside_bridge
+    from circuitspec.models.in_memory.unfit import check_model
+    from circuitspec.models.model_config import shape_of
+
+    inside = inside_bridge(model)
+    given: Any = model if inside is None else inside
+    check_model(given)
+    return shape_of(given.config.to_dict())

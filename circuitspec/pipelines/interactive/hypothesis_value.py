@@ -1,0 +1,18 @@
+"""A hypothesis as a value that a notebook draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from circuitspec.hypothesis_file.builder import Spec
+
+
+@dataclass(frozen=True, repr=False)
+class Hypothesis(Spec):
+    """A valid hypothesis, from a file or built. A notebook draws it; `print` gives its YAML."""
+
+    def _repr_html_(self) -> str:
+        from circuitspec.pipelines.check import graph_at_hand
+        from circuitspec.reports.html.notebook import hypothesis_html
+
+        return hypothesis_html(self, graph_at_hand(self))

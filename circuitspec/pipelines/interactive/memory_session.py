@@ -1,0 +1,158 @@
+"""A model in memory and prompts in any form, ready to run experiments on: what every call from Python begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.cache.stored_runner import StoredRunner
+from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Source
+from circuitspec.experiments.levels.node_level import ablating
+from circuitspec.experiments.requirements import check_length
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.models.adopt import adopt_model
+from circuitspec.models.load import LoadedModel
+from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_task
+from circuitspec.pipelines.interactive.named_sites import check_named, with_end
+from circuitspec.pipelines.session import Session
+from circuitspec.prompts.own_metrics import OwnMetric, named_metrics
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
+from circuitspec.prompts.tokens.tokenize import tokenize
+from circuitspec.runtime.progress import Progress, for_callers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+How: TypeAlias = Literal["noising", "denoising", "resample", "mean", "mean_per_template", "zero"]
+"""What patching does. noising: the clean run with values of the corrupt one; denoising: the corrupt run with values of
+the clean one; an ablation's name: the clean run with zeros, with means over the corrupt prompts, or (resample, which is
+noising) with the corrupt run's values."""
+
+HOWS: tuple[str, ...] = ("noising", "denoising", *(name for name, row in ABLATIONS.items() if not row.noise))
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """A tested model with prompts: runs experiments, and knows what it runs them on."""
+
+    runner: Runner
+    stored: StoredRunner
+    task: TokenizedTask
+    progress: Progress
+
+    @property
+    def loaded(self) -> LoadedModel:
+        return self.runner.loaded
+
+
+@dataclass(frozen=True)
+class Manner:
+    """One way of patching: what is done, and with which corrupt prompts (None: with zeros)."""
+
+    how: str
+    corruption: str | None
+
+    @property
+    def source(self) -> Source:
+        if self.how == "denoising":
+            return CLEAN_VALUES
+        value = RESAMPLE.name if self.how == "noising" else self.how
+        return Source(ABLATIONS[value].source, self.corruption)
+
+    @property
+    def base(self) -> str:
+        return self.corruption if self.how == "denoising" and self.corruption is not None else CLEAN
+
+    def patched(self, sites: Mapping[NodeComponent, Where]) -> Experiment:
+        """The base run with these sites patched."""
+        return Experiment(self.base, self.source, ablating(self.source, sites).sites)
+
+    def anchor(self, loaded: LoadedModel) -> Experiment:
+        """Where nothing is recovered: the corrupt run; with means and zeros, every head and MLP ablated."""
+        if self.corruption is not None and (self.how == "denoising" or self.source.is_run):
+            return Experiment(self.corruption)
+        shape = loaded.shape
+        heads: list[NodeComponent] = [
+            Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)
+        ]
+        mlps = [Mlp(layer) for layer in range(shape.n_layers)] if shape.has_mlps else []
+        return ablating(self.source, dict.fromkeys([*heads, *mlps], Where.everywhere()))
+
+
+def manners(how: str, corruption: str | Sequence[str] | None, task: TokenizedTask) -> tuple[Manner, ...]:
+    """A way of patching for each corruption that is named, or that the prompts have.
+
+    Means may be over the clean prompts too (`corruption="clean"`, and where there is no corruption). Raises ValueError
+    for another `how`, CircuitspecError (CS508) for a corruption that the prompts do not have, or where one is needed.
+    """
+    if how not in HOWS:
+        raise ValueError(f"how={how!r}: give one of {', '.join(HOWS)}")
+    if how == "zero":
+        return (Manner(how, None),)
+    averages = how in ABLATIONS and ABLATIONS[how].averages
+    known = task.prompts.corruptions
+    named = known if corruption is None else (corruption,) if isinstance(corruption, str) else tuple(corruption)
+    if corruption is None and averages and not known:
+        named = (CLEAN,)
+    wrong = [name for name in named if name not in known and not (averages and name == CLEAN)]
+    if wrong or not named:
+        said = f"the prompts have no corruption `{wrong[0]}`" if wrong else f"{how} needs prompts with a corruption"
+        hint = f"they have: {', '.join(known) or 'none'}" + ("" if known else '; give every prompt a "corrupt" text')
+        raise CircuitspecError(Diagnostic("CS508", said, hint=hint))
+    return tuple(Manner(how, name) for name in dict.fromkeys(named))
+
+
+@contextmanager
+def laboratory(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: PromptsLike,
+    *,
+    positions: Mapping[str, str | int] | None = None,
+    metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
+    store: str | PathLike[str] | None = None,
+    batch_size: int | None = None,
+    keep_hooks: bool = False,
+    edges: bool = False,
+    check: Callable[[LoadedModel, TokenizedTask], Sequence[Experiment]] = lambda loaded, task: (),
+) -> Iterator[Laboratory]:
+    """The model borrowed and tested, with these prompts; it is given back as it came, also after an exception.
+
+    `check` says what will be run, before anything is: positions that are not in the prompts are told (CS507). Raises
+    CircuitspecError as `adopt_model`, tokenising and the self-tests do, TypeError where arguments do not go together.
+    """
+    import torch
+
+    if keep_hooks and batch_size is not None:
+        raise TypeError("keep_hooks goes without batch_size: the batch size is then 1")
+    own = named_metrics(metric)
+    if own and store is not None:
+        raise TypeError("a metric of your own goes without a store: nobody could tell later what it computed")
+    with torch.inference_mode(False):  # whatever holds around the call
+        loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
+        given = given_task(prompts, positions)
+        task = with_end(tokenize(given.prompts, given.positions, loaded.tokenizer, given.source))
+        check_length(task, loaded.shape)
+        check_named(check(loaded, task), task)
+        with for_callers() as progress:
+            session = Session(
+                loaded,
+                progress,
+                rows=batch_size,
+                edges=edges,
+                filled=True,
+                own=own,
+                store=None if store is None else Path(store),
+            )
+            with session.tested(task, edges=edges) as (runner, _), session.kept(runner) as stored:
+                progress.stage("patching")
+                yield Laboratory(runner, stored, task, progress)

@@ -1,0 +1,132 @@
+"""`circuitspec.sweep`: every component of a kind patched by itself, at each position, in a model in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING
+
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.exploration.request import SWEPT
+from circuitspec.graph.nodes import NodeComponent, is_node, nodes_of
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.component_kinds import KV_HEAD, RESID_MID, ComponentKind
+from circuitspec.hypothesis_file.grammar.components import Component, all_of
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.models.load import LoadedModel
+from circuitspec.pipelines.interactive.component_patching import label_of
+from circuitspec.pipelines.interactive.given_prompts import PromptsLike
+from circuitspec.pipelines.interactive.measured_frames import Patched, measured
+from circuitspec.pipelines.interactive.memory_session import laboratory, manners
+from circuitspec.pipelines.interactive.named_sites import check_roles
+from circuitspec.prompts.own_metrics import OwnMetric
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.reports.text.result_frame import ResultFrame
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+ALL = "all"
+KINDS: Mapping[str, ComponentKind] = {
+    **{str(name): kind for name, kind in SWEPT.items()},
+    "kv": KV_HEAD,
+    "resid_mid": RESID_MID,
+}
+"""What can be swept, by the word for it."""
+
+
+def sweep(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: PromptsLike,
+    kinds: str | Sequence[str] = "heads",
+    how: str = "noising",
+    *,
+    at: str | Sequence[str] | None = None,
+    layers: Sequence[int] | None = None,
+    corruption: str | Sequence[str] | None = None,
+    positions: Mapping[str, str | int] | None = None,
+    metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
+    per_prompt: bool = False,
+    unpatched: bool = False,
+    store: str | PathLike[str] | None = None,
+    batch_size: int | None = None,
+    keep_hooks: bool = False,
+) -> ResultFrame:
+    """Patch every component of a kind, each by itself at each position, and measure every metric.
+
+    Many experiments share a forward, so that this is much cheaper than a call of `patch` for each.
+
+    Args:
+        model, tokenizer, prompts, how, corruption, positions, metric, per_prompt, unpatched, store, batch_size,
+            keep_hooks: as for `circuitspec.patch`.
+        kinds: `"heads"`, `"mlps"`, `"attention"` (all heads of a layer), `"resid"` (the stream that enters a block),
+            `"resid_mid"` (before its MLP), `"kv"` (key-value heads), `"neurons"` (many), or several of these.
+        at: positions at which each is patched, one by one: names, or `"all"` for all tokens together. Every named
+            position of the prompts and `"all"` unless given; names of the same tokens are taken once.
+        layers: the layers that are swept; all unless given.
+
+    Returns:
+        A DataFrame with the columns of `circuitspec.patch`, a row for each component, position and corruption; its
+        `.heatmap()` draws them.
+
+    Raises:
+        CircuitspecError, ValueError, TypeError: as `circuitspec.patch`; ValueError for an unknown kind or layer.
+    """
+    wanted = [kinds] if isinstance(kinds, str) else list(kinds)
+    if unknown := [kind for kind in wanted if kind not in KINDS]:
+        raise ValueError(f"kinds={unknown[0]!r}: give some of {', '.join(KINDS)}")
+
+    def experiments(loaded: LoadedModel, task: TokenizedTask) -> list[Patched]:
+        found = []
+        for kind in dict.fromkeys(wanted):
+            for component in _components(KINDS[kind], loaded.shape, layers):
+                nodes: list[NodeComponent] = [one for one in nodes_of(component, loaded.shape) if is_node(one)]
+                for place, where in _places(at, task).items():
+                    name = format_name(component) + ("" if place == ALL else f"@{place}")
+                    columns = {"kind": component.kind.name}
+                    for way in manners(how, corruption, task):
+                        run = way.patched(dict.fromkeys(nodes, where))
+                        found.append(Patched(label_of(name, way), run, way, columns))
+        return found
+
+    def runs(loaded: LoadedModel, task: TokenizedTask) -> list[Experiment]:
+        check_roles({place for place in _places(at, task) if place != ALL}, task)
+        return [one.run for one in experiments(loaded, task)]
+
+    with laboratory(
+        model,
+        tokenizer,
+        prompts,
+        positions=positions,
+        metric=metric,
+        store=store,
+        batch_size=batch_size,
+        keep_hooks=keep_hooks,
+        check=runs,
+    ) as lab:
+        lab.progress.stage("sweeping")
+        return measured(lab, experiments(lab.loaded, lab.task), per_prompt=per_prompt, unpatched=unpatched)
+
+
+def _components(kind: ComponentKind, shape: ModelShape, layers: Sequence[int] | None) -> list[Component]:
+    """Every component of a kind in these layers; ValueError where the model has none, or not these layers."""
+    chosen = list(range(shape.n_layers)) if layers is None else list(layers)
+    if wrong := [layer for layer in chosen if layer not in range(shape.n_layers)]:
+        raise ValueError(f"layers: there is no layer {wrong[0]}; they are 0 to {shape.n_layers - 1}")
+    if kind.per_layer(shape.counts) == 0 or kind.why_absent(shape.counts, 0) is not None:
+        raise ValueError(f"the model has no {kind.plural} of kind {kind.name}")
+    return [one for layer in chosen for one in all_of(kind, layer, shape.counts)]
+
+
+def _places(at: str | Sequence[str] | None, task: TokenizedTask) -> dict[str, Where]:
+    """The positions by name, in the order of the prompt."""
+    if at is not None:
+        names = [at] if isinstance(at, str) else list(at)
+        return {name: Where.everywhere() if name == ALL else Where.at(name) for name in names}
+    first: dict[tuple[int, ...], str] = {}
+    for name, tokens in task.roles.items():
+        first.setdefault(tokens, name)
+    order = sorted(first.items(), key=lambda item: (sum(item[0]) / len(item[0]), item[1]))
+    return {**{name: Where.at(name) for _, name in order}, ALL: Where.everywhere()}

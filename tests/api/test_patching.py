@@ -1,0 +1,188 @@
+"""`patch`, `path_patch` and `sweep` on a model in memory, against plain hooks and the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import circuitspec
+from tests.api.support import ROWS, S2, ByHooks
+from tests.api.test_api import TINY, state
+from tests.oracle import node
+from tests.oracle.path import open_ends, path_patch
+
+
+def agrees(row: Any, expected: dict[str, np.ndarray], hooks: ByHooks, anchor: list[torch.Tensor] | None = None) -> None:
+    clean = hooks.score([run.logits[-1] for run in hooks.runs["clean"]])
+    corrupt = hooks.score(anchor or [run.logits[-1] for run in hooks.runs["corrupt"]])
+    for name, values in expected.items():
+        assert row[name] == pytest.approx(values.mean(), abs=1e-9), name
+        top, bottom = clean[name].mean(), corrupt[name].mean()
+        if not np.isnan(row[f"recovered_{name}"]):
+            assert row[f"recovered_{name}"] == pytest.approx((values.mean() - bottom) / (top - bottom), abs=1e-9)
+    assert not np.isnan(row["recovered_logit_diff"])
+
+
+@pytest.mark.parametrize(
+    ("how", "base", "source"), [("noising", "clean", "corrupt"), ("denoising", "corrupt", "clean")]
+)
+def test_a_head_is_patched_as_by_hooks(
+    model: Any, tokenizer: Any, hooks: ByHooks, how: str, base: str, source: str
+) -> None:
+    before = state(model)
+    frame = circuitspec.patch(model, tokenizer, ROWS, ["a2.h2@END", "a0.h3@S2", "m1"], how)
+    assert state(model) == before
+    everywhere = [(("mlp", 1), place) for place in range(len(hooks.clean[0]))]
+    sites = [[(("head", 2, 2), -1)], [(("head", 0, 3), S2)], everywhere]
+    for (_, row), chosen in zip(frame.iterrows(), sites, strict=True):
+        agrees(row, hooks.score(hooks.patched(chosen, base, source)), hooks)
+    assert frame[["kind", "layer", "head", "position", "corruption", "direction"]].astype(object).values.tolist() == [
+        ["head", 2, 2, "END", "abc", how],
+        ["head", 0, 3, "S2", "abc", how],
+        ["mlp", 1, pd.NA, "all", "abc", how],
+    ]
+
+
+def test_components_together_and_zeros(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    frame = circuitspec.patch(model, tokenizer, ROWS, ["a2.h2@END", "m3@S2"], "zero", together=True, unpatched=True)
+    assert list(frame["experiment"]) == ["clean", "a2.h2@END, m3@S2 zero"]
+    n = len(hooks.clean[0])
+    every = [(("head", layer, h), at) for layer in range(4) for h in range(4) for at in range(n)]
+    every += [(("mlp", layer), at) for layer in range(4) for at in range(n)]
+    anchor = hooks.patched(every, "clean", None)
+    expected = hooks.score(hooks.patched([(("head", 2, 2), -1), (("mlp", 3), S2)], "clean", None))
+    agrees(frame.iloc[1], expected, hooks, anchor)
+    assert (frame.iloc[1]["kind"], frame.iloc[1]["n_sites"]) == ("", 2)
+
+
+def test_means_are_over_the_prompts_themselves(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    frame = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", "mean")
+    mean = sum(run.values["head", 2, 2][-1] for run in hooks.runs["corrupt"]) / len(ROWS)
+    logits = [hooks.run(ids, {(("head", 2, 2), len(ids) - 1): mean}).logits[-1] for ids in hooks.clean]
+    for name, values in hooks.score(logits).items():
+        assert frame.iloc[0][name] == pytest.approx(values.mean(), abs=1e-9)
+
+
+def test_a_sweep_is_every_head_by_hooks(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    frame = circuitspec.sweep(model, tokenizer, ROWS, "heads", at=["END", "S2"])
+    assert len(frame) == 4 * 4 * 2
+    for _, row in frame.iterrows():
+        site = [(("head", row["layer"], row["head"]), {"END": -1, "S2": S2}[row["position"]])]
+        agrees(row, hooks.score(hooks.patched(site, "clean", "corrupt")), hooks)
+
+
+def test_a_sweep_of_streams_per_prompt(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    frame = circuitspec.sweep(model, tokenizer, ROWS, "resid", "denoising", at="S2", layers=[1, 3], per_prompt=True)
+    assert list(frame["layer"]) == [1, 1, 1, 3, 3, 3]
+    for layer, part in frame.groupby("layer"):
+        expected = hooks.score(hooks.patched([(("resid", layer, "pre"), S2)], "corrupt", "clean"))
+        for name, values in expected.items():
+            np.testing.assert_allclose(part[name], values, atol=1e-9)
+    assert list(frame["text"][:3]) == [row["corrupt"]["abc"] for row in ROWS]
+
+
+def test_a_path_is_that_of_the_oracle(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    paths = ["a1.h3@S2 -> a2.h2<v>", "a2.h2@END -> logits"]
+    frame = circuitspec.path_patch(model, tokenizer, ROWS, paths)
+    sources = [node.resample_values(model, ids) for ids in hooks.corrupt]
+    both = list(zip(hooks.clean, sources, strict=True))
+    end = (("head", 2, 2), {"v"}, None)
+    into = [open_ends(model, ids, new, ("head", 1, 3), [end], sender_positions=[S2])[-1] for ids, new in both]
+    last = len(hooks.clean[0]) - 1
+    out = [path_patch(model, ids, new, ("head", 2, 2), [("final",)], sender_positions=[last])[-1] for ids, new in both]
+    for (_, row), logits in zip(frame.iterrows(), (into, out), strict=True):
+        agrees(row, hooks.score(logits), hooks)
+    assert list(frame["receiver"]) == ["a2.h2<v>", "logits"]
+    assert list(frame["level"]) == ["path", "path"]
+    assert (frame["kind"].eq("path").all(), list(frame["layer"]), list(frame["position"])) == (
+        True,
+        [1, 2],
+        ["S2", "END"],
+    )
+
+
+def test_frames_join_and_draw(model: Any, tokenizer: Any) -> None:
+    swept = circuitspec.sweep(model, tokenizer, ROWS, "heads", at="END")
+    named = circuitspec.patch(model, tokenizer, ROWS, "m2@END")
+    joined = pd.concat([swept, named], ignore_index=True)
+    drawn = joined.heatmap(kind="head")
+    (values,) = drawn.values.values()
+    for _, row in swept.iterrows():
+        assert values.loc[row["layer"], row["head"]] == row["recovered_logit_diff"]
+    assert "<svg" in drawn._repr_html_()
+    with pytest.raises(ValueError, match="several kinds"):
+        joined.heatmap()
+    with pytest.raises(ValueError, match="there is no column nothing"):
+        swept.heatmap("nothing")
+    with pytest.raises(ValueError, match="several rows"):
+        pd.concat([swept, swept]).heatmap()
+
+
+def test_the_columns_are_those_of_a_verification(model: Any, tokenizer: Any) -> None:
+    verified = circuitspec.verify(TINY, model, tokenizer, negatives="off").frame
+    patched = circuitspec.patch(model, tokenizer, TINY, "a2.h2@END")
+    assert list(patched.columns) == list(verified.columns)
+    assert len(pd.concat([verified, patched])) == len(verified) + 1
+
+
+@pytest.mark.parametrize(
+    ("components", "codes"),
+    [
+        (["a9.h0", "a1.h9"], ["CS220", "CS220"]),
+        ("a1,h0", ["CS117"]),
+        ("a1.h0<q>", ["CS202"]),
+        ("logits", ["CS221"]),
+        ("a1.h0 -> logits", ["CS117"]),
+        ("a1.h0@S3", ["CS507"]),
+    ],
+)
+def test_names_that_cannot_be_patched(model: Any, tokenizer: Any, components: Any, codes: list[str]) -> None:
+    with pytest.raises(circuitspec.CircuitspecError) as error:
+        circuitspec.patch(model, tokenizer, ROWS, components)
+    assert [one.code for one in error.value.diagnostics] == codes
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [("a1.h0", "CS203"), ("a9.h0 -> logits", "CS220"), ("r1 -> logits", "CS226"), ("a3.h0 -> a1.h0", "CS227")],
+)
+def test_paths_that_are_none(model: Any, tokenizer: Any, path: str, code: str) -> None:
+    with pytest.raises(circuitspec.CircuitspecError) as error:
+        circuitspec.path_patch(model, tokenizer, ROWS, path)
+    assert [one.code for one in error.value.diagnostics] == [code]
+
+
+def test_arguments_that_mean_nothing(model: Any, tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match="noising, denoising"):
+        circuitspec.patch(model, tokenizer, ROWS, "a1.h0", "knockout")
+    with pytest.raises(ValueError, match="heads, neurons"):
+        circuitspec.sweep(model, tokenizer, ROWS, "head")
+    with pytest.raises(ValueError, match="no layer 4"):
+        circuitspec.sweep(model, tokenizer, ROWS, layers=[4])
+    with pytest.raises(TypeError, match="list of mappings"):
+        circuitspec.patch(model, tokenizer, 3, "a1.h0")
+    with pytest.raises(circuitspec.CircuitspecError, match="CS508"):
+        circuitspec.patch(model, tokenizer, ROWS, "a1.h0", corruption="flip")
+
+
+def test_prompts_in_other_forms_are_the_same(model: Any, tokenizer: Any, tmp_path: Any) -> None:
+    import json
+
+    plain = [{**row, "corrupt": row["corrupt"]["abc"], "positions": {"S2": S2}} for row in ROWS]
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("\n".join(map(json.dumps, plain)), encoding="utf-8")
+    forms = [plain, pd.DataFrame(plain), file, {"file": str(file)}]
+    frames = [circuitspec.patch(model, tokenizer, prompts, "a0.h3@S2") for prompts in forms]
+    for frame in frames[1:]:
+        pd.testing.assert_frame_equal(frame, frames[0])
+
+
+def test_a_store_is_used(model: Any, tokenizer: Any, tmp_path: Any) -> None:
+    first = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", store=tmp_path)
+    assert any(tmp_path.iterdir())
+    again = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", store=tmp_path)
+    pd.testing.assert_frame_equal(again, first)
