@@ -9,7 +9,15 @@ from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.nodes import NodeComponent, Place
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, Head, Input, KvHead, Resid, whole_of
+from circuitspec.hypothesis_file.grammar.components import (
+    AttentionPattern,
+    Component,
+    Head,
+    Input,
+    KvHead,
+    Resid,
+    whole_of,
+)
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -27,8 +35,9 @@ class Declared:
 def overlaps(declared: Iterable[Declared], shape: ModelShape, source: SourceText) -> list[Diagnostic]:
     """CS223 for every two entries that declare the same activation.
 
-    A component twice, a key-value head and a head that reads it, and `input` and r0 overlap where their
-    positions meet; a neuron and its MLP do at any positions, since an MLP is taken apart or it is not.
+    A component twice, a key-value head and a head that reads it, a head and its attention pattern, and `input` and r0
+    overlap where their positions meet; a neuron and its MLP do at any positions, since an MLP is taken apart or it is
+    not.
     """
     first: dict[Component, list[Declared]] = {}
     found: dict[tuple[Place, Place], Diagnostic] = {}
@@ -54,6 +63,9 @@ def _same(component: NodeComponent, shape: ModelShape) -> Iterator[NodeComponent
     match component:
         case Head(layer, head):
             yield KvHead(layer, head // group)
+            yield AttentionPattern(layer, head)
+        case AttentionPattern(layer, head):
+            yield Head(layer, head)
         case KvHead(layer, head):
             yield from (Head(layer, h) for h in range(head * group, (head + 1) * group))
         case Input():
@@ -71,6 +83,8 @@ def _overlap(one: Declared, other: Declared, source: SourceText) -> Diagnostic:
         if units := one.component.kind.whole_or_units or other.component.kind.whole_or_units:
             relation = "is part of" if one.component.kind.whole_or_units else "contains"
             hint = f"keep one of the two: {units}"
+        elif AttentionPattern in (type(one.component), type(other.component)):
+            relation = "comes of" if isinstance(other.component, AttentionPattern) else "makes"
         elif KvHead in (type(one.component), type(other.component)):
             relation = "reads" if isinstance(other.component, KvHead) else "is read by"
         message = (

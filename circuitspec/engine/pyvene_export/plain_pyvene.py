@@ -12,8 +12,7 @@ import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, where_mask
-from circuitspec.engine.execution.tap_labels import label
-from circuitspec.engine.execution.taps import Slot, Tap, slots_of
+from circuitspec.engine.execution.taps import Slot, Tap, label, slots_of
 from circuitspec.experiments.experiment import Experiment, Noised, Variant
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
