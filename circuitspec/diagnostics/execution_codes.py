@@ -105,16 +105,16 @@ EXECUTION: dict[str, CodeInfo] = {
     "CS519": CodeInfo(
         "attention patterns are those of a run",
         "`a9.h6.pattern` stands for what a head attends to. It is patched with the pattern that the head has in "
-        "another run, for the same prompt: zeros would take away all that the head gives, and a mean over prompts attends to "
-        "tokens that in each of them mean something else. Write `ablation: {value: resample, from: CORRUPTION}` (or "
-        "`gaussian`), or name the head itself (`a9.h6`).",
+        "another run, for the same prompt: zeros would take away all that the head gives, and a mean over prompts "
+        "attends to tokens that in each of them mean something else. Write `ablation: {value: resample, from: "
+        "CORRUPTION}` (or `gaussian`), or name the head itself (`a9.h6`).",
     ),
     "CS520": CodeInfo(
         "attention patterns of a model that cannot be patched",
         "A patched pattern is put in by computing the head's output anew: its weights times the values of the same "
-        "run. That is exact where a head gives the weighted sum of what its value projection gives, with weights that add "
-        "up to one. Before any pattern is patched, it is tested on this model with random tokens; it was found not to "
-        "hold. Patch heads (`a9.h6`) or key-value heads (`a9.kv2`) instead.",
+        "run. That is exact where a head gives the weighted sum of what its value projection gives, with weights that "
+        "add up to one. Before any pattern is patched, it is tested on this model with random tokens; it was found not "
+        "to hold. Patch heads (`a9.h6`) or key-value heads (`a9.kv2`) instead.",
     ),
     "CS521": CodeInfo(
         "a mean over prompts of different length",

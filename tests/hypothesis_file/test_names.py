@@ -284,9 +284,7 @@ def test_a_pattern_matches_what_it_expands_to(pattern: Pattern, other: Component
     every = [
         one
         for kind in KINDS
-        for one in Pattern(kind, Range(), Range() if kind in (HEAD, KV_HEAD, NEURON) else None).expand(
-            Counts(4, 4, 4, 4)
-        )
+        for one in Pattern(kind, Range(), Range() if kind.has_members else None).expand(Counts(4, 4, 4, 4))
     ]
     assert [one for one in every if small.matches(one)] == list(expanded)
     assert not small.matches(Input())

@@ -78,6 +78,14 @@ def check_plain(experiments: Iterable[Experiment], architecture: Architecture) -
                 hint="`verify` runs it; a bundle takes `level: node` and claims about nodes",
             )
         )
+    if any(e.patches_patterns for e in experiments):
+        problems.append(
+            Diagnostic(
+                "CS500",
+                "attention patterns are not written to a bundle: pyvene by itself has no intervention for them",
+                hint="`verify` runs them; a bundle takes heads and key-value heads",
+            )
+        )
     if architecture.family not in _TABLED:
         problems.append(
             Diagnostic(
