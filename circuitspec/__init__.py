@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics.diagnostic import CircuitspecError
+    from circuitspec.pipelines.direct_attribution import direct_attribution
+    from circuitspec.pipelines.logit_lens import logit_lens
 
 __version__ = "0.5.0"
 
@@ -18,9 +20,11 @@ __all__ = [
     "__version__",
     "ablation",
     "claim",
+    "direct_attribution",
     "group",
     "hypothesis",
     "load",
+    "logit_lens",
     "verify",
 ]
 
@@ -29,6 +33,8 @@ _HOMES = {
     **dict.fromkeys(
         ("Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"), "circuitspec.api"
     ),
+    "direct_attribution": "circuitspec.pipelines.direct_attribution",
+    "logit_lens": "circuitspec.pipelines.logit_lens",
 }
 
 

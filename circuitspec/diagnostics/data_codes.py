@@ -411,4 +411,10 @@ DATA: dict[str, CodeInfo] = {
         "the corrupted prompt, whichever nodes are kept. In a hypothesis of `level: node` the embeddings are always "
         "the clean prompt's, which is another circuit than the file's.",
     ),
+    "CS394": CodeInfo(
+        "a metric that does not fall into parts",
+        "Direct logit attribution takes a metric apart into what the embeddings, every head and every MLP add to it. "
+        "That needs a metric that is linear in the logits: `logit_diff` or `logit`. A probability is not the sum of "
+        "what components add to it.",
+    ),
 }

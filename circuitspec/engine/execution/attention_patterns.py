@@ -155,6 +155,11 @@ def reading_of(
     return PatternReading(tuple(sorted(tap.layer for tap in taps)), rows, width, architecture, shape)
 
 
+def head_values(projected: Tensor, layer: int, architecture: Architecture, shape: ModelShape) -> Tensor:
+    """The value that each query head of a layer reads, `[row, pos, n_heads, d_head]`, from what the projection gave."""
+    return _of_heads(projected, _values_of(layer, architecture, shape), shape)
+
+
 def patterns_in(taps: Iterable[Tap]) -> frozenset[Tap]:
     """Those that are patterns, and so no tensors of a module."""
     return frozenset(tap for tap in taps if tap.kind == "pattern")
