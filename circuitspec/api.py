@@ -170,6 +170,7 @@ def verify(
     batch_size: int | None = None,
     device: str = "cpu",
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> Result:
     """Verify a hypothesis on its own model, or on a Hugging Face model that is in memory already.
 
@@ -181,6 +182,8 @@ def verify(
     them. With `keep_hooks` they take part: in every forward, the clean ones too, a module's hooks run first, and what
     they leave is what is patched. Each forward then is whole and of one prompt, so that `batch_size` must be left out;
     edge and path level are refused (CS371), and hooks on the final norm, the unembedding or the model itself (CS515).
+
+    Adapters of peft are refused by name (CS515); with `merge_adapters` a copy is taken with the active ones merged.
 
     In a notebook a bar shows how far it is. May be called under torch.inference_mode(). Raises CircuitspecError where
     the file, the prompts or the model do not allow a run, TypeError for arguments that do not go together.
@@ -205,7 +208,7 @@ def verify(
     with torch.inference_mode(False):  # gradients are taken, whatever holds around the call
         loaded = None
         if model is not None and tokenizer is not None:
-            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
+            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters)
         with for_callers() as progress:
             outcome = run(document, VerifyOptions(negatives, batch_size, device), progress, loaded=loaded)
     return Result(outcome.verification, outcome.task, document, device if loaded is None else str(loaded.model.device))

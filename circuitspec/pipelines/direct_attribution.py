@@ -41,6 +41,7 @@ def direct_attribution(
     batch_size: int | None = None,
     device: str = "cpu",
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> pd.DataFrame:
     """Direct logit attribution of the whole model: the table of `attribution_frame`.
 
@@ -48,7 +49,7 @@ def direct_attribution(
     `tokenizer`, and given back as it came. Raises CircuitspecError as `verify` does, TypeError for one without the
     other.
     """
-    with in_memory(model, tokenizer, keep_hooks=keep_hooks) as (loaded, progress):
+    with in_memory(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters) as (loaded, progress):
         return attribute_file(
             file,
             progress,

@@ -26,6 +26,7 @@ def logit_lens(
     batch_size: int | None = None,
     device: str = "cpu",
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> pd.DataFrame:
     """The logit lens: the table of `lens_frame`.
 
@@ -33,7 +34,7 @@ def logit_lens(
     `tokenizer`, and given back as it came. Raises CircuitspecError as `verify` does, TypeError for one without the
     other.
     """
-    with in_memory(model, tokenizer, keep_hooks=keep_hooks) as (loaded, progress):
+    with in_memory(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters) as (loaded, progress):
         return lens_file(file, progress, per_prompt=per_prompt, device=device, rows=batch_size, loaded=loaded)
 
 

@@ -58,7 +58,11 @@ def opened_file(
 
 @contextmanager
 def in_memory(
-    model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerFast | None, *, keep_hooks: bool = False
+    model: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerFast | None,
+    *,
+    keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> Iterator[tuple[LoadedModel | None, Progress]]:
     """A caller's model as `verify` takes it, if there is one, and what tells the caller how far a run is.
 
@@ -69,7 +73,7 @@ def in_memory(
     if (model is None) != (tokenizer is None):
         raise TypeError("pass both a model and its tokenizer, or neither")
     with torch.inference_mode(False), for_callers() as progress:
-        yield (
-            None if model is None or tokenizer is None else adopt_model(model, tokenizer, keep_hooks=keep_hooks),
-            progress,
-        )
+        loaded = None
+        if model is not None and tokenizer is not None:
+            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters)
+        yield loaded, progress
