@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics.diagnostic import CircuitspecError
+    from circuitspec.pipelines.direct_attribution import direct_attribution
     from circuitspec.pipelines.interactive.command_calls import check, explore, lock, plan, report
     from circuitspec.pipelines.interactive.component_patching import patch, path_patch
     from circuitspec.pipelines.interactive.recording import record
     from circuitspec.pipelines.interactive.sweeping import sweep
+    from circuitspec.pipelines.logit_lens import logit_lens
 
 __version__ = "0.5.0"
 
@@ -23,11 +25,13 @@ __all__ = [
     "ablation",
     "check",
     "claim",
+    "direct_attribution",
     "explore",
     "group",
     "hypothesis",
     "load",
     "lock",
+    "logit_lens",
     "patch",
     "path_patch",
     "plan",
@@ -46,6 +50,8 @@ _HOMES = {
     **dict.fromkeys(
         ("Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"), "circuitspec.api"
     ),
+    "direct_attribution": "circuitspec.pipelines.direct_attribution",
+    "logit_lens": "circuitspec.pipelines.logit_lens",
 }
 
 

@@ -170,6 +170,7 @@ def verify(
     keep_hooks: bool = False,
     store: str | PathLike[str] | None = None,
     metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
+    merge_adapters: bool = False,
 ) -> Result:
     """Verify a hypothesis on its own model, or on a Hugging Face model that is in memory already.
 
@@ -186,6 +187,7 @@ def verify(
     frozen `run` with `run.logits` [batch, vocabulary] of the last token, `run.answers` and `run.wrong`, that returns
     one number a row; or several by name) is measured in every run, beside those that claims can name: it is in
     `.frame` and the report's tables, CS446 says so, it goes without `store`, and `lock` refuses it.
+    Adapters of peft are refused by name (CS515); with `merge_adapters` a copy is taken with the active ones merged.
 
     In a notebook a bar shows how far it is. May be called under torch.inference_mode(). Raises CircuitspecError where
     the file, the prompts or the model do not allow a run, TypeError for arguments that do not go together.
@@ -217,7 +219,7 @@ def verify(
     with torch.inference_mode(False):  # gradients are taken, whatever holds around the call
         loaded = None
         if model is not None and tokenizer is not None:
-            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
+            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters)
         with for_callers() as progress:
             place = None if store is None else Path(store)
             options = VerifyOptions(negatives, batch_size, device, store=place, own=own)

@@ -66,7 +66,7 @@ def test_a_row_agrees_with_its_components(kind: ComponentKind) -> None:
 def test_rows_are_told_apart() -> None:
     for what in (
         [kind.name for kind in KINDS],
-        [(kind.letter, kind.suffix) for kind in IN_LAYERS],
+        [(kind.letter, kind.suffix, kind.aspect) for kind in IN_LAYERS],
         [kind.rank for kind in IN_LAYERS],
         [kind.title for kind in KINDS],
     ):
@@ -86,7 +86,7 @@ BLOCK = ComponentKind(
     drawn_in="layer {layer}",
     letter="a",
     suffix="out",
-    rank=7,
+    rank=8,
     stage=1,
     is_patched=True,
 )
@@ -99,7 +99,7 @@ HALF = ComponentKind(
     letter="m",
     suffix="half",
     has_members=True,
-    rank=8,
+    rank=9,
     stage=3,
     per_layer=lambda counts: 2,
     is_patched=True,

@@ -12,6 +12,7 @@ import click
 
 from circuitspec import __version__
 from circuitspec.cli.answering import wording
+from circuitspec.cli.attributing import attribution, lens
 from circuitspec.cli.checking import check, plan
 from circuitspec.cli.exchanging import export, import_
 from circuitspec.cli.exploring import explore
@@ -45,7 +46,24 @@ def main() -> None:
     """
 
 
-_COMMANDS = (check, compile_, diff, doctor, explain, explore, export, import_, init, lock, plan, report, schema, verify)
+_COMMANDS = (
+    attribution,
+    check,
+    compile_,
+    diff,
+    doctor,
+    explain,
+    explore,
+    export,
+    import_,
+    init,
+    lens,
+    lock,
+    plan,
+    report,
+    schema,
+    verify,
+)
 
 for _command in _COMMANDS:
     main.add_command(_command)

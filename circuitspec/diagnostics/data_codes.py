@@ -444,4 +444,34 @@ DATA: dict[str, CodeInfo] = {
         "the corrupted prompt, whichever nodes are kept. In a hypothesis of `level: node` the embeddings are always "
         "the clean prompt's, which is another circuit than the file's.",
     ),
+    "CS392": CodeInfo(
+        "an adapter that cannot be merged",
+        "`model: {adapter: DIR}` names a directory with a LoRA adapter as peft saves it: adapter_config.json and "
+        "adapter_model.safetensors. Its matrices are added to the weights, W + (alpha / r) B A, as they are loaded. "
+        "Adapters of other kinds, with biases, saved modules or DoRA, and those of another model are refused: merge "
+        "them with peft (`model.merge_and_unload()`), save the model, and name that one.",
+    ),
+    "CS393": CodeInfo(
+        "a model on several devices, or offloaded",
+        "The model in memory was loaded with a `device_map` that spread its weights over devices, or left some on disk "
+        "or in main memory until they are needed. Values are recorded and patched in on one device, that of the "
+        "model: load it whole on one (`device_map={'': 0}`), or without `device_map`.",
+    ),
+    "CS394": CodeInfo(
+        "a metric that does not fall into parts",
+        "Direct logit attribution takes a metric apart into what the embeddings, every head and every MLP add to it. "
+        "That needs a metric that is linear in the logits: `logit_diff` or `logit`. A probability is not the sum of "
+        "what components add to it.",
+    ),
+    "CS395": CodeInfo(
+        "an implementation of attention that leaves something out",
+        "`model: {attention: ...}` names an implementation that does not compute the whole of this family's attention: "
+        "Gemma 2 caps its scores, which `sdpa` does not. Leave it out, or write the one that the message names.",
+    ),
+    "CS396": CodeInfo(
+        "a model without rotary positions that could be scaled",
+        "`model: {rope_scaling: ...}` is for models whose positions are rotations of queries and keys, all by one "
+        "rule. This one has learned positions, is built by code, or rotates differently from layer to layer. Take it "
+        "out.",
+    ),
 }

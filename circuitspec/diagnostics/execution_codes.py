@@ -87,6 +87,13 @@ EXECUTION: dict[str, CodeInfo] = {
         "The tables could not be written into the output directory: it is a file, is not writable, or the disk is "
         "full. Files that were there before are untouched. Name another directory with `--output-dir`.",
     ),
+    "CS514": CodeInfo(
+        "an attention pattern of a prompt of another length",
+        "What a head attends to is a weight for every token, and the weights of a query position add up to one. A "
+        "pattern of a run on more or fewer tokens has other tokens to weigh, so that it cannot be put in place of this "
+        "one. Give prompts of equal token counts, or patch the head itself (`a9.h6`) instead of its pattern "
+        "(`a9.h6.pattern`).",
+    ),
     "CS515": CodeInfo(
         "an object that cannot be verified as it is",
         "What was passed from Python is no plain causal language model of the transformers library, or its tokenizer "
@@ -113,6 +120,20 @@ EXECUTION: dict[str, CodeInfo] = {
         "A lock holds all that a result depends on. A metric of the caller's own (`metric=function`) is Python code "
         "that no file holds, and a hypothesis that is not saved has no file beside which the lock could lie. Leave the "
         "metric out, or save the hypothesis first.",
+    ),
+    "CS519": CodeInfo(
+        "attention patterns are those of a run",
+        "`a9.h6.pattern` stands for what a head attends to. It is patched with the pattern that the head has in "
+        "another run, for the same prompt: zeros would take away all that the head gives, and a mean over prompts "
+        "attends to tokens that in each of them mean something else. Write `ablation: {value: resample, from: "
+        "CORRUPTION}` (or `gaussian`), or name the head itself (`a9.h6`).",
+    ),
+    "CS520": CodeInfo(
+        "attention patterns of a model that cannot be patched",
+        "A patched pattern is put in by computing the head's output anew: its weights times the values of the same "
+        "run. That is exact where a head gives the weighted sum of what its value projection gives, with weights that "
+        "add up to one. Before any pattern is patched, it is tested on this model with random tokens; it was found not "
+        "to hold. Patch heads (`a9.h6`) or key-value heads (`a9.kv2`) instead.",
     ),
     "CS521": CodeInfo(
         "a mean over prompts of different length",

@@ -24,6 +24,8 @@ from circuitspec.engine.records import Records
 from circuitspec.engine.scheduling.batched_sweep import Measured, Sweeper
 from circuitspec.engine.scheduling.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.scheduling.parts import KeepsParts
+from circuitspec.engine.validation.pattern_test import pattern_test
+from circuitspec.experiments.attention_pattern_rules import check_patterns
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant, passes
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
@@ -66,6 +68,7 @@ class Runner(Forward):
         self._sweeps = sweeps and not internals
         self.templates = np.array([p.template for p in task.prompts.prompts], dtype=np.int64)
         self._means: dict[Source, MeanTable] = {}
+        self._patterns_tested = False
 
     @property
     def measured_beside(self) -> tuple[str, ...]:
@@ -80,7 +83,8 @@ class Runner(Forward):
 
         Memory does not grow with the number of prompts or experiments beyond the metrics themselves; where it runs
         out, rows are halved. Raises CS502 where logits or patched values are not finite, CS503 where a short cut of
-        a sweep is not exact, CS547 where a single prompt does not fit in memory.
+        a sweep is not exact, CS547 where a single prompt does not fit in memory; CS514, CS519 and CS520 for attention
+        patterns that cannot be patched.
         """
         wanted = tuple(dict.fromkeys(experiments))
         columns: dict[Experiment, Columns] = {e: {} for e in wanted}
@@ -98,6 +102,11 @@ class Runner(Forward):
 
     def _needs(self, wanted: Sequence[Experiment]) -> Needs:
         needs = needs_of(wanted, self, sweeps=self._sweeps)
+        of_patterns = [experiment for experiment in wanted if experiment.patches_patterns]
+        check_patterns(of_patterns, self.task)
+        if of_patterns and not self._patterns_tested:
+            pattern_test(self)
+            self._patterns_tested = True
         if self._internals is not None:
             for variant in {experiment.base for experiment in wanted if experiment.source is None}:
                 needs.record(variant, self._internals.taps("node"))

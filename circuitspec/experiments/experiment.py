@@ -14,6 +14,7 @@ from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE, ZERO, AblationKind
+from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION_PATTERN
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 
@@ -221,6 +222,11 @@ class Experiment:
             raise ValueError("a rule for paths goes with readings")
         if self.rule is not None and any((r.receiver.port is None) != (r.head is None) for r in self.readings):
             raise ValueError("a path that ends at a query, key or value says of which head")
+
+    @property
+    def patches_patterns(self) -> bool:
+        """Whether it replaces what some heads attend to."""
+        return any(site.component.kind is ATTENTION_PATTERN for site in self.sites)
 
     @property
     def level(self) -> Level:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.experiments.attention_pattern_rules import check_patterns
 from circuitspec.experiments.experiment import Experiment, Noised, Source, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
 from circuitspec.experiments.planner import Plan, PlannedClaim
@@ -71,6 +72,7 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
         )
     if problems:
         raise CircuitspecError(*problems)
+    check_patterns(plan.experiments, task, text)
 
 
 def check_length(task: TokenizedTask, shape: ModelShape) -> None:

@@ -10,7 +10,7 @@ from circuitspec.graph.edges import shared_by, sharing
 from circuitspec.graph.nodes import NodeComponent, Place
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Component, whole_of
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Component, aspects, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -28,8 +28,9 @@ class Declared:
 def overlaps(declared: Iterable[Declared], shape: ModelShape, source: SourceText) -> list[Diagnostic]:
     """CS223 for every two entries that declare the same activation.
 
-    A component twice, a key-value head and a head that reads it, and `input` and r0 overlap where their
-    positions meet; a neuron and its MLP do at any positions, since an MLP is taken apart or it is not.
+    A component twice, a key-value head and a head that reads it, a head and its attention pattern, and `input` and r0
+    overlap where their positions meet; a neuron and its MLP do at any positions, since an MLP is taken apart or it is
+    not.
     """
     first: dict[Component, list[Declared]] = {}
     found: dict[tuple[Place, Place], Diagnostic] = {}
@@ -57,6 +58,7 @@ def _same(component: NodeComponent, shape: ModelShape) -> Iterator[Component]:
     if begins_as is not None and component.place == (0, 0):
         yield WHOLE[begins_as]
     yield from (IN_LAYERS[kind](0, 0) for kind in IN_LAYERS if kind.begins_as is component.kind)
+    yield from aspects(component)
 
 
 def _overlap(one: Declared, other: Declared, shape: ModelShape, source: SourceText) -> Diagnostic:
@@ -72,6 +74,8 @@ def _overlap(one: Declared, other: Declared, shape: ModelShape, source: SourceTe
             relation = "reads"
         elif one.component in shared_by(other.component, shape):
             relation = "is read by"
+        elif one.component in aspects(other.component):
+            relation = "comes of" if one.component.kind.aspect_of is None else "makes"
         message = (
             f"declarations overlap: {format_name(one.component)} {relation} {format_name(other.component)}, "
             "which is declared too"

@@ -12,7 +12,14 @@ from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Ablatable, is_ablatable
 from circuitspec.graph.paths import Stop
 from circuitspec.hypothesis_file.grammar.component_kinds import MLP
-from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Neuron, all_of
+from circuitspec.hypothesis_file.grammar.components import (
+    AttentionPattern,
+    Component,
+    Head,
+    KvHead,
+    Neuron,
+    all_of,
+)
 
 _T = TypeVar("_T")
 
@@ -31,7 +38,8 @@ def exchange(graph: CircuitGraph, dice: Random, *, whole_groups: bool) -> Exchan
     for layer in range(graph.shape.n_layers):
         of |= _heads_by_group(graph, layer, dice) if whole_groups else _heads(graph, layer, dice)
         of |= _neurons(graph, layer, dice)
-    return of
+    heads = [(one, other) for one, other in of.items() if isinstance(one, Head) and isinstance(other, Head)]
+    return {**of, **{AttentionPattern(*one.place): AttentionPattern(*other.place) for one, other in heads}}
 
 
 def enlarged(graph: CircuitGraph, dice: Random, inside: Collection[Component] = ()) -> CircuitGraph | None:

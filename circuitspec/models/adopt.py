@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.models.families.architecture import architecture_of
 from circuitspec.models.families.modules import verify_modules
+from circuitspec.models.in_memory.adapters import adapted_modules, adapters_of, merged_copy
 from circuitspec.models.in_memory.bridge import inside_bridge
 from circuitspec.models.in_memory.foreign_hooks import foreign_to
-from circuitspec.models.in_memory.unfit import check_causal, check_kept, check_model, check_tokenizer
+from circuitspec.models.in_memory.unfit import check_causal, check_kept, check_model, check_placed, check_tokenizer
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.model_config import shape_of
 
@@ -17,22 +18,35 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 
-def adopt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, keep_hooks: bool = False) -> LoadedModel:
+def adopt_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    keep_hooks: bool = False,
+    merge_adapters: bool = False,
+) -> LoadedModel:
     """A Hugging Face model of the caller's, with what is needed to name and reach its parts.
 
     Of a TransformerLens bridge it is the model inside. Nothing of it is changed: its dtype and device stay, whatever a
-    hypothesis says. With `keep_hooks` the hooks on its modules take part.
+    hypothesis says. With `keep_hooks` the hooks on its modules take part. With `merge_adapters` it is a copy of a model
+    of peft with its active adapters in the weights; the given one stays as it is.
 
     Raises CS515 for what is no plain causal language model (adapters, quantised weights, a wrapper), or where hooks
-    cannot be kept, CS304 for an unknown family, CS313 where its modules are not those of its family, CS370 where its
-    parameters have several dtypes or lie on several devices.
+    cannot be kept, CS393 for a model that is spread over devices or offloaded (`device_map`), CS304 for an unknown
+    family, CS313 where its modules are not those of its family, CS370 where its parameters have several dtypes.
     """
+    from torch import nn
+
     check_tokenizer(tokenizer)
+    adapters = adapters_of(model) if merge_adapters else ()
+    if adapters or (merge_adapters and isinstance(model, nn.Module) and any(adapted_modules(model))):
+        model = merged_copy(model)
     given = model
     inside = inside_bridge(model)
     if inside is not None:
         model = cast("PreTrainedModel", inside)
     check_model(model)
+    check_placed(model)
     config = model.config.to_dict()
     architecture, shape = architecture_of(config), shape_of(config)
     check_causal(model, architecture)
@@ -59,7 +73,8 @@ def adopt_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, k
         family=architecture.family,
         description="in memory"
         + ("" if inside is None else ", out of a TransformerLens bridge")
-        + (", with its forward hooks" if foreign.runs_hooks else ""),
+        + (", with its forward hooks" if foreign.runs_hooks else "")
+        + (f", adapters merged: {', '.join(map(str, adapters))}" if adapters else ""),
         n_parameters=sum(p.numel() for p in parameters),
         path=None,
     )

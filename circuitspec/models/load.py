@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.families.architecture import Architecture, architecture_of
 from circuitspec.models.families.modules import verify_modules
+from circuitspec.models.families.text_models import text_model_in
 from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process
 from circuitspec.models.in_memory.foreign_hooks import Foreign
-from circuitspec.models.model_config import read_config, shape_of
+from circuitspec.models.model_config import read_checkpoint_config, read_config, shape_of
 from circuitspec.models.model_reference import ModelReference, resolve_reference
 from circuitspec.models.shapes import check_stated
+from circuitspec.models.storage.adapter_files import merge_adapter
 from circuitspec.models.storage.quiet import quiet_transformers
 from circuitspec.models.storage.weight_files import (
     WeightFiles,
@@ -27,6 +29,7 @@ from circuitspec.models.storage.weight_files import (
     unreadable_weights,
 )
 from circuitspec.models.tokenizers.tokenizer import load_tokenizer, remote_code
+from circuitspec.models.written_settings import WrittenSettings, config_to_load, refuse_rope, written_settings
 
 if TYPE_CHECKING:
     import torch
@@ -84,8 +87,8 @@ def load_model(
 
     `base_dir` is the folder of the hypothesis file; `progress` is told each stage in words, `ready` that weights are
     next. The hub is asked only where `spec.id` is a hub id; code that comes with a model is never run. Raises
-    CircuitspecError with one of CS300 to CS319, with CS353 or CS354 for weights that would be taken for others, or with
-    CS386 for a model of another size than `spec.size`.
+    CircuitspecError with one of CS300 to CS319, CS392, CS395 or CS396 for what else `spec` sets, CS353 or CS354 for
+    weights that would be taken for others, or CS386 for a model of another size than `spec.size`.
     """
     with as_in_a_new_process():
         return _load(spec, base_dir, _device(device, spec.dtype), progress or (lambda stage: None), ready)
@@ -94,14 +97,16 @@ def load_model(
 def _load(spec: ModelSpec, base_dir: Path, target: torch.device, say: Progress, ready: Ready | None) -> LoadedModel:
     reference = resolve_reference(spec, base_dir)
     if reference.kind == "built":
-        return _build(spec, target, say, ready)
+        return _build(spec, base_dir, target, say, ready)
     source = _locate(spec, reference, say)
+    text = text_model_in(read_checkpoint_config(source.directory / "config.json"))
     config = read_config(source.directory / "config.json")
     if "auto_map" in config:
         raise remote_code(source.directory / "config.json")
     _refuse_quantised(config)
     shape = shape_of(config)
     check_stated(spec, shape)
+    settings = written_settings(spec, architecture_of(config), base_dir, text)
     weights = find_weights(source.directory, allow_pickle=spec.allow_pickle)
     check_whole(weights)
     say(f"loading {spec.id}")
@@ -110,21 +115,23 @@ def _load(spec: ModelSpec, base_dir: Path, target: torch.device, say: Progress, 
         tokenizer = load_tokenizer(source.directory, shape.n_vocab)
         if ready is not None:
             ready(shape, tokenizer)
-        model = _read_weights(source.directory, weights, spec.dtype, architecture_of(config).attention)
+        model = _read_weights(source.directory, weights, spec.dtype, settings)
     check_taken(weights, tied=bool(getattr(model.config, "tie_word_embeddings", False)))
+    if settings.adapter is not None:
+        merge_adapter(model, settings.adapter)
     return _checked(
         spec,
         model,
         tokenizer,
         config,
         target,
-        description=source.description,
+        description=settings.describe(source.description),
         revision=source.revision,
         path=source.directory,
     )
 
 
-def _build(spec: ModelSpec, target: torch.device, say: Progress, ready: Ready | None) -> LoadedModel:
+def _build(spec: ModelSpec, base_dir: Path, target: torch.device, say: Progress, ready: Ready | None) -> LoadedModel:
     """A zoo model that code makes."""
     import torch
 
@@ -132,12 +139,18 @@ def _build(spec: ModelSpec, target: torch.device, say: Progress, ready: Ready | 
 
     entry = built_model(spec.id.removeprefix("zoo:"))
     check_stated(spec, shape_of(entry.config))
+    settings = written_settings(spec, architecture_of(entry.config), base_dir)
+    refuse_rope(settings, spec.id)
     say(f"building {spec.id}")
     model, tokenizer = entry.build()
     if ready is not None:
         ready(shape_of(entry.config), tokenizer)
     model = model.to(getattr(torch, spec.dtype)).eval()
-    return _checked(spec, model, tokenizer, entry.config, target, description="built by code")
+    if spec.attention is not None:
+        model.set_attn_implementation(spec.attention)
+    if settings.adapter is not None:
+        merge_adapter(model, settings.adapter)
+    return _checked(spec, model, tokenizer, entry.config, target, description=settings.describe("built by code"))
 
 
 def _checked(
@@ -237,18 +250,22 @@ def _check_buildable(directory: Path) -> None:
         ) from error
 
 
-def _read_weights(directory: Path, weights: WeightFiles, dtype: str, attention: str | None) -> PreTrainedModel:
+def _read_weights(directory: Path, weights: WeightFiles, dtype: str, settings: WrittenSettings) -> PreTrainedModel:
     import pickle
 
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
+    config, text = config_to_load(directory, settings), settings.text
+    chosen: dict[str, Any] = {} if config is None else {"config": config}
+    chosen |= {} if text is None else {"key_mapping": dict(text.renamed)}
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
             str(directory),
+            **chosen,
             dtype=getattr(torch, dtype),
-            attn_implementation=attention,
+            attn_implementation=settings.attention,
             use_safetensors=not weights.pickled,
             weights_only=True,
             trust_remote_code=False,
@@ -262,6 +279,8 @@ def _read_weights(directory: Path, weights: WeightFiles, dtype: str, attention: 
         raise out_of_memory(error) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise CircuitspecError(_failed_load(directory, weights, error)) from error
+    if text is not None:  # the rest of the checkpoint
+        info["unexpected_keys"] = [key for key in info["unexpected_keys"] if not str(key).startswith(text.others)]
     check_complete(directory, info)
     return model.eval()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import architecture_named, architecture_of
+from circuitspec.models.families.text_models import own_config
 from circuitspec.runtime.files import read_regular
 
 MAX_CONFIG_BYTES = 16_000_000
@@ -22,7 +23,15 @@ MAX_POSITIONS = 1_000_000_000
 
 
 def read_config(path: Path) -> Mapping[str, object]:
-    """A parsed config.json; CS305 where it is missing, not JSON, or no object."""
+    """A parsed config.json, of the text model where it is one of a checkpoint of images and text.
+
+    CS305 where it is missing, not JSON, or no object.
+    """
+    return own_config(read_checkpoint_config(path))
+
+
+def read_checkpoint_config(path: Path) -> Mapping[str, object]:
+    """A parsed config.json as it is in the file; CS305 as for `read_config`."""
     try:
         config = json.loads(read_regular(path, MAX_CONFIG_BYTES).decode("utf-8"))
     except FileNotFoundError as error:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import refused_means
 from circuitspec.engine.pyvene_export.bundle_content import Bundle, make_bundle
@@ -33,7 +34,17 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     Raises CircuitspecError as `verify` does for files, prompts and models, CS530 for a family that pyvene
     loads no config for, and CS531 for noise on the embeddings.
     """
-    base_dir = document.base_dir
+    base_dir, asked = document.base_dir, document.hypothesis.model
+    if asked.adapter is not None or asked.rope_scaling is not None:
+        key = "adapter" if asked.adapter is not None else "rope_scaling"
+        raise CircuitspecError(
+            Diagnostic(
+                "CS500",
+                f"`model: {key}` is not written to a bundle: its script loads the model as it is",
+                document.source.span(("model", key)),
+                hint="save the model with it, and name that one",
+            )
+        )
     prompts, hypothesis = prompts_of(document)
 
     def prepared_for(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Prepared:
@@ -55,7 +66,7 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
             "hub": hub,
             "revision": known.revision,
             "dtype": known.dtype,
-            "attention": loaded.architecture.attention,
+            "attention": asked.attention or loaded.architecture.attention,
         },
     }
     progress.stage("writing out the experiments")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
-from circuitspec.models.model_reference import resolve_reference
+from circuitspec.models.model_reference import local_model, resolve_reference
+from circuitspec.models.storage.adapter_files import find_adapter
 from circuitspec.models.storage.cache import sha256_of
 from circuitspec.models.storage.weight_files import find_weights
 
@@ -35,11 +36,21 @@ class ModelFiles:
 
 
 def model_files(model: ModelSpec, base_dir: Path, directory: Path | None = None) -> ModelFiles | None:
-    """Weights, their index, tokenizer and config; none for a model that is built by code.
+    """Weights, their index, tokenizer and config (none for a model that is built by code), and those of an adapter.
 
     A hub model is found in the local cache, or in `directory`, where it was loaded from; None where it is in neither.
     Raises CS300 to CS309 for a reference that leads nowhere or weights that are missing.
     """
+    found = _of_base(model, base_dir, directory)
+    if found is None or model.adapter is None:
+        return found
+    adapter = {
+        f"adapter/{path.name}": path for path in find_adapter(model.adapter, local_model(model.adapter, base_dir)).paths
+    }
+    return ModelFiles({**found.files, **adapter}, found.revision)
+
+
+def _of_base(model: ModelSpec, base_dir: Path, directory: Path | None) -> ModelFiles | None:
     reference = resolve_reference(model, base_dir)
     if reference.kind == "built":
         return ModelFiles({})

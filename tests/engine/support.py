@@ -12,7 +12,7 @@ import numpy as np
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
 from circuitspec.graph.circuit_graph import NodeComponent
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import AttentionPattern, Head, Input, KvHead, Mlp, Neuron, Resid
 from circuitspec.models.families.architecture import architecture_named, architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.model_config import shape_of
@@ -91,6 +91,8 @@ def oracle_component(component: NodeComponent) -> tuple[Any, ...]:
     match component:
         case Head(layer, head):
             return "head", layer, head
+        case AttentionPattern(layer, head):
+            return "pattern", layer, head
         case Mlp(layer):
             return "mlp", layer
         case Neuron(layer, index):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION,
+    ATTENTION_PATTERN,
     HEAD,
     KV_HEAD,
     MLP,
@@ -22,6 +23,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
 from circuitspec.hypothesis_file.grammar.components import (
     IN_LAYERS,
     AttentionLayer,
+    AttentionPattern,
     Component,
     Feature,
     Head,
@@ -60,6 +62,9 @@ WRITTEN = {
     "r5": Name(Resid(5)),
     "r5.mid": Name(Resid(5, mid=True)),
     "a9.kv2": Name(KvHead(9, 2)),
+    "a9.h6.pattern": Name(AttentionPattern(9, 6)),
+    "a9.h6.pattern@END": Name(AttentionPattern(9, 6), (), ("END",)),
+    "a9.h*.pattern": Name(Pattern(ATTENTION_PATTERN, 9, Range())),
     "sae:gpt2-small/res.8.f123": Name(Feature("gpt2-small/res.8", 123)),
     "a9.h6<q>": Name(Head(9, 6), ("q",)),
     "a9.kv2<k,v>": Name(KvHead(9, 2), ("k", "v")),
@@ -170,6 +175,7 @@ def test_model_order() -> None:
         Resid(0),
         AttentionLayer(0),
         KvHead(0, 1),
+        AttentionPattern(0, 0),
         Head(0, 0),
         Head(0, 1),
         Resid(0, mid=True),
@@ -232,6 +238,7 @@ COMPONENTS: st.SearchStrategy[Component] = st.one_of(
     st.just(Logits()),
     st.builds(Head, NUMBERS, NUMBERS),
     st.builds(AttentionLayer, NUMBERS),
+    st.builds(AttentionPattern, NUMBERS, NUMBERS),
     st.builds(Mlp, NUMBERS),
     st.builds(Neuron, NUMBERS, NUMBERS),
     st.builds(Resid, NUMBERS, st.booleans()),
@@ -244,7 +251,7 @@ COMPONENTS: st.SearchStrategy[Component] = st.one_of(
 def patterns(draw: st.DrawFn) -> Pattern:
     kind = draw(st.sampled_from(KINDS))
     layers = draw(INDICES)
-    members = draw(INDICES) if kind in (HEAD, KV_HEAD, NEURON) else None
+    members = draw(INDICES) if kind.has_members else None
     if isinstance(layers, int) and (members is None or isinstance(members, int)):
         layers = Range(layers, layers)
     return Pattern(kind, layers, members)
@@ -277,9 +284,7 @@ def test_a_pattern_matches_what_it_expands_to(pattern: Pattern, other: Component
     every = [
         one
         for kind in KINDS
-        for one in Pattern(kind, Range(), Range() if kind in (HEAD, KV_HEAD, NEURON) else None).expand(
-            Counts(4, 4, 4, 4)
-        )
+        for one in Pattern(kind, Range(), Range() if kind.has_members else None).expand(Counts(4, 4, 4, 4))
     ]
     assert [one for one in every if small.matches(one)] == list(expanded)
     assert not small.matches(Input())

@@ -4,6 +4,7 @@ One prompt at a time, float64, everything written out from the weights (see ``fa
 ``transformers`` in the forward pass. A *component* is a tuple:
 
 - ``("head", layer, h)``: a query head's slice of the attention output projection's input (z), ``[d_head]``
+- ``("pattern", layer, h)``: a query head's attention, the weights of all positions, ``[positions]``
 - ``("mlp", layer)``: the output of the MLP (before a post-norm, where the family has one), ``[d_model]``
 - ``("neuron", layer, i)``: its entry of the input of the MLP's output projection (gate times up when gated), ``[1]``
 - ``("attn", layer)``: the output of the attention output projection, its bias included (before a post-norm)
@@ -181,8 +182,10 @@ def attend(
         scores = scores.masked_fill(~seen, -torch.inf)
         weights = torch.exp(scores - scores.max(1, keepdim=True).values)
         pattern = weights / weights.sum(1, keepdim=True)
+        if put is not None:
+            pattern = put(("pattern", layer, h), pattern)
         if run is not None:
-            run.patterns[layer, h] = pattern
+            run.patterns[layer, h] = run.values["pattern", layer, h] = pattern
         out.append(pattern @ v[g])
     return out
 

@@ -64,7 +64,7 @@ def direct_effects(
         if any(site.component.kind.is_stream for site in experiment.sites):
             raise ValueError("a patched residual stream has no parts")
     runner.expect(direct_passes(wanted) * runner.task.n)
-    parts = _Parts(runner, metric, neurons)
+    parts = DirectParts(runner, metric, neurons)
     found = {experiment: _Columns(runner.task.n) for experiment in wanted}
 
     def work(batch: Batch) -> list[tuple[Experiment, _BatchRun]]:
@@ -95,7 +95,7 @@ def direct_effects(
 
 
 @dataclass(frozen=True)
-class _Direction:
+class AnswerDirection:
     """What a contribution to the final stream is multiplied by, `[row, d_model]`; and what biases add, `[row]`."""
 
     vector: Tensor
@@ -139,7 +139,7 @@ class _BatchRun:
     metric: Tensor
 
 
-class _Parts:
+class DirectParts:
     """The model's parts, as one batch's runs show them at the answers."""
 
     def __init__(self, runner: Runner, metric: str, neurons: Collection[Neuron]) -> None:
@@ -155,16 +155,21 @@ class _Parts:
         taps |= {tap for layer in self._neurons for tap in (Tap(layer, "neurons"), Tap(layer, "mlp"))}
         self._taps = frozenset(taps)
 
+    @property
+    def final(self) -> Tap:
+        """The stream that the final norm reads."""
+        return self._final
+
     def run(
-        self, batch: Batch, swaps: Mapping[Tap, Swap], draw: int, direction: _Direction | None = None
-    ) -> tuple[_BatchRun, _Direction]:
+        self, batch: Batch, swaps: Mapping[Tap, Swap], draw: int, direction: AnswerDirection | None = None
+    ) -> tuple[_BatchRun, AnswerDirection]:
         """One forward taken apart along a direction; without one, along its own."""
         logits, recorded = self._runner.forward(batch, CLEAN, Actions(swaps, self._taps), draw)
         rows = torch.arange(len(batch.prompts), device=logits.device)
         columns = torch.tensor(batch.answer_columns, device=logits.device)
         used = {tap: _as_used(tensor, swaps.get(tap), rows, columns) for tap, tensor in recorded.items()}
         own = direction is None
-        direction = direction or self._direction(batch, used[self._final])
+        direction = direction or self.direction(batch, used[self._final])
         if self._capped:
             normed = submodule(self._model, self._architecture.final_norm).forward(used[self._final])
             metric = (normed.cpu().double() * direction.unembedding).sum(-1) + direction.unembedding_bias
@@ -180,7 +185,7 @@ class _Parts:
         """Whether logits are capped after the unembedding, as Gemma 2's are."""
         return getattr(self._model.config, "final_logit_softcapping", None) is not None
 
-    def _direction(self, batch: Batch, final: Tensor) -> _Direction:
+    def direction(self, batch: Batch, final: Tensor) -> AnswerDirection:
         """The metric's direction in the stream that the final norm reads, with the divisor that `final` gives."""
         unembedding = submodule(self._model, self._architecture.unembedding)
         weight, bias = unembedding.weight, getattr(unembedding, "bias", None)
@@ -203,9 +208,9 @@ class _Parts:
             bias = getattr(self._module(self._architecture.attn_out, layer), "bias", None)
             if isinstance(bias, Tensor):  # where a post norm follows it is zero (`Stream`)
                 in_stream += seen @ bias.cpu().double()
-        return _Direction(seen, in_stream, tokens_bias + vector @ norm.bias, vector, tokens_bias)
+        return AnswerDirection(seen, in_stream, tokens_bias + vector @ norm.bias, vector, tokens_bias)
 
-    def _effects(self, values: Mapping[Tap, Tensor], direction: _Direction) -> dict[Part, Tensor]:
+    def _effects(self, values: Mapping[Tap, Tensor], direction: AnswerDirection) -> dict[Part, Tensor]:
         found: dict[Part, Tensor] = {}
         for sender in self._senders:
             tap = self._stream.recorded_at(sender)
@@ -253,7 +258,7 @@ class _Parts:
         self,
         effects: Mapping[Part, Tensor],
         final: Tensor,
-        direction: _Direction,
+        direction: AnswerDirection,
         metric: Tensor | None,
         dtype: torch.dtype,
     ) -> None:

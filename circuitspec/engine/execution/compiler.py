@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, KeysView, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.execution.attention_patterns import mixing, patterns_in, reading_of
 from circuitspec.engine.execution.interventions import Edit, Swap, TapIntervention, build
 from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
@@ -77,18 +78,27 @@ class Compiler:
         """Run the model once.
 
         Returns its logits `[row, kept position, vocabulary]` and, for each recorded tap, the values
-        computed there before any patch, `[row, pos, channel]`. Raises CS501 where a tap did not fire
-        exactly once, CS510 where its tensor is not as wide as the model's shape says.
+        computed there before any patch, `[row, pos, channel]`; attention patterns, which no module computes, take
+        another forward, and are read of unpatched runs. Raises CS501 where a tap did not fire exactly once, CS510 where
+        its tensor is not as wide as the model's shape says.
         """
         if not actions.taps:
             return self._model(**inputs).logits, {}
-        runnable, interventions = self._pyvene_model(actions.taps)
+        if patterns := patterns_in(actions.record):
+            plain = replace(actions, record=actions.record - patterns)
+            logits, recorded = self.forward(inputs, plain)
+            return logits, {**recorded, **self._patterns(inputs, plain, patterns)}
+        patterns = patterns_in(actions.swaps)
+        mixed = mixing({tap: actions.swaps[tap] for tap in patterns}, self._architecture, self._shape)
+        runnable, interventions = self._pyvene_model((actions.taps - patterns) | mixed.taps)
         for tap, intervention in interventions.items():
             intervention.arm(
                 actions.swaps.get(tap),
                 record=tap in actions.record,
                 shift=actions.shifts.get(tap),
                 edit=actions.edits.get(tap),
+                before=mixed.before.get(tap),
+                after=mixed.after.get(tap),
             )
         try:
             skipped = self._blocks.before(actions.first_block)
@@ -108,6 +118,15 @@ class Compiler:
         finally:
             for intervention in interventions.values():
                 intervention.arm(None, record=False)
+
+    def _patterns(self, inputs: Mapping[str, Any], actions: Actions, taps: frozenset[Tap]) -> dict[Tap, Tensor]:
+        """The attention patterns of a run: `[row, query pos, head * key pos]` for each of these taps."""
+        if actions.swaps or actions.edits or actions.first_block:
+            raise ValueError("attention patterns are read of whole and unpatched runs")
+        reading, found = reading_of(taps, inputs, self._architecture, self._shape), dict[Tap, Tensor]()
+        copies = Actions(shifts=reading.shifts(actions.shifts), edits=reading.edits(found))
+        self.forward(reading.inputs(inputs), copies)
+        return found
 
     def _shortened(self, inputs: Mapping[str, Any], actions: Actions) -> dict[torch.nn.Module, Callable[..., Tensor]]:
         """Forwards of the modules that need not compute all: NaN for what nobody reads, so that it cannot go unseen."""

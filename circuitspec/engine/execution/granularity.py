@@ -36,7 +36,8 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
         if slots is None:
             continue
         absent = kind.why_absent(smallest.counts, layer)
-        taps = [slot.tap for slot in slots(layer, 0, architecture, smallest)] if absent is None else []
+        given = [slot.tap for slot in slots(layer, 0, architecture, smallest)] if absent is None else []
+        taps = [tap for one in given for tap in one.acts_at(architecture)]
         tensors = tuple(dict.fromkeys(tap.path(architecture) for tap in taps))
         found.append(Granularity(kind.title, format_name(component), tensors, "" if absent is None else absent[0]))
     return tuple(found)

@@ -37,6 +37,18 @@ class Swap:
     source: Tensor
     gate: Tensor | None = None
 
+    def put_into(self, base: Tensor) -> Tensor:
+        """The tap's tensor `[row, pos, channel]` with the slices replaced."""
+        rows, positions, channels = base.shape
+        units = self.mask.shape[-1]
+        sliced = base.view(rows, positions, units, channels // units)
+        replacement = self.source.expand(rows, positions, channels).view_as(sliced)
+        if self.gate is None:
+            patched = torch.where(self.mask.unsqueeze(-1), replacement, sliced)
+        else:
+            patched = sliced + self.gate.unsqueeze(-1) * (replacement - sliced)
+        return patched.view(rows, positions, channels)
+
 
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 """What a tap's tensor becomes; called during the forward, so that it may use what earlier taps gave."""
@@ -50,6 +62,8 @@ class _Armed:
     record: bool
     shift: Tensor | None
     edit: Edit | None
+    before: Edit | None
+    after: Callable[[Tensor], None] | None
     recorded: Tensor | None = None
     firings: int = 0
 
@@ -68,13 +82,22 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
         self.channels = channels
         self.arm(None, record=False)
 
-    def arm(self, swap: Swap | None, *, record: bool, shift: Tensor | None = None, edit: Edit | None = None) -> None:
+    def arm(
+        self,
+        swap: Swap | None,
+        *,
+        record: bool,
+        shift: Tensor | None = None,
+        edit: Edit | None = None,
+        before: Edit | None = None,
+        after: Callable[[Tensor], None] | None = None,
+    ) -> None:
         """Set what the next forward does here and forget the last one.
 
         `shift` `[row, pos, channel]` is added to what the model computes; it counts as part of the run,
-        so it is in what is recorded.
+        so it is in what is recorded. So does what `before` makes of it first. `after` is shown what is handed on.
         """
-        self._armed = _Armed(swap, record, shift, edit)
+        self._armed = _Armed(swap, record, shift, edit, before, after)
 
     @property
     def recorded(self) -> Tensor | None:
@@ -102,24 +125,19 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
                     hint="correct its entry in the architecture table (circuitspec/models/families/architecture.py)",
                 )
             )
+        if now.before is not None:
+            base = now.before(base)
         if now.shift is not None:
             base = base + now.shift
         if now.record:
             now.recorded = base if now.edit is None else base.clone()  # edits may write into it
         if now.edit is not None:
             base = now.edit(base)
-        if now.swap is None:
-            return base
-        swap = now.swap
-        rows, positions, channels = base.shape
-        units = swap.mask.shape[-1]
-        sliced = base.view(rows, positions, units, channels // units)
-        replacement = swap.source.expand(rows, positions, channels).view_as(sliced)
-        if swap.gate is None:
-            patched = torch.where(swap.mask.unsqueeze(-1), replacement, sliced)
-        else:
-            patched = sliced + swap.gate.unsqueeze(-1) * (replacement - sliced)
-        return patched.view(rows, positions, channels)
+        if now.swap is not None:
+            base = now.swap.put_into(base)
+        if now.after is not None:
+            now.after(base)
+        return base
 
 
 _FIRING_HINT = (

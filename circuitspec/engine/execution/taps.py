@@ -15,6 +15,7 @@ from circuitspec.graph.edges import Reader, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.component_kinds import (
+    ATTENTION_PATTERN,
     HEAD,
     INPUT,
     KV_HEAD,
@@ -34,6 +35,7 @@ TapKind = Literal[
     "q",
     "k",
     "v",
+    "pattern",
     "z",
     "z_scaled",
     "attn_added",
@@ -59,8 +61,9 @@ class Tap:
     `attn_added` what is added to the residual stream of the attention, `mlp_in` what enters the MLP (after its norm),
     `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
     residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
-    `z_scaled` is the one that is no place in the model: z over the divisor of the norm after the attention
-    (`engine.levels.residual_stream`).
+    Two are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
+    (`engine.levels.residual_stream`); and `pattern`, what the heads attend to, head after head, `[row, query pos,
+    head * key pos]` (`engine.execution.attention_patterns`).
     """
 
     layer: int
@@ -84,8 +87,8 @@ class Tap:
                 return f"{architecture.port(self.kind, self.layer)}.output"
             case "z":
                 return architecture.z(self.layer)
-            case "z_scaled":
-                raise ValueError("scaled z is worked out, no module computes it")
+            case "z_scaled" | "pattern":
+                raise ValueError(f"{self.kind} is worked out, no module computes it")
             case "attn_added":
                 return architecture.attn_added(self.layer)
             case "neurons":
@@ -104,7 +107,7 @@ class Tap:
     def units(self, shape: ModelShape) -> int:
         """Into how many equal slices the last dimension falls."""
         match self.kind:
-            case "z" | "z_scaled" | "q":
+            case "z" | "z_scaled" | "q" | "pattern":
                 return shape.n_heads
             case "k" | "v":
                 return shape.n_kv_heads
@@ -122,11 +125,19 @@ class Tap:
                 return self.units(shape) * shape.d_head
             case "neurons":
                 return shape.d_mlp
+            case "pattern":
+                raise ValueError("how wide a pattern is depends on the prompts")
             case _:
                 return shape.d_model
 
     def __lt__(self, other: Tap) -> bool:
         return (self.layer, _ORDER.index(self.kind)) < (other.layer, _ORDER.index(other.kind))
+
+    def acts_at(self, architecture: Architecture) -> tuple[Tap, ...]:
+        """The taps of modules at which this one is read and patched: itself, unless it is worked out of others."""
+        if self.kind != "pattern":
+            return (self,)
+        return Tap(self.layer, "qkv" if isinstance(architecture.qkv, FusedQKV) else "v"), Tap(self.layer, "z")
 
 
 @dataclass(frozen=True)
@@ -186,6 +197,7 @@ TAPS: Mapping[ComponentKind, KindTaps] = {
         written=lambda layer, architecture: Tap(layer, "z"),
         read=lambda layer, shape: Tap(layer, "resid"),
     ),
+    ATTENTION_PATTERN: KindTaps(slots=_slice("pattern")),
     KV_HEAD: KindTaps(slots=_key_and_value, read=lambda layer, shape: Tap(layer, "resid")),
     MLP: KindTaps(
         slots=_slice("mlp"),
@@ -221,8 +233,27 @@ def read_at(reader: Reader, shape: ModelShape) -> Tap:
 
 
 def all_taps(architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
-    """Every tap that some component of this model is patched at."""
+    """Every tap of a module that some component of this model is patched at."""
     slots = [taps.slots for kind, taps in TAPS.items() if taps.slots and kind.why_absent(shape.counts, 0) is None]
     layers = range(shape.n_layers)
-    found = {slot.tap for layer in layers for of in slots for slot in of(layer, 0, architecture, shape)}
+    given = (slot.tap for layer in layers for of in slots for slot in of(layer, 0, architecture, shape))
+    found = {tap for one in given for tap in one.acts_at(architecture)}
     return frozenset(tap for tap in found if tap.units(shape))
+
+
+def label(tap: Tap) -> str:
+    """What is patched at a tap, in the words of hypothesis files: `a3`, `r2.mid`, `m1.n*`, `a3.kv* (keys)`."""
+    labels: Mapping[TapKind, str] = {
+        "embed": "embeddings",
+        "resid": f"r{tap.layer}",
+        "qkv": f"a{tap.layer} (q, k, v)",
+        "k": f"a{tap.layer}.kv* (keys)",
+        "v": f"a{tap.layer}.kv* (values)",
+        "pattern": f"a{tap.layer}.h*.pattern",
+        "z": f"a{tap.layer}",
+        "resid_mid": f"r{tap.layer}.mid",
+        "neurons": f"m{tap.layer}.n*",
+        "mlp": f"m{tap.layer}",
+        "final": "last residual stream",
+    }
+    return labels[tap.kind]

@@ -12,8 +12,7 @@ import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, where_mask
-from circuitspec.engine.execution.tap_labels import label
-from circuitspec.engine.execution.taps import Slot, Tap, slots_of
+from circuitspec.engine.execution.taps import Slot, Tap, label, slots_of
 from circuitspec.experiments.experiment import Experiment, Noised, Variant
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
@@ -77,6 +76,14 @@ def check_plain(experiments: Iterable[Experiment], architecture: Architecture) -
                 "CS500",
                 f"{' and '.join(beyond)} level is not written to a bundle: pyvene by itself has no intervention for it",
                 hint="`verify` runs it; a bundle takes `level: node` and claims about nodes",
+            )
+        )
+    if any(e.patches_patterns for e in experiments):
+        problems.append(
+            Diagnostic(
+                "CS500",
+                "attention patterns are not written to a bundle: pyvene by itself has no intervention for them",
+                hint="`verify` runs them; a bundle takes heads and key-value heads",
             )
         )
     if architecture.family not in _TABLED:

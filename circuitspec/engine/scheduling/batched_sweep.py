@@ -68,10 +68,10 @@ class BatchedSweep:
 def sweeps_of(
     experiments: Iterable[Experiment], slots_of: Callable[[NodeComponent], tuple[Slot, ...]]
 ) -> tuple[BatchedSweep, ...]:
-    """The sweeps among these experiments."""
+    """The sweeps among these experiments. Not of attention patterns, which are of whole rows from their first token."""
     groups: dict[tuple[Variant, Source], list[Experiment]] = {}
     for experiment in experiments:
-        if experiment.level == "node" and experiment.source is not None:
+        if experiment.level == "node" and experiment.source is not None and not experiment.patches_patterns:
             groups.setdefault((experiment.base, experiment.source), []).append(experiment)
     taps_of = cache(lambda component: frozenset(slot.tap for slot in slots_of(component)))
     sweeps = []

@@ -13,8 +13,7 @@ from circuitspec.engine.execution.batches import Batch, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit, Swap
 from circuitspec.engine.execution.rounding import TOLERANCE
-from circuitspec.engine.execution.tap_labels import label
-from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.taps import Tap, label
 from circuitspec.engine.forward import Forward
 from circuitspec.engine.levels.edge_program import EdgeProgram
 from circuitspec.engine.levels.path_hops import Hops, base_taps

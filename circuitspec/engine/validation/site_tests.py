@@ -11,8 +11,7 @@ from torch import Tensor
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, PaddingSide
 from circuitspec.engine.execution.rounding import TOLERANCE
-from circuitspec.engine.execution.tap_labels import label
-from circuitspec.engine.execution.taps import Tap, all_taps
+from circuitspec.engine.execution.taps import Tap, all_taps, label
 from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.validation.row_independence import mixing
 from circuitspec.engine.validation.tap_propagation import handovers, reads

@@ -60,10 +60,13 @@ class ComponentKind:
     told_apart: str = ""  # what a list of all kinds adds to `singular`, where another kind is called the same
     drawn_in: str = ""  # the row of a drawing of the circuit
 
-    # grammar: `letter`, the layer's number, and after a dot `suffix`, with a number where a layer has several
+    # grammar: `letter`, the layer's number, and after a dot `suffix`, with a number where a layer has several; after
+    # another dot `aspect`, where only one side of such a component is meant
     letter: str = ""  # none where it belongs to no layer
     suffix: str | None = None
     has_members: bool = False
+    aspect: str | None = None
+    aspect_of: ComponentKind | None = None
 
     # order: by layer, then rank, then number
     rank: int = 0
@@ -186,7 +189,7 @@ HEAD = ComponentKind(
     letter="a",
     suffix="h",
     has_members=True,
-    rank=3,
+    rank=4,
     stage=1,
     per_layer=lambda counts: counts.n_heads,
     extent=_layers_of_heads,
@@ -196,6 +199,24 @@ HEAD = ComponentKind(
     reads=True,
     ports=PORTS,
     reads_through={"k": KV_HEAD, "v": KV_HEAD},
+)
+ATTENTION_PATTERN = ComponentKind(
+    name="pattern",
+    singular="attention pattern",
+    plural="attention patterns",
+    example="a9.h6.pattern",
+    drawn_in="layer {layer}",
+    letter="a",
+    suffix="h",
+    has_members=True,
+    aspect="pattern",
+    aspect_of=HEAD,
+    rank=3,
+    stage=1,
+    per_layer=lambda counts: counts.n_heads,
+    extent=_layers_of_heads,
+    is_patched=True,
+    instead="name its head and the inputs <q> and <k>, which decide what it attends to",
 )
 ATTENTION = ComponentKind(
     name="attention",
@@ -217,7 +238,7 @@ MLP = ComponentKind(
     example="m3",
     drawn_in="layer {layer} MLP",
     letter="m",
-    rank=5,
+    rank=6,
     stage=3,
     per_layer=lambda counts: 0 if counts.n_neurons == 0 else 1,
     extent=_mlps,
@@ -236,7 +257,7 @@ NEURON = ComponentKind(
     letter="m",
     suffix="n",
     has_members=True,
-    rank=6,
+    rank=7,
     stage=3,
     per_layer=lambda counts: counts.n_neurons,
     extent=_mlps_of_neurons,
@@ -273,7 +294,7 @@ RESID_MID = ComponentKind(
     drawn_in="mid layer {layer}",
     letter="r",
     suffix="mid",
-    rank=4,
+    rank=5,
     stage=2,
     extent=_streams,
     why_absent=_no_middle,

@@ -13,6 +13,7 @@ from typing import ClassVar, TypeAlias
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     AFTER_ALL_LAYERS,
     ATTENTION,
+    ATTENTION_PATTERN,
     FEATURE,
     HEAD,
     INPUT,
@@ -59,6 +60,19 @@ class Head:
     layer: int
     head: int
     kind: ClassVar[ComponentKind] = HEAD
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.head
+
+
+@dataclass(frozen=True)
+class AttentionPattern:
+    """What one attention head attends to: at each query position, the weights of all positions up to it."""
+
+    layer: int
+    head: int
+    kind: ClassVar[ComponentKind] = ATTENTION_PATTERN
 
     @property
     def place(self) -> Place:
@@ -144,13 +158,16 @@ class Feature:
         return AFTER_ALL_LAYERS + 1, self.index
 
 
-Component: TypeAlias = Input | Logits | Head | AttentionLayer | KvHead | Mlp | Neuron | Resid | Feature
+Component: TypeAlias = (
+    Input | Logits | Head | AttentionPattern | AttentionLayer | KvHead | Mlp | Neuron | Resid | Feature
+)
 
 Ablatable: TypeAlias = Head | Mlp | Neuron
 """Components that together write all that a model adds to its embeddings. What is outside a circuit is made of them."""
 
-NodeComponent: TypeAlias = Ablatable | KvHead | Resid | Input
-"""Components that can be patched. The outside of a key-value head, a residual stream or the input is not defined."""
+NodeComponent: TypeAlias = Ablatable | AttentionPattern | KvHead | Resid | Input
+"""Components that can be patched. The outside of an attention pattern, a key-value head, a residual stream or the input
+is not defined."""
 
 Writer: TypeAlias = Head | Mlp
 """What adds to the residual stream and reads it."""
@@ -166,6 +183,7 @@ Between: TypeAlias = Writer | KvHead
 
 IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
     HEAD: Head,
+    ATTENTION_PATTERN: AttentionPattern,
     ATTENTION: lambda layer, _: AttentionLayer(layer),
     MLP: lambda layer, _: Mlp(layer),
     NEURON: Neuron,
@@ -238,6 +256,13 @@ def whole_of(component: Component) -> Component:
     """What a component is one unit of (its MLP, for a neuron); itself, for one that is a whole."""
     kind = component.kind.part_of
     return component if kind is None else IN_LAYERS[kind](component.place[0], 0)
+
+
+def aspects(component: Component) -> tuple[Component, ...]:
+    """What the component is one aspect of, and its own aspects: a head, and what it attends to."""
+    own, place = component.kind, component.place
+    kinds = [kind for kind in IN_LAYERS if kind is own.aspect_of or (kind.aspect_of is own)]
+    return tuple(IN_LAYERS[kind](*place) for kind in kinds)
 
 
 def sort_key(component: Component) -> tuple[int, int, int, str]:

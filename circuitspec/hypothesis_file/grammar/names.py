@@ -17,6 +17,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     IN_LAYERS,
     WHOLE,
     AttentionLayer,
+    AttentionPattern,
     Component,
     Feature,
     Head,
@@ -35,6 +36,7 @@ from circuitspec.hypothesis_file.grammar.components import (
 __all__ = [
     "PORTS",
     "AttentionLayer",
+    "AttentionPattern",
     "Component",
     "Feature",
     "GroupRef",
@@ -60,7 +62,9 @@ __all__ = [
     "suggest_name",
 ]
 
-_WRITTEN = [kind.example for kind in sorted(IN_LAYERS, key=lambda kind: kind.at_most is not None)]  # rare ones last
+_WRITTEN = [  # rare ones last, and no sides of one
+    kind.example for kind in sorted(IN_LAYERS, key=lambda kind: kind.at_most is not None) if kind.aspect is None
+]
 EXAMPLES = f"components are written {', '.join(_WRITTEN[:-1])} or {_WRITTEN[-1]}"
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})"
@@ -69,7 +73,9 @@ IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _GROUP = re.compile(rf"{IDENTIFIER}(?:-[A-Za-z0-9_]+)*")
 _POSITION = re.compile(rf"{IDENTIFIER}(?:#[1-9][0-9]{{0,3}})?(?:[+-][0-9]{{1,4}})?")
 _FEATURE = re.compile(rf"sae:([A-Za-z0-9_][A-Za-z0-9_./-]*)\.f({_NUMBER})")
-_INDEXED = re.compile(rf"([a-z]+)({_INDEX})(?:\.([a-z]+)({_INDEX})?)?")  # layer letter, layer, suffix, number
+_INDEXED = re.compile(  # layer letter, layer, suffix, number, aspect
+    rf"([a-z]+)({_INDEX})(?:\.([a-z]+)({_INDEX})?(?:\.([a-z]+))?)?"
+)
 _UP_TO_SUFFIX = re.compile(r"[^<@]*")
 _BETWEEN_ITEMS = re.compile(r"[<{,]|->|→|=>|>")
 _SEED_NAME = re.compile(rf"L({_NUMBER})([HN])({_NUMBER})")
@@ -272,7 +278,7 @@ def _read_target(text: str, start: int) -> Component | Pattern | None:
         layer, member = int(match[1]), int(match[3])
         return Head(layer, member) if match[2] == "H" else Neuron(layer, member)
     if match := _INDEXED.fullmatch(text):
-        kind = _kind_of(match[1], match[3], has_members=match[4] is not None)
+        kind = _kind_of(match[1], match[3], match[5], has_members=match[4] is not None)
         if kind is not None:
             layers = _parse_index(match[2], start + match.start(2))
             members = None if match[4] is None else _parse_index(match[4], start + match.start(4))
@@ -280,9 +286,9 @@ def _read_target(text: str, start: int) -> Component | Pattern | None:
     return None
 
 
-def _kind_of(letter: str, suffix: str | None, *, has_members: bool) -> ComponentKind | None:
-    spelled = (letter, suffix, has_members)
-    return next((k for k in IN_LAYERS if (k.letter, k.suffix, k.has_members) == spelled), None)
+def _kind_of(letter: str, suffix: str | None, aspect: str | None, *, has_members: bool) -> ComponentKind | None:
+    spelled = (letter, suffix, has_members, aspect)
+    return next((k for k in IN_LAYERS if (k.letter, k.suffix, k.has_members, k.aspect) == spelled), None)
 
 
 def _first_wrong(text: str) -> int:
@@ -459,7 +465,8 @@ def _format_target(target: Component | Pattern) -> str:
     layers, members = (target.layers, target.members) if isinstance(target, Pattern) else target.place
     dotted = "" if kind.suffix is None else f".{kind.suffix}"
     numbered = _format_index(members) if kind.has_members and members is not None else ""
-    return f"{kind.letter}{_format_index(layers)}{dotted}{numbered}"
+    aspect = "" if kind.aspect is None else f".{kind.aspect}"
+    return f"{kind.letter}{_format_index(layers)}{dotted}{numbered}{aspect}"
 
 
 def _format_ports(ports: tuple[Port, ...]) -> str:

@@ -54,6 +54,27 @@ def _entry_form(value: object) -> str | None:
     return "<mapping>" if isinstance(value, dict) else "<text>"
 
 
+class RopeScaling(Block):
+    """Rotary positions other than those of the checkpoint, for longer texts."""
+
+    type: Literal["linear", "dynamic", "yarn"] = Field(
+        examples=["linear"], description="How they are scaled, as transformers calls it (`rope_type`)."
+    )
+    factor: float = Field(gt=0, le=1_000, allow_inf_nan=False, examples=[2.0], description="By how much.")
+    original_positions: int | None = Field(
+        default=None,
+        strict=True,
+        gt=0,
+        le=1_000_000_000,
+        examples=[4096],
+        description="For how many positions the model was trained (`original_max_position_embeddings`).",
+    )
+
+    def __str__(self) -> str:
+        trained = "" if self.original_positions is None else f" of {self.original_positions} positions"
+        return f"rotary positions scaled: {self.type}, factor {self.factor:g}{trained}"
+
+
 class ModelSpec(Block):
     """Which model, pinned."""
 
@@ -75,13 +96,30 @@ class ModelSpec(Block):
         description="LAYERSxHEADS or LAYERSxHEADSxCHANNELS, `-parallel` behind it for parallel blocks: what `export` "
         "needs while the model is not on this machine. `import` writes it. A model of another size is refused.",
     )
+    adapter: Text | None = Field(
+        default=None,
+        examples=["./lora"],
+        description="A directory with a LoRA adapter as peft saves it: it is merged into the weights as they are "
+        "loaded, and named in reports.",
+    )
+    attention: Literal["eager", "sdpa"] | None = Field(
+        default=None,
+        description="Which implementation computes attention, by the names of transformers. Left out, it is the one "
+        "that transformers takes for the model.",
+    )
+    rope_scaling: RopeScaling | None = Field(
+        default=None,
+        examples=[{"type": "linear", "factor": 2.0}],
+        description="Rotary positions other than those of the checkpoint.",
+    )
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `size` where it is not given: the digest of a file does not change with what it does not say."""
+        """Without what is not given: the digest of a file does not change with what it does not say."""
         content: dict[str, Any] = handler(self)
-        if self.size is None:
-            content.pop("size", None)
+        for key in ("size", "adapter", "attention", "rope_scaling"):
+            if getattr(self, key) is None:
+                content.pop(key, None)
         return content
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.models.families.text_models import said_of_text_model
 from circuitspec.models.families.unsupported_families import said_of, spelt_otherwise
 
 Port = Literal["q", "k", "v"]
@@ -262,11 +263,11 @@ _TABLE: Mapping[str, Architecture] = {
 SUPPORTED: tuple[str, ...] = tuple(_TABLE)
 
 
-def architecture_named(family: str) -> Architecture:
-    """The table of a supported family; CS304 for any other."""
+def architecture_named(family: str, inside: str = "") -> Architecture:
+    """The table of a supported family; CS304 for any other, with what is known of a text model `inside`."""
     if family in _TABLE:
         return _TABLE[family]
-    close, against = spelt_otherwise(family, SUPPORTED), said_of(family)
+    close, against = spelt_otherwise(family, SUPPORTED), inside or said_of(family)
     meant = f"`model_type` is written {close}; " if close else ""
     step = (
         "to add one, write its Architecture (config keys; paths of block, norms, q/k/v, attention output, MLP) in "
@@ -298,7 +299,7 @@ def architecture_of(config: Mapping[str, object]) -> Architecture:
                 hint='a Hugging Face causal language model says which family it is, such as `"model_type": "gpt2"`',
             )
         )
-    architecture = architecture_named(family)
+    architecture = architecture_named(family, said_of_text_model(config, SUPPORTED))
     found = [
         Diagnostic(
             "CS314",

@@ -47,9 +47,15 @@ def foreign_to(model: nn.Module, *, kept: bool) -> Foreign:
         hooks += [f"{place} ({kind})" for kind in dict.fromkeys(found)]
         if found:
             modules.append(name)
-        if "forward" in vars(module):
+        if "forward" in vars(module) and not _of_accelerate(module):
             replaced.append(place)
     return Foreign(tuple(hooks), tuple(modules), tuple(replaced), kept)
+
+
+def _of_accelerate(module: nn.Module) -> bool:
+    """Whether accelerate put its forward around the module's own, as `device_map` has it do: values stay the same."""
+    before = vars(module).get("_old_forward")
+    return hasattr(module, "_hf_hook") and getattr(before, "__func__", None) is type(module).forward
 
 
 def _hooks_of(module: nn.Module) -> Iterator[str]:

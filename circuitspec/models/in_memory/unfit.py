@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.modules import submodule
+from circuitspec.models.in_memory.adapters import adapted_modules, adapters_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,6 +71,23 @@ def check_model(model: object) -> None:
         )
 
 
+def check_placed(model: nn.Module) -> None:
+    """Raises CS393 for weights that are on several devices, or on none: a `device_map` spread or offloaded them."""
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    spread = getattr(model, "hf_device_map", None)
+    if "meta" in devices or (spread is not None and len(devices) > 1):
+        away = [name for name, parameter in model.named_parameters() if parameter.device.type == "meta"]
+        said = f"offloaded, so that they are not in memory: {_some(away)}" if away else f"on {' and '.join(devices)}"
+        raise CircuitspecError(
+            Diagnostic(
+                "CS393",
+                f"weights of `model` are {said}",
+                hint='patches are put in on one device: load the model whole on one, as device_map={"": 0} or '
+                "device_map={'': 'cpu'}, or without device_map",
+            )
+        )
+
+
 def check_causal(model: nn.Module, architecture: Architecture) -> None:
     """Raises CS515 for a model of the family that gives no next token."""
     try:
@@ -106,21 +124,15 @@ def check_kept(modules: tuple[str, ...], architecture: Architecture, *, bridge: 
 
 
 def _check_adapters(model: nn.Module) -> None:
-    adapters = [name for name, module in model.named_modules() if _is_adapter(module)]
-    if adapters or callable(getattr(model, "merge_and_unload", None)):
-        where = f": {_some(adapters)}" if adapters else ""
+    adapted = list(adapted_modules(model))
+    if adapted or callable(getattr(model, "merge_and_unload", None)):
+        named = ", ".join(map(str, adapters_of(model)))
+        where = f" at {_some(adapted)}" if adapted else ""
         raise _unfit(
-            f"`model` has adapters that are not merged{where}",
-            "merge them into the weights first: model = model.merge_and_unload(); or give the base model",
+            f"`model` has adapters that are not merged: {named or 'unnamed ones'}{where}",
+            "pass merge_adapters=True, and a copy with them merged is taken; or merge them into the weights first: "
+            "model = model.merge_and_unload(); or give the base model",
         )
-
-
-def _is_adapter(module: nn.Module) -> bool:
-    """Whether it is a layer of peft's, or one made in its manner: another layer, and low-rank matrices beside it."""
-    made_in = type(module).__module__
-    if made_in.startswith("peft.tuners") and hasattr(module, "base_layer"):
-        return True
-    return any(hasattr(module, f"{name}A") and hasattr(module, f"{name}B") for name in ("lora_", "lora_embedding_"))
 
 
 def _check_quantised(model: nn.Module) -> None:
