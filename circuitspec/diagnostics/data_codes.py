@@ -303,6 +303,20 @@ DATA: dict[str, CodeInfo] = {
         "text occurs fewer times than that, or its end lies in the middle of a token. Only whole words count: `John` "
         "is not found in `Johnson` (a text may be several words, and hold spaces).",
     ),
+    "CS361": CodeInfo(
+        "a position of several tokens where one is needed",
+        "A position may be several tokens of a prompt: a list of indices, `{slot: S, tokens: all}`, or a text with "
+        "`tokens: all`. Components are patched and kept, and noise is added, at all of them. An attention weight, a "
+        "neuron's activation and a projection are read at one token. Declare a position for the token that is meant: "
+        "of a slot S its last token is S, of a text `{text: ...}` without `tokens`.",
+    ),
+    "CS362": CodeInfo(
+        "two positions that share tokens",
+        "One position is several tokens, and another names one of these. Which of the two a component is patched or "
+        "kept at would then have to be told apart token by token: at node level where one component acts at both, at "
+        "edge and path level wherever both are named. Name one of them, or positions of different tokens. Noise may "
+        "be added at tokens that another position names.",
+    ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",
         "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "

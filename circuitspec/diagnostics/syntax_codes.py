@@ -380,4 +380,10 @@ SYNTAX: dict[str, CodeInfo] = {
         "is run. So many would take more memory than a plan may. The message says how many are possible. The more are "
         "drawn, the smaller the p-values that can be told apart: with a quantile of 0.9, 29 can reject at 0.05.",
     ),
+    "CS177": CodeInfo(
+        "no slot where one is needed",
+        "`{slot: S, tokens: all}` names all tokens of a slot, `{slot: S#2, tokens: all}` those of its second "
+        "occurrence. A position such as `last` or `S + 1` is one token: write it as it is, without a mapping. Several "
+        "tokens that no slot fills are named by indices, `[0, 1, 2]`, or by their text, `{text: ..., tokens: all}`.",
+    ),
 }

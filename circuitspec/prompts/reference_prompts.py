@@ -152,7 +152,7 @@ class ReferencePrompts:
 
 
 def _layout(task: TokenizedTask, prompt: int, roles: Sequence[str]) -> tuple[object, ...]:
-    places = tuple(task.roles[role][prompt] for role in roles)
+    places = tuple(task.tokens_at(role, prompt) for role in roles)
     return task.prompts.prompts[prompt].template, task.lengths[prompt], places
 
 
@@ -161,6 +161,7 @@ def _joined(prompts: PromptSet, parts: Sequence[TokenizedTask]) -> TokenizedTask
     named = [name for name in (parts[0].roles if parts else ()) if all(name in part.roles for part in parts)]
     first = [name for name in named if all(name in part.slot_tokens for part in parts)]
     variants = (CLEAN, *prompts.corruptions)
+    spans = [name for name in named if any(name in part.spans for part in parts)]
     return TokenizedTask(
         replace(prompts, prompts=tuple(prompt for part in parts for prompt in part.prompts.prompts)),
         {variant: tuple(ids for part in parts for ids in part.ids[variant]) for variant in variants},
@@ -168,6 +169,7 @@ def _joined(prompts: PromptSet, parts: Sequence[TokenizedTask]) -> TokenizedTask
         tuple(answers for part in parts for answers in part.answers),
         tuple(wrong for part in parts for wrong in part.wrong),
         slot_tokens={name: tuple(at for part in parts for at in part.slot_tokens[name]) for name in first},
+        spans={name: tuple(part.tokens_at(name, i) for part in parts for i in range(part.n)) for name in spans},
     )
 
 
@@ -186,6 +188,7 @@ def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
         answers=pick(task.answers),
         wrong=pick(task.wrong),
         slot_tokens={name: pick(places) for name, places in task.slot_tokens.items()},
+        spans={name: pick(places) for name, places in task.spans.items()},
         own={
             variant: TokenizedVariant(
                 pick(own.ids),
@@ -193,6 +196,7 @@ def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
                 pick(own.wrong),
                 {name: pick(places) for name, places in own.roles.items()},
                 {name: pick(places) for name, places in own.slot_tokens.items()},
+                {name: pick(places) for name, places in own.spans.items()},
             )
             for variant, own in task.own.items()
         },

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from circuitspec.analysis.verification_result import ReferenceFacts
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.prompts.prompt_set import Prompt, PromptSet, plain_positions, prompts_digest
+from circuitspec.prompts.prompt_set import GivenAnswer, PlainPlace, Prompt, PromptSet, plain_positions, prompts_digest
 from circuitspec.repository.lock import LockedPrompts, LockedReference, as_json
 from circuitspec.repository.lock_file import LockFile
 
@@ -26,10 +26,10 @@ class _Content(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    texts: dict[str, str]
-    answers: tuple[str, ...]
-    wrong: tuple[str, ...]
-    positions: dict[str, int | dict[str, str | int]]
+    texts: dict[str, str | list[int]]
+    answers: tuple[GivenAnswer, ...]
+    wrong: tuple[GivenAnswer, ...]
+    positions: dict[str, PlainPlace]
     template: int
 
 
@@ -111,7 +111,7 @@ def _differences(old: _Content, new: _Content) -> Iterator[tuple[str, object, ob
 
 def _content(prompt: Prompt) -> _Content:
     return _Content(
-        texts=dict(prompt.texts),
+        texts=prompt.content,
         answers=prompt.answers,
         wrong=prompt.wrong,
         positions=plain_positions(prompt),

@@ -35,6 +35,7 @@ from circuitspec.hypothesis_file.schema.block import (
     one_form_of,
 )
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.schema.position_blocks import Position
 
 FormatVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(texts.check_version)]
 
@@ -157,10 +158,6 @@ WordList: TypeAlias = Annotated[
     | Annotated[dict[str, tuple[Text, ...]], Tag("<mapping>"), Field(min_length=1)],
     one_form_of(form_of, "a file name (.txt or .csv), a list of texts, or a table"),
 ]
-Position: TypeAlias = Annotated[
-    Annotated[texts.PositionText, Tag("<text>")] | Annotated[texts.TokenIndex, Tag("<index>")],
-    one_form_of(form_of, "a position such as S1 + 1 or last, or a token index"),
-]
 At: TypeAlias = Annotated[
     Annotated[texts.PositionName, Tag("<text>")]
     | Annotated[tuple[texts.PositionName, ...], Tag("<list>"), Field(min_length=1)],
@@ -196,8 +193,8 @@ class TaskSpec(Block):
     )
     positions: dict[texts.PositionName, Position] = Field(
         default={},
-        description="Token positions by name: S1 + 1, S#2, last, or a token index (BOS is not counted). Every slot is "
-        "a position already.",
+        description="Token positions by name: S1 + 1, S#2, last, a token index (BOS is not counted) or a list of them, "
+        "{slot: S1, tokens: all}, {text: gave}. Every slot is a position already: its last token.",
     )
     prompts: Count = Field(default=100, description="How many prompts to make (or to read from the file).")
     seed: int = Field(default=0, strict=True, ge=0, description="Seed of the drawing.")

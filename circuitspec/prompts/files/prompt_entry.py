@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from circuitspec.diagnostics.diagnostic import Span
-from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
+from circuitspec.prompts.prompt_set import CLEAN, Place, Prompt, PromptSet, TextPlace
 from circuitspec.prompts.task_findings import TaskFindings, meant
 from circuitspec.prompts.templates.answer_rules import distinct
 
@@ -43,6 +43,7 @@ class TextPosition(BaseModel):
 
     text: PromptText
     nth: Annotated[int, Field(ge=1, le=10**9)] = 1
+    tokens: Literal["last", "all"] = "last"
 
 
 class Entry(BaseModel):
@@ -54,7 +55,7 @@ class Entry(BaseModel):
     corrupt: PromptText | dict[Text, PromptText] | None = None
     answers: list[AnswerText] = []
     wrong: list[AnswerText] = []
-    positions: dict[Text, TokenIndex | TextPosition] = {}
+    positions: dict[Text, TokenIndex | Annotated[list[TokenIndex], Field(min_length=1)] | TextPosition] = {}
     template: Text | int | None = None
 
     @property
@@ -202,8 +203,13 @@ def prompt_set(
     )
 
 
-def _place(said: int | TextPosition) -> int | TextPlace:
-    return said if isinstance(said, int) else TextPlace(said.text, said.nth)
+def _place(said: int | list[int] | TextPosition) -> Place:
+    match said:
+        case int():
+            return said
+        case list():
+            return tuple(said)
+    return TextPlace(said.text, said.nth, said.tokens)
 
 
 def _refuse_repeats(entries: Sequence[Placed], findings: TaskFindings) -> None:

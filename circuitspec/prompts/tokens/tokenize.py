@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask
 from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.tokens.alignment import check_alignment
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def tokenize(
     prompt_set: PromptSet,
-    positions: Mapping[str, str | int],
+    positions: Mapping[str, Position],
     tokenizer: PreTrainedTokenizerBase,
     source: SourceText | None = None,
 ) -> TokenizedTask:
@@ -59,6 +60,7 @@ def tokenize(
         wrong=answers.wrong,
         partial_roles=roles.partial,
         slot_tokens=roles.tokens,
+        spans=roles.spans,
     )
 
 
