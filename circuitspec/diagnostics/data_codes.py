@@ -317,6 +317,13 @@ DATA: dict[str, CodeInfo] = {
         "edge and path level wherever both are named. Name one of them, or positions of different tokens. Noise may "
         "be added at tokens that another position names.",
     ),
+    "CS363": CodeInfo(
+        "a token id outside the vocabulary",
+        'A prompts file may give prompts as lists of token ids, `"clean": [50256, 464, 8251]`, and answers as ids, '
+        '`"answers": [318]`. They are used as they are: no special token is put in front of them. Here an id is as '
+        "large as the tokenizer's vocabulary or larger, so that no token has it: the ids are probably those of "
+        "another model. Write the texts, or the ids of this model's tokenizer.",
+    ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",
         "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "

@@ -33,8 +33,13 @@ class PlainTokenizer:
         self.unk_token: str | None = getattr(tokenizer.model, "unk_token", None) or None
         self.unk_token_id = None if self.unk_token is None else tokenizer.token_to_id(self.unk_token)
 
-    def __call__(self, texts: Sequence[str], **_how: object) -> dict[str, list[list[object]]]:
-        encodings = self._tokenizer.encode_batch(list(texts))
+    def __len__(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    def __call__(
+        self, texts: Sequence[str], *, add_special_tokens: bool = True, **_how: object
+    ) -> dict[str, list[list[object]]]:
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
         return {
             "input_ids": [list(one.ids) for one in encodings],
             "offset_mapping": [list(one.offsets) for one in encodings],

@@ -63,6 +63,11 @@ class Prompt:
             variant: list(self.ids[variant]) if variant in self.ids else text for variant, text in self.texts.items()
         }
 
+    @property
+    def identity(self) -> str | tuple[int, ...]:
+        """What tells prompts apart: the clean text, or the clean prompt's token ids."""
+        return self.ids.get(CLEAN, self.texts[CLEAN])
+
     def described(self) -> str:
         """How messages name this prompt: `prompt 17 (templates[3])`."""
         return f"prompt {self.index} ({self.where})" if self.where else f"prompt {self.index}"
@@ -173,6 +178,7 @@ class TokenizedTask:
     reference: TokenizedTask | None = None  # other prompts, that means are over; None: these are
     own: Mapping[str, TokenizedVariant] = field(default_factory=dict)  # of variants that share not the clean ones'
     spans: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    decoded: Mapping[int, str] = field(default_factory=dict)  # what answers that were given as token ids stand for
 
     def of(self, variant: str) -> TokenizedVariant:
         """The tokens, answers and positions of one variant of the prompts."""

@@ -115,13 +115,13 @@ class ReferencePrompts:
                 hint="give every prompt the same corruptions",
             )
             findings.check()
-        taken = {prompt.texts[CLEAN] for prompt in scored.prompts.prompts}
+        taken = {prompt.identity for prompt in scored.prompts.prompts}
         labels = scored.prompts.templates
         one = len(read.templates) == len(labels) == 1  # a file's own name, where no template is named
         kept = [
             replace(prompt, template=0 if one else labels.index(read.templates[prompt.template]))
             for prompt in read.prompts
-            if prompt.texts[CLEAN] not in taken and (one or read.templates[prompt.template] in labels)
+            if prompt.identity not in taken and (one or read.templates[prompt.template] in labels)
         ]
         prompts = tuple(replace(prompt, index=index) for index, prompt in enumerate(kept))
         return replace(read, prompts=prompts, templates=labels, corruptions=scored.prompts.corruptions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
@@ -33,6 +34,8 @@ def _not_blank(spaces: str | None) -> AfterValidator:
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
 PromptText: TypeAlias = Annotated[str, _not_blank(None)]
 AnswerText: TypeAlias = Annotated[str, _not_blank(" \t")]  # a line break is a token that a model may well predict
+TokenId: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
+TokenIds: TypeAlias = Annotated[list[TokenId], Field(min_length=1)]
 TokenIndex: TypeAlias = Annotated[int, Field(ge=-(10**9), le=10**9)]
 
 
@@ -51,19 +54,24 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    clean: PromptText
-    corrupt: PromptText | dict[Text, PromptText] | None = None
-    answers: list[AnswerText] = []
-    wrong: list[AnswerText] = []
+    clean: PromptText | TokenIds
+    corrupt: PromptText | TokenIds | dict[Text, PromptText | TokenIds] | None = None
+    answers: list[AnswerText | TokenId] = []
+    wrong: list[AnswerText | TokenId] = []
     positions: dict[Text, TokenIndex | Annotated[list[TokenIndex], Field(min_length=1)] | TextPosition] = {}
     template: Text | int | None = None
 
     @property
-    def corruptions(self) -> Mapping[str, str]:
-        """name -> text"""
+    def corruptions(self) -> Mapping[str, str | list[int]]:
+        """name -> text, or token ids"""
         if self.corrupt is None:
             return {}
-        return {CORRUPT: self.corrupt} if isinstance(self.corrupt, str) else self.corrupt
+        return self.corrupt if isinstance(self.corrupt, dict) else {CORRUPT: self.corrupt}
+
+    @property
+    def variants(self) -> Mapping[str, str | list[int]]:
+        """The clean prompt and its corruptions by name: texts, or token ids."""
+        return {CLEAN: self.clean, **self.corruptions}
 
 
 class AutoCircuitEntry(BaseModel):
@@ -180,18 +188,20 @@ def prompt_set(
     for placed in entries:
         _check_entry(placed, findings)
         _check_alike(entries[0], placed, findings)
+        _check_given_alike(entries[0], placed, findings)
     findings.check()
     labels = list(dict.fromkeys(label if p.entry.template is None else str(p.entry.template) for p in entries))
     prompts = tuple(
         Prompt(
             index=index,
             template=labels.index(label if placed.entry.template is None else str(placed.entry.template)),
-            texts={CLEAN: placed.entry.clean, **placed.entry.corruptions},
+            texts={name: _as_text(given) for name, given in placed.entry.variants.items()},
             answers=distinct(placed.entry.answers),
             wrong=distinct(placed.entry.wrong),
             positions={name: _place(said) for name, said in placed.entry.positions.items()},
             where=placed.where,
             span=placed.span,
+            ids={name: tuple(given) for name, given in placed.entry.variants.items() if isinstance(given, list)},
         )
         for index, placed in enumerate(entries)
     )
@@ -212,11 +222,16 @@ def _place(said: int | list[int] | TextPosition) -> Place:
     return TextPlace(said.text, said.nth, said.tokens)
 
 
+def _as_text(given: str | list[int]) -> str:
+    """The text, or token ids as JSON until there is a tokenizer to decode them."""
+    return given if isinstance(given, str) else json.dumps(given)
+
+
 def _refuse_repeats(entries: Sequence[Placed], findings: TaskFindings) -> None:
     """Note (CS351) every prompt whose clean text an earlier one has: together they are one observation, not two."""
     first: dict[str, Placed] = {}
     for placed in entries:
-        earlier = first.setdefault(placed.entry.clean, placed)
+        earlier = first.setdefault(_as_text(placed.entry.clean), placed)
         if earlier is not placed:
             one, other = earlier.span, placed.span
             where = f"line {one.line}" + (f", column {one.column}" if one.line == other.line else "")
@@ -234,7 +249,7 @@ def _check_entry(placed: Placed, findings: TaskFindings) -> None:
     entry = placed.entry
     both = set(entry.answers) & set(entry.wrong)
     if both:
-        shown = ", ".join(map(repr, sorted(both)))
+        shown = ", ".join(sorted(map(repr, both)))
         findings.add("CS330", f"{shown} is both an answer and a wrong answer", placed.span, hint="remove one of them")
     for name, text in entry.corruptions.items():
         if name == CLEAN:
@@ -242,6 +257,18 @@ def _check_entry(placed: Placed, findings: TaskFindings) -> None:
         if text == entry.clean:
             hint = "a corrupted prompt must differ from the clean one"
             findings.add("CS331", f"the corruption {name} leaves the clean text as it is", placed.span, hint=hint)
+
+
+def _check_given_alike(first: Placed, placed: Placed, findings: TaskFindings) -> None:
+    """CS340 for texts among token ids: special tokens are put around the one and not around the other."""
+    by_ids = isinstance(first.entry.clean, list)
+    if any(isinstance(given, list) != by_ids for given in placed.entry.variants.values()):
+        findings.add(
+            "CS340",
+            "some prompts are texts and others are token ids",
+            placed.span,
+            hint="give all prompts and corruptions as texts, or all as lists of token ids",
+        )
 
 
 def _check_alike(first: Placed, placed: Placed, findings: TaskFindings) -> None:

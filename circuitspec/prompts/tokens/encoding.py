@@ -79,6 +79,16 @@ def encode_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict
     return found
 
 
+def alone(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    """The token ids of a text by itself, with nothing put around it."""
+    return tuple(map(int, tokenizer([text], add_special_tokens=False, verbose=False)["input_ids"][0]))
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
+    """What token ids say, special tokens included."""
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
+
+
 def token_strings(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
     """Tokens for a message: `' Bart'|'hol'|'omew'`."""
     return "|".join(repr(tokenizer.decode([one], clean_up_tokenization_spaces=False)) for one in ids)

@@ -227,8 +227,10 @@ def _text_place(
             f"the position {role} of {prompt.described()} is occurrence {said.nth} of {said.text!r}, which the clean "
             f"text holds {counted(len(found), 'time')}",
             at,
-            label="only inside other words" if inside else "",
-            hint='write {"text": ..., "nth": ...} with a text of the prompt; nth counts from 1, left to right',
+            label="it is given as token ids" if prompt.ids else "only inside other words" if inside else "",
+            hint="give the index of a token, or a list of them"
+            if prompt.ids
+            else 'write {"text": ..., "nth": ...} with a text of the prompt; nth counts from 1, left to right',
         )
         return (0,)
     start, end = found[said.nth - 1]

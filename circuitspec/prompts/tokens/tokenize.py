@@ -12,6 +12,7 @@ from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.tokens.alignment import check_alignment
 from circuitspec.prompts.tokens.answer_tokens import find_answers
 from circuitspec.prompts.tokens.encoding import Encoded, encode
+from circuitspec.prompts.tokens.given_ids import answers_decoded, check_ids, given_as_ids, with_texts
 from circuitspec.prompts.tokens.roles import find_roles
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ def tokenize(
             hint="use a model with a fast tokenizer (a tokenizer.json file)",
         )
         findings.check()
-    encoded = encode(tokenizer, (text for prompt in prompt_set.prompts for text in prompt.texts.values()))
+    check_ids(prompt_set, tokenizer, findings)
+    texts = (text for prompt in prompt_set.prompts if not prompt.ids for text in prompt.texts.values())
+    encoded = encode(tokenizer, texts) | given_as_ids(prompt_set)
     _check_surroundings(encoded, findings)
     _check_known(prompt_set, encoded, tokenizer, findings)
     check_alignment(prompt_set, encoded, tokenizer, findings)
@@ -50,7 +53,7 @@ def tokenize(
     answers = find_answers(prompt_set, clean, tokenizer, findings)
     findings.check()
     return TokenizedTask(
-        prompts=prompt_set,
+        prompts=with_texts(prompt_set, tokenizer),
         ids={
             variant: tuple(encoded[prompt.texts[variant]].ids for prompt in prompt_set.prompts)
             for variant in (CLEAN, *prompt_set.corruptions)
@@ -61,6 +64,7 @@ def tokenize(
         partial_roles=roles.partial,
         slot_tokens=roles.tokens,
         spans=roles.spans,
+        decoded=answers_decoded(prompt_set, tokenizer),
     )
 
 
