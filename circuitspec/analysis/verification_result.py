@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -18,6 +18,7 @@ from circuitspec.engine.records import Records, SelfTest
 from circuitspec.experiments.experiment import Direction, Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.prompts.prompt_set import AroundPrompts
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,9 @@ class Verification:
     tests: CircuitTests | None = None  # statistical tests of it; None where they were not asked for
     reference: ReferenceFacts | None = None  # other prompts that means were over; None where there are none
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
+    around: AroundPrompts = field(
+        default_factory=AroundPrompts
+    )  # what stands around the prompts as the model takes them
 
     @cached_property
     def denominators(self) -> dict[Anchors, dict[str, Gap]]:

@@ -324,6 +324,14 @@ DATA: dict[str, CodeInfo] = {
         "large as the tokenizer's vocabulary or larger, so that no token has it: the ids are probably those of "
         "another model. Write the texts, or the ids of this model's tokenizer.",
     ),
+    "CS364": CodeInfo(
+        "nothing that could be put around the prompts",
+        "`task: {special_tokens: bos}` puts a BOS token in front of every prompt, `task: {chat: ...}` puts each into a "
+        "conversation by the tokenizer's own chat template. Here the tokenizer has no BOS token or no template, the "
+        "template refuses the messages (some take no system message), it changes the prompt's own text (most cut "
+        "spaces at its ends), or the prompts are token ids, around which nothing is put. With `special_tokens: auto`, "
+        "which is meant unless given, the tokenizer adds what it adds by itself.",
+    ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",
         "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "

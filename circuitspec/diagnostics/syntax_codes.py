@@ -386,4 +386,10 @@ SYNTAX: dict[str, CodeInfo] = {
         "occurrence. A position such as `last` or `S + 1` is one token: write it as it is, without a mapping. Several "
         "tokens that no slot fills are named by indices, `[0, 1, 2]`, or by their text, `{text: ..., tokens: all}`.",
     ),
+    "CS178": CodeInfo(
+        "a message without the prompt",
+        "`chat: {user: ...}` is the user's message, and `{prompt}` in it, once, is where each prompt stands:\n"
+        '  chat: {user: "Complete the sentence: {prompt}"}\n'
+        "Without `user` the message is the prompt alone. Other braces stand for themselves.",
+    ),
 }

@@ -276,6 +276,7 @@ def verify(
         tests=found_beside.tests,
         reference=_reference_facts(task),
         graph=graph,
+        around=task.around,
     )
     return Outcome(verification, task)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import rfc8785
 
+from circuitspec.hypothesis_file.schema.chat_block import Chat
+
 if TYPE_CHECKING:
     from circuitspec.diagnostics.diagnostic import Span
 
@@ -82,6 +84,65 @@ class PromptsFile:
 
 
 @dataclass(frozen=True)
+class Framing:
+    """What is put around texts: special tokens, and a chat template."""
+
+    special_tokens: Literal["auto", "none", "bos"] = "auto"
+    chat: Chat | None = None
+
+    @property
+    def plain(self) -> dict[str, object]:
+        """What is said of it, as the hypothesis writes it; empty where nothing is."""
+        said: dict[str, object] = {} if self.special_tokens == "auto" else {"special_tokens": self.special_tokens}
+        return said if self.chat is None else {**said, "chat": self.chat.model_dump(mode="json")}
+
+
+@dataclass(frozen=True)
+class ChatFrame:
+    """What a chat template put around every prompt: the texts, and (at least, at most) how many tokens these are."""
+
+    before: str
+    behind: str
+    tokens_before: int
+    tokens_behind: int
+
+
+@dataclass(frozen=True)
+class AroundPrompts:
+    """What stands around the clean prompts as the model takes them.
+
+    `in_front` is the fewest and the most special tokens that were put in front of a prompt, `bos_twice` the number of
+    prompts that begin with two BOS tokens.
+    """
+
+    special_tokens: Literal["auto", "none", "bos"] = "auto"
+    in_front: tuple[int, int] = (0, 0)
+    given_ids: bool = False
+    bos_twice: int = 0
+    chat: ChatFrame | None = None
+
+    @property
+    def told(self) -> bool:
+        """Whether there is anything to say: not of texts around which the tokenizer, left to itself, puts nothing."""
+        return self != AroundPrompts()
+
+    @property
+    def described(self) -> str:
+        """In words, for reports."""
+        if self.given_ids:
+            return "token ids as they are given, no special token put in front"
+        fewest, most = self.in_front
+        count = "no" if most == 0 else str(most) if fewest == most else f"{fewest} to {most}"
+        said = f"{count} special token{'' if most == 1 else 's'} put in front (special_tokens: {self.special_tokens})"
+        if self.chat is None:
+            return said
+        return (
+            f"the tokenizer's chat template, {self.chat.tokens_before} tokens before the prompt and "
+            f"{self.chat.tokens_behind} behind it; {said}"
+        )
+
+
+@dataclass(frozen=True)
 class PromptSet:
     """All prompts of a task; every prompt has the same corruptions.
 
@@ -95,6 +156,7 @@ class PromptSet:
     text_positions: bool = False
     lists: Mapping[str, str] = field(default_factory=dict)  # slot -> the list it is drawn from, for messages
     file: PromptsFile | None = None  # for messages, too
+    framing: Framing = field(default_factory=Framing)
 
 
 PlainPlace: TypeAlias = int | list[int] | dict[str, str | int]
@@ -116,7 +178,8 @@ def _plain_place(place: Place) -> PlainPlace:
 
 
 def prompts_digest(prompt_set: PromptSet) -> str:
-    """SHA-256 of what the prompts say: texts, answers, positions and template numbers, in their order.
+    """SHA-256 of what the prompts say: texts, answers, positions and template numbers, in their order; and of what is
+    to be put around them, where the file says so.
 
     Where they come from (file names, lines, the templates' labels) does not count.
     """
@@ -132,6 +195,7 @@ def prompts_digest(prompt_set: PromptSet) -> str:
             for prompt in prompt_set.prompts
         ],
         "text_positions": prompt_set.text_positions,
+        **prompt_set.framing.plain,
     }
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
@@ -179,6 +243,7 @@ class TokenizedTask:
     own: Mapping[str, TokenizedVariant] = field(default_factory=dict)  # of variants that share not the clean ones'
     spans: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     decoded: Mapping[int, str] = field(default_factory=dict)  # what answers that were given as token ids stand for
+    around: AroundPrompts = field(default_factory=AroundPrompts)
 
     def of(self, variant: str) -> TokenizedVariant:
         """The tokens, answers and positions of one variant of the prompts."""

@@ -124,7 +124,8 @@ class ReferencePrompts:
             if prompt.identity not in taken and (one or read.templates[prompt.template] in labels)
         ]
         prompts = tuple(replace(prompt, index=index) for index, prompt in enumerate(kept))
-        return replace(read, prompts=prompts, templates=labels, corruptions=scored.prompts.corruptions)
+        own = scored.prompts
+        return replace(read, prompts=prompts, templates=labels, corruptions=own.corruptions, framing=own.framing)
 
     def _fitted(self, others: PromptSet, scored: TokenizedTask) -> TokenizedTask:
         """Those that the tokenizer takes as it does those that are scored, and that have the layout of one of them."""

@@ -19,6 +19,9 @@ ROOM = 1_000_000  # bytes of prompts that are kept; of more there are digests al
 _SHOWN = 3
 _LONGEST = 200  # characters of a value in a message
 _DIGITS = 16
+_ELSE_CHANGED = (
+    "it changed what is put around the prompts (special_tokens, chat), or from where their positions are counted"
+)
 
 
 class _Content(BaseModel):
@@ -55,7 +58,7 @@ def prompt_drift(locked: LockedPrompts, prompt_set: PromptSet) -> tuple[Diagnost
     if locked.count != now:
         drift.append(Diagnostic("CS553", f"the number of prompts changed: {locked.count} -> {now}"))
     if not drift and locked.digest != prompts_digest(prompt_set):  # the digest covers nothing else
-        drift.append(Diagnostic("CS553", "it changed from where the positions of the prompts are counted"))
+        drift.append(Diagnostic("CS553", _ELSE_CHANGED))
     return tuple(drift)
 
 

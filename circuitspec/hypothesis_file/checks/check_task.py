@@ -190,7 +190,9 @@ def _check_positions(scope: Scope) -> None:
                 hint="give this position another name",
                 key=True,
             )
-        spelled = value.slot if isinstance(value, SlotPosition) else value
+        spelled: object = value
+        if isinstance(value, SlotPosition):
+            spelled, path = value.slot, (*path, "slot")
         if not isinstance(spelled, str | int) or (slot := parse_position(spelled).slot) is None:
             continue
         if slot not in slots:

@@ -34,6 +34,7 @@ from circuitspec.hypothesis_file.schema.block import (
     form_of,
     one_form_of,
 )
+from circuitspec.hypothesis_file.schema.chat_block import Chat
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.schema.position_blocks import Position
 
@@ -204,6 +205,24 @@ class TaskSpec(Block):
     )
     generate: Generate | None = Field(default=None, description="Prompts from a generator instead of templates.")
     checks: Checks = Field(default=Checks(), description="What the unpatched model must be able to do.")
+    special_tokens: Literal["auto", "none", "bos"] = Field(
+        default="auto",
+        description="Special tokens around each prompt: what the tokenizer adds by itself (auto), none, or a BOS token "
+        "in front and nothing else (bos).",
+    )
+    chat: Chat | None = Field(
+        default=None, description="Put each prompt into a conversation, by the tokenizer's own chat template."
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is not given: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.special_tokens == "auto":
+            content.pop("special_tokens", None)
+        if self.chat is None:
+            content.pop("chat", None)
+        return content
 
 
 class Group(Block):

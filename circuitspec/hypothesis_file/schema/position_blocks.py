@@ -42,8 +42,7 @@ Position: TypeAlias = Annotated[
     | Annotated[NamedText, Tag("<mapping>")],
     one_form_of(
         _position_form,
-        "a position such as S1 + 1 or last, a token index or a list of them, {slot: S1, tokens: all}, or "
-        '{text: "gave", tokens: all}',
+        "a position such as S1 + 1 or last, a token index, a list of them, {slot: S1} or {text: gave}",
     ),
 ]
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, TokenizedTask
+from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.tokens.encoding import encode_ids
+from circuitspec.prompts.tokens.framing import frame_of, reader_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,7 +30,9 @@ class AnswerForm:
 
 def answer_forms(task: TokenizedTask, tokenizer: PreTrainedTokenizerBase) -> tuple[AnswerForm, ...]:
     """Every other form that some prompt's answers have, in the order in which they are met."""
-    prompts = task.prompts.prompts
+    findings = TaskFindings()
+    frame = frame_of(task.prompts, tokenizer, findings)
+    prompts, tokenizer = frame.around(task.prompts).prompts, reader_of(tokenizer, task.prompts.framing, findings)
     spelled = [list(_spellings(answer)) for prompt in prompts for answer in _texts(prompt)]
     names = dict.fromkeys(name for one in spelled for name, _ in one)
     wanted = [

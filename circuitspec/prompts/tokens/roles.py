@@ -219,9 +219,10 @@ def _text_place(
     at: Path | Span | None,
 ) -> tuple[int, ...]:
     """The last token (or all) of an occurrence of a text; token 0 (and a finding, CS360) where there is none."""
-    found = list(occurrences(said.text, tokens.text))
+    first, end_of_text = tokens.own_text
+    found = [one for one in occurrences(said.text, tokens.text) if first <= one[0] and one[1] <= end_of_text]
     if len(found) < said.nth:
-        inside = said.text in tokens.text and not found
+        inside = said.text in tokens.text[first:end_of_text] and not found
         findings.add(
             "CS360",
             f"the position {role} of {prompt.described()} is occurrence {said.nth} of {said.text!r}, which the clean "

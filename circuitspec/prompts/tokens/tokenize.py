@@ -12,6 +12,7 @@ from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.tokens.alignment import check_alignment
 from circuitspec.prompts.tokens.answer_tokens import find_answers
 from circuitspec.prompts.tokens.encoding import Encoded, encode
+from circuitspec.prompts.tokens.framing import check_given_ids, frame_of, reader_of, surroundings_of
 from circuitspec.prompts.tokens.given_ids import answers_decoded, check_ids, given_as_ids, with_texts
 from circuitspec.prompts.tokens.roles import find_roles
 
@@ -42,9 +43,14 @@ def tokenize(
             hint="use a model with a fast tokenizer (a tokenizer.json file)",
         )
         findings.check()
-    check_ids(prompt_set, tokenizer, findings)
+    given = prompt_set
+    check_ids(given, tokenizer, findings)
+    check_given_ids(given, findings)
+    frame = frame_of(given, tokenizer, findings)
+    prompt_set, tokenizer = frame.around(given), reader_of(tokenizer, given.framing, findings)
     texts = (text for prompt in prompt_set.prompts if not prompt.ids for text in prompt.texts.values())
-    encoded = encode(tokenizer, texts) | given_as_ids(prompt_set)
+    encoded = {text: frame.within(tokens) for text, tokens in encode(tokenizer, texts).items()}
+    encoded |= given_as_ids(prompt_set)
     _check_surroundings(encoded, findings)
     _check_known(prompt_set, encoded, tokenizer, findings)
     check_alignment(prompt_set, encoded, tokenizer, findings)
@@ -53,7 +59,7 @@ def tokenize(
     answers = find_answers(prompt_set, clean, tokenizer, findings)
     findings.check()
     return TokenizedTask(
-        prompts=with_texts(prompt_set, tokenizer),
+        prompts=with_texts(given, tokenizer),
         ids={
             variant: tuple(encoded[prompt.texts[variant]].ids for prompt in prompt_set.prompts)
             for variant in (CLEAN, *prompt_set.corruptions)
@@ -65,6 +71,7 @@ def tokenize(
         slot_tokens=roles.tokens,
         spans=roles.spans,
         decoded=answers_decoded(prompt_set, tokenizer),
+        around=surroundings_of(given, clean, frame, tokenizer),
     )
 
 

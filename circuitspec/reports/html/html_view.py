@@ -157,6 +157,7 @@ def _provenance(reported: Reported) -> Iterator[tuple[str, str]]:
     yield "revision", model.revision or "none given"
     yield "number format", model.dtype
     yield "prompts", str(found.n_prompts)
+    yield "around the prompts", found.around.described
     if found.prompts_digest:
         yield "prompts, SHA-256", found.prompts_digest
     if seeds := _seeds(reported.source.data):
