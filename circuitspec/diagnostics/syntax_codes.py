@@ -392,4 +392,11 @@ SYNTAX: dict[str, CodeInfo] = {
         '  chat: {user: "Complete the sentence: {prompt}"}\n'
         "Without `user` the message is the prompt alone. Other braces stand for themselves.",
     ),
+    "CS179": CodeInfo(
+        "a column that no template shows",
+        "A corruption may show another column of a slot's row: with the table `nouns: [{one: key, many: keys}]`, the "
+        "slot `S: $nouns.one` and the template `The {S}`, the corruption `flip: {S: =S.many}` gives `The keys`. It "
+        "changes what `{S}` says. Here templates and answers name columns alone, as in `{S.one}`, and these stay as "
+        "they are.",
+    ),
 }

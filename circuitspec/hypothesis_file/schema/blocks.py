@@ -174,7 +174,8 @@ class TaskSpec(Block):
     )
     slots: dict[texts.SlotName, texts.SlotRule] = Field(
         default={},
-        description="What fills each slot: $list draws an entry (slots drawn from one list differ), =X copies slot X.",
+        description="What fills each slot: $list draws an entry (slots drawn from one list differ), $table.column a "
+        "row of which that column is shown, =X copies slot X, =X.column shows a column of its row.",
     )
     lists: dict[texts.ListName, WordList] = Field(
         default={},
@@ -189,8 +190,8 @@ class TaskSpec(Block):
     )
     corruptions: dict[texts.CorruptionName, Annotated[dict[str, texts.SlotRule], Field(min_length=1)]] = Field(
         default={},
-        description="For each corruption the slots that change: $list draws afresh, =X takes X's clean value. "
-        "Slots not named keep their clean value.",
+        description="For each corruption the slots that change: $list draws afresh, =X takes X's clean value, "
+        "=X.column another column of X's row. Slots not named keep their clean value.",
     )
     positions: dict[texts.PositionName, Position] = Field(
         default={},
