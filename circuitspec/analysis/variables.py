@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from circuitspec.experiments.experiment import Noised, Variant
 from circuitspec.hypothesis_file.grammar.fields import template_fields
-from circuitspec.hypothesis_file.grammar.positions import parse_position
 from circuitspec.hypothesis_file.schema.blocks import Above, AnswerOf, TaskSpec
+from circuitspec.hypothesis_file.schema.position_blocks import anchor_of_position
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet
 from circuitspec.prompts.templates.template import parse_field, slot_of
 
@@ -30,7 +30,7 @@ def circuit_variables(task: TaskSpec, roles: Iterable[str]) -> frozenset[str]:
             case AnswerOf() | None:
                 pass  # the corrupted prompt's answer is made from the same slots as the clean one's
     for role in roles:
-        anchor = parse_position(task.positions[role]).slot if role in task.positions else role
+        anchor = anchor_of_position(task.positions[role]) if role in task.positions else role
         if anchor is not None:
             named.add(slot_of(anchor))
     known = frozenset(named & task.slots.keys())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -19,6 +19,7 @@ from circuitspec.engine.records import Records, SelfTest
 from circuitspec.experiments.experiment import Direction, Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.prompts.prompt_set import AroundPrompts
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,9 @@ class Verification:
     rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
     breakdowns: tuple[Breakdown, ...] = ()  # figures by the values of columns of the prompts file
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
+    around: AroundPrompts = field(
+        default_factory=AroundPrompts
+    )  # what stands around the prompts as the model takes them
 
     @cached_property
     def denominators(self) -> dict[Anchors, dict[str, Gap]]:

@@ -336,6 +336,35 @@ DATA: dict[str, CodeInfo] = {
         "text occurs fewer times than that, or its end lies in the middle of a token. Only whole words count: `John` "
         "is not found in `Johnson` (a text may be several words, and hold spaces).",
     ),
+    "CS361": CodeInfo(
+        "a position of several tokens where one is needed",
+        "A position may be several tokens of a prompt: a list of indices, `{slot: S, tokens: all}`, or a text with "
+        "`tokens: all`. Components are patched and kept, and noise is added, at all of them. An attention weight, a "
+        "neuron's activation and a projection are read at one token. Declare a position for the token that is meant: "
+        "of a slot S its last token is S, of a text `{text: ...}` without `tokens`.",
+    ),
+    "CS362": CodeInfo(
+        "two positions that share tokens",
+        "One position is several tokens, and another names one of these. Which of the two a component is patched or "
+        "kept at would then have to be told apart token by token: at node level where one component acts at both, at "
+        "edge and path level wherever both are named. Name one of them, or positions of different tokens. Noise may "
+        "be added at tokens that another position names.",
+    ),
+    "CS363": CodeInfo(
+        "a token id outside the vocabulary",
+        'A prompts file may give prompts as lists of token ids, `"clean": [50256, 464, 8251]`, and answers as ids, '
+        '`"answers": [318]`. They are used as they are: no special token is put in front of them. Here an id is as '
+        "large as the tokenizer's vocabulary or larger, so that no token has it: the ids are probably those of "
+        "another model. Write the texts, or the ids of this model's tokenizer.",
+    ),
+    "CS364": CodeInfo(
+        "nothing that could be put around the prompts",
+        "`task: {special_tokens: bos}` puts a BOS token in front of every prompt, `task: {chat: ...}` puts each into a "
+        "conversation by the tokenizer's own chat template. Here the tokenizer has no BOS token or no template, the "
+        "template refuses the messages (some take no system message), it changes the prompt's own text (most cut "
+        "spaces at its ends), or the prompts are token ids, around which nothing is put. With `special_tokens: auto`, "
+        "which is meant unless given, the tokenizer adds what it adds by itself.",
+    ),
     "CS370": CodeInfo(
         "a model in several dtypes or places",
         "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "

@@ -391,4 +391,23 @@ SYNTAX: dict[str, CodeInfo] = {
         "`layout` says in which known layout a prompts file is, `columns` which of its columns is what: one of them "
         "is enough, and both could contradict each other. Likewise `skip` names each kind of row once.",
     ),
+    "CS177": CodeInfo(
+        "no slot where one is needed",
+        "`{slot: S, tokens: all}` names all tokens of a slot, `{slot: S#2, tokens: all}` those of its second "
+        "occurrence. A position such as `last` or `S + 1` is one token: write it as it is, without a mapping. Several "
+        "tokens that no slot fills are named by indices, `[0, 1, 2]`, or by their text, `{text: ..., tokens: all}`.",
+    ),
+    "CS178": CodeInfo(
+        "a message without the prompt",
+        "`chat: {user: ...}` is the user's message, and `{prompt}` in it, once, is where each prompt stands:\n"
+        '  chat: {user: "Complete the sentence: {prompt}"}\n'
+        "Without `user` the message is the prompt alone. Other braces stand for themselves.",
+    ),
+    "CS179": CodeInfo(
+        "a column that no template shows",
+        "A corruption may show another column of a slot's row: with the table `nouns: [{one: key, many: keys}]`, the "
+        "slot `S: $nouns.one` and the template `The {S}`, the corruption `flip: {S: =S.many}` gives `The keys`. It "
+        "changes what `{S}` says. Here templates and answers name columns alone, as in `{S.one}`, and these stay as "
+        "they are.",
+    ),
 }

@@ -125,7 +125,7 @@ class Forward:
             loaded = self.loaded
             origin = find_origin(self.executor, inputs, actions, batch, row, loaded.architecture, loaded.shape)
             prompt, own = batch.prompts[row], task.of(texts_of(variant))
-            roles = [] if origin is None else [r for r, at in own.roles.items() if at[prompt] == origin.position]
+            roles = [] if origin is None else [r for r in own.roles if origin.position in own.tokens_at(r, prompt)]
             first = "run again, all was finite" if origin is None else f"first in {spoken(origin, roles)}"
             text = task.prompts.prompts[prompt].texts[texts_of(variant)]
             raise CircuitspecError(

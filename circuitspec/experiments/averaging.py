@@ -26,10 +26,14 @@ def layouts(task: TokenizedTask, kind: SourceKind, roles: Iterable[str]) -> tupl
     if not ABLATIONS[kind].by_template:
         return tuple((0, length, ()) for length in task.lengths)
     named = sorted(roles)
-    return tuple(
-        (task.prompts.prompts[i].template, length, tuple(task.roles[name][i] for name in named))
-        for i, length in enumerate(task.lengths)
-    )
+    spans = [name for name in named if name in task.spans]
+
+    def places(prompt: int) -> tuple[int, ...]:
+        """The last token of every position, then of those that are several how many there are, and which."""
+        own = (task.spans[name][prompt] for name in spans)
+        return (*(task.roles[name][prompt] for name in named), *(n for at in own for n in (len(at), *at)))
+
+    return tuple((task.prompts.prompts[i].template, length, places(i)) for i, length in enumerate(task.lengths))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import combinations
 
-from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
 from circuitspec.experiments.attention_pattern_rules import check_patterns
 from circuitspec.experiments.experiment import Experiment, Noised, Source, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
@@ -73,6 +74,56 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
     if problems:
         raise CircuitspecError(*problems)
     check_patterns(plan.experiments, task, text)
+    check_spans([role for metric in internals for role in positions_of(metric)], task, text.span(("claims",)))
+    _check_overlap(plan, task, text)
+
+
+def check_spans(read: Iterable[str], task: TokenizedTask, at: Span | None = None) -> None:
+    """CS361 for positions of several tokens at which something of one token is read."""
+    problems = [
+        Diagnostic(
+            "CS361",
+            f"the position {role} is several tokens, and a metric inside the model is read at one",
+            at,
+            label=f"it is {max(map(len, task.spans[role]))} tokens in some prompt",
+            hint="declare a position for the one that is meant, such as its last token",
+        )
+        for role in dict.fromkeys(read)
+        if role in task.spans
+    ]
+    if problems:
+        raise CircuitspecError(*problems)
+
+
+def _check_overlap(plan: Plan, task: TokenizedTask, text: SourceText) -> None:
+    """CS362 for positions that share tokens where different ones are taken for different tokens.
+
+    At node level these are the positions of one component, at the others all that an experiment names.
+    """
+    if not task.spans:
+        return
+    together: set[frozenset[str]] = set()
+    for experiment in plan.experiments:
+        together |= {experiment.roles} if experiment.readings else {site.where.roles for site in experiment.sites}
+    pairs = {(one, two) for roles in together for one, two in combinations(sorted(roles), 2)}
+    shared = [pair for pair in sorted(pairs) if task.spans.keys() & {*pair} and overlap(task, *pair)]
+    if shared:
+        raise CircuitspecError(
+            *(
+                Diagnostic(
+                    "CS362",
+                    f"the positions {one} and {two} share tokens, and what is patched would have to be told apart",
+                    text.span(("task",), key=True),
+                    hint=f"name {one} or {two} alone, or positions of different tokens",
+                )
+                for one, two in shared
+            )
+        )
+
+
+def overlap(task: TokenizedTask, one: str, other: str) -> bool:
+    """Whether two positions share a token in some prompt."""
+    return any({*task.tokens_at(one, i)} & {*task.tokens_at(other, i)} for i in range(task.n))
 
 
 def check_length(task: TokenizedTask, shape: ModelShape) -> None:

@@ -18,12 +18,14 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.experiments.internal_metric_plans import component_of, positions_of
 from circuitspec.experiments.levels.node_level import ablating, denoising
+from circuitspec.experiments.requirements import overlap
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
 from circuitspec.graph.nodes import Ablatable, NodeComponent, is_ablatable
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind, Counts
 from circuitspec.hypothesis_file.grammar.components import Component, Resid, all_of, stage, whole_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
+from circuitspec.prompts.prompt_set import TokenizedTask
 
 CLEAN = Experiment("clean")
 EVERYWHERE = "all tokens"  # a place beside the roles; no position can be called so
@@ -69,7 +71,7 @@ class ExplorationSetting:
         task = self.runner.task
         for prompt, length in enumerate(task.lengths):
             read = [length - 1] if self.inside is None else [task.roles[r][prompt] for r in positions_of(self.inside)]
-            named = {task.roles[role][prompt] for role in where.roles}
+            named = {token for role in where.roles for token in task.tokens_at(role, prompt)}
             if any((place in named) != where.inverted for place in read):
                 return True
         return False
@@ -164,12 +166,21 @@ def places_of(where: Where) -> tuple[str, ...]:
     return (EVERYWHERE,) if where.is_everywhere else tuple(sorted(where.roles))
 
 
-def distinct_roles(places: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """The roles without those that fall on the same tokens as an earlier one, in every prompt."""
+def distinct_roles(task: TokenizedTask) -> tuple[str, ...]:
+    """The roles without those that fall on the same tokens as an earlier one, in every prompt.
+
+    A position of several tokens stands for those that share a token with it, in any prompt: a token is searched once.
+    """
     seen: dict[tuple[int, ...], str] = {}
-    for role, at in places.items():
-        seen.setdefault(at, role)
-    return tuple(seen.values())
+    for role, at in task.roles.items():
+        if role not in task.spans:
+            seen.setdefault(at, role)
+    spans: list[str] = []
+    for role in task.spans:
+        if not any(overlap(task, role, other) for other in spans):
+            spans.append(role)
+    singles = {role for role in seen.values() if not any(overlap(task, role, span) for span in spans)}
+    return tuple(role for role in task.roles if role in singles or role in spans)
 
 
 def split(

@@ -13,6 +13,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import NOISE_DRAWS, NOISE_STD, ablation_source, corrupt_prompts
 from circuitspec.experiments.experiment import CLEAN_VALUES, Noised, Source, Variant
 from circuitspec.experiments.internal_metric_plans import positions_of, readable
+from circuitspec.experiments.requirements import check_spans
 from circuitspec.exploration.draft import plain
 from circuitspec.exploration.preview import no_corruption
 from circuitspec.exploration.search.patching_series import PatchingSeries, series_of
@@ -121,6 +122,7 @@ def check_inside(metric: Internal, shape: ModelShape, task: TokenizedTask, study
     problems += [_nowhere("--metric", role, task) for role in positions_of(metric) if role not in task.roles]
     if problems:
         raise CircuitspecError(*problems)
+    check_spans(positions_of(metric), task)
 
 
 def _nowhere(option: str, role: str, task: TokenizedTask) -> Diagnostic:

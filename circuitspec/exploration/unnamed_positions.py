@@ -48,11 +48,12 @@ def declaring_last(source: SourceText) -> SourceText:
     positions = data["task"].get("positions")
     at: Path_ = ("task", "positions")
     if positions and END in positions:
-        if parse_position(positions[END]) != PositionExpr(LAST):
+        written = positions[END]
+        if not isinstance(written, str | int) or parse_position(written) != PositionExpr(LAST):
             raise CircuitspecError(
                 Diagnostic(
                     "CS562",
-                    f"{END} is {positions[END]} here, and the last token in what is explored",
+                    f"{END} is {written} here, and the last token in what is explored",
                     source.span((*at, END)),
                     hint=f"give this position another name: the draft needs {END}: {LAST}",
                 )

@@ -26,15 +26,21 @@ class PlainTokenizer:
 
     is_fast = True
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+    def __init__(self, tokenizer: tokenizers.Tokenizer, bos_token: str | None = None) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self._tokenizer = tokenizer
         self.unk_token: str | None = getattr(tokenizer.model, "unk_token", None) or None
         self.unk_token_id = None if self.unk_token is None else tokenizer.token_to_id(self.unk_token)
+        self.bos_token_id = None if bos_token is None else tokenizer.token_to_id(bos_token)
 
-    def __call__(self, texts: Sequence[str], **_how: object) -> dict[str, list[list[object]]]:
-        encodings = self._tokenizer.encode_batch(list(texts))
+    def __len__(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    def __call__(
+        self, texts: Sequence[str], *, add_special_tokens: bool = True, **_how: object
+    ) -> dict[str, list[list[object]]]:
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=add_special_tokens)
         return {
             "input_ids": [list(one.ids) for one in encodings],
             "offset_mapping": [list(one.offsets) for one in encodings],
@@ -70,8 +76,10 @@ def tokenizer_at_hand(model: ModelSpec, base_dir: Path) -> TokenizerAtHand | Non
     reference = resolve_reference(model, base_dir)
     if reference.kind == "built":
         from circuitspec.models.zoo import built_model
+        from circuitspec.models.zoo.word_tokenizer import END_OF_TEXT
 
-        return TokenizerAtHand(PlainTokenizer(built_model(model.id.removeprefix("zoo:")).tokenizer()), None)
+        tokenizer = built_model(model.id.removeprefix("zoo:")).tokenizer()
+        return TokenizerAtHand(PlainTokenizer(tokenizer, END_OF_TEXT), None)
     if reference.kind == "hub":
         directory = _cached_on_hub(reference.id, model.revision)
     elif reference.kind == "gguf":

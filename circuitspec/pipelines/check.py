@@ -143,7 +143,9 @@ def tokenised(prompts: PromptSet, document: Document, n_vocab: int) -> Tokenized
         found = tokenizer_at_hand(hypothesis.model, document.base_dir)
     if found is None:
         return None
-    if found.plain is not None:
+    framing = prompts.framing
+    named = framing.special_tokens == "bos" or framing.chat is not None  # what stands in files beside tokenizer.json
+    if found.plain is not None and not (named and found.directory is not None):
         try:
             return tokenize(prompts, hypothesis.task.positions, found.plain, text)
         except CircuitspecError:

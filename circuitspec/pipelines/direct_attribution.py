@@ -14,7 +14,7 @@ from circuitspec.engine.attribution.direct_logit_attribution import PLAIN, direc
 from circuitspec.engine.runner import Runner
 from circuitspec.exploration.setting import distinct_roles
 from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
-from circuitspec.hypothesis_file.grammar.components import Head, sort_key
+from circuitspec.hypothesis_file.grammar.components import Component, sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.pipelines.measured_file import Measurable, in_memory, opened_file
 from circuitspec.prompts.output_metrics import METRICS
@@ -92,7 +92,9 @@ def attribution_frame(
     """
     _check_linear(metric)
     run = direct_effects(runner, [], metric)[PLAIN]
-    by = effects_by_source(runner, metric, distinct_roles(runner.task.roles)) if by_source else {}
+    by: dict[tuple[Component, str], NDArray[np.float64]] = {}
+    if by_source:
+        by.update(effects_by_source(runner, metric, distinct_roles(runner.task)).items())
     rows: list[dict[str, object]] = []
     for facts, values in _entries(run, by):
         entry = {**facts, "position": "END"}
@@ -112,7 +114,7 @@ def attribution_frame(
 
 
 def _entries(
-    run: DirectRun, by: Mapping[tuple[Head, str], NDArray[np.float64]]
+    run: DirectRun, by: Mapping[tuple[Component, str], NDArray[np.float64]]
 ) -> list[tuple[dict[str, object], NDArray[np.float64]]]:
     sources = tuple(dict.fromkeys(name for _, name in by))
     found: list[tuple[dict[str, object], NDArray[np.float64]]] = []
@@ -128,7 +130,7 @@ def _entries(
             found += [({**facts, "source": name}, by[part, name]) for name in sources]
         else:
             found.append((facts, run.effects[part]))
-    biases = {"component": BIASES, "kind": BIASES, "layer": None, "head": None, "source": ""}
+    biases: dict[str, object] = {"component": BIASES, "kind": BIASES, "layer": None, "head": None, "source": ""}
     return [*found, (biases, run.constant)]
 
 

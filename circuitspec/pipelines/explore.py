@@ -122,7 +122,7 @@ def explore(
         stored = stack.enter_context(session.kept(runner))
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
         allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
-        roles = distinct_roles(task.roles)
+        roles = distinct_roles(task)
         setting = ExplorationSetting(
             runner,
             stored,

@@ -284,6 +284,7 @@ def verify(
         rows=row_facts(prompts),
         breakdowns=breakdowns(plan, claims, records, prompts),
         graph=graph,
+        around=task.around,
     )
     return Outcome(verification, task)
 
@@ -327,8 +328,8 @@ def prepare(
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:
-    """Every text that the model is given, once."""
-    return tuple(dict.fromkeys(text for prompt in prompts.prompts for text in prompt.texts.values()))
+    """Every text that the tokenizer is given, once."""
+    return tuple(dict.fromkeys(text for one in prompts.prompts if not one.ids for text in one.texts.values()))
 
 
 def _node_level_paths(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
 from circuitspec.prompts.files.reading_rows import ReadAs
-from circuitspec.prompts.prompt_set import PromptSet
+from circuitspec.prompts.prompt_set import Framing, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.generators import generate
 from circuitspec.prompts.templates.sampling import draw_prompts
@@ -26,6 +27,10 @@ def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = No
     From a file come all prompts, or the first `prompts` of them where that is written.
     Raises CircuitspecError (CS327 to CS341, CS351, and CS150 to CS157 for lists).
     """
+    return replace(_made(task, base_dir, source), framing=Framing(task.special_tokens, task.chat))
+
+
+def _made(task: TaskSpec, base_dir: Path, source: SourceText | None) -> PromptSet:
     findings = TaskFindings(source)
     if task.file is not None:
         limit = task.prompts if "prompts" in task.model_fields_set else None

@@ -120,16 +120,17 @@ class ReferencePrompts:
                 hint="give every prompt the same corruptions",
             )
             findings.check()
-        taken = {prompt.texts[CLEAN] for prompt in scored.prompts.prompts}
+        taken = {prompt.identity for prompt in scored.prompts.prompts}
         labels = scored.prompts.templates
         one = len(read.templates) == len(labels) == 1  # a file's own name, where no template is named
         kept = [
             replace(prompt, template=0 if one else labels.index(read.templates[prompt.template]))
             for prompt in read.prompts
-            if prompt.texts[CLEAN] not in taken and (one or read.templates[prompt.template] in labels)
+            if prompt.identity not in taken and (one or read.templates[prompt.template] in labels)
         ]
         prompts = tuple(replace(prompt, index=index) for index, prompt in enumerate(kept))
-        return replace(read, prompts=prompts, templates=labels, corruptions=scored.prompts.corruptions)
+        own = scored.prompts
+        return replace(read, prompts=prompts, templates=labels, corruptions=own.corruptions, framing=own.framing)
 
     def _fitted(self, others: PromptSet, scored: TokenizedTask) -> TokenizedTask:
         """Those that the tokenizer takes as it does those that are scored, and that have the layout of one of them."""
@@ -157,7 +158,7 @@ class ReferencePrompts:
 
 
 def _layout(task: TokenizedTask, prompt: int, roles: Sequence[str]) -> tuple[object, ...]:
-    places = tuple(task.roles[role][prompt] for role in roles)
+    places = tuple(task.tokens_at(role, prompt) for role in roles)
     return task.prompts.prompts[prompt].template, task.lengths[prompt], places
 
 
@@ -166,6 +167,7 @@ def _joined(prompts: PromptSet, parts: Sequence[TokenizedTask]) -> TokenizedTask
     named = [name for name in (parts[0].roles if parts else ()) if all(name in part.roles for part in parts)]
     first = [name for name in named if all(name in part.slot_tokens for part in parts)]
     variants = (CLEAN, *prompts.corruptions)
+    spans = [name for name in named if any(name in part.spans for part in parts)]
     return TokenizedTask(
         replace(prompts, prompts=tuple(prompt for part in parts for prompt in part.prompts.prompts)),
         {variant: tuple(ids for part in parts for ids in part.ids[variant]) for variant in variants},
@@ -173,6 +175,7 @@ def _joined(prompts: PromptSet, parts: Sequence[TokenizedTask]) -> TokenizedTask
         tuple(answers for part in parts for answers in part.answers),
         tuple(wrong for part in parts for wrong in part.wrong),
         slot_tokens={name: tuple(at for part in parts for at in part.slot_tokens[name]) for name in first},
+        spans={name: tuple(part.tokens_at(name, i) for part in parts for i in range(part.n)) for name in spans},
     )
 
 
@@ -191,6 +194,7 @@ def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
         answers=pick(task.answers),
         wrong=pick(task.wrong),
         slot_tokens={name: pick(places) for name, places in task.slot_tokens.items()},
+        spans={name: pick(places) for name, places in task.spans.items()},
         own={
             variant: TokenizedVariant(
                 pick(own.ids),
@@ -198,6 +202,7 @@ def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
                 pick(own.wrong),
                 {name: pick(places) for name, places in own.roles.items()},
                 {name: pick(places) for name, places in own.slot_tokens.items()},
+                {name: pick(places) for name, places in own.spans.items()},
             )
             for variant, own in task.own.items()
         },

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from circuitspec.analysis.verification_result import ReferenceFacts
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.prompts.prompt_set import Prompt, PromptSet, plain_positions, prompts_digest
+from circuitspec.prompts.prompt_set import GivenAnswer, PlainPlace, Prompt, PromptSet, plain_positions, prompts_digest
 from circuitspec.repository.lock import LockedPrompts, LockedReference, as_json
 from circuitspec.repository.lock_file import LockFile
 
@@ -19,6 +19,9 @@ ROOM = 1_000_000  # bytes of prompts that are kept; of more there are digests al
 _SHOWN = 3
 _LONGEST = 200  # characters of a value in a message
 _DIGITS = 16
+_ELSE_CHANGED = (
+    "it changed what is put around the prompts (special_tokens, chat), or from where their positions are counted"
+)
 
 
 class _Content(BaseModel):
@@ -26,10 +29,10 @@ class _Content(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    texts: dict[str, str]
-    answers: tuple[str, ...]
-    wrong: tuple[str, ...]
-    positions: dict[str, int | dict[str, str | int]]
+    texts: dict[str, str | list[int]]
+    answers: tuple[GivenAnswer, ...]
+    wrong: tuple[GivenAnswer, ...]
+    positions: dict[str, PlainPlace]
     template: int
 
 
@@ -67,7 +70,7 @@ def prompt_drift(locked: LockedPrompts, prompt_set: PromptSet) -> tuple[Diagnost
     if locked.left_out != left_out:
         drift.append(Diagnostic("CS553", f"rows left out changed: {_counted(locked.left_out)} -> {_counted(left_out)}"))
     if not drift and locked.digest != prompts_digest(prompt_set):  # the digest covers nothing else
-        drift.append(Diagnostic("CS553", "it changed from where the positions of the prompts are counted"))
+        drift.append(Diagnostic("CS553", _ELSE_CHANGED))
     return tuple(drift)
 
 
@@ -127,7 +130,7 @@ def _differences(old: _Content, new: _Content) -> Iterator[tuple[str, object, ob
 
 def _content(prompt: Prompt) -> _Content:
     return _Content(
-        texts=dict(prompt.texts),
+        texts=prompt.content,
         answers=prompt.answers,
         wrong=prompt.wrong,
         positions=plain_positions(prompt),

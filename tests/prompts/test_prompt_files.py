@@ -243,7 +243,7 @@ def test_all_bad_lines_are_reported_with_their_places(tmp_path: Path) -> None:
                 '{"corrupt": "b", "answers": [" x"], "wrong_answers": [" y"], "postions": {}}',
                 "[1]",
                 '{"clean": "a", "corrupt": "b", "answers": [" x"], "wrong": [" y"], "positions": {"S": "4"}}',
-                '{"clean": "a", "corrupt": "b", "answers": [" x"], "wrong": [" y", -3], "template": 1.5}',
+                '{"clean": "a", "corrupt": "b", "answers": [" x"], "wrong": [" y", null], "template": 1.5}',
             ]
         ),
     )

@@ -46,6 +46,7 @@ def test_the_whole_document() -> None:
         },
         "n_prompts": 100,
         "prompts_digest": None,
+        "around_prompts": {"special_tokens": "auto", "in_front": [0, 0], "token_ids": False, "chat": None},
         "reference": None,
         "verdict": "REFUTED",
         "drift": [],

@@ -16,7 +16,7 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.stats import Values
 from circuitspec.engine.records import Records
 from circuitspec.experiments.planner import PlannedClaim
-from circuitspec.prompts.prompt_set import CLEAN, PromptSet
+from circuitspec.prompts.prompt_set import CLEAN, GivenAnswer, PromptSet
 
 PERMUTATIONS = 1999  # p-values down to 0.0005
 _CELLS = 2**20  # permutations are drawn in batches of at most this many (permutation, prompt) cells
@@ -133,9 +133,10 @@ def by_answer_order(prompts: PromptSet) -> Grouping | None:
     return Grouping("answer order", ("right answer named first", "wrong answer named first"), member)
 
 
-def _first(text: str, answers: Sequence[str]) -> int | None:
-    """Where the first of the answers begins in the text, as a word of its own."""
-    found = [match.start() for said in answers if said.strip() and (match := re.search(_as_word(said.strip()), text))]
+def _first(text: str, answers: Sequence[GivenAnswer]) -> int | None:
+    """Where the first of the answers that are texts begins in the text, as a word of its own."""
+    words = [said.strip() for said in answers if isinstance(said, str) and said.strip()]
+    found = [match.start() for said in words if (match := re.search(_as_word(said), text))]
     return min(found, default=None)
 
 

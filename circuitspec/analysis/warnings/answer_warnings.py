@@ -10,6 +10,7 @@ import scipy
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 from circuitspec.prompts.output_metrics import METRICS
+from circuitspec.prompts.prompt_set import GivenAnswer
 
 DOMINATES = 0.9  # of the answers' summed probability: the others together have at most a ninth of that
 MOST = 0.5  # of the prompts with several answers
@@ -34,7 +35,7 @@ def dominating_answer(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
     if test.pvalue > SURE:
         return ()
     texts = Counter(
-        prompts.prompts[i].answers[int(own.argmax())]
+        _named(prompts.prompts[i].answers[int(own.argmax())], evidence)
         for i, own in dominated
         if len(prompts.prompts[i].answers) == len(own)  # two answers may be one token
     )
@@ -62,6 +63,13 @@ def dominating_answer(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
             },
         ),
     )
+
+
+def _named(answer: GivenAnswer, evidence: Evidence) -> str:
+    """The answer's text; of a token id, what it decodes to."""
+    if isinstance(answer, str):
+        return answer
+    return str(answer) if evidence.task is None else evidence.task.decoded.get(answer, str(answer))
 
 
 DOMINATING_ANSWER = WarningKind(

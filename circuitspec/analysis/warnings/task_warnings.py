@@ -118,6 +118,28 @@ def _many_left_out(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
     )
 
 
+def two_bos(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
+    """CS441: prompts begin with two BOS tokens, the text's (or a chat template's) own and one put in front of it."""
+    task = evidence.task
+    if task is None or not task.around.bos_twice:
+        return ()
+    twice, n = task.around.bos_twice, task.n
+    asked = task.around.special_tokens
+    help_ = "write special_tokens: none" if asked != "none" else "take one of them out of the prompts"
+    if task.around.given_ids:
+        help_ = "take one of them out of the ids"
+    return (
+        EvidenceWarning(
+            "CS441",
+            f"{twice} of {plural(n, 'prompt')} begin{'s' if twice == 1 else ''} with two BOS tokens",
+            "models are trained with one, and the second is a token like any other to them: attention and figures "
+            "change",
+            f"{help_}, or go on if two are meant",
+            {"prompts": twice, "n": n, "special_tokens": asked},
+        ),
+    )
+
+
 MANY_LEFT_OUT = WarningKind(
     "CS443",
     CLAIMS,
@@ -129,4 +151,15 @@ MANY_LEFT_OUT = WarningKind(
     _many_left_out,
 )
 
-TASK_WARNINGS = (TASK_NOT_DONE, MANY_LEFT_OUT)
+TWO_BOS = WarningKind(
+    "CS441",
+    ("task",),
+    "two BOS tokens",
+    "Prompts begin with two BOS tokens as the model takes them: the text (or the chat template, or the list of token "
+    "ids) has one already, and the tokenizer, or `special_tokens: bos`, puts another in front. Models are trained with "
+    "one. They attend to the first token as to nothing else, and a second one in its place changes the figures. Write "
+    "`special_tokens: none`, or take the BOS out of the texts.",
+    two_bos,
+)
+
+TASK_WARNINGS = (TASK_NOT_DONE, MANY_LEFT_OUT, TWO_BOS)

@@ -22,6 +22,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source, texts_of
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.nodes import NodeComponent
+from circuitspec.prompts.prompt_set import TokenizedVariant
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,15 @@ def _screens(
     if (wider.base, wider.source) != (experiment.base, experiment.source):
         raise ValueError("both experiments must patch the same values into the same run")
     components = [site.component for site in wider.sites]
-    places = runner.task.of(texts_of(experiment.base)).roles
-    roles = tuple(places)
+    own = runner.task.of(texts_of(experiment.base))
+    roles = tuple(own.roles)
     effects = np.zeros((2, len(components), runner.task.n))
     by_role = np.zeros((2, len(components), len(roles)))
     runner.expect(screen_passes(experiment, compared=compares(metric)) * runner.task.n)
 
     def changes(part: Batch, draw: int) -> NDArray[np.float64]:
         both = _changes(runner, experiment, wider, part, metric, draw)
-        return np.stack([_summed(runner, part, one, components, places) for one in both]).ravel()
+        return np.stack([_summed(runner, part, one, components, own) for one in both]).ravel()
 
     def work(part: Batch) -> list[NDArray[np.float64]]:
         """`[draw][moving, component, row and then role]`"""
@@ -130,15 +131,15 @@ def _summed(
     batch: Batch,
     changes: Mapping[Tap, Tensor],
     components: Sequence[NodeComponent],
-    roles: Mapping[str, Sequence[int]],
+    own: TokenizedVariant,
 ) -> NDArray[np.float64]:
     """The changes of each row, `[component, row]`, and after these what falls on the tokens of each role in all."""
     rows = list(batch.prompts)
     # [row, unit] each, so that thousands of neurons cost a few operations
     summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
     at_role = [
-        {tap: _at(change, batch, [places[p] for p in rows]) for tap, change in changes.items()}
-        for places in roles.values()
+        {tap: _at(change, batch, [own.tokens_at(role, p) for p in rows]) for tap, change in changes.items()}
+        for role in own.roles
     ]
     found = np.zeros((len(components), len(rows) + len(at_role)))
     for number, component in enumerate(components):
@@ -180,8 +181,9 @@ def _as_it_is(saved: Tensor) -> Tensor:
     return saved.detach() if saved.requires_grad else saved
 
 
-def _at(slope: Tensor, batch: Batch, places: list[int]) -> NDArray[np.float64]:
-    """The slopes at one token of each row, summed over rows: `[unit]`."""
-    columns = torch.tensor([offset + place for offset, place in zip(batch.offsets, places, strict=True)])
-    found: NDArray[np.float64] = slope[torch.arange(len(columns)), columns].sum(0).numpy()
+def _at(slope: Tensor, batch: Batch, places: list[tuple[int, ...]]) -> NDArray[np.float64]:
+    """The slopes at the tokens of a position of each row, summed over these and over rows: `[unit]`."""
+    at = [(row, batch.offsets[row] + token) for row, tokens in enumerate(places) for token in tokens]
+    rows, columns = torch.tensor(at).T
+    found: NDArray[np.float64] = slope[rows, columns].sum(0).numpy()
     return found

@@ -21,7 +21,7 @@ from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, Literal
 
 from circuitspec.experiments.experiment import Experiment, Noised, texts_of
-from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask, TokenizedVariant
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,10 @@ class Keys:
         )
         self._ids = {variant: variant_digest(task, variant) for variant in task.ids}
         self._reference = {} if task.reference is None else averaged_over(task.reference)
-        self._roles = {role: _digest([places, task.slot_tokens.get(role)]) for role, places in task.roles.items()}
+        self._roles = {
+            role: _digest([places, task.slot_tokens.get(role), *([task.spans[role]] if role in task.spans else [])])
+            for role, places in task.roles.items()
+        }
 
     def of(self, experiment: Experiment) -> bytes:
         """The key of an experiment's values: 32 bytes."""
@@ -138,14 +141,22 @@ def variant_digest(task: TokenizedTask, variant: str) -> str:
     own = task.own.get(variant)
     if own is None:
         return _digest(task.ids[variant])
-    return _digest([own.ids, own.answers, own.wrong, sorted(own.roles.items()), sorted(own.slot_tokens.items())])
+    places = [sorted(own.roles.items()), sorted(own.slot_tokens.items()), *_spans(own)]
+    return _digest([own.ids, own.answers, own.wrong, *places])
+
+
+def _spans(own: TokenizedVariant | TokenizedTask) -> Iterable[object]:
+    """The positions that are several tokens; nothing where none is, so that such keys are as they were before these."""
+    if own.spans:
+        yield sorted(own.spans.items())
 
 
 def averaged_over(reference: TokenizedTask) -> dict[str, str]:
     """Digests of the tokens of each variant and, without a name, of the templates and positions."""
     templates = [[p.index, p.template] for p in reference.prompts.prompts]
     where = sorted(reference.roles.items())
-    return {**{variant: _digest(ids) for variant, ids in reference.ids.items()}, "": _digest([templates, where])}
+    ids = {variant: _digest(ids) for variant, ids in reference.ids.items()}
+    return {**ids, "": _digest([templates, where, *_spans(reference)])}
 
 
 def _tensor_digest(tensor: Tensor) -> str:

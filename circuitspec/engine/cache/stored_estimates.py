@@ -81,6 +81,7 @@ def recalled_estimates(runner: Runner, place: StorePlace) -> Iterator[Recalled]:
     prompts = [[prompt.index, prompt.template] for prompt in task.prompts.prompts]
     answers = [task.answers, task.wrong]
     places = [sorted(task.roles.items()), sorted(task.slot_tokens.items())]
+    places += [sorted(task.spans.items())] if task.spans else []
     averaged = [] if task.reference is None else [averaged_over(task.reference)]
     own = [sorted((name, variant_digest(task, name)) for name in task.own)] if task.own else []
     context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places, *averaged, *own]).hex()

@@ -115,11 +115,11 @@ def where_mask(
     task: TokenizedTask, batch: Batch, where: Where, device: torch.device, variant: Variant = CLEAN
 ) -> Tensor:
     """bool `[row, pos]`: the columns that `where` names in each row of this variant (padding is never named)."""
-    roles = task.of(texts_of(variant)).roles
+    own = task.of(texts_of(variant))
     named = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
     for row, (prompt, offset) in enumerate(zip(batch.prompts, batch.offsets, strict=True)):
         for role in where.roles:
-            named[row, offset + roles[role][prompt]] = True
+            named[row, [offset + token for token in own.tokens_at(role, prompt)]] = True
     return ((real_columns(batch) & ~named) if where.inverted else named).to(device)
 
 
@@ -128,7 +128,7 @@ def noise_mask(task: TokenizedTask, batch: Batch, where: Where) -> Tensor:
     named = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
     for row, (prompt, offset) in enumerate(zip(batch.prompts, batch.offsets, strict=True)):
         for role in where.roles:
-            tokens = task.slot_tokens[role][prompt] if role in task.slot_tokens else (task.roles[role][prompt],)
+            tokens = task.slot_tokens[role][prompt] if role in task.slot_tokens else task.tokens_at(role, prompt)
             named[row, [offset + token for token in tokens]] = True
     return (real_columns(batch) & ~named) if where.inverted else named
 

@@ -211,7 +211,7 @@ class _Reach:
     def _named(self, where: Where, tokens: _Tokens) -> str:
         """Those of its positions that some of the tokens are."""
         roles = [] if where.inverted else sorted(where.roles)
-        found = [r for r in roles if any(self.task.roles[r][i] in own for i, own in enumerate(tokens))]
+        found = [r for r in roles if any(own & {*self.task.tokens_at(r, i)} for i, own in enumerate(tokens))]
         return spoken(Where.at(*found)) if found and len(found) < len(roles) else "some of its tokens"
 
 
@@ -228,6 +228,6 @@ def _arriving(written: _Tokens, acting: _Tokens, reading: Reading, task: Tokeniz
 def _tokens(where: Where, task: TokenizedTask) -> _Tokens:
     found = []
     for prompt, length in enumerate(task.lengths):
-        named = {task.roles[role][prompt] for role in where.roles}
+        named = {token for role in where.roles for token in task.tokens_at(role, prompt)}
         found.append(frozenset(t for t in range(length) if (t in named) != where.inverted))
     return tuple(found)

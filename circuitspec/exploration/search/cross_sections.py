@@ -315,8 +315,12 @@ def _covers(
     wheres = [where for one, where in sites.items() if component in (one, whole_of(one))]
     if role == EVERYWHERE:
         return any(where.inverted for where in wheres)
-    places = setting.runner.task.roles
-    return any(where.inverted or any(places[own] == places[role] for own in where.roles) for where in wheres)
+    task = setting.runner.task
+
+    def same(one: str) -> bool:
+        return task.roles[one] == task.roles[role] and task.spans.get(one) == task.spans.get(role)
+
+    return any(where.inverted or any(map(same, where.roles)) for where in wheres)
 
 
 def _at(nodes: Iterable[Node]) -> dict[NodeComponent, Where]:

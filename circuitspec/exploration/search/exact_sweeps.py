@@ -102,7 +102,7 @@ def positions(setting: ExplorationSetting) -> dict[Where, str]:
     task = setting.runner.task
     middle = {role: float(np.mean(task.roles[role])) for role in setting.roles}
     found = {Where.at(role): role for role in sorted(setting.roles, key=lambda role: (middle[role], role))}
-    named = [{task.roles[role][prompt] for role in setting.roles} for prompt in range(task.n)]
+    named = [{token for role in setting.roles for token in task.tokens_at(role, prompt)} for prompt in range(task.n)]
     if any(len(own) < length for own, length in zip(named, task.lengths, strict=True)):
         found[Where.except_at(*setting.roles)] = "other positions"
     return found
@@ -139,9 +139,10 @@ class ExactSweeper:
             return not where.inverted
         clean, other = task.ids["clean"], task.ids[corrupt]
         return any(
-            clean[prompt][task.roles[role][prompt]] != other[prompt][task.roles[role][prompt]]
+            clean[prompt][token] != other[prompt][token]
             for role in where.roles
             for prompt in range(task.n)
+            for token in task.tokens_at(role, prompt)
         )
 
     def patch(self, spots: Sequence[Spot], what: str, share: float = 1.0) -> None:

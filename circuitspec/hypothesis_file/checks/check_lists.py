@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from circuitspec.hypothesis_file.checks.check_task import answer_fields, template_uses
 from circuitspec.hypothesis_file.checks.scope import Scope, meant
 from circuitspec.hypothesis_file.checks.word_lists import Row, columns
-from circuitspec.hypothesis_file.grammar.fields import Copy, Draw, parse_list_reference, parse_slot_rule
+from circuitspec.hypothesis_file.grammar.fields import Draw, SlotRule, parse_list_reference, parse_slot_rule
 from circuitspec.hypothesis_file.schema.blocks import Above
+from circuitspec.hypothesis_file.yaml.source import Path_
 
 
 def check_lists(scope: Scope, lists: Mapping[str, tuple[Row, ...]]) -> None:
@@ -47,12 +49,13 @@ def _check_sizes(scope: Scope, lists: Mapping[str, tuple[Row, ...]]) -> None:
 
 def _check_columns(scope: Scope, lists: Mapping[str, tuple[Row, ...]]) -> None:
     for one, path in (*template_uses(scope), *answer_fields(scope)):
-        for name, place in _lists_of(scope, one.slot):
-            if name in lists:
-                problem = _column_problem(one.slot, one.column, name, columns(lists[name]))
+        for source in _sources(scope, one.slot):
+            if source.list in lists and (one.column is not None or source.column is None):
+                problem = _column_problem(one.slot, one.column, source.list, columns(lists[source.list]))
                 if problem is not None:
                     said, hint = problem
-                    scope.add("CS139", said, path, label=place, hint=hint, within=(one.offset, one.length))
+                    where = f"in the corruption {source.corruption}" if source.corruption else ""
+                    scope.add("CS139", said, path, label=where, hint=hint, within=(one.offset, one.length))
                     break
     for key, answer in (("answer", scope.task.answer), ("wrong", scope.task.wrong)):
         if isinstance(answer, Above):
@@ -60,35 +63,72 @@ def _check_columns(scope: Scope, lists: Mapping[str, tuple[Row, ...]]) -> None:
             problem = _column_problem(f"${name}", column, name, columns(lists[name])) if name in lists else None
             if problem is not None:
                 scope.add("CS139", problem[0], ("task", key, "from"), hint=problem[1])
+    _check_rules(scope, lists)
 
 
-def _lists_of(scope: Scope, slot: str) -> Iterator[tuple[str, str]]:
-    """The lists that a slot's values can come from, each with where this is said if not in `slots`."""
-    root = _root(scope, slot)
-    if root is not None:
-        yield root, ""
-    for corruption, changes in scope.task.corruptions.items():
-        if slot in changes:
-            rule = parse_slot_rule(changes[slot])
-            name = rule.list if isinstance(rule, Draw) else _root(scope, rule.slot)
-            if name is not None:
-                yield name, f"in the corruption {corruption}"
+def _check_rules(scope: Scope, lists: Mapping[str, tuple[Row, ...]]) -> None:
+    """Note columns of `$table.column` and `=SLOT.column` that there are not, and those that no template shows."""
+    rules: list[tuple[Path_, str, str]] = [(("task", "slots", s), s, text) for s, text in scope.task.slots.items()]
+    for name, changes in scope.task.corruptions.items():
+        rules += [(("task", "corruptions", name, slot), slot, text) for slot, text in changes.items()]
+    shown = {one.slot for one, _ in (*template_uses(scope), *answer_fields(scope)) if one.column is None}
+    for path, slot, text in rules:
+        rule = parse_slot_rule(text)
+        if rule.column is None:
+            continue
+        source = _source(scope, rule)
+        said = f"${rule.list}" if isinstance(rule, Draw) else rule.slot
+        known = columns(lists[source.list]) if source is not None and source.list in lists else None
+        if source is None or known is None:
+            continue
+        problem = _column_problem(said, rule.column, source.list, known)
+        if problem is not None:
+            at = text.index(".") + 1
+            scope.add("CS139", problem[0], path, hint=problem[1], within=(at, len(text) - at))
+        elif path[1] == "corruptions" and slot not in shown:
+            drawn = f"${source.list}.{known[0]}"
+            scope.add(
+                "CS179",
+                f"no template shows {slot} itself, so that another column of it changes nothing",
+                path,
+                hint=f"draw it as {slot}: {drawn}, and write {{{slot}}} where that column is meant",
+            )
 
 
-def _root(scope: Scope, slot: str) -> str | None:
-    """The list from which a slot, or the slot that it copies, is drawn."""
+@dataclass(frozen=True)
+class _Source:
+    """The list that a slot's values come from, the column that it shows, and the corruption that says so, if any."""
+
+    list: str
+    column: str | None
+    corruption: str = ""
+
+
+def _sources(scope: Scope, slot: str) -> Iterator[_Source]:
+    """What a slot can hold: in the clean prompt, and in each corruption that changes it."""
     rules = _rules(scope.task.slots)
-    for _ in range(len(rules)):
-        rule = rules.get(slot)
+    if slot in rules and (found := _source(scope, rules[slot])) is not None:
+        yield found
+    for corruption, changes in scope.task.corruptions.items():
+        if slot in changes and (found := _source(scope, parse_slot_rule(changes[slot]))) is not None:
+            yield replace(found, corruption=corruption)
+
+
+def _source(scope: Scope, rule: SlotRule) -> _Source | None:
+    """The list and column of a rule, through all slots that it copies; None in a circle, which is told elsewhere."""
+    rules = _rules(scope.task.slots)
+    column = rule.column
+    for _ in range(len(rules) + 1):
         if isinstance(rule, Draw):
-            return rule.list
-        if rule is None:
+            return _Source(rule.list, column)
+        if rule.slot not in rules:
             return None
-        slot = rule.slot
-    return None  # a circle, told elsewhere
+        rule = rules[rule.slot]
+        column = column or rule.column
+    return None
 
 
-def _rules(slots: Mapping[str, str]) -> dict[str, Draw | Copy]:
+def _rules(slots: Mapping[str, str]) -> dict[str, SlotRule]:
     return {slot: parse_slot_rule(text) for slot, text in slots.items()}
 
 

@@ -14,6 +14,7 @@ from circuitspec.hypothesis_file.grammar.fields import (
 )
 from circuitspec.hypothesis_file.grammar.positions import parse_position
 from circuitspec.hypothesis_file.schema.blocks import Above, AnswerOf
+from circuitspec.hypothesis_file.schema.position_blocks import SlotPosition
 from circuitspec.hypothesis_file.yaml.source import Path_
 
 GENERATE = "write repeated_tokens: {length: 24}"
@@ -197,7 +198,7 @@ def _check_answers(scope: Scope) -> None:
 def _check_positions(scope: Scope) -> None:
     slots = scope.declared("task", "slots")
     for name, value in scope.task.positions.items():
-        path = ("task", "positions", name)
+        path: Path_ = ("task", "positions", name)
         if name.partition("#")[0] in slots:
             scope.add(
                 "CS142",
@@ -206,13 +207,15 @@ def _check_positions(scope: Scope) -> None:
                 hint="give this position another name",
                 key=True,
             )
-        slot = parse_position(value).slot
-        if slot is None:
+        spelled: object = value
+        if isinstance(value, SlotPosition):
+            spelled, path = value.slot, (*path, "slot")
+        if not isinstance(spelled, str | int) or (slot := parse_position(spelled).slot) is None:
             continue
         if slot not in slots:
             scope.add("CS135", f"there is no slot {slot}", path, hint=meant(slot, [*slots, "last", "start"]))
         else:
-            check_occurrence(scope, slot, parse_position(value).occurrence, path)
+            check_occurrence(scope, slot, parse_position(spelled).occurrence, path)
 
 
 def check_occurrence(scope: Scope, slot: str, occurrence: int, path: Path_) -> None:

@@ -25,16 +25,18 @@ class TemplateField:
 
 @dataclass(frozen=True)
 class Draw:
-    """`$list`: one entry of a list."""
+    """`$list`: one entry of a list; `$table.column`: a row of a table, of which `{SLOT}` shows that column."""
 
     list: str
+    column: str | None = None
 
 
 @dataclass(frozen=True)
 class Copy:
-    """`=SLOT`: what another slot holds."""
+    """`=SLOT`: what another slot holds; `=SLOT.column`: its row of a table, of which `{SLOT}` shows that column."""
 
     slot: str
+    column: str | None = None
 
 
 SlotRule: TypeAlias = Draw | Copy
@@ -72,9 +74,9 @@ def template_fields(text: str) -> tuple[TemplateField, ...]:
 def parse_slot_rule(text: str) -> SlotRule:
     """What a slot is filled with. Raises NameSyntaxError."""
     body = text.strip()
-    name = body[1:].strip()
-    if body[:1] in ("$", "=") and re.fullmatch(IDENTIFIER, name):
-        return Draw(name) if body[0] == "$" else Copy(name)
+    named = _FIELD.fullmatch(body[1:].strip())
+    if body[:1] in ("$", "=") and named is not None:
+        return Draw(named[1], named[2]) if body[0] == "$" else Copy(named[1], named[2])
     raise NameSyntaxError(
         f"{text!r} says neither which list to draw from nor which slot to copy",
         0,

@@ -194,6 +194,17 @@ def _position_text(text: str) -> str:
         _raise("CS140", error)
 
 
+def _slot_occurrence(text: str) -> str:
+    try:
+        position = parse_position(text)
+    except NameSyntaxError as error:
+        _raise("CS140", error)
+    if position.slot is None or position.offset:
+        hint = "write {slot: S1, tokens: all}, or {slot: S1#2, tokens: all} for its second occurrence"
+        raise problem("CS177", f"{text.strip()} is no slot, and has no tokens of its own", hint=hint)
+    return format_position(position)
+
+
 def _token_index(index: int) -> int:
     try:
         parse_position(index)
@@ -248,6 +259,7 @@ ListReference: TypeAlias = Annotated[str, AfterValidator(_list_reference)]
 FieldReference: TypeAlias = Annotated[str, AfterValidator(_field_reference)]
 PositionText: TypeAlias = Annotated[str, AfterValidator(_position_text)]
 TokenIndex: TypeAlias = Annotated[int, Field(strict=True), AfterValidator(_token_index)]
+OccurrenceText: TypeAlias = Annotated[str, AfterValidator(_slot_occurrence)]
 PositionName: TypeAlias = Annotated[str, AfterValidator(_position_name)]
 GroupName: TypeAlias = Annotated[str, AfterValidator(_group_name)]
 SlotName: TypeAlias = Annotated[str, AfterValidator(_named("slot", IDENTIFIER, "S1", EDGES))]

@@ -34,7 +34,9 @@ from circuitspec.hypothesis_file.schema.block import (
     form_of,
     one_form_of,
 )
+from circuitspec.hypothesis_file.schema.chat_block import Chat
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.hypothesis_file.schema.prompts_block import ColumnNames, Columns, LayoutName, Skip
 
 FormatVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(texts.check_version)]
@@ -196,10 +198,6 @@ WordList: TypeAlias = Annotated[
     | Annotated[dict[str, tuple[Text, ...]], Tag("<mapping>"), Field(min_length=1)],
     one_form_of(form_of, "a file name (.txt or .csv), a list of texts, or a table"),
 ]
-Position: TypeAlias = Annotated[
-    Annotated[texts.PositionText, Tag("<text>")] | Annotated[texts.TokenIndex, Tag("<index>")],
-    one_form_of(form_of, "a position such as S1 + 1 or last, or a token index"),
-]
 At: TypeAlias = Annotated[
     Annotated[texts.PositionName, Tag("<text>")]
     | Annotated[tuple[texts.PositionName, ...], Tag("<list>"), Field(min_length=1)],
@@ -215,7 +213,8 @@ class TaskSpec(Block):
     )
     slots: dict[texts.SlotName, texts.SlotRule] = Field(
         default={},
-        description="What fills each slot: $list draws an entry (slots drawn from one list differ), =X copies slot X.",
+        description="What fills each slot: $list draws an entry (slots drawn from one list differ), $table.column a "
+        "row of which that column is shown, =X copies slot X, =X.column shows a column of its row.",
     )
     lists: dict[texts.ListName, WordList] = Field(
         default={},
@@ -230,13 +229,13 @@ class TaskSpec(Block):
     )
     corruptions: dict[texts.CorruptionName, Annotated[dict[str, texts.SlotRule], Field(min_length=1)]] = Field(
         default={},
-        description="For each corruption the slots that change: $list draws afresh, =X takes X's clean value. "
-        "Slots not named keep their clean value.",
+        description="For each corruption the slots that change: $list draws afresh, =X takes X's clean value, "
+        "=X.column another column of X's row. Slots not named keep their clean value.",
     )
     positions: dict[texts.PositionName, Position] = Field(
         default={},
-        description="Token positions by name: S1 + 1, S#2, last, or a token index (BOS is not counted). Every slot is "
-        "a position already.",
+        description="Token positions by name: S1 + 1, S#2, last, a token index (BOS is not counted) or a list of them, "
+        "{slot: S1, tokens: all}, {text: gave}. Every slot is a position already: its last token.",
     )
     prompts: Count = Field(default=100, description="How many prompts to make (or to read from the file).")
     seed: int = Field(default=0, strict=True, ge=0, description="Seed of the drawing.")
@@ -268,14 +267,24 @@ class TaskSpec(Block):
     )
     generate: Generate | None = Field(default=None, description="Prompts from a generator instead of templates.")
     checks: Checks = Field(default=Checks(), description="What the unpatched model must be able to do.")
+    special_tokens: Literal["auto", "none", "bos"] = Field(
+        default="auto",
+        description="Special tokens around each prompt: what the tokenizer adds by itself (auto), none, or a BOS token "
+        "in front and nothing else (bos).",
+    )
+    chat: Chat | None = Field(
+        default=None, description="Put each prompt into a conversation, by the tokenizer's own chat template."
+    )
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what says how a file is read where that is not given: digests do not change with it."""
+        """Without what is not given: the digest of a file does not change with what it does not say."""
         content: dict[str, Any] = handler(self)
-        for key in ("columns", "layout", "skip", "by"):
+        for key in ("columns", "layout", "skip", "by", "chat"):
             if not getattr(self, key):
                 content.pop(key, None)
+        if self.special_tokens == "auto":
+            content.pop("special_tokens", None)
         return content
 
     @property

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, TypeAlias, cast
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from circuitspec.prompts.files.given_rows import GivenRow
-from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
+from circuitspec.prompts.prompt_set import CLEAN, Place, Prompt, PromptSet, TextPlace
 from circuitspec.prompts.task_findings import TaskFindings, meant
 from circuitspec.prompts.templates.answer_rules import distinct
 
@@ -34,6 +35,7 @@ Text: TypeAlias = Annotated[str, Field(min_length=1)]
 PromptText: TypeAlias = Annotated[str, _not_blank(None)]
 AnswerText: TypeAlias = Annotated[str, _not_blank(" \t")]  # a line break is a token that a model may well predict
 TokenId: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
+TokenIds: TypeAlias = Annotated[list[TokenId], Field(min_length=1)]
 TokenIndex: TypeAlias = Annotated[int, Field(ge=-(10**9), le=10**9)]
 
 
@@ -44,6 +46,7 @@ class TextPosition(BaseModel):
 
     text: PromptText
     nth: Annotated[int, Field(ge=1, le=10**9)] = 1
+    tokens: Literal["last", "all"] = "last"
 
 
 class Entry(BaseModel):
@@ -51,19 +54,24 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    clean: PromptText
-    corrupt: PromptText | dict[Text, PromptText] | None = None
+    clean: PromptText | TokenIds
+    corrupt: PromptText | TokenIds | dict[Text, PromptText | TokenIds] | None = None
     answers: list[AnswerText | TokenId] = []
     wrong: list[AnswerText | TokenId] = []
-    positions: dict[Text, TokenIndex | TextPosition] = {}
+    positions: dict[Text, TokenIndex | Annotated[list[TokenIndex], Field(min_length=1)] | TextPosition] = {}
     template: Text | int | None = None
 
     @property
-    def corruptions(self) -> Mapping[str, str]:
-        """name -> text"""
+    def corruptions(self) -> Mapping[str, str | list[int]]:
+        """name -> text, or token ids"""
         if self.corrupt is None:
             return {}
-        return {CORRUPT: self.corrupt} if isinstance(self.corrupt, str) else self.corrupt
+        return self.corrupt if isinstance(self.corrupt, dict) else {CORRUPT: self.corrupt}
+
+    @property
+    def variants(self) -> Mapping[str, str | list[int]]:
+        """The clean prompt and its corruptions by name: texts, or token ids."""
+        return {CLEAN: self.clean, **self.corruptions}
 
 
 class AutoCircuitEntry(BaseModel):
@@ -183,19 +191,21 @@ def prompt_set(
         for code, message, hint in contradictions(placed.entry):
             placed.row.note(findings, code, message, hint=hint)
         _check_alike(entries[0], placed, findings)
+        _check_given_alike(entries[0], placed, findings)
     findings.check()
     labels = list(dict.fromkeys(label if p.entry.template is None else str(p.entry.template) for p in entries))
     prompts = tuple(
         Prompt(
             index=index,
             template=labels.index(label if placed.entry.template is None else str(placed.entry.template)),
-            texts={CLEAN: placed.entry.clean, **placed.entry.corruptions},
-            answers=distinct(cast("list[str]", placed.entry.answers)),
-            wrong=distinct(cast("list[str]", placed.entry.wrong)),
+            texts={name: _as_text(given) for name, given in placed.entry.variants.items()},
+            answers=distinct(placed.entry.answers),
+            wrong=distinct(placed.entry.wrong),
             positions={name: _place(said) for name, said in placed.entry.positions.items()},
             where=placed.row.where,
             span=placed.row.span,
             metadata=placed.metadata,
+            ids={name: tuple(given) for name, given in placed.entry.variants.items() if isinstance(given, list)},
         )
         for index, placed in enumerate(entries)
     )
@@ -207,15 +217,25 @@ def prompt_set(
     )
 
 
-def _place(said: int | TextPosition) -> int | TextPlace:
-    return said if isinstance(said, int) else TextPlace(said.text, said.nth)
+def _place(said: int | list[int] | TextPosition) -> Place:
+    match said:
+        case int():
+            return said
+        case list():
+            return tuple(said)
+    return TextPlace(said.text, said.nth, said.tokens)
+
+
+def _as_text(given: str | list[int]) -> str:
+    """The text, or token ids as JSON until there is a tokenizer to decode them."""
+    return given if isinstance(given, str) else json.dumps(given)
 
 
 def repeats(entries: Sequence[Placed]) -> Iterator[tuple[Placed, Placed]]:
     """Every prompt whose clean text an earlier one has, with that one: together they are one observation, not two."""
     first: dict[str, Placed] = {}
     for placed in entries:
-        earlier = first.setdefault(placed.entry.clean, placed)
+        earlier = first.setdefault(_as_text(placed.entry.clean), placed)
         if earlier is not placed:
             yield placed, earlier
 
@@ -247,6 +267,18 @@ def contradictions(entry: Entry) -> Iterator[tuple[str, str, str]]:
         if text == entry.clean:
             hint = "a corrupted prompt must differ from the clean one"
             yield "CS331", f"the corruption {name} leaves the clean text as it is", hint
+
+
+def _check_given_alike(first: Placed, placed: Placed, findings: TaskFindings) -> None:
+    """CS340 for texts among token ids: special tokens are put around the one and not around the other."""
+    by_ids = isinstance(first.entry.clean, list)
+    if any(isinstance(given, list) != by_ids for given in placed.entry.variants.values()):
+        placed.row.note(
+            findings,
+            "CS340",
+            "some prompts are texts and others are token ids",
+            hint="give all prompts and corruptions as texts, or all as lists of token ids",
+        )
 
 
 def _check_alike(first: Placed, placed: Placed, findings: TaskFindings) -> None:

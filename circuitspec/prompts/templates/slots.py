@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from circuitspec.hypothesis_file.grammar.fields import Copy, Draw, SlotRule
-from circuitspec.prompts.templates.template import Value, Values
+from circuitspec.prompts.templates.template import Row, Value, Values, row_of, showing
 
-Lists: TypeAlias = Mapping[str, Sequence[Value]]
+Lists: TypeAlias = Mapping[str, Sequence[Row]]
 
 
 class ListTooShort(Exception):
@@ -45,28 +45,28 @@ def draw_clean(rules: Mapping[str, SlotRule], lists: Lists, dice: Dice) -> dict[
     Raises ListTooShort.
     """
     values: dict[str, Value] = {}
-    taken: dict[str, list[Value]] = {}
+    taken: dict[str, list[Row]] = {}
     for slot, rule in rules.items():
         if isinstance(rule, Draw):
-            values[slot] = _draw(rule.list, lists, taken.setdefault(rule.list, []), dice)
+            values[slot] = showing(_draw(rule.list, lists, taken.setdefault(rule.list, []), dice), rule.column)
     return with_copies(values, rules)
 
 
 def every_clean(rules: Mapping[str, SlotRule], lists: Lists, varied: frozenset[str], fixed: Values) -> Iterator[Values]:
     """All ways to fill the slots in `varied`, the other drawn slots staying as in `fixed`; lazily, in order."""
-    drawn = [(slot, rule.list) for slot, rule in rules.items() if isinstance(rule, Draw)]
-    varying = [pair for pair in drawn if pair[0] in varied]
-    start = {slot: fixed[slot] for slot, _ in drawn if slot not in varied}
+    drawn = [(slot, rule.list, rule.column) for slot, rule in rules.items() if isinstance(rule, Draw)]
+    varying = [one for one in drawn if one[0] in varied]
+    start = {slot: fixed[slot] for slot, _, _ in drawn if slot not in varied}
 
     def fill(values: dict[str, Value], depth: int) -> Iterator[Values]:
         if depth == len(varying):
             yield with_copies(values, rules)
             return
-        slot, name = varying[depth]
-        taken = [values[other] for other, its in drawn if its == name and other in values]
+        slot, name, column = varying[depth]
+        taken = [row_of(values[other]) for other, its, _ in drawn if its == name and other in values]
         for entry in lists[name]:
             if entry not in taken:
-                yield from fill({**values, slot: entry}, depth + 1)
+                yield from fill({**values, slot: showing(entry, column)}, depth + 1)
 
     yield from fill(start, 0)
 
@@ -80,23 +80,38 @@ def draw_corruption(
     draws of it, and from what the slot held. Raises ListTooShort.
     """
     values = dict(clean)
-    taken: dict[str, list[Value]] = {}
+    taken: dict[str, list[Row]] = {}
     for slot, rule in named.items():
         if isinstance(rule, Copy):
-            values[slot] = clean[rule.slot]
+            values[slot] = _copied(clean[rule.slot], rule.column)
             continue
         if rule.list not in taken:
-            taken[rule.list] = [clean[s] for s, r in rules.items() if isinstance(r, Draw) and r.list == rule.list]
-        values[slot] = _draw(rule.list, lists, taken[rule.list], dice, but=clean[slot])
+            drawn = [s for s, r in rules.items() if isinstance(r, Draw) and r.list == rule.list]
+            taken[rule.list] = [row_of(clean[s]) for s in drawn]
+        values[slot] = showing(_draw(rule.list, lists, taken[rule.list], dice, but=row_of(clean[slot])), rule.column)
     return values
+
+
+def _copied(value: Value, column: str | None) -> Value:
+    """What a slot holds; with a column its row, showing that."""
+    return value if column is None else showing(row_of(value), column)
 
 
 def with_copies(drawn: Values, rules: Mapping[str, SlotRule]) -> dict[str, Value]:
     """The values in the order of the rules, copies (also of copies) filled in; the rules go in no circle."""
-    values: dict[str, Value] = {}
-    for slot in rules:
-        values[slot] = drawn[root_of(slot, rules)]
-    return values
+    return {slot: _value(slot, drawn, rules) for slot in rules}
+
+
+def _value(slot: str, drawn: Values, rules: Mapping[str, SlotRule]) -> Value:
+    rule = rules[slot]
+    return _copied(_value(rule.slot, drawn, rules), rule.column) if isinstance(rule, Copy) else drawn[slot]
+
+
+def column_of(rule: SlotRule, rules: Mapping[str, SlotRule]) -> str | None:
+    """The column of a table that a slot with this rule shows; None for a plain list's entry, or a row as a whole."""
+    while isinstance(rule, Copy) and rule.column is None:
+        rule = rules[rule.slot]
+    return rule.column
 
 
 def root_of(slot: str, rules: Mapping[str, SlotRule]) -> str:
@@ -106,7 +121,7 @@ def root_of(slot: str, rules: Mapping[str, SlotRule]) -> str:
     return slot
 
 
-def _draw(name: str, lists: Lists, taken: list[Value], dice: Dice, but: Value | None = None) -> Value:
+def _draw(name: str, lists: Lists, taken: list[Row], dice: Dice, but: Row | None = None) -> Row:
     left = [entry for entry in lists[name] if entry != but and entry not in taken]
     if not left:
         raise ListTooShort(name)

@@ -8,7 +8,18 @@ from typing import TypeAlias
 
 from circuitspec.hypothesis_file.grammar.fields import template_fields
 
-Value: TypeAlias = str | Mapping[str, str]  # a list's entry, or a table's row
+Row: TypeAlias = str | Mapping[str, str]  # a list's entry, or a table's row
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table's row of which one column is what the slot says; the others can be read by their names."""
+
+    row: Mapping[str, str]
+    column: str
+
+
+Value: TypeAlias = Row | Shown
 Values: TypeAlias = Mapping[str, Value]
 CharSpans: TypeAlias = dict[str, tuple[int, int]]
 
@@ -26,6 +37,8 @@ class Field:
     def read(self, values: Values) -> str:
         """The text it stands for. Raises TypeError when a column is missing or superfluous."""
         value = values[self.slot]
+        if isinstance(value, Shown):
+            return value.row[self.column or value.column]
         if isinstance(value, str):
             if self.column is not None:
                 raise TypeError(f"{self.slot} is text without columns")
@@ -63,6 +76,20 @@ class Template:
                 spans[occurrence(piece.slot, count)] = (len(text), len(text) + len(filled))
             text += filled
         return text, spans
+
+
+def row_of(value: Value) -> Row:
+    """The list's entry, or the table's whole row, that a slot holds."""
+    return value.row if isinstance(value, Shown) else value
+
+
+def showing(row: Row, column: str | None) -> Value:
+    """The row with what a slot says of it. Raises TypeError for a column of an entry that has none."""
+    if column is None:
+        return row
+    if isinstance(row, str):
+        raise TypeError(f"{row!r} is text without columns")
+    return Shown(row, column)
 
 
 def occurrence(slot: str, number: int) -> str:

@@ -19,7 +19,7 @@ from circuitspec.prompts.templates.answer_rules import (
     entries_of,
     number,
 )
-from circuitspec.prompts.templates.slots import root_of
+from circuitspec.prompts.templates.slots import column_of, root_of
 from circuitspec.prompts.templates.template import Field, Template, parse_field, parse_template
 
 
@@ -99,7 +99,8 @@ def _check_numbers(task: TemplateTask, findings: TaskFindings) -> None:
 
 
 def _check_bound(task: TemplateTask, field: Field, rule: SlotRule, at: Path, findings: TaskFindings) -> None:
-    _all_numbers(entries_of(task.lists[task.list_of(rule)], field.column), str(field), at, findings)
+    column = field.column or column_of(rule, task.rules)
+    _all_numbers(entries_of(task.lists[task.list_of(rule)], column), str(field), at, findings)
 
 
 def _all_numbers(entries: tuple[str, ...], what: str, at: Path, findings: TaskFindings) -> None:

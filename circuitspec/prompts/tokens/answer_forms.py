@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, Prompt, TokenizedTask
+from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.tokens.encoding import encode_ids
+from circuitspec.prompts.tokens.framing import frame_of, reader_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,13 +30,15 @@ class AnswerForm:
 
 def answer_forms(task: TokenizedTask, tokenizer: PreTrainedTokenizerBase) -> tuple[AnswerForm, ...]:
     """Every other form that some prompt's answers have, in the order in which they are met."""
-    prompts = task.prompts.prompts
-    spelled = [list(_spellings(answer)) for prompt in prompts for answer in prompt.answers]
+    findings = TaskFindings()
+    frame = frame_of(task.prompts, tokenizer, findings)
+    prompts, tokenizer = frame.around(task.prompts).prompts, reader_of(tokenizer, task.prompts.framing, findings)
+    spelled = [list(_spellings(answer)) for prompt in prompts for answer in _texts(prompt)]
     names = dict.fromkeys(name for one in spelled for name, _ in one)
     wanted = [
         prompt.texts[CLEAN] + text
         for prompt in prompts
-        for answer in prompt.answers
+        for answer in _texts(prompt)
         for _, text in _spellings(answer)
         if not _doubled(prompt.texts[CLEAN], text)
     ]
@@ -47,7 +51,7 @@ def answer_forms(task: TokenizedTask, tokenizer: PreTrainedTokenizerBase) -> tup
             own = task.ids[CLEAN][i]
             known = {*task.answers[i], *task.wrong[i], tokenizer.unk_token_id}
             tokens: dict[int, str] = {}
-            for answer in prompt.answers:
+            for answer in _texts(prompt):
                 text = dict(_spellings(answer)).get(name)
                 whole = () if text is None else continued.get(prompt.texts[CLEAN] + text, ())
                 if text is not None and len(whole) == len(own) + 1 and whole[:-1] == own and whole[-1] not in known:
@@ -57,6 +61,11 @@ def answer_forms(task: TokenizedTask, tokenizer: PreTrainedTokenizerBase) -> tup
         if any(ids):
             found.append(AnswerForm(name, name.replace("before it", "before them"), tuple(texts), tuple(ids)))
     return tuple(found)
+
+
+def _texts(prompt: Prompt) -> tuple[str, ...]:
+    """The answers that are texts behind a text; token ids have no other spelling."""
+    return () if prompt.ids else tuple(answer for answer in prompt.answers if isinstance(answer, str))
 
 
 def _spellings(answer: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from circuitspec.diagnostics.diagnostic import Span
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import Path, TaskFindings, counted
-from circuitspec.prompts.tokens.encoding import Encoded, encode_ids, token_strings
+from circuitspec.prompts.tokens.encoding import Encoded, alone, encode_ids, token_strings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,12 @@ def find_answers(
     An answer is the one token that prompt + answer has more than the prompt. Notes CS346 where there
     is no such token, and CS347 where an answer and a wrong answer are the same token.
     """
-    wanted = [prompt.texts[CLEAN] + answer for prompt in prompts.prompts for answer in (*prompt.answers, *prompt.wrong)]
+    wanted = [
+        prompt.texts[CLEAN] + answer
+        for prompt in prompts.prompts
+        for answer in (*prompt.answers, *prompt.wrong)
+        if isinstance(answer, str) and not prompt.ids
+    ]
     finder = _Finder(prompts, encoded, encode_ids(tokenizer, wanted), tokenizer, findings)
     ids = AnswerIds(finder.side("answer"), finder.side("wrong"))
     for prompt, answers, wrong in zip(prompts.prompts, ids.answers, ids.wrong, strict=True):
@@ -64,6 +69,9 @@ class _Finder:
         for prompt, tokens in zip(self.prompts.prompts, self.encoded, strict=True):
             row: dict[int, None] = {}
             for answer in prompt.answers if side == "answer" else prompt.wrong:
+                if isinstance(answer, int):  # an id of the vocabulary, taken as it is
+                    row[answer] = None
+                    continue
                 one = None if _doubled(prompt, answer) else self._token(tokens.ids, self._continued(prompt, answer))
                 if one is None:
                     bad[answer].append(prompt.index)
@@ -75,6 +83,8 @@ class _Finder:
         return tuple(rows)
 
     def _continued(self, prompt: Prompt, answer: str) -> tuple[int, ...]:
+        if prompt.ids:  # a prompt without a text: the answer's own tokens
+            return prompt.ids[CLEAN] + alone(self.tokenizer, answer)
         return self.continued[prompt.texts[CLEAN] + answer]
 
     def _token(self, prompt: tuple[int, ...], continued: tuple[int, ...]) -> int | None:
@@ -117,6 +127,8 @@ class _Finder:
 
     def _remedy(self, prompt: Prompt, answer: str) -> str:
         """The first change of spaces that really gives a single token, otherwise to drop the answer."""
+        if prompt.ids:
+            return "give the answer as the id of its token, as the prompt is given"
         text, bare, trimmed = prompt.texts[CLEAN], answer.strip(), prompt.texts[CLEAN].rstrip()
         tries = [
             (text, f" {bare}", f'write " {bare}", with the space before it'),
@@ -137,7 +149,7 @@ class _Finder:
 
 def _doubled(prompt: Prompt, answer: str) -> bool:
     """Two spaces in a row may well be tokens, but not those that the model was trained to continue with."""
-    return prompt.texts[CLEAN].endswith(" ") and answer.startswith(" ")
+    return not prompt.ids and prompt.texts[CLEAN].endswith(" ") and answer.startswith(" ")
 
 
 def _tail(prompt: Prompt) -> str:

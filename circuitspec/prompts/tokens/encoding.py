@@ -14,16 +14,26 @@ BATCH = 4096  # texts given to the tokenizer at once
 
 @dataclass(frozen=True)
 class Encoded:
-    """A text's tokens. `spans[k]` are the characters of token k, empty for tokens put around the text."""
+    """A text's tokens. `spans[k]` are the characters of token k, empty for tokens put around the text.
+
+    `own` are the characters of the prompt itself, where a chat template stands around it.
+    """
 
     text: str
     ids: tuple[int, ...]
     spans: tuple[tuple[int, int], ...]
-    before: int  # tokens put in front of the text, such as a BOS token
+    before: int  # tokens in front of the prompt: a BOS token, those of a chat template
     after: int  # tokens put behind it
+    own: tuple[int, int] | None = None
+    added: int = 0  # special tokens put in front, which are among those `before`
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def own_text(self) -> tuple[int, int]:
+        """The characters of the prompt itself."""
+        return (0, len(self.text)) if self.own is None else self.own
 
     def tokens_of(self, start: int, end: int) -> range:
         """The tokens that share a character with `text[start:end]`; possibly none.
@@ -65,7 +75,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> Iterabl
             before = next((k for k, flag in enumerate(added) if not flag), len(added))
             after = next((k for k, flag in enumerate(reversed(added)) if not flag), 0)
             spans = tuple((0, 0) if flag else (int(a), int(b)) for (a, b), flag in zip(offsets, added, strict=True))
-            yield text, Encoded(text, tuple(map(int, ids)), spans, before, after)
+            yield text, Encoded(text, tuple(map(int, ids)), spans, before, after, added=before)
 
 
 def encode_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -77,6 +87,16 @@ def encode_ids(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> dict
         encoding = tokenizer(batch, padding=False, truncation=False, return_attention_mask=False, verbose=False)
         found.update(zip(batch, map(tuple, encoding["input_ids"]), strict=True))
     return found
+
+
+def alone(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    """The token ids of a text by itself, with nothing put around it."""
+    return tuple(map(int, tokenizer([text], add_special_tokens=False, verbose=False)["input_ids"][0]))
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:
+    """What token ids say, special tokens included."""
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
 
 
 def token_strings(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics.diagnostic import Span
 from circuitspec.hypothesis_file.grammar.positions import PositionExpr, format_position, parse_position
+from circuitspec.hypothesis_file.schema.position_blocks import NamedText, Position, SlotPosition
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
 from circuitspec.prompts.task_findings import Path, TaskFindings, counted, meant
 from circuitspec.prompts.templates.template import occurrence, slot_of
@@ -22,18 +23,20 @@ class Roles:
     """`of[name][i]` is a token of prompt i; `partial` maps slots that not all templates have to those without.
 
     `tokens[slot][i]` are all tokens of prompt i that a slot fills, at every place where it occurs; those of a second
-    occurrence, `S#2`, are its own.
+    occurrence, `S#2`, are its own. `spans[name][i]` are all tokens of a position that is several of them in some
+    prompt; `of` has the last of these.
     """
 
     of: Mapping[str, tuple[int, ...]]
     partial: Mapping[str, tuple[int, ...]]
     tokens: Mapping[str, tuple[tuple[int, ...], ...]]
+    spans: Mapping[str, tuple[tuple[int, ...], ...]]
 
 
 def find_roles(
     prompts: PromptSet,
     encoded: Sequence[Encoded],
-    declared: Mapping[str, str | int],
+    declared: Mapping[str, Position],
     tokenizer: PreTrainedTokenizerBase,
     findings: TaskFindings,
 ) -> Roles:
@@ -43,30 +46,74 @@ def find_roles(
     that a position names does not stand in its prompt).
     """
     places: list[dict[str, int]] = []
+    several: list[dict[str, tuple[int, ...]]] = []
     for prompt, tokens in zip(prompts.prompts, encoded, strict=True):
+        in_file = _file_places(prompt, tokens, tokenizer, findings)
+        several.append(in_file)
         own = _slot_places(prompt, tokens, tokenizer, findings)
-        own.update(_file_places(prompt, tokens, tokenizer, findings))
+        own.update({name: at[-1] for name, at in in_file.items()})
         places.append(own)
     names = dict.fromkeys(name for own in places for name in own)
     roles = {name: tuple(own[name] for own in places) for name in names if all(name in own for own in places)}
+    spans = {name: tuple(own[name] for own in several) for name in roles if all(name in own for own in several)}
     for name, value in declared.items():
-        expression = parse_position(value)
-        found = _evaluate(name, expression, prompts, encoded, places, findings)
-        if found is not None and roles.get(name, found) != found:
+        found = _declared(name, value, prompts, encoded, places, tokenizer, findings)
+        if found is None:
+            continue
+        last = tuple(at[-1] for at in found)
+        if name in roles and spans.get(name, tuple((at,) for at in roles[name])) != found:
+            what = format_position(parse_position(value)) if isinstance(value, str | int) else "what is written here"
             findings.add(
                 "CS345",
-                f"{name} is the name of a slot and stands for its last token, not for {format_position(expression)}",
+                f"{name} is the name of a slot and stands for its last token, not for {what}",
                 ("task", "positions", name),
                 hint="give the position another name",
             )
-        elif found is not None:
-            roles[name] = found
+        else:
+            roles[name], spans[name] = last, found
     partial = {name: _templates_without(name, prompts, places) for name in names if name not in roles}
     return Roles(
         roles,
         {name: templates for name, templates in partial.items() if templates},
         _slot_tokens(prompts, encoded, roles),
+        {name: found for name, found in spans.items() if any(len(at) > 1 for at in found)},
     )
+
+
+def _declared(
+    name: str,
+    value: Position,
+    prompts: PromptSet,
+    encoded: Sequence[Encoded],
+    places: Sequence[Mapping[str, int]],
+    tokenizer: PreTrainedTokenizerBase,
+    findings: TaskFindings,
+) -> tuple[tuple[int, ...], ...] | None:
+    """The tokens of a declared position in every prompt; None (and a finding) when some prompt has none."""
+    at: Path = ("task", "positions", name)
+    pairs = list(zip(prompts.prompts, encoded, strict=True))
+    match value:
+        case str() | int():
+            found = _evaluate(name, parse_position(value), prompts, encoded, places, findings)
+            return None if found is None else tuple((place,) for place in found)
+        case SlotPosition():
+            expression = parse_position(value.slot)
+            found = _evaluate(name, expression, prompts, encoded, places, findings)
+            if found is None or value.tokens == "last":
+                return None if found is None else tuple((place,) for place in found)
+            slot = occurrence(expression.anchor, expression.occurrence)
+            if any(slot not in prompt.slots.get(CLEAN, {}) for prompt, _ in pairs):
+                message = f"{name}: {slot} is a position of the prompts, and no slot of a template"
+                findings.add("CS345", message, at, hint=f"write {slot}, or say all its tokens where the prompts do")
+                return None
+            return tuple(
+                tuple(tokens.tokens_of(*prompt.slots[CLEAN][slot])) or (place,)
+                for (prompt, tokens), place in zip(pairs, found, strict=True)
+            )
+        case NamedText():
+            said = TextPlace(value.text, value.nth, value.tokens)
+            return tuple(_text_place(name, said, prompt, tokens, tokenizer, findings, at) for prompt, tokens in pairs)
+    return tuple(_indexed_places(name, value, prompt, tokens, findings, at) for prompt, tokens in pairs)
 
 
 def _slot_tokens(
@@ -129,26 +176,32 @@ def _slot_places(
 
 def _file_places(
     prompt: Prompt, tokens: Encoded, tokenizer: PreTrainedTokenizerBase, findings: TaskFindings
-) -> dict[str, int]:
+) -> dict[str, tuple[int, ...]]:
     return {
-        role: _text_place(role, said, prompt, tokens, tokenizer, findings)
+        role: _text_place(role, said, prompt, tokens, tokenizer, findings, prompt.span)
         if isinstance(said, TextPlace)
-        else _indexed_place(role, said, prompt, tokens, findings)
+        else _indexed_places(role, (said,) if isinstance(said, int) else said, prompt, tokens, findings, prompt.span)
         for role, said in prompt.positions.items()
     }
 
 
-def _indexed_place(role: str, said: int, prompt: Prompt, tokens: Encoded, findings: TaskFindings) -> int:
-    """An index counts the tokens of the text; what the tokenizer puts in front of it has none."""
-    place, own = said + (tokens.before if said >= 0 else len(tokens)), len(tokens) - tokens.before
-    if not tokens.before <= place < len(tokens):
-        findings.add(
-            "CS345",
-            f"the position {role} of {prompt.described()} is token {said}, but the prompt has {counted(own, 'token')}",
-            prompt.span,
-            hint=f"write an index from {-own} to {own - 1}" + _not_counted(tokens.before),
-        )
-    return place
+def _indexed_places(
+    role: str, said: tuple[int, ...], prompt: Prompt, tokens: Encoded, findings: TaskFindings, at: Path | Span | None
+) -> tuple[int, ...]:
+    """Indices count the tokens of the text; what the tokenizer puts in front of it has none. In order, each once."""
+    own, places = len(tokens) - tokens.before, set()
+    for one in said:
+        place = one + (tokens.before if one >= 0 else len(tokens))
+        if not tokens.before <= place < len(tokens):
+            findings.add(
+                "CS345",
+                f"the position {role} of {prompt.described()} is token {one}, but the prompt has "
+                f"{counted(own, 'token')}",
+                at,
+                hint=f"write an index from {-own} to {own - 1}" + _not_counted(tokens.before),
+            )
+        places.add(place)
+    return tuple(sorted(places))
 
 
 def _not_counted(before: int) -> str:
@@ -163,20 +216,24 @@ def _text_place(
     tokens: Encoded,
     tokenizer: PreTrainedTokenizerBase,
     findings: TaskFindings,
-) -> int:
-    """The last token of an occurrence of a text; token 0 (and a finding, CS360) where there is none."""
-    found = list(occurrences(said.text, tokens.text))
+    at: Path | Span | None,
+) -> tuple[int, ...]:
+    """The last token (or all) of an occurrence of a text; token 0 (and a finding, CS360) where there is none."""
+    first, end_of_text = tokens.own_text
+    found = [one for one in occurrences(said.text, tokens.text) if first <= one[0] and one[1] <= end_of_text]
     if len(found) < said.nth:
-        inside = said.text in tokens.text and not found
+        inside = said.text in tokens.text[first:end_of_text] and not found
         findings.add(
             "CS360",
             f"the position {role} of {prompt.described()} is occurrence {said.nth} of {said.text!r}, which the clean "
             f"text holds {counted(len(found), 'time')}",
-            prompt.span,
-            label="only inside other words" if inside else "",
-            hint='write {"text": ..., "nth": ...} with a text of the prompt; nth counts from 1, left to right',
+            at,
+            label="it is given as token ids" if prompt.ids else "only inside other words" if inside else "",
+            hint="give the index of a token, or a list of them"
+            if prompt.ids
+            else 'write {"text": ..., "nth": ...} with a text of the prompt; nth counts from 1, left to right',
         )
-        return 0
+        return (0,)
     start, end = found[said.nth - 1]
     touched = tokens.tokens_of(start, end)
     if not touched or tokens.spans[touched.stop - 1][1] > end:
@@ -184,11 +241,13 @@ def _text_place(
         findings.add(
             "CS360",
             f"the position {role} of {prompt.described()}: {said.text!r} does not end where a token ends",
-            prompt.span,
+            at,
             label=f"the token there is {token}",
             hint="name a text up to the end of a token",
         )
-    return touched.stop - 1 if touched else 0
+    if not touched:
+        return (0,)
+    return tuple(touched) if said.tokens == "all" else (touched.stop - 1,)
 
 
 def occurrences(text: str, whole: str) -> Iterator[tuple[int, int]]:

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask
 from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.tokens.alignment import check_alignment
 from circuitspec.prompts.tokens.answer_tokens import find_answers
 from circuitspec.prompts.tokens.encoding import Encoded, encode
+from circuitspec.prompts.tokens.framing import check_given_ids, frame_of, reader_of, surroundings_of
+from circuitspec.prompts.tokens.given_ids import answers_decoded, check_ids, given_as_ids, with_texts
 from circuitspec.prompts.tokens.misfits import fitting
 from circuitspec.prompts.tokens.roles import find_roles
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 def tokenize(
     prompt_set: PromptSet,
-    positions: Mapping[str, str | int],
+    positions: Mapping[str, Position],
     tokenizer: PreTrainedTokenizerBase,
     source: SourceText | None = None,
 ) -> TokenizedTask:
@@ -42,7 +45,7 @@ def tokenize(
 
 def _tokenized(
     prompt_set: PromptSet,
-    positions: Mapping[str, str | int],
+    positions: Mapping[str, Position],
     tokenizer: PreTrainedTokenizerBase,
     source: SourceText | None,
 ) -> TokenizedTask:
@@ -55,7 +58,14 @@ def _tokenized(
             hint="use a model with a fast tokenizer (a tokenizer.json file)",
         )
         findings.check()
-    encoded = encode(tokenizer, (text for prompt in prompt_set.prompts for text in prompt.texts.values()))
+    given = prompt_set
+    check_ids(given, tokenizer, findings)
+    check_given_ids(given, findings)
+    frame = frame_of(given, tokenizer, findings)
+    prompt_set, tokenizer = frame.around(given), reader_of(tokenizer, given.framing, findings)
+    texts = (text for prompt in prompt_set.prompts if not prompt.ids for text in prompt.texts.values())
+    encoded = {text: frame.within(tokens) for text, tokens in encode(tokenizer, texts).items()}
+    encoded |= given_as_ids(prompt_set)
     _check_surroundings(encoded, findings)
     _check_known(prompt_set, encoded, tokenizer, findings)
     check_alignment(prompt_set, encoded, tokenizer, findings)
@@ -64,7 +74,7 @@ def _tokenized(
     answers = find_answers(prompt_set, clean, tokenizer, findings)
     findings.check()
     return TokenizedTask(
-        prompts=prompt_set,
+        prompts=with_texts(given, tokenizer),
         ids={
             variant: tuple(encoded[prompt.texts[variant]].ids for prompt in prompt_set.prompts)
             for variant in (CLEAN, *prompt_set.corruptions)
@@ -74,6 +84,9 @@ def _tokenized(
         wrong=answers.wrong,
         partial_roles=roles.partial,
         slot_tokens=roles.tokens,
+        spans=roles.spans,
+        decoded=answers_decoded(prompt_set, tokenizer),
+        around=surroundings_of(given, clean, frame, tokenizer),
     )
 
 

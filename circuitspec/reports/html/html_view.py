@@ -160,6 +160,7 @@ def _provenance(reported: Reported) -> Iterator[tuple[str, str]]:
     yield "prompts", str(found.n_prompts)
     if found.rows is not None:
         yield "prompts file", found.rows.described()
+    yield "around the prompts", found.around.described
     if found.prompts_digest:
         yield "prompts, SHA-256", found.prompts_digest
     if seeds := _seeds(reported.source.data):

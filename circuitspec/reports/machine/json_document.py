@@ -14,6 +14,7 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.scores import mean_of
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.prompts.prompt_set import AroundPrompts
 from circuitspec.reports.text.additional_tables import sweep_data, tests_data
 from circuitspec.reports.text.breakdown_tables import breakdowns_data, rows_data
 from circuitspec.reports.text.effects_table import effects_data
@@ -61,6 +62,7 @@ def to_document(
         "n_prompts": found.n_prompts,
         "prompts_digest": found.prompts_digest or None,
         "rows": rows_data(found),
+        "around_prompts": _around(found.around),
         "reference": None
         if found.reference is None
         else {"count": found.reference.count, "digest": found.reference.digest},
@@ -90,6 +92,24 @@ def to_document(
         "environment": environment,
     }
     return {key: plain(value) for key, value in document.items()}
+
+
+def _around(found: AroundPrompts) -> dict[str, Json]:
+    """What stands around the prompts: special tokens put in front (the fewest and the most), a chat template."""
+    chat = found.chat
+    return {
+        "special_tokens": found.special_tokens,
+        "in_front": list(found.in_front),
+        "token_ids": found.given_ids,
+        "chat": None
+        if chat is None
+        else {
+            "before": chat.before,
+            "behind": chat.behind,
+            "tokens_before": chat.tokens_before,
+            "tokens_behind": chat.tokens_behind,
+        },
+    }
 
 
 def _path(effect: PathEffect) -> dict[str, Json]:

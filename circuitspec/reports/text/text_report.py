@@ -71,6 +71,8 @@ def text_view(found: Verification, prompts: PromptSet | None = None, findings: S
     head += [_plain(block) for block in (*effects_text(found), *beside_text(found))]
     tail = [_warning(warning) for warning in found.warnings]
     rest = [visible(search_of(found))]
+    if found.around.told:
+        rest.append(f"prompts: {visible(found.around.described)}")
     if found.graph is not None:
         rest.append("\n".join(f"note: {visible(note)}" for note in plan_notes(found.plan, found.graph)))
     if found.self_test is not None and found.model.dtype in _HALF:

@@ -51,7 +51,7 @@ def _joined(placed: Sequence[Placed]) -> list[Placed]:
     """Prompts with all their corruptions, where each has as many, under the same answers; else as they are."""
     by_clean: dict[str, list[Placed]] = {}
     for one in placed:
-        by_clean.setdefault(one.entry.clean, []).append(one)
+        by_clean.setdefault(str(one.entry.clean), []).append(one)
     groups = list(by_clean.values())
     sizes = {len(group) for group in groups}
     alike = all(
