@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.experiments.counterparts import check_counterparts
 from circuitspec.experiments.experiment import Experiment, Noised, Source, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
 from circuitspec.experiments.planner import Plan, PlannedClaim
@@ -71,18 +72,20 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
         )
     if problems:
         raise CircuitspecError(*problems)
+    check_counterparts(plan.experiments, task)
 
 
 def check_length(task: TokenizedTask, shape: ModelShape) -> None:
-    """CS505 for a prompt of more tokens than the model has positions."""
+    """CS505 for a prompt of more tokens (with all but the last of an answer) than the model has positions."""
     limit = shape.max_positions
-    longest = max(range(task.n), key=lambda i: task.lengths[i])
-    if limit is not None and task.lengths[longest] > limit:
+    rows = task.row_lengths
+    longest = max(range(task.n), key=lambda i: rows[i])
+    if limit is not None and rows[longest] > limit:
         prompt = task.prompts.prompts[longest]
         raise CircuitspecError(
             Diagnostic(
                 "CS505",
-                f"{prompt.described()} has {task.lengths[longest]} tokens, the model takes {limit}",
+                f"{prompt.described()} has {rows[longest]} tokens, the model takes {limit}",
                 prompt.span,
                 hint="use shorter prompts",
             )

@@ -137,13 +137,13 @@ def tokenised(prompts: PromptSet, document: Document, n_vocab: int) -> Tokenized
         return None
     if found.plain is not None:
         try:
-            return tokenize(prompts, hypothesis.task.positions, found.plain, text)
+            return tokenize(prompts, hypothesis.task.positions, found.plain, text, unequal=True)
         except CircuitspecError:
             if found.directory is None:
                 raise
     with document.blamed_on("model", "id"):  # in doubt what `verify` takes has the last word
         tokenizer = found.loaded(n_vocab)
-    return tokenize(prompts, hypothesis.task.positions, tokenizer, text)
+    return tokenize(prompts, hypothesis.task.positions, tokenizer, text, unequal=True)
 
 
 def reaching(

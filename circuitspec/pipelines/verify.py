@@ -56,7 +56,7 @@ from circuitspec.experiments.ablation_source import ablation_source, corrupt_pro
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.additional_runs import plan_beside
 from circuitspec.experiments.direction_files import direction_places
-from circuitspec.experiments.experiment import Noised, means_of
+from circuitspec.experiments.experiment import Noised, means_of, texts_of
 from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_checks
 from circuitspec.experiments.follow_ups.reach import acting, checked_reach
 from circuitspec.experiments.follow_ups.restorations import FEW, Restorations, restorations
@@ -186,7 +186,7 @@ def verify(
         def check(found: Records) -> None:
             if not said:  # the clean run hangs on no means
                 said.append(behaviour(runner, found[plan.clean]))
-                _check_accuracy(hypothesis, *said[0])
+                _check_accuracy(hypothesis, found[plan.clean], *said[0])
 
         with ExitStack() as stack:
             begun = begin(plan, runner, session, others if averages else None, stack, check)
@@ -313,7 +313,7 @@ def prepare(
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     plan = make_plan(hypothesis, graph, text, prompts.corruptions)
-    task = tokens_of(document, hypothesis, prompts, shape, tokenizer)
+    task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
     check_plan_fits(plan, task, text, internals)
     return Prepared(tuple(internals), graph, plan, task)
 
@@ -343,7 +343,7 @@ def _node_level_paths(
 def _check_means(plan: Plan, task: TokenizedTask) -> None:
     """Raises CS521 and CS522 for means that cannot be taken over these prompts."""
     for source in means_of(plan.experiments):
-        grouping(task, source.kind)
+        grouping(task, source.kind, texts_of(source.prompts or CLEAN))
 
 
 def _negatives(
@@ -421,18 +421,23 @@ def _check_neurons(plan: Plan, loaded: LoadedModel, text: SourceText) -> None:
         raise CircuitspecError(*problems)
 
 
-def _check_accuracy(hypothesis: Hypothesis, stands: AnswerStanding | None, instead: Instead | None) -> None:
+def _check_accuracy(
+    hypothesis: Hypothesis, clean: PromptValues, stands: AnswerStanding | None, instead: Instead | None
+) -> None:
     wanted = hypothesis.task.checks.accuracy
-    if wanted is None or stands is None or stands.accuracy >= wanted:
+    if wanted is None or "accuracy" not in clean:  # refused before, where the task has no answers
+        return
+    accuracy = float(clean["accuracy"].mean())
+    if accuracy >= wanted:
         return
     form = None if instead is None else other_form(instead)
     hint = "take prompts that the model does, another model, or a lower `accuracy`"
     if form is not None:
-        hint = f"{form_advice(form)}: {form_said(form, stands.n)}"
+        hint = f"{form_advice(form)}: {form_said(form, len(clean['accuracy']))}"
     raise CircuitspecError(
         Diagnostic(
             "CS504",
-            f"the model prefers the right answer on {stands.accuracy:.0%} of the clean prompts; "
+            f"the model prefers the right answer on {accuracy:.0%} of the clean prompts; "
             f"`checks` asks for {wanted:.0%}",
             hint=hint,
         )

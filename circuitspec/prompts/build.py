@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = No
     From a file come all prompts, or the first `prompts` of them where that is written.
     Raises CircuitspecError (CS327 to CS341, CS351, and CS150 to CS157 for lists).
     """
+    return replace(_built(task, base_dir, source), score=task.score)
+
+
+def _built(task: TaskSpec, base_dir: Path, source: SourceText | None) -> PromptSet:
     findings = TaskFindings(source)
     if task.file is not None:
         limit = task.prompts if "prompts" in task.model_fields_set else None

@@ -15,10 +15,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from circuitspec.engine.attribution.edge_attribution import attribute_edges
 from circuitspec.engine.attribution.node_attribution import BatchMetric, compares
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
-from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.batches import Batch, by_prompt, laid_out
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
+from circuitspec.experiments.counterparts import check_counterparts
 from circuitspec.experiments.experiment import Experiment, Source, texts_of
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.nodes import NodeComponent
@@ -93,6 +94,7 @@ def _screens(
         raise ValueError("only a patched experiment can be screened")
     if (wider.base, wider.source) != (experiment.base, experiment.source):
         raise ValueError("both experiments must patch the same values into the same run")
+    check_counterparts((experiment, wider), runner.task)
     components = [site.component for site in wider.sites]
     places = runner.task.of(texts_of(experiment.base)).roles
     roles = tuple(places)
@@ -102,16 +104,17 @@ def _screens(
 
     def changes(part: Batch, draw: int) -> NDArray[np.float64]:
         both = _changes(runner, experiment, wider, part, metric, draw)
-        return np.stack([_summed(runner, part, one, components, places) for one in both]).ravel()
+        there = laid_out(runner.task, part, experiment.base)
+        return np.stack([_summed(runner, there, one, components, places) for one in both]).ravel()
 
     def work(part: Batch) -> list[NDArray[np.float64]]:
-        """`[draw][moving, component, row and then role]`"""
-        shape = (2, len(components), len(part.prompts) + len(roles))
+        """`[draw][moving, component, prompt and then role]`"""
+        shape = (2, len(components), len(part.cases) + len(roles))
         draws = range(experiment.draws)
-        return [pieces.get([list(part.prompts), draw], partial(changes, part, draw)).reshape(shape) for draw in draws]
+        return [pieces.get([list(part.cases), draw], partial(changes, part, draw)).reshape(shape) for draw in draws]
 
     for part, each in runner.in_batches(work):
-        rows = list(part.prompts)
+        rows = list(part.cases)
         for found in each:
             effects[:, :, rows] += found[:, :, : len(rows)] / experiment.draws
             by_role += found[:, :, len(rows) :] / (runner.task.n * experiment.draws)
@@ -132,19 +135,19 @@ def _summed(
     components: Sequence[NodeComponent],
     roles: Mapping[str, Sequence[int]],
 ) -> NDArray[np.float64]:
-    """The changes of each row, `[component, row]`, and after these what falls on the tokens of each role in all."""
-    rows = list(batch.prompts)
+    """The changes of each prompt, `[component, prompt]`, and after these what falls on the tokens of each role in all."""
+    rows, count = list(batch.prompts), len(batch.cases)
     # [row, unit] each, so that thousands of neurons cost a few operations
     summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
     at_role = [
         {tap: _at(change, batch, [places[p] for p in rows]) for tap, change in changes.items()}
         for places in roles.values()
     ]
-    found = np.zeros((len(components), len(rows) + len(at_role)))
+    found = np.zeros((len(components), count + len(at_role)))
     for number, component in enumerate(components):
         for slot in runner.slots_of(component):
-            found[number, : len(rows)] += summed[slot.tap][:, slot.unit]
-            found[number, len(rows) :] += [at[slot.tap][slot.unit] for at in at_role]
+            found[number, :count] += by_prompt(summed[slot.tap][:, slot.unit], batch)
+            found[number, count:] += [at[slot.tap][slot.unit] for at in at_role]
     return found
 
 
@@ -157,7 +160,9 @@ def _changes(
     """
     assert experiment.source is not None
     with torch.no_grad():
-        values = runner.source_values(batch, experiment.source, runner.taps_of([wider]), draw)
+        values = runner.source_values(
+            batch, experiment.source, runner.taps_of([wider]), draw, base=experiment.base
+        )
         swaps = runner.swaps(batch, wider, values)
         none = {tap: torch.zeros_like(swap.mask) for tap, swap in swaps.items()}
         closed = none | {tap: swap.mask for tap, swap in runner.swaps(batch, experiment, values).items()}
@@ -181,7 +186,10 @@ def _as_it_is(saved: Tensor) -> Tensor:
 
 
 def _at(slope: Tensor, batch: Batch, places: list[int]) -> NDArray[np.float64]:
-    """The slopes at one token of each row, summed over rows: `[unit]`."""
-    columns = torch.tensor([offset + place for offset, place in zip(batch.offsets, places, strict=True)])
-    found: NDArray[np.float64] = slope[torch.arange(len(columns)), columns].sum(0).numpy()
+    """The slopes at one token of each row, and at what follows a prompt's last one, summed over rows: `[unit]`."""
+    columns = [offset + place for offset, place in zip(batch.offsets, places, strict=True)]
+    found: NDArray[np.float64] = slope[torch.arange(len(columns)), torch.tensor(columns)].sum(0).numpy()
+    for row, (column, last, more) in enumerate(zip(columns, batch.answer_columns, batch.continued, strict=True)):
+        if more and column == last:
+            found = found + slope[row, last + 1 : last + 1 + more].sum(0).numpy()
     return found

@@ -189,6 +189,12 @@ class TaskSpec(Block):
         default=None,
         description="The continuation that the right one is compared with: as `answer`, or {answer_of: CORRUPTION}.",
     )
+    score: Literal["first_token", "sum_logprob"] | None = Field(
+        default=None,
+        description="How an answer of several tokens is scored: sum_logprob (the summed log probability of its tokens, "
+        "each after those before it) or first_token (its first token counts alone). Unless given, every answer must be "
+        "one token.",
+    )
     corruptions: dict[texts.CorruptionName, Annotated[dict[str, texts.SlotRule], Field(min_length=1)]] = Field(
         default={},
         description="For each corruption the slots that change: $list draws afresh, =X takes X's clean value. "
@@ -207,6 +213,14 @@ class TaskSpec(Block):
     )
     generate: Generate | None = Field(default=None, description="Prompts from a generator instead of templates.")
     checks: Checks = Field(default=Checks(), description="What the unpatched model must be able to do.")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `score` where it is not given: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.score is None:
+            content.pop("score", None)
+        return content
 
 
 class Group(Block):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask
 from circuitspec.prompts.task_findings import TaskFindings, counted
-from circuitspec.prompts.tokens.alignment import check_alignment
+from circuitspec.prompts.tokens.alignment import check_alignment, misaligned
 from circuitspec.prompts.tokens.answer_tokens import find_answers
+from circuitspec.prompts.tokens.counterparts import unaligned_variant
 from circuitspec.prompts.tokens.encoding import Encoded, encode
 from circuitspec.prompts.tokens.roles import find_roles
 
@@ -24,12 +26,15 @@ def tokenize(
     positions: Mapping[str, str | int],
     tokenizer: PreTrainedTokenizerBase,
     source: SourceText | None = None,
+    *,
+    unequal: bool = False,
 ) -> TokenizedTask:
     """Tokenize all prompts as the model will see them, and check that they can be compared.
 
     `positions` are the declared expressions by name. Prompts may differ in length from each other, but
-    each has the length and the slot positions of its own corruptions.
-    Raises CircuitspecError (CS342 to CS349) with everything found.
+    each has the length and the slot positions of its own corruptions; with `unequal` corruptions may have others, and
+    the result says which tokens correspond, as far as they do.
+    Raises CircuitspecError (CS342 to CS349, CS360, CS367) with everything found.
     """
     findings = TaskFindings(source)
     if not tokenizer.is_fast:
@@ -43,11 +48,22 @@ def tokenize(
     encoded = encode(tokenizer, (text for prompt in prompt_set.prompts for text in prompt.texts.values()))
     _check_surroundings(encoded, findings)
     _check_known(prompt_set, encoded, tokenizer, findings)
-    check_alignment(prompt_set, encoded, tokenizer, findings)
+    others = misaligned(prompt_set, encoded) if unequal else {}
+    if not unequal:
+        check_alignment(prompt_set, encoded, tokenizer, findings)
     clean = [encoded[prompt.texts[CLEAN]] for prompt in prompt_set.prompts]
     roles = find_roles(prompt_set, clean, positions, tokenizer, findings)
     answers = find_answers(prompt_set, clean, tokenizer, findings)
     findings.check()
+    own = {
+        corruption: unaligned_variant(prompt_set, corruption, numbers, encoded, positions, roles, tokenizer, findings)
+        for corruption, numbers in others.items()
+    }
+    findings.check()
+    misfits = TaskFindings(source)
+    if others:
+        check_alignment(prompt_set, encoded, tokenizer, misfits)
+    own = {name: replace(one, answers=answers.answers, wrong=answers.wrong) for name, one in own.items()}
     return TokenizedTask(
         prompts=prompt_set,
         ids={
@@ -59,6 +75,9 @@ def tokenize(
         wrong=answers.wrong,
         partial_roles=roles.partial,
         slot_tokens=roles.tokens,
+        sequences=answers.sequences,
+        own=own,
+        misfits=misfits.found,
     )
 
 
