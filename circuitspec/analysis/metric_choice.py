@@ -2,8 +2,9 @@
 
 A rule takes the first that was measured in the clean run, of the claimed metrics that suit the use, in the order of the
 claims, and of `logit_diff` and `logit`, which suit every use and are measured wherever the task has answers (of several
-tokens: of `logprob_diff` and `logprob`). What suits is decided by three properties of a metric: linear in the logits (`logit_diff`, `logit`), smooth (neither discrete nor
-KL, which falls off with the square near the clean run), and better where it is higher.
+tokens: of `logprob_diff` and `logprob`). What suits is decided by three properties of a metric: linear in the logits
+(`logit_diff`, `logit`), smooth (neither discrete nor KL, which falls off with the square near the clean run), and
+better where it is higher.
 """
 
 from __future__ import annotations

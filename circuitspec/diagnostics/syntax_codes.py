@@ -380,4 +380,10 @@ SYNTAX: dict[str, CodeInfo] = {
         "is run. So many would take more memory than a plan may. The message says how many are possible. The more are "
         "drawn, the smaller the p-values that can be told apart: with a quantile of 0.9, 29 can reject at 0.05.",
     ),
+    "CS181": CodeInfo(
+        "a score that whole answers do not have",
+        "With `score: sum_logprob` answers of several tokens have summed log probabilities, and no logits: logit, "
+        "logit_diff and rank are not defined. Claim logprob_diff (which is logit_diff where answers are one token), "
+        "logprob, prob, prob_diff, accuracy or kl; accuracy needs `wrong` then. Or write `score: first_token`.",
+    ),
 }

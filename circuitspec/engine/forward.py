@@ -29,9 +29,9 @@ from circuitspec.engine.execution.finiteness import broken_row, find_origin, spo
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import Rows, budget_of, out_of_memory
+from circuitspec.engine.execution.sequence_metrics import check_equally_long, sequence_metrics
 from circuitspec.engine.execution.taps import Slot, Tap, slots_of
 from circuitspec.engine.levels.residual_stream import Stream
-from circuitspec.engine.execution.sequence_metrics import check_equally_long, sequence_metrics
 from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.families.rope import reads_longest_row

@@ -280,5 +280,6 @@ class Runner(Forward):
 
         for batch in self._batches_of(averaged, self.rows.whole, self.side, groups.used):
             for part, values in self.in_parts(batch, recorded, averaged):
-                table.add(part, values if self._stream is None else self._stream.with_scaled(values))
+                laid = laid_out(averaged, part, prompts)
+                table.add(laid, values if self._stream is None else self._stream.with_scaled(values))
         self._means[source] = table

@@ -50,11 +50,12 @@ from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
-from circuitspec.engine.records import Records, RunsExperiments
+from circuitspec.engine.records import PromptValues, Records, RunsExperiments
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.additional_runs import plan_beside
+from circuitspec.experiments.counterparts import undefined
 from circuitspec.experiments.direction_files import direction_places
 from circuitspec.experiments.experiment import Noised, means_of, texts_of
 from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_checks
@@ -167,6 +168,11 @@ def verify(
     with document.blamed_on("ablation", "value"):
         _check_means(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
+    if undefined(labels_of(checks), task) is not None:
+        checks = ()
+    looked_at: Search = options.negatives
+    if undefined((plan.circuit,), task) is not None:  # what is outside the circuit has no values to be ablated with
+        looked_at = "off"
     planned = (*plan.experiments, *beside.labels, *labels_of(checks))
     session = Session(
         loaded,
@@ -192,7 +198,7 @@ def verify(
             begun = begin(plan, runner, session, others if averages else None, stack, check)
             runner, stored, records, error = begun.runner, begun.stored, begun.records, begun.error
             task, (stands, instead) = runner.task, said[0]
-            search: Search | Literal["not along paths"] = options.negatives
+            search: Search | Literal["not along paths"] = looked_at
             if plan.circuit.level == "path" and search != "off":
                 search = "not along paths"
             everywhere = hypothesis.ablation.positions == "all"
@@ -203,7 +209,7 @@ def verify(
             if finding is not None and outside is not None:
                 in_model, plan, records = _in_model(plan, records, finding.metric, runner, stored, search, outside)
             effects: CircuitEffects | None = None
-            if options.negatives != "off":
+            if looked_at != "off":
                 progress.stage("ablating the circuit part by part")
                 direct = partial(direct_effects, runner)
                 effects, plan, records = examine(plan, records, parts, stored, direct, finding, outside, screen)

@@ -112,6 +112,7 @@ class Metric:
     linear: bool = False  # in the logits, where answers are one token
     instead: str = ""  # what to use where whole answers of several tokens are scored, for which it is not defined
     whole_need_wrong: bool = False  # where they are scored, it needs wrong answers
+    same_as: str = ""  # another one, where answers are one token: reports have it beside that only where it is claimed
 
     @property
     def of_sequences(self) -> bool:
@@ -205,6 +206,7 @@ METRICS: Mapping[str, Metric] = _Metrics(
             lambda run: run.mean(run.answers) - run.mean(run.wrong),
             needs_wrong=True,
             linear=True,
+            same_as="logit_diff",
         ),
         Metric(
             "prob",

@@ -160,8 +160,8 @@ class TokenizedTask:
 
     A corruption that is aligned with the clean prompts token by token has their answers and positions: `roles`,
     `answers`, `wrong` and `slot_tokens` are those of the clean prompts and of all that is aligned with them. What is
-    not has its `own`, and may have other lengths (`counterparts`). `partial_roles` names the slots that some templates do not have (and those templates' numbers):
-    they are no roles, since a role has a place in every prompt.
+    not has its `own`, and may have other lengths (`counterparts`). `partial_roles` names the slots that some templates
+    do not have (and those templates' numbers): they are no roles, since a role has a place in every prompt.
     """
 
     prompts: PromptSet

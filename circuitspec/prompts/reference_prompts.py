@@ -149,9 +149,7 @@ class ReferencePrompts:
             numbered = tuple(replace(prompt, index=index) for index, prompt in enumerate(prompts))
             try:
                 parts.append(
-                    tokenize(
-                        replace(others, prompts=numbered), self._task.positions, self._tokenizer, unequal=unequal
-                    )
+                    tokenize(replace(others, prompts=numbered), self._task.positions, self._tokenizer, unequal=unequal)
                 )
             except CircuitspecError:
                 if len(prompts) > 1:

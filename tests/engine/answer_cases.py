@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.prompts.prompt_set import AnswerSequences, Prompt, PromptSet, TokenizedTask
+from circuitspec.prompts.prompt_set import AnswerSequences, Prompt, PromptSet, TokenizedTask, TokenizedVariant
 from tests.engine.support import TOLERANCE, oracle_component
 from tests.oracle import answers, families, node
 
@@ -34,8 +34,24 @@ def random_cases(seed: int, lengths: list[int], templates: int = 1) -> list[answ
     return cases
 
 
+def unequal_cases(seed: int, lengths: list[tuple[int, int]], templates: int = 1) -> list[answers.Case]:
+    """Clean and corrupt prompts of these lengths: begin, a piece that has other tokens, and an end of two tokens.
+
+    The begin corresponds token by token, and so does the end; of the piece between them the last token alone.
+    """
+    rng = np.random.default_rng(seed)
+    cases = []
+    for case, (ours, its) in zip(random_cases(seed, [a for a, _ in lengths], templates), lengths, strict=True):
+        tokens = {0: 0, 1: 1, ours - 3: its - 3, ours - 2: its - 2, ours - 1: its - 1}
+        roles = {"A": 1, "B": ours - 3, "END": ours - 1}
+        corrupt_roles = {"A": 1, "B": its - 3, "END": its - 1}
+        corrupt = rng.integers(0, VOCAB, its).tolist()
+        cases.append(replace(case, corrupt=corrupt, roles=roles, corrupt_roles=corrupt_roles, tokens=tokens))
+    return cases
+
+
 def task_of(cases: list[answers.Case]) -> TokenizedTask:
-    """The cases as the engine takes them, their answers scored whole; equally long ones."""
+    """The cases as the engine takes them, their answers scored whole; corrupt prompts of other lengths in their own."""
     texts = tuple(
         Prompt(i, c.template, {"clean": f"prompt {i}", "abc": f"corrupt {i}"}, (), ()) for i, c in enumerate(cases)
     )
@@ -45,6 +61,14 @@ def task_of(cases: list[answers.Case]) -> TokenizedTask:
         return tuple(tuple(tuple(one) for one in own) for own in side)
 
     none: tuple[tuple[int, ...], ...] = ((),) * len(cases)
+    own = TokenizedVariant(
+        tuple(tuple(c.corrupt) for c in cases),
+        none,
+        none,
+        {role: tuple(c.corrupt_roles[role] for c in cases) for role in cases[0].roles},
+        pairs=tuple(tuple(c.tokens.items()) for c in cases),
+    )
+    unequal = any(len(c.clean) != len(c.corrupt) for c in cases)
     return TokenizedTask(
         PromptSet(texts, ("abc",), labels, score="sum_logprob"),
         {"clean": tuple(tuple(c.clean) for c in cases), "abc": tuple(tuple(c.corrupt) for c in cases)},
@@ -52,6 +76,7 @@ def task_of(cases: list[answers.Case]) -> TokenizedTask:
         none,
         none,
         sequences=AnswerSequences(whole([c.answers for c in cases]), whole([c.wrong for c in cases])),
+        own={"abc": own} if unequal else {},
     )
 
 
@@ -96,9 +121,7 @@ def _patched(
         }
 
     if source.prompts is None:
-        return answers.patched(
-            net, own.clean, sites, lambda after: node.zero_values(net, len(own.clean) + len(after))
-        )
+        return answers.patched(net, own.clean, sites, lambda after: node.zero_values(net, len(own.clean) + len(after)))
     there = [one.clean if source.prompts == "clean" else one.corrupt for one in cases]
     mine = case.clean if source.prompts == "clean" else case.corrupt
     same = mine is own.clean

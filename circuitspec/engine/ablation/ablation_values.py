@@ -21,8 +21,8 @@ class MeanTable:
     """Running means of every tap, by group and token position (offset from the prompt's first token).
 
     A prompt that has several rows, for what may follow it, counts once at its own tokens; after them every row does
-    that is so long: what follows prompts is averaged by how far it is from the prompt's end. Sums are kept for each cell of a group where the table is `divided`, so that means over parts of the prompts cost
-    nothing more.
+    that is so long: what follows prompts is averaged by how far it is from the prompt's end. Sums are kept for each
+    cell of a group where the table is `divided`, so that means over parts of the prompts cost nothing more.
     """
 
     grouping: MeanGroups
@@ -103,10 +103,7 @@ class MeanTable:
             result[tap] = means.to(like.dtype).to(like.device)
         return result
 
-
-    def _divisor(
-        self, tap: Tap, rows: list[int], taken: tuple[tuple[int, int], ...], width: int
-    ) -> int | Tensor:
+    def _divisor(self, tap: Tap, rows: list[int], taken: tuple[tuple[int, int], ...], width: int) -> int | Tensor:
         """Over how many rows a mean goes: one number, or `[pos, 1]` where prompts have several rows."""
         if tap not in self._counts:
             return sum(self.grouping.members[key] for key in taken)
@@ -114,7 +111,7 @@ class MeanTable:
 
 
 def _counted(batch: Batch) -> Tensor:
-    """bool `[row, pos]`, from each row's first token on: a prompt's own tokens in its first row, what follows in all."""
+    """bool `[row, pos]`, from a row's first token on: a prompt's own tokens in its first row, what follows in all."""
     assert batch.continuations is not None
     counted = torch.zeros(len(batch.prompts), batch.width, dtype=torch.bool)
     for row, (one, length) in enumerate(zip(batch.continuations, batch.lengths, strict=True)):

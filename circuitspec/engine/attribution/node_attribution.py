@@ -164,7 +164,7 @@ class _Run:
         self._score = BatchMetric(runner, batch, metric)
 
     def effects(self, step: int, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A step's share of the estimates: summed over prompts, `[component, place]`, and at all, `[component, prompt]`."""
+        """A step's share of the estimates: over all prompts, `[component, place]`, and at all, `[component, prompt]`."""
 
         def compute() -> NDArray[np.float64]:
             effects = self._products(self._slopes(step, steps), steps)

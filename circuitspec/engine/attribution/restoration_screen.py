@@ -135,7 +135,7 @@ def _summed(
     components: Sequence[NodeComponent],
     roles: Mapping[str, Sequence[int]],
 ) -> NDArray[np.float64]:
-    """The changes of each prompt, `[component, prompt]`, and after these what falls on the tokens of each role in all."""
+    """The changes of each prompt, `[component, prompt]`, and then what falls on the tokens of each role in all."""
     rows, count = list(batch.prompts), len(batch.cases)
     # [row, unit] each, so that thousands of neurons cost a few operations
     summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
@@ -160,9 +160,7 @@ def _changes(
     """
     assert experiment.source is not None
     with torch.no_grad():
-        values = runner.source_values(
-            batch, experiment.source, runner.taps_of([wider]), draw, base=experiment.base
-        )
+        values = runner.source_values(batch, experiment.source, runner.taps_of([wider]), draw, base=experiment.base)
         swaps = runner.swaps(batch, wider, values)
         none = {tap: torch.zeros_like(swap.mask) for tap, swap in swaps.items()}
         closed = none | {tap: swap.mask for tap, swap in runner.swaps(batch, experiment, values).items()}

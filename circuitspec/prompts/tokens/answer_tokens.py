@@ -162,8 +162,8 @@ class _Finder:
         if self.prompts.score is not None:
             return f"change the answer, or the end of the prompt: remove {bare or repr(answer)}"
         return (
-            f"use answers of one token: remove {bare or repr(answer)} (`skip: [split_answers]` leaves such prompts out); "
-            "or write `score: sum_logprob` (all tokens count) or `score: first_token`"
+            f"use answers of one token: remove {bare or repr(answer)}, or leave such prompts out (`skip: "
+            "[split_answers]`); or write `score: sum_logprob` (all tokens count) or `score: first_token`"
         )
 
 

@@ -66,9 +66,7 @@ def unaligned_variant(
     return TokenizedVariant(ids, none, none, roles, found.tokens, tuple(pairs), unlike)
 
 
-def _in_its_place(
-    prompt: Prompt, corruption: str, encoded: Mapping[str, Encoded], findings: TaskFindings
-) -> Prompt:
+def _in_its_place(prompt: Prompt, corruption: str, encoded: Mapping[str, Encoded], findings: TaskFindings) -> Prompt:
     """The corrupted text as if it were the clean one, with those positions of a prompts file that it has too."""
     text = encoded[prompt.texts[corruption]].text
     kept: dict[str, int | TextPlace] = {}
@@ -138,4 +136,3 @@ def _pieces(prompt: Prompt, variant: str, tokens: Encoded) -> Iterator[_Piece]:
         at, done = own.stop, end
     if found:
         yield from [*found, _Piece("", tokens.text[done:], range(at, len(tokens)))]
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,14 @@ from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
 
 
-def metric_names(records: Records) -> tuple[str, ...]:
-    """Every metric measured anywhere: those of the table in its order, then the rest by name."""
+def metric_names(records: Records, claimed: Collection[str] = ()) -> tuple[str, ...]:
+    """Every metric measured anywhere: those of the table in its order, then the rest by name.
+
+    One that is the same as another that was measured is left out, unless it is `claimed`.
+    """
     found = {metric for values in records.values.values() for metric in values}
+    twice = {metric for metric in found if metric in METRICS and METRICS[metric].same_as in found}
+    found -= twice - {*claimed}
     known = [metric for metric in METRICS if metric in found]
     return (*known, *sorted(found.difference(known)))
 
@@ -34,7 +39,7 @@ def experiments_frame(
     `M`, `recovered_M`, and `ratio_M` (to clean). NaN where a metric was not measured or has no ratio.
     `known` are the plan's denominators, where they have been computed before.
     """
-    metrics = metric_names(records)
+    metrics = metric_names(records, [planned.claim.metric for planned in plan.claims])
     divisors = denominators(plan, records) if known is None else known
     rows = []
     for label, run in _labelled(plan, records):
@@ -64,7 +69,8 @@ def prompts_frame(plan: Plan, records: Records, prompts: PromptSet) -> pd.DataFr
     """
     if len(prompts.prompts) != records.n_prompts:
         raise ValueError(f"{len(prompts.prompts)} prompts, but records over {records.n_prompts}")
-    metrics, labelled, n = metric_names(records), _labelled(plan, records), records.n_prompts
+    metrics = metric_names(records, [planned.claim.metric for planned in plan.claims])
+    labelled, n = _labelled(plan, records), records.n_prompts
     templates = [prompts.templates[int(t)] for t in records.templates]
     absent = np.full(n, np.nan)
     columns: dict[str, object] = {
