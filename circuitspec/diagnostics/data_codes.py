@@ -337,11 +337,10 @@ DATA: dict[str, CodeInfo] = {
         "a value is needed at a token that has no counterpart",
         "Clean and corrupted prompt have different numbers of tokens, and a value of the one is patched into the other "
         "where it is not known which of its tokens corresponds. Those that do: text between the slots of a template, "
-        "token by token from its start; a slot of equally many tokens; otherwise a slot's last token; and every "
-        "named position. Of prompts from a file: named positions alone. So patch at named positions (`at: END`), ablate "
-        "with zeros, or with means at named positions; or make the prompts equally long: with words of equally many tokens, "
-        "or by leaving the others out, `skip: [misaligned]`. Where everything outside a circuit is ablated, every "
-        "token needs a value.",
+        "token by token from its start; a slot of equally many tokens; otherwise a slot's last token; and every named "
+        "position. Of prompts from a file: named positions alone. So patch at named positions (`at: END`), ablate with "
+        "zeros, or with means at named positions; or make the prompts equally long: by words of equally many tokens, "
+        "or without the others, `skip: [misaligned]`. Where all outside a circuit is ablated, all tokens need values.",
     ),
     "CS367": CodeInfo(
         "a position is not known in a corrupted prompt",

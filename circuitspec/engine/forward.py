@@ -18,6 +18,7 @@ from circuitspec.engine.execution.batches import (
     Batch,
     PaddingSide,
     answer_logits,
+    check_equally_long,
     laid_out,
     make_batches,
     model_inputs,
@@ -29,7 +30,6 @@ from circuitspec.engine.execution.finiteness import broken_row, find_origin, spo
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import Rows, budget_of, out_of_memory
-from circuitspec.engine.execution.sequence_metrics import check_equally_long, sequence_metrics
 from circuitspec.engine.execution.taps import Slot, Tap, slots_of
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
@@ -38,6 +38,7 @@ from circuitspec.models.families.rope import reads_longest_row
 from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.output_metrics import compute_metrics, targets, upcast
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
+from circuitspec.prompts.sequence_metrics import sequence_metrics
 
 EMBEDDINGS = Tap(-1, "embed")
 T = TypeVar("T")
@@ -255,7 +256,7 @@ class Forward:
         if self.task.sequences is not None:
             if expected != CLEAN:
                 raise CircuitspecError(_expected_elsewhere(expected))
-            return sequence_metrics(self.task.sequences, batch, logits, clean_logprobs)
+            return sequence_metrics(self.task.sequences, batch.cases, batch.case_readings, logits, clean_logprobs)
         own = self.task.of(expected)
         answers = targets([own.answers[p] for p in batch.prompts], logits.device)
         wrong = targets([own.wrong[p] for p in batch.prompts], logits.device)

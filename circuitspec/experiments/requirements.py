@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.experiments.counterparts import check_counterparts
 from circuitspec.experiments.experiment import Experiment, Noised, Source, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
+from circuitspec.experiments.patched_tokens import check_counterparts
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal

@@ -55,7 +55,6 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.additional_runs import plan_beside
-from circuitspec.experiments.counterparts import undefined
 from circuitspec.experiments.direction_files import direction_places
 from circuitspec.experiments.experiment import Noised, means_of, texts_of
 from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_checks
@@ -63,6 +62,7 @@ from circuitspec.experiments.follow_ups.reach import acting, checked_reach
 from circuitspec.experiments.follow_ups.restorations import FEW, Restorations, restorations
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
+from circuitspec.experiments.patched_tokens import undefined
 from circuitspec.experiments.planner import PathCheck, Plan
 from circuitspec.experiments.requirements import check_claimed, check_plan_fits, fitted
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out

@@ -26,8 +26,8 @@ from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.taps import Slot, Tap
 from circuitspec.engine.forward import EMBEDDINGS
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.counterparts import check_defined_at
 from circuitspec.experiments.experiment import EVERYWHERE, Noised, Source, Variant
+from circuitspec.experiments.patched_tokens import check_defined_at
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.prompts.output_metrics import METRICS
@@ -164,7 +164,7 @@ class _Run:
         self._score = BatchMetric(runner, batch, metric)
 
     def effects(self, step: int, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A step's share of the estimates: over all prompts, `[component, place]`, and at all, `[component, prompt]`."""
+        """A step's share of the estimates: over prompts, `[component, place]`, and at all, `[component, prompt]`."""
 
         def compute() -> NDArray[np.float64]:
             effects = self._products(self._slopes(step, steps), steps)

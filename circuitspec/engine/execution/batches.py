@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Variant, texts_of
 from circuitspec.graph.where import Where
 from circuitspec.prompts.prompt_set import CLEAN, TokenIds, TokenizedTask
@@ -81,6 +82,13 @@ class Batch:
         """The number of each prompt, once for all its rows: metrics have one value for each."""
         return self.prompts if self.continuations is None else tuple(self.prompts[row] for row in self.starts)
 
+    @property
+    def case_readings(self) -> tuple[tuple[int, ...], ...]:
+        """For each prompt the number of the first reading of each of its rows."""
+        first = [*accumulate((1 + more for more in self.continued), initial=0)]
+        starts = self.starts
+        return tuple(tuple(first[a:b]) for a, b in pairwise([*starts, len(self.prompts)]))
+
     def times(self, copies: int) -> Batch:
         """All rows again and again, one copy after the other."""
         again = None if self.continuations is None else self.continuations * copies
@@ -138,6 +146,26 @@ def make_batches(
         return Batch(tuple(i for i, _ in rows_of), long, max(long), side, following)
 
     return tuple(part for group in groups for part in batch(group).at_most(rows))
+
+
+def check_equally_long(task: TokenizedTask) -> None:
+    """CS368 where a prompt's rows differ in length, or its variants: for a model that may run equal lengths alone."""
+    uneven = None
+    for prompt in range(task.n):
+        after = {len(one) for one in (task.continuations or [((),)] * task.n)[prompt]}
+        if len(after) > 1 or len({len(ids[prompt]) for ids in task.ids.values()}) > 1:
+            uneven = task.prompts.prompts[prompt]
+            break
+    if uneven is not None:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS368",
+                f"this model's rotary embedding depends on the longest row of a batch, and the rows of "
+                f"{uneven.described()} differ in length",
+                hint="use answers (and clean and corrupted prompts) of equally many tokens",
+                data={"prompt": uneven.index},
+            )
+        )
 
 
 def laid_out(task: TokenizedTask, batch: Batch, variant: Variant) -> Batch:

@@ -68,7 +68,8 @@ class Internals:
         level: Level = "node",
     ) -> dict[str, Tensor]:
         """Every metric that there is at this level, one value a prompt. `actions` makes the run's actions anew,
-        `recorded` is what it recorded. Of a prompt with several rows the first is read: its own tokens are alike in all.
+        `recorded` is what it recorded. Of a prompt with several rows the first is read: its own tokens are alike in
+        all.
 
         Raises CS431 where a head's attention does not add up to 1 over all tokens.
         """

@@ -138,7 +138,8 @@ class _Finder:
             f"{noun} {answer!r} {said}, after {prompt.described()} (… {_tail(prompt)!r})",
             at,
             label=label,
-            hint=f"{self._remedy(prompt, answer)} ({len(where)} of {counted(len(self.encoded), 'prompt')} ask for it)",
+            hint=f"{self._remedy(prompt, answer)} ({len(where)} of {counted(len(self.encoded), 'prompt')} ask for it)"
+            + (_SEVERAL if kept and len(own) > 1 and self.prompts.score is None else ""),
             data={"answer": answer, "prompt": prompt.index, "prompts": len(where)},
         )
 
@@ -161,10 +162,13 @@ class _Finder:
                 return advice
         if self.prompts.score is not None:
             return f"change the answer, or the end of the prompt: remove {bare or repr(answer)}"
-        return (
-            f"use answers of one token: remove {bare or repr(answer)}, or leave such prompts out (`skip: "
-            "[split_answers]`); or write `score: sum_logprob` (all tokens count) or `score: first_token`"
-        )
+        return f"use answers of one token: remove {bare or repr(answer)}"
+
+
+_SEVERAL = (
+    "; or write `score: sum_logprob` (all tokens of an answer count) or `score: first_token`, or leave such prompts "
+    "out: `skip: [split_answers]`"
+)
 
 
 def _doubled(prompt: Prompt, answer: str) -> bool:
