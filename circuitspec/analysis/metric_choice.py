@@ -1,9 +1,10 @@
 """Which metric to go by, where the claims leave it open: one rule for each use.
 
 A rule takes the first that was measured in the clean run, of the claimed metrics that suit the use, in the order of the
-claims, and of `logit_diff` and `logit`, which suit every use and are measured wherever the task has answers. What suits
-is decided by three properties of a metric: linear in the logits (`logit_diff`, `logit`), smooth (neither discrete nor
-KL, which falls off with the square near the clean run), and better where it is higher.
+claims, and of `logit_diff` and `logit`, which suit every use and are measured wherever the task has answers (of several
+tokens: of `logprob_diff` and `logprob`). What suits is decided by three properties of a metric: linear in the logits
+(`logit_diff`, `logit`), smooth (neither discrete nor KL, which falls off with the square near the clean run), and
+better where it is higher.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from circuitspec.experiments.planner import Plan
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.prompts.output_metrics import METRICS
 
-OF_ANSWERS = ("logit_diff", "logit")  # linear in the logits, and measured wherever the task has answers
+OF_ANSWERS = ("logit_diff", "logit", "logprob_diff", "logprob")
+"""The first two are linear in the logits, and measured wherever answers are single tokens; otherwise the others are."""
 
 
 def for_parts(plan: Plan, records: Records) -> str | None:
@@ -87,7 +89,7 @@ def for_standing(records: Records, between: Anchors) -> str | None:
     None where there are no wrong answers and no accuracy was measured.
     """
     runs = (records[between.clean], records[between.corrupt])
-    return next((m for m in ("logit_diff", "accuracy") if all(m in run for run in runs)), None)
+    return next((m for m in ("logit_diff", "logprob_diff", "accuracy") if all(m in run for run in runs)), None)
 
 
 def claimed(plan: Plan) -> list[str]:

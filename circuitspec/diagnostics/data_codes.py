@@ -245,12 +245,15 @@ DATA: dict[str, CodeInfo] = {
         "The answer is read off the logits at the prompt's last token, so prompt + answer must be the prompt's "
         'tokens and exactly one more. The usual reasons: the space before the answer is missing (write " Mary" '
         "where the text goes on with a new word), the prompt ends in a space (remove it from the template), or the "
-        "word is split (remove it from the list). The help line names what was found to work.",
+        "word is split (remove it from the list). The help line names what was found to work. Answers of several "
+        "tokens need `score: sum_logprob` in the task, which scores all of their tokens, or `score: first_token`; then "
+        "an answer must only leave the prompt's own tokens as they are.",
     ),
     "CS347": CodeInfo(
         "right and wrong answer are the same token",
         "Two different texts became one token, so their logits cannot differ. Choose answers that the tokenizer "
-        "tells apart.",
+        "tells apart. With `score: first_token` only first tokens are compared: answers that begin alike need `score: "
+        "sum_logprob`.",
     ),
     "CS348": CodeInfo(
         "the tokenizer ends every text with a token",
@@ -383,6 +386,42 @@ DATA: dict[str, CodeInfo] = {
         "At edge level an MLP computes from a residual stream of its own. Where no norm stands before it (OLMo 2), it "
         "reads the model's stream itself, which must not be written to: its output is computed anew beside its own "
         "run, and a neuron is then seen twice. Measure a score of the output, or write `level: node`.",
+    ),
+    "CS365": CodeInfo(
+        "a metric is not defined for answers of several tokens",
+        "`score: sum_logprob` gives every answer the sum of the log probabilities of its tokens, each read after those "
+        "before it. logprob, logprob_diff, prob, prob_diff and accuracy are functions of these, and kl compares the "
+        "distributions at the prompt's last token. A whole answer has no logit, nor a rank among all answers: "
+        "use logprob_diff for logit_diff, logprob for logit, accuracy for rank. Or write `score: first_token`, which "
+        "makes the first token the answer.",
+    ),
+    "CS366": CodeInfo(
+        "a value is needed at a token that has no counterpart",
+        "Clean and corrupted prompt have different numbers of tokens, and a value of the one is patched into the other "
+        "where it is not known which of its tokens corresponds. Those that do: text between the slots of a template, "
+        "token by token from its start; a slot of equally many tokens; otherwise a slot's last token; and every named "
+        "position. Of prompts from a file: named positions alone. So patch at named positions (`at: END`), ablate with "
+        "zeros, or with means at named positions; or make the prompts equally long: by words of equally many tokens, "
+        "or without the others, `skip: [misaligned]`. Where all outside a circuit is ablated, all tokens need values.",
+    ),
+    "CS367": CodeInfo(
+        "a position is not known in a corrupted prompt",
+        "The corrupted text has other tokens than the clean one, so an index that counts the clean text's tokens, or a "
+        "text that only that holds, does not say where the position is in it. Name a text that both have, or count "
+        "from the end: -1 is the last token of either.",
+    ),
+    "CS368": CodeInfo(
+        "not defined for answers of several tokens, or for prompts of unequal lengths",
+        "The message says what is: direct effects, which are a component's part in logits at one token; answers of "
+        "another variant than the clean prompts, which are what follows every prompt; bundles for plain pyvene; models "
+        "whose rotary embedding depends on the longest row, which run rows of one length alone. Use answers of one "
+        "token, `score: first_token`, or texts of equally many tokens.",
+    ),
+    "CS369": CodeInfo(
+        "no answer of so many tokens to average",
+        "What follows a prompt, all tokens of an answer but the last, is averaged by how far it is from the prompt's "
+        "end, over all prompts of the mean and their answers. None of these has an answer that long. Ask for a larger "
+        "`reference`, or use answers of equally many tokens.",
     ),
     "CS380": CodeInfo(
         "what an import changes",

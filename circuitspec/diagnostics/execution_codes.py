@@ -111,8 +111,8 @@ EXECUTION: dict[str, CodeInfo] = {
     "CS517": CodeInfo(
         "a metric of the caller's own that gives no numbers",
         "`metric=function` is called with a frozen value, `run`: `run.logits` [batch, vocabulary] at the last token, "
-        "`run.answers` and `run.wrong` (token ids with a mask, or None), `run.clean_logprobs`, and ready-made parts "
-        "such as `run.mean(run.answers)`. It has to return one number a row, [batch]. Forwards hold prompts, and "
+        "`run.answers` and `run.wrong` (`ids` and `scores` with a `mask`, or None), `run.clean_logprobs`, and "
+        "ready-made parts such as `run.mean(run.answers)`. It has to return one number a row, [batch]. Forwards hold prompts, and "
         "copies of them, in any order, so that a row is a prompt and nothing is known of its number.",
     ),
     "CS518": CodeInfo(

@@ -410,4 +410,10 @@ SYNTAX: dict[str, CodeInfo] = {
         "changes what `{S}` says. Here templates and answers name columns alone, as in `{S.one}`, and these stay as "
         "they are.",
     ),
+    "CS181": CodeInfo(
+        "a score that whole answers do not have",
+        "With `score: sum_logprob` answers of several tokens have summed log probabilities, and no logits: logit, "
+        "logit_diff and rank are not defined. Claim logprob_diff (which is logit_diff where answers are one token), "
+        "logprob, prob, prob_diff, accuracy or kl; accuracy needs `wrong` then. Or write `score: first_token`.",
+    ),
 }

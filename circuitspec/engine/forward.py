@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
@@ -18,6 +18,8 @@ from circuitspec.engine.execution.batches import (
     Batch,
     PaddingSide,
     answer_logits,
+    check_equally_long,
+    laid_out,
     make_batches,
     model_inputs,
     where_mask,
@@ -34,9 +36,10 @@ from circuitspec.experiments.experiment import Experiment, Noised, Variant, text
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.families.rope import reads_longest_row
 from circuitspec.models.load import LoadedModel
-from circuitspec.prompts.output_metrics import Scored, compute_metrics, targets, upcast
-from circuitspec.prompts.own_metrics import OwnMetric, own_values
+from circuitspec.prompts.output_metrics import compute_metrics, scored, targets, upcast
+from circuitspec.prompts.own_metrics import OwnMetric, own_values, refused_whole_answers
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
+from circuitspec.prompts.sequence_metrics import sequence_metrics
 
 EMBEDDINGS = Tap(-1, "embed")
 T = TypeVar("T")
@@ -82,7 +85,7 @@ class Forward:
         whole = self.rows_that_fit(edges=edges) if rows is None else rows
         self.rows = Rows(whole, lambda n, column: late_bytes(loaded.shape, n, column, self._dtype_name))
         self.by_length = reads_longest_row(loaded.model)
-        self.batches = make_batches(task.lengths, whole, side, by_length=self.by_length)
+        self.batches = self._batches_of(task, whole, side)
         self.side: PaddingSide = side
         self.progress = progress
         self._slots: dict[NodeComponent, tuple[Slot, ...]] = {}
@@ -90,6 +93,16 @@ class Forward:
         self._embedding_std: float | None = None
         self.prompts_run = 0
         self._saved = 0.0
+
+    def _batches_of(
+        self, task: TokenizedTask, rows: int, side: PaddingSide, among: Sequence[int] | None = None
+    ) -> tuple[Batch, ...]:
+        """The prompts of a task (those `among` all) in batches. Raises CS368 where a prompt's rows must not differ in
+        length, and do."""
+        after = task.continuations
+        if self.by_length:
+            check_equally_long(task)
+        return make_batches(task.lengths, rows, side, among, by_length=self.by_length, continuations=after)
 
     def on(self, task: TokenizedTask) -> Forward:
         """Forwards of other prompts, all in one batch, with what is compiled and known of the model."""
@@ -106,19 +119,22 @@ class Forward:
         cache: DynamicCache | None = None,
         task: TokenizedTask | None = None,
     ) -> tuple[Tensor, dict[Tap, Tensor]]:
-        """One forward of one batch: logits at the answers `[row, vocabulary]`, and the recorded taps.
+        """One forward of one batch: logits at the answers `[reading, vocabulary]`, and the recorded taps.
+
+        A batch has one reading a row, or where answers of several tokens are scored more (`Batch.readings`).
 
         `draw` numbers the noise, where `variant` has any; keys and values go into an empty `cache`. The batch is of
         the prompts of another `task` where one is given: of those that means are over. Raises CS502, which names the
         first place that is not finite.
         """
         task = self.task if task is None else task
+        batch = laid_out(task, batch, variant)
         inputs = model_inputs(task, batch, variant, self.device)
         if isinstance(variant, Noised):
             actions = replace(actions, shifts={**actions.shifts, EMBEDDINGS: self._noise(task, batch, variant, draw)})
         kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
         logits, recorded = self.executor.forward({**inputs, **kept}, actions)
-        self.count(len(batch.prompts))
+        self.count(len(batch.cases))
         answers = answer_logits(logits, batch)
         row = broken_row(answers.detach(), recorded, batch)
         if row is not None:
@@ -164,7 +180,7 @@ class Forward:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                if len(part.prompts) == 1:
+                if len(part.cases) == 1:
                     raise CircuitspecError(_too_large(task or self.task, part)) from error
             else:
                 yield part, result
@@ -175,7 +191,7 @@ class Forward:
 
     def rows_that_fit(self, *, edges: bool = False) -> int:
         """The batch size in prompts, so that what it holds stays within the budget."""
-        shape, longest = self.loaded.shape, max(self.task.lengths)
+        shape, longest = self.loaded.shape, self.task.longest
         return rows_per_batch(shape, longest, self._dtype_name, self.budget, edges=edges)
 
     def fill_memory(self, budget: int | None = None) -> None:
@@ -206,7 +222,7 @@ class Forward:
 
     def count_backward(self, batch: Batch) -> None:
         """A backward pass costs about two forwards."""
-        self.count(2 * len(batch.prompts))
+        self.count(2 * len(batch.cases))
 
     # ------------------------------------------------------------------------------------------- the model and the task
 
@@ -235,27 +251,35 @@ class Forward:
     def metrics(
         self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None, expected: str = CLEAN
     ) -> dict[str, Tensor]:
-        """Every metric for each row, from logits `[row, vocabulary]`.
+        """Every metric for each prompt of the batch, from logits `[reading, vocabulary]`.
 
         Right and wrong answers are those of the variant that is `expected`: of the clean prompts, whatever is run.
+        `clean_logprobs` are those of the clean run, `[reading, vocabulary]`.
         """
+        if self.task.sequences is not None:
+            if expected != CLEAN:
+                raise CircuitspecError(_expected_elsewhere(expected))
+            return sequence_metrics(self.task.sequences, batch.cases, batch.case_readings, logits, clean_logprobs)
         own = self.task.of(expected)
         answers = targets([own.answers[p] for p in batch.prompts], logits.device)
         wrong = targets([own.wrong[p] for p in batch.prompts], logits.device)
         return compute_metrics(logits, answers, wrong, clean_logprobs)
 
-    def all_metrics(self, batch: Batch, logits: Tensor, clean_logprobs: Tensor) -> dict[str, Tensor]:
+    def all_metrics(
+        self, batch: Batch, logits: Tensor, clean_logprobs: Tensor, expected: str = CLEAN
+    ) -> dict[str, Tensor]:
         """As `metrics`, and those of the caller's own. Raises CS517 where one of these gives no number a row."""
-        found = self.metrics(batch, logits, clean_logprobs)
+        found = self.metrics(batch, logits, clean_logprobs, expected)
         if not self.own:
             return found
-        answers, wrong = (
-            targets([side[p] for p in batch.prompts], logits.device) for side in (self.task.answers, self.task.wrong)
-        )
-        return found | own_values(self.own, Scored(upcast(logits), answers, wrong, clean_logprobs))
+        if self.task.sequences is not None:
+            raise CircuitspecError(refused_whole_answers(self.own))
+        own = self.task.of(expected)
+        answers, wrong = (targets([side[p] for p in batch.prompts], logits.device) for side in (own.answers, own.wrong))
+        return found | own_values(self.own, scored(logits, answers, wrong, clean_logprobs))
 
     def clean_logprobs(self, batch: Batch) -> Tensor:
-        """Each row's log probabilities in the clean run, `[row, vocabulary]`: another forward."""
+        """The log probabilities of the clean run, `[reading, vocabulary]`: another forward."""
         with torch.no_grad():
             return upcast(self.forward(batch, CLEAN, Actions())[0]).log_softmax(-1)
 
@@ -271,13 +295,22 @@ class Forward:
 
 
 def _too_large(task: TokenizedTask, batch: Batch) -> Diagnostic:
-    (prompt,) = batch.prompts
+    (prompt,) = batch.cases
     return Diagnostic(
         "CS547",
         f"out of memory with a single prompt in a forward: {task.prompts.prompts[prompt].described()}, "
         f"{batch.width} tokens long",
         hint="use shorter prompts, a smaller dtype such as `dtype: bfloat16`, or a machine with more memory",
         data={"prompt": prompt, "tokens": batch.width},
+    )
+
+
+def _expected_elsewhere(expected: str) -> Diagnostic:
+    return Diagnostic(
+        "CS368",
+        f"the answers of {expected} are expected, but where answers of several tokens are scored, only those of the "
+        "clean prompts follow the prompts",
+        hint="use answers of one token, or `score: first_token`",
     )
 
 

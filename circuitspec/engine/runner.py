@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitspec.engine.ablation.ablation_values import MeanTable, mean_sources
+from circuitspec.engine.ablation.other_lengths import on_columns_of
 from circuitspec.engine.ablation.patched_values import STRATEGIES, Given, Values
-from circuitspec.engine.execution.batches import Batch, PaddingSide, make_batches, where_mask
+from circuitspec.engine.execution.batches import Batch, PaddingSide, laid_out, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.taps import Tap
@@ -27,7 +28,8 @@ from circuitspec.engine.scheduling.parts import KeepsParts
 from circuitspec.engine.validation.pattern_test import pattern_test
 from circuitspec.experiments.attention_pattern_rules import check_patterns
 from circuitspec.experiments.averaging import grouping
-from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant, passes
+from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant, passes, texts_of
+from circuitspec.experiments.patched_tokens import check_counterparts
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.output_metrics import upcast
@@ -81,6 +83,8 @@ class Runner(Forward):
 
         What `parts` know of a batch is not run; what is measured is handed to them after each forward.
 
+        Raises CS366 for values that are patched at tokens to which none of the source corresponds.
+
         Memory does not grow with the number of prompts or experiments beyond the metrics themselves; where it runs
         out, rows are halved. Raises CS502 where logits or patched values are not finite, CS503 where a short cut of
         a sweep is not exact, CS547 where a single prompt does not fit in memory; CS514, CS519 and CS520 for attention
@@ -90,6 +94,7 @@ class Runner(Forward):
         columns: dict[Experiment, Columns] = {e: {} for e in wanted}
         if not wanted:
             return Records(columns, self.templates)
+        check_counterparts(wanted, self.task)
         needs = self._needs(wanted)
         averaged = self.task.averaged.n / self.task.n
         expected = passes((*wanted, *needs.bases), frozenset(self._means), averaged)
@@ -116,7 +121,7 @@ class Runner(Forward):
         self, batch: Batch, needs: Needs, columns: Mapping[Experiment, Columns], parts: KeepsParts | None
     ) -> None:
         """Put the metrics of this batch's prompts into the columns, instead of what an attempt before left there."""
-        rows = list(batch.prompts)
+        rows = list(batch.cases)
 
         def add(experiment: Experiment, draw: int, metrics: Mapping[str, NDArray[np.float64]]) -> None:
             for name, values in metrics.items():
@@ -135,28 +140,29 @@ class Runner(Forward):
         A forward is run with all that it would have if nothing were known, or not at all: its rows decide how it
         rounds.
         """
-        rows = list(batch.prompts)
+        rows = list(batch.cases)
         runs = Unpatched(self, batch, needs)
-        values: dict[Source, Mapping[Tap, Tensor]] = {}
+        values: dict[tuple[Source, Variant], Mapping[Tap, Tensor]] = {}
         for draw in range(needs.draws):
             drawn = [e for e in experiments if draw < e.draws]
             known = {} if parts is None else parts.known(drawn, rows, draw)
             yield from ((draw, measured) for measured in known.items())
             runs.next_draw(draw)
-            values = {s: kept for s, kept in values.items() if not isinstance(s.prompts, Noised)}
+            values = {one: kept for one, kept in values.items() if not isinstance(one[0].prompts, Noised)}
             single = [e for e in needs.single if draw < e.draws and e not in known]
             sweeps = [s for s in needs.sweeps if draw < s.draws and not known.keys() >= {*s.experiments}]
             if not single and not sweeps:
                 continue
-            sources = (*(e.source for e in single if e.source is not None), *(sweep.source for sweep in sweeps))
-            for source in dict.fromkeys(sources):
-                if source not in values:
-                    values[source] = self._values(batch, source, needs, runs)
+            sources = (*((e.source, e.base) for e in single if e.source), *((s.source, s.base) for s in sweeps))
+            for source, base in dict.fromkeys((source, self._laid_out_as(base)) for source, base in sources):
+                if (source, base) not in values:
+                    values[source, base] = self._values(batch, source, base, needs, runs)
             clean_logprobs = upcast(runs.of(CLEAN).logits).log_softmax(-1)
             for experiment in single:
-                patched = values[experiment.source] if experiment.source is not None else {}
+                at = self._laid_out_as(experiment.base)
+                patched = values[experiment.source, at] if experiment.source is not None else {}
                 logits, recorded = self._patched(batch, experiment, patched, needs, runs)
-                metrics = self.all_metrics(batch, logits, clean_logprobs)
+                metrics = self.all_metrics(batch, logits, clean_logprobs, experiment.expected)
                 if self._internals is not None and experiment.level != "path":
                     anew = functools.partial(self._actions, batch, experiment, patched, needs)
                     metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw, experiment.level)
@@ -165,13 +171,23 @@ class Runner(Forward):
                     parts.keep(experiment, rows, draw, measured)
                 yield draw, (experiment, measured)
             for sweep in sweeps:
-                base = runs.of(sweep.base) if sweep.streams else None
-                found = self._sweeper.run(sweep, batch, base, values[sweep.source], clean_logprobs, draw, known, parts)
+                unpatched = runs.of(sweep.base) if sweep.streams else None
+                given = values[sweep.source, self._laid_out_as(sweep.base)]
+                found = self._sweeper.run(sweep, batch, unpatched, given, clean_logprobs, draw, known, parts)
                 yield from ((draw, one) for one in found)
 
-    def _values(self, batch: Batch, source: Source, needs: Needs, runs: Unpatched) -> Mapping[Tap, Tensor]:
-        """The source's values for this batch's rows."""
-        return self.source_values(batch, source, needs.sources[source], known=runs.values_of)
+    def _values(
+        self, batch: Batch, source: Source, base: Variant, needs: Needs, runs: Unpatched
+    ) -> Mapping[Tap, Tensor]:
+        """The source's values for this batch's rows, as the base's prompts lie in them."""
+        summed = needs.by_contribution  # what has no value is taken times 0 there, and not left out
+        return self.source_values(
+            batch, source, needs.sources[source], base=base, known=runs.values_of, unknown=0.0 if summed else torch.nan
+        )
+
+    def _laid_out_as(self, base: Variant) -> Variant:
+        """The variant whose prompts have the same tokens in the same places, by one name for all of them."""
+        return texts_of(base) if texts_of(base) in self.task.own else CLEAN
 
     def _patched(
         self,
@@ -193,7 +209,7 @@ class Runner(Forward):
                 source=values,
                 columns=lambda where: where_mask(self.task, batch, where, self.device, experiment.base),
                 base=runs.values_of(experiment.base),
-                extra=lambda: self.expect(len(batch.prompts)),
+                extra=lambda: self.expect(len(batch.cases)),
             )
             return hops.logits(), {}
         actions = self._actions(batch, experiment, values, needs)
@@ -219,10 +235,15 @@ class Runner(Forward):
         taps: frozenset[Tap],
         draw: int = 0,
         *,
+        base: Variant = CLEAN,
         known: Callable[[Variant], Values] | None = None,
         scaled: bool = False,
+        unknown: float = 0.0,
     ) -> Values:
         """What `source` gives at `taps` for this batch's rows, broadcastable to `[row, pos, channel]`.
+
+        Columns are those of the prompts of `base`. Where these have other lengths than the source's, `unknown` stands
+        at tokens that no token of the source corresponds to: nothing may be patched there (`undefined_tokens`).
 
         The unpatched run that values are made of is among the `known` ones, or else is run now; with `scaled`, the
         values have what `Stream.with_scaled` adds to them.
@@ -238,13 +259,18 @@ class Runner(Forward):
         def means() -> Values:
             self._learn_means(source.whole, taps)
             table = self._means[source.whole]
-            return table.values(batch, taps | table.derived, next(self.loaded.model.parameters()), source.part)
+            assert source.prompts is not None
+            there = laid_out(self.task, batch, source.prompts)
+            return table.values(there, taps | table.derived, next(self.loaded.model.parameters()), source.part)
 
         def constant(number: float) -> Values:
             value = torch.full((1, 1, 1), number, dtype=self.dtype, device=self.device)
             return dict.fromkeys(self._with_worked_out(taps), value)
 
-        return STRATEGIES[source.kind](Given(run, means, constant))
+        values = STRATEGIES[source.kind](Given(run, means, constant))
+        if source.prompts is None:
+            return values
+        return on_columns_of(self.task, batch, base, source.prompts, values, unknown)
 
     def _with_worked_out(self, taps: frozenset[Tap]) -> frozenset[Tap]:
         """These taps, and those that `Stream.with_scaled` adds to their values."""
@@ -256,14 +282,15 @@ class Runner(Forward):
         known = frozenset() if source not in self._means else self._means[source].taps
         if source.prompts is None or self._with_worked_out(taps) <= known:
             return
-        groups, averaged = grouping(self.task, source.kind), self.task.averaged
-        table = MeanTable(groups, max(self.task.lengths), self._parted)
+        groups, averaged = grouping(self.task, source.kind, texts_of(source.prompts)), self.task.averaged
+        table = MeanTable(groups, max(self.task.longest, averaged.longest), self._parted)
         record, prompts = Actions(record=taps), source.prompts
 
         def recorded(part: Batch) -> Mapping[Tap, Tensor]:
             return self.forward(part, prompts, record, task=averaged)[1]
 
-        for batch in make_batches(averaged.lengths, self.rows.whole, self.side, groups.used, by_length=self.by_length):
+        for batch in self._batches_of(averaged, self.rows.whole, self.side, groups.used):
             for part, values in self.in_parts(batch, recorded, averaged):
-                table.add(part, values if self._stream is None else self._stream.with_scaled(values))
+                laid = laid_out(averaged, part, prompts)
+                table.add(laid, values if self._stream is None else self._stream.with_scaled(values))
         self._means[source] = table

@@ -12,7 +12,7 @@ import numpy as np
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Own, Part, SourceKind, Without
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 Layout = tuple[int, int, tuple[int, ...]]  # template, length, role positions
 
@@ -21,19 +21,24 @@ CELLS = 12  # parts of the scored prompts, at most, without which means are take
 _SEED = 0  # of the parts
 
 
-def layouts(task: TokenizedTask, kind: SourceKind, roles: Iterable[str]) -> tuple[Layout, ...]:
-    """What decides over which others a prompt is averaged: positions must mean the same in all of them."""
+def layouts(task: TokenizedTask, kind: SourceKind, roles: Iterable[str], variant: str = CLEAN) -> tuple[Layout, ...]:
+    """What decides over which others a prompt is averaged: positions must mean the same in all of them.
+
+    These are the layouts of the variant's prompts, whose runs are averaged.
+    """
+    own = task.of(variant)
+    lengths = [len(ids) for ids in own.ids]
     if not ABLATIONS[kind].by_template:
-        return tuple((0, length, ()) for length in task.lengths)
+        return tuple((0, length, ()) for length in lengths)
     named = sorted(roles)
-    spans = [name for name in named if name in task.spans]
+    spans = [name for name in named if name in own.spans]
 
     def places(prompt: int) -> tuple[int, ...]:
         """The last token of every position, then of those that are several how many there are, and which."""
-        own = (task.spans[name][prompt] for name in spans)
-        return (*(task.roles[name][prompt] for name in named), *(n for at in own for n in (len(at), *at)))
+        several = (own.spans[name][prompt] for name in spans)
+        return (*(own.roles[name][prompt] for name in named), *(n for at in several for n in (len(at), *at)))
 
-    return tuple((task.prompts.prompts[i].template, length, places(i)) for i, length in enumerate(task.lengths))
+    return tuple((task.prompts.prompts[i].template, length, places(i)) for i, length in enumerate(lengths))
 
 
 @dataclass(frozen=True)
@@ -95,8 +100,8 @@ class MeanGroups:
         return float(np.mean([1 / count for count in counts]))
 
 
-def grouping(task: TokenizedTask, kind: SourceKind) -> MeanGroups:
-    """How means are taken for the prompts of a task, over its reference or over themselves.
+def grouping(task: TokenizedTask, kind: SourceKind, variant: str = CLEAN) -> MeanGroups:
+    """How means over the runs on a variant are taken for the prompts of a task, over its reference or over themselves.
 
     A mean is taken position by position, so positions must mean the same in all prompts of a group:
     `mean_per_template` groups prompts by template and, where a template's prompts tokenise differently,
@@ -104,7 +109,7 @@ def grouping(task: TokenizedTask, kind: SourceKind) -> MeanGroups:
     Raises CS521 where lengths differ, CS522 where a group has a single prompt (its mean would be a single prompt's
     value, a resample ablation under another name) or none.
     """
-    own = layouts(task, kind, task.roles)
+    own = layouts(task, kind, task.roles, variant)
     numbers = {key: number for number, key in enumerate(sorted(set(own)))}
     if not ABLATIONS[kind].by_template and len(numbers) > 1:
         lengths = sorted({length for _, length, _ in numbers})
@@ -118,7 +123,7 @@ def grouping(task: TokenizedTask, kind: SourceKind) -> MeanGroups:
     scored = tuple(numbers[key] for key in own)
     averaged: tuple[int | None, ...] = scored
     if task.reference is not None:
-        averaged = tuple(numbers.get(key) for key in layouts(task.reference, kind, task.roles))
+        averaged = tuple(numbers.get(key) for key in layouts(task.reference, kind, task.roles, variant))
     counts = Counter(averaged)
     lonely = [i for i, group in enumerate(scored) if counts[group] < 2]
     if lonely:

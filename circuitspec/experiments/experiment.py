@@ -203,7 +203,8 @@ class Experiment:
 
     `base` says which prompts are run, `source` where patched values come from. They replace the values of
     `sites` for all that comes after them (node level), or those of senders for single receivers (`readings`): in one
-    run with everything else recomputed (edge level), or along paths by a `rule` (path level).
+    run with everything else recomputed (edge level), or along paths by a `rule` (path level). Metrics are about the
+    answers of the prompts that are `expected`: of the clean ones, unless said otherwise.
     Two experiments with equal content are the same experiment.
     """
 
@@ -212,6 +213,7 @@ class Experiment:
     sites: frozenset[Site] = frozenset()
     readings: frozenset[Reading] = frozenset()
     rule: PathRule | None = None
+    expected: str = "clean"
 
     def __post_init__(self) -> None:
         if self.sites and self.readings:
@@ -285,6 +287,8 @@ class Experiment:
         if self.rule is not None:
             named = sorted(format_name(mlp) for mlp in self.rule.named)
             content["rule"] = {"frozen": self.rule.frozen, "through_mlps": self.rule.through_mlps, "named": named}
+        if self.expected != "clean":
+            content["expected"] = self.expected
         return _hash(content)
 
 

@@ -10,6 +10,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Spa
 from circuitspec.experiments.attention_pattern_rules import check_patterns
 from circuitspec.experiments.experiment import Experiment, Noised, Source, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
+from circuitspec.experiments.patched_tokens import check_counterparts
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
@@ -76,6 +77,7 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
     check_patterns(plan.experiments, task, text)
     check_spans([role for metric in internals for role in positions_of(metric)], task, text.span(("claims",)))
     _check_overlap(plan, task, text)
+    check_counterparts(plan.experiments, task)
 
 
 def check_spans(read: Iterable[str], task: TokenizedTask, at: Span | None = None) -> None:
@@ -127,15 +129,16 @@ def overlap(task: TokenizedTask, one: str, other: str) -> bool:
 
 
 def check_length(task: TokenizedTask, shape: ModelShape) -> None:
-    """CS505 for a prompt of more tokens than the model has positions."""
+    """CS505 for a prompt of more tokens (with all but the last of an answer) than the model has positions."""
     limit = shape.max_positions
-    longest = max(range(task.n), key=lambda i: task.lengths[i])
-    if limit is not None and task.lengths[longest] > limit:
+    rows = task.row_lengths
+    longest = max(range(task.n), key=lambda i: rows[i])
+    if limit is not None and rows[longest] > limit:
         prompt = task.prompts.prompts[longest]
         raise CircuitspecError(
             Diagnostic(
                 "CS505",
-                f"{prompt.described()} has {task.lengths[longest]} tokens, the model takes {limit}",
+                f"{prompt.described()} has {rows[longest]} tokens, the model takes {limit}",
                 prompt.span,
                 hint="use shorter prompts",
             )

@@ -147,13 +147,13 @@ def tokenised(prompts: PromptSet, document: Document, n_vocab: int) -> Tokenized
     named = framing.special_tokens == "bos" or framing.chat is not None  # what stands in files beside tokenizer.json
     if found.plain is not None and not (named and found.directory is not None):
         try:
-            return tokenize(prompts, hypothesis.task.positions, found.plain, text)
+            return tokenize(prompts, hypothesis.task.positions, found.plain, text, unequal=True)
         except CircuitspecError:
             if found.directory is None:
                 raise
     with document.blamed_on("model", "id"):  # in doubt what `verify` takes has the last word
         tokenizer = found.loaded(n_vocab)
-    return tokenize(prompts, hypothesis.task.positions, tokenizer, text)
+    return tokenize(prompts, hypothesis.task.positions, tokenizer, text, unequal=True)
 
 
 def reaching(

@@ -104,9 +104,14 @@ def tokens_of(
     prompts: PromptSet,
     shape: ModelShape,
     tokenizer: PreTrainedTokenizerFast,
+    *,
+    unequal: bool = False,
 ) -> TokenizedTask:
-    """The prompts as the model takes them. Raises CircuitspecError where it cannot, CS505 for one that is too long."""
-    task = tokenize(prompts, subject.task.positions, tokenizer, file.source)
+    """The prompts as the model takes them; with `unequal`, corruptions may have other lengths than the clean prompts.
+
+    Raises CircuitspecError where it cannot, CS505 for one that is too long.
+    """
+    task = tokenize(prompts, subject.task.positions, tokenizer, file.source, unequal=unequal)
     check_length(task, shape)
     return task
 

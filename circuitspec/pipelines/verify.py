@@ -51,18 +51,19 @@ from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
-from circuitspec.engine.records import Records, RunsExperiments
+from circuitspec.engine.records import PromptValues, Records, RunsExperiments
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.additional_runs import plan_beside
 from circuitspec.experiments.direction_files import direction_places
-from circuitspec.experiments.experiment import Noised, means_of
+from circuitspec.experiments.experiment import Noised, means_of, texts_of
 from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_checks
 from circuitspec.experiments.follow_ups.reach import acting, checked_reach
 from circuitspec.experiments.follow_ups.restorations import FEW, Restorations, restorations
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
+from circuitspec.experiments.patched_tokens import undefined
 from circuitspec.experiments.planner import PathCheck, Plan
 from circuitspec.experiments.requirements import check_claimed, check_plan_fits, fitted
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
@@ -171,6 +172,11 @@ def verify(
     with document.blamed_on("ablation", "value"):
         _check_means(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
+    if undefined(labels_of(checks), task) is not None:
+        checks = ()
+    looked_at: Search = options.negatives
+    if undefined((plan.circuit,), task) is not None:  # what is outside the circuit has no values to be ablated with
+        looked_at = "off"
     planned = (*plan.experiments, *beside.labels, *labels_of(checks))
     session = Session(
         loaded,
@@ -191,13 +197,13 @@ def verify(
         def check(found: Records) -> None:
             if not said:  # the clean run hangs on no means
                 said.append(behaviour(runner, found[plan.clean]))
-                _check_accuracy(hypothesis, *said[0])
+                _check_accuracy(hypothesis, found[plan.clean], *said[0])
 
         with ExitStack() as stack:
             begun = begin(plan, runner, session, others if averages else None, stack, check)
             runner, stored, records, error = begun.runner, begun.stored, begun.records, begun.error
             task, (stands, instead) = runner.task, said[0]
-            search: Search | Literal["not along paths"] = options.negatives
+            search: Search | Literal["not along paths"] = looked_at
             if plan.circuit.level == "path" and search != "off":
                 search = "not along paths"
             everywhere = hypothesis.ablation.positions == "all"
@@ -208,7 +214,7 @@ def verify(
             if finding is not None and outside is not None:
                 in_model, plan, records = _in_model(plan, records, finding.metric, runner, stored, search, outside)
             effects: CircuitEffects | None = None
-            if options.negatives != "off":
+            if looked_at != "off":
                 progress.stage("ablating the circuit part by part")
                 direct = partial(direct_effects, runner)
                 effects, plan, records = examine(plan, records, parts, stored, direct, finding, outside, screen)
@@ -322,7 +328,7 @@ def prepare(
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     plan = make_plan(hypothesis, graph, text, prompts.corruptions)
-    task = tokens_of(document, hypothesis, prompts, shape, tokenizer)
+    task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
     check_plan_fits(plan, task, text, internals)
     return Prepared(tuple(internals), graph, plan, task)
 
@@ -352,7 +358,7 @@ def _node_level_paths(
 def _check_means(plan: Plan, task: TokenizedTask) -> None:
     """Raises CS521 and CS522 for means that cannot be taken over these prompts."""
     for source in means_of(plan.experiments):
-        grouping(task, source.kind)
+        grouping(task, source.kind, texts_of(source.prompts or CLEAN))
 
 
 def _negatives(
@@ -430,18 +436,23 @@ def _check_neurons(plan: Plan, loaded: LoadedModel, text: SourceText) -> None:
         raise CircuitspecError(*problems)
 
 
-def _check_accuracy(hypothesis: Hypothesis, stands: AnswerStanding | None, instead: Instead | None) -> None:
+def _check_accuracy(
+    hypothesis: Hypothesis, clean: PromptValues, stands: AnswerStanding | None, instead: Instead | None
+) -> None:
     wanted = hypothesis.task.checks.accuracy
-    if wanted is None or stands is None or stands.accuracy >= wanted:
+    if wanted is None or "accuracy" not in clean:  # refused before, where the task has no answers
+        return
+    accuracy = float(clean["accuracy"].mean())
+    if accuracy >= wanted:
         return
     form = None if instead is None else other_form(instead)
     hint = "take prompts that the model does, another model, or a lower `accuracy`"
     if form is not None:
-        hint = f"{form_advice(form)}: {form_said(form, stands.n)}"
+        hint = f"{form_advice(form)}: {form_said(form, len(clean['accuracy']))}"
     raise CircuitspecError(
         Diagnostic(
             "CS504",
-            f"the model prefers the right answer on {stands.accuracy:.0%} of the clean prompts; "
+            f"the model prefers the right answer on {accuracy:.0%} of the clean prompts; "
             f"`checks` asks for {wanted:.0%}",
             hint=hint,
         )

@@ -27,7 +27,8 @@ def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = No
     From a file come all prompts, or the first `prompts` of them where that is written.
     Raises CircuitspecError (CS327 to CS341, CS351, and CS150 to CS157 for lists).
     """
-    return replace(_made(task, base_dir, source), framing=Framing(task.special_tokens, task.chat))
+    framing = Framing(task.special_tokens, task.chat)
+    return replace(_made(task, base_dir, source), framing=framing, score=task.score)
 
 
 def _made(task: TaskSpec, base_dir: Path, source: SourceText | None) -> PromptSet:

@@ -43,38 +43,59 @@ def targets(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -
 
 
 @dataclass(frozen=True)
+class Side:
+    """How one side of every prompt is scored, padded: `scores` and `mask` are [batch, k], `mask` true where one counts.
+
+    A score is the logit of an answer's token, or the log probability of a whole answer. `ids` are the tokens; None
+    where whole answers are scored.
+    """
+
+    scores: Tensor
+    mask: Tensor
+    ids: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Scored:
-    """Logits [batch, n_vocab] at the answer position with everything that metrics share, computed once."""
+    """Logits [batch, n_vocab] at the prompts' last token with everything that metrics share, computed once.
+
+    With `sequences` the scores of a side are the log probabilities of whole answers, otherwise logits of tokens.
+    """
 
     logits: Tensor
-    answers: Targets | None = None
-    wrong: Targets | None = None
+    answers: Side | None = None
+    wrong: Side | None = None
     clean_logprobs: Tensor | None = None
+    sequences: bool = False
 
     @cached_property
     def log_total(self) -> Tensor:
         """Log of the softmax's denominator, [batch]; NaN where any logit is."""
         return self.logits.logsumexp(-1)
 
-    def of(self, side: Targets | None, fill: float) -> Tensor:
-        """The logits of a side's tokens, [batch, k], with `fill` where there is none."""
+    def of(self, side: Side | None, fill: float) -> Tensor:
+        """The scores of a side, [batch, k], with `fill` where there is none."""
         assert side is not None
-        return self.logits.gather(-1, side.ids).masked_fill(~side.mask, fill)
+        return side.scores.masked_fill(~side.mask, fill)
 
-    def mean(self, side: Targets | None) -> Tensor:
+    def mean(self, side: Side | None) -> Tensor:
         assert side is not None
         return self.of(side, 0.0).sum(-1) / side.mask.sum(-1)
 
-    def best(self, side: Targets | None) -> Tensor:
+    def best(self, side: Side | None) -> Tensor:
         return self.of(side, -float("inf")).amax(-1)
 
-    def logprob(self, side: Targets | None) -> Tensor:
+    def logprob(self, side: Side | None) -> Tensor:
         """Log of the summed probability."""
-        return self.of(side, -float("inf")).logsumexp(-1) - self.log_total
+        total = self.of(side, -float("inf")).logsumexp(-1)
+        return total if self.sequences else total - self.log_total
 
     def unless_nan(self, values: Tensor) -> Tensor:
-        """`values`, but NaN in rows whose logits hold one: a comparison with NaN would look like an answer."""
-        return values.to(self.logits.dtype).masked_fill(self.log_total.isnan(), float("nan"))
+        """`values`, but NaN in rows whose scores hold one: a comparison with NaN would look like an answer."""
+        broken = self.log_total.isnan()
+        for side in (self.answers, self.wrong):
+            broken = broken if side is None else broken | self.of(side, 0.0).isnan().any(-1)
+        return values.to(self.logits.dtype).masked_fill(broken, float("nan"))
 
 
 @dataclass(frozen=True)
@@ -90,14 +111,28 @@ class Metric:
     needs_wrong: bool = False
     needs_clean: bool = False  # the clean run's log probabilities
     discrete: bool = False  # jumps: a small change of the logits may not show at all
-    linear: bool = False  # in the logits
+    linear: bool = False  # in the logits, where answers are one token
+    instead: str = ""  # what to use where whole answers of several tokens are scored, for which it is not defined
+    whole_need_wrong: bool = False  # where they are scored, it needs wrong answers
+    same_as: str = ""  # another one, where answers are one token: reports have it beside that only where it is claimed
 
-    def computable(self, answers: object, wrong: object, clean: object) -> bool:
-        """Whether what it needs is there; each argument counts as present unless it is None or empty."""
+    @property
+    def of_sequences(self) -> bool:
+        """Whether it is defined for answers of several tokens, scored by their summed log probability."""
+        return not self.instead
+
+    def computable(self, answers: object, wrong: object, clean: object, *, sequences: bool = False) -> bool:
+        """Whether what it needs is there; each argument counts as present unless it is None or empty.
+
+        With `sequences`, for whole answers of several tokens.
+        """
+        if sequences and not self.of_sequences:
+            return False
         present = (answers is not None, wrong is not None, clean is not None)
+        needs_wrong = self.needs_wrong or (sequences and self.whole_need_wrong)
         return all(
             has or not needs
-            for has, needs in zip(present, (self.needs_answers, self.needs_wrong, self.needs_clean), strict=True)
+            for has, needs in zip(present, (self.needs_answers, needs_wrong, self.needs_clean), strict=True)
         )
 
 
@@ -146,6 +181,7 @@ METRICS: Mapping[str, Metric] = _Metrics(
             lambda run: run.mean(run.answers) - run.mean(run.wrong),
             needs_wrong=True,
             linear=True,
+            instead="logprob_diff",
         ),
         Metric(
             "logit",
@@ -154,6 +190,7 @@ METRICS: Mapping[str, Metric] = _Metrics(
             "mean logit of the answers",
             lambda run: run.mean(run.answers),
             linear=True,
+            instead="logprob",
         ),
         Metric(
             "logprob",
@@ -161,6 +198,17 @@ METRICS: Mapping[str, Metric] = _Metrics(
             "higher",
             "log of the answers' summed probability",
             lambda run: run.logprob(run.answers),
+        ),
+        Metric(
+            "logprob_diff",
+            "nats",
+            "higher",
+            "mean log probability of the answers minus mean log probability of the wrong answers (of single tokens: "
+            "logit_diff)",
+            lambda run: run.mean(run.answers) - run.mean(run.wrong),
+            needs_wrong=True,
+            linear=True,
+            same_as="logit_diff",
         ),
         Metric(
             "prob",
@@ -184,6 +232,7 @@ METRICS: Mapping[str, Metric] = _Metrics(
             "1 where the best answer beats every wrong answer (without wrong answers: every other token), else 0",
             _accuracy,
             discrete=True,
+            whole_need_wrong=True,
         ),
         Metric(
             "rank",
@@ -192,6 +241,7 @@ METRICS: Mapping[str, Metric] = _Metrics(
             "how many tokens of the vocabulary have a higher logit than the best answer",
             _rank,
             discrete=True,
+            instead="accuracy",
         ),
         Metric(
             "kl",
@@ -213,6 +263,18 @@ def upcast(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def scored(
+    logits: Tensor, answers: Targets | None, wrong: Targets | None, clean_logprobs: Tensor | None = None
+) -> Scored:
+    """A run as metrics take it, from what `compute_metrics` is given."""
+    values = upcast(logits)
+
+    def side(of: Targets | None) -> Side | None:
+        return None if of is None else Side(values.gather(-1, of.ids), of.mask, of.ids)
+
+    return Scored(values, side(answers), side(wrong), clean_logprobs)
+
+
 def compute_metrics(
     logits: Tensor,
     answers: Targets | None,
@@ -226,26 +288,55 @@ def compute_metrics(
     float32. `clean_logprobs`, [batch, n_vocab], is the log softmax of the clean run of the same prompts.
     A metric that lacks what it needs is absent from the result.
     """
+    return _computed(scored(logits, answers, wrong, clean_logprobs), names)
 
-    run = Scored(upcast(logits), answers, wrong, clean_logprobs)
+
+def compute_sequence_metrics(
+    logits: Tensor,
+    answers: Side | None,
+    wrong: Side | None,
+    clean_logprobs: Tensor | None = None,
+    names: Collection[str] | None = None,
+) -> dict[str, Tensor]:
+    """As `compute_metrics`, of whole answers: `scores` are the summed log probabilities of their tokens.
+
+    `logits` and `clean_logprobs` are those at the prompts' last token, which `kl` compares. A metric that is not
+    defined for answers of several tokens is absent.
+    """
+    return _computed(Scored(upcast(logits), answers, wrong, clean_logprobs, sequences=True), names)
+
+
+def _computed(run: Scored, names: Collection[str] | None) -> dict[str, Tensor]:
     wanted = METRICS.values() if names is None else [METRICS[name] for name in METRICS if name in names]
-    return {m.name: m.function(run) for m in wanted if m.computable(answers, wrong, clean_logprobs)}
+    present = (run.answers, run.wrong, run.clean_logprobs)
+    return {m.name: m.function(run) for m in wanted if m.computable(*present, sequences=run.sequences)}
 
 
 def available_metrics(task: PromptSet) -> tuple[str, ...]:
-    """The metrics that the prompts have enough answers for."""
+    """The metrics that the prompts have enough answers for, and that are defined for how these are scored."""
     answers = True if all(prompt.answers for prompt in task.prompts) else None
     wrong = True if all(prompt.wrong for prompt in task.prompts) else None
-    return tuple(metric.name for metric in METRICS.values() if metric.computable(answers, wrong, True))
+    whole = task.score == "sum_logprob"
+    return tuple(m.name for m in METRICS.values() if m.computable(answers, wrong, True, sequences=whole))
+
+
+def undefined_for_whole(name: str) -> str:
+    """What is wrong with a metric that is not defined for whole answers of several tokens."""
+    return f"{name} is not defined for answers of several tokens, which `score: sum_logprob` scores"
+
+
+def instead_of(name: str) -> str:
+    """What to write instead of it."""
+    return f"use {METRICS[name].instead}, or `score: first_token`, which scores the first token of each answer alone"
 
 
 def check_metrics(
     names: Sequence[str], task: PromptSet, spans: Sequence[Span | None] = (), *, among: Collection[str] = METRICS
 ) -> None:
-    """Refuse metrics that the task has no answers for.
+    """Refuse metrics that the task has no answers for, or that are not defined for how it scores them.
 
     `spans` are the places of the names, if they come from a file; those `among` which are proposed instead are the
-    ones that serve the same end. Raises CircuitspecError (CS350).
+    ones that serve the same end. Raises CircuitspecError (CS350, CS365).
     """
     findings = TaskFindings()
     available = available_metrics(task)
@@ -254,8 +345,10 @@ def check_metrics(
             continue
         if name not in METRICS:
             findings.add("CS350", f"there is no metric {name}", span, hint=meant(name, METRICS))
+        elif task.score == "sum_logprob" and METRICS[name].instead:
+            findings.add("CS365", undefined_for_whole(name), span, hint=instead_of(name))
         elif name not in available:
-            lacking = "`wrong`" if "logit" in available else "`answer`"
+            lacking = "`wrong`" if "logprob" in available else "`answer`"
             others = ", ".join(metric for metric in available if metric in among)
             findings.add(
                 "CS350",

@@ -5,7 +5,7 @@ Importing this imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -45,6 +45,16 @@ def named_metrics(metric: OwnMetric | Mapping[str, OwnMetric] | None) -> dict[st
 def own_values(metrics: Mapping[str, OwnMetric], run: Scored) -> dict[str, Tensor]:
     """Each metric of the run, `[batch]`. Raises CS517 where one gives something else, or fails."""
     return {name: _value(name, function, run) for name, function in metrics.items()}
+
+
+def refused_whole_answers(metrics: Iterable[str]) -> Diagnostic:
+    """CS517: such metrics read one position, and answers that are scored whole are read at several."""
+    return Diagnostic(
+        "CS517",
+        f"the metric {', '.join(metrics)} is a function of the logits at one token, and with `score: sum_logprob` "
+        "answers are read at several",
+        hint="take out `score: sum_logprob`, or claim logprob, prob or logprob_diff",
+    )
 
 
 def _value(name: str, function: OwnMetric, run: Scored) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import rfc8785
@@ -12,9 +13,12 @@ import rfc8785
 from circuitspec.hypothesis_file.schema.chat_block import Chat
 
 if TYPE_CHECKING:
-    from circuitspec.diagnostics.diagnostic import Span
+    from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 
 CLEAN = "clean"
+
+Score: TypeAlias = Literal["first_token", "sum_logprob"]
+"""How answers of several tokens are scored: `task.score` of a file."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,8 @@ class PromptSet:
     layout: str = ""  # how its rows were read, in words; empty for the form of `circuitspec` itself
     by: tuple[str, ...] = ()  # the columns by whose values figures are broken down
     choice: RowChoice | None = None  # where rows may be left out
+    framing: Framing = field(default_factory=Framing)
+    score: Score | None = None  # None: every answer is one token
 
     def chosen(self, numbers: Sequence[int]) -> PromptSet:
         """Some of the prompts, numbered anew; templates that none of them has are left out."""
@@ -195,8 +201,6 @@ class PromptSet:
         if choice is not None:
             choice = replace(choice, rows=tuple(choice.rows[i] for i in numbers))
         return replace(self, prompts=prompts, templates=tuple(self.templates[t] for t in used), choice=choice)
-
-    framing: Framing = field(default_factory=Framing)
 
 
 PlainPlace: TypeAlias = int | list[int] | dict[str, str | int]
@@ -237,7 +241,33 @@ def prompts_digest(prompt_set: PromptSet) -> str:
         "text_positions": prompt_set.text_positions,
         **prompt_set.framing.plain,
     }
+    if prompt_set.score is not None:
+        content["score"] = prompt_set.score
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
+
+
+TokenIds: TypeAlias = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class AnswerSequences:
+    """Answers of one or several tokens, scored by the summed log probability of their tokens (teacher forcing).
+
+    `answers[i]` and `wrong[i]` are the token sequences of prompt i. What follows the prompt in a run is one of its
+    `continuations`: an answer without its last token, at whose place nothing more is read. Every prompt has one
+    at least; of answers of one token it is empty.
+    """
+
+    answers: tuple[tuple[TokenIds, ...], ...]
+    wrong: tuple[tuple[TokenIds, ...], ...]
+
+    @cached_property
+    def continuations(self) -> tuple[tuple[TokenIds, ...], ...]:
+        """The different ones of each prompt, in the order of its answers and then its wrong answers."""
+        return tuple(
+            tuple(dict.fromkeys(one[:-1] for one in (*answers, *wrong))) or ((),)
+            for answers, wrong in zip(self.answers, self.wrong, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -248,6 +278,10 @@ class TokenizedVariant:
     first token of the unpadded prompt. `answers[i]`, `wrong[i]` are token ids, of answers read at the last token.
     `slot_tokens[slot][i]` are all tokens that a slot fills, wherever it occurs; of a second occurrence, `S#2`, its own.
     `spans[name][i]` are all tokens of a position that is several, in order; `roles` has the last of them.
+
+    Where its prompts are not aligned with the clean ones token by token, `pairs[i]` are the tokens that correspond,
+    (of the clean prompt, of this one), and `unlike` says of each prompt that has another layout which piece of it is.
+    A token that is in several pairs has no counterpart that is known.
     """
 
     ids: tuple[tuple[int, ...], ...]
@@ -256,6 +290,8 @@ class TokenizedVariant:
     roles: Mapping[str, tuple[int, ...]]
     slot_tokens: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     spans: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    pairs: tuple[tuple[tuple[int, int], ...], ...] | None = None
+    unlike: Mapping[int, str] = field(default_factory=dict)
 
     def tokens_at(self, role: str, prompt: int) -> tuple[int, ...]:
         """The tokens of a position: one, but for spans."""
@@ -266,10 +302,10 @@ class TokenizedVariant:
 class TokenizedTask:
     """The prompts of a task in all their variants: `of(variant)` are those of one.
 
-    A corruption is aligned with the clean prompts token by token, and has their answers and positions: `roles`,
+    A corruption that is aligned with the clean prompts token by token has their answers and positions: `roles`,
     `answers`, `wrong`, `slot_tokens` and `spans` are those of the clean prompts and of all that is aligned with them.
-    What is not has its `own`. `partial_roles` names the slots that some templates do not have (and those templates'
-    numbers): they are no roles, since a role has a place in every prompt.
+    What is not has its `own`, and may have other lengths (`counterparts`). `partial_roles` names the slots that some
+    templates do not have (and those templates' numbers): they are no roles, since a role has a place in every prompt.
     """
 
     prompts: PromptSet
@@ -284,6 +320,8 @@ class TokenizedTask:
     spans: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     decoded: Mapping[int, str] = field(default_factory=dict)  # what answers that were given as token ids stand for
     around: AroundPrompts = field(default_factory=AroundPrompts)
+    sequences: AnswerSequences | None = None  # of answers of several tokens; `answers` and `wrong` are then empty
+    misfits: tuple[Diagnostic, ...] = ()  # what gives corruptions other lengths: said where that is in the way
 
     def of(self, variant: str) -> TokenizedVariant:
         """The tokens, answers and positions of one variant of the prompts."""
@@ -298,11 +336,32 @@ class TokenizedTask:
     def with_variant(self, name: str, prompts: TokenizedVariant) -> TokenizedTask:
         """The task with one more set of prompts, which has answers and positions of its own.
 
-        Raises ValueError unless each of them is as long as the clean prompt that it goes with.
+        Raises ValueError unless each of them is as long as the clean prompt that it goes with, or it says which tokens
+        correspond.
         """
-        if tuple(len(ids) for ids in prompts.ids) != self.lengths:
+        if prompts.pairs is None and tuple(len(ids) for ids in prompts.ids) != self.lengths:
             raise ValueError(f"the prompts of {name} are not as long as the clean ones")
         return replace(self, ids={**self.ids, name: prompts.ids}, own={**self.own, name: prompts})
+
+    def counterparts(self, base: str, source: str) -> tuple[tuple[int, ...], ...] | None:
+        """For every token of each of `base`'s prompts the token of `source`'s that corresponds to it, -1 for none.
+
+        None where they correspond one by one, all of them.
+        """
+        there, here = (self.own[v].pairs if v in self.own else None for v in (source, base))
+        if base == source or (here is None and there is None):
+            return None
+        found = []
+        for i, ids in enumerate(self.ids[base]):
+            same = [(k, k) for k in range(len(self.ids[CLEAN][i]))]
+            to_source: dict[int, set[int]] = {}
+            for clean, token in same if there is None else there[i]:
+                to_source.setdefault(clean, set()).add(token)
+            own: dict[int, set[int]] = {}
+            for clean, token in same if here is None else here[i]:
+                own.setdefault(token, set()).update(to_source.get(clean, ()))
+            found.append(tuple(next(iter(own[k])) if len(own.get(k, ())) == 1 else -1 for k in range(len(ids))))
+        return tuple(found)
 
     @property
     def averaged(self) -> TokenizedTask:
@@ -315,6 +374,24 @@ class TokenizedTask:
         return len(self.prompts.prompts)
 
     @property
+    def continuations(self) -> tuple[tuple[TokenIds, ...], ...] | None:
+        """What follows each prompt in a run, one row for each; None where nothing follows any."""
+        if self.sequences is None or not any(one for own in self.sequences.continuations for one in own):
+            return None
+        return self.sequences.continuations
+
+    @property
+    def row_lengths(self) -> tuple[int, ...]:
+        """Tokens of each prompt's longest row in a run on any variant: the prompt and what follows it."""
+        after = [max(map(len, own)) for own in self.continuations or (((),),) * self.n]
+        return tuple(max(len(ids[i]) for ids in self.ids.values()) + more for i, more in enumerate(after))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row of a run on any variant."""
+        return max(self.row_lengths)
+
+    @property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens per prompt, the same for every variant of it."""
+        """Tokens per clean prompt; of a variant whose prompts are aligned with the clean ones, too."""
         return tuple(len(ids) for ids in self.ids[CLEAN])

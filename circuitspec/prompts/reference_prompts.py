@@ -15,7 +15,7 @@ from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, ReferenceFile, TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
 from circuitspec.prompts.files.reading_rows import ReadAs
-from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask, TokenizedVariant
+from circuitspec.prompts.prompt_set import CLEAN, AnswerSequences, Prompt, PromptSet, TokenizedTask, TokenizedVariant
 from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.generators import generate_others
 from circuitspec.prompts.templates.sampling import draw_others
@@ -110,7 +110,8 @@ class ReferencePrompts:
         read = read_prompts(
             self._base_dir / named.file, findings, at=("ablation", "reference", "file"), how=self._read_as
         )
-        read = replace(read, choice=None)  # of these, whatever does not fit the tokens falls out unasked
+        # of these, whatever does not fit the tokens falls out unasked
+        read = replace(read, choice=None, score=scored.prompts.score)
         lacking = sorted(set(scored.prompts.corruptions) - set(read.corruptions))
         if lacking:
             findings.add(
@@ -134,13 +135,17 @@ class ReferencePrompts:
 
     def _fitted(self, others: PromptSet, scored: TokenizedTask) -> TokenizedTask:
         """Those that the tokenizer takes as it does those that are scored, and that have the layout of one of them."""
-        tokenized = self._sound(others)
+        tokenized = self._sound(others, bool(scored.own))
         named = [name for name in scored.roles if name in tokenized.roles] if tokenized.n else []
-        wanted = {_layout(scored, i, named) for i in range(scored.n)}
-        return chosen(tokenized, [i for i in range(tokenized.n) if _layout(tokenized, i, named) in wanted])
+        also = (CLEAN, *scored.own)
+        wanted = {_layout(scored, i, named, also) for i in range(scored.n)}
+        return chosen(tokenized, [i for i in range(tokenized.n) if _layout(tokenized, i, named, also) in wanted])
 
-    def _sound(self, others: PromptSet) -> TokenizedTask:
-        """All of the prompts that could be scored: what breaks one of them leaves the others as they are."""
+    def _sound(self, others: PromptSet, unequal: bool) -> TokenizedTask:
+        """All of the prompts that could be scored: what breaks one of them leaves the others as they are.
+
+        With `unequal` their corruptions may have other lengths, as those of the scored ones have.
+        """
         parts: list[TokenizedTask] = []
         waiting: list[Sequence[Prompt]] = [others.prompts]
         while waiting:
@@ -149,7 +154,9 @@ class ReferencePrompts:
                 continue
             numbered = tuple(replace(prompt, index=index) for index, prompt in enumerate(prompts))
             try:
-                parts.append(tokenize(replace(others, prompts=numbered), self._task.positions, self._tokenizer))
+                parts.append(
+                    tokenize(replace(others, prompts=numbered), self._task.positions, self._tokenizer, unequal=unequal)
+                )
             except CircuitspecError:
                 if len(prompts) > 1:
                     half = len(prompts) // 2
@@ -157,9 +164,10 @@ class ReferencePrompts:
         return _joined(others, parts)
 
 
-def _layout(task: TokenizedTask, prompt: int, roles: Sequence[str]) -> tuple[object, ...]:
-    places = tuple(task.tokens_at(role, prompt) for role in roles)
-    return task.prompts.prompts[prompt].template, task.lengths[prompt], places
+def _layout(task: TokenizedTask, prompt: int, roles: Sequence[str], variants: Sequence[str]) -> tuple[object, ...]:
+    of = [task.of(variant) for variant in variants]
+    places = ((len(own.ids[prompt]), tuple(own.tokens_at(role, prompt) for role in roles)) for own in of)
+    return task.prompts.prompts[prompt].template, *places
 
 
 def _joined(prompts: PromptSet, parts: Sequence[TokenizedTask]) -> TokenizedTask:
@@ -176,6 +184,41 @@ def _joined(prompts: PromptSet, parts: Sequence[TokenizedTask]) -> TokenizedTask
         tuple(wrong for part in parts for wrong in part.wrong),
         slot_tokens={name: tuple(at for part in parts for at in part.slot_tokens[name]) for name in first},
         spans={name: tuple(part.tokens_at(name, i) for part in parts for i in range(part.n)) for name in spans},
+        sequences=None if prompts.score != "sum_logprob" else _joined_sequences(parts),
+        own={
+            variant: _joined_variant(variant, parts, named, first, spans)
+            for variant in variants
+            if any(variant in part.own for part in parts)
+        },
+    )
+
+
+def _joined_variant(
+    variant: str,
+    parts: Sequence[TokenizedTask],
+    roles: Sequence[str],
+    slots: Sequence[str],
+    spans: Sequence[str],
+) -> TokenizedVariant:
+    of = [part.of(variant) for part in parts]
+    pairs = [
+        own.pairs or tuple(tuple((k, k) for k in range(len(ids))) for ids in own.ids) for own in of
+    ]  # without any, aligned token by token
+    return TokenizedVariant(
+        tuple(ids for own in of for ids in own.ids),
+        tuple(answers for own in of for answers in own.answers),
+        tuple(wrong for own in of for wrong in own.wrong),
+        {name: tuple(at for own in of for at in own.roles[name]) for name in roles},
+        {name: tuple(at for own in of for at in own.slot_tokens[name]) for name in slots},
+        {name: tuple(own.tokens_at(name, i) for own in of for i in range(len(own.ids))) for name in spans},
+        tuple(of_prompt for part in pairs for of_prompt in part),
+    )
+
+
+def _joined_sequences(parts: Sequence[TokenizedTask]) -> AnswerSequences:
+    found = [part.sequences for part in parts if part.sequences is not None]
+    return AnswerSequences(
+        tuple(one for part in found for one in part.answers), tuple(one for part in found for one in part.wrong)
     )
 
 
@@ -193,6 +236,9 @@ def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
         roles={name: pick(places) for name, places in task.roles.items()},
         answers=pick(task.answers),
         wrong=pick(task.wrong),
+        sequences=None
+        if task.sequences is None
+        else AnswerSequences(pick(task.sequences.answers), pick(task.sequences.wrong)),
         slot_tokens={name: pick(places) for name, places in task.slot_tokens.items()},
         spans={name: pick(places) for name, places in task.spans.items()},
         own={
@@ -203,6 +249,8 @@ def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
                 {name: pick(places) for name, places in own.roles.items()},
                 {name: pick(places) for name, places in own.slot_tokens.items()},
                 {name: pick(places) for name, places in own.spans.items()},
+                None if own.pairs is None else pick(own.pairs),
+                {number: own.unlike[i] for number, i in enumerate(numbers) if i in own.unlike},
             )
             for variant, own in task.own.items()
         },

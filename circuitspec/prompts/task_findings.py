@@ -44,10 +44,9 @@ class TaskFindings:
         span = self.span(*at) if isinstance(at, tuple) else at
         self._found.append(Diagnostic(code, message, span, label=label, hint=hint, data=data or {}))
 
-    def check(self) -> None:
-        """Raise CircuitspecError with everything noted, if anything was; of one code at most MAX_SHOWN."""
-        if not self._found:
-            return
+    @property
+    def found(self) -> tuple[Diagnostic, ...]:
+        """Everything noted, in order; of one code at most MAX_SHOWN, and how many more there are."""
         shown: list[Diagnostic] = []
         counts: dict[str, int] = {}
         for finding in in_order(self._found):
@@ -58,7 +57,12 @@ class TaskFindings:
             if count > MAX_SHOWN:
                 more = count - MAX_SHOWN
                 shown.append(Diagnostic(code, f"{more} more errors of this kind are not shown", data={"more": more}))
-        raise CircuitspecError(*shown)
+        return tuple(shown)
+
+    def check(self) -> None:
+        """Raise CircuitspecError with everything noted, if anything was."""
+        if self._found:
+            raise CircuitspecError(*self.found)
 
 
 def meant(name: str, names: Iterable[str]) -> str:

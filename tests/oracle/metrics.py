@@ -5,6 +5,7 @@ With answers A and wrong answers W (lists of token ids, several allowed on each 
 - ``logit_diff``: mean of l over A minus mean of l over W
 - ``logit``: mean of l over A
 - ``logprob``: log of the sum of p over A
+- ``logprob_diff``: mean of log p over A minus mean of log p over W
 - ``prob``: sum of p over A
 - ``prob_diff``: sum of p over A minus sum of p over W
 - ``accuracy``: 1 when the largest l in A is above the largest in W, else 0 (a tie is 0)
@@ -23,7 +24,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-NAMES = ("logit_diff", "logit", "logprob", "prob", "prob_diff", "accuracy", "rank", "kl")
+NAMES = ("logit_diff", "logit", "logprob", "logprob_diff", "prob", "prob_diff", "accuracy", "rank", "kl")
 
 
 def log_softmax(logits: Array) -> Array:
@@ -43,6 +44,7 @@ def metrics(logits: Array, answers: Sequence[int], wrong: Sequence[int], clean_l
         "logit_diff": float(logits[a].mean() - logits[w].mean()) if w else nan,
         "logit": float(logits[a].mean()),
         "logprob": float(np.log(p[a].sum())),
+        "logprob_diff": float(logp[a].mean() - logp[w].mean()) if w else nan,
         "prob": float(p[a].sum()),
         "prob_diff": float(p[a].sum() - p[w].sum()) if w else nan,
         "accuracy": float(logits[a].max() > logits[w].max()) if w else nan,

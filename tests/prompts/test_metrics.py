@@ -39,6 +39,7 @@ def expected(row: Row, answers: list[int], wrong: list[int], clean: Row) -> dict
     }
     if wrong:
         values["logit_diff"] = mean_right - math.fsum(row[w] for w in wrong) / len(wrong)
+        values["logprob_diff"] = math.fsum(logs[answers]) / len(answers) - math.fsum(logs[wrong]) / len(wrong)
         values["prob_diff"] = values["prob"] - math.fsum(p[w] for w in wrong)
         values["accuracy"] = float(best > max(row[w] for w in wrong))
     else:
@@ -87,6 +88,7 @@ def test_by_hand() -> None:
         "logit_diff": round(math.log(2) / 2, 12),
         "logit": round(math.log(2) / 2, 12),
         "logprob": round(math.log(3 / 8), 12),
+        "logprob_diff": round((math.log(1 / 8) + math.log(1 / 4)) / 2 - math.log(1 / 8), 12),
         "prob": 0.375,
         "prob_diff": 0.25,
         "accuracy": 1.0,
@@ -192,7 +194,11 @@ def test_the_table_is_whole() -> None:
     assert all(name == metric.name and metric.description and metric.unit for name, metric in METRICS.items())
     assert {name for name, metric in METRICS.items() if metric.discrete} == {"accuracy", "rank"}
     assert {name for name, metric in METRICS.items() if metric.better == "lower"} == {"rank", "kl"}
-    assert {name for name, metric in METRICS.items() if metric.needs_wrong} == {"logit_diff", "prob_diff"}
+    assert {name for name, metric in METRICS.items() if metric.needs_wrong} == {
+        "logit_diff",
+        "logprob_diff",
+        "prob_diff",
+    }
 
 
 def test_metrics_that_a_task_has_no_answers_for() -> None:

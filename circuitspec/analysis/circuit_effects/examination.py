@@ -116,7 +116,7 @@ class _Examination(Known):
         try:
             knockouts, backups = self._knockouts()
         except CircuitspecError as error:
-            if {d.code for d in error.diagnostics} != {"CS371"}:
+            if not {d.code for d in error.diagnostics} <= {"CS368", "CS371"}:
                 raise
             unknown = error.diagnostics[0].message
             backups = [BackupCheck(part.name) for part in self.parts.groups if part.declared == "backup"]
@@ -243,7 +243,7 @@ class _Examination(Known):
     # -- backups ----------------------------------------------------------------------------------
 
     def _knockouts(self) -> tuple[list[Knockout], list[BackupCheck]]:
-        """Who compensates for what is knocked out, and whether the declared backups do. Raises CS371."""
+        """Who compensates for what is knocked out, and whether the declared backups do. Raises CS368 and CS371."""
         sections = dict(self.parts.knockable())
         backups = {part: own for part, own in self.parts.groups.items() if part.declared == "backup"}
         chosen: list[Knockable] = []

@@ -29,9 +29,9 @@ from circuitspec.analysis.statistics.stats import Values
 from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.averaging import MeanGroups, grouping
 from circuitspec.experiments.deciding import deciding
-from circuitspec.experiments.experiment import Experiment, Own, Part, SourceKind, Without
+from circuitspec.experiments.experiment import Experiment, Own, Part, SourceKind, Without, texts_of
 from circuitspec.experiments.planner import Plan
-from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 from circuitspec.prompts.reference_prompts import largest_size
 
 DOUBT = 0.3  # of the correction, where the error that it has itself does not show
@@ -247,8 +247,8 @@ def means_error(plan: Plan, task: TokenizedTask, stored: RunsExperiments, *, hal
     runs = deciding(plan)
     if not runs:
         return None
-    kinds = dict.fromkeys(run.source.kind for run in runs if run.source is not None)
-    groupings = {kind: grouping(task, kind) for kind in kinds}
+    averaged = {run.source.kind: run.source.prompts or CLEAN for run in reversed(runs) if run.source is not None}
+    groupings = {kind: grouping(task, kind, texts_of(prompts)) for kind, prompts in averaged.items()}
     empty = MeansError(task.reference is not None, groupings, stored.run(()))
     parted = [
         run.over(part)

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuitspec.engine.execution.batches import Batch, noise_mask
+from circuitspec.engine.execution.batches import Batch, laid_out, noise_mask
 from circuitspec.experiments.experiment import Noised
 from circuitspec.models.families.modules import submodule
 from circuitspec.models.load import LoadedModel
-from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 _ROWS = 4096  # of the vocabulary at a time
 
@@ -40,6 +40,7 @@ def noise(task: TokenizedTask, batch: Batch, noised: Noised, draw: int, width: i
     the side it is padded on, or on the other prompts. Noise at one position does not depend on whether
     another is noised.
     """
+    batch = laid_out(task, batch, CLEAN)
     values = np.zeros((len(batch.prompts), batch.width, width))
     for row, (prompt, offset, length) in enumerate(zip(batch.prompts, batch.offsets, batch.lengths, strict=True)):
         random = np.random.default_rng([noised.seed, draw, task.prompts.prompts[prompt].index])

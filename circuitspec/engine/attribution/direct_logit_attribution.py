@@ -26,6 +26,7 @@ from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.patched_tokens import check_counterparts
 from circuitspec.graph.edges import senders
 from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron
 from circuitspec.models.families.modules import submodule
@@ -53,8 +54,17 @@ def direct_effects(
 
     `neurons` are told apart from their MLPs. Where noise is drawn, means over the draws. Raises ValueError for a metric
     that is not linear in the logits, for a base other than the clean prompts, and for a patched residual stream (which
-    replaces what all earlier components add); CS371 as `Stream` does, and CS503 where the parts do not add up.
+    replaces what all earlier components add); CS368 where answers have several tokens, CS371 as `Stream` does, and
+    CS503 where the parts do not add up.
     """
+    if runner.task.sequences is not None:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS368",
+                "direct effects are on logits at one token, and the answers are scored over several",
+                hint="with `score: first_token` or answers of one token, direct effects are defined",
+            )
+        )
     if not METRICS[metric].linear:
         raise ValueError(f"{metric} is not linear in the logits")
     wanted = tuple(dict.fromkeys((PLAIN, *experiments)))
@@ -63,6 +73,7 @@ def direct_effects(
             raise ValueError("direct effects are of node-level runs on the clean prompts")
         if any(site.component.kind.is_stream for site in experiment.sites):
             raise ValueError("a patched residual stream has no parts")
+    check_counterparts(wanted, runner.task)
     runner.expect(direct_passes(wanted) * runner.task.n)
     parts = DirectParts(runner, metric, neurons)
     found = {experiment: _Columns(runner.task.n) for experiment in wanted}

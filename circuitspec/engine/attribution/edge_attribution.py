@@ -27,7 +27,7 @@ from circuitspec.engine.attribution.node_attribution import (
     slopes_at,
 )
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
-from circuitspec.engine.execution.batches import Batch, real_columns, where_mask
+from circuitspec.engine.execution.batches import Batch, laid_out, real_columns, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Tap
@@ -36,6 +36,7 @@ from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Source, Variant
+from circuitspec.experiments.patched_tokens import check_defined_at
 from circuitspec.graph.edges import Edge, Receiver, Sender, precedes, sender_index
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
@@ -103,6 +104,7 @@ def attribute_edges(
         raise ValueError(f"no edge: {wrong[0]}")
     if steps > 1 and not interpolates(base, source):
         raise ValueError("embeddings can be interpolated between two runs only")
+    check_defined_at(runner.task, base, source.prompts, tuple({edge.where for edge in wanted}))
     linear = dict.fromkeys(wanted, 0.0)
     recomputed: dict[Edge, float] = {}
     draws = draws_of(base, source)
@@ -149,6 +151,7 @@ class _Run:
         steps: int,
         pieces: Pieces,
     ) -> None:
+        batch = laid_out(runner.task, batch, base)
         self._runner, self._batch, self._base, self._source = runner, batch, base, source
         self._edges, self._draw, self._steps, self._pieces = edges, draw, steps, pieces
         self._score = BatchMetric(runner, batch, metric)
@@ -191,7 +194,7 @@ class _Run:
         return effects
 
     def _piece(self, piece: Sequence[object], compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
-        return self._pieces.get([*piece, self._draw, list(self._batch.prompts)], compute)
+        return self._pieces.get([*piece, self._draw, list(self._batch.cases)], compute)
 
     def _take_all_steps(self) -> None:
         """The derivatives of all steps, in their order, whichever were found among the pieces."""
@@ -208,7 +211,9 @@ class _Run:
         shifts = {}
         with torch.no_grad():
             if not self._other:
-                self._other = runner.source_values(batch, self._source, self._sent | extra, self._draw, scaled=True)
+                self._other = runner.source_values(
+                    batch, self._source, self._sent | extra, self._draw, base=self._base, scaled=True
+                )
             if steps > 1 and not self._own:
                 self._own = runner.forward(batch, self._base, Actions(record=self._sent | extra), self._draw)[1]
             if steps > 1:

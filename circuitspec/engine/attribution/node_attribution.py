@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
-from circuitspec.engine.execution.batches import Batch, real_columns, where_mask
+from circuitspec.engine.execution.batches import Batch, by_prompt, laid_out, real_columns, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.taps import Slot, Tap
 from circuitspec.engine.forward import EMBEDDINGS
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.experiment import Noised, Source, Variant
+from circuitspec.experiments.experiment import EVERYWHERE, Noised, Source, Variant
+from circuitspec.experiments.patched_tokens import check_defined_at
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.prompts.output_metrics import METRICS
@@ -88,10 +89,11 @@ def attribute(
     later layers undo has no first-order effect in all, but one as soon as those layers are left out.
     Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. Raises ValueError for
     several steps with a base or a source that is no run of other prompts, for dropping in a model of one layer, and
-    for a metric without a gradient.
+    for a metric without a gradient; CS366 where a token has no counterpart in the source's prompt.
     """
     if steps > 1 and not interpolates(base, source):
         raise ValueError("embeddings can be interpolated between two runs only")
+    check_defined_at(runner.task, base, source.prompts, (EVERYWHERE,))
     layers = range(runner.loaded.shape.n_layers) if dropping else range(0)
     if len(layers) == 1:
         raise ValueError("with the only layer dropped, nothing is left")
@@ -111,9 +113,9 @@ def attribute(
 
     for part, found in runner.in_batches(work):
         for effects, sizes in found:
-            for at_places, of_rows in effects:
+            for at_places, of_prompts in effects:
                 sums += at_places / (n * draws)
-                per_prompt[:, list(part.prompts)] += of_rows / draws
+                per_prompt[:, list(part.cases)] += of_prompts / draws
             for size in sizes:
                 magnitudes += size / (n * draws * (len(layers) - 1))
     spots = [(i, j) for i in range(len(chosen)) for j in range(len(places))]
@@ -150,6 +152,7 @@ class _Run:
         draw: int,
         pieces: Pieces,
     ) -> None:
+        batch = laid_out(runner.task, batch, base)
         self._runner, self._batch, self._base, self._source = runner, batch, base, source
         self._draw, self._pieces = draw, pieces
         self._slots: list[tuple[Slot, ...]] = [runner.slots_of(component) for component in components]
@@ -161,7 +164,7 @@ class _Run:
         self._score = BatchMetric(runner, batch, metric)
 
     def effects(self, step: int, steps: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """A step's share of the estimates: summed over rows, `[component, place]`, and at all, `[component, row]`."""
+        """A step's share of the estimates: over prompts, `[component, place]`, and at all, `[component, prompt]`."""
 
         def compute() -> NDArray[np.float64]:
             effects = self._products(self._slopes(step, steps), steps)
@@ -170,11 +173,11 @@ class _Run:
             return np.concatenate([*by_place, self._by_component(everywhere).ravel()])
 
         found = self._piece(["step", step, steps], compute)
-        at_places, of_rows = np.split(found, [len(self._slots) * len(self._places)])
-        return self._by_place(at_places), of_rows.reshape(len(self._slots), -1)
+        at_places, of_prompts = np.split(found, [len(self._slots) * len(self._places)])
+        return self._by_place(at_places), of_prompts.reshape(len(self._slots), -1)
 
     def sizes(self, dropped: int) -> NDArray[np.float64]:
-        """The sizes of the estimates with no gradient through a layer, summed over rows, `[component, place]`."""
+        """The sizes of the estimates with no gradient through a layer, summed over prompts, `[component, place]`."""
 
         def compute() -> NDArray[np.float64]:
             effects = self._products(self._slopes(0, 1, dropped), 1)
@@ -188,7 +191,7 @@ class _Run:
         return listed.reshape(len(self._places), len(self._slots)).T
 
     def _piece(self, piece: Sequence[object], compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
-        return self._pieces.get([*piece, self._draw, list(self._batch.prompts)], compute)
+        return self._pieces.get([*piece, self._draw, list(self._batch.cases)], compute)
 
     def _slopes(
         self, step: int, steps: int, dropped: int | None = None
@@ -198,7 +201,7 @@ class _Run:
         with torch.no_grad():
             read = self._taps | {EMBEDDINGS} if steps > 1 else self._taps
             if not read <= self._other.keys():
-                self._other = runner.source_values(batch, self._source, read, self._draw)
+                self._other = runner.source_values(batch, self._source, read, self._draw, base=self._base)
             if steps > 1 and not self._own:
                 self._own = runner.forward(batch, self._base, Actions(record=read), self._draw)[1]
         extra = {}
@@ -222,10 +225,10 @@ class _Run:
         return effects
 
     def _by_component(self, by_unit: Mapping[Tap, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """The units that each component is together, `[component, row]`."""
+        """The units that each component is together, `[component, prompt]`."""
         columns = [by_unit[slot.tap][:, slot.unit] for own in self._slots for slot in own]
         found: NDArray[np.float64] = np.add.reduceat(np.stack(columns), self._firsts, axis=0)
-        return found
+        return by_prompt(found, self._batch)
 
 
 def _at(effects: Mapping[Tap, Tensor], mask: Tensor) -> dict[Tap, NDArray[np.float64]]:

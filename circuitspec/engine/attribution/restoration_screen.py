@@ -15,11 +15,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from circuitspec.engine.attribution.edge_attribution import attribute_edges
 from circuitspec.engine.attribution.node_attribution import BatchMetric, compares
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
-from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.batches import Batch, by_prompt, laid_out
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source, texts_of
+from circuitspec.experiments.patched_tokens import check_counterparts
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.prompts.prompt_set import TokenizedVariant
@@ -94,6 +95,7 @@ def _screens(
         raise ValueError("only a patched experiment can be screened")
     if (wider.base, wider.source) != (experiment.base, experiment.source):
         raise ValueError("both experiments must patch the same values into the same run")
+    check_counterparts((experiment, wider), runner.task)
     components = [site.component for site in wider.sites]
     own = runner.task.of(texts_of(experiment.base))
     roles = tuple(own.roles)
@@ -103,16 +105,17 @@ def _screens(
 
     def changes(part: Batch, draw: int) -> NDArray[np.float64]:
         both = _changes(runner, experiment, wider, part, metric, draw)
-        return np.stack([_summed(runner, part, one, components, own) for one in both]).ravel()
+        there = laid_out(runner.task, part, experiment.base)
+        return np.stack([_summed(runner, there, one, components, own) for one in both]).ravel()
 
     def work(part: Batch) -> list[NDArray[np.float64]]:
-        """`[draw][moving, component, row and then role]`"""
-        shape = (2, len(components), len(part.prompts) + len(roles))
+        """`[draw][moving, component, prompt and then role]`"""
+        shape = (2, len(components), len(part.cases) + len(roles))
         draws = range(experiment.draws)
-        return [pieces.get([list(part.prompts), draw], partial(changes, part, draw)).reshape(shape) for draw in draws]
+        return [pieces.get([list(part.cases), draw], partial(changes, part, draw)).reshape(shape) for draw in draws]
 
     for part, each in runner.in_batches(work):
-        rows = list(part.prompts)
+        rows = list(part.cases)
         for found in each:
             effects[:, :, rows] += found[:, :, : len(rows)] / experiment.draws
             by_role += found[:, :, len(rows) :] / (runner.task.n * experiment.draws)
@@ -133,19 +136,19 @@ def _summed(
     components: Sequence[NodeComponent],
     own: TokenizedVariant,
 ) -> NDArray[np.float64]:
-    """The changes of each row, `[component, row]`, and after these what falls on the tokens of each role in all."""
-    rows = list(batch.prompts)
+    """The changes of each prompt, `[component, prompt]`, and then what falls on the tokens of each role in all."""
+    rows, count = list(batch.prompts), len(batch.cases)
     # [row, unit] each, so that thousands of neurons cost a few operations
     summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
     at_role = [
         {tap: _at(change, batch, [own.tokens_at(role, p) for p in rows]) for tap, change in changes.items()}
         for role in own.roles
     ]
-    found = np.zeros((len(components), len(rows) + len(at_role)))
+    found = np.zeros((len(components), count + len(at_role)))
     for number, component in enumerate(components):
         for slot in runner.slots_of(component):
-            found[number, : len(rows)] += summed[slot.tap][:, slot.unit]
-            found[number, len(rows) :] += [at[slot.tap][slot.unit] for at in at_role]
+            found[number, :count] += by_prompt(summed[slot.tap][:, slot.unit], batch)
+            found[number, count:] += [at[slot.tap][slot.unit] for at in at_role]
     return found
 
 
@@ -158,7 +161,7 @@ def _changes(
     """
     assert experiment.source is not None
     with torch.no_grad():
-        values = runner.source_values(batch, experiment.source, runner.taps_of([wider]), draw)
+        values = runner.source_values(batch, experiment.source, runner.taps_of([wider]), draw, base=experiment.base)
         swaps = runner.swaps(batch, wider, values)
         none = {tap: torch.zeros_like(swap.mask) for tap, swap in swaps.items()}
         closed = none | {tap: swap.mask for tap, swap in runner.swaps(batch, experiment, values).items()}
@@ -182,8 +185,13 @@ def _as_it_is(saved: Tensor) -> Tensor:
 
 
 def _at(slope: Tensor, batch: Batch, places: list[tuple[int, ...]]) -> NDArray[np.float64]:
-    """The slopes at the tokens of a position of each row, summed over these and over rows: `[unit]`."""
+    """The slopes at the tokens of a position of each row, summed over these and over rows: `[unit]`.
+
+    What follows a prompt's last token belongs to it.
+    """
     at = [(row, batch.offsets[row] + token) for row, tokens in enumerate(places) for token in tokens]
+    ends = list(zip(batch.answer_columns, batch.continued, strict=True))
+    at += [(row, ends[row][0] + 1 + k) for row, column in at if column == ends[row][0] for k in range(ends[row][1])]
     rows, columns = torch.tensor(at).T
     found: NDArray[np.float64] = slope[rows, columns].sum(0).numpy()
     return found

@@ -100,6 +100,7 @@ class Keys:
                 task.answers,
                 task.wrong,
                 *([sorted(beside)] if beside else []),
+                *answers_scored_whole(task),
             ]
         )
         self._ids = {variant: variant_digest(task, variant) for variant in task.ids}
@@ -116,12 +117,15 @@ class Keys:
                 [
                     self.context,
                     experiment.digest,
-                    [[v, self._ids[v]] for v in sorted({texts_of(v) for v in experiment.variants})],
+                    [[v, self._ids[v]] for v in sorted(self._read_variants(experiment))],
                     [[role, self._roles[role]] for role in sorted(self._read_roles(experiment))],
                     *self._read_reference(experiment),
                 ]
             )
         ).digest()
+
+    def _read_variants(self, experiment: Experiment) -> set[str]:
+        return {*map(texts_of, experiment.variants), *({experiment.expected} - {CLEAN})}
 
     def _read_reference(self, experiment: Experiment) -> Iterable[object]:
         """The other prompts that patched means go over, with what decides which of them go into which mean."""
@@ -136,27 +140,38 @@ class Keys:
         return experiment.roles.union(*noised)
 
 
+def answers_scored_whole(task: TokenizedTask) -> tuple[object, ...]:
+    """The token sequences of answers that are scored whole; nothing where answers are single tokens."""
+    if task.sequences is None:
+        return ()
+    return ({"sum_logprob": [task.sequences.answers, task.sequences.wrong]},)
+
+
 def variant_digest(task: TokenizedTask, variant: str) -> str:
     """A digest of what one variant of the prompts is, beside what it shares with the clean ones."""
     own = task.own.get(variant)
     if own is None:
         return _digest(task.ids[variant])
     places = [sorted(own.roles.items()), sorted(own.slot_tokens.items()), *_spans(own)]
-    return _digest([own.ids, own.answers, own.wrong, *places])
+    paired = [] if own.pairs is None else [own.pairs]
+    return _digest([own.ids, own.answers, own.wrong, *places, *paired])
 
 
 def _spans(own: TokenizedVariant | TokenizedTask) -> Iterable[object]:
     """The positions that are several tokens; nothing where none is, so that such keys are as they were before these."""
     if own.spans:
-        yield sorted(own.spans.items())
+        yield {"spans": sorted(own.spans.items())}
 
 
 def averaged_over(reference: TokenizedTask) -> dict[str, str]:
     """Digests of the tokens of each variant and, without a name, of the templates and positions."""
     templates = [[p.index, p.template] for p in reference.prompts.prompts]
     where = sorted(reference.roles.items())
-    ids = {variant: _digest(ids) for variant, ids in reference.ids.items()}
-    return {**ids, "": _digest([templates, where, *_spans(reference)])}
+    after = [] if reference.continuations is None else [reference.continuations]
+    return {
+        **{variant: variant_digest(reference, variant) for variant in reference.ids},
+        "": _digest([templates, where, *_spans(reference), *after]),
+    }
 
 
 def _tensor_digest(tensor: Tensor) -> str:

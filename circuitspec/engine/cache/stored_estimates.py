@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
 from circuitspec.engine.cache.experiment_store import Store
-from circuitspec.engine.cache.store_keys import averaged_over, setting_of, variant_digest
+from circuitspec.engine.cache.store_keys import answers_scored_whole, averaged_over, setting_of, variant_digest
 from circuitspec.engine.cache.stored_runner import ABANDONED, StorePlace, opened_at, opened_within
 
 PIECES = "pieces"  # the folder of what was computed of estimates that are not done
@@ -79,7 +79,7 @@ def recalled_estimates(runner: Runner, place: StorePlace) -> Iterator[Recalled]:
         return
     setting, task = setting_of(runner.loaded, runner.batches[0].side), runner.task
     prompts = [[prompt.index, prompt.template] for prompt in task.prompts.prompts]
-    answers = [task.answers, task.wrong]
+    answers = [task.answers, task.wrong, *answers_scored_whole(task)]
     places = [sorted(task.roles.items()), sorted(task.slot_tokens.items())]
     places += [sorted(task.spans.items())] if task.spans else []
     averaged = [] if task.reference is None else [averaged_over(task.reference)]

@@ -27,7 +27,9 @@ class Origin:
 
 def broken_row(logits: Tensor, recorded: Mapping[Tap, Tensor], batch: Batch) -> int | None:
     """The first row with NaN or infinity in its logits or, padding aside, in a recorded tap; None if there is none."""
-    bad = ~torch.isfinite(logits).all(-1)
+    bad = torch.zeros(len(batch.prompts), dtype=torch.bool, device=logits.device)
+    rows = torch.tensor([row for row, _ in batch.readings], device=logits.device)
+    bad[rows[~torch.isfinite(logits).all(-1)]] = True
     if recorded:
         real = real_columns(batch).to(logits.device)
         for tensor in recorded.values():

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.averaging import grouping
-from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.experiment import Experiment, Source, texts_of
 from circuitspec.models.load import LoadedModel
-from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 
 def refused_means(experiments: Iterable[Experiment], task: TokenizedTask) -> dict[Source, str]:
@@ -19,7 +19,7 @@ def refused_means(experiments: Iterable[Experiment], task: TokenizedTask) -> dic
     for source in sources:
         if source.is_mean:
             try:
-                grouping(task, source.kind)
+                grouping(task, source.kind, texts_of(source.prompts or CLEAN))
             except CircuitspecError as error:
                 found[source] = error.diagnostics[0].message
     return found

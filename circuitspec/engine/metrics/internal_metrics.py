@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.batches import Batch, laid_out
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Slot, Tap, port_slot, slots_of
@@ -67,11 +67,13 @@ class Internals:
         draw: int,
         level: Level = "node",
     ) -> dict[str, Tensor]:
-        """Every metric that there is at this level, one value a row. `actions` makes the run's actions anew, `recorded`
-        is what it recorded.
+        """Every metric that there is at this level, one value a prompt. `actions` makes the run's actions anew,
+        `recorded` is what it recorded. Of a prompt with several rows the first is read: its own tokens are alike in
+        all.
 
         Raises CS431 where a head's attention does not add up to 1 over all tokens.
         """
+        batch = laid_out(self._forward.task, batch, variant)
         found: dict[str, Tensor] = {}
         read = self._read_at(level)
         swaps = actions().swaps if read else {}
@@ -79,7 +81,8 @@ class Internals:
             found[str(metric)] = self._read(batch, variant, metric, recorded, swaps)
         for heads in self._together():
             found |= self._attention(batch, variant, actions(), heads, draw)
-        return found
+        starts = list(batch.starts)
+        return found if batch.continuations is None else {name: values[starts] for name, values in found.items()}
 
     def _together(self) -> list[list[Attention]]:
         """The attention metrics that a run can measure at once: of one layer, a channel for every token and one more.
@@ -155,7 +158,7 @@ class Internals:
                 batch, swaps.get(slot.tap), slot, channel, self._columns(batch, variant, target)
             )
         z = Tap(layer, "z")
-        forward.expect(len(batch.prompts))
+        forward.expect(len(batch.cases))
         watched = replace(actions, swaps=swaps, record=actions.record | {z})
         _, recorded = forward.forward(batch, variant, watched, draw)
         given = recorded[z].reshape(*recorded[z].shape[:2], shape.n_heads, -1)  # [row, pos, head, channel]

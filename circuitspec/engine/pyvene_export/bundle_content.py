@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.pyvene_export.plain_pyvene import Patch, PlainPart, check_plain, config, patches, positions
@@ -42,9 +43,18 @@ def make_bundle(labels: Mapping[Experiment, str], runner: Runner, about: Mapping
     """Everything that running these experiments takes, without circuitspec.
 
     `about` is said of model and hypothesis in `sources/prompts.json`. Runs the model only for means. Use
-    within `borrowed(model)`. Raises CS530 and CS531 for what pyvene cannot do, CS521 and CS522 for means.
+    within `borrowed(model)`. Raises CS530 and CS531 for what pyvene cannot do, CS368 for answers of several
+    tokens and prompts of unequal lengths, CS521 and CS522 for means.
     """
     loaded, task = runner.loaded, runner.task
+    if task.sequences is not None or any(own.pairs is not None for own in task.own.values()):
+        raise CircuitspecError(
+            Diagnostic(
+                "CS368",
+                "a bundle for plain pyvene has one token where answers are read, and prompts of equal lengths",
+                hint="use answers of one token, and texts of equally many tokens",
+            )
+        )
     check_plain(labels, loaded.architecture)
     named = _distinct(labels)
     used = {e: patches(e, loaded.architecture, loaded.shape) for e in labels}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.engine.execution.batches import Batch, answer_logits, copied, model_inputs, where_mask
+from circuitspec.engine.execution.batches import Batch, answer_logits, copied, laid_out, model_inputs, where_mask
 from circuitspec.engine.execution.compiler import Actions, trims
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import PeakMemory, out_of_memory
@@ -32,6 +32,7 @@ from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.prompts.output_metrics import upcast
+from circuitspec.prompts.prompt_set import CLEAN
 
 ENOUGH = 4  # experiments of a sweep; fewer save less than what a short cut has to know first
 FEW = 128  # tokens that a forward takes about as long for as for one: reading the weights is what costs then
@@ -42,7 +43,7 @@ Measured = tuple[Experiment, Mapping[str, NDArray[np.float64]]]
 
 @dataclass(frozen=True)
 class BatchedSweep:
-    """Node-level experiments with one base and one source.
+    """Node-level experiments with one base, one source and one set of prompts whose answers are expected.
 
     `experiments` are in the order in which they are run, `layers` the first that each patches. Those that patch
     single positions alone are `positional`: they may begin at a later column.
@@ -53,6 +54,7 @@ class BatchedSweep:
     experiments: tuple[Experiment, ...]
     layers: tuple[int, ...]
     positional: bool
+    expected: str = CLEAN
 
     @property
     def draws(self) -> int:
@@ -69,13 +71,13 @@ def sweeps_of(
     experiments: Iterable[Experiment], slots_of: Callable[[NodeComponent], tuple[Slot, ...]]
 ) -> tuple[BatchedSweep, ...]:
     """The sweeps among these experiments. Not of attention patterns, which are of whole rows from their first token."""
-    groups: dict[tuple[Variant, Source], list[Experiment]] = {}
+    groups: dict[tuple[Variant, Source, str], list[Experiment]] = {}
     for experiment in experiments:
         if experiment.level == "node" and experiment.source is not None and not experiment.patches_patterns:
-            groups.setdefault((experiment.base, experiment.source), []).append(experiment)
+            groups.setdefault((experiment.base, experiment.source, experiment.expected), []).append(experiment)
     taps_of = cache(lambda component: frozenset(slot.tap for slot in slots_of(component)))
     sweeps = []
-    for (base, source), members in groups.items():
+    for (base, source, expected), members in groups.items():
         if len(members) < ENOUGH:
             continue
         found = [(sorted(frozenset().union(*(taps_of(s.component) for s in e.sites))), e) for e in members]
@@ -84,7 +86,7 @@ def sweeps_of(
         found.sort(key=lambda pair: numbers[tuple(pair[0])])
         positional = any(not any(s.where.is_everywhere for s in e.sites) for e in members)
         layers = tuple(taps[0].layer for taps, _ in found)
-        sweeps.append(BatchedSweep(base, source, tuple(e for _, e in found), layers, positional))
+        sweeps.append(BatchedSweep(base, source, tuple(e for _, e in found), layers, positional, expected))
     return tuple(sweeps)
 
 
@@ -94,7 +96,7 @@ class SweepSetting:
 
     `inputs` are the model's for these rows, `run` is the base run, with the sweep's streams recorded (None where all
     begin at the beginning); `values` are the source's, broadcastable to `[row, pos, channel]`; `clean_logprobs` is
-    `[row, vocabulary]`. `draw` numbers the noise, where there is any.
+    `[reading, vocabulary]`. `draw` numbers the noise, where there is any.
     """
 
     batch: Batch
@@ -145,6 +147,7 @@ class Sweeper:
         `parts`, which also tell what such a forward took.
         """
         task, device = self._forward.task, self._forward.device
+        batch = laid_out(task, batch, sweep.base)
         columns = cache(lambda where: where_mask(task, batch, where, device, sweep.base))
         inputs = model_inputs(task, batch, sweep.base, device)
         here = SweepSetting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
@@ -158,7 +161,7 @@ class Sweeper:
             count = _together(waiting, done, room, rows, batch.width)
             together = [experiment for _, experiment in waiting[done : done + count]]
             is_new = limit.is_new(count * rows, batch.width, start.column)
-            before = parts.bytes_taken(together, batch.prompts, draw) if is_new and parts is not None else None
+            before = parts.bytes_taken(together, batch.cases, draw) if is_new and parts is not None else None
             if not known or not all(e in known for e in together) or (is_new and before is None):
                 meter = PeakMemory() if is_new else None
                 try:
@@ -174,13 +177,13 @@ class Sweeper:
                 if meter is not None and before is None:
                     before = meter.peak
                     if parts is not None:
-                        parts.keep_bytes(together, batch.prompts, draw, before)
+                        parts.keep_bytes(together, batch.cases, draw, before)
                 for number, experiment in enumerate(together):
                     if experiment in known:
                         continue
                     found = {name: metric[number] for name, metric in measured.items()}
                     if parts is not None:
-                        parts.keep(experiment, batch.prompts, draw, found)
+                        parts.keep(experiment, batch.cases, draw, found)
                     yield experiment, found
             if before is not None:
                 limit.seen(count * rows, batch.width, start.column, before)
@@ -204,11 +207,12 @@ class Sweeper:
         """Every metric, `[experiment, row]`."""
         copies = len(experiments)
         logits = self._logits(here, start, experiments)
-        metrics = self._forward.all_metrics(here.batch.times(copies), logits, here.clean_logprobs.repeat(copies, 1))
+        clean = here.clean_logprobs.repeat(copies, 1)
+        metrics = self._forward.all_metrics(here.batch.times(copies), logits, clean, experiments[0].expected)
         return {name: values.cpu().double().numpy().reshape(copies, -1) for name, values in metrics.items()}
 
     def _logits(self, here: SweepSetting, start: Start, experiments: Sequence[Experiment]) -> Tensor:
-        """Logits at the answers, `[row, vocabulary]`, experiment after experiment."""
+        """Logits at the answers, `[reading, vocabulary]`, experiment after experiment."""
         forward = self._forward
         rows = here.batch.times(len(experiments))
         swaps = swaps_of(experiments, here.values, here.columns, forward.slots_of, forward.loaded.shape, start.column)
@@ -219,11 +223,11 @@ class Sweeper:
         logits = self._shortcut.forward(inputs, Actions(swaps), start, here.run, len(experiments))
         layers, width = forward.loaded.shape.n_layers, rows.width
         computed = (layers - start.layer) / layers * (width - start.column) / width
-        forward.count(len(rows.prompts), computed)
+        forward.count(len(rows.cases), computed)
         answers = answer_logits(logits, rows)
         broken = ~torch.isfinite(upcast(answers).sum(-1))  # finite only if all terms are
         if bool(broken.any()):
-            self._explain(here, experiments[int(broken.nonzero()[0]) // len(here.batch.prompts)])
+            self._explain(here, experiments[int(broken.nonzero()[0]) // len(here.batch.readings)])
         return answers
 
     def _explain(self, here: SweepSetting, experiment: Experiment) -> None:
@@ -234,7 +238,7 @@ class Sweeper:
     def _whole(self, here: SweepSetting, experiment: Experiment) -> Tensor:
         forward = self._forward
         swaps = swaps_of([experiment], here.values, here.columns, forward.slots_of, forward.loaded.shape)
-        forward.expect(len(here.batch.prompts))
+        forward.expect(len(here.batch.cases))
         return forward.forward(here.batch, here.base, Actions(swaps), here.draw)[0]
 
     def _check(self, here: SweepSetting, waiting: Sequence[tuple[Start, Experiment]]) -> None:
@@ -269,7 +273,7 @@ class Sweeper:
         some = here.batch.first(2)
         few = here.first(2, model_inputs(self._forward.task, some, here.base, self._forward.device))
         expected = self._whole(few, experiment)
-        self._forward.expect(len(few.batch.prompts))
+        self._forward.expect(len(few.batch.cases))
         difference = (self._logits(few, start, [experiment]) - expected).abs().max()
         spread, limit = float(expected.cpu().double().std()), TOLERANCE[expected.dtype]
         off = float(difference) / (spread or 1.0)

@@ -63,11 +63,11 @@ def _compared(runner: Forward, pair: Batch) -> tuple[Diagnostic, ...]:
 
 def _pair(runner: Forward) -> Batch | None:
     """Two prompts that may share a batch, as unlike in length as there are."""
-    order = max(runner.batches, key=lambda batch: len(batch.prompts)).prompts
+    order = max(runner.batches, key=lambda batch: len(batch.cases)).cases
     if len(order) < 2:
         return None
     if not runner.by_length:
-        order = tuple(p for batch in runner.batches for p in batch.prompts)
+        order = tuple(p for batch in runner.batches for p in batch.cases)
     prompts = order[0], order[-1]
     lengths = tuple(runner.task.lengths[p] for p in prompts)
     return Batch(prompts, lengths, max(lengths), runner.batches[0].side)

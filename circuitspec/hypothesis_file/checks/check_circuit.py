@@ -29,7 +29,8 @@ from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Group, Refer
 from circuitspec.hypothesis_file.yaml.source import Path_
 
 FEWEST_REFERENCE = 8  # prompts that means are over
-NEEDS_WRONG = ("logit_diff", "prob_diff")
+NEEDS_WRONG = ("logit_diff", "logprob_diff", "prob_diff")
+INSTEAD = {"logit_diff": "logprob_diff", "logit": "logprob", "rank": "accuracy"}  # of answers of several tokens
 NEEDS_NOTHING = ("kl",)
 
 
@@ -179,9 +180,19 @@ def _check_metric(scope: Scope, metric: str, path: Path_) -> None:
     if is_internal(metric):
         _check_internal(scope, metric, path)
         return
+    whole = scope.parts.task is not None and scope.parts.task.score == "sum_logprob"
+    if whole and metric in INSTEAD:
+        scope.add(
+            "CS181",
+            f"{metric} is not defined for answers of several tokens, which `score: sum_logprob` scores",
+            path,
+            hint=f"use {INSTEAD[metric]}, or `score: first_token`",
+        )
+        return
     if scope.parts.task is None or not scope.is_templated or metric in NEEDS_NOTHING:
         return
-    needed = ("answer", "wrong") if metric in NEEDS_WRONG else ("answer",)
+    needs_wrong = metric in NEEDS_WRONG or (whole and metric == "accuracy")
+    needed = ("answer", "wrong") if needs_wrong else ("answer",)
     lacking = [key for key in needed if scope.at("task", key) is None]
     if lacking:
         scope.add(

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from circuitspec.hypothesis_file.grammar.internal_metric_names import from_mapping, is_internal, parse_internal
 
-OUTPUT_METRICS = ("logit_diff", "logit", "logprob", "prob", "prob_diff", "accuracy", "rank", "kl")
+OUTPUT_METRICS = ("logit_diff", "logit", "logprob", "logprob_diff", "prob", "prob_diff", "accuracy", "rank", "kl")
 """The names of `prompts.output_metrics`, which has what they are."""
 
 Text: TypeAlias = Annotated[str, Field(min_length=1)]

@@ -227,6 +227,12 @@ class TaskSpec(Block):
         default=None,
         description="The continuation that the right one is compared with: as `answer`, or {answer_of: CORRUPTION}.",
     )
+    score: Literal["first_token", "sum_logprob"] | None = Field(
+        default=None,
+        description="How an answer of several tokens is scored: sum_logprob (the summed log probability of its tokens, "
+        "each after those before it) or first_token (its first token counts alone). Unless given, every answer must be "
+        "one token.",
+    )
     corruptions: dict[texts.CorruptionName, Annotated[dict[str, texts.SlotRule], Field(min_length=1)]] = Field(
         default={},
         description="For each corruption the slots that change: $list draws afresh, =X takes X's clean value, "
@@ -280,7 +286,7 @@ class TaskSpec(Block):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is not given: the digest of a file does not change with what it does not say."""
         content: dict[str, Any] = handler(self)
-        for key in ("columns", "layout", "skip", "by", "chat"):
+        for key in ("columns", "layout", "skip", "by", "chat", "score"):
             if not getattr(self, key):
                 content.pop(key, None)
         if self.special_tokens == "auto":

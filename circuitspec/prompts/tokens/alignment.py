@@ -41,18 +41,28 @@ def check_alignment(
 ) -> None:
     """Note (CS343) every list entry that shifts the tokens of a corruption, and every other misaligned prompt."""
     clashes: list[Clash] = []
-    for prompt in prompts.prompts:
-        clean = encoded[prompt.texts[CLEAN]]
-        for corruption in prompts.corruptions:
-            corrupt = encoded[prompt.texts[corruption]]
-            if _aligned(prompt, corruption, clean, corrupt):
-                continue
+    for corruption, numbers in misaligned(prompts, encoded).items():
+        for prompt in (prompts.prompts[i] for i in numbers):
+            clean, corrupt = encoded[prompt.texts[CLEAN]], encoded[prompt.texts[corruption]]
             found = list(_clashes(prompt, corruption, clean, corrupt))
             clashes += found
             if not found:
                 _note_prompt(prompt, corruption, clean, corrupt, tokenizer, findings)
     if clashes:
         _note_entries(clashes, _usual_sizes(prompts, encoded), prompts, tokenizer, findings)
+
+
+def misaligned(prompts: PromptSet, encoded: Mapping[str, Encoded]) -> dict[str, tuple[int, ...]]:
+    """By corruption the prompts whose clean text it is not aligned with token by token."""
+    found = {
+        corruption: tuple(
+            i
+            for i, prompt in enumerate(prompts.prompts)
+            if not _aligned(prompt, corruption, encoded[prompt.texts[CLEAN]], encoded[prompt.texts[corruption]])
+        )
+        for corruption in prompts.corruptions
+    }
+    return {corruption: numbers for corruption, numbers in found.items() if numbers}
 
 
 def _aligned(prompt: Prompt, corruption: str, clean: Encoded, corrupt: Encoded) -> bool:

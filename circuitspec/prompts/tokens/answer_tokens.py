@@ -1,4 +1,4 @@
-"""Answers as single tokens, in the context of their prompt. Imports no torch."""
+"""Answers as tokens, in the context of their prompt: one each, their first, or all. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from circuitspec.diagnostics.diagnostic import Span
-from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
+from circuitspec.prompts.prompt_set import CLEAN, AnswerSequences, Prompt, PromptSet, TokenIds
 from circuitspec.prompts.task_findings import Path, TaskFindings, counted
 from circuitspec.prompts.tokens.encoding import Encoded, alone, encode_ids, token_strings
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Side = Literal["answer", "wrong"]
-Ids = tuple[tuple[int, ...], ...]
+Ids = tuple[TokenIds, ...]
+Sequences = tuple[tuple[TokenIds, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,17 @@ class AnswerIds:
 
     answers: Ids
     wrong: Ids
+    sequences: AnswerSequences | None = None
 
 
 def find_answers(
     prompts: PromptSet, encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, findings: TaskFindings
 ) -> AnswerIds:
-    """The token of every answer; `encoded` are the clean prompts, in order.
+    """The tokens of every answer; `encoded` are the clean prompts, in order.
 
-    An answer is the one token that prompt + answer has more than the prompt. Notes CS346 where there
-    is no such token, and CS347 where an answer and a wrong answer are the same token.
+    An answer is the one token that prompt + answer has more than the prompt; its first where the score of the prompts
+    is `first_token`. With `sum_logprob` all its tokens count, and the result has `sequences` alone. Notes CS346 where
+    an answer has no such tokens, and CS347 where an answer and a wrong answer have the same.
     """
     wanted = [
         prompt.texts[CLEAN] + answer
@@ -42,17 +45,29 @@ def find_answers(
         if isinstance(answer, str) and not prompt.ids
     ]
     finder = _Finder(prompts, encoded, encode_ids(tokenizer, wanted), tokenizer, findings)
-    ids = AnswerIds(finder.side("answer"), finder.side("wrong"))
-    for prompt, answers, wrong in zip(prompts.prompts, ids.answers, ids.wrong, strict=True):
-        if both := set(answers) & set(wrong):
+    answers, wrong = finder.side("answer"), finder.side("wrong")
+    for prompt, right, others in zip(prompts.prompts, answers, wrong, strict=True):
+        if both := set(right) & set(others):
             findings.add(
                 "CS347",
-                f"an answer and a wrong answer of {prompt.described()} are the same token",
+                f"an answer and a wrong answer of {prompt.described()} {_SAME[prompts.score]}",
                 prompt.span or ("task", "wrong"),
-                label=token_strings(tokenizer, sorted(both)),
-                hint="choose answers that differ in their token",
+                label=token_strings(tokenizer, sorted(token for one in both for token in one)),
+                hint=_APART[prompts.score],
             )
-    return ids
+    if prompts.score == "sum_logprob":
+        none: Ids = ((),) * len(prompts.prompts)
+        return AnswerIds(none, none, AnswerSequences(answers, wrong))
+    first_tokens = [tuple(tuple(one[0] for one in row) for row in side) for side in (answers, wrong)]
+    return AnswerIds(first_tokens[0], first_tokens[1])
+
+
+_SAME = {None: "are the same token", "first_token": "begin with the same token", "sum_logprob": "are the same tokens"}
+_APART = {
+    None: "choose answers that differ in their token",
+    "first_token": "choose answers that differ in their first token, or write `score: sum_logprob`, which reads all",
+    "sum_logprob": "choose answers that differ in their tokens",
+}
 
 
 @dataclass(frozen=True)
@@ -63,16 +78,17 @@ class _Finder:
     tokenizer: PreTrainedTokenizerBase
     findings: TaskFindings
 
-    def side(self, side: Side) -> Ids:
+    def side(self, side: Side) -> Sequences:
+        """What counts of each answer's tokens, without repetitions."""
         rows = []
         bad: defaultdict[str, list[int]] = defaultdict(list)  # answer -> prompts
         for prompt, tokens in zip(self.prompts.prompts, self.encoded, strict=True):
-            row: dict[int, None] = {}
+            row: dict[TokenIds, None] = {}
             for answer in prompt.answers if side == "answer" else prompt.wrong:
                 if isinstance(answer, int):  # an id of the vocabulary, taken as it is
-                    row[answer] = None
+                    row[(answer,)] = None
                     continue
-                one = None if _doubled(prompt, answer) else self._token(tokens.ids, self._continued(prompt, answer))
+                one = None if _doubled(prompt, answer) else self._counting(tokens.ids, self._continued(prompt, answer))
                 if one is None:
                     bad[answer].append(prompt.index)
                 else:
@@ -86,6 +102,16 @@ class _Finder:
         if prompt.ids:  # a prompt without a text: the answer's own tokens
             return prompt.ids[CLEAN] + alone(self.tokenizer, answer)
         return self.continued[prompt.texts[CLEAN] + answer]
+
+    def _counting(self, prompt: TokenIds, continued: TokenIds) -> TokenIds | None:
+        """Those tokens of an answer that its score counts; None where there are none that are known."""
+        if self.prompts.score is None:
+            one = self._token(prompt, continued)
+            return None if one is None else (one,)
+        own = continued[len(prompt) :]
+        if continued[: len(prompt)] != prompt or not own or self._unknown in own:
+            return None
+        return own[:1] if self.prompts.score == "first_token" else own
 
     def _token(self, prompt: tuple[int, ...], continued: tuple[int, ...]) -> int | None:
         alone = len(continued) == len(prompt) + 1 and continued[:-1] == prompt
@@ -103,6 +129,8 @@ class _Finder:
         own = continued[len(tokens) :]
         if _doubled(prompt, answer):
             said = "would stand after two spaces"
+        elif kept and self._unknown is not None and self._unknown in own and self.prompts.score is not None:
+            said = "has a token that is not in the vocabulary of the tokenizer"
         elif kept and self._unknown is not None and own == (self._unknown,):
             said = "is not in the vocabulary of the tokenizer"
         elif kept:
@@ -121,7 +149,8 @@ class _Finder:
             f"{noun} {answer!r} {said}, after {prompt.described()} (… {_tail(prompt)!r})",
             at,
             label=label,
-            hint=f"{self._remedy(prompt, answer)} ({len(where)} of {counted(len(self.encoded), 'prompt')} ask for it)",
+            hint=f"{self._remedy(prompt, answer)} ({len(where)} of {counted(len(self.encoded), 'prompt')} ask for it)"
+            + (_SEVERAL if kept and len(own) > 1 and self.prompts.score is None else ""),
             data={"answer": answer, "prompt": prompt.index, "prompts": len(where)},
         )
 
@@ -144,7 +173,15 @@ class _Finder:
                 and self._token(both[start], both[start + ending]) is not None
             ):
                 return advice
+        if self.prompts.score is not None:
+            return f"change the answer, or the end of the prompt: remove {bare or repr(answer)}"
         return f"use answers of one token: remove {bare or repr(answer)}"
+
+
+_SEVERAL = (
+    "; or write `score: sum_logprob` (all tokens of an answer count) or `score: first_token`, or leave such prompts "
+    "out: `skip: [split_answers]`"
+)
 
 
 def _doubled(prompt: Prompt, answer: str) -> bool:

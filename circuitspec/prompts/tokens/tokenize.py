@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask
 from circuitspec.prompts.task_findings import TaskFindings, counted
-from circuitspec.prompts.tokens.alignment import check_alignment
+from circuitspec.prompts.tokens.alignment import check_alignment, misaligned
 from circuitspec.prompts.tokens.answer_tokens import find_answers
+from circuitspec.prompts.tokens.counterparts import unaligned_variant
 from circuitspec.prompts.tokens.encoding import Encoded, encode
 from circuitspec.prompts.tokens.framing import check_given_ids, frame_of, reader_of, surroundings_of
 from circuitspec.prompts.tokens.given_ids import answers_decoded, check_ids, given_as_ids, with_texts
@@ -28,19 +30,23 @@ def tokenize(
     positions: Mapping[str, Position],
     tokenizer: PreTrainedTokenizerBase,
     source: SourceText | None = None,
+    *,
+    unequal: bool = False,
 ) -> TokenizedTask:
     """Tokenize all prompts as the model will see them, and check that they can be compared.
 
     `positions` are the declared expressions by name. Prompts may differ in length from each other, but
-    each has the length and the slot positions of its own corruptions. Where rows of a file may be left out, those that
-    do not fit are, and are no longer among the task's prompts.
-    Raises CircuitspecError (CS342 to CS349, CS339, CS357) with everything found.
+    each has the length and the slot positions of its own corruptions; with `unequal` corruptions may have others, and
+    the result says which tokens correspond, as far as they do. Where rows of a file may be left out, those that do not
+    fit are, and are no longer among the task's prompts.
+    Raises CircuitspecError (CS342 to CS349, CS339, CS357, CS360, CS367) with everything found.
     """
     if prompt_set.choice is not None and not prompt_set.choice.settled:
+        unequal = unequal and "misaligned" not in prompt_set.choice.skip
         prompt_set = fitting(
-            prompt_set, lambda some: _tokenized(some, positions, tokenizer, None), TaskFindings(source)
+            prompt_set, lambda some: _tokenized(some, positions, tokenizer, None, unequal=unequal), TaskFindings(source)
         )
-    return _tokenized(prompt_set, positions, tokenizer, source)
+    return _tokenized(prompt_set, positions, tokenizer, source, unequal=unequal)
 
 
 def _tokenized(
@@ -48,6 +54,8 @@ def _tokenized(
     positions: Mapping[str, Position],
     tokenizer: PreTrainedTokenizerBase,
     source: SourceText | None,
+    *,
+    unequal: bool,
 ) -> TokenizedTask:
     findings = TaskFindings(source)
     if not tokenizer.is_fast:
@@ -68,11 +76,22 @@ def _tokenized(
     encoded |= given_as_ids(prompt_set)
     _check_surroundings(encoded, findings)
     _check_known(prompt_set, encoded, tokenizer, findings)
-    check_alignment(prompt_set, encoded, tokenizer, findings)
+    others = misaligned(prompt_set, encoded) if unequal else {}
+    if not unequal:
+        check_alignment(prompt_set, encoded, tokenizer, findings)
     clean = [encoded[prompt.texts[CLEAN]] for prompt in prompt_set.prompts]
     roles = find_roles(prompt_set, clean, positions, tokenizer, findings)
     answers = find_answers(prompt_set, clean, tokenizer, findings)
     findings.check()
+    own = {
+        corruption: unaligned_variant(prompt_set, corruption, numbers, encoded, positions, roles, tokenizer, findings)
+        for corruption, numbers in others.items()
+    }
+    findings.check()
+    misfits = TaskFindings(source)
+    if others:
+        check_alignment(prompt_set, encoded, tokenizer, misfits)
+    own = {name: replace(one, answers=answers.answers, wrong=answers.wrong) for name, one in own.items()}
     return TokenizedTask(
         prompts=with_texts(given, tokenizer),
         ids={
@@ -87,6 +106,9 @@ def _tokenized(
         spans=roles.spans,
         decoded=answers_decoded(prompt_set, tokenizer),
         around=surroundings_of(given, clean, frame, tokenizer),
+        sequences=answers.sequences,
+        own=own,
+        misfits=misfits.found,
     )
 
 

@@ -118,7 +118,7 @@ def _label(found: Verification, pair: _Pair) -> str:
 
 
 def _by_metric(found: Verification, whole: Sequence[_Pair]) -> Chart:
-    metrics = metric_names(found.records)
+    metrics = metric_names(found.records, [claim.metric for claim in found.claims])
     runs = {(planned.patched, planned.clean, planned.corrupt): (planned, claim) for planned, claim in reversed(whole)}
     series = []
     for pair in reversed(runs.values()):

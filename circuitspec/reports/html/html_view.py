@@ -129,7 +129,7 @@ def _paths(found: Verification) -> Table | None:
 def _experiments(found: Verification) -> Table:
     """A row an experiment, with the mean and the recovered performance of every metric."""
     frame = experiments_frame(found.plan, found.records, known=found.denominators)
-    metrics = metric_names(found.records)
+    metrics = metric_names(found.records, [claim.metric for claim in found.claims])
     facts = ("experiment", "run on", "patched in", "level", "components", "edges")
     rows = []
     for row in frame.head(_MOST_ROWS).to_dict("records"):

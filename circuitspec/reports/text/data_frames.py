@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,14 @@ WHERE_PATCHED = ("kind", "layer", "head", "index", "position", "corruption")
 """The columns that say which component was patched where, and which prompts are the corrupt ones."""
 
 
-def metric_names(records: Records) -> tuple[str, ...]:
-    """Every metric measured anywhere: those of the table in its order, then the rest by name."""
+def metric_names(records: Records, claimed: Collection[str] = ()) -> tuple[str, ...]:
+    """Every metric measured anywhere: those of the table in its order, then the rest by name.
+
+    One that is the same as another that was measured is left out, unless it is `claimed`.
+    """
     found = {metric for values in records.values.values() for metric in values}
+    twice = {metric for metric in found if metric in METRICS and METRICS[metric].same_as in found}
+    found -= twice - {*claimed}
     known = [metric for metric in METRICS if metric in found]
     return (*known, *sorted(found.difference(known)))
 
@@ -36,7 +41,7 @@ def experiments_frame(
     `known` are the plan's denominators, where they have been computed before.
     """
     divisors = denominators(plan, records) if known is None else known
-    return runs_frame(_labelled(plan, records), records, lambda run: anchors(plan, run), divisors)
+    return runs_frame(_labelled(plan, records), records, lambda run: anchors(plan, run), divisors, _claimed(plan))
 
 
 def runs_frame(
@@ -44,6 +49,7 @@ def runs_frame(
     records: Records,
     between: Callable[[Experiment], Anchors],
     divisors: Mapping[Anchors, Mapping[str, Gap]],
+    claimed: Collection[str] = (),
 ) -> pd.DataFrame:
     """One row per experiment, in this order.
 
@@ -53,7 +59,7 @@ def runs_frame(
     `M`, `recovered_M`, and `ratio_M` (to clean). NaN where a metric was not measured or has no ratio. Then `kind`,
     `layer`, `head`, `index` (of a neuron), `position` and `corruption` as `where_patched` has them.
     """
-    metrics = metric_names(records)
+    metrics = metric_names(records, claimed)
     rows = []
     for label, run in labelled:
         row: dict[str, object] = {"experiment": label, **_facts(run), "n_prompts": records.n_prompts}
@@ -75,10 +81,16 @@ def runs_frame(
 
 def prompts_frame(plan: Plan, records: Records, prompts: PromptSet) -> pd.DataFrame:
     """One row per experiment and prompt, in that order; columns as in `run_prompts_frame`."""
-    return run_prompts_frame(_labelled(plan, records), records, prompts)
+    return run_prompts_frame(_labelled(plan, records), records, prompts, _claimed(plan))
 
 
-def run_prompts_frame(labelled: Sequence[tuple[str, Experiment]], records: Records, prompts: PromptSet) -> pd.DataFrame:
+def _claimed(plan: Plan) -> tuple[str, ...]:
+    return tuple(planned.claim.metric for planned in plan.claims)
+
+
+def run_prompts_frame(
+    labelled: Sequence[tuple[str, Experiment]], records: Records, prompts: PromptSet, claimed: Collection[str] = ()
+) -> pd.DataFrame:
     """One row per experiment and prompt, in that order.
 
     Columns: `experiment`, `digest`, `prompt` (its number), `template`, `template_text`, `text` (the
@@ -87,7 +99,7 @@ def run_prompts_frame(labelled: Sequence[tuple[str, Experiment]], records: Recor
     """
     if len(prompts.prompts) != records.n_prompts:
         raise ValueError(f"{len(prompts.prompts)} prompts, but records over {records.n_prompts}")
-    metrics, n = metric_names(records), records.n_prompts
+    metrics, n = metric_names(records, claimed), records.n_prompts
     templates = [prompts.templates[int(t)] for t in records.templates]
     absent = np.full(n, np.nan)
     columns: dict[str, object] = {

@@ -134,8 +134,9 @@ def _table(found: Verification, block: _Block, denominators: dict[str, Gap]) -> 
     levels = {c.estimate.level for c in block.claims.values() if c.estimate is not None and c.estimate.interval}
     head = ["", *(labels[run] for run in runs), block.measure + "".join(f" [{level:.0%} CI]" for level in levels)]
     rows = [head]
-    claimed = [metric for metric in block.claims if metric in metric_names(records)]
-    others = () if block.brief else metric_names(records)
+    measured = metric_names(records, [claim.metric for claim in found.claims])
+    claimed = [metric for metric in block.claims if metric in measured]
+    others = () if block.brief else measured
     for metric in dict.fromkeys((*claimed, *others)):
         in_nats = metric in METRICS and METRICS[metric].unit == "nats"  # the other names say their unit
         name = f"  {metric} (nats)" if in_nats else f"  {metric}"
