@@ -112,8 +112,9 @@ EXECUTION: dict[str, CodeInfo] = {
         "a metric of the caller's own that gives no numbers",
         "`metric=function` is called with a frozen value, `run`: `run.logits` [batch, vocabulary] at the last token, "
         "`run.answers` and `run.wrong` (`ids` and `scores` with a `mask`, or None), `run.clean_logprobs`, and "
-        "ready-made parts such as `run.mean(run.answers)`. It has to return one number a row, [batch]. Forwards hold prompts, and "
-        "copies of them, in any order, so that a row is a prompt and nothing is known of its number.",
+        "ready-made parts such as `run.mean(run.answers)`. It has to return one number a row, [batch]. Forwards hold "
+        "prompts, and copies of them, in any order, so that a row is a prompt and nothing is known of its number. "
+        "Answers that are scored whole (`score: sum_logprob`) have no one token at which it could be called.",
     ),
     "CS518": CodeInfo(
         "a result that cannot be locked",

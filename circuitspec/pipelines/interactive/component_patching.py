@@ -61,9 +61,9 @@ def patch(
         positions: more positions by name, as in a file: `{"S2": "S2", "AFTER": "S1 + 1", "FIRST": 0}`. END is the last
             token where nothing else is called so.
         metric: a metric of your own, beside the others: a function of a frozen `run` with `run.logits`
-            [batch, vocabulary] of the last token, `run.answers` and `run.wrong` (`ids` and `scores` with a `mask`, or None),
-            and parts such as `run.mean(run.answers)`, that returns one number a row; or several, by name. A lambda's column
-            is `own_metric`. Without a `store`.
+            [batch, vocabulary] of the last token, `run.answers` and `run.wrong` (`ids` and `scores` with a `mask`, or
+            None), and parts such as `run.mean(run.answers)`, that returns one number a row; or several, by name. A
+            lambda's column is `own_metric`. Without a `store`.
         per_prompt: a row for each prompt.
         unpatched: rows of the unpatched runs too, clean and corrupt, first.
         store: a folder in which results are looked up and kept.
