@@ -43,6 +43,7 @@ _RUN = {
     "glossary.md": set[str](),
     "method.md": {"yaml"},
     "models.md": set[str](),
+    "prompts.md": {"yaml", "python"},
     "repository.md": {"sh", "python", "toml", "yaml"},
     "tutorial.md": {"yaml", "console", "python"},
 }

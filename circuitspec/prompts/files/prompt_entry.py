@@ -178,14 +178,19 @@ def _note(model: type[BaseModel], key: str, kind: str, value: object, row: Given
 
 
 def prompt_set(
-    entries: Sequence[Placed], label: str, findings: TaskFindings, *, text_positions: bool = False
+    entries: Sequence[Placed],
+    label: str,
+    findings: TaskFindings,
+    *,
+    text_positions: bool = False,
+    repeated: bool = False,
 ) -> PromptSet:
     """Prompts in the order of the file.
 
     Raises CircuitspecError: CS330, CS331, CS333, CS340 when an entry contradicts itself or the first one, CS351 when
-    it repeats another.
+    it repeats another, unless they may be `repeated`.
     """
-    for placed, first in repeats(entries):
+    for placed, first in () if repeated else repeats(entries):
         _refuse_repeat(placed, first, findings)
     for placed in entries:
         for code, message, hint in contradictions(placed.entry):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
@@ -39,6 +40,9 @@ def read_prompts(
     how = how or ReadAs()
     read_at_most = None if how.skip else limit
     given = _given(path, findings, read_at_most, at, how)
+    if given.whole is not None and given.unread and (how.layout is not None or not _times(given) <= {1}):
+        every = _given(path, findings, None, at, how)
+        given = every if len(_times(every)) == 1 else given  # else these are no corruptions of one prompt
     return prompts_of_rows(given, how, limit, findings, at)
 
 
@@ -67,6 +71,12 @@ def _given(path: Path, findings: TaskFindings, limit: int | None, at: tuple[str,
         return _ravel(text, path, findings, limit)
     given = reader(text, path, findings, limit)
     return replace(given, unread=given.unread + beyond)
+
+
+def _times(given: GivenRows) -> set[int]:
+    """How often clean texts stand in the rows."""
+    texts = (str(row.content.get("clean")) if isinstance(row.content, Mapping) else "" for row in given.rows)
+    return set(Counter(texts).values())
 
 
 def _kind(path: Path) -> TextFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -47,7 +47,7 @@ def prompts_from(
     findings = TaskFindings()
     whole, listed = _listed(rows)
     how = ReadAs.of(task)
-    contents = listed if limit is None or how.skip else list(islice(listed, limit))
+    contents = listed if limit is None or how.skip or whole is not None else list(islice(listed, limit))
     given = tuple(
         GivenRow(content, f"row {number}", f"row {number} of {name}", by_number=True)
         for number, content in enumerate(contents, start=1)
@@ -59,7 +59,7 @@ def prompts_from(
 def _listed(rows: object) -> tuple[Mapping[str, object] | None, list[object]]:
     """What is said of all rows together (auto-circuit's form has that), and the rows."""
     if isinstance(rows, Mapping):
-        if isinstance(rows.get("prompts"), Sequence):
+        if _is_list(rows.get("prompts")):
             return {**rows, "prompts": list(rows["prompts"])}, list(rows["prompts"])
         return None, _by_column(rows)
     if hasattr(rows, "to_dict") and hasattr(rows, "columns"):  # a pandas DataFrame
@@ -73,8 +73,12 @@ def _listed(rows: object) -> tuple[Mapping[str, object] | None, list[object]]:
     raise CircuitspecError(Diagnostic("CS358", said, hint=hint))
 
 
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
 def _by_column(table: Mapping[Any, object]) -> list[object]:
-    lists = {str(key): list(value) for key, value in table.items() if isinstance(value, Sequence)}
+    lists = {str(key): list(value) for key, value in table.items() if _is_list(value)}
     if len(lists) != len(table) or len({len(values) for values in lists.values()}) != 1:
         said = "a mapping is neither one with a list of `prompts` nor columns of equally many values"
         raise CircuitspecError(Diagnostic("CS358", said, hint="pass a list of mappings, one a prompt"))

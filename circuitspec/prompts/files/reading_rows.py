@@ -56,22 +56,25 @@ def prompts_of_rows(given: GivenRows, how: ReadAs, limit: int | None, findings: 
     findings.check()
     left_out = list(read.left_out)
     kept = list(zip(read.numbers, read.placed, strict=True))
-    if "repeats" in how.skip:
-        again = {id(placed) for placed, _ in repeats(read.placed)}
+    if "unfit" in how.skip:
+        bad = {id(placed) for _, placed in kept if any(contradictions(placed.entry))}
+        left_out += [(number, "unfit") for number, placed in kept if id(placed) in bad]
+        kept = [(number, placed) for number, placed in kept if id(placed) not in bad]
+    pending = how.skip if set(how.skip) - {"repeats"} else ()  # of what is left then, the first that fits is kept
+    if "repeats" in how.skip and not pending:
+        again = {id(placed) for placed, _ in repeats([placed for _, placed in kept])}
         left_out += [(number, "repeats") for number, placed in kept if id(placed) in again]
         kept = [(number, placed) for number, placed in kept if id(placed) not in again]
-    if "unfit" in how.skip:
-        bad = {number for number, placed in kept if any(contradictions(placed.entry))}
-        left_out += [(number, "unfit") for number in sorted(bad)]
-        kept = [(number, placed) for number, placed in kept if number not in bad]
+    if not how.skip:
+        kept = kept[:limit]
     total = len(given.rows) + given.unread
     _check_count(given, total, [placed for _, placed in kept], left_out, how, limit, findings)
     entries = [placed for _, placed in kept]
-    made = prompt_set(entries, given.name, findings, text_positions=read.text_positions)
+    repeated = "repeats" in pending
+    made = prompt_set(entries, given.name, findings, text_positions=read.text_positions, repeated=repeated)
     _check_by(how.by, entries, findings)
     choice = None
     if how.skip:
-        pending = tuple(kind for kind in how.skip if kind != "repeats")
         numbers = tuple(number for number, _ in kept)
         choice = RowChoice(numbers, tuple(sorted(left_out)), pending, limit)
         choice = choice if pending else settled(choice, numbers[:limit], total)

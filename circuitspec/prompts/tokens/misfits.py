@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.prompts.files.reading_rows import nothing_left, settled, too_few
-from circuitspec.prompts.prompt_set import PromptSet
+from circuitspec.prompts.prompt_set import CLEAN, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings
 
 CODES: Mapping[str, frozenset[str]] = {
@@ -33,18 +33,21 @@ def fitting(prompts: PromptSet, attempt: Callable[[PromptSet], object], findings
     left_out: list[tuple[int, str]] = []
     first: tuple[Diagnostic, ...] = ()
     numbers = range(len(prompts.prompts))
+    seen: set[str] = set()
     for start in range(0, len(numbers), _TOGETHER):
         if choice.wanted is not None and len(kept) >= choice.wanted:
             break
         some = list(numbers[start : start + _TOGETHER])
-        if not _found(prompts, some, attempt):
-            kept += some
-            continue
+        all_fit = not _found(prompts, some, attempt)
         for number in some:
-            found = _found(prompts, [number], attempt)
+            text = prompts.prompts[number].texts[CLEAN]
+            found = () if all_fit else _found(prompts, [number], attempt)
             why = _why({one.code for one in found}, choice.skip)
+            if why is None and "repeats" in choice.skip and text in seen:
+                why = "repeats"
             if why is None:
                 kept.append(number)
+                seen.add(text)
             else:
                 left_out.append((choice.rows[number], why))
                 first = first or found
