@@ -181,7 +181,7 @@ def _check_answers(scope: Scope) -> None:
 def _check_positions(scope: Scope) -> None:
     slots = scope.declared("task", "slots")
     for name, value in scope.task.positions.items():
-        path = ("task", "positions", name)
+        path: Path_ = ("task", "positions", name)
         if name.partition("#")[0] in slots:
             scope.add(
                 "CS142",

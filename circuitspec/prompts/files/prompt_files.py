@@ -251,8 +251,8 @@ def _read_auto_circuit(text: str, path: Path, findings: TaskFindings, limit: int
             entry = Entry(
                 clean=read.clean,
                 corrupt=read.corrupt,
-                answers=read.answers,
-                wrong=read.wrong_answers,
+                answers=[*read.answers],
+                wrong=[*read.wrong_answers],
                 positions={**whole.word_idxs},
             )
             entries.append(Placed(entry, f"{path.name}:{line}", place))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from circuitspec.prompts.templates.template import Field, Template, Value, Values
+
+Said = TypeVar("Said", str, str | int)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,6 @@ def entries_of(rows: Sequence[Value], column: str | None) -> tuple[str, ...]:
     return distinct(Field("list", column).read({"list": row}) for row in rows)
 
 
-def distinct(texts: Iterable[str]) -> tuple[str, ...]:
+def distinct(texts: Iterable[Said]) -> tuple[Said, ...]:
     """Without repeats, in order."""
     return tuple(dict.fromkeys(texts))
