@@ -73,8 +73,8 @@ CASES = [
         {**GOOD, "corrupt": f"{GOOD['clean']} a"},
         "",
         "logit_diff",
-        "CS343",
-        "is 16 tokens, its corruption corrupt is 17",
+        "CS366 CS343",
+        "the clean text is 16 tokens, the corrupted one 17",
     ),
     ({**GOOD, "positions": {"S2": 40}}, "", "logit_diff", "CS345", "is token 40, but the prompt has 15 tokens"),
     (GOOD, ", positions: {X: 40}", "logit_diff", "CS345", "X = 40 lies outside prompt 0"),
@@ -97,10 +97,10 @@ def test_check_and_plan_say_what_verify_would(
     file = write(model, row, task, metric)
     problems, said = check_file(file)
     assert said == ""
-    assert [d.code for d in problems] == [code], problems
+    assert [d.code for d in problems] == code.split(), problems
     assert message in problems[0].message
     assert problems[0].span is not None
-    assert refused(lambda: plan_file(file)) == [code]
+    assert refused(lambda: plan_file(file)) == code.split()
 
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
@@ -134,7 +134,7 @@ def test_it_is_said_before_weights_are_read(
     GPT2LMHeadModel(config).save_pretrained(model)
     monkeypatch.setattr(load, "_read_weights", never)
     file = write(model, row, task, metric)
-    assert refused(lambda: COMMANDS[command](file)) == [code]
+    assert refused(lambda: COMMANDS[command](file)) == code.split()
     write(model, {**GOOD, "positions": {"S2": 3}})
     with pytest.raises(AssertionError, match="weights are read"):
         COMMANDS[command](file)

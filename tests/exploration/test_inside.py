@@ -157,7 +157,7 @@ def test_they_go_with_exact_sweeps_alone(metric: str, said: str, tmp_path: Path)
     assert found.code == "CS541"
     assert said in found.message
     assert found.hint is not None
-    assert found.hint.endswith("or take one of logit_diff, logit, logprob, prob, prob_diff")
+    assert found.hint.endswith("or take one of logit_diff, logit, logprob, logprob_diff, prob, prob_diff")
     asked = ["explore", str(file), "--metric", metric, "--start", "resid", "--draft", str(tmp_path / "d.yaml")]
     done = CliRunner().invoke(main, asked)
     assert done.exit_code == 2
