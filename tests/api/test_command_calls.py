@@ -165,7 +165,7 @@ def test_an_exploration_of_a_model_in_memory(model: Any, tokenizer: Any, tmp_pat
     assert "model" not in draft.parts
     assert circuitspec.verify(draft, model, tokenizer, negatives="off").claims
     assert "<svg" in found._repr_html_()
-    assert repr(found).startswith("<Exploration 'in memory'")
+    assert repr(found).startswith("<Explored 'in memory'")
     with pytest.raises(circuitspec.CircuitspecError, match="CS516"):
         circuitspec.explore(tiny_task())
     with pytest.raises(TypeError, match="neither"):
