@@ -1,14 +1,14 @@
-"""Run examples/ioi-tiny.ipynb from top to bottom and store what its cells show: `make notebook`."""
+"""Run the notebooks of this folder from top to bottom and store what their cells show: `make notebook`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-NOTEBOOK = Path(__file__).parent / "ioi-tiny.ipynb"
+NOTEBOOKS = [Path(__file__).parent / name for name in ("ioi-tiny.ipynb", "first-hour.ipynb")]
 
 
-def executed(path: Path = NOTEBOOK) -> Any:
+def executed(path: Path) -> Any:
     """The notebook with the outputs of a fresh kernel, and nothing in it that changes from run to run.
 
     Raises nbclient's CellExecutionError where a cell does.
@@ -31,4 +31,5 @@ def executed(path: Path = NOTEBOOK) -> Any:
 if __name__ == "__main__":
     import nbformat
 
-    nbformat.write(executed(), NOTEBOOK)
+    for notebook in NOTEBOOKS:
+        nbformat.write(executed(notebook), notebook)

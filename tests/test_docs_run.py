@@ -44,6 +44,7 @@ _RUN = {
     "method.md": {"yaml"},
     "models.md": set[str](),
     "prompts.md": {"yaml", "python"},
+    "python.md": {"python"},
     "repository.md": {"sh", "python", "toml", "yaml"},
     "tutorial.md": {"yaml", "console", "python"},
 }
@@ -108,6 +109,15 @@ def test_the_python_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         ("sufficient", "1.01"),
         ("necessary", "-0.05"),
     ]  # as the README's report has them
+
+
+def test_the_python_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks in their order, in one program."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks(DOCS / "python.md"):
+        exec(compile(block.text, "python.md", "exec"), names)
+    assert {file.name for file in tmp_path.iterdir()} >= {"heads.svg", "streams.svg", "inhibition.circuit.yaml"}
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import pytest
 
-from circuitspec.runtime.progress import Bar, Lines, Silent, for_callers, one_line
+from circuitspec.cli.waiting import waiting
+from circuitspec.runtime.progress import SILENCED, Bar, Lines, Silent, for_callers, one_line
 
 
 class Terminal(io.StringIO):
@@ -111,7 +112,7 @@ class Clock:
         return self.now
 
 
-def test_without_a_terminal_there_is_a_line_for_every_stage_and_every_minute() -> None:
+def test_without_a_terminal_there_is_a_line_for_every_stage_and_every_half_minute() -> None:
     clock, log = Clock(), io.StringIO()
     lines = Lines(log, clock=clock)
     lines.stage("starting torch and pyvene")
@@ -127,20 +128,20 @@ def test_without_a_terminal_there_is_a_line_for_every_stage_and_every_minute() -
     ]
     lines.plan(experiments=2000, stored=500, prompts=150_000)
     lines.expect(60_000)
-    for _ in range(65):  # 20 prompts a second
+    for _ in range(35):  # 20 prompts a second
         clock.now += 1
         lines.advance(20)
         lines.tick()
     lines.measured(600)
-    clock.now += 55
-    lines.advance(1100)
+    clock.now += 25
+    lines.advance(500)
     lines.tick()
     clock.now += 3600
     lines.stage("judging")
     assert log.getvalue().splitlines()[3:] == [
-        "[1:11] running: 500/2,000 experiments (500 stored), 20.0 prompts/s, 2:04:00 left",  # 148,800 of 150,000
-        "[2:11] running: 1,100/2,000 experiments (500 stored), 20.0 prompts/s, 2:03:00 left",
-        "[1:02:11] judging",
+        "[0:41] running: 500/2,000 experiments (500 stored), 0% done, 20.0 prompts/s, 2:04:30 left",  # of 150,000
+        "[1:11] running: 1,100/2,000 experiments (500 stored), 1% done, 20.0 prompts/s, 2:04:00 left",
+        "[1:01:11] judging",
     ]
 
 
@@ -215,3 +216,21 @@ def test_in_a_notebook_there_is_a_bar_without_widgets(monkeypatch: pytest.Monkey
         progress.measured(2)
     assert "running: 2/4 experiments  50%|" in cell.getvalue()
     assert cell.getvalue().split("\r")[-1].strip() == ""  # and it is gone in the end
+
+
+def test_callers_outside_of_notebooks_get_lines_or_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {}
+    for name, setting in (("pytest", dict[str, str]()), ("script", {}), ("off", {SILENCED: "off"})):
+        with monkeypatch.context() as here:
+            for key, value in setting.items():
+                here.setenv(key, value)
+            if name != "pytest":
+                here.delenv("PYTEST_CURRENT_TEST", raising=False)
+            here.setattr(sys, "stderr", io.StringIO())
+            with for_callers() as progress:
+                kinds[name] = type(progress)
+            if name == "off":
+                with waiting() as progress:
+                    progress.stage("loading")
+                assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    assert kinds == {"pytest": Silent, "script": Lines, "off": Silent}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from circuitspec.runtime.progress import Bar, Lines, Progress
+from circuitspec.runtime.progress import Bar, Lines, Progress, Silent, silenced
 
 STOPPING = "stopping at the next step (Ctrl-C again: at once)"
 
@@ -48,9 +48,16 @@ class InterruptibleProgress:
 
 @contextmanager
 def waiting() -> Iterator[Progress]:
-    """For the time of a run: a bar on stderr where that is a terminal, otherwise lines; an interruption is not lost."""
-    with interruptible() as check, Bar() if sys.stderr.isatty() else Lines() as told:
-        yield InterruptibleProgress(told, check)
+    """For the time of a run: a bar on stderr where that is a terminal, otherwise lines; an interruption is not lost.
+
+    `CIRCUITSPEC_PROGRESS=off` in the environment silences both.
+    """
+    with interruptible() as check:
+        if silenced():
+            yield InterruptibleProgress(Silent(), check)
+            return
+        with Bar() if sys.stderr.isatty() else Lines() as told:
+            yield InterruptibleProgress(told, check)
 
 
 @contextmanager

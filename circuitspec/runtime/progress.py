@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
 QUIET = 10.0  # seconds in which nothing is written where there is no terminal
-EVERY = 60.0  # seconds between lines there
+EVERY = 30.0  # seconds between lines there
+SILENCED = "CIRCUITSPEC_PROGRESS"  # set to `off` in the environment, nothing is shown
 
 
 class Interrupted(KeyboardInterrupt):
@@ -146,7 +148,7 @@ class Bar(_Counted):
 
 
 class Lines(_Counted):
-    """For a file that is no terminal: a line for every stage, and one a minute. Use as a context manager.
+    """For a file that is no terminal: a line for every stage, and one every 30 seconds. Use as a context manager.
 
     A run that takes less than `quiet` seconds writes no stages; in one that takes longer the stages so far are written
     then. Notes are written at once, after the stages so far. Where the file cannot be written, the lines end, and the
@@ -241,7 +243,8 @@ class Lines(_Counted):
             return ""
         rate = self._done / (now - self._first_batch)
         left = max(0, self._expected - self._done) / rate
-        return f", {rate:,.1f} prompts/s, {_minutes(left)} left"
+        share = min(1.0, self._done / self._expected) if self._expected else 0.0
+        return f", {share:.0%} done, {rate:,.1f} prompts/s, {_minutes(left)} left"
 
     def _keep_time(self) -> None:
         while not self._over.wait(1.0):
@@ -266,12 +269,24 @@ def in_notebook() -> bool:
 
 @contextmanager
 def for_callers() -> Iterator[Progress]:
-    """For those who call from Python: a bar in a notebook, as text, so that it needs no widgets; silence elsewhere."""
-    if in_notebook():
+    """For those who call from Python: a bar in a notebook (as text, so that it needs no widgets) and in a terminal.
+
+    Elsewhere lines on stderr, of calls that take longer than half a minute; silence under pytest, and where
+    `CIRCUITSPEC_PROGRESS=off` asks for it.
+    """
+    if silenced() or ("PYTEST_CURRENT_TEST" in os.environ and not in_notebook()):
+        yield Silent()
+    elif in_notebook() or sys.stderr.isatty():
         with Bar(anyway=True) as bar:
             yield bar
     else:
-        yield Silent()
+        with Lines(quiet=EVERY) as lines:
+            yield lines
+
+
+def silenced() -> bool:
+    """Whether the environment asks for no progress at all."""
+    return os.environ.get(SILENCED, "").lower() in ("off", "0", "no", "false")
 
 
 def one_line(text: str) -> str:

@@ -91,6 +91,13 @@ def test_a_verification_says_that_it_measured_one(saved: Path) -> None:
         circuitspec.lock(saved, metric=first_answer)
 
 
+def test_a_verification_keeps_and_looks_up(saved: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    first, again = (circuitspec.verify(saved, negatives="off", store=store) for _ in range(2))
+    assert (first.verification.cost.n_stored, again.verification.cost.n_stored > 0) == (0, True)
+    pd.testing.assert_frame_equal(first.frame, again.frame)
+
+
 def test_a_lock_is_that_of_the_command(saved: Path) -> None:
     path = circuitspec.lock(saved)
     assert path == saved.with_name("tiny.circuit.lock")
@@ -165,7 +172,7 @@ def test_an_exploration_of_a_model_in_memory(model: Any, tokenizer: Any, tmp_pat
     assert "model" not in draft.parts
     assert circuitspec.verify(draft, model, tokenizer, negatives="off").claims
     assert "<svg" in found._repr_html_()
-    assert repr(found).startswith("<Exploration 'in memory'")
+    assert repr(found).startswith("<Explored 'in memory'")
     with pytest.raises(circuitspec.CircuitspecError, match="CS516"):
         circuitspec.explore(tiny_task())
     with pytest.raises(TypeError, match="neither"):

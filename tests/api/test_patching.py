@@ -186,3 +186,30 @@ def test_a_store_is_used(model: Any, tokenizer: Any, tmp_path: Any) -> None:
     assert any(tmp_path.iterdir())
     again = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", store=tmp_path)
     pd.testing.assert_frame_equal(again, first)
+
+
+def test_each_corruption_has_a_row_of_its_own(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    flipped = [
+        {**row, "corrupt": {"flip": other["clean"], **row["corrupt"]}}
+        for row, other in zip(ROWS, ROWS[1:] + ROWS[:1], strict=True)
+    ]
+    both = circuitspec.patch(model, tokenizer, flipped, ["a2.h2@END", "m3@END"], "denoising")
+    assert list(both["corruption"]) == ["flip", "abc", "flip", "abc"]
+    agrees(both.iloc[1], hooks.score(hooks.patched([(("head", 2, 2), -1)], "corrupt", "clean")), hooks)
+    one = circuitspec.patch(model, tokenizer, flipped, "m3@END", "denoising", corruption="flip")
+    assert one.loc[0, "logit_diff"] == pytest.approx(both.loc[2, "logit_diff"], abs=1e-9)
+    assert list(both.heatmap(kind="head").values) == ["flip", "abc"]
+
+
+def test_hooks_take_part_where_that_is_asked_for(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    module = model.transformer.h[1]
+    handle = module.register_forward_hook(lambda _, args, output: output + 0.1)
+    try:
+        kept = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True, keep_hooks=True)
+        clean = hooks.score([model(torch.tensor([ids])).logits[0, -1].detach() for ids in hooks.clean])
+        bare = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True)
+    finally:
+        handle.remove()
+    assert kept.loc[0, "logit_diff"] == pytest.approx(clean["logit_diff"].mean(), abs=1e-9)
+    expected = hooks.score([run.logits[-1] for run in hooks.runs["clean"]])
+    assert bare.loc[0, "logit_diff"] == pytest.approx(expected["logit_diff"].mean(), abs=1e-9)

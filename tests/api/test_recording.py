@@ -22,7 +22,13 @@ from tests.engine.support import model as random_model
 
 
 def test_activations_are_those_of_hooks(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
-    names = ["a2.h2@END", "a1.h*", "m1@{S2,END}", "r3", "m0.n5", "logits"]
+    names = ["a2.h2@END", "a1.h*", "m1@{S2,END}", "r3", "m0.n5", "logits", "a1.h2<k>@S2", "a1.kv2@S2"]
+    given: list[torch.Tensor] = []
+    handle = model.transformer.h[1].attn.c_attn.register_forward_hook(lambda _, args, output: given.append(output[0]))
+    for ids in (*hooks.clean, *hooks.corrupt):
+        model(torch.tensor([ids]))
+    handle.remove()
+    projected = {"clean": given[: len(ROWS)], "abc": given[len(ROWS) :]}
     found = circuitspec.record(model, tokenizer, ROWS, names)
     assert list(found) == ["clean", "abc"]
     for variant, runs in zip(found, hooks.runs.values(), strict=True):
@@ -36,7 +42,10 @@ def test_activations_are_those_of_hooks(model: Any, tokenizer: Any, hooks: ByHoo
                 "r3": run.values["resid", 3, "pre"],
                 "m0.n5": run.values["neuron", 0, 5],
                 "logits": run.logits[-1],
+                "a1.h2<k>@S2": projected[variant][prompt][S2, 64 + 32 : 64 + 48].detach(),
             }
+            both = [projected[variant][prompt][S2, start : start + 16].detach() for start in (64 + 32, 128 + 32)]
+            want["a1.kv2@S2"] = torch.cat(both)
             for name, value in want.items():
                 np.testing.assert_allclose(arrays[name][prompt], value, atol=1e-9, err_msg=name)
 

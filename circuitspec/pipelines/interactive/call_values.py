@@ -51,7 +51,7 @@ class CheckFindings:
 
 
 @dataclass(frozen=True, repr=False)
-class Exploration:
+class Explored:
     """What an exploration found. `print` gives its report; a notebook shows its pictures and the report."""
 
     findings: ExplorationFindings
@@ -102,7 +102,7 @@ class Exploration:
     def __repr__(self) -> str:
         found = self.findings
         heads = ", ".join(f"{one.kind}: {one.heads} heads recover {one.recovered:.2f}" for one in found.circuits)
-        return f"<Exploration {found.name!r} of {found.model}: {heads or 'no circuit'}>"
+        return f"<Explored {found.name!r} of {found.model}: {heads or 'no circuit'}>"
 
     def _repr_html_(self) -> str:
         from circuitspec.exploration.output.exploration_figures import pictures

@@ -18,7 +18,7 @@ from circuitspec.hypothesis_file.load_file import (
     load_hypothesis,
     no_model,
 )
-from circuitspec.pipelines.interactive.call_values import CheckFindings, Exploration, ShownText
+from circuitspec.pipelines.interactive.call_values import CheckFindings, Explored, ShownText
 from circuitspec.pipelines.interactive.given_prompts import given_study
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def explore(
     batch_size: int | None = None,
     device: str = "cpu",
     keep_hooks: bool = False,
-) -> Exploration:
+) -> Explored:
     """Find out which components do a task, and draft a hypothesis of them, as `circuitspec explore` does.
 
     `task` is a file with `task` (and, where no model is passed, `model`), a `task` mapping, or a hypothesis whose model
@@ -86,7 +86,7 @@ def explore(
         if model is not None and tokenizer is not None:
             loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
         with for_callers() as progress:
-            return Exploration(run(study, options, progress, COMMAND, loaded=loaded), study, COMMAND)
+            return Explored(run(study, options, progress, COMMAND, loaded=loaded), study, COMMAND)
 
 
 def plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from circuitspec.analysis.statistics.scores import Anchors, gaps
@@ -45,9 +46,10 @@ def measured(lab: Laboratory, wanted: Sequence[Patched], *, per_prompt: bool, un
         pairs = {**of_plain, **between}
         divisors = {pair: gaps(records, pair) for pair in dict.fromkeys(pairs.values())}
         frame = ResultFrame(runs_frame(labelled, records, pairs.__getitem__, divisors))
-    told = {one.run.digest: one.columns for one in wanted}
+    rows = np.repeat(np.arange(len(labelled)), lab.task.n if per_prompt else 1)
+    told: list[Mapping[str, object]] = [*({} for _ in plain), *(one.columns for one in wanted)]
     for name in dict.fromkeys(name for one in wanted for name in one.columns):
         known = frame[name] if name in frame else pd.Series("", index=frame.index)
-        said = [told.get(digest, {}).get(name, old) for digest, old in zip(frame["digest"], known, strict=True)]
+        said = [told[row].get(name, old) for row, old in zip(rows, known, strict=True)]
         frame[name] = pd.Series(said, index=frame.index, dtype=known.dtype)
     return frame

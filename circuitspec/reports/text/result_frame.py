@@ -32,9 +32,6 @@ class HeatMap:
         Path(path).write_text(self.picture.standalone(), encoding="utf-8")
         return Path(path)
 
-    def _repr_svg_(self) -> str:
-        return self.picture.standalone()
-
     def _repr_html_(self) -> str:
         return self.picture.standalone().partition("\n")[2]
 
