@@ -52,7 +52,7 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
 @click.option(
     "--sweep",
     "sweeps",
-    type=click.Choice(["resid", "attention", "mlps", "heads", "neurons"]),
+    type=click.Choice(["resid", "attention", "mlps", "heads", "patterns", "neurons"]),
     multiple=True,
     help="Patch all of these, layer by layer and position by position.",
 )

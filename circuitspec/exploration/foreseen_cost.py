@@ -56,12 +56,13 @@ def foreseen(extent: Extent, options: ExploreOptions) -> Mapping[str, int]:
         "attention": extent.layers,
         "mlps": extent.mlps,
         "heads": extent.heads,
+        "patterns": extent.heads,
         "neurons": extent.mlps * extent.neurons,
     }
     if options.sweeps:
         found["sweeps"] = sum(kinds[kind] for kind in options.sweeps) * (wheres + 1) * extent.series
     if options.start == "resid":
-        fine = sum(kinds.values()) - (0 if options.neurons else kinds["neurons"])
+        fine = sum(kinds.values()) - kinds["patterns"] - (0 if options.neurons else kinds["neurons"])
         found["from the residual stream to heads"] = fine * (wheres + extent.unnamed) * extent.series
     chosen = extent.entries if options.start == "resid" else min(options.exact, extent.entries)
     drawn = min(options.drawn, extent.entries - chosen) if estimated else 0

@@ -6,19 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION, HEAD, MLP, NEURON, RESID, ComponentKind
+from circuitspec.hypothesis_file.grammar.component_kinds import (
+    ATTENTION,
+    ATTENTION_PATTERN,
+    HEAD,
+    MLP,
+    NEURON,
+    RESID,
+    ComponentKind,
+)
 
 if TYPE_CHECKING:
     from circuitspec.engine.cache.stored_runner import StorePlace
 
 Start = Literal["estimates", "resid"]
-Kind = Literal["resid", "attention", "mlps", "heads", "neurons"]
+Kind = Literal["resid", "attention", "mlps", "heads", "patterns", "neurons"]
 
 SWEPT: Mapping[Kind, ComponentKind] = {
     "resid": RESID,
     "attention": ATTENTION,
     "mlps": MLP,
     "heads": HEAD,
+    "patterns": ATTENTION_PATTERN,
     "neurons": NEURON,
 }
 """What a sweep can be of, from coarse to fine."""

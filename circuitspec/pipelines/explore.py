@@ -382,7 +382,8 @@ def _nothing_to_sweep(options: ExploreOptions, claimed: Sequence[Ablatable]) -> 
     """CS563 for every option that asks for a kind of component of which none is searched."""
     heads = any(isinstance(component, Head) for component in claimed)
     mlps = any(isinstance(component, Mlp) for component in claimed)
-    there: dict[Kind, bool] = {"resid": True, "attention": heads, "heads": heads, "mlps": mlps, "neurons": mlps}
+    of_heads: tuple[Kind, ...] = ("attention", "heads", "patterns")
+    there: dict[Kind, bool] = {"resid": True, "mlps": mlps, "neurons": mlps, **dict.fromkeys(of_heads, heads)}
     said = [f"--sweep {kind}" for kind in options.sweeps if not there[kind]]
     said += ["--neurons"] if options.neurons and not mlps else []
     return [
@@ -392,7 +393,7 @@ def _nothing_to_sweep(options: ExploreOptions, claimed: Sequence[Ablatable]) -> 
             hint=f"leave {option} out, or leave less free (--free)",
         )
         for option in said
-        for one_of_heads in [option in ("--sweep attention", "--sweep heads")]
+        for one_of_heads in [option.removeprefix("--sweep ") in of_heads]
     ]
 
 

@@ -24,13 +24,13 @@ from circuitspec.exploration.setting import CLEAN, ExplorationSetting
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
-from circuitspec.hypothesis_file.grammar.components import AttentionLayer, Head, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import AttentionLayer, AttentionPattern, Head, Mlp, Neuron, Resid
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 LEAST = 0.02  # share of clean - corrupt: what changes less is not looked into further
 
 KINDS: tuple[Kind, ...] = tuple(SWEPT)  # from coarse to fine
-Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | Neuron
+Target: TypeAlias = Resid | AttentionLayer | Mlp | Head | AttentionPattern | Neuron
 
 _KIND: Mapping[ComponentKind, Kind] = {kind: name for name, kind in SWEPT.items()}
 
@@ -103,6 +103,11 @@ def _size(cell: Cell, widest: float) -> float:
     return abs(cell.change) / widest if widest else 0.0
 
 
+def _patched(spot: Spot, series: PatchingSeries) -> bool:
+    """Whether the spot is patched in a series: patterns with those of a run, and not with means or zeros."""
+    return spot.kind != "patterns" or series.source.is_run
+
+
 def positions(setting: ExplorationSetting) -> dict[Where, str]:
     """The setting's positions in the order of the prompt, and the rest of it where there is one."""
     task = setting.runner.task
@@ -158,7 +163,11 @@ class ExactSweeper:
         """
         first = [spot for spot in spots if spot.where in self.telling]
         order = [*first, *(spot for spot in spots if spot.where not in self.telling)]
-        pairs = [(spot, one) for series in (self.own, self.others) for spot in order for one in series]
+        pairs = [
+            (spot, one) for series in (self.own, self.others) for spot in order for one in series if _patched(spot, one)
+        ]
+        if spots and not pairs:
+            self.unseen.append(Unseen(what, len(spots), len(spots), "patterns are those of a run on other prompts"))
         runs = {(spot, one): one.patched(self._sites(spot)) for spot, one in pairs}
         allowance = self.setting.allowance
         with allowance.holding((1 - share) * allowance.left):
@@ -214,6 +223,8 @@ def spots_of(setting: ExplorationSetting, kind: Kind, wheres: Iterable[Where]) -
             targets = [c for c in setting.claimed if isinstance(c, Mlp)]
         case "heads":
             targets = [c for c in setting.claimed if isinstance(c, Head)]
+        case "patterns":
+            targets = [AttentionPattern(*c.place) for c in setting.claimed if isinstance(c, Head)]
         case "neurons":
             mlps = [c for c in setting.claimed if isinstance(c, Mlp)]
             targets = [Neuron(mlp.layer, index) for mlp in mlps for index in range(shape.d_mlp)]
