@@ -53,11 +53,13 @@ def foreseen(extent: Extent, options: ExploreOptions) -> Mapping[str, int]:
     if estimated:
         found["estimates"] = _estimates(extent, options)
     wheres = extent.roles + 1  # and other positions
-    kinds, units = extent.spots, sum(count for kind, count in extent.spots.items() if SWEPT[kind].part_of is not None)
+    kinds = extent.spots
     if options.sweeps:
         found["sweeps"] = sum(kinds[kind] for kind in options.sweeps) * (wheres + 1) * extent.series
+    units = sum(count for kind, count in kinds.items() if SWEPT[kind].part_of is not None)
     if options.start == "resid":
-        fine = sum(kinds.values()) - (0 if options.neurons else units)
+        coarse = sum(count for kind, count in kinds.items() if SWEPT[kind].aspect_of is None)
+        fine = coarse - (0 if options.neurons else units)
         found["from the residual stream to heads"] = fine * (wheres + extent.unnamed) * extent.series
     chosen = extent.entries if options.start == "resid" else min(options.exact, extent.entries)
     drawn = min(options.drawn, extent.entries - chosen) if estimated else 0

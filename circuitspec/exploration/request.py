@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION,
+    ATTENTION_PATTERN,
     HEAD,
     MLP,
     NEURON,
@@ -29,6 +30,7 @@ SWEPT: Mapping[Kind, ComponentKind] = {
     "attention": ATTENTION,
     "mlps": MLP,
     "heads": HEAD,
+    "patterns": ATTENTION_PATTERN,
     "neurons": NEURON,
 }
 """What a sweep can be of, from coarse to fine."""
@@ -36,7 +38,7 @@ SWEPT: Mapping[Kind, ComponentKind] = {
 
 def searched_for(kind: ComponentKind) -> ComponentKind | None:
     """Of what some must be searched, not free, for a sweep of a kind to be of anything; None where it needs none."""
-    whole = kind.stands_for or kind.part_of or kind
+    whole = kind.stands_for or kind.part_of or kind.aspect_of or kind
     return whole if whole.has_outside else None
 
 
@@ -53,6 +55,8 @@ def spots_of_kind(
     own = [component for component in searched if component.kind is wanted]
     if kind.stands_for is not None:
         return [IN_LAYERS[kind](layer, 0) for layer in sorted({component.place[0] for component in own})]
+    if kind.aspect_of is not None:
+        return [IN_LAYERS[kind](*component.place) for component in own]
     if kind.part_of is not None:
         return [unit for component in own for unit in all_of(kind, component.place[0], counts)]
     return own

@@ -75,9 +75,11 @@ def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) ->
         grid = sweep_all(setting, series_of(VALUES, ("abc",), None), SWEPT)
     wheres = 5  # three roles, the other positions, all of them
     targets = {"resid": 3, "attention": 3, "mlps": 3, "heads": 3 * shape.n_heads, "neurons": 3 * shape.d_mlp}
+    targets["patterns"] = targets["heads"]
     assert {kind: len(grid.spots(kind)) for kind in SWEPT} == {kind: wheres * n for kind, n in targets.items()}
     assert len(grid.series) == 4
-    assert len(grid.cells) == 4 * wheres * sum(targets.values())
+    # patterns are those of a run: not replaced by means or zeros
+    assert len(grid.cells) == 4 * wheres * sum(targets.values()) - 2 * wheres * targets["patterns"]
     assert sorted(grid.wheres.values()) == ["A", "B", "END", "all", "other positions"]
     rng = np.random.default_rng(0)
     chosen: list[Cell] = [grid.cells[i] for i in rng.choice(len(grid.cells), 6, replace=False)]

@@ -97,6 +97,11 @@ def _size(cell: Cell, widest: float) -> float:
     return abs(cell.change) / widest if widest else 0.0
 
 
+def _patched(spot: Spot, series: PatchingSeries) -> bool:
+    """Whether the spot is patched in a series: patterns with those of a run, and not with means or zeros."""
+    return spot.kind != "patterns" or series.source.is_run
+
+
 def positions(setting: ExplorationSetting) -> dict[Where, str]:
     """The setting's positions in the order of the prompt, and the rest of it where there is one."""
     task = setting.runner.task
@@ -153,7 +158,11 @@ class ExactSweeper:
         """
         first = [spot for spot in spots if spot.where in self.telling]
         order = [*first, *(spot for spot in spots if spot.where not in self.telling)]
-        pairs = [(spot, one) for series in (self.own, self.others) for spot in order for one in series]
+        pairs = [
+            (spot, one) for series in (self.own, self.others) for spot in order for one in series if _patched(spot, one)
+        ]
+        if spots and not pairs:
+            self.unseen.append(Unseen(what, len(spots), len(spots), "patterns are those of a run on other prompts"))
         runs = {(spot, one): one.patched(self._sites(spot)) for spot, one in pairs}
         allowance = self.setting.allowance
         with allowance.holding((1 - share) * allowance.left):

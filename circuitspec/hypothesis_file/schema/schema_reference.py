@@ -24,6 +24,7 @@ with which editors complete and check the file as it is written. [tutorial.md](t
 
 NAMES: Mapping[str, str] = {
     "a9.h6": "head 6 of layer 9; both count from 0. `L9H6` is accepted",
+    "a9.h6.pattern": "what that head attends to, patched with its values recomputed",
     "a9": "all heads of layer 9",
     "m3": "the MLP of layer 3",
     "m1.n42": "neuron 42 of the MLP of layer 1. `L1N42` is accepted",
