@@ -46,6 +46,7 @@ def test_the_whole_document() -> None:
         },
         "n_prompts": 100,
         "prompts_digest": None,
+        "rows": None,
         "reference": None,
         "verdict": "REFUTED",
         "drift": [],
@@ -111,6 +112,7 @@ def test_the_whole_document() -> None:
                 "data": {"screened": 14},
             }
         ],
+        "breakdowns": [],
         "paths": [],
         "negatives": None,
         "sweep": None,
