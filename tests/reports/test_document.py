@@ -47,6 +47,7 @@ def test_the_whole_document() -> None:
         "n_prompts": 100,
         "prompts_digest": None,
         "around_prompts": {"special_tokens": "auto", "in_front": [0, 0], "token_ids": False, "chat": None},
+        "rows": None,
         "reference": None,
         "verdict": "REFUTED",
         "drift": [],
@@ -112,6 +113,7 @@ def test_the_whole_document() -> None:
                 "data": {"screened": 14},
             }
         ],
+        "breakdowns": [],
         "paths": [],
         "negatives": None,
         "sweep": None,
