@@ -137,3 +137,16 @@ def test_only_the_heads_that_help_recover_too_much_and_the_warning_says_so(loade
     assert {"a29.h0", "a24.h5"} <= named
     assert f"{declared['value']:.2f} as declared" in warning.detail  # type: ignore[index, call-overload]
     assert "with all of them restored" in warning.detail
+
+
+@pytest.mark.parametrize("name", ["agreement-smollm2", "capitals-smollm2", "greater-than-digits-smollm2"])
+def test_shipped_examples_hold(name: str, loaded: LoadedModel) -> None:
+    """Tasks from lookup tables, and one on digit tokens: every claim of the file is supported."""
+    found = verify(
+        load_hypothesis(HYPOTHESES / f"{name}.circuit.yaml"), VerifyOptions(negatives="off"), Quiet(), loaded=loaded
+    )
+    assert {claim.status for claim in found.verification.claims} == {"SUPPORTED"}
+    if name.startswith("greater"):
+        tokens = [loaded.tokenizer.decode([found.task.ids["clean"][0][k]]) for k in found.task.tokens_at("YEAR", 0)]
+        assert "".join(tokens) in found.task.prompts.prompts[0].texts["clean"]
+        assert len(tokens) == 4

@@ -56,8 +56,46 @@ POSITIONS: Mapping[str, str] = {
     "last - 1": "the last token but one; `last` is where the answer is read",
     "start": "the first token that the model sees: BOS, where the tokenizer puts it in front of the text",
     "3": "a token index: it counts the tokens of the prompt's own text from 0, without BOS; -1 is the last one",
+    "[0, 1, 2]": "several tokens, by their indices",
+    "{slot: S1, tokens: all}": "all tokens of a slot, however many they are in each prompt; `S1#2`: of its second "
+    "occurrence",
+    "{text: gave}": "the last token of a text that stands in every clean prompt, whole words only; `nth: 2` is its "
+    "second occurrence. In every kind of task: templates, a prompts file (auto-circuit's too), a generator",
+    "{text: went to the, tokens: all}": "all tokens of that text",
 }
 """Positions by example, each as it is written in `positions`."""
+
+SPANS = """\
+**Positions of several tokens.** A component at such a position is patched, kept and swept at all of its tokens, and
+noise is added at all of them. `subject + 1` counts from its last token. A metric that is read at one token (an
+attention weight, a neuron, a projection) refuses such a position (CS361). Paths and edges act at all of its tokens.
+Two positions that share a token cannot both be named where they would have to be told apart (CS362): for one
+component at node level, anywhere at edge and path level. `explore` searches a position of several tokens as one
+place, in place of the single tokens that lie within it."""
+
+TABLES = """\
+## Tables, and minimal pairs
+
+A list may be a table: a `.csv` file with a header line, or rows such as `[{noun: key, other: keys}, ...]`. A slot
+that is drawn from it, `S: $nouns`, is a row, and templates and answers name its columns, `{S.noun}`. Drawn as `S:
+$nouns.noun` it shows that column, so that `{S}` is the noun and `{S.other}` another column of the same row. A slot
+may show a column of another slot's row, `V: =S.verb`. A corruption does the same: `flip: {S: =S.other}` puts the
+other column in place of the first, which makes a minimal pair. With `V: =S.other_verb` beside it and `answer: "
+{V}"`, `wrong: {answer_of: flip}` is the verb that the corrupted prompt asks for.
+`hypotheses/agreement-smollm2.circuit.yaml` and `hypotheses/capitals-smollm2.circuit.yaml` are written so.
+
+## What is put around the prompts
+
+Unless told otherwise a tokenizer adds what it adds by itself (`special_tokens: auto`): a BOS token with Llama and
+Gemma, nothing with GPT-2. `none` adds nothing; `bos` puts the tokenizer's BOS in front, and nothing else, whether it
+would have done so or not. `chat: {system: ..., user: "Complete: {prompt}"}` puts each prompt (for `{prompt}`) into a
+user's message, and that into the tokenizer's own chat template with the model's turn begun, as
+`apply_chat_template(..., add_generation_prompt=True)` does; the answer is read at the last token of that. A template
+writes its BOS itself, so that nothing is put in front of it under `auto`. Slots, texts and token indices from 0 on
+are found inside the prompt; `last`, `start` and negative indices count the whole conversation. Every report says how
+many special tokens are in front and whether a chat template was used, the JSON report also the text that it put
+around the prompts. Two BOS tokens are warned of (CS441). Some templates write the date of the day: their prompts
+differ from one day to the next."""
 
 PROMPTS_FILE = """\
 ## Prompts from a file
@@ -74,14 +112,19 @@ PROMPTS_FILE = """\
 | `clean` | The prompt. The one key that is needed. |
 | `corrupt` | The corrupted prompt, as many tokens long, called `corrupt`; or several by name, `{"flip": "..."}`. |
 | `answers`, `wrong` | The right and the wrong answers, each one token, most often with the space before it. |
-| `positions` | Where positions are, by name: a token index, or a text. |
+| `positions` | Where positions are, by name: a token index, a list of them, or a text. |
 | `template` | A name for the kind of prompt, by which means are taken and results told apart. |
 
 A **token index** counts the tokens of the clean text from 0 (negative: from the end, -1 is the last). What the
 tokenizer puts in front of the text, a BOS token, is not counted; one that is written in the text is. So it is in every
 format, and in `positions` of a hypothesis: the same index means the same word whether a tokenizer adds BOS or not. A
 **text**, `{"text": "John", "nth": 2}`, is the last token of its second occurrence in the clean text (`nth` left out:
-the first), whole words only; it means the same under every tokenizer.
+the first), whole words only; it means the same under every tokenizer. With `"tokens": "all"` it is all tokens of that
+text, as a list of indices, `"subject": [0, 1, 2]`, is all of these.
+
+Prompts and answers may be **token ids** of the model's vocabulary: `"clean": [464, 8251], "answers": [318]`. Such a
+prompt is used as it is: no special token is put in front, and indices count all of it. Clean prompt and corruptions are
+then lists of equal length. Answers may be ids behind texts too. Reports show what ids decode to.
 
 A `.csv` file has the columns `clean`, `corrupt` (or `corrupt:NAME`), `answers` and `wrong` (several separated by `|`),
 `template` and `position:NAME` (an index, or a text as JSON). A `.json` file is read as auto-circuit writes it:
@@ -99,7 +142,8 @@ def reference() -> str:
     for written in schema["properties"]["claims"]["items"]["oneOf"]:
         (name, body) = next(iter(written["properties"].items()))
         parts += sections.of(body, name, 3)
-    parts += ["## Positions", _two_columns("position", "what it is", POSITIONS), PROMPTS_FILE]
+    parts += ["## Positions", _two_columns("position", "what it is", POSITIONS), SPANS, TABLES]
+    parts += [PROMPTS_FILE]
     parts += ["## Metrics", *_metrics(schema["$defs"][next(iter(CLAIMS.values())).__name__]["properties"]["metric"])]
     parts += ["## Names of components", _two_columns("name", "what it is", NAMES)]
     parts += ["A bare number is an error: YAML reads `9.10` as 9.1, which would be head 1."]
