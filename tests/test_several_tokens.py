@@ -163,3 +163,33 @@ def test_a_bundle_has_one_token_where_answers_are_read(tmp_path: Path, model: Lo
     run = Experiment("clean", values_in("abc"), frozenset({Site(Head(0, 0), Where.at("END"))}))
     with borrowed(model.model), pytest.raises(CircuitspecError, match="CS368"):
         make_bundle({run: "one"}, Runner(model, task, progress=Silent()), {})
+
+
+def codes(found: Outcome) -> set[str]:
+    return {warning.code for warning in found.verification.warnings}
+
+
+def test_answers_of_different_numbers_of_tokens_are_warned_of(tmp_path: Path) -> None:
+    """CS444: the right answer has two tokens, the wrong one of them; not where both have two."""
+    one = {**WHOLE, "answer": '" {IO}."', "wrong": '" {S1}"'}
+    found = verified(file(tmp_path, **one), negatives="off").verification
+    (warning,) = [warning for warning in found.warnings if warning.code == "CS444"]
+    assert (warning.data["longer"], warning.data["shorter"]) == (12, 0)
+    assert "CS444" not in codes(verified(file(tmp_path, **WHOLE), negatives="off"))
+    kl = {**one, "claims": "sufficient: {metric: kl, at_least: 0.1}"}
+    assert "CS444" not in codes(verified(file(tmp_path, **kl), negatives="off"))
+
+
+def test_prompts_of_unequal_lengths_are_warned_of(tmp_path: Path) -> None:
+    """CS445: with the piece that differs; and what is not looked at, where tokens outside the circuit lack values."""
+    found = verified(file(tmp_path, places=TWO, other=ONE, more=", place: $other")).verification
+    (warning,) = [warning for warning in found.warnings if warning.code == "CS445"]
+    assert warning.data["prompts"] == 12
+    assert "the slot place" in warning.message
+    assert "were not looked at" in warning.detail
+    assert found.effects is None
+    other = verified(file(tmp_path, places=ONE, other=TWO, more=", place: $other")).verification
+    (warning,) = [warning for warning in other.warnings if warning.code == "CS445"]
+    assert "were not looked at" not in warning.detail
+    assert other.effects is not None
+    assert "CS445" not in codes(verified(file(tmp_path), negatives="off"))

@@ -154,9 +154,9 @@ class Runner(Forward):
             if not single and not sweeps:
                 continue
             sources = (*((e.source, e.base) for e in single if e.source), *((s.source, s.base) for s in sweeps))
-            for source, base in dict.fromkeys((source, self._laid_out_as(base)) for source, base in sources):
-                if (source, base) not in values:
-                    values[source, base] = self._values(batch, source, base, needs, runs)
+            for source, layout in dict.fromkeys((source, self._laid_out_as(base)) for source, base in sources):
+                if (source, layout) not in values:
+                    values[source, layout] = self._values(batch, source, layout, needs, runs)
             clean_logprobs = upcast(runs.of(CLEAN).logits).log_softmax(-1)
             for experiment in single:
                 at = self._laid_out_as(experiment.base)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.cache.store_keys import Keys
+from circuitspec.engine.execution.batches import check_equally_long, make_batches
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
 from tests.engine.answer_cases import assert_same, oracle_records, random_cases, task_of
-from tests.engine.support import Silent, loaded, model
+from tests.engine.support import Silent, loaded, model, random_prompts, runner
+from tests.engine.support import assert_same as assert_same_single
+from tests.engine.support import oracle_records as oracle_single
+from tests.engine.support import task_of as single_task
+from tests.engine.test_own_variants import AT_A, SWEPT, both
+from tests.engine.test_store_keys import SETTING
 
 WHERES = (Where.everywhere(), Where.at("A"), Where.at("END"), Where.except_at("END"), Where.at("B", "END"))
 SOURCES = (
@@ -60,11 +69,6 @@ def test_prompts_of_several_lengths_and_a_mean_over_what_follows_them() -> None:
 
 def test_the_first_token_of_the_answer_is_the_whole_of_one_token() -> None:
     """By arithmetic: with answers of one token, sums of log probabilities are those of the usual metrics."""
-    from dataclasses import replace
-
-    from tests.engine.support import random_prompts, runner
-    from tests.engine.support import task_of as single_task
-
     prompts = random_prompts(seed=9, lengths=[5, 6, 6])
     m = model("gpt2")
     whole = random_cases(seed=9, lengths=[5, 6, 6])
@@ -87,3 +91,62 @@ def test_the_first_token_of_the_answer_is_the_whole_of_one_token() -> None:
     for name, values in summed.items():
         np.testing.assert_allclose(values, usual[name], rtol=0, atol=1e-12, err_msg=name)
     np.testing.assert_allclose(summed["logprob_diff"], usual["logit_diff"], rtol=0, atol=1e-12)
+
+
+def test_means_over_prompts_without_so_long_an_answer_are_refused() -> None:
+    cases = random_cases(seed=6, lengths=[5, 5, 5])
+    short = [replace(case, answers=[[1], [2]], wrong=[[3], [4, 5]]) for case in cases]
+    task = replace(task_of(cases), reference=task_of(short))
+    m = model("gpt2", exactly=True)
+    one = Experiment("clean", SOURCES[2], frozenset({Site(Mlp(1), Where.at("END"))}))
+    with borrowed(m), pytest.raises(CircuitspecError, match="CS369"):
+        Runner(loaded(m), task, rows=5, progress=Silent()).run([one])
+
+
+def test_rows_of_one_length_where_the_longest_row_matters() -> None:
+    task = task_of(random_cases(seed=6, lengths=[5, 5]))
+    with pytest.raises(CircuitspecError, match="CS368"):
+        check_equally_long(task)
+    cases = [replace(case, answers=[[1, 2]], wrong=[[3, 4]]) for case in random_cases(seed=6, lengths=[5, 6])]
+    check_equally_long(task_of(cases))
+    batches = make_batches(task_of(cases).lengths, 4, by_length=True, continuations=task_of(cases).continuations)
+    assert [set(batch.lengths) for batch in batches] == [{6}, {7}]
+
+
+def test_the_rows_of_a_prompt_stay_together() -> None:
+    after = [((), (1,), (2, 3)), ((),), ((4,), (5,)), ((6,), (7,))]
+    batches = make_batches([4, 6, 5, 5], 4, continuations=after)
+    assert [batch.cases for batch in batches] == [(0, 1), (2, 3)]
+    assert [batch.starts for batch in batches] == [(0, 3), (0, 2)]
+    (small,) = make_batches([4], 2, continuations=after[:1])
+    assert small.cases == (0,)
+    assert small.readings == ((0, 3), (1, 3), (1, 4), (2, 3), (2, 4), (2, 5))
+    assert small.times(2).cases == (0, 0)
+    assert small.times(2).case_readings == ((0, 1, 3), (6, 7, 9))
+
+
+def test_the_score_is_part_of_what_is_stored() -> None:
+    cases = random_cases(seed=6, lengths=[5, 5])
+    task = task_of(cases)
+    other = task_of([replace(case, wrong=[[9], [8, 7]]) for case in cases])
+    keys = [Keys(SETTING, one).of(Experiment("clean")) for one in (task, other, replace(task, sequences=None))]
+    assert len(set(keys)) == 3
+
+
+def test_the_answers_of_another_variant_can_be_expected() -> None:
+    """Each run with its own, one by one and swept; and another key in the store. Not where answers follow prompts."""
+    prompts, moved, task = both()
+    m = model("gpt2")
+    wanted = [replace(one, expected="abc") for one in (AT_A, *SWEPT)]
+    with borrowed(m):
+        found = runner(m, task).run([*wanted, AT_A])
+    for experiment in wanted:
+        own = replace(experiment, expected="clean")
+        assert_same_single(found[experiment], oracle_single(m, moved, own))
+        assert experiment.digest != own.digest
+        assert Keys(SETTING, task).of(experiment) != Keys(SETTING, task).of(own)
+    assert Experiment("abc").digest == replace(Experiment("abc"), expected="clean").digest
+    assert len(prompts) == len(moved)
+    whole = task_of(random_cases(seed=6, lengths=[5, 5]))
+    with borrowed(m), pytest.raises(CircuitspecError, match="CS368"):
+        runner(m, whole).run([Experiment("clean", expected="abc")])

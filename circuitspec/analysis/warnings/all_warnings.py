@@ -9,6 +9,7 @@ from circuitspec.analysis.warnings.answer_warnings import ANSWER_WARNINGS
 from circuitspec.analysis.warnings.as_given_warnings import AS_GIVEN_WARNINGS
 from circuitspec.analysis.warnings.effect_warnings import EFFECT_WARNINGS
 from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
+from circuitspec.analysis.warnings.length_warnings import LENGTH_WARNINGS
 from circuitspec.analysis.warnings.means_warnings import MEANS_WARNINGS
 from circuitspec.analysis.warnings.metric_warnings import METRIC_WARNINGS
 from circuitspec.analysis.warnings.negative_warnings import NEGATIVE_WARNINGS
@@ -26,6 +27,7 @@ WARNINGS: tuple[WarningKind, ...] = (
     *METRIC_WARNINGS,
     *PROMPT_WARNINGS,
     *ANSWER_WARNINGS,
+    *LENGTH_WARNINGS,
     *AS_GIVEN_WARNINGS,
     *TASK_WARNINGS,
 )

@@ -16,7 +16,7 @@ DOMINATES = 0.9  # of the answers' summed probability: the others together have 
 MOST = 0.5  # of the prompts with several answers
 SURE = 0.05  # of the exact binomial test that on most prompts one dominates
 
-_ALIKE = ("logit_diff", "logit")  # metrics in which all answers count alike
+_ALIKE = ("logit_diff", "logit", "logprob_diff")  # metrics in which all answers count alike
 
 
 def dominating_answer(evidence: Evidence) -> tuple[EvidenceWarning, ...]:

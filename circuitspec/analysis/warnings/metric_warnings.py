@@ -41,6 +41,7 @@ HALF = 0.5
 BROKEN_KL = 0.1  # nats: below, total variation is less than 0.23 (Pinsker), and nothing broke
 
 _LOGIT_DIFF = "logit_diff"
+_DIFFERENCES = (_LOGIT_DIFF, "logprob_diff")  # the same of single tokens; of whole answers there is the second alone
 _ROUNDED = ("prob", "prob_diff", "accuracy")  # what curves or rounds the logit difference
 _BESIDE = ("prob", "accuracy")  # of these, what a claim about the logit difference is compared with
 _SATURABLE = ("logprob", "prob", "prob_diff")
@@ -86,7 +87,7 @@ class _Move:
 
 def wrong_answer_only(evidence: Evidence) -> list[EvidenceWarning]:
     """CS416: the logit difference rises because the wrong answer falls, and the right one gains nothing."""
-    found, plan = _moves(evidence), evidence.plan
+    found, plan, records = _moves(evidence), evidence.plan, evidence.records
     if not found:
         return []
     named = {run: plan.labels.get(run, run.digest[:8]) for pair in found for run in pair}
@@ -103,7 +104,7 @@ def wrong_answer_only(evidence: Evidence) -> list[EvidenceWarning]:
     return [
         EvidenceWarning(
             "CS416",
-            f"logit_diff is moved by the wrong answer only: {'; '.join(said)}",
+            f"{_difference_of(records[plan.clean])} is moved by the wrong answer only: {'; '.join(said)}",
             f"log odds against all other tokens, {'; '.join(sides)}",
             "claim logprob or prob beside it: a run that is merely damaged also ranks the wrong answer lower",
             {
@@ -145,7 +146,7 @@ def _moves(evidence: Evidence) -> dict[tuple[Experiment, Experiment], tuple[_Mov
     records = evidence.records
     found: dict[tuple[Experiment, Experiment], tuple[_Move, int | None]] = {}
     for planned, claim in cases(evidence):
-        if claim.metric != _LOGIT_DIFF:
+        if claim.metric not in _DIFFERENCES:
             continue
         between = (planned.corrupt, planned.clean)
         own = (planned.patched, planned.clean) if kind_of(claim).knocks_out else (planned.corrupt, planned.patched)
@@ -160,7 +161,16 @@ def _moves(evidence: Evidence) -> dict[tuple[Experiment, Experiment], tuple[_Mov
 
 
 def _rise(records: Records, low: Experiment, high: Experiment) -> float:
-    return float((records[high][_LOGIT_DIFF] - records[low][_LOGIT_DIFF]).mean())
+    return float((_difference(records[high]) - _difference(records[low])).mean())
+
+
+def _difference(run: PromptValues) -> Values:
+    """The logit difference; of whole answers, which have no logits, that of their log probabilities."""
+    return run[_difference_of(run)]
+
+
+def _difference_of(run: PromptValues) -> str:
+    return next((metric for metric in _DIFFERENCES if metric in run), _LOGIT_DIFF)
 
 
 def _move(records: Records, low: Experiment, high: Experiment) -> _Move | None:
@@ -171,7 +181,7 @@ def _move(records: Records, low: Experiment, high: Experiment) -> _Move | None:
     if float((_rest(records[high]) <= LEAST_REST).mean()) > CENSORED:
         return None
     before, after = right[0], right[1]
-    difference = [records[run][_LOGIT_DIFF] for run in (low, high)]
+    difference = [_difference(records[run]) for run in (low, high)]
     rise, gain = difference[1] - difference[0], after - before
     if rise.mean() <= 0 or gain.mean() / rise.mean() >= WRONG_ONLY or stats.mean(rise).may_be(0.0):
         return None
@@ -189,10 +199,10 @@ def _right_log_odds(run: PromptValues) -> Values | None:
     Unlike its logit it has no arbitrary origin (a run may shift all logits alike), and unlike its log probability it
     does not saturate. Less the logit difference it is the wrong answer's.
     """
-    if not {_LOGIT_DIFF, "logprob", "prob", "prob_diff"} <= run.keys():
+    if not {_difference_of(run), "logprob", "prob", "prob_diff"} <= run.keys():
         return None
     values = run["logprob"] - np.log(np.maximum(_rest(run), LEAST_REST))
-    return values if np.isfinite(values).all() and np.isfinite(run[_LOGIT_DIFF]).all() else None
+    return values if np.isfinite(values).all() and np.isfinite(_difference(run)).all() else None
 
 
 def _rest(run: PromptValues) -> Values:
@@ -228,7 +238,7 @@ def saturated(evidence: Evidence) -> list[EvidenceWarning]:
                 "of certainty",
                 f"recovered {with_interval(claim.estimate, (HALF,))} by {claim.metric}, "
                 f"{with_interval(unsaturated, (HALF,))} by {other}",
-                "claim logit_diff: it goes on changing where the right answer is certain",
+                f"claim {_difference_of(runs[0])}: it goes on changing where the right answer is certain",
                 {
                     "claim": claim.index,
                     "metric": claim.metric,
@@ -258,9 +268,10 @@ SATURATED_METRIC = WarningKind(
 
 def _unsaturated(planned: PlannedClaim, records: Records) -> tuple[str, Estimate | None]:
     """The same by logit difference or, without wrong answers, by the right answer's log odds."""
-    estimate = recovered_by(planned, records, _LOGIT_DIFF)
+    difference = _difference_of(records[planned.clean])
+    estimate = recovered_by(planned, records, difference)
     if estimate is not None:
-        return _LOGIT_DIFF, estimate
+        return difference, estimate
     odds = {}
     for run in (planned.patched, planned.clean, planned.corrupt):
         logprob = records[run]["logprob"]
@@ -285,7 +296,8 @@ def disagreeing(evidence: Evidence) -> list[EvidenceWarning]:
     # where the right answer gains nothing its probability cannot: CS416 has said why
     unmoved = {claim for _, claim in _moves(evidence).values()}
     for planned, claim in cases(evidence):
-        others = list(_BESIDE if claim.metric == _LOGIT_DIFF else (_LOGIT_DIFF,) if claim.metric in _ROUNDED else ())
+        difference = _difference_of(records[planned.clean])
+        others = list(_BESIDE if claim.metric in _DIFFERENCES else (difference,) if claim.metric in _ROUNDED else ())
         if claim.estimate is None or claim.index in explained:
             continue
         others = [metric for metric in others if metric != "prob" or claim.index not in unmoved]
@@ -300,7 +312,7 @@ def disagreeing(evidence: Evidence) -> list[EvidenceWarning]:
                 f"{claim.metric}, but {listed}",
                 "more than half is recovered by one, less than half by the other: probability and accuracy jump where "
                 "the right answer overtakes others, and depend on all other tokens too",
-                "trust logit_diff where only the answers matter; if the probability matters, claim it as well, with "
+                f"trust {difference} where only the answers matter; if the probability matters, claim it as well, with "
                 "a bound of its own",
                 {
                     "claim": claim.index,
@@ -355,7 +367,7 @@ def broken_kl(evidence: Evidence) -> list[EvidenceWarning]:
     plan, records, found = evidence.plan, evidence.records, []
     claimed = {planned.patched for planned, claim in cases(evidence) if claim.metric == "kl"}
     for planned, claim in cases(evidence, lambda kind: kind.claims_sufficiency):
-        if claim.metric != _LOGIT_DIFF or claim.status != "SUPPORTED" or planned.patched in claimed:
+        if claim.metric not in _DIFFERENCES or claim.status != "SUPPORTED" or planned.patched in claimed:
             continue
         rough = _rough(planned, records, "kl")
         if rough is None or rough >= HALF or claim.estimate is None or not (claim.estimate.low or 0.0) > HALF:
@@ -369,7 +381,7 @@ def broken_kl(evidence: Evidence) -> list[EvidenceWarning]:
             EvidenceWarning(
                 "CS419",
                 f"the logit difference is recovered, the output is not: {with_interval(claim.estimate, (HALF,))} "
-                f"by logit_diff, {with_interval(by_kl, (HALF,))} by kl",
+                f"by {claim.metric}, {with_interval(by_kl, (HALF,))} by kl",
                 f"the circuit's next-token distribution is {number(mean)} nats from the clean one, that of "
                 f"`{plan.labels.get(planned.corrupt, planned.corrupt.digest[:8])}` {number(corrupt)}: KL counts every "
                 "departure, also those that negative components would have compensated",
@@ -415,7 +427,8 @@ def only_discrete(evidence: Evidence) -> list[EvidenceWarning]:
             f"only discrete metrics are claimed: {', '.join(metrics)}",
             "a component may halve the model's confidence without crossing a threshold, or seem to do everything "
             "because it crosses one",
-            "add a claim about logit_diff (or logprob, where there is no wrong answer)",
+            f"add a claim about {_difference_of(evidence.records[evidence.plan.clean])} (or logprob, where there is no "
+            "wrong answer)",
             {"metrics": metrics},
         )
     ]

@@ -58,8 +58,8 @@ def find_answers(
     if prompts.score == "sum_logprob":
         none: Ids = ((),) * len(prompts.prompts)
         return AnswerIds(none, none, AnswerSequences(answers, wrong))
-    first_tokens = [tuple(tuple(one[0] for one in row) for row in side) for side in (answers, wrong)]
-    return AnswerIds(first_tokens[0], first_tokens[1])
+    firsts = [tuple(tuple(one[0] for one in row) for row in side) for side in (answers, wrong)]
+    return AnswerIds(firsts[0], firsts[1])
 
 
 _SAME = {None: "are the same token", "first_token": "begin with the same token", "sum_logprob": "are the same tokens"}
