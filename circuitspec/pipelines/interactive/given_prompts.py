@@ -128,6 +128,7 @@ def _of_rows(rows: Iterable[Mapping[str, Any]]) -> PromptSet:
         entry = validate(Entry, _plain(row), place, findings)
         if isinstance(entry, Entry):
             placed.append(Placed(entry, f"{_NAME}:{number}", place))
+    findings.check()
     if not placed:
         findings.add("CS339", "there are no prompts in this collection", hint="give one mapping for each prompt")
     findings.check()
