@@ -204,7 +204,7 @@ class Sweeper:
         """Every metric, `[experiment, row]`."""
         copies = len(experiments)
         logits = self._logits(here, start, experiments)
-        metrics = self._forward.all_metrics(here.batch.times(copies), logits, here.clean_logprobs.repeat(copies, 1))
+        metrics = self._forward.metrics(here.batch.times(copies), logits, here.clean_logprobs.repeat(copies, 1))
         return {name: values.cpu().double().numpy().reshape(copies, -1) for name, values in metrics.items()}
 
     def _logits(self, here: SweepSetting, start: Start, experiments: Sequence[Experiment]) -> Tensor:
