@@ -36,8 +36,7 @@ from circuitspec.experiments.experiment import Experiment, Noised, Variant, text
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.models.families.rope import reads_longest_row
 from circuitspec.models.load import LoadedModel
-from circuitspec.prompts.output_metrics import compute_metrics, scored, targets, upcast
-from circuitspec.prompts.own_metrics import OwnMetric, own_values, refused_whole_answers
+from circuitspec.prompts.output_metrics import compute_metrics, targets, upcast
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 from circuitspec.prompts.sequence_metrics import sequence_metrics
 
@@ -71,9 +70,7 @@ class Forward:
         edges: bool = False,
         side: PaddingSide = "right",
         executor: Executor | None = None,
-        own: Mapping[str, OwnMetric] | None = None,
     ) -> None:
-        self.own: Mapping[str, OwnMetric] = own or {}
         self.loaded = loaded
         self.task = task
         self.executor: Executor = (
@@ -264,19 +261,6 @@ class Forward:
         answers = targets([own.answers[p] for p in batch.prompts], logits.device)
         wrong = targets([own.wrong[p] for p in batch.prompts], logits.device)
         return compute_metrics(logits, answers, wrong, clean_logprobs)
-
-    def all_metrics(
-        self, batch: Batch, logits: Tensor, clean_logprobs: Tensor, expected: str = CLEAN
-    ) -> dict[str, Tensor]:
-        """As `metrics`, and those of the caller's own. Raises CS517 where one of these gives no number a row."""
-        found = self.metrics(batch, logits, clean_logprobs, expected)
-        if not self.own:
-            return found
-        if self.task.sequences is not None:
-            raise CircuitspecError(refused_whole_answers(self.own))
-        own = self.task.of(expected)
-        answers, wrong = (targets([side[p] for p in batch.prompts], logits.device) for side in (own.answers, own.wrong))
-        return found | own_values(self.own, scored(logits, answers, wrong, clean_logprobs))
 
     def clean_logprobs(self, batch: Batch) -> Tensor:
         """The log probabilities of the clean run, `[reading, vocabulary]`: another forward."""

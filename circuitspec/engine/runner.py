@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.ablation.ablation_values import MeanTable, mean_sources
 from circuitspec.engine.ablation.other_lengths import on_columns_of
 from circuitspec.engine.ablation.patched_values import STRATEGIES, Given, Values
@@ -32,8 +33,8 @@ from circuitspec.experiments.experiment import Experiment, Noised, Source, Varia
 from circuitspec.experiments.patched_tokens import check_counterparts
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.models.load import LoadedModel
-from circuitspec.prompts.output_metrics import upcast
-from circuitspec.prompts.own_metrics import OwnMetric
+from circuitspec.prompts.output_metrics import scored, targets, upcast
+from circuitspec.prompts.own_metrics import OwnMetric, own_values, refused_whole_answers
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 Columns = dict[str, NDArray[np.float64]]  # metric -> [prompt]
@@ -63,7 +64,8 @@ class Runner(Forward):
         executor: Executor | None = None,
         own: Mapping[str, OwnMetric] | None = None,
     ) -> None:
-        super().__init__(loaded, task, progress=progress, rows=rows, edges=edges, side=side, executor=executor, own=own)
+        super().__init__(loaded, task, progress=progress, rows=rows, edges=edges, side=side, executor=executor)
+        self._own: Mapping[str, OwnMetric] = own or {}
         self._parted = parted
         self._sweeper = Sweeper(self)
         self._internals = Internals(self, internals, directions or {}) if internals else None
@@ -76,6 +78,25 @@ class Runner(Forward):
     def measured_beside(self) -> tuple[str, ...]:
         """What decides which internal metrics are measured, at which tokens, and along which directions."""
         return () if self._internals is None else self._internals.described
+
+    def metrics(
+        self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None, expected: str = CLEAN
+    ) -> dict[str, Tensor]:
+        """As a forward's, with metrics of the caller's own; not where gradients are taken, which no such metric has.
+
+        Raises CS517 where one of these gives no number a row.
+        """
+        found = super().metrics(batch, logits, clean_logprobs, expected)
+        if not self._own or torch.is_grad_enabled():
+            return found
+        if self.task.sequences is not None:
+            raise CircuitspecError(refused_whole_answers(self._own))
+        told = self.task.of(expected)
+        answers, wrong = (
+            targets([side[p] for p in batch.prompts], logits.device) for side in (told.answers, told.wrong)
+        )
+        run = scored(logits, answers, wrong, clean_logprobs)
+        return found | own_values(self._own, run, len(batch.prompts))
 
     @torch.no_grad()
     def run(self, experiments: Iterable[Experiment], parts: KeepsParts | None = None) -> Records:
@@ -162,7 +183,7 @@ class Runner(Forward):
                 at = self._laid_out_as(experiment.base)
                 patched = values[experiment.source, at] if experiment.source is not None else {}
                 logits, recorded = self._patched(batch, experiment, patched, needs, runs)
-                metrics = self.all_metrics(batch, logits, clean_logprobs, experiment.expected)
+                metrics = self.metrics(batch, logits, clean_logprobs, experiment.expected)
                 if self._internals is not None and experiment.level != "path":
                     anew = functools.partial(self._actions, batch, experiment, patched, needs)
                     metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw, experiment.level)

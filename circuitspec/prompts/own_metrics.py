@@ -42,9 +42,9 @@ def named_metrics(metric: OwnMetric | Mapping[str, OwnMetric] | None) -> dict[st
     return found
 
 
-def own_values(metrics: Mapping[str, OwnMetric], run: Scored) -> dict[str, Tensor]:
-    """Each metric of the run, `[batch]`. Raises CS517 where one gives something else, or fails."""
-    return {name: _value(name, function, run) for name, function in metrics.items()}
+def own_values(metrics: Mapping[str, OwnMetric], run: Scored, rows: int) -> dict[str, Tensor]:
+    """Each metric of the run, `[rows]`. Raises CS517 where one gives something else, or fails."""
+    return {name: _value(name, function, run, rows) for name, function in metrics.items()}
 
 
 def refused_whole_answers(metrics: Iterable[str]) -> Diagnostic:
@@ -57,10 +57,9 @@ def refused_whole_answers(metrics: Iterable[str]) -> Diagnostic:
     )
 
 
-def _value(name: str, function: OwnMetric, run: Scored) -> Tensor:
+def _value(name: str, function: OwnMetric, run: Scored, rows: int) -> Tensor:
     import torch
 
-    rows = run.logits.shape[0]
     try:
         value = torch.as_tensor(function(run))
     except Exception as error:

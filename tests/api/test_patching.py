@@ -213,3 +213,22 @@ def test_hooks_take_part_where_that_is_asked_for(model: Any, tokenizer: Any, hoo
     assert kept.loc[0, "logit_diff"] == pytest.approx(clean["logit_diff"].mean(), abs=1e-9)
     expected = hooks.score([run.logits[-1] for run in hooks.runs["clean"]])
     assert bare.loc[0, "logit_diff"] == pytest.approx(expected["logit_diff"].mean(), abs=1e-9)
+
+
+def test_a_single_prompt_has_shares(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    """There is no interval, and it is that prompt's own share."""
+    frame = circuitspec.patch(model, tokenizer, ROWS[:1], "a2.h2@END", "denoising")
+    (logits, *_) = hooks.patched([(("head", 2, 2), -1)], "corrupt", "clean")
+    answer, wrong = hooks.targets[0]
+    patched, clean, corrupt = (
+        float(one[answer] - one[wrong])
+        for one in (logits, hooks.runs["clean"][0].logits[-1], hooks.runs["corrupt"][0].logits[-1])
+    )
+    assert frame.loc[0, "recovered_logit_diff"] == pytest.approx((patched - corrupt) / (clean - corrupt), abs=1e-9)
+
+
+def test_rows_that_are_no_prompts(model: Any, tokenizer: Any) -> None:
+    for rows, codes in (([], ["CS339"]), ([{"text": "a"}], ["CS338", "CS338"]), (["a"], ["CS338"])):
+        with pytest.raises(circuitspec.CircuitspecError) as error:
+            circuitspec.patch(model, tokenizer, rows, "a1.h0")
+        assert [one.code for one in error.value.diagnostics] == codes

@@ -208,7 +208,7 @@ class Sweeper:
         copies = len(experiments)
         logits = self._logits(here, start, experiments)
         clean = here.clean_logprobs.repeat(copies, 1)
-        metrics = self._forward.all_metrics(here.batch.times(copies), logits, clean, experiments[0].expected)
+        metrics = self._forward.metrics(here.batch.times(copies), logits, clean, experiments[0].expected)
         return {name: values.cpu().double().numpy().reshape(copies, -1) for name, values in metrics.items()}
 
     def _logits(self, here: SweepSetting, start: Start, experiments: Sequence[Experiment]) -> Tensor:

@@ -74,9 +74,9 @@ def patch(
         A DataFrame with a row for each component and corruption. `kind`, `layer`, `head`, `index`, `position`,
         `corruption`, `direction` and `ablation` say what was patched; per metric M the columns `M` (mean over prompts,
         in the metric's unit), `recovered_M` ((M - corrupt) / (clean - corrupt): 1 is the clean run, 0 the corrupt run
-        or, for means and zeros, the model with every head and MLP ablated; NaN where these do not differ) and
-        `ratio_M` (M / clean). With `per_prompt`, `prompt`, `text` and `M` alone. Frames of `patch`, `path_patch`,
-        `sweep` and `verify` can be joined by `pd.concat`.
+        or, for means and zeros, the model with every head and MLP ablated; NaN where these do not differ by more than
+        chance) and `ratio_M` (M / clean). With `per_prompt`, `prompt`, `text` and `M` alone. Frames of `patch`,
+        `path_patch`, `sweep` and `verify` can be joined by `pd.concat`.
 
     Raises:
         CircuitspecError: for names, prompts or a model that do not allow it, with every mistake; nothing was run.

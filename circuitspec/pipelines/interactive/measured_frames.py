@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
-from circuitspec.analysis.statistics.scores import Anchors, gaps
+from circuitspec.analysis.statistics.scores import LOWER_IS_BETTER, Anchors, Gap, gaps
+from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.pipelines.interactive.memory_session import Laboratory, Manner
+from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import CLEAN
 from circuitspec.reports.text.data_frames import run_prompts_frame, runs_frame
 from circuitspec.reports.text.result_frame import ResultFrame
 
 _CLEAN = Experiment(CLEAN)
+_NOTHING = 1e-4  # of a metric's size: what differs by less may be rounding
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def measured(lab: Laboratory, wanted: Sequence[Patched], *, per_prompt: bool, un
         frame = ResultFrame(run_prompts_frame(labelled, records, lab.task.prompts))
     else:
         pairs = {**of_plain, **between}
-        divisors = {pair: gaps(records, pair) for pair in dict.fromkeys(pairs.values())}
+        divisors = {pair: _gaps(records, pair) for pair in dict.fromkeys(pairs.values())}
         frame = ResultFrame(runs_frame(labelled, records, pairs.__getitem__, divisors))
     rows = np.repeat(np.arange(len(labelled)), lab.task.n if per_prompt else 1)
     told: list[Mapping[str, object]] = [*({} for _ in plain), *(one.columns for one in wanted)]
@@ -53,3 +56,17 @@ def measured(lab: Laboratory, wanted: Sequence[Patched], *, per_prompt: bool, un
         said = [told[row].get(name, old) for row, old in zip(rows, known, strict=True)]
         frame[name] = pd.Series(said, index=frame.index, dtype=known.dtype)
     return frame
+
+
+def _gaps(records: Records, between: Anchors) -> dict[str, Gap]:
+    """As `gaps`; of a single prompt, which has no interval that could contain zero, whatever differs is a gap."""
+    found = gaps(records, between)
+    return {metric: _of_one(gap) for metric, gap in found.items()} if records.n_prompts == 1 else found
+
+
+def _of_one(gap: Gap) -> Gap:
+    difference = gap.clean - gap.corrupt
+    if abs(difference) <= _NOTHING * max(1.0, abs(gap.clean), abs(gap.corrupt)):
+        return gap
+    worse = gap.metric in METRICS and (difference < 0) != (gap.metric in LOWER_IS_BETTER)
+    return replace(gap, state="inverted" if worse else "sound")
