@@ -124,11 +124,11 @@ def _entries(
             "head": part.place[1] if part.kind is HEAD else None,
             "source": "",
         }
-        if part.kind is HEAD and sources:
+        if isinstance(part, Head) and sources:
             found += [({**facts, "source": name}, by[part, name]) for name in sources]
         else:
             found.append((facts, run.effects[part]))
-    biases = {"component": BIASES, "kind": BIASES, "layer": None, "head": None, "source": ""}
+    biases: dict[str, object] = {"component": BIASES, "kind": BIASES, "layer": None, "head": None, "source": ""}
     return [*found, (biases, run.constant)]
 
 
