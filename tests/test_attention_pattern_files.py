@@ -78,6 +78,7 @@ def test_from_the_file_to_the_figure(tmp_path: Path) -> None:
         assert result.claims[number].estimate.value == pytest.approx(share, abs=1e-4)
         assert abs(means["patched"] - means["corrupt"]) > 1e-3
     assert "a3.h1.pattern@END" in str(result)
+    assert "a3.h1.pattern" in result.to_html()
 
 
 @pytest.mark.parametrize(

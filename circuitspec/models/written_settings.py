@@ -64,7 +64,7 @@ def config_to_load(directory: Path, settings: WrittenSettings) -> PretrainedConf
     config = config if settings.text is None else config.text_config
     if settings.rope is not None:
         _scale_rope(config, settings.rope)
-    return config  # type: ignore[no-any-return]
+    return config
 
 
 def refuse_rope(settings: WrittenSettings, title: str) -> None:

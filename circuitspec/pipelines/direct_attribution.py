@@ -126,7 +126,7 @@ def _entries(
             "head": part.place[1] if part.kind is HEAD else None,
             "source": "",
         }
-        if part.kind is HEAD and sources:
+        if isinstance(part, Head) and sources:
             found += [({**facts, "source": name}, by[part, name]) for name in sources]
         else:
             found.append((facts, run.effects[part]))

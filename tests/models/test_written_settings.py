@@ -25,6 +25,7 @@ from transformers import (
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.cache.store_keys import setting_of
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.hypothesis_file.load_file import digest, load_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.families.text_models import TEXT_MODELS
@@ -65,6 +66,15 @@ def refused(spec: ModelSpec, folder: Path) -> tuple[str, str]:
 
 def test_a_file_that_says_nothing_keeps_its_digest() -> None:
     assert set(ModelSpec(id="a/b").model_dump()) == {"id", "revision", "dtype", "allow_pickle"}
+
+
+@pytest.mark.parametrize("written", ["attention: eager", "adapter: ./lora", "rope_scaling: {type: linear, factor: 2}"])
+def test_what_is_written_is_in_the_digest_that_locks_hold(tmp_path: Path, written: str) -> None:
+    text = (Path(__file__).parents[2] / "hypotheses" / "ioi-tiny.circuit.yaml").read_text("utf-8")
+    plain, other = tmp_path / "plain.circuit.yaml", tmp_path / "other.circuit.yaml"
+    plain.write_text(text, "utf-8")
+    other.write_text(text.replace("  id: zoo:ioi-tiny\n", f"  id: zoo:ioi-tiny\n  {written}\n", 1), "utf-8")
+    assert digest(load_hypothesis(plain).hypothesis) != digest(load_hypothesis(other).hypothesis)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

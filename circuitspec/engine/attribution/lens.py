@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import Forward
 from circuitspec.prompts.output_metrics import upcast
@@ -18,7 +19,7 @@ from circuitspec.prompts.prompt_set import CLEAN
 
 
 @torch.no_grad()
-def metrics_by_layer(forward: Forward, variant: str = CLEAN) -> list[Mapping[str, NDArray[np.float64]]]:
+def metrics_by_layer(forward: Forward, variant: str = CLEAN) -> Sequence[Mapping[str, NDArray[np.float64]]]:
     """Every metric of the output, `[prompt]`, of the stream before the first block and after each block, in order.
 
     Read at the last token, where the answer is. The model's own last norm, unembedding and whatever comes after it
@@ -42,8 +43,12 @@ def _measured(forward: Forward, batch: Batch, variant: str) -> list[dict[str, Te
     clean = upcast(logits).log_softmax(-1) if variant == CLEAN else forward.clean_logprobs(batch)
     measured = []
     for tap in streams:
-        stream = recorded[tap]
-        seen = Actions(edits={streams[-1]: lambda own, stream=stream: stream}, first_block=layers)
+        seen = Actions(edits={streams[-1]: _given(recorded[tap])}, first_block=layers)
         through, _ = forward.forward(batch, variant, seen)
         measured.append(forward.metrics(batch, through, clean, variant))
     return measured
+
+
+def _given(stream: Tensor) -> Edit:
+    """This stream in place of the run's own."""
+    return lambda own: stream

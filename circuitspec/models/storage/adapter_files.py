@@ -108,7 +108,8 @@ def merge_adapter(model: nn.Module, adapter: AdapterFiles) -> None:
 
 def _add(model: nn.Module, name: str, pair: Mapping[str, Tensor], adapter: AdapterFiles, tied: set[int]) -> None:
     try:
-        weight = model.get_submodule(name).weight
+        module: Any = model.get_submodule(name)
+        weight: Tensor = module.weight
     except AttributeError:
         raise _refused(f"the model has no {name}, which the adapter changes", "name the adapter's own model") from None
     if pair.keys() != {"A", "B"}:
@@ -119,7 +120,7 @@ def _add(model: nn.Module, name: str, pair: Mapping[str, Tensor], adapter: Adapt
     rank = a.shape[0]
     alpha = _for(name, adapter.config.get("alpha_pattern"), adapter.config["lora_alpha"])
     stated = _for(name, adapter.config.get("rank_pattern"), adapter.rank)
-    transposed = type(model.get_submodule(name)).__name__ == "Conv1D"
+    transposed = type(module).__name__ == "Conv1D"
     change = b @ a * (alpha / (math.sqrt(rank) if adapter.config.get("use_rslora") else rank))
     change = change.T if transposed else change
     if rank != stated or change.shape != weight.shape:
