@@ -106,6 +106,7 @@ _WRITERS = {
     "reports/machine/bundle_files._fill": "into a folder that is put in place whole",
     "models/storage/cache._build": "the same",
     "models/gguf._convert": "the same",
+    "reports/text/measured_table.table_text": "into a text",
     "engine/cache/experiment_store.Store._append": "the store's own segments, which are only added to",
     "engine/pyvene_export/bundle/run.main": "aside, by itself: a bundle needs nothing of this package",
 }

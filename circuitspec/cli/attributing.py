@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,31 +31,44 @@ _PER_PROMPT = click.option("--per-prompt", is_flag=True, help="A row for each pr
 @BATCH_SIZE
 @DEVICE
 @answering
-def attribution(
-    file: Path,
-    metric: str,
-    by_source: bool,
-    top: int | None,
-    per_prompt: bool,
-    format_: str,
-    batch_size: int | None,
-    device: str,
-) -> None:
+def attribution(**given: Any) -> None:
     """Direct logit attribution: what every component of FILE's model adds to the answer by itself.
 
     The embeddings, every head, every MLP and the biases, through the final norm as it divides in the clean run: they
     add up to the metric. FILE needs only `model` and `task`.
     """
+    asked = AttributionCall(**given)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
         from circuitspec.pipelines.direct_attribution import attribute_file
 
         found = attribute_file(
-            file, progress, metric=metric, by_source=by_source, per_prompt=per_prompt, device=device, rows=batch_size
+            asked.file,
+            progress,
+            metric=asked.metric,
+            by_source=asked.by_source,
+            per_prompt=asked.per_prompt,
+            device=asked.device,
+            rows=asked.batch_size,
         )
-    if top is not None:
-        found = found.loc[found["effect"].abs().sort_values(ascending=False, kind="stable").index[:top]]
-    _print(found, format_)
+    if asked.top is not None:
+        largest = found["effect"].abs().sort_values(ascending=False, kind="stable").index
+        found = found.loc[largest[: asked.top]]
+    _print(found, asked.format_)
+
+
+@dataclass(frozen=True)
+class AttributionCall:
+    """What `attribution` was called with, option by option."""
+
+    file: Path
+    metric: str
+    by_source: bool
+    top: int | None
+    per_prompt: bool
+    format_: str
+    batch_size: int | None
+    device: str
 
 
 @click.command()

@@ -27,10 +27,10 @@ from circuitspec.engine.scheduling.batched_sweep import Measured, Sweeper
 from circuitspec.engine.scheduling.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.scheduling.parts import KeepsParts
 from circuitspec.engine.validation.pattern_test import pattern_test
-from circuitspec.experiments.attention_pattern_rules import check_patterns
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant, passes, texts_of
-from circuitspec.experiments.patched_tokens import check_counterparts
+from circuitspec.experiments.levels.attention_pattern_rules import check_patterns
+from circuitspec.experiments.levels.patched_tokens import check_counterparts
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.output_metrics import scored, targets, upcast

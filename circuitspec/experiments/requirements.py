@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import combinations
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
-from circuitspec.experiments.attention_pattern_rules import check_patterns
 from circuitspec.experiments.experiment import Experiment, Noised, Source, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
-from circuitspec.experiments.patched_tokens import check_counterparts
+from circuitspec.experiments.levels.attention_pattern_rules import check_patterns
+from circuitspec.experiments.levels.patched_tokens import check_counterparts
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal

@@ -126,7 +126,7 @@ def _entries(
             "head": part.place[1] if part.kind is HEAD else None,
             "source": "",
         }
-        if isinstance(part, Head) and sources:
+        if part.kind is HEAD and sources:
             found += [({**facts, "source": name}, by[part, name]) for name in sources]
         else:
             found.append((facts, run.effects[part]))

@@ -62,8 +62,8 @@ from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_ch
 from circuitspec.experiments.follow_ups.reach import acting, checked_reach
 from circuitspec.experiments.follow_ups.restorations import FEW, Restorations, restorations
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
+from circuitspec.experiments.levels.patched_tokens import undefined
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
-from circuitspec.experiments.patched_tokens import undefined
 from circuitspec.experiments.planner import PathCheck, Plan
 from circuitspec.experiments.requirements import check_claimed, check_plan_fits, fitted
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.experiment import texts_of
-from circuitspec.experiments.patched_tokens import undefined
+from circuitspec.experiments.levels.patched_tokens import undefined
 
 _COMPARING = ("logprob_diff", "prob_diff", "accuracy")
 

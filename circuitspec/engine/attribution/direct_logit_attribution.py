@@ -26,7 +26,7 @@ from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source
-from circuitspec.experiments.patched_tokens import check_counterparts
+from circuitspec.experiments.levels.patched_tokens import check_counterparts
 from circuitspec.graph.edges import senders
 from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron
 from circuitspec.models.families.modules import submodule

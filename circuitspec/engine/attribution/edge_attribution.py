@@ -36,7 +36,7 @@ from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Source, Variant
-from circuitspec.experiments.patched_tokens import check_defined_at
+from circuitspec.experiments.levels.patched_tokens import check_defined_at
 from circuitspec.graph.edges import Edge, Receiver, Sender, precedes, sender_index
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp

@@ -27,7 +27,7 @@ from circuitspec.engine.execution.taps import Slot, Tap
 from circuitspec.engine.forward import EMBEDDINGS
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import EVERYWHERE, Noised, Source, Variant
-from circuitspec.experiments.patched_tokens import check_defined_at
+from circuitspec.experiments.levels.patched_tokens import check_defined_at
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.prompts.output_metrics import METRICS

@@ -20,7 +20,7 @@ from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source, texts_of
-from circuitspec.experiments.patched_tokens import check_counterparts
+from circuitspec.experiments.levels.patched_tokens import check_counterparts
 from circuitspec.graph.edges import Edge
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.prompts.prompt_set import TokenizedVariant

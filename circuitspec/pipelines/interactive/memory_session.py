@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_runner import StoredRunner
@@ -15,10 +15,9 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Source
 from circuitspec.experiments.levels.node_level import ablating
 from circuitspec.experiments.requirements import check_length
-from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.nodes import NodeComponent, wholes_with_outside
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_task
@@ -32,7 +31,7 @@ from circuitspec.runtime.progress import Progress, for_callers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-How: TypeAlias = Literal["noising", "denoising", "resample", "mean", "mean_per_template", "zero"]
+How: TypeAlias = str
 """What patching does. noising: the clean run with values of the corrupt one; denoising: the corrupt run with values of
 the clean one; an ablation's name: the clean run with zeros, with means over the corrupt prompts, or (resample, which is
 noising) with the corrupt run's values."""
@@ -80,12 +79,7 @@ class Manner:
         """Where nothing is recovered: the corrupt run; with means and zeros, every head and MLP ablated."""
         if self.corruption is not None and (self.how == "denoising" or self.source.is_run):
             return Experiment(self.corruption)
-        shape = loaded.shape
-        heads: list[NodeComponent] = [
-            Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)
-        ]
-        mlps = [Mlp(layer) for layer in range(shape.n_layers)] if shape.has_mlps else []
-        return ablating(self.source, dict.fromkeys([*heads, *mlps], Where.everywhere()))
+        return ablating(self.source, dict.fromkeys(wholes_with_outside(loaded.shape), Where.everywhere()))
 
 
 def manners(how: str, corruption: str | Sequence[str] | None, task: TokenizedTask) -> tuple[Manner, ...]:
@@ -96,7 +90,7 @@ def manners(how: str, corruption: str | Sequence[str] | None, task: TokenizedTas
     """
     if how not in HOWS:
         raise ValueError(f"how={how!r}: give one of {', '.join(HOWS)}")
-    if how == "zero":
+    if how in ABLATIONS and not ABLATIONS[how].takes_prompts:
         return (Manner(how, None),)
     averages = how in ABLATIONS and ABLATIONS[how].averages
     known = task.prompts.corruptions

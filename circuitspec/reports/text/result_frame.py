@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 if TYPE_CHECKING:
-    from circuitspec.reports.figures.picture import Picture
+    from circuitspec.runtime.files import write_text_whole
+from circuitspec.reports.figures.picture import Picture
 
 UNITS = {
     "head": "head",
@@ -29,7 +30,7 @@ class HeatMap:
 
     def save(self, path: str | Path) -> Path:
         """Write the picture as an SVG file, and return its path."""
-        Path(path).write_text(self.picture.standalone(), encoding="utf-8")
+        write_text_whole(Path(path), self.picture.standalone())
         return Path(path)
 
     def _repr_html_(self) -> str:
