@@ -38,7 +38,7 @@ _RUN = {
     "CONTRIBUTING.md": {"sh"},
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh"},
-    "exploring.md": {"sh"},
+    "exploring.md": {"sh", "python"},
     "families.md": {"python", "sh"},
     "glossary.md": set[str](),
     "method.md": {"yaml"},
@@ -109,6 +109,16 @@ def test_the_python_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         ("sufficient", "1.01"),
         ("necessary", "-0.05"),
     ]  # as the README's report has them
+
+
+def test_the_python_of_exploring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    for block in blocks(DOCS / "exploring.md"):
+        if block.language == "python":
+            exec(compile(block.text, "exploring.md", "exec"), names)
+    assert set(names["heads"]["source"]) >= {"", "S2"}
+    assert len(names["layers"]) == 5
 
 
 def test_the_python_of_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

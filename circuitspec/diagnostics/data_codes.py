@@ -368,25 +368,6 @@ DATA: dict[str, CodeInfo] = {
         "spaces at its ends), or the prompts are token ids, around which nothing is put. With `special_tokens: auto`, "
         "which is meant unless given, the tokenizer adds what it adds by itself.",
     ),
-    "CS370": CodeInfo(
-        "a model in several dtypes or places",
-        "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "
-        "stated with one dtype, and patched values must lie where the model does. Convert it, for example with "
-        "`model.float().to('cpu')`.",
-    ),
-    "CS371": CodeInfo(
-        "heads that cannot be told apart",
-        "Edge and path level work with what single heads add to the residual stream and with the single queries, keys "
-        "and values that they compute, and so need the plain projections of the family. Adapters (LoRA) and quantised "
-        "layers hide those, and under a norm after the attention (Gemma, OLMo 2) a bias there belongs to no head. "
-        "Merge adapters, load the unquantised model, or write `level: node`.",
-    ),
-    "CS372": CodeInfo(
-        "neurons that compute twice",
-        "At edge level an MLP computes from a residual stream of its own. Where no norm stands before it (OLMo 2), it "
-        "reads the model's stream itself, which must not be written to: its output is computed anew beside its own "
-        "run, and a neuron is then seen twice. Measure a score of the output, or write `level: node`.",
-    ),
     "CS365": CodeInfo(
         "a metric is not defined for answers of several tokens",
         "`score: sum_logprob` gives every answer the sum of the log probabilities of its tokens, each read after those "
@@ -422,6 +403,25 @@ DATA: dict[str, CodeInfo] = {
         "What follows a prompt, all tokens of an answer but the last, is averaged by how far it is from the prompt's "
         "end, over all prompts of the mean and their answers. None of these has an answer that long. Ask for a larger "
         "`reference`, or use answers of equally many tokens.",
+    ),
+    "CS370": CodeInfo(
+        "a model in several dtypes or places",
+        "A model passed in from Python has parameters of different dtypes, or on different devices. Results are "
+        "stated with one dtype, and patched values must lie where the model does. Convert it, for example with "
+        "`model.float().to('cpu')`.",
+    ),
+    "CS371": CodeInfo(
+        "heads that cannot be told apart",
+        "Edge and path level work with what single heads add to the residual stream and with the single queries, keys "
+        "and values that they compute, and so need the plain projections of the family. Adapters (LoRA) and quantised "
+        "layers hide those, and under a norm after the attention (Gemma, OLMo 2) a bias there belongs to no head. "
+        "Merge adapters, load the unquantised model, or write `level: node`.",
+    ),
+    "CS372": CodeInfo(
+        "neurons that compute twice",
+        "At edge level an MLP computes from a residual stream of its own. Where no norm stands before it (OLMo 2), it "
+        "reads the model's stream itself, which must not be written to: its output is computed anew beside its own "
+        "run, and a neuron is then seen twice. Measure a score of the output, or write `level: node`.",
     ),
     "CS380": CodeInfo(
         "what an import changes",

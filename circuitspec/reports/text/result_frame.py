@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from circuitspec.runtime.files import write_text_whole
+
 if TYPE_CHECKING:
-    from circuitspec.runtime.files import write_text_whole
-from circuitspec.reports.figures.picture import Picture
+    from circuitspec.reports.figures.picture import Picture
 
 UNITS = {
     "head": "head",
