@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.families import architecture as architectures
@@ -42,7 +43,7 @@ _RUN = {
     "families.md": {"python", "sh"},
     "glossary.md": set[str](),
     "method.md": {"yaml"},
-    "models.md": set[str](),
+    "models.md": {"yaml"},
     "prompts.md": {"yaml", "python"},
     "python.md": {"python"},
     "repository.md": {"sh", "python", "toml", "yaml"},
@@ -109,6 +110,12 @@ def test_the_python_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         ("sufficient", "1.01"),
         ("necessary", "-0.05"),
     ]  # as the README's report has them
+
+
+def test_what_a_file_sets_of_its_model_can_be_written() -> None:
+    (block,) = (block for block in blocks(DOCS / "models.md") if block.language == "yaml")
+    part: Any = parse_source(block.text, "models.md").data
+    assert ModelSpec.model_validate(part["model"]).adapter == "./lora"
 
 
 def test_the_python_of_exploring(monkeypatch: pytest.MonkeyPatch) -> None:
