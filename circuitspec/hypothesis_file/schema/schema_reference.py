@@ -83,9 +83,11 @@ format, and in `positions` of a hypothesis: the same index means the same word w
 the first), whole words only; it means the same under every tokenizer.
 
 A `.csv` file has the columns `clean`, `corrupt` (or `corrupt:NAME`), `answers` and `wrong` (several separated by `|`),
-`template` and `position:NAME` (an index, or a text as JSON). A `.json` file is read as auto-circuit writes it:
+`template` and `position:NAME` (an index, or a text as JSON). A `.json` file may be as auto-circuit writes it:
 `{"prompts": [{"clean", "corrupt", "answers", "wrong_answers"}], "word_idxs": {"S2": 10}}`, where `word_idxs` are token
-indices as above. With `prompts: N` the first N are read and checked, and nothing is said of those after them."""
+indices as above. With `prompts: N` the first N are read and checked, and nothing is said of those after them.
+[prompts.md](prompts.md) has the other kinds of files, columns with other names, the layouts of other tools, and rows
+that are left out."""
 
 
 def reference() -> str:
