@@ -11,7 +11,6 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.prompt_groups import by_column, group_scores, runs_of
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.engine.records import Records
-from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.prompts.prompt_set import PromptSet
 
@@ -80,7 +79,7 @@ def breakdowns(
 
     Where no claim is about all of it, of every claim that has one recovered performance.
     """
-    some: dict[tuple[Experiment, Experiment, Experiment, str], tuple[PlannedClaim, ClaimResult]] = {}
+    some: dict[tuple[object, ...], tuple[PlannedClaim, ClaimResult]] = {}
     for planned, claim in zip(plan.claims, claims, strict=True):
         if planned.measure == "recovered" and claim.estimate is not None:
             some.setdefault((planned.patched, planned.clean, planned.corrupt, claim.metric), (planned, claim))

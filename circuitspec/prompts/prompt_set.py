@@ -108,7 +108,7 @@ class RowChoice:
     def counts(self) -> dict[str, int]:
         """How many of the rows that were looked at are left out, by why."""
         found = [why for number, why in self.left_out if not self.settled or number < self.looked_at]
-        return {why: found.count(why) for why in dict.fromkeys(found)}
+        return {why: found.count(why) for why in sorted(set(found))}
 
 
 @dataclass(frozen=True)

@@ -122,12 +122,15 @@ class ReferencePrompts:
             )
             findings.check()
         taken = {prompt.identity for prompt in scored.prompts.prompts}
+        first = {prompt.identity: prompt for prompt in reversed(read.prompts)}  # the first of those that repeat
         labels = scored.prompts.templates
         one = len(read.templates) == len(labels) == 1  # a file's own name, where no template is named
         kept = [
             replace(prompt, template=0 if one else labels.index(read.templates[prompt.template]))
             for prompt in read.prompts
-            if prompt.identity not in taken and (one or read.templates[prompt.template] in labels)
+            if prompt.identity not in taken
+            and first[prompt.identity] is prompt
+            and (one or read.templates[prompt.template] in labels)
         ]
         prompts = tuple(replace(prompt, index=index) for index, prompt in enumerate(kept))
         own = scored.prompts

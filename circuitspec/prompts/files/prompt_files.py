@@ -43,7 +43,7 @@ def read_prompts(
     if given.whole is not None and given.unread and (how.layout is not None or not _times(given) <= {1}):
         every = _given(path, findings, None, at, how)
         given = every if len(_times(every)) == 1 else given  # else these are no corruptions of one prompt
-    return prompts_of_rows(given, how, limit, findings, at)
+    return prompts_of_rows(given, how, limit, findings)
 
 
 def _given(path: Path, findings: TaskFindings, limit: int | None, at: tuple[str, ...], how: ReadAs) -> GivenRows:

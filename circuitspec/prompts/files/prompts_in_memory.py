@@ -53,7 +53,7 @@ def prompts_from(
         for number, content in enumerate(contents, start=1)
     )
     all_rows = GivenRows(name, given, len(listed) - len(given), whole=whole, columns=columns_of(given))
-    return prompts_of_rows(all_rows, how, limit, findings, ("task", "file"))
+    return prompts_of_rows(all_rows, how, limit, findings)
 
 
 def _listed(rows: object) -> tuple[Mapping[str, object] | None, list[object]]:

@@ -16,7 +16,7 @@ from circuitspec.prompts.files.named_columns import check_columns, check_header,
 from circuitspec.prompts.files.prompt_entry import Entry, Placed, contradictions, prompt_set, repeats, validate
 from circuitspec.prompts.files.row_values import Unfit
 from circuitspec.prompts.prompt_set import PromptSet, PromptsFile, RowChoice
-from circuitspec.prompts.task_findings import Path, TaskFindings, counted, meant
+from circuitspec.prompts.task_findings import TaskFindings, counted, meant
 
 MOST_GROUPS = 100  # values of a column by which figures are broken down
 
@@ -46,13 +46,13 @@ class _Read:
     text_positions: bool = False
 
 
-def prompts_of_rows(given: GivenRows, how: ReadAs, limit: int | None, findings: TaskFindings, at: Path) -> PromptSet:
+def prompts_of_rows(given: GivenRows, how: ReadAs, limit: int | None, findings: TaskFindings) -> PromptSet:
     """The prompts that rows say, the first `limit` of them.
 
-    `at` is where the hypothesis names the file. Raises CircuitspecError (CS330 to CS340, CS351, CS355 to CS359) with
+    Raises CircuitspecError (CS330 to CS340, CS351, CS355 to CS359) with
     everything that is wrong in them. Rows that `how` leaves out are counted, those that need tokens by `tokenize`.
     """
-    read = _read(given, how, findings, at)
+    read = _read(given, how, findings)
     findings.check()
     left_out = list(read.left_out)
     kept = list(zip(read.numbers, read.placed, strict=True))
@@ -123,7 +123,7 @@ def too_few(name: str, found: int, wanted: int, *, fitting: bool) -> tuple[str, 
     return "CS339", f"{name} holds {counted(found, 'prompt')}{fit}, but {wanted} are asked for: write prompts: {found}"
 
 
-def _read(given: GivenRows, how: ReadAs, findings: TaskFindings, at: Path) -> _Read:
+def _read(given: GivenRows, how: ReadAs, findings: TaskFindings) -> _Read:
     if how.columns is not None:
         check_columns(how.columns, given, findings)
         findings.check()
@@ -134,7 +134,7 @@ def _read(given: GivenRows, how: ReadAs, findings: TaskFindings, at: Path) -> _R
         placed = read_auto_circuit(given, whole_row, findings)
         said = "auto_circuit" if len(placed) == len(given.rows) else "auto_circuit, several corruptions of one prompt"
         return _Read(placed, list(range(len(placed))), layout=said, text_positions=True)
-    name, said = _layout(given, how, findings, at)
+    name, said = _layout(given, how, findings)
     if name == OWN:
         if not check_header(given, findings):
             findings.check()
@@ -142,7 +142,7 @@ def _read(given: GivenRows, how: ReadAs, findings: TaskFindings, at: Path) -> _R
     return _laid_out(given, ROW_LAYOUTS[name], how, findings, said)
 
 
-def _layout(given: GivenRows, how: ReadAs, findings: TaskFindings, at: Path) -> tuple[str, str]:
+def _layout(given: GivenRows, how: ReadAs, findings: TaskFindings) -> tuple[str, str]:
     """The layout by name, and what reports say of it. Raises CS356 where it is not clear."""
     first = next((row.content for row in given.rows if isinstance(row.content, Mapping)), {})
     place = given.place

@@ -60,12 +60,12 @@ def answer_texts(value: object, *, cells: bool) -> object:
 
 
 def place_of(value: object) -> object:
-    """A token index, or a text as JSON writes it; anything else is left to be refused."""
+    """A token index, or what else a position may be as JSON writes it; anything else is left to be refused."""
     if not isinstance(value, str):
         return value
     if re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", value):
         return int(value)
-    if not value.lstrip().startswith("{"):
+    if not value.lstrip().startswith(("{", "[")):
         return value
     try:
         return json.loads(value, object_pairs_hook=no_repeats, parse_constant=refuse_constant)

@@ -15,7 +15,7 @@ def render_markdown(told: Summary) -> str:
     """GitHub-flavoured Markdown, ending in a newline. Nothing of the file's text is taken for markup."""
     parts = [
         f"### {_heading(told)}",
-        f"{_plain(told.model)}, {told.prompts}; {_plain(told.method)}",
+        f"{_plain(told.model)}, {_plain(told.prompts)}; {_plain(told.method)}",
         "\n".join(
             [
                 "| | claim | value [CI] | bound | experiment |",
