@@ -13,6 +13,7 @@ from circuitspec.engine.ablation.embedding_noise import noise
 from circuitspec.engine.attribution.restoration_screen import screen_restorations
 from circuitspec.engine.execution.batches import make_batches
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.scheduling.batched_sweep import ENOUGH
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
@@ -70,6 +71,24 @@ def test_components_are_patched_at_all_tokens_of_a_span(family: str, side: str) 
             with borrowed(model(family)):
                 found = runner(model(family), task, rows=3, side=side).run([experiment])[experiment]
             assert_same(found, oracle(net, prompts, [(c, where) for _, c, where in chosen], noising=noising))
+
+
+def test_many_components_are_swept_at_a_span() -> None:
+    """In few forwards that begin at the span's first token."""
+    prompts, task = prompts_and_task(seed=37)
+    made = model("gpt2")
+    shape = loaded(made).shape
+    heads = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    swept = {
+        head: Experiment("clean", Source("resample", "abc"), frozenset({Site(head, Where.at("A"))})) for head in heads
+    }
+    assert len(swept) >= ENOUGH
+    with borrowed(made):
+        found = runner(made, task).run(list(swept.values()))
+    net = families.read(made)
+    for head in heads[:: len(heads) // 4]:
+        expected = oracle(net, prompts, [(("head", head.layer, head.head), Where.at("A"))], noising=True)
+        assert_same(found[swept[head]], expected)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from circuitspec.hypothesis_file.schema.position_blocks import Position
@@ -58,6 +59,7 @@ def tokenize(
     roles = find_roles(prompt_set, clean, positions, tokenizer, findings)
     answers = find_answers(prompt_set, clean, tokenizer, findings)
     findings.check()
+    decoded = answers_decoded(given, tokenizer)
     return TokenizedTask(
         prompts=with_texts(given, tokenizer),
         ids={
@@ -70,8 +72,8 @@ def tokenize(
         partial_roles=roles.partial,
         slot_tokens=roles.tokens,
         spans=roles.spans,
-        decoded=answers_decoded(prompt_set, tokenizer),
-        around=surroundings_of(given, clean, frame, tokenizer),
+        decoded=decoded,
+        around=replace(surroundings_of(given, clean, frame, tokenizer), answers=tuple(decoded.items())),
     )
 
 
