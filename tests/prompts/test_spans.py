@@ -54,6 +54,16 @@ def test_in_a_prompts_file(tmp_path: Path, words: PreTrainedTokenizerFast) -> No
     assert set(task.spans) == {"pair", "all"}, "one token is a position as any other"
 
 
+def test_in_a_csv_file(tmp_path: Path, words: PreTrainedTokenizerFast) -> None:
+    rows = [
+        "clean,position:pair,position:all",
+        '"Then, Mary and John","[4, 2]","{""text"": ""and John"", ""tokens"": ""all""}"',
+    ]
+    (tmp_path / "p.csv").write_text("\n".join(rows), encoding="utf-8")
+    task = tokenize(build(plain(file="p.csv"), tmp_path), {}, words)
+    assert task.spans == {"pair": ((2, 4),), "all": ((3, 4),)}
+
+
 def test_under_every_tokenizer(any_tokenizer: PreTrainedTokenizerFast) -> None:
     """By slot and by text the same characters are named, however many tokens they are."""
     made = build(spec(prompts=8))

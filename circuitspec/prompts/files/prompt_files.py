@@ -213,10 +213,10 @@ def _from_cells(cells: Mapping[str, str]) -> dict[str, object]:
 
 
 def _place_in_cell(cell: str) -> object:
-    """A token index, or a text as JSON writes it; anything else is left for validation to refuse."""
+    """A token index, or several or a text as JSON writes them; anything else is left for validation to refuse."""
     if re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", cell):
         return int(cell)
-    if not cell.lstrip().startswith("{"):
+    if not cell.lstrip().startswith(("{", "[")):
         return cell
     try:
         return json.loads(cell, object_pairs_hook=_no_repeats, parse_constant=_refuse_constant)
