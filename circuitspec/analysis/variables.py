@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from circuitspec.experiments.experiment import Noised, Variant
 from circuitspec.hypothesis_file.grammar.fields import template_fields
 from circuitspec.hypothesis_file.schema.blocks import Above, AnswerOf, TaskSpec
-from circuitspec.hypothesis_file.schema.position_blocks import anchor_of_position
+from circuitspec.hypothesis_file.schema.position_blocks import SlotPosition, anchor_of_position
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet
 from circuitspec.prompts.templates.template import parse_field, slot_of
 
@@ -41,13 +41,25 @@ def circuit_variables(task: TaskSpec, roles: Iterable[str]) -> frozenset[str]:
     return frozenset(named)
 
 
-def kept_slots(prompts: PromptSet, corruption: Variant, variables: frozenset[str]) -> frozenset[str]:
+def slots_by_name(task: TaskSpec) -> dict[str, str]:
+    """The slots whose own tokens a declared position names: `{slot: S, tokens: all}` is S by another name."""
+    return {
+        name: slot
+        for name, position in task.positions.items()
+        if isinstance(position, SlotPosition) and (slot := anchor_of_position(position)) is not None
+    }
+
+
+def kept_slots(
+    prompts: PromptSet, corruption: Variant, variables: frozenset[str], by_name: Mapping[str, str] | None = None
+) -> frozenset[str]:
     """Those of `variables` that a corruption leaves as they are in at least half of the prompts that have them.
 
-    Noise changes the slots at which it is added, and all of them where it is added everywhere.
+    Noise changes the slots at which it is added, also where a position is one `by_name`, and all of them where it is
+    added everywhere.
     """
     if isinstance(corruption, Noised):
-        touched = {slot_of(role) for role in corruption.where.roles}
+        touched = {(by_name or {}).get(role, slot_of(role)) for role in corruption.where.roles}
         inverted = corruption.where.inverted
         return frozenset(slot for slot in variables & _slots(prompts) if (slot in touched) == inverted)
     same: dict[str, list[bool]] = {}

@@ -34,7 +34,7 @@ from circuitspec.analysis.task_behaviour import (
     form_said,
     other_form,
 )
-from circuitspec.analysis.variables import circuit_variables, kept_slots
+from circuitspec.analysis.variables import circuit_variables, kept_slots, slots_by_name
 from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
 from circuitspec.analysis.warnings.all_warnings import find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence
@@ -239,7 +239,10 @@ def verify(
     unfed_members = unfed(plan.edges, graph) if at_edge_level and plan.edges is not None else ()
     variables = circuit_variables(hypothesis.task, plan.circuit.roles)
     ablated_from = ablation_source(hypothesis.ablation)
-    kept = () if not ablated_from.is_recorded else kept_slots(prompts, ablated_from.prompts or CLEAN, variables)
+    by_name = slots_by_name(hypothesis.task)
+    kept = (
+        () if not ablated_from.is_recorded else kept_slots(prompts, ablated_from.prompts or CLEAN, variables, by_name)
+    )
     in_memory = loaded.provenance.path is None
     evidence = Evidence(
         plan,
@@ -248,6 +251,7 @@ def verify(
         prompts=prompts,
         task=task,
         variables=variables,
+        by_name=by_name,
         kept=kept,
         negatives=finding,
         in_model=in_model,

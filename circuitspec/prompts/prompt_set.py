@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 
 CLEAN = "clean"
+SHOWN = 6  # answers given as token ids, in a report's line
 
 Score: TypeAlias = Literal["first_token", "sum_logprob"]
 """How answers of several tokens are scored: `task.score` of a file."""
@@ -140,7 +141,8 @@ class AroundPrompts:
     """What stands around the clean prompts as the model takes them.
 
     `in_front` is the fewest and the most special tokens that were put in front of a prompt, `bos_twice` the number of
-    prompts that begin with two BOS tokens.
+    prompts that begin with two BOS tokens. `answers` are the ids of answers and wrong answers that were given as such,
+    with what each decodes to.
     """
 
     special_tokens: Literal["auto", "none", "bos"] = "auto"
@@ -148,6 +150,7 @@ class AroundPrompts:
     given_ids: bool = False
     bos_twice: int = 0
     chat: ChatFrame | None = None
+    answers: tuple[tuple[int, str], ...] = ()
 
     @property
     def told(self) -> bool:
@@ -157,6 +160,9 @@ class AroundPrompts:
     @property
     def described(self) -> str:
         """In words, for reports."""
+        return "; ".join(filter(None, (self._frame(), self._answers())))
+
+    def _frame(self) -> str:
         if self.given_ids:
             return "token ids as they are given, no special token put in front"
         fewest, most = self.in_front
@@ -168,6 +174,13 @@ class AroundPrompts:
             f"the tokenizer's chat template, {self.chat.tokens_before} tokens before the prompt and "
             f"{self.chat.tokens_behind} behind it; {said}"
         )
+
+    def _answers(self) -> str:
+        if not self.answers:
+            return ""
+        shown = ", ".join(f"{one} is {text!r}" for one, text in self.answers[:SHOWN])
+        more = f" and {len(self.answers) - SHOWN} more" if len(self.answers) > SHOWN else ""
+        return f"answers given as token ids: {shown}{more}"
 
 
 @dataclass(frozen=True)

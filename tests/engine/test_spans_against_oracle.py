@@ -13,14 +13,17 @@ from circuitspec.engine.ablation.embedding_noise import noise
 from circuitspec.engine.attribution.restoration_screen import screen_restorations
 from circuitspec.engine.execution.batches import make_batches
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.scheduling.batched_sweep import ENOUGH
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
+from circuitspec.experiments.levels.path_level import path_set, travelling
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
 from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import TOLERANCE, assert_same, loaded, model, random_prompts, runner, task_of
 from tests.engine.test_edges_against_oracle import every_edge, experiment_of, oracle_receiver, oracle_sender
-from tests.oracle import edge, families, metrics, node
+from tests.engine.test_paths_against_oracle import FILE, FINAL, LOGITS, declared, stop
+from tests.oracle import edge, families, metrics, node, tree
 
 LENGTHS = [6, 8, 6, 7]
 SPANS = ((0, 1, 2), (3, 5), (4,), (1, 2, 3))  # of each prompt: as many tokens as it takes, not always side by side
@@ -70,6 +73,24 @@ def test_components_are_patched_at_all_tokens_of_a_span(family: str, side: str) 
             with borrowed(model(family)):
                 found = runner(model(family), task, rows=3, side=side).run([experiment])[experiment]
             assert_same(found, oracle(net, prompts, [(c, where) for _, c, where in chosen], noising=noising))
+
+
+def test_many_components_are_swept_at_a_span() -> None:
+    """In few forwards that begin at the span's first token."""
+    prompts, task = prompts_and_task(seed=37)
+    made = model("gpt2")
+    shape = loaded(made).shape
+    heads = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    swept = {
+        head: Experiment("clean", Source("resample", "abc"), frozenset({Site(head, Where.at("A"))})) for head in heads
+    }
+    assert len(swept) >= ENOUGH
+    with borrowed(made):
+        found = runner(made, task).run(list(swept.values()))
+    net = families.read(made)
+    for head in heads[:: len(heads) // 4]:
+        expected = oracle(net, prompts, [(("head", head.layer, head.head), Where.at("A"))], noising=True)
+        assert_same(found[swept[head]], expected)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -122,6 +143,31 @@ def test_edges_are_cut_at_all_tokens_of_a_span(family: str) -> None:
             kept[oracle_sender(sender), oracle_receiver(receiver)] = {*span} if where.inverted else everywhere - {*span}
         contributions = edge.contributions(net, prompt.corrupt)
         logits = edge.edge_run(net, prompt.clean, contributions, kept).logits[-1].numpy()
+        expected.append(logits[prompt.answers].mean() - logits[prompt.wrong].mean())
+    np.testing.assert_allclose(found["logit_diff"], expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox"])
+def test_paths_lead_through_all_tokens_of_a_span(family: str) -> None:
+    """Head 0.1 at the span to the keys and values of head 1.0, MLP 2 at the span, and both to the logits."""
+    made = model(family, exactly=True)
+    prompts, task = prompts_and_task(seed=38)
+    at = Where.at("A")
+    first, second, mlp = stop(Head(0, 1), at), stop(Head(1, 0), ports=("k", "v")), stop(Mlp(2), at)
+    paths = [declared((first,), (second,), (LOGITS,)), declared((mlp,), (LOGITS,))]
+    readings = path_set(paths, loaded(made).shape, FILE)
+    experiment = travelling("clean", Source("resample", "abc"), readings, paths, through=(), keep=True)
+    with borrowed(made):
+        found = runner(made, task).run([experiment])[experiment]
+    net = families.read(made)
+    expected = []
+    for prompt, span in zip(prompts, SPANS, strict=True):
+        chains: list[list[tree.Hop]] = [
+            [(("head", 0, 1), None, frozenset(span)), (("head", 1, 0), frozenset({"k", "v"}), None), FINAL],
+            [(("mlp", 2), None, frozenset(span)), FINAL],
+        ]
+        kept, frozen = (node.resample_values(net, ids) for ids in (prompt.clean, prompt.corrupt))
+        logits = tree.tree(net, prompt.clean, chains, kept, frozen, ())[-1].numpy()
         expected.append(logits[prompt.answers].mean() - logits[prompt.wrong].mean())
     np.testing.assert_allclose(found["logit_diff"], expected, rtol=0, atol=TOLERANCE)
 

@@ -227,6 +227,7 @@ def test_every_report_says_what_was_put_in_front(tmp_path: Path) -> None:
         "special_tokens": "bos",
         "in_front": [1, 1],
         "token_ids": False,
+        "answer_ids": {},
         "chat": None,
     }
 

@@ -39,6 +39,10 @@ def test_ids_are_used_as_they_are(tmp_path: Path) -> None:
     assert (task.answers, task.wrong) == (((answer,),), ((wrong,),))
     assert task.prompts.prompts[0].texts[CLEAN] == "<s>Then, Mary and John"
     assert task.decoded == {answer: " Mary"}
+    assert task.around.described == (
+        f"token ids as they are given, no special token put in front; answers given as token ids: {answer} is ' Mary'"
+    )
+    assert task.around.told
     assert answer_forms(task, tokenizer) == ()
 
 

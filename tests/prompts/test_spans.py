@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from circuitspec.analysis.variables import kept_slots, slots_by_name
 from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.experiments.experiment import Noised
+from circuitspec.exploration.setting import distinct_roles
+from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.hypothesis_file.schema.position_blocks import NamedText, Position, SlotPosition
 from circuitspec.pipelines.check import check_file
@@ -48,6 +52,16 @@ def test_in_a_prompts_file(tmp_path: Path, words: PreTrainedTokenizerFast) -> No
     assert words_at(task, "next", words) == ["went"], "a position of several tokens is counted from by its last"
     assert task.roles["pair"] == (4,)
     assert set(task.spans) == {"pair", "all"}, "one token is a position as any other"
+
+
+def test_in_a_csv_file(tmp_path: Path, words: PreTrainedTokenizerFast) -> None:
+    rows = [
+        "clean,position:pair,position:all",
+        '"Then, Mary and John","[4, 2]","{""text"": ""and John"", ""tokens"": ""all""}"',
+    ]
+    (tmp_path / "p.csv").write_text("\n".join(rows), encoding="utf-8")
+    task = tokenize(build(plain(file="p.csv"), tmp_path), {}, words)
+    assert task.spans == {"pair": ((2, 4),), "all": ((3, 4),)}
 
 
 def test_under_every_tokenizer(any_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -223,6 +237,26 @@ def test_a_position_of_the_prompts_is_no_slot(tmp_path: Path, words: PreTrainedT
     declared: dict[str, Position] = {"Y": SlotPosition(slot="X", tokens="all")}
     found = one_error(lambda: from_file(tmp_path, words, {"X": [1, 2]}, declared), "CS345")
     assert found.message == "Y: X is a position of the prompts, and no slot of a template"
+
+
+def test_noise_at_all_tokens_of_a_slot_leaves_nothing_of_it() -> None:
+    task = spec(positions={"WHO": {"slot": "S1", "tokens": "all"}, "NEXT": "S1 + 1"})
+    made, variables = build(task), frozenset({"S1", "IO"})
+    by_name = slots_by_name(task)
+    assert by_name == {"WHO": "S1"}
+    for at, kept in (("WHO", {"IO"}), ("S1", {"IO"}), ("NEXT", {"IO", "S1"})):
+        assert kept_slots(made, Noised(3.0, Where.at(at), 1, 0), variables, by_name) == kept
+
+
+def test_what_is_searched_when_positions_share_tokens(words: PreTrainedTokenizerFast) -> None:
+    """The one of several tokens stands for those within it; two that share a token for one another."""
+    task = spec(prompts=4, positions={"HEAD": [0, 1, 2], "MORE": [2, 3], "LAST": "last", "END": "last"})
+    found = distinct_roles(tokenize(build(task), task.positions, words))
+    assert "HEAD" in found
+    assert "MORE" not in found
+    assert ("LAST" in found, "END" in found) == (True, False)
+    assert not {"IO", "S1"} & set(found), "at token 2 or 4 of each prompt, and so in some within HEAD"
+    assert {"S2", "place", "object"} < set(found)
 
 
 def test_check_reads_them(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class Evidence:
     prompts: PromptSet | None = None  # the texts behind the records
     task: TokenizedTask | None = None  # with the prompts that means are over
     variables: frozenset[str] = frozenset()  # slots that the circuit is about (`variables.circuit_variables`)
+    by_name: Mapping[str, str] = field(default_factory=dict)  # slots that have declared positions as other names
     kept: Collection[str] = ()  # of these, slots that the ablation's corruption leaves as they are
     negatives: NegativeFinding | None = None
     in_model: ModelNegatives | None = None

@@ -116,7 +116,7 @@ def partial_corruption(evidence: Evidence) -> list[EvidenceWarning]:
         source = planned.patched.source
         if source is None or source.prompts is None or not source.is_recorded or str(source.prompts) in found:
             continue
-        kept = sorted(kept_slots(prompts, source.prompts, variables))
+        kept = sorted(kept_slots(prompts, source.prompts, variables, evidence.by_name))
         if not kept:
             continue
         varied = sorted(variables.difference(kept))

@@ -127,7 +127,7 @@ prompt is used as it is: no special token is put in front, and indices count all
 then lists of equal length. Answers may be ids behind texts too. Reports show what ids decode to.
 
 A `.csv` file has the columns `clean`, `corrupt` (or `corrupt:NAME`), `answers` and `wrong` (several separated by `|`),
-`template` and `position:NAME` (an index, or a text as JSON). A `.json` file may be as auto-circuit writes it:
+`template` and `position:NAME` (an index; several or a text as JSON). A `.json` file may be as auto-circuit writes it:
 `{"prompts": [{"clean", "corrupt", "answers", "wrong_answers"}], "word_idxs": {"S2": 10}}`, where `word_idxs` are token
 indices as above. With `prompts: N` the first N are read and checked, and nothing is said of those after them.
 [prompts.md](prompts.md) has the other kinds of files, columns with other names, the layouts of other tools, and rows

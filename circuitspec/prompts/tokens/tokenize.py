@@ -92,6 +92,7 @@ def _tokenized(
     if others:
         check_alignment(prompt_set, encoded, tokenizer, misfits)
     own = {name: replace(one, answers=answers.answers, wrong=answers.wrong) for name, one in own.items()}
+    decoded = answers_decoded(given, tokenizer)
     return TokenizedTask(
         prompts=with_texts(given, tokenizer),
         ids={
@@ -104,8 +105,8 @@ def _tokenized(
         partial_roles=roles.partial,
         slot_tokens=roles.tokens,
         spans=roles.spans,
-        decoded=answers_decoded(prompt_set, tokenizer),
-        around=surroundings_of(given, clean, frame, tokenizer),
+        decoded=decoded,
+        around=replace(surroundings_of(given, clean, frame, tokenizer), answers=tuple(decoded.items())),
         sequences=answers.sequences,
         own=own,
         misfits=misfits.found,

@@ -101,6 +101,7 @@ def _around(found: AroundPrompts) -> dict[str, Json]:
         "special_tokens": found.special_tokens,
         "in_front": list(found.in_front),
         "token_ids": found.given_ids,
+        "answer_ids": {str(one): text for one, text in found.answers},
         "chat": None
         if chat is None
         else {
