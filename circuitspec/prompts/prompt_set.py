@@ -88,7 +88,7 @@ def plain_positions(prompt: Prompt) -> dict[str, int | dict[str, str | int]]:
 def prompts_digest(prompt_set: PromptSet) -> str:
     """SHA-256 of what the prompts say: texts, answers, positions and template numbers, in their order.
 
-    Where they come from (file names, lines, the templates' labels) does not count.
+    Where they come from (file names, lines, the templates' labels) does not count, nor how answers are scored.
     """
     content: Any = {
         "prompts": [
@@ -103,8 +103,6 @@ def prompts_digest(prompt_set: PromptSet) -> str:
         ],
         "text_positions": prompt_set.text_positions,
     }
-    if prompt_set.score is not None:
-        content["score"] = prompt_set.score
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
 
