@@ -238,7 +238,7 @@ def prompts_digest(prompt_set: PromptSet) -> str:
     """SHA-256 of what the prompts say: texts, answers, positions and template numbers, in their order; and of what is
     to be put around them, where the file says so.
 
-    Where they come from (file names, lines, the templates' labels) does not count.
+    Where they come from (file names, lines, the templates' labels) does not count, nor how answers are scored.
     """
     content: Any = {
         "prompts": [
@@ -254,8 +254,6 @@ def prompts_digest(prompt_set: PromptSet) -> str:
         "text_positions": prompt_set.text_positions,
         **prompt_set.framing.plain,
     }
-    if prompt_set.score is not None:
-        content["score"] = prompt_set.score
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
 
 
@@ -361,20 +359,31 @@ class TokenizedTask:
 
         None where they correspond one by one, all of them.
         """
-        there, here = (self.own[v].pairs if v in self.own else None for v in (source, base))
-        if base == source or (here is None and there is None):
+        if self.corresponds(base, source):
             return None
-        found = []
-        for i, ids in enumerate(self.ids[base]):
-            same = [(k, k) for k in range(len(self.ids[CLEAN][i]))]
-            to_source: dict[int, set[int]] = {}
-            for clean, token in same if there is None else there[i]:
-                to_source.setdefault(clean, set()).add(token)
-            own: dict[int, set[int]] = {}
-            for clean, token in same if here is None else here[i]:
-                own.setdefault(token, set()).update(to_source.get(clean, ()))
-            found.append(tuple(next(iter(own[k])) if len(own.get(k, ())) == 1 else -1 for k in range(len(ids))))
-        return tuple(found)
+        return tuple(self.counterparts_of(base, source, prompt) for prompt in range(self.n))
+
+    def corresponds(self, base: str, source: str) -> bool:
+        """Whether the tokens of two variants correspond one by one, all of them."""
+        return base == source or all(v not in self.own or self.own[v].pairs is None for v in (base, source))
+
+    def counterparts_of(self, base: str, source: str, prompt: int) -> tuple[int, ...]:
+        """The same for one prompt."""
+        there, here = self._pairs(source, prompt), self._pairs(base, prompt)
+        of_clean: dict[int, set[int]] = {}
+        for clean, token in there:
+            of_clean.setdefault(clean, set()).add(token)
+        own: dict[int, set[int]] = {}
+        for clean, token in here:
+            own.setdefault(token, set()).update(of_clean.get(clean, ()))
+        found = (own.get(token, set()) for token in range(len(self.ids[base][prompt])))
+        return tuple(next(iter(its)) if len(its) == 1 else -1 for its in found)
+
+    def _pairs(self, variant: str, prompt: int) -> tuple[tuple[int, int], ...]:
+        own = self.own.get(variant)
+        if own is None or own.pairs is None:
+            return tuple((token, token) for token in range(len(self.ids[CLEAN][prompt])))
+        return own.pairs[prompt]
 
     @property
     def averaged(self) -> TokenizedTask:

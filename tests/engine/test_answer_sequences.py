@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.ablation.embedding_noise import noise
 from circuitspec.engine.cache.store_keys import Keys
 from circuitspec.engine.execution.batches import check_equally_long, make_batches
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.experiment import Experiment, Site, Source
+from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
 from tests.engine.answer_cases import assert_same, oracle_records, random_cases, task_of
@@ -150,3 +151,17 @@ def test_the_answers_of_another_variant_can_be_expected() -> None:
     whole = task_of(random_cases(seed=6, lengths=[5, 5]))
     with borrowed(m), pytest.raises(CircuitspecError, match="CS368"):
         runner(m, whole).run([Experiment("clean", expected="abc")])
+
+
+def test_noise_is_put_on_prompts_and_not_on_answers() -> None:
+    """The same draw on a prompt's own tokens, whatever follows it, and none after them."""
+    cases = random_cases(seed=6, lengths=[5, 6])
+    task = task_of(cases)
+    noised = Noised(1.0, Where.everywhere(), 1, 0)
+    (batch,) = make_batches(task.lengths, 9, continuations=task.continuations)
+    drawn = noise(task, batch, noised, 0, 3)
+    alone = noise(task, make_batches(task.lengths, 2)[0], noised, 0, 3)
+    for row, (prompt, last) in enumerate(zip(batch.prompts, batch.answer_columns, strict=True)):
+        assert bool((drawn[row, : last + 1] == alone[prompt, : last + 1]).all())
+        assert bool((drawn[row, : last + 1] != 0).all())
+        assert not bool(drawn[row, last + 1 :].any())

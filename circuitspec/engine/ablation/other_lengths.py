@@ -23,13 +23,13 @@ def on_columns_of(
     The k-th token after one prompt corresponds to the k-th after the other. As they are where all tokens correspond
     one by one.
     """
-    tokens = task.counterparts(texts_of(base), texts_of(source))
-    if tokens is None:
+    one, other = texts_of(base), texts_of(source)
+    if task.corresponds(one, other):
         return values
     here, there = laid_out(task, batch, base), laid_out(task, batch, source)
     column = torch.full((len(batch.prompts), here.width), -1, dtype=torch.long)
     for row, (prompt, to, by) in enumerate(zip(batch.prompts, here.offsets, there.offsets, strict=True)):
-        for token, its in enumerate(tokens[prompt]):
+        for token, its in enumerate(task.counterparts_of(one, other, prompt)):
             column[row, to + token] = by + its if its >= 0 else -1
         ends = here.answer_columns[row], there.answer_columns[row]
         for k in range(1, 1 + here.continued[row]):

@@ -35,7 +35,7 @@ from circuitspec.engine.forward import EMBEDDINGS
 from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.experiment import Source, Variant
+from circuitspec.experiments.experiment import EVERYWHERE, Source, Variant
 from circuitspec.experiments.levels.patched_tokens import check_defined_at
 from circuitspec.graph.edges import Edge, Receiver, Sender, precedes, sender_index
 from circuitspec.graph.where import Where
@@ -104,7 +104,8 @@ def attribute_edges(
         raise ValueError(f"no edge: {wrong[0]}")
     if steps > 1 and not interpolates(base, source):
         raise ValueError("embeddings can be interpolated between two runs only")
-    check_defined_at(runner.task, base, source.prompts, tuple({edge.where for edge in wanted}))
+    between = {EVERYWHERE} if steps > 1 else set()  # embeddings are interpolated at every token
+    check_defined_at(runner.task, base, source.prompts, tuple({edge.where for edge in wanted} | between))
     linear = dict.fromkeys(wanted, 0.0)
     recomputed: dict[Edge, float] = {}
     draws = draws_of(base, source)
