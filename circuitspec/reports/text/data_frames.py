@@ -35,8 +35,9 @@ def experiments_frame(
 
     `known` are the plan's denominators, where they have been computed before.
     """
+    metrics = metric_names(records)
     divisors = denominators(plan, records) if known is None else known
-    return runs_frame(_labelled(plan, records), records, lambda run: anchors(plan, run), divisors)
+    return runs_frame(_labelled(plan, records), records, lambda run: anchors(plan, run), divisors, metrics)
 
 
 def runs_frame(
@@ -44,6 +45,7 @@ def runs_frame(
     records: Records,
     between: Callable[[Experiment], Anchors],
     divisors: Mapping[Anchors, Mapping[str, Gap]],
+    metrics: Sequence[str],
 ) -> pd.DataFrame:
     """One row per experiment, in this order.
 
@@ -53,7 +55,6 @@ def runs_frame(
     `M`, `recovered_M`, and `ratio_M` (to clean). NaN where a metric was not measured or has no ratio. Then `kind`,
     `layer`, `head`, `index` (of a neuron), `position` and `corruption` as `where_patched` has them.
     """
-    metrics = metric_names(records)
     rows = []
     for label, run in labelled:
         row: dict[str, object] = {"experiment": label, **_facts(run), "n_prompts": records.n_prompts}
@@ -75,10 +76,12 @@ def runs_frame(
 
 def prompts_frame(plan: Plan, records: Records, prompts: PromptSet) -> pd.DataFrame:
     """One row per experiment and prompt, in that order; columns as in `run_prompts_frame`."""
-    return run_prompts_frame(_labelled(plan, records), records, prompts)
+    return run_prompts_frame(_labelled(plan, records), records, prompts, metric_names(records))
 
 
-def run_prompts_frame(labelled: Sequence[tuple[str, Experiment]], records: Records, prompts: PromptSet) -> pd.DataFrame:
+def run_prompts_frame(
+    labelled: Sequence[tuple[str, Experiment]], records: Records, prompts: PromptSet, metrics: Sequence[str]
+) -> pd.DataFrame:
     """One row per experiment and prompt, in that order.
 
     Columns: `experiment`, `digest`, `prompt` (its number), `template`, `template_text`, `text` (the
@@ -87,7 +90,7 @@ def run_prompts_frame(labelled: Sequence[tuple[str, Experiment]], records: Recor
     """
     if len(prompts.prompts) != records.n_prompts:
         raise ValueError(f"{len(prompts.prompts)} prompts, but records over {records.n_prompts}")
-    metrics, n = metric_names(records), records.n_prompts
+    n = records.n_prompts
     templates = [prompts.templates[int(t)] for t in records.templates]
     absent = np.full(n, np.nan)
     columns: dict[str, object] = {
