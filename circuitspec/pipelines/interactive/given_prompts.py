@@ -47,9 +47,10 @@ def given_task(prompts: PromptsLike, positions: Mapping[str, str | int] | None =
 
     Raises CircuitspecError as reading files does, with every mistake; TypeError for what is none of these.
     """
+    positions = _checked(positions)
     match prompts:
         case PromptSet():
-            return GivenTask(prompts, dict(positions or {}))
+            return GivenTask(prompts, positions)
         case Document():
             return _of_task(prompts.hypothesis, prompts.base_dir, prompts.source, positions)
         case Study():
@@ -58,7 +59,15 @@ def given_task(prompts: PromptsLike, positions: Mapping[str, str | int] | None =
             return _of_file(Path(fspath(prompts)), positions)
         case Mapping():
             return _of_block(prompts, Path(), positions)
-    return GivenTask(_of_rows(_rows(prompts)), dict(positions or {}))
+    return GivenTask(_of_rows(_rows(prompts)), positions)
+
+
+def _checked(positions: Mapping[str, str | int] | None) -> Mapping[str, str | int]:
+    """Positions as a file's task may have them. Raises CircuitspecError (CS140, CS149) for what is none."""
+    if not positions:
+        return {}
+    study = _block_study({"file": "prompts.jsonl", "positions": dict(positions)}, Path())
+    return study.exploration.task.positions
 
 
 def given_study(task: str | PathLike[str] | Mapping[str, Any] | Document | Study) -> Study:
