@@ -205,9 +205,11 @@ def test_hooks_take_part_where_that_is_asked_for(model: Any, tokenizer: Any, hoo
     module = model.transformer.h[1]
     handle = module.register_forward_hook(lambda _, args, output: output + 0.1)
     try:
-        kept = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True, keep_hooks=True)
+        with pytest.warns(UserWarning, match="CS438: hooks on the model took part in every forward"):
+            kept = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True, keep_hooks=True)
         clean = hooks.score([model(torch.tensor([ids])).logits[0, -1].detach() for ids in hooks.clean])
-        bare = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True)
+        with pytest.warns(UserWarning, match=r"CS438: hooks on the model were set aside: transformer.h.1"):
+            bare = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True)
     finally:
         handle.remove()
     assert kept.loc[0, "logit_diff"] == pytest.approx(clean["logit_diff"].mean(), abs=1e-9)
@@ -245,6 +247,7 @@ def test_positions_of_the_call(model: Any, tokenizer: Any, hooks: ByHooks) -> No
         circuitspec.patch(model, tokenizer, ROWS, 3)  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:CS438")  # a forward is put in place of the class's own
 def test_a_sweep_shares_forwards(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """45 experiments more take far fewer runs more: they lie side by side in the batch."""
     calls: list[int] = []

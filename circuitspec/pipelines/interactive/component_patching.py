@@ -68,7 +68,8 @@ def patch(
         unpatched: rows of the unpatched runs too, clean and corrupt, first.
         store: a folder in which results are looked up and kept.
         batch_size: prompts a forward; by memory unless given.
-        keep_hooks: let forward hooks on the model take part (see `circuitspec.verify`).
+        keep_hooks: let forward hooks on the model take part (see `circuitspec.verify`); they are set aside unless
+            asked for, and a Python warning (CS438) names them either way.
 
     Returns:
         A DataFrame with a row for each component and corruption. `kind`, `layer`, `head`, `index`, `position`,
