@@ -215,9 +215,11 @@ def test_hooks_take_part_where_that_is_asked_for(model: Any, tokenizer: Any, hoo
     module = model.transformer.h[1]
     handle = module.register_forward_hook(lambda _, args, output: output + 0.1)
     try:
-        kept = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True, keep_hooks=True)
+        with pytest.warns(UserWarning, match="CS438: hooks on the model took part in every forward"):
+            kept = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True, keep_hooks=True)
         clean = hooks.score([model(torch.tensor([ids])).logits[0, -1].detach() for ids in hooks.clean])
-        bare = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True)
+        with pytest.warns(UserWarning, match=r"CS438: hooks on the model were set aside: transformer.h.1"):
+            bare = circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END", unpatched=True)
     finally:
         handle.remove()
     assert kept.loc[0, "logit_diff"] == pytest.approx(clean["logit_diff"].mean(), abs=1e-9)
@@ -242,3 +244,32 @@ def test_rows_that_are_no_prompts(model: Any, tokenizer: Any) -> None:
         with pytest.raises(circuitspec.CircuitspecError) as error:
             circuitspec.patch(model, tokenizer, rows, "a1.h0")
         assert [one.code for one in error.value.diagnostics] == codes
+
+
+def test_positions_of_the_call(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    frame = circuitspec.patch(model, tokenizer, ROWS, "a0.h3@AGAIN", positions={"AGAIN": S2})
+    agrees(frame.iloc[0], hooks.score(hooks.patched([(("head", 0, 3), S2)], "clean", "corrupt")), hooks)
+    wrong: list[tuple[Any, str]] = [({"A": "??"}, "CS140"), ({"b c": 2}, "CS149"), ({"A": 99}, "CS345")]
+    for positions, code in wrong:
+        with pytest.raises(circuitspec.CircuitspecError, match=code):
+            circuitspec.patch(model, tokenizer, ROWS, "m1", positions=positions)
+    with pytest.raises(TypeError, match="names as texts"):
+        circuitspec.patch(model, tokenizer, ROWS, 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:CS438")  # a forward is put in place of the class's own
+def test_a_sweep_shares_forwards(model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """45 experiments more take far fewer runs more: they lie side by side in the batch."""
+    calls: list[int] = []
+    forward = model.transformer.h[3].forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model.transformer.h[3], "forward", counted)
+    circuitspec.sweep(model, tokenizer, ROWS, at="END", layers=[2])
+    few = len(calls)
+    frame = circuitspec.sweep(model, tokenizer, ROWS)
+    assert len(frame) == 4 * 4 * 3
+    assert len(calls) - 2 * few < 15

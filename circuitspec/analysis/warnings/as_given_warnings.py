@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
+from circuitspec.models.in_memory.foreign_hooks import Foreign
 
 _NAMED = 8  # places named in a message; all of them are in the data
 
 
 def beyond_weights(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
     """CS438, once each: hooks (set aside or kept), replaced forwards, a tokenizer other than the model's files say."""
-    foreign, other_tokens = evidence.foreign, evidence.other_tokens
+    return beyond_weights_of(evidence.foreign, evidence.other_tokens)
+
+
+def beyond_weights_of(foreign: Foreign, other_tokens: str | None) -> tuple[EvidenceWarning, ...]:
+    """As `beyond_weights`, of a model of which there is no other evidence."""
     found = []
     if foreign.hooks and not foreign.kept:
         found.append(

@@ -61,6 +61,7 @@ def explore(
 
     from circuitspec.models.adopt import adopt_model
     from circuitspec.pipelines.explore import explore as run
+    from circuitspec.pipelines.interactive.memory_session import tell_what_is_on
     from circuitspec.runtime.progress import for_callers
 
     if (model is None) != (tokenizer is None):
@@ -85,6 +86,7 @@ def explore(
         loaded = None
         if model is not None and tokenizer is not None:
             loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
+            tell_what_is_on(loaded)
         with for_callers() as progress:
             return Explored(run(study, options, progress, COMMAND, loaded=loaded), study, COMMAND)
 

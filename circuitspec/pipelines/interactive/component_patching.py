@@ -15,7 +15,7 @@ from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike
 from circuitspec.pipelines.interactive.measured_frames import Patched, measured
 from circuitspec.pipelines.interactive.memory_session import Manner, laboratory, manners
-from circuitspec.pipelines.interactive.named_sites import path_named, sites_named
+from circuitspec.pipelines.interactive.named_sites import listed, path_named, sites_named
 from circuitspec.prompts.own_metrics import OwnMetric
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.reports.text.data_frames import place_name
@@ -68,7 +68,8 @@ def patch(
         unpatched: rows of the unpatched runs too, clean and corrupt, first.
         store: a folder in which results are looked up and kept.
         batch_size: prompts a forward; by memory unless given.
-        keep_hooks: let forward hooks on the model take part (see `circuitspec.verify`).
+        keep_hooks: let forward hooks on the model take part (see `circuitspec.verify`); they are set aside unless
+            asked for, and a Python warning (CS438) names them either way.
 
     Returns:
         A DataFrame with a row for each component and corruption. `kind`, `layer`, `head`, `index`, `position`,
@@ -82,7 +83,7 @@ def patch(
         CircuitspecError: for names, prompts or a model that do not allow it, with every mistake; nothing was run.
         ValueError: for another `how`. TypeError: for arguments of other kinds.
     """
-    texts = [components] if isinstance(components, str) else list(components)
+    texts = listed(components, "components")
 
     def experiments(loaded: LoadedModel, task: TokenizedTask) -> list[Patched]:
         named = sites_named(texts, loaded.shape, together=together)
@@ -138,7 +139,7 @@ def path_patch(
     Raises CircuitspecError CS203, CS220, CS226 or CS227 for what is no path in this model, CS371 where
     single heads' contributions cannot be told apart.
     """
-    texts = [paths] if isinstance(paths, str) else list(paths)
+    texts = listed(paths, "paths")
     passing = list(through)
 
     def experiments(loaded: LoadedModel, task: TokenizedTask) -> list[Patched]:

@@ -46,9 +46,10 @@ def given_task(prompts: PromptsLike, positions: Mapping[str, Position] | None = 
 
     Raises CircuitspecError as reading files does, with every mistake; CS358 for what holds no rows.
     """
+    positions = _checked(positions)
     match prompts:
         case PromptSet():
-            return GivenTask(prompts, dict(positions or {}))
+            return GivenTask(prompts, positions)
         case Document():
             return _of_task(prompts.hypothesis, prompts.base_dir, prompts.source, positions)
         case Study():
@@ -57,12 +58,20 @@ def given_task(prompts: PromptsLike, positions: Mapping[str, Position] | None = 
             return _of_file(Path(fspath(prompts)), positions)
         case Mapping() if not _has_rows(prompts):
             return _of_block(prompts, Path(), positions)
-    return GivenTask(prompts_from(prompts), dict(positions or {}))
+    return GivenTask(prompts_from(prompts), positions)
 
 
 def _has_rows(block: Mapping[str, Any]) -> bool:
     """Whether it is auto-circuit's form of prompts rather than a task: `prompts` of a task is a number."""
     return isinstance(block.get("prompts"), Sequence)
+
+
+def _checked(positions: Mapping[str, Position] | None) -> Mapping[str, Position]:
+    """Positions as a file's task may have them. Raises CircuitspecError (CS140, CS149) for what is none."""
+    if not positions:
+        return {}
+    study = _block_study({"file": "prompts.jsonl", "positions": dict(positions)}, Path())
+    return study.exploration.task.positions
 
 
 def given_study(task: str | PathLike[str] | Mapping[str, Any] | Document | Study) -> Study:

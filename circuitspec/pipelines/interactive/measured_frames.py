@@ -14,7 +14,7 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.pipelines.interactive.memory_session import Laboratory, Manner
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import CLEAN
-from circuitspec.reports.text.data_frames import run_prompts_frame, runs_frame
+from circuitspec.reports.text.data_frames import metric_names, run_prompts_frame, runs_frame
 from circuitspec.reports.text.result_frame import ResultFrame
 
 _CLEAN = Experiment(CLEAN)
@@ -43,12 +43,13 @@ def measured(lab: Laboratory, wanted: Sequence[Patched], *, per_prompt: bool, un
     of_plain = {run: Anchors(_CLEAN, run if run.base != CLEAN else first.corrupt) for run in plain.values()}
     records = lab.stored.run([_CLEAN, *anchors.values(), *plain.values(), *between])
     labelled = [*plain.items(), *((one.label, one.run) for one in wanted)]
+    metrics = metric_names(records)
     if per_prompt:
-        frame = ResultFrame(run_prompts_frame(labelled, records, lab.task.prompts))
+        frame = ResultFrame(run_prompts_frame(labelled, records, lab.task.prompts, metrics))
     else:
         pairs = {**of_plain, **between}
         divisors = {pair: _gaps(records, pair) for pair in dict.fromkeys(pairs.values())}
-        frame = ResultFrame(runs_frame(labelled, records, pairs.__getitem__, divisors))
+        frame = ResultFrame(runs_frame(labelled, records, pairs.__getitem__, divisors, metrics))
     rows = np.repeat(np.arange(len(labelled)), lab.task.n if per_prompt else 1)
     told: list[Mapping[str, object]] = [*({} for _ in plain), *(one.columns for one in wanted)]
     for name in dict.fromkeys(name for one in wanted for name in one.columns):

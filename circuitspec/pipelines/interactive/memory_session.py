@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from circuitspec.analysis.warnings.as_given_warnings import beyond_weights_of
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_runner import StoredRunner
 from circuitspec.engine.runner import Runner
@@ -20,11 +22,12 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.load import LoadedModel
+from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_task
 from circuitspec.pipelines.interactive.named_sites import check_named, with_end
 from circuitspec.pipelines.session import Session
 from circuitspec.prompts.own_metrics import OwnMetric, named_metrics
-from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask
 from circuitspec.prompts.tokens.tokenize import tokenize
 from circuitspec.runtime.progress import Progress, for_callers
 
@@ -105,6 +108,18 @@ def manners(how: str, corruption: str | Sequence[str] | None, task: TokenizedTas
     return tuple(Manner(how, name) for name in dict.fromkeys(named))
 
 
+class ModelWarning(UserWarning):
+    """CS438: a model in memory is more than its weights, and figures are with or without the rest."""
+
+
+def tell_what_is_on(loaded: LoadedModel, prompts: PromptSet | None = None) -> None:
+    """Warn (`ModelWarning`) of hooks, replaced forwards and another tokenizer, as reports of `verify` do."""
+    texts = () if prompts is None else tuple(text for one in prompts.prompts for text in one.texts.values())
+    other_tokens = other_than_filed(loaded.tokenizer, tuple(dict.fromkeys(texts))) if texts else None
+    for found in beyond_weights_of(loaded.foreign, other_tokens):
+        warnings.warn(f"{found.code}: {found.message}; {found.detail}", ModelWarning, stacklevel=2)
+
+
 @contextmanager
 def laboratory(
     model: PreTrainedModel,
@@ -135,6 +150,7 @@ def laboratory(
         loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
         given = given_task(prompts, positions)
         task = with_end(tokenize(given.prompts, given.positions, loaded.tokenizer, given.source))
+        tell_what_is_on(loaded, given.prompts)
         check_length(task, loaded.shape)
         check_named(check(loaded, task), task)
         with for_callers() as progress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -28,6 +28,14 @@ class NamedSites:
     label: str
     sites: Mapping[NodeComponent, Where]
     kind: str = ""  # of what was named, where that is one component: an attention layer is patched as its heads
+
+
+def listed(names: str | Sequence[str], what: str) -> list[str]:
+    """One name or several. Raises TypeError for what are no texts; `what` is what the call names them."""
+    found = [names] if isinstance(names, str) else list(names) if isinstance(names, Iterable) else [names]
+    if wrong := [one for one in found if not isinstance(one, str)]:
+        raise TypeError(f"`{what}` holds a {type(wrong[0]).__name__}: give names as texts, such as 'a9.h6@END'")
+    return found
 
 
 def sites_named(texts: Sequence[str], shape: ModelShape, *, together: bool = False) -> tuple[NamedSites, ...]:

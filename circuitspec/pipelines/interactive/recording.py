@@ -17,7 +17,7 @@ from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.interactive.component_patching import label_of
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike
 from circuitspec.pipelines.interactive.memory_session import laboratory, manners
-from circuitspec.pipelines.interactive.named_sites import as_source, check_roles, sites_named
+from circuitspec.pipelines.interactive.named_sites import as_source, check_roles, listed, sites_named
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def record(
     Raises:
         CircuitspecError: as `circuitspec.patch`, and CS431 where attention weights do not add up to 1.
     """
-    texts = [names] if isinstance(names, str) else list(names)
-    others = [patched] if isinstance(patched, str) else list(patched)
+    texts = listed(names, "names")
+    others = listed(patched, "patched")
 
     def runs(loaded: LoadedModel, task: TokenizedTask) -> dict[str, Experiment]:
         found = {name: Experiment(name) for name in (CLEAN, *task.prompts.corruptions)}

@@ -40,8 +40,9 @@ def experiments_frame(
 
     `known` are the plan's denominators, where they have been computed before.
     """
+    metrics = metric_names(records, _claimed(plan))
     divisors = denominators(plan, records) if known is None else known
-    return runs_frame(_labelled(plan, records), records, lambda run: anchors(plan, run), divisors, _claimed(plan))
+    return runs_frame(_labelled(plan, records), records, lambda run: anchors(plan, run), divisors, metrics)
 
 
 def runs_frame(
@@ -49,7 +50,7 @@ def runs_frame(
     records: Records,
     between: Callable[[Experiment], Anchors],
     divisors: Mapping[Anchors, Mapping[str, Gap]],
-    claimed: Collection[str] = (),
+    metrics: Sequence[str],
 ) -> pd.DataFrame:
     """One row per experiment, in this order.
 
@@ -59,7 +60,6 @@ def runs_frame(
     `M`, `recovered_M`, and `ratio_M` (to clean). NaN where a metric was not measured or has no ratio. Then `kind`,
     `layer`, `head`, `index` (of a neuron), `position` and `corruption` as `where_patched` has them.
     """
-    metrics = metric_names(records, claimed)
     rows = []
     for label, run in labelled:
         row: dict[str, object] = {"experiment": label, **_facts(run), "n_prompts": records.n_prompts}
@@ -81,7 +81,7 @@ def runs_frame(
 
 def prompts_frame(plan: Plan, records: Records, prompts: PromptSet) -> pd.DataFrame:
     """One row per experiment and prompt, in that order; columns as in `run_prompts_frame`."""
-    return run_prompts_frame(_labelled(plan, records), records, prompts, _claimed(plan))
+    return run_prompts_frame(_labelled(plan, records), records, prompts, metric_names(records, _claimed(plan)))
 
 
 def _claimed(plan: Plan) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ def _claimed(plan: Plan) -> tuple[str, ...]:
 
 
 def run_prompts_frame(
-    labelled: Sequence[tuple[str, Experiment]], records: Records, prompts: PromptSet, claimed: Collection[str] = ()
+    labelled: Sequence[tuple[str, Experiment]], records: Records, prompts: PromptSet, metrics: Sequence[str]
 ) -> pd.DataFrame:
     """One row per experiment and prompt, in that order.
 
@@ -99,7 +99,7 @@ def run_prompts_frame(
     """
     if len(prompts.prompts) != records.n_prompts:
         raise ValueError(f"{len(prompts.prompts)} prompts, but records over {records.n_prompts}")
-    metrics, n = metric_names(records, claimed), records.n_prompts
+    n = records.n_prompts
     templates = [prompts.templates[int(t)] for t in records.templates]
     absent = np.full(n, np.nan)
     columns: dict[str, object] = {
