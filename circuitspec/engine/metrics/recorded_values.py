@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.batches import Batch, laid_out
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Slot, Tap, port_slot
@@ -56,7 +56,8 @@ def record_values(
 
     Raises CS502 for values that are not finite, CS431 where attention weights do not add up to 1.
     """
-    task, longest = forward.task, max(forward.task.lengths)
+    task = forward.task
+    longest = max(map(len, task.of(texts_of(experiment.base)).ids))
     found: dict[str, list[Array]] = {one.name: [] for one in wanted}
     order: list[int] = []
     for batch, recorded in forward.in_batches(lambda part: _of_batch(forward, values_of, experiment, wanted, part)):
@@ -79,6 +80,7 @@ def _of_batch(
     forward: Forward, values_of: ValuesOf, experiment: Experiment, wanted: Sequence[Wanted], batch: Batch
 ) -> Mapping[str, list[Array]]:
     """For each name an array a row of the batch, without padding."""
+    batch = laid_out(forward.task, batch, experiment.base)
     swaps: Mapping[Tap, Swap] = {}
     if experiment.source is not None:
         values = values_of(batch, experiment.source, forward.taps_of([experiment]))

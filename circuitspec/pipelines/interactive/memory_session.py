@@ -149,7 +149,8 @@ def laboratory(
     with torch.inference_mode(False):  # whatever holds around the call
         loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
         given = given_task(prompts, positions)
-        task = with_end(tokenize(given.prompts, given.positions, loaded.tokenizer, given.source))
+        places = with_end(given.positions, given.prompts)
+        task = tokenize(given.prompts, places, loaded.tokenizer, given.source, unequal=True)
         tell_what_is_on(loaded, given.prompts)
         check_length(task, loaded.shape)
         check_named(check(loaded, task), task)

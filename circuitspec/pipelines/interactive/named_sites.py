@@ -14,9 +14,10 @@ from circuitspec.graph.paths import DeclaredPath, cuttable, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.names import Name, NameSyntaxError, format_name, parse_name, parse_path
+from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.hypothesis_file.yaml.source import SourceText, parse_source
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
-from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 
 END = "END"  # the last token, where no position is called so
 
@@ -98,13 +99,12 @@ def path_named(text: str, shape: ModelShape) -> tuple[DeclaredPath, SourceText]:
     return path, source
 
 
-def with_end(task: TokenizedTask) -> TokenizedTask:
-    """The task in which END is the last token of every prompt, unless a position is called so."""
-    from dataclasses import replace
-
-    if END in task.roles or END in task.partial_roles:
-        return task
-    return replace(task, roles={**task.roles, END: tuple(length - 1 for length in task.lengths)})
+def with_end(positions: Mapping[str, Position], prompts: PromptSet) -> dict[str, Position]:
+    """The positions and END, the last token of every prompt, unless a position or a slot is called so."""
+    called = [*positions]
+    for prompt in prompts.prompts:
+        called += [*prompt.positions, *(slot for slots in prompt.slots.values() for slot in slots)]
+    return {**positions, **({} if END in called else {END: "last"})}
 
 
 def check_named(experiments: Sequence[Experiment], task: TokenizedTask) -> None:

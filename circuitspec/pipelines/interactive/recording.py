@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 PATTERN = ".pattern"  # behind a head's name: its attention weights
 
 
+_WHOLE_ANSWERS = Diagnostic(
+    "CS365",
+    "with `score: sum_logprob` a prompt runs once with each of its answers behind it, and has no one value",
+    hint="take out `score: sum_logprob`: what a run computes on the prompt does not hang on its answers",
+)
+
+
 def record(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
@@ -71,6 +78,8 @@ def record(
         return found
 
     def experiments(loaded: LoadedModel, task: TokenizedTask) -> list[Experiment]:
+        if task.sequences is not None:
+            raise CircuitspecError(_WHOLE_ANSWERS)
         check_roles(positions_wanted(_wanted(texts, loaded)), task)
         return list(runs(loaded, task).values())
 
