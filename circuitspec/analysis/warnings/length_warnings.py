@@ -69,7 +69,7 @@ def unlike_prompts(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
     return (
         EvidenceWarning(
             "CS445",
-            f"clean and corrupted prompts have other tokens in number on {len(unlike)} of {plural(task.n, 'prompt')}: "
+            f"clean and corrupted prompts have pieces of other lengths on {len(unlike)} of {plural(task.n, 'prompt')}: "
             f"values come from other places of their run ({piece})",
             "what is patched has been computed at its own position in its own prompt: where a component tells "
             "positions, it brings that with it"
