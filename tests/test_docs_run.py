@@ -44,7 +44,7 @@ _RUN = {
     "glossary.md": set[str](),
     "method.md": {"yaml"},
     "models.md": {"yaml"},
-    "prompts.md": {"yaml", "python"},
+    "prompts.md": {"yaml", "json", "python"},
     "python.md": {"python"},
     "repository.md": {"sh", "python", "toml", "yaml"},
     "tutorial.md": {"yaml", "console", "python"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -18,7 +19,8 @@ from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.load import LoadedModel, load_model
 from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify
 from circuitspec.prompts.build import build_prompts
-from circuitspec.prompts.prompt_set import Prompt, PromptSet
+from circuitspec.prompts.files.prompts_in_memory import prompts_from
+from circuitspec.prompts.prompt_set import Prompt, PromptSet, TextPlace
 from tests.documents import blocks
 from tests.repository.support import Quiet
 
@@ -126,11 +128,17 @@ def test_later_years_are_right() -> None:
 
 
 def test_the_blocks_of_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its YAML are tasks; the one with a table gives prompts. Its Python runs."""
+    """Its YAML are tasks, which give prompts where they draw them; its JSON is a row. Its Python runs."""
     tasks = [parse_source(block.text, "prompts.md").data for block in blocks(PROMPTS_MD) if block.language == "yaml"]
-    assert len(tasks) == 2
-    named, table = (TaskSpec.model_validate(data["task"]) for data in tasks if isinstance(data, dict))
+    named, several, digits, table = (TaskSpec.model_validate(data["task"]) for data in tasks if isinstance(data, dict))
     assert named.columns is not None
+    assert {several.score, digits.score} == {"sum_logprob"}
+    assert all(prompt.answers[0].endswith(".") for prompt in build_prompts(several, ROOT, None).prompts)
+    years = {prompt.texts["clean"][-30:-28]: prompt.answers for prompt in build_prompts(digits, ROOT, None).prompts}
+    assert {answers for answers in years.values()} >= {("12", "35", "60", "80"), ("80",)}
+    (row,) = (json.loads(block.text) for block in blocks(PROMPTS_MD) if block.language == "json")
+    (prompt,) = prompts_from([row]).prompts
+    assert prompt.positions == {"PLACE": TextPlace("store", 1), "OBJECT": -2}
     texts = {prompt.texts["clean"]: prompt.answers for prompt in build_prompts(table, ROOT, None).prompts}
     assert texts == {
         f"{city} is a city in the country of": (f" {country}",)
