@@ -111,9 +111,10 @@ def test_slot_rules() -> None:
     assert parse_slot_rule("$names") == Draw("names")
     assert parse_slot_rule(" =S1 ") == Copy("S1")
     assert parse_slot_rule("$t.city") == Draw("t", "city")
+    assert parse_slot_rule("=S.two words") == Copy("S", "two words")
 
 
-@pytest.mark.parametrize("text", ["names", "$", "=", "$a b", "==S1", "", "$t.", "= 1"])
+@pytest.mark.parametrize("text", ["names", "$", "=", "$a b", "==S1", "", "$t.", "=S.a.b", "= 1"])
 def test_wrong_slot_rules(text: str) -> None:
     with pytest.raises(NameSyntaxError):
         parse_slot_rule(text)
