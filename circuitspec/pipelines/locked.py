@@ -17,7 +17,13 @@ from circuitspec.repository.environment import environment
 from circuitspec.repository.lock import Lock, LockedHypothesis, LockedModel, as_json
 from circuitspec.repository.lock_file import LockFile
 from circuitspec.repository.locked_directions import lock_directions
-from circuitspec.repository.locked_prompts import lock_prompts, locked_reference, prompt_drift, reference_drift
+from circuitspec.repository.locked_prompts import (
+    chat_drift,
+    lock_prompts,
+    locked_reference,
+    prompt_drift,
+    reference_drift,
+)
 from circuitspec.repository.model_files import model_files
 from circuitspec.runtime.progress import Progress
 
@@ -57,7 +63,7 @@ def make_lock(document: Document, device: str, outcome: Outcome, loaded: LoadedM
     return Lock(
         lock_version=1,
         hypothesis=LockedHypothesis(name=found.name, digest=found.digest, content=as_json(document.source.data)),
-        prompts=lock_prompts(outcome.task.prompts),
+        prompts=lock_prompts(outcome.task.prompts, outcome.task.around),
         model=LockedModel(
             id=found.model.id,
             revision=None if files is None else files.revision,
@@ -102,6 +108,7 @@ def run_as_locked(
     outcome = verify(document, options, progress, loading=loading)
     if outcome.task.prompts.choice is not None:  # which rows fit is known by the tokenizer alone
         refuse(prompt_drift(lock_file.lock.prompts, outcome.task.prompts))
+    refuse(chat_drift(lock_file.lock.prompts, outcome.task.around))  # as the tokenizer writes it today
     claims = claim_drift(lock_file, outcome.verification.claims, examined.now)
     others = reference_drift(lock_file, outcome.verification.reference)
     return Compared(outcome, claims, (*examined.drift, *others))

@@ -38,13 +38,15 @@ class LockedHypothesis(_Part):
 class LockedPrompts(_Part):
     """The prompts in their order. `lines` has one line a prompt: all it says as JSON, or its digest (see `prompts`).
 
-    `left_out` says how many rows of their file were left out, by why; None where none may be.
+    `left_out` says how many rows of their file were left out, by why; None where none may be. `chat` are the texts that
+    the tokenizer's chat template put before and behind every prompt; None without one.
     """
 
     digest: str
     count: int
     lines: str
     left_out: dict[str, int] | None = None
+    chat: tuple[str, str] | None = None
 
 
 class LockedReference(_Part):
@@ -125,8 +127,9 @@ class Lock(_Part):
         """The lock as plain data; without what there is none of, as locks were before they had it."""
         none = {name for name in ("directions", "reference") if not getattr(self, name)}
         content = self.model_dump(mode="json", exclude=none or None)
-        if self.prompts.left_out is None:
-            del content["prompts"]["left_out"]
+        for name in ("left_out", "chat"):
+            if getattr(self.prompts, name) is None:
+                del content["prompts"][name]
         return content
 
 

@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from circuitspec.analysis.verification_result import ReferenceFacts
 from circuitspec.diagnostics.diagnostic import Diagnostic
-from circuitspec.prompts.prompt_set import GivenAnswer, PlainPlace, Prompt, PromptSet, plain_positions, prompts_digest
+from circuitspec.prompts.prompt_set import (
+    AroundPrompts,
+    GivenAnswer,
+    PlainPlace,
+    Prompt,
+    PromptSet,
+    plain_positions,
+    prompts_digest,
+)
 from circuitspec.repository.lock import LockedPrompts, LockedReference, as_json
 from circuitspec.repository.lock_file import LockFile
 
@@ -19,6 +27,7 @@ ROOM = 1_000_000  # bytes of prompts that are kept; of more there are digests al
 _SHOWN = 3
 _LONGEST = 200  # characters of a value in a message
 _DIGITS = 16
+NOTHING_AROUND = AroundPrompts()
 _ELSE_CHANGED = (
     "it changed what is put around the prompts (special_tokens, chat), or from where their positions are counted"
 )
@@ -36,7 +45,7 @@ class _Content(BaseModel):
     template: int
 
 
-def lock_prompts(prompt_set: PromptSet) -> LockedPrompts:
+def lock_prompts(prompt_set: PromptSet, around: AroundPrompts = NOTHING_AROUND) -> LockedPrompts:
     """Every prompt as a line: JSON while all of them fit into ROOM, otherwise the prompt's digest."""
     contents = [_content(prompt) for prompt in prompt_set.prompts]
     lines = [as_json(content.model_dump(mode="json")) for content in contents]
@@ -45,7 +54,32 @@ def lock_prompts(prompt_set: PromptSet) -> LockedPrompts:
     text = "\n".join(lines) + "\n"
     left_out = None if prompt_set.choice is None else prompt_set.choice.counts
     return LockedPrompts(
-        digest=prompts_digest(prompt_set), count=len(prompt_set.prompts), lines=text, left_out=left_out
+        digest=prompts_digest(prompt_set),
+        count=len(prompt_set.prompts),
+        lines=text,
+        left_out=left_out,
+        chat=None if around.chat is None else (around.chat.before, around.chat.behind),
+    )
+
+
+def chat_drift(locked: LockedPrompts, around: AroundPrompts) -> tuple[Diagnostic, ...]:
+    """CS553 where the tokenizer's chat template puts other texts around the prompts than when it was locked.
+
+    Some templates write the day's date into every conversation.
+    """
+    now = None if around.chat is None else (around.chat.before, around.chat.behind)
+    if locked.chat is None or now is None or locked.chat == now:
+        return ()
+    changes = [
+        f"{where} it: {_shown(old)} -> {_shown(new)}"
+        for where, old, new in zip(("before", "behind"), locked.chat, now, strict=True)
+        if old != new
+    ]
+    hint = "some templates write the date: give `chat: {system: ...}` if the template then leaves it out, or lock anew"
+    return (
+        Diagnostic(
+            "CS553", f"what the chat template puts around every prompt changed, {'; '.join(changes)}", hint=hint
+        ),
     )
 
 
