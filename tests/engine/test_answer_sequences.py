@@ -42,8 +42,18 @@ def experiments() -> list[Experiment]:
     return [Experiment("clean"), Experiment("abc"), *noised, *restored, *single]
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize(
+    ("family", "side"),
+    [
+        ("gpt2", "right"),
+        ("llama", "left"),
+        ("gemma2", "right"),
+        *(
+            pytest.param(*case, marks=pytest.mark.nightly)
+            for case in (("gpt2", "left"), ("llama", "right"), ("gemma2", "left"))
+        ),
+    ],
+)
 def test_patched_runs_score_whole_answers_as_the_oracle_does(family: str, side: Any) -> None:
     """One by one on one side, swept on the other; batches cut between prompts."""
     cases = random_cases(seed=5, lengths=[6, 6, 6, 6], templates=2)
