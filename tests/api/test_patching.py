@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import circuitspec
+from circuitspec.models.zoo import zoo_path
 from circuitspec.prompts.output_metrics import METRICS
 from tests.api.support import ROWS, S2, ByHooks
 from tests.api.test_api import TINY, state
@@ -273,3 +275,17 @@ def test_a_sweep_shares_forwards(model: Any, tokenizer: Any, monkeypatch: pytest
     frame = circuitspec.sweep(model, tokenizer, ROWS)
     assert len(frame) == 4 * 4 * 3
     assert len(calls) - 2 * few < 15
+
+
+def test_what_transformers_records_by_hooks_is_recorded_after_a_run_too(tokenizer: Any) -> None:
+    """pyvene removes all hooks around each forward, and transformers registers those of its recordings once."""
+    model = AutoModelForCausalLM.from_pretrained(zoo_path("ioi-tiny"), attn_implementation="eager").eval()
+    ids = torch.tensor([tokenizer(ROWS[0]["clean"])["input_ids"]])
+    with torch.no_grad():
+        before = model(ids, output_attentions=True, output_hidden_states=True)
+        circuitspec.patch(model, tokenizer, ROWS, "a2.h2@END")
+        after = model(ids, output_attentions=True, output_hidden_states=True)
+    assert len(after.attentions) == 4
+    assert len(after.hidden_states) == 5
+    for one, other in zip(before.attentions, after.attentions, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
