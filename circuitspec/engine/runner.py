@@ -16,6 +16,7 @@ from circuitspec.engine.ablation.patched_values import STRATEGIES, Given, Values
 from circuitspec.engine.execution.batches import Batch, PaddingSide, make_batches, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.executor import Executor
+from circuitspec.engine.execution.masks import merged
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.levels.path_hops import Hops
@@ -137,17 +138,20 @@ class Runner(Forward):
             sweeps = [s for s in needs.sweeps if draw < s.draws and not known.keys() >= {*s.experiments}]
             if not single and not sweeps:
                 continue
-            sources = (*(e.source for e in single if e.source is not None), *(sweep.source for sweep in sweeps))
+            sources = (*(source for e in single for source in e.sources), *(sweep.source for sweep in sweeps))
             for source in dict.fromkeys(sources):
                 if source not in values:
                     values[source] = self._values(batch, source, needs, runs)
             clean_logprobs = upcast(runs.of(CLEAN).logits).log_softmax(-1)
+            last: tuple[Experiment, Tensor, Mapping[Tap, Tensor]] | None = None
             for experiment in single:
                 patched = values[experiment.source] if experiment.source is not None else {}
-                logits, recorded = self._patched(batch, experiment, patched, needs, runs)
-                metrics = self.metrics(batch, logits, clean_logprobs)
+                if last is None or last[0] != experiment.run:  # the same run is scored by several answers
+                    last = (experiment.run, *self._patched(batch, experiment, patched, needs, runs, values))
+                _, logits, recorded = last
+                metrics = self.metrics(batch, logits, clean_logprobs, experiment.expected or CLEAN)
                 if self._internals is not None and experiment.level != "path":
-                    anew = functools.partial(self._actions, batch, experiment, patched, needs)
+                    anew = functools.partial(self._actions, batch, experiment, patched, needs, values)
                     metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw, experiment.level)
                 measured = {name: metric.cpu().double().numpy() for name, metric in metrics.items()}
                 if parts is not None:
@@ -169,6 +173,7 @@ class Runner(Forward):
         values: Mapping[Tap, Tensor],
         needs: Needs,
         runs: Unpatched,
+        all_values: Mapping[Source, Mapping[Tap, Tensor]],
     ) -> tuple[Tensor, Mapping[Tap, Tensor]]:
         """Logits `[row, vocabulary]` of an experiment's run, and what internal metrics are read from."""
         if experiment.source is None:
@@ -185,17 +190,31 @@ class Runner(Forward):
                 extra=lambda: self.expect(len(batch.prompts)),
             )
             return hops.logits(), {}
-        actions = self._actions(batch, experiment, values, needs)
+        actions = self._actions(batch, experiment, values, needs, all_values)
         if self._internals is not None:
             actions = replace(actions, record=actions.record | self._internals.taps(experiment.level))
         return self.forward(batch, experiment.base, actions, runs.draw)
 
-    def _actions(self, batch: Batch, experiment: Experiment, values: Mapping[Tap, Tensor], needs: Needs) -> Actions:
-        """What one forward does for an experiment at node or edge level: for one forward, since edits share values."""
+    def _actions(
+        self,
+        batch: Batch,
+        experiment: Experiment,
+        values: Mapping[Tap, Tensor],
+        needs: Needs,
+        all_values: Mapping[Source, Mapping[Tap, Tensor]],
+    ) -> Actions:
+        """What one forward does for an experiment at node or edge level: for one forward, since edits share values.
+
+        `values` are those of its own source, `all_values` also those of what is patched beside.
+        """
         if experiment.source is None:
             return Actions()
         if experiment.level == "node":
-            return Actions(self.swaps(batch, experiment, values))
+            swaps = self.swaps(batch, experiment, values)
+            for patch in experiment.patches[1:]:
+                alone = replace(experiment.run, source=patch.source, sites=patch.sites, beside=frozenset())
+                swaps = merged(swaps, self.swaps(batch, alone, all_values[patch.source]))
+            return Actions(swaps)
         program = needs.programs[experiment]
         at = functools.partial(where_mask, self.task, batch, device=self.device, variant=experiment.base)
         columns = {where: at(where) for where in program.wheres}

@@ -77,6 +77,7 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
+from circuitspec.pipelines.pair_preparation import paired, pairs_of
 from circuitspec.pipelines.session import (
     ExecutorOf,
     Loading,
@@ -312,8 +313,10 @@ def prepare(
     text = document.source
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
-    plan = make_plan(hypothesis, graph, text, prompts.corruptions)
+    pairs = pairs_of(hypothesis, prompts, document)
+    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs)
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer)
+    task = paired(task, pairs, hypothesis, tokenizer, text)
     check_plan_fits(plan, task, text, internals)
     return Prepared(tuple(internals), graph, plan, task)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import rfc8785
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from circuitspec.diagnostics.diagnostic import Span
 
 CLEAN = "clean"
+Entry: TypeAlias = str | Mapping[str, str]
+"""What a slot holds: an entry of a list, or a row of a table."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Prompt:
     """One clean prompt with its corrupted twins.
 
     `slots[variant][slot]` is the character span of a slot in that variant's text, where variant is
-    "clean" or a corruption; a slot's second occurrence is `S#2`. `positions` are those of a prompts file,
+    "clean" or a corruption; a slot's second occurrence is `S#2`. `fillings` are what the slots of a templated prompt
+    hold, those included that its template does not show. `positions` are those of a prompts file,
     otherwise empty: places by text, or indices that count the tokens of the clean text, without what the
     tokenizer puts in front of it (negative ones from the end).
     """
@@ -42,6 +45,7 @@ class Prompt:
     positions: Mapping[str, int | TextPlace] = field(default_factory=dict)
     where: str = ""  # for messages: "prompts.jsonl:12" or "templates[3]"
     span: Span | None = None  # where it was written, for diagnostics
+    fillings: Mapping[str, Mapping[str, Entry]] = field(default_factory=dict)  # variant -> slot -> entry of a list
 
     def described(self) -> str:
         """How messages name this prompt: `prompt 17 (templates[3])`."""
@@ -70,6 +74,11 @@ class PromptSet:
     text_positions: bool = False
     lists: Mapping[str, str] = field(default_factory=dict)  # slot -> the list it is drawn from, for messages
     file: PromptsFile | None = None  # for messages, too
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # texts of further variants, by prompt
+
+    def text_of(self, number: int, variant: str) -> str:
+        """The text of prompt `number` in a variant."""
+        return self.beside[variant][number] if variant in self.beside else self.prompts[number].texts[variant]
 
 
 def plain_positions(prompt: Prompt) -> dict[str, int | dict[str, str | int]]:

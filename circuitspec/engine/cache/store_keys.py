@@ -113,7 +113,7 @@ class Keys:
                 [
                     self.context,
                     experiment.digest,
-                    [[v, self._ids[v]] for v in sorted({texts_of(v) for v in experiment.variants})],
+                    [[v, self._ids[v]] for v in sorted(_texts_read(experiment))],
                     [[role, self._roles[role]] for role in sorted(self._read_roles(experiment))],
                     *self._read_reference(experiment),
                 ]
@@ -131,6 +131,12 @@ class Keys:
             return self._roles  # prompts are grouped by where all their positions are
         noised = (v.where.roles for v in experiment.variants if isinstance(v, Noised))
         return experiment.roles.union(*noised)
+
+
+def _texts_read(experiment: Experiment) -> set[str]:
+    """The variants whose tokens are run, or whose answers it is scored by."""
+    scored = set() if experiment.expected is None else {experiment.expected}
+    return {texts_of(variant) for variant in experiment.variants} | scored
 
 
 def variant_digest(task: TokenizedTask, variant: str) -> str:

@@ -71,7 +71,8 @@ def sweeps_of(
     """The sweeps among these experiments."""
     groups: dict[tuple[Variant, Source], list[Experiment]] = {}
     for experiment in experiments:
-        if experiment.level == "node" and experiment.source is not None:
+        apart = experiment.beside or experiment.expected is not None  # what a forward of many rows has not
+        if experiment.level == "node" and experiment.source is not None and not apart:
             groups.setdefault((experiment.base, experiment.source), []).append(experiment)
     taps_of = cache(lambda component: frozenset(slot.tap for slot in slots_of(component)))
     sweeps = []
