@@ -50,15 +50,18 @@ def _claims(pairs: PairSet, hypothesis: Hypothesis) -> str:
     for setting in all_settings(hypothesis.claims, hypothesis.abstraction):
         changed = share(pairs.changed(setting))
         rows.append([f"   {in_words(setting)}", number(changed), number(1 - changed)])
-    return "share of pairs\n" + _aligned(rows) if len(rows) > 1 else ""
+    return "share of pairs, as the high-level model has it\n" + _aligned(rows) if len(rows) > 1 else ""
 
 
 def _apart(pairs: PairSet) -> str:
-    rows = [["   two variables that an intervention tells apart", *pairs.families]]
+    rows = [["   two variables", *pairs.families]]
+    untold = []
     for one, other in combinations(pairs.model.variables, 2):
         shares = [share(pairs.told_apart(((one, family),), ((other, family),))) for family in pairs.families]
         rows.append([f"   {one}, {other}", *(number(found) if found else MISSING for found in shares)])
-    return "share of pairs in which they ask for different answers\n" + _aligned(rows)
+        untold += [] if any(shares) else [f"\n   note: no pair tells {one} from {other} (CS450)"]
+    head = "share of pairs in which interventions on them ask for different answers\n"
+    return head + _aligned(rows) + "".join(untold)
 
 
 def _short(text: str) -> str:

@@ -90,6 +90,7 @@ from circuitspec.pipelines.session import (
     tokens_of,
 )
 from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.runtime.progress import Progress
@@ -250,6 +251,7 @@ def verify(
         standing=stands,
         instead=instead,
         foreign=loaded.foreign,
+        pairs=prepared.pairs,
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*records.values, *(() if error is None else error.records.values)}
@@ -300,6 +302,7 @@ class Prepared:
     graph: CircuitGraph
     plan: Plan
     task: TokenizedTask
+    pairs: PairSet | None = None
 
 
 def prepare(
@@ -318,7 +321,7 @@ def prepare(
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer)
     task = paired(task, pairs, hypothesis, tokenizer, text)
     check_plan_fits(plan, task, text, internals)
-    return Prepared(tuple(internals), graph, plan, task)
+    return Prepared(tuple(internals), graph, plan, task, pairs)
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:

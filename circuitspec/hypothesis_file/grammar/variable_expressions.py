@@ -218,7 +218,7 @@ class _Reader:
 
 
 def references(expression: Expression) -> Iterator[Reference]:
-    """Every name in it, in order of reading."""
+    """Every name in it."""
     if isinstance(expression, Reference):
         yield expression
     for part in _parts(expression):

@@ -15,7 +15,7 @@ from circuitspec.prompts.pairs.high_level_model import HighLevelModel
 from circuitspec.prompts.pairs.pair_set import PairSet, SourcePrompt
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings
-from circuitspec.prompts.templates.answer_rules import NotANumber, OfCorruption
+from circuitspec.prompts.templates.answer_rules import NotANumber, Numbers, Texts
 from circuitspec.prompts.templates.sampling import TRIES
 from circuitspec.prompts.templates.slots import Dice, ListTooShort, draw_corruption
 from circuitspec.prompts.templates.template import Value, Values
@@ -107,7 +107,7 @@ class _Sources:
                 )
                 return
             text, spans = self._task.templates[prompt.template].render_with_spans(slots)
-            yield SourcePrompt(slots, text, spans, self._wrong(slots))
+            yield SourcePrompt(slots, text, spans, self._named(slots))
 
     def _slots(self, prompt: Prompt, partner: dict[int, int]) -> Values | None:
         """The source's slots; None where its text would be the base's."""
@@ -146,14 +146,13 @@ class _Sources:
             slot = rule.slot
         return slot
 
-    def _wrong(self, slots: Values) -> tuple[str, ...]:
-        rule = self._task.wrong
-        if rule is None or isinstance(rule, OfCorruption):
-            return ()
+    def _named(self, slots: Values) -> tuple[str, ...]:
+        """The answers, right and wrong, that the task's rules make of the slots."""
+        rules = (self._task.answer, self._task.wrong)
         try:
-            return rule.read(slots)
+            return tuple(text for rule in rules if isinstance(rule, Texts | Numbers) for text in rule.read(slots))
         except NotANumber as error:
-            self._findings.add("CS230", f"{error}, and a wrong answer is told by it", self._place)
+            self._findings.add("CS230", f"{error}, and an answer is told by it", self._place)
             return ()
 
     def _partners(self) -> dict[int, int]:

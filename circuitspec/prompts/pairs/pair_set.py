@@ -14,12 +14,13 @@ from circuitspec.prompts.templates.template import CharSpans, Values
 
 @dataclass(frozen=True)
 class SourcePrompt:
-    """The source of a pair: its slots, its text, where the slots stand in it, and what would be wrong answers."""
+    """The source of a pair: its slots, its text, where the slots stand in it, and the answers, right and wrong, that
+    the task's own rules make of its slots."""
 
     slots: Values
     text: str
     spans: CharSpans
-    wrong: tuple[str, ...]
+    named: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class PairSet:
         """Of each pair, the answers among which the model's is looked for.
 
         The answers to base and sources, those under an intervention on any one variable or on all of the setting, and
-        what the task calls wrong for base and sources. A pair that has a single one gets those of all pairs.
+        what the task's own rules call right or wrong for base and sources. A pair that has a single one gets those of
+        all pairs.
         """
         families = families_of(setting)
         single = [self.expected(((name, family),)) for family in families for name in self.model.variables]
@@ -73,8 +75,8 @@ class PairSet:
         columns += [self.expected(setting)] if len(setting) > 1 else []
         found = []
         for i, base in enumerate(self.bases):
-            wrong = [text for family in families for text in self.families[family][i].wrong]
-            found.append(tuple(dict.fromkeys([*(column[i] for column in columns), *base.wrong, *wrong])))
+            named = [text for family in families for text in self.families[family][i].named]
+            found.append(tuple(dict.fromkeys([*(column[i] for column in columns), *base.wrong, *named])))
         every = tuple(dict.fromkeys(text for own in found for text in own))
         return tuple(own if len(own) > 1 else every for own in found)
 
