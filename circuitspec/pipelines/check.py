@@ -87,7 +87,8 @@ def check_file(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         if shape is not None:
             internals = internal_metrics(hypothesis, shape, document.source)
             graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
-            plan = make_plan(hypothesis, graph, document.source, prompts and prompts.corruptions, pairs)
+            corruptions = None if prompts is None else prompts.corruptions
+            plan = make_plan(hypothesis, graph, document.source, corruptions, pairs)
             _, by_name = reaching(plan, document, graph, task, internals)
     except CircuitspecError as error:
         problems += error.diagnostics

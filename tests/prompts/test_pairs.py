@@ -266,6 +266,21 @@ def test_sources_of_another_length(tmp_path: Path) -> None:
     assert "in opening has not as many tokens as" in problems[0].message
 
 
+def test_positions_that_move(tmp_path: Path) -> None:
+    """As many tokens in base and source, but a comma has gone from before the first name to behind the second."""
+    text = HEAD.replace("Then, {first} and {second} went", "{before} {first} and {second} {behind} went")
+    text = text.replace("again: =second}", "again: =second, before: $commas, behind: $plain}")
+    text = text.replace("Peter, Laura]", 'Peter, Laura]\n    commas: ["Then,", "When,"]\n    plain: [Then, When]')
+    text = text.replace("flipped: {slots: {again: =first}}", "moved: {slots: {before: =behind, behind: =before}}")
+    file = tmp_path / "pairs.circuit.yaml"
+    file.write_text(text.replace("{nodes: [inhibition]}", "{nodes: [a0.h0], at: first}"), "utf-8")
+    problems, _ = check_file(file)
+    assert [problem.code for problem in problems] == ["CS233"]
+    assert problems[0].message.startswith("position `first` is at another token in a source of pairs:moved")
+    file.write_text(text, "utf-8")  # at the last token, which stays
+    assert check_file(file)[0] == ()
+
+
 def test_check_prints_what_variables_come_to(tmp_path: Path) -> None:
     file = tmp_path / "pairs.circuit.yaml"
     file.write_text(HEAD, "utf-8")

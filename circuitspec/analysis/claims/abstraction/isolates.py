@@ -50,7 +50,7 @@ class IsolatesClaims(PairClaims[Isolates]):
 
     def rows(self, planned: PlannedPairs, claim: ClaimResult, records: Records) -> list[list[str]]:
         """A row for each other variable in each family."""
-        head = ["other variable (pairs)", "pairs that tell", "keeps the base's answer [95% CI]"]
+        head = ["other variable", "pairs that tell", "keeps the base's answer [95% CI]"]
         rows = [head]
         for part in claim.parts:
             rows.append([part.name, "0" if part.estimate is None else str(part.estimate.n), noted_figure(part)])

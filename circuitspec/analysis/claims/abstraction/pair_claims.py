@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from circuitspec.analysis.claims.claim_kind import Choices, ClaimKind, undefined_or
-from circuitspec.analysis.claims.claim_result import CROSSES, MIN_PROMPTS, ClaimPart, ClaimResult, Judgement, place
+from circuitspec.analysis.claims.claim_result import (
+    CROSSES,
+    MIN_PROMPTS,
+    ClaimPart,
+    ClaimResult,
+    Judgement,
+    Status,
+    place,
+)
 from circuitspec.analysis.statistics.wording import MISSING, bound, number, with_interval
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
@@ -189,7 +197,7 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
             reason = ""
         else:
             reason = "; ".join(f"{part.name}: {part.reason}" for part in judged if part.reason)
-        status = "REFUTED" if "REFUTED" in statuses else "INCONCLUSIVE" if reason else "SUPPORTED"
+        status: Status = "REFUTED" if "REFUTED" in statuses else "INCONCLUSIVE" if reason else "SUPPORTED"
         return Judgement(status, reason, parts=tuple(parts), found=self.found(planned, records), notes=self.notes)
 
     def _parts(self, trial: PairTrial, records: Records, claim: Any) -> list[ClaimPart]:
@@ -258,7 +266,7 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
         return f"{claim.kind}: {', '.join(name for name, _ in claim.set_together)}"
 
     def choices(self, planned: PlannedPairs, made: Choices) -> str:
-        return "node level, values of the source prompt, at the aligned positions"
+        return "node level, resample from the source prompt, aligned positions"
 
     def measured(self, claim: ClaimResult) -> str:
         return "IIA"
@@ -276,7 +284,7 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
     def rows(self, planned: PlannedPairs, claim: ClaimResult, records: Records) -> list[list[str]]:
         """A row a family: the share of pairs on which the answer is as the high-level model asks for."""
         head = ["pairs", "kept", "must change", "IIA, changed [95% CI]", "top-1, changed", "unchanged", "all pairs"]
-        rows = [[*head, "doing nothing", "logit difference"]]
+        rows = [[*head, "doing nothing", "asked - base"]]
         for trial in planned.trials:
             one = figures_of(trial, records)
             changed = one.kept & one.changed
