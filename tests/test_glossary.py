@@ -60,7 +60,7 @@ def reports() -> list[tuple[Hypothesis, str]]:
     (shown,) = (b for b in blocks(ROOT / "README.md") if b.language == "console")
     ((_, lines),) = commands(shown)
     found = [(load_hypothesis(HYPOTHESES / "ioi-tiny.circuit.yaml").hypothesis, "\n".join(lines))]
-    for toy in ("backup", "mediation"):
+    for toy in ("backup", "mediation", "and-variables"):
         document = load_hypothesis(HYPOTHESES / "toys" / f"{toy}.circuit.yaml")
         found.append((document.hypothesis, render_text(verify(document, VerifyOptions(), Quiet()).verification)))
     return found

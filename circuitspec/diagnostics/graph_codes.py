@@ -119,4 +119,32 @@ GRAPH: dict[str, CodeInfo] = {
         "stands before the same rest twice, at different positions that overlap: by name, or because in some prompt "
         "the names stand for one token. Give both the same positions, or positions that share none.",
     ),
+    "CS230": CodeInfo(
+        "a variable without a value in a prompt",
+        "The expression of a variable compares or adds a slot's text as a number, and in the prompt named the text "
+        "spells none. Plain numbers such as 17 and 0.5 do, with up to 15 digits; 1,000 and ten do not.",
+    ),
+    "CS231": CodeInfo(
+        "the high-level model contradicts the task",
+        "What the high-level model answers to each of the task's own prompts must be a right answer of that prompt, as "
+        "`answer` says it. Otherwise pairs would be scored against answers that the task calls wrong. Look at the "
+        "table that `circuitspec check` prints, and correct the variables or `output`.",
+    ),
+    "CS232": CodeInfo(
+        "a pair that cannot be made",
+        "The source of a pair must differ from its base. A family that sets or redraws slots that a template does not "
+        "have, that draws from a list with nothing else in it, or that permutes a single prompt, leaves the base as it "
+        "is.",
+    ),
+    "CS233": CodeInfo(
+        "a source that does not fit its base",
+        "Components of the base run take the values that they have in the source run at the same token. So both must "
+        "have the same number of tokens, and the positions at which variables are aligned must be at the same tokens. "
+        "Let lists have entries of equally many tokens.",
+    ),
+    "CS234": CodeInfo(
+        "variables aligned with the same component",
+        "An interchange of several variables gives each component the values of one source. Here two variables are "
+        "aligned with one component at one position.",
+    ),
 }

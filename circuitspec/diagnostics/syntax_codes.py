@@ -416,4 +416,72 @@ SYNTAX: dict[str, CodeInfo] = {
         "logit_diff and rank are not defined. Claim logprob_diff (which is logit_diff where answers are one token), "
         "logprob, prob, prob_diff, accuracy or kl; accuracy needs `wrong` then. Or write `score: first_token`.",
     ),
+    "CS184": CodeInfo(
+        "an expression that cannot be read",
+        "A variable of `abstraction` is an expression over slots, columns of tables and earlier variables:\n"
+        "  0 if S2 == second else 1        a choice\n"
+        "  S.number == 'plural'            a column of the table that S is drawn from\n"
+        "  B in (first, second) and not C  lists stand behind `in` alone\n"
+        "  tens + 1                        + and - are of numbers\n"
+        "It calls nothing, has no brackets behind names and no loops, so that it always comes to a value. Texts stand "
+        "in quotes of the other kind than the YAML's.",
+    ),
+    "CS185": CodeInfo(
+        "a subspace",
+        "Variables are aligned with whole components at positions: heads, MLPs, neurons, residual streams. `subspace` "
+        "is not read.",
+    ),
+    "CS186": CodeInfo(
+        "a family of pairs that does not say how sources are made",
+        "Each family of `pairs` makes the source of a pair in one way: `redraw: [SLOT]` draws slots afresh and "
+        "`slots: {SLOT: =OTHER}` sets them (the two go together), `corruption: NAME` takes the base's prompt in that "
+        "corruption, `permute: true` another clean prompt of the same template.",
+    ),
+    "CS187": CodeInfo(
+        "what an interchange claim is of",
+        "`interchange: {variable: position}` is about one variable and is judged on every family of pairs (or those in "
+        "`pairs`). `interchange: {variables: {position: reversed, answer: other_names}}` is about several at once, "
+        "each of which takes its value from a source of the family that is named.",
+    ),
+    "CS188": CodeInfo(
+        "a name that an expression does not know",
+        "Expressions know the task's slots, the columns of slots that are drawn from tables (`S.plural`) and the "
+        "variables written before them.",
+    ),
+    "CS189": CodeInfo(
+        "values that do not go together",
+        "An expression has texts, numbers and truths. `and`, `or`, `not` and `if` are about truths (what ==, <, `in` "
+        "give); + and - are of numbers; the two sides of `x if c else y` are of one kind. A slot is a text; where it "
+        "is compared with a number, added, or stands at <, it must spell a plain number.",
+    ),
+    "CS190": CodeInfo(
+        "a variable with the name of a slot",
+        "Expressions name slots and variables alike, so that no variable may have the name of a slot.",
+    ),
+    "CS191": CodeInfo(
+        "an output that is no answer",
+        "`output` says what the high-level model answers: a variable, which takes the place of the one slot in the "
+        'task\'s `answer`, or a text with variables and slots in it, such as `" {answer}"`. A truth is no answer: '
+        "make it a text with `'yes' if V else 'no'`.",
+    ),
+    "CS192": CodeInfo(
+        "an alignment that does not fit",
+        "`align` says for variables which components carry them. It names a variable that there is not, or a claim is "
+        "about one that it does not name.",
+    ),
+    "CS193": CodeInfo(
+        "a slot that cannot be redrawn, or set so",
+        "A slot that is drawn from a table can only be set to rows of the same columns. `redraw` draws slots afresh "
+        "from their own lists; a slot that copies another (`S2: =S1`) follows that one. To give it another value, set "
+        "it: `slots: {S2: =IO}`.",
+    ),
+    "CS194": CodeInfo(
+        "variables without slots",
+        "High-level variables are expressions over the slots of templates. Prompts from a file, or made by a "
+        "generator, have none.",
+    ),
+    "CS195": CodeInfo(
+        "a claim about a variable that there is not",
+        "`interchange` and `isolates` are about the variables and pairs that the file declares under `abstraction`.",
+    ),
 }

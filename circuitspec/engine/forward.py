@@ -140,7 +140,7 @@ class Forward:
             prompt, own = batch.prompts[row], task.of(texts_of(variant))
             roles = [] if origin is None else [r for r in own.roles if origin.position in own.tokens_at(r, prompt)]
             first = "run again, all was finite" if origin is None else f"first in {spoken(origin, roles)}"
-            text = task.prompts.prompts[prompt].texts[texts_of(variant)]
+            text = task.prompts.text_of(prompt, texts_of(variant))
             raise CircuitspecError(
                 Diagnostic(
                     "CS502",
@@ -238,7 +238,8 @@ class Forward:
 
     def taps_of(self, experiments: Iterable[Experiment]) -> frozenset[Tap]:
         """Every tap that some experiment patches."""
-        return frozenset(slot.tap for e in experiments for site in e.sites for slot in self.slots_of(site.component))
+        sites = (site for e in experiments for patch in e.patches for site in patch.sites)
+        return frozenset(slot.tap for site in sites for slot in self.slots_of(site.component))
 
     def swaps(self, batch: Batch, experiment: Experiment, values: Mapping[Tap, Tensor]) -> dict[Tap, Swap]:
         """The experiment's masks for this batch's rows, one for each tap it touches."""

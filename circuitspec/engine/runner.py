@@ -18,6 +18,7 @@ from circuitspec.engine.ablation.patched_values import STRATEGIES, Given, Values
 from circuitspec.engine.execution.batches import Batch, PaddingSide, laid_out, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.executor import Executor
+from circuitspec.engine.execution.masks import merged
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.levels.path_hops import Hops
@@ -174,18 +175,22 @@ class Runner(Forward):
             sweeps = [s for s in needs.sweeps if draw < s.draws and not known.keys() >= {*s.experiments}]
             if not single and not sweeps:
                 continue
-            sources = (*((e.source, e.base) for e in single if e.source), *((s.source, s.base) for s in sweeps))
+            sources = (*((s, e.base) for e in single for s in e.sources), *((s.source, s.base) for s in sweeps))
             for source, layout in dict.fromkeys((source, self._laid_out_as(base)) for source, base in sources):
                 if (source, layout) not in values:
                     values[source, layout] = self._values(batch, source, layout, needs, runs)
             clean_logprobs = upcast(runs.of(CLEAN).logits).log_softmax(-1)
+            last: tuple[Experiment, Tensor, Mapping[Tap, Tensor]] | None = None
             for experiment in single:
                 at = self._laid_out_as(experiment.base)
                 patched = values[experiment.source, at] if experiment.source is not None else {}
-                logits, recorded = self._patched(batch, experiment, patched, needs, runs)
+                there = {source: values[source, at] for source in experiment.sources}
+                if last is None or last[0] != experiment.run:  # the same run is scored by several answers
+                    last = (experiment.run, *self._patched(batch, experiment, patched, needs, runs, there))
+                _, logits, recorded = last
                 metrics = self.metrics(batch, logits, clean_logprobs, experiment.expected)
                 if self._internals is not None and experiment.level != "path":
-                    anew = functools.partial(self._actions, batch, experiment, patched, needs)
+                    anew = functools.partial(self._actions, batch, experiment, patched, needs, there)
                     metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw, experiment.level)
                 measured = {name: metric.cpu().double().numpy() for name, metric in metrics.items()}
                 if parts is not None:
@@ -217,6 +222,7 @@ class Runner(Forward):
         values: Mapping[Tap, Tensor],
         needs: Needs,
         runs: Unpatched,
+        all_values: Mapping[Source, Mapping[Tap, Tensor]],
     ) -> tuple[Tensor, Mapping[Tap, Tensor]]:
         """Logits `[row, vocabulary]` of an experiment's run, and what internal metrics are read from."""
         if experiment.source is None:
@@ -233,17 +239,31 @@ class Runner(Forward):
                 extra=lambda: self.expect(len(batch.cases)),
             )
             return hops.logits(), {}
-        actions = self._actions(batch, experiment, values, needs)
+        actions = self._actions(batch, experiment, values, needs, all_values)
         if self._internals is not None:
             actions = replace(actions, record=actions.record | self._internals.taps(experiment.level))
         return self.forward(batch, experiment.base, actions, runs.draw)
 
-    def _actions(self, batch: Batch, experiment: Experiment, values: Mapping[Tap, Tensor], needs: Needs) -> Actions:
-        """What one forward does for an experiment at node or edge level: for one forward, since edits share values."""
+    def _actions(
+        self,
+        batch: Batch,
+        experiment: Experiment,
+        values: Mapping[Tap, Tensor],
+        needs: Needs,
+        all_values: Mapping[Source, Mapping[Tap, Tensor]],
+    ) -> Actions:
+        """What one forward does for an experiment at node or edge level: for one forward, since edits share values.
+
+        `values` are those of its own source, `all_values` also those of what is patched beside.
+        """
         if experiment.source is None:
             return Actions()
         if experiment.level == "node":
-            return Actions(self.swaps(batch, experiment, values))
+            swaps = self.swaps(batch, experiment, values)
+            for patch in experiment.patches[1:]:
+                alone = replace(experiment.run, source=patch.source, sites=patch.sites, beside=frozenset())
+                swaps = merged(swaps, self.swaps(batch, alone, all_values[patch.source]))
+            return Actions(swaps)
         program = needs.programs[experiment]
         at = functools.partial(where_mask, self.task, batch, device=self.device, variant=experiment.base)
         columns = {where: at(where) for where in program.wheres}

@@ -145,6 +145,14 @@ class Site:
     where: Where
 
 
+@dataclass(frozen=True)
+class SourcedSites:
+    """Sites that take the values of one source."""
+
+    source: Source
+    sites: frozenset[Site]
+
+
 EVERYWHERE = Where.everywhere()
 
 
@@ -203,8 +211,9 @@ class Experiment:
 
     `base` says which prompts are run, `source` where patched values come from. They replace the values of
     `sites` for all that comes after them (node level), or those of senders for single receivers (`readings`): in one
-    run with everything else recomputed (edge level), or along paths by a `rule` (path level). Metrics are about the
-    answers of the prompts that are `expected`: of the clean ones, unless said otherwise.
+    run with everything else recomputed (edge level), or along paths by a `rule` (path level). At node level other sites
+    may take values of other sources in the same run (`beside`). Metrics are about the answers of the prompts that are
+    `expected`: of the clean ones, unless said otherwise.
     Two experiments with equal content are the same experiment.
     """
 
@@ -213,9 +222,12 @@ class Experiment:
     sites: frozenset[Site] = frozenset()
     readings: frozenset[Reading] = frozenset()
     rule: PathRule | None = None
+    beside: frozenset[SourcedSites] = frozenset()
     expected: str = "clean"
 
     def __post_init__(self) -> None:
+        if self.beside and not self.sites:
+            raise ValueError("further patches go beside sites")
         if self.sites and self.readings:
             raise ValueError("an experiment patches sites or edges, not both")
         if bool(self.sites or self.readings) != (self.source is not None):
@@ -246,7 +258,23 @@ class Experiment:
     @property
     def variants(self) -> tuple[Variant, ...]:
         """Its own prompts, then those that its patched values come from."""
-        return (self.base,) if self.source is None or self.source.prompts is None else (self.base, self.source.prompts)
+        return tuple(dict.fromkeys((self.base, *(s.prompts for s in self.sources if s.prompts is not None))))
+
+    @property
+    def patches(self) -> tuple[SourcedSites, ...]:
+        """At node level, what is patched from each source, its own first."""
+        own = () if self.source is None else (SourcedSites(self.source, self.sites),)
+        return (*own, *sorted(self.beside, key=lambda patch: str(patch.source)))
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where patched values come from, its own source first; none where nothing is patched."""
+        return tuple(patch.source for patch in self.patches)
+
+    @property
+    def run(self) -> Experiment:
+        """What is run for it, however it is scored."""
+        return self if self.expected == "clean" else replace(self, expected="clean")
 
     @property
     def averages(self) -> bool:
@@ -262,7 +290,7 @@ class Experiment:
     @property
     def roles(self) -> frozenset[str]:
         """Every position that it names."""
-        named = {role for site in self.sites for role in site.where.roles}
+        named = {role for patch in self.patches for site in patch.sites for role in site.where.roles}
         for reading in all_readings(self.readings):
             named |= reading.where.roles | reading.acting.roles
             named |= {role for sent in reading.senders for role in sent.where.roles}
@@ -284,6 +312,11 @@ class Experiment:
         if self.readings:
             known: dict[Reading, str] = {}
             content["readings"] = sorted(_reading_digest(reading, known) for reading in self.readings)
+        if self.beside:
+            content["beside"] = sorted(
+                [_source_content(p.source), sorted([format_name(s.component), s.where.canonical()] for s in p.sites)]
+                for p in self.beside
+            )
         if self.rule is not None:
             named = sorted(format_name(mlp) for mlp in self.rule.named)
             content["rule"] = {"frozen": self.rule.frozen, "through_mlps": self.rule.through_mlps, "named": named}
@@ -321,7 +354,7 @@ def is_open(experiment: Experiment) -> bool:
 
 def means_of(experiments: Iterable[Experiment]) -> frozenset[Source]:
     """The means that these experiments patch in, each over all prompts: its parts take no pass of their own."""
-    return frozenset(e.source.whole for e in experiments if e.source is not None and e.source.is_mean)
+    return frozenset(source.whole for e in experiments for source in e.sources if source.is_mean)
 
 
 def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = frozenset(), averaged: float = 1) -> float:
@@ -331,7 +364,8 @@ def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = froze
     run. Every variant that is run plain or recorded takes one, every patched experiment one, and one at path level its
     hops; what involves noise, one for each draw.
     """
-    sources = {e.source for e in experiments if e.source is not None}
+    experiments = tuple(dict.fromkeys(e.run for e in experiments))
+    sources = {source for e in experiments for source in e.sources}
     means = averaged * len(means_of(experiments) - known)
     run: set[Variant] = {"clean", *(e.base for e in experiments if e.source is None or e.level == "path")}
     run |= {s.prompts for s in sources if s.is_recorded and s.prompts is not None}

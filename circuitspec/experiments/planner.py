@@ -19,9 +19,11 @@ from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, everywhere, merged, read_path
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
+from circuitspec.prompts.pairs.pair_set import PairSet
 
 CLEAN = Experiment("clean")
 
@@ -201,6 +203,7 @@ class Planning:
     anchor: Experiment
     labels: dict[Experiment, str]
     circuit: Whole | None
+    pairs: PairSet | None = None  # of the abstraction, where the prompts are at hand
 
     @property
     def whole(self) -> Whole:
@@ -229,6 +232,27 @@ class Planning:
     def name_anchor(self, anchor: Experiment) -> None:
         """Name a run at which nothing is recovered."""
         self.name(anchor, _anchor_label(anchor))
+
+    @property
+    def abstraction(self) -> AbstractionSpec:
+        """The high-level model; there for claims about its variables."""
+        assert self.hypothesis.abstraction is not None
+        return self.hypothesis.abstraction
+
+    def aligned(self, variable: str) -> Mapping[NodeComponent, Where]:
+        """Where the components are patched that are said to carry a variable; what is wrong with them is raised."""
+        spec = self.abstraction.align[variable]
+        place = ("abstraction", "align", variable, "nodes")
+        problems: list[Diagnostic] = []
+        declared = self.ablation.model_copy(update={"positions": "declared"})
+        section = node_level.section_of(spec.nodes, place, declared, self.graph, self.text, problems)
+        problems = [problem for problem in problems if problem.code != "CS222"]  # nothing is ablated here
+        if problems:
+            raise CircuitspecError(*problems)
+        if spec.at is None:
+            return section
+        at = Where.at(spec.at) if isinstance(spec.at, str) else Where.at(*spec.at)
+        return dict.fromkeys(section, at)
 
     def section(self, entries: Sequence[str], *, apart: bool = False) -> Mapping[NodeComponent, Where]:
         """Where the components that the claim names (`nodes`) are patched; what is wrong with them is raised."""
@@ -272,15 +296,17 @@ def plan_claims(
     text: SourceText,
     kinds: Kinds,
     corruptions: Sequence[str] | None = None,
+    pairs: PairSet | None = None,
 ) -> Plan:
     """The experiments of the hypothesis's claims, equal ones only once, each claim planned as its kind says.
 
-    `corruptions` are those of the prompts; None where these are not at hand, so that only those are known that the
-    file names. Raises, all at once, what is wrong with claims, given the model: CS220 to CS229, CS224 for a claim of
-    sufficiency about components without an outside, CS508 for tracing a corruption that the prompts do not have, CS509
-    for denoising without corrupt prompts.
+    `corruptions` are those of the prompts, `pairs` those of the abstraction; None where these are not at hand, so that
+    only those corruptions are known that the file names. Raises, all at once, what is wrong with claims, given the
+    model: CS220 to CS229, CS224 for a claim of sufficiency about components without an outside, CS234 for variables
+    that share components, CS508 for tracing a corruption that the prompts do not have, CS509 for denoising without
+    corrupt prompts.
     """
-    return _Planner(hypothesis, graph, text, kinds, corruptions).plan()
+    return _Planner(hypothesis, graph, text, kinds, corruptions, pairs).plan()
 
 
 @dataclass
@@ -290,6 +316,7 @@ class _Planner:
     text: SourceText
     kinds: Kinds
     corruptions: Sequence[str] | None
+    pairs: PairSet | None = None
     labels: dict[Experiment, str] = field(default_factory=lambda: {CLEAN: "clean"})
     problems: list[Diagnostic] = field(default_factory=list)
 
@@ -314,7 +341,16 @@ class _Planner:
             if kind.needs_circuit and whole is None:  # what is wrong with the whole circuit leaves it without runs
                 continue
             planning = Planning(
-                self.hypothesis, self.graph, self.text, self.corruptions, index, source, anchor, self.labels, whole
+                self.hypothesis,
+                self.graph,
+                self.text,
+                self.corruptions,
+                index,
+                source,
+                anchor,
+                self.labels,
+                whole,
+                self.pairs,
             )
             try:
                 claims.append(kind.plan(claim, planning))

@@ -17,7 +17,8 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.output_metrics import check_metrics
-from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
+from circuitspec.prompts.pairs.pair_tokens import misplaced
+from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask
 
 
 def fitted(plan: Plan, refused: Mapping[Source, str], text: SourceText) -> Plan:
@@ -58,6 +59,7 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
                 hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
             )
         )
+    problems += _misplaced(plan, task, text)
     named = {role for e in plan.experiments for role in e.roles}
     named |= {role for metric in internals for role in positions_of(metric)}
     named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
@@ -126,6 +128,28 @@ def _check_overlap(plan: Plan, task: TokenizedTask, text: SourceText) -> None:
 def overlap(task: TokenizedTask, one: str, other: str) -> bool:
     """Whether two positions share a token in some prompt."""
     return any({*task.tokens_at(one, i)} & {*task.tokens_at(other, i)} for i in range(task.n))
+
+
+def _misplaced(plan: Plan, task: TokenizedTask, text: SourceText) -> list[Diagnostic]:
+    """CS233 for sources of pairs that have a patched position at another token than their base."""
+    problems: dict[Diagnostic, None] = {}
+    for experiment in plan.experiments:
+        for patch in experiment.patches if task.own else ():
+            variant = str(patch.source.prompts)
+            if variant not in task.own:
+                continue
+            roles = {role for site in patch.sites for role in site.where.roles} & set(task.roles)
+            for role, prompt in misplaced(task, variant, roles):
+                base, source = task.prompts.prompts[prompt], task.prompts.text_of(prompt, variant)
+                finding = Diagnostic(
+                    "CS233",
+                    f"position `{role}` is at another token in a source of {variant} than in {base.described()}",
+                    text.span(("abstraction", "pairs")),
+                    f"{source!r} for {base.texts[CLEAN]!r}",
+                    "let lists have entries of equally many tokens, or align variables at positions that stay",
+                )
+                problems[finding] = None
+    return list(problems)
 
 
 def check_length(task: TokenizedTask, shape: ModelShape) -> None:

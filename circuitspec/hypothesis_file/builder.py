@@ -96,6 +96,7 @@ def build(
     claims: Sequence[Settings],
     free: Sequence[str] = (),
     paths: Sequence[str] = (),
+    abstraction: Settings | None = None,
     source: str | None = None,
     description: str | None = None,
     folder: str | PathLike[str] = ".",
@@ -119,6 +120,7 @@ def build(
         "task": {"file": fspath(task)} if isinstance(task, str | PathLike) else task,
         "circuit": circuit,
         "ablation": {"value": ablation} if isinstance(ablation, str) else ablation,
+        **({} if abstraction is None else {"abstraction": abstraction}),
         "claims": claims,
     }
     text = write_yaml(data)

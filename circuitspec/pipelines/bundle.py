@@ -13,6 +13,7 @@ from circuitspec.engine.levels.refusals import refused_means
 from circuitspec.engine.pyvene_export.bundle_content import Bundle, make_bundle
 from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
 from circuitspec.experiments.direction_files import direction_places
+from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.requirements import fitted
 from circuitspec.hypothesis_file.load_file import Document, digest
 from circuitspec.models.model_reference import resolve_reference
@@ -72,12 +73,15 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     progress.stage("writing out the experiments")
     places_of_files = direction_places(hypothesis, document.source)
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
-    check_plain(plan.labels, loaded.architecture)
+    labels: dict[Experiment, str] = {}
+    for experiment, label in plan.labels.items():
+        labels.setdefault(experiment.run, label)  # a bundle has the runs, however they are scored
+    check_plain(labels, loaded.architecture)
     session = Session(loaded, progress, internals=internals, directions=directions, parted=True)
     with session.tested(task) as (runner, _), ExitStack() as stack:
         if task.reference is not None and others.grows:  # means over as many prompts as `verify` takes
             runner = begin(plan, runner, session, others, stack).runner
-        bundle = make_bundle(plan.labels, runner, about)
+        bundle = make_bundle(labels, runner, about)
     facts = {
         "name": hypothesis.name,
         "digest": digest(hypothesis),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.analysis.statistics.wording import plural
@@ -26,10 +27,16 @@ from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypo
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.shapes import read_shape
+from circuitspec.pipelines.pair_preparation import paired, pairs_of
+from circuitspec.pipelines.pair_tables import abstraction_text
 from circuitspec.prompts.build import build_prompts
+from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.tokens.tokenize import tokenize
 from circuitspec.runtime.visible_text import no_command, visible
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NOT_AT_HAND = "the model's configuration is not at hand, so layer and head numbers were not checked"
 NOT_TOKENISED = (
@@ -71,17 +78,23 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
     except CircuitspecError as error:
         in_prompts = error.diagnostics  # go on with any corruption, to find what else is wrong
         hypothesis = with_source(hypothesis, (prompts.corruptions[:1] or None) if prompts else None, document.source)
+    pairs: PairSet | None = None
+    try:
+        pairs = None if prompts is None else pairs_of(hypothesis, prompts, document)
+    except CircuitspecError as error:
+        in_prompts += error.diagnostics
     try:
         with document.blamed_on("model", "id"):
             shape = _shape_at_hand(hypothesis, base_dir)
         if shape is not None and prompts is not None:
-            task, misfits = _tokenised_or_why(prompts, document, shape)
+            task, misfits = _tokenised_or_why(prompts, document, shape, pairs)
             in_prompts += misfits
             prompts = prompts if task is None else task.prompts
         if shape is not None:
             internals = internal_metrics(hypothesis, shape, document.source)
             graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
-            plan = make_plan(hypothesis, graph, document.source, None if prompts is None else prompts.corruptions)
+            corruptions = None if prompts is None else prompts.corruptions
+            plan = make_plan(hypothesis, graph, document.source, corruptions, pairs)
             _, by_name = reaching(plan, document, graph, task, internals)
     except CircuitspecError as error:
         problems += error.diagnostics
@@ -95,6 +108,8 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
     prompted = plural(len(prompts.prompts), "prompt") if prompts else "no prompts"
     groups, claims = plural(len(hypothesis.circuit.groups), "group"), plural(len(hypothesis.claims), "claim")
     said = f"{visible(name)}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
+    if pairs is not None:
+        said += "\n\n" + abstraction_text(pairs, hypothesis)
     untold = [NOT_AT_HAND] if shape is None else []
     untold += [NOT_TOKENISED] if prompts is not None and task is None else []
     untold += [BY_NAME] if by_name else []
@@ -115,11 +130,11 @@ def _nodes(hypothesis: Hypothesis, graph: CircuitGraph | None) -> str:
 
 
 def _tokenised_or_why(
-    prompts: PromptSet, document: Document, shape: ModelShape
+    prompts: PromptSet, document: Document, shape: ModelShape, pairs: PairSet | None
 ) -> tuple[TokenizedTask | None, tuple[Diagnostic, ...]]:
     """As `tokenised`, with what is wrong: the rest of the file is checked all the same."""
     try:
-        return tokenised(prompts, document, shape.n_vocab), ()
+        return tokenised(prompts, document, shape.n_vocab, pairs), ()
     except CircuitspecError as error:
         return None, error.diagnostics
 
@@ -130,8 +145,10 @@ def check_directions(document: Document, shape: ModelShape | None) -> None:
     read_numbers(places, document.base_dir, None if shape is None else shape.d_model, places)
 
 
-def tokenised(prompts: PromptSet, document: Document, n_vocab: int) -> TokenizedTask | None:
-    """The prompts as `verify` tokenises them; None where the tokenizer is not on this machine.
+def tokenised(
+    prompts: PromptSet, document: Document, n_vocab: int, pairs: PairSet | None = None
+) -> TokenizedTask | None:
+    """The prompts as `verify` tokenises them, with the `pairs`; None where the tokenizer is not on this machine.
 
     Raises CircuitspecError (CS342 to CS349, CS360) for prompts that do not fit the tokenizer, and CS306, CS312 for one
     that `verify` refuses.
@@ -143,17 +160,22 @@ def tokenised(prompts: PromptSet, document: Document, n_vocab: int) -> Tokenized
         found = tokenizer_at_hand(hypothesis.model, document.base_dir)
     if found is None:
         return None
+
+    def tokens(tokenizer: PreTrainedTokenizerBase) -> TokenizedTask:
+        task = tokenize(prompts, hypothesis.task.positions, tokenizer, text, unequal=True)
+        return paired(task, pairs, hypothesis, tokenizer, text)
+
     framing = prompts.framing
     named = framing.special_tokens == "bos" or framing.chat is not None  # what stands in files beside tokenizer.json
     if found.plain is not None and not (named and found.directory is not None):
         try:
-            return tokenize(prompts, hypothesis.task.positions, found.plain, text, unequal=True)
+            return tokens(found.plain)
         except CircuitspecError:
             if found.directory is None:
                 raise
     with document.blamed_on("model", "id"):  # in doubt what `verify` takes has the last word
         tokenizer = found.loaded(n_vocab)
-    return tokenize(prompts, hypothesis.task.positions, tokenizer, text, unequal=True)
+    return tokens(tokenizer)
 
 
 def reaching(

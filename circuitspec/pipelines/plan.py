@@ -40,6 +40,7 @@ from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
 from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_directions, reaching, tokenised
+from circuitspec.pipelines.pair_preparation import pairs_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.reference_prompts import first_size, is_drawn, largest_size
@@ -81,9 +82,10 @@ def plan_document(
     graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     hypothesis = with_source(hypothesis, prompts.corruptions, document.source)
-    plan = make_plan(hypothesis, graph, document.source, prompts.corruptions)
+    pairs = pairs_of(hypothesis, prompts, document)
+    plan = make_plan(hypothesis, graph, document.source, prompts.corruptions, pairs)
     check_claimed(hypothesis, prompts, document.source)
-    task = tokenised(prompts, document, shape.n_vocab)
+    task = tokenised(prompts, document, shape.n_vocab, pairs)
     prompts = prompts if task is None else task.prompts
     plan, by_name = reaching(plan, document, graph, task, internals)
     beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)

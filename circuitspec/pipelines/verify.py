@@ -79,6 +79,7 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
+from circuitspec.pipelines.pair_preparation import paired, pairs_of
 from circuitspec.pipelines.session import (
     ExecutorOf,
     Loading,
@@ -92,6 +93,7 @@ from circuitspec.pipelines.session import (
 )
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.own_metrics import OwnMetric
+from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.runtime.progress import Progress
@@ -265,6 +267,7 @@ def verify(
         instead=instead,
         foreign=loaded.foreign,
         own_metrics=tuple(options.own),
+        pairs=prepared.pairs,
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*records.values, *(() if error is None else error.records.values)}
@@ -318,6 +321,7 @@ class Prepared:
     graph: CircuitGraph
     plan: Plan
     task: TokenizedTask
+    pairs: PairSet | None = None
 
 
 def prepare(
@@ -331,10 +335,12 @@ def prepare(
     text = document.source
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
-    plan = make_plan(hypothesis, graph, text, prompts.corruptions)
+    pairs = pairs_of(hypothesis, prompts, document)
+    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs)
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
+    task = paired(task, pairs, hypothesis, tokenizer, text)
     check_plan_fits(plan, task, text, internals)
-    return Prepared(tuple(internals), graph, plan, task)
+    return Prepared(tuple(internals), graph, plan, task, pairs)
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:

@@ -43,7 +43,8 @@ class Prompt:
     """One clean prompt with its corrupted twins.
 
     `slots[variant][slot]` is the character span of a slot in that variant's text, where variant is
-    "clean" or a corruption; a slot's second occurrence is `S#2`. `positions` are those of a prompts file,
+    "clean" or a corruption; a slot's second occurrence is `S#2`. `fillings` are what the slots of a templated prompt
+    hold, those included that its template does not show. `positions` are those of a prompts file,
     otherwise empty: places by text, or indices that count the tokens of the clean text, without what the
     tokenizer puts in front of it (negative ones from the end). Answers are texts, or ids of tokens. A prompt may be
     given as token ids: then `ids` has those of every variant, and its texts are these ids as JSON until a tokenizer
@@ -63,6 +64,7 @@ class Prompt:
     ids: Mapping[str, tuple[int, ...]] = field(
         default_factory=dict
     )  # variant -> token ids; empty where texts are given
+    fillings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # variant -> slot -> what it holds
 
     @property
     def content(self) -> dict[str, str | list[int]]:
@@ -202,6 +204,11 @@ class PromptSet:
     choice: RowChoice | None = None  # where rows may be left out
     framing: Framing = field(default_factory=Framing)
     score: Score | None = None  # None: every answer is one token
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # texts of further variants, by prompt
+
+    def text_of(self, number: int, variant: str) -> str:
+        """The text of prompt `number` in a variant."""
+        return self.beside[variant][number] if variant in self.beside else self.prompts[number].texts[variant]
 
     def chosen(self, numbers: Sequence[int]) -> PromptSet:
         """Some of the prompts, numbered anew; templates that none of them has are left out."""
@@ -213,7 +220,9 @@ class PromptSet:
         choice = self.choice
         if choice is not None:
             choice = replace(choice, rows=tuple(choice.rows[i] for i in numbers))
-        return replace(self, prompts=prompts, templates=tuple(self.templates[t] for t in used), choice=choice)
+        beside = {name: tuple(texts[i] for i in numbers) for name, texts in self.beside.items()}
+        templates = tuple(self.templates[t] for t in used)
+        return replace(self, prompts=prompts, templates=templates, choice=choice, beside=beside)
 
 
 PlainPlace: TypeAlias = int | list[int] | dict[str, str | int]

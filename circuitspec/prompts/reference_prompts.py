@@ -99,7 +99,7 @@ class ReferencePrompts:
 
     def _others(self, scored: TokenizedTask, size: int) -> PromptSet:
         findings = TaskFindings(self._text)
-        task, own = self._task, scored.prompts
+        task, own = self._task, replace(scored.prompts, beside={})
         if task.generate is not None:
             return replace(own, prompts=generate_others(task.generate, size, task.seed, own, findings))
         lists = load_lists(task.lists, self._base_dir, self._text)
@@ -234,7 +234,9 @@ def chosen(task: TokenizedTask, numbers: Sequence[int]) -> TokenizedTask:
     prompts = tuple(replace(task.prompts.prompts[i], index=number) for number, i in enumerate(numbers))
     return replace(
         task,
-        prompts=replace(task.prompts, prompts=prompts),
+        prompts=replace(
+            task.prompts, prompts=prompts, beside={name: pick(texts) for name, texts in task.prompts.beside.items()}
+        ),
         ids={variant: pick(ids) for variant, ids in task.ids.items()},
         roles={name: pick(places) for name, places in task.roles.items()},
         answers=pick(task.answers),

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from circuitspec.hypothesis_file.schema.claim_block import Bounded
 from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
-from circuitspec.hypothesis_file.schema.claims.claim_block import Bounded
 
 
 class Dispensable(Bounded):

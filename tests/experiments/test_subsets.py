@@ -22,7 +22,7 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.schema.claims.claim_block import SubsetSearch
+from circuitspec.hypothesis_file.schema.claim_block import SubsetSearch
 from circuitspec.hypothesis_file.schema.claims.complete_block import Complete
 from circuitspec.hypothesis_file.schema.claims.minimal_block import MinimalSearch
 from tests.graph.test_circuit import FILE, SHAPE

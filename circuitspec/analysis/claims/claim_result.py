@@ -21,6 +21,7 @@ class ClaimPart:
     """One of several figures that decide a claim together, called `name`, with its own bound.
 
     `nodes` are the components that were taken out, where the figure is about that, and `means` what it then compares.
+    `figures` are further ones, by name, that are reported with it and decide nothing.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ClaimPart:
     note: str = ""  # what a reader has to know to read the figure
     nodes: tuple[str, ...] | None = None
     means: tuple[float, ...] = ()
+    figures: tuple[tuple[str, Estimate], ...] = ()
 
 
 @dataclass(frozen=True)

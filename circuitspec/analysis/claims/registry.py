@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from circuitspec.analysis.claims.abstraction.interchange import InterchangeClaims
+from circuitspec.analysis.claims.abstraction.isolates import IsolatesClaims
 from circuitspec.analysis.claims.claim_kind import AnyKind
 from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.claims.kinds.beats_random import BeatsRandomClaims
@@ -23,6 +25,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.yaml.source import SourceText
+from circuitspec.prompts.pairs.pair_set import PairSet
 
 KINDS: dict[str, AnyKind] = {
     "sufficient": SufficientClaims(),
@@ -35,6 +38,8 @@ KINDS: dict[str, AnyKind] = {
     "complete": CompleteClaims(),
     "minimal": MinimalClaims(),
     "beats_random": BeatsRandomClaims(),
+    "interchange": InterchangeClaims(),
+    "isolates": IsolatesClaims(),
 }
 """By the name in the file; one for each of `hypothesis.schema.claims.registry`."""
 
@@ -45,13 +50,17 @@ def kind_of(one: Claim | PlannedClaim | ClaimResult) -> AnyKind:
 
 
 def make_plan(
-    hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText, corruptions: Sequence[str] | None = None
+    hypothesis: Hypothesis,
+    graph: CircuitGraph,
+    text: SourceText,
+    corruptions: Sequence[str] | None = None,
+    pairs: PairSet | None = None,
 ) -> Plan:
     """The experiments of the hypothesis's claims, as their kinds plan them. Raises as `plan_claims` does.
 
-    `corruptions` are those of the prompts; None where these are not at hand.
+    `corruptions` are those of the prompts, `pairs` those of the abstraction; None where these are not at hand.
     """
-    return plan_claims(hypothesis, graph, text, kind_of, corruptions)
+    return plan_claims(hypothesis, graph, text, kind_of, corruptions, pairs)
 
 
 def search_claims(plan: Plan, records: Records, runner: RunsExperiments) -> tuple[Plan, Records]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-IntervalMethod = Literal["bca", "percentile", "constant", "means", "exact", "none"]
+IntervalMethod = Literal["bca", "percentile", "constant", "means", "exact", "wilson", "none"]
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Estimate:
     `method` says how the interval was made: "bca", the bias-corrected and accelerated bootstrap;
     "percentile", the bootstrap's plain percentiles where BCa is undefined; "constant", where every
     prompt alone gives this same value, so that the interval is the value; "means", that of the prompts, stretched for
-    the error of the means that were patched in; "exact", Clopper and Pearson's of a share; "none", no interval (`low`
-    and `high` are None).
+    the error of the means that were patched in; "exact", Clopper and Pearson's of a share; "wilson", Wilson's of
+    a share; "none", no interval (`low` and `high` are None).
 
     Where means were patched in, `value` is what was measured plus a `correction` for what their noise takes away;
     `means_error` is the standard error that is left of the means, a part of the interval. None where none were, or

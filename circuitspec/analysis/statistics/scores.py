@@ -108,9 +108,12 @@ def denominators(plan: Plan, records: Records) -> dict[Anchors, dict[str, Gap]]:
 
 
 def score(records: Records, experiment: Experiment, metric: str, denominator: Gap | None) -> Score:
-    """The experiment's score; `denominator` is the metric's gap, None where it has none."""
+    """The experiment's score; `denominator` is the metric's gap, None where it has none.
+
+    What is scored by other answers than the anchors recovers nothing of what lies between them.
+    """
     mean = mean_of(records[experiment][metric])
-    if denominator is None or denominator.state != "sound" or math.isnan(mean):
+    if experiment.expected is not None or denominator is None or denominator.state != "sound" or math.isnan(mean):
         return Score(metric, mean, None, None)
     recovered = (mean - denominator.corrupt) / (denominator.clean - denominator.corrupt)
     return Score(metric, mean, recovered, _ratio(mean, metric, denominator))

@@ -17,6 +17,7 @@ _METHODS = {
     "constant": " (the same for every prompt)",
     "means": "",
     "exact": "",
+    "wilson": "",
     "none": "",
 }
 

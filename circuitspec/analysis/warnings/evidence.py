@@ -19,6 +19,7 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.planner import Plan
 from circuitspec.hypothesis_file.yaml.source import Path_
 from circuitspec.models.in_memory.foreign_hooks import Foreign
+from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 
 CLAIMS: Path_ = ("claims",)
@@ -69,6 +70,7 @@ class Evidence:
     instead: Instead | None = None  # what the model says where it hardly says them
     foreign: Foreign = field(default_factory=Foreign)  # what a model in memory has beyond its weights
     own_metrics: Sequence[str] = ()  # names of metrics of the caller's own, which no file defines
+    pairs: PairSet | None = None  # of the abstraction
     other_tokens: str | None = None  # how the tokenizer differs from the one of the model's files, in words
 
     def __post_init__(self) -> None:

@@ -55,7 +55,9 @@ OVER_RECOVERY = WarningKind(
 def unbroken_behaviour(evidence: Evidence) -> list[EvidenceWarning]:
     """CS403: where the corruption does not break the behaviour, nothing can be recovered."""
     plan, records = evidence.plan, evidence.records
-    pairs = dict.fromkeys((planned.claim.metric, *planned.behaviour) for planned in plan.claims)
+    pairs = dict.fromkeys(
+        (planned.claim.metric, *planned.behaviour) for planned in plan.claims if not kind_of(planned).own_answers
+    )
     found = []
     for metric, clean, corrupt in pairs:
         if records.n_prompts < 2:

@@ -43,6 +43,17 @@ def swaps_of(
     return {tap: Swap(mask.flatten(0, 1), _copies(values[tap], len(masks[tap]), start)) for tap, mask in masks.items()}
 
 
+def merged(one: dict[Tap, Swap], other: dict[Tap, Swap]) -> dict[Tap, Swap]:
+    """Both sets of swaps, which name no slice of a tap twice: each slice takes the values of its own."""
+    return {**one, **{tap: _joined(one[tap], swap) if tap in one else swap for tap, swap in other.items()}}
+
+
+def _joined(one: Swap, other: Swap) -> Swap:
+    width = max(one.source.shape[-1], other.source.shape[-1]) // other.mask.shape[-1]
+    channels = other.mask.repeat_interleave(width, dim=-1)  # both are of runs: `[row, pos, unit * width]`
+    return Swap(one.mask | other.mask, torch.where(channels, other.source, one.source))
+
+
 def _copies(value: Tensor, copies: int, start: int) -> Tensor:
     """The value from `start` on, one copy after the other; what is the same everywhere stays as it is."""
     value = value if value.shape[1] == 1 else value[:, start:]

@@ -86,6 +86,14 @@ def check_plain(experiments: Iterable[Experiment], architecture: Architecture) -
                 hint="`verify` runs them; a bundle takes heads and key-value heads",
             )
         )
+    if any(e.beside for e in experiments):
+        problems.append(
+            Diagnostic(
+                "CS500",
+                "an interchange of several variables is not written to a bundle: its runs have several sources",
+                hint="`verify` runs it; a bundle takes claims about one variable",
+            )
+        )
     if architecture.family not in _TABLED:
         problems.append(
             Diagnostic(

@@ -73,7 +73,8 @@ def sweeps_of(
     """The sweeps among these experiments. Not of attention patterns, which are of whole rows from their first token."""
     groups: dict[tuple[Variant, Source, str], list[Experiment]] = {}
     for experiment in experiments:
-        if experiment.level == "node" and experiment.source is not None and not experiment.patches_patterns:
+        apart = experiment.beside or experiment.patches_patterns  # what a forward of many rows has not
+        if experiment.level == "node" and experiment.source is not None and not apart:
             groups.setdefault((experiment.base, experiment.source, experiment.expected), []).append(experiment)
     taps_of = cache(lambda component: frozenset(slot.tap for slot in slots_of(component)))
     sweeps = []

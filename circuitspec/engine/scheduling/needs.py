@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from transformers import DynamicCache
@@ -51,6 +51,12 @@ class Needs:
     def record(self, variant: Variant, taps: frozenset[Tap]) -> None:
         self.recorded[variant] = self.recorded.get(variant, frozenset()) | taps
 
+    def values_from(self, source: Source, taps: frozenset[Tap]) -> None:
+        """These taps of a source are patched in."""
+        self.sources[source] = self.sources.get(source, frozenset()) | taps
+        if source.is_recorded and source.prompts is not None:
+            self.record(source.prompts, taps)
+
 
 def needs_of(experiments: Sequence[Experiment], forward: Forward, *, sweeps: bool) -> Needs:
     """What these experiments need; none are swept unless `sweeps`. Raises CS371 as `Forward.stream` does."""
@@ -65,16 +71,16 @@ def needs_of(experiments: Sequence[Experiment], forward: Forward, *, sweeps: boo
             continue
         match experiment.level:
             case "node":
-                taps = forward.taps_of([experiment])
+                for patch in experiment.patches[1:]:
+                    needs.values_from(patch.source, forward.taps_of([replace(experiment.run, sites=patch.sites)]))
+                taps = forward.taps_of([replace(experiment.run, beside=frozenset())])
             case "edge":
                 program = needs.programs.setdefault(experiment, EdgeProgram(experiment, forward.stream))
                 taps = frozenset(forward.stream.recorded_at(sender) for sender in program.senders)
             case "path":
                 taps = value_taps(forward.stream)
                 needs.record(experiment.base, base_taps(experiment, forward.stream))
-        needs.sources[experiment.source] = needs.sources.get(experiment.source, frozenset()) | taps
-        if experiment.source.is_recorded and experiment.source.prompts is not None:
-            needs.record(experiment.source.prompts, taps)
+        needs.values_from(experiment.source, taps)
     return needs
 
 

@@ -19,7 +19,7 @@ from circuitspec.experiments.experiment import Source
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import Place
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
-from circuitspec.hypothesis_file.schema.claims.claim_block import ChoiceName
+from circuitspec.hypothesis_file.schema.claim_block import ChoiceName
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
 RobustTo: TypeAlias = Sequence[ChoiceName] | Mapping[ChoiceName, Sequence[str]]

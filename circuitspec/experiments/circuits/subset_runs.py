@@ -23,7 +23,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.schema.claims.claim_block import SubsetSearch
+from circuitspec.hypothesis_file.schema.claim_block import SubsetSearch
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.yaml.source import SourceText
 

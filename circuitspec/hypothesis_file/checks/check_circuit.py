@@ -53,13 +53,9 @@ def check_claims(scope: Scope) -> None:
         for place, text in claim.named_paths():
             check_path(scope, text, (*path, *place))
         for place, text in claim.named_nodes():
-            if is_group_name(text):
-                _check_group(scope, text, (*path, *place), (0, len(text)))
-                continue
-            for position in parse_name(text).positions:
-                _check_position(scope, position, (*path, *place))
+            check_node(scope, text, (*path, *place))
         for place, name in claim.named_corruptions():
-            _check_corruption(scope, name, (*path, *place))
+            check_corruption(scope, name, (*path, *place))
         for wrong in claim.wrong_here(None if scope.parts.ablation is None else scope.parts.ablation.level):
             scope.add(wrong.code, wrong.message, (*path, *wrong.place), hint=wrong.hint, key=wrong.key)
         _check_metric(scope, claim.metric, (*path, "metric"))
@@ -67,7 +63,24 @@ def check_claims(scope: Scope) -> None:
         _check_metric(scope, "accuracy", ("task", "checks", "accuracy"))
 
 
-def _check_corruption(scope: Scope, name: str, path: Path_) -> None:
+def check_node(scope: Scope, text: str, path: Path_) -> None:
+    """Note a group that there is not, or a position that a component has not."""
+    if is_group_name(text):
+        _check_group(scope, text, path, (0, len(text)))
+        return
+    for position in parse_name(text).positions:
+        _check_position(scope, position, path)
+
+
+def check_places(scope: Scope, at: str | tuple[str, ...] | None, path: Path_) -> None:
+    """Note positions at `at` that there are not."""
+    if isinstance(at, str):
+        _check_position(scope, at, (*path, "at"))
+    for i, position in enumerate(at if isinstance(at, tuple) else ()):
+        _check_position(scope, position, (*path, "at", i))
+
+
+def check_corruption(scope: Scope, name: str, path: Path_) -> None:
     known = scope.declared("task", "corruptions")
     if scope.is_templated and name not in known:
         hint = meant(name, known, "declare it under task.corruptions")
@@ -222,10 +235,7 @@ def _check_internal(scope: Scope, text: str, path: Path_) -> None:
 
 
 def _check_positions(scope: Scope, group: Group, path: Path_) -> None:
-    if isinstance(group.at, str):
-        _check_position(scope, group.at, (*path, "at"))
-    for i, position in enumerate(group.at if isinstance(group.at, tuple) else ()):
-        _check_position(scope, position, (*path, "at", i))
+    check_places(scope, group.at, path)
     for i, node in enumerate(group.nodes):
         for position in parse_name(node).positions:
             _check_position(scope, position, (*path, "nodes", i))

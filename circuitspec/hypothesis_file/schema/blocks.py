@@ -22,6 +22,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, phrases
+from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
 from circuitspec.hypothesis_file.schema.block import (
     Block,
     Count,
@@ -447,11 +448,22 @@ class Hypothesis(Subject):
         examples=[{"value": "mean_per_template", "from": "abc"}],
         description="How everything outside the circuit is ablated.",
     )
+    abstraction: AbstractionSpec | None = Field(
+        default=None, description="What the parts of the circuit carry: a high-level model, for `interchange` claims."
+    )
     claims: tuple[Claim, ...] = Field(
         min_length=1,
         examples=[[{"sufficient": {"metric": "logit_diff", "at_least": 0.8}}]],
         description="What must be true.",
     )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `abstraction` where there is none: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.abstraction is None:
+            content.pop("abstraction", None)
+        return content
 
 
 class Exploration(Subject):
@@ -459,4 +471,5 @@ class Exploration(Subject):
 
     circuit: CircuitSpec | None = None
     ablation: AblationSpec | None = None
+    abstraction: AbstractionSpec | None = None
     claims: tuple[Claim, ...] = ()

@@ -139,15 +139,17 @@ class _Maker:
             wrong = rule.read(values)
             if refusal := _refuse_wrong(answers, wrong):
                 return refusal, ""
-        texts, slots = {CLEAN: text}, {CLEAN: spans}
+        texts, slots, fillings = {CLEAN: text}, {CLEAN: spans}, {CLEAN: values}
         for name in self.task.corruptions:
             corrupted = self._corrupt(name, values, text, answers)
             if not isinstance(corrupted, dict):
                 return corrupted, name
             texts[name], slots[name] = self.template.render_with_spans(corrupted)
+            fillings[name] = corrupted
             if isinstance(rule, OfCorruption) and rule.corruption == name and self.task.answer is not None:
                 wrong = self.task.answer.read(corrupted)
-        return Prompt(self.index, self.number, texts, answers, wrong, slots, where=f"templates[{self.number}]")
+        where = f"templates[{self.number}]"
+        return Prompt(self.index, self.number, texts, answers, wrong, slots, fillings=fillings, where=where)
 
     def _corrupt(self, name: str, clean: Values, text: str, answers: tuple[str, ...]) -> dict[str, Value] | Refusal:
         named = self.task.corruptions[name]

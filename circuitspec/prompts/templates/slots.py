@@ -83,7 +83,7 @@ def draw_corruption(
     taken: dict[str, list[Row]] = {}
     for slot, rule in named.items():
         if isinstance(rule, Copy):
-            values[slot] = _copied(clean[rule.slot], rule.column)
+            values[slot] = copied(clean[rule.slot], rule.column)
             continue
         if rule.list not in taken:
             drawn = [s for s, r in rules.items() if isinstance(r, Draw) and r.list == rule.list]
@@ -92,7 +92,7 @@ def draw_corruption(
     return values
 
 
-def _copied(value: Value, column: str | None) -> Value:
+def copied(value: Value, column: str | None) -> Value:
     """What a slot holds; with a column its row, showing that."""
     return value if column is None else showing(row_of(value), column)
 
@@ -104,7 +104,7 @@ def with_copies(drawn: Values, rules: Mapping[str, SlotRule]) -> dict[str, Value
 
 def _value(slot: str, drawn: Values, rules: Mapping[str, SlotRule]) -> Value:
     rule = rules[slot]
-    return _copied(_value(rule.slot, drawn, rules), rule.column) if isinstance(rule, Copy) else drawn[slot]
+    return copied(_value(rule.slot, drawn, rules), rule.column) if isinstance(rule, Copy) else drawn[slot]
 
 
 def column_of(rule: SlotRule, rules: Mapping[str, SlotRule]) -> str | None:

@@ -195,6 +195,7 @@ def _part(part: ClaimPart) -> dict[str, object]:
         "note": part.note,
         "nodes": part.nodes,
         "means": part.means,
+        **({"figures": {name: _figure(one) for name, one in part.figures}} if part.figures else {}),
     }
 
 

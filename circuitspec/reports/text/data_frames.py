@@ -108,7 +108,7 @@ def run_prompts_frame(
         "prompt": np.tile(np.asarray([p.index for p in prompts.prompts], dtype=np.int64), len(labelled)),
         "template": np.tile(records.templates.astype(np.int64), len(labelled)),
         "template_text": templates * len(labelled),
-        "text": [p.texts[texts_of(run.base)] for _, run in labelled for p in prompts.prompts],
+        "text": [prompts.text_of(i, texts_of(run.base)) for _, run in labelled for i in range(len(prompts.prompts))],
     }
     for metric in metrics:
         columns[metric] = np.concatenate([records[run].get(metric, absent) for _, run in labelled]).astype(np.float64)
@@ -174,15 +174,16 @@ _FACTS = (
 
 
 def _facts(run: Experiment) -> dict[str, object]:
-    sites = sorted(f"{format_name(site.component)}{site.where.canonical()}" for site in run.sites)
+    patched = [site for patch in run.patches for site in patch.sites]
+    sites = sorted(f"{format_name(site.component)}{site.where.canonical()}" for site in patched)
     return {
         "digest": run.digest,
         "direction": run.direction or "",
         "base": str(run.base),
-        "source": str(run.source.prompts or "") if run.source else "",
+        "source": ", ".join(str(source.prompts) for source in run.sources if source.prompts),
         "ablation": run.source.kind if run.source else "",
         "level": run.level,
-        "n_sites": len(run.sites),
+        "n_sites": len(patched),
         "sites": " ".join(sites),
         "n_edges": sum(len(reading.senders) for reading in all_readings(run.readings)),
     }

@@ -13,7 +13,7 @@ from circuitspec.experiments.circuits.method_grid import Methods, Patched
 from circuitspec.experiments.circuits.robust_methods import claimed_methods, fitted_methods
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning
-from circuitspec.hypothesis_file.schema.claims.claim_block import OfCircuit
+from circuitspec.hypothesis_file.schema.claim_block import OfCircuit
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from circuitspec.experiments.levels import path_level
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning, passing_label
 from circuitspec.graph.edge_circuit import hopless
 from circuitspec.graph.paths import DeclaredPath
-from circuitspec.hypothesis_file.schema.claims.claim_block import OfPath
+from circuitspec.hypothesis_file.schema.claim_block import OfPath
 from circuitspec.hypothesis_file.schema.claims.mediation_block import Mediation
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, TypeVar
 
 from circuitspec.analysis.claims.claim_kind import Choices, ClaimKind
 from circuitspec.experiments.planner import PlannedClaim, Planning
-from circuitspec.hypothesis_file.schema.claims.claim_block import OfPath
+from circuitspec.hypothesis_file.schema.claim_block import OfPath
 
 C = TypeVar("C", bound=OfPath)
 P = TypeVar("P", bound=PlannedClaim)

@@ -18,7 +18,7 @@ from circuitspec.experiments.circuits.subset_runs import Cuts, Trials, cuts_of, 
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels import node_level
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning
-from circuitspec.hypothesis_file.schema.claims.claim_block import ClaimBlock
+from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock
 
 if TYPE_CHECKING:
     from circuitspec.analysis.claims.means_error import MeansError

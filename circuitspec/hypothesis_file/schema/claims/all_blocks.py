@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from circuitspec.hypothesis_file.schema.abstraction.interchange_block import Interchange
+from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
+from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock
 from circuitspec.hypothesis_file.schema.claims.beats_random_block import BeatsRandom
-from circuitspec.hypothesis_file.schema.claims.claim_block import ClaimBlock
 from circuitspec.hypothesis_file.schema.claims.complete_block import Complete
 from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
 from circuitspec.hypothesis_file.schema.claims.gate_block import Gate
@@ -25,6 +27,8 @@ CLAIMS: dict[str, type[ClaimBlock]] = {
     "complete": Complete,
     "minimal": Minimal,
     "beats_random": BeatsRandom,
+    "interchange": Interchange,
+    "isolates": Isolates,
 }
 """By the name in the file, in the order in which documents list them. What is here when `written_claim` is imported may
 stand in a file."""

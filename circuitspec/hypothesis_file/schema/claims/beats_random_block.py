@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.schema.block import Count, MetricName, Seed, Share
-from circuitspec.hypothesis_file.schema.claims.claim_block import ClaimBlock
+from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock
 
 
 class BeatsRandom(ClaimBlock):

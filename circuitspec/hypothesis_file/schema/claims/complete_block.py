@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from circuitspec.hypothesis_file.schema.block import MetricName, Positive
-from circuitspec.hypothesis_file.schema.claims.claim_block import ClaimBlock, SubsetSearch, WrongClaim
+from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock, SubsetSearch, WrongClaim
 
 
 class Complete(ClaimBlock):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from circuitspec.hypothesis_file.grammar import texts
-from circuitspec.hypothesis_file.schema.claims.claim_block import Bounded, Mentioned
+from circuitspec.hypothesis_file.schema.claim_block import Bounded, Mentioned
 
 
 class CrossSection(Bounded):

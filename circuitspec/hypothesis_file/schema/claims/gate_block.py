@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.schema.block import MetricName
-from circuitspec.hypothesis_file.schema.claims.claim_block import ClaimBlock, Mentioned
+from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock, Mentioned
 
 GateName = Literal["and", "or", "additive"]
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.grammar.names import parse_path
 from circuitspec.hypothesis_file.schema.block import Bound
-from circuitspec.hypothesis_file.schema.claims.claim_block import OfPath, WrongClaim
+from circuitspec.hypothesis_file.schema.claim_block import OfPath, WrongClaim
 
 
 class Mediation(OfPath):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from circuitspec.hypothesis_file.schema.block import MetricName, Positive
-from circuitspec.hypothesis_file.schema.claims.claim_block import ClaimBlock, Few, SubsetSearch, WrongClaim
+from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock, Few, SubsetSearch, WrongClaim
 
 
 class MinimalSearch(SubsetSearch):

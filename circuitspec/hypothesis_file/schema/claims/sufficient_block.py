@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from circuitspec.hypothesis_file.schema.claims.claim_block import OfCircuit
+from circuitspec.hypothesis_file.schema.claim_block import OfCircuit
 
 
 class Sufficient(OfCircuit):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from circuitspec.hypothesis_file.grammar import texts
+from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock
 from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
-from circuitspec.hypothesis_file.schema.claims.claim_block import ClaimBlock
 
 
 def _claim_from_mapping(value: object) -> object:

@@ -1,0 +1,4 @@
+"""Claims about high-level variables: `interchange` and `isolates`, judged on pairs of prompts.
+
+In comes a claim with the alignment and pairs of its file; out come its runs, and shares of pairs with their intervals.
+"""

@@ -1,0 +1,45 @@
+"""Interchange interventions: components of the base run take the values that they have in sources. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.experiments.experiment import Experiment, Site, SourcedSites, values_in
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.overlap import Declared, overlaps
+from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.yaml.source import SourceText
+from circuitspec.prompts.pairs.settings import Setting, families_of, source_variant
+
+Aligned = Mapping[str, Mapping[NodeComponent, Where]]
+"""By variable, where the components are patched that carry it."""
+
+
+def interchanging(setting: Setting, aligned: Aligned) -> Experiment:
+    """The base run with each variable's components at their values in the source of its family."""
+    patches = []
+    for family in families_of(setting):
+        sites = {Site(c, w) for variable, own in setting if own == family for c, w in aligned[variable].items()}
+        patches.append(SourcedSites(values_in(source_variant(family)), frozenset(sites)))
+    first, *others = patches
+    return Experiment("clean", first.source, first.sites, beside=frozenset(others))
+
+
+def check_apart(setting: Setting, aligned: Aligned, shape: ModelShape, text: SourceText) -> None:
+    """Raises CS234 where variables that take values from different sources are aligned with one component."""
+    problems: list[Diagnostic] = []
+    for i, (one, family) in enumerate(setting):
+        for other, source in setting[i + 1 :]:
+            if family == source:
+                continue
+            declared = [
+                Declared(component, where, name, ("abstraction", "align", name))
+                for name in (one, other)
+                for component, where in aligned[name].items()
+            ]
+            problems += [replace(found, code="CS234") for found in overlaps(declared, shape, text)]
+    if problems:
+        raise CircuitspecError(*problems)

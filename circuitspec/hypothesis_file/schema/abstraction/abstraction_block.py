@@ -1,0 +1,132 @@
+"""The `abstraction` block: high-level variables, where they are aligned, and the pairs of prompts that test this."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validator
+
+from circuitspec.hypothesis_file.grammar import texts
+from circuitspec.hypothesis_file.grammar.names import IDENTIFIER, NameSyntaxError
+from circuitspec.hypothesis_file.grammar.variable_expressions import parse_expression
+from circuitspec.hypothesis_file.schema.block import Block, Flag, Seed, form_of, one_form_of
+
+
+def _expression(text: str) -> str:
+    try:
+        parse_expression(text)
+    except NameSyntaxError as error:
+        raise texts.problem("CS184", error.message, hint=error.hint, offset=error.offset, length=error.length) from None
+    return text.strip()
+
+
+def _variable_name(text: str) -> str:
+    if re.fullmatch(IDENTIFIER, text) is None or keyword.iskeyword(text):
+        raise texts.problem("CS149", f"{text!r} cannot be the name of a variable", hint="write a name such as position")
+    return text
+
+
+def _family_name(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", text) is None:
+        raise texts.problem("CS149", f"{text!r} cannot be the name of a family of pairs", hint="write other_names")
+    return text
+
+
+def _no_subspace(value: object) -> object:
+    if value is not None:
+        raise texts.problem(
+            "CS185",
+            "a variable is aligned with whole components: subspaces are not read",
+            hint="remove subspace, or name heads and neurons instead of a residual stream",
+            key=True,
+        )
+    return value
+
+
+Expression_: TypeAlias = Annotated[str, AfterValidator(_expression)]
+VariableName: TypeAlias = Annotated[str, AfterValidator(_variable_name)]
+FamilyName: TypeAlias = Annotated[str, AfterValidator(_family_name)]
+Positions_: TypeAlias = Annotated[
+    Annotated[texts.PositionName, Tag("<text>")]
+    | Annotated[tuple[texts.PositionName, ...], Tag("<list>"), Field(min_length=1)],
+    one_form_of(form_of, "the name of a position, or a list of them"),
+]
+
+
+class Alignment(Block):
+    """The components, at positions, that are said to carry a variable."""
+
+    nodes: tuple[texts.GroupOrNode, ...] = Field(
+        min_length=1,
+        examples=[["s_inhibition"]],
+        description="Groups, at their positions, or components: at those written with them (a9.h6@END), else at all.",
+    )
+    at: Positions_ | None = Field(
+        default=None, description="Position or positions of all of them, whatever the groups' own are."
+    )
+    subspace: Annotated[None, BeforeValidator(_no_subspace)] = Field(
+        default=None, description="Not read: a variable is aligned with whole components."
+    )
+
+
+class PairFamily(Block):
+    """One way in which the source of a pair is made of its base, which is a clean prompt.
+
+    Slots that copy others follow them, unless they are set themselves, so that the source is a prompt of the task.
+    """
+
+    redraw: tuple[texts.SlotName, ...] = Field(
+        default=(),
+        examples=[["IO", "S1"]],
+        description="Slots that are drawn afresh from their lists: none of these values is in the base.",
+    )
+    slots: dict[texts.SlotName, texts.SlotRule] = Field(
+        default={},
+        description="Slots that are set: =X takes what X holds in the base (where X is redrawn, its new value), "
+        "$list draws afresh.",
+    )
+    corruption: str | None = Field(default=None, description="The source is the base's prompt in this corruption.")
+    permute: Flag = Field(
+        default=False, description="The source is another clean prompt of the same template, by a seeded permutation."
+    )
+    seed: Seed = Field(default=0, description="Seed of what is drawn and permuted.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> PairFamily:
+        given = [bool(self.redraw or self.slots), self.corruption is not None, self.permute]
+        if sum(given) != 1:
+            raise texts.problem(
+                "CS186",
+                "a family of pairs makes its sources in more than one way"
+                if any(given)
+                else "the family does not say how its sources are made",
+                hint="write redraw: [SLOT, ...] and slots: {SLOT: =OTHER}, or corruption: NAME, or permute: true",
+                key=True,
+            )
+        return self
+
+
+class AbstractionSpec(Block):
+    """A high-level causal model of the task, and the components that are said to carry its variables."""
+
+    variables: Annotated[dict[VariableName, Expression_], Field(min_length=1)] = Field(
+        examples=[{"position": "0 if S2 == second else 1", "answer": "first if position == 0 else second"}],
+        description="High-level variables in order, each an expression over slots, columns of tables (S.plural) and "
+        "earlier variables: ==, !=, <, <=, in, and, or, not, x if c else y, + and -.",
+    )
+    output: texts.Template = Field(
+        examples=["answer"],
+        description="The answer that the high-level model asks for: a variable, which takes the place of the slot in "
+        'the task\'s `answer`, or a text such as " {answer}".',
+    )
+    align: Annotated[dict[VariableName, Alignment], Field(min_length=1)] = Field(
+        examples=[{"position": {"nodes": ["s_inhibition"], "at": "END"}}],
+        description="For each variable that claims are about, the components that carry it.",
+    )
+    pairs: Annotated[dict[FamilyName, PairFamily], Field(min_length=1)] = Field(
+        examples=[{"other_names": {"redraw": ["first", "second"]}}],
+        description="Families of pairs: a base, which is each of the task's prompts, and a source. Several are better "
+        "than one, in which what carries the variable may be taken for something else.",
+    )

@@ -1,0 +1,53 @@
+"""The high-level causal model of a file: variables computed from slots, and what it answers. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from circuitspec.hypothesis_file.grammar.variable_expressions import (
+    Expression,
+    Scalar,
+    evaluate,
+    parse_expression,
+    spelled,
+)
+from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
+from circuitspec.hypothesis_file.schema.blocks import TaskSpec
+from circuitspec.prompts.templates.template import Field, Template, Values, parse_template
+
+
+@dataclass(frozen=True)
+class HighLevelModel:
+    """Variables in their order, each with its expression, and the answer as a text with variables and slots in it."""
+
+    variables: Mapping[str, Expression]
+    output: Template
+
+    @classmethod
+    def of(cls, spec: AbstractionSpec, task: TaskSpec) -> HighLevelModel:
+        """The model of a checked file: where `output` is a variable, that takes the slot's place in the answer."""
+        output = parse_template(spec.output)
+        if not output.fields and isinstance(task.answer, str):
+            name = Field(spec.output.strip())
+            pieces = parse_template(task.answer).pieces
+            output = Template(tuple(name if isinstance(piece, Field) else piece for piece in pieces))
+        return cls({name: parse_expression(text) for name, text in spec.variables.items()}, output)
+
+    def run(self, slots: Values, put: Mapping[str, Scalar] | None = None) -> dict[str, Scalar]:
+        """Every variable's value where slots hold these values and the variables in `put` are set.
+
+        Raises NotEvaluated where a text that is compared as a number spells none.
+        """
+        values: dict[str, Scalar] = {}
+
+        def read(name: str, column: str | None) -> Scalar:
+            return values[name] if name in values else Field(name, column).read(slots)
+
+        for name, expression in self.variables.items():
+            values[name] = put[name] if put is not None and name in put else evaluate(expression, read)
+        return values
+
+    def answer(self, slots: Values, put: Mapping[str, Scalar] | None = None) -> str:
+        """What it answers. Raises as `run` does."""
+        return self.output.render({**slots, **{name: spelled(value) for name, value in self.run(slots, put).items()}})
