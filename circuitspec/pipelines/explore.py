@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from circuitspec.analysis.prompt_rows import row_facts
-from circuitspec.analysis.warnings.task_warnings import task_not_done
+from circuitspec.analysis.warnings.tasks.task_warnings import task_not_done
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_estimates import recalled_estimates
 from circuitspec.engine.directions import read_directions

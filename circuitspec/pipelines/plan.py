@@ -39,8 +39,8 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis, ReferenceFile
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
+from circuitspec.pipelines.abstraction.pair_preparation import pairs_of
 from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_directions, reaching, tokenised
-from circuitspec.pipelines.pair_preparation import pairs_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.reference_prompts import first_size, is_drawn, largest_size

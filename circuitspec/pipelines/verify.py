@@ -79,7 +79,7 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
-from circuitspec.pipelines.pair_preparation import paired, pairs_of
+from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of
 from circuitspec.pipelines.session import (
     ExecutorOf,
     Loading,

@@ -138,9 +138,10 @@ class ReferencePrompts:
 
     def _fitted(self, others: PromptSet, scored: TokenizedTask) -> TokenizedTask:
         """Those that the tokenizer takes as it does those that are scored, and that have the layout of one of them."""
-        tokenized = self._sound(others, bool(scored.own))
+        unlike = [name for name in scored.own if name in scored.prompts.corruptions]
+        tokenized = self._sound(others, bool(unlike))
         named = [name for name in scored.roles if name in tokenized.roles] if tokenized.n else []
-        also = (CLEAN, *scored.own)
+        also = (CLEAN, *unlike)
         wanted = {_layout(scored, i, named, also) for i in range(scored.n)}
         return chosen(tokenized, [i for i in range(tokenized.n) if _layout(tokenized, i, named, also) in wanted])
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from circuitspec.analysis.claims.verdict import ClaimResult
-from circuitspec.analysis.warnings.answer_warnings import dominating_answer
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
+from circuitspec.analysis.warnings.tasks.answer_warnings import dominating_answer
 from circuitspec.prompts.prompt_set import Prompt, PromptSet
 from tests.analysis.support import evidence
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binom
 
 from circuitspec.analysis.task_behaviour import AnswerStanding, Instead, other_form, standing, worth_a_look
-from circuitspec.analysis.warnings.task_warnings import task_not_done
+from circuitspec.analysis.warnings.tasks.task_warnings import task_not_done
 from circuitspec.engine.records import PromptValues
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
 from circuitspec.prompts.tokens.answer_forms import AnswerForm

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from transformers import PreTrainedTokenizerFast
 
-from circuitspec.analysis.warnings.task_warnings import TASK_WARNINGS
+from circuitspec.analysis.warnings.tasks.task_warnings import TASK_WARNINGS
 from circuitspec.cli import main
 from circuitspec.hypothesis_file.load_file import digest, parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec

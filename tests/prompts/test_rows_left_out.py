@@ -11,7 +11,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from circuitspec.analysis.prompt_rows import row_facts
-from circuitspec.analysis.warnings.task_warnings import MANY_LEFT_OUT
+from circuitspec.analysis.warnings.tasks.task_warnings import MANY_LEFT_OUT
 from circuitspec.models.zoo import zoo_path
 from circuitspec.prompts.prompt_set import PromptSet, prompts_digest
 from circuitspec.prompts.tokens.misfits import CODES

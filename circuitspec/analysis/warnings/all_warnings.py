@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from circuitspec.analysis.warnings.abstraction_warnings import ABSTRACTION_WARNINGS
-from circuitspec.analysis.warnings.answer_warnings import ANSWER_WARNINGS
 from circuitspec.analysis.warnings.as_given_warnings import AS_GIVEN_WARNINGS
 from circuitspec.analysis.warnings.effect_warnings import EFFECT_WARNINGS
 from circuitspec.analysis.warnings.evidence import Evidence, EvidenceWarning, WarningKind
-from circuitspec.analysis.warnings.length_warnings import LENGTH_WARNINGS
 from circuitspec.analysis.warnings.means_warnings import MEANS_WARNINGS
 from circuitspec.analysis.warnings.metric_warnings import METRIC_WARNINGS
 from circuitspec.analysis.warnings.negative_warnings import NEGATIVE_WARNINGS
 from circuitspec.analysis.warnings.path_warnings import PATH_WARNINGS
 from circuitspec.analysis.warnings.prompt_warnings import PROMPT_WARNINGS
 from circuitspec.analysis.warnings.score_warnings import SCORE_WARNINGS
-from circuitspec.analysis.warnings.task_warnings import TASK_WARNINGS
+from circuitspec.analysis.warnings.tasks.answer_warnings import ANSWER_WARNINGS
+from circuitspec.analysis.warnings.tasks.length_warnings import LENGTH_WARNINGS
+from circuitspec.analysis.warnings.tasks.task_warnings import TASK_WARNINGS
 
 WARNINGS: tuple[WarningKind, ...] = (
     *NEGATIVE_WARNINGS,
