@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.cache.store_keys import Keys
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
 from circuitspec.experiments.experiment import Experiment, Site, SourcedSites, passes, values_in
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron, Resid
+from circuitspec.models.families.architecture import architecture_named
 from circuitspec.prompts.prompt_set import TokenizedTask, TokenizedVariant
 from tests.engine.support import FAMILIES, Silent, assert_same, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
@@ -147,6 +150,13 @@ def test_digests_and_keys_tell_sources_and_scores_apart() -> None:
     before, after = Keys(setting, task), Keys(setting, moved)
     assert before.of(run) == after.of(run)
     assert before.of(variants[1]) != after.of(variants[1])
+
+
+def test_a_run_with_several_sources_is_not_written_to_a_bundle() -> None:
+    joint = Experiment("clean", FIRST, HEADS, beside=frozenset({SourcedSites(SECOND, SINGLE["residual"])}))
+    with pytest.raises(CircuitspecError, match="several sources"):
+        check_plain([joint], architecture_named("gpt2"))
+    check_plain([Experiment("clean", FIRST, HEADS)], architecture_named("gpt2"))
 
 
 def test_further_sources_go_beside_sites_alone() -> None:

@@ -144,13 +144,20 @@ def test_variables_that_share_a_component_cannot_be_set_apart() -> None:
 
 def test_one_family_of_pairs_lets_a_name_pass_for_a_position() -> None:
     """With other names in the source the head that passed in every pair gives names that stand in neither prompt."""
-    found = verify(load_hypothesis(IOI), VerifyOptions(negatives="off"), Quiet()).verification
+    found = circuitspec.verify(IOI, negatives="off")
     assert [claim.status for claim in found.claims] == ["SUPPORTED"] * 3
     assert further(found.claims[0], 0)["IIA, changed"] == 1
     assert further(found.claims[1], 0)["IIA, changed"] < 0.7
     assert further(found.claims[1], 0)["top-1, changed"] < 0.5
     assert [warning.code for warning in found.warnings] == ["CS452", "CS454"]
     assert found.warnings[0].data["pairs"] == "both"
+    page = found.to_html()
+    assert "IIA 1.00 [0.96, 1.00] (flipped)" in page
+    assert "must change" in page
+    scored = found.frame.set_index("experiment")  # by other answers than the anchors, so that nothing is recovered
+    assert scored.loc["position from both at inhibition", ["recovered_logit_diff", "ratio_logit_diff"]].isna().all()
+    texts = found.prompt_frame.query("experiment == 'source prompts of both'")["text"]
+    assert set(texts).isdisjoint({prompt.texts["clean"] for prompt in found.prompts.prompts})
 
 
 @pytest.mark.parametrize("seed", range(3))

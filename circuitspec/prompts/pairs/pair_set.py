@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 from circuitspec.hypothesis_file.grammar.variable_expressions import Scalar
 from circuitspec.prompts.pairs.high_level_model import HighLevelModel
@@ -41,7 +42,7 @@ class PairSet:
         """The slots of a base prompt."""
         return self.bases[base].fillings["clean"]
 
-    @property
+    @cached_property
     def base_answers(self) -> tuple[str, ...]:
         """What is answered to each base prompt."""
         return tuple(self.model.answer(self.slots(i)) for i in range(len(self)))
@@ -52,7 +53,17 @@ class PairSet:
 
     def expected(self, setting: Setting) -> tuple[str, ...]:
         """What is answered to each base prompt where these variables have the values that they have in sources."""
-        return tuple(self.model.answer(self.slots(i), self._put(setting, i)) for i in range(len(self)))
+        return self._worked_out(setting)
+
+    @cached_property
+    def _worked_out(self) -> Callable[[Setting], tuple[str, ...]]:
+        """`expected`, each worked out once."""
+
+        @cache
+        def answers(setting: Setting) -> tuple[str, ...]:
+            return tuple(self.model.answer(self.slots(i), self._put(setting, i)) for i in range(len(self)))
+
+        return answers
 
     def changed(self, setting: Setting) -> tuple[bool, ...]:
         """Of each pair, whether the answer must change."""

@@ -95,11 +95,12 @@ def _check_lengths(
 ) -> None:
     """CS233 where a source has another number of tokens than its base, with the first slot that makes it so."""
     place = None if text is None else text.span(("abstraction", "pairs", family), key=True)
-    wrong = [i for i, ids in enumerate(sources.ids) if len(ids) != task.lengths[i]]
+    lengths = task.lengths
+    wrong = [i for i, ids in enumerate(sources.ids) if len(ids) != lengths[i]]
     problems = [
         Diagnostic(
             "CS233",
-            f"the source of {pairs.bases[i].described()} has {len(sources.ids[i])} tokens, its base {task.lengths[i]}"
+            f"the source of {pairs.bases[i].described()} has {len(sources.ids[i])} tokens, its base {lengths[i]}"
             + _longer(task, sources, pairs, family, i),
             place,
             f"{pairs.families[family][i].text!r} for {pairs.bases[i].texts[CLEAN]!r}",
