@@ -113,7 +113,7 @@ def score(records: Records, experiment: Experiment, metric: str, denominator: Ga
     What is scored by other answers than the anchors recovers nothing of what lies between them.
     """
     mean = mean_of(records[experiment][metric])
-    if experiment.expected is not None or denominator is None or denominator.state != "sound" or math.isnan(mean):
+    if experiment.expected != "clean" or denominator is None or denominator.state != "sound" or math.isnan(mean):
         return Score(metric, mean, None, None)
     recovered = (mean - denominator.corrupt) / (denominator.clean - denominator.corrupt)
     return Score(metric, mean, recovered, _ratio(mean, metric, denominator))
