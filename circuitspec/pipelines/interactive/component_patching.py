@@ -41,6 +41,7 @@ def patch(
     store: str | PathLike[str] | None = None,
     batch_size: int | None = None,
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> ResultFrame:
     """Patch components of a model in memory, each by itself, and measure every metric.
 
@@ -70,6 +71,7 @@ def patch(
         batch_size: prompts a forward; by memory unless given.
         keep_hooks: let forward hooks on the model take part (see `circuitspec.verify`); they are set aside unless
             asked for, and a Python warning (CS438) names them either way.
+        merge_adapters: of a model of peft take a copy with its active adapters merged; without it they are refused.
 
     Returns:
         A DataFrame with a row for each component and corruption. `kind`, `layer`, `head`, `index`, `position`,
@@ -103,6 +105,7 @@ def patch(
         store=store,
         batch_size=batch_size,
         keep_hooks=keep_hooks,
+        merge_adapters=merge_adapters,
         check=lambda loaded, task: [one.run for one in experiments(loaded, task)],
     ) as lab:
         wanted = experiments(lab.loaded, lab.task)
@@ -124,6 +127,7 @@ def path_patch(
     unpatched: bool = False,
     store: str | PathLike[str] | None = None,
     batch_size: int | None = None,
+    merge_adapters: bool = False,
 ) -> ResultFrame:
     """Patch paths, each by itself: what its first component sends reaches the next along the path and nothing else.
 
@@ -164,6 +168,7 @@ def path_patch(
         metric=metric,
         store=store,
         batch_size=batch_size,
+        merge_adapters=merge_adapters,
         edges=True,
         check=runs,
     ) as lab:

@@ -45,11 +45,12 @@ def record(
     positions: Mapping[str, str | int] | None = None,
     batch_size: int | None = None,
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> dict[str, dict[str, Array]]:
     """Record what components compute, in the clean run, in every corrupt one and, if asked for, in a patched one.
 
     Args:
-        model, tokenizer, prompts, positions, batch_size, keep_hooks: as for `circuitspec.patch`.
+        model, tokenizer, prompts, positions, batch_size, keep_hooks, merge_adapters: as for `circuitspec.patch`.
         names: `"a5.h1@END"` (a head's output before the output projection), `"a5.h1<q>"` (or `<k>`, `<v>`: the
             projection, before any norm and rotation), `"m3"`, `"r5"`, `"m3.n42"`, `"a5.h1.pattern"` (attention
             weights), `"logits"` (of the last token); `"a5.h*"` is every head of the layer, each under its own name.
@@ -90,6 +91,7 @@ def record(
         positions=positions,
         batch_size=batch_size,
         keep_hooks=keep_hooks,
+        merge_adapters=merge_adapters,
         check=experiments,
     ) as lab:
         lab.progress.stage("recording")
