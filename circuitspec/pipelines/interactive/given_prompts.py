@@ -41,9 +41,9 @@ def given_task(prompts: PromptsLike, positions: Mapping[str, Position] | None = 
 
     A text or path names a `.circuit.yaml` file, of which the task is taken, or a prompts file (`.jsonl`, `.csv`,
     `.json`). A mapping is a `task` block as a file has it, of which `file` may be rows. Rows
-    (a list of mappings, a DataFrame, a data set of Hugging Face, one prompt, columns) are read as `prompts_from` reads them: with the keys of a line of a `.jsonl` file (clean, corrupt, answers,
-    wrong, positions, template), or in a layout that is recognised. `positions` are added to those that the task
-    declares, and win over them.
+    (a list of mappings, a DataFrame, a data set of Hugging Face, one prompt, columns) are read as `prompts_from` reads
+    them: with the keys of a line of a `.jsonl` file (clean, corrupt, answers, wrong, positions, template), or in a
+    layout that is recognised. `positions` are added to those that the task declares, and win over them.
 
     Raises CircuitspecError as reading files does, with every mistake; CS358 for what holds no rows.
     """

@@ -63,6 +63,8 @@ def record(
         `[prompt, position, channel]` in the order in which they are named. A pattern is
         `[prompt, query token, key token]`, with one position (of the query) `[prompt, key token]`. Tokens count from
         the first of the prompt, with what the tokenizer puts in front; behind the end of a shorter prompt stands NaN.
+        A position of several tokens gives all of them: `[prompt, its token, channel]`, NaN behind the last of a shorter
+        one.
         float64 where the model is, otherwise float32.
 
     Raises:
@@ -99,7 +101,11 @@ def record(
         found = {}
         for label, run in runs(lab.loaded, lab.task).items():
             arrays = record_values(lab.runner, lab.runner.source_values, run, wanted)
-            single = {one.name for one in wanted if one.roles is not None and len(one.roles) == 1}
+            single = {
+                one.name
+                for one in wanted
+                if one.roles is not None and len(one.roles) == 1 and not {*one.roles} & {*lab.task.spans}
+            }
             found[label] = {name: array[:, 0] if name in single else array for name, array in arrays.items()}
         return found
 
