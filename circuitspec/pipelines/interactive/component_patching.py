@@ -48,11 +48,13 @@ def patch(
     Args:
         model: a Hugging Face causal language model, used as it is (dtype, device) and given back as it came.
         tokenizer: its fast tokenizer.
-        prompts: a file (`.jsonl`, `.csv`, `.json`, or a `.circuit.yaml`), a `task` mapping, a list of mappings
+        prompts: a file (`.jsonl`, `.csv`, `.json`, or a `.circuit.yaml`), a `task` mapping (of which `file` may be rows
+            or a DataFrame), a list of mappings
             `{"clean": ..., "corrupt": ..., "answers": [...], "wrong": [...], "positions": {...}}`, a DataFrame with
-            these columns, or a hypothesis. Clean and corrupt texts have equally many tokens.
-        components: names as in a file: `"a9.h6@END"`, `["a9.h*", "m3@{S1,S2}", "r5"]`. Layers and heads count from
-            0. Without a position a component is patched at all tokens. A layer `"a9"` is its heads together.
+            these columns, or a hypothesis. Clean and corrupt texts have equally many tokens, or are patched at
+            positions that both have.
+        components: names as in a file: `"a9.h6@END"`, `["a9.h*", "m3@{S1,S2}", "r5"]`, `"a9.h6.pattern"` (what a
+            head attends to). Layers and heads count from 0. Without a position a component is patched at all tokens. A layer `"a9"` is its heads together.
         how: `"noising"` (the clean run with values of the corrupt run), `"denoising"` (the corrupt run with values of
             the clean one), or in the clean run `"zero"`, `"mean"`, `"mean_per_template"` (over these very prompts,
             position by position) or `"resample"` (noising).
