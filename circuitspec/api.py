@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.builder import GroupLike, Settings, ablation, build, claim, group
@@ -124,7 +124,7 @@ def hypothesis(
     name: str,
     *,
     model: str | Settings | None = None,
-    task: str | PathLike[str] | Settings,
+    task: str | PathLike[str] | Settings | Any,
     groups: Mapping[str, GroupLike],
     ablation: str | Settings,
     claims: Sequence[Settings],
@@ -138,12 +138,17 @@ def hypothesis(
     """Build a hypothesis from Python values, checked as the file would be that it is written to.
 
     Arguments are the parts of the file, as mappings and lists: `model` may be its id alone, or is left out where a
-    model is passed to `verify`; `task` may be the path of a prompts file, a group the name of a component or a list of
+    model is passed to `verify`; `task` may be the path of a prompts file, or the prompts: rows or a DataFrame, as
+    `circuitspec.patch` takes them, alone (END then is the last token, unless they call something else so) or as the
+    `file` of a mapping. `save` writes them beside the hypothesis. A group may be the name of a component or a list of
     such names. `group`, `ablation` and `claim` write their parts:
     `claim("sufficient", metric="logit_diff", at_least=0.8)`. Names of list files are relative to `folder`.
 
     Raises CircuitspecError with every mistake, at its line of the YAML, which the traceback shows.
     """
+    from circuitspec.pipelines.interactive.given_prompts import with_rows
+
+    task, beside = with_rows(task)
     return build(
         Hypothesis,
         name,
@@ -158,6 +163,7 @@ def hypothesis(
         source=source,
         description=description,
         folder=folder,
+        beside=beside,
     )
 
 

@@ -41,7 +41,10 @@ class Diagnostic:
 
 
 class CircuitspecError(Exception):
-    """Work cannot go on; carries every diagnostic found so far, in order of place."""
+    """Work cannot go on; carries every diagnostic found so far, in order of place.
+
+    What to write instead stands below the message in a traceback, as notes.
+    """
 
     def __init__(self, *diagnostics: Diagnostic) -> None:
         lines = (
@@ -50,6 +53,8 @@ class CircuitspecError(Exception):
         )
         super().__init__("\n".join(lines))
         self.diagnostics = diagnostics
+        for hint in dict.fromkeys(d.hint for d, _ in brief(diagnostics) if d.hint):
+            self.add_note(f"help: {visible(hint)}")
 
 
 # shown of one code: of mistakes in the hypothesis each is one of a kind; of the prompts they repeat, row after row

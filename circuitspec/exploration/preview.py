@@ -17,7 +17,7 @@ from circuitspec.exploration.request import ExploreOptions
 from circuitspec.graph.nodes import wholes_with_outside
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.hypothesis_file.load_file import Study, load_exploration
+from circuitspec.hypothesis_file.load_file import IN_MEMORY, Study, load_exploration, no_model
 from circuitspec.hypothesis_file.yaml.source import parse_leniently, read_text
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.models.shapes import read_shape
@@ -43,11 +43,16 @@ def is_to_explore(file: Path, *, model_given: bool = False) -> bool:
 
 def check_study(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
     """Every mistake of a file to explore found without running it, and a few lines about it if there is none."""
-    problems: list[Diagnostic] = []
     try:
         study = load_exploration(file)
     except CircuitspecError as error:
         return error.diagnostics, ""
+    return check_read_study(study, str(file))
+
+
+def check_read_study(study: Study, name: str) -> tuple[tuple[Diagnostic, ...], str]:
+    """As `check_study`, of what was read already; `name` is what it is called."""
+    problems: list[Diagnostic] = []
     prompts: PromptSet | None = None
     try:
         prompts = build_prompts(study.exploration.task, study.base_dir, study.source)
@@ -61,7 +66,7 @@ def check_study(file: Path) -> tuple[tuple[Diagnostic, ...], str]:
         shape = None
     if problems or prompts is None:
         return tuple(problems), ""
-    said = f"{file}: ok to explore   {plural(len(prompts.prompts), 'prompt')}, {_positions(study, prompts)}"
+    said = f"{name}: ok to explore   {plural(len(prompts.prompts), 'prompt')}, {_positions(study, prompts)}"
     notes = [_needed(study)]
     if shape is None:
         notes.append("the model's configuration is not at hand, so it was not checked")
@@ -78,6 +83,8 @@ def plan_study(study: Study, options: ExploreOptions | None = None, shape: Model
     prompts = build_prompts(subject.task, study.base_dir, study.source)
     _check_compared(study, prompts)
     shape = _shape(study) if shape is None else shape
+    if shape is None and subject.model.id == IN_MEMORY:
+        raise CircuitspecError(no_model(study))
     if shape is None:
         raise CircuitspecError(
             Diagnostic(
@@ -135,7 +142,9 @@ def _needed(study: Study) -> str:
 
 
 def _shape(study: Study) -> ModelShape | None:
-    """The model's shape; None where the model is not on this machine, which is no mistake of the file."""
+    """The model's shape; None where the model is not on this machine, which is no mistake of the file, or in memory."""
+    if study.exploration.model.id == IN_MEMORY:
+        return None
     try:
         with study.blamed_on("model", "id"):
             return read_shape(study.exploration.model, study.base_dir)
@@ -158,7 +167,9 @@ def no_corruption(study: Study) -> Diagnostic:
         "CS541",
         "the prompts have no corruption, and there is nothing to compare the clean ones with",
         study.source.span(("task",)),
-        hint="add task: corruptions: {abc: {SLOT: $list}}",
+        hint="add task: corruptions: {abc: {SLOT: $list}}"
+        if study.exploration.task.file is None
+        else 'give every prompt a "corrupt" text',
     )
 
 

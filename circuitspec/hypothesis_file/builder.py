@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from types import NoneType
@@ -58,7 +58,7 @@ class Spec(Document):
 
     def replace(self, **changes: Any) -> Self:
         """The hypothesis with some of its parts (arguments of `hypothesis()`) changed. Raises as `hypothesis()`."""
-        return build(type(self), folder=self.base_dir, **{**self.parts, **changes})
+        return build(type(self), folder=self.base_dir, **{"beside": self.source.beside, **self.parts, **changes})
 
     def to_yaml(self) -> str:
         """The file's text; as it was read, with its comments, where it came from a file."""
@@ -67,12 +67,16 @@ class Spec(Document):
     def save(self, path: str | PathLike[str]) -> Self:
         """Write the file, which may be there already, and return the hypothesis that it holds.
 
+        Prompts that were given as rows are written beside it, as the file that it names.
+
         Raises CircuitspecError where it would not be valid there: names of list files are relative to its folder.
         """
         file = Path(path)
         placed = parse_hypothesis(
             self.to_yaml(), str(file), file.parent, model_given=self.hypothesis.model.id == IN_MEMORY
         )
+        for name, text in self.source.beside.items():
+            write_text_whole(file.parent / name, text)
         write_text_whole(file, self.to_yaml())
         return type(self)(placed.hypothesis, placed.source, placed.base_dir, placed.lists)
 
@@ -100,8 +104,13 @@ def build(
     source: str | None = None,
     description: str | None = None,
     folder: str | PathLike[str] = ".",
+    beside: Mapping[str, str] | None = None,
 ) -> S:
-    """The hypothesis as a value of `kind`; see `circuitspec.hypothesis`. Raises TypeError for parts of another kind."""
+    """The hypothesis as a value of `kind`; see `circuitspec.hypothesis`. `beside`: files that it names, and their
+    text.
+
+    Raises TypeError for parts of another kind.
+    """
     _check_kinds(
         model=(model, (str, Mapping, NoneType), "a model's id, or a mapping"),
         task=(task, (str, PathLike, Mapping), "the path of a prompts file, or a mapping"),
@@ -127,9 +136,9 @@ def build(
     try:
         built = parse_hypothesis(text, _UNSAVED, Path(folder), model_given=model is None)
     except CircuitspecError as error:
-        error.add_note(render(error.diagnostics, {_UNSAVED: text}))
+        error.__notes__ = [render(error.diagnostics, {_UNSAVED: text})]
         raise
-    return kind(built.hypothesis, built.source, built.base_dir, built.lists)
+    return kind(built.hypothesis, replace(built.source, beside=beside or {}), built.base_dir, built.lists)
 
 
 def _check_kinds(**parts: tuple[object, tuple[type, ...], str]) -> None:

@@ -16,7 +16,8 @@ from circuitspec.exploration.setting import distinct_roles
 from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
 from circuitspec.hypothesis_file.grammar.components import Component, sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.pipelines.measured_file import Measurable, in_memory, opened_file
+from circuitspec.pipelines.interactive.given_prompts import PromptsLike
+from circuitspec.pipelines.measured_file import in_memory, opened_file
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.runtime.progress import Progress
 
@@ -31,7 +32,7 @@ BIASES = "biases"
 
 
 def direct_attribution(
-    file: Measurable,
+    prompts: PromptsLike,
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
     *,
@@ -45,13 +46,16 @@ def direct_attribution(
 ) -> pd.DataFrame:
     """Direct logit attribution of the whole model: the table of `attribution_frame`.
 
-    `file` needs only a model and a task; a model that is passed in is taken instead of the file's, with its
-    `tokenizer`, and given back as it came. Raises CircuitspecError as `verify` does, TypeError for one without the
+    `prompts` are those of a file with a model and a task (or a hypothesis), or, with a `model` and its `tokenizer`, all
+    that `circuitspec.patch` takes: rows, a DataFrame, a `task` mapping. A model that is passed in is taken instead of
+    the file's, and given back as it came. Raises CircuitspecError as `verify` does, TypeError for one without the
     other.
     """
-    with in_memory(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters) as (loaded, progress):
+    with in_memory(
+        prompts, "direct_attribution", model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters
+    ) as (loaded, progress):
         return attribute_file(
-            file,
+            prompts,
             progress,
             metric=metric,
             by_source=by_source,
@@ -63,7 +67,7 @@ def direct_attribution(
 
 
 def attribute_file(
-    given: Measurable,
+    given: PromptsLike,
     progress: Progress,
     *,
     metric: str = "logit_diff",

@@ -8,7 +8,8 @@ import pandas as pd
 
 from circuitspec.engine.attribution.lens import metrics_by_layer
 from circuitspec.engine.forward import Forward
-from circuitspec.pipelines.measured_file import Measurable, in_memory, opened_file
+from circuitspec.pipelines.interactive.given_prompts import PromptsLike
+from circuitspec.pipelines.measured_file import in_memory, opened_file
 from circuitspec.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def logit_lens(
-    file: Measurable,
+    prompts: PromptsLike,
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
     *,
@@ -30,16 +31,20 @@ def logit_lens(
 ) -> pd.DataFrame:
     """The logit lens: the table of `lens_frame`.
 
-    `file` needs only a model and a task; a model that is passed in is taken instead of the file's, with its
-    `tokenizer`, and given back as it came. Raises CircuitspecError as `verify` does, TypeError for one without the
+    `prompts` are those of a file with a model and a task (or a hypothesis), or, with a `model` and its `tokenizer`, all
+    that `circuitspec.patch` takes: rows, a DataFrame, a `task` mapping. A model that is passed in is taken instead of
+    the file's, and given back as it came. Raises CircuitspecError as `verify` does, TypeError for one without the
     other.
     """
-    with in_memory(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters) as (loaded, progress):
-        return lens_file(file, progress, per_prompt=per_prompt, device=device, rows=batch_size, loaded=loaded)
+    with in_memory(prompts, "logit_lens", model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters) as (
+        loaded,
+        progress,
+    ):
+        return lens_file(prompts, progress, per_prompt=per_prompt, device=device, rows=batch_size, loaded=loaded)
 
 
 def lens_file(
-    given: Measurable,
+    given: PromptsLike,
     progress: Progress,
     *,
     per_prompt: bool = False,

@@ -8,9 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.runner import Runner
-from circuitspec.hypothesis_file.load_file import Document, Study, load_exploration
+from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, Study, load_exploration, no_model
 from circuitspec.models.adopt import adopt_model
+from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_study
 from circuitspec.pipelines.session import Session, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
@@ -23,12 +25,10 @@ if TYPE_CHECKING:
     from circuitspec.graph.shape import ModelShape
     from circuitspec.models.load import LoadedModel
 
-Measurable = Document | Study | str | PathLike[str]
-
 
 @contextmanager
 def opened_file(
-    given: Measurable,
+    given: PromptsLike,
     progress: Progress,
     *,
     metric: str | None = None,
@@ -41,7 +41,7 @@ def opened_file(
     Raises CircuitspecError as `verify` does for files, prompts and models; CS350 for a `metric` that the prompts have
     no answers for.
     """
-    file = given if isinstance(given, Document | Study) else load_exploration(Path(given))
+    file = _read(given, model_given=loaded is not None)
     subject = file.hypothesis if isinstance(file, Document) else file.exploration
     prompts = build_prompts(subject.task, file.base_dir, file.source)
     if metric is not None:
@@ -56,8 +56,21 @@ def opened_file(
         yield runner
 
 
+def _read(given: PromptsLike, *, model_given: bool) -> Document | Study:
+    """Raises CircuitspecError as reading files and rows does; CS516 where neither they nor the call have a model."""
+    if isinstance(given, str | PathLike) and not model_given:  # as the commands do
+        return load_exploration(Path(given), model_given=False)
+    read = given if isinstance(given, Document) else given_study(given)
+    subject = read.hypothesis if isinstance(read, Document) else read.exploration
+    if subject.model.id == IN_MEMORY and not model_given:
+        raise CircuitspecError(no_model(read))
+    return read
+
+
 @contextmanager
 def in_memory(
+    given: PromptsLike,
+    call: str,
     model: PreTrainedModel | None,
     tokenizer: PreTrainedTokenizerFast | None,
     *,
@@ -66,10 +79,13 @@ def in_memory(
 ) -> Iterator[tuple[LoadedModel | None, Progress]]:
     """A caller's model as `verify` takes it, if there is one, and what tells the caller how far a run is.
 
-    Raises CS515 and others as `adopt_model` does; TypeError for a model without a tokenizer, or the other way around.
+    Raises CS515 and others as `adopt_model` does; TypeError for a model without a tokenizer, or the other way around,
+    or in the place of what is `given` to the `call`.
     """
     import torch
 
+    if isinstance(given, torch.nn.Module):
+        raise TypeError(f"the prompts come first, as in circuitspec.{call}(prompts, model, tokenizer)")
     if (model is None) != (tokenizer is None):
         raise TypeError("pass both a model and its tokenizer, or neither")
     with torch.inference_mode(False), for_callers() as progress:

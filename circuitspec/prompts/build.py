@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.prompts.files.prompt_files import read_prompts
+from circuitspec.prompts.files.prompts_in_memory import prompts_beside
 from circuitspec.prompts.files.reading_rows import ReadAs
 from circuitspec.prompts.prompt_set import Framing, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = None) -> PromptSet:
     """The prompts of a checked hypothesis's task, the same for the same task and files on every machine.
 
-    `base_dir` is the folder that file names are relative to, `source` the hypothesis file's places.
+    `base_dir` is the folder that file names are relative to, `source` the hypothesis file's places, and files that are
+    in memory.
     From a file come all prompts, or the first `prompts` of them where that is written.
     Raises CircuitspecError (CS327 to CS341, CS351, and CS150 to CS157 for lists).
     """
@@ -35,6 +37,8 @@ def _made(task: TaskSpec, base_dir: Path, source: SourceText | None) -> PromptSe
     findings = TaskFindings(source)
     if task.file is not None:
         limit = task.prompts if "prompts" in task.model_fields_set else None
+        if source is not None and task.file in source.beside:
+            return prompts_beside(task.file, source.beside[task.file], ReadAs.of(task), limit, findings)
         return read_prompts(base_dir / task.file, findings, limit, how=ReadAs.of(task))
     if task.generate is not None:
         return generate(task.generate, task.prompts, task.seed, findings)

@@ -289,3 +289,66 @@ def test_what_transformers_records_by_hooks_is_recorded_after_a_run_too(tokenize
     assert len(after.hidden_states) == 5
     for one, other in zip(before.attentions, after.attentions, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_patterns_have_their_head(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    """A row says which head's pattern it patches, and patterns draw layer by head; figures by hand, from records."""
+    frame = circuitspec.sweep(model, tokenizer, ROWS, "patterns", at="END", layers=[2])
+    assert frame[["kind", "layer", "head", "position"]].values.tolist() == [["pattern", 2, h, "END"] for h in range(4)]
+    arrays = circuitspec.record(model, tokenizer, ROWS, ["a2.h1.pattern@END", "a2.h1<v>"])
+    weights, values = arrays["abc"]["a2.h1.pattern@END"], arrays["clean"]["a2.h1<v>"]
+    logits = [
+        hooks.run(ids, {(("head", 2, 1), len(ids) - 1): torch.from_numpy(weights[i] @ values[i])}).logits[-1]
+        for i, ids in enumerate(hooks.clean)
+    ]
+    assert frame.loc[1, "logit_diff"] == pytest.approx(hooks.score(logits)["logit_diff"].mean(), abs=1e-9)
+    (drawn,) = frame.heatmap().values.values()
+    assert drawn.loc[2, 1] == frame.loc[1, "recovered_logit_diff"]
+    one = circuitspec.patch(model, tokenizer, ROWS, "a2.h1.pattern@END")
+    assert (one.loc[0, "head"], one.loc[0, "logit_diff"]) == (1, pytest.approx(frame.loc[1, "logit_diff"], abs=1e-9))
+
+
+def test_noise_is_no_way_of_patching_a_component(model: Any, tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match=r"noise goes on the embeddings .* ablation\(\"gaussian\""):
+        circuitspec.patch(model, tokenizer, ROWS, "a1.h0", "gaussian")
+
+
+class Adapted(torch.nn.Module):
+    """A projection with a low-rank adapter beside it, which peft would have put there."""
+
+    def __init__(self, base: Any) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.lora_A = torch.nn.ParameterDict({"default": torch.nn.Parameter(low_rank(2, 64))})
+        self.lora_B = torch.nn.ParameterDict({"default": torch.nn.Parameter(low_rank(192, 2))})
+
+    def merge(self) -> None:
+        self.base_layer.weight.data += (self.lora_B["default"] @ self.lora_A["default"]).T
+
+    def get_base_layer(self) -> Any:
+        return self.base_layer
+
+
+def low_rank(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 4
+
+
+def test_adapters_are_merged_into_a_copy(tokenizer: Any) -> None:
+    """Figures are those of a model whose weights were added to by hand, and the given one keeps its adapters."""
+    given, plain = (AutoModelForCausalLM.from_pretrained(zoo_path("ioi-tiny")).double() for _ in range(2))
+    given.transformer.h[1].attn.c_attn = Adapted(given.transformer.h[1].attn.c_attn)
+    plain.transformer.h[1].attn.c_attn.weight.data += (low_rank(192, 2) @ low_rank(2, 64)).T
+    calls: list[tuple[Any, Any]] = [
+        (circuitspec.patch, {"components": "a2.h2@END"}),
+        (circuitspec.sweep, {"at": "END", "layers": [2]}),
+        (circuitspec.path_patch, {"paths": "a2.h2@END -> logits"}),
+    ]
+    for call, how in calls:
+        with pytest.raises(circuitspec.CircuitspecError, match="CS515"):
+            call(given, tokenizer, ROWS, **how)
+        merged = call(given, tokenizer, ROWS, **how, merge_adapters=True)
+        by_hand = call(plain, tokenizer, ROWS, **how)
+        np.testing.assert_allclose(merged["logit_diff"], by_hand["logit_diff"], atol=1e-9)
+    found = circuitspec.record(given, tokenizer, ROWS, "r2", merge_adapters=True)["clean"]["r2"]
+    np.testing.assert_allclose(found, circuitspec.record(plain, tokenizer, ROWS, "r2")["clean"]["r2"], atol=1e-9)
+    assert isinstance(given.transformer.h[1].attn.c_attn, Adapted)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import circuitspec
 from circuitspec.engine.execution.compiler import borrowed
@@ -104,3 +104,47 @@ def test_what_cannot_be_recorded(model: Any, tokenizer: Any, name: str, code: st
     with pytest.raises(circuitspec.CircuitspecError) as error:
         circuitspec.record(model, tokenizer, ROWS, name)
     assert [one.code for one in error.value.diagnostics] == [code]
+
+
+def test_one_head_under_several_names(model: Any, tokenizer: Any) -> None:
+    """Its weights are read once, however often it is named."""
+    names = ["a1.h2.pattern@END", "a1.h*.pattern", "a1.h2.pattern@S2"]
+    for arrays in circuitspec.record(model, tokenizer, ROWS, names).values():
+        whole = arrays["a1.h2.pattern"]
+        np.testing.assert_allclose(np.nansum(whole, axis=-1), 1, atol=1e-9)
+        np.testing.assert_array_equal(arrays["a1.h2.pattern@END"], whole[:, -1])
+        np.testing.assert_array_equal(arrays["a1.h2.pattern@S2"], whole[:, S2])
+
+
+def test_all_tokens_of_a_position(model: Any, tokenizer: Any, hooks: ByHooks) -> None:
+    """A position of several tokens is recorded at all of them, and one shorter than others ends in NaN."""
+    spans = [[1, 2, 3], [2, 3], [1, 2, 3]]
+    rows = [{**row, "positions": {**row["positions"], "SPAN": at}} for row, at in zip(ROWS, spans, strict=True)]
+    names = ["a1.h2@SPAN", "r2@{S2,SPAN}", "a1.h2.pattern@SPAN", "a1.h2.pattern", "m1@S2"]
+    found = circuitspec.record(model, tokenizer, rows, names)
+    for variant, runs in zip(found, hooks.runs.values(), strict=True):
+        arrays = found[variant]
+        assert [arrays[name].shape[:2] for name in names] == [(3, 3), (3, 4), (3, 3), (3, 14), (3, 64)]
+        for prompt, (run, at) in enumerate(zip(runs, spans, strict=True)):
+            np.testing.assert_allclose(arrays["a1.h2@SPAN"][prompt, : len(at)], run.values["head", 1, 2][at], atol=1e-9)
+            both = run.values["resid", 2, "pre"][[S2, *at]]
+            np.testing.assert_allclose(arrays["r2@{S2,SPAN}"][prompt, : len(at) + 1], both, atol=1e-9)
+            own = arrays["a1.h2.pattern"][prompt, at]
+            np.testing.assert_array_equal(arrays["a1.h2.pattern@SPAN"][prompt, : len(at)], own)
+            for name, length in (("a1.h2@SPAN", 0), ("r2@{S2,SPAN}", 1), ("a1.h2.pattern@SPAN", 0)):
+                assert np.isnan(arrays[name][prompt, length + len(at) :]).all()
+
+
+def test_a_model_that_takes_its_softmax_in_float32(tokenizer: Any) -> None:
+    """As Llama's plain attention does, also in float64: weights add up to 1 as float32 does."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=32, attn_implementation="eager", **size)
+    llama = LlamaForCausalLM(config).double().eval()
+    found = circuitspec.record(llama, tokenizer, ROWS, "a1.h2.pattern")["clean"]["a1.h2.pattern"]
+    for prompt, row in enumerate(ROWS):
+        ids = torch.tensor([tokenizer(row["clean"]).input_ids])
+        own = llama(ids, output_attentions=True).attentions[1][0, 2].detach()
+        np.testing.assert_allclose(found[prompt], own, atol=1e-12)
+    frame = circuitspec.sweep(llama, tokenizer, ROWS, "patterns", at="END", layers=[1])
+    assert list(frame["head"]) == [0, 1, 2, 3]

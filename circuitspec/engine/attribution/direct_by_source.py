@@ -25,8 +25,8 @@ REST = "other tokens"
 def effects_by_source(runner: Runner, metric: str, roles: Sequence[str]) -> dict[tuple[Head, str], NDArray[np.float64]]:
     """Each head's direct effect on `metric` at the answer, by the token that it attends to: `[prompt]`.
 
-    By the tokens of these roles (a token of two is the first's), and of all other tokens together (`REST`). They add up
-    to the direct effects of `direct_effects`. Raises CS503 and CS371 as that does.
+    By the tokens of these roles (all of a position's; a token of two roles is the first's), and of all other tokens
+    together (`REST`). They add up to the direct effects of `direct_effects`. Raises CS503 and CS371 as that does.
     """
     parts = DirectParts(runner, metric, ())
     found: dict[tuple[Head, str], NDArray[np.float64]] = {}
@@ -71,7 +71,7 @@ def _sources(runner: Runner, batch: Batch, roles: Sequence[str]) -> Mapping[str,
     for role in roles:
         mask = torch.zeros_like(free)
         for row, (prompt, offset) in enumerate(zip(batch.prompts, batch.offsets, strict=True)):
-            mask[row, offset + runner.task.roles[role][prompt]] = True
+            mask[row, [offset + token for token in runner.task.tokens_at(role, prompt)]] = True
         found[role] = (mask & free).to(runner.device)
         free &= ~mask
     return {**found, REST: free.to(runner.device)}

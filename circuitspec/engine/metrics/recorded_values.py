@@ -32,7 +32,7 @@ Array: TypeAlias = NDArray[np.float64] | NDArray[np.float32]
 class Wanted:
     """One thing to record: slices of taps side by side, a head's attention pattern, or (neither) the logits.
 
-    `roles` are the positions of it, in this order; None: every token.
+    `roles` are the positions of it, in this order, all tokens of each; None: every token.
     """
 
     name: str
@@ -49,10 +49,10 @@ def record_values(
 
     `values_of` gives what is patched in (`source_values` of the runner).
 
-    Activations are `[prompt, token, channel]`, or with roles `[prompt, role, channel]`; patterns are
-    `[prompt, query token, key token]` (or `[prompt, role, key token]`), weights of each query that add up to 1; logits
+    Activations are `[prompt, token, channel]`, with the tokens of roles alone where there are some; patterns are
+    `[prompt, query token, key token]` (queries likewise), weights of each query that add up to 1; logits
     `[prompt, vocabulary]`, of the last token. Tokens count from a prompt's first; what is behind the end of a shorter
-    prompt is NaN. float64 for models in float64, otherwise float32.
+    prompt or position is NaN. float64 for models in float64, otherwise float32.
 
     Raises CS502 for values that are not finite, CS431 where attention weights do not add up to 1.
     """
@@ -67,7 +67,8 @@ def record_values(
     arrays = {}
     for one in wanted:
         first = found[one.name][0]
-        tokens = () if not (one.slots or one.pattern) else (longest if one.roles is None else len(one.roles),)
+        most = longest if one.roles is None else max(map(len, found[one.name]))
+        tokens = (most,) if one.slots or one.pattern else ()
         width = longest if one.pattern is not None else first.shape[-1]
         whole = np.full((task.n, *tokens, width), np.nan, dtype=first.dtype)
         for prompt, row in zip(order, found[one.name], strict=True):
@@ -92,8 +93,10 @@ def _of_batch(
     layers = dict.fromkeys(one.pattern.layer for one in wanted if one.pattern is not None)
     patterns: dict[Head, Tensor] = {}
     for layer in layers:
-        heads = [one.pattern for one in wanted if one.pattern is not None and one.pattern.layer == layer]
-        patterns |= _patterns(forward, batch, experiment, swaps, heads)
+        heads = dict.fromkeys(
+            one.pattern for one in wanted if one.pattern is not None and one.pattern.layer == layer
+        )  # each once, under however many names
+        patterns |= _patterns(forward, batch, experiment, swaps, tuple(heads))
     own = forward.task.of(texts_of(experiment.base))
     found: dict[str, list[Array]] = {one.name: [] for one in wanted}
     for row, (prompt, offset, length) in enumerate(zip(batch.prompts, batch.offsets, batch.lengths, strict=True)):
@@ -107,7 +110,7 @@ def _of_batch(
                 found[one.name].append(_array(logits[row]))
                 continue
             if one.roles is not None:
-                value = value[[own.roles[role][prompt] for role in one.roles]]
+                value = value[[token for role in one.roles for token in own.tokens_at(role, prompt)]]
             found[one.name].append(_array(value))
     return found
 

@@ -11,10 +11,9 @@ from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import Forward
+from circuitspec.engine.metrics.internal_metrics import OFF
 from circuitspec.engine.validation.two_runs import OTHER, lengths_for, off, random_prompts
 from circuitspec.prompts.prompt_set import CLEAN
-
-_SUM_OFF = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 @torch.no_grad()
@@ -38,7 +37,7 @@ def pattern_test(forward: Forward) -> None:
     logits, own = run.forward(batch, CLEAN, Actions(record=patterns))
     other_logits, other = run.forward(batch, OTHER, Actions(record=patterns | values | others))
     total = max(float(_off_one(own[tap], batch, shape.n_heads)) for tap in patterns)
-    if not total <= _SUM_OFF[run.dtype]:
+    if not total <= OFF[run.dtype]:
         raise _unfit(f"the weights of a head over all tokens are off 1 by {total:.2g}")
 
     def patched(given: dict[Tap, torch.Tensor]) -> torch.Tensor:

@@ -7,6 +7,7 @@ and tags are judged before anything is built from them, and every key and value 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,13 +37,15 @@ Path_: TypeAlias = tuple[str | int, ...]
 class SourceText:
     """A file's text, its plain data, and the place of each part of it.
 
-    A path leads from the top to a part: keys and list indices, such as `("circuit", "paths", 0)`.
+    A path leads from the top to a part: keys and list indices, such as `("circuit", "paths", 0)`. `beside` are files
+    that the text names and that are not on disk (yet): name -> text.
     """
 
     file: str
     text: str
     data: object
     root: YamlNode = field(repr=False)
+    beside: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @cached_property
     def lines(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING
@@ -86,7 +86,8 @@ class Explored:
             return None
         text = circuits[number].draft.text
         read = parse_hypothesis(text, "<draft>", self.study.base_dir, model_given=True)
-        return Hypothesis(read.hypothesis, read.source, read.base_dir, read.lists)
+        source = replace(read.source, beside=self.study.source.beside)
+        return Hypothesis(read.hypothesis, source, read.base_dir, read.lists)
 
     def to_html(self) -> str:
         """The page that `circuitspec explore --html` writes."""

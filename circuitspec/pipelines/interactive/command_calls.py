@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,13 +13,12 @@ from circuitspec.exploration.request import ExploreOptions, Kind
 from circuitspec.hypothesis_file.load_file import (
     IN_MEMORY,
     Document,
-    Study,
     load_exploration,
     load_hypothesis,
     no_model,
 )
 from circuitspec.pipelines.interactive.call_values import CheckFindings, Explored, ShownText
-from circuitspec.pipelines.interactive.given_prompts import given_study
+from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_study, is_prompts_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -30,7 +29,7 @@ COMMAND = "circuitspec.explore(...)"  # what drafts say made them
 
 
 def explore(
-    task: str | PathLike[str] | Mapping[str, Any] | Document | Study,
+    task: PromptsLike,
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
     *,
@@ -46,13 +45,16 @@ def explore(
     batch_size: int | None = None,
     device: str = "cpu",
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> Explored:
     """Find out which components do a task, and draft a hypothesis of them, as `circuitspec explore` does.
 
-    `task` is a file with `task` (and, where no model is passed, `model`), a `task` mapping, or a hypothesis whose model
-    and task are taken. Options have the meaning and defaults of the command's: `target` is the share of the metric that
-    a circuit has to recover, `exact` how many effects are patched exactly, `max_forwards` how many passes over all
-    prompts there may be at most. `plan(task, model)` says beforehand what it takes.
+    `task` is a file with `task` (and, where no model is passed, `model`), a `task` mapping, a hypothesis whose model
+    and task are taken, or prompts: rows or a DataFrame, as `circuitspec.patch` takes them. Those are explored at the
+    positions that they name and at END (where they name none: at the last token and at all tokens together), and a
+    draft's `save` writes them beside it. Options have the meaning and defaults of the command's: `target` is the share
+    of the metric that a circuit has to recover, `exact` how many effects are patched exactly, `max_forwards` how many
+    passes over all prompts there may be at most. `plan(task, model)` says beforehand what it takes.
 
     Raises CircuitspecError as the command does (CS541: nothing to explore; CS542: too few forwards), CS516 without any
     model, TypeError for a model without its tokenizer.
@@ -85,14 +87,14 @@ def explore(
     with torch.inference_mode(False):  # gradients are taken, whatever holds around the call
         loaded = None
         if model is not None and tokenizer is not None:
-            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
+            loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters)
             tell_what_is_on(loaded)
         with for_callers() as progress:
             return Explored(run(study, options, progress, COMMAND, loaded=loaded), study, COMMAND)
 
 
 def plan(
-    hypothesis: str | PathLike[str] | Mapping[str, Any] | Document | Study,
+    hypothesis: PromptsLike,
     model: PreTrainedModel | None = None,
     *,
     methods: bool = False,
@@ -100,17 +102,17 @@ def plan(
 ) -> ShownText:
     """What `verify` would run (experiments, base, source, sites, forwards, memory), without running anything.
 
-    Of a task alone (a file, a mapping), what `explore` would take, by stage. The shape is that of `model` where one is
-    passed, and otherwise that of the model which the file names. Raises CircuitspecError for mistakes, CS506 where that
-    model's configuration is not on this machine.
+    Of a task alone (a file, a mapping, rows or a DataFrame of prompts), what `explore` would take, by stage. The shape
+    is that of `model` where one is passed, and otherwise that of the model which the file names. Raises
+    CircuitspecError for mistakes, CS506 where that model's configuration is not on this machine.
     """
     from circuitspec.pipelines.plan import plan_document
 
     shape = None if model is None else _shape_of(model)
-    if isinstance(hypothesis, Mapping | Study):
-        return ShownText(plan_study(given_study(hypothesis), shape=shape))
     if isinstance(hypothesis, Document):
         return ShownText(plan_document(hypothesis, sweep=methods, tests=tests, shape=shape))
+    if not isinstance(hypothesis, str | PathLike) or is_prompts_file(Path(hypothesis)):
+        return ShownText(plan_study(given_study(hypothesis, "plan"), shape=shape))
     file, given = Path(hypothesis), model is not None
     if is_to_explore(file, model_given=given):
         return ShownText(plan_study(load_exploration(file, model_given=given), shape=shape))
@@ -118,16 +120,22 @@ def plan(
     return ShownText(plan_document(document, sweep=methods, tests=tests, shape=shape))
 
 
-def check(hypothesis: str | PathLike[str] | Document) -> CheckFindings:
+def check(hypothesis: PromptsLike) -> CheckFindings:
     """Every mistake of a file, found without running it, as `circuitspec check` finds them; true where there is none.
 
-    A hypothesis that was built or loaded was checked as a file then; of it this says what model and prompts add.
+    A hypothesis that was built or loaded was checked as a file then; of it this says what model and prompts add. Of
+    a task alone (a mapping, rows or a DataFrame) it says whether it can be explored.
     """
-    from circuitspec.exploration.preview import check_study
+    from circuitspec.exploration.preview import check_read_study, check_study
     from circuitspec.pipelines.check import check_document, check_file
 
     if isinstance(hypothesis, Document):
         return CheckFindings(*check_document(hypothesis, hypothesis.hypothesis.name))
+    if not isinstance(hypothesis, str | PathLike) or is_prompts_file(Path(hypothesis)):
+        try:
+            return CheckFindings(*check_read_study(given_study(hypothesis, "check"), "the task"))
+        except CircuitspecError as error:
+            return CheckFindings(error.diagnostics, "")
     file = Path(hypothesis)
     found: Callable[[Path], tuple[tuple[Diagnostic, ...], str]] = check_file
     try:

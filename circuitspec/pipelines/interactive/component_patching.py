@@ -41,17 +41,20 @@ def patch(
     store: str | PathLike[str] | None = None,
     batch_size: int | None = None,
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> ResultFrame:
     """Patch components of a model in memory, each by itself, and measure every metric.
 
     Args:
         model: a Hugging Face causal language model, used as it is (dtype, device) and given back as it came.
         tokenizer: its fast tokenizer.
-        prompts: a file (`.jsonl`, `.csv`, `.json`, or a `.circuit.yaml`), a `task` mapping, a list of mappings
+        prompts: a file (`.jsonl`, `.csv`, `.json`, or a `.circuit.yaml`), a `task` mapping (of which `file` may be rows
+            or a DataFrame), a list of mappings
             `{"clean": ..., "corrupt": ..., "answers": [...], "wrong": [...], "positions": {...}}`, a DataFrame with
-            these columns, or a hypothesis. Clean and corrupt texts have equally many tokens.
-        components: names as in a file: `"a9.h6@END"`, `["a9.h*", "m3@{S1,S2}", "r5"]`. Layers and heads count from
-            0. Without a position a component is patched at all tokens. A layer `"a9"` is its heads together.
+            these columns, or a hypothesis. Clean and corrupt texts have equally many tokens, or are patched at
+            positions that both have.
+        components: names as in a file: `"a9.h6@END"`, `["a9.h*", "m3@{S1,S2}", "r5"]`, `"a9.h6.pattern"` (what a
+            head attends to). Layers and heads count from 0. Without a position a component is patched at all tokens. A layer `"a9"` is its heads together.
         how: `"noising"` (the clean run with values of the corrupt run), `"denoising"` (the corrupt run with values of
             the clean one), or in the clean run `"zero"`, `"mean"`, `"mean_per_template"` (over these very prompts,
             position by position) or `"resample"` (noising).
@@ -70,6 +73,7 @@ def patch(
         batch_size: prompts a forward; by memory unless given.
         keep_hooks: let forward hooks on the model take part (see `circuitspec.verify`); they are set aside unless
             asked for, and a Python warning (CS438) names them either way.
+        merge_adapters: of a model of peft take a copy with its active adapters merged; without it they are refused.
 
     Returns:
         A DataFrame with a row for each component and corruption. `kind`, `layer`, `head`, `index`, `position`,
@@ -103,6 +107,7 @@ def patch(
         store=store,
         batch_size=batch_size,
         keep_hooks=keep_hooks,
+        merge_adapters=merge_adapters,
         check=lambda loaded, task: [one.run for one in experiments(loaded, task)],
     ) as lab:
         wanted = experiments(lab.loaded, lab.task)
@@ -124,6 +129,7 @@ def path_patch(
     unpatched: bool = False,
     store: str | PathLike[str] | None = None,
     batch_size: int | None = None,
+    merge_adapters: bool = False,
 ) -> ResultFrame:
     """Patch paths, each by itself: what its first component sends reaches the next along the path and nothing else.
 
@@ -164,6 +170,7 @@ def path_patch(
         metric=metric,
         store=store,
         batch_size=batch_size,
+        merge_adapters=merge_adapters,
         edges=True,
         check=runs,
     ) as lab:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,8 +14,9 @@ from circuitspec.hypothesis_file.schema.blocks import Subject
 from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
+from circuitspec.pipelines.interactive.named_sites import with_end
 from circuitspec.prompts.build import build_prompts
-from circuitspec.prompts.files.prompts_in_memory import prompts_from
+from circuitspec.prompts.files.prompts_in_memory import as_file, prompts_from
 from circuitspec.prompts.prompt_set import PromptSet
 
 PromptsLike: TypeAlias = (
@@ -39,10 +40,10 @@ def given_task(prompts: PromptsLike, positions: Mapping[str, Position] | None = 
     """The prompts that are meant.
 
     A text or path names a `.circuit.yaml` file, of which the task is taken, or a prompts file (`.jsonl`, `.csv`,
-    `.json`). A mapping is a `task` block as a file has it. Rows (a list of mappings, a DataFrame, a data set of Hugging
-    Face) are read as `prompts_from` reads them: with the keys of a line of a `.jsonl` file (clean, corrupt, answers,
-    wrong, positions, template), or in a layout that is recognised. `positions` are added to those that the task
-    declares, and win over them.
+    `.json`). A mapping is a `task` block as a file has it, of which `file` may be rows. Rows
+    (a list of mappings, a DataFrame, a data set of Hugging Face, one prompt, columns) are read as `prompts_from` reads
+    them: with the keys of a line of a `.jsonl` file (clean, corrupt, answers, wrong, positions, template), or in a
+    layout that is recognised. `positions` are added to those that the task declares, and win over them.
 
     Raises CircuitspecError as reading files does, with every mistake; CS358 for what holds no rows.
     """
@@ -58,12 +59,46 @@ def given_task(prompts: PromptsLike, positions: Mapping[str, Position] | None = 
             return _of_file(Path(fspath(prompts)), positions)
         case Mapping() if not _has_rows(prompts):
             return _of_block(prompts, Path(), positions)
-    return GivenTask(prompts_from(prompts), positions)
+    return GivenTask(prompts_from(_rows(prompts)), positions)
+
+
+def with_rows(task: Any, *, always_end: bool = True) -> tuple[Any, Mapping[str, str]]:
+    """A task as a file can have it, and the prompts files that it names and that are in memory: name -> text.
+
+    Rows may stand for the whole task, or be its `file`. Of rows alone END is declared as the last token unless they
+    call something so; without `always_end` only where every prompt has a position. Raises CircuitspecError as
+    `given_task`.
+    """
+    if isinstance(task, str | PathLike):
+        return task, {}
+    if isinstance(task, Mapping) and not _has_rows(task):
+        file = task.get("file")
+        if file is None or isinstance(file, str):
+            return task, {}
+        if isinstance(file, PathLike):
+            return {**task, "file": fspath(file)}, {}
+        name, text = as_file(_rows(file))
+        return {**task, "file": name}, {name: text}
+    made = prompts_from(_rows(task))
+    name, text = as_file(_rows(task))
+    shared = frozenset.intersection(*(frozenset(one.positions) for one in made.prompts))
+    ends = with_end({}, made) if always_end or shared else {}
+    return {"file": name, **({"positions": ends} if ends else {})}, {name: text}
 
 
 def _has_rows(block: Mapping[str, Any]) -> bool:
-    """Whether it is auto-circuit's form of prompts rather than a task: `prompts` of a task is a number."""
-    return isinstance(block.get("prompts"), Sequence)
+    """Whether a mapping is prompts: auto-circuit's form (`prompts` of a task is a number), one prompt, or columns."""
+    if isinstance(block.get("prompts"), Sequence) or "clean" in block:
+        return True
+    return bool(block) and not _SOURCES & {*block} and all(isinstance(one, list | tuple) for one in block.values())
+
+
+_SOURCES = frozenset({"templates", "file", "generate"})  # one of which every task has
+
+
+def _rows(prompts: Any) -> Any:
+    """Prompts as `prompts_from` takes them: one by itself is a list of one."""
+    return [prompts] if isinstance(prompts, Mapping) and isinstance(prompts.get("clean"), str) else prompts
 
 
 def _checked(positions: Mapping[str, Position] | None) -> Mapping[str, Position]:
@@ -74,21 +109,41 @@ def _checked(positions: Mapping[str, Position] | None) -> Mapping[str, Position]
     return study.exploration.task.positions
 
 
-def given_study(task: str | PathLike[str] | Mapping[str, Any] | Document | Study) -> Study:
-    """A file to explore, or what is one: a `task` mapping, a hypothesis. Raises TypeError for prompts by themselves."""
+def is_prompts_file(path: Path) -> bool:
+    """Whether a path is that of prompts rather than of a hypothesis or a task."""
+    return path.suffix.lower() in _PROMPTS_FILES or path.is_dir()
+
+
+_PROMPTS_FILES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
+def given_study(task: PromptsLike, call: str = "explore") -> Study:
+    """A file to explore, or what is one: a `task` mapping, a hypothesis, rows.
+
+    Raises CircuitspecError as `given_task`; TypeError for a model, which stands behind the task in a `call`.
+    """
     match task:
         case Study():
             return task
         case Document():
-            return parse_exploration(task.source.text, task.source.file, task.base_dir, model_given=True)
+            read = parse_exploration(task.source.text, task.source.file, task.base_dir, model_given=True)
+            return replace(read, source=replace(read.source, beside=task.source.beside))
         case str() | PathLike():
-            return load_exploration(Path(fspath(task)), model_given=True)
-        case Mapping():
-            return _block_study(task, Path())
-    raise TypeError(
-        f"`task` is a {type(task).__name__}: give a file's path, a `task` mapping such as "
-        '{"file": "prompts.jsonl"} or {"templates": [...], ...}, or a hypothesis'
-    )
+            path = Path(fspath(task))
+            if is_prompts_file(path):
+                return _block_study({"file": path.name}, path.parent)
+            return load_exploration(path, model_given=True)
+        case PromptSet():
+            raise TypeError(
+                "`task` is a PromptSet: give the rows that it was made of, a file's path, or a `task` mapping"
+            )
+    if hasattr(task, "named_modules") or hasattr(task, "convert_tokens_to_ids"):
+        raise TypeError(
+            f"`task` is a {type(task).__name__}: the task comes first, as in {call}(task, model, tokenizer)"
+        )
+    block, beside = with_rows(task, always_end=False)
+    study = _block_study(block, Path())
+    return replace(study, source=replace(study.source, beside=beside))
 
 
 def _of_task(
@@ -106,8 +161,9 @@ def _of_file(path: Path, positions: Mapping[str, Position] | None) -> GivenTask:
 
 
 def _of_block(block: Mapping[str, Any], folder: Path, positions: Mapping[str, Position] | None) -> GivenTask:
+    block, beside = with_rows(block)
     study = _block_study(block, folder)
-    return _of_task(study.exploration, folder, study.source, positions)
+    return _of_task(study.exploration, folder, replace(study.source, beside=beside), positions)
 
 
 def _block_study(block: Mapping[str, Any], folder: Path) -> Study:

@@ -91,6 +91,11 @@ def manners(how: str, corruption: str | Sequence[str] | None, task: TokenizedTas
     Means may be over the clean prompts too (`corruption="clean"`, and where there is no corruption). Raises ValueError
     for another `how`, CircuitspecError (CS508) for a corruption that the prompts do not have, or where one is needed.
     """
+    if how in ABLATIONS and ABLATIONS[how].noise:
+        raise ValueError(
+            f"how={how!r}: noise goes on the embeddings of the prompts, not into a component: verify a hypothesis "
+            f'with ablation("{how}", at=[...]), or give one of {", ".join(HOWS)}'
+        )
     if how not in HOWS:
         raise ValueError(f"how={how!r}: give one of {', '.join(HOWS)}")
     if how in ABLATIONS and not ABLATIONS[how].takes_prompts:
@@ -131,6 +136,7 @@ def laboratory(
     store: str | PathLike[str] | None = None,
     batch_size: int | None = None,
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
     edges: bool = False,
     check: Callable[[LoadedModel, TokenizedTask], Sequence[Experiment]] = lambda loaded, task: (),
 ) -> Iterator[Laboratory]:
@@ -147,7 +153,7 @@ def laboratory(
     if own and store is not None:
         raise TypeError("a metric of your own goes without a store: nobody could tell later what it computed")
     with torch.inference_mode(False):  # whatever holds around the call
-        loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks)
+        loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters)
         given = given_task(prompts, positions)
         places = with_end(given.positions, given.prompts)
         task = tokenize(given.prompts, places, loaded.tokenizer, given.source, unequal=True)

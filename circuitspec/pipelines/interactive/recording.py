@@ -45,11 +45,12 @@ def record(
     positions: Mapping[str, str | int] | None = None,
     batch_size: int | None = None,
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> dict[str, dict[str, Array]]:
     """Record what components compute, in the clean run, in every corrupt one and, if asked for, in a patched one.
 
     Args:
-        model, tokenizer, prompts, positions, batch_size, keep_hooks: as for `circuitspec.patch`.
+        model, tokenizer, prompts, positions, batch_size, keep_hooks, merge_adapters: as for `circuitspec.patch`.
         names: `"a5.h1@END"` (a head's output before the output projection), `"a5.h1<q>"` (or `<k>`, `<v>`: the
             projection, before any norm and rotation), `"m3"`, `"r5"`, `"m3.n42"`, `"a5.h1.pattern"` (attention
             weights), `"logits"` (of the last token); `"a5.h*"` is every head of the layer, each under its own name.
@@ -62,6 +63,8 @@ def record(
         `[prompt, position, channel]` in the order in which they are named. A pattern is
         `[prompt, query token, key token]`, with one position (of the query) `[prompt, key token]`. Tokens count from
         the first of the prompt, with what the tokenizer puts in front; behind the end of a shorter prompt stands NaN.
+        A position of several tokens gives all of them: `[prompt, its token, channel]`, NaN behind the last of a shorter
+        one.
         float64 where the model is, otherwise float32.
 
     Raises:
@@ -90,6 +93,7 @@ def record(
         positions=positions,
         batch_size=batch_size,
         keep_hooks=keep_hooks,
+        merge_adapters=merge_adapters,
         check=experiments,
     ) as lab:
         lab.progress.stage("recording")
@@ -97,7 +101,11 @@ def record(
         found = {}
         for label, run in runs(lab.loaded, lab.task).items():
             arrays = record_values(lab.runner, lab.runner.source_values, run, wanted)
-            single = {one.name for one in wanted if one.roles is not None and len(one.roles) == 1}
+            single = {
+                one.name
+                for one in wanted
+                if one.roles is not None and len(one.roles) == 1 and not {*one.roles} & {*lab.task.spans}
+            }
             found[label] = {name: array[:, 0] if name in single else array for name, array in arrays.items()}
         return found
 

@@ -53,6 +53,7 @@ def sweep(
     store: str | PathLike[str] | None = None,
     batch_size: int | None = None,
     keep_hooks: bool = False,
+    merge_adapters: bool = False,
 ) -> ResultFrame:
     """Patch every component of a kind, each by itself at each position, and measure every metric.
 
@@ -60,9 +61,10 @@ def sweep(
 
     Args:
         model, tokenizer, prompts, how, corruption, positions, metric, per_prompt, unpatched, store, batch_size,
-            keep_hooks: as for `circuitspec.patch`.
+            keep_hooks, merge_adapters: as for `circuitspec.patch`.
         kinds: `"heads"`, `"mlps"`, `"attention"` (all heads of a layer), `"resid"` (the stream that enters a block),
-            `"resid_mid"` (before its MLP), `"kv"` (key-value heads), `"neurons"` (many), or several of these.
+            `"resid_mid"` (before its MLP), `"kv"` (key-value heads), `"patterns"` (attention patterns of heads, whose
+            outputs are computed from the values of the run at hand), `"neurons"` (many), or several of these.
         at: positions at which each is patched, one by one: names, or `"all"` for all tokens together. Every named
             position of the prompts and `"all"` unless given; names of the same tokens are taken once.
         layers: the layers that are swept; all unless given.
@@ -104,6 +106,7 @@ def sweep(
         store=store,
         batch_size=batch_size,
         keep_hooks=keep_hooks,
+        merge_adapters=merge_adapters,
         check=runs,
     ) as lab:
         lab.progress.stage("sweeping")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeGuard
@@ -44,9 +46,40 @@ def prompts_from(
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    findings = TaskFindings()
+    return _prompts(rows, ReadAs.of(task), limit, TaskFindings(), name)
+
+
+def as_file(rows: object) -> tuple[str, str]:
+    """Rows as the prompts file that says the same: its name, which is another for other rows, and its text.
+
+    Raises CircuitspecError: CS358 for what holds no rows, or values that no file could hold.
+    """
     whole, listed = _listed(rows)
-    how = ReadAs.of(task)
+    try:
+        text = "".join(f"{_json(row)}\n" for row in (listed if whole is None else [whole]))
+    except (TypeError, ValueError) as error:
+        hint = "give texts, numbers, lists and mappings"
+        raise CircuitspecError(Diagnostic("CS358", f"rows cannot be written to a file: {error}", hint=hint)) from error
+    told = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return f"prompts-{told}.{'jsonl' if whole is None else 'json'}", text
+
+
+def prompts_beside(name: str, text: str, how: ReadAs, limit: int | None, findings: TaskFindings) -> PromptSet:
+    """The prompts of a file that `as_file` made, without writing it. Raises as `prompts_from` does."""
+    rows = json.loads(text) if name.endswith(".json") else [json.loads(line) for line in text.split("\n") if line]
+    return _prompts(rows, how, limit, findings, NAME)
+
+
+def _json(row: object) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False, default=_as_json)
+
+
+def _as_json(value: Any) -> object:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _prompts(rows: object, how: ReadAs, limit: int | None, findings: TaskFindings, name: str) -> PromptSet:
+    whole, listed = _listed(rows)
     contents = listed if limit is None or how.skip or whole is not None else list(islice(listed, limit))
     given = tuple(
         GivenRow(content, f"row {number}", f"row {number} of {name}", by_number=True)
@@ -85,6 +118,9 @@ def _by_column(table: Mapping[Any, object]) -> list[object]:
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
+_MISSING = ("NAType", "NaTType")  # of pandas, beside NaN: a frame's missing values
+
+
 def _plain(row: object) -> object:
     """A row with plain values: numpy's numbers and arrays as Python's, what is missing in a frame as None."""
     if not isinstance(row, Mapping):
@@ -93,7 +129,7 @@ def _plain(row: object) -> object:
 
 
 def _plain_value(value: Any) -> object:
-    if isinstance(value, float) and value != value:  # NaN: a frame's missing value
+    if (isinstance(value, float) and value != value) or type(value).__name__ in _MISSING:
         return None
     if isinstance(value, Mapping):
         return {str(key): _plain_value(inner) for key, inner in value.items()}

@@ -12,7 +12,7 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, all_readings, texts_of
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, KV_HEAD, NEURON
+from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION_PATTERN, HEAD, KV_HEAD, NEURON
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
@@ -129,7 +129,7 @@ def where_patched(run: Experiment) -> dict[str, object]:
     none. Of edges and paths, which are between components, `corruption` alone is said.
     """
     components = [site.component for site in run.sites]
-    members = [c.place[1] if c.kind in (HEAD, KV_HEAD) else None for c in components]
+    members = [c.place[1] if c.kind in (HEAD, KV_HEAD, ATTENTION_PATTERN) else None for c in components]
     units = [c.place[1] if c.kind is NEURON else None for c in components]
     layers = [c.place[0] if c.kind.in_layers else None for c in components]
     return {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 UNITS = {
     "head": "head",
     "kv": "head",
+    "pattern": "head",
     "path": "head",
 }  # kinds of which a layer has several, and the column that numbers them
 
