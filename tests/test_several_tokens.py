@@ -13,6 +13,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.pyvene_export.bundle_content import make_bundle
 from circuitspec.engine.runner import Runner
+from circuitspec.experiments.circuits.method_grid import Method
 from circuitspec.experiments.experiment import Experiment, Site, values_in
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head
@@ -193,3 +194,46 @@ def test_prompts_of_unequal_lengths_are_warned_of(tmp_path: Path) -> None:
     assert "were not looked at" not in warning.detail
     assert other.effects is not None
     assert "CS445" not in codes(verified(file(tmp_path), negatives="off"))
+
+
+UNEQUAL = {"places": TWO, "other": ONE, "more": ", place: $other"}  # nothing but positions can be patched
+
+
+def test_other_methods_that_need_a_counterpart_are_left_out(tmp_path: Path) -> None:
+    """Of a sweep and of `robust_to`, with the reason; those that are run have the figure of a file that says so."""
+    found = verified(file(tmp_path, **UNEQUAL), negatives="off", sweep=True, tests=True).verification
+    assert found.sweep is not None
+    assert found.tests is not None
+    wanted = Method("node", "zero", None, "declared", "noising", "circuit")
+    (zero,) = [score for score in found.sweep.scores if score.method == wanted]
+    path = file(tmp_path, **UNEQUAL)
+    path.write_text(path.read_text(encoding="utf-8").replace("value: resample, from: abc", "value: zero"), "utf-8")
+    alone = verified(path, negatives="off").verification
+    assert zero.recovered is not None
+    assert alone.claims[0].estimate is not None
+    assert zero.recovered.value == pytest.approx(alone.claims[0].estimate.value, abs=1e-6)
+    lacking = {one.method.ablation for one in found.sweep.left_out if "has no counterpart" in one.reason}
+    assert lacking == {"mean", "mean_per_template", "resample"}
+    (why,) = found.tests.not_run
+    assert "has no counterpart" in why
+
+    robust = "necessary: {{metric: logit_diff, at_most: 0.9, robust_to: {}}}"
+    claim = verified(file(tmp_path, **UNEQUAL, claims=robust.format("[ablation]")), negatives="off").verification
+    parts = {part.name: part for part in claim.claims[0].parts}
+    assert any("zero" in name and part.estimate is not None for name, part in parts.items())
+    for given, said in (
+        ("{positions: [all]}", "positions all cannot be run here: .* has no counterpart"),
+        ("[positions]", "there is no other positions to run: .* has no counterpart"),
+    ):
+        with pytest.raises(CircuitspecError, match=said) as caught:
+            verified(file(tmp_path, **UNEQUAL, claims=robust.format(given)), negatives="off")
+        assert {finding.code for finding in caught.value.diagnostics} == {"CS167"}
+
+
+def test_other_methods_that_have_no_patterns_are_left_out(tmp_path: Path) -> None:
+    path = file(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace("a3.h0", "a3.h0.pattern"), encoding="utf-8")
+    found = verified(path, negatives="off", sweep=True).verification.sweep
+    assert found is not None
+    assert {score.method.ablation for score in found.scores} == {"resample"}
+    assert {"mean", "zero"} <= {one.method.ablation for one in found.left_out if "a3.h0.pattern" in one.reason}

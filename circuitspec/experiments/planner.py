@@ -96,8 +96,8 @@ class PlannedClaim:
         """Whether no verdict rests on it where a run lies out of all range of its anchors."""
         return self.between_behaviours
 
-    def fitted(self, refused: Mapping[Source, str], text: SourceText) -> PlannedClaim:
-        """The claim without runs that need a source which these prompts do not allow; `refused` says why.
+    def fitted(self, refused: Mapping[Experiment, str], text: SourceText) -> PlannedClaim:
+        """The claim without other methods' runs that these prompts do not allow; `refused` says why.
 
         Raises CircuitspecError where the file itself asks for such a run.
         """

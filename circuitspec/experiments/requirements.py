@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
-from circuitspec.experiments.experiment import Experiment, Noised, Source, texts_of
+from circuitspec.experiments.experiment import Experiment, Noised, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
 from circuitspec.experiments.levels.attention_pattern_rules import check_patterns
 from circuitspec.experiments.levels.patched_tokens import check_counterparts
@@ -21,8 +21,28 @@ from circuitspec.prompts.pairs.pair_tokens import misplaced
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask
 
 
-def fitted(plan: Plan, refused: Mapping[Source, str], text: SourceText) -> Plan:
-    """The plan without runs of its claims that need a mean which these prompts do not allow; `refused` says why.
+def refused_runs(experiments: Iterable[Experiment], task: TokenizedTask) -> dict[Experiment, str]:
+    """Those that cannot be run on prompts with these tokens, and why (CS366, CS514, CS519, CS362)."""
+    found: dict[Experiment, str] = {}
+    for experiment in experiments:
+        known = experiment.roles <= task.roles.keys() and all(texts_of(v) in task.ids for v in experiment.variants)
+        if not known:  # which `check_plan_fits` tells
+            continue
+        try:
+            check_patterns([experiment], task)
+            if task.own:
+                check_counterparts([experiment], task)
+        except CircuitspecError as error:
+            found[experiment] = error.diagnostics[0].message
+            continue
+        shared = _shared([experiment], task)
+        if shared:
+            found[experiment] = _said_shared(*shared[0])
+    return found
+
+
+def fitted(plan: Plan, refused: Mapping[Experiment, str], text: SourceText) -> Plan:
+    """The plan without runs of its claims' other methods which these prompts do not allow; `refused` says why.
 
     What the file itself asks for stays, so that what is wrong with it is told. Raises CS167 where a claim gives such a
     method by its values (`robust_to`).
@@ -104,25 +124,34 @@ def _check_overlap(plan: Plan, task: TokenizedTask, text: SourceText) -> None:
 
     At node level these are the positions of one component, at the others all that an experiment names.
     """
-    if not task.spans:
-        return
-    together: set[frozenset[str]] = set()
-    for experiment in plan.experiments:
-        together |= {experiment.roles} if experiment.readings else {site.where.roles for site in experiment.sites}
-    pairs = {(one, two) for roles in together for one, two in combinations(sorted(roles), 2)}
-    shared = [pair for pair in sorted(pairs) if task.spans.keys() & {*pair} and overlap(task, *pair)]
+    shared = _shared(plan.experiments, task)
     if shared:
         raise CircuitspecError(
             *(
                 Diagnostic(
                     "CS362",
-                    f"the positions {one} and {two} share tokens, and what is patched would have to be told apart",
+                    _said_shared(one, two),
                     text.span(("task",), key=True),
                     hint=f"name {one} or {two} alone, or positions of different tokens",
                 )
                 for one, two in shared
             )
         )
+
+
+def _shared(experiments: Iterable[Experiment], task: TokenizedTask) -> list[tuple[str, str]]:
+    """The pairs of positions that are taken for different tokens, and share some."""
+    if not task.spans:
+        return []
+    together: set[frozenset[str]] = set()
+    for experiment in experiments:
+        together |= {experiment.roles} if experiment.readings else {site.where.roles for site in experiment.sites}
+    pairs = {(one, two) for roles in together for one, two in combinations(sorted(roles), 2)}
+    return [pair for pair in sorted(pairs) if task.spans.keys() & {*pair} and overlap(task, *pair)]
+
+
+def _said_shared(one: str, two: str) -> str:
+    return f"the positions {one} and {two} share tokens, and what is patched would have to be told apart"
 
 
 def overlap(task: TokenizedTask, one: str, other: str) -> bool:

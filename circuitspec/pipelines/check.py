@@ -14,7 +14,7 @@ from circuitspec.experiments.direction_files import direction_places, read_numbe
 from circuitspec.experiments.follow_ups.reach import acting, checked_reach, tell_by_tokens
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
 from circuitspec.experiments.planner import Plan
-from circuitspec.experiments.requirements import check_claimed, check_length, check_plan_fits
+from circuitspec.experiments.requirements import check_claimed, check_length, check_plan_fits, fitted, refused_runs
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.checks.check_size import count_named, stated_size
@@ -190,6 +190,7 @@ def reaching(
     declared = acting(graph.paths, hypothesis.ablation)
     if task is None:
         return plan, tell_by_tokens(plan, declared)
+    plan = fitted(plan, refused_runs(plan.experiments, task), text)
     check_plan_fits(plan, task, text, internals)
     check_length(task, graph.shape)
     return checked_reach(plan, declared, graph.shape, task, text), False

@@ -56,7 +56,8 @@ def run_and_lock(document: Document, options: VerifyOptions, progress: Progress)
 def make_lock(document: Document, device: str, outcome: Outcome, loaded: LoadedModel) -> Lock:
     """The lock of a verification that was run on `loaded`."""
     hypothesis, found = document.hypothesis, outcome.verification
-    files = model_files(hypothesis.model, document.base_dir, loaded.provenance.path)
+    chat = hypothesis.task.chat is not None
+    files = model_files(hypothesis.model, document.base_dir, loaded.provenance.path, chat=chat)
     seeds = {"prompts": hypothesis.task.seed, "bootstrap": SEED}
     if ABLATIONS[hypothesis.ablation.value].noise:
         seeds["noise"] = hypothesis.ablation.seed or 0
@@ -101,7 +102,8 @@ def run_as_locked(
         loaded = given(ready)
         known, files = loaded.provenance, examined.files
         if known.path is not None and (files is None or files.revision not in (None, known.revision)):  # now downloaded
-            fetched = model_files(document.hypothesis.model, document.base_dir, known.path)
+            chat = document.hypothesis.task.chat is not None
+            fetched = model_files(document.hypothesis.model, document.base_dir, known.path, chat=chat)
             refuse(() if fetched is None else files_drift(document, lock_file, fetched))
         return loaded
 

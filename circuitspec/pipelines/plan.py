@@ -20,7 +20,7 @@ from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_ch
 from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
 from circuitspec.experiments.notes import plan_notes
 from circuitspec.experiments.planner import Plan
-from circuitspec.experiments.requirements import check_claimed
+from circuitspec.experiments.requirements import check_claimed, refused_runs
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import EdgeCircuit
 from circuitspec.graph.edges import Receiver, format_receiver, receivers, senders_before
@@ -88,7 +88,15 @@ def plan_document(
     task = tokenised(prompts, document, shape.n_vocab, pairs)
     prompts = prompts if task is None else task.prompts
     plan, by_name = reaching(plan, document, graph, task, internals)
-    beside = plan_beside(hypothesis.ablation, graph, document.source, prompts.corruptions, sweep=sweep, tests=tests)
+    beside = plan_beside(
+        hypothesis.ablation,
+        graph,
+        document.source,
+        prompts.corruptions,
+        sweep=sweep,
+        tests=tests,
+        refused=lambda experiments: {} if task is None else refused_runs(experiments, task),
+    )
     added = [run for run in beside.labels if run not in plan.labels]
     check_directions(document, shape)
     untold = [*([NOT_TOKENISED] if task is None else []), *([BY_NAME] if by_name else [])]

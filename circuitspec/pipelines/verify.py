@@ -65,7 +65,7 @@ from circuitspec.experiments.internal_metric_plans import internal_metrics, meas
 from circuitspec.experiments.levels.patched_tokens import undefined
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
 from circuitspec.experiments.planner import PathCheck, Plan
-from circuitspec.experiments.requirements import check_claimed, check_plan_fits, fitted
+from circuitspec.experiments.requirements import check_claimed, check_plan_fits, fitted, refused_runs
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
@@ -166,7 +166,7 @@ def verify(
         prompts.corruptions,
         sweep=options.sweep,
         tests=options.tests,
-        refused=lambda experiments: refused_means(experiments, task),
+        refused=lambda experiments: {**refused_means(experiments, task), **refused_runs(experiments, task)},
         no_edges=no_edges(loaded) if options.sweep else "",
     )
     _check_neurons(plan, loaded, document.source)
@@ -174,7 +174,7 @@ def verify(
     with document.blamed_on("ablation", "value"):
         _check_means(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
-    if undefined(labels_of(checks), task) is not None:
+    if refused_runs(labels_of(checks), task):
         checks = ()
     looked_at: Search = options.negatives
     if undefined((plan.circuit,), task) is not None:  # what is outside the circuit has no values to be ablated with
@@ -339,6 +339,7 @@ def prepare(
     plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs)
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
     task = paired(task, pairs, hypothesis, tokenizer, text)
+    plan = fitted(plan, refused_runs(plan.experiments, task), text)
     check_plan_fits(plan, task, text, internals)
     return Prepared(tuple(internals), graph, plan, task, pairs)
 

@@ -56,7 +56,9 @@ def examine(document: Document, lock_file: LockFile, device: str) -> Examined:
     """
     prompts = build_prompts(document.hypothesis.task, document.base_dir, document.source)
     with document.blamed_on("model", "id"):
-        files = model_files(document.hypothesis.model, document.base_dir)
+        files = model_files(
+            document.hypothesis.model, document.base_dir, chat=document.hypothesis.task.chat is not None
+        )
     now = environment(device)
     drift = (
         *lock_file.damage,

@@ -21,6 +21,7 @@ _TOKENIZER = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+_CHAT = ("chat_template.jinja", "chat_template.json")
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,16 @@ class ModelFiles:
         return {name: sha256_of(path) for name, path in sorted(self.files.items())}
 
 
-def model_files(model: ModelSpec, base_dir: Path, directory: Path | None = None) -> ModelFiles | None:
+def model_files(
+    model: ModelSpec, base_dir: Path, directory: Path | None = None, *, chat: bool = False
+) -> ModelFiles | None:
     """Weights, their index, tokenizer and config (none for a model that is built by code), and those of an adapter.
 
+    With `chat` the tokenizer's chat template is among them, where it has a file of its own.
     A hub model is found in the local cache, or in `directory`, where it was loaded from; None where it is in neither.
     Raises CS300 to CS309 for a reference that leads nowhere or weights that are missing.
     """
-    found = _of_base(model, base_dir, directory)
+    found = _of_base(model, base_dir, directory, _CHAT if chat else ())
     if found is None or model.adapter is None:
         return found
     adapter = {
@@ -50,16 +54,16 @@ def model_files(model: ModelSpec, base_dir: Path, directory: Path | None = None)
     return ModelFiles({**found.files, **adapter}, found.revision)
 
 
-def _of_base(model: ModelSpec, base_dir: Path, directory: Path | None) -> ModelFiles | None:
+def _of_base(model: ModelSpec, base_dir: Path, directory: Path | None, also: tuple[str, ...]) -> ModelFiles | None:
     reference = resolve_reference(model, base_dir)
     if reference.kind == "built":
         return ModelFiles({})
     if reference.kind == "gguf":
         return ModelFiles({reference.local_path.name: reference.local_path})
     if reference.kind != "hub":
-        return ModelFiles(_in_directory(reference.local_path, model))
+        return ModelFiles(_in_directory(reference.local_path, model, also))
     snapshot = directory or _cached_snapshot(model)
-    return None if snapshot is None else ModelFiles(_in_directory(snapshot, model), snapshot.name)
+    return None if snapshot is None else ModelFiles(_in_directory(snapshot, model, also), snapshot.name)
 
 
 def _cached_snapshot(model: ModelSpec) -> Path | None:
@@ -73,15 +77,15 @@ def _cached_snapshot(model: ModelSpec) -> Path | None:
     return None
 
 
-def _in_directory(directory: Path, model: ModelSpec) -> dict[str, Path]:
+def _in_directory(directory: Path, model: ModelSpec, also: tuple[str, ...]) -> dict[str, Path]:
     weights = find_weights(directory, allow_pickle=model.allow_pickle).files
     index = [path for path in directory.glob("*.index.json") if len(weights) > 1]
-    others = [directory / name for name in ("config.json", *_TOKENIZER) if (directory / name).is_file()]
+    others = [directory / name for name in ("config.json", *_TOKENIZER, *also) if (directory / name).is_file()]
     return {path.name: path for path in (*weights, *index, *others)}
 
 
 def kind_of(name: str) -> str:
     """`weights`, `tokenizer` or `config`: what a file of a model is, for messages."""
-    if name in _TOKENIZER:
+    if name in (*_TOKENIZER, *_CHAT):
         return "tokenizer"
     return "config" if name == "config.json" else "weights"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from circuitspec.analysis.claims.kinds.beats_random import PlannedRivals
@@ -129,10 +131,14 @@ def test_methods_are_combined() -> None:
 MEAN = Source("mean", "abc")
 
 
+def of_means(runs: Iterable[Experiment]) -> dict[Experiment, str]:
+    return {run: "lengths differ" for run in runs if run.source == MEAN}
+
+
 def test_methods_that_the_prompts_do_not_allow_are_left_out() -> None:
     found = document("sufficient: {metric: logit_diff, at_least: 0.8, robust_to: [ablation]}")
     made = plan("sufficient: {metric: logit_diff, at_least: 0.8, robust_to: [ablation]}")
-    less = fitted(made, {MEAN: "lengths differ"}, found.source)
+    less = fitted(made, of_means(made.experiments), found.source)
     assert {name[0] for name in names(made)} - {name[0] for name in names(less)} == {"mean"}
     assert not any(run.source == MEAN for run in less.experiments)
     assert any(run.source == MEAN for run in made.experiments)
@@ -144,7 +150,7 @@ def test_methods_that_the_prompts_do_not_allow_are_left_out() -> None:
 def test_what_the_file_gives_by_name_must_be_allowed() -> None:
     text = "sufficient: {metric: logit_diff, at_least: 0.8, robust_to: {ablation: [mean]}}"
     with pytest.raises(CircuitspecError) as error:
-        fitted(plan(text), {MEAN: "lengths differ"}, document(text).source)
+        fitted(plan(text), of_means(plan(text).experiments), document(text).source)
     assert [(d.code, d.message) for d in error.value.diagnostics] == [
         ("CS167", "ablation mean cannot be run here: lengths differ")
     ]
@@ -153,7 +159,8 @@ def test_what_the_file_gives_by_name_must_be_allowed() -> None:
 def test_the_files_own_method_stays_so_that_what_is_wrong_is_told() -> None:
     ablation = "{value: mean, from: abc}"
     text = "sufficient: {metric: logit_diff, at_least: 0.8, robust_to: [ablation]}"
-    less = fitted(plan(text, ablation=ablation), {MEAN: "lengths differ"}, document(text, ablation=ablation).source)
+    made = plan(text, ablation=ablation)
+    less = fitted(made, of_means(made.experiments), document(text, ablation=ablation).source)
     methods = less.claims[0].methods
     assert methods is not None
     assert methods.runs[0].method == methods.own
@@ -166,14 +173,16 @@ def test_what_is_run_beside_the_claims() -> None:
     graph, ablation = lay_out(found.hypothesis.circuit, SHAPE, found.source), found.hypothesis.ablation
     nothing = plan_beside(ablation, graph, found.source, ["abc"], sweep=False, tests=False)
     assert (nothing.methods, nothing.tests, nothing.labels) == (None, None, {})
-    both = plan_beside(
-        ablation, graph, found.source, ["abc"], sweep=True, tests=True, refused=lambda runs: {MEAN: "lengths differ"}
-    )
+    both = plan_beside(ablation, graph, found.source, ["abc"], sweep=True, tests=True, refused=of_means)
     assert both.methods is not None
     assert isinstance(both.tests, TestRuns)
     assert {run for one in both.methods.runs for run in (one.patched, one.corrupt)} <= set(both.labels)
     assert set(both.tests.labels) <= set(both.labels)
     assert "lengths differ" in {one.reason for one in both.methods.left_out}
+    none = plan_beside(
+        ablation, graph, found.source, ["abc"], sweep=False, tests=True, refused=lambda runs: dict.fromkeys(runs, "why")
+    )
+    assert none.tests == "why"
     without = plan_beside(ablation, graph, found.source, ["abc"], sweep=True, tests=False, no_edges="heads are fused")
     assert without.methods is not None
     assert {run.method.level for run in without.methods.runs} == {"node"}

@@ -260,3 +260,15 @@ def test_a_message_names_the_prompt_once(user: str) -> None:
     found = one_error(lambda: parse_hypothesis(text, "h.yaml", Path()), "CS178")
     assert found.span is not None
     assert found.span.line == 16
+
+
+def test_a_template_that_writes_the_day_writes_the_same_on_every_day() -> None:
+    """As Llama 3's does, which asks for today where it can."""
+    dated = TEMPLATE.replace("{{ m.role }}", "{{ strftime_now('%d %b %Y') }}")
+    task = tokens(spec(prompts=2, chat=CHAT), chatty("byte-level", dated))
+    frame = task.around.chat
+    assert frame is not None
+    assert frame.before == "<s>Then, 26 Jul 2024 John and Anna, "
+    assert "as of 26 Jul 2024" in task.around.described
+    plainly = tokens(spec(prompts=2, chat=CHAT), chatty("byte-level")).around
+    assert "as of" not in plainly.described

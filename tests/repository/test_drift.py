@@ -16,6 +16,7 @@ from circuitspec.analysis.claims.verdict import ClaimResult
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.diagnostics.diagnostic import Diagnostic, exit_code
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.schema.chat_block import Chat
 from circuitspec.models.zoo import zoo_path
 from circuitspec.pipelines.locked import run_as_locked
 from circuitspec.pipelines.verify import VerifyOptions
@@ -167,6 +168,18 @@ def local(run: Run, copy: Path) -> tuple[Document, Lock, Path]:
     hypothesis = run.lock.hypothesis.model_copy(update={"content": as_json(document.source.data)})
     locked = LockedModel(id="./model", revision=None, dtype="float32", files=digests)
     return document, run.lock.model_copy(update={"hypothesis": hypothesis, "model": locked}), model
+
+
+def test_the_file_of_a_chat_template_where_it_is_used(local: tuple[Document, Lock, Path], copy: Path) -> None:
+    document, lock, model = local
+    (model / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    assert drift(document, lock, model.parent) == (), "no part of a result without chat"
+    chatting = document.hypothesis.model_copy(
+        update={"task": document.hypothesis.task.model_copy(update={"chat": Chat()})}
+    )
+    said = drift(replace(document, hypothesis=chatting), lock, model.parent)
+    (found,) = [d for d in said if d.code == "CS554"]
+    assert found.message.startswith("chat_template.jinja (tokenizer) changed since it was locked: none -> sha256 ")
 
 
 def test_the_files_of_a_model(local: tuple[Document, Lock, Path]) -> None:

@@ -12,9 +12,10 @@ from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 
-def refused_means(experiments: Iterable[Experiment], task: TokenizedTask) -> dict[Source, str]:
-    """The means among the experiments' sources that cannot be taken over these prompts, and why (CS521, CS522)."""
+def refused_means(experiments: Iterable[Experiment], task: TokenizedTask) -> dict[Experiment, str]:
+    """Those that patch means which cannot be taken over these prompts, and why (CS521, CS522)."""
     found: dict[Source, str] = {}
+    experiments = tuple(experiments)
     sources = {e.source for e in experiments if e.source is not None}
     for source in sources:
         if source.is_mean:
@@ -22,7 +23,7 @@ def refused_means(experiments: Iterable[Experiment], task: TokenizedTask) -> dic
                 grouping(task, source.kind, texts_of(source.prompts or CLEAN))
             except CircuitspecError as error:
                 found[source] = error.diagnostics[0].message
-    return found
+    return {e: found[e.source] for e in experiments if e.source in found}
 
 
 def no_edges(loaded: LoadedModel) -> str:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from circuitspec.experiments.circuits.circuit_tests import TestRuns, circuit_test_runs
 from circuitspec.experiments.circuits.method_grid import Methods, NotRun, all_values, own_method, plan_methods
-from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.experiment import Experiment
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
-Refused = Callable[[Iterable[Experiment]], Mapping[Source, str]]
-"""Of these experiments, the sources that the prompts do not allow, and why."""
+Refused = Callable[[Iterable[Experiment]], Mapping[Experiment, str]]
+"""Of these experiments, those that the prompts do not allow, and why."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,10 @@ def plan_beside(
         methods = plan_methods(own_method(ablation), all_values(ablation, corruptions), ablation, graph, text)
         methods = methods.without(refused(methods.labels))
         methods = _without_edges(methods, no_edges) if no_edges else methods
-    return Beside(methods, circuit_test_runs(ablation, graph, text) if tests else None)
+    runs = circuit_test_runs(ablation, graph, text) if tests else None
+    if isinstance(runs, TestRuns):
+        runs = next(iter(refused(runs.labels).values()), runs)
+    return Beside(methods, runs)
 
 
 def _without_edges(methods: Methods, why: str) -> Methods:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
-from circuitspec.experiments.experiment import CLEAN_VALUES, Direction, Experiment, Level, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Direction, Experiment, Level, Variant
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, NOISE_SETTINGS, varied_values
@@ -113,17 +113,16 @@ class Methods:
         """Every patched run with its anchors: the clean one and the corrupt one."""
         return {run.patched: (run.clean, run.corrupt) for run in self.runs}
 
-    def without(self, sources: Mapping[Source, str]) -> Methods:
-        """Without the methods that need a source which these prompts do not allow; `sources` says why."""
-        lost = {run.method: why for run in self.runs for e in _patching(run) if (why := sources.get(e)) is not None}
+    def without(self, refused: Mapping[Experiment, str]) -> Methods:
+        """Without the methods that need a run which these prompts do not allow; `refused` says why."""
+        lost = {
+            run.method: why
+            for run in self.runs
+            for one in (run.corrupt, run.patched)
+            if (why := refused.get(one)) is not None
+        }
         kept = tuple(run for run in self.runs if run.method not in lost)
         return replace(self, runs=kept, left_out=(*self.left_out, *(NotRun(m, why) for m, why in lost.items())))
-
-
-def _patching(run: MethodRun) -> Iterator[Source]:
-    for experiment in (run.patched, run.corrupt):
-        if experiment.source is not None:
-            yield experiment.source
 
 
 Wanted: TypeAlias = Mapping[Choice, Sequence[str | None]]

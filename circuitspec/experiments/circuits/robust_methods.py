@@ -15,7 +15,7 @@ from circuitspec.experiments.circuits.method_grid import (
     own_method,
     plan_methods,
 )
-from circuitspec.experiments.experiment import Source
+from circuitspec.experiments.experiment import Experiment
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import Place
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
@@ -92,12 +92,12 @@ def claimed_methods(
 
 
 def fitted_methods(
-    methods: Methods, robust_to: RobustTo, listed: Place, refused: Mapping[Source, str], text: SourceText
+    methods: Methods, robust_to: RobustTo, listed: Place, refused: Mapping[Experiment, str], text: SourceText
 ) -> Methods:
-    """The methods without those that need a mean which these prompts do not allow; `refused` says why.
+    """The methods without those that need a run which these prompts do not allow; `refused` says why.
 
-    The file's own method stays, so that what is wrong with it is told. Raises CS167 where the claim gives such a method
-    by its values.
+    The file's own method stays, so that what is wrong with it is told. Raises CS167 where the claim gives by its values
+    what is then run nowhere, and where nothing but the file's own method is left.
     """
     left = methods.without(refused)
     own = [run for run in methods.runs if run.method == methods.own]
@@ -108,11 +108,28 @@ def fitted_methods(
             left_out=tuple(one for one in left.left_out if one.method != methods.own),
         )
     gone = {run.method: run for run in methods.runs if run not in left.runs}
-    if gone and isinstance(robust_to, Mapping) and "ablation" in robust_to:
-        why = next(one.reason for one in left.left_out if one.method in gone)
-        named = next(iter(gone)).ablation
-        place = (*listed, "ablation")
-        raise CircuitspecError(
-            Diagnostic("CS167", f"ablation {named} cannot be run here: {why}", text.span(place), hint="remove it")
+    reasons = {one.method: one.reason for one in left.left_out if one.method in gone}
+    given: Mapping[ChoiceName, Sequence[str]] = robust_to if isinstance(robust_to, Mapping) else {}
+    problems = []
+    for choice in given:
+        kept = {getattr(run.method, choice) for run in left.runs}
+        lost = {getattr(method, choice): why for method, why in reversed(reasons.items())}
+        problems += [
+            Diagnostic(
+                "CS167", f"{choice} {value} cannot be run here: {why}", text.span((*listed, choice)), hint="remove it"
+            )
+            for value, why in lost.items()
+            if value not in kept
+        ]
+    if not problems and gone and left.runs == tuple(own):
+        problems.append(
+            Diagnostic(
+                "CS167",
+                f"there is no other {' or '.join(robust_to)} to run: {next(iter(reasons.values()))}",
+                text.span(listed, key=True),
+                hint="remove robust_to, or name another choice",
+            )
         )
+    if problems:
+        raise CircuitspecError(*problems)
     return left

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from circuitspec.hypothesis_file.schema.chat_block import PROMPT, Chat
@@ -14,6 +17,8 @@ from circuitspec.prompts.tokens.encoding import Encoded
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+TODAY = datetime(2024, 7, 26)  # for templates that write the day: the one that Llama 3's has where it is told none
+_ASKED_DAY = re.compile(r"""strftime_now\(\s*(["'])(?P<form>[^"']*)\1\s*\)""")
 _STAND_IN = "circuitspec-prompt"  # rendered in the prompt's place to see what a template puts around it
 
 
@@ -64,10 +69,14 @@ def reader_of(tokenizer: PreTrainedTokenizerBase, framing: Framing, findings: Ta
 
 @dataclass(frozen=True)
 class Frame:
-    """The text that a chat template puts in front of a prompt and behind it; nothing without one."""
+    """The text that a chat template puts in front of a prompt and behind it; nothing without one.
+
+    `day` is the one that it is told it is, where it asks.
+    """
 
     before: str = ""
     behind: str = ""
+    day: str = ""
 
     def whole(self, text: str) -> str:
         """The text with what stands around it."""
@@ -115,7 +124,8 @@ def frame_of(prompts: PromptSet, tokenizer: PreTrainedTokenizerBase, findings: T
             times = rendered.count(_STAND_IN)
             findings.add("CS364", f"the chat template writes the user's message {times} times, not once", at)
             findings.check()
-        frame = Frame(before, behind)
+        asks = _ASKED_DAY.search(tokenizer.get_chat_template()) is not None
+        frame = Frame(before, behind, f"{TODAY:%d %b %Y}" if asks else "")
         for prompt in prompts.prompts:
             for variant, text in prompt.texts.items():
                 if _rendered(tokenizer, chat, text) != frame.whole(text):
@@ -144,10 +154,18 @@ def _hint(chat: Chat) -> str:
 
 
 def _rendered(tokenizer: Any, chat: Chat, prompt: str) -> str:
-    """The conversation as text, up to where the reply begins."""
+    """The conversation as text, up to where the reply begins: the same on every day."""
     messages = [] if chat.system is None else [{"role": "system", "content": chat.system}]
     messages.append({"role": "user", "content": chat.user.replace(PROMPT, prompt)})
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    template = _told_today(tokenizer.get_chat_template())
+    return str(
+        tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
+    )
+
+
+def _told_today(template: str) -> str:
+    """The template with a day in place of every question for today's."""
+    return _ASKED_DAY.sub(lambda asked: json.dumps(TODAY.strftime(asked["form"])), template)
 
 
 def check_given_ids(prompts: PromptSet, findings: TaskFindings) -> None:
@@ -181,7 +199,7 @@ def surroundings_of(
     chat = None
     if prompts.framing.chat is not None:
         behind = max(len(tokens) - tokens.tokens_of(0, tokens.own_text[1]).stop for tokens in clean)
-        chat = ChatFrame(frame.before, frame.behind, min(in_front) - min(added), behind)
+        chat = ChatFrame(frame.before, frame.behind, min(in_front) - min(added), behind, frame.day)
     return AroundPrompts(
         prompts.framing.special_tokens,
         (min(added), max(added)),

@@ -11,7 +11,7 @@ from circuitspec.analysis.claims.claim_result import MIN_PROMPTS, ClaimPart, Cla
 from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.method_grid import Methods, Patched
 from circuitspec.experiments.circuits.robust_methods import claimed_methods, fitted_methods
-from circuitspec.experiments.experiment import Experiment, Source
+from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning
 from circuitspec.hypothesis_file.schema.claim_block import OfCircuit
 from circuitspec.hypothesis_file.yaml.source import SourceText
@@ -42,7 +42,7 @@ class PlannedOfCircuit(PlannedClaim):
         """What is to hold under several methods says of each whether it lies out of range."""
         return self.methods is None
 
-    def fitted(self, refused: Mapping[Source, str], text: SourceText) -> PlannedOfCircuit:
+    def fitted(self, refused: Mapping[Experiment, str], text: SourceText) -> PlannedOfCircuit:
         if self.methods is None:
             return self
         assert isinstance(self.claim, OfCircuit)
