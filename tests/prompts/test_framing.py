@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,25 @@ def test_templates_that_will_not_do(template: str | None, changes: dict[str, obj
     chat = {} if "trim" in str(template) else CHAT
     found = one_error(lambda: tokens(spec(prompts=1, chat=chat, **changes), tokenizer), "CS364")
     assert message in found.message
+
+
+DATED = "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}" + (
+    "Then, {{ date_string }} {% for m in messages %}John {{ m.content }} {% endfor %}{% if loud %}Mary{% endif %}"
+)
+
+
+def test_a_date_of_today_is_not_put_into_prompts() -> None:
+    """What a template writes by the clock is refused; a date, or any other name that it knows, can be told to it."""
+    tokenizer = chatty("byte-level", DATED)
+    found = one_error(lambda: tokens(spec(prompts=2, chat={}), tokenizer), "CS364")
+    assert datetime.now().strftime("%d %b %Y") in found.message
+    chat = {"variables": {"date_string": "26 Jul 2024", "loud": True}}
+    task = tokens(spec(prompts=2, chat=chat), tokenizer)
+    for i, prompt in enumerate(task.prompts.prompts):
+        whole = f"Then, 26 Jul 2024 John {prompt.texts[CLEAN]} Mary"
+        assert task.ids[CLEAN][i] == tuple(tokenizer(whole, add_special_tokens=False)["input_ids"])
+    other = {"variables": {"date_string": "27 Jul 2024", "loud": True}}
+    assert prompts_digest(build(spec(chat=chat))) != prompts_digest(build(spec(chat=other)))
 
 
 def test_nothing_is_put_around_token_ids(tmp_path: Path) -> None:

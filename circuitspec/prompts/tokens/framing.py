@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from circuitspec.hypothesis_file.schema.chat_block import PROMPT, Chat
@@ -115,6 +117,15 @@ def frame_of(prompts: PromptSet, tokenizer: PreTrainedTokenizerBase, findings: T
             times = rendered.count(_STAND_IN)
             findings.add("CS364", f"the chat template writes the user's message {times} times, not once", at)
             findings.check()
+        today = _todays_date(_template(tokenizer), rendered)
+        if today:
+            findings.add(
+                "CS364",
+                f"the chat template writes the date of today into every prompt ({today}): tomorrow's numbers are others",
+                at,
+                hint='say which date it writes: chat: {variables: {date_string: "26 Jul 2024"}}; if the template does '
+                "not let itself be told, write the conversation into the prompts, with special_tokens: none",
+            )
         frame = Frame(before, behind)
         for prompt in prompts.prompts:
             for variant, text in prompt.texts.items():
@@ -147,7 +158,16 @@ def _rendered(tokenizer: Any, chat: Chat, prompt: str) -> str:
     """The conversation as text, up to where the reply begins."""
     messages = [] if chat.system is None else [{"role": "system", "content": chat.system}]
     messages.append({"role": "user", "content": chat.user.replace(PROMPT, prompt)})
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return str(
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **dict(chat.variables))
+    )
+
+
+def _todays_date(template: object, rendered: str) -> str:
+    """The date of today as a template wrote it; empty where it wrote none."""
+    formats = re.findall(r"strftime_now\(\s*[\"']([^\"']+)[\"']", str(template))
+    written = (datetime.now().strftime(form) for form in formats)
+    return next((date for date in written if date in rendered), "")
 
 
 def check_given_ids(prompts: PromptSet, findings: TaskFindings) -> None:
