@@ -121,7 +121,7 @@ def frame_of(prompts: PromptSet, tokenizer: PreTrainedTokenizerBase, findings: T
         if today:
             findings.add(
                 "CS364",
-                f"the chat template writes the date of today into every prompt ({today}): tomorrow's numbers are others",
+                f"the chat template writes today's date into every prompt ({today}): tomorrow's numbers are others",
                 at,
                 hint='say which date it writes: chat: {variables: {date_string: "26 Jul 2024"}}; if the template does '
                 "not let itself be told, write the conversation into the prompts, with special_tokens: none",
