@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from transformers import PreTrainedTokenizerFast
 
@@ -170,3 +171,17 @@ def test_unknown_columns_are_told_what_to_write(tmp_path: Path) -> None:
     columns = {"clean": "question", "corrupt": "swapped.question", "answers": "gold answer", "add_space": True}
     found = read(tmp_path, "n.jsonl", nested, columns=columns)
     assert [one.answers for one in found.prompts] == [(f" {name}",) for name in NAMES]
+
+
+def test_a_layout_that_the_file_has_not(tmp_path: Path) -> None:
+    rows = [{"clean": prompt(name), "answers": [f" {name}"]} for name in NAMES]
+    error = one_error(lambda: read(tmp_path, "o.jsonl", rows, layout="blimp"), "CS356")
+    assert error.message == "o.jsonl has not the columns of the layout blimp: sentence_good, sentence_bad"
+    error = one_error(lambda: read(tmp_path, "o.jsonl", rows, layout="blimp", columns={"clean": "clean"}), "CS356")
+    assert "both say how o.jsonl is read" in error.message
+
+
+def test_one_answer_in_a_column_of_texts() -> None:
+    frame = pd.DataFrame([{"clean": prompt(name), "answers": f" {name}", "wrong": " John"} for name in NAMES])
+    found = prompts_from(frame)
+    assert [(one.answers, one.wrong) for one in found.prompts] == [((f" {name}",), (" John",)) for name in NAMES]

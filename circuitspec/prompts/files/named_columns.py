@@ -103,8 +103,13 @@ def own_content(row: GivenRow, *, cells: bool) -> tuple[object, dict[str, str]]:
     content = row.content
     if not isinstance(content, Mapping):
         return content, {}
-    if row.by_number:
-        content = {key: value for key, value in content.items() if value is not None}
+    if row.by_number:  # in a frame's or parquet file's column of texts each is one answer
+        listed = ("answers", "wrong")
+        content = {
+            key: [value] if key in listed and isinstance(value, str) else value
+            for key, value in content.items()
+            if value is not None
+        }
     other = {
         key: as_label(value)
         for key, value in content.items()

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.hypothesis_file.schema.prompts_block import Columns
-from circuitspec.prompts.files.given_rows import GivenRow, GivenRows
+from circuitspec.prompts.files.given_rows import GivenRow, GivenRows, columns_of
 from circuitspec.prompts.files.layouts.all_layouts import AUTO_CIRCUIT, OWN, ROW_LAYOUTS, alike, recognised
 from circuitspec.prompts.files.layouts.auto_circuit_prompts import read_auto_circuit
 from circuitspec.prompts.files.layouts.row_layout import Layout
@@ -141,6 +141,9 @@ def too_few(name: str, found: int, wanted: int, *, fitting: bool) -> tuple[str, 
 
 def _read(given: GivenRows, how: ReadAs, findings: TaskFindings) -> _Read:
     if how.columns is not None:
+        if how.layout not in (None, OWN):
+            said = f"`layout: {how.layout}` and `columns` both say how {given.name} is read"
+            findings.add("CS356", said, ("task", "layout"), hint="keep one of them")
         check_columns(how.columns, given, findings)
         findings.check()
         columns = how.columns
@@ -167,6 +170,15 @@ def _layout(given: GivenRows, how: ReadAs, findings: TaskFindings) -> tuple[str,
         hint = 'auto-circuit writes {"prompts": [{"clean": ...}], "word_idxs": {}}'
         findings.add("CS356", f"{given.name} is no object with a list of `prompts`", place, hint=hint)
         findings.check()
+    if how.layout in ROW_LAYOUTS:
+        needed, has = ROW_LAYOUTS[how.layout].columns, set(columns_of(given.rows))
+        if given.rows and not any(set(one) <= has for one in needed):
+            ways = "; or ".join(", ".join(one) for one in needed)
+            said = f"{given.name} has not the columns of the layout {how.layout}: {ways}"
+            findings.add(
+                "CS356", said, place, hint=f"leave `layout` out, or say which column is what: {suggested(first)}"
+            )
+            findings.check()
     if how.layout is not None:
         return how.layout, f"{how.layout}, as `layout` says"
     shown = recognised(given.columns, first)
