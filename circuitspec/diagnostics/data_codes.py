@@ -365,7 +365,8 @@ DATA: dict[str, CodeInfo] = {
         "`task: {special_tokens: bos}` puts a BOS token in front of every prompt, `task: {chat: ...}` puts each into a "
         "conversation by the tokenizer's own chat template. Here the tokenizer has no BOS token or no template, the "
         "template refuses the messages (some take no system message), it changes the prompt's own text (most cut "
-        "spaces at its ends), or the prompts are token ids, around which nothing is put. With `special_tokens: auto`, "
+        "spaces at its ends), it writes the date of today (say one: `chat: {variables: {date_string: ...}}`), or the "
+        "prompts are token ids, around which nothing is put. With `special_tokens: auto`, "
         "which is meant unless given, the tokenizer adds what it adds by itself.",
     ),
     "CS365": CodeInfo(

@@ -130,16 +130,12 @@ class Framing:
 
 @dataclass(frozen=True)
 class ChatFrame:
-    """What a chat template put around every prompt: the texts, and (at least, at most) how many tokens these are.
-
-    `day` is the one that the template was told it is; empty where it does not ask.
-    """
+    """What a chat template put around every prompt: the texts, and (at least, at most) how many tokens these are."""
 
     before: str
     behind: str
     tokens_before: int
     tokens_behind: int
-    day: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,10 +172,9 @@ class AroundPrompts:
         said = f"{count} special token{'' if most == 1 else 's'} put in front (special_tokens: {self.special_tokens})"
         if self.chat is None:
             return said
-        today = f", as of {self.chat.day}" if self.chat.day else ""
         return (
             f"the tokenizer's chat template, {self.chat.tokens_before} tokens before the prompt and "
-            f"{self.chat.tokens_behind} behind it{today}; {said}"
+            f"{self.chat.tokens_behind} behind it; {said}"
         )
 
     def _answers(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,25 @@ def test_templates_that_will_not_do(template: str | None, changes: dict[str, obj
     assert message in found.message
 
 
+DATED = "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}" + (
+    "Then, {{ date_string }} {% for m in messages %}John {{ m.content }} {% endfor %}{% if loud %}Mary{% endif %}"
+)
+
+
+def test_a_date_of_today_is_not_put_into_prompts() -> None:
+    """What a template writes by the clock is refused; a date, or any other name that it knows, can be told to it."""
+    tokenizer = chatty("byte-level", DATED)
+    found = one_error(lambda: tokens(spec(prompts=2, chat={}), tokenizer), "CS364")
+    assert datetime.now().strftime("%d %b %Y") in found.message
+    chat = {"variables": {"date_string": "26 Jul 2024", "loud": True}}
+    task = tokens(spec(prompts=2, chat=chat), tokenizer)
+    for i, prompt in enumerate(task.prompts.prompts):
+        whole = f"Then, 26 Jul 2024 John {prompt.texts[CLEAN]} Mary"
+        assert task.ids[CLEAN][i] == tuple(tokenizer(whole, add_special_tokens=False)["input_ids"])
+    other = {"variables": {"date_string": "27 Jul 2024", "loud": True}}
+    assert prompts_digest(build(spec(chat=chat))) != prompts_digest(build(spec(chat=other)))
+
+
 def test_nothing_is_put_around_token_ids(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(json.dumps({"clean": [2, 3]}), encoding="utf-8")
     for setting in ({"special_tokens": "bos"}, {"chat": CHAT}):
@@ -260,15 +280,3 @@ def test_a_message_names_the_prompt_once(user: str) -> None:
     found = one_error(lambda: parse_hypothesis(text, "h.yaml", Path()), "CS178")
     assert found.span is not None
     assert found.span.line == 16
-
-
-def test_a_template_that_writes_the_day_writes_the_same_on_every_day() -> None:
-    """As Llama 3's does, which asks for today where it can."""
-    dated = TEMPLATE.replace("{{ m.role }}", "{{ strftime_now('%d %b %Y') }}")
-    task = tokens(spec(prompts=2, chat=CHAT), chatty("byte-level", dated))
-    frame = task.around.chat
-    assert frame is not None
-    assert frame.before == "<s>Then, 26 Jul 2024 John and Anna, "
-    assert "as of 26 Jul 2024" in task.around.described
-    plainly = tokens(spec(prompts=2, chat=CHAT), chatty("byte-level")).around
-    assert "as of" not in plainly.described

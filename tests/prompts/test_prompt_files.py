@@ -211,15 +211,13 @@ def line_of(path: Path, prompt: int) -> int:
 
 @pytest.mark.parametrize("indent", [None, 0, 4])
 def test_a_bad_prompt_of_an_auto_circuit_file_has_its_place(tmp_path: Path, indent: int | None) -> None:
-    bad = {**AUTO_CIRCUIT, "prompts": [*AUTO_CIRCUIT["prompts"], {"clean": [1, 2], "corrupt": [3, 4]}, 7]}  # type: ignore[misc]
+    bad = {**AUTO_CIRCUIT, "prompts": [*AUTO_CIRCUIT["prompts"], {"clean": [[1.0]], "corrupt": [[3.0]]}, 7]}  # type: ignore[misc]
     path = write(tmp_path / "p.json", json.dumps(bad, indent=indent))
     found = errors(path)
     assert {d.code for d in found} == {"CS338"}
     assert {d.message for d in found} == {
-        "`clean` is not a text",
+        "`clean` is not a text, or a list of token ids",
         "`corrupt` is not a text, or an object of texts by corruption",
-        "`answers` is missing",
-        "`wrong_answers` is missing",
         "a prompt is not an object of keys and values",
     }
     text = path.read_text()
@@ -227,7 +225,7 @@ def test_a_bad_prompt_of_an_auto_circuit_file_has_its_place(tmp_path: Path, inde
         assert finding.span is not None
         rest = "\n".join(text.split("\n")[finding.span.line - 1 :])[finding.span.column - 1 :]
         assert rest.startswith("7" if "object of keys" in finding.message else "{")
-        assert rest.startswith("7") or json.JSONDecoder().raw_decode(rest)[0] == {"clean": [1, 2], "corrupt": [3, 4]}
+        assert rest.startswith("7") or json.JSONDecoder().raw_decode(rest)[0] == {"clean": [[1.0]], "corrupt": [[3.0]]}
 
 
 def test_all_bad_lines_are_reported_with_their_places(tmp_path: Path) -> None:

@@ -33,3 +33,8 @@ class Chat(Block):
         examples=["Complete the sentence: {prompt}"],
         description="The user's message, in which {prompt} stands for the prompt.",
     )
+    variables: dict[Text, bool | Text] = Field(
+        default={},
+        examples=[{"date_string": "26 Jul 2024"}],
+        description="Values for names that the template knows, such as the date that some write, or enable_thinking.",
+    )

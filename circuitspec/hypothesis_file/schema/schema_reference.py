@@ -94,9 +94,10 @@ user's message, and that into the tokenizer's own chat template with the model's
 writes its BOS itself, so that nothing is put in front of it under `auto`. Slots, texts and token indices from 0 on
 are found inside the prompt; `last`, `start` and negative indices count the whole conversation. Every report says how
 many special tokens are in front and whether a chat template was used, the JSON report also the text that it put
-around the prompts. Two BOS tokens are warned of (CS441). A template that writes the date of the day is told that it is
-26 Jul 2024, so that prompts are the same on every day, and reports say so. Where prompts are put into a chat template
-that has a file of its own, a lock holds that too."""
+around the prompts. Two BOS tokens are warned of (CS441). Some templates write the date of today, so that prompts differ
+from one day to the next: that is refused (CS364) until the file says the date, as in
+`chat: {variables: {date_string: "26 Jul 2024"}}`. Other names that a template knows are told to it there too, as in
+`variables: {enable_thinking: false}`. Where the template has a file of its own, a lock holds that too."""
 
 PROMPTS_FILE = """\
 ## Prompts from a file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from circuitspec.hypothesis_file.schema.prompts_block import Columns
 from circuitspec.prompts.files.given_rows import GivenRow, GivenRows, as_label
@@ -39,7 +39,7 @@ def check_header(given: GivenRows, findings: TaskFindings) -> bool:
     for name in counts:
         other = mistaken(name, counts)
         if other is not None and not is_own_column(name):
-            hint = f"did you mean {other}?"
+            hint = f"did you mean {other}? or say which column is what: {suggested(dict.fromkeys(counts, ''))}"
             findings.add("CS338", f"there is no column {name!r}", place, hint=hint)
             good = False
     if CORRUPT in counts and f"corrupt:{CORRUPT}" in counts:
@@ -61,6 +61,40 @@ def mistaken(name: str, there: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
+def suggested(row: Mapping[str, object]) -> str:
+    """What a task may say of a file with this row, by what its columns are usually called: `columns: {...}`."""
+    texts = {name: value for name, value in row.items() if isinstance(value, str)}
+    clean = _called(row, _PROMPTS) or max(texts, key=lambda name: len(texts[name]), default=next(iter(row), "..."))
+    said = {"clean": clean}
+    for key, names in (("corrupt", _CORRUPTIONS), ("answers", _ANSWERS), ("wrong", _WRONG)):
+        found = _called({name: value for name, value in row.items() if name not in said.values()}, names)
+        value = row.get(found) if found is not None else None
+        if found is not None and (key != "corrupt" or not isinstance(value, Mapping)):
+            said[key] = found
+        elif isinstance(value, Mapping) and clean in value:
+            said[key] = f"{found}.{clean}"
+    said.setdefault("corrupt", "...")
+    said.setdefault("answers", "...")
+    return f"columns: {{{', '.join(f'{key}: {name}' for key, name in said.items())}}}"
+
+
+_PROMPTS = ("clean", "prompt", "question", "text", "sentence", "input", "src")
+_CORRUPTIONS = ("corrupt", "counterfactual", "patch", "swapped")
+_ANSWERS = ("answer", "correct", "label", "target", "object", "good")
+_WRONG = ("wrong", "incorrect", "other", "bad", "alt")
+
+
+def _called(names: Iterable[str], words: Sequence[str]) -> str | None:
+    """The first name that is one of the words, begins with one, or holds one."""
+    listed = [name for name in names if name]
+    for is_so in (str.__eq__, str.startswith, str.__contains__):
+        for word in words:
+            for name in listed:
+                if is_so(name.lower(), word):
+                    return name
+    return None
+
+
 def own_content(row: GivenRow, *, cells: bool) -> tuple[object, dict[str, str]]:
     """A row of circuitspec's own form as an entry, and what its other columns say.
 
@@ -69,8 +103,13 @@ def own_content(row: GivenRow, *, cells: bool) -> tuple[object, dict[str, str]]:
     content = row.content
     if not isinstance(content, Mapping):
         return content, {}
-    if row.by_number:
-        content = {key: value for key, value in content.items() if value is not None}
+    if row.by_number:  # in a frame's or parquet file's column of texts each is one answer
+        listed = ("answers", "wrong")
+        content = {
+            key: [value] if key in listed and isinstance(value, str) else value
+            for key, value in content.items()
+            if value is not None
+        }
     other = {
         key: as_label(value)
         for key, value in content.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, TypeAlias
@@ -79,10 +80,10 @@ class AutoCircuitEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    clean: PromptText
-    corrupt: PromptText
-    answers: list[AnswerText | TokenId]
-    wrong_answers: list[AnswerText | TokenId]
+    clean: PromptText | TokenIds
+    corrupt: PromptText | TokenIds
+    answers: list[AnswerText | TokenId] = []
+    wrong_answers: list[AnswerText | TokenId] = []
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Placed:
 
 # key -> what it must be, and how that is written
 _FORMS: Mapping[str, tuple[str, str]] = {
-    "clean": ("a text", ""),
+    "clean": ("a text, or a list of token ids", '"clean": "..."'),
     "corrupt": ("a text, or an object of texts by corruption", '"corrupt": {"flip": "..."}'),
     "answers": ("a list of texts", '"answers": [" Mary"]'),
     "wrong": ("a list of texts", '"wrong": [" John"]'),
@@ -272,6 +273,23 @@ def contradictions(entry: Entry) -> Iterator[tuple[str, str, str]]:
         if text == entry.clean:
             hint = "a corrupted prompt must differ from the clean one"
             yield "CS331", f"the corruption {name} leaves the clean text as it is", hint
+
+
+def unlike_most(entries: Sequence[Placed]) -> list[Placed]:
+    """Those that have other corruptions or positions than most, or lack what most have (CS340 elsewhere)."""
+    has = [
+        (
+            frozenset(placed.entry.corruptions),
+            frozenset(placed.entry.positions),
+            bool(placed.entry.answers),
+            bool(placed.entry.wrong),
+            placed.entry.template is None,
+            tuple(isinstance(given, list) for given in placed.entry.variants.values()),
+        )
+        for placed in entries
+    ]
+    most = Counter(has).most_common(1)
+    return [placed for placed, own in zip(entries, has, strict=True) if own != most[0][0]]
 
 
 def _check_given_alike(first: Placed, placed: Placed, findings: TaskFindings) -> None:

@@ -8,12 +8,27 @@ from typing import TypeAlias
 
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.hypothesis_file.schema.prompts_block import Columns
-from circuitspec.prompts.files.given_rows import GivenRow, GivenRows
+from circuitspec.prompts.files.given_rows import GivenRow, GivenRows, columns_of
 from circuitspec.prompts.files.layouts.all_layouts import AUTO_CIRCUIT, OWN, ROW_LAYOUTS, alike, recognised
 from circuitspec.prompts.files.layouts.auto_circuit_prompts import read_auto_circuit
 from circuitspec.prompts.files.layouts.row_layout import Layout
-from circuitspec.prompts.files.named_columns import check_columns, check_header, named_content, own_content
-from circuitspec.prompts.files.prompt_entry import Entry, Placed, contradictions, prompt_set, repeats, validate
+from circuitspec.prompts.files.named_columns import (
+    check_columns,
+    check_header,
+    named_content,
+    own_content,
+    suggested,
+)
+from circuitspec.prompts.files.prompt_entry import (
+    CORRUPT,
+    Entry,
+    Placed,
+    contradictions,
+    prompt_set,
+    repeats,
+    unlike_most,
+    validate,
+)
 from circuitspec.prompts.files.row_values import Unfit
 from circuitspec.prompts.prompt_set import PromptSet, PromptsFile, RowChoice
 from circuitspec.prompts.task_findings import TaskFindings, counted, meant
@@ -57,7 +72,8 @@ def prompts_of_rows(given: GivenRows, how: ReadAs, limit: int | None, findings: 
     left_out = list(read.left_out)
     kept = list(zip(read.numbers, read.placed, strict=True))
     if "unfit" in how.skip:
-        bad = {id(placed) for _, placed in kept if any(contradictions(placed.entry))}
+        unlike = unlike_most([placed for _, placed in kept])
+        bad = {id(placed) for _, placed in kept if any(contradictions(placed.entry))} | {id(one) for one in unlike}
         left_out += [(number, "unfit") for number, placed in kept if id(placed) in bad]
         kept = [(number, placed) for number, placed in kept if id(placed) not in bad]
     pending = how.skip if set(how.skip) - {"repeats"} else ()  # of what is left then, the first that fits is kept
@@ -87,7 +103,7 @@ def prompts_of_rows(given: GivenRows, how: ReadAs, limit: int | None, findings: 
 
 def settled(choice: RowChoice, kept: Sequence[int], total: int) -> RowChoice:
     """The choice once it is known which rows are `kept` of a file with `total` rows."""
-    looked_at = kept[-1] + 1 if choice.wanted is not None and len(kept) == choice.wanted else total
+    looked_at = max(kept) + 1 if choice.wanted is not None and len(kept) == choice.wanted else total
     return replace(choice, settled=True, looked_at=looked_at)
 
 
@@ -125,15 +141,19 @@ def too_few(name: str, found: int, wanted: int, *, fitting: bool) -> tuple[str, 
 
 def _read(given: GivenRows, how: ReadAs, findings: TaskFindings) -> _Read:
     if how.columns is not None:
+        if how.layout not in (None, OWN):
+            said = f"`layout: {how.layout}` and `columns` both say how {given.name} is read"
+            findings.add("CS356", said, ("task", "layout"), hint="keep one of them")
         check_columns(how.columns, given, findings)
         findings.check()
         columns = how.columns
         return _rows(given, how, findings, lambda row: named_content(row, columns, cells=given.cells))
     if given.whole is not None and how.layout in (None, AUTO_CIRCUIT):
         whole_row = GivenRow(given.whole, "line 1", given.name, given.place)
-        placed = read_auto_circuit(given, whole_row, findings)
-        said = "auto_circuit" if len(placed) == len(given.rows) else "auto_circuit, several corruptions of one prompt"
-        return _Read(placed, list(range(len(placed))), layout=said, text_positions=True)
+        read = read_auto_circuit(given, whole_row, findings)
+        said = "auto_circuit" if len(read) == len(given.rows) else "auto_circuit, several corruptions of one prompt"
+        numbers, placed = [number for number, _ in read], [one for _, one in read]
+        return _Read(placed, numbers, layout=said, text_positions=True)
     name, said = _layout(given, how, findings)
     if name == OWN:
         if not check_header(given, findings):
@@ -150,6 +170,15 @@ def _layout(given: GivenRows, how: ReadAs, findings: TaskFindings) -> tuple[str,
         hint = 'auto-circuit writes {"prompts": [{"clean": ...}], "word_idxs": {}}'
         findings.add("CS356", f"{given.name} is no object with a list of `prompts`", place, hint=hint)
         findings.check()
+    if how.layout in ROW_LAYOUTS:
+        needed, has = ROW_LAYOUTS[how.layout].columns, set(columns_of(given.rows))
+        if given.rows and not any(set(one) <= has for one in needed):
+            ways = "; or ".join(", ".join(one) for one in needed)
+            said = f"{given.name} has not the columns of the layout {how.layout}: {ways}"
+            findings.add(
+                "CS356", said, place, hint=f"leave `layout` out, or say which column is what: {suggested(first)}"
+            )
+            findings.check()
     if how.layout is not None:
         return how.layout, f"{how.layout}, as `layout` says"
     shown = recognised(given.columns, first)
@@ -164,20 +193,17 @@ def _layout(given: GivenRows, how: ReadAs, findings: TaskFindings) -> tuple[str,
     if shown:
         ((name, by),) = shown.items()
         return name, f"{name}, recognised by {', '.join(by)}"
-    if given.columns and not {"clean", *_NEAR} & set(given.columns):
+    if given.columns and not {"clean", CORRUPT} & set(given.columns):
         maybe = alike(given.columns)
-        hint = f"say which layout it has: layout: {' or '.join(maybe)}" if maybe else "say which column is what"
+        hint = f"say which layout it has: layout: {' or '.join(maybe)}; or which" if maybe else "say which"
         findings.add(
             "CS356",
             f"the columns of {given.name} are those of no layout that is known: {', '.join(given.columns[:8])}",
             place,
-            hint=f"{hint}; or columns: {{clean: {given.columns[0]}, corrupt: ..., answers: ...}}",
+            hint=f"{hint} column is what: {suggested(first)}",
         )
         findings.check()
     return OWN, ""
-
-
-_NEAR = ("corrupt", "answers", "wrong", "positions", "template")
 
 
 _ContentOf: TypeAlias = Callable[[GivenRow], tuple[object, dict[str, str]]]
@@ -193,8 +219,8 @@ def _rows(given: GivenRows, how: ReadAs, findings: TaskFindings, content_of: _Co
         except Unfit as error:
             _leave_out(row, number, str(error), how, left_out, findings)
             continue
-        entry = validate(Entry, content, row, findings)
-        if isinstance(entry, Entry):
+        entry = _entry(content, row, number, how, left_out, findings)
+        if entry is not None:
             placed.append(Placed(entry, row, metadata))
             numbers.append(number)
     return _Read(placed, numbers, left_out, "" if how.columns is None else "columns named in the task")
@@ -210,15 +236,31 @@ def _laid_out(given: GivenRows, layout: Layout, how: ReadAs, findings: TaskFindi
             continue
         try:
             made = layout.made(row.content)
+            if how.layout is None and layout.when is not None and not layout.when(row.content):
+                raise Unfit(f"the first row is of the layout {layout.name}, as its columns say, and this one is not")
         except Unfit as error:
             _leave_out(row, number, str(error), how, left_out, findings)
             continue
         for one in made:
-            entry = validate(Entry, one.content, row, findings)
-            if isinstance(entry, Entry):
+            entry = _entry(one.content, row, number, how, left_out, findings)
+            if entry is not None:
                 placed.append(Placed(entry, row, one.metadata))
                 numbers.append(number)
     return _Read(placed, numbers, left_out, said)
+
+
+def _entry(
+    content: object, row: GivenRow, number: int, how: ReadAs, left_out: list[tuple[int, str]], findings: TaskFindings
+) -> Entry | None:
+    """A row's content as an entry; None where it is left out, or refused (CS338): always one with an unknown key."""
+    keys = set(content) if isinstance(content, Mapping) else set()
+    found = TaskFindings() if "unfit" in how.skip and keys and keys <= set(Entry.model_fields) else findings
+    entry = validate(Entry, content, row, found)
+    if isinstance(entry, Entry):
+        return entry
+    if found is not findings:
+        left_out.append((number, "unfit"))
+    return None
 
 
 def _leave_out(

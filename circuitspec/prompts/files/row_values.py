@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from circuitspec.prompts.files.text_rows import no_repeats, refuse_constant
 
 _NOT_THERE = object()
+_OPENING = "([{<\u00ab\u201c\u201e\u2018\u201a"  # brackets and quotation marks that only open
+_STRAIGHT = "\"'`"  # quotation marks that open and close
 
 
 class Unfit(Exception):
@@ -34,15 +36,35 @@ def text_at(row: Mapping[str, object], column: str) -> str:
 
 
 def spaced(answer: str, prompt: str) -> str:
-    """An answer as it goes on from the prompt: with a space between two words where neither has one."""
-    return answer if answer[:1].isspace() or prompt[-1:].isspace() else f" {answer}"
+    """An answer as it goes on from the prompt: with a space between two words where neither has one.
+
+    Nothing comes between an answer and what opens before it: a bracket, or the first of two quotation marks.
+    """
+    if answer[:1].isspace() or prompt[-1:].isspace() or opens(prompt):
+        return answer
+    return f" {answer}"
+
+
+def opens(prompt: str) -> bool:
+    """Whether a text ends in an opening bracket or quotation mark."""
+    last = prompt[-1:]
+    if last in _STRAIGHT:
+        return prompt.count(last) % 2 == 1 and not prompt[-2:-1].isalnum()
+    return last != "" and last in _OPENING
 
 
 def token_ids(value: object, column: str) -> list[int]:
-    """Token ids: a number, a list of numbers, or a cell that holds either as text. Raises Unfit."""
+    """Token ids: a number, a list of numbers, or a cell that holds either as text. Raises Unfit.
+
+    A cell may also be as numpy and torch write numbers: `[94 90]`, `tensor([94, 90])`.
+    """
     if isinstance(value, str):
+        written = re.fullmatch(r"(?:tensor\((.*)\)|(.*))", value.strip(), re.DOTALL)
+        inner = value if written is None else (written[1] or written[2] or "")
+        if re.fullmatch(r"\[\s*\d+(?:\s+\d+)*\s*\]", inner.strip()):
+            inner = re.sub(r"(?<=\d)\s+(?=\d)", ", ", inner)
         try:
-            value = json.loads(value, parse_constant=refuse_constant)
+            value = json.loads(inner, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise Unfit(f"`{column}` holds no token ids: {value!r}") from error
     listed = value if isinstance(value, list) else [value]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.prompts.prompt_set import CLEAN, Place, Prompt, PromptSet, TextPlace, TokenizedVariant
 from circuitspec.prompts.task_findings import TaskFindings, counted
+from circuitspec.prompts.text_places import occurrences
 from circuitspec.prompts.tokens.encoding import Encoded
-from circuitspec.prompts.tokens.roles import Roles, find_roles, occurrences
+from circuitspec.prompts.tokens.roles import Roles, find_roles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

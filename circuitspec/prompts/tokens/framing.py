@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,6 @@ from circuitspec.prompts.tokens.encoding import Encoded
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TODAY = datetime(2024, 7, 26)  # for templates that write the day: the one that Llama 3's has where it is told none
-_ASKED_DAY = re.compile(r"""strftime_now\(\s*(["'])(?P<form>[^"']*)\1\s*\)""")
 _STAND_IN = "circuitspec-prompt"  # rendered in the prompt's place to see what a template puts around it
 
 
@@ -69,14 +66,10 @@ def reader_of(tokenizer: PreTrainedTokenizerBase, framing: Framing, findings: Ta
 
 @dataclass(frozen=True)
 class Frame:
-    """The text that a chat template puts in front of a prompt and behind it; nothing without one.
-
-    `day` is the one that it is told it is, where it asks.
-    """
+    """The text that a chat template puts in front of a prompt and behind it; nothing without one."""
 
     before: str = ""
     behind: str = ""
-    day: str = ""
 
     def whole(self, text: str) -> str:
         """The text with what stands around it."""
@@ -124,8 +117,16 @@ def frame_of(prompts: PromptSet, tokenizer: PreTrainedTokenizerBase, findings: T
             times = rendered.count(_STAND_IN)
             findings.add("CS364", f"the chat template writes the user's message {times} times, not once", at)
             findings.check()
-        asks = _ASKED_DAY.search(tokenizer.get_chat_template()) is not None
-        frame = Frame(before, behind, f"{TODAY:%d %b %Y}" if asks else "")
+        today = _todays_date(_template(tokenizer), rendered)
+        if today:
+            findings.add(
+                "CS364",
+                f"the chat template writes today's date into every prompt ({today}): tomorrow's numbers are others",
+                at,
+                hint='say which date it writes: chat: {variables: {date_string: "26 Jul 2024"}}; if the template does '
+                "not let itself be told, write the conversation into the prompts, with special_tokens: none",
+            )
+        frame = Frame(before, behind)
         for prompt in prompts.prompts:
             for variant, text in prompt.texts.items():
                 if _rendered(tokenizer, chat, text) != frame.whole(text):
@@ -154,18 +155,19 @@ def _hint(chat: Chat) -> str:
 
 
 def _rendered(tokenizer: Any, chat: Chat, prompt: str) -> str:
-    """The conversation as text, up to where the reply begins: the same on every day."""
+    """The conversation as text, up to where the reply begins."""
     messages = [] if chat.system is None else [{"role": "system", "content": chat.system}]
     messages.append({"role": "user", "content": chat.user.replace(PROMPT, prompt)})
-    template = _told_today(tokenizer.get_chat_template())
     return str(
-        tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False, add_generation_prompt=True)
+        tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **dict(chat.variables))
     )
 
 
-def _told_today(template: str) -> str:
-    """The template with a day in place of every question for today's."""
-    return _ASKED_DAY.sub(lambda asked: json.dumps(TODAY.strftime(asked["form"])), template)
+def _todays_date(template: object, rendered: str) -> str:
+    """The date of today as a template wrote it; empty where it wrote none."""
+    formats = re.findall(r"strftime_now\(\s*[\"']([^\"']+)[\"']", str(template))
+    written = (datetime.now().strftime(form) for form in formats)
+    return next((date for date in written if date in rendered), "")
 
 
 def check_given_ids(prompts: PromptSet, findings: TaskFindings) -> None:
@@ -199,7 +201,7 @@ def surroundings_of(
     chat = None
     if prompts.framing.chat is not None:
         behind = max(len(tokens) - tokens.tokens_of(0, tokens.own_text[1]).stop for tokens in clean)
-        chat = ChatFrame(frame.before, frame.behind, min(in_front) - min(added), behind, frame.day)
+        chat = ChatFrame(frame.before, frame.behind, min(in_front) - min(added), behind)
     return AroundPrompts(
         prompts.framing.special_tokens,
         (min(added), max(added)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from circuitspec.hypothesis_file.schema.position_blocks import NamedText, Positi
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TextPlace
 from circuitspec.prompts.task_findings import Path, TaskFindings, counted, meant
 from circuitspec.prompts.templates.template import occurrence, slot_of
+from circuitspec.prompts.text_places import occurrences
 from circuitspec.prompts.tokens.encoding import Encoded, token_strings
 
 if TYPE_CHECKING:
@@ -248,23 +249,6 @@ def _text_place(
     if not touched:
         return (0,)
     return tuple(touched) if said.tokens == "all" else (touched.stop - 1,)
-
-
-def occurrences(text: str, whole: str) -> Iterator[tuple[int, int]]:
-    """The character spans of `text` in `whole`, as words: not where a letter or digit of its end goes on.
-
-    Letters of scripts without capitals go on with anything, since many of these put no spaces between words.
-    """
-    start = whole.find(text)
-    while start >= 0:
-        end = start + len(text)
-        if not (_goes_on(whole[start - 1 : start], text[:1]) or _goes_on(text[-1:], whole[end : end + 1])):
-            yield start, end
-        start = whole.find(text, start + 1)
-
-
-def _goes_on(one: str, other: str) -> bool:
-    return all(c.isdigit() or c.lower() != c.upper() for c in (one, other)) if one and other else False
 
 
 def _evaluate(

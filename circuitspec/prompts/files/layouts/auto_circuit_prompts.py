@@ -29,11 +29,11 @@ class _AutoCircuitFile(BaseModel, frozen=True, extra="forbid", strict=True):
     seq_labels: list[str] | None = None
 
 
-def read_auto_circuit(given: GivenRows, whole_row: GivenRow, findings: TaskFindings) -> list[Placed]:
-    """The prompts of the file; what is wrong with it is noted (CS338)."""
+def read_auto_circuit(given: GivenRows, whole_row: GivenRow, findings: TaskFindings) -> list[tuple[int, Placed]]:
+    """The prompts of the file, each with the number of the last row that it needs; what is wrong is noted (CS338)."""
     whole = validate(_AutoCircuitFile, given.whole, whole_row, findings)
     placed = []
-    for row in given.rows:
+    for number, row in enumerate(given.rows):
         read = validate(AutoCircuitEntry, row.content, row, findings)
         if isinstance(read, AutoCircuitEntry) and isinstance(whole, _AutoCircuitFile):
             entry = Entry(
@@ -43,26 +43,29 @@ def read_auto_circuit(given: GivenRows, whole_row: GivenRow, findings: TaskFindi
                 wrong=read.wrong_answers,
                 positions={**whole.word_idxs},
             )
-            placed.append(Placed(entry, row))
+            placed.append((number, Placed(entry, row)))
     return _joined(placed)
 
 
-def _joined(placed: Sequence[Placed]) -> list[Placed]:
+def _joined(placed: Sequence[tuple[int, Placed]]) -> list[tuple[int, Placed]]:
     """Prompts with all their corruptions, where each has as many, under the same answers; else as they are."""
-    by_clean: dict[str, list[Placed]] = {}
-    for one in placed:
-        by_clean.setdefault(str(one.entry.clean), []).append(one)
-    groups = list(by_clean.values())
-    sizes = {len(group) for group in groups}
+    by_clean: dict[str, list[tuple[int, Placed]]] = {}
+    for number, one in placed:
+        by_clean.setdefault(str(one.entry.clean), []).append((number, one))
+    groups = [([number for number, _ in group], [one for _, one in group]) for group in by_clean.values()]
+    sizes = {len(group) for _, group in groups}
     alike = all(
         (one.entry.answers, one.entry.wrong) == (group[0].entry.answers, group[0].entry.wrong)
-        for group in groups
+        for _, group in groups
         for one in group
     )
-    different = all(len({str(one.entry.corrupt) for one in group}) == len(group) for group in groups)
+    different = all(len({str(one.entry.corrupt) for one in group}) == len(group) for _, group in groups)
     if len(sizes) != 1 or sizes == {1} or not alike or not different:
         return list(placed)
-    return [replace(group[0], entry=group[0].entry.model_copy(update={"corrupt": _named(group)})) for group in groups]
+    return [
+        (numbers[-1], replace(group[0], entry=group[0].entry.model_copy(update={"corrupt": _named(group)})))
+        for numbers, group in groups
+    ]
 
 
 def _named(group: Sequence[Placed]) -> Mapping[str, object]:

@@ -6,20 +6,16 @@ from collections.abc import Mapping
 from itertools import takewhile
 
 from circuitspec.prompts.files.layouts.row_layout import Content, Layout
-from circuitspec.prompts.files.row_values import Unfit, text_at, value_at
+from circuitspec.prompts.files.row_values import Unfit, spaced, text_at, value_at
 
 _GOOD, _BAD = "sentence_good", "sentence_bad"
 
 
 def _agreement(row: Mapping[str, object]) -> list[Content]:
-    return [
-        {
-            "clean": text_at(row, "clean_prefix"),
-            "corrupt": text_at(row, "patch_prefix"),
-            "answers": [text_at(row, "clean_answer")],
-            "wrong": [text_at(row, "patch_answer")],
-        }
-    ]
+    """Some of these sets have the space before an answer, others have not: the answer is the next word in both."""
+    clean = text_at(row, "clean_prefix")
+    right, wrong = (spaced(text_at(row, name), clean) for name in ("clean_answer", "patch_answer"))
+    return [{"clean": clean, "corrupt": text_at(row, "patch_prefix"), "answers": [right], "wrong": [wrong]}]
 
 
 def _words(row: Mapping[str, object]) -> tuple[list[str], list[str], int]:

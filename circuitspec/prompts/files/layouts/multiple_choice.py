@@ -1,4 +1,4 @@
-"""MIB's data sets: a prompt, its choices, the number of the right one; and counterfactual columns of the same."""
+"""MIB's data sets: a prompt, its choices and the right one, or its label; and counterfactual columns of the same."""
 
 from __future__ import annotations
 
@@ -10,25 +10,42 @@ from circuitspec.prompts.files.row_values import Unfit, spaced, text_at, value_a
 _COUNTERFACTUAL = "_counterfactual"
 
 
-def _read(row: Mapping[str, object]) -> list[Content]:
+def _chosen(row: Mapping[str, object]) -> list[Content]:
     """Corruptions are called by their columns, `flip` for `flip_counterfactual`; all other choices are wrong."""
     prompt = text_at(row, "prompt")
     choices = _choices(value_at(row, "choices"))
     number = _number(value_at(row, "answerKey"), value_at(row, "choices"), len(choices))
-    texts = [spaced(choice, prompt) for choice in choices]
-    content: Content = {
-        "clean": prompt,
-        "answers": [texts[number]],
-        "wrong": list(dict.fromkeys(text for text in texts if text != texts[number])),
-    }
-    others = {
-        name.removesuffix(_COUNTERFACTUAL): text_at(value, "prompt")
+    return [_content(row, prompt, choices[number], choices)]
+
+
+def _labelled(row: Mapping[str, object]) -> list[Content]:
+    """The label is right; those of the counterfactual prompts that are others are wrong."""
+    others = [_label(other) for other in _counterfactuals(row).values() if value_at(other, "label") is not None]
+    return [_content(row, text_at(row, "prompt"), _label(row), others)]
+
+
+def _label(row: Mapping[str, object]) -> str:
+    value = value_at(row, "label")
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text_at(row, "label")
+
+
+def _content(row: Mapping[str, object], prompt: str, right: str, every: Sequence[str]) -> Content:
+    answer = spaced(right, prompt)
+    texts = dict.fromkeys(spaced(one, prompt) for one in every)
+    content: Content = {"clean": prompt, "answers": [answer], "wrong": [text for text in texts if text != answer]}
+    others = _counterfactuals(row)
+    if others:
+        content["corrupt"] = {name: text_at(value, "prompt") for name, value in others.items()}
+    return content
+
+
+def _counterfactuals(row: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """Corruptions by name, each as its column has it."""
+    return {
+        name.removesuffix(_COUNTERFACTUAL): value
         for name, value in row.items()
         if name.endswith(_COUNTERFACTUAL) and isinstance(value, Mapping)
     }
-    if others:
-        content["corrupt"] = others
-    return [content]
 
 
 def _choices(value: object) -> list[str]:
@@ -52,7 +69,8 @@ def _number(key: object, choices: object, count: int) -> int:
 MIB = Layout(
     "mib",
     "MIB's choices",
-    (("prompt", "choices", "answerKey"),),
-    _read,
+    (("prompt", "choices", "answerKey"), ("prompt", "label")),
+    lambda row: _chosen(row) if "choices" in row else _labelled(row),
+    when=lambda first: "choices" in first or bool(_counterfactuals(first)),
     texts=("prompt",),
 )

@@ -7,6 +7,7 @@ from itertools import product
 
 from circuitspec.prompts.files.layouts.row_layout import Content, Layout
 from circuitspec.prompts.files.row_values import Unfit, spaced, text_at
+from circuitspec.prompts.text_places import nth_at
 
 ENTITIES = "_entity_attributes.json"  # how the file of entities ends; the others begin as it does
 PROMPTS = "_attribute_to_prompts.json"
@@ -61,7 +62,7 @@ def _read(row: Mapping[str, object]) -> list[Content]:
             "corrupt": corrupt,
             "answers": [spaced(text_at(row, "value"), clean)],
             "wrong": [spaced(text_at(row, "other_value"), clean)],
-            "positions": {"entity": {"text": entity}},
+            "positions": {"entity": {"text": entity, "nth": nth_at(entity, clean, template.index("%s"))}},
             "template": template,
         }
     ]
