@@ -54,7 +54,8 @@ def patch(
             these columns, or a hypothesis. Clean and corrupt texts have equally many tokens, or are patched at
             positions that both have.
         components: names as in a file: `"a9.h6@END"`, `["a9.h*", "m3@{S1,S2}", "r5"]`, `"a9.h6.pattern"` (what a
-            head attends to). Layers and heads count from 0. Without a position a component is patched at all tokens. A layer `"a9"` is its heads together.
+            head attends to). Layers and heads count from 0. Without a position a component is patched at all tokens. A
+            layer `"a9"` is its heads together.
         how: `"noising"` (the clean run with values of the corrupt run), `"denoising"` (the corrupt run with values of
             the clean one), or in the clean run `"zero"`, `"mean"`, `"mean_per_template"` (over these very prompts,
             position by position) or `"resample"` (noising).
