@@ -157,6 +157,9 @@ def test_everything_outside_the_circuit_needs_a_counterpart(tmp_path: Path) -> N
         verified(path)
     path.write_text(path.read_text(encoding="utf-8").replace("value: resample, from: abc", "value: zero"), "utf-8")
     assert verified(path, negatives="off").verification.claims[0].estimate is not None
+    means = path.read_text(encoding="utf-8").replace("value: zero", "value: mean_per_template, from: clean")
+    path.write_text(means, encoding="utf-8")
+    assert verified(path, negatives="off").verification.claims[0].estimate is not None, "as the hint says"
 
 
 def test_a_bundle_has_one_token_where_answers_are_read(tmp_path: Path, model: LoadedModel) -> None:

@@ -91,7 +91,7 @@ def _said(found: Undefined, task: TokenizedTask) -> Diagnostic:
         f"values of the {found.source} prompt are patched into the {found.base} one at {at}, but in "
         f"{prompt.described()} its token {found.token} has no counterpart ({piece})",
         prompt.span,
-        hint="patch at named positions alone (`at: END`), ablate with `value: zero`, or with a mean at named "
-        "positions; otherwise fill slots with words of equally many tokens, or write `skip: [misaligned]`",
+        hint="patch at named positions alone (`at: END`), ablate with `value: zero` or means of the clean prompts "
+        "(`from: clean`); otherwise fill slots with words of equally many tokens, or write `skip: [misaligned]`",
         data={"prompt": found.prompt, "token": found.token, "base": found.base, "source": found.source},
     )
