@@ -170,7 +170,7 @@ def _layout(given: GivenRows, how: ReadAs, findings: TaskFindings) -> tuple[str,
         hint = 'auto-circuit writes {"prompts": [{"clean": ...}], "word_idxs": {}}'
         findings.add("CS356", f"{given.name} is no object with a list of `prompts`", place, hint=hint)
         findings.check()
-    if how.layout in ROW_LAYOUTS:
+    if how.layout is not None and how.layout in ROW_LAYOUTS:
         needed, has = ROW_LAYOUTS[how.layout].columns, set(columns_of(given.rows))
         if given.rows and not any(set(one) <= has for one in needed):
             ways = "; or ".join(", ".join(one) for one in needed)
