@@ -165,7 +165,7 @@ def _misplaced(plan: Plan, task: TokenizedTask, text: SourceText) -> list[Diagno
     for experiment in plan.experiments:
         for patch in experiment.patches if task.own else ():
             variant = str(patch.source.prompts)
-            if variant not in task.own:
+            if variant not in task.prompts.beside:  # of corruptions `check_counterparts` speaks
                 continue
             roles = {role for site in patch.sites for role in site.where.roles} & set(task.roles)
             for role, prompt in misplaced(task, variant, roles):
