@@ -221,6 +221,15 @@ def test_what_is_written_is_read_again(data: dict[str, Any]) -> None:
     assert parse_source(write_yaml(data), "f").data == data
 
 
+@pytest.mark.parametrize(
+    "text", [".0e0", "1e5", "1.e+3", "0o17", "0x1F", ".inf", "-.Inf", ".nan", "null", "~", "True", "9.10"]
+)
+def test_text_that_is_a_number_without_quotes_is_read_again(text: str) -> None:
+    """ruamel's own rules leave some of these plain, which the core schema of YAML 1.2 reads as numbers."""
+    data = {text: [text, {text: text}]}
+    assert parse_source(write_yaml(data), "f").data == data
+
+
 @settings(max_examples=150, deadline=None)
 @given(LONG, ANY_KEYS)
 def test_text_longer_than_a_line_is_read_again(text: str, key: str) -> None:

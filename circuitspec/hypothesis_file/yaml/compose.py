@@ -37,8 +37,15 @@ _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
+_OTHER_THAN_TEXT = (_NULL, _TRUE, _FALSE, _INTEGER, _BASED, _FLOAT, _INFINITE, _NAN)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
+def reads_as_text(plain: str) -> bool:
+    """Whether a scalar without quotes is read as text, and not as a number, a truth value or nothing."""
+    return not any(pattern.fullmatch(plain) for pattern in _OTHER_THAN_TEXT)
+
 
 # (pattern in ruamel's words, what is wrong in ours, what to write instead)
 _SYNTAX = (

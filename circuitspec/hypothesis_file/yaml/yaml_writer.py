@@ -118,7 +118,9 @@ def _text(value: str) -> str:
     """The text, in quotes where YAML might take it for something else."""
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-    plain = value.isprintable() and not value.startswith(_MARKS)
+    from circuitspec.hypothesis_file.yaml.compose import reads_as_text
+
+    plain = value.isprintable() and not value.startswith(_MARKS) and (value == "" or reads_as_text(value))
     return str(value) if plain else DoubleQuotedScalarString(value)
 
 
