@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import rfc8785
 
-from circuitspec.experiments.subspaces import Subspace
+from circuitspec.experiments.subspaces.subspace import Subspace
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where

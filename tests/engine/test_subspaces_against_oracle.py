@@ -11,7 +11,7 @@ import torch
 
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Experiment, Site, SourcedSites
-from circuitspec.experiments.subspaces import Subspace, principal_angles, random_basis
+from circuitspec.experiments.subspaces.subspace import Subspace, principal_angles, random_basis
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
 from tests.engine.support import assert_same, oracle_component, runner
@@ -119,7 +119,7 @@ def test_subspaces_tell_experiments_apart() -> None:
 
 @pytest.mark.parametrize("basis", [np.ones((4, 2)), np.full((4, 1), np.nan), np.eye(4)[:2].repeat(2, axis=0).T[:2]])
 def test_columns_that_are_not_orthonormal(basis: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="orthonormal|no more than rows"):
+    with pytest.raises(ValueError, match=r"orthonormal|no more than rows"):
         Subspace.of(basis)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from circuitspec.engine.execution.interventions import Projected, Swap
 from circuitspec.engine.execution.taps import Slot, Tap
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.subspaces import Subspace
+from circuitspec.experiments.subspaces.subspace import Subspace
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where

@@ -18,11 +18,11 @@ Aligned = Mapping[str, Mapping[NodeComponent, Where]]
 """By variable, where the components are patched that carry it."""
 
 
-def interchanging(setting: Setting, aligned: Aligned) -> Experiment:
-    """The base run with each variable's components at their values in the source of its family."""
+def interchanging(setting: Setting, aligned: Mapping[str, frozenset[Site]]) -> Experiment:
+    """The base run with each variable's sites at their values in the source of its family."""
     patches = []
     for family in families_of(setting):
-        sites = {Site(c, w) for variable, own in setting if own == family for c, w in aligned[variable].items()}
+        sites = {site for variable, own in setting if own == family for site in aligned[variable]}
         patches.append(SourcedSites(values_in(source_variant(family)), frozenset(sites)))
     first, *others = patches
     return Experiment("clean", first.source, first.sites, beside=frozenset(others))

@@ -151,7 +151,8 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
         for setting in settings_of(claim, planning.abstraction):
             aligned = {variable: planning.aligned(variable) for variable, _ in setting}
             check_apart(setting, aligned, planning.graph.shape, planning.text)
-            trials.append(self._trial(claim, setting, interchanging(setting, aligned), planning))
+            sites = {variable: planning.sites(variable) for variable, _ in setting}
+            trials.append(self._trial(claim, setting, interchanging(setting, sites), planning))
         planning.name_anchor(planning.anchor)
         first = trials[0].patched
         return PlannedPairs(planning.index, claim, first, CLEAN, planning.anchor, trials=tuple(trials))
