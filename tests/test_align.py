@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from circuitspec.analysis.claims.abstraction.pair_claims import PlannedPairs
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.analysis.warnings.evidence import Evidence
+from circuitspec.analysis.warnings.subspace_warnings import beyond_the_whole
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.attribution.subspace_training import TrainingSettings
-from circuitspec.experiments.subspaces.subspace import principal_angles
+from circuitspec.engine.records import Records
+from circuitspec.experiments.levels.interchange_level import WHOLE
+from circuitspec.experiments.subspaces.subspace import principal_angles, random_basis
 from circuitspec.experiments.subspaces.subspace_files import parsed, written
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
@@ -22,6 +28,7 @@ from circuitspec.pipelines.abstraction.alignment_controls import FULL, PERMUTED,
 from circuitspec.pipelines.abstraction.alignment_text import render_alignments, warnings_of
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, align
 from circuitspec.pipelines.verify import VerifyOptions, verify
+from circuitspec.repository.locked_directions import direction_drift, lock_directions
 from circuitspec.runtime.progress import Silent
 
 LETTERS = "abcdefghijklmnopqrstuvwx"
@@ -212,3 +219,63 @@ def test_the_file_says_where_it_comes_from(folder: Path, found: AlignedVariable)
     assert len(set(own["prompts"].values())) == 3
     assert len(own["model_digest"]) == 64
     assert len(own["training_words"]["things"]) == 12
+
+
+def verified(folder: Path, basis: np.ndarray) -> Verification:
+    """The claim on a given basis of r1."""
+    told = {"corner": {"component": "r1", "where": "END"}}
+    (folder / "given.safetensors").write_bytes(written({"corner": basis}, told))
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    file = folder / "given.circuit.yaml"
+    rank = basis.shape[1]
+    file.write_text(text.replace("{rank: 2}", f"{{rank: {rank}, file: given.safetensors}}"), encoding="utf-8")
+    return verify(load_hypothesis(file), VerifyOptions(negatives="off"), Silent()).verification
+
+
+def test_random_subspaces_that_do_as_much(folder: Path) -> None:
+    """All but one of the model's dimensions: whatever is left out, the answer comes along."""
+    verification = verified(folder, random_basis(32, 31, seed=9))
+    assert "CS456" in {warning.code for warning in verification.warnings}
+
+
+def test_a_subspace_better_than_its_whole_vector(folder: Path) -> None:
+    """Told from the figures: where the whole vector's hits are taken away, and nothing else."""
+    verification = verified(folder, planted())
+    assert not {warning.code for warning in verification.warnings} & {"CS455", "CS456"}
+    (claim,) = verification.plan.claims
+    assert isinstance(claim, PlannedPairs)
+    values = {run: dict(columns) for run, columns in verification.records.values.items()}
+    for trial in claim.trials:
+        run = trial.controls[WHOLE]
+        values[run]["accuracy"] = np.zeros_like(values[run]["accuracy"])
+    evidence = Evidence(verification.plan, Records(values, verification.records.templates), claims=verification.claims)
+    assert {one.code for one in beyond_the_whole(evidence)} == {"CS455"}
+
+
+def test_the_command(folder: Path, tmp_path: Path) -> None:
+    """Two layers and two ranks tried: the corner is in r1 alone, and takes two directions."""
+    target = tmp_path / "found.safetensors"
+    asked = ["--ranks", "1,2", "--sites", "r0,r1", "--steps", "60", "--lr", "0.1", "--seeds", "1", "--no-controls"]
+    file = folder / "corners.circuit.yaml"
+    result = CliRunner().invoke(main, ["align", str(file), "-o", str(target), "--batch-size", "16", *asked])
+    assert result.exit_code == 0, result.output
+    told = parsed(target.read_bytes())[1]["corner"]
+    assert (told["component"], told["rank"]) == ("r1", 2)
+    assert [one[:2] for one in told["tried"]] == [["r0", 1], ["r0", 2], ["r1", 1], ["r1", 2]]
+    assert "corner: rank 2 of r1 at END" in result.output
+    assert "corner: {nodes: [r1], at: [END], subspace: {rank: 2, file: found.safetensors}}" in result.output
+
+
+def test_a_lock_has_the_file(folder: Path) -> None:
+    (folder / "locked.safetensors").write_bytes(written({"corner": planted()}, {}))
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    file = folder / "locked.circuit.yaml"
+    file.write_text(text.replace("{rank: 2}", "{rank: 2, file: locked.safetensors}"), encoding="utf-8")
+    document = load_hypothesis(file)
+    locked = lock_directions(document)
+    assert list(locked) == ["locked.safetensors"]
+    assert not list(direction_drift(document, locked))
+    (folder / "locked.safetensors").write_bytes(written({"corner": -planted()}, {}))
+    (finding,) = direction_drift(document, locked)
+    assert finding.code == "CS552"
+    assert "locked.safetensors (subspace) changed since it was locked" in finding.message

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from circuitspec.exploration.exploration_findings import ExplorationFindings
     from circuitspec.exploration.request import ExploreOptions, Kind
     from circuitspec.hypothesis_file.load_file import Study
+    from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
 
 SUBSPACES = ".subspaces.safetensors"  # how a file of subspaces ends, unless it is named
 
@@ -333,47 +334,62 @@ def _numbers(context: click.Context, parameter: click.Parameter, text: str | Non
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs a step.")
 @DEVICE
 @answering
-def align(
-    file: Path,
-    output: Path | None,
-    ranks: tuple[int, ...],
-    sites: str,
-    steps: int,
-    lr: float,
-    loss: str,
-    seeds: int,
-    seed: int,
-    no_controls: bool,
-    batch_size: int,
-    device: str,
-) -> None:
+def align(**given: Any) -> None:
     """Learn the subspaces of FILE's variables that name a rank and no file (distributed alignment search).
 
     Site, rank and step are chosen on validation pairs, and tested once, with all controls, on pairs of other words.
     """
     from circuitspec.hypothesis_file.load_file import load_hypothesis
 
-    document = load_hypothesis(file)
-    target = output or file.with_name(file.name.removesuffix(".yaml").removesuffix(".circuit") + SUBSPACES)
-    check_outputs([("the hypothesis", file), *files_of(document)], [("--output", target)])
+    asked = AlignCall(**given)
+    document = load_hypothesis(asked.file)
+    check_outputs([("the hypothesis", asked.file), *files_of(document)], [("--output", asked.target)])
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.engine.attribution.subspace_training import TrainingSettings
         from circuitspec.pipelines.abstraction.alignment_text import render_alignments
-        from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
         from circuitspec.pipelines.abstraction.subspace_search import align as search
 
-        options = AlignOptions(
-            TrainingSettings(steps, lr, loss == "vocabulary"),
-            seeds=seeds,
-            seed=seed,
-            ranks=ranks,
-            sites=tuple(one.strip() for one in sites.split(",") if one.strip()),
-            rows=batch_size,
-            device=device,
-            controls=not no_controls,
+        found = search(document, asked.options(), progress)
+    write_whole(asked.target, found.content)
+    click.echo(render_alignments(found, asked.target.name), nl=False)
+    say(f"wrote {asked.target}")
+
+
+@dataclass(frozen=True)
+class AlignCall:
+    """What `align` was called with, option by option."""
+
+    file: Path
+    output: Path | None
+    ranks: tuple[int, ...]
+    sites: str
+    steps: int
+    lr: float
+    loss: str
+    seeds: int
+    seed: int
+    no_controls: bool
+    batch_size: int
+    device: str
+
+    @property
+    def target(self) -> Path:
+        """The file to write."""
+        name = self.file.name.removesuffix(".yaml").removesuffix(".circuit")
+        return self.output or self.file.with_name(name + SUBSPACES)
+
+    def options(self) -> AlignOptions:
+        """As the pipeline takes it."""
+        from circuitspec.engine.attribution.subspace_training import TrainingSettings
+        from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
+
+        return AlignOptions(
+            TrainingSettings(self.steps, self.lr, self.loss == "vocabulary"),
+            seeds=self.seeds,
+            seed=self.seed,
+            ranks=self.ranks,
+            sites=tuple(one.strip() for one in self.sites.split(",") if one.strip()),
+            rows=self.batch_size,
+            device=self.device,
+            controls=not self.no_controls,
         )
-        found = search(document, options, progress)
-    write_whole(target, found.content)
-    click.echo(render_alignments(found, target.name), nl=False)
-    say(f"wrote {target}")

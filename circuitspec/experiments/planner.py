@@ -15,7 +15,7 @@ from circuitspec.experiments.ablation_source import ablation_source, corrupt_pro
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Site, Source, Variant
 from circuitspec.experiments.levels import edge_level, node_level, path_level
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
-from circuitspec.experiments.subspaces.subspace_files import StoredSubspace, fitting, not_learned, the_site
+from circuitspec.experiments.subspaces.subspace_files import StoredSubspace, fitting, not_learned, single
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
@@ -255,13 +255,13 @@ class Planning:
         section, spec = self.aligned(variable), self.abstraction.align[variable].subspace
         if spec is None:
             return frozenset(Site(component, where) for component, where in section.items())
-        site = the_site(variable, section, self.text)
+        component, where = single(variable, section, self.text)
         if spec.file is None:
             raise CircuitspecError(not_learned(variable, self.text))
         if variable not in self.subspaces:
             raise ValueError(f"the subspace of {variable} was not read")
-        within = fitting(self.subspaces[variable], site, spec, self.graph.shape, self.text)
-        return frozenset({replace(site, subspace=within)})
+        within = fitting(self.subspaces[variable], component, where, spec, self.graph.shape, self.text)
+        return frozenset({Site(component, where, within)})
 
     def section(self, entries: Sequence[str], *, apart: bool = False) -> Mapping[NodeComponent, Where]:
         """Where the components that the claim names (`nodes`) are patched; what is wrong with them is raised."""

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
-from circuitspec.experiments.experiment import Site
 from circuitspec.experiments.subspaces.subspace import Subspace
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
@@ -113,8 +112,8 @@ def written(bases: Mapping[str, NDArray[np.floating]], told: Mapping[str, Mappin
     return save(tensors, {METADATA: json.dumps(told, sort_keys=True)})
 
 
-def the_site(variable: str, section: Mapping[NodeComponent, Where], text: SourceText) -> Site:
-    """The one site whose subspace a variable is aligned with. Raises CS185."""
+def single(variable: str, section: Mapping[NodeComponent, Where], text: SourceText) -> tuple[NodeComponent, Where]:
+    """The one component, with its positions, whose subspace a variable is aligned with. Raises CS185."""
     if len(section) != 1:
         said = f"a subspace is of one component, and {variable} is aligned with {len(section)}"
         raise CircuitspecError(_not_single(said, variable, text))
@@ -122,7 +121,7 @@ def the_site(variable: str, section: Mapping[NodeComponent, Where], text: Source
     if component.kind not in _SINGLE:
         said = f"the value of {format_name(component)} is no single vector, so it has no subspace"
         raise CircuitspecError(_not_single(said, variable, text))
-    return Site(component, where)
+    return component, where
 
 
 def width_of(component: NodeComponent, shape: ModelShape) -> int:
@@ -136,13 +135,20 @@ def where_name(where: Where) -> str:
     return named if not where.inverted else f"everywhere but {named}" if named else "everywhere"
 
 
-def fitting(stored: StoredSubspace, site: Site, spec: SubspaceOf, shape: ModelShape, text: SourceText) -> Subspace:
-    """The subspace that was stored, if it is of this site and rank. Raises CS236."""
-    found, width = stored.subspace, width_of(site.component, shape)
+def fitting(
+    stored: StoredSubspace,
+    component: NodeComponent,
+    where: Where,
+    spec: SubspaceOf,
+    shape: ModelShape,
+    text: SourceText,
+) -> Subspace:
+    """The subspace that was stored, if it is of this component, these positions and this rank. Raises CS236."""
+    found, width = stored.subspace, width_of(component, shape)
+    asked = (format_name(component), where_name(where))
     wrong: list[str] = []
-    if (stored.component, stored.where) != (format_name(site.component), where_name(site.where)):
-        asked = f"{format_name(site.component)} at {where_name(site.where)}"
-        wrong.append(f"it is a subspace of {stored.component} at {stored.where}, not of {asked}")
+    if (stored.component, stored.where) != asked:
+        wrong.append(f"it is a subspace of {stored.component} at {stored.where}, not of {' at '.join(asked)}")
     if found.rank != spec.rank:
         wrong.append(f"its rank is {found.rank}, not {spec.rank}")
     if found.width != width:

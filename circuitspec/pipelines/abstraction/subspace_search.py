@@ -26,7 +26,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Site
 from circuitspec.experiments.planner import aligned_with
 from circuitspec.experiments.subspaces.subspace import principal_angles
-from circuitspec.experiments.subspaces.subspace_files import the_site, where_name, width_of, written
+from circuitspec.experiments.subspaces.subspace_files import single, where_name, width_of, written
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Document
@@ -264,9 +264,10 @@ def _sites(
     graph = lay_out(hypothesis.circuit, shape, text)
     ranks = options.ranks or (spec.subspace.rank,)
     found = []
-    for nodes in [(name,) for name in options.sites] or [spec.nodes]:
+    tried: list[tuple[str, ...]] = [(name,) for name in options.sites] or [spec.nodes]
+    for nodes in tried:
         own = spec.model_copy(update={"nodes": nodes})
-        site = the_site(variable, aligned_with(own, variable, hypothesis.ablation, graph, text), text)
+        site = Site(*single(variable, aligned_with(own, variable, hypothesis.ablation, graph, text), text))
         width = width_of(site.component, shape)
         fit = tuple(rank for rank in sorted(set(ranks)) if rank <= width)
         if not fit:
