@@ -15,7 +15,7 @@ from circuitspec.cli.answering import wording
 from circuitspec.cli.attributing import attribution, lens
 from circuitspec.cli.checking import check, plan
 from circuitspec.cli.exchanging import export, import_
-from circuitspec.cli.exploring import explore
+from circuitspec.cli.exploring import align, explore
 from circuitspec.cli.locking import diff, lock
 from circuitspec.cli.patching import compile_, doctor
 from circuitspec.cli.reporting import report
@@ -47,6 +47,7 @@ def main() -> None:
 
 
 _COMMANDS = (
+    align,
     attribution,
     check,
     compile_,

@@ -1,4 +1,4 @@
-"""`explore`: find a circuit and draft a hypothesis."""
+"""`explore` and `align`: find a circuit and draft a hypothesis, and find subspaces that carry variables."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from circuitspec.cli.answering import answering
+from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, STORE, make_directory, store_place
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exploration.request import SWEPT
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
+from circuitspec.runtime.files import write_whole
 from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
     from circuitspec.exploration.exploration_findings import ExplorationFindings
     from circuitspec.exploration.request import ExploreOptions, Kind
     from circuitspec.hypothesis_file.load_file import Study
+    from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
+
+SUBSPACES = ".subspaces.safetensors"  # how a file of subspaces ends, unless it is named
 
 _NOISY = " or ".join(name for name, kind in ABLATIONS.items() if kind.noise)
 _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
@@ -295,3 +299,97 @@ def _command_line(file: Path) -> str:
         elif argument != "--no-store":
             said.append(file.name if argument == str(file) else argument)
     return visible("circuitspec " + shlex.join(said))
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """`1,2,4` as numbers."""
+    try:
+        found = tuple(int(one) for one in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as 1,2,4") from None
+    if any(one < 1 for one in found):
+        raise click.BadParameter("a rank is 1 or more")
+    return found
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--output", "-o", type=FILE, help="The file to write.  [default: FILE's name.subspaces.safetensors]")
+@click.option("--ranks", callback=_numbers, metavar="1,2,4", help="Ranks to try.  [default: the file's]")
+@click.option("--sites", default="", metavar="r1,r2", help="Components to try.  [default: the file's]")
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps of Adam.")
+@click.option(
+    "--lr", type=click.FloatRange(min=0, min_open=True), default=0.01, show_default=True, help="Its learning rate."
+)
+@click.option(
+    "--loss",
+    type=click.Choice(["candidates", "vocabulary"]),
+    default="candidates",
+    show_default=True,
+    help="Cross-entropy among these.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How often it is learned.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
+@click.option("--no-controls", is_flag=True, help="Leave out the controls that learn anew.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs a step.")
+@DEVICE
+@answering
+def align(**given: Any) -> None:
+    """Learn the subspaces of FILE's variables that name a rank and no file (distributed alignment search).
+
+    Site, rank and step are chosen on validation pairs, and tested once, with all controls, on pairs of other words.
+    """
+    from circuitspec.hypothesis_file.load_file import load_hypothesis
+
+    asked = AlignCall(**given)
+    document = load_hypothesis(asked.file)
+    check_outputs([("the hypothesis", asked.file), *files_of(document)], [("--output", asked.target)])
+    with waiting() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.pipelines.abstraction.alignment_text import render_alignments
+        from circuitspec.pipelines.abstraction.subspace_search import align as search
+
+        found = search(document, asked.options(), progress)
+    write_whole(asked.target, found.content)
+    click.echo(render_alignments(found, asked.target.name), nl=False)
+    say(f"wrote {asked.target}")
+
+
+@dataclass(frozen=True)
+class AlignCall:
+    """What `align` was called with, option by option."""
+
+    file: Path
+    output: Path | None
+    ranks: tuple[int, ...]
+    sites: str
+    steps: int
+    lr: float
+    loss: str
+    seeds: int
+    seed: int
+    no_controls: bool
+    batch_size: int
+    device: str
+
+    @property
+    def target(self) -> Path:
+        """The file to write."""
+        name = self.file.name.removesuffix(".yaml").removesuffix(".circuit")
+        return self.output or self.file.with_name(name + SUBSPACES)
+
+    def options(self) -> AlignOptions:
+        """As the pipeline takes it."""
+        from circuitspec.engine.attribution.subspace_training import TrainingSettings
+        from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
+
+        return AlignOptions(
+            TrainingSettings(self.steps, self.lr, self.loss == "vocabulary"),
+            seeds=self.seeds,
+            seed=self.seed,
+            ranks=self.ranks,
+            sites=tuple(one.strip() for one in self.sites.split(",") if one.strip()),
+            rows=self.batch_size,
+            device=self.device,
+            controls=not self.no_controls,
+        )

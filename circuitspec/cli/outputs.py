@@ -33,6 +33,7 @@ def check_outputs(inputs: Iterable[tuple[str, Path | None]], outputs: Iterable[t
 def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
     """The files that a hypothesis names, each with what it is."""
     from circuitspec.experiments.direction_files import direction_places
+    from circuitspec.experiments.subspaces.subspace_files import subspace_places
     from circuitspec.hypothesis_file.load_file import Document
     from circuitspec.models.model_reference import local_model
 
@@ -46,6 +47,8 @@ def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
     if isinstance(document, Document):
         for name in direction_places(document.hypothesis, document.source):
             yield "a direction", folder / name
+        for name in subspace_places(document.hypothesis, document.source):
+            yield "a file of subspaces", folder / name
     model = local_model(subject.model.id, folder)
     if model is not None and model.is_dir():
         yield from ((f"{one.name} of the model", one) for one in sorted(model.iterdir()) if one.is_file())

@@ -148,6 +148,17 @@ EXECUTION: dict[str, CodeInfo] = {
         "and the tokens of its positions), which is averaged apart. So the mean is that prompt's own value: a resample "
         "ablation under another name. Raise `prompts`, or use fewer templates, or entries that tokenise alike.",
     ),
+    "CS524": CodeInfo(
+        "nothing to learn",
+        "`circuitspec align FILE` learns subspaces for variables whose alignment names a rank and no file: `align: "
+        "{answer: {nodes: [r3], at: END, subspace: {rank: 2}}}`. The component must have at least as many numbers a "
+        "token as the rank, and answers must be single tokens.",
+    ),
+    "CS525": CodeInfo(
+        "pairs that teach nothing",
+        "Pairs of which the unpatched model answers base or source wrong are left out, and of one of the splits "
+        "(training, validation, test) none is left. A subspace cannot be learned or tested there.",
+    ),
     "CS530": CodeInfo(
         "pyvene has no table of the family",
         "`compile --emit` writes a config that pyvene loads by itself. pyvene 0.1.8 does that only for model classes "

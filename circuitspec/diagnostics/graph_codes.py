@@ -147,4 +147,17 @@ GRAPH: dict[str, CodeInfo] = {
         "An interchange of several variables gives each component the values of one source. Here two variables are "
         "aligned with one component at one position.",
     ),
+    "CS235": CodeInfo(
+        "a subspace that is not learned yet",
+        "The variable is aligned with a subspace of which only the rank is written. `circuitspec align FILE` learns it "
+        "on pairs of prompts and writes a file with its basis; name that file: `subspace: {rank: 2, file: "
+        "x.subspaces.safetensors}`.",
+    ),
+    "CS236": CodeInfo(
+        "a file of subspaces that does not fit",
+        "The file is safetensors, with a tensor `[width, rank]` by the variable's name, whose columns are orthonormal "
+        "(each entry of R^T R within 1e-5 of the identity's), and with metadata that say of which component at which "
+        "positions it is a basis. All of this must be as the alignment in the hypothesis says: a basis of one layer "
+        "means nothing in another. `circuitspec align` writes such files.",
+    ),
 }

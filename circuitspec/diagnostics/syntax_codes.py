@@ -428,8 +428,10 @@ SYNTAX: dict[str, CodeInfo] = {
     ),
     "CS185": CodeInfo(
         "a subspace",
-        "Variables are aligned with whole components at positions: heads, MLPs, neurons, residual streams. `subspace` "
-        "is not read.",
+        "A variable that is aligned with a subspace has one component whose value is a single vector: a residual "
+        "stream, an MLP's output, a head's output. Several components have several values, a key-value head has "
+        "two, and a neuron's is a single number. Name the residual stream behind the components, which has all that "
+        "they wrote, or leave `subspace` out, so that they are patched whole.",
     ),
     "CS186": CodeInfo(
         "a family of pairs that does not say how sources are made",

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import rfc8785
 
+from circuitspec.experiments.subspaces.subspace import Subspace
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
@@ -139,10 +140,11 @@ CLEAN_VALUES: Final = values_in("clean")
 
 @dataclass(frozen=True)
 class Site:
-    """A component and the positions at which it is patched."""
+    """A component and the positions at which it is patched: its whole value, or the part in a `subspace` alone."""
 
     component: NodeComponent
     where: Where
+    subspace: Subspace | None = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,11 @@ class Experiment:
         return any(site.component.kind is ATTENTION_PATTERN for site in self.sites)
 
     @property
+    def patches_subspaces(self) -> bool:
+        """Whether it replaces parts of values alone."""
+        return any(site.subspace is not None for patch in self.patches for site in patch.sites)
+
+    @property
     def level(self) -> Level:
         if not self.readings:
             return "node"
@@ -307,15 +314,14 @@ class Experiment:
         content = {
             "base": _content(self.base),
             "source": None if self.source is None else _source_content(self.source),
-            "sites": sorted([format_name(s.component), s.where.canonical()] for s in self.sites),
+            "sites": sorted(map(_site_content, self.sites)),
         }
         if self.readings:
             known: dict[Reading, str] = {}
             content["readings"] = sorted(_reading_digest(reading, known) for reading in self.readings)
         if self.beside:
             content["beside"] = sorted(
-                [_source_content(p.source), sorted([format_name(s.component), s.where.canonical()] for s in p.sites)]
-                for p in self.beside
+                [_source_content(p.source), sorted(map(_site_content, p.sites))] for p in self.beside
             )
         if self.rule is not None:
             named = sorted(format_name(mlp) for mlp in self.rule.named)
@@ -411,6 +417,11 @@ def _reading_digest(reading: Reading, known: dict[Reading, str]) -> str:
 
 def _hash(content: Any) -> str:
     return hashlib.sha256(rfc8785.dumps(content)).hexdigest()
+
+
+def _site_content(site: Site) -> list[str]:
+    within = [] if site.subspace is None else [f"subspace {site.subspace.digest}"]
+    return [format_name(site.component), site.where.canonical(), *within]
 
 
 def _source_content(source: Source) -> list[Any]:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
-from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Site, Source, Variant
 from circuitspec.experiments.levels import edge_level, node_level, path_level
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
+from circuitspec.experiments.subspaces.subspace_files import StoredSubspace, fitting, not_learned, single
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, everywhere, merged, read_path
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
+from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec, Alignment
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
@@ -204,6 +206,7 @@ class Planning:
     labels: dict[Experiment, str]
     circuit: Whole | None
     pairs: PairSet | None = None  # of the abstraction, where the prompts are at hand
+    subspaces: Mapping[str, StoredSubspace] = field(default_factory=dict)  # by the variables whose files were read
 
     @property
     def whole(self) -> Whole:
@@ -241,18 +244,24 @@ class Planning:
 
     def aligned(self, variable: str) -> Mapping[NodeComponent, Where]:
         """Where the components are patched that are said to carry a variable; what is wrong with them is raised."""
-        spec = self.abstraction.align[variable]
-        place = ("abstraction", "align", variable, "nodes")
-        problems: list[Diagnostic] = []
-        declared = self.ablation.model_copy(update={"positions": "declared"})
-        section = node_level.section_of(spec.nodes, place, declared, self.graph, self.text, problems)
-        problems = [problem for problem in problems if problem.code != "CS222"]  # nothing is ablated here
-        if problems:
-            raise CircuitspecError(*problems)
-        if spec.at is None:
-            return section
-        at = Where.at(spec.at) if isinstance(spec.at, str) else Where.at(*spec.at)
-        return dict.fromkeys(section, at)
+        return aligned_with(self.abstraction.align[variable], variable, self.ablation, self.graph, self.text)
+
+    def sites(self, variable: str) -> frozenset[Site]:
+        """What is patched for a variable: `aligned` components, or one of them along its subspace.
+
+        Raises as `aligned`, CS185 for a component whose value is no single vector, CS235 where no file is named, CS236
+        where the file is of another site or rank.
+        """
+        section, spec = self.aligned(variable), self.abstraction.align[variable].subspace
+        if spec is None:
+            return frozenset(Site(component, where) for component, where in section.items())
+        component, where = single(variable, section, self.text)
+        if spec.file is None:
+            raise CircuitspecError(not_learned(variable, self.text))
+        if variable not in self.subspaces:
+            raise ValueError(f"the subspace of {variable} was not read")
+        within = fitting(self.subspaces[variable], component, where, spec, self.graph.shape, self.text)
+        return frozenset({Site(component, where, within)})
 
     def section(self, entries: Sequence[str], *, apart: bool = False) -> Mapping[NodeComponent, Where]:
         """Where the components that the claim names (`nodes`) are patched; what is wrong with them is raised."""
@@ -290,6 +299,23 @@ class Planning:
         )
 
 
+def aligned_with(
+    spec: Alignment, variable: str, ablation: AblationSpec, graph: CircuitGraph, text: SourceText
+) -> Mapping[NodeComponent, Where]:
+    """Where the components of an alignment are patched. Raises CS220 to CS229 for what does not fit the model."""
+    place = ("abstraction", "align", variable, "nodes")
+    problems: list[Diagnostic] = []
+    declared = ablation.model_copy(update={"positions": "declared"})
+    section = node_level.section_of(spec.nodes, place, declared, graph, text, problems)
+    problems = [problem for problem in problems if problem.code != "CS222"]  # nothing is ablated here
+    if problems:
+        raise CircuitspecError(*problems)
+    if spec.at is None:
+        return section
+    at = Where.at(spec.at) if isinstance(spec.at, str) else Where.at(*spec.at)
+    return dict.fromkeys(section, at)
+
+
 def plan_claims(
     hypothesis: Hypothesis,
     graph: CircuitGraph,
@@ -297,16 +323,19 @@ def plan_claims(
     kinds: Kinds,
     corruptions: Sequence[str] | None = None,
     pairs: PairSet | None = None,
+    subspaces: Mapping[str, StoredSubspace] = MappingProxyType({}),
 ) -> Plan:
     """The experiments of the hypothesis's claims, equal ones only once, each claim planned as its kind says.
 
     `corruptions` are those of the prompts, `pairs` those of the abstraction; None where these are not at hand, so that
-    only those corruptions are known that the file names. Raises, all at once, what is wrong with claims, given the
-    model: CS220 to CS229, CS224 for a claim of sufficiency about components without an outside, CS234 for variables
-    that share components, CS508 for tracing a corruption that the prompts do not have, CS509 for denoising without
+    only those corruptions are known that the file names. `subspaces` are those that variables are aligned with.
+
+    Raises, all at once, what is wrong with claims, given the model: CS220 to CS229, CS224 for a claim of sufficiency
+    about components without an outside, CS185, CS235 and CS236 for subspaces, CS234 for variables that share
+    components, CS508 for tracing a corruption that the prompts do not have, CS509 for denoising without
     corrupt prompts.
     """
-    return _Planner(hypothesis, graph, text, kinds, corruptions, pairs).plan()
+    return _Planner(hypothesis, graph, text, kinds, corruptions, pairs, subspaces).plan()
 
 
 @dataclass
@@ -317,6 +346,7 @@ class _Planner:
     kinds: Kinds
     corruptions: Sequence[str] | None
     pairs: PairSet | None = None
+    subspaces: Mapping[str, StoredSubspace] = field(default_factory=dict)
     labels: dict[Experiment, str] = field(default_factory=lambda: {CLEAN: "clean"})
     problems: list[Diagnostic] = field(default_factory=list)
 
@@ -351,6 +381,7 @@ class _Planner:
                 self.labels,
                 whole,
                 self.pairs,
+                self.subspaces,
             )
             try:
                 claims.append(kind.plan(claim, planning))

@@ -21,6 +21,7 @@ from circuitspec.experiments.internal_metric_plans import internal_metrics, meas
 from circuitspec.experiments.notes import plan_notes
 from circuitspec.experiments.planner import Plan
 from circuitspec.experiments.requirements import check_claimed, refused_runs
+from circuitspec.experiments.subspaces.subspace_files import read_subspaces
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import EdgeCircuit
 from circuitspec.graph.edges import Receiver, format_receiver, receivers, senders_before
@@ -83,7 +84,7 @@ def plan_document(
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
     hypothesis = with_source(hypothesis, prompts.corruptions, document.source)
     pairs = pairs_of(hypothesis, prompts, document)
-    plan = make_plan(hypothesis, graph, document.source, prompts.corruptions, pairs)
+    plan = make_plan(hypothesis, graph, document.source, prompts.corruptions, pairs, read_subspaces(document))
     check_claimed(hypothesis, prompts, document.source)
     task = tokenised(prompts, document, shape.n_vocab, pairs)
     prompts = prompts if task is None else task.prompts

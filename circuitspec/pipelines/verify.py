@@ -66,6 +66,7 @@ from circuitspec.experiments.levels.patched_tokens import undefined
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
 from circuitspec.experiments.planner import PathCheck, Plan
 from circuitspec.experiments.requirements import check_claimed, check_plan_fits, fitted, refused_runs
+from circuitspec.experiments.subspaces.subspace_files import read_subspaces
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
@@ -336,7 +337,7 @@ def prepare(
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     pairs = pairs_of(hypothesis, prompts, document)
-    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs)
+    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs, read_subspaces(document))
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
     task = paired(task, pairs, hypothesis, tokenizer, text)
     plan = fitted(plan, refused_runs(plan.experiments, task), text)

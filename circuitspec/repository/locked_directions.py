@@ -1,12 +1,16 @@
-"""The files of numbers that metrics project along, in a lock: by their digests. Imports no torch."""
+"""The files of numbers that metrics project along and that subspaces are of, in a lock: by their digests.
+
+Imports no torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 from circuitspec.experiments.direction_files import direction_places
+from circuitspec.experiments.subspaces.subspace_files import subspace_places
 from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.models.storage.cache import sha256_of
 from circuitspec.repository.lock import digest_change
@@ -14,7 +18,7 @@ from circuitspec.repository.lock import digest_change
 
 def lock_directions(document: Document) -> dict[str, str]:
     """SHA-256 by file name, of files that were read just now."""
-    names = direction_places(document.hypothesis, document.source)
+    names = _places(document)
     return {name: sha256_of(document.base_dir / name) for name in sorted(names)}
 
 
@@ -23,22 +27,29 @@ def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Ite
 
     A file that is named anew, or no longer, is a change of the hypothesis and told there.
     """
-    for name, span in direction_places(document.hypothesis, document.source).items():
+    subspaces = subspace_places(document.hypothesis, document.source)
+    for name, span in _places(document).items():
+        what = "subspace" if name in subspaces else "direction"
         path = document.base_dir / name
         if locked is None:
-            message = f"the lock has no digest of {name} (direction), so whether it changed is not known"
+            message = f"the lock has no digest of {name} ({what}), so whether it changed is not known"
             yield Diagnostic("CS552", message, span, hint="lock it anew: circuitspec lock FILE", severity="note")
             continue
         old, new = locked.get(name), _digest(path)
         if old not in (None, new):
             yield Diagnostic(
                 "CS552",
-                f"{name} (direction) changed since it was locked: {digest_change(old, new)}",
+                f"{name} ({what}) changed since it was locked: {digest_change(old, new)}",
                 span,
                 f"read from {path}",
                 "put the file back that was locked, or lock the new one: circuitspec lock FILE",
                 data={"file": name},
             )
+
+
+def _places(document: Document) -> dict[str, Span]:
+    hypothesis, text = document.hypothesis, document.source
+    return {**direction_places(hypothesis, text), **subspace_places(hypothesis, text)}
 
 
 def _digest(path: Path) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from circuitspec.analysis.claims.abstraction.interchange import InterchangeClaims
 from circuitspec.analysis.claims.abstraction.isolates import IsolatesClaims
@@ -21,6 +22,7 @@ from circuitspec.analysis.claims.kinds.sufficient import SufficientClaims
 from circuitspec.analysis.claims.kinds.traces import TraceClaims
 from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.planner import Plan, PlannedClaim, plan_claims
+from circuitspec.experiments.subspaces.subspace_files import StoredSubspace
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
@@ -55,12 +57,13 @@ def make_plan(
     text: SourceText,
     corruptions: Sequence[str] | None = None,
     pairs: PairSet | None = None,
+    subspaces: Mapping[str, StoredSubspace] = MappingProxyType({}),
 ) -> Plan:
     """The experiments of the hypothesis's claims, as their kinds plan them. Raises as `plan_claims` does.
 
     `corruptions` are those of the prompts, `pairs` those of the abstraction; None where these are not at hand.
     """
-    return plan_claims(hypothesis, graph, text, kind_of, corruptions, pairs)
+    return plan_claims(hypothesis, graph, text, kind_of, corruptions, pairs, subspaces)
 
 
 def search_claims(plan: Plan, records: Records, runner: RunsExperiments) -> tuple[Plan, Records]:

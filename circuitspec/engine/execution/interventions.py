@@ -24,6 +24,23 @@ with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
 
 
 @dataclass(frozen=True)
+class Projected:
+    """Where only the part of a slice in a subspace is replaced.
+
+    mask: bool `[row, pos, unit]`, True where it is.
+    basis: `[width, rank]`, orthonormal columns R: x becomes x + (s - x) R R^T.
+    """
+
+    mask: Tensor
+    basis: Tensor
+
+    def put_into(self, sliced: Tensor, replacement: Tensor) -> Tensor:
+        """Slices `[row, pos, unit, width]` with their projections replaced, where the mask says so."""
+        moved = ((replacement - sliced).to(self.basis.dtype) @ self.basis) @ self.basis.mT
+        return torch.where(self.mask.unsqueeze(-1), sliced + moved.to(sliced.dtype), sliced)
+
+
+@dataclass(frozen=True)
 class Swap:
     """Replace slices of a tap by values of another run.
 
@@ -31,11 +48,13 @@ class Swap:
     source: `[row, pos, unit * width]`, or broadcastable to it.
     gate: None, or float `[row, pos, unit]` that scales the replacement, so that the derivative with
         respect to it is the first-order effect of the patch.
+    projected: slices of which the part in a subspace alone is replaced; of these the mask has none.
     """
 
     mask: Tensor
     source: Tensor
     gate: Tensor | None = None
+    projected: tuple[Projected, ...] = ()
 
     def put_into(self, base: Tensor) -> Tensor:
         """The tap's tensor `[row, pos, channel]` with the slices replaced."""
@@ -47,6 +66,8 @@ class Swap:
             patched = torch.where(self.mask.unsqueeze(-1), replacement, sliced)
         else:
             patched = sliced + self.gate.unsqueeze(-1) * (replacement - sliced)
+        for part in self.projected:
+            patched = part.put_into(patched, replacement)
         return patched.view(rows, positions, channels)
 
 

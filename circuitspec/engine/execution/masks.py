@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from circuitspec.engine.execution.interventions import Swap
+from circuitspec.engine.execution.interventions import Projected, Swap
 from circuitspec.engine.execution.taps import Slot, Tap
 from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.subspaces.subspace import Subspace
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
@@ -28,19 +29,37 @@ def swaps_of(
     `values` are the source's for one copy, broadcastable to `[row, pos, channel]`, and `columns` says for one copy
     what a Where names, bool `[row, pos]`. Positions before `start` are left out.
     """
-    masks: dict[Tap, Tensor] = {}
+    masks: dict[Tap, dict[Subspace | None, Tensor]] = {}
     for number, experiment in enumerate(experiments):
-        units: dict[tuple[Tap, Where], list[int]] = {}
+        units: dict[tuple[Tap, Where, Subspace | None], list[int]] = {}
         for site in experiment.sites:
             for slot in slots_of(site.component):
-                units.setdefault((slot.tap, site.where), []).append(slot.unit)
-        for (tap, where), members in units.items():
+                units.setdefault((slot.tap, site.where, site.subspace), []).append(slot.unit)
+        for (tap, where, subspace), members in units.items():
             at = columns(where)[:, start:]
-            if tap not in masks:
-                shape_of_mask = (len(experiments), *at.shape, tap.units(shape))
-                masks[tap] = torch.zeros(shape_of_mask, dtype=torch.bool, device=at.device)
-            masks[tap][number][:, :, members] |= at.unsqueeze(-1)
-    return {tap: Swap(mask.flatten(0, 1), _copies(values[tap], len(masks[tap]), start)) for tap, mask in masks.items()}
+            for within in {None, subspace}:
+                if within not in masks.setdefault(tap, {}):
+                    shape_of_mask = (len(experiments), *at.shape, tap.units(shape))
+                    masks[tap][within] = torch.zeros(shape_of_mask, dtype=torch.bool, device=at.device)
+            masks[tap][subspace][number][:, :, members] |= at.unsqueeze(-1)
+    return {
+        tap: Swap(
+            own[None].flatten(0, 1),
+            _copies(values[tap], len(experiments), start),
+            projected=tuple(
+                Projected(mask.flatten(0, 1), basis_of(subspace, values[tap]))
+                for subspace, mask in own.items()
+                if subspace is not None
+            ),
+        )
+        for tap, own in masks.items()
+    }
+
+
+def basis_of(subspace: Subspace, like: Tensor) -> Tensor:
+    """The basis `[width, rank]` on the device of these values, in their dtype or (of narrower ones) in float32."""
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return torch.tensor(subspace.basis, dtype=dtype, device=like.device)
 
 
 def merged(one: dict[Tap, Swap], other: dict[Tap, Swap]) -> dict[Tap, Swap]:
@@ -50,8 +69,12 @@ def merged(one: dict[Tap, Swap], other: dict[Tap, Swap]) -> dict[Tap, Swap]:
 
 def _joined(one: Swap, other: Swap) -> Swap:
     width = max(one.source.shape[-1], other.source.shape[-1]) // other.mask.shape[-1]
-    channels = other.mask.repeat_interleave(width, dim=-1)  # both are of runs: `[row, pos, unit * width]`
-    return Swap(one.mask | other.mask, torch.where(channels, other.source, one.source))
+    taken = other.mask
+    for part in other.projected:
+        taken = taken | part.mask
+    channels = taken.repeat_interleave(width, dim=-1)  # both are of runs: `[row, pos, unit * width]`
+    source = torch.where(channels, other.source, one.source)
+    return Swap(one.mask | other.mask, source, projected=(*one.projected, *other.projected))
 
 
 def _copies(value: Tensor, copies: int, start: int) -> Tensor:

@@ -94,6 +94,14 @@ def check_plain(experiments: Iterable[Experiment], architecture: Architecture) -
                 hint="`verify` runs it; a bundle takes claims about one variable",
             )
         )
+    if any(e.patches_subspaces for e in experiments):
+        problems.append(
+            Diagnostic(
+                "CS500",
+                "subspaces are not written to a bundle: its interventions replace whole slices",
+                hint="`verify` runs them; a bundle takes whole components",
+            )
+        )
     if architecture.family not in _TABLED:
         problems.append(
             Diagnostic(

@@ -20,7 +20,7 @@ from circuitspec.analysis.claims.claim_result import (
 from circuitspec.analysis.statistics.wording import MISSING, bound, number, with_interval
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.experiments.levels.interchange_level import check_apart, interchanging
+from circuitspec.experiments.levels.interchange_level import check_apart, instead_of_subspaces, interchanging
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning
 from circuitspec.hypothesis_file.schema.abstraction.interchange_block import IIA, AboutVariables
 from circuitspec.prompts.pairs.settings import (
@@ -54,6 +54,7 @@ class PairTrial:
     asks for, and `stayed`, scored by the answer to the base; `unpatched` and `base` are the base run, scored so. The
     `sources` are scored by their own answers. `changed` says of which pairs the answer must change, `telling` by name
     which pairs the claim is about; both are empty where the prompts are not at hand.
+    Where it is along subspaces, `controls` are runs with whole components and with random subspaces, scored alike.
     """
 
     name: str
@@ -65,10 +66,11 @@ class PairTrial:
     sources: tuple[Experiment, ...]
     changed: tuple[bool, ...] = ()
     telling: Mapping[str, tuple[bool, ...]] = field(default_factory=dict, hash=False)
+    controls: Mapping[str, Experiment] = field(default_factory=dict, hash=False)
 
     @property
     def runs(self) -> tuple[Experiment, ...]:
-        return (self.base, self.unpatched, *self.sources, self.patched, self.stayed)
+        return (self.base, self.unpatched, *self.sources, self.patched, self.stayed, *self.controls.values())
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ def figures_of(trial: PairTrial, records: Records) -> PairFigures:
     )
 
 
+def control_hits(trial: PairTrial, records: Records) -> dict[str, NDArray[np.bool_]]:
+    """On which pairs each control gives the answer that is asked for, `[pair]`."""
+    return {name: records[run][IIA] == 1 for name, run in trial.controls.items()}
+
+
 class PairClaims(ClaimKind[C, PlannedPairs]):
     """Aligned components take their values in the source, and answers are compared with the high-level model's."""
 
@@ -151,7 +158,8 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
         for setting in settings_of(claim, planning.abstraction):
             aligned = {variable: planning.aligned(variable) for variable, _ in setting}
             check_apart(setting, aligned, planning.graph.shape, planning.text)
-            trials.append(self._trial(claim, setting, interchanging(setting, aligned), planning))
+            sites = {variable: planning.sites(variable) for variable, _ in setting}
+            trials.append(self._trial(claim, setting, interchanging(setting, sites), planning))
         planning.name_anchor(planning.anchor)
         first = trials[0].patched
         return PlannedPairs(planning.index, claim, first, CLEAN, planning.anchor, trials=tuple(trials))
@@ -173,7 +181,10 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
         changed = () if planning.pairs is None else planning.pairs.changed(setting)
         telling = {} if planning.pairs is None else self.telling(claim, setting, planning)
         name = which if len(setting) == 1 else words
-        return PairTrial(name, setting, patched, stayed, unpatched, base, sources, changed, telling)
+        controls = {what: replace(one, expected=expected) for what, one in instead_of_subspaces(run).items()}
+        for what, one in controls.items():
+            planning.name(one, f"{words} at {at}, {what}")
+        return PairTrial(name, setting, patched, stayed, unpatched, base, sources, changed, telling, controls)
 
     def _nodes(self, variable: str, planning: Planning) -> str:
         spec = planning.abstraction.align[variable]
@@ -282,7 +293,12 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
         return bound(claim.at_least, claim.at_most)
 
     def rows(self, planned: PlannedPairs, claim: ClaimResult, records: Records) -> list[list[str]]:
-        """A row a family: the share of pairs on which the answer is as the high-level model asks for."""
+        """A row a family: the share of pairs on which the answer is as the high-level model asks for.
+
+        Below it, where it is about subspaces, what whole components and random subspaces score.
+        """
+        from circuitspec.analysis.statistics.proportions import share_of
+
         head = ["pairs", "kept", "must change", "IIA, changed [95% CI]", "top-1, changed", "unchanged", "all pairs"]
         rows = [[*head, "doing nothing", "asked - base"]]
         for trial in planned.trials:
@@ -295,6 +311,10 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
                 moved = " -> ".join(number(float(end)) for end in ends)
             counts = (f"{int(one.kept.sum())} of {len(one.kept)}", str(int(changed.sum())))
             rows.append([trial.name, *counts, *shares, moved])
+            for what, hits in control_hits(trial, records).items():
+                told = [share_of(hits[mask]) for mask in (changed, one.kept & ~one.changed, one.kept)]
+                first, same, every = (MISSING if share is None else with_interval(share) for share in told)
+                rows.append([f"  {what}", "", "", first, MISSING, same, every, MISSING, MISSING])
         return rows
 
 

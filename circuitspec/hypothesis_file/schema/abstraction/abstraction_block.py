@@ -6,12 +6,12 @@ import keyword
 import re
 from typing import Annotated, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validator
+from pydantic import AfterValidator, Field, Tag, model_validator
 
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.grammar.names import IDENTIFIER, NameSyntaxError
 from circuitspec.hypothesis_file.grammar.variable_expressions import parse_expression
-from circuitspec.hypothesis_file.schema.block import Block, Flag, Seed, form_of, one_form_of
+from circuitspec.hypothesis_file.schema.block import Block, Count, Flag, Seed, Text, form_of, one_form_of
 
 
 def _expression(text: str) -> str:
@@ -34,17 +34,6 @@ def _family_name(text: str) -> str:
     return text
 
 
-def _no_subspace(value: object) -> object:
-    if value is not None:
-        raise texts.problem(
-            "CS185",
-            "a variable is aligned with whole components: subspaces are not read",
-            hint="remove subspace, or name heads and neurons instead of a residual stream",
-            key=True,
-        )
-    return value
-
-
 Expression_: TypeAlias = Annotated[str, AfterValidator(_expression)]
 VariableName: TypeAlias = Annotated[str, AfterValidator(_variable_name)]
 FamilyName: TypeAlias = Annotated[str, AfterValidator(_family_name)]
@@ -53,6 +42,18 @@ Positions_: TypeAlias = Annotated[
     | Annotated[tuple[texts.PositionName, ...], Tag("<list>"), Field(min_length=1)],
     one_form_of(form_of, "the name of a position, or a list of them"),
 ]
+
+
+class SubspaceOf(Block):
+    """The linear subspace of a component's value that is said to carry a variable."""
+
+    rank: Count = Field(examples=[2], description="How many orthonormal directions span it.")
+    file: Text | None = Field(
+        default=None,
+        examples=["ioi.subspaces.safetensors"],
+        description="The file with its basis, as `circuitspec align` writes it, relative to this file. Without one the "
+        "subspace is still to be learned, and claims about the variable are not run.",
+    )
 
 
 class Alignment(Block):
@@ -66,9 +67,23 @@ class Alignment(Block):
     at: Positions_ | None = Field(
         default=None, description="Position or positions of all of them, whatever the groups' own are."
     )
-    subspace: Annotated[None, BeforeValidator(_no_subspace)] = Field(
-        default=None, description="Not read: a variable is aligned with whole components."
+    subspace: SubspaceOf | None = Field(
+        default=None,
+        examples=[{"rank": 2, "file": "ioi.subspaces.safetensors"}],
+        description="A subspace of the value, of which alone the variable is said to be made: then `nodes` are one "
+        "component (a residual stream, an MLP, a head), which has the same subspace at all of its positions.",
     )
+
+    @model_validator(mode="after")
+    def _of_one_component(self) -> Alignment:
+        if self.subspace is not None and len(self.nodes) > 1:
+            raise texts.problem(
+                "CS185",
+                f"a subspace is of one component, and `nodes` names {len(self.nodes)}",
+                hint="name the residual stream behind them, or give each variable one component",
+                key=True,
+            )
+        return self
 
 
 class PairFamily(Block):

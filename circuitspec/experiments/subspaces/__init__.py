@@ -1,0 +1,4 @@
+"""Linear subspaces along which components are patched: as values, and as files beside a hypothesis.
+
+In comes a safetensors file that an alignment names; out comes an orthonormal basis whose site was checked.
+"""

@@ -1,0 +1,142 @@
+"""What a learned subspace is compared with: whole vectors, other subspaces of its rank, other labels, other weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuitspec.engine.attribution.subspace_training import (
+    LearnedBasis,
+    PairHits,
+    SitePairs,
+    TrainingSettings,
+    learn_basis,
+)
+from circuitspec.experiments.subspaces.subspace import random_basis
+from circuitspec.hypothesis_file.grammar.variable_expressions import Scalar
+from circuitspec.models.load import LoadedModel
+from circuitspec.prompts.pairs.pair_set import PairSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RANDOM = 5  # subspaces that are drawn
+
+FULL, MEANS, PCA = "full vector", "difference of means", "PCA"
+PERMUTED, UNTRAINED = "permuted labels", "untrained model"
+
+
+@dataclass(frozen=True)
+class Control:
+    """One comparison on the test pairs. `rank` is None for the whole vector; `note` says what is to be known of it."""
+
+    name: str
+    rank: int | None
+    hits: PairHits
+    note: str = ""
+
+
+def plain_controls(
+    training: SitePairs, test: SitePairs, pairs: PairSet, variable: str, rank: int, seed: int
+) -> list[Control]:
+    """Those that take no learning: nothing is chosen by what they score."""
+    found = [Control(FULL, None, test.hits(None))]
+    for number in range(RANDOM):
+        basis = random_basis(training.width, rank, seed + number)
+        found.append(Control(f"random subspace {number + 1}", rank, test.hits(_tensor(basis, test))))
+    base, source, told = _values(training, pairs, variable)
+    both = np.concatenate([base, source])
+    means = means_basis(both, told, rank)
+    if means is not None:
+        found.append(Control(MEANS, means.shape[1], test.hits(_tensor(means, test))))
+    principal = pca_basis(both, rank)
+    if principal is not None:
+        found.append(Control(PCA, principal.shape[1], test.hits(_tensor(principal, test))))
+    return found
+
+
+def permuted_control(
+    training: SitePairs, validation: SitePairs, test: SitePairs, rank: int, seed: int, settings: TrainingSettings
+) -> Control | None:
+    """Learned, and its step chosen, on answers dealt out anew among pairs; scored on the right ones."""
+    found = learn_basis(training.permuted(seed), validation.permuted(seed + 1), rank, seed, settings)
+    return None if found is None else Control(PERMUTED, rank, test.hits(_tensor(found.basis, test)))
+
+
+def untrained_control(
+    of: Callable[[str], SitePairs], rank: int, seed: int, settings: TrainingSettings
+) -> Control | None:
+    """Learned on a model of the same config with random weights; `of` gives each split's pairs, all of them kept."""
+    found = learn_basis(of("training"), of("validation"), rank, seed, settings)
+    if found is None:
+        return None
+    test = of("test")
+    return Control(UNTRAINED, rank, test.hits(_tensor(found.basis, test)), "on all pairs, whatever it answers itself")
+
+
+def untrained(loaded: LoadedModel, seed: int) -> LoadedModel:
+    """The same model with the weights that its config begins with. Random number generators are left as they were."""
+    import torch
+
+    weight = next(loaded.model.parameters())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = type(loaded.model)(copy.deepcopy(loaded.model.config))
+    return replace(loaded, model=model.to(device=weight.device, dtype=weight.dtype).eval())
+
+
+def means_basis(values: NDArray[np.float64], told: Sequence[Scalar], rank: int) -> NDArray[np.float64] | None:
+    """The span of the means of `values` `[n, width]` by what the variable is there, less their mean: at most `rank`."""
+    kinds = [*dict.fromkeys(told)]
+    labels = np.array([kinds.index(one) for one in told])
+    if len(kinds) < 2:
+        return None
+    means = np.stack([values[labels == number].mean(0) for number in range(len(kinds))])
+    return _span(means - means.mean(0), rank)
+
+
+def pca_basis(values: NDArray[np.float64], rank: int) -> NDArray[np.float64] | None:
+    """The first principal directions of `values` `[n, width]`."""
+    return _span(values - values.mean(0), rank)
+
+
+def _span(rows: NDArray[np.float64], rank: int) -> NDArray[np.float64] | None:
+    _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
+    most = int((sizes > sizes[0] * 1e-8).sum()) if len(sizes) and sizes[0] > 0 else 0
+    return np.ascontiguousarray(directions[: min(rank, most)].T) if most else None
+
+
+def _values(
+    training: SitePairs, pairs: PairSet, variable: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[Scalar]]:
+    """The site's values in bases and in sources, `[pair, width]`, and what the variable is there, bases first."""
+    bases, sources, of_base, of_source = [], [], list[Scalar](), list[Scalar]()
+    for batch, family, base, source in training.values():
+        bases.append(base.double().cpu().numpy())
+        sources.append(source.double().cpu().numpy())
+        of_base += [pairs.model.run(pairs.slots(p))[variable] for p in batch.prompts]
+        of_source += [pairs.model.run(pairs.families[family][p].slots)[variable] for p in batch.prompts]
+    return np.concatenate(bases), np.concatenate(sources), of_base + of_source
+
+
+def _tensor(basis: NDArray[np.float64], pairs: SitePairs) -> Tensor:
+    import torch
+
+    like = pairs.batches[0].stream
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return torch.tensor(basis, dtype=dtype, device=like.device)
+
+
+def hits_of(learned: LearnedBasis, pairs: SitePairs) -> PairHits:
+    """What a learned basis scores on other pairs."""
+    return pairs.hits(_tensor(learned.basis, pairs))
+
+
+def at_random(controls: Sequence[Control]) -> Mapping[str, Control]:
+    """The random subspaces among them, by name."""
+    return {one.name: one for one in controls if one.name.startswith("random")}

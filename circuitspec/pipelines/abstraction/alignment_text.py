@@ -1,0 +1,104 @@
+"""What `align` found, as text: the choice on validation pairs, the test beside its controls, and what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from circuitspec.analysis.statistics.proportions import share_of
+from circuitspec.analysis.statistics.wording import MISSING, number, with_interval
+from circuitspec.engine.attribution.subspace_training import PairHits
+from circuitspec.experiments.subspaces.subspace_files import where_name
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.pipelines.abstraction.alignment_controls import FULL, MEANS, PCA, Control
+from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, Alignments
+from circuitspec.runtime.visible_text import visible
+
+_HEAD = ("rank", "IIA, changed [95% CI]", "top-1, changed", "unchanged", "pairs")
+
+
+def render_alignments(found: Alignments, file: str) -> str:
+    """All of it. `file` is where the bases were written."""
+    split = "words and templates of training, validation and test\n" + "".join(f"   {one}\n" for one in found.split)
+    return "\n".join([split, *(_variable(one, file) for one in found.variables)])
+
+
+def _variable(one: AlignedVariable, file: str) -> str:
+    at = f"{format_name(one.site.component)} at {where_name(one.site.where)}"
+    lines = [f"{visible(one.variable)}: rank {one.rank} of {at} (seed {one.seed}, step {one.step})"]
+    if len(one.tried) > 1:
+        lines += ["   chosen on validation pairs: the earliest site and smallest rank within the interval of the best"]
+        rows = [["   site", "rank", "all pairs [95% CI]"]]
+        rows += [
+            [f"   {format_name(t.site.component)}", str(t.rank), _interval(t.learned.validation, "all")]
+            for t in one.tried
+        ]
+        lines += _aligned(rows)
+    lines += _aligned([["   test, once", *_HEAD], *_rows(one)])
+    if one.angles:
+        angles = ", ".join(number(angle) for angle in one.angles)
+        scores = ", ".join(number(score) for score in one.others)
+        lines.append(f"   other seeds: largest angle with it {angles} rad; on validation pairs {scores}")
+    lines += [f"   warning[{code}]: {said}" for code, said in warnings_of(one)]
+    component, where = format_name(one.site.component), ", ".join(sorted(one.site.where.roles))
+    at_words = f", at: [{where}]" if where and not one.site.where.inverted else ""
+    entry = f"{one.variable}: {{nodes: [{component}]{at_words}, subspace: {{rank: {one.rank}, file: {file}}}}}"
+    lines.append(f"   write   {entry}")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(one: AlignedVariable) -> Iterator[list[str]]:
+    yield ["   subspace", str(one.rank), *_figures(one.test)]
+    for control in one.controls:
+        rank = "all" if control.rank is None else str(control.rank)
+        yield [f"   {control.name}", rank, *_figures(control.hits), *([control.note] if control.note else [])]
+    kept, changed = one.test.kept, one.test.kept & one.test.changed
+    same = one.test.kept & ~one.test.changed
+    shares = [share_of(one.test.nothing[mask]) for mask in (changed, same)]
+    told = [MISSING if share is None else with_interval(share) for share in shares]
+    yield ["   doing nothing", "0", told[0], MISSING, told[1], f"{int(kept.sum())} of {len(kept)}"]
+
+
+def _figures(hits: PairHits) -> list[str]:
+    counts = f"{int(hits.kept.sum())} of {len(hits.kept)}"
+    return [_interval(hits, "changed"), _interval(hits, "top"), _interval(hits, "unchanged"), counts]
+
+
+def _interval(hits: PairHits, which: str) -> str:
+    mask = {"all": hits.kept, "unchanged": hits.kept & ~hits.changed}.get(which, hits.kept & hits.changed)
+    share = share_of((hits.top if which == "top" else hits.hit)[mask])
+    return MISSING if share is None else with_interval(share)
+
+
+def warnings_of(one: AlignedVariable) -> Iterator[tuple[str, str]]:
+    """CS455: a subspace better than the whole vector; CS456: a control that scores as much."""
+    own = _changed(one.test)
+    if own is None:
+        return
+    for control in one.controls:
+        other = _changed(control.hits)
+        if other is None:
+            continue
+        low, high = own.low or 0.0, other.high or 0.0
+        if control.name == FULL:
+            if low > high:
+                yield (
+                    "CS455",
+                    f"the subspace ({with_interval(own)}) does more than the whole vector ({with_interval(other)}): it "
+                    "leaves the values that the model has by itself, or works through a part that is otherwise dormant",
+                )
+        elif control.name not in (MEANS, PCA) and low <= high and own.value > 0:
+            yield "CS456", f"{control.name} ({with_interval(other)}) scores as much as the subspace"
+
+
+def _changed(hits: PairHits):  # type: ignore[no-untyped-def]
+    return share_of(hits.hit[hits.kept & hits.changed])
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    width = max(map(len, rows))
+    padded = [[*row, *[""] * (width - len(row))] for row in rows]
+    widths = [max(len(row[i]) for row in padded) for i in range(width)]
+    return ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in padded]
+
+
+__all__ = ["Control", "render_alignments", "warnings_of"]

@@ -1,0 +1,131 @@
+"""Subspaces against the oracle: the part of a component's value along some directions, from another prompt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.experiments.experiment import Experiment, Site, SourcedSites
+from circuitspec.experiments.subspaces.subspace import Subspace, principal_angles, random_basis
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
+from tests.engine.support import assert_same, oracle_component, runner
+from tests.engine.support import model as random_model
+from tests.engine.test_interchange_against_oracle import END, FIRST, SECOND, A, given
+from tests.oracle import families, metrics, node
+
+CHEAP = ("gpt2", "llama", "gemma2")
+
+
+def within(component: Any, where: Where, model: Any, rank: int, seed: int) -> Site:
+    config = model.config
+    width = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    width = width if isinstance(component, Head) else config.hidden_size
+    return Site(component, where, Subspace.of(random_basis(width, rank, seed)))
+
+
+def sites_of(model: Any) -> dict[str, frozenset[Site]]:
+    return {
+        "residual": frozenset({within(Resid(1), A | END, model, 3, 0)}),
+        "mlp": frozenset({within(Mlp(1), Where.everywhere(), model, 2, 1)}),
+        "head": frozenset({within(Head(1, 2), END, model, 1, 2)}),
+        "heads of one layer, each with its own, beside a whole one": frozenset(
+            {within(Head(1, 0), A, model, 2, 3), within(Head(1, 1), END, model, 1, 4), Site(Head(1, 3), END)}
+        ),
+    }
+
+
+def by_hand(model: Any, base: Any, sources: Any, experiment: Experiment) -> dict[str, np.ndarray]:
+    """One prompt at a time: x + R R^T (s - x) at each site, where x is what the base's run has there."""
+    net = families.read(model)
+    rows = []
+    for i, prompt in enumerate(base):
+        own = node.forward(net, prompt.clean, record=True).values
+        patches: dict[node.Site, Any] = {}
+        for patch in experiment.patches:
+            values = node.forward(net, sources[str(patch.source.prompts)][i].clean, record=True).values
+            for site in patch.sites:
+                named = {prompt.roles[role] for role in site.where.roles}
+                component = oracle_component(site.component)
+                for position in range(len(prompt.clean)):
+                    if (position in named) == site.where.inverted:
+                        continue
+                    x, s = own[component][position], values[component][position]
+                    if site.subspace is None:
+                        patches[component, position] = s
+                    else:
+                        onto = torch.tensor(site.subspace.basis @ site.subspace.basis.T)
+                        patches[component, position] = x + onto @ (s - x)
+        clean = node.forward(net, prompt.clean).logits[-1].numpy()
+        logits = node.forward(net, prompt.clean, patches).logits[-1].numpy()
+        rows.append(metrics.metrics(logits, prompt.answers, prompt.wrong, clean))
+    return metrics.columns(rows)
+
+
+@pytest.mark.parametrize("family", CHEAP)
+def test_single_sources(family: str) -> None:
+    """Each alone, all swept together and from the middle: the numbers of the oracle."""
+    model = random_model(family)
+    base, sources, _, task = given()
+    runs = [Experiment("clean", FIRST, sites) for sites in sites_of(model).values()]
+    with borrowed(model):
+        records = runner(model, task, rows=3).run(runs)
+        alone = runner(model, task, rows=3).run(runs[:1])
+    assert_same(alone[runs[0]], by_hand(model, base, sources, runs[0]))
+    for run in runs:
+        assert_same(records[run], by_hand(model, base, sources, run))
+
+
+@pytest.mark.parametrize("family", CHEAP)
+def test_two_sources_in_one_run(family: str) -> None:
+    model = random_model(family)
+    base, sources, _, task = given()
+    one = frozenset({within(Head(1, 0), END, model, 2, 5)})
+    other = frozenset({within(Head(1, 1), END, model, 2, 6), within(Head(1, 2), A, model, 1, 7)})
+    run = Experiment("clean", FIRST, one, beside=frozenset({SourcedSites(SECOND, other)}))
+    with borrowed(model):
+        records = runner(model, task, rows=3).run([run])
+    assert_same(records[run], by_hand(model, base, sources, run))
+
+
+def test_a_basis_of_full_rank_is_the_whole_component() -> None:
+    model = random_model("gpt2")
+    *_, task = given()
+    width = model.config.hidden_size
+    full = Experiment("clean", FIRST, frozenset({within(Resid(1), END, model, width, 0)}))
+    whole = Experiment("clean", FIRST, frozenset({Site(Resid(1), END)}))
+    with borrowed(model):
+        records = runner(model, task).run([full, whole])
+    np.testing.assert_allclose(records[full]["logit_diff"], records[whole]["logit_diff"], atol=1e-9)
+
+
+def test_subspaces_tell_experiments_apart() -> None:
+    """Equal numbers are one experiment; what is patched whole keeps its digest."""
+    model = random_model("gpt2")
+    site = within(Resid(1), END, model, 2, 0)
+    run = Experiment("clean", FIRST, frozenset({site}))
+    again = Experiment("clean", FIRST, frozenset({within(Resid(1), END, model, 2, 0)}))
+    other = Experiment("clean", FIRST, frozenset({within(Resid(1), END, model, 2, 1)}))
+    whole = Experiment("clean", FIRST, frozenset({replace(site, subspace=None)}))
+    assert run == again
+    assert run.digest == again.digest
+    assert len({run.digest, other.digest, whole.digest}) == 3
+
+
+@pytest.mark.parametrize("basis", [np.ones((4, 2)), np.full((4, 1), np.nan), np.eye(4)[:2].repeat(2, axis=0).T[:2]])
+def test_columns_that_are_not_orthonormal(basis: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"orthonormal|no more than rows"):
+        Subspace.of(basis)
+
+
+def test_principal_angles() -> None:
+    """Two planes in four dimensions that share one direction and are 0.1 radians apart in the other."""
+    one = np.eye(4)[:, :2]
+    other = np.array([[1, 0], [0, np.cos(0.1)], [0, np.sin(0.1)], [0, 0]])
+    np.testing.assert_allclose(principal_angles(one, other), [0, 0.1], atol=1e-12)
+    np.testing.assert_allclose(principal_angles(one[:, :1], other), [0], atol=1e-12)

@@ -1,0 +1,281 @@
+"""Learning subspaces: a plane that was planted is found, tested on words that it was not learned on, and verified."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from circuitspec.analysis.claims.abstraction.pair_claims import PlannedPairs
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.analysis.warnings.evidence import Evidence
+from circuitspec.analysis.warnings.subspace_warnings import beyond_the_whole
+from circuitspec.cli import main
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.attribution.subspace_training import TrainingSettings
+from circuitspec.engine.records import Records
+from circuitspec.experiments.levels.interchange_level import WHOLE
+from circuitspec.experiments.subspaces.subspace import principal_angles, random_basis
+from circuitspec.experiments.subspaces.subspace_files import parsed, written
+from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
+from circuitspec.models.zoo.toys.weights import build
+from circuitspec.pipelines.abstraction.alignment_controls import FULL, PERMUTED, UNTRAINED
+from circuitspec.pipelines.abstraction.alignment_text import render_alignments, warnings_of
+from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, align
+from circuitspec.pipelines.verify import VerifyOptions, verify
+from circuitspec.repository.locked_directions import direction_drift, lock_directions
+from circuitspec.runtime.progress import Silent
+
+LETTERS = "abcdefghijklmnopqrstuvwx"
+CORNERS = {" north": (0, 0), " east": (1, 0), " south": (0, 1), " west": (1, 1)}
+THINGS = {f" thing{letter}": tuple(CORNERS)[i % 4] for i, letter in enumerate(LETTERS)}
+PLACES = {f" place{letter}": i % 2 for i, letter in enumerate(LETTERS)}
+
+
+def toy() -> Toy:
+    """A thing is in one of four corners, by two features; a place has a third, which no answer reads."""
+    things = {word: {"f": CORNERS[corner][0], "g": CORNERS[corner][1]} for word, corner in THINGS.items()}
+    places = {word: {"h": side} for word, side in PLACES.items()}
+
+    def logit(f: int, g: int) -> dict[str, float]:
+        signs = 2 * f - 1, 2 * g - 1
+        return {"F": 4 * signs[0], "G": 4 * signs[1], ONE: -2 * sum(signs)}
+
+    return Toy(
+        "corners",
+        "things in corners",
+        ("f", "g", "h", "at thing", "at place", "F", "G", "H"),
+        {**things, **places, "The": {}, " near": {}, " is": {}, **{corner: {} for corner in CORNERS}},
+        {1: {"at thing": 1}, 3: {"at place": 1}},
+        (
+            HardHead(0, 0, (Match({ONE: 1}, {"at thing": 1}),), {"f": {"F": 1}, "g": {"G": 1}}),
+            HardHead(0, 1, (Match({ONE: 1}, {"at place": 1}),), {"h": {"H": 1}}),
+        ),
+        (),
+        {corner: logit(*features) for corner, features in CORNERS.items()},
+    )
+
+
+FILE = """circuitspec: 1
+name: corners
+model: {id: ./model}
+task:
+  templates: ["The {A.word} near {B} is"]
+  slots: {A: $things, B: $places}
+  lists:
+    things: THINGS
+    places: PLACES
+  answer: " {A.corner}"
+  wrong: " {A.other}"
+  positions: {END: last}
+  prompts: 48
+circuit:
+  groups:
+    reader: {nodes: [a0.h0], at: END}
+ablation: {value: zero, level: node, positions: declared}
+abstraction:
+  variables:
+    corner: A.corner
+  output: " {corner}"
+  align:
+    corner: {nodes: [r1], at: END, subspace: {rank: 2}}
+  pairs:
+    thing: {redraw: [A]}
+    both: {redraw: [A, B]}
+    place: {redraw: [B]}
+claims:
+  - interchange: {variable: corner, at_least: 0.8}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corners")
+    model, tokenizer = build(toy())
+    model.float().save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    after = dict(zip(CORNERS, [*list(CORNERS)[1:], next(iter(CORNERS))], strict=True))
+    things = [
+        {"word": word.strip(), "corner": corner.strip(), "other": after[corner].strip()}
+        for word, corner in THINGS.items()
+    ]
+    text = FILE.replace("THINGS", json.dumps(things)).replace("PLACES", json.dumps([p.strip() for p in PLACES]))
+    (folder / "corners.circuit.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+OPTIONS = AlignOptions(TrainingSettings(steps=300, lr=0.1), seeds=2, rows=16)
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> AlignedVariable:
+    made = align(load_hypothesis(folder / "corners.circuit.yaml"), OPTIONS, Silent())
+    (folder / "corners.subspaces.safetensors").write_bytes(made.content)
+    print(render_alignments(made, "corners.subspaces.safetensors"))
+    return made.variables[0]
+
+
+@cache
+def planted() -> np.ndarray:
+    """The directions of F and G in the residual stream: pairs of channels, one up and one down."""
+    names = toy().features
+    basis = np.zeros((32, 2))
+    for column, name in enumerate(("F", "G")):
+        channel = 2 * (names.index(name) + 1)
+        basis[channel, column], basis[channel + 1, column] = np.sqrt(0.5), -np.sqrt(0.5)
+    return basis
+
+
+def test_a_planted_plane_is_found(found: AlignedVariable) -> None:
+    assert principal_angles(found.basis, planted()).max() < 0.05, principal_angles(found.basis, planted())
+    assert max(found.angles) < 0.1
+    kept = found.test.kept
+    assert kept.all()
+    assert found.test.hit.all()
+    np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(2), atol=1e-10)
+
+
+def test_controls(found: AlignedVariable) -> None:
+    """The whole vector carries it too; random planes, permuted labels and random weights do not."""
+    by_name = {one.name: one for one in found.controls}
+
+    def changed(name: str) -> float:
+        hits = by_name[name].hits
+        return float(hits.hit[hits.kept & hits.changed].mean())
+
+    assert changed(FULL) == 1
+    assert changed("difference of means") == 1  # of four corners: the same plane
+    assert max(changed(name) for name in by_name if name.startswith("random")) < 0.5
+    assert changed(PERMUTED) < 0.7
+    assert changed(UNTRAINED) < 0.7
+    assert not [code for code, _ in warnings_of(found)]
+
+
+def test_what_was_learned_is_verified(folder: Path, found: AlignedVariable) -> None:
+    """With the file named, the claim is about the subspace: supported, and the store and plan tell bases apart."""
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    named = text.replace("{rank: 2}", "{rank: 2, file: corners.subspaces.safetensors}")
+    file = folder / "learned.circuit.yaml"
+    file.write_text(named, encoding="utf-8")
+    verification = verify(load_hypothesis(file), VerifyOptions(), Silent()).verification
+    (claim,) = verification.claims
+    assert claim.status == "SUPPORTED", claim.reason
+    figures = dict(claim.parts[0].figures)
+    assert figures["IIA, changed"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("written_as", "code", "said"),
+    [
+        ("{rank: 3, file: x.safetensors}", "CS236", "its rank is 2, not 3"),
+        ("{rank: 2, file: y.safetensors}", "CS236", "y.safetensors does not exist"),
+        ("{rank: 2, file: moved.safetensors}", "CS236", "it is a subspace of r0 at END, not of r1 at END"),
+        ("{rank: 2, file: skewed.safetensors}", "CS236", "its columns are not orthonormal"),
+        ("{rank: 2, file: text.safetensors}", "CS236", "this is no safetensors file"),
+        ("{rank: 2, file: narrow.safetensors}", "CS236", "its vectors have 8 numbers"),
+        ("{rank: 2}", "CS235", "the subspace of corner has no file"),
+    ],
+)
+def test_files_that_do_not_fit(folder: Path, written_as: str, code: str, said: str) -> None:
+    told = {"corner": {"component": "r1", "where": "END"}}
+    content = {
+        "x": written({"corner": planted()}, told),
+        "moved": written({"corner": planted()}, {"corner": {"component": "r0", "where": "END"}}),
+        "skewed": written({"corner": planted() * 1.001}, told),
+        "text": b"not tensors",
+        "narrow": written({"corner": np.eye(8)[:, :2]}, told),
+    }
+    for name, raw in content.items():
+        (folder / f"{name}.safetensors").write_bytes(raw)
+    file = folder / "other.circuit.yaml"
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("{rank: 2}", written_as), encoding="utf-8")
+    result = CliRunner().invoke(main, ["plan", str(file)])
+    assert result.exit_code == 3
+    assert f"error[{code}]" in result.output
+    assert said in " ".join(result.output.split())
+
+
+def test_nothing_to_learn(folder: Path) -> None:
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    file = folder / "whole.circuit.yaml"
+    file.write_text(text.replace(", subspace: {rank: 2}", ""), encoding="utf-8")
+    with pytest.raises(CircuitspecError) as refused:
+        align(load_hypothesis(file), OPTIONS, Silent())
+    assert [one.code for one in refused.value.diagnostics] == ["CS524"]
+
+
+def test_the_file_says_where_it_comes_from(folder: Path, found: AlignedVariable) -> None:
+    tensors, told = parsed((folder / "corners.subspaces.safetensors").read_bytes())
+    np.testing.assert_array_equal(tensors["corner"], found.basis)
+    own = told["corner"]
+    assert (own["component"], own["where"], own["rank"], own["loss"]) == ("r1", "END", 2, "candidates")
+    assert set(own["prompts"]) == {"training", "validation", "test"}
+    assert len(set(own["prompts"].values())) == 3
+    assert len(own["model_digest"]) == 64
+    assert len(own["training_words"]["things"]) == 12
+
+
+def verified(folder: Path, basis: np.ndarray) -> Verification:
+    """The claim on a given basis of r1."""
+    told = {"corner": {"component": "r1", "where": "END"}}
+    (folder / "given.safetensors").write_bytes(written({"corner": basis}, told))
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    file = folder / "given.circuit.yaml"
+    rank = basis.shape[1]
+    file.write_text(text.replace("{rank: 2}", f"{{rank: {rank}, file: given.safetensors}}"), encoding="utf-8")
+    return verify(load_hypothesis(file), VerifyOptions(negatives="off"), Silent()).verification
+
+
+def test_random_subspaces_that_do_as_much(folder: Path) -> None:
+    """All but one of the model's dimensions: whatever is left out, the answer comes along."""
+    verification = verified(folder, random_basis(32, 31, seed=9))
+    assert "CS456" in {warning.code for warning in verification.warnings}
+
+
+def test_a_subspace_better_than_its_whole_vector(folder: Path) -> None:
+    """Told from the figures: where the whole vector's hits are taken away, and nothing else."""
+    verification = verified(folder, planted())
+    assert not {warning.code for warning in verification.warnings} & {"CS455", "CS456"}
+    (claim,) = verification.plan.claims
+    assert isinstance(claim, PlannedPairs)
+    values = {run: dict(columns) for run, columns in verification.records.values.items()}
+    for trial in claim.trials:
+        run = trial.controls[WHOLE]
+        values[run]["accuracy"] = np.zeros_like(values[run]["accuracy"])
+    evidence = Evidence(verification.plan, Records(values, verification.records.templates), claims=verification.claims)
+    assert {one.code for one in beyond_the_whole(evidence)} == {"CS455"}
+
+
+def test_the_command(folder: Path, tmp_path: Path) -> None:
+    """Two layers and two ranks tried: the corner is in r1 alone, and takes two directions."""
+    target = tmp_path / "found.safetensors"
+    asked = ["--ranks", "1,2", "--sites", "r0,r1", "--steps", "60", "--lr", "0.1", "--seeds", "1", "--no-controls"]
+    file = folder / "corners.circuit.yaml"
+    result = CliRunner().invoke(main, ["align", str(file), "-o", str(target), "--batch-size", "16", *asked])
+    assert result.exit_code == 0, result.output
+    told = parsed(target.read_bytes())[1]["corner"]
+    assert (told["component"], told["rank"]) == ("r1", 2)
+    assert [one[:2] for one in told["tried"]] == [["r0", 1], ["r0", 2], ["r1", 1], ["r1", 2]]
+    assert "corner: rank 2 of r1 at END" in result.output
+    assert "corner: {nodes: [r1], at: [END], subspace: {rank: 2, file: found.safetensors}}" in result.output
+
+
+def test_a_lock_has_the_file(folder: Path) -> None:
+    (folder / "locked.safetensors").write_bytes(written({"corner": planted()}, {}))
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    file = folder / "locked.circuit.yaml"
+    file.write_text(text.replace("{rank: 2}", "{rank: 2, file: locked.safetensors}"), encoding="utf-8")
+    document = load_hypothesis(file)
+    locked = lock_directions(document)
+    assert list(locked) == ["locked.safetensors"]
+    assert not list(direction_drift(document, locked))
+    (folder / "locked.safetensors").write_bytes(written({"corner": -planted()}, {}))
+    (finding,) = direction_drift(document, locked)
+    assert finding.code == "CS552"
+    assert "locked.safetensors (subspace) changed since it was locked" in finding.message
