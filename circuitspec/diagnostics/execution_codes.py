@@ -148,6 +148,12 @@ EXECUTION: dict[str, CodeInfo] = {
         "and the tokens of its positions), which is averaged apart. So the mean is that prompt's own value: a resample "
         "ablation under another name. Raise `prompts`, or use fewer templates, or entries that tokenise alike.",
     ),
+    "CS528": CodeInfo(
+        "no such variable to look for",
+        "`explore --variable V` (and `circuitspec.interchange_sweep`) takes each place of the model in turn to be "
+        "where V is. V must be one of the file's high-level variables: `abstraction: {variables: ..., output: ..., "
+        "pairs: ...}`. Where variables are aligned need not be said: that is what is looked for.",
+    ),
     "CS530": CodeInfo(
         "pyvene has no table of the family",
         "`compile --emit` writes a config that pyvene loads by itself. pyvene 0.1.8 does that only for model classes "
