@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from circuitspec.pipelines.direct_attribution import direct_attribution
     from circuitspec.pipelines.interactive.command_calls import check, explore, lock, plan, report
     from circuitspec.pipelines.interactive.component_patching import patch, path_patch
+    from circuitspec.pipelines.interactive.interchange_sweeping import interchange_sweep
     from circuitspec.pipelines.interactive.recording import record
     from circuitspec.pipelines.interactive.sweeping import sweep
     from circuitspec.pipelines.logit_lens import logit_lens
@@ -29,6 +30,7 @@ __all__ = [
     "explore",
     "group",
     "hypothesis",
+    "interchange_sweep",
     "load",
     "lock",
     "logit_lens",
@@ -45,6 +47,7 @@ _HOMES = {
     "CircuitspecError": "circuitspec.diagnostics.diagnostic",
     **dict.fromkeys(("patch", "path_patch"), "circuitspec.pipelines.interactive.component_patching"),
     **dict.fromkeys(("check", "explore", "lock", "plan", "report"), "circuitspec.pipelines.interactive.command_calls"),
+    "interchange_sweep": "circuitspec.pipelines.interactive.interchange_sweeping",
     "record": "circuitspec.pipelines.interactive.recording",
     "sweep": "circuitspec.pipelines.interactive.sweeping",
     **dict.fromkeys(

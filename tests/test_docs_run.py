@@ -161,10 +161,13 @@ def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     task["task"]["prompts"] = 32
     Path("task.circuit.yaml").write_text(write_yaml(task), encoding="utf-8")
     small_tiny(tmp_path, "hypothesis.circuit.yaml", {}, prompts=32)
+    variables = (ROOT / "hypotheses/pitfalls/ioi-tiny-one-family.circuit.yaml").read_text(encoding="utf-8")
+    Path("variables.circuit.yaml").write_text(variables.replace("prompts: 100", "prompts: 12"), encoding="utf-8")
     commands = list(shell(DOCS / "exploring.md"))
     assert {command[1] for command in commands} >= {"explore", "verify"}
     for command in commands:
-        arguments = [*command, "--exact", "12"] if command[1] == "explore" else command
+        searches = command[1] == "explore" and "--variable" not in command
+        arguments = [*command, "--exact", "12"] if searches else command
         done = CliRunner().invoke(main, arguments[1:], catch_exceptions=False)
         assert done.exit_code in (0, 1, 4), f"{shlex.join(command)}\n{done.output}"  # what it finds is its own affair
 

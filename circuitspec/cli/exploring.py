@@ -61,6 +61,7 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
     multiple=True,
     help="Patch all of these, layer by layer and position by position.",
 )
+@click.option("--variable", metavar="NAME", help="Look for this variable of FILE's abstraction, and nothing else.")
 @click.option(
     "--value",
     "values",
@@ -108,6 +109,9 @@ def explore(**given: Any) -> None:
 
     FILE needs only `model` and `task`, and a corruption. `verify` then tests the draft, best on prompts that it was not
     drafted on.
+
+    With --variable FILE needs an `abstraction` too: each place of the residual stream (or of what --sweep says) takes
+    its value in the source of every pair, and an entry of `align` is drafted.
     """
     plan_only = given.pop("plan_only")
     asked = ExploreCall(**given)
@@ -115,6 +119,9 @@ def explore(**given: Any) -> None:
     from circuitspec.hypothesis_file.load_file import load_exploration
 
     study = load_exploration(asked.file)
+    if asked.variable is not None:
+        _explore_variable(asked, asked.variable, study)
+        return
     if plan_only:
         from circuitspec.exploration.preview import plan_study
 
@@ -150,6 +157,7 @@ class ExploreCall:
     start: Literal["estimates", "resid"]
     neurons: bool
     sweeps: tuple[Kind, ...]
+    variable: str | None
     values: tuple[str, ...]
     noise_at: tuple[str, ...]
     max_forwards: int | None
@@ -172,6 +180,9 @@ class ExploreCall:
 
     def check(self) -> None:
         """Raises UsageError for options that do not go together."""
+        if self.variable is not None:
+            _check_beside_variable(self.sweeps)
+            return
         if self.values and self.start != "resid" and not self.sweeps:
             raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
         if self.noise_at and not any(ABLATIONS[value].noise for value in self.values):
@@ -219,6 +230,53 @@ class ExploreCall:
             sections=self.sections,
             sections_only=self.sections_only,
         )
+
+
+_BESIDE_VARIABLE = ("file", "variable", "sweeps", "output_dir", "page", "batch_size", "device", "root", "no_store")
+
+
+def _check_beside_variable(sweeps: tuple[Kind, ...]) -> None:
+    """Usage errors for options that say nothing of a sweep for a variable, and kinds that it does not sweep."""
+    from circuitspec.exploration.variables.place_trials import KINDS
+
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and option.name not in _BESIDE_VARIABLE:
+            raise click.UsageError(f"{option.opts[0]} does not go with --variable")
+    if wrong := [kind for kind in sweeps if kind not in KINDS]:
+        raise click.UsageError(f"--sweep {wrong[0]} does not go with --variable, which sweeps {', '.join(KINDS)}")
+
+
+def _explore_variable(asked: ExploreCall, variable: str, study: Study) -> None:
+    """Sweep for a variable, and say and write what is found."""
+    outputs = [("--html", asked.page)]
+    if asked.output_dir is not None:
+        outputs.append(("--output-dir", asked.output_dir / "interchange.csv"))
+    check_outputs([("FILE", asked.file), *files_of(study)], outputs)
+    if asked.output_dir is not None:
+        make_directory(asked.output_dir)
+    with waiting() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.pipelines.abstraction.variable_sweep import VariableRequest, sweep_variable
+
+        kinds = asked.sweeps or ("resid",)
+        store = store_place(asked.root, asked.no_store)
+        request = VariableRequest(variable, kinds, rows=asked.batch_size, device=asked.device, store=store)
+        found = sweep_variable(study, request, progress)
+    from circuitspec.exploration.variables.variable_output import (
+        interchange_files,
+        interchange_html,
+        render_interchange,
+    )
+    from circuitspec.reports.machine.table_files import write_folder
+    from circuitspec.reports.report_files import write_report
+
+    if asked.output_dir is not None:
+        write_folder(asked.output_dir, interchange_files(found))
+    if asked.page is not None:
+        write_report(asked.page, interchange_html(found, _command_line(asked.file)))
+    click.echo(render_interchange(found), nl=False)
 
 
 def _write_findings(asked: ExploreCall, found: ExplorationFindings) -> None:

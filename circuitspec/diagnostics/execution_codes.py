@@ -159,6 +159,12 @@ EXECUTION: dict[str, CodeInfo] = {
         "Pairs of which the unpatched model answers base or source wrong are left out, and of one of the splits "
         "(training, validation, test) none is left. A subspace cannot be learned or tested there.",
     ),
+    "CS528": CodeInfo(
+        "no such variable to look for",
+        "`explore --variable V` (and `circuitspec.interchange_sweep`) takes each place of the model in turn to be "
+        "where V is. V must be one of the file's high-level variables: `abstraction: {variables: ..., output: ..., "
+        "pairs: ...}`. Where variables are aligned need not be said: that is what is looked for.",
+    ),
     "CS530": CodeInfo(
         "pyvene has no table of the family",
         "`compile --emit` writes a config that pyvene loads by itself. pyvene 0.1.8 does that only for model classes "

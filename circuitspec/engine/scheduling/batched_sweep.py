@@ -32,7 +32,6 @@ from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.prompts.output_metrics import upcast
-from circuitspec.prompts.prompt_set import CLEAN
 
 ENOUGH = 4  # experiments of a sweep; fewer save less than what a short cut has to know first
 FEW = 128  # tokens that a forward takes about as long for as for one: reading the weights is what costs then
@@ -43,22 +42,27 @@ Measured = tuple[Experiment, Mapping[str, NDArray[np.float64]]]
 
 @dataclass(frozen=True)
 class BatchedSweep:
-    """Node-level experiments with one base, one source and one set of prompts whose answers are expected.
+    """Node-level experiments with one base and one source.
 
-    `experiments` are in the order in which they are run, `layers` the first that each patches. Those that patch
-    single positions alone are `positional`: they may begin at a later column.
+    `scored` are experiments in the order in which they are run, those together that differ in nothing but the answers
+    by which they are scored: these take one run. `layers` are the first that each run patches. Those that patch single
+    positions alone are `positional`: they may begin at a later column.
     """
 
     base: Variant
     source: Source
-    experiments: tuple[Experiment, ...]
+    scored: tuple[tuple[Experiment, ...], ...]
     layers: tuple[int, ...]
     positional: bool
-    expected: str = CLEAN
+
+    @property
+    def experiments(self) -> tuple[Experiment, ...]:
+        """All of them, one after the other."""
+        return tuple(one for alike in self.scored for one in alike)
 
     @property
     def draws(self) -> int:
-        return self.experiments[0].draws
+        return self.scored[0][0].draws
 
     @property
     def streams(self) -> frozenset[Tap]:
@@ -71,23 +75,27 @@ def sweeps_of(
     experiments: Iterable[Experiment], slots_of: Callable[[NodeComponent], tuple[Slot, ...]]
 ) -> tuple[BatchedSweep, ...]:
     """The sweeps among these experiments. Not of attention patterns, which are of whole rows from their first token."""
-    groups: dict[tuple[Variant, Source, str], list[Experiment]] = {}
+    groups: dict[tuple[Variant, Source], dict[Experiment, list[Experiment]]] = {}
     for experiment in experiments:
         apart = experiment.beside or experiment.patches_patterns  # what a forward of many rows has not
         if experiment.level == "node" and experiment.source is not None and not apart:
-            groups.setdefault((experiment.base, experiment.source, experiment.expected), []).append(experiment)
+            runs = groups.setdefault((experiment.base, experiment.source), {})
+            runs.setdefault(experiment.run, []).append(experiment)
     taps_of = cache(lambda component: frozenset(slot.tap for slot in slots_of(component)))
     sweeps = []
-    for (base, source, expected), members in groups.items():
+    for (base, source), members in groups.items():
         if len(members) < ENOUGH:
             continue
-        found = [(sorted(frozenset().union(*(taps_of(s.component) for s in e.sites))), e) for e in members]
+        found = [
+            (sorted(frozenset().union(*(taps_of(s.component) for s in run.sites))), tuple(alike))
+            for run, alike in members.items()
+        ]
         numbers = {taps: i for i, taps in enumerate(sorted({tuple(taps) for taps, _ in found}))}
         # those that patch the same tensors lie together, so that a pyvene model serves many forwards
         found.sort(key=lambda pair: numbers[tuple(pair[0])])
-        positional = any(not any(s.where.is_everywhere for s in e.sites) for e in members)
+        positional = any(not any(s.where.is_everywhere for s in run.sites) for run in members)
         layers = tuple(taps[0].layer for taps, _ in found)
-        sweeps.append(BatchedSweep(base, source, tuple(e for _, e in found), layers, positional, expected))
+        sweeps.append(BatchedSweep(base, source, tuple(alike for _, alike in found), layers, positional))
     return tuple(sweeps)
 
 
@@ -153,17 +161,18 @@ class Sweeper:
         inputs = model_inputs(task, batch, sweep.base, device)
         here = SweepSetting(batch, inputs, sweep.base, run, values, columns, clean_logprobs, draw)
         waiting = self._ordered(sweep, here)
-        self._check(here, waiting)
+        self._check(here, [(start, alike[0]) for start, alike in waiting])
         rows, limit, done = len(batch.prompts), self._forward.rows, 0
         limit.forget()
         while done < len(waiting):
             start = waiting[done][0]
             room = limit.beginning_at(start.column, batch.width) // rows
-            count = _together(waiting, done, room, rows, batch.width)
-            together = [experiment for _, experiment in waiting[done : done + count]]
+            count = _together([begins for begins, _ in waiting], done, room, rows, batch.width)
+            together = [alike for _, alike in waiting[done : done + count]]
+            asked = [experiment for alike in together for experiment in alike]
             is_new = limit.is_new(count * rows, batch.width, start.column)
-            before = parts.bytes_taken(together, batch.cases, draw) if is_new and parts is not None else None
-            if not known or not all(e in known for e in together) or (is_new and before is None):
+            before = parts.bytes_taken(asked, batch.cases, draw) if is_new and parts is not None else None
+            if not known or not all(e in known for e in asked) or (is_new and before is None):
                 meter = PeakMemory() if is_new else None
                 try:
                     with meter or contextlib.nullcontext():
@@ -178,11 +187,10 @@ class Sweeper:
                 if meter is not None and before is None:
                     before = meter.peak
                     if parts is not None:
-                        parts.keep_bytes(together, batch.cases, draw, before)
-                for number, experiment in enumerate(together):
+                        parts.keep_bytes(asked, batch.cases, draw, before)
+                for experiment, found in measured.items():
                     if experiment in known:
                         continue
-                    found = {name: metric[number] for name, metric in measured.items()}
                     if parts is not None:
                         parts.keep(experiment, batch.cases, draw, found)
                     yield experiment, found
@@ -190,27 +198,34 @@ class Sweeper:
                 limit.seen(count * rows, batch.width, start.column, before)
             done += count
 
-    def _ordered(self, sweep: BatchedSweep, here: SweepSetting) -> list[tuple[Start, Experiment]]:
-        """The experiments by where they begin."""
+    def _ordered(self, sweep: BatchedSweep, here: SweepSetting) -> list[tuple[Start, tuple[Experiment, ...]]]:
+        """The experiments by where they begin, those of one run together."""
         cut = here.run is not None and may_cut(self._forward.loaded.model, here.batch)
         last = min(here.batch.answer_columns) if cut else 0
-        wheres = {site.where for experiment in sweep.experiments for site in experiment.sites}
+        wheres = {site.where for alike in sweep.scored for site in alike[0].sites}
         column = {where: _first(here.columns(where), last) for where in wheres}
         starts = (
-            Start(layer, min(column[site.where] for site in experiment.sites))
-            for layer, experiment in zip(sweep.layers, sweep.experiments, strict=True)
+            Start(layer, min(column[site.where] for site in alike[0].sites))
+            for layer, alike in zip(sweep.layers, sweep.scored, strict=True)
         )
-        return sorted(zip(starts, sweep.experiments, strict=True), key=lambda pair: pair[0])
+        return sorted(zip(starts, sweep.scored, strict=True), key=lambda pair: pair[0])
 
     def _measure(
-        self, here: SweepSetting, start: Start, experiments: Sequence[Experiment]
-    ) -> dict[str, NDArray[np.float64]]:
-        """Every metric, `[experiment, row]`."""
-        copies = len(experiments)
-        logits = self._logits(here, start, experiments)
-        clean = here.clean_logprobs.repeat(copies, 1)
-        metrics = self._forward.metrics(here.batch.times(copies), logits, clean, experiments[0].expected)
-        return {name: values.cpu().double().numpy().reshape(copies, -1) for name, values in metrics.items()}
+        self, here: SweepSetting, start: Start, together: Sequence[tuple[Experiment, ...]]
+    ) -> dict[Experiment, dict[str, NDArray[np.float64]]]:
+        """Every metric of each experiment, `[row]`: one run for those that are alike, scored by each one's answers."""
+        copies = len(together)
+        logits = self._logits(here, start, [alike[0] for alike in together])
+        clean, batch = here.clean_logprobs.repeat(copies, 1), here.batch.times(copies)
+        found: dict[Experiment, dict[str, NDArray[np.float64]]] = {}
+        for expected in dict.fromkeys(one.expected for alike in together for one in alike):
+            metrics = self._forward.metrics(batch, logits, clean, expected)
+            each = {name: values.cpu().double().numpy().reshape(copies, -1) for name, values in metrics.items()}
+            for number, alike in enumerate(together):
+                for experiment in alike:
+                    if experiment.expected == expected:
+                        found[experiment] = {name: values[number] for name, values in each.items()}
+        return found
 
     def _logits(self, here: SweepSetting, start: Start, experiments: Sequence[Experiment]) -> Tensor:
         """Logits at the answers, `[reading, vocabulary]`, experiment after experiment."""
@@ -295,14 +310,14 @@ def _inexact(how: str) -> Diagnostic:
     )
 
 
-def _together(waiting: Sequence[tuple[Start, Experiment]], done: int, room: int, prompts: int, width: int) -> int:
+def _together(waiting: Sequence[Start], done: int, room: int, prompts: int, width: int) -> int:
     """How many of the waiting experiments share the next forward: those that begin alike, as many as there is room.
 
     While the forward has few tokens, others that begin later join it.
     """
-    first, count = waiting[done][0], 1
+    first, count = waiting[done], 1
     for number in range(done + 1, min(done + room, len(waiting))):
-        start = waiting[number][0]
+        start = waiting[number]
         few = count * prompts * (width - first.column) < FEW
         if start != first and not (few and start.column >= first.column):
             break

@@ -91,7 +91,7 @@ def _usual(frame: pd.DataFrame) -> str:
 def _drawn(frame: pd.DataFrame, column: str, kind: str, unit: str | None, title: str) -> HeatMap:
     from circuitspec.reports.figures.heatmap import heatmaps
 
-    ways = ("receiver", "corruption", "direction", "ablation")
+    ways = ("receiver", "corruption", "direction", "ablation", "family")
     apart = [name for name in ways if name in frame and frame[name].nunique() > 1]
     across = "position" if unit is None else unit
     if unit is not None and (frame["position"].nunique() > 1 or not apart):

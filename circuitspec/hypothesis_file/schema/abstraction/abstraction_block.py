@@ -137,8 +137,10 @@ class AbstractionSpec(Block):
         'the task\'s `answer`, or a text such as " {answer}".',
     )
     align: Annotated[dict[VariableName, Alignment], Field(min_length=1)] = Field(
+        default={},
         examples=[{"position": {"nodes": ["s_inhibition"], "at": "END"}}],
-        description="For each variable that claims are about, the components that carry it.",
+        description="For each variable that claims are about, the components that carry it; `explore --variable` "
+        "finds some.",
     )
     pairs: Annotated[dict[FamilyName, PairFamily], Field(min_length=1)] = Field(
         examples=[{"other_names": {"redraw": ["first", "second"]}}],
