@@ -10,7 +10,7 @@ import numpy as np
 from circuitspec.analysis.claims.abstraction.pair_claims import PairTrial, figures_of, shares_of
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.engine.records import Records
-from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.experiment import Experiment, Site
 from circuitspec.experiments.levels.interchange_level import interchanging
 from circuitspec.exploration.request import SWEPT, Kind
 from circuitspec.graph.nodes import is_node, nodes_of
@@ -103,7 +103,8 @@ def place_trials(
         base, unpatched = (Experiment("clean", expected=by) for by in (own, expected))
         for place in places:
             nodes = [one for one in nodes_of(place.component, shape) if is_node(one)]
-            run = interchanging(setting, {variable: dict.fromkeys(nodes, Where.at(place.position))})
+            sites = frozenset(Site(node, Where.at(place.position)) for node in nodes)
+            run = interchanging(setting, {variable: sites})
             patched, stayed = (replace(run, expected=by) for by in (expected, own))
             sources = (Experiment(source, expected=source),)
             found[place, family] = PairTrial(family, setting, patched, stayed, unpatched, base, sources, changed)

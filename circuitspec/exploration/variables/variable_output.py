@@ -55,9 +55,9 @@ def interchange_frame(found: VariableFindings) -> ResultFrame:
     frame = pd.DataFrame(rows)
     texts, whole = ("component", "kind", "position", "family"), ("layer", "head", "n", "kept", "pairs")
     kinds: dict[str, str] = {}
-    for name in frame:
-        if name not in texts:
-            kinds[str(name)] = "Int64" if name in whole or str(name).endswith("_n") else "float64"
+    for column in map(str, frame.columns):
+        if column not in texts:
+            kinds[column] = "Int64" if column in whole or column.endswith("_n") else "float64"
     return ResultFrame(frame.astype(kinds))
 
 
