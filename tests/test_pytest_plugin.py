@@ -139,6 +139,7 @@ def test_a_refuted_claim_shows_its_numbers_and_its_line(repo: pytest.Pytester) -
     done.stdout.fnmatch_lines(["*Captured report call*", "*24 prompts", "*REFUTED*sufficient*"])
 
 
+@pytest.mark.nightly
 def test_an_inconclusive_claim_fails_too(repo: pytest.Pytester) -> None:
     edited(hypothesis(repo), ("prompts: 24", "prompts: 8"))
     done = repo.runpytest_inprocess("hypotheses", "--circuitspec=verify", "-k", "claim1")

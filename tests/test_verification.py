@@ -280,6 +280,7 @@ def test_of_several_corruptions_none_is_taken(tmp_path: Path) -> None:
     assert refused(load_hypothesis(file)) == {"CS145"}
 
 
+@pytest.mark.nightly
 def test_equal_digests_mean_equal_prompts() -> None:
     """The file's digest does not see into word lists kept elsewhere; the prompts' digest does."""
     document = load_hypothesis(TINY)

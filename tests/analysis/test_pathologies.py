@@ -606,6 +606,7 @@ def sound(seed: int) -> tuple[Records, PromptSet]:
     return Records(values.values, templates), PromptSet(tuple(prompts), (), tuple(f"template {t}" for t in range(k)))
 
 
+@pytest.mark.nightly
 def test_sound_circuits_of_all_kinds_are_left_alone() -> None:
     plan = make_plan(
         Sufficient(metric="logit_diff", at_least=0.6, at_most=1.3), Necessary(metric="logit_diff", at_most=0.3)

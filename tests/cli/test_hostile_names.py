@@ -194,6 +194,7 @@ def test_what_a_log_takes_for_commands() -> None:
     assert "é" in as_json(whole)
 
 
+@pytest.mark.nightly
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     """A file name is bytes: these are no UTF-8."""
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xe9"))

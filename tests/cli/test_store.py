@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from circuitspec.cli import main
@@ -42,6 +43,7 @@ def found(ran: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.nightly
 def test_a_repeated_verification_is_the_same_and_runs_nothing(tmp_path: Path) -> None:
     first, second = (found(one("--format", "json", CIRCUITSPEC_CACHE=str(tmp_path))) for one in (verify, called))
     assert first["cost"]["stored"] == 0

@@ -180,6 +180,7 @@ def run_alone(directory: Path, model: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("ablation", ["mean_per_template", pytest.param("resample", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
 def test_the_bundle_of_ioi_tiny_run_by_pyvene_alone(ablation: str, tmp_path: Path) -> None:
     text = TINY.read_text(encoding="utf-8")
     assert "value: mean_per_template" in text

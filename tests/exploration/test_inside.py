@@ -44,6 +44,7 @@ def explored(file: str, metric: str, **options: Any) -> ExplorationFindings:
     return explore(study, ExploreOptions(metric=metric, **options), Quiet(), "explore")
 
 
+@pytest.mark.nightly
 def test_what_moves_the_neuron_of_nobel() -> None:
     """The neuron is on where both words are there: noising either input breaks it, restoring either alone does not.
 

@@ -252,6 +252,7 @@ def test_the_allowance_holds_and_what_it_cut_is_said(limit: int) -> None:
         assert found.circuits
 
 
+@pytest.mark.nightly
 def test_the_allowance_holds_where_what_is_measured_is_stored_in_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +310,7 @@ def test_under_a_small_allowance_what_tells_most_comes_first(tmp_path: Path) -> 
         assert ("a2.h2", "END", "positive") in circuit.entries
 
 
+@pytest.mark.nightly
 def test_a_large_allowance_changes_nothing() -> None:
     free, bound = (explored("nobel", start="resid", max_forwards=most) for most in (None, 100_000))
     for name, table in tables(free).items():
@@ -340,6 +342,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["explore", *arguments, "--no-store"])
 
 
+@pytest.mark.nightly
 def test_tables_and_pictures_of_a_sweep(tmp_path: Path) -> None:
     result = run(
         str(TOYS / "mediation.circuit.yaml"),

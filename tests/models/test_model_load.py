@@ -405,6 +405,7 @@ def test_the_model_outlives_its_directory(gpt2_dir: Path) -> None:
         assert torch.equal(loaded.model(IDS).logits, tiny_gpt2()(IDS).logits)
 
 
+@pytest.mark.nightly
 def test_stdout_stays_empty(gpt2_dir: Path) -> None:
     code = (
         "from pathlib import Path; from circuitspec.models.load import load_model; "
