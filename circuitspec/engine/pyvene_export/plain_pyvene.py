@@ -5,7 +5,7 @@ The engine runs its own intervention class; pyvene's stock ones are slower, but 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +65,26 @@ class Patch:
     channels: tuple[int, ...] | None = None
 
 
+_NOT_IN_A_BUNDLE: tuple[tuple[Callable[[Experiment], bool], str, str], ...] = (
+    (
+        lambda e: e.patches_patterns,
+        "attention patterns are not written to a bundle: pyvene by itself has no intervention for them",
+        "`verify` runs them; a bundle takes heads and key-value heads",
+    ),
+    (
+        lambda e: bool(e.beside),
+        "an interchange of several variables is not written to a bundle: its runs have several sources",
+        "`verify` runs it; a bundle takes claims about one variable",
+    ),
+    (
+        lambda e: e.patches_subspaces,
+        "subspaces are not written to a bundle: its interventions replace whole slices",
+        "`verify` runs them; a bundle takes whole components",
+    ),
+)
+"""What a bundle holds none of: which experiments have it, what to say, and what to write instead."""
+
+
 def check_plain(experiments: Iterable[Experiment], architecture: Architecture) -> None:
     """Raises CS530 for a family that pyvene loads no config for, CS531 for noise, CS500 for edges and paths."""
     problems = []
@@ -78,30 +98,11 @@ def check_plain(experiments: Iterable[Experiment], architecture: Architecture) -
                 hint="`verify` runs it; a bundle takes `level: node` and claims about nodes",
             )
         )
-    if any(e.patches_patterns for e in experiments):
-        problems.append(
-            Diagnostic(
-                "CS500",
-                "attention patterns are not written to a bundle: pyvene by itself has no intervention for them",
-                hint="`verify` runs them; a bundle takes heads and key-value heads",
-            )
-        )
-    if any(e.beside for e in experiments):
-        problems.append(
-            Diagnostic(
-                "CS500",
-                "an interchange of several variables is not written to a bundle: its runs have several sources",
-                hint="`verify` runs it; a bundle takes claims about one variable",
-            )
-        )
-    if any(e.patches_subspaces for e in experiments):
-        problems.append(
-            Diagnostic(
-                "CS500",
-                "subspaces are not written to a bundle: its interventions replace whole slices",
-                hint="`verify` runs them; a bundle takes whole components",
-            )
-        )
+    problems += [
+        Diagnostic("CS500", message, hint=hint)
+        for unwritten, message, hint in _NOT_IN_A_BUNDLE
+        if any(unwritten(e) for e in experiments)
+    ]
     if architecture.family not in _TABLED:
         problems.append(
             Diagnostic(
