@@ -11,14 +11,14 @@ from typing import Any
 import click
 
 from circuitspec import __version__
+from circuitspec.cli.aligning import align
 from circuitspec.cli.answering import wording
 from circuitspec.cli.attributing import attribution, lens
 from circuitspec.cli.checking import check, plan
 from circuitspec.cli.exchanging import export, import_
-from circuitspec.cli.exploring import align, explore
-from circuitspec.cli.locking import diff, lock
+from circuitspec.cli.exploring import explore
 from circuitspec.cli.patching import compile_, doctor
-from circuitspec.cli.reporting import report
+from circuitspec.cli.results import diff, lock, report
 from circuitspec.cli.verifying import verify
 from circuitspec.cli.writing import explain, init, schema
 

@@ -1,31 +1,26 @@
-"""`explore` and `align`: find a circuit and draft a hypothesis, and find subspaces that carry variables."""
+"""`explore`: find a circuit and draft a hypothesis."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from circuitspec.cli.answering import answering, say
+from circuitspec.cli.aligning import VariableCall, check_beside_variable, explore_variable
+from circuitspec.cli.answering import answering
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, STORE, make_directory, store_place
-from circuitspec.cli.outputs import check_outputs, files_of
+from circuitspec.cli.outputs import check_outputs, command_line, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exploration.request import SWEPT
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.runtime.files import write_whole
-from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
     from circuitspec.exploration.exploration_findings import ExplorationFindings
     from circuitspec.exploration.request import ExploreOptions, Kind
     from circuitspec.hypothesis_file.load_file import Study
-    from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
-
-SUBSPACES = ".subspaces.safetensors"  # how a file of subspaces ends, unless it is named
 
 _NOISY = " or ".join(name for name, kind in ABLATIONS.items() if kind.noise)
 _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
@@ -113,16 +108,16 @@ def explore(**given: Any) -> None:
     With --variable FILE needs an `abstraction` too: each place of the residual stream (or of what --sweep says) takes
     its value in the source of every pair, and an entry of `align` is drafted.
     """
-    plan_only = given.pop("plan_only")
     asked = ExploreCall(**given)
     asked.check()
     from circuitspec.hypothesis_file.load_file import load_exploration
 
     study = load_exploration(asked.file)
     if asked.variable is not None:
-        _explore_variable(asked, asked.variable, study)
+        of_variable = {field.name: getattr(asked, field.name) for field in fields(VariableCall)}
+        explore_variable(VariableCall(**of_variable), asked.variable, study)
         return
-    if plan_only:
+    if asked.plan_only:
         from circuitspec.exploration.preview import plan_study
 
         click.echo(plan_study(study, asked.options()))
@@ -135,7 +130,7 @@ def explore(**given: Any) -> None:
         progress.stage("starting torch and pyvene")
         from circuitspec.pipelines.explore import explore
 
-        found = explore(study, asked.options(), progress, _command_line(asked.file), fresh)
+        found = explore(study, asked.options(), progress, command_line(asked.file), fresh)
     from circuitspec.exploration.output.exploration_text import render_exploration
 
     _write_findings(asked, found)
@@ -168,6 +163,7 @@ class ExploreCall:
     paths: int
     sections: int
     sections_only: bool
+    plan_only: bool
     draft: Path | None
     draft_helpful: Path | None
     task_from: Path | None
@@ -181,7 +177,7 @@ class ExploreCall:
     def check(self) -> None:
         """Raises UsageError for options that do not go together."""
         if self.variable is not None:
-            _check_beside_variable(self.sweeps)
+            check_beside_variable(self.sweeps)
             return
         if self.values and self.start != "resid" and not self.sweeps:
             raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
@@ -232,53 +228,6 @@ class ExploreCall:
         )
 
 
-_BESIDE_VARIABLE = ("file", "variable", "sweeps", "output_dir", "page", "batch_size", "device", "root", "no_store")
-
-
-def _check_beside_variable(sweeps: tuple[Kind, ...]) -> None:
-    """Usage errors for options that say nothing of a sweep for a variable, and kinds that it does not sweep."""
-    from circuitspec.exploration.variables.place_trials import KINDS
-
-    context = click.get_current_context()
-    for option in context.command.params:
-        given = context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
-        if given and option.name not in _BESIDE_VARIABLE:
-            raise click.UsageError(f"{option.opts[0]} does not go with --variable")
-    if wrong := [kind for kind in sweeps if kind not in KINDS]:
-        raise click.UsageError(f"--sweep {wrong[0]} does not go with --variable, which sweeps {', '.join(KINDS)}")
-
-
-def _explore_variable(asked: ExploreCall, variable: str, study: Study) -> None:
-    """Sweep for a variable, and say and write what is found."""
-    outputs = [("--html", asked.page)]
-    if asked.output_dir is not None:
-        outputs.append(("--output-dir", asked.output_dir / "interchange.csv"))
-    check_outputs([("FILE", asked.file), *files_of(study)], outputs)
-    if asked.output_dir is not None:
-        make_directory(asked.output_dir)
-    with waiting() as progress:
-        progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.abstraction.variable_sweep import VariableRequest, sweep_variable
-
-        kinds = asked.sweeps or ("resid",)
-        store = store_place(asked.root, asked.no_store)
-        request = VariableRequest(variable, kinds, rows=asked.batch_size, device=asked.device, store=store)
-        found = sweep_variable(study, request, progress)
-    from circuitspec.exploration.variables.variable_output import (
-        interchange_files,
-        interchange_html,
-        render_interchange,
-    )
-    from circuitspec.reports.machine.table_files import write_folder
-    from circuitspec.reports.report_files import write_report
-
-    if asked.output_dir is not None:
-        write_folder(asked.output_dir, interchange_files(found))
-    if asked.page is not None:
-        write_report(asked.page, interchange_html(found, _command_line(asked.file)))
-    click.echo(render_interchange(found), nl=False)
-
-
 def _write_findings(asked: ExploreCall, found: ExplorationFindings) -> None:
     """Tables and pictures, and the page, where they are asked for."""
     from circuitspec.exploration.output.exploration_figures import pictures
@@ -292,7 +241,7 @@ def _write_findings(asked: ExploreCall, found: ExplorationFindings) -> None:
     if asked.page is not None:
         from circuitspec.exploration.output.exploration_page import exploration_html
 
-        write_report(asked.page, exploration_html(found, _command_line(asked.file)))
+        write_report(asked.page, exploration_html(found, command_line(asked.file)))
 
 
 def _write_drafts(asked: ExploreCall, found: ExplorationFindings, base_dir: Path) -> None:
@@ -335,119 +284,3 @@ def _check_outputs(asked: ExploreCall, study: Study, fresh: Study | None) -> Non
     if asked.output_dir is not None:
         outputs += [("--output-dir", asked.output_dir / f"{name}.csv") for name in NAMES]
     check_outputs(inputs, outputs)
-
-
-_UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them
-_NAMED = ("--draft", "--draft-helpful", "--task-from")  # files, of which the name is said
-
-
-def _command_line(file: Path) -> str:
-    """The command as it was given, with names of files alone: a draft says how it was made, not where."""
-    import shlex
-
-    said: list[str] = []
-    given = iter(sys.argv[1:])
-    for argument in given:
-        option, equals, value = argument.partition("=")
-        if option in _UNSAID:
-            if not equals:
-                next(given, None)
-        elif option in _NAMED:
-            said += [option, Path(value if equals else next(given, "")).name]
-        elif argument != "--no-store":
-            said.append(file.name if argument == str(file) else argument)
-    return visible("circuitspec " + shlex.join(said))
-
-
-def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
-    """`1,2,4` as numbers."""
-    try:
-        found = tuple(int(one) for one in text.split(",")) if text else ()
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of numbers such as 1,2,4") from None
-    if any(one < 1 for one in found):
-        raise click.BadParameter("a rank is 1 or more")
-    return found
-
-
-@click.command()
-@click.argument("file", type=FILE)
-@click.option("--output", "-o", type=FILE, help="The file to write.  [default: FILE's name.subspaces.safetensors]")
-@click.option("--ranks", callback=_numbers, metavar="1,2,4", help="Ranks to try.  [default: the file's]")
-@click.option("--sites", default="", metavar="r1,r2", help="Components to try.  [default: the file's]")
-@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps of Adam.")
-@click.option(
-    "--lr", type=click.FloatRange(min=0, min_open=True), default=0.01, show_default=True, help="Its learning rate."
-)
-@click.option(
-    "--loss",
-    type=click.Choice(["candidates", "vocabulary"]),
-    default="candidates",
-    show_default=True,
-    help="Cross-entropy among these.",
-)
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How often it is learned.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
-@click.option("--no-controls", is_flag=True, help="Leave out the controls that learn anew.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs a step.")
-@DEVICE
-@answering
-def align(**given: Any) -> None:
-    """Learn the subspaces of FILE's variables that name a rank and no file (distributed alignment search).
-
-    Site, rank and step are chosen on validation pairs, and tested once, with all controls, on pairs of other words.
-    """
-    from circuitspec.hypothesis_file.load_file import load_hypothesis
-
-    asked = AlignCall(**given)
-    document = load_hypothesis(asked.file)
-    check_outputs([("the hypothesis", asked.file), *files_of(document)], [("--output", asked.target)])
-    with waiting() as progress:
-        progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.abstraction.alignment_text import render_alignments
-        from circuitspec.pipelines.abstraction.subspace_search import align as search
-
-        found = search(document, asked.options(), progress)
-    write_whole(asked.target, found.content)
-    click.echo(render_alignments(found, asked.target.name), nl=False)
-    say(f"wrote {asked.target}")
-
-
-@dataclass(frozen=True)
-class AlignCall:
-    """What `align` was called with, option by option."""
-
-    file: Path
-    output: Path | None
-    ranks: tuple[int, ...]
-    sites: str
-    steps: int
-    lr: float
-    loss: str
-    seeds: int
-    seed: int
-    no_controls: bool
-    batch_size: int
-    device: str
-
-    @property
-    def target(self) -> Path:
-        """The file to write."""
-        name = self.file.name.removesuffix(".yaml").removesuffix(".circuit")
-        return self.output or self.file.with_name(name + SUBSPACES)
-
-    def options(self) -> AlignOptions:
-        """As the pipeline takes it."""
-        from circuitspec.engine.attribution.subspace_training import TrainingSettings
-        from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
-
-        return AlignOptions(
-            TrainingSettings(self.steps, self.lr, self.loss == "vocabulary"),
-            seeds=self.seeds,
-            seed=self.seed,
-            ranks=self.ranks,
-            sites=tuple(one.strip() for one in self.sites.split(",") if one.strip()),
-            rows=self.batch_size,
-            device=self.device,
-            controls=not self.no_controls,
-        )

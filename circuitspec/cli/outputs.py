@@ -1,13 +1,17 @@
-"""Outputs that would replace what a command reads, or each other: refused before anything is run."""
+"""What a command writes: nothing over what it reads, and how the command was called, for a draft to say."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from circuitspec.runtime.visible_text import visible
 
 if TYPE_CHECKING:
     from circuitspec.hypothesis_file.load_file import Document, Study
@@ -68,3 +72,23 @@ def _is_pipe(path: Path) -> bool:
         return path.exists() and not path.is_file() and not path.is_dir()
     except OSError:
         return False
+
+
+_UNSAID = ("--store", "--output-dir", "--html", "--device", "--batch-size")  # with a value; no result depends on them
+_NAMED = ("--draft", "--draft-helpful", "--task-from")  # files, of which the name is said
+
+
+def command_line(file: Path) -> str:
+    """The command as it was given, with names of files alone: a draft says how it was made, not where."""
+    said: list[str] = []
+    given = iter(sys.argv[1:])
+    for argument in given:
+        option, equals, value = argument.partition("=")
+        if option in _UNSAID:
+            if not equals:
+                next(given, None)
+        elif option in _NAMED:
+            said += [option, Path(value if equals else next(given, "")).name]
+        elif argument != "--no-store":
+            said.append(file.name if argument == str(file) else argument)
+    return visible("circuitspec " + shlex.join(said))

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.cli import main
-from circuitspec.cli.exploring import _command_line
+from circuitspec.cli.outputs import command_line
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exploration.draft import missed_by, plain
 from circuitspec.exploration.exploration_findings import ExplorationFindings, ExploreOptions
@@ -197,7 +197,7 @@ def test_members_that_were_not_patched_alone_show_their_estimates() -> None:
 def test_a_draft_says_how_it_was_made_and_not_where(monkeypatch: pytest.MonkeyPatch) -> None:
     typed = "circuitspec explore /a/b.yaml --free m* --store /tmp/s --output-dir=/tmp/o --no-store --draft /c/d.yaml"
     monkeypatch.setattr("sys.argv", typed.split())
-    assert _command_line(Path("/a/b.yaml")) == "circuitspec explore b.yaml --free 'm*' --draft d.yaml"
+    assert command_line(Path("/a/b.yaml")) == "circuitspec explore b.yaml --free 'm*' --draft d.yaml"
 
 
 def test_names_that_yaml_takes_for_something_else_are_quoted(tmp_path: Path) -> None:

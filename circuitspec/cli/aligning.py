@@ -1,0 +1,176 @@
+"""`align` and `explore --variable`: where a model carries the variables of an abstraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from circuitspec.cli.answering import answering, say
+from circuitspec.cli.options import DEVICE, FILE, make_directory, store_place
+from circuitspec.cli.outputs import check_outputs, command_line, files_of
+from circuitspec.cli.waiting import waiting
+from circuitspec.runtime.files import write_whole
+
+if TYPE_CHECKING:
+    from circuitspec.exploration.request import Kind
+    from circuitspec.hypothesis_file.load_file import Study
+    from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
+
+SUBSPACES = ".subspaces.safetensors"  # how a file of subspaces ends, unless it is named
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
+    """`1,2,4` as numbers."""
+    try:
+        found = tuple(int(one) for one in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as 1,2,4") from None
+    if any(one < 1 for one in found):
+        raise click.BadParameter("a rank is 1 or more")
+    return found
+
+
+@click.command()
+@click.argument("file", type=FILE)
+@click.option("--output", "-o", type=FILE, help="The file to write.  [default: FILE's name.subspaces.safetensors]")
+@click.option("--ranks", callback=_numbers, metavar="1,2,4", help="Ranks to try.  [default: the file's]")
+@click.option("--sites", default="", metavar="r1,r2", help="Components to try.  [default: the file's]")
+@click.option("--steps", type=click.IntRange(min=1), default=200, show_default=True, help="Steps of Adam.")
+@click.option(
+    "--lr", type=click.FloatRange(min=0, min_open=True), default=0.01, show_default=True, help="Its learning rate."
+)
+@click.option(
+    "--loss",
+    type=click.Choice(["candidates", "vocabulary"]),
+    default="candidates",
+    show_default=True,
+    help="Cross-entropy among these.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="How often it is learned.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed.")
+@click.option("--no-controls", is_flag=True, help="Leave out the controls that learn anew.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs a step.")
+@DEVICE
+@answering
+def align(**given: Any) -> None:
+    """Learn the subspaces of FILE's variables that name a rank and no file (distributed alignment search).
+
+    Site, rank and step are chosen on validation pairs, and tested once, with all controls, on pairs of other words.
+    """
+    from circuitspec.hypothesis_file.load_file import load_hypothesis
+
+    asked = AlignCall(**given)
+    document = load_hypothesis(asked.file)
+    check_outputs([("the hypothesis", asked.file), *files_of(document)], [("--output", asked.target)])
+    with waiting() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.pipelines.abstraction.alignment_text import render_alignments
+        from circuitspec.pipelines.abstraction.subspace_search import align as search
+
+        found = search(document, asked.options(), progress)
+    write_whole(asked.target, found.content)
+    click.echo(render_alignments(found, asked.target.name), nl=False)
+    say(f"wrote {asked.target}")
+
+
+@dataclass(frozen=True)
+class AlignCall:
+    """What `align` was called with, option by option."""
+
+    file: Path
+    output: Path | None
+    ranks: tuple[int, ...]
+    sites: str
+    steps: int
+    lr: float
+    loss: str
+    seeds: int
+    seed: int
+    no_controls: bool
+    batch_size: int
+    device: str
+
+    @property
+    def target(self) -> Path:
+        """The file to write."""
+        name = self.file.name.removesuffix(".yaml").removesuffix(".circuit")
+        return self.output or self.file.with_name(name + SUBSPACES)
+
+    def options(self) -> AlignOptions:
+        """As the pipeline takes it."""
+        from circuitspec.engine.attribution.subspace_training import TrainingSettings
+        from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
+
+        return AlignOptions(
+            TrainingSettings(self.steps, self.lr, self.loss == "vocabulary"),
+            seeds=self.seeds,
+            seed=self.seed,
+            ranks=self.ranks,
+            sites=tuple(one.strip() for one in self.sites.split(",") if one.strip()),
+            rows=self.batch_size,
+            device=self.device,
+            controls=not self.no_controls,
+        )
+
+
+@dataclass(frozen=True)
+class VariableCall:
+    """The options of `explore` that go with `--variable`."""
+
+    file: Path
+    variable: str | None
+    sweeps: tuple[Kind, ...]
+    output_dir: Path | None
+    page: Path | None
+    batch_size: int | None
+    device: str
+    root: Path | None
+    no_store: bool
+
+
+def check_beside_variable(sweeps: tuple[Kind, ...]) -> None:
+    """Usage errors for options that say nothing of a sweep for a variable, and kinds that it does not sweep."""
+    from circuitspec.exploration.variables.place_trials import KINDS
+
+    context = click.get_current_context()
+    beside = {field.name for field in fields(VariableCall)}
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and option.name not in beside:
+            raise click.UsageError(f"{option.opts[0]} does not go with --variable")
+    if wrong := [kind for kind in sweeps if kind not in KINDS]:
+        raise click.UsageError(f"--sweep {wrong[0]} does not go with --variable, which sweeps {', '.join(KINDS)}")
+
+
+def explore_variable(asked: VariableCall, variable: str, study: Study) -> None:
+    """Sweep for a variable, and say and write what is found."""
+    outputs = [("--html", asked.page)]
+    if asked.output_dir is not None:
+        outputs.append(("--output-dir", asked.output_dir / "interchange.csv"))
+    check_outputs([("FILE", asked.file), *files_of(study)], outputs)
+    if asked.output_dir is not None:
+        make_directory(asked.output_dir)
+    with waiting() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.pipelines.abstraction.variable_sweep import VariableRequest, sweep_variable
+
+        kinds = asked.sweeps or ("resid",)
+        store = store_place(asked.root, asked.no_store)
+        request = VariableRequest(variable, kinds, rows=asked.batch_size, device=asked.device, store=store)
+        found = sweep_variable(study, request, progress)
+    from circuitspec.exploration.variables.variable_output import (
+        interchange_files,
+        interchange_html,
+        render_interchange,
+    )
+    from circuitspec.reports.machine.table_files import write_folder
+    from circuitspec.reports.report_files import write_report
+
+    if asked.output_dir is not None:
+        write_folder(asked.output_dir, interchange_files(found))
+    if asked.page is not None:
+        write_report(asked.page, interchange_html(found, command_line(asked.file)))
+    click.echo(render_interchange(found), nl=False)
