@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.analysis.warnings.subspace_warnings import beyond_the_whole
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.engine.attribution.subspace_training import TrainingSettings
+from circuitspec.engine.attribution.subspace_training import LearnedBasis, TrainingSettings
 from circuitspec.engine.records import Records
 from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.subspace import principal_angles, random_basis
@@ -24,6 +25,7 @@ from circuitspec.experiments.subspaces.subspace_files import parsed, written
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.weights import build
+from circuitspec.pipelines.abstraction import alignment_controls, subspace_search
 from circuitspec.pipelines.abstraction.alignment_controls import FULL, PERMUTED, UNTRAINED
 from circuitspec.pipelines.abstraction.alignment_text import render_alignments, warnings_of
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, align
@@ -279,3 +281,51 @@ def test_a_lock_has_the_file(folder: Path) -> None:
     (finding,) = direction_drift(document, locked)
     assert finding.code == "CS552"
     assert "locked.safetensors (subspace) changed since it was locked" in finding.message
+
+
+class Learning:
+    """Counts what is learned, by the command's own functions, and stops it at the one after `most`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> None:
+        self.count, self._most, self._learn = 0, most, subspace_search.learn_basis
+        monkeypatch.setattr(subspace_search, "learn_basis", self)
+        monkeypatch.setattr(alignment_controls, "learn_basis", self)
+
+    def __call__(self, *given: Any) -> LearnedBasis | None:
+        if self.count == self._most:
+            raise KeyboardInterrupt
+        self.count += 1
+        return self._learn(*given)
+
+
+@pytest.mark.parametrize(
+    ("most", "kept"), [(1, "1 subspace"), pytest.param(5, "5 subspaces", marks=pytest.mark.nightly)]
+)
+def test_a_search_that_was_stopped_goes_on(
+    most: int, kept: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was learned is not learned again, and the output is that of an undisturbed search to the last byte.
+
+    Two sites with two ranks each, a second seed at the chosen one, permuted labels and an untrained model: seven. What
+    was learned in other steps is another question.
+    """
+    command = ["align", str(folder / "corners.circuit.yaml"), "--ranks", "1,2", "--sites", "r0,r1", "--steps", "6"]
+    command += ["--lr", "0.1", "--seeds", "2", "--batch-size", "16"]
+
+    def run(store: str, most: int | None = None) -> tuple[int, str, str, bytes, int]:
+        file = tmp_path / "found.subspaces.safetensors"
+        file.unlink(missing_ok=True)
+        with monkeypatch.context() as patched:
+            learning = Learning(patched, most)
+            ran = CliRunner().invoke(main, [*command, "-o", str(file), "--store", str(tmp_path / store)])
+        return ran.exit_code, ran.stdout, ran.stderr, file.read_bytes() if file.exists() else b"", learning.count
+
+    code, out, _, content, learned = run("whole")
+    assert (code, learned) == (0, 7)
+    code, said, told, written_, _ = run("stopped", most)
+    assert (code, said, written_) == (130, "", b"")
+    assert told.endswith(f"interrupted; {kept} kept: run the same command again\n")
+    code, said, _, written_, learned = run("stopped")
+    assert (code, said, written_, learned) == (0, out, content, 7 - most)
+    command[command.index("6")] = "7"
+    assert run("whole", 0)[2].endswith("interrupted; 0 subspaces kept: run the same command again\n")

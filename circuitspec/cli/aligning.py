@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from circuitspec.cli.answering import answering, say
-from circuitspec.cli.options import DEVICE, FILE, make_directory, store_place
+from circuitspec.cli.options import DEVICE, FILE, NO_STORE, STORE, make_directory, store_place
 from circuitspec.cli.outputs import check_outputs, command_line, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.runtime.files import write_whole
@@ -54,11 +54,14 @@ def _numbers(context: click.Context, parameter: click.Parameter, text: str | Non
 @click.option("--no-controls", is_flag=True, help="Leave out the controls that learn anew.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs a step.")
 @DEVICE
+@STORE
+@NO_STORE
 @answering
 def align(**given: Any) -> None:
     """Learn the subspaces of FILE's variables that name a rank and no file (distributed alignment search).
 
     Site, rank and step are chosen on validation pairs, and tested once, with all controls, on pairs of other words.
+    After Ctrl-C the same command goes on behind the last subspace that was learned.
     """
     from circuitspec.hypothesis_file.load_file import load_hypothesis
 
@@ -92,6 +95,8 @@ class AlignCall:
     no_controls: bool
     batch_size: int
     device: str
+    root: Path | None
+    no_store: bool
 
     @property
     def target(self) -> Path:
@@ -113,6 +118,7 @@ class AlignCall:
             rows=self.batch_size,
             device=self.device,
             controls=not self.no_controls,
+            store=store_place(self.root, self.no_store),
         )
 
 

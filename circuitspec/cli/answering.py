@@ -59,9 +59,9 @@ def _interrupted(stop: KeyboardInterrupt) -> str:
         return "interrupted"
     if stop.kept is None:
         return "interrupted; nothing was kept: there is no store"
-    experiments = "experiment" if stop.kept == 1 else "experiments"
+    kept = f"{stop.kept} {stop.of}" + ("" if stop.kept == 1 else "s")
     begun = ", and what was measured of others" if stop.begun else ""
-    return f"interrupted; {stop.kept} {experiments} kept{begun}: run the same command again"
+    return f"interrupted; {kept} kept{begun}: run the same command again"
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -18,12 +18,12 @@ SILENCED = "CIRCUITSPEC_PROGRESS"  # set to `off` in the environment, nothing is
 class Interrupted(KeyboardInterrupt):
     """A person interrupted a run; `kept` of its experiments are in the store (None: there is no store).
 
-    `begun`: what was measured of others by then is kept too.
+    `of` is the word for one of what is kept. `begun`: what was measured of others by then is kept too.
     """
 
-    def __init__(self, kept: int | None, *, begun: bool = False) -> None:
+    def __init__(self, kept: int | None, *, begun: bool = False, of: str = "experiment") -> None:
         super().__init__()
-        self.kept, self.begun = kept, begun
+        self.kept, self.begun, self.of = kept, begun, of
 
 
 class Progress(Protocol):

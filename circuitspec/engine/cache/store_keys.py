@@ -163,6 +163,17 @@ def _spans(own: TokenizedVariant | TokenizedTask) -> Iterable[object]:
         yield {"spans": sorted(own.spans.items())}
 
 
+def all_of_task(task: TokenizedTask) -> list[object]:
+    """All that values of a task may depend on: what depends on more than an experiment reads has it in its key."""
+    prompts = [[prompt.index, prompt.template] for prompt in task.prompts.prompts]
+    answers = [task.answers, task.wrong, *answers_scored_whole(task)]
+    places = [sorted(task.roles.items()), sorted(task.slot_tokens.items())]
+    places += [sorted(task.spans.items())] if task.spans else []
+    averaged = [] if task.reference is None else [averaged_over(task.reference)]
+    own = [sorted((name, variant_digest(task, name)) for name in task.own)] if task.own else []
+    return [prompts, sorted(task.ids.items()), answers, places, *averaged, *own]
+
+
 def averaged_over(reference: TokenizedTask) -> dict[str, str]:
     """Digests of the tokens of each variant and, without a name, of the templates and positions."""
     templates = [[p.index, p.template] for p in reference.prompts.prompts]

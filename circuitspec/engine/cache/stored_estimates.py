@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
 from circuitspec.engine.cache.experiment_store import Store
-from circuitspec.engine.cache.store_keys import answers_scored_whole, averaged_over, setting_of, variant_digest
+from circuitspec.engine.cache.store_keys import all_of_task, setting_of
 from circuitspec.engine.cache.stored_runner import ABANDONED, StorePlace, opened_at, opened_within
 
 PIECES = "pieces"  # the folder of what was computed of estimates that are not done
@@ -77,14 +77,8 @@ def recalled_estimates(runner: Runner, place: StorePlace) -> Iterator[Recalled]:
     if place is None:
         yield Recalled(None)
         return
-    setting, task = setting_of(runner.loaded, runner.batches[0].side), runner.task
-    prompts = [[prompt.index, prompt.template] for prompt in task.prompts.prompts]
-    answers = [task.answers, task.wrong, *answers_scored_whole(task)]
-    places = [sorted(task.roles.items()), sorted(task.slot_tokens.items())]
-    places += [sorted(task.spans.items())] if task.spans else []
-    averaged = [] if task.reference is None else [averaged_over(task.reference)]
-    own = [sorted((name, variant_digest(task, name)) for name in task.own)] if task.own else []
-    context = _digest([asdict(setting), prompts, sorted(task.ids.items()), answers, places, *averaged, *own]).hex()
+    setting = setting_of(runner.loaded, runner.batches[0].side)
+    context = _digest([asdict(setting), *all_of_task(runner.task)]).hex()
     about = {"model": runner.loaded.provenance.id}
     with opened_at(place, f"estimates-{context[:32]}", about) as store, opened_within(store, PIECES) as pieces:
         pieces.drop_older(ABANDONED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RANDOM = 5  # subspaces that are drawn
+
+Kept: TypeAlias = Callable[[Sequence[object], Callable[[], LearnedBasis | None]], LearnedBasis | None]
+"""Gives the basis of a question: what was learned for it before, or else what is learned when it calls."""
 
 FULL, MEANS, PCA = "full vector", "difference of means", "PCA"
 PERMUTED, UNTRAINED = "permuted labels", "untrained model"
@@ -61,18 +64,32 @@ def plain_controls(
 
 
 def permuted_control(
-    training: SitePairs, validation: SitePairs, test: SitePairs, rank: int, seed: int, settings: TrainingSettings
+    training: SitePairs,
+    validation: SitePairs,
+    test: SitePairs,
+    rank: int,
+    seed: int,
+    settings: TrainingSettings,
+    kept: Kept,
 ) -> Control | None:
     """Learned, and its step chosen, on answers dealt out anew among pairs; scored on the right ones."""
-    found = learn_basis(training.permuted(seed), validation.permuted(seed + 1), rank, seed, settings)
+
+    def learned() -> LearnedBasis | None:
+        return learn_basis(training.permuted(seed), validation.permuted(seed + 1), rank, seed, settings)
+
+    found = kept((PERMUTED, rank, seed), learned)
     return None if found is None else Control(PERMUTED, rank, test.hits(_tensor(found.basis, test)))
 
 
 def untrained_control(
-    of: Callable[[str], SitePairs], rank: int, seed: int, settings: TrainingSettings
+    of: Callable[[str], SitePairs], rank: int, seed: int, settings: TrainingSettings, kept: Kept
 ) -> Control | None:
     """Learned on a model of the same config with random weights; `of` gives each split's pairs, all of them kept."""
-    found = learn_basis(of("training"), of("validation"), rank, seed, settings)
+
+    def learned() -> LearnedBasis | None:
+        return learn_basis(of("training"), of("validation"), rank, seed, settings)
+
+    found = kept((UNTRAINED, rank, seed), learned)
     if found is None:
         return None
     test = of("test")

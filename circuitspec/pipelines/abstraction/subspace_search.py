@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from circuitspec.engine.attribution.subspace_training import (
     learn_basis,
 )
 from circuitspec.engine.cache.store_keys import model_digest
+from circuitspec.engine.cache.stored_runner import StorePlace
+from circuitspec.engine.cache.stored_subspaces import StoredSubspaces, stored_subspaces
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Site
@@ -29,11 +32,12 @@ from circuitspec.experiments.subspaces.subspace import principal_angles
 from circuitspec.experiments.subspaces.subspace_files import single, where_name, width_of, written
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.hypothesis_file.load_file import Document
-from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.load_file import Document, Study
+from circuitspec.hypothesis_file.schema.blocks import Exploration, Hypothesis
 from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.abstraction.alignment_controls import (
     Control,
+    Kept,
     hits_of,
     permuted_control,
     plain_controls,
@@ -65,6 +69,11 @@ class AlignOptions:
     rows: int = 32
     device: str = "cpu"
     controls: bool = True  # also those that take learning again
+    store: StorePlace = None  # where what is learned is kept
+
+
+Places: TypeAlias = tuple[tuple[Site, tuple[int, ...]], ...]
+"""Where a subspace is looked for, each site with its ranks."""
 
 
 @dataclass(frozen=True)
@@ -115,38 +124,67 @@ def align(
     Raises CircuitspecError as `verify` does, and CS524 where there is nothing to learn, CS525 where the model answers
     no pair of a split right. The model is left as it was.
     """
-    hypothesis, text = document.hypothesis, document.source
     variables = _wanted(document)
-    assert hypothesis.abstraction is not None
-    splits = split_pairs(hypothesis.task, hypothesis.abstraction, document.base_dir, text, options.seed)
-    settings = {name: _settings(name, hypothesis) for name in variables}
+
+    def tried(shape: ModelShape) -> dict[str, Places]:
+        return {name: _places(name, document, shape, options) for name in variables}
+
+    return learn_subspaces(document, document.hypothesis, variables, tried, options, progress, loaded=loaded)
+
+
+def learn_subspaces(
+    file: Document | Study,
+    subject: Hypothesis | Exploration,
+    variables: Sequence[str],
+    tried: Callable[[ModelShape], Mapping[str, Places]],
+    options: AlignOptions,
+    progress: Progress,
+    *,
+    loaded: LoadedModel | None = None,
+) -> Alignments:
+    """Learn a subspace for each of the variables, at the best of the places that are to be tried for it.
+
+    Every one that is learned is kept in the store, so that a search that is stopped goes on behind it. Raises as
+    `align` does, where the subject has an abstraction.
+    """
+    task, spec = subject.task, subject.abstraction
+    assert spec is not None
+    splits = split_pairs(task, spec, file.base_dir, file.source, options.seed)
+    settings = {name: tuple(((name, family),) for family in spec.pairs) for name in variables}
 
     def tasks(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> dict[str, TokenizedTask]:
         asked = [one for own in settings.values() for one in own]
         found = {}
         for name, part in splits.parts.items():
-            task = tokens_of(document, hypothesis, part.prompts, shape, tokenizer, unequal=True)
-            found[name] = with_pairs(task, part.pairs, asked, hypothesis.task.positions, tokenizer, text)
+            tokens = tokens_of(file, subject, part.prompts, shape, tokenizer, unequal=True)
+            found[name] = with_pairs(tokens, part.pairs, asked, task.positions, tokenizer, file.source)
         return found
 
-    loading = from_file(document, hypothesis, options.device, progress) if loaded is None else from_memory(loaded)
+    loading = from_file(file, subject, options.device, progress) if loaded is None else from_memory(loaded)
     model, made = opened(loading, tasks)
-    sites = {name: _sites(name, document, model.shape, options) for name in variables}
-    if any(task.sequences is not None for task in made.values()):
-        raise CircuitspecError(_nothing("answers of several tokens have no gradient here", document))
+    places = tried(model.shape)
+    if any(one.sequences is not None for one in made.values()):
+        raise CircuitspecError(_nothing("answers of several tokens have no gradient here", file))
     session = Session(model, progress, rows=options.rows)
-    digests = {name: prompts_digest(part.prompts) for name, part in splits.parts.items()}
     with session.tested(made[SPLITS[0]]) as (runner, _):
-        runners = {name: runner if name == SPLITS[0] else session.runner(task) for name, task in made.items()}
-        found = [
-            _Search(name, settings[name], splits, runners, options, progress).run(sites[name], document)
-            for name in variables
-        ]
+        runners = {name: runner if name == SPLITS[0] else session.runner(one) for name, one in made.items()}
+        with stored_subspaces([runners[name] for name in SPLITS[:2]], options.store) as kept:
+            count = _Count(sum(_fits(own, options) for own in places.values()))
+            found = []
+            for name in variables:
+                search = _Search(name, settings[name], splits, runners, options, kept, count, progress)
+                found.append(search.run(places[name], file))
+                if options.controls:
+                    found[-1] = _with_untrained(found[-1], search, model, made)
+        digests = {name: prompts_digest(part.prompts) for name, part in splits.parts.items()}
         about = {"model": model.provenance.id, "model_digest": model_digest(model.model), "prompts": digests}
-    if options.controls:
-        found = [_with_untrained(one, settings[one.variable], splits, model, made, options, progress) for one in found]
     told = {one.variable: {**about, **_provenance(one, options, splits)} for one in found}
     return Alignments(tuple(found), splits.told, written({one.variable: one.basis for one in found}, told))
+
+
+def _fits(places: Places, options: AlignOptions) -> int:
+    """How many subspaces are learned for a variable, controls included."""
+    return sum(len(ranks) for _, ranks in places) + options.seeds - 1 + 2 * options.controls
 
 
 class _Search:
@@ -159,43 +197,47 @@ class _Search:
         splits: Splits,
         runners: Mapping[str, Runner],
         options: AlignOptions,
+        kept: StoredSubspaces,
+        count: _Count,
         progress: Progress,
     ) -> None:
-        self._variable, self._settings, self._splits = variable, settings, splits
-        self._runners, self._options, self._progress = runners, options, progress
+        self.variable, self.settings, self._splits = variable, settings, splits
+        self._runners, self.options, self._kept, self._count = runners, options, kept, count
+        self.progress = progress
 
-    def run(self, sites: Sequence[tuple[Site, tuple[int, ...]]], document: Document) -> AlignedVariable:
-        options, tried, kept = self._options, list[Tried](), dict[Site, tuple[SitePairs, SitePairs]]()
-        for site, ranks in sites:
-            kept[site] = (self._pairs("training", site), self._pairs("validation", site))
+    def run(self, places: Places, file: Document | Study) -> AlignedVariable:
+        options, tried = self.options, list[Tried]()
+        for site, ranks in places:
+            own = _SplitsAt(self._pairs, site)
             for rank in ranks:
-                learned = self._learned(*kept[site], site, rank, options.seed)
+                learned = self._learned(own, rank, options.seed)
                 if learned is None:
-                    why = f"the model answers no pair for {self._variable} right, base and source alike"
-                    raise CircuitspecError(_too_few(why, document))
+                    why = f"the model answers no pair for {self.variable} right, base and source alike"
+                    raise CircuitspecError(_too_few(why, file))
                 tried.append(Tried(site, rank, learned))
         chosen = earliest(tried)
-        training, validation = kept[chosen.site]
+        own = _SplitsAt(self._pairs, chosen.site)
         runs = [(options.seed, chosen.learned)]
         for seed in range(options.seed + 1, options.seed + options.seeds):
-            again = self._learned(training, validation, chosen.site, chosen.rank, seed)
+            again = self._learned(own, chosen.rank, seed)
             assert again is not None
             runs.append((seed, again))
         seed, best = max(runs, key=lambda run: run[1].validation.score)
-        others = [run for own, run in runs if own != seed]
-        self._progress.stage(f"testing the subspace of {self._variable} on held-out pairs")
-        test = self._pairs("test", chosen.site)
+        others = [run for other, run in runs if other != seed]
+        self.progress.stage(f"testing the subspace of {self.variable} on held-out pairs")
+        test = own["test"]
         if not test.hits(None).kept.any():
-            why = f"the model answers no test pair for {self._variable} right, base and source alike"
-            raise CircuitspecError(_too_few(why, document))
+            why = f"the model answers no test pair for {self.variable} right, base and source alike"
+            raise CircuitspecError(_too_few(why, file))
         pairs = self._splits.parts["training"].pairs
-        controls = plain_controls(training, test, pairs, self._variable, chosen.rank, options.seed)
+        training, validation = own["training"], own["validation"]
+        controls = plain_controls(training, test, pairs, self.variable, chosen.rank, options.seed)
         if options.controls:
-            self._progress.stage(f"learning on permuted labels of {self._variable}")
-            null = permuted_control(training, validation, test, chosen.rank, options.seed, options.training)
+            kept = self.keeping(chosen.site, f"permuted labels, rank {chosen.rank}")
+            null = permuted_control(training, validation, test, chosen.rank, options.seed, options.training, kept)
             controls += [] if null is None else [null]
         return AlignedVariable(
-            self._variable,
+            self.variable,
             chosen.site,
             chosen.rank,
             best.basis,
@@ -209,16 +251,54 @@ class _Search:
             tuple(other.validation.score for other in others),
         )
 
-    def _pairs(self, split: str, site: Site) -> SitePairs:
-        own = self._splits.parts[split].pairs
-        return SitePairs(self._runners[split], site, self._settings, [own.changed(one) for one in self._settings])
+    def keeping(self, site: Site, words: str, *beside: object) -> Kept:
+        """Learns at a site, or recalls, and counts; `beside` goes into every question."""
+        options = self.options
+        about = (self.variable, self.settings, site, options.rows, options.training, *beside)
 
-    def _learned(
-        self, training: SitePairs, validation: SitePairs, site: Site, rank: int, seed: int
-    ) -> LearnedBasis | None:
-        at = f"{format_name(site.component)} at {where_name(site.where)}"
-        self._progress.stage(f"learning {self._variable}: rank {rank} of {at}, seed {seed}")
-        return learn_basis(training, validation, rank, seed, self._options.training)
+        def get(question: Sequence[object], learn: Callable[[], LearnedBasis | None]) -> LearnedBasis | None:
+            self.progress.stage(f"learning {self.variable}, {self._count.next}: {words} of {_at(site)}")
+            return self._kept.get((*about, *question), learn)
+
+        return get
+
+    def changed(self, split: str) -> list[list[bool]]:
+        """For each setting, of which pairs of the split the answer must change."""
+        own = self._splits.parts[split].pairs
+        return [list(own.changed(one)) for one in self.settings]
+
+    def _pairs(self, split: str, site: Site) -> SitePairs:
+        return SitePairs(self._runners[split], site, self.settings, self.changed(split))
+
+    def _learned(self, own: _SplitsAt, rank: int, seed: int) -> LearnedBasis | None:
+        def learn() -> LearnedBasis | None:
+            return learn_basis(own["training"], own["validation"], rank, seed, self.options.training)
+
+        return self.keeping(own.site, f"rank {rank}, seed {seed},")((rank, seed), learn)
+
+
+class _SplitsAt:
+    """The pairs of each split at one site, made when they are asked for first: what is recalled needs none."""
+
+    def __init__(self, make: Callable[[str, Site], SitePairs], site: Site) -> None:
+        self._make, self.site = make, site
+        self._made: dict[str, SitePairs] = {}
+
+    def __getitem__(self, split: str) -> SitePairs:
+        if split not in self._made:
+            self._made[split] = self._make(split, self.site)
+        return self._made[split]
+
+
+class _Count:
+    """How many subspaces were asked for, of how many: `3 of 12`."""
+
+    def __init__(self, total: int) -> None:
+        self._numbers, self._total = itertools.count(1), total
+
+    @property
+    def next(self) -> str:
+        return f"{next(self._numbers)} of {self._total}"
 
 
 def earliest(tried: Sequence[Tried]) -> Tried:
@@ -248,14 +328,7 @@ def _wanted(document: Document) -> tuple[str, ...]:
     return found
 
 
-def _settings(variable: str, hypothesis: Hypothesis) -> tuple[Setting, ...]:
-    assert hypothesis.abstraction is not None
-    return tuple(((variable, family),) for family in hypothesis.abstraction.pairs)
-
-
-def _sites(
-    variable: str, document: Document, shape: ModelShape, options: AlignOptions
-) -> tuple[tuple[Site, tuple[int, ...]], ...]:
+def _places(variable: str, document: Document, shape: ModelShape, options: AlignOptions) -> Places:
     """Every site that is tried, with the ranks that it has room for."""
     hypothesis, text = document.hypothesis, document.source
     assert hypothesis.abstraction is not None
@@ -278,26 +351,19 @@ def _sites(
 
 
 def _with_untrained(
-    one: AlignedVariable,
-    settings: Sequence[Setting],
-    splits: Splits,
-    model: LoadedModel,
-    tasks: Mapping[str, TokenizedTask],
-    options: AlignOptions,
-    progress: Progress,
+    one: AlignedVariable, search: _Search, model: LoadedModel, tasks: Mapping[str, TokenizedTask]
 ) -> AlignedVariable:
     """With the same search on a model of the same config that was never trained."""
-    progress.stage(f"learning {one.variable} on an untrained model")
+    options = search.options
     other = untrained(model, options.seed)
-    session = Session(other, progress, rows=options.rows)
+    session = Session(other, search.progress, rows=options.rows)
     with borrowed(other.model):
 
         def pairs(split: str) -> SitePairs:
-            own = splits.parts[split].pairs
-            changed = [own.changed(setting) for setting in settings]
-            return SitePairs(session.runner(tasks[split]), one.site, settings, changed, every=True)
+            return SitePairs(session.runner(tasks[split]), one.site, search.settings, search.changed(split), every=True)
 
-        found = untrained_control(pairs, one.rank, options.seed, options.training)
+        kept = search.keeping(one.site, f"an untrained model, rank {one.rank}", model_digest(other.model))
+        found = untrained_control(pairs, one.rank, options.seed, options.training, kept)
     return one if found is None else replace(one, controls=(*one.controls, found))
 
 
@@ -326,12 +392,17 @@ def _word(row: str | Mapping[str, str]) -> str | dict[str, str]:
     return row if isinstance(row, str) else dict(row)
 
 
-def _nothing(message: str, document: Document) -> Diagnostic:
-    place = document.source.span(("abstraction",)) if document.hypothesis.abstraction is not None else None
+def _at(site: Site) -> str:
+    return f"{format_name(site.component)} at {where_name(site.where)}"
+
+
+def _nothing(message: str, file: Document | Study) -> Diagnostic:
+    subject = file.hypothesis if isinstance(file, Document) else file.exploration
+    place = file.source.span(("abstraction",)) if subject.abstraction is not None else None
     hint = "write align: {VARIABLE: {nodes: [r3], at: END, subspace: {rank: 2}}}"
     return Diagnostic("CS524", message, place, hint=hint)
 
 
-def _too_few(message: str, document: Document) -> Diagnostic:
+def _too_few(message: str, file: Document | Study) -> Diagnostic:
     hint = "take prompts that the model does, or another model"
-    return Diagnostic("CS525", message, document.source.span(("abstraction", "pairs")), hint=hint)
+    return Diagnostic("CS525", message, file.source.span(("abstraction", "pairs")), hint=hint)
