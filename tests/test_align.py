@@ -180,6 +180,7 @@ def test_what_was_learned_is_verified(folder: Path, found: AlignedVariable) -> N
         ("{rank: 2, file: skewed.safetensors}", "CS236", "its columns are not orthonormal"),
         ("{rank: 2, file: text.safetensors}", "CS236", "this is no safetensors file"),
         ("{rank: 2, file: narrow.safetensors}", "CS236", "its vectors have 8 numbers"),
+        ("{rank: [1, 3], file: x.safetensors}", "CS236", "its rank is 2, not 1 or 3"),
         ("{rank: 2}", "CS235", "the subspace of corner has no file"),
     ],
 )
@@ -327,5 +328,26 @@ def test_a_search_that_was_stopped_goes_on(
     assert told.endswith(f"interrupted; {kept} kept: run the same command again\n")
     code, said, _, written_, learned = run("stopped")
     assert (code, said, written_, learned) == (0, out, content, 7 - most)
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    listed = text.replace("nodes: [r1]", 'nodes: ["r[0-1]"]').replace("rank: 2", "rank: [2, 1]")
+    (folder / "listed.circuit.yaml").write_text(listed, encoding="utf-8")
+    command[1:6] = [str(folder / "listed.circuit.yaml")]
+    assert run("whole")[3:] == (content, 0)  # as the file says by itself
+    (folder / "listed.subspaces.safetensors").write_bytes(content)
+    named = listed.replace("rank: [2, 1]", "rank: [2, 1], file: listed.subspaces.safetensors")
+    (folder / "named.circuit.yaml").write_text(named, encoding="utf-8")
+    ran = CliRunner().invoke(main, ["plan", str(folder / "named.circuit.yaml")])
+    (component, rank) = (parsed(content)[1]["corner"][key] for key in ("component", "rank"))
+    assert (ran.exit_code, rank in (1, 2), f"at {component}@END" in ran.output) == (0, True, True), ran.output
     command[command.index("6")] = "7"
     assert run("whole", 0)[2].endswith("interrupted; 0 subspaces kept: run the same command again\n")
+
+
+def test_a_neuron_has_no_subspace(folder: Path) -> None:
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    file = folder / "neuron.circuit.yaml"
+    file.write_text(text.replace("nodes: [r1]", "nodes: [r1, m0.n0]"), encoding="utf-8")
+    for command in ("plan", "align"):
+        result = CliRunner().invoke(main, [command, str(file)])
+        assert result.exit_code == 3
+        assert "error[CS185]: the value of m0.n0 is no single vector" in result.output

@@ -157,7 +157,7 @@ GRAPH: dict[str, CodeInfo] = {
         "a file of subspaces that does not fit",
         "The file is safetensors, with a tensor `[width, rank]` by the variable's name, whose columns are orthonormal "
         "(each entry of R^T R within 1e-5 of the identity's), and with metadata that say of which component at which "
-        "positions it is a basis. All of this must be as the alignment in the hypothesis says: a basis of one layer "
-        "means nothing in another. `circuitspec align` writes such files.",
+        "positions it is a basis. All of this must be as the alignment in the hypothesis says, or one of what it "
+        "lists: a basis of one layer means nothing in another. `circuitspec align` writes such files.",
     ),
 }

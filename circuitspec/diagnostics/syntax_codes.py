@@ -428,10 +428,10 @@ SYNTAX: dict[str, CodeInfo] = {
     ),
     "CS185": CodeInfo(
         "a subspace",
-        "A variable that is aligned with a subspace has one component whose value is a single vector: a residual "
-        "stream, an MLP's output, a head's output. Several components have several values, a key-value head has "
-        "two, and a neuron's is a single number. Name the residual stream behind the components, which has all that "
-        "they wrote, or leave `subspace` out, so that they are patched whole.",
+        "A subspace is of one component whose value is a single vector: a residual stream, an MLP's output, a head's "
+        "output (of several components that `nodes` names, `circuitspec align` chooses one). A key-value head has two "
+        "values, and a neuron's is a single number. Name the residual stream behind them, which has all that they "
+        "wrote, or leave `subspace` out, so that they are patched whole.",
     ),
     "CS186": CodeInfo(
         "a family of pairs that does not say how sources are made",

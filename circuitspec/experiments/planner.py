@@ -15,7 +15,7 @@ from circuitspec.experiments.ablation_source import ablation_source, corrupt_pro
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Site, Source, Variant
 from circuitspec.experiments.levels import edge_level, node_level, path_level
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
-from circuitspec.experiments.subspaces.subspace_files import StoredSubspace, fitting, not_learned, single
+from circuitspec.experiments.subspaces.subspace_files import StoredSubspace, check_vectors, fitting, not_learned
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
 from circuitspec.graph.nodes import NodeComponent
@@ -247,7 +247,7 @@ class Planning:
         return aligned_with(self.abstraction.align[variable], variable, self.ablation, self.graph, self.text)
 
     def sites(self, variable: str) -> frozenset[Site]:
-        """What is patched for a variable: `aligned` components, or one of them along its subspace.
+        """What is patched for a variable: `aligned` components, or one of them, as its file says, along its subspace.
 
         Raises as `aligned`, CS185 for a component whose value is no single vector, CS235 where no file is named, CS236
         where the file is of another site or rank.
@@ -255,13 +255,12 @@ class Planning:
         section, spec = self.aligned(variable), self.abstraction.align[variable].subspace
         if spec is None:
             return frozenset(Site(component, where) for component, where in section.items())
-        component, where = single(variable, section, self.text)
+        check_vectors(variable, section, self.text)
         if spec.file is None:
             raise CircuitspecError(not_learned(variable, self.text))
         if variable not in self.subspaces:
             raise ValueError(f"the subspace of {variable} was not read")
-        within = fitting(self.subspaces[variable], component, where, spec, self.graph.shape, self.text)
-        return frozenset({Site(component, where, within)})
+        return frozenset({Site(*fitting(self.subspaces[variable], section, spec, self.graph.shape, self.text))})
 
     def section(self, entries: Sequence[str], *, apart: bool = False) -> Mapping[NodeComponent, Where]:
         """Where the components that the claim names (`nodes`) are patched; what is wrong with them is raised."""

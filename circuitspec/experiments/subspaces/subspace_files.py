@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,16 +112,13 @@ def written(bases: Mapping[str, NDArray[np.floating]], told: Mapping[str, Mappin
     return save(tensors, {METADATA: json.dumps(told, sort_keys=True)})
 
 
-def single(variable: str, section: Mapping[NodeComponent, Where], text: SourceText) -> tuple[NodeComponent, Where]:
-    """The one component, with its positions, whose subspace a variable is aligned with. Raises CS185."""
-    if len(section) != 1:
-        said = f"a subspace is of one component, and {variable} is aligned with {len(section)}"
-        raise CircuitspecError(_not_single(said, variable, text))
-    ((component, where),) = section.items()
-    if component.kind not in _SINGLE:
-        said = f"the value of {format_name(component)} is no single vector, so it has no subspace"
-        raise CircuitspecError(_not_single(said, variable, text))
-    return component, where
+def check_vectors(variable: str, section: Iterable[NodeComponent], text: SourceText) -> None:
+    """Raises CS185 for a component whose value is no single vector, so that it has no subspace."""
+    for component in section:
+        if component.kind not in _SINGLE:
+            said = f"the value of {format_name(component)} is no single vector, so it has no subspace"
+            hint = "name a residual stream, an MLP or a head, or leave `subspace` out"
+            raise CircuitspecError(Diagnostic("CS185", said, text.span(_place(variable)), hint=hint))
 
 
 def width_of(component: NodeComponent, shape: ModelShape) -> int:
@@ -137,26 +134,31 @@ def where_name(where: Where) -> str:
 
 def fitting(
     stored: StoredSubspace,
-    component: NodeComponent,
-    where: Where,
+    section: Mapping[NodeComponent, Where],
     spec: SubspaceOf,
     shape: ModelShape,
     text: SourceText,
-) -> Subspace:
-    """The subspace that was stored, if it is of this component, these positions and this rank. Raises CS236."""
-    found, width = stored.subspace, width_of(component, shape)
-    asked = (format_name(component), where_name(where))
+) -> tuple[NodeComponent, Where, Subspace]:
+    """The component and positions whose subspace was stored, which are among these, of one of these ranks.
+
+    Raises CS236 where they are not.
+    """
+    found = stored.subspace
+    own = {(format_name(component), where_name(where)): (component, where) for component, where in section.items()}
+    site = own.get((stored.component, stored.where))
     wrong: list[str] = []
-    if (stored.component, stored.where) != asked:
-        wrong.append(f"it is a subspace of {stored.component} at {stored.where}, not of {' at '.join(asked)}")
-    if found.rank != spec.rank:
-        wrong.append(f"its rank is {found.rank}, not {spec.rank}")
+    if site is None:
+        asked = " or ".join(map(" at ".join, own))
+        wrong.append(f"it is a subspace of {stored.component} at {stored.where}, not of {asked}")
+    if found.rank not in spec.ranks:
+        wrong.append(f"its rank is {found.rank}, not {' or '.join(map(str, spec.ranks))}")
+    width = width_of(next(iter(section)) if site is None else site[0], shape)
     if found.width != width:
         wrong.append(f"its vectors have {found.width} numbers; the component's have {width}")
-    if wrong:
+    if wrong or site is None:
         place = text.span((*_place(stored.variable), "file"))
         raise CircuitspecError(*(_wrong(f"{spec.file} does not fit {stored.variable}: {one}", place) for one in wrong))
-    return found
+    return (*site, found)
 
 
 def not_learned(variable: str, text: SourceText) -> Diagnostic:
@@ -171,11 +173,6 @@ def not_learned(variable: str, text: SourceText) -> Diagnostic:
 
 def _place(variable: str) -> tuple[str, ...]:
     return ("abstraction", "align", variable, "subspace")
-
-
-def _not_single(message: str, variable: str, text: SourceText) -> Diagnostic:
-    hint = "name a residual stream, an MLP or a head, or leave `subspace` out"
-    return Diagnostic("CS185", message, text.span(_place(variable)), hint=hint)
 
 
 def _wrong(message: str, place: Span) -> Diagnostic:

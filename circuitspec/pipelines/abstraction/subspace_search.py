@@ -29,7 +29,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Site
 from circuitspec.experiments.planner import aligned_with
 from circuitspec.experiments.subspaces.subspace import principal_angles
-from circuitspec.experiments.subspaces.subspace_files import single, where_name, width_of, written
+from circuitspec.experiments.subspaces.subspace_files import check_vectors, where_name, width_of, written
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Document, Study
@@ -329,24 +329,24 @@ def _wanted(document: Document) -> tuple[str, ...]:
 
 
 def _places(variable: str, document: Document, shape: ModelShape, options: AlignOptions) -> Places:
-    """Every site that is tried, with the ranks that it has room for."""
+    """Every site that is tried, with the ranks that it has room for: each component that `nodes` names."""
     hypothesis, text = document.hypothesis, document.source
     assert hypothesis.abstraction is not None
     spec = hypothesis.abstraction.align[variable]
     assert spec.subspace is not None
+    own = spec.model_copy(update={"nodes": options.sites}) if options.sites else spec
     graph = lay_out(hypothesis.circuit, shape, text)
-    ranks = options.ranks or (spec.subspace.rank,)
+    section = aligned_with(own, variable, hypothesis.ablation, graph, text)
+    check_vectors(variable, section, text)
+    ranks = sorted(set(options.ranks)) or spec.subspace.ranks
     found = []
-    tried: list[tuple[str, ...]] = [(name,) for name in options.sites] or [spec.nodes]
-    for nodes in tried:
-        own = spec.model_copy(update={"nodes": nodes})
-        site = Site(*single(variable, aligned_with(own, variable, hypothesis.ablation, graph, text), text))
-        width = width_of(site.component, shape)
-        fit = tuple(rank for rank in sorted(set(ranks)) if rank <= width)
+    for component, where in section.items():
+        width = width_of(component, shape)
+        fit = tuple(rank for rank in ranks if rank <= width)
         if not fit:
-            said = f"{format_name(site.component)} has {width} numbers a token, fewer than {min(ranks)}"
+            said = f"{format_name(component)} has {width} numbers a token, fewer than {min(ranks)}"
             raise CircuitspecError(_nothing(said, document))
-        found.append((site, fit))
+        found.append((Site(component, where), fit))
     return tuple(found)
 
 

@@ -22,6 +22,8 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.interchange_level import check_apart, instead_of_subspaces, interchanging
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning
+from circuitspec.experiments.subspaces.subspace_files import where_name
+from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.abstraction.interchange_block import IIA, AboutVariables
 from circuitspec.prompts.pairs.settings import (
     Setting,
@@ -156,9 +158,9 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
     def plan(self, claim: C, planning: Planning) -> PlannedPairs:
         trials = []
         for setting in settings_of(claim, planning.abstraction):
-            aligned = {variable: planning.aligned(variable) for variable, _ in setting}
-            check_apart(setting, aligned, planning.graph.shape, planning.text)
             sites = {variable: planning.sites(variable) for variable, _ in setting}
+            aligned = {variable: {site.component: site.where for site in own} for variable, own in sites.items()}
+            check_apart(setting, aligned, planning.graph.shape, planning.text)
             trials.append(self._trial(claim, setting, interchanging(setting, sites), planning))
         planning.name_anchor(planning.anchor)
         first = trials[0].patched
@@ -188,6 +190,9 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
 
     def _nodes(self, variable: str, planning: Planning) -> str:
         spec = planning.abstraction.align[variable]
+        if spec.subspace is not None:  # of several components it is of the one that its file says
+            (site,) = planning.sites(variable)
+            return f"{format_name(site.component)}@{where_name(site.where)}"
         at = "" if spec.at is None else "@" + (spec.at if isinstance(spec.at, str) else "{" + ",".join(spec.at) + "}")
         return ", ".join(f"{node}{at}" for node in spec.nodes)
 

@@ -44,16 +44,31 @@ Positions_: TypeAlias = Annotated[
 ]
 
 
+Ranks: TypeAlias = Annotated[
+    Annotated[Count, Tag("<index>")] | Annotated[tuple[Count, ...], Tag("<list>"), Field(min_length=1)],
+    one_form_of(form_of, "a number of directions, or a list of them"),
+]
+
+
 class SubspaceOf(Block):
     """The linear subspace of a component's value that is said to carry a variable."""
 
-    rank: Count = Field(examples=[2], description="How many orthonormal directions span it.")
+    rank: Ranks = Field(
+        examples=[2, [1, 2, 4, 8]],
+        description="How many orthonormal directions span it. Of a list, `circuitspec align` tries each, and the file "
+        "says which was chosen.",
+    )
     file: Text | None = Field(
         default=None,
         examples=["ioi.subspaces.safetensors"],
         description="The file with its basis, as `circuitspec align` writes it, relative to this file. Without one the "
         "subspace is still to be learned, and claims about the variable are not run.",
     )
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """Each rank that it may have, smallest first."""
+        return (self.rank,) if isinstance(self.rank, int) else tuple(sorted(set(self.rank)))
 
 
 class Alignment(Block):
@@ -70,20 +85,10 @@ class Alignment(Block):
     subspace: SubspaceOf | None = Field(
         default=None,
         examples=[{"rank": 2, "file": "ioi.subspaces.safetensors"}],
-        description="A subspace of the value, of which alone the variable is said to be made: then `nodes` are one "
-        "component (a residual stream, an MLP, a head), which has the same subspace at all of its positions.",
+        description="A subspace of the value, of which alone the variable is said to be made. It is of one component "
+        "(a residual stream, an MLP, a head), the same at all of its positions: of several `nodes`, `circuitspec "
+        "align` tries each, and the file says which was chosen.",
     )
-
-    @model_validator(mode="after")
-    def _of_one_component(self) -> Alignment:
-        if self.subspace is not None and len(self.nodes) > 1:
-            raise texts.problem(
-                "CS185",
-                f"a subspace is of one component, and `nodes` names {len(self.nodes)}",
-                hint="name the residual stream behind them, or give each variable one component",
-                key=True,
-            )
-        return self
 
 
 class PairFamily(Block):
