@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -351,3 +352,43 @@ def test_a_neuron_has_no_subspace(folder: Path) -> None:
         result = CliRunner().invoke(main, [command, str(file)])
         assert result.exit_code == 3
         assert "error[CS185]: the value of m0.n0 is no single vector" in result.output
+
+
+@pytest.mark.nightly
+def test_subspaces_where_a_variable_is_found(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a0.h0 writes the corner, at END, into a plane of r1: a plane of it does what the whole does, and no line.
+
+    `align` finds what was learned in the store, and says the same of it.
+    """
+    file, store = str(folder / "corners.circuit.yaml"), ["--store", str(tmp_path / "store")]
+
+    def explored(rank: int) -> tuple[str, pd.DataFrame]:
+        asked = ["--variable", "corner", "--rank", str(rank), "--places", "1", "--output-dir", str(tmp_path)]
+        ran = CliRunner().invoke(main, ["explore", file, *asked, *store])
+        assert ran.exit_code == 0, ran.output
+        return ran.stdout, pd.read_csv(tmp_path / "subspaces.csv")
+
+    said, table = explored(2)
+    (row,) = table.to_dict("records")
+    assert (row["component"], row["position"], row["rank"]) == ("r1", "END", 2)
+    assert [row[name] for name in ("iia", "unchanged", "whole_iia", "whole_unchanged")] == [1, 1, 1, 1]
+    assert "corner: {nodes: [r1], at: END, subspace: {rank: 2}}" in said
+    assert "corner: {nodes: [r1]" in (tmp_path / "align-corner.yaml").read_text(encoding="utf-8")
+    learning = Learning(monkeypatch)
+    out = str(tmp_path / "x.safetensors")
+    ran = CliRunner().invoke(main, ["align", file, "--seeds", "1", "--no-controls", "-o", out, *store])
+    assert (ran.exit_code, learning.count) == (0, 0)
+    assert explored(1)[1]["iia"][0] < 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--rank", "2"], "--rank and --places go with --variable"),
+        (["--places", "2"], "--rank and --places go with --variable"),
+        (["--variable", "corner", "--rank", "2", "--sweep", "attention"], "--rank is of one vector"),
+    ],
+)
+def test_options_that_do_not_go_together(folder: Path, given: list[str], said: str) -> None:
+    ran = CliRunner().invoke(main, ["explore", str(folder / "corners.circuit.yaml"), *given])
+    assert (ran.exit_code, said in ran.output) == (2, True), ran.output

@@ -128,6 +128,8 @@ class VariableCall:
 
     file: Path
     variable: str | None
+    rank: int | None
+    places: int
     sweeps: tuple[Kind, ...]
     output_dir: Path | None
     page: Path | None
@@ -137,8 +139,11 @@ class VariableCall:
     no_store: bool
 
 
-def check_beside_variable(sweeps: tuple[Kind, ...]) -> None:
-    """Usage errors for options that say nothing of a sweep for a variable, and kinds that it does not sweep."""
+def check_beside_variable(sweeps: tuple[Kind, ...], rank: int | None) -> None:
+    """Usage errors for options that say nothing of a sweep for a variable, and kinds that it does not sweep.
+
+    Subspaces are learned where the draft proposes, which is among the kind that is swept first.
+    """
     from circuitspec.exploration.variables.place_trials import KINDS
 
     context = click.get_current_context()
@@ -149,6 +154,8 @@ def check_beside_variable(sweeps: tuple[Kind, ...]) -> None:
             raise click.UsageError(f"{option.opts[0]} does not go with --variable")
     if wrong := [kind for kind in sweeps if kind not in KINDS]:
         raise click.UsageError(f"--sweep {wrong[0]} does not go with --variable, which sweeps {', '.join(KINDS)}")
+    if rank is not None and sweeps[:1] == ("attention",):
+        raise click.UsageError("--rank is of one vector, and the heads of a layer are several: --sweep heads")
 
 
 def explore_variable(asked: VariableCall, variable: str, study: Study) -> None:
@@ -165,7 +172,15 @@ def explore_variable(asked: VariableCall, variable: str, study: Study) -> None:
 
         kinds = asked.sweeps or ("resid",)
         store = store_place(asked.root, asked.no_store)
-        request = VariableRequest(variable, kinds, rows=asked.batch_size, device=asked.device, store=store)
+        request = VariableRequest(
+            variable,
+            kinds,
+            rows=asked.batch_size,
+            device=asked.device,
+            store=store,
+            rank=asked.rank,
+            most=asked.places,
+        )
         found = sweep_variable(study, request, progress)
     from circuitspec.exploration.variables.variable_output import (
         interchange_files,

@@ -10,7 +10,17 @@ import click
 
 from circuitspec.cli.aligning import VariableCall, check_beside_variable, explore_variable
 from circuitspec.cli.answering import answering
-from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FOLDER, NO_STORE, STORE, make_directory, store_place
+from circuitspec.cli.options import (
+    BATCH_SIZE,
+    DEVICE,
+    FILE,
+    FOLDER,
+    NO_STORE,
+    STORE,
+    make_directory,
+    on_the_command_line,
+    store_place,
+)
 from circuitspec.cli.outputs import check_outputs, command_line, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -57,6 +67,10 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
     help="Patch all of these, layer by layer and position by position.",
 )
 @click.option("--variable", metavar="NAME", help="Look for this variable of FILE's abstraction, and nothing else.")
+@click.option("--rank", type=click.IntRange(min=1), help="Then learn subspaces of this rank where it is found.")
+@click.option(
+    "--places", type=click.IntRange(min=1), default=2, show_default=True, help="So many such places, at most."
+)
 @click.option(
     "--value",
     "values",
@@ -106,7 +120,7 @@ def explore(**given: Any) -> None:
     drafted on.
 
     With --variable FILE needs an `abstraction` too: each place of the residual stream (or of what --sweep says) takes
-    its value in the source of every pair, and an entry of `align` is drafted.
+    its value in the source of every pair, and an entry of `align` is drafted. With --rank it is of a subspace.
     """
     asked = ExploreCall(**given)
     asked.check()
@@ -153,6 +167,8 @@ class ExploreCall:
     neurons: bool
     sweeps: tuple[Kind, ...]
     variable: str | None
+    rank: int | None
+    places: int
     values: tuple[str, ...]
     noise_at: tuple[str, ...]
     max_forwards: int | None
@@ -177,8 +193,10 @@ class ExploreCall:
     def check(self) -> None:
         """Raises UsageError for options that do not go together."""
         if self.variable is not None:
-            check_beside_variable(self.sweeps)
+            check_beside_variable(self.sweeps, self.rank)
             return
+        if self.rank is not None or on_the_command_line("places"):
+            raise click.UsageError("--rank and --places go with --variable")
         if self.values and self.start != "resid" and not self.sweeps:
             raise click.UsageError("--value is what sweeps patch in: it goes with --start resid or --sweep")
         if self.noise_at and not any(ABLATIONS[value].noise for value in self.values):

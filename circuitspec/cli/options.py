@@ -80,7 +80,8 @@ def also_written(reports: list[tuple[str, Path]], page: Path | None) -> list[tup
     return [*reports, *([] if page is None else [("html", page)])]
 
 
-def _on_the_command_line(parameter: str) -> bool:
+def on_the_command_line(parameter: str) -> bool:
+    """Whether the command being run was given this option, and not by the environment or by default."""
     context = click.get_current_context(silent=True)
     return context is not None and context.get_parameter_source(parameter) is click.core.ParameterSource.COMMANDLINE
 
@@ -94,8 +95,8 @@ def store_place(root: Path | None, no_store: bool) -> StorePlace:
     """
     from circuitspec.engine.cache.stored_runner import SpareStore, default_root
 
-    if no_store and _on_the_command_line("root"):
-        if _on_the_command_line("no_store"):
+    if no_store and on_the_command_line("root"):
+        if on_the_command_line("no_store"):
             raise click.UsageError("--store DIR keeps what is measured, and --no-store keeps nothing: give one of them")
         no_store = False
 

@@ -29,10 +29,32 @@ class Lowest:
 
 
 @dataclass(frozen=True)
+class LearnedThere:
+    """A subspace that was learned at a place, on held-out pairs of all families together, and the whole vector on them.
+
+    IIA on pairs whose answer must change, by the likeliest of the candidates (`top` of those over the whole
+    vocabulary), and the share of those whose answer must stay; `kept` of the `pairs` count, as the unpatched model
+    answers their base and source right.
+    """
+
+    place: AlignedPlace
+    rank: int
+    iia: Estimate | None
+    top: Estimate | None
+    unchanged: Estimate | None
+    whole_iia: Estimate | None
+    whole_top: Estimate | None
+    whole_unchanged: Estimate | None
+    kept: int
+    pairs: int
+
+
+@dataclass(frozen=True)
 class VariableFindings:
     """IIA of one variable at every place that was swept, by family of pairs.
 
     `misplaced` are positions that were not swept, as they are at other tokens in some source, each with the family.
+    `learned` are subspaces at drafted places, where they were asked for; `split` says on which words.
     """
 
     name: str
@@ -47,6 +69,8 @@ class VariableFindings:
     forwards: float
     saved: float  # of these, what was not computed, as it is as in the base run
     seconds: float
+    learned: tuple[LearnedThere, ...] = ()
+    split: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -95,9 +119,24 @@ class VariableFindings:
         lines = ["abstraction:", "  align:"]
         lines += ["    # chosen on these very pairs, by the lowest share; verify it on other prompts"]
         lines += [f"    # {line}" for line in self._figures_at(first.place)]
-        lines += [f"    {self.variable}: {_entry(first.place)}"]
-        lines += [f"    # or {_entry(one.place)}: {with_interval(one.agreement)} of {one.on}" for one in others]
+        ranks = {one.place: one.rank for one in self.learned}
+        lines += [f"    # {line}" for line in self._learned_at(first.place)]
+        lines += [f"    {self.variable}: {_entry(first.place, ranks.get(first.place))}"]
+        lines += [
+            f"    # or {_entry(one.place, ranks.get(one.place))}: {with_interval(one.agreement)} of {one.on}"
+            for one in others
+        ]
         return "\n".join(lines)
+
+    def _learned_at(self, place: AlignedPlace) -> list[str]:
+        """What the subspace there scores, of which alone the entry is; the figures above are of the whole vector."""
+        told = []
+        for one in self.learned:
+            if one.place == place:
+                told.append("these are figures of the whole vector; those of the subspace, on held-out pairs:")
+                shares = (("IIA", one.iia), ("answers that must stay do so in", one.unchanged))
+                told += [f"{what} {with_interval(share)}" for what, share in shares if share is not None]
+        return told
 
     def _figures_at(self, place: AlignedPlace) -> list[str]:
         """The shares at a place, family by family."""
@@ -126,5 +165,8 @@ def _reaches(one: Lowest, value: float) -> bool:
     return one.agreement.high is not None and one.agreement.high >= value
 
 
-def _entry(place: AlignedPlace) -> str:
-    return write_yaml({"x": {"nodes": [place.name], "at": place.position}}).strip().removeprefix("x:").strip()
+def _entry(place: AlignedPlace, rank: int | None) -> str:
+    entry: dict[str, object] = {"nodes": [place.name], "at": place.position}
+    if rank is not None:
+        entry["subspace"] = {"rank": rank}
+    return write_yaml({"x": entry}).strip().removeprefix("x:").strip()

@@ -71,6 +71,21 @@ def _columns(name: str, estimate: Estimate | None) -> dict[str, object]:
     }
 
 
+def learned_frame(found: VariableFindings) -> ResultFrame:
+    """One row per subspace that was learned: `rank` at a place, what it scores on held-out pairs of all families.
+
+    Columns as those of `interchange_frame`; those of the whole vector on the same pairs begin with `whole_`.
+    """
+    rows = []
+    for one in found.learned:
+        row: dict[str, object] = {"component": one.place.name, "position": one.place.position, "rank": one.rank}
+        row |= _columns("", one.iia) | _columns("top1", one.top) | _columns("unchanged", one.unchanged)
+        row |= _columns("whole_iia", one.whole_iia) | _columns("whole_top1", one.whole_top)
+        row |= _columns("whole_unchanged", one.whole_unchanged)
+        rows.append({**row, "kept": one.kept, "pairs": one.pairs})
+    return ResultFrame(pd.DataFrame(rows))
+
+
 def interchange_pictures(found: VariableFindings) -> dict[str, Picture]:
     """By file name without its ending: for each kind IIA by layer and position, a panel for each family of pairs; of
     heads by layer and head, at the position where each has most."""
@@ -107,7 +122,8 @@ def _heads(found: VariableFindings, kind: Kind) -> list[str]:
 
 def interchange_files(found: VariableFindings) -> dict[str, Writer]:
     """The table as parquet and CSV, the pictures as SVG, and the drafted entry where there is one: by file name."""
-    files = table_files({"interchange": interchange_frame(found)})
+    subspaces = {"subspaces": learned_frame(found)} if found.learned else {}
+    files = table_files({"interchange": interchange_frame(found), **subspaces})
     svgs = {f"{name}.svg": text_file(one.standalone()) for name, one in interchange_pictures(found).items()}
     drafts = {f"align-{found.variable}.yaml": text_file(found.draft + "\n")} if found.draft else {}
     return {**files, **svgs, **drafts}
@@ -137,7 +153,7 @@ def render_interchange(found: VariableFindings) -> str:
     """The report for the terminal, ending in a newline."""
     parts = [_head(found), _pairs(found)]
     parts += [_map(found, kind) for kind in found.kinds if not SWEPT[kind].has_members]
-    parts += [_best(found), _draft(found)]
+    parts += [_best(found), _learned(found), _draft(found)]
     cost = f"{found.forwards:.1f} forwards over all prompts, of which {found.saved:.1f} were not computed as they are "
     return "\n\n".join(part for part in [*parts, f"{cost}as in the base run; {found.seconds:.1f} s"] if part) + "\n"
 
@@ -204,6 +220,27 @@ def _rows(lowest: Lowest, figures: list[PlaceFigures]) -> Iterator[list[str]]:
         moved = MISSING if one.moved is None else " -> ".join(map(number, one.moved))
         name = f"   {lowest.place.name}@{lowest.place.position}" if number_ == 0 else "   "
         yield [name, one.family, *(MISSING if share is None else with_interval(share) for share in shown), moved]
+
+
+def _learned(found: VariableFindings) -> str:
+    """What subspaces score on held-out pairs, and the whole vector on the same."""
+    if not found.learned:
+        return ""
+    head = ["   place", "", "IIA, changed [95% CI]", "top-1, changed", "unchanged", "pairs"]
+    rows = [head]
+    for one in found.learned:
+        own, whole = (one.iia, one.top, one.unchanged), (one.whole_iia, one.whole_top, one.whole_unchanged)
+        count = f"{one.kept} of {one.pairs}"
+        name = f"   {one.place.name}@{one.place.position}"
+        rows.append([name, f"rank {one.rank}", *map(_or_missing, own), count])
+        rows.append(["   ", "whole vector", *map(_or_missing, whole), count])
+    words = "".join(f"\n   {one}" for one in found.split)
+    note = "\n   note: the places were chosen on all words; `circuitspec align` adds the controls"
+    return f"subspaces learned there, on held-out pairs of all families\n{_aligned(rows)}{words}{note}"
+
+
+def _or_missing(share: Estimate | None) -> str:
+    return MISSING if share is None else with_interval(share)
 
 
 def _draft(found: VariableFindings) -> str:

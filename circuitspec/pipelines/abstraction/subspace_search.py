@@ -126,23 +126,35 @@ def align(
     """
     variables = _wanted(document)
 
-    def tried(shape: ModelShape) -> dict[str, Places]:
-        return {name: _places(name, document, shape, options) for name in variables}
+    def wanted(shape: ModelShape) -> list[tuple[str, Places]]:
+        return [(name, _places(name, document, shape, options)) for name in variables]
 
-    return learn_subspaces(document, document.hypothesis, variables, tried, options, progress, loaded=loaded)
+    learned = learn_subspaces(document, document.hypothesis, variables, wanted, options, progress, loaded=loaded)
+    told = {one.variable: {**learned.about, **_provenance(one, options, learned.splits)} for one in learned.found}
+    content = written({one.variable: one.basis for one in learned.found}, told)
+    return Alignments(learned.found, learned.splits.told, content)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What each search found, in the order in which they were asked for, and what of: words, model, prompts."""
+
+    found: tuple[AlignedVariable, ...]
+    splits: Splits
+    about: Mapping[str, Any]
 
 
 def learn_subspaces(
     file: Document | Study,
     subject: Hypothesis | Exploration,
     variables: Sequence[str],
-    tried: Callable[[ModelShape], Mapping[str, Places]],
+    wanted: Callable[[ModelShape], Sequence[tuple[str, Places]]],
     options: AlignOptions,
     progress: Progress,
     *,
     loaded: LoadedModel | None = None,
-) -> Alignments:
-    """Learn a subspace for each of the variables, at the best of the places that are to be tried for it.
+) -> Learned:
+    """Learn a subspace for each that is wanted: of one of the `variables`, at the best of the places to be tried.
 
     Every one that is learned is kept in the store, so that a search that is stopped goes on behind it. Raises as
     `align` does, where the subject has an abstraction.
@@ -153,33 +165,32 @@ def learn_subspaces(
     settings = {name: tuple(((name, family),) for family in spec.pairs) for name in variables}
 
     def tasks(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> dict[str, TokenizedTask]:
-        asked = [one for own in settings.values() for one in own]
+        every = [one for own in settings.values() for one in own]
         found = {}
         for name, part in splits.parts.items():
             tokens = tokens_of(file, subject, part.prompts, shape, tokenizer, unequal=True)
-            found[name] = with_pairs(tokens, part.pairs, asked, task.positions, tokenizer, file.source)
+            found[name] = with_pairs(tokens, part.pairs, every, task.positions, tokenizer, file.source)
         return found
 
     loading = from_file(file, subject, options.device, progress) if loaded is None else from_memory(loaded)
     model, made = opened(loading, tasks)
-    places = tried(model.shape)
+    asked = wanted(model.shape)
     if any(one.sequences is not None for one in made.values()):
         raise CircuitspecError(_nothing("answers of several tokens have no gradient here", file))
     session = Session(model, progress, rows=options.rows)
+    found = []
     with session.tested(made[SPLITS[0]]) as (runner, _):
         runners = {name: runner if name == SPLITS[0] else session.runner(one) for name, one in made.items()}
         with stored_subspaces([runners[name] for name in SPLITS[:2]], options.store) as kept:
-            count = _Count(sum(_fits(own, options) for own in places.values()))
-            found = []
-            for name in variables:
+            count = _Count(sum(_fits(places, options) for _, places in asked))
+            for name, places in asked:
                 search = _Search(name, settings[name], splits, runners, options, kept, count, progress)
-                found.append(search.run(places[name], file))
+                found.append(search.run(places, file))
                 if options.controls:
                     found[-1] = _with_untrained(found[-1], search, model, made)
         digests = {name: prompts_digest(part.prompts) for name, part in splits.parts.items()}
         about = {"model": model.provenance.id, "model_digest": model_digest(model.model), "prompts": digests}
-    told = {one.variable: {**about, **_provenance(one, options, splits)} for one in found}
-    return Alignments(tuple(found), splits.told, written({one.variable: one.basis for one in found}, told))
+    return Learned(tuple(found), splits, about)
 
 
 def _fits(places: Places, options: AlignOptions) -> int:

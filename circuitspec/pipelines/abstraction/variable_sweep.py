@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ from circuitspec.hypothesis_file.checks.scope import meant
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
 from circuitspec.models.load import LoadedModel
+from circuitspec.pipelines.abstraction.place_subspaces import with_subspaces
+from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
 from circuitspec.pipelines.session import Session, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_families import draw_pairs
@@ -44,6 +46,7 @@ class VariableRequest:
     """Which variable is looked for, and where.
 
     kinds: of components. at: names of positions; all that every prompt has, unless given. layers: all unless given.
+    rank: of subspaces that are learned too, at the first `most` of the places that are proposed (of the first kind).
     """
 
     variable: str
@@ -53,6 +56,8 @@ class VariableRequest:
     rows: int | None = None
     device: str = "cpu"
     store: StorePlace = None
+    rank: int | None = None
+    most: int = 2
 
 
 def sweep_variable(
@@ -60,7 +65,8 @@ def sweep_variable(
 ) -> VariableFindings:
     """Let each place take its value in the source of every pair, by itself, and score the answers.
 
-    A place is run once a pair, from the first patched layer and token on. The model is the file's, or the one that is
+    A place is run once a pair, from the first patched layer and token on. Where a rank is asked for, subspaces are
+    learned at the places that are proposed. The model is the file's, or the one that is
     `loaded` already. Raises CircuitspecError as `verify` does, CS528 for a variable that the file does not have, CS233
     where no position is at the same tokens in bases and sources.
     """
@@ -77,7 +83,7 @@ def sweep_variable(
         progress.stage(f"interchanging {asked.variable}, one place at a time")
         records = stored.run(runs_of_trials(trials.values()))
         forwards, saved = runner.forwards, runner.forwards_saved
-    return VariableFindings(
+    found = VariableFindings(
         subject.name,
         model.provenance.id,
         asked.variable,
@@ -91,6 +97,12 @@ def sweep_variable(
         saved,
         time.monotonic() - started,
     )
+    if asked.rank is None:
+        return found
+    rows = {} if asked.rows is None else {"rows": asked.rows}
+    options = AlignOptions(seeds=1, controls=False, device=asked.device, store=asked.store, **rows)
+    found = with_subspaces(found, asked.rank, asked.most, study, options, progress, model)
+    return replace(found, seconds=time.monotonic() - started)
 
 
 @dataclass(frozen=True)
