@@ -18,7 +18,7 @@ from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.analysis.warnings.subspace_warnings import beyond_the_whole
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.engine.attribution.subspace_training import LearnedBasis, TrainingSettings
+from circuitspec.engine.attribution.subspace_training import LearnedBasis, TrainingSettings, learn_basis
 from circuitspec.engine.records import Records
 from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.subspace import principal_angles, random_basis
@@ -289,7 +289,7 @@ class Learning:
     """Counts what is learned, by the command's own functions, and stops it at the one after `most`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> None:
-        self.count, self._most, self._learn = 0, most, subspace_search.learn_basis
+        self.count, self._most, self._learn = 0, most, learn_basis
         monkeypatch.setattr(subspace_search, "learn_basis", self)
         monkeypatch.setattr(alignment_controls, "learn_basis", self)
 

@@ -99,9 +99,9 @@ def _written(found: LearnedBasis) -> tuple[PromptValues, PromptValues, PromptVal
 
 
 def _read(basis: PromptValues, hits: PromptValues, step: Mapping[str, np.ndarray]) -> LearnedBasis:
-    flags = (hits[name] == 1 for name in _FLAGS)
     columns = np.stack([basis[str(number)] for number in range(len(basis))], axis=1)
-    return LearnedBasis(np.ascontiguousarray(columns), PairHits(*flags, float(step["loss"][0])), int(step["step"][0]))
+    found = PairHits(**{name: hits[name] == 1 for name in _FLAGS}, loss=float(step["loss"][0]))
+    return LearnedBasis(np.ascontiguousarray(columns), found, int(step["step"][0]))
 
 
 def _digest(content: object) -> bytes:

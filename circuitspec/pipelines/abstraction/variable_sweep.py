@@ -99,8 +99,8 @@ def sweep_variable(
     )
     if asked.rank is None:
         return found
-    rows = {} if asked.rows is None else {"rows": asked.rows}
-    options = AlignOptions(seeds=1, controls=False, device=asked.device, store=asked.store, **rows)
+    options = AlignOptions(seeds=1, controls=False, device=asked.device, store=asked.store)
+    options = options if asked.rows is None else replace(options, rows=asked.rows)
     found = with_subspaces(found, asked.rank, asked.most, study, options, progress, model)
     return replace(found, seconds=time.monotonic() - started)
 
