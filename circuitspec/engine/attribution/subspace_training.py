@@ -1,25 +1,41 @@
 """Distributed alignment search (Geiger et al. 2023): a subspace that carries a variable, learned by gradient descent.
 
 The basis R is the orthonormal factor of a free matrix (QR), which Adam moves so that the model, patched along R,
-answers as the high-level model asks. States are kept: a run begins at the patched layer from the base's residual
-stream, with the source's values read once. The model's own weights take no gradient.
+answers as the high-level model asks. States are kept: a run begins at the patched layer and the first patched token,
+from the residual stream, keys and values of the base (`engine.scheduling.partial_forward`), with the source's values
+read once. The model's own weights take no gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import DynamicCache
 
-from circuitspec.engine.execution.batches import Batch, where_mask
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.batches import Batch, copied, model_inputs, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Projected, Swap
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import Forward
+from circuitspec.engine.scheduling.partial_forward import (
+    BaseRun,
+    Beginning,
+    Shortcut,
+    Start,
+    broken,
+    check_exact,
+    first_column,
+    inexact,
+    keys_values,
+    may_cut,
+)
 from circuitspec.experiments.experiment import Site
 from circuitspec.prompts.output_metrics import upcast
 from circuitspec.prompts.pairs.settings import Setting, families_of, scored_as, scored_as_base, source_variant
@@ -43,14 +59,16 @@ class TrainingSettings:
 class PairBatch:
     """Pairs of one family that run together, as far as no basis changes it.
 
-    `stream` is the base's residual stream at the site's layer, `source` the site's tensor in the sources' runs, `own`
-    in the base's, all `[row, pos, channel]`; `mask` is bool `[row, pos, unit]`. `candidates` are token ids
+    A run `begins` where the base's left off, with `inputs` from there on. `source` is the site's tensor in the sources'
+    runs, `own` in the base's, both `[row, pos, channel]`; `mask` is bool `[row, pos, unit]`: all three from the column
+    on at which a run begins. `candidates` are token ids
     `[row, candidate]`, the answer asked for first; `real` says which of them are any. `kept` pairs are those of which
     the model answers base and source right, `changed` those whose answer must change, `[row]`.
     """
 
     batch: Batch
-    stream: Tensor
+    inputs: Mapping[str, Any]
+    begins: Beginning
     own: Tensor
     source: Tensor
     mask: Tensor
@@ -60,6 +78,11 @@ class PairBatch:
     changed: Tensor
     family: str
     nothing: Tensor  # whether the base run itself has the answer that is asked for
+
+    @property
+    def stream(self) -> Tensor:
+        """The base's residual stream where a run begins, `[row, pos, d_model]`."""
+        return self.begins.stream
 
     def labelled(self, answers: Sequence[int]) -> PairBatch:
         """The same pairs with other answers asked for, each beside the candidates that there were."""
@@ -106,10 +129,14 @@ class SitePairs:
         *,
         every: bool = False,
     ) -> None:
-        """`changed` says for each setting of which pairs the answer must change. With `every`, all pairs are kept."""
+        """`changed` says for each setting of which pairs the answer must change. With `every`, all pairs are kept.
+
+        Raises CS503 where the model gives something else from the middle on than from the beginning.
+        """
+        self._shortcut = Shortcut(forward)
         self._forward, self.site = forward, site
         (self._slot,) = forward.slots_of(site.component)
-        self._stream = Tap(max(self._slot.tap.layer, 0), "resid")
+        self._stream = Tap(self._slot.tap.layer, "resid")
         self.width = self._slot.tap.width(forward.loaded.shape) // self._slot.tap.units(forward.loaded.shape)
         runs = len(settings) + 1
         forward.expect(runs * forward.task.n)
@@ -118,14 +145,22 @@ class SitePairs:
             for _, made in forward.in_batches(lambda part: self._made(part, settings, changed, every)):
                 found += made
         self.batches: tuple[PairBatch, ...] = tuple(found)
+        self._check()
 
     def _made(
         self, batch: Batch, settings: Sequence[Setting], changed: Sequence[Sequence[bool]], every: bool
     ) -> list[PairBatch]:
         forward, slot = self._forward, self._slot
         task, device = forward.task, forward.device
-        logits, own = forward.forward(batch, CLEAN, Actions(record=frozenset({self._stream, slot.tap})))
         at = where_mask(task, batch, self.site.where, device)
+        cache = DynamicCache() if may_cut(forward.loaded.model, batch) else None
+        record = Actions(record=frozenset({self._stream, slot.tap}))
+        logits, own = forward.forward(batch, CLEAN, record, cache=cache)
+        column = 0 if cache is None else first_column(at, min(batch.answer_columns))
+        run = BaseRun(logits, own, () if cache is None else keys_values(cache))
+        begins = Beginning.of(run, Start(self._stream.layer, column)).alone()
+        inputs = copied(model_inputs(task, batch, CLEAN, device), 1, column)
+        at = at[:, column:]
         mask = torch.zeros(*at.shape, slot.tap.units(forward.loaded.shape), dtype=torch.bool, device=device)
         mask[:, :, slot.unit] = at
         found = []
@@ -141,9 +176,10 @@ class SitePairs:
             found.append(
                 PairBatch(
                     batch,
-                    own[self._stream],
-                    own[slot.tap],
-                    values[slot.tap],
+                    inputs,
+                    begins,
+                    own[slot.tap][:, column:].clone(),
+                    values[slot.tap][:, column:].clone(),
                     mask,
                     torch.tensor([[*row, *[0] * (wide - len(row))] for row in ids], device=device),
                     torch.tensor([[True] * len(row) + [False] * (wide - len(row)) for row in ids], device=device),
@@ -157,21 +193,30 @@ class SitePairs:
 
     def logits(self, pairs: PairBatch, basis: Tensor | None) -> Tensor:
         """Logits at the answers `[row, vocabulary]`, patched along a basis `[width, rank]` or, without one, whole."""
-        forward, stream = self._forward, pairs.stream
-        forward.expect(len(pairs.batch.cases))
-        nothing = torch.zeros_like(pairs.mask)
-        swap = (
-            Swap(pairs.mask, pairs.source)
-            if basis is None
-            else Swap(nothing, pairs.source, projected=(Projected(pairs.mask, basis),))
-        )
-        given = Actions(
-            {self._slot.tap: swap},
-            edits={self._stream: lambda own: stream},
-            answers_alone=True,
-            first_block=self._stream.layer,
-        )
-        return forward.forward(pairs.batch, CLEAN, given)[0]
+        self._forward.expect(len(pairs.batch.cases))
+        given = Actions({self._slot.tap: _swap(pairs.mask, pairs.source, basis)})
+        logits = self._shortcut.answers(pairs.batch, pairs.inputs, given, pairs.begins)
+        if bool(broken(logits).any()):
+            self._whole(pairs, basis)  # which says where
+            raise CircuitspecError(inexact("gave NaN or infinity where a whole forward does not"))
+        return logits
+
+    def _whole(self, pairs: PairBatch, basis: Tensor | None) -> Tensor:
+        """As `logits`, by a forward from the beginning. Raises CS502 where these are not finite."""
+        before = (0, 0, pairs.begins.start.column, 0)  # no channels, and the columns that are kept of no run
+        mask, source = (torch.nn.functional.pad(one, before) for one in (pairs.mask, pairs.source))
+        self._forward.expect(len(pairs.batch.cases))
+        with torch.no_grad():
+            return self._forward.forward(pairs.batch, CLEAN, Actions({self._slot.tap: _swap(mask, source, basis)}))[0]
+
+    @torch.no_grad()
+    def _check(self) -> None:
+        """Once: the run that leaves out the most tokens, of those of which the logits tell something."""
+        latest = sorted(self.batches, key=lambda pairs: -pairs.begins.start.column)
+        for pairs in latest:
+            start = pairs.begins.start
+            if start == Start() or check_exact(self.logits(pairs, None), self._whole(pairs, None), start):
+                return
 
     def hits(self, basis: Tensor | None, *, vocabulary: bool = False) -> PairHits:
         """On which pairs the patched model answers as the high-level model asks; the loss as it is trained on."""
@@ -276,6 +321,13 @@ def learn_basis(
                 wide = np.linalg.qr(basis.double().cpu().numpy())[0]
                 best = LearnedBasis(wide, hits, step)
     return best
+
+
+def _swap(mask: Tensor, source: Tensor, basis: Tensor | None) -> Swap:
+    """The source's values where the mask says so, or their part along a basis alone."""
+    if basis is None:
+        return Swap(mask, source)
+    return Swap(torch.zeros_like(mask), source, projected=(Projected(mask, basis),))
 
 
 def _losses(logits: Tensor, pairs: PairBatch, vocabulary: bool) -> Tensor:

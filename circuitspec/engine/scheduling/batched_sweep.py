@@ -14,24 +14,31 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.engine.execution.batches import Batch, answer_logits, copied, laid_out, model_inputs, where_mask
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.batches import Batch, copied, laid_out, model_inputs, where_mask
 from circuitspec.engine.execution.compiler import Actions, trims
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import PeakMemory, out_of_memory
-from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Slot, Tap
 from circuitspec.engine.forward import Forward
-from circuitspec.engine.scheduling.partial_forward import BaseRun, Shortcut, Start, may_cut
+from circuitspec.engine.scheduling.partial_forward import (
+    BaseRun,
+    Beginning,
+    Shortcut,
+    Start,
+    broken,
+    check_exact,
+    first_column,
+    inexact,
+    may_cut,
+)
 from circuitspec.engine.scheduling.parts import KeepsParts
 from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.prompts.output_metrics import upcast
 
 ENOUGH = 4  # experiments of a sweep; fewer save less than what a short cut has to know first
 FEW = 128  # tokens that a forward takes about as long for as for one: reading the weights is what costs then
@@ -136,7 +143,7 @@ class Sweeper:
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
-        self._shortcut = Shortcut(forward.executor)
+        self._shortcut = Shortcut(forward)
         self._checked: set[str] = set()
 
     def run(
@@ -203,7 +210,7 @@ class Sweeper:
         cut = here.run is not None and may_cut(self._forward.loaded.model, here.batch)
         last = min(here.batch.answer_columns) if cut else 0
         wheres = {site.where for alike in sweep.scored for site in alike[0].sites}
-        column = {where: _first(here.columns(where), last) for where in wheres}
+        column = {where: first_column(here.columns(where), last) for where in wheres}
         starts = (
             Start(layer, min(column[site.where] for site in alike[0].sites))
             for layer, alike in zip(sweep.layers, sweep.scored, strict=True)
@@ -236,20 +243,16 @@ class Sweeper:
             return forward.forward(rows, here.base, Actions(swaps), here.draw)[0]
         assert here.run is not None
         inputs = copied(here.inputs, len(experiments), start.column)
-        logits = self._shortcut.forward(inputs, Actions(swaps), start, here.run, len(experiments))
-        layers, width = forward.loaded.shape.n_layers, rows.width
-        computed = (layers - start.layer) / layers * (width - start.column) / width
-        forward.count(len(rows.cases), computed)
-        answers = answer_logits(logits, rows)
-        broken = ~torch.isfinite(upcast(answers).sum(-1))  # finite only if all terms are
-        if bool(broken.any()):
-            self._explain(here, experiments[int(broken.nonzero()[0]) // len(here.batch.readings)])
+        begins = Beginning.of(here.run, start)
+        answers = self._shortcut.answers(rows, inputs, Actions(swaps), begins, len(experiments))
+        if bool((lost := broken(answers)).any()):
+            self._explain(here, experiments[int(lost.nonzero()[0]) // len(here.batch.readings)])
         return answers
 
     def _explain(self, here: SweepSetting, experiment: Experiment) -> None:
         """Raise CS502 with the place that is not finite, which a whole forward finds."""
         self._whole(here, experiment)
-        raise CircuitspecError(_inexact("gave NaN or infinity where a whole forward does not"))
+        raise CircuitspecError(inexact("gave NaN or infinity where a whole forward does not"))
 
     def _whole(self, here: SweepSetting, experiment: Experiment) -> Tensor:
         forward = self._forward
@@ -290,24 +293,7 @@ class Sweeper:
         few = here.first(2, model_inputs(self._forward.task, some, here.base, self._forward.device))
         expected = self._whole(few, experiment)
         self._forward.expect(len(few.batch.cases))
-        difference = (self._logits(few, start, [experiment]) - expected).abs().max()
-        spread, limit = float(expected.cpu().double().std()), TOLERANCE[expected.dtype]
-        off = float(difference) / (spread or 1.0)
-        if not off <= limit:
-            where = f"beginning at layer {start.layer}, token {start.column}"
-            raise CircuitspecError(
-                _inexact(f"({where}) changed the logits by {off:.2g} standard deviations, where {limit:g} is rounding")
-            )
-        return spread > 0
-
-
-def _inexact(how: str) -> Diagnostic:
-    return Diagnostic(
-        "CS503",
-        f"a forward from the middle {how}",
-        hint="this model's blocks do not just hand a residual stream on, or its attention does not read keys and "
-        "values as other models do; run its experiments one by one, from the beginning",
-    )
+        return check_exact(self._logits(few, start, [experiment]), expected, start)
 
 
 def _together(waiting: Sequence[Start], done: int, room: int, prompts: int, width: int) -> int:
@@ -323,9 +309,3 @@ def _together(waiting: Sequence[Start], done: int, room: int, prompts: int, widt
             break
         count += 1
     return count
-
-
-def _first(named: Tensor, last: int) -> int:
-    """The first column that is named in any row, at most `last`."""
-    columns = named.any(0).nonzero()
-    return min(int(columns[0]), last) if len(columns) else last

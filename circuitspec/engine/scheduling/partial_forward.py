@@ -9,17 +9,24 @@ more than the tokens at which logits are kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from circuitspec.engine.execution.batches import Batch
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.engine.execution.batches import Batch, answer_logits
 from circuitspec.engine.execution.compiler import Actions
-from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.interventions import Edit
+from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.forward import Forward
+from circuitspec.prompts.output_metrics import upcast
+
+KeysValues = tuple[tuple[Tensor, Tensor], ...]
+"""For each block its keys and values, both `[row, head, pos, width]`."""
 
 
 @dataclass(frozen=True, order=True)
@@ -33,11 +40,11 @@ class Start:
 @dataclass(frozen=True)
 class BaseRun:
     """An unpatched run: logits `[row, vocabulary]`, recorded taps `[row, pos, channel]`, and, where they were kept,
-    every block's keys and values `[row, head, pos, width]`."""
+    every block's keys and values."""
 
     logits: Tensor
     recorded: Mapping[Tap, Tensor]
-    keys_values: tuple[tuple[Tensor, Tensor], ...] = ()
+    keys_values: KeysValues = ()
 
     def first(self, rows: int) -> BaseRun:
         """The same run of the first rows alone."""
@@ -45,7 +52,44 @@ class BaseRun:
         return BaseRun(self.logits[:rows], recorded, tuple((k[:rows], v[:rows]) for k, v in self.keys_values))
 
 
-def keys_values(cache: DynamicCache) -> tuple[tuple[Tensor, Tensor], ...]:
+@dataclass(frozen=True)
+class Beginning:
+    """What a forward from the middle begins with: where, and what a base run left there.
+
+    `stream` is the residual stream that enters the first block, `[row, pos, d_model]`, from the first column on;
+    `keys_values` are those of the columns before, of this block and all later ones (none where there are no such
+    columns).
+    """
+
+    start: Start
+    stream: Tensor
+    keys_values: KeysValues = field(repr=False)
+
+    @classmethod
+    def of(cls, run: BaseRun, start: Start) -> Beginning:
+        """The part of a run that is needed. It is the run's own memory: `alone` has some of its own."""
+        stream = run.recorded[Tap(start.layer, "resid")][:, start.column :]
+        late = run.keys_values[start.layer :] if start.column else ()
+        before = slice(start.column)
+        return cls(start, stream, tuple((keys[:, :, before], values[:, :, before]) for keys, values in late))
+
+    def alone(self) -> Beginning:
+        """The same, so that the rest of the run can be let go."""
+        return Beginning(self.start, self.stream.clone(), tuple((k.clone(), v.clone()) for k, v in self.keys_values))
+
+    def cache(self, copies: int) -> DynamicCache:
+        """Keys and values for `copies` of the rows; of blocks that are not computed, only how many there are."""
+        cache = DynamicCache()
+        for layer in range(self.start.layer):
+            nothing = self.stream.new_zeros(1, 1, self.start.column, 1)
+            cache.update(nothing, nothing, layer)
+        for layer, pair in enumerate(self.keys_values, self.start.layer):
+            keys, values = (kept.repeat(copies, 1, 1, 1) for kept in pair)
+            cache.update(keys, values, layer)
+        return cache
+
+
+def keys_values(cache: DynamicCache) -> KeysValues:
     """What a run left in its cache, block by block."""
     return tuple((layer.keys, layer.values) for layer in cache.layers)
 
@@ -59,33 +103,65 @@ def may_cut(model: nn.Module, batch: Batch) -> bool:
     return batch.side == "right" and (window is None or window >= batch.width)
 
 
+def first_column(named: Tensor, last: int) -> int:
+    """The first column that is named in any row of bool `[row, pos]`, at most `last`."""
+    columns = named.any(0).nonzero()
+    return min(int(columns[0]), last) if len(columns) else last
+
+
 class Shortcut:
     """Forwards of one model from the middle on."""
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
 
-    def forward(self, inputs: Mapping[str, Any], actions: Actions, start: Start, base: BaseRun, copies: int) -> Tensor:
+    def forward(self, inputs: Mapping[str, Any], actions: Actions, begins: Beginning, copies: int) -> Tensor:
         """Logits `[row, kept position, vocabulary]` of a run whose rows are `copies` of the base run's.
 
         `inputs`, and the masks and sources of `actions`, begin at the start's column.
         """
-        tap = Tap(start.layer, "resid")
-        stream = base.recorded[tap][:, start.column :].repeat(copies, 1, 1)
-        edits: dict[Tap, Edit] = {tap: lambda own: stream}
-        given = Actions(actions.swaps, edits=edits, answers_alone=True, first_block=start.layer)
-        if start.column:
-            inputs = {**inputs, "past_key_values": _past(base, start, copies), "use_cache": True}
-        return self._executor.forward(inputs, given)[0]
+        stream = begins.stream.repeat(copies, 1, 1)
+        edits: dict[Tap, Edit] = {Tap(begins.start.layer, "resid"): lambda own: stream}
+        given = Actions(actions.swaps, edits=edits, answers_alone=True, first_block=begins.start.layer)
+        if begins.start.column:
+            inputs = {**inputs, "past_key_values": begins.cache(copies), "use_cache": True}
+        return self._forward.executor.forward(inputs, given)[0]
+
+    def answers(
+        self, batch: Batch, inputs: Mapping[str, Any], actions: Actions, begins: Beginning, copies: int = 1
+    ) -> Tensor:
+        """As `forward`, at the answers of this batch's rows: `[reading, vocabulary]`. Counted for what it takes."""
+        logits = self.forward(inputs, actions, begins, copies)
+        layers, start = self._forward.loaded.shape.n_layers, begins.start
+        computed = (layers - start.layer) / layers * (batch.width - start.column) / batch.width
+        self._forward.count(len(batch.cases), computed)
+        return answer_logits(logits, batch)
 
 
-def _past(base: BaseRun, start: Start, copies: int) -> DynamicCache:
-    """The base run's keys and values before the start; of blocks that are not computed, only how many there are."""
-    cache = DynamicCache()
-    for layer, pair in enumerate(base.keys_values):
-        if layer < start.layer:
-            keys = values = pair[0].new_zeros(1, 1, start.column, 1)
-        else:
-            keys, values = (kept[:, :, : start.column].repeat(copies, 1, 1, 1) for kept in pair)
-        cache.update(keys, values, layer)
-    return cache
+def broken(answers: Tensor) -> Tensor:
+    """Which readings of `[reading, vocabulary]` hold NaN or infinity."""
+    return ~torch.isfinite(upcast(answers.detach()).sum(-1))  # finite only if all terms are
+
+
+def check_exact(late: Tensor, whole: Tensor, start: Start) -> bool:
+    """Compare a run from the middle with the same run from the beginning, logits of both.
+
+    False where that tells nothing, as all logits are the same. Raises CS503 where they differ by more than rounding.
+    """
+    spread, limit = float(whole.cpu().double().std()), TOLERANCE[whole.dtype]
+    off = float((late - whole).abs().max()) / (spread or 1.0)
+    if not off <= limit:
+        where = f"beginning at layer {start.layer}, token {start.column}"
+        said = f"({where}) changed the logits by {off:.2g} standard deviations, where {limit:g} is rounding"
+        raise CircuitspecError(inexact(said))
+    return spread > 0
+
+
+def inexact(how: str) -> Diagnostic:
+    """CS503, for short cuts."""
+    return Diagnostic(
+        "CS503",
+        f"a forward from the middle {how}",
+        hint="this model's blocks do not just hand a residual stream on, or its attention does not read keys and "
+        "values as other models do; run its experiments one by one, from the beginning",
+    )
