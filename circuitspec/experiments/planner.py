@@ -26,6 +26,7 @@ from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 from circuitspec.prompts.pairs.pair_set import PairSet
+from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 
 CLEAN = Experiment("clean")
 
@@ -76,6 +77,11 @@ class PlannedClaim:
     @property
     def drawn(self) -> tuple[Experiment, ...]:
         """Those of its runs that are of circuits drawn at random: too many to name one by one."""
+        return ()
+
+    @property
+    def drawn_prompts(self) -> tuple[DrawnPrompts, ...]:
+        """The prompts that are drawn for its runs, beside those of the task."""
         return ()
 
     @property
@@ -163,6 +169,11 @@ class Plan:
     @property
     def experiments(self) -> tuple[Experiment, ...]:
         return tuple(self.labels)
+
+    @property
+    def drawn_prompts(self) -> tuple[DrawnPrompts, ...]:
+        """The prompts that claims draw beside those of the task."""
+        return tuple(dict.fromkeys(one for planned in self.claims for one in planned.drawn_prompts))
 
 
 class PlansClaims(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from circuitspec.experiments.planner import Plan
 from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
@@ -12,6 +13,7 @@ from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.pairs.pair_tokens import with_pairs
 from circuitspec.prompts.pairs.settings import all_settings
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
+from circuitspec.prompts.scrubbing.drawn_variants import ScrubbedTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,3 +38,11 @@ def paired(
         return task
     settings = all_settings(hypothesis.claims, hypothesis.abstraction)
     return with_pairs(task, pairs, settings, hypothesis.task.positions, tokenizer, text)
+
+
+def with_all_drawn(
+    task: TokenizedTask, plan: Plan, hypothesis: Hypothesis, document: Document, tokenizer: PreTrainedTokenizerBase
+) -> TokenizedTask:
+    """The task with the prompts that claims draw (`scrubbed`). Raises as `ScrubbedTask.with_drawn` does."""
+    scrubbed = ScrubbedTask(hypothesis, document.base_dir, document.source)
+    return scrubbed.with_drawn(task, plan.drawn_prompts, tokenizer)

@@ -13,6 +13,7 @@ from circuitspec.hypothesis_file.schema.claims.mediation_block import Mediation
 from circuitspec.hypothesis_file.schema.claims.minimal_block import Minimal
 from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
+from circuitspec.hypothesis_file.schema.abstraction.scrubbed_block import Scrubbed
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.hypothesis_file.schema.claims.traces_block import Traces
 
@@ -29,6 +30,7 @@ CLAIMS: dict[str, type[ClaimBlock]] = {
     "beats_random": BeatsRandom,
     "interchange": Interchange,
     "isolates": Isolates,
+    "scrubbed": Scrubbed,
 }
 """By the name in the file, in the order in which documents list them. What is here when `written_claim` is imported may
 stand in a file."""
