@@ -340,7 +340,7 @@ def prepare(
     plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs, read_subspaces(document))
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
     task = paired(task, pairs, hypothesis, tokenizer, text)
-    task = with_all_drawn(task, plan, hypothesis, document, tokenizer)
+    task = with_all_drawn(task, plan.drawn_prompts, document, tokenizer)
     plan = fitted(plan, refused_runs(plan.experiments, task), text)
     check_plan_fits(plan, task, text, internals)
     return Prepared(tuple(internals), graph, plan, task, pairs)

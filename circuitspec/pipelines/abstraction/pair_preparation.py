@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from circuitspec.experiments.planner import Plan
 from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
@@ -13,6 +13,7 @@ from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.pairs.pair_tokens import with_pairs
 from circuitspec.prompts.pairs.settings import all_settings
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
+from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 from circuitspec.prompts.scrubbing.drawn_variants import ScrubbedTask
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def paired(
 
 
 def with_all_drawn(
-    task: TokenizedTask, plan: Plan, hypothesis: Hypothesis, document: Document, tokenizer: PreTrainedTokenizerBase
+    task: TokenizedTask, drawn: Iterable[DrawnPrompts], document: Document, tokenizer: PreTrainedTokenizerBase
 ) -> TokenizedTask:
     """The task with the prompts that claims draw (`scrubbed`). Raises as `ScrubbedTask.with_drawn` does."""
-    scrubbed = ScrubbedTask(hypothesis, document.base_dir, document.source)
-    return scrubbed.with_drawn(task, plan.drawn_prompts, tokenizer)
+    scrubbed = ScrubbedTask(document.hypothesis, document.base_dir, document.source)
+    return scrubbed.with_drawn(task, drawn, tokenizer)
