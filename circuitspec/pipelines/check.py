@@ -29,8 +29,8 @@ from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypo
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.shapes import read_shape
-from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of, with_all_drawn
 from circuitspec.pipelines.abstraction.carried_table import carried_text
+from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of, with_all_drawn
 from circuitspec.pipelines.abstraction.pair_tables import abstraction_text
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_set import PairSet

@@ -14,7 +14,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Reading, Sent
 from circuitspec.experiments.levels import path_level
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.graph.edges import Receiver, Sender, format_receiver, inputs_of, is_reader
+from circuitspec.graph.edges import Receiver, Sender, inputs_of, is_reader
 from circuitspec.graph.paths import DeclaredPath, Stop, everywhere, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where

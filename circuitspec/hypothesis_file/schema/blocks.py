@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, phrases
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
+from circuitspec.hypothesis_file.schema.abstraction.carries_block import Carries, Extent
 from circuitspec.hypothesis_file.schema.block import (
     Block,
     Count,
@@ -35,7 +36,6 @@ from circuitspec.hypothesis_file.schema.block import (
     form_of,
     one_form_of,
 )
-from circuitspec.hypothesis_file.schema.abstraction.carries_block import Carries, Extent
 from circuitspec.hypothesis_file.schema.chat_block import Chat
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.schema.position_blocks import Position
@@ -339,7 +339,6 @@ class CircuitSpec(Block):
         default=None,
         description="What values along the paths carry that no entry of `carries` is about (everything, unless given).",
     )
-
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

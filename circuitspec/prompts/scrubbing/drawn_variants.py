@@ -20,7 +20,6 @@ from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.slots import ListTooShort
 from circuitspec.prompts.templates.template_task import template_task
 from circuitspec.prompts.tokens.tokenize import tokenize
-from circuitspec.prompts.tokens.tokenize import tokenize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

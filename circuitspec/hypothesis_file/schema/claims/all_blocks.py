@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuitspec.hypothesis_file.schema.abstraction.interchange_block import Interchange
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
+from circuitspec.hypothesis_file.schema.abstraction.scrubbed_block import Scrubbed
 from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock
 from circuitspec.hypothesis_file.schema.claims.beats_random_block import BeatsRandom
 from circuitspec.hypothesis_file.schema.claims.complete_block import Complete
@@ -13,7 +14,6 @@ from circuitspec.hypothesis_file.schema.claims.mediation_block import Mediation
 from circuitspec.hypothesis_file.schema.claims.minimal_block import Minimal
 from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
-from circuitspec.hypothesis_file.schema.abstraction.scrubbed_block import Scrubbed
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.hypothesis_file.schema.claims.traces_block import Traces
 
