@@ -163,7 +163,7 @@ def tokenised(
     pairs: PairSet | None = None,
     drawn: Sequence[DrawnPrompts] = (),
 ) -> TokenizedTask | None:
-    """The prompts as `verify` tokenises them, with the `pairs` and those that are `drawn`; None where the tokenizer is not on this machine.
+    """The prompts as `verify` tokenises them, with the `pairs` and those `drawn`; None without the tokenizer.
 
     Raises CircuitspecError (CS342 to CS349, CS360) for prompts that do not fit the tokenizer, and CS306, CS312 for one
     that `verify` refuses.

@@ -1,9 +1,9 @@
 """Causal scrubbing as path-level experiments: one for each draw, with prompts of its own for every node of the tree.
 
-With reference x at the logits, node n of the tree has the prompt x_n, drawn so that it agrees on what n carries with the
-prompt of the node that reads it (at the logits: with x). The value of a node that reads no other is that of the run on
-x_n; any other computes it from the values of the nodes that it reads, and for everything else that it reads from the run
-on a random prompt z_n of its own. So do the logits, with a random prompt z.
+With reference x at the logits, node n of the tree has the prompt x_n, drawn so that it agrees on what n carries with
+the prompt of the node that reads it (at the logits: with x). The value of a node that reads no other is that of the run
+on x_n; any other computes it from the values of the nodes that it reads, and from the run on a random prompt z_n of its
+own for everything else that it reads. So do the logits, with a random prompt z.
 """
 
 from __future__ import annotations

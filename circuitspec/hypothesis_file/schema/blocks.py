@@ -331,9 +331,9 @@ class CircuitSpec(Block):
     carries: Carries | None = Field(
         default=None,
         examples=[{"previous_token": ["S1"], "input@S2 -> induction<q>": ["S2"]}],
-        description="What values along the paths may depend on, for `scrubbed` claims: slots and variables, everything, "
-        "or nothing. By a group or component, whose value it then is on all paths, or by the beginning of a path from "
-        "it on (A -> B<q>); of several that fit, the longest counts.",
+        description="What values along the paths may depend on, for `scrubbed` claims: slots and variables, "
+        "everything, or nothing. By a group or component, whose value it then is on all paths, or by the beginning of "
+        "a path from it on (A -> B<q>); of several that fit, the longest counts.",
     )
     unnamed: Extent | None = Field(
         default=None,

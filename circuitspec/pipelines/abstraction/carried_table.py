@@ -1,4 +1,4 @@
-"""What every value on the paths of a circuit carries, as a table: for `check`, before anything runs. Imports no torch."""
+"""What every value on the paths of a circuit carries, as a table, before anything runs. Imports no torch."""
 
 from __future__ import annotations
 

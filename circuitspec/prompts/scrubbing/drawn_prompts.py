@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import rfc8785
 
@@ -32,7 +33,7 @@ class DrawnPrompts:
     @cached_property
     def variant(self) -> str:
         """The name of the variant that these prompts are."""
-        content = [
+        content: list[Any] = [
             variant_of(self.reference),
             sorted(self.carried),
             list(self.by),

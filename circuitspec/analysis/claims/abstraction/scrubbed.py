@@ -105,8 +105,8 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
         through = ablation.through if claim.through is None else claim.through
         by = claim.rules or _usual_rules(planning)
         draws = tuple(scrub_draw(tree, i, by=by, seed=claim.seed, through=through) for i in range(claim.draws))
-        for number, one in enumerate(draws):
-            which = f"draw {number + 1} of {claim.draws}"
+        for i, one in enumerate(draws):
+            which = f"draw {i + 1} of {claim.draws}"
             planning.name(one.nothing_kept, f"random prompts, {which}")
             planning.name(one.scrubbed, f"scrubbed, {which}")
         assert hypothesis.circuit.carries is not None or hypothesis.circuit.unnamed is not None
