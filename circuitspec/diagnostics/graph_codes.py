@@ -174,9 +174,9 @@ GRAPH: dict[str, CodeInfo] = {
         "that the hypothesis does not have.",
     ),
     "CS239": CodeInfo(
-        "two entries of carries about one value",
-        "Of several entries that are about one value on a path the one counts that names the path the furthest, and "
-        "of these one that names an input. Here two say as much, and not the same.",
+        "two entries about one value on a path",
+        "Of several entries of `carries` or `sources` that are about one value on a path the one counts that names the "
+        "path the furthest, and of these one that names an input. Here two say as much, and not the same.",
     ),
     "CS240": CodeInfo(
         "a tree that is too large to be scrubbed",
@@ -199,5 +199,10 @@ GRAPH: dict[str, CodeInfo] = {
         "a column is carried that the prompts file has not",
         "Prompts of a file have no slots: what `carries` names are its columns. Rows that agree on them stand for each "
         "other.",
+    ),
+    "CS244": CodeInfo(
+        "a source that no path has",
+        "An entry of `sources` is about the start of a path of the claim: by the component or group, or by the "
+        "beginning of the path. No path of this claim starts so; what stands in its middle is computed.",
     ),
 }

@@ -496,4 +496,10 @@ SYNTAX: dict[str, CodeInfo] = {
         "something is carried that there is not",
         "`carries` names slots of the task and variables of `abstraction`; of prompts from a file, their columns.",
     ),
+    "CS198": CodeInfo(
+        "sources where nothing travels along paths",
+        "`sources` says for the starts of paths from which corruption their values come. So the claim must be about "
+        "paths: a `path` claim, a `cross_section` of `paths`, or `sufficient` at `level: path` under the file's own "
+        "method.",
+    ),
 }

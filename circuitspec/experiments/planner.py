@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
-from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Site, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Reading, Site, Source, Variant
 from circuitspec.experiments.levels import edge_level, node_level, path_level
+from circuitspec.experiments.levels.path_entries import with_sources
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.experiments.subspaces.subspace_files import StoredSubspace, fitting, not_learned, single
 from circuitspec.graph.circuit_graph import CircuitGraph
@@ -294,6 +295,10 @@ class Planning:
             raise CircuitspecError(*problems)
         return path
 
+    def with_sources(self, readings: frozenset[Reading], sources: Mapping[str, str]) -> frozenset[Reading]:
+        """What arrives along paths that have `sources` of their own, as the claim's settings say."""
+        return with_sources(readings, sources, self.graph, self.text, (*self.place, "sources"))
+
     def corrupt(self) -> Variant:
         """The prompts into which the claim restores something; CS509 where there are none."""
         corrupt = corrupt_prompts(self.ablation)
@@ -458,3 +463,8 @@ def _anchor_label(anchor: Experiment) -> str:
 def passing_label(through: tuple[str, ...] | None) -> str:
     """What a run's name says of `through`, where it lets nothing pass."""
     return "" if through is None or through else " (through nothing)"
+
+
+def sources_in_words(sources: Mapping[str, str]) -> str:
+    """`input@S1 from abc, input@S2 from flip`."""
+    return ", ".join(f"{key} from {name}" for key, name in sources.items())

@@ -13,15 +13,16 @@ from typing import Final
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Reading, Sent
 from circuitspec.experiments.levels import path_level
+from circuitspec.experiments.levels.path_entries import Link, PathEntry, best_of, path_entry, two_entries
 from circuitspec.graph.circuit_graph import CircuitGraph
-from circuitspec.graph.edges import Receiver, Sender, inputs_of, is_reader
-from circuitspec.graph.paths import DeclaredPath, Stop, everywhere, read_path
+from circuitspec.graph.edges import Receiver, Sender
+from circuitspec.graph.paths import DeclaredPath, everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import sort_key
-from circuitspec.hypothesis_file.grammar.names import format_name, is_group_name, parse_name
-from circuitspec.hypothesis_file.schema.abstraction.carries_block import EVERYTHING, NOTHING
+from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.schema.carries_block import EVERYTHING, NOTHING
 from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 MOST = 2_000  # nodes of a tree
@@ -87,49 +88,6 @@ class ScrubTree:
         return tuple(node for one in self.inputs for first in one.nodes for node in first.all_nodes())
 
 
-@dataclass(frozen=True)
-class _Link:
-    """A step of a path from a component on: who sends, and which input reads it."""
-
-    sender: Sender
-    where: Where
-    receiver: Receiver
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """An entry of `carries`, laid over the model: hops of stops, a single one where it names a group or component."""
-
-    key: str
-    carries: tuple[str, ...] | None
-    hops: tuple[tuple[Stop, ...], ...]
-    shape: ModelShape
-
-    def fits(self, chain: Sequence[_Link]) -> bool:
-        """Whether a path that begins with these links begins as the entry says."""
-        if len(self.hops) > len(chain) + 1:
-            return False
-        for number, hop in enumerate(self.hops):
-            reader = chain[number - 1].receiver if number else None
-            sender = chain[number] if number < len(chain) else None
-            if not any(self._is(stop, reader, sender) for stop in hop):
-                return False
-        return True
-
-    def _is(self, stop: Stop, reader: Receiver | None, sender: _Link | None) -> bool:
-        """Whether a stop is what reads by this input and sends on by this link."""
-        if sender is not None and not (stop.component == sender.sender and stop.where.meets(sender.where)):
-            return False
-        if reader is None:
-            return True
-        return is_reader(stop.component) and reader in inputs_of(stop.component, stop.ports, self.shape)
-
-    @property
-    def rank(self) -> tuple[int, int]:
-        """How much it says: hops, and inputs that are named."""
-        return len(self.hops), sum(bool(stop.ports) for hop in self.hops for stop in hop[:1])
-
-
 def scrub_tree(
     circuit: CircuitSpec,
     graph: CircuitGraph,
@@ -159,18 +117,17 @@ def scrub_tree(
                 hint="declare fewer paths, or split the hypothesis",
             )
         )
-    entries = _entries(circuit, graph, text)
-    builder = _Builder(entries, circuit.unnamed != NOTHING, graph.shape, text)
+    builder = _Builder(_entries(circuit, graph, text), circuit.unnamed != NOTHING, graph.shape, text)
     tree = ScrubTree(builder.inputs(readings, (), "logits"), paths)
     problems = [
         Diagnostic(
             "CS237",
-            f"no value on the declared paths is that of {entry.key}",
-            text.span((*_CARRIES, entry.key), key=True),
+            f"no value on the declared paths is that of {key}",
+            text.span((*_CARRIES, key), key=True),
             hint="name a group or component on a path, or a path as `paths` has it: `circuitspec check` lists them",
         )
-        for entry in entries
-        if entry.key not in builder.fitting
+        for key in circuit.carries or {}
+        if key not in builder.fitting
     ]
     for node in tree.nodes:
         problems += _lacking(node, text, variables, roots)
@@ -191,33 +148,32 @@ def _count(readings: frozenset[Reading]) -> int:
     return sum(of(sent) for reading in readings for sent in reading.senders)
 
 
-def _entries(circuit: CircuitSpec, graph: CircuitGraph, text: SourceText) -> tuple[_Entry, ...]:
+def _entries(circuit: CircuitSpec, graph: CircuitGraph, text: SourceText) -> dict[PathEntry, tuple[str, ...] | None]:
     problems: list[Diagnostic] = []
-    found = []
+    found: dict[PathEntry, tuple[str, ...] | None] = {}
     for key, said in (circuit.carries or {}).items():
-        place = (*_CARRIES, key)
-        carries = None if said == EVERYTHING else () if said == NOTHING else tuple(said)
-        if "->" in key:
-            hops = read_path(key, graph.members, graph.shape, text, place, problems).hops
-        else:  # the first hop of a path
-            hops = read_path(f"{key} -> logits", graph.members, graph.shape, text, place, problems).hops[:1]
-        if not is_group_name(key) and "->" not in key and not parse_name(key).positions:
-            hops = tuple(tuple(Stop(stop.component, (), Where.everywhere()) for stop in hop) for hop in hops)
-        found.append(_Entry(key, carries, hops, graph.shape))
+        entry = path_entry(key, graph, text, (*_CARRIES, key), problems)
+        found[entry] = None if said == EVERYTHING else () if said == NOTHING else tuple(said)
     if problems:
         raise CircuitspecError(*problems)
-    return tuple(found)
+    return found
 
 
 class _Builder:
     """Nodes from readings, each with the entry that says what it carries."""
 
-    def __init__(self, entries: Sequence[_Entry], everything: bool, shape: ModelShape, text: SourceText) -> None:
+    def __init__(
+        self,
+        entries: Mapping[PathEntry, tuple[str, ...] | None],
+        everything: bool,
+        shape: ModelShape,
+        text: SourceText,
+    ) -> None:
         self._entries, self._everything, self._shape, self._text = entries, everything, shape, text
         self.fitting: set[str] = set()
         self.problems: list[Diagnostic] = []
 
-    def inputs(self, readings: frozenset[Reading], rest: tuple[_Link, ...], name: str) -> tuple[TreeInput, ...]:
+    def inputs(self, readings: frozenset[Reading], rest: tuple[Link, ...], name: str) -> tuple[TreeInput, ...]:
         """What is read before a rest of path (which `name` spells)."""
         ordered = sorted(readings, key=lambda r: (sort_key(r.receiver.component), r.receiver.port or "", str(r.where)))
         return tuple(
@@ -229,33 +185,22 @@ class _Builder:
             for reading in ordered
         )
 
-    def _node(self, sent: Sent, receiver: Receiver, rest: tuple[_Link, ...], name: str) -> TreeNode:
-        chain = (_Link(sent.component, sent.where, receiver), *rest)
+    def _node(self, sent: Sent, receiver: Receiver, rest: tuple[Link, ...], name: str) -> TreeNode:
+        chain = (Link(sent.component, sent.where, receiver), *rest)
         own = f"{format_name(sent.component)}{_at(sent.where)} -> {_entered(name, receiver, self._shape)}"
-        entry = self._entry(chain, own)
+        entry = self._entry(chain)
         if entry is not None:
-            carries, key = entry.carries, entry.key
+            carries, key = self._entries[entry], entry.key
         else:
             carries, key = None if self._everything else (), "" if self._everything else "unnamed"
         return TreeNode(sent.component, sent.where, own, carries, key, self.inputs(sent.inputs, chain, own))
 
-    def _entry(self, chain: Sequence[_Link], name: str) -> _Entry | None:
-        fitting = [entry for entry in self._entries if entry.fits(chain)]
-        self.fitting |= {entry.key for entry in fitting}
-        if not fitting:
-            return None
-        best = max(entry.rank for entry in fitting)
-        first, *others = (entry for entry in fitting if entry.rank == best)
-        if any(entry.carries != first.carries for entry in others):
-            self.problems.append(
-                Diagnostic(
-                    "CS239",
-                    f"{first.key} and {others[0].key} say what {name} carries, and not the same",
-                    self._text.span((*_CARRIES, others[0].key), key=True),
-                    hint="name the path further on in one of them, or with the input: A -> B<q>",
-                )
-            )
-        return first
+    def _entry(self, chain: Sequence[Link]) -> PathEntry | None:
+        self.fitting |= {entry.key for entry in self._entries if entry.fits(chain)}
+        found = best_of(self._entries, chain)
+        if len({self._entries[entry] for entry in found}) > 1:
+            self.problems.append(two_entries(found[0].key, found[1].key, self._text, _CARRIES))
+        return found[0] if found else None
 
 
 def _ordered(senders: frozenset[Sent]) -> list[Sent]:

@@ -23,7 +23,6 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, phrases
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
-from circuitspec.hypothesis_file.schema.abstraction.carries_block import Carries, Extent
 from circuitspec.hypothesis_file.schema.block import (
     Block,
     Count,
@@ -36,6 +35,7 @@ from circuitspec.hypothesis_file.schema.block import (
     form_of,
     one_form_of,
 )
+from circuitspec.hypothesis_file.schema.carries_block import Carries, Extent
 from circuitspec.hypothesis_file.schema.chat_block import Chat
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.schema.position_blocks import Position

@@ -145,9 +145,6 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
     def describe(self, planned: PlannedScrub) -> str:
         return f"scrubbing {plural(len(planned.tree.nodes), 'value')} on the declared paths"
 
-    def distinction(self, planned: PlannedScrub) -> str:
-        return "scrubbed"
-
     def choices(self, planned: PlannedScrub, made: Choices) -> str:
         assert planned.patched.rule is not None
         passing = "through MLPs" if planned.patched.rule.through_mlps else "through nothing"

@@ -76,8 +76,9 @@ CANCELLED = WarningKind(
     "a scrubbed circuit that is right on average alone",
     "Recovered performance compares means over prompts. Where scrubbing raises the score of some prompts and lowers "
     "that of others, these cancel, and the mean is recovered although what the values are said to carry is not enough "
-    "(or is something else altogether). So the runs are compared prompt by prompt too: how far scores move, the KL divergence "
-    "from the clean run's output to the scrubbed one's, and how many answers change, all against random prompts.",
+    "(or is something else altogether). So the runs are compared prompt by prompt too: how far scores move, the KL "
+    "divergence from the clean run's output to the scrubbed one's, and how many answers change, all against random "
+    "prompts.",
     cancelled,
 )
 
