@@ -160,4 +160,49 @@ GRAPH: dict[str, CodeInfo] = {
         "positions it is a basis. All of this must be as the alignment in the hypothesis says, or one of what it "
         "lists: a basis of one layer means nothing in another. `circuitspec align` writes such files.",
     ),
+    "CS237": CodeInfo(
+        "an entry of carries about no value on a path",
+        "An entry of `circuit: carries` is about a group or component on a declared path, or about the beginning of a "
+        "path from a component on: `A -> B<v>` is the value of A that B reads by v. `circuitspec check` lists all "
+        "values on the paths.",
+    ),
+    "CS238": CodeInfo(
+        "a value that carries what nothing that leads to it does",
+        "What a value carries is computed from what it reads. So each slot and variable that it is said to carry must "
+        "be carried by something on a path that leads to it, or be a variable of such; and the embedding of a slot's "
+        "token has nothing but this slot. Otherwise the claim could not hold for any model, or would hold by a path "
+        "that the hypothesis does not have.",
+    ),
+    "CS239": CodeInfo(
+        "two entries about one value on a path",
+        "Of several entries of `carries` or `sources` that are about one value on a path the one counts that names the "
+        "path the furthest, and of these one that names an input. Here two say as much, and not the same.",
+    ),
+    "CS240": CodeInfo(
+        "a tree that is too large to be scrubbed",
+        "Causal scrubbing computes each use of a component on a path by itself, so that paths through groups of many "
+        "components multiply.",
+    ),
+    "CS241": CodeInfo(
+        "no prompt that agrees can be drawn",
+        "Slots that are carried are kept when prompts are drawn. For variables prompts are drawn until one has the "
+        "values of the reference, a thousand times at most. A corruption in which a variable never has the reference's "
+        "value gives none: let slots be drawn by the task's own rules as well, `from: [clean, CORRUPTION]`.",
+    ),
+    "CS242": CodeInfo(
+        "a drawn prompt that does not fit the prompt that it is drawn for",
+        "Values of the run on a drawn prompt are put at the same token of another run. So both must have the same "
+        "number of tokens, and the positions that are named must be at the same tokens. Let lists have entries of "
+        "equally many tokens.",
+    ),
+    "CS243": CodeInfo(
+        "a column is carried that the prompts file has not",
+        "Prompts of a file have no slots: what `carries` names are its columns. Rows that agree on them stand for each "
+        "other.",
+    ),
+    "CS244": CodeInfo(
+        "a source that no path has",
+        "An entry of `sources` is about the start of a path of the claim: by the component or group, or by the "
+        "beginning of the path. No path of this claim starts so; what stands in its middle is computed.",
+    ),
 }

@@ -486,4 +486,20 @@ SYNTAX: dict[str, CodeInfo] = {
         "a claim about a variable that there is not",
         "`interchange` and `isolates` are about the variables and pairs that the file declares under `abstraction`.",
     ),
+    "CS196": CodeInfo(
+        "what is carried is not said",
+        "`scrubbed` replaces every value on the declared paths by one from a prompt that agrees on what it carries "
+        "alone. So there must be `paths`, and `circuit: carries` must say what values on them carry: a list of slots "
+        "and variables, everything (the value is not tested), or nothing.",
+    ),
+    "CS197": CodeInfo(
+        "something is carried that there is not",
+        "`carries` names slots of the task and variables of `abstraction`; of prompts from a file, their columns.",
+    ),
+    "CS198": CodeInfo(
+        "sources where nothing travels along paths",
+        "`sources` says for the starts of paths from which corruption their values come. So the claim must be about "
+        "paths: a `path` claim, a `cross_section` of `paths`, or `sufficient` at `level: path` under the file's own "
+        "method.",
+    ),
 }

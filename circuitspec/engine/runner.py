@@ -21,7 +21,7 @@ from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.masks import merged
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import CountsPrompts, Forward
-from circuitspec.engine.levels.path_hops import Hops
+from circuitspec.engine.levels.path_hops import Hops, taps_in
 from circuitspec.engine.metrics.internal_metrics import Internals
 from circuitspec.engine.records import Records
 from circuitspec.engine.scheduling.batched_sweep import Measured, Sweeper
@@ -237,12 +237,27 @@ class Runner(Forward):
                 columns=lambda where: where_mask(self.task, batch, where, self.device, experiment.base),
                 base=runs.values_of(experiment.base),
                 extra=lambda: self.expect(len(batch.cases)),
+                variant=functools.cache(lambda name: self._of_variant(batch, experiment, name, needs, runs)),
             )
             return hops.logits(), {}
         actions = self._actions(batch, experiment, values, needs, all_values)
         if self._internals is not None:
             actions = replace(actions, record=actions.record | self._internals.taps(experiment.level))
         return self.forward(batch, experiment.base, actions, runs.draw)
+
+    def _of_variant(
+        self, batch: Batch, experiment: Experiment, name: str, needs: Needs, runs: Unpatched
+    ) -> Mapping[Tap, Tensor]:
+        """What an experiment along paths takes of the run on a variant that is not its base, as the base lies in rows.
+
+        Such runs are let go with the experiment, unless they are recorded for others too.
+        """
+        taps = taps_in(experiment, name, self.stream)
+        if taps <= needs.recorded.get(name, frozenset()):
+            found = runs.values_of(name)
+        else:
+            found = self.stream.with_scaled(self.forward(batch, name, Actions(record=taps))[1])
+        return on_columns_of(self.task, batch, self._laid_out_as(experiment.base), name, found, 0.0)
 
     def _actions(
         self,

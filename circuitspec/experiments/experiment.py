@@ -163,12 +163,14 @@ class Sent:
     """A component whose value arrives changed at some receiver, at the positions `where`.
 
     The value is the source's or, with `inputs`, what the component computes when these of its inputs read what
-    is said there and its others what they read in the frozen run (path level).
+    is said there and its others what they read in the frozen run (path level). With `prompts`, a variant's name, the
+    value is that of the run on these; of a component with `inputs`, it is that run which is frozen before it.
     """
 
     component: Sender
     where: Where
     inputs: frozenset[Reading] = frozenset()
+    prompts: str | None = None
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,14 @@ class Experiment:
     @property
     def variants(self) -> tuple[Variant, ...]:
         """Its own prompts, then those that its patched values come from."""
-        return tuple(dict.fromkeys((self.base, *(s.prompts for s in self.sources if s.prompts is not None))))
+        own = (self.base, *(s.prompts for s in self.sources if s.prompts is not None))
+        return tuple(dict.fromkeys((*own, *self.sent_prompts)))
+
+    @cached_property
+    def sent_prompts(self) -> tuple[str, ...]:
+        """The variants that values on its paths are of, where these have variants of their own."""
+        sent = (one.prompts for reading in all_readings(self.readings) for one in reading.senders)
+        return tuple(sorted({prompts for prompts in sent if prompts is not None}))
 
     @property
     def patches(self) -> tuple[SourcedSites, ...]:
@@ -331,25 +340,29 @@ class Experiment:
         return _hash(content)
 
 
-def hop_passes(experiment: Experiment) -> tuple[frozenset[Sent], ...]:
+HopPass: TypeAlias = tuple[frozenset[Sent], str | None]
+"""A pass of a path-level experiment: its senders, and the variant whose run is frozen (None: what the rule says)."""
+
+
+def hop_passes(experiment: Experiment) -> tuple[HopPass, ...]:
     """The passes that a path-level experiment takes, one for each set of senders, each after those it needs.
 
-    The empty set is the frozen run.
+    One without senders is the frozen run.
     """
-    found: dict[frozenset[Sent], None] = {}
+    found: dict[HopPass, None] = {}
 
-    def visit(senders: frozenset[Sent]) -> None:
-        if senders in found:
+    def visit(senders: frozenset[Sent], frozen: str | None) -> None:
+        if (senders, frozen) in found:
             return
         for sent in senders:
             if sent.inputs:
-                visit(frozenset())
+                visit(frozenset(), sent.prompts)
             for reading in sent.inputs:
-                visit(reading.senders)
-        found[senders] = None
+                visit(reading.senders, sent.prompts)
+        found[senders, frozen] = None
 
     for reading in experiment.readings:
-        visit(reading.senders)
+        visit(reading.senders, None)
     return tuple(found)
 
 
@@ -375,6 +388,7 @@ def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = froze
     means = averaged * len(means_of(experiments) - known)
     run: set[Variant] = {"clean", *(e.base for e in experiments if e.source is None or e.level == "path")}
     run |= {s.prompts for s in sources if s.is_recorded and s.prompts is not None}
+    run |= {prompts for e in experiments for prompts in e.sent_prompts}
     unpatched = sum(v.draws if isinstance(v, Noised) else 1 for v in run)
     return means + unpatched + sum(e.draws * runs_of(e) for e in experiments if e.source is not None)
 
@@ -385,9 +399,9 @@ def runs_of(experiment: Experiment) -> int:
         return 1
     assert experiment.rule is not None
     hops = hop_passes(experiment)
-    # the frozen run is the base run itself, unless it is frozen at the source's values
-    recorded = experiment.rule.frozen == "base" and frozenset() in hops
-    return len(hops) - recorded + is_open(experiment)
+    # the frozen run is a plain run itself, unless it is frozen at the source's values
+    run = [senders for senders, frozen in hops if senders or (frozen is None and experiment.rule.frozen == "source")]
+    return len(run) + is_open(experiment)
 
 
 def all_readings(readings: frozenset[Reading]) -> frozenset[Reading]:
@@ -405,7 +419,12 @@ def all_readings(readings: frozenset[Reading]) -> frozenset[Reading]:
 def _reading_digest(reading: Reading, known: dict[Reading, str]) -> str:
     if reading not in known:
         senders = sorted(
-            [format_name(s.component), s.where.canonical(), *sorted(_reading_digest(r, known) for r in s.inputs)]
+            [
+                format_name(s.component),
+                s.where.canonical(),
+                *sorted(_reading_digest(r, known) for r in s.inputs),
+                *([] if s.prompts is None else [f"in {s.prompts}"]),
+            ]
             for s in reading.senders
         )
         receiver = f"{format_name(reading.receiver.component)}<{reading.receiver.port or ''}>"

@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
-from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Site, Source, Variant
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Reading, Site, Source, Variant
 from circuitspec.experiments.levels import edge_level, node_level, path_level
+from circuitspec.experiments.levels.path_entries import with_sources
 from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole_circuit
 from circuitspec.experiments.subspaces.subspace_files import StoredSubspace, check_vectors, fitting, not_learned
 from circuitspec.graph.circuit_graph import CircuitGraph
@@ -26,6 +27,7 @@ from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 from circuitspec.prompts.pairs.pair_set import PairSet
+from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 
 CLEAN = Experiment("clean")
 
@@ -76,6 +78,11 @@ class PlannedClaim:
     @property
     def drawn(self) -> tuple[Experiment, ...]:
         """Those of its runs that are of circuits drawn at random: too many to name one by one."""
+        return ()
+
+    @property
+    def drawn_prompts(self) -> tuple[DrawnPrompts, ...]:
+        """The prompts that are drawn for its runs, beside those of the task."""
         return ()
 
     @property
@@ -163,6 +170,11 @@ class Plan:
     @property
     def experiments(self) -> tuple[Experiment, ...]:
         return tuple(self.labels)
+
+    @property
+    def drawn_prompts(self) -> tuple[DrawnPrompts, ...]:
+        """The prompts that claims draw beside those of the task."""
+        return tuple(dict.fromkeys(one for planned in self.claims for one in planned.drawn_prompts))
 
 
 class PlansClaims(Protocol):
@@ -281,6 +293,10 @@ class Planning:
         if problems:
             raise CircuitspecError(*problems)
         return path
+
+    def with_sources(self, readings: frozenset[Reading], sources: Mapping[str, str]) -> frozenset[Reading]:
+        """What arrives along paths that have `sources` of their own, as the claim's settings say."""
+        return with_sources(readings, sources, self.graph, self.text, (*self.place, "sources"))
 
     def corrupt(self) -> Variant:
         """The prompts into which the claim restores something; CS509 where there are none."""
@@ -446,3 +462,8 @@ def _anchor_label(anchor: Experiment) -> str:
 def passing_label(through: tuple[str, ...] | None) -> str:
     """What a run's name says of `through`, where it lets nothing pass."""
     return "" if through is None or through else " (through nothing)"
+
+
+def sources_in_words(sources: Mapping[str, str]) -> str:
+    """`input@S1 from abc, input@S2 from flip`."""
+    return ", ".join(f"{key} from {name}" for key, name in sources.items())

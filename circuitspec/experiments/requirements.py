@@ -79,7 +79,7 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
                 hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
             )
         )
-    problems += _misplaced(plan, task, text)
+    problems += _misplaced(plan, task, text) + _moved(plan, task, text)
     named = {role for e in plan.experiments for role in e.roles}
     named |= {role for metric in internals for role in positions_of(metric)}
     named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
@@ -179,6 +179,24 @@ def _misplaced(plan: Plan, task: TokenizedTask, text: SourceText) -> list[Diagno
                 )
                 problems[finding] = None
     return list(problems)
+
+
+def _moved(plan: Plan, task: TokenizedTask, text: SourceText) -> list[Diagnostic]:
+    """CS242 for drawn prompts that have a position on the paths at another token than the clean ones."""
+    drawn = {one.variant: one for one in plan.drawn_prompts if one.variant in task.ids}
+    roles = {role for e in plan.experiments if drawn.keys() & {*e.sent_prompts} for role in e.roles} & set(task.roles)
+    for variant, one in drawn.items():
+        for role, number in misplaced(task, variant, roles):
+            base = task.prompts.prompts[number]
+            finding = Diagnostic(
+                "CS242",
+                f"position `{role}` is at another token in a prompt drawn for {one.spoken} than in {base.described()}",
+                text.span(("circuit", "carries"), key=True),
+                f"{task.prompts.text_of(number, variant)!r} for {base.texts[CLEAN]!r}",
+                "let lists have entries of equally many tokens",
+            )
+            return [finding]
+    return []
 
 
 def check_length(task: TokenizedTask, shape: ModelShape) -> None:

@@ -29,11 +29,13 @@ from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypo
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.models.at_hand import tokenizer_at_hand
 from circuitspec.models.shapes import read_shape
-from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of
+from circuitspec.pipelines.abstraction.carried_table import carried_text
+from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of, with_all_drawn
 from circuitspec.pipelines.abstraction.pair_tables import abstraction_text
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
+from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 from circuitspec.prompts.tokens.tokenize import tokenize
 from circuitspec.runtime.visible_text import no_command, visible
 
@@ -72,6 +74,7 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
     task: TokenizedTask | None = None
     graph: CircuitGraph | None = None
     by_name = False  # rather than by token
+    carried = ""
     try:
         prompts = None if no_prompts_yet else build_prompts(hypothesis.task, base_dir, document.source)
         hypothesis = with_source(hypothesis, None if prompts is None else prompts.corruptions, document.source)
@@ -97,6 +100,9 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
             graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
             corruptions = None if prompts is None else prompts.corruptions
             plan = make_plan(hypothesis, graph, document.source, corruptions, pairs, read_subspaces(document))
+            if prompts is not None and task is not None and plan.drawn_prompts:
+                task = tokenised(prompts, document, shape.n_vocab, pairs, plan.drawn_prompts)
+            carried = carried_text(plan)
             _, by_name = reaching(plan, document, graph, task, internals)
     except CircuitspecError as error:
         gaps += tuple(replace(d, severity="warning") for d in error.diagnostics if d.code == "CS235")  # to be learned
@@ -113,6 +119,8 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
     said = f"{visible(name)}: ok   {_nodes(hypothesis, graph)} in {groups}, {prompted}, {claims}"
     if pairs is not None:
         said += "\n\n" + abstraction_text(pairs, hypothesis)
+    if carried:
+        said += "\n\n" + carried
     untold = [NOT_AT_HAND] if shape is None else []
     untold += [NOT_TOKENISED] if prompts is not None and task is None else []
     untold += [BY_NAME] if by_name else []
@@ -149,9 +157,13 @@ def check_directions(document: Document, shape: ModelShape | None) -> None:
 
 
 def tokenised(
-    prompts: PromptSet, document: Document, n_vocab: int, pairs: PairSet | None = None
+    prompts: PromptSet,
+    document: Document,
+    n_vocab: int,
+    pairs: PairSet | None = None,
+    drawn: Sequence[DrawnPrompts] = (),
 ) -> TokenizedTask | None:
-    """The prompts as `verify` tokenises them, with the `pairs`; None where the tokenizer is not on this machine.
+    """The prompts as `verify` tokenises them, with the `pairs` and those `drawn`; None without the tokenizer.
 
     Raises CircuitspecError (CS342 to CS349, CS360) for prompts that do not fit the tokenizer, and CS306, CS312 for one
     that `verify` refuses.
@@ -166,7 +178,8 @@ def tokenised(
 
     def tokens(tokenizer: PreTrainedTokenizerBase) -> TokenizedTask:
         task = tokenize(prompts, hypothesis.task.positions, tokenizer, text, unequal=True)
-        return paired(task, pairs, hypothesis, tokenizer, text)
+        task = paired(task, pairs, hypothesis, tokenizer, text)
+        return with_all_drawn(task, drawn, document, tokenizer)
 
     framing = prompts.framing
     named = framing.special_tokens == "bos" or framing.chat is not None  # what stands in files beside tokenizer.json

@@ -86,7 +86,7 @@ def plan_document(
     pairs = pairs_of(hypothesis, prompts, document)
     plan = make_plan(hypothesis, graph, document.source, prompts.corruptions, pairs, read_subspaces(document))
     check_claimed(hypothesis, prompts, document.source)
-    task = tokenised(prompts, document, shape.n_vocab, pairs)
+    task = tokenised(prompts, document, shape.n_vocab, pairs, plan.drawn_prompts)
     prompts = prompts if task is None else task.prompts
     plan, by_name = reaching(plan, document, graph, task, internals)
     beside = plan_beside(

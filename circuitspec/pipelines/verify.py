@@ -80,7 +80,7 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
-from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of
+from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of, with_all_drawn
 from circuitspec.pipelines.session import (
     ExecutorOf,
     Loading,
@@ -340,6 +340,7 @@ def prepare(
     plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs, read_subspaces(document))
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
     task = paired(task, pairs, hypothesis, tokenizer, text)
+    task = with_all_drawn(task, plan.drawn_prompts, document, tokenizer)
     plan = fitted(plan, refused_runs(plan.experiments, task), text)
     check_plan_fits(plan, task, text, internals)
     return Prepared(tuple(internals), graph, plan, task, pairs)

@@ -214,8 +214,9 @@ def test_path_level_by_hand() -> None:
         Experiment("clean", RESAMPLE, readings=whole, rule=PathRule("base", through_mlps=False)),
     ]
     order = [frozenset(), frozenset({Sent(Input(), A)}), frozenset({first}), frozenset({second})]
-    assert sorted(map(order.index, hop_passes(kept))) == [0, 1, 2, 3]
-    assert [order.index(senders) for senders in hop_passes(kept) if senders] == [1, 2, 3]
+    found = [senders for senders, _ in hop_passes(kept)]
+    assert sorted(map(order.index, found)) == [0, 1, 2, 3]
+    assert [order.index(senders) for senders in found if senders] == [1, 2, 3]
     open_end = made.checks[0].ablated
     assert open_end.readings == {Reading(V0, frozenset({Sent(Input(), A)}), acting=END, head=Head(0, 0))}
     assert [runs_of(e) for e in (kept, made.claims[1].patched, open_end)] == [4, 3, 2]

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from circuitspec.analysis.claims.abstraction.interchange import InterchangeClaims
 from circuitspec.analysis.claims.abstraction.isolates import IsolatesClaims
+from circuitspec.analysis.claims.abstraction.scrubbed import ScrubbedClaims
 from circuitspec.analysis.claims.claim_kind import AnyKind
 from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.claims.kinds.beats_random import BeatsRandomClaims
@@ -42,6 +43,7 @@ KINDS: dict[str, AnyKind] = {
     "beats_random": BeatsRandomClaims(),
     "interchange": InterchangeClaims(),
     "isolates": IsolatesClaims(),
+    "scrubbed": ScrubbedClaims(),
 }
 """By the name in the file; one for each of `hypothesis.schema.claims.registry`."""
 

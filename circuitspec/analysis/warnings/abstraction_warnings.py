@@ -10,8 +10,8 @@ from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.analysis.statistics.wording import plural, with_interval
+from circuitspec.analysis.warnings.abstraction.subspace_warnings import SUBSPACE_WARNINGS
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
-from circuitspec.analysis.warnings.subspace_warnings import SUBSPACE_WARNINGS
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
 
 LEFT_OUT = 0.2  # of the pairs: where more are left out, those that stay are chosen by the model

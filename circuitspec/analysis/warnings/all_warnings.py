@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from circuitspec.analysis.warnings.abstraction.scrubbing_warnings import SCRUBBING_WARNINGS
 from circuitspec.analysis.warnings.abstraction_warnings import ABSTRACTION_WARNINGS
 from circuitspec.analysis.warnings.as_given_warnings import AS_GIVEN_WARNINGS
 from circuitspec.analysis.warnings.effect_warnings import EFFECT_WARNINGS
@@ -32,6 +33,7 @@ WARNINGS: tuple[WarningKind, ...] = (
     *AS_GIVEN_WARNINGS,
     *TASK_WARNINGS,
     *ABSTRACTION_WARNINGS,
+    *SCRUBBING_WARNINGS,
 )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.levels.path_ends import Ends, Run
 from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
 from circuitspec.engine.levels.residual_stream import Stream
-from circuitspec.experiments.experiment import Experiment, Reading, Sent, all_readings, is_open
+from circuitspec.experiments.experiment import Experiment, HopPass, Reading, Sent, is_open
 from circuitspec.experiments.levels.path_level import side_by_side
 from circuitspec.graph.edges import Receiver, Sender, inputs_of
 from circuitspec.graph.edges import senders as all_senders
@@ -49,20 +50,36 @@ def value_taps(stream: Stream) -> frozenset[Tap]:
 
 def base_taps(experiment: Experiment, stream: Stream) -> frozenset[Tap]:
     """What is to be recorded of the base run: all values, and the streams that are read of it."""
-    return value_taps(stream) | _read_taps(experiment, frozenset(), stream)
+    return taps_in(experiment, None, stream)
 
 
-def _read_taps(experiment: Experiment, senders: Senders, stream: Stream) -> frozenset[Tap]:
-    """The streams that are read of the pass with these senders."""
-    found: set[Tap] = set()
-    for reading in all_readings(experiment.readings):
-        if reading.senders == senders:
-            found.add(stream.read_tap(reading.receiver))
-        if not senders:  # the other inputs of a middle component read the frozen run
-            for sent in reading.senders:
-                if sent.inputs:
-                    found |= {stream.read_tap(r) for r in _inputs(sent.component, stream.shape)}
-    return frozenset(found)
+def taps_in(experiment: Experiment, prompts: str | None, stream: Stream) -> frozenset[Tap]:
+    """The same of the run on a variant that is frozen before some components (None: the base run)."""
+    return value_taps(stream) | reads_of(experiment, stream).get((frozenset(), prompts), frozenset())
+
+
+def reads_of(experiment: Experiment, stream: Stream) -> dict[HopPass, frozenset[Tap]]:
+    """The streams that are read of each pass."""
+    found: dict[HopPass, set[Tap]] = {}
+    seen: set[HopPass] = set()
+
+    def visit(senders: Senders, frozen: str | None) -> None:
+        if (senders, frozen) in seen:
+            return
+        seen.add((senders, frozen))
+        for sent in senders:
+            if sent.inputs:  # the other inputs of a middle component read the frozen run
+                taps = {stream.read_tap(r) for r in _inputs(sent.component, stream.shape)}
+                found.setdefault((frozenset(), sent.prompts), set()).update(taps)
+            read(sent.inputs, sent.prompts)
+
+    def read(readings: frozenset[Reading], frozen: str | None) -> None:
+        for reading in readings:
+            found.setdefault((reading.senders, frozen), set()).add(stream.read_tap(reading.receiver))
+            visit(reading.senders, frozen)
+
+    read(experiment.readings, None)
+    return {one: frozenset(taps) for one, taps in found.items()}
 
 
 @dataclass
@@ -89,7 +106,7 @@ class Hops:
 
     run: a forward of the base prompts. source: the source's values at `value_taps`, broadcastable to
     `[row, pos, channel]`. columns: bool `[row, pos]` for a Where. base: the base run's own values at `base_taps`.
-    Both with what `Stream.with_scaled` adds.
+    variant: the same of the run on a variant of its own, at `taps_in`. All with what `Stream.with_scaled` adds.
     extra: told of a run that `hop_passes` does not count, before it is made.
     """
 
@@ -100,7 +117,8 @@ class Hops:
     columns: Callable[[Where], Tensor]
     base: Mapping[Tap, Tensor]
     extra: Callable[[], None]
-    _passed: dict[Senders, tuple[Tensor, Mapping[Tap, Tensor]]] = field(default_factory=dict)
+    variant: Callable[[str], Mapping[Tap, Tensor]] = lambda name: {}
+    _passed: dict[HopPass, tuple[Tensor, Mapping[Tap, Tensor]]] = field(default_factory=dict)
     _values: dict[Sent, Tensor] = field(default_factory=dict)
 
     def logits(self) -> Tensor:
@@ -130,32 +148,45 @@ class Hops:
                     )
                 )
 
-    def _pass(self, senders: Senders) -> tuple[Tensor, Mapping[Tap, Tensor]]:
-        """Logits and read streams of the run with these senders, everything else frozen."""
-        if senders not in self._passed:
-            record = _read_taps(self.experiment, senders, self.stream)
-            if not senders and self._frozen_is_base and record:
-                self._passed[senders] = (torch.empty(0), {tap: self.base[tap] for tap in record})
+    @cached_property
+    def _read(self) -> Mapping[HopPass, frozenset[Tap]]:
+        return reads_of(self.experiment, self.stream)
+
+    def _pass(self, senders: Senders, own: str | None = None) -> tuple[Tensor, Mapping[Tap, Tensor]]:
+        """Logits and read streams of the run with these senders, everything else frozen: as in the run on the variant
+        `own`, or as the rule says."""
+        if (senders, own) not in self._passed:
+            record = self._read.get((senders, own), frozenset())
+            if not senders and record and (own is not None or self._frozen_is_base):
+                frozen = self._frozen(own)
+                self._passed[senders, own] = (torch.empty(0), {tap: frozen[tap] for tap in record})
             else:
-                actions = self._actions(senders, record)
+                actions = self._actions(senders, record, own)
                 logits, streams = self.run(actions)
                 first = Tap(0, "resid")  # a sender (the input) and a stream that is read: taps record before they patch
                 if first in streams and first in actions.swaps:
                     swap = actions.swaps[first]
                     streams[first] = torch.where(swap.mask, swap.source, streams[first])
-                self._passed[senders] = (logits, streams)
-        return self._passed[senders]
+                self._passed[senders, own] = (logits, streams)
+        return self._passed[senders, own]
 
     @property
     def _frozen_is_base(self) -> bool:
         return self.experiment.rule is not None and self.experiment.rule.frozen == "base"
 
-    @property
-    def _frozen(self) -> Mapping[Tap, Tensor]:
+    def _frozen(self, own: str | None) -> Mapping[Tap, Tensor]:
+        if own is not None:
+            return self.variant(own)
         return self.base if self._frozen_is_base else self.source
 
-    def _actions(self, senders: Senders, record: frozenset[Tap]) -> Actions:
-        frozen, sent = self._frozen, self.source if self._frozen_is_base else self.base
+    def _sent(self, one: Sent) -> Mapping[Tap, Tensor]:
+        """The run that the value of a path's start is of."""
+        if one.prompts is not None:
+            return self.variant(one.prompts)
+        return self.source if self._frozen_is_base else self.base
+
+    def _actions(self, senders: Senders, record: frozenset[Tap], own: str | None = None) -> Actions:
+        frozen, like_base = self._frozen(own), own is None and self._frozen_is_base
         inline, given = self._shared_out(senders)
         reads = self._reads(inline)
         masks: dict[Tap, Tensor] = {}
@@ -164,13 +195,13 @@ class Hops:
         rule = self.experiment.rule
         assert rule is not None
         starts = [_layer(s.component) for s in senders]
-        first = min(starts, default=0) if self._frozen_is_base else 0  # before that, nothing differs from the base run
+        first = min(starts, default=0) if like_base else 0  # before that, nothing differs from the base run
         for tap in sorted({self.stream.kept_as(sender) for sender in all_senders(shape)}):
             if tap.layer < first:
                 continue
             is_mlp = tap.kind in ("mlp", "mlp_added")
             passed = rule.through_mlps and is_mlp and Mlp(tap.layer) not in rule.named
-            own_input = tap.kind == "resid" and self._frozen_is_base
+            own_input = tap.kind == "resid" and like_base
             if passed or own_input:
                 continue
             like = self.base[tap]
@@ -181,29 +212,36 @@ class Hops:
             if tap.kind == "z_scaled":
                 shares[tap.layer] = _Shares(frozen[Tap(tap.layer, "z")].expand_as(values[tap]), ~masks[tap])
         for one in given:
-            self._place(one, self._values.get(one), sent, masks, values, shares)
+            self._place(one, self._values.get(one), masks, values, shares)
         for one in inline:
             tap, unit = self._slot(one.component)
             masks[tap][:, :, unit] &= ~self.columns(one.where)
             if tap.kind == "z_scaled":
                 shares[tap.layer].computed[:, :, unit] |= self.columns(one.where)
         edits = edits_of(self.stream, reads)
-        for layer, own in shares.items():
+        for layer, shares_of in shares.items():
             changed = {
                 s.component.head for s in senders if isinstance(s.component, Head) and _layer(s.component) == layer
             }
             tap = Tap(layer, "z_scaled")
-            edits |= self._attention(layer, masks.pop(tap), values.pop(tap), own, sorted(changed))
+            held = masks.pop(tap), values.pop(tap)
+            edits |= self._attention(layer, *held, shares_of, frozen, sorted(changed))
         swaps = {tap: Swap(masks[tap], values[tap]) for tap in masks}
         return Actions(swaps, record, edits=edits)
 
     def _attention(
-        self, layer: int, mask: Tensor, value: Tensor, own: _Shares, changed: Sequence[int]
+        self,
+        layer: int,
+        mask: Tensor,
+        value: Tensor,
+        own: _Shares,
+        frozen: Mapping[Tap, Tensor],
+        changed: Sequence[int],
     ) -> dict[Tap, Edit]:
         """Hold what a layer's normed attention adds, but for the shares of some heads.
 
         mask: bool `[row, pos, head]`, False where a head computes in this pass. value: scaled z
-        `[row, pos, n_heads * d_head]`, of what is sent or frozen.
+        `[row, pos, n_heads * d_head]`, of what is sent or frozen. frozen: the run that is held.
         """
         units = self.stream.shape.n_heads
         inline = [head for head in changed if not bool(mask[:, :, head].all())]
@@ -214,7 +252,7 @@ class Hops:
             return z
 
         def add(unheld: Tensor) -> Tensor:
-            added = self._frozen[Tap(layer, "attn_added")].expand_as(unheld)
+            added = frozen[Tap(layer, "attn_added")].expand_as(unheld)
             if not changed:
                 return added.clone()
             new = _split(value, units)
@@ -224,7 +262,7 @@ class Hops:
                     together = torch.where(mask.unsqueeze(-1), together, _split(held[0], units))
                 scaled = _split(self.stream.scaled(layer, together.flatten(-2)), units)
                 new = torch.where(own.computed.unsqueeze(-1), scaled, new)
-            difference = new.flatten(-2) - self._frozen[Tap(layer, "z_scaled")]
+            difference = new.flatten(-2) - frozen[Tap(layer, "z_scaled")]
             return added + self.stream.heads(layer, difference, changed).sum(0).view_as(unheld)
 
         edits: dict[Tap, Edit] = {Tap(layer, "attn_added"): add}
@@ -234,12 +272,12 @@ class Hops:
         self,
         one: Sent,
         value: Tensor | None,
-        sent: Mapping[Tap, Tensor],
         masks: dict[Tap, Tensor],
         values: dict[Tap, Tensor],
         shares: Mapping[int, _Shares],
     ) -> None:
         """Put a sender's value at its positions: one that was computed before, else the sent one."""
+        sent = self.base if value is not None else self._sent(one)
         tap, unit = self._slot(one.component)
         units = tap.units(self.stream.shape)
         at = self.columns(one.where)
@@ -264,20 +302,20 @@ class Hops:
         """
         inline: list[Sent] = []
         given: list[Sent] = []
-        taken: dict[Receiver, frozenset[Reading]] = {}
+        taken: dict[Receiver, tuple[frozenset[Reading], str | None]] = {}
         for one in sorted(senders, key=lambda s: (_layer(s.component), self._slot(s.component), s.where.canonical())):
             if not one.inputs:
                 given.append(one)
                 continue
             wanted = {
-                receiver: frozenset(r for r in one.inputs if r.receiver == receiver)
+                receiver: (frozenset(r for r in one.inputs if r.receiver == receiver), one.prompts)
                 for receiver in _inputs(one.component, self.stream.shape)
             }
             alone = self.stream.heads_share_a_norm and isinstance(one.component, Head)
             beside = alone and any(
                 isinstance(o.component, Head) and o.component.layer == _layer(one.component) for o in inline
             )
-            if beside or any(taken.get(receiver, readings) != readings for receiver, readings in wanted.items()):
+            if beside or any(taken.get(receiver, reads) != reads for receiver, reads in wanted.items()):
                 self._work_out(one)
                 given.append(one)
             else:
@@ -309,18 +347,18 @@ class Hops:
         for one in inline:
             for receiver in _inputs(one.component, self.stream.shape):
                 tap = self.stream.read_tap(receiver)
-                read = self._pass(frozenset())[1][tap]
+                read = self._pass(frozenset(), one.prompts)[1][tap]
                 for reading in one.inputs:
                     if reading.receiver != receiver:
                         continue
-                    brought = self._pass(reading.senders)[1][tap]
+                    brought = self._pass(reading.senders, one.prompts)[1][tap]
                     everywhere = reading.where.is_everywhere
                     at = self.columns(reading.where).unsqueeze(-1)
                     read = brought if everywhere else torch.where(at, brought, read)
                 reads.setdefault(tap, {})[receiver] = single(self.stream, (receiver,), read)
             if self.stream.heads_share_a_norm and isinstance(one.component, Head):
                 tap = Tap(one.component.layer, "resid")
-                frozen = self._pass(frozenset())[1][tap]
+                frozen = self._pass(frozenset(), one.prompts)[1][tap]
                 for receiver in _attention_inputs(one.component.layer, self.stream.shape):
                     reads[tap].setdefault(receiver, single(self.stream, (receiver,), frozen))
         return {tap: tuple(by_receiver.values()) for tap, by_receiver in reads.items()}

@@ -31,6 +31,8 @@ def undefined(experiments: Iterable[Experiment], task: TokenizedTask) -> Undefin
             continue
         pair = texts_of(experiment.base), texts_of(source.prompts)
         asked.update({(*pair, where): None for where in patched_at(experiment)})
+        sent = (one for reading in all_readings(experiment.readings) for one in reading.senders if one.prompts)
+        asked.update({(pair[0], str(one.prompts), EVERYWHERE if one.inputs else one.where): None for one in sent})
     for base, other, where in asked:
         found = undefined_at(task, base, other, [where])
         if found is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.hypothesis_file.checks.check_abstraction import check_abstraction
+from circuitspec.hypothesis_file.checks.check_carries import check_carries
 from circuitspec.hypothesis_file.checks.check_circuit import check_ablation, check_circuit, check_claims
 from circuitspec.hypothesis_file.checks.check_lists import check_lists
 from circuitspec.hypothesis_file.checks.check_size import check_size
@@ -40,6 +41,7 @@ def check_parts(source: SourceText, base_dir: Path, unusable: tuple[Path_, ...] 
     check_ablation(scope)
     check_claims(scope)
     check_abstraction(scope, lists)
+    check_carries(scope)
     check_size(scope)
     return Checked(tuple(scope.findings), scope.untold, lists)
 

@@ -35,6 +35,7 @@ from circuitspec.hypothesis_file.schema.block import (
     form_of,
     one_form_of,
 )
+from circuitspec.hypothesis_file.schema.carries_block import Carries, Extent
 from circuitspec.hypothesis_file.schema.chat_block import Chat
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
 from circuitspec.hypothesis_file.schema.position_blocks import Position
@@ -327,6 +328,26 @@ class CircuitSpec(Block):
     paths: tuple[texts.PathText, ...] = Field(
         default=(), description="Paths between groups or components: A, B -> C<q> -> logits."
     )
+    carries: Carries | None = Field(
+        default=None,
+        examples=[{"previous_token": ["S1"], "input@S2 -> induction<q>": ["S2"]}],
+        description="What values along the paths may depend on, for `scrubbed` claims: slots and variables, "
+        "everything, or nothing. By a group or component, whose value it then is on all paths, or by the beginning of "
+        "a path from it on (A -> B<q>); of several that fit, the longest counts.",
+    )
+    unnamed: Extent | None = Field(
+        default=None,
+        description="What values along the paths carry that no entry of `carries` is about (everything, unless given).",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is not given: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        for key in ("carries", "unnamed"):
+            if getattr(self, key) is None:
+                content.pop(key, None)
+        return content
 
 
 class ReferenceFile(Block):

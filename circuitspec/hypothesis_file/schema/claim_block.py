@@ -21,6 +21,7 @@ from circuitspec.hypothesis_file.schema.block import (
     form_of,
     one_form_of,
 )
+from circuitspec.hypothesis_file.schema.carries_block import Carrier
 
 Place: TypeAlias = tuple[str | int, ...]
 """Where something stands among the settings of a claim."""
@@ -120,6 +121,24 @@ def _methods(choice: str) -> tuple[str, ...] | None:
     return known.get(choice)
 
 
+class WithSources(ClaimBlock):
+    """A claim whose paths may have sources of their own."""
+
+    sources: dict[Carrier, Text] | None = Field(
+        default=None,
+        min_length=1,
+        examples=[{"input@S1 -> a2.h2": "abc"}],
+        description="Path level: corruptions from which the starts of paths take their values, instead of what the "
+        "claim patches otherwise. By the component or group that a path starts with, or by the beginning of the path "
+        "(A -> B<q>); of several that fit, the longest counts.",
+    )
+
+    def named_sources(self) -> Mentioned:
+        """The corruptions under `sources`."""
+        given = {} if self.sources is None else self.sources
+        return ((("sources", key), name) for key, name in given.items())
+
+
 class OfCircuit(Bounded):
     """A claim about the whole circuit, which may have to hold under other methods too."""
 
@@ -157,10 +176,11 @@ class OfCircuit(Bounded):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `robust_to` where it is not given: the digest of a file does not change with what it does not say."""
+        """Without what is not given: the digest of a file does not change with what it does not say."""
         content: dict[str, Any] = handler(self)
-        if self.robust_to is None:
-            content.pop("robust_to", None)  # not there where only what was given is written out
+        for key in ("robust_to", "sources"):
+            if getattr(self, key, None) is None:
+                content.pop(key, None)  # not there where only what was given is written out
         return content
 
     def named_corruptions(self) -> Mentioned:

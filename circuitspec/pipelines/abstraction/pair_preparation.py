@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from circuitspec.hypothesis_file.load_file import Document
@@ -12,6 +13,8 @@ from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.pairs.pair_tokens import with_pairs
 from circuitspec.prompts.pairs.settings import all_settings
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
+from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
+from circuitspec.prompts.scrubbing.drawn_variants import ScrubbedTask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,3 +39,11 @@ def paired(
         return task
     settings = all_settings(hypothesis.claims, hypothesis.abstraction)
     return with_pairs(task, pairs, settings, hypothesis.task.positions, tokenizer, text)
+
+
+def with_all_drawn(
+    task: TokenizedTask, drawn: Iterable[DrawnPrompts], document: Document, tokenizer: PreTrainedTokenizerBase
+) -> TokenizedTask:
+    """The task with the prompts that claims draw (`scrubbed`). Raises as `ScrubbedTask.with_drawn` does."""
+    scrubbed = ScrubbedTask(document.hypothesis, document.base_dir, document.source)
+    return scrubbed.with_drawn(task, drawn, tokenizer)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from circuitspec.analysis.claims.kinds.circuit_claims import CircuitClaims, PlannedOfCircuit
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.experiments.levels.node_level import without_outside
-from circuitspec.experiments.planner import Planning
+from circuitspec.experiments.planner import Planning, sources_in_words
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
@@ -28,7 +29,11 @@ class SufficientClaims(CircuitClaims[Sufficient]):
         return without_outside(graph, place, text) if ablation.level == "node" else ()
 
     def plan(self, claim: Sufficient, planning: Planning) -> PlannedOfCircuit:
-        return self.planned(claim, planning.whole.circuit, "circuit", planning)
+        run = planning.whole.circuit
+        if claim.sources is None:
+            return self.planned(claim, run, "circuit", planning)
+        sourced = replace(run, readings=planning.with_sources(run.readings, claim.sources))
+        return self.planned(claim, sourced, f"circuit, {sources_in_words(claim.sources)}", planning)
 
     def patched_set(self, claim: Sufficient) -> str:
         return "everything outside the circuit"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuitspec.hypothesis_file.schema.abstraction.interchange_block import Interchange
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
+from circuitspec.hypothesis_file.schema.abstraction.scrubbed_block import Scrubbed
 from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock
 from circuitspec.hypothesis_file.schema.claims.beats_random_block import BeatsRandom
 from circuitspec.hypothesis_file.schema.claims.complete_block import Complete
@@ -29,6 +30,7 @@ CLAIMS: dict[str, type[ClaimBlock]] = {
     "beats_random": BeatsRandom,
     "interchange": Interchange,
     "isolates": Isolates,
+    "scrubbed": Scrubbed,
 }
 """By the name in the file, in the order in which documents list them. What is here when `written_claim` is imported may
 stand in a file."""

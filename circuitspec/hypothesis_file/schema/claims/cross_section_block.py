@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from circuitspec.hypothesis_file.grammar import texts
-from circuitspec.hypothesis_file.schema.claim_block import Bounded, Mentioned
+from circuitspec.hypothesis_file.schema.claim_block import Bounded, Mentioned, WithSources, WrongClaim
 
 
-class CrossSection(Bounded):
+class CrossSection(Bounded, WithSources):
     """Restoring these components, or these paths, alone in the corrupted run brings the behaviour back."""
 
     kind: Literal["cross_section"] = "cross_section"
@@ -24,7 +25,8 @@ class CrossSection(Bounded):
         default=None,
         min_length=1,
         examples=[["input -> a0.h0<v>"]],
-        description="Paths instead: every edge along them is restored, and nothing else (edge level).",
+        description="Paths instead: every edge along them is restored, and nothing else (edge level); with `sources`, "
+        "values travel along each path by itself (path level).",
     )
 
     @model_validator(mode="after")
@@ -40,9 +42,25 @@ class CrossSection(Bounded):
             )
         return self
 
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `sources` where there are none: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.sources is None:
+            content.pop("sources", None)
+        return content
+
     @property
     def patches_edges(self) -> bool:
         return bool(self.paths)
+
+    def named_corruptions(self) -> Mentioned:
+        return self.named_sources()
+
+    def wrong_here(self, level: str | None) -> Iterator[WrongClaim]:
+        if self.sources is not None and self.paths is None:
+            said = "sources are of paths, and this cross-section is of nodes"
+            yield WrongClaim("CS198", said, ("sources",), "write paths: [A -> B, ...], or leave sources out", key=True)
 
     def named_nodes(self) -> Mentioned:
         return ((("nodes", i), name) for i, name in enumerate(self.nodes or ()))

@@ -1,0 +1,1 @@
+"""Warnings about subspaces that variables are aligned with, and about circuits that are scrubbed."""

@@ -1,0 +1,118 @@
+"""What the toys' parts carry is known, so that arithmetic says what is left of the behaviour when they are scrubbed."""
+
+from __future__ import annotations
+
+import pytest
+
+from circuitspec.analysis.verification_result import Verification
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.pipelines.verify import VerifyOptions, verify
+from tests.zoo.test_toys_hypotheses import Quiet
+from tests.zoo.toy_cases import HYPOTHESES
+
+CLEAN, CORRUPT = 4.0, -4.0  # logit differences: 8 C - 4, C being 1 where the last neuron fires
+BOUND = "{metric: logit_diff, at_least: 0, draws: 2}"
+
+
+def scrubbed(toy: str, paths: list[str], carries: str, claim: str = BOUND, *changes: tuple[str, str]) -> Verification:
+    """The toy's file with these paths, and what values on them carry."""
+    text = (HYPOTHESES / f"{toy}.circuit.yaml").read_text("utf-8")
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    text = text[: text.index("  paths:" if "  paths:" in text else "\nablation:")]
+    listed = "".join(f"    - {path}\n" for path in paths)
+    source = "random" if toy.startswith("nobel") else "stopped" if toy in ("mediation", "amplification") else "both"
+    text += f"""
+  paths:
+{listed}  carries: {carries}
+
+ablation: {{value: resample, from: {source}, level: path, positions: declared}}
+
+claims:
+  - scrubbed: {claim}
+"""
+    document = parse_hypothesis(text, str(HYPOTHESES / "changed.circuit.yaml"))
+    return verify(document, VerifyOptions(negatives="off"), Quiet()).verification
+
+
+def recovered(found: Verification) -> float:
+    """As claimed; the logit differences are those of 8 C - 4 on every prompt."""
+    return found.claims[0].value
+
+
+NOBEL = ["input@first -> previous_token<v> -> prize", "input@second -> prize", "prize -> logits"]
+
+
+@pytest.mark.parametrize(
+    ("carries", "expected"),
+    [
+        ("{previous_token: [first], input@first: [first], input@second: [second], prize: [first, second]}", 1.0),
+        ("{previous_token: [first], input@first: [first], input@second: nothing, prize: [first]}", 0.0),
+        ("{previous_token: [first], input@first: nothing, input@second: [second], prize: [second]}", None),
+        ("{previous_token: nothing, input@first: [first], input@second: [second], prize: [second]}", 0.0),
+        ("{previous_token: nothing, input@first: nothing, input@second: everything, prize: everything}", 0.0),
+        ("{previous_token: everything, input@first: nothing}", 0.0),  # the head itself reads random words
+        ("{previous_token: [first]}", 1.0),
+        ("{prize: nothing}", 0.0),
+    ],
+)
+def test_nobel(carries: str, expected: float | None) -> None:
+    """8 relu(before + here - 1) - 4: both words are needed, each where it is read."""
+    if expected is None:
+        with pytest.raises(CircuitspecError) as error:
+            scrubbed("nobel-edges", NOBEL, carries)
+        assert [one.code for one in error.value.diagnostics] == ["CS238"]
+        return
+    assert recovered(scrubbed("nobel-edges", NOBEL, carries)) == pytest.approx(expected, abs=1e-4)
+
+
+SWITCHES = ["first_switch, second_switch -> lamp -> logits"]
+NEURON = ("nodes: [m1.n0]", "nodes: [m1]")  # a path leads to an MLP as a whole
+BOTH = "{first_switch: [A], second_switch: [B], lamp: [A, B]}"
+ONE = "{first_switch: [A], second_switch: nothing, lamp: [A]}"
+
+
+@pytest.mark.parametrize(
+    ("toy", "carries", "expected"),
+    [("and", BOTH, 1.0), ("and", ONE, 0.0), ("or", BOTH, 1.0), ("or", ONE, 1.0), ("or", "{lamp: nothing}", 0.0)],
+)
+def test_switches(toy: str, carries: str, expected: float) -> None:
+    """AND needs what both heads carry, OR what one of them does: the other one's switch is then off."""
+    assert recovered(scrubbed(toy, SWITCHES, carries, BOUND, NEURON)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_variables_are_tried_until_they_agree() -> None:
+    """Heads carry whether their switch is on, not the word: drawn by the task's rules or the corruption's, even odds.
+
+    Random prompts are lit where both switches are on, so that nothing kept is not always -4.
+    """
+    variables = (
+        "circuit:",
+        "abstraction:\n  variables: {first: \"A in ('on', 'closed', 'up')\", second: \"B in ('on', 'closed', 'up')\", "
+        "lit: \"'lit' if first and second else 'dark'\"}\n"
+        '  output: " {lit}"\n  pairs: {both: {corruption: both}}\n\ncircuit:',
+    )
+    claim = "{metric: logit_diff, at_least: 0, draws: 2, from: [clean, both]}"
+    carries = "{first_switch: [first], second_switch: [second], lamp: [first, second]}"
+    found = scrubbed("and", SWITCHES, carries, claim, NEURON, variables)
+    assert recovered(found) == pytest.approx(1.0, abs=1e-4)
+    with pytest.raises(CircuitspecError) as error:  # with the corruption alone no switch is ever on
+        scrubbed("and", SWITCHES, carries, BOUND, NEURON, variables)
+    assert [one.code for one in error.value.diagnostics] == ["CS241"]
+
+
+@pytest.mark.parametrize(
+    ("carries", "expected"),
+    [
+        ("{input@flow: [flow], switch: [flow], relay: [flow], lamp: [flow]}", 1.0),
+        ("{input@flow: nothing}", 0.0),
+        ("{switch: nothing}", 0.0),
+        ("{lamp: nothing}", 0.0),
+    ],
+)
+def test_mediation(carries: str, expected: float) -> None:
+    """8 relu(relay) - 4, the relay being what the switch is."""
+    paths = ["input@flow -> switch<v>", "switch -> relay<v> -> lamp -> logits"]
+    assert recovered(scrubbed("mediation", paths, carries)) == pytest.approx(expected, abs=1e-4)
