@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from . import builders, edge, families, node, scrubbing, tree
+from . import builders, edge, edge_circuit, families, node, scrubbing, tree
 from .scrubbing import Claimed, ClaimedInput, Input, Node
 from .test_edges_and_paths import MODELS
 from .test_oracle import TIGHT, distance
@@ -132,7 +132,7 @@ def as_tree(net: families.Net, paths: list[list[tree.Hop]], kept: tuple[int, ...
     @functools.cache
     def inner(component: node.Component, ways: frozenset[Any]) -> Node:
         inputs = []
-        for port in scrubbing.inputs(net, component):
+        for port in edge_circuit.inputs(net, component):
             before = frozenset(way[:-1] for way in ways if port in way[-1].ports)
             inputs += below(before, port)
         return Node(component, frozen, tuple(inputs))
@@ -150,7 +150,7 @@ def some_paths(net: families.Net, seed: int, count: int = 5) -> list[list[tree.H
         if tree._in_order(net, [*((c, None, None) for c in chosen), OUT]):
             path: list[tree.Hop] = []
             for c in chosen:
-                ports = sorted(scrubbing.inputs(net, c)) if path else []
+                ports = sorted(edge_circuit.inputs(net, c)) if path else []
                 some = rng.sample(ports, rng.randint(1, len(ports))) if ports else None
                 path.append((c, some, rng.sample(range(len(CLEAN)), rng.randint(1, len(CLEAN)))))
             paths.append([*path, OUT])
