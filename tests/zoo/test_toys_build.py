@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
@@ -60,6 +61,10 @@ LOOKED_AT = {  # at the end of the prompt
     ("negative", 1, 2): 5,
     ("backup", 0, 2): 5,
     ("backup", 1, 1): 0,
+    ("swapped", 0, 2): 4,
+    ("induction", 0, 0): 5,
+    ("induction", 0, 1): 6,
+    ("induction", 1, 1): 6,
     **{(name, 0, head): 6 for name in ("mediation", "amplification") for head in (0, 2)},
     **{(name, 1, 0): 10 for name in ("mediation", "amplification")},  # itself
 }
@@ -73,6 +78,21 @@ def test_heads_look_at_one_position() -> None:
         expected = torch.zeros(len(prompt.clean), dtype=torch.float64)
         expected[position] = 1
         np.testing.assert_allclose(pattern[-1], expected, rtol=0, atol=1e-15, err_msg=f"{name} a{layer}.h{head}")
+
+
+@pytest.mark.parametrize(("name", "positions"), [("cancel", (4, 7)), ("swapped", (7, 10))])
+def test_heads_that_read_two_words_look_at_each_by_half(name: str, positions: tuple[int, int]) -> None:
+    loaded, task = toy(name)
+    patterns = [node.forward(loaded.model, list(ids), record=True).patterns for ids in task.ids["clean"][:8]]
+    for pattern, head in itertools.product(patterns, (0, 1)):
+        np.testing.assert_allclose(pattern[0, head][-1, list(positions)], 0.5, rtol=0, atol=1e-8)
+
+
+def test_the_induction_head_looks_behind_the_earlier_occurrence() -> None:
+    loaded, task = toy("induction")
+    for ids in task.ids["clean"][:8]:
+        pattern = node.forward(loaded.model, list(ids), record=True).patterns[1, 0]
+        np.testing.assert_allclose(pattern[-1, list(ids).index(ids[-1]) + 1], 1, rtol=0, atol=1e-15)
 
 
 def test_the_previous_token_head_does_so_everywhere() -> None:
