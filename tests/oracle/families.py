@@ -137,11 +137,8 @@ class Net:
 
     def start(self, ids: list[int]) -> Tensor:
         """The residual stream before the first block, ``[positions, d_model]``."""
-        rows = [
-            self.embed[t] * self.embed_scale + (0.0 if self.positions is None else self.positions[p])
-            for p, t in enumerate(ids)
-        ]
-        return torch.stack(rows)
+        rows = self.embed[ids] * self.embed_scale
+        return rows if self.positions is None else rows + self.positions[: len(ids)]
 
     def finish(self, resid: Tensor) -> Tensor:
         """The logits of a final residual stream."""
