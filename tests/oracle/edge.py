@@ -148,7 +148,9 @@ def edge_run(
         att = layer.attention
         before = constant
 
-        def normed(kind: str, count: int, index: int = index, layer: Layer = layer, at: Tensor = before) -> list[Tensor]:
+        def normed(
+            kind: str, count: int, index: int = index, layer: Layer = layer, at: Tensor = before
+        ) -> list[Tensor]:
             x = torch.stack([read((kind, index, i), at) for i in range(count)])
             return list(x if layer.pre_attention is None else layer.pre_attention(x))
 

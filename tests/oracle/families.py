@@ -11,6 +11,7 @@ and value weights by key-value head. Query head ``h`` reads the key-value head `
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -530,11 +531,21 @@ FAMILIES: dict[str, Callable[[Any], Net]] = {
 }
 
 
+_NETS: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int]], Net]] = weakref.WeakKeyDictionary()
+"""What was read of a model, with the weights it had then and how often each had been written to."""
+
+
 def read(model: nn.Module | Net) -> Net:
-    """The ``Net`` of a model of a known family; a ``Net`` is returned as it is."""
+    """The ``Net`` of a model of a known family; a ``Net`` is returned as it is. Read once, unless weights changed."""
     if isinstance(model, Net):
         return model
     kind = str(model.config.model_type)  # type: ignore[union-attr]
     if kind not in FAMILIES:
         raise NotImplementedError(f"no explicit forward pass for the family {kind!r}")
-    return FAMILIES[kind](model)
+    weights = [(weight, weight._version) for weight in model.parameters()]
+    then, net = _NETS.get(model, ([], None))
+    same = len(then) == len(weights) and all(a is b and m == n for (a, m), (b, n) in zip(then, weights, strict=True))
+    if net is None or not same:
+        net = FAMILIES[kind](model)
+        _NETS[model] = weights, net
+    return net

@@ -92,6 +92,8 @@ class Run:
 
 # ---------------------------------------------------------------------------------------------------- forward pass
 
+KEPT = 200  # runs of a net without patches
+
 
 class _Overrides:
     """Replacements by (name, position): applied where the name comes up, and checked to have been used at the end."""
@@ -284,6 +286,8 @@ def forward(
     elif tuple(ids) in net.runs:
         run = net.runs[tuple(ids)]
     else:
+        if len(net.runs) == KEPT:
+            net.runs.clear()
         run = net.runs[tuple(ids)] = _run(net, ids, None, None)
     return Run(run.logits, dict(run.values), dict(run.reads), dict(run.patterns)) if record else Run(run.logits)
 
