@@ -221,7 +221,7 @@ def test_neither_batches_nor_the_side_of_padding_matter(family: str) -> None:
         alone = runner(m, task_of(prompts), rows=1).run(experiments)
         others = [
             runner(m, task_of(prompts), rows=rows, side=side).run(experiments)
-            for rows, side in ((2, "right"), (5, "right"), (3, "left"), (5, "left"))
+            for rows, side in ((5, "right"), (3, "left"))
         ]
         shuffled = runner(m, task_of(prompts[::-1]), rows=3).run(experiments[::-1])
     for experiment in experiments:
@@ -472,7 +472,7 @@ def _units_swapped(run: Any) -> None:
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "gemma2", "olmo2"])
 def test_the_self_test_of_edges_tells_heads_and_receivers_apart(family: str, mutate: Any) -> None:
     """Heads whose contributions are exchanged, and receivers that are: all together they come to the same."""
-    m = model(family, exactly=True)
+    m = model(family, exactly=True, layers=2)
     run = runner(m, task_of(prompts_for("resample", seed=12)))
     with borrowed(m):
         tested = self_test(run, edges=True)
@@ -490,7 +490,7 @@ def test_the_self_test_of_edges_tells_heads_and_receivers_apart(family: str, mut
 def test_the_self_test_of_edges_tells_them_apart_in_half_precision(
     family: str, mutate: Any, dtype: torch.dtype
 ) -> None:
-    m = copy.deepcopy(model(family, exactly=False)).to(dtype)
+    m = copy.deepcopy(model(family, exactly=False, layers=2)).to(dtype)
     run = runner(m, task_of(prompts_for("resample", seed=12)))
     with borrowed(m):
         self_test(run, edges=True)

@@ -53,9 +53,10 @@ def test_node_level(family: str) -> None:
     wanted += [Experiment("abc", Source("resample", "clean"), sites(where)) for where in NAMED]
     wanted.append(Experiment("abc", Source("mean_per_template", "clean"), sites(NAMED[1])))
     wanted.append(Experiment("clean", SOURCES[2], frozenset({Site(Mlp(1), Where.everywhere())})))
+    expected = {experiment: oracle_records(m, cases, experiment) for experiment in wanted}
     for found in (run(m, cases, wanted, sweeps=False, side="left"), run(m, cases, wanted)):
         for experiment in wanted:
-            assert_same(found[experiment], oracle_records(m, cases, experiment))
+            assert_same(found[experiment], expected[experiment])
 
 
 @THREE

@@ -12,6 +12,7 @@ other. Values are taken as they are: nothing is rotated anew.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -50,7 +51,7 @@ class Case:
 
 def log_probability(run: RunOf, length: int, answer: Ids) -> float:
     """The sum over the answer's tokens, after a prompt of so many tokens."""
-    logits = run(answer[:-1])
+    logits = run(tuple(answer[:-1]))
     return sum(float(log_softmax(logits[length - 1 + k])[token]) for k, token in enumerate(answer))
 
 
@@ -60,6 +61,7 @@ def metrics(run: RunOf, length: int, case: Case, clean: RunOf) -> dict[str, floa
     ``logprob``: log of the summed probability of the answers; ``logprob_diff``: mean over the answers less mean over
     the wrong ones; ``accuracy``: the best answer against every wrong one; ``kl``: at the prompt's last token.
     """
+    run, clean = functools.cache(run), functools.cache(clean)
     right = np.array([log_probability(run, length, one) for one in case.answers])
     wrong = np.array([log_probability(run, length, one) for one in case.wrong])
     logp = log_softmax(np.asarray(run(())[length - 1]))

@@ -118,7 +118,9 @@ def edge_run(
     of the prompt's embeddings, ``[positions, d_model]``.
     """
     net = families.read(model)
-    unknown = set(kept) - set(edges(net))
+    everyone = senders(net)
+    readers = set(receivers(net))
+    unknown = {(s, r) for s, r in kept if s not in everyone or r not in readers or not precedes(net, s, r)}
     if unknown:
         raise ValueError(f"no such edge: {sorted(unknown, key=repr)}")
     n = len(ids)
@@ -126,34 +128,33 @@ def edge_run(
     reads: dict[Receiver, Tensor] = {}
 
     def read(receiver: Receiver, constant: Tensor) -> Tensor:
-        rows = []
-        for position in range(n):
-            row = constant.clone()
-            for sender in senders(net):
-                if not precedes(net, sender, receiver):
-                    continue
-                where = kept.get((sender, receiver), ())
-                is_kept = where is None or position in where
-                row = row + (current if is_kept else ablated)[sender][position]
-            rows.append(row)
-        reads[receiver] = torch.stack(rows)
-        return reads[receiver]
+        total = constant.expand(n, -1)
+        for sender in everyone:
+            if not precedes(net, sender, receiver):
+                continue
+            where = kept.get((sender, receiver), ())
+            if where is None:
+                total = total + current[sender]
+            elif not where:
+                total = total + ablated[sender]
+            else:
+                is_kept = torch.tensor([position in where for position in range(n)])
+                total = total + torch.where(is_kept[:, None], current[sender], ablated[sender])
+        reads[receiver] = total
+        return total
 
     constant = torch.zeros(net.d_model, dtype=torch.float64)
     for index, layer in enumerate(net.layers):
         att = layer.attention
         before = constant
 
-        def normed(kind: str, i: int, index: int = index, layer: Layer = layer, before: Tensor = before) -> Tensor:
-            x = read((kind, index, i), before)
-            return x if layer.pre_attention is None else layer.pre_attention(x)
+        def normed(
+            kind: str, count: int, index: int = index, layer: Layer = layer, at: Tensor = before
+        ) -> list[Tensor]:
+            x = torch.stack([read((kind, index, i), at) for i in range(count)])
+            return list(x if layer.pre_attention is None else layer.pre_attention(x))
 
-        z = attend(
-            att,
-            [normed("q", h) for h in range(att.heads)],
-            [normed("k", g) for g in range(att.kv_heads)],
-            [normed("v", g) for g in range(att.kv_heads)],
-        )
+        z = attend(att, normed("q", att.heads), normed("k", att.kv_heads), normed("v", att.kv_heads))
         constant = constant + att.bo
         for h, x in enumerate(head_shares(layer, z)):
             current["head", index, h] = x

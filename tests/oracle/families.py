@@ -11,6 +11,7 @@ and value weights by key-value head. Query head ``h`` reads the key-value head `
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -137,11 +138,8 @@ class Net:
 
     def start(self, ids: list[int]) -> Tensor:
         """The residual stream before the first block, ``[positions, d_model]``."""
-        rows = [
-            self.embed[t] * self.embed_scale + (0.0 if self.positions is None else self.positions[p])
-            for p, t in enumerate(ids)
-        ]
-        return torch.stack(rows)
+        rows = self.embed[ids] * self.embed_scale
+        return rows if self.positions is None else rows + self.positions[: len(ids)]
 
     def finish(self, resid: Tensor) -> Tensor:
         """The logits of a final residual stream."""
@@ -533,11 +531,21 @@ FAMILIES: dict[str, Callable[[Any], Net]] = {
 }
 
 
+_NETS: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int]], Net]] = weakref.WeakKeyDictionary()
+"""What was read of a model, with the weights it had then and how often each had been written to."""
+
+
 def read(model: nn.Module | Net) -> Net:
-    """The ``Net`` of a model of a known family; a ``Net`` is returned as it is."""
+    """The ``Net`` of a model of a known family; a ``Net`` is returned as it is. Read once, unless weights changed."""
     if isinstance(model, Net):
         return model
     kind = str(model.config.model_type)  # type: ignore[union-attr]
     if kind not in FAMILIES:
         raise NotImplementedError(f"no explicit forward pass for the family {kind!r}")
-    return FAMILIES[kind](model)
+    weights = [(weight, weight._version) for weight in model.parameters()]
+    then, net = _NETS.get(model, ([], None))
+    same = len(then) == len(weights) and all(a is b and m == n for (a, m), (b, n) in zip(then, weights, strict=True))
+    if net is None or not same:
+        net = FAMILIES[kind](model)
+        _NETS[model] = weights, net
+    return net

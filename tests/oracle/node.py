@@ -92,6 +92,8 @@ class Run:
 
 # ---------------------------------------------------------------------------------------------------- forward pass
 
+KEPT = 200  # runs of a net without patches
+
 
 class _Overrides:
     """Replacements by (name, position): applied where the name comes up, and checked to have been used at the end."""
@@ -99,6 +101,7 @@ class _Overrides:
     def __init__(self, given: Mapping[tuple[tuple[Any, ...], int], Tensor] | None) -> None:
         self.given = dict(given or {})
         self.names = {name for name, _ in self.given}
+        self.kinds = {name[:2] for name in self.names}
         self.unused = set(self.given)
 
     def __call__(self, name: tuple[Any, ...], value: Tensor) -> Tensor:
@@ -115,29 +118,40 @@ class _Overrides:
                 self.unused.discard((name, position))
         return value
 
+    def each(self, kind: str, layer: int, values: Tensor) -> Tensor:
+        """The same for all components ``(kind, layer, i)``, ``[components, positions, width]``."""
+        if (kind, layer) not in self.kinds:
+            return values
+        return torch.stack([self((kind, layer, i), value) for i, value in enumerate(values)])
+
+    def first_layer(self, layers: int) -> int:
+        """The first layer of which anything is replaced; as many as there are layers: after all of them."""
+        at = [layers if name == ("final",) else 0 if len(name) == 1 else name[1] for name in self.names]
+        return min([layers, *at])
+
     def finish(self) -> None:
         if self.unused:
             raise ValueError(f"no such place: {sorted(self.unused, key=repr)}")
 
 
 def _rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Rotate ``[positions, d_head]``: with r rotary dimensions, entry i < r/2 pairs with i + r/2; the rest stays."""
+    """Rotate ``[heads, positions, d_head]``: with r rotary dimensions, entry i < r/2 pairs with i + r/2; the rest
+    stays."""
     half = len(rope)
-    angles = torch.outer(torch.arange(x.shape[0], dtype=rope.dtype), rope)
+    angles = torch.outer(torch.arange(x.shape[1], dtype=rope.dtype), rope)
     cos, sin = torch.cos(angles), torch.sin(angles)
-    a, b, rest = x[:, :half], x[:, half : 2 * half], x[:, 2 * half :]
-    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=1)
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=2)
 
 
-def _qk_norm(heads: list[Tensor], norm: Norm | None, across: bool) -> list[Tensor]:
-    """The query or key norm: over each head alone, or over the concatenation of all of them."""
+def _qk_norm(x: Tensor, norm: Norm | None, across: bool) -> Tensor:
+    """The query or key norm of ``[heads, positions, d_head]``: over each head alone, or over all heads together."""
     if norm is None:
-        return heads
+        return x
     if not across:
-        return [norm(x) for x in heads]
-    width = heads[0].shape[1]
-    whole = norm(torch.cat(heads, dim=1))
-    return [whole[:, i * width : (i + 1) * width] for i in range(len(heads))]
+        return norm(x)
+    heads, n, width = x.shape
+    return norm(x.transpose(0, 1).reshape(n, heads * width)).reshape(n, heads, width).transpose(0, 1)
 
 
 def attend(
@@ -154,40 +168,32 @@ def attend(
     ``xq[h]`` is what query head h reads, ``xk[g]`` and ``xv[g]`` what key-value head g reads.
     """
     n = xq[0].shape[0]
-    q = [xq[h] @ block.wq[h] + block.bq[h] for h in range(block.heads)]
-    k = [xk[g] @ block.wk[g] + block.bk[g] for g in range(block.kv_heads)]
-    v = [xv[g] @ block.wv[g] + block.bv[g] for g in range(block.kv_heads)]
-    d_head = k[0].shape[1]
-    for g in range(block.kv_heads):
-        both = torch.cat([k[g], v[g]], dim=1)
-        if put is not None:
-            both = put(("kv", layer, g), both)
-        if run is not None:
-            run.values["kv", layer, g] = both
-        k[g], v[g] = both[:, :d_head], both[:, d_head:]
+    q = torch.stack(list(xq)) @ block.wq + block.bq[:, None]
+    k = torch.stack(list(xk)) @ block.wk + block.bk[:, None]
+    v = torch.stack(list(xv)) @ block.wv + block.bv[:, None]
+    if put is not None and run is not None:
+        both = put.each("kv", layer, torch.cat([k, v], dim=2))
+        run.values.update({("kv", layer, g): x for g, x in enumerate(both)})
+        k, v = both[..., : k.shape[2]], both[..., k.shape[2] :]
     q = _qk_norm(q, block.q_norm, block.norm_across_heads)
     k = _qk_norm(k, block.k_norm, block.norm_across_heads)
     if block.rope is not None:
-        q = [_rotate(x, block.rope) for x in q]
-        k = [_rotate(x, block.rope) for x in k]
+        q, k = _rotate(q, block.rope), _rotate(k, block.rope)
     seen = torch.ones(n, n, dtype=torch.bool).tril()
     if block.window is not None:
         seen = seen.triu(1 - block.window)
-    out = []
-    for h in range(block.heads):
-        g = h // (block.heads // block.kv_heads)
-        scores = q[h] @ k[g].T * block.scale
-        if block.softcap is not None:
-            scores = block.softcap * torch.tanh(scores / block.softcap)
-        scores = scores.masked_fill(~seen, -torch.inf)
-        weights = torch.exp(scores - scores.max(1, keepdim=True).values)
-        pattern = weights / weights.sum(1, keepdim=True)
-        if put is not None:
-            pattern = put(("pattern", layer, h), pattern)
-        if run is not None:
-            run.patterns[layer, h] = run.values["pattern", layer, h] = pattern
-        out.append(pattern @ v[g])
-    return out
+    reads_from = [h // (block.heads // block.kv_heads) for h in range(block.heads)]
+    scores = q @ k[reads_from].transpose(1, 2) * block.scale
+    if block.softcap is not None:
+        scores = block.softcap * torch.tanh(scores / block.softcap)
+    scores = scores.masked_fill(~seen, -torch.inf)
+    weights = torch.exp(scores - scores.max(2, keepdim=True).values)
+    pattern = weights / weights.sum(2, keepdim=True)
+    if put is not None and run is not None:
+        pattern = put.each("pattern", layer, pattern)
+        run.patterns.update({(layer, h): x for h, x in enumerate(pattern)})
+        run.values.update({("pattern", layer, h): x for h, x in enumerate(pattern)})
+    return list(pattern @ v[reads_from])
 
 
 def _normed(norm: Norm | None, x: Tensor) -> Tensor:
@@ -201,15 +207,15 @@ def _bias_under_norm(layer: Layer) -> bool:
 
 def head_shares(layer: Layer, z: Sequence[Tensor]) -> list[Tensor]:
     """What each head adds to the residual, after the post-norm where there is one."""
-    raw = [z[h] @ layer.attention.wo[h] for h in range(layer.attention.heads)]
+    raw = torch.stack(list(z)) @ layer.attention.wo
     norm = layer.post_attention
     if norm is None:
-        return raw
+        return list(raw)
     if _bias_under_norm(layer):
         raise NotImplementedError("a bias under a post-norm belongs to no head")
-    total = torch.stack(raw).sum(0)
+    total = raw.sum(0)
     rms = torch.sqrt((total * total).mean(-1, keepdim=True) + norm.eps)
-    return [x / rms * norm.weight for x in raw]
+    return list(raw / rms * norm.weight)
 
 
 def written(net: Net, component: Component) -> Component:
@@ -226,10 +232,10 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
     """The residual after one block."""
     att = layer.attention
 
-    def reading(receiver: Receiver, x: Tensor, norm: Norm | None) -> Tensor:
+    def reading(receiver: Receiver, x: Tensor) -> Tensor:
         x = read(receiver, x)
         run.reads[receiver] = x
-        return _normed(norm, x)
+        return x
 
     def computed(component: Component, x: Tensor) -> Tensor:
         x = put(component, x)
@@ -237,28 +243,26 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
         return x
 
     resid = computed(("resid", index, "pre"), resid)
-    z = attend(
-        att,
-        [reading(("q", index, h), resid, layer.pre_attention) for h in range(att.heads)],
-        [reading(("k", index, g), resid, layer.pre_attention) for g in range(att.kv_heads)],
-        [reading(("v", index, g), resid, layer.pre_attention) for g in range(att.kv_heads)],
-        index,
-        put,
-        run,
-    )
+    plain = _normed(layer.pre_attention, resid)  # what all read of whose input nothing is replaced
+
+    def normed(port: str, count: int) -> list[Tensor]:
+        given = [reading((port, index, i), resid) for i in range(count)]
+        return [plain if x is resid else _normed(layer.pre_attention, x) for x in given]
+
+    z = attend(att, normed("q", att.heads), normed("k", att.kv_heads), normed("v", att.kv_heads), index, put, run)
     z = [computed(("head", index, h), z[h]) for h in range(att.heads)]
-    bias = attention_out = att.bo.expand(resid.shape[0], -1)
-    for h in range(att.heads):
-        attention_out = attention_out + z[h] @ att.wo[h]
+    bias = att.bo.expand(resid.shape[0], -1)
+    attention_out = bias + (torch.stack(z) @ att.wo).sum(0)
     attention_out = _normed(layer.post_attention, computed(("attn", index), attention_out))
     patched = any(("head_added", index, h) in put.names for h in range(att.heads))
     if patched or not _bias_under_norm(layer):
         shares = [computed(("head_added", index, h), x) for h, x in enumerate(head_shares(layer, z))]
         attention_out = bias + torch.stack(shares).sum(0) if patched else attention_out
     before_mlp = resid if layer.parallel else computed(("resid", index, "mid"), resid + attention_out)
-    neurons = layer.mlp.hidden(reading(("mlp_in", index), before_mlp, layer.pre_mlp))
-    each = [computed(("neuron", index, i), x) for i, x in enumerate(neurons.split(1, dim=1)) if x.shape[1]]
-    neurons = torch.cat([neurons[:, :0], *each], dim=1)  # of an attention-only model there are none
+    neurons = layer.mlp.hidden(_normed(layer.pre_mlp, reading(("mlp_in", index), before_mlp)))
+    if neurons.shape[1]:  # of an attention-only model there are none
+        neurons = put.each("neuron", index, neurons.T[..., None])[..., 0].T
+        run.values.update({("neuron", index, i): x for i, x in enumerate(neurons.split(1, dim=1))})
     mlp_out = neurons @ layer.mlp.w_out + layer.mlp.b_out
     mlp_out = computed(("mlp_added", index), _normed(layer.post_mlp, computed(("mlp", index), mlp_out)))
     return before_mlp + mlp_out + (attention_out if layer.parallel else 0.0)
@@ -282,6 +286,8 @@ def forward(
     elif tuple(ids) in net.runs:
         run = net.runs[tuple(ids)]
     else:
+        if len(net.runs) == KEPT:
+            net.runs.clear()
         run = net.runs[tuple(ids)] = _run(net, ids, None, None)
     return Run(run.logits, dict(run.values), dict(run.reads), dict(run.patterns)) if record else Run(run.logits)
 
@@ -292,13 +298,20 @@ def _run(
     patches: Mapping[Site, Tensor] | None,
     reads: Mapping[tuple[Receiver, int], Tensor] | None,
 ) -> Run:
+    """A run; what comes before the first layer of which anything is replaced is taken from the run without patches."""
     put, read = _Overrides(patches), _Overrides(reads)
-    run = Run(torch.empty(0))
-    resid = put(("input",), net.start(list(ids)))
-    run.values["input",] = resid
-    for index, layer in enumerate(net.layers):
-        resid = _block(layer, index, resid, put, read, run)
-    final = ("resid", len(net.layers), "pre")
+    layers = len(net.layers)
+    first = min(put.first_layer(layers), read.first_layer(layers)) if put.names or read.names else 0
+    if first:
+        run = forward(net, ids, record=True)
+        resid = run.values["resid", first, "pre"]
+    else:
+        run = Run(torch.empty(0))
+        resid = put(("input",), net.start(list(ids)))
+        run.values["input",] = resid
+    for index in range(first, layers):
+        resid = _block(net.layers[index], index, resid, put, read, run)
+    final = ("resid", layers, "pre")
     resid = put(final, resid)
     run.values[final] = resid
     resid = read(("final",), resid)
