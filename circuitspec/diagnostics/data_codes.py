@@ -424,6 +424,28 @@ DATA: dict[str, CodeInfo] = {
         "reads the model's stream itself, which must not be written to: its output is computed anew beside its own "
         "run, and a neuron is then seen twice. Measure a score of the output, or write `level: node`.",
     ),
+    "CS373": CodeInfo(
+        "no dictionary where one is named",
+        "`dictionaries` names the file or folder of a sparse autoencoder or transcoder, counted from the folder of the "
+        "hypothesis file, and there is none, or none laid out as `format` says. The message lists what was looked "
+        "for. circuitspec fetches no dictionaries: download the folder, and name it.",
+    ),
+    "CS374": CodeInfo(
+        "a dictionary's file cannot be read",
+        "Weights are read from safetensors, npz and torch files that hold tensors and nothing else; whatever else is "
+        "in a file is not run but refused. Copy or download the file again, or save it as safetensors.",
+    ),
+    "CS375": CodeInfo(
+        "a kind of dictionary that is not known",
+        "The dictionary's settings name an architecture, a normalisation or a place of the model that circuitspec does "
+        "not compute as the tool that wrote them does. It is refused, since features would have other values than "
+        "their tool gives them. The message says what is known.",
+    ),
+    "CS376": CodeInfo(
+        "tensors of a dictionary that do not go together",
+        "A tensor is missing, has another shape than the others and the settings ask for, or holds NaN or infinity; or "
+        "k or a threshold is none. The file may be cut short, or be of another tool than `format` says.",
+    ),
     "CS380": CodeInfo(
         "what an import changes",
         "A circuit file of another tool and a hypothesis do not say the same things. The note lists what the file says "
