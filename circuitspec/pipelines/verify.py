@@ -23,6 +23,7 @@ from circuitspec.analysis.circuit_effects.negative_components import (
     negative_components,
 )
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
+from circuitspec.analysis.claims.abstraction.subspace_trials import has_subspaces, with_parts
 from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan, search_claims
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.prompt_rows import breakdowns, row_facts
@@ -51,6 +52,7 @@ from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
+from circuitspec.engine.metrics.site_values import site_values
 from circuitspec.engine.records import PromptValues, Records, RunsExperiments
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
@@ -229,6 +231,10 @@ def verify(
             if any(planned.searches for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
                 plan, records = search_claims(plan, records, stored)
+            if prepared.pairs is not None and has_subspaces(plan):
+                progress.stage("patching the parts of subspaces")
+                plan, named = with_parts(plan, prepared.pairs, partial(site_values, runner, runner.source_values))
+                records = records.merged(stored.run(named))
             found_beside = FoundBeside()
             if options.sweep or options.tests:
                 progress.stage("running the circuit under other methods, and random circuits")

@@ -1,21 +1,29 @@
-"""Subspaces that score what they should not: more than the whole vector, or no more than others of their rank."""
+"""Subspaces that score what they should not: more than the whole vector, as much as random ones, or far from all that
+the model has by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from circuitspec.analysis.claims.abstraction.pair_claims import PairTrial, PlannedPairs, control_hits, figures_of
+from circuitspec.analysis.claims.abstraction.pair_claims import (
+    PairTrial,
+    PlannedPairs,
+    control_hits,
+    figures_of,
+    part_hits,
+)
+from circuitspec.analysis.claims.abstraction.subspace_figures import PARTS, by_directions, decomposed
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.proportions import share_of
-from circuitspec.analysis.statistics.wording import with_interval
+from circuitspec.analysis.statistics.wording import number, with_interval
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
 
 
 def _compared(evidence: Evidence) -> Iterator[tuple[int, PairTrial, Estimate, dict[str, Estimate]]]:
-    """Of each claim that components carry a variable in subspaces: IIA on changed pairs, and that of each control."""
+    """Of each claim that components carry a variable in subspaces: IIA on changed pairs, and of each control."""
     for planned in evidence.plan.claims:
         if not isinstance(planned, PlannedPairs) or isinstance(planned.claim, Isolates):
             continue
@@ -27,7 +35,8 @@ def _compared(evidence: Evidence) -> Iterator[tuple[int, PairTrial, Estimate, di
             own = share_of(figures.hit[asked])
             if own is None:
                 continue
-            found = {name: share_of(hits[asked]) for name, hits in control_hits(trial, evidence.records).items()}
+            hits = control_hits(trial, evidence.records) | part_hits(trial, evidence.records)
+            found = {name: share_of(one[asked]) for name, one in hits.items()}
             yield planned.index, trial, own, {name: one for name, one in found.items() if one is not None}
 
 
@@ -41,15 +50,21 @@ def beyond_the_whole(evidence: Evidence) -> list[EvidenceWarning]:
         whole = others.get(WHOLE)
         if whole is None or own.low is None or whole.high is None or own.low <= whole.high:
             continue
+        parts = {name: others[name] for name in PARTS if name in others}
         found.append(
             EvidenceWarning(
                 "CS455",
                 f"in pairs of {trial.name} the subspace does more than the whole vector: IIA {with_interval(own)} "
                 f"against {with_interval(whole)}",
-                "what the subspace leaves as it was does not fit what it sets: the model is led to values that it does "
-                "not have by itself, or through a part that is otherwise dormant",
+                decomposed(own, parts),
                 "do not call the variable localised there; look at the component whole, and at smaller ranks",
-                {"claim": index, "pairs": trial.name, "subspace": estimate_data(own), "whole": estimate_data(whole)},
+                {
+                    "claim": index,
+                    "pairs": trial.name,
+                    "subspace": estimate_data(own),
+                    "whole": estimate_data(whole),
+                    "parts": {name: estimate_data(one) for name, one in parts.items()},
+                },
             )
         )
     return found
@@ -62,7 +77,10 @@ BEYOND_THE_WHOLE = WarningKind(
     "With the component's whole value of the source, the answer is the one asked for in surely fewer pairs than with "
     "the part in the subspace alone (the intervals do not meet). A place that carries the variable carries it in its "
     "whole value too. A direction may lead through a part that is otherwise dormant (Makelov et al. 2023, "
-    "arXiv:2311.17030), or the patched value lies where the model has none by itself.",
+    "arXiv:2311.17030), or the patched value lies where the model has none by itself. To tell which, the subspace is "
+    "split into the part along the differences of the variable's mean values and the part across them: each is patched "
+    "alone, and both together, each at the source's value. Where both together do less than the subspace, it moves "
+    "what lies across by what differs along, which no prompt does.",
     beyond_the_whole,
 )
 
@@ -74,7 +92,7 @@ def as_good_at_random(evidence: Evidence) -> list[EvidenceWarning]:
     """CS456: random subspaces of equal rank that are not surely worse."""
     found = []
     for index, trial, own, others in _compared(evidence):
-        drawn = [one for name, one in others.items() if name != WHOLE]
+        drawn = [one for name, one in others.items() if name not in (WHOLE, *PARTS)]
         best = max(drawn, key=lambda one: one.value, default=None)
         if best is None or not own.value or own.low is None or best.high is None or own.low > best.high:
             continue
@@ -101,4 +119,61 @@ AS_GOOD_AT_RANDOM = WarningKind(
     as_good_at_random,
 )
 
-SUBSPACE_WARNINGS = (BEYOND_THE_WHOLE, AS_GOOD_AT_RANDOM)
+
+# -- CS457 ------------------------------------------------------------------------------------------------------------
+
+MOST_OUTSIDE = 0.5  # of the patched states: where more are outside the natural range, most of what is measured is there
+
+
+def out_of_range(evidence: Evidence) -> list[EvidenceWarning]:
+    """CS457: most states that a subspace is patched to lie surely where unpatched runs hardly do."""
+    found = []
+    for index, trial, own, _ in _compared(evidence):
+        if trial.states is None or not own.value:
+            continue
+        figures = figures_of(trial, evidence.records)
+        counted = figures.kept & figures.changed
+        for name, one in by_directions(trial.states).items():
+            share = share_of(one.outside[counted])
+            if share is None or share.low is None or share.low <= MOST_OUTSIDE:
+                continue
+            found.append(
+                EvidenceWarning(
+                    "CS457",
+                    f"in pairs of {trial.name} {outside_words(name, share, one.ratio(counted))}",
+                    "what the model does there says little of what it does by itself: the rest of the value does not "
+                    "go with what the subspace sets",
+                    "look at the component whole, at the parts of the subspace, and at smaller ranks",
+                    {
+                        "claim": index,
+                        "pairs": trial.name,
+                        "directions": name,
+                        "outside": estimate_data(share),
+                        "ratio": one.ratio(counted),
+                    },
+                )
+            )
+            break
+    return found
+
+
+def outside_words(directions: str, share: Estimate, ratio: float | None) -> str:
+    """`most patched states are outside the natural range: 0.98 [0.92, 1.00], in all directions (...)`."""
+    far = "natural states repeat there" if ratio is None else f"{number(ratio)} times as far from natural states"
+    return f"most patched states are outside the natural range: {with_interval(share)}, {directions} ({far})"
+
+
+OUT_OF_RANGE = WarningKind(
+    "CS457",
+    CLAIMS,
+    "patched states outside the natural range",
+    "A value of which a part alone is replaced may be one that no prompt leads to. Its distance is taken to the "
+    "nearest value of an unpatched run of another pair, and held against the same distance of natural values: 95 % of "
+    "these are within the natural range. Of the pairs whose answer must change, surely more than half are patched to "
+    "outside of it (by Wilson's interval), in all directions or in those that the subspace's parts along and across "
+    "the mean differences span. That the answer is the one asked for may then be owed to what the model does with "
+    "values that it never has by itself.",
+    out_of_range,
+)
+
+SUBSPACE_WARNINGS = (BEYOND_THE_WHOLE, AS_GOOD_AT_RANDOM, OUT_OF_RANGE)

@@ -34,7 +34,10 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.abstraction.alignment_controls import (
     Control,
+    HeldOutRows,
+    held_out_rows,
     hits_of,
+    parts_of,
     permuted_control,
     plain_controls,
     untrained,
@@ -96,6 +99,7 @@ class AlignedVariable:
     controls: tuple[Control, ...]
     angles: tuple[float, ...]
     others: tuple[float, ...]
+    rows: HeldOutRows = field(default_factory=HeldOutRows)
 
 
 @dataclass(frozen=True)
@@ -190,6 +194,9 @@ class _Search:
             raise CircuitspecError(_too_few(why, document))
         pairs = self._splits.parts["training"].pairs
         controls = plain_controls(training, test, pairs, self._variable, chosen.rank, options.seed)
+        parts, alone = parts_of(training, test, pairs, self._variable, best.basis)
+        rows = held_out_rows(test, self._splits.parts["test"].pairs, best.basis, parts)
+        controls += alone
         if options.controls:
             self._progress.stage(f"learning on permuted labels of {self._variable}")
             null = permuted_control(training, validation, test, chosen.rank, options.seed, options.training)
@@ -207,6 +214,7 @@ class _Search:
             tuple(controls),
             tuple(float(principal_angles(best.basis, other.basis)[-1]) for other in others),
             tuple(other.validation.score for other in others),
+            rows,
         )
 
     def _pairs(self, split: str, site: Site) -> SitePairs:
