@@ -275,6 +275,7 @@ def verify(
         foreign=loaded.foreign,
         own_metrics=tuple(options.own),
         pairs=prepared.pairs,
+        learned_on=prepared.learned_on,
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*records.values, *(() if error is None else error.records.values)}
@@ -329,6 +330,7 @@ class Prepared:
     plan: Plan
     task: TokenizedTask
     pairs: PairSet | None = None
+    learned_on: Mapping[str, frozenset[str]] = field(default_factory=dict)  # words, by variables with subspaces
 
 
 def prepare(
@@ -343,12 +345,14 @@ def prepare(
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     pairs = pairs_of(hypothesis, prompts, document)
-    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs, read_subspaces(document))
+    subspaces = read_subspaces(document)
+    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs, subspaces)
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
     task = paired(task, pairs, hypothesis, tokenizer, text)
     plan = fitted(plan, refused_runs(plan.experiments, task), text)
     check_plan_fits(plan, task, text, internals)
-    return Prepared(tuple(internals), graph, plan, task, pairs)
+    learned_on = {name: one.words for name, one in subspaces.items() if one.words}
+    return Prepared(tuple(internals), graph, plan, task, pairs, learned_on)
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:

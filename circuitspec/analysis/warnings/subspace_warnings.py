@@ -3,7 +3,9 @@ the model has by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+import numpy as np
 
 from circuitspec.analysis.claims.abstraction.pair_claims import (
     PairTrial,
@@ -16,10 +18,14 @@ from circuitspec.analysis.claims.abstraction.subspace_figures import PARTS, by_d
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.proportions import share_of
-from circuitspec.analysis.statistics.wording import number, with_interval
+from circuitspec.analysis.statistics.wording import number, plural, with_interval
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.levels.interchange_level import WHOLE
+from circuitspec.experiments.subspaces.subspace_files import entry_name
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
+from circuitspec.prompts.pairs.pair_set import PairSet
+from circuitspec.prompts.pairs.settings import Setting
+from circuitspec.prompts.templates.template import row_of
 
 
 def _compared(evidence: Evidence) -> Iterator[tuple[int, PairTrial, Estimate, dict[str, Estimate]]]:
@@ -176,4 +182,69 @@ OUT_OF_RANGE = WarningKind(
     out_of_range,
 )
 
-SUBSPACE_WARNINGS = (BEYOND_THE_WHOLE, AS_GOOD_AT_RANDOM, OUT_OF_RANGE)
+# -- CS458 ------------------------------------------------------------------------------------------------------------
+
+
+def on_training_words(evidence: Evidence) -> list[EvidenceWarning]:
+    """CS458: pairs that have words which their subspace was learned on."""
+    found = []
+    pairs = evidence.pairs
+    for planned in evidence.plan.claims:
+        if pairs is None or not isinstance(planned, PlannedPairs) or isinstance(planned.claim, Isolates):
+            continue
+        hits, seen, words = [], [], set[str]()
+        for trial in planned.trials:
+            figures = figures_of(trial, evidence.records)
+            asked = figures.kept & figures.changed
+            known = [_known_words(pairs, trial.setting, evidence.learned_on, i) for i in range(len(pairs))]
+            hits.append(figures.hit[asked])
+            seen.append(np.array([bool(own) for own in known])[asked])
+            words.update(*known)
+        old = np.concatenate(seen)
+        if not old.any() or planned.claim.at_least is None:
+            continue
+        on_old, on_new = (share_of(np.concatenate(hits)[mask]) for mask in (old, ~old))
+        assert on_old is not None
+        others = "no pair has other words alone" if on_new is None else f"on the others {with_interval(on_new)}"
+        found.append(
+            EvidenceWarning(
+                "CS458",
+                f"`{planned.claim.kind}` is judged on words that the subspace was learned on, in {int(old.sum())} of "
+                f"{plural(len(old), 'pair')} whose answer must change",
+                f"IIA on these {with_interval(on_old)}, {others}; {plural(len(words), 'word')} of training in all",
+                "claim it in a file whose lists have other words, or go by the test of `circuitspec align`",
+                {
+                    "claim": planned.index,
+                    "pairs_with_training_words": int(old.sum()),
+                    "pairs": len(old),
+                    "with_training_words": estimate_data(on_old),
+                    "with_other_words": None if on_new is None else estimate_data(on_new),
+                },
+            )
+        )
+    return found
+
+
+def _known_words(pairs: PairSet, setting: Setting, learned_on: Mapping[str, frozenset[str]], number: int) -> set[str]:
+    """The words of training in slots that the setting's variables are read from, in the base and the sources."""
+    found = set()
+    for variable, family in setting:
+        for slots in (pairs.slots(number), pairs.families[family][number].slots):
+            names = pairs.model.slots_read(variable) & slots.keys()
+            found |= {entry_name(row_of(slots[name])) for name in names} & learned_on.get(variable, frozenset())
+    return found
+
+
+ON_TRAINING_WORDS = WarningKind(
+    "CS458",
+    CLAIMS,
+    "a subspace judged on the words that it was learned on",
+    "The file of a subspace says on which words it was learned. The pairs that decide the claim have some of these in "
+    "slots that the variable is read from, so that they are no held-out test: a subspace of many directions learns "
+    "single words by heart, and fails on others. IIA is given for pairs with words of training and for those "
+    "without. `circuitspec align` tests on words of their own where the lists are long enough, and says CS458 where "
+    "they are not.",
+    on_training_words,
+)
+
+SUBSPACE_WARNINGS = (BEYOND_THE_WHOLE, AS_GOOD_AT_RANDOM, OUT_OF_RANGE, ON_TRAINING_WORDS)

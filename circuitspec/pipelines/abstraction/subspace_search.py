@@ -196,6 +196,7 @@ class _Search:
         controls = plain_controls(training, test, pairs, self._variable, chosen.rank, options.seed)
         parts, alone = parts_of(training, test, pairs, self._variable, best.basis)
         rows = held_out_rows(test, self._splits.parts["test"].pairs, best.basis, parts)
+        rows = replace(rows, shared=self._splits.shared_by(self._variable, document.hypothesis.task))
         controls += alone
         if options.controls:
             self._progress.stage(f"learning on permuted labels of {self._variable}")
