@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from click.testing import CliRunner
 
 from circuitspec.analysis.claims.abstraction.pair_claims import PlannedPairs
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.analysis.warnings.abstraction.subspace_warnings import beyond_the_whole
+from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.attribution.subspace_training import LearnedBasis, TrainingSettings, learn_basis
@@ -28,7 +29,10 @@ from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.weights import build
 from circuitspec.pipelines.abstraction import alignment_controls, subspace_search
 from circuitspec.pipelines.abstraction.alignment_controls import FULL, PERMUTED, UNTRAINED
-from circuitspec.pipelines.abstraction.alignment_text import render_alignments, warnings_of
+from circuitspec.pipelines.abstraction.alignment_text import render_alignments
+from circuitspec.pipelines.abstraction.alignment_warnings import warnings_of
+from circuitspec.pipelines.abstraction.pair_preparation import pairs_of
+from circuitspec.pipelines.abstraction.pair_splits import split_pairs
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, align
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.repository.locked_directions import direction_drift, lock_directions
@@ -156,7 +160,9 @@ def test_controls(found: AlignedVariable) -> None:
     assert max(changed(name) for name in by_name if name.startswith("random")) < 0.5
     assert changed(PERMUTED) < 0.7
     assert changed(UNTRAINED) < 0.7
-    assert not [code for code, _ in warnings_of(found)]
+    matched = [said.partition(" (")[0] for code, said in warnings_of(found) if code == "CS456"]
+    assert [code for code, _ in warnings_of(found)] == ["CS456"] * len(matched)
+    assert matched == ["difference of means"]  # nothing is learned that the means do not tell
 
 
 def test_what_was_learned_is_verified(folder: Path, found: AlignedVariable) -> None:
@@ -170,6 +176,75 @@ def test_what_was_learned_is_verified(folder: Path, found: AlignedVariable) -> N
     assert claim.status == "SUPPORTED", claim.reason
     figures = dict(claim.parts[0].figures)
     assert figures["IIA, changed"].value == 1
+
+
+def test_words_of_training_are_warned_of(folder: Path, found: AlignedVariable) -> None:
+    """A pair is on training words if its thing is one, or its source's; things of the test alone are none."""
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    file = folder / "learned.circuit.yaml"
+    file.write_text(text.replace("{rank: 2}", "{rank: 2, file: corners.subspaces.safetensors}"), encoding="utf-8")
+    told = parsed((folder / "corners.subspaces.safetensors").read_bytes())[1]["corner"]
+    learned = {row["word"] for row in told["training_words"]["things"]}
+    document = load_hypothesis(file)
+    prompts = verify(document, VerifyOptions(negatives="off"), Silent())
+    (warning,) = (one for one in prompts.verification.warnings if one.code == "CS458")
+    pairs = pairs_of(document.hypothesis, prompts.task.prompts, document)
+    assert pairs is not None
+    expected, total = 0, 0
+    for family in pairs.families:
+        for i, changes in enumerate(pairs.changed((("corner", family),))):
+            things = {pairs.slots(i)["A"]["word"], pairs.families[family][i].slots["A"]["word"]}  # type: ignore[index]
+            total += changes
+            expected += changes and bool(things & learned)
+    assert (warning.data["pairs_with_training_words"], warning.data["pairs"]) == (expected, total)
+    assert 0 < expected < total
+    assert warning.data["with_training_words"]["value"] == 1  # type: ignore[index]
+    assert warning.data["with_other_words"]["value"] == 1  # type: ignore[index]
+    others = [row for row in document.hypothesis.task.lists["things"] if row["word"] not in learned]  # type: ignore[index]
+    lines = text.splitlines()
+    lines = [f"    things: {json.dumps([dict(row) for row in others])}" if "    things:" in x else x for x in lines]
+    held_out = "\n".join(lines).replace("{rank: 2}", "{rank: 2, file: corners.subspaces.safetensors}")
+    file.write_text(held_out, encoding="utf-8")
+    again = verify(load_hypothesis(file), VerifyOptions(negatives="off"), Silent()).verification
+    assert again.claims[0].status == "SUPPORTED"
+    assert "CS458" not in {one.code for one in again.warnings}
+
+
+def test_lists_that_are_too_short_to_split_are_warned_of(folder: Path, found: AlignedVariable) -> None:
+    """Seven things, of which a quarter is one; and places, which the variable is not read from."""
+    hypothesis = load_hypothesis(folder / "corners.circuit.yaml").hypothesis
+    lists = {"things": hypothesis.task.lists["things"][:7], "places": hypothesis.task.lists["places"][:7]}
+    document = load_hypothesis(folder / "corners.circuit.yaml")
+    short = hypothesis.task.model_copy(update={"lists": lists})
+    assert hypothesis.abstraction is not None
+    splits = split_pairs(short, hypothesis.abstraction, folder, document.source)
+    assert splits.shared == {"things", "places"}
+    assert splits.shared_by("corner", short) == ("things",)
+    assert len(splits.parts["training"].words["things"]) == 7
+    warned = replace(found, rows=replace(found.rows, shared=("things",)))
+    ((_, said),) = ((code, said) for code, said in warnings_of(warned) if code == "CS458")
+    assert said.startswith("training, validation and test share the words of things")
+
+
+def test_one_family_that_carries_the_result(found: AlignedVariable) -> None:
+    """The test's figures, with the hits of one family taken away, and then with its pairs taken for unchanged."""
+    of_thing = np.array(found.rows.families) == "thing"
+    of_both = np.array(found.rows.families) == "both"
+    lost = replace(found, test=replace(found.test, hit=found.test.hit & ~of_both))
+    (said,) = (said for code, said in warnings_of(lost) if code == "CS454")
+    assert said.startswith("one family of pairs carries the result: thing 1.00 [")
+    alone = replace(found, test=replace(found.test, changed=found.test.changed & of_thing))
+    (said,) = (said for code, said in warnings_of(alone) if code == "CS454")
+    assert said.startswith("the answer must change in one family of pairs alone, thing")
+
+
+@pytest.mark.parametrize("name", ["random subspace 3", "difference of means", "PCA", PERMUTED, UNTRAINED])
+def test_every_control_that_does_as_much_is_named(found: AlignedVariable, name: str) -> None:
+    """Each with the subspace's own hits, and the others with none."""
+    none = replace(found.test, hit=np.zeros_like(found.test.hit))
+    controls = tuple(replace(one, hits=found.test if one.name == name else none) for one in found.controls)
+    said = [said for code, said in warnings_of(replace(found, controls=controls)) if code == "CS456"]
+    assert [one.startswith(f"{name} (1.00 [") for one in said] == [True]
 
 
 @pytest.mark.parametrize(

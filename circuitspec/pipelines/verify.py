@@ -23,6 +23,7 @@ from circuitspec.analysis.circuit_effects.negative_components import (
     negative_components,
 )
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
+from circuitspec.analysis.claims.abstraction.subspace_trials import has_subspaces, with_parts
 from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan, search_claims
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.prompt_rows import breakdowns, row_facts
@@ -51,6 +52,7 @@ from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
+from circuitspec.engine.metrics.site_values import site_values
 from circuitspec.engine.records import PromptValues, Records, RunsExperiments
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
@@ -229,6 +231,10 @@ def verify(
             if any(planned.searches for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
                 plan, records = search_claims(plan, records, stored)
+            if prepared.pairs is not None and has_subspaces(plan):
+                progress.stage("patching the parts of subspaces")
+                plan, named = with_parts(plan, prepared.pairs, partial(site_values, runner, runner.source_values))
+                records = records.merged(stored.run(named))
             found_beside = FoundBeside()
             if options.sweep or options.tests:
                 progress.stage("running the circuit under other methods, and random circuits")
@@ -269,6 +275,7 @@ def verify(
         foreign=loaded.foreign,
         own_metrics=tuple(options.own),
         pairs=prepared.pairs,
+        learned_on=prepared.learned_on,
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*records.values, *(() if error is None else error.records.values)}
@@ -323,6 +330,7 @@ class Prepared:
     plan: Plan
     task: TokenizedTask
     pairs: PairSet | None = None
+    learned_on: Mapping[str, frozenset[str]] = field(default_factory=dict)  # words, by variables with subspaces
 
 
 def prepare(
@@ -337,13 +345,15 @@ def prepare(
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     pairs = pairs_of(hypothesis, prompts, document)
-    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs, read_subspaces(document))
+    subspaces = read_subspaces(document)
+    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs, subspaces)
     task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
     task = paired(task, pairs, hypothesis, tokenizer, text)
     task = with_all_drawn(task, plan.drawn_prompts, document, tokenizer)
     plan = fitted(plan, refused_runs(plan.experiments, task), text)
     check_plan_fits(plan, task, text, internals)
-    return Prepared(tuple(internals), graph, plan, task, pairs)
+    learned_on = {name: one.words for name, one in subspaces.items() if one.words}
+    return Prepared(tuple(internals), graph, plan, task, pairs, learned_on)
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:

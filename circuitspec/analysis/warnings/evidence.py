@@ -71,6 +71,7 @@ class Evidence:
     foreign: Foreign = field(default_factory=Foreign)  # what a model in memory has beyond its weights
     own_metrics: Sequence[str] = ()  # names of metrics of the caller's own, which no file defines
     pairs: PairSet | None = None  # of the abstraction
+    learned_on: Mapping[str, frozenset[str]] = field(default_factory=dict)  # words, by variables with learned subspaces
     other_tokens: str | None = None  # how the tokenizer differs from the one of the model's files, in words
 
     def __post_init__(self) -> None:

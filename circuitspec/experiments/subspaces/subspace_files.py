@@ -33,12 +33,21 @@ _SINGLE = (HEAD, INPUT, MLP, RESID, RESID_MID)  # kinds whose value is one vecto
 
 @dataclass(frozen=True)
 class StoredSubspace:
-    """A subspace of a file, and of which component at which positions it is, in the words of hypothesis files."""
+    """A subspace of a file, and of which component at which positions it is, in the words of hypothesis files.
+
+    `words` are the entries of word lists that it was learned on (`entry_name`), as far as the file says.
+    """
 
     variable: str
     subspace: Subspace
     component: str
     where: str
+    words: frozenset[str] = frozenset()
+
+
+def entry_name(row: str | Mapping[str, str]) -> str:
+    """An entry of a word list, or a row of a table, as one text; equal where the entries are."""
+    return json.dumps(row if isinstance(row, str) else dict(row), sort_keys=True)
 
 
 def subspace_places(hypothesis: Hypothesis, text: SourceText) -> dict[str, Span]:
@@ -83,9 +92,18 @@ def _read(base_dir: Path, name: str, variable: str, place: Span) -> StoredSubspa
         component, where = own.get("component"), own.get("where")
         if not isinstance(component, str) or not isinstance(where, str):
             raise ValueError(f"its metadata do not say of which component and position {variable} is")
-        return StoredSubspace(variable, Subspace.of(basis), component, where)
+        return StoredSubspace(variable, Subspace.of(basis), component, where, _training_words(own))
     except ValueError as error:
         raise CircuitspecError(_wrong(f"{name} does not fit: {error}", place)) from None
+
+
+def _training_words(told: Mapping[str, Any]) -> frozenset[str]:
+    """Every entry that a subspace was learned on, whatever list it is of. Raises ValueError for what is no list."""
+    lists = told.get("training_words", {})
+    rows = [row for own in lists.values() for row in own] if isinstance(lists, dict) else None
+    if rows is None or not all(isinstance(row, str | dict) for row in rows):
+        raise ValueError("its metadata do not say on which words it was learned")
+    return frozenset(map(entry_name, rows))
 
 
 def parsed(raw: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, Any]]]:

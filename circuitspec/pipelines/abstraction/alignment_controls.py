@@ -17,10 +17,19 @@ from circuitspec.engine.attribution.subspace_training import (
     TrainingSettings,
     learn_basis,
 )
+from circuitspec.experiments.subspaces.natural_states import NaturalStates, PatchedStates, patched_states
 from circuitspec.experiments.subspaces.subspace import random_basis
+from circuitspec.experiments.subspaces.subspace_parts import (
+    SubspaceParts,
+    centred_means,
+    mean_directions,
+    span_of,
+    split,
+)
 from circuitspec.hypothesis_file.grammar.variable_expressions import Scalar
 from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.pairs.pair_set import PairSet
+from circuitspec.prompts.prompt_set import CLEAN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +70,62 @@ def plain_controls(
     if principal is not None:
         found.append(Control(PCA, principal.shape[1], test.hits(_tensor(principal, test))))
     return found
+
+
+@dataclass(frozen=True)
+class HeldOutRows:
+    """What is known of the test's rows (a pair in one family each) beside what they score.
+
+    `families` names each row's. `states` are the distances of its patched states from natural ones, None where no
+    other pair is there to compare with; `parts` are those of the subspace. `shared` names the lists that the variable
+    is read from and whose words training and test have in common.
+    """
+
+    families: tuple[str, ...] = ()
+    states: PatchedStates | None = None
+    parts: SubspaceParts | None = None
+    shared: tuple[str, ...] = ()
+
+
+def parts_of(
+    training: SitePairs, test: SitePairs, pairs: PairSet, variable: str, basis: NDArray[np.float64]
+) -> tuple[SubspaceParts | None, list[Control]]:
+    """The parts of a learned basis along and across the training pairs' mean differences, and the test along each.
+
+    None where the variable is the same in all pairs. A subspace that has one part only is that part.
+    """
+    base, source, told = _values(training, pairs, variable)
+    means = mean_directions(np.concatenate([base, source]), told)
+    if means is None:
+        return None, []
+    parts = split(basis, means)
+    return parts, [Control(name, own.shape[1], test.hits(_tensor(own, test))) for name, own in parts.bases.items()]
+
+
+def held_out_rows(
+    test: SitePairs, pairs: PairSet, basis: NDArray[np.float64], parts: SubspaceParts | None
+) -> HeldOutRows:
+    """The families of the test's rows, and how far from natural states those lie that are patched along a basis."""
+    families, numbers, bases, sources = list[str](), list[int](), [], []
+    by_family: dict[str, dict[int, NDArray[np.float64]]] = {}
+    of_base: dict[int, NDArray[np.float64]] = {}
+    for batch, family, base, source in test.values():
+        families += [family] * len(batch.prompts)
+        numbers += batch.prompts
+        bases.append(base.double().cpu().numpy())
+        sources.append(source.double().cpu().numpy())
+        of_base |= dict(zip(batch.prompts, bases[-1], strict=True))
+        by_family.setdefault(family, {}).update(zip(batch.prompts, sources[-1], strict=True))
+    every = range(len(pairs))
+    natural = NaturalStates.of(
+        np.stack([of_base[i] for i in every]),
+        [np.stack([own[i] for i in every]) for own in by_family.values()],
+        [prompt.texts[CLEAN] for prompt in pairs.bases],
+        [[source.text for source in pairs.families[name]] for name in by_family],
+    )
+    within = basis if parts is None else parts.both
+    states = patched_states(natural, np.concatenate(bases), np.concatenate(sources), numbers, basis, within)
+    return HeldOutRows(tuple(families), states, parts)
 
 
 def permuted_control(
@@ -109,23 +174,13 @@ def untrained(loaded: LoadedModel, seed: int) -> LoadedModel:
 
 def means_basis(values: NDArray[np.float64], told: Sequence[Scalar], rank: int) -> NDArray[np.float64] | None:
     """The span of the means of `values` `[n, width]` by what the variable is there, less their mean: at most `rank`."""
-    kinds = [*dict.fromkeys(told)]
-    labels = np.array([kinds.index(one) for one in told])
-    if len(kinds) < 2:
-        return None
-    means = np.stack([values[labels == number].mean(0) for number in range(len(kinds))])
-    return _span(means - means.mean(0), rank)
+    means = centred_means(values, told)
+    return None if means is None else span_of(means, rank)
 
 
 def pca_basis(values: NDArray[np.float64], rank: int) -> NDArray[np.float64] | None:
     """The first principal directions of `values` `[n, width]`."""
-    return _span(values - values.mean(0), rank)
-
-
-def _span(rows: NDArray[np.float64], rank: int) -> NDArray[np.float64] | None:
-    _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
-    most = int((sizes > sizes[0] * 1e-8).sum()) if len(sizes) and sizes[0] > 0 else 0
-    return np.ascontiguousarray(directions[: min(rank, most)].T) if most else None
+    return span_of(values - values.mean(0), rank)
 
 
 def _values(

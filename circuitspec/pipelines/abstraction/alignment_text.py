@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from circuitspec.analysis.claims.abstraction.subspace_figures import state_words
 from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.analysis.statistics.wording import MISSING, number, with_interval
 from circuitspec.engine.attribution.subspace_training import PairHits
 from circuitspec.experiments.subspaces.subspace_files import where_name
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.pipelines.abstraction.alignment_controls import FULL, MEANS, PCA, Control
+from circuitspec.pipelines.abstraction.alignment_warnings import family_shares, warnings_of
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, Alignments
 from circuitspec.runtime.visible_text import visible
 
@@ -34,6 +35,7 @@ def _variable(one: AlignedVariable, file: str) -> str:
         ]
         lines += _aligned(rows)
     lines += _aligned([["   test, once", *_HEAD], *_rows(one)])
+    lines += _states(one)
     if one.angles:
         angles = ", ".join(number(angle) for angle in one.angles)
         scores = ", ".join(number(score) for score in one.others)
@@ -46,8 +48,21 @@ def _variable(one: AlignedVariable, file: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _states(one: AlignedVariable) -> Iterator[str]:
+    """How far the patched states of changed pairs are from natural ones."""
+    states, counted = one.rows.states, one.test.kept & one.test.changed
+    if states is None or not counted.any():
+        return
+    told = state_words(states, counted)
+    yield f"   patched states: {told}"
+
+
 def _rows(one: AlignedVariable) -> Iterator[list[str]]:
     yield ["   subspace", str(one.rank), *_figures(one.test)]
+    by_family = family_shares(one)
+    if len(by_family) > 1:
+        for name, own in by_family.items():
+            yield [f"     of {visible(name)}", "", with_interval(own)]
     for control in one.controls:
         rank = "all" if control.rank is None else str(control.rank)
         yield [f"   {control.name}", rank, *_figures(control.hits), *([control.note] if control.note else [])]
@@ -69,36 +84,8 @@ def _interval(hits: PairHits, which: str) -> str:
     return MISSING if share is None else with_interval(share)
 
 
-def warnings_of(one: AlignedVariable) -> Iterator[tuple[str, str]]:
-    """CS455: a subspace better than the whole vector; CS456: a control that scores as much."""
-    own = _changed(one.test)
-    if own is None:
-        return
-    for control in one.controls:
-        other = _changed(control.hits)
-        if other is None:
-            continue
-        low, high = own.low or 0.0, other.high or 0.0
-        if control.name == FULL:
-            if low > high:
-                yield (
-                    "CS455",
-                    f"the subspace ({with_interval(own)}) does more than the whole vector ({with_interval(other)}): it "
-                    "leaves the values that the model has by itself, or works through a part that is otherwise dormant",
-                )
-        elif control.name not in (MEANS, PCA) and low <= high and own.value > 0:
-            yield "CS456", f"{control.name} ({with_interval(other)}) scores as much as the subspace"
-
-
-def _changed(hits: PairHits):  # type: ignore[no-untyped-def]
-    return share_of(hits.hit[hits.kept & hits.changed])
-
-
 def _aligned(rows: list[list[str]]) -> list[str]:
     width = max(map(len, rows))
     padded = [[*row, *[""] * (width - len(row))] for row in rows]
     widths = [max(len(row[i]) for row in padded) for i in range(width)]
     return ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in padded]
-
-
-__all__ = ["Control", "render_alignments", "warnings_of"]

@@ -14,7 +14,7 @@ import numpy as np
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.checks.word_lists import Row, load_lists
-from circuitspec.hypothesis_file.grammar.fields import Draw, parse_list_reference, parse_slot_rule
+from circuitspec.hypothesis_file.grammar.fields import Copy, Draw, parse_list_reference, parse_slot_rule
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
 from circuitspec.hypothesis_file.schema.blocks import Above, TaskSpec
 from circuitspec.hypothesis_file.yaml.source import SourceText
@@ -30,7 +30,7 @@ _FEWEST = 16
 
 @dataclass(frozen=True)
 class SplitPairs:
-    """One split: its prompts and pairs, and the words of each list that was split."""
+    """One split: its prompts and pairs, and the words of each list that slots draw from."""
 
     prompts: PromptSet
     pairs: PairSet
@@ -39,10 +39,22 @@ class SplitPairs:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three, by name, and in words what was split and what was not."""
+    """The three, by name, and in words what was split and what was not; `shared` are the lists that were not."""
 
     parts: Mapping[str, SplitPairs]
     told: tuple[str, ...]
+    shared: frozenset[str] = frozenset()
+
+    def shared_by(self, variable: str, task: TaskSpec) -> tuple[str, ...]:
+        """Of the lists that were not split, those that a variable is read from: by slots that draw from them."""
+        rules = {slot: parse_slot_rule(text) for slot, text in task.slots.items()}
+        found = set()
+        for slot in self.parts[SPLITS[0]].pairs.model.slots_read(variable):
+            rule = rules.get(slot)
+            while isinstance(rule, Copy):
+                rule = rules[rule.slot]
+            found |= {rule.list} if rule is not None else set()
+        return tuple(sorted(found & self.shared))
 
 
 def split_pairs(task: TaskSpec, spec: AbstractionSpec, base_dir: Path, text: SourceText, seed: int = 0) -> Splits:
@@ -53,7 +65,7 @@ def split_pairs(task: TaskSpec, spec: AbstractionSpec, base_dir: Path, text: Sou
     `draw_pairs` do.
     """
     lists = load_lists(task.lists, base_dir, text)
-    shares, told = _shared(task, lists, seed)
+    shares, told, shared = _shared(task, lists, seed)
     templates = _templates(len(task.templates))
     told = (*told, _template_words(len(task.templates)))
     parts = {}
@@ -65,9 +77,9 @@ def split_pairs(task: TaskSpec, spec: AbstractionSpec, base_dir: Path, text: Sou
                 "seed": task.seed + seed + number,
             }
         )
-        words = {one: given[number] for one, given in shares.items()}
+        words = {one: lists[one] for one in shared} | {one: given[number] for one, given in shares.items()}
         parts[name] = _drawn(own, spec, base_dir, text, words)
-    return Splits(parts, told)
+    return Splits(parts, told, shared)
 
 
 def _drawn(
@@ -86,7 +98,8 @@ def _drawn(
 
 def _shared(
     task: TaskSpec, lists: Mapping[str, tuple[Row, ...]], seed: int
-) -> tuple[dict[str, tuple[tuple[Row, ...], ...]], tuple[str, ...]]:
+) -> tuple[dict[str, tuple[tuple[Row, ...], ...]], tuple[str, ...], frozenset[str]]:
+    """The words of each list for each split, what is said of it, and the lists that all splits share."""
     rules = [parse_slot_rule(text) for text in task.slots.values()]
     drawn = Counter(rule.list for rule in rules if isinstance(rule, Draw))
     fixed = {parse_list_reference(one.source)[0] for one in (task.answer, task.wrong) if isinstance(one, Above)}
@@ -104,7 +117,7 @@ def _shared(
         told.append(
             f"list {name}: " + ", ".join(f"{len(cut)} {split}" for cut, split in zip(cuts, SPLITS, strict=True))
         )
-    return shares, tuple(told)
+    return shares, tuple(told), frozenset(set(drawn) & set(lists) - set(shares))
 
 
 def _templates(n: int) -> tuple[tuple[int, ...], ...]:

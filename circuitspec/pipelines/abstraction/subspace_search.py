@@ -33,12 +33,15 @@ from circuitspec.experiments.subspaces.subspace_files import check_vectors, wher
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Document, Study
-from circuitspec.hypothesis_file.schema.blocks import Exploration, Hypothesis
+from circuitspec.hypothesis_file.schema.blocks import Exploration, Hypothesis, TaskSpec
 from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.abstraction.alignment_controls import (
     Control,
+    HeldOutRows,
     Kept,
+    held_out_rows,
     hits_of,
+    parts_of,
     permuted_control,
     plain_controls,
     untrained,
@@ -105,6 +108,7 @@ class AlignedVariable:
     controls: tuple[Control, ...]
     angles: tuple[float, ...]
     others: tuple[float, ...]
+    rows: HeldOutRows = field(default_factory=HeldOutRows)
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ def learn_subspaces(
             count = _Count(sum(_fits(places, options) for _, places in asked))
             for name, places in asked:
                 search = _Search(name, settings[name], splits, runners, options, kept, count, progress)
-                found.append(search.run(places, file))
+                found.append(search.run(places, file, task))
                 if options.controls:
                     found[-1] = _with_untrained(found[-1], search, model, made)
         digests = {name: prompts_digest(part.prompts) for name, part in splits.parts.items()}
@@ -216,7 +220,7 @@ class _Search:
         self._runners, self.options, self._kept, self._count = runners, options, kept, count
         self.progress = progress
 
-    def run(self, places: Places, file: Document | Study) -> AlignedVariable:
+    def run(self, places: Places, file: Document | Study, task: TaskSpec) -> AlignedVariable:
         options, tried = self.options, list[Tried]()
         for site, ranks in places:
             own = _SplitsAt(self._pairs, site)
@@ -243,6 +247,10 @@ class _Search:
         pairs = self._splits.parts["training"].pairs
         training, validation = own["training"], own["validation"]
         controls = plain_controls(training, test, pairs, self.variable, chosen.rank, options.seed)
+        parts, alone = parts_of(training, test, pairs, self.variable, best.basis)
+        rows = held_out_rows(test, self._splits.parts["test"].pairs, best.basis, parts)
+        rows = replace(rows, shared=self._splits.shared_by(self.variable, task))
+        controls += alone
         if options.controls:
             kept = self.keeping(chosen.site, f"permuted labels, rank {chosen.rank}")
             null = permuted_control(training, validation, test, chosen.rank, options.seed, options.training, kept)
@@ -260,6 +268,7 @@ class _Search:
             tuple(controls),
             tuple(float(principal_angles(best.basis, other.basis)[-1]) for other in others),
             tuple(other.validation.score for other in others),
+            rows,
         )
 
     def keeping(self, site: Site, words: str, *beside: object) -> Kept:

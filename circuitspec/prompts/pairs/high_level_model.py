@@ -10,6 +10,7 @@ from circuitspec.hypothesis_file.grammar.variable_expressions import (
     Scalar,
     evaluate,
     parse_expression,
+    references,
     spelled,
 )
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
@@ -47,6 +48,12 @@ class HighLevelModel:
         for name, expression in self.variables.items():
             values[name] = put[name] if put is not None and name in put else evaluate(expression, read)
         return values
+
+    def slots_read(self, variable: str) -> frozenset[str]:
+        """The slots that a variable is computed from, by way of other variables too."""
+        names = {one.name for one in references(self.variables[variable])}
+        inner = [self.slots_read(name) for name in names & self.variables.keys()]
+        return frozenset(names - self.variables.keys()).union(*inner)
 
     def answer(self, slots: Values, put: Mapping[str, Scalar] | None = None) -> str:
         """What it answers. Raises as `run` does."""

@@ -19,9 +19,10 @@ from circuitspec.analysis.claims.claim_result import (
 )
 from circuitspec.analysis.statistics.wording import MISSING, bound, number, with_interval
 from circuitspec.engine.records import Records
-from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.experiment import Experiment, Site
 from circuitspec.experiments.levels.interchange_level import check_apart, instead_of_subspaces, interchanging
 from circuitspec.experiments.planner import CLEAN, Measure, PlannedClaim, Planning
+from circuitspec.experiments.subspaces.natural_states import PatchedStates
 from circuitspec.experiments.subspaces.subspace_files import where_name
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.abstraction.interchange_block import IIA, AboutVariables
@@ -56,7 +57,9 @@ class PairTrial:
     asks for, and `stayed`, scored by the answer to the base; `unpatched` and `base` are the base run, scored so. The
     `sources` are scored by their own answers. `changed` says of which pairs the answer must change, `telling` by name
     which pairs the claim is about; both are empty where the prompts are not at hand.
-    Where it is along subspaces, `controls` are runs with whole components and with random subspaces, scored alike.
+    Where it is along subspaces (those of the `sites` by variable), `controls` are runs with whole components and with
+    random subspaces, scored alike; `parts` are runs along the subspaces' parts, and `states` says how far from natural
+    states it leads: both are known once the bases' and sources' values are.
     """
 
     name: str
@@ -69,10 +72,20 @@ class PairTrial:
     changed: tuple[bool, ...] = ()
     telling: Mapping[str, tuple[bool, ...]] = field(default_factory=dict, hash=False)
     controls: Mapping[str, Experiment] = field(default_factory=dict, hash=False)
+    sites: Mapping[str, frozenset[Site]] = field(default_factory=dict, hash=False)
+    parts: Mapping[str, Experiment] = field(default_factory=dict, hash=False)
+    states: PatchedStates | None = field(default=None, hash=False)
 
     @property
     def runs(self) -> tuple[Experiment, ...]:
-        return (self.base, self.unpatched, *self.sources, self.patched, self.stayed, *self.controls.values())
+        own = (self.base, self.unpatched, *self.sources, self.patched, self.stayed)
+        return (*own, *self.controls.values(), *self.parts.values())
+
+    @property
+    def subspaces(self) -> Mapping[str, Site]:
+        """The site of every variable that it sets along a subspace."""
+        found = {name: next(iter(sites)) for name, sites in self.sites.items() if len(sites) == 1}
+        return {name: site for name, site in found.items() if site.subspace is not None}
 
 
 @dataclass(frozen=True)
@@ -136,6 +149,11 @@ def control_hits(trial: PairTrial, records: Records) -> dict[str, NDArray[np.boo
     return {name: records[run][IIA] == 1 for name, run in trial.controls.items()}
 
 
+def part_hits(trial: PairTrial, records: Records) -> dict[str, NDArray[np.bool_]]:
+    """The same of each part of its subspaces alone, and of both together."""
+    return {name: records[run][IIA] == 1 for name, run in trial.parts.items()}
+
+
 class PairClaims(ClaimKind[C, PlannedPairs]):
     """Aligned components take their values in the source, and answers are compared with the high-level model's."""
 
@@ -161,7 +179,8 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
             sites = {variable: planning.sites(variable) for variable, _ in setting}
             aligned = {variable: {site.component: site.where for site in own} for variable, own in sites.items()}
             check_apart(setting, aligned, planning.graph.shape, planning.text)
-            trials.append(self._trial(claim, setting, interchanging(setting, sites), planning))
+            trial = self._trial(claim, setting, interchanging(setting, sites), planning)
+            trials.append(replace(trial, sites=sites))
         planning.name_anchor(planning.anchor)
         first = trials[0].patched
         return PlannedPairs(planning.index, claim, first, CLEAN, planning.anchor, trials=tuple(trials))
@@ -205,16 +224,17 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
     def decide(self, planned: PlannedPairs, records: Records, between: Gap, error: MeansError | None) -> Judgement:
         claim = planned.claim
         parts = [part for trial in planned.trials for part in self._parts(trial, records, claim)]
+        notes = (*self.notes, *_state_notes(planned, records))
         judged = [part for part in parts if part.reason != self.untold]
         if not judged:
-            return Judgement("INCONCLUSIVE", self.untold, parts=tuple(parts), found="no pairs", notes=self.notes)
+            return Judgement("INCONCLUSIVE", self.untold, parts=tuple(parts), found="no pairs", notes=notes)
         statuses = {part.status for part in judged}
         if "REFUTED" in statuses or statuses == {"SUPPORTED"}:
             reason = ""
         else:
             reason = "; ".join(f"{part.name}: {part.reason}" for part in judged if part.reason)
         status: Status = "REFUTED" if "REFUTED" in statuses else "INCONCLUSIVE" if reason else "SUPPORTED"
-        return Judgement(status, reason, parts=tuple(parts), found=self.found(planned, records), notes=self.notes)
+        return Judgement(status, reason, parts=tuple(parts), found=self.found(planned, records), notes=notes)
 
     def _parts(self, trial: PairTrial, records: Records, claim: Any) -> list[ClaimPart]:
         import numpy as np
@@ -229,7 +249,8 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
             left_out = int((asked & ~figures.kept).sum())
             note = f"({left_out} of {int(asked.sum())} pairs left out: answered wrong without any patch)"
             part = self._judged(name, share_of(self.hits(figures)[counted]), share_of(figures.kept[asked]), claim)
-            figures_told = tuple((name, one) for name, one in shares_of(figures).items() if one is not None)
+            told = {**shares_of(figures), **compared(trial, figures, records)}
+            figures_told = tuple((name, one) for name, one in told.items() if one is not None)
             found.append(replace(part, note=note if left_out else "", figures=figures_told))
         return found
 
@@ -300,7 +321,7 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
     def rows(self, planned: PlannedPairs, claim: ClaimResult, records: Records) -> list[list[str]]:
         """A row a family: the share of pairs on which the answer is as the high-level model asks for.
 
-        Below it, where it is about subspaces, what whole components and random subspaces score.
+        Below it, where it is about subspaces, what whole components, random subspaces and its own parts score.
         """
         from circuitspec.analysis.statistics.proportions import share_of
 
@@ -316,7 +337,7 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
                 moved = " -> ".join(number(float(end)) for end in ends)
             counts = (f"{int(one.kept.sum())} of {len(one.kept)}", str(int(changed.sum())))
             rows.append([trial.name, *counts, *shares, moved])
-            for what, hits in control_hits(trial, records).items():
+            for what, hits in (control_hits(trial, records) | part_hits(trial, records)).items():
                 told = [share_of(hits[mask]) for mask in (changed, one.kept & ~one.changed, one.kept)]
                 first, same, every = (MISSING if share is None else with_interval(share) for share in told)
                 rows.append([f"  {what}", "", "", first, MISSING, same, every, MISSING, MISSING])
@@ -335,3 +356,29 @@ def shares_of(figures: PairFigures) -> dict[str, Estimate | None]:
         "all pairs": share_of(figures.hit[figures.kept]),
         "doing nothing": share_of(figures.nothing[figures.kept]),
     }
+
+
+def compared(trial: PairTrial, figures: PairFigures, records: Records) -> dict[str, Estimate | None]:
+    """Of a trial along subspaces, by their names: IIA on changed pairs of each control and part, and the shares of
+    patched states that are outside the natural range."""
+    from circuitspec.analysis.claims.abstraction.subspace_figures import outside_shares
+    from circuitspec.analysis.statistics.proportions import share_of
+
+    changed = figures.kept & figures.changed
+    hits = control_hits(trial, records) | part_hits(trial, records)
+    found = {f"IIA, changed, {name}": share_of(own[changed]) for name, own in hits.items()}
+    states = {} if trial.states is None else outside_shares(trial.states, changed)
+    return found | {f"outside the natural range, {name}": share for name, share in states.items()}
+
+
+def _state_notes(planned: PlannedPairs, records: Records) -> list[str]:
+    """How far from natural states each trial along a subspace leads, over the pairs that must change."""
+    from circuitspec.analysis.claims.abstraction.subspace_figures import state_words
+
+    notes = []
+    for trial in planned.trials:
+        figures = figures_of(trial, records)
+        counted = figures.kept & figures.changed
+        if trial.states is not None and counted.any():
+            notes.append(f"patched states of {trial.name}: {state_words(trial.states, counted)}")
+    return notes

@@ -1,21 +1,35 @@
-"""Subspaces that score what they should not: more than the whole vector, or no more than others of their rank."""
+"""Subspaces that score what they should not: more than the whole vector, as much as random ones, or far from all that
+the model has by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from circuitspec.analysis.claims.abstraction.pair_claims import PairTrial, PlannedPairs, control_hits, figures_of
+import numpy as np
+
+from circuitspec.analysis.claims.abstraction.pair_claims import (
+    PairTrial,
+    PlannedPairs,
+    control_hits,
+    figures_of,
+    part_hits,
+)
+from circuitspec.analysis.claims.abstraction.subspace_figures import PARTS, by_directions, decomposed
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.plain_data import estimate_data
 from circuitspec.analysis.statistics.proportions import share_of
-from circuitspec.analysis.statistics.wording import with_interval
+from circuitspec.analysis.statistics.wording import number, plural, with_interval
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.levels.interchange_level import WHOLE
+from circuitspec.experiments.subspaces.subspace_files import entry_name
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
+from circuitspec.prompts.pairs.pair_set import PairSet
+from circuitspec.prompts.pairs.settings import Setting
+from circuitspec.prompts.templates.template import row_of
 
 
 def _compared(evidence: Evidence) -> Iterator[tuple[int, PairTrial, Estimate, dict[str, Estimate]]]:
-    """Of each claim that components carry a variable in subspaces: IIA on changed pairs, and that of each control."""
+    """Of each claim that components carry a variable in subspaces: IIA on changed pairs, and of each control."""
     for planned in evidence.plan.claims:
         if not isinstance(planned, PlannedPairs) or isinstance(planned.claim, Isolates):
             continue
@@ -27,7 +41,8 @@ def _compared(evidence: Evidence) -> Iterator[tuple[int, PairTrial, Estimate, di
             own = share_of(figures.hit[asked])
             if own is None:
                 continue
-            found = {name: share_of(hits[asked]) for name, hits in control_hits(trial, evidence.records).items()}
+            hits = control_hits(trial, evidence.records) | part_hits(trial, evidence.records)
+            found = {name: share_of(one[asked]) for name, one in hits.items()}
             yield planned.index, trial, own, {name: one for name, one in found.items() if one is not None}
 
 
@@ -41,15 +56,21 @@ def beyond_the_whole(evidence: Evidence) -> list[EvidenceWarning]:
         whole = others.get(WHOLE)
         if whole is None or own.low is None or whole.high is None or own.low <= whole.high:
             continue
+        parts = {name: others[name] for name in PARTS if name in others}
         found.append(
             EvidenceWarning(
                 "CS455",
                 f"in pairs of {trial.name} the subspace does more than the whole vector: IIA {with_interval(own)} "
                 f"against {with_interval(whole)}",
-                "what the subspace leaves as it was does not fit what it sets: the model is led to values that it does "
-                "not have by itself, or through a part that is otherwise dormant",
+                decomposed(own, parts),
                 "do not call the variable localised there; look at the component whole, and at smaller ranks",
-                {"claim": index, "pairs": trial.name, "subspace": estimate_data(own), "whole": estimate_data(whole)},
+                {
+                    "claim": index,
+                    "pairs": trial.name,
+                    "subspace": estimate_data(own),
+                    "whole": estimate_data(whole),
+                    "parts": {name: estimate_data(one) for name, one in parts.items()},
+                },
             )
         )
     return found
@@ -62,7 +83,10 @@ BEYOND_THE_WHOLE = WarningKind(
     "With the component's whole value of the source, the answer is the one asked for in surely fewer pairs than with "
     "the part in the subspace alone (the intervals do not meet). A place that carries the variable carries it in its "
     "whole value too. A direction may lead through a part that is otherwise dormant (Makelov et al. 2023, "
-    "arXiv:2311.17030), or the patched value lies where the model has none by itself.",
+    "arXiv:2311.17030), or the patched value lies where the model has none by itself. To tell which, the subspace is "
+    "split into the part along the differences of the variable's mean values and the part across them: each is patched "
+    "alone, and both together, each at the source's value. Where both together do less than the subspace, it moves "
+    "what lies across by what differs along, which no prompt does.",
     beyond_the_whole,
 )
 
@@ -74,7 +98,7 @@ def as_good_at_random(evidence: Evidence) -> list[EvidenceWarning]:
     """CS456: random subspaces of equal rank that are not surely worse."""
     found = []
     for index, trial, own, others in _compared(evidence):
-        drawn = [one for name, one in others.items() if name != WHOLE]
+        drawn = [one for name, one in others.items() if name not in (WHOLE, *PARTS)]
         best = max(drawn, key=lambda one: one.value, default=None)
         if best is None or not own.value or own.low is None or best.high is None or own.low > best.high:
             continue
@@ -101,4 +125,126 @@ AS_GOOD_AT_RANDOM = WarningKind(
     as_good_at_random,
 )
 
-SUBSPACE_WARNINGS = (BEYOND_THE_WHOLE, AS_GOOD_AT_RANDOM)
+
+# -- CS457 ------------------------------------------------------------------------------------------------------------
+
+MOST_OUTSIDE = 0.5  # of the patched states: where more are outside the natural range, most of what is measured is there
+
+
+def out_of_range(evidence: Evidence) -> list[EvidenceWarning]:
+    """CS457: most states that a subspace is patched to lie surely where unpatched runs hardly do."""
+    found = []
+    for index, trial, own, _ in _compared(evidence):
+        if trial.states is None or not own.value:
+            continue
+        figures = figures_of(trial, evidence.records)
+        counted = figures.kept & figures.changed
+        for name, one in by_directions(trial.states).items():
+            share = share_of(one.outside[counted])
+            if share is None or share.low is None or share.low <= MOST_OUTSIDE:
+                continue
+            found.append(
+                EvidenceWarning(
+                    "CS457",
+                    f"in pairs of {trial.name} {outside_words(name, share, one.ratio(counted))}",
+                    "what the model does there says little of what it does by itself: the rest of the value does not "
+                    "go with what the subspace sets",
+                    "look at the component whole, at the parts of the subspace, and at smaller ranks",
+                    {
+                        "claim": index,
+                        "pairs": trial.name,
+                        "directions": name,
+                        "outside": estimate_data(share),
+                        "ratio": one.ratio(counted),
+                    },
+                )
+            )
+            break
+    return found
+
+
+def outside_words(directions: str, share: Estimate, ratio: float | None) -> str:
+    """`most patched states are outside the natural range: 0.98 [0.92, 1.00], in all directions (...)`."""
+    far = "natural states repeat there" if ratio is None else f"{number(ratio)} times as far from natural states"
+    return f"most patched states are outside the natural range: {with_interval(share)}, {directions} ({far})"
+
+
+OUT_OF_RANGE = WarningKind(
+    "CS457",
+    CLAIMS,
+    "patched states outside the natural range",
+    "A value of which a part alone is replaced may be one that no prompt leads to. Its distance is taken to the "
+    "nearest value of an unpatched run of another pair, and held against the same distance of natural values: 95 % of "
+    "these are within the natural range. Of the pairs whose answer must change, surely more than half are patched to "
+    "outside of it (by Wilson's interval), in all directions or in those that the subspace's parts along and across "
+    "the mean differences span. That the answer is the one asked for may then be owed to what the model does with "
+    "values that it never has by itself.",
+    out_of_range,
+)
+
+# -- CS458 ------------------------------------------------------------------------------------------------------------
+
+
+def on_training_words(evidence: Evidence) -> list[EvidenceWarning]:
+    """CS458: pairs that have words which their subspace was learned on."""
+    found = []
+    pairs = evidence.pairs
+    for planned in evidence.plan.claims:
+        if pairs is None or not isinstance(planned, PlannedPairs) or isinstance(planned.claim, Isolates):
+            continue
+        hits, seen, words = [], [], set[str]()
+        for trial in planned.trials:
+            figures = figures_of(trial, evidence.records)
+            asked = figures.kept & figures.changed
+            known = [_known_words(pairs, trial.setting, evidence.learned_on, i) for i in range(len(pairs))]
+            hits.append(figures.hit[asked])
+            seen.append(np.array([bool(own) for own in known])[asked])
+            words.update(*known)
+        old = np.concatenate(seen)
+        if not old.any() or planned.claim.at_least is None:
+            continue
+        on_old, on_new = (share_of(np.concatenate(hits)[mask]) for mask in (old, ~old))
+        assert on_old is not None
+        others = "no pair has other words alone" if on_new is None else f"on the others {with_interval(on_new)}"
+        found.append(
+            EvidenceWarning(
+                "CS458",
+                f"`{planned.claim.kind}` is judged on words that the subspace was learned on, in {int(old.sum())} of "
+                f"{plural(len(old), 'pair')} whose answer must change",
+                f"IIA on these {with_interval(on_old)}, {others}; {plural(len(words), 'word')} of training in all",
+                "claim it in a file whose lists have other words, or go by the test of `circuitspec align`",
+                {
+                    "claim": planned.index,
+                    "pairs_with_training_words": int(old.sum()),
+                    "pairs": len(old),
+                    "with_training_words": estimate_data(on_old),
+                    "with_other_words": None if on_new is None else estimate_data(on_new),
+                },
+            )
+        )
+    return found
+
+
+def _known_words(pairs: PairSet, setting: Setting, learned_on: Mapping[str, frozenset[str]], number: int) -> set[str]:
+    """The words of training in slots that the setting's variables are read from, in the base and the sources."""
+    found = set()
+    for variable, family in setting:
+        for slots in (pairs.slots(number), pairs.families[family][number].slots):
+            names = pairs.model.slots_read(variable) & slots.keys()
+            found |= {entry_name(row_of(slots[name])) for name in names} & learned_on.get(variable, frozenset())
+    return found
+
+
+ON_TRAINING_WORDS = WarningKind(
+    "CS458",
+    CLAIMS,
+    "a subspace judged on the words that it was learned on",
+    "The file of a subspace says on which words it was learned. The pairs that decide the claim have some of these in "
+    "slots that the variable is read from, so that they are no held-out test: a subspace of many directions learns "
+    "single words by heart, and fails on others. IIA is given for pairs with words of training and for those "
+    "without. `circuitspec align` tests on words of their own where the lists are long enough, and says CS458 where "
+    "they are not.",
+    on_training_words,
+)
+
+SUBSPACE_WARNINGS = (BEYOND_THE_WHOLE, AS_GOOD_AT_RANDOM, OUT_OF_RANGE, ON_TRAINING_WORDS)
