@@ -116,3 +116,59 @@ def test_mediation(carries: str, expected: float) -> None:
     """8 relu(relay) - 4, the relay being what the switch is."""
     paths = ["input@flow -> switch<v>", "switch -> relay<v> -> lamp -> logits"]
     assert recovered(scrubbed("mediation", paths, carries)) == pytest.approx(expected, abs=1e-4)
+
+
+# -- sources of their own for paths ------------------------------------------------------------------------------------
+
+CORRUPTIONS = (
+    "    random: {first: $words, second: $words}\n",
+    "    random: {first: $words, second: $words}\n    x_peace: {first: $words}\n    nobel_y: {second: $words}\n",
+)
+RIGHT = '{"input@first": nobel_y, "input@second": x_peace}'
+SWAPPED = '{"input@first": x_peace, "input@second": nobel_y}'
+ALONE = '{"input@first": nobel_y, "input@second": random}'
+
+
+def claimed(claims: str, *, level: str = "path") -> Verification:
+    text = (HYPOTHESES / "nobel-edges.circuit.yaml").read_text("utf-8")
+    text = text[: text.index("claims:")].replace(*CORRUPTIONS).replace("level: edge", f"level: {level}") + claims
+    document = parse_hypothesis(text, str(HYPOTHESES / "changed.circuit.yaml"))
+    return verify(document, VerifyOptions(negatives="off"), Quiet()).verification
+
+
+def test_two_paths_each_with_a_source_of_its_own() -> None:
+    """Nobel reaches the neuron from `Nobel Y`, Peace from `X Peace`, all else is random: the seed's footnote 4."""
+    settings = "metric: logit_diff, at_least: 0"
+    paths = '[input@first -> previous_token<v> -> prize, "input@second -> prize"]'
+    expected = {RIGHT: 1.0, SWAPPED: 0.0, ALONE: 0.0}
+    sections = [f"  - cross_section: {{paths: {paths}, {settings}, sources: {sources}}}" for sources in expected]
+    circuits = [f"  - sufficient: {{{settings}, sources: {sources}}}" for sources in expected]
+    of = 'of: "input@second -> prize", metric: logit_diff'
+    alone = [
+        f"  - path: {{{of}, direction: noising, drop_at_least: -1, sources: {{input@second: x_peace}}}}",
+        f"  - path: {{{of}, direction: noising, drop_at_least: -1, sources: {{input@second -> prize: nobel_y}}}}",
+        f"  - path: {{{of}, direction: denoising, rise_at_least: -1, sources: {{prize: nobel_y}}}}",
+    ]
+    found = claimed("claims:\n" + "\n".join([*sections, *circuits, *alone[:2]]) + "\n")
+    values = [claim.value for claim in found.claims]
+    assert values == pytest.approx([*expected.values(), *expected.values(), 0.0, 1.0], abs=1e-4)
+    assert found.claims[3].experiment == "ablating everything outside the circuit"
+    labels = list(found.plan.labels.values())
+    assert "circuit, input@first from nobel_y, input@second from x_peace" in labels
+    with pytest.raises(CircuitspecError) as error:
+        claimed(f"claims:\n{alone[2]}\n")
+    assert [one.code for one in error.value.diagnostics] == ["CS244"]
+
+
+# -- warnings ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_value_that_carries_all_that_prompts_differ_in_is_not_tested() -> None:
+    carries = "{prize: [name, verb, first, second], previous_token: [first]}"
+    found = scrubbed("nobel-edges", NOBEL, carries)
+    (warning,) = (one for one in found.warnings if one.code == "CS461")
+    assert warning.data["untested"] == {
+        "m1@second -> logits": 1.0,
+        "a0.h0@second -> m1@second -> logits": 0.0,
+    }
+    assert not [one for one in found.warnings if one.code == "CS460"]

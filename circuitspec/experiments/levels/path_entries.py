@@ -17,7 +17,7 @@ from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 
 @dataclass(frozen=True)
-class Link:
+class PathLink:
     """A step of a path from a component on: who sends, and which input reads it."""
 
     sender: Sender
@@ -33,7 +33,7 @@ class PathEntry:
     hops: tuple[tuple[Stop, ...], ...]
     shape: ModelShape
 
-    def fits(self, chain: Sequence[Link]) -> bool:
+    def fits(self, chain: Sequence[PathLink]) -> bool:
         """Whether a path that begins with these links begins as the entry says."""
         if len(self.hops) > len(chain) + 1:
             return False
@@ -44,7 +44,7 @@ class PathEntry:
                 return False
         return True
 
-    def _is(self, stop: Stop, reader: Receiver | None, sender: Link | None) -> bool:
+    def _is(self, stop: Stop, reader: Receiver | None, sender: PathLink | None) -> bool:
         """Whether a stop is what reads by this input and sends on by this link."""
         if sender is not None and not (stop.component == sender.sender and stop.where.meets(sender.where)):
             return False
@@ -72,7 +72,7 @@ def path_entry(key: str, graph: CircuitGraph, text: SourceText, place: Path_, pr
     return PathEntry(key, hops, graph.shape)
 
 
-def best_of(entries: Iterable[PathEntry], chain: Sequence[Link]) -> tuple[PathEntry, ...]:
+def best_of(entries: Iterable[PathEntry], chain: Sequence[PathLink]) -> tuple[PathEntry, ...]:
     """The entries that fit and say the most, several only where they say as much."""
     fitting = [entry for entry in entries if entry.fits(chain)]
     most = max((entry.rank for entry in fitting), default=None)
@@ -92,13 +92,13 @@ def with_sources(
         raise CircuitspecError(*problems)
     used: set[str] = set()
 
-    def read(given: frozenset[Reading], rest: tuple[Link, ...]) -> frozenset[Reading]:
+    def read(given: frozenset[Reading], rest: tuple[PathLink, ...]) -> frozenset[Reading]:
         return frozenset(
             replace(one, senders=frozenset(sent(s, one.receiver, rest) for s in one.senders)) for one in given
         )
 
-    def sent(one: Sent, receiver: Receiver, rest: tuple[Link, ...]) -> Sent:
-        chain = (Link(one.component, one.where, receiver), *rest)
+    def sent(one: Sent, receiver: Receiver, rest: tuple[PathLink, ...]) -> Sent:
+        chain = (PathLink(one.component, one.where, receiver), *rest)
         if one.inputs:
             return replace(one, inputs=read(one.inputs, chain))
         found = best_of(entries, chain)

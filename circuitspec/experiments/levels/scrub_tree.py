@@ -13,7 +13,7 @@ from typing import Final
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Reading, Sent
 from circuitspec.experiments.levels import path_level
-from circuitspec.experiments.levels.path_entries import Link, PathEntry, best_of, path_entry, two_entries
+from circuitspec.experiments.levels.path_entries import PathEntry, PathLink, best_of, path_entry, two_entries
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.paths import DeclaredPath, everywhere
@@ -173,7 +173,7 @@ class _Builder:
         self.fitting: set[str] = set()
         self.problems: list[Diagnostic] = []
 
-    def inputs(self, readings: frozenset[Reading], rest: tuple[Link, ...], name: str) -> tuple[TreeInput, ...]:
+    def inputs(self, readings: frozenset[Reading], rest: tuple[PathLink, ...], name: str) -> tuple[TreeInput, ...]:
         """What is read before a rest of path (which `name` spells)."""
         ordered = sorted(readings, key=lambda r: (sort_key(r.receiver.component), r.receiver.port or "", str(r.where)))
         return tuple(
@@ -185,8 +185,8 @@ class _Builder:
             for reading in ordered
         )
 
-    def _node(self, sent: Sent, receiver: Receiver, rest: tuple[Link, ...], name: str) -> TreeNode:
-        chain = (Link(sent.component, sent.where, receiver), *rest)
+    def _node(self, sent: Sent, receiver: Receiver, rest: tuple[PathLink, ...], name: str) -> TreeNode:
+        chain = (PathLink(sent.component, sent.where, receiver), *rest)
         own = f"{format_name(sent.component)}{_at(sent.where)} -> {_entered(name, receiver, self._shape)}"
         entry = self._entry(chain)
         if entry is not None:
@@ -195,7 +195,7 @@ class _Builder:
             carries, key = None if self._everything else (), "" if self._everything else "unnamed"
         return TreeNode(sent.component, sent.where, own, carries, key, self.inputs(sent.inputs, chain, own))
 
-    def _entry(self, chain: Sequence[Link]) -> PathEntry | None:
+    def _entry(self, chain: Sequence[PathLink]) -> PathEntry | None:
         self.fitting |= {entry.key for entry in self._entries if entry.fits(chain)}
         found = best_of(self._entries, chain)
         if len({self._entries[entry] for entry in found}) > 1:

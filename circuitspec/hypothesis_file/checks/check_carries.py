@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from circuitspec.hypothesis_file.checks.check_circuit import check_node, check_path
 from circuitspec.hypothesis_file.checks.scope import Scope, meant
 from circuitspec.hypothesis_file.schema.abstraction.scrubbed_block import Scrubbed
@@ -13,11 +15,13 @@ def check_carries(scope: Scope) -> None:
     if circuit is None:
         return
     for key, names in (circuit.carries or {}).items():
-        place = ("circuit", "carries", key)
+        place, before = ("circuit", "carries", key), len(scope.findings)
         if "->" in key:
             check_path(scope, key, place)
         else:
             check_node(scope, key, place)
+        at_key = scope.source.span(place, key=True)  # which is what is wrong, and not what stands behind it
+        scope.findings[before:] = [replace(one, span=at_key) for one in scope.findings[before:]]
         if isinstance(names, tuple):
             _check_names(scope, names, key)
     _check_claims(scope)
@@ -39,7 +43,9 @@ def _check_claims(scope: Scope) -> None:
             continue
         if not scope.at("circuit", "paths"):
             message = "scrubbed is about values on the declared paths, and there are none"
-            scope.add("CS196", message, ("claims", i), hint="add circuit: paths: [A -> B<q>, B -> logits]")
+            hint = "add circuit: paths: [A -> B<q>, B -> logits]"
+            scope.add("CS196", message, ("claims", i, claim.kind), hint=hint, key=True)
         elif scope.at("circuit", "carries") is None and scope.at("circuit", "unnamed") is None:
             message = "scrubbed tests what values on the paths carry, and the file does not say it of any"
-            scope.add("CS196", message, ("claims", i), hint="add circuit: carries: {A: [SLOT], A -> B<q>: [VARIABLE]}")
+            hint = "add circuit: carries: {A: [SLOT], A -> B<q>: [VARIABLE]}"
+            scope.add("CS196", message, ("claims", i, claim.kind), hint=hint, key=True)

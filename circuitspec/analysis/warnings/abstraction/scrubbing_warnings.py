@@ -12,9 +12,10 @@ from circuitspec.experiments.levels.scrub_level import NodeDraw
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 
-MOVED = 0.1  # of what random prompts take away: by so much single prompts' scores may move, or their outputs (KL)
+MOVED = 0.25  # of what random prompts take away: by so much single prompts' scores may move
+DIVERGED = 0.1  # of the KL divergence of random prompts' outputs: so much may be that of the scrubbed ones
 FLIPPED = 0.05  # of the prompts: so many answers may change
-TIMES = 3.0  # single prompts move so many times as far as their mean, where they cancel
+TIMES = 4.0  # single prompts move so many times as far as their mean, where they cancel
 UNTESTED = 0.2  # of the values: where more are those of the reference itself, a claim tests less than it says
 
 
@@ -63,7 +64,7 @@ def _broken(figures: ScrubFigures, lost: float) -> list[str]:
     if figures.moved > max(MOVED, TIMES * lost):
         found.append(f"a prompt's score moves by {number(figures.moved)} of what random prompts take away")
     kl, random = float(figures.kl.mean()), float(figures.random_kl.mean())
-    if random > 0 and kl > max(MOVED, TIMES * lost) * random:
+    if random > 0 and kl > max(DIVERGED, TIMES * lost) * random:
         found.append(f"the output moves by {number(kl)} nats ({number(random)} on random prompts)")
     if figures.flips is not None and float(figures.flips.mean()) > max(FLIPPED, TIMES * lost):
         found.append(f"{figures.flips.mean():.0%} of the answers change")
