@@ -24,13 +24,15 @@ Under post-norms (Gemma 2 and 3, OLMo 2) a value is what the component adds to t
 leaf's with the norm of its own run. Heads that were computed are normed in the stream of their reader, with the z of
 all senders of this port and of the layer's other heads in the run of the reader's prompt.
 
-``agreeing`` makes a tree from what each node carries, drawing prompts; ``experiment`` scores trees against references.
+``treeified`` makes a tree of paths, ``with_prompts`` gives its nodes their prompts and ``agreeing`` draws these so that
+they agree on what each node carries; ``experiment`` scores trees against references. Paths that end before the logits
+are for ``ended``.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -43,7 +45,9 @@ from .edge import contributions, precedes
 from .edge_circuit import FINAL, INPUT, chosen_inputs, inputs
 from .families import Net
 from .metrics import Array, metrics
-from .node import Component, Prompt, Receiver, Site, _last, forward, head_shares, nodes
+from .node import Component, Prompt, Receiver, Run, Site, _last, forward, head_shares, nodes
+from .path import End, after
+from .tree import Hop, _checked
 
 Ids: TypeAlias = tuple[int, ...]
 
@@ -187,31 +191,106 @@ def _added(sender: Component) -> Component:
     return sender if sender == INPUT else (f"{sender[0]}_added", *sender[1:])
 
 
-# ------------------------------------------------------------------------------------------- trees from what they carry
+@torch.no_grad()
+def ended(
+    model: Any, base: Ids, ends: Sequence[tuple[Node, frozenset[int] | None]], through: Collection[str] = ()
+) -> Tensor:
+    """The logits where trees end before the logits: at heads or MLPs, each of which changes by itself at its positions.
 
-Slots: TypeAlias = Mapping[str, str]
+    Each end is a node on the base prompt; all that follows it is recomputed (``path.after``). Raises ValueError for an
+    end on another prompt, and for two that share a key or value input and read different things by it.
+    """
+    net = families.read(model)
+    fixed = {node.component for end, _ in ends for node in walk(end) if node is not end}
+    passed = {c for c in nodes(net) if c[0] == "mlp" and c not in fixed} if "mlp" in through else set()
+    reads: dict[Receiver, Tensor] = {}
+    changed: list[End] = []
+    for end, positions in ends:
+        if end.prompt != base:
+            raise ValueError(f"{end.component} is on another prompt than the run in which it ends a path")
+        _check(net, end)
+        entered = {port for one in end.inputs for port in chosen_inputs(net, end.component, one.ports)}
+        for port, receiver in chosen_inputs(net, end.component, entered).items():
+            stream = _reads(net, end, receiver, passed, port)
+            if receiver in reads and not torch.equal(reads[receiver], stream):
+                raise ValueError(f"two ends read different things by {receiver}")
+            reads[receiver] = stream
+        changed.append((end.component, entered, positions))
+    return after(net, base, Run(torch.empty(0), reads=reads), changed)
+
+
+# ----------------------------------------------------------------------------------------------- trees without prompts
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """One use of a component and all that its value may depend on: the slots (or variables) that it ``carries``."""
+class Use:
+    """One use of a component: a node without its prompt.
+
+    ``rest`` are the hops that follow it on its path, from its reader on to the one before the root: of each the
+    component, the ports by which this path enters it, and the positions at which it sends.
+    """
 
     component: Component
-    carries: frozenset[str] = frozenset()
-    inputs: tuple[ClaimedInput, ...] = ()
+    rest: tuple[tuple[Component, frozenset[str], frozenset[int]], ...] = ()
+    inputs: tuple[UseInput, ...] = ()
+
+    @property
+    def way(self) -> tuple[Component, ...]:
+        """The components of its path from here on, without the root."""
+        return (self.component, *(hop[0] for hop in self.rest))
 
 
 @dataclass(frozen=True)
-class ClaimedInput:
+class UseInput:
     """Like ``Input``."""
 
-    sender: Claimed
+    sender: Use
     ports: frozenset[str] | None = None
     positions: frozenset[int] | None = None
 
 
+def treeified(model: Any, paths: Iterable[Sequence[Hop]], length: int) -> Use:
+    """The tree of paths, each as ``tree.tree`` takes it, for prompts of so many tokens.
+
+    A component stands in it once for every rest of path before which it sends, ports and positions included. Where one
+    path starts and others pass, it is a leaf.
+    """
+    net = families.read(model)
+    ways = dict.fromkeys(_checked(net, path, length) for path in paths)
+    return _grown(FINAL, [(way, frozenset({"in"}), None) for way in ways], ())
+
+
+def _grown(
+    component: Component, leading: Sequence[tuple[Any, frozenset[str], frozenset[int] | None]], rest: tuple[Any, ...]
+) -> Use:
+    """``leading``: the hops before this component, the ports by which they enter it, and where it sends."""
+    if any(not before for before, _, _ in leading):
+        return Use(component, rest)
+    below: dict[Any, list[Any]] = {}
+    for before, ports, own in leading:
+        *earlier, hop = before
+        below.setdefault((hop.component, hop.positions, ports, own), []).append(
+            (tuple(earlier), hop.ports, hop.positions)
+        )
+    inputs = []
+    for (sender, positions, ports, own), some in below.items():
+        following = rest if component == FINAL else ((component, ports, own), *rest)
+        inputs.append(UseInput(_grown(sender, some, following), ports, positions))
+    return Use(component, rest, tuple(inputs))
+
+
+def with_prompts(use: Use, prompt: Callable[[Use], Sequence[int]]) -> Node:
+    """The tree in which every use has its prompt."""
+    below = tuple(Input(with_prompts(x.sender, prompt), x.ports, x.positions) for x in use.inputs)
+    return Node(use.component, tuple(prompt(use)), below)
+
+
+Slots: TypeAlias = Mapping[str, str]
+
+
 def agreeing(
-    claimed: Claimed,
+    use: Use,
+    carries: Callable[[Use], frozenset[str]],
     reference: Slots,
     redraw: Callable[[Slots, frozenset[str]], Slots],
     ids: Callable[[Slots], Sequence[int]],
@@ -219,19 +298,36 @@ def agreeing(
     """The tree of one draw. ``redraw(prompt, carried)`` draws a prompt that agrees with another on what is carried.
 
     The root's reference is the given prompt. A sender's reference agrees with its reader's reference on what the sender
-    carries. A leaf runs on its reference; an inner node's own prompt, where all comes from that is not an input of the
-    tree, is drawn without any condition, once for the node.
+    ``carries``: all that its value may depend on. A leaf runs on its reference; an inner node's own prompt, where all
+    comes from that is no input of the tree, is drawn without any condition, once for the node.
     """
-    prompt = redraw(reference, frozenset()) if claimed.inputs else reference
-    below = tuple(
-        Input(
-            agreeing(one.sender, redraw(reference, one.sender.carries), redraw, ids),
-            one.ports,
-            one.positions,
-        )
-        for one in claimed.inputs
-    )
-    return Node(claimed.component, tuple(ids(prompt)), below)
+    prompt = redraw(reference, frozenset()) if use.inputs else reference
+    below = []
+    for one in use.inputs:
+        drawn = redraw(reference, carries(one.sender))
+        below.append(Input(agreeing(one.sender, carries, drawn, redraw, ids), one.ports, one.positions))
+    return Node(use.component, tuple(ids(prompt)), tuple(below))
+
+
+def random_carries(use: Use, slots: Collection[str], seed: int) -> dict[Use, frozenset[str]]:
+    """For every use below a root what it carries: of its reader's slots each is carried by one sender or more.
+
+    An inner node carries nothing that none of its senders does, as a hypothesis must.
+    """
+    rng = random.Random(seed)
+    out: dict[Use, frozenset[str]] = {}
+
+    def assign(reader: Use, needed: frozenset[str]) -> None:
+        shares: list[set[str]] = [set(rng.sample(sorted(slots), rng.randint(0, len(slots)))) for _ in reader.inputs]
+        for slot in sorted(needed):
+            if shares and not any(slot in share for share in shares):
+                rng.choice(shares).add(slot)
+        for one, share in zip(reader.inputs, shares, strict=True):
+            out[one.sender] = frozenset(share)
+            assign(one.sender, frozenset(share))
+
+    assign(use, frozenset(rng.sample(sorted(slots), rng.randint(1, len(slots)))))
+    return out
 
 
 # ----------------------------------------------------------------------------------------------------------- scored
