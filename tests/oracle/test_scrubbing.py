@@ -6,13 +6,14 @@ import dataclasses
 import functools
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from . import builders, edge, edge_circuit, families, node, scrubbing, tree
-from .scrubbing import Claimed, ClaimedInput, Input, Node
+from . import builders, edge, edge_circuit, families, node, path, scrubbing, tree
+from .scrubbing import Input, Node, Use
 from .test_edges_and_paths import MODELS
 from .test_oracle import TIGHT, distance
 from .test_tree import A0, A1, IN, M0, M1, OUT, TINY, every_path, scalar_net
@@ -290,25 +291,109 @@ def test_what_is_no_tree(root: Node, said: str) -> None:
         scrubbing.scrub(TINY, root)
 
 
+# ----------------------------------------------------------------------------------------------- trees from paths
+
+
+@pytest.mark.parametrize("family", EVERY_FAMILY)
+def test_paths_treeified(family: str) -> None:
+    """With one prompt for the leaves and another for all else: what `tree.tree` makes of the paths."""
+    net = network(family)
+    clean, other = node.resample_values(net, CLEAN), node.resample_values(net, OTHER)
+    for seed in range(3):
+        paths = [[(hop[0], None, None) for hop in path] for path in some_paths(net, seed)]
+        use = scrubbing.treeified(net, paths, len(CLEAN))
+        root = scrubbing.with_prompts(use, lambda use: OTHER if use.inputs else CLEAN)
+        assert distance(scrubbing.scrub(net, root), tree.tree(net, CLEAN, paths, clean, other, ())) < TIGHT
+
+
+def test_a_component_stands_in_the_tree_once_for_every_rest() -> None:
+    net = network("llama")
+    a, b, c = ("head", 0, 0), ("head", 1, 1), ("mlp", 1)
+    paths: list[list[tree.Hop]] = [
+        [(IN, None, [1]), (a, ["v"], [2]), (b, ["k"], None), OUT],
+        [(IN, None, [0]), (a, ["q"], [2]), (b, ["k"], None), OUT],
+        [(a, None, [2]), (b, ["v"], None), OUT],
+        [(IN, None, None), (a, None, None), (c, None, [3]), OUT],
+    ]
+    root = scrubbing.treeified(net, paths, 4)
+    found = [(use.way, sorted(ports or ()), sorted(positions or ())) for use, ports, positions in below(root)]
+    assert sorted(found) == sorted(
+        [
+            ((b,), ["in"], [0, 1, 2, 3]),
+            ((a, b), ["k"], [2]),
+            ((IN, a, b), ["v"], [1]),
+            ((IN, a, b), ["q"], [0]),
+            ((a, b), ["v"], [2]),
+            ((c,), ["in"], [3]),
+            ((a, c), ["in"], [0, 1, 2, 3]),
+            ((IN, a, c), ["k", "q", "v"], [0, 1, 2, 3]),
+        ]
+    )
+
+
+def below(use: Use) -> list[tuple[Use, frozenset[str] | None, frozenset[int] | None]]:
+    return [x for one in use.inputs for x in ((one.sender, one.ports, one.positions), *below(one.sender))]
+
+
+@pytest.mark.parametrize("through", [(), ("mlp",)])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_paths_that_end_before_the_logits(family: str, through: tuple[str, ...]) -> None:
+    """One path from one source is `path.open_ends`; with a source for each of two, each moves its own end."""
+    net = network(family)
+    one, two = tuple(builders.random_ids(90, 4)), tuple(builders.random_ids(91, 4))
+    a, b, m = ("head", 0, 1), ("head", 1, 2), ("mlp", 1)
+
+    def ends(*sources: tuple[node.Component, tuple[int, ...], node.Component]) -> torch.Tensor:
+        given = [(Node(end, CLEAN, (Input(Node(s, ids), None, frozenset([0, 2])),)), None) for s, ids, end in sources]
+        return scrubbing.ended(net, CLEAN, given, through)
+
+    for sender, end in ((a, b), (IN, m)):
+        source = node.resample_values(net, one)
+        expected = path.open_ends(net, CLEAN, source, sender, [(end, None, None)], through, [0, 2])
+        assert distance(ends((sender, one, end)), expected) < TIGHT
+    seen = {
+        s: path.direct(net, CLEAN, {(s, p): node.resample_values(net, ids)[s][p] for p in (0, 2)}, through).reads
+        for s, ids in ((a, one), (IN, two))
+    }
+    reads = {receiver: seen[a][receiver] for receiver in edge_circuit.inputs(net, b).values()}
+    reads["mlp_in", 1] = seen[IN]["mlp_in", 1]
+    expected = path.after(net, CLEAN, node.Run(torch.empty(0), reads=reads), [(b, None, None), (m, None, None)])
+    assert distance(ends((a, one, b), (IN, two, m)), expected) < TIGHT
+
+
 # ------------------------------------------------------------------------------------------------------------ draws
+
+PLACES = tuple(f"p{p}" for p in range(len(CLEAN)))
+"""Slots of prompts that are any tokens: a token each."""
+
+
+def random_tokens(seed: int) -> Callable[[scrubbing.Slots, frozenset[str]], scrubbing.Slots]:
+    rng = random.Random(seed)
+    return lambda prompt, carried: {
+        slot: word if slot in carried else str(rng.randrange(builders.VOCAB)) for slot, word in prompt.items()
+    }
+
+
+def tokens(prompt: scrubbing.Slots) -> list[int]:
+    return [int(prompt[slot]) for slot in PLACES]
 
 
 def test_draws_agree_with_the_reader_on_what_the_sender_carries() -> None:
     """A slot that an inner node carries and its sender does too is the reference's; of one that the inner node does not
     carry, the sender has the inner node's draw; and what a node does not carry is drawn anew."""
     drawn = iter(range(100))
+    slots = ("x", "y")
 
     def redraw(prompt: scrubbing.Slots, carried: frozenset[str]) -> scrubbing.Slots:
         return {slot: word if slot in carried else str(next(drawn)) for slot, word in prompt.items()}
 
-    slots = ("x", "y")
-    claimed = Claimed(
-        FINAL,
-        frozenset(slots),
-        (ClaimedInput(Claimed(A1, frozenset("x"), (ClaimedInput(Claimed(IN, frozenset("xy"))),))),),
-    )
+    use = scrubbing.treeified(TINY, [[(IN, None, None), (A1, None, None), OUT]], 1)
     root = scrubbing.agreeing(
-        claimed, {"x": "1000", "y": "2000"}, redraw, lambda prompt: [int(prompt[slot]) for slot in slots]
+        use,
+        lambda use: frozenset("x" if use.component == A1 else "xy"),
+        {"x": "1000", "y": "2000"},
+        redraw,
+        lambda prompt: [int(prompt[slot]) for slot in slots],
     )
     (a1,) = (x.sender for x in root.inputs)
     (leaf,) = (x.sender for x in a1.inputs)
@@ -316,6 +401,42 @@ def test_draws_agree_with_the_reader_on_what_the_sender_carries() -> None:
     assert not set(a1.prompt) & {1000, 2000, *root.prompt}
     assert leaf.prompt[0] == 1000
     assert leaf.prompt[1] not in {2000, *root.prompt, *a1.prompt}
+
+
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_a_whole_hypothesis_that_carries_everything_is_the_model(family: str) -> None:
+    """All paths of the model, from prompts that agree on all slots: whatever the random prompts, nothing moves."""
+    net = network(family, 1)
+    use = scrubbing.treeified(net, every_path(net, ()), len(CLEAN))
+    reference = {slot: str(t) for slot, t in zip(PLACES, CLEAN, strict=True)}
+    root = scrubbing.agreeing(use, lambda _: frozenset(PLACES), reference, random_tokens(0), tokens)
+    assert len({x.prompt for x in scrubbing.walk(root)}) > 5
+    assert distance(scrubbing.scrub(net, root), node.forward(net, CLEAN).logits) < TIGHT
+
+
+def test_random_carried_sets() -> None:
+    """Each is computable from the senders', and what the leaves' prompts share with the reference is what all on their
+    way carry."""
+    net = network("gpt2")
+    reference = {slot: str(1000 + t) for slot, t in zip(PLACES, CLEAN, strict=True)}
+    sizes = set()
+    for seed in range(10):
+        use = scrubbing.treeified(net, some_paths(net, seed), len(CLEAN))
+        carried = scrubbing.random_carries(use, PLACES, seed)
+        for one, _, _ in below(use):
+            senders = frozenset[str]().union(*(carried[x.sender] for x in one.inputs))
+            assert carried[one] <= senders or not one.inputs
+            sizes.add(len(carried[one]))
+        root = scrubbing.agreeing(use, carried.__getitem__, reference, random_tokens(seed), tokens)
+
+        def compare(use: Use, drawn: Node, kept: frozenset[str], carried: Any = carried) -> None:
+            if not use.inputs:
+                assert {slot for slot, t in zip(PLACES, drawn.prompt, strict=True) if t >= 1000} == kept
+            for one, other in zip(use.inputs, drawn.inputs, strict=True):
+                compare(one.sender, other.sender, kept & carried[one.sender])
+
+        compare(use, root, frozenset(PLACES))
+    assert sizes == {0, 1, 2, 3, 4}
 
 
 def test_scores_by_hand() -> None:
