@@ -7,6 +7,9 @@ from circuitspec.graph.shape import ModelShape
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 BUDGET = 512 * 2**20  # bytes of activations
 LARGEST = 64  # more rows make no forward faster on the machines tried
+READ_IN = 24  # tokens that are computed while a block's weights are read, on the machines tried
+STARTED_IN = 20_000_000  # weights times tokens that are computed while a block's operations are started
+STARTED_IN_ELSEWHERE = 10_000_000_000  # on other devices than a processor: they compute faster, and start no sooner
 
 
 def activation_bytes(shape: ModelShape, positions: int, dtype: str, *, edges: bool = False) -> int:
@@ -41,8 +44,18 @@ def rows_per_batch(shape: ModelShape, positions: int, dtype: str, budget: int = 
     return max(1, min(LARGEST, budget // activation_bytes(shape, positions, dtype, edges=edges)))
 
 
-def weight_bytes(shape: ModelShape, dtype: str) -> int:
-    """Bytes of the weights, roughly: a gated MLP and an embedding that also unembeds are taken for granted."""
+def block_weights(shape: ModelShape) -> int:
+    """The weights of a block, roughly: a gated MLP is taken for granted."""
     attention = shape.d_model * shape.d_head * (2 * shape.n_heads + 2 * shape.n_kv_heads)
-    per_layer = attention + 3 * shape.d_model * shape.d_mlp
-    return BYTES[dtype] * (shape.n_layers * per_layer + shape.n_vocab * shape.d_model)
+    return attention + 3 * shape.d_model * shape.d_mlp
+
+
+def weight_bytes(shape: ModelShape, dtype: str) -> int:
+    """Bytes of the weights, roughly: an embedding that also unembeds is taken for granted."""
+    return BYTES[dtype] * (shape.n_layers * block_weights(shape) + shape.n_vocab * shape.d_model)
+
+
+def tokens_beside(shape: ModelShape, device: str) -> int:
+    """How many tokens a block computes in the time that it takes beside them: to read its weights from memory, which
+    is as for some tokens whatever their number, and to start its operations."""
+    return READ_IN + (STARTED_IN if device == "cpu" else STARTED_IN_ELSEWHERE) // block_weights(shape)

@@ -2,7 +2,7 @@
 
 An experiment begins at the first block and the first column that it patches; what comes before is taken from the base
 run (`engine.scheduling.partial_forward`). Experiments that begin alike share a forward, in which each has a copy of the
-prompts as its rows, and masks of its own.
+prompts as its rows, and masks of its own; where a forward has few tokens, others join it that begin later.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.batch_size import tokens_beside
 from circuitspec.engine.execution.batches import Batch, copied, laid_out, model_inputs, where_mask
 from circuitspec.engine.execution.compiler import Actions, trims
 from circuitspec.engine.execution.masks import swaps_of
@@ -41,7 +43,6 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 
 ENOUGH = 4  # experiments of a sweep; fewer save less than what a short cut has to know first
-FEW = 128  # tokens that a forward takes about as long for as for one: reading the weights is what costs then
 
 Measured = tuple[Experiment, Mapping[str, NDArray[np.float64]]]
 """An experiment and its metrics for each row of a batch."""
@@ -145,6 +146,8 @@ class Sweeper:
         self._forward = forward
         self._shortcut = Shortcut(forward)
         self._checked: set[str] = set()
+        shape = forward.loaded.shape
+        self._cost = Cost(shape.n_layers, tokens_beside(shape, forward.device.type))
 
     def run(
         self,
@@ -172,9 +175,8 @@ class Sweeper:
         rows, limit, done = len(batch.prompts), self._forward.rows, 0
         limit.forget()
         while done < len(waiting):
-            start = waiting[done][0]
-            room = limit.beginning_at(start.column, batch.width) // rows
-            count = _together([begins for begins, _ in waiting], done, room, rows, batch.width)
+            room = limit.beginning_at(waiting[done][0].column, batch.width) // rows
+            start, count = self._cost.together([begins for begins, _ in waiting[done:]], room, rows, batch.width)
             together = [alike for _, alike in waiting[done : done + count]]
             asked = [experiment for alike in together for experiment in alike]
             is_new = limit.is_new(count * rows, batch.width, start.column)
@@ -206,7 +208,7 @@ class Sweeper:
             done += count
 
     def _ordered(self, sweep: BatchedSweep, here: SweepSetting) -> list[tuple[Start, tuple[Experiment, ...]]]:
-        """The experiments by where they begin, those of one run together."""
+        """The experiments by where they begin, first by the column; those of one run together."""
         cut = here.run is not None and may_cut(self._forward.loaded.model, here.batch)
         last = min(here.batch.answer_columns) if cut else 0
         wheres = {site.where for alike in sweep.scored for site in alike[0].sites}
@@ -215,7 +217,7 @@ class Sweeper:
             Start(layer, min(column[site.where] for site in alike[0].sites))
             for layer, alike in zip(sweep.layers, sweep.scored, strict=True)
         )
-        return sorted(zip(starts, sweep.scored, strict=True), key=lambda pair: pair[0])
+        return sorted(zip(starts, sweep.scored, strict=True), key=lambda pair: (pair[0].column, pair[0].layer))
 
     def _measure(
         self, here: SweepSetting, start: Start, together: Sequence[tuple[Experiment, ...]]
@@ -296,16 +298,38 @@ class Sweeper:
         return check_exact(self._logits(few, start, [experiment]), expected, start)
 
 
-def _together(waiting: Sequence[Start], done: int, room: int, prompts: int, width: int) -> int:
-    """How many of the waiting experiments share the next forward: those that begin alike, as many as there is room.
+@dataclass(frozen=True)
+class Cost:
+    """What forwards take, if a block takes as long as for so many tokens `beside` those of its rows."""
 
-    While the forward has few tokens, others that begin later join it.
-    """
-    first, count = waiting[done], 1
-    for number in range(done + 1, min(done + room, len(waiting))):
-        start = waiting[number]
-        few = count * prompts * (width - first.column) < FEW
-        if start != first and not (few and start.column >= first.column):
-            break
-        count += 1
-    return count
+    layers: int
+    beside: int
+
+    def of(self, start: Start, rows: int, width: int) -> int:
+        """What a forward takes, in tokens times blocks."""
+        return (self.layers - start.layer) * (self.beside + rows * (width - start.column))
+
+    def together(self, waiting: Sequence[Start], room: int, prompts: int, width: int) -> tuple[Start, int]:
+        """Where the next forward begins, and how many of the waiting experiments share it, which are in the order of
+        their columns.
+
+        As many as there is room of those that begin alike; then, all or none, the next that begin alike, as long as
+        what is taken grows by no greater a share than what the experiments need.
+        """
+        begins, count, needed = waiting[0], 0, 0
+        for start, alike in groupby(waiting):
+            more = len([*alike])
+            need = (self.layers - start.layer) * more * prompts * (width - start.column)
+            if count == 0:
+                count, needed = min(max(room, 1), more), need
+                if count < more:
+                    break
+                continue
+            both = Start(min(begins.layer, start.layer), begins.column)
+            alone, joined = (
+                self.of(where, number * prompts, width) for where, number in ((begins, count), (both, count + more))
+            )
+            if count + more > room or joined * needed > alone * (needed + need):
+                break
+            begins, count, needed = both, count + more, needed + need
+        return begins, count
