@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from circuitspec.analysis.claims.abstraction.pair_claims import PlannedPairs
+from circuitspec.analysis.claims.abstraction.pair_claims import PairTrial, PlannedPairs
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.engine.attribution.subspace_training import TrainingSettings
 from circuitspec.experiments.levels.interchange_level import WHOLE
@@ -34,6 +34,8 @@ from circuitspec.pipelines.abstraction.alignment_warnings import warnings_of
 from circuitspec.pipelines.abstraction.subspace_search import AlignOptions, align
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.machine.json_document import render_json
+from circuitspec.reports.many_run_tables import claim_tables
+from circuitspec.reports.text.data_frames import experiments_frame
 from circuitspec.reports.text.text_report import render_text
 from circuitspec.runtime.progress import Silent
 
@@ -115,15 +117,20 @@ def illusion(folder: Path) -> Verification:
     return verified(folder, "a0.h1", ILLUSION)
 
 
+def trial_of(found: Verification) -> PairTrial:
+    (planned,) = found.plan.claims
+    assert isinstance(planned, PlannedPairs)
+    (trial,) = planned.trials
+    return trial
+
+
 def test_the_direction_does_it_and_nothing_else_does(illusion: Verification) -> None:
     (claim,) = illusion.claims
     assert claim.status == "SUPPORTED"
     figures = {name: one.value for name, one in claim.parts[0].figures}
     assert figures["IIA, changed"] == 1
     assert [figures[f"IIA, changed, {name}"] for name in (WHOLE, ALONG, ACROSS, BOTH)] == [0, 0, 0, 0]
-    (planned,) = illusion.plan.claims
-    assert isinstance(planned, PlannedPairs)
-    (trial,) = planned.trials
+    trial = trial_of(illusion)
     told = illusion.records
     changed = np.array(trial.changed)
     assert 12 < changed.sum() < 36
@@ -135,9 +142,7 @@ def test_the_direction_does_it_and_nothing_else_does(illusion: Verification) -> 
 
 def test_patched_states_are_sqrt_2_away(illusion: Verification) -> None:
     """Natural values are (1, 0) and (-1, 0); those patched (0, 1) and (0, -1)."""
-    (planned,) = illusion.plan.claims
-    assert isinstance(planned, PlannedPairs)
-    (trial,) = planned.trials
+    trial = trial_of(illusion)
     assert trial.states is not None
     for one in (trial.states.whole, trial.states.within):
         changed = np.array(trial.changed)
@@ -157,6 +162,16 @@ def test_what_is_said_of_it(illusion: Verification) -> None:
     text = " ".join(render_text(illusion).split())
     for name in (WHOLE, "random subspace 1", ALONG, ACROSS, BOTH):
         assert f"{name} 0.00 [" in text, name
+    (table,) = claim_tables(illusion)  # of the page
+    column = table.columns.index("IIA, changed [95% CI]")
+    shown = {row[0].strip(): row[column].partition(" ")[0] for row in table.rows}
+    for name in (WHOLE, "random subspace 1", ALONG, ACROSS, BOTH):
+        assert (shown["redrawn"], shown[name]) == ("1.00", "0.00")
+    assert "outside the natural range" in table.caption
+    frame = experiments_frame(illusion.plan, illusion.records).set_index("experiment")["accuracy"]
+    of_all = 1 - np.array(trial_of(illusion).changed).mean()  # pairs that need not change
+    for name in (WHOLE, ALONG, ACROSS, BOTH):
+        assert frame[f"switch from redrawn at a0.h1@END, {name}"] == pytest.approx(of_all)
     told = json.loads(render_json(illusion))["claims"][0]
     assert told["parts"][0]["figures"][f"IIA, changed, {BOTH}"]["value"] == 0
     assert told["parts"][0]["figures"]["outside the natural range, in all directions"]["value"] == 1

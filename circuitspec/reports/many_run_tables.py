@@ -1,4 +1,4 @@
-"""Claims that many figures decide, as tables with captions."""
+"""Claims that many figures decide, or that stand beside controls, as tables with captions."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ def main_estimate(claim: ClaimResult) -> Estimate | None:
 
 
 def claim_tables(found: Verification) -> tuple[Table, ...]:
-    """One table for every claim of many parts alike, for the page."""
+    """One table for every claim of many parts alike, or with controls, for the page."""
     return tuple(_tables(found))
 
 
 def _tables(found: Verification) -> Iterator[Table]:
     for place, (planned, claim) in enumerate(zip(found.plan.claims, found.claims, strict=True)):
         kind = kind_of(planned)
-        if kind.alike(claim):
+        if kind.alike(claim) or (kind.has_controls and claim.parts):
             head, *rows = kind.rows(planned, claim, found.records)
-            caption = f"Claim {place + 1}, {claim.kind}: {kind.said(claim)}"
+            said = kind.said(claim) if kind.alike(claim) else kind.value(claim)
+            caption = f"Claim {place + 1}, {claim.kind}: {said}"
             yield Table(
                 ". ".join((caption, *(_sentence(note) for note in claim.notes))), tuple(head), tuple(map(tuple, rows))
             )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.metrics.site_values import site_values
 from circuitspec.experiments.experiment import Experiment, Site, SourcedSites
 from circuitspec.experiments.subspaces.subspace import Subspace, principal_angles, random_basis
 from circuitspec.graph.where import Where
@@ -91,6 +92,26 @@ def test_two_sources_in_one_run(family: str) -> None:
     with borrowed(model):
         records = runner(model, task, rows=3).run([run])
     assert_same(records[run], by_hand(model, base, sources, run))
+
+
+@pytest.mark.parametrize("family", CHEAP)
+@pytest.mark.parametrize("where", [END, A | END, Where.everywhere()], ids=str)
+def test_values_at_a_site(family: str, where: Where) -> None:
+    """What subspaces are split by: means over the base's positions, of the bases and of each family's sources."""
+    model = random_model(family)
+    base, sources, _, task = given()
+    net = families.read(model)
+    with borrowed(model):
+        run = runner(model, task, rows=3)
+        for component in (Resid(1), Mlp(1), Head(1, 2)):
+            found = site_values(run, run.source_values, Site(component, where), ("a", "b"))
+            for i, prompt in enumerate(base):
+                named = {prompt.roles[role] for role in where.roles}
+                at = [n for n in range(len(prompt.clean)) if (n in named) != where.inverted]
+                for own, prompts in ((found.base, base), *((found.sources[f], sources[f"pairs:{f}"]) for f in "ab")):
+                    values = node.forward(net, prompts[i].clean, record=True).values[oracle_component(component)]
+                    expected = np.mean([values[n].numpy() for n in at], axis=0)
+                    np.testing.assert_allclose(own[i], expected, atol=1e-9)
 
 
 def test_a_basis_of_full_rank_is_the_whole_component() -> None:

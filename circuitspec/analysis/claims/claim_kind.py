@@ -115,6 +115,8 @@ class ClaimKind(ABC, Generic[C, P]):
     """Whether more prompts would narrow its figure."""
     claimed_metrics_only: ClassVar[bool] = False
     """Whether its table shows the claimed metrics alone: a file may have dozens of such claims."""
+    has_controls: ClassVar[bool] = False
+    """Whether its table has what its figures are to be held against, so that a page without it would mislead."""
     own_answers: ClassVar[bool] = False
     """Whether its runs are scored by other answers than the task's, so that its metric says nothing of the task's."""
     nothing_patched: ClassVar[str] = "no component is declared that could be patched"

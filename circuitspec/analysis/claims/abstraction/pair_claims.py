@@ -158,6 +158,7 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
     """Aligned components take their values in the source, and answers are compared with the high-level model's."""
 
     several = True
+    has_controls = True
     own_answers = True
 
     @abstractmethod
