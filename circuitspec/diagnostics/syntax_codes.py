@@ -437,7 +437,7 @@ SYNTAX: dict[str, CodeInfo] = {
         "a family of pairs that does not say how sources are made",
         "Each family of `pairs` makes the source of a pair in one way: `redraw: [SLOT]` draws slots afresh and "
         "`slots: {SLOT: =OTHER}` sets them (the two go together), `corruption: NAME` takes the base's prompt in that "
-        "corruption, `permute: true` another clean prompt of the same template.",
+        "corruption, `permute: true` another clean prompt of the same template, `file: pairs.csv` what a file says.",
     ),
     "CS187": CodeInfo(
         "what an interchange claim is of",

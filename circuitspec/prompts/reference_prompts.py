@@ -48,7 +48,7 @@ def largest_size(n: int) -> int:
 def is_drawn(task: TaskSpec, ablation: AblationSpec | None) -> bool:
     """Whether means go over other prompts that are drawn."""
     given = None if ablation is None else ablation.reference
-    return task.file is None and given != "prompts"
+    return task.file is None and task.fillings is None and given != "prompts"
 
 
 class ReferencePrompts:

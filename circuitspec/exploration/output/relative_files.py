@@ -44,7 +44,7 @@ def _files(source: SourceText, folder: Path) -> Iterator[tuple[tuple[str, ...], 
     data = source.data
     assert isinstance(data, dict)  # it was a valid file
     task = data["task"]
-    named: dict[tuple[str, ...], object] = {("task", "file"): task.get("file")}
+    named: dict[tuple[str, ...], object] = {("task", key): task.get(key) for key in ("file", "fillings")}
     named |= {("task", "lists", name): written for name, written in task.get("lists", {}).items()}
     for path, written in named.items():
         if isinstance(written, str) and not Path(written).is_absolute():

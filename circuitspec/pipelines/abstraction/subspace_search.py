@@ -30,7 +30,6 @@ from circuitspec.experiments.subspaces.subspace_files import single, where_name,
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Document
-from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.abstraction.alignment_controls import (
     Control,
@@ -119,7 +118,7 @@ def align(
     variables = _wanted(document)
     assert hypothesis.abstraction is not None
     splits = split_pairs(hypothesis.task, hypothesis.abstraction, document.base_dir, text, options.seed)
-    settings = {name: _settings(name, hypothesis) for name in variables}
+    settings = {name: _settings(name, splits) for name in variables}
 
     def tasks(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> dict[str, TokenizedTask]:
         asked = [one for own in settings.values() for one in own]
@@ -248,9 +247,8 @@ def _wanted(document: Document) -> tuple[str, ...]:
     return found
 
 
-def _settings(variable: str, hypothesis: Hypothesis) -> tuple[Setting, ...]:
-    assert hypothesis.abstraction is not None
-    return tuple(((variable, family),) for family in hypothesis.abstraction.pairs)
+def _settings(variable: str, splits: Splits) -> tuple[Setting, ...]:
+    return tuple(((variable, family),) for family in splits.parts[SPLITS[0]].pairs.families)
 
 
 def _sites(

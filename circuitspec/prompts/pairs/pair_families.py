@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,10 @@ from circuitspec.hypothesis_file.grammar.fields import Copy, Draw, SlotRule, par
 from circuitspec.hypothesis_file.grammar.variable_expressions import NotEvaluated
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec, PairFamily
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
+from circuitspec.prompts.files.given_rows import GivenRow
+from circuitspec.prompts.files.prompt_files import read_rows
 from circuitspec.prompts.pairs.high_level_model import HighLevelModel
+from circuitspec.prompts.pairs.pair_files import slots_of_sources
 from circuitspec.prompts.pairs.pair_set import PairSet, SourcePrompt
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings
@@ -31,7 +34,8 @@ def draw_pairs(
     """The pairs of a checked hypothesis: a source for each of the `prompts`, which are its task's, in every family.
 
     The source of prompt i depends on the family's name and seed, and on i alone (of a permutation, on how many prompts
-    there are). Raises CS230, CS231, CS232, and CS327 for lists too short to draw from.
+    there are); of a family from a file, on what its row says. Raises CS230, CS231, CS232, CS327 for lists too short to
+    draw from, and CS334 to CS338, CS373 and CS374 for files.
     """
     findings = TaskFindings(text)
     drawing = template_task(task, load_lists(task.lists, base_dir, text), findings)
@@ -39,8 +43,13 @@ def draw_pairs(
     _check_bases(model, prompts, findings)
     families: dict[str, tuple[SourcePrompt, ...]] = {}
     for name, family in spec.pairs.items():
-        made = _Sources(name, family, drawing, prompts, findings)
-        families[name] = tuple(made)
+        given = None
+        if family.file is not None:
+            rows = read_rows(base_dir / family.file, findings, None, ("abstraction", "pairs", name, "file"))
+            some = task.fillings is not None and "prompts" in task.model_fields_set
+            given = slots_of_sources(rows, drawing, prompts, name, findings, some=some)
+            findings.check()
+        families[name] = tuple(_Sources(name, family, drawing, prompts, findings, given))
     findings.check()
     pairs = PairSet(model, prompts.prompts, families)
     _check_sources(pairs, findings)
@@ -83,10 +92,16 @@ class _Sources:
     """The sources of one family, in the order of the prompts."""
 
     def __init__(
-        self, name: str, family: PairFamily, task: TemplateTask, prompts: PromptSet, findings: TaskFindings
+        self,
+        name: str,
+        family: PairFamily,
+        task: TemplateTask,
+        prompts: PromptSet,
+        findings: TaskFindings,
+        given: Mapping[int, tuple[Values, GivenRow]] | None,
     ) -> None:
         self._name, self._family, self._task, self._prompts = name, family, task, prompts
-        self._findings = findings
+        self._findings, self._given = findings, given
         rules = {slot: parse_slot_rule(text) for slot, text in family.slots.items()}
         drawn: dict[str, SlotRule] = {slot: task.rules[slot] for slot in family.redraw}
         self._drawn = {**drawn, **{slot: rule for slot, rule in rules.items() if isinstance(rule, Draw)}}
@@ -97,6 +112,11 @@ class _Sources:
         partner = self._partners() if self._family.permute else {}
         for prompt in self._prompts.prompts:
             slots = self._slots(prompt, partner)
+            if slots is None and self._given is not None:
+                self._given[prompt.index][1].note(
+                    self._findings, "CS232", f"the source is {prompt.described()} itself, which is the base"
+                )
+                continue
             if slots is None:
                 self._findings.add(
                     "CS232",
@@ -116,8 +136,11 @@ class _Sources:
         if self._family.permute:
             other = partner.get(prompt.index)
             return None if other is None else self._prompts.prompts[other].fillings[CLEAN]
-        dice = Dice(self._family.seed, "pairs", self._name, prompt.index)
         template = self._task.templates[prompt.template]
+        if self._given is not None:
+            slots = self._given[prompt.index][0]
+            return None if template.render(slots) == prompt.texts[CLEAN] else slots
+        dice = Dice(self._family.seed, "pairs", self._name, prompt.index)
         for _ in range(TRIES if self._drawn else 1):
             try:
                 slots = self._filled(prompt.fillings[CLEAN], dice)
