@@ -431,8 +431,8 @@ DATA: dict[str, CodeInfo] = {
         "  Mary,John,Anna,Paul\n"
         "`base.SLOT` (as many as tell which prompt it is), or the clean prompt itself in `base`; `source.SLOT` what "
         "the source holds. Slots that are not named hold what they hold in the base, and those that copy others "
-        "follow. `base.SLOT.COLUMN` names a table's row by one of its columns; `template` is a template's number, from 0. "
-        'JSON lines may nest them: {"base": {"IO": "Mary"}, "source": {"IO": "Anna"}}. Values are '
+        "follow. `base.SLOT.COLUMN` names a table's row by one of its columns; `template` is a template's number, from "
+        '0. JSON lines may nest them: {"base": {"IO": "Mary"}, "source": {"IO": "Anna"}}. Values are '
         "entries of the slots' lists. `task: {fillings: pairs.csv}` makes the bases the task's prompts; another file "
         "of fillings has columns SLOT. Where prompts come from a file, `base` is a clean prompt or left out (then row "
         "i goes with prompt i), and `source` another prompt, or `source.clean`, `source.COLUMN` are a row as a prompts "

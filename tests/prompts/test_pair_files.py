@@ -11,11 +11,13 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.pipelines.abstraction.pair_splits import split_pairs
 from circuitspec.pipelines.check import check_file
+from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_families import draw_pairs
 from circuitspec.prompts.pairs.pair_set import PairSet, share
 from circuitspec.prompts.prompt_set import CLEAN
 from circuitspec.repository.locked_directions import direction_drift, lock_directions
+from circuitspec.runtime.progress import Silent
 
 HEAD = """\
 circuitspec: 1
@@ -229,3 +231,151 @@ def test_splits_leave_out_what_is_from_a_file(tmp_path: Path) -> None:
     assert alone.hypothesis.abstraction is not None
     with pytest.raises(CircuitspecError, match="CS524"):
         split_pairs(alone.hypothesis.task, alone.hypothesis.abstraction, tmp_path, alone.source)
+
+
+# -- prompts from a file ----------------------------------------------------------------------------------------------
+
+LISTED = """\
+circuitspec: 1
+name: carries
+model: {id: zoo:ioi-tiny}
+task:
+  file: prompts.jsonl
+  positions: {END: last}
+circuit:
+  groups:
+    inhibition: {nodes: [a2.h2], at: END}
+ablation: {value: zero}
+abstraction:
+  variables:
+    position: 0 if again == second else 1
+    answer: first if position == 0 else second
+  output: " {answer}"
+  align: {position: {nodes: [inhibition]}}
+  pairs:
+    mine: {file: FILE}
+    permuted: {permute: true}
+claims:
+  - interchange: {variable: position, at_least: 0.8}
+"""
+
+
+def row(first: str, second: str, again: str, **more: object) -> dict[str, object]:
+    """A row of a prompts file, with what its prompt is made of beside it."""
+    clean = f"Then, {first} and {second} went to the store. {again} gave a ring to"
+    right, wrong = (first, second) if again == second else (second, first)
+    names = {"first": first, "second": second, "again": again}
+    place = {"again": {"text": again, "nth": 2}}
+    return {"clean": clean, "answers": [f" {right}"], "wrong": [f" {wrong}"], "positions": place, **names, **more}
+
+
+BASES = [row("Mary", "John", "John"), row("Paul", "Anna", "Paul"), row("Anna", "Mary", "Mary")]
+OTHER = row("Laura", "Peter", "Laura")
+
+
+def listed(tmp_path: Path, rows: list[dict[str, object]], *changes: tuple[str, str]) -> Document:
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in BASES))
+    text = LISTED
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    (tmp_path / "a.circuit.yaml").write_text(text.replace("FILE", "pairs.jsonl"))
+    return load_hypothesis(tmp_path / "a.circuit.yaml")
+
+
+def test_bases_and_sources_among_prompts_of_a_file(tmp_path: Path) -> None:
+    """By the clean text, in any order; or a row of its own, as a prompts file has it."""
+    bases = [one["clean"] for one in BASES]
+    rows: list[dict[str, object]] = [
+        {"base": bases[2], "source": bases[1]},
+        {"base": bases[0], "source": OTHER},
+        {"base": bases[1], "source": bases[0]},
+    ]
+    pairs = pairs_in(listed(tmp_path, rows))
+    assert [one.text for one in pairs.families["mine"]] == [OTHER["clean"], bases[0], bases[1]]
+    assert pairs.families["mine"][0].named == (" Peter", " Laura")
+    assert pairs.source_answers("mine") == (" Peter", " Mary", " Anna")
+    # position 0 -> 1, 1 -> 0, 0 -> 1: every answer must change to the other name of the base
+    assert pairs.expected((("position", "mine"),)) == (" John", " Paul", " Mary")
+    assert sorted(one.text for one in pairs.families["permuted"]) == sorted(map(str, bases))
+    found, said = check_file(tmp_path / "a.circuit.yaml")
+    assert not found
+    assert "position from mine       1.00                 0.00" in said
+
+
+def test_rows_in_the_order_of_the_prompts(tmp_path: Path) -> None:
+    """Without `base` row i goes with prompt i; a table has `source.COLUMN`."""
+    document = listed(tmp_path, [], ("file: FILE", "file: pairs.csv"))
+    columns = ["clean", "answers", "wrong", "position:again", "first", "second", "again"]
+    lines = [",".join(f"source.{name}" for name in columns)]
+    for first, second, again in (("Laura", "Peter", "Peter"), ("Laura", "Mary", "Laura"), ("Peter", "Mary", "Mary")):
+        made = row(first, second, again)
+        place = '"{""text"": ""' + again + '"", ""nth"": 2}"'
+        cells = [f'"{made["clean"]}"', " " + first, " " + second, place, first, second, again]
+        lines.append(",".join(cells))
+    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
+    pairs = pairs_in(document)
+    assert pairs.source_answers("mine") == (" Laura", " Mary", " Peter")
+    found, _ = check_file(tmp_path / "a.circuit.yaml")
+    assert not found
+
+
+def test_rows_that_do_not_fit_prompts_of_a_file(tmp_path: Path) -> None:
+    bases = [str(one["clean"]) for one in BASES]
+    good: list[dict[str, object]] = [{"base": text, "source": OTHER} for text in bases]
+
+    def found(number: int, **changes: object) -> tuple[str, int, str]:
+        changed = [dict(one) for one in good]
+        changed[number] |= changes
+        return refused(listed(tmp_path, changed))[0]
+
+    assert found(1, base="Then") == ("CS374", 2, "the base is none of the task's prompts")
+    assert found(1, base=bases[0])[:2] == ("CS374", 2)
+    assert found(1, source=bases[1])[:2] == ("CS232", 2)
+    assert found(1, source={**OTHER, "clean": bases[1]})[:2] == ("CS232", 2)
+    code, line, said = found(2, source="Then")
+    assert (code, line) == ("CS373", 3)
+    assert "'Then' is no clean prompt of the task" in said
+    assert found(2, source={})[2] == "the row has no `source` and no `source.clean`"
+    assert found(2, base=3)[2] == "`base` is no clean prompt of the task"
+    assert found(0, source={**OTHER, "clean": 3})[0] == "CS338"
+    assert "has no column second" in found(0, source={k: v for k, v in OTHER.items() if k != "second"})[2]
+    assert "`positions`" not in found(0, source={k: v for k, v in OTHER.items() if k != "positions"})[2]
+    ((code, line, said),) = refused(listed(tmp_path, good[:2]))
+    assert (code, said) == (
+        "CS374",
+        "1 prompt of 3 have no source in pairs.jsonl, the first is prompt 2 (prompts.jsonl:3)",
+    )
+    code, _, said = refused(listed(tmp_path, good, ("again == second", "S2 == second")))[0]
+    assert code == "CS188"
+    assert said.startswith("prompt 0 (prompts.jsonl:1) has no column S2 beside it")
+    code, _, said = refused(listed(tmp_path, good, ("  positions:", "  skip: [unfit]\n  positions:")))[0]
+    assert code == "CS374"
+    assert "rows are left out once the prompts are tokens" in said
+    assert refused(listed(tmp_path, good, ("answer: first", "answer: second")))[0][0] == "CS231"
+
+
+def test_a_list_of_prompts_gives_what_templates_give(tmp_path: Path) -> None:
+    """The prompts and pairs of a templated task, written out as rows: the same records, claim by claim."""
+    drawn = ("  fillings: FILE\n", "  prompts: 8\n"), ("    mine: {file: FILE}", "    mine: {redraw: [first, second]}")
+    lines = HEAD.splitlines(keepends=True)
+    plain = (lines[6], ""), (", verb: $verbs.past", ""), (lines[10], "")
+    document = folder(tmp_path, "x.csv", "", *drawn, *plain)
+    made = pairs_in(document)
+    templated = verify(document, VerifyOptions(negatives="off"), Silent()).verification
+
+    def values(slots: object) -> list[str]:
+        assert isinstance(slots, dict)
+        return [str(slots[name]) for name in ("first", "second", "again")]
+
+    rows = [row(*values(dict(base.values))) for base in made.bases]
+    sources = [{"source": row(*values(dict(one.slots)))} for one in made.families["mine"]]
+    written = listed(tmp_path, sources, ("    permuted: {permute: true}\n", ""))
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    from_files = verify(written, VerifyOptions(negatives="off"), Silent()).verification
+    (one,), (other,) = templated.claims, from_files.claims
+    assert one.n == other.n == 8
+    assert [(part.name, part.estimate) for part in one.parts] == [(part.name, part.estimate) for part in other.parts]
+    assert one.estimate == other.estimate
+    assert templated.model == from_files.model

@@ -52,6 +52,9 @@ def split_pairs(task: TaskSpec, spec: AbstractionSpec, base_dir: Path, text: Sou
     two templates the test has the second, with more all splits have their own. Families from files are left out: their
     bases are not these prompts. Raises as `build_prompts` and `draw_pairs` do, and CS524 where that leaves no family.
     """
+    if not task.templates:
+        said = "the prompts have no slots whose words could be held out, as those of templates have"
+        raise CircuitspecError(Diagnostic("CS524", said, text.span(("task",), key=True), hint="write the task so"))
     lists = load_lists(task.lists, base_dir, text)
     shares, told = _shared(task, lists, seed)
     templates = _templates(len(task.templates))

@@ -1,8 +1,9 @@
-"""Pairs that a file gives: for each prompt of a templated task the slots of its source. Imports no torch."""
+"""Pairs that a file gives, matched with the task's prompts; of templated tasks the slots of sources. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from circuitspec.prompts.files.filled_prompts import BASE, SOURCE, flat_content, template_of
 from circuitspec.prompts.files.filling_rows import cells_under, entries_said, holds, slot_values
@@ -13,7 +14,8 @@ from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.templates.template import Values
 from circuitspec.prompts.templates.template_task import TemplateTask
 
-_EXPLAINED = "`circuitspec explain CS373` says what a file of pairs holds"
+Source = TypeVar("Source")
+EXPLAINED = "`circuitspec explain CS373` says what a file of pairs holds"
 
 
 def slots_of_sources(
@@ -36,7 +38,7 @@ def slots_of_sources(
             if len(matching) == 1:
                 values = slot_values(cells, task, matching[0].fillings[CLEAN], SOURCE)
         except Unfit as error:
-            row.note(findings, "CS373", str(error), hint=_EXPLAINED)
+            row.note(findings, "CS373", str(error), hint=EXPLAINED)
             continue
         if len(matching) == 1:
             take(found, matching[0], values, row, findings)
@@ -47,7 +49,7 @@ def slots_of_sources(
 
 
 def take(
-    found: dict[int, tuple[Values, GivenRow]], base: Prompt, values: Values, row: GivenRow, findings: TaskFindings
+    found: dict[int, tuple[Source, GivenRow]], base: Prompt, source: Source, row: GivenRow, findings: TaskFindings
 ) -> None:
     """Keep the source of a base, unless it has one (CS374)."""
     if base.index in found:
@@ -55,7 +57,7 @@ def take(
         hint = "put its other sources into other families of pairs: each is counted once in a family"
         row.note(findings, "CS374", said, hint=hint)
         return
-    found[base.index] = (values, row)
+    found[base.index] = (source, row)
 
 
 def note_base(row: GivenRow, matching: Sequence[Prompt], findings: TaskFindings) -> None:
@@ -64,7 +66,7 @@ def note_base(row: GivenRow, matching: Sequence[Prompt], findings: TaskFindings)
         said = f"the base may be {' or '.join(prompt.described() for prompt in matching[:2])}"
         row.note(findings, "CS374", said, hint="say more of its slots, or its template in a column `template`")
         return
-    hint = "let the prompts be the bases of this file: task: {fillings: FILE}, or write rows for the task's prompts"
+    hint = "a base is a prompt of the task, word for word; of templates, task: {fillings: FILE} makes bases the prompts"
     row.note(findings, "CS374", "the base is none of the task's prompts", hint=hint)
 
 
@@ -81,7 +83,7 @@ def check_all_have_one(
         f"the first is {lacking[0].described()}",
         ("abstraction", "pairs", family, "file"),
         label=f"{lacking[0].texts[CLEAN]!r}",
-        hint="add rows for them, or let the prompts be the bases of this file: task: {fillings: FILE}",
+        hint="add rows for them; of templates, task: {fillings: FILE} makes the bases of the file the prompts",
     )
 
 

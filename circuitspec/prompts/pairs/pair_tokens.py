@@ -61,7 +61,17 @@ def with_pairs(
 def _source(base: Prompt, source: SourcePrompt) -> Prompt:
     """The source of a pair as a clean prompt."""
     where = f"the source of {base.where}" if base.where else "a source"
-    return Prompt(base.index, base.template, {CLEAN: source.text}, (), (), {CLEAN: source.spans}, where=where)
+    return Prompt(
+        base.index,
+        base.template,
+        {CLEAN: source.text},
+        (),
+        (),
+        {CLEAN: source.spans},
+        positions=source.positions,
+        where=where,
+        ids=source.ids,
+    )
 
 
 def _tokens(
@@ -78,7 +88,8 @@ def _tokens(
         replace(
             prompt,
             texts={CLEAN: prompt.texts[CLEAN]},
-            slots={CLEAN: prompt.slots[CLEAN]},
+            slots={CLEAN: prompt.slots.get(CLEAN, {})},
+            ids={CLEAN: prompt.ids[CLEAN]} if prompt.ids else {},
             answers=(right,),
             wrong=tuple(one for one in among if one != right),
         )
