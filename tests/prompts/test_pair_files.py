@@ -370,7 +370,7 @@ def test_a_list_of_prompts_gives_what_templates_give(tmp_path: Path) -> None:
         return [str(slots[name]) for name in ("first", "second", "again")]
 
     rows = [row(*values(dict(base.values))) for base in made.bases]
-    sources = [{"source": row(*values(dict(one.slots)))} for one in made.families["mine"]]
+    sources: list[dict[str, object]] = [{"source": row(*values(dict(one.slots)))} for one in made.families["mine"]]
     written = listed(tmp_path, sources, ("    permuted: {permute: true}\n", ""))
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     from_files = verify(written, VerifyOptions(negatives="off"), Silent()).verification

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuitspec.engine.ablation.other_lengths import on_columns_of
 from circuitspec.engine.execution.batches import Batch, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Projected, Swap
@@ -132,6 +133,7 @@ class SitePairs:
         for setting, must in zip(settings, changed, strict=True):
             (family,) = families_of(setting)
             there, values = forward.forward(batch, source_variant(family), Actions(record=frozenset({slot.tap})))
+            values = on_columns_of(task, batch, CLEAN, source_variant(family), values, 0.0)
             base, source, asked = scored_as_base(setting), source_variant(family), scored_as(setting)
             right = forward.metrics(batch, logits, None, base)["accuracy"] == 1
             right &= forward.metrics(batch, there, None, source)["accuracy"] == 1
