@@ -133,7 +133,7 @@ class SitePairs:
         for setting, must in zip(settings, changed, strict=True):
             (family,) = families_of(setting)
             there, values = forward.forward(batch, source_variant(family), Actions(record=frozenset({slot.tap})))
-            values = on_columns_of(task, batch, CLEAN, source_variant(family), values, 0.0)
+            read = on_columns_of(task, batch, CLEAN, source_variant(family), values, 0.0)
             base, source, asked = scored_as_base(setting), source_variant(family), scored_as(setting)
             right = forward.metrics(batch, logits, None, base)["accuracy"] == 1
             right &= forward.metrics(batch, there, None, source)["accuracy"] == 1
@@ -145,7 +145,7 @@ class SitePairs:
                     batch,
                     own[self._stream],
                     own[slot.tap],
-                    values[slot.tap],
+                    read[slot.tap],
                     mask,
                     torch.tensor([[*row, *[0] * (wide - len(row))] for row in ids], device=device),
                     torch.tensor([[True] * len(row) + [False] * (wide - len(row)) for row in ids], device=device),
