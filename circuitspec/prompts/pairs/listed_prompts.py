@@ -8,9 +8,10 @@ from pathlib import Path
 
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import PairFamily
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
+from circuitspec.hypothesis_file.schema.prompts_block import Columns
 from circuitspec.prompts.files.filled_prompts import SOURCE
 from circuitspec.prompts.files.given_rows import GivenRow, GivenRows
-from circuitspec.prompts.files.named_columns import own_content
+from circuitspec.prompts.files.named_columns import named_content, own_content
 from circuitspec.prompts.files.prompt_entry import Entry, Placed, prompt_set, validate
 from circuitspec.prompts.files.prompt_files import read_rows
 from circuitspec.prompts.files.row_values import Unfit
@@ -42,7 +43,7 @@ def listed_sources(
     """
     if family.file is not None:
         rows = read_rows(base_dir / family.file, findings, None, ("abstraction", "pairs", name, "file"))
-        found = _from_rows(rows, prompts, name, findings, some="prompts" in task.model_fields_set)
+        found = _from_rows(rows, prompts, name, task.columns, findings, some="prompts" in task.model_fields_set)
         findings.check()
         return tuple(found[prompt.index] for prompt in prompts.prompts)
     alone = [prompt for prompt in prompts.prompts if prompt.index not in partners]
@@ -59,7 +60,13 @@ def listed_sources(
 
 
 def _from_rows(
-    given: GivenRows, prompts: PromptSet, family: str, findings: TaskFindings, *, some: bool
+    given: GivenRows,
+    prompts: PromptSet,
+    family: str,
+    columns: Columns | None,
+    findings: TaskFindings,
+    *,
+    some: bool,
 ) -> dict[int, SourcePrompt]:
     """By prompt the source that a row gives it."""
     by_text = {prompt.texts[CLEAN]: prompt for prompt in prompts.prompts}
@@ -69,7 +76,7 @@ def _from_rows(
     for number, row in enumerate(given.rows):
         try:
             base = _base(row, number, prompts, by_text, in_order=in_order)
-            source = _source(row, by_text, cells=given.cells, findings=findings)
+            source = _source(row, by_text, columns, cells=given.cells, findings=findings)
         except Unfit as error:
             row.note(findings, "CS373", str(error), hint=EXPLAINED)
             continue
@@ -103,9 +110,9 @@ def _base(
 
 
 def _source(
-    row: GivenRow, by_text: Mapping[str, Prompt], *, cells: bool, findings: TaskFindings
+    row: GivenRow, by_text: Mapping[str, Prompt], columns: Columns | None, *, cells: bool, findings: TaskFindings
 ) -> SourcePrompt | Placed | None:
-    """Another prompt of the task, or a row as prompts files have them; None where that is noted to be wrong."""
+    """Another prompt of the task, or a row as its prompts file has them; None where that is noted to be wrong."""
     content = _mapping(row)
     said = content.get("source")
     if isinstance(said, str):
@@ -119,7 +126,10 @@ def _source(
     if not own:
         raise Unfit(f"the row has no `source` and no `{SOURCE}clean`")
     placed = replace(row, content=own)
-    entry, metadata = own_content(placed, cells=cells)
+    if columns is None:
+        entry, metadata = own_content(placed, cells=cells)
+    else:
+        entry, metadata = named_content(placed, columns, cells=cells)
     found = validate(Entry, entry, placed, findings)
     return Placed(found, placed, metadata) if isinstance(found, Entry) else None
 
