@@ -9,6 +9,7 @@ import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
+from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.pipelines.abstraction.pair_splits import split_pairs
 from circuitspec.pipelines.check import check_file
 from circuitspec.pipelines.verify import VerifyOptions, verify
@@ -16,8 +17,10 @@ from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_families import draw_pairs
 from circuitspec.prompts.pairs.pair_set import PairSet, share
 from circuitspec.prompts.prompt_set import CLEAN
+from circuitspec.prompts.reference_prompts import is_drawn
 from circuitspec.repository.locked_directions import direction_drift, lock_directions
 from circuitspec.runtime.progress import Silent
+from tests.prompts.support import plain
 
 HEAD = """\
 circuitspec: 1
@@ -231,6 +234,15 @@ def test_splits_leave_out_what_is_from_a_file(tmp_path: Path) -> None:
     assert alone.hypothesis.abstraction is not None
     with pytest.raises(CircuitspecError, match="CS524"):
         split_pairs(alone.hypothesis.task, alone.hypothesis.abstraction, tmp_path, alone.source)
+
+
+def test_means_go_over_the_prompts_that_a_file_fills() -> None:
+    """They are no sample of what the lists give, unless the file asks for a number of such prompts."""
+    filled, drawn = plain(fillings="p.csv"), plain()
+    assert not is_drawn(filled, None)
+    assert is_drawn(drawn, None)
+    assert is_drawn(filled, AblationSpec.model_validate({"value": "mean", "reference": 50}))
+    assert not is_drawn(filled, AblationSpec.model_validate({"value": "mean", "reference": "prompts"}))
 
 
 # -- prompts from a file ----------------------------------------------------------------------------------------------
