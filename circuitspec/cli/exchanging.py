@@ -12,7 +12,11 @@ from circuitspec.cli.options import FILE, check_output
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.runtime.files import write_text_whole, write_whole
 
-AS = click.Choice(["eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning"])
+CIRCUITS = ("eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning")
+VARIABLES, PAIRS = "mib-variables", "causal-pairs"
+AS = click.Choice([*CIRCUITS, VARIABLES, PAIRS])
+AS_WRITTEN = click.Choice([*CIRCUITS, VARIABLES])
+FILE_OR_FOLDER = click.Path(path_type=Path)
 
 
 def _size(context: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -35,7 +39,7 @@ SIZE = click.option(
 
 
 @click.command("import")
-@click.argument("file", type=FILE)
+@click.argument("file", type=FILE_OR_FOLDER)
 @click.option("--as", "as_", type=AS, required=True, help="The format of FILE.")
 @click.option("-o", "--output", "out", type=FILE, required=True, help="Write the hypothesis here.")
 @click.option("--model", help="The model in which the circuit was found, as in `model: id:`.")
@@ -55,7 +59,11 @@ SIZE = click.option(
 @click.option(
     "--whole-nodes", is_flag=True, help="Keep nodes whole of which the file keeps some channels of what they write."
 )
-@click.option("--entry", metavar="TASK/ALGORITHM", help="Which of several runs in FILE (auto-circuit).")
+@click.option(
+    "--entry",
+    metavar="NAME",
+    help="Which of several runs in FILE (auto-circuit: TASK/ALGORITHM; mib-variables: a unit).",
+)
 @click.option("--keep-dangling", is_flag=True, help="Keep edges that lie on no way from the input to the logits.")
 @SIZE
 @click.option("--force", is_flag=True, help="Overwrite the output if it exists.")
@@ -63,7 +71,9 @@ SIZE = click.option(
 def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> None:
     """Write a hypothesis from a circuit FILE of another tool.
 
-    What the file cannot say, or a hypothesis cannot, is listed on stderr and at the top of the file.
+    What the file cannot say, or a hypothesis cannot, is listed on stderr and at the top of the file. Of mib-variables
+    FILE is the folder of one variable, and its subspace is written beside the hypothesis. Of causal-pairs the output is
+    a file of pairs, and their bases are written beside it as prompts.
     """
     if options["threshold"] is not None and options["top"] is not None:
         raise click.UsageError("give --threshold or --top, not both")
@@ -71,6 +81,13 @@ def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> Non
         raise click.UsageError("--signed says how scores are ranked: it goes with --top or --threshold")
     check_output(out, force)
     check_outputs([("FILE", file), ("--prompts", options["prompts"])], [("--output", out)])
+    if as_ in (VARIABLES, PAIRS):
+        _no_circuit_options(as_, options)
+        if as_ == VARIABLES:
+            _import_variable(file, out, force, options)
+        else:
+            _import_pairs(file, out, force)
+        return
     from circuitspec.exchange.importing import ImportOptions, import_circuit
     from circuitspec.exchange.loss import loss_text
 
@@ -82,17 +99,61 @@ def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> Non
     say(f"wrote {out} ({imported.size}); next: circuitspec check {out}")
 
 
+def _no_circuit_options(as_: str, options: dict[str, Any]) -> None:
+    """Refuse, as a usage error, options that are about a circuit's edges."""
+    known = {"model", "prompts", "entry"} if as_ == VARIABLES else set()
+    given = [name for name, value in options.items() if value not in (None, False) and name not in known]
+    if given:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} does not go with --as {as_}")
+
+
+def _import_variable(file: Path, out: Path, force: bool, options: dict[str, Any]) -> None:
+    from circuitspec.exchange.loss import loss_text
+    from circuitspec.pipelines.abstraction.variable_submissions import import_variable, subspaces_beside
+
+    beside = subspaces_beside(out)
+    check_output(beside, force)
+    found = import_variable(file, out, model=options["model"], entry=options["entry"], prompts=options["prompts"])
+    write_text_whole(out, found.text)
+    if found.subspaces is not None:
+        write_whole(beside, found.subspaces)
+    heading = "what the hypothesis says otherwise than the folder"
+    click.echo(loss_text("CS380", heading, found.losses), nl=False, err=True)
+    also = "" if found.subspaces is None else f" and {beside}"
+    say(f"wrote {out}{also} ({found.unit.name}); next: write its variables, then circuitspec check {out}")
+
+
+def _import_pairs(file: Path, out: Path, force: bool) -> None:
+    from circuitspec.exchange.loss import loss_text
+    from circuitspec.exchange.variables.causal_pairs import ANSWER, PROMPT, read_causal_pairs
+
+    found = read_causal_pairs(file)
+    names = [out, *(out.with_name(f"{out.stem}.{k}{out.suffix}") for k in range(2, len(found.pairs) + 1))]
+    prompts = out.with_name(f"{out.stem}.prompts.jsonl")
+    for path in (*names[1:], prompts):
+        check_output(path, force)
+    for path, lines in zip(names, found.pairs, strict=True):
+        write_text_whole(path, lines)
+    write_text_whole(prompts, found.prompts)
+    click.echo(loss_text("CS380", "what the files do not say", found.losses), nl=False, err=True)
+    families = ", ".join(f"pairs{'' if k == 0 else k + 1}: {{file: {path.name}}}" for k, path in enumerate(names))
+    say(f"wrote {', '.join(map(str, names))} and {prompts} ({found.n} bases); in a hypothesis:")
+    say(f"  task: {{file: {prompts.name}, columns: {{clean: {PROMPT}, answers: {ANSWER}, add_space: true}}}}")
+    say(f"  abstraction: {{pairs: {{{families}}}}}")
+
+
 @click.command()
 @click.argument("file", type=FILE)
-@click.option("--as", "as_", type=AS, required=True, help="The format to write.")
-@click.option("-o", "--output", "out", type=FILE, required=True, help="Write the circuit here.")
+@click.option("--as", "as_", type=AS_WRITTEN, required=True, help="The format to write.")
+@click.option("-o", "--output", "out", type=FILE_OR_FOLDER, required=True, help="Write the circuit here.")
 @SIZE
 @click.option("--force", is_flag=True, help="Overwrite the output if it exists.")
 @answering
 def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
     """Write the edges that the hypothesis in FILE keeps in a format of another tool.
 
-    What that format cannot say is listed on stderr.
+    What that format cannot say is listed on stderr. As mib-variables, its aligned variables are written, each as a
+    folder in the output.
     """
     check_output(out, force)
     check_outputs([("FILE", file)], [("--output", out)])
@@ -102,6 +163,11 @@ def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
 
     document = load_hypothesis(file)
     check_outputs(files_of(document), [("--output", out)])
+    if as_ == VARIABLES:
+        if size is not None:
+            raise click.UsageError(f"--size does not go with --as {as_}")
+        _export_variables(document, out)
+        return
     exported = export_circuit(document, as_, out, size)
     write_whole(out, exported.content)
     click.echo(
@@ -110,3 +176,18 @@ def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
         err=True,
     )
     say(f"wrote {out} ({counted(len(exported.edges), 'edge')})")
+
+
+def _export_variables(document: Any, out: Path) -> None:
+    from circuitspec.exchange.loss import counted, loss_text
+    from circuitspec.pipelines.abstraction.variable_submissions import export_variables
+
+    if out.exists() and not out.is_dir():
+        raise click.UsageError(f"{out} is a file, and a submission is a folder of folders")
+    found = export_variables(document)
+    for name, content in found.files.items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    click.echo(loss_text("CS381", "what the folders do not say", found.losses), nl=False, err=True)
+    say(f"wrote {', '.join(str(out / folder) for folder in found.folders)} ({counted(len(found.files), 'file')})")

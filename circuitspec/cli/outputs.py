@@ -38,6 +38,7 @@ def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
     """The files that a hypothesis names, each with what it is."""
     from circuitspec.experiments.direction_files import direction_places
     from circuitspec.experiments.subspaces.subspace_files import subspace_places
+    from circuitspec.hypothesis_file.checks.pair_places import pair_places
     from circuitspec.hypothesis_file.load_file import Document
     from circuitspec.models.model_reference import local_model
 
@@ -45,9 +46,13 @@ def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
     folder, task = document.base_dir, subject.task
     if task.file is not None:
         yield "the prompts file", folder / task.file
+    if task.fillings is not None:
+        yield "the file of fillings", folder / task.fillings
     for name, written in task.lists.items():
         if isinstance(written, str):
             yield f"the file of the list {name}", folder / written
+    for name in pair_places(subject.abstraction, document.source):
+        yield "a file of pairs", folder / name
     if isinstance(document, Document):
         for name in direction_places(document.hypothesis, document.source):
             yield "a direction", folder / name

@@ -321,4 +321,30 @@ EXECUTION: dict[str, CodeInfo] = {
         "`--store DIR` or CIRCUITSPEC_STORE names another folder, CIRCUITSPEC_CACHE another cache. A folder that was "
         "asked for and cannot be used is an error (CS545).",
     ),
+    "CS567": CodeInfo(
+        "no folder of a causal-variable submission",
+        "The benchmark MIB takes a folder for each task, model and variable, named TASK_MODEL_VARIABLE (such as "
+        "ioi_task_GPT2LMHeadModel_output_position), with three files for each unit: UNIT_featurizer, "
+        "UNIT_inverse_featurizer and UNIT_indices.",
+    ),
+    "CS568": CodeInfo(
+        "which unit of a submission",
+        "A submission has files for several units: residual streams of layers, or heads, at token positions. Each is "
+        "scored by itself, so a hypothesis is of one: `--entry` names it, as the files do or as a hypothesis would. "
+        "MIB's ResidualStream of layer L is what block L puts out, which enters block L + 1: r6 for layer 5. What the "
+        "last block puts out has no name here.",
+    ),
+    "CS569": CodeInfo(
+        "an alignment that a submission cannot say",
+        "MIB's causal-variable submissions have subspaces of residual streams between blocks, and of heads, or these "
+        "as a whole, at one token position each. An alignment with anything else (the input, MLPs, streams within a "
+        "block, several positions), or with a subspace that is not learned yet, cannot be exported.",
+    ),
+    "CS570": CodeInfo(
+        "rows of pairs that do not say enough",
+        'A data set of pairs has rows {"input": {...}, "counterfactual_inputs": [{...}]}. Each input must be an '
+        "object with the prompt as `raw_input`, the answer that the causal model gives it as `raw_output`, and the "
+        "values that variables are computed from, each under its name. In rows that are texts alone, the causal model "
+        "that made them (code) says the rest: save its inputs with these keys.",
+    ),
 }

@@ -138,9 +138,12 @@ GRAPH: dict[str, CodeInfo] = {
     ),
     "CS233": CodeInfo(
         "a source that does not fit its base",
-        "Components of the base run take the values that they have in the source run at the same token. So both must "
-        "have the same number of tokens, and the positions at which variables are aligned must be at the same tokens. "
-        "Let lists have entries of equally many tokens.",
+        "Components of the base run take the values that they have in the source run at the token that corresponds: at "
+        "the same named position, wherever that is in the source. Where base and source have other numbers of tokens, "
+        "or a position at another one, tokens between slots correspond from their start as long as they are the same, "
+        "those of a slot where both have as many; of prompts from a file named positions alone do. Elsewhere no value "
+        "is defined. Align variables at positions (`at: END`), or let lists have entries of equally many tokens. A "
+        "position of several tokens must have as many in both.",
     ),
     "CS234": CodeInfo(
         "variables aligned with the same component",

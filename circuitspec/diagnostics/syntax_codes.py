@@ -437,7 +437,7 @@ SYNTAX: dict[str, CodeInfo] = {
         "a family of pairs that does not say how sources are made",
         "Each family of `pairs` makes the source of a pair in one way: `redraw: [SLOT]` draws slots afresh and "
         "`slots: {SLOT: =OTHER}` sets them (the two go together), `corruption: NAME` takes the base's prompt in that "
-        "corruption, `permute: true` another clean prompt of the same template.",
+        "corruption, `permute: true` another clean prompt of the same template, `file: pairs.csv` what a file says.",
     ),
     "CS187": CodeInfo(
         "what an interchange claim is of",
@@ -448,7 +448,8 @@ SYNTAX: dict[str, CodeInfo] = {
     "CS188": CodeInfo(
         "a name that an expression does not know",
         "Expressions know the task's slots, the columns of slots that are drawn from tables (`S.plural`) and the "
-        "variables written before them.",
+        "variables written before them. Where prompts come from a file, they know the columns that every row has "
+        "beside what is read as prompt, answers, positions and template.",
     ),
     "CS189": CodeInfo(
         "values that do not go together",
@@ -475,12 +476,12 @@ SYNTAX: dict[str, CodeInfo] = {
         "a slot that cannot be redrawn, or set so",
         "A slot that is drawn from a table can only be set to rows of the same columns. `redraw` draws slots afresh "
         "from their own lists; a slot that copies another (`S2: =S1`) follows that one. To give it another value, set "
-        "it: `slots: {S2: =IO}`.",
+        "it: `slots: {S2: =IO}`. Prompts from a file have no lists: their pairs are permuted, or come from a file too.",
     ),
     "CS194": CodeInfo(
         "variables without slots",
-        "High-level variables are expressions over the slots of templates. Prompts from a file, or made by a "
-        "generator, have none.",
+        "High-level variables are expressions over the slots of templates, or over the columns that a prompts file has "
+        "beside its prompts. Prompts made by a generator have neither.",
     ),
     "CS195": CodeInfo(
         "a claim about a variable that there is not",

@@ -46,3 +46,18 @@ FORMATS: dict[FormatName, Format] = {
     "interpbench": Format("InterpBench edges", _of_one_run(interpbench.read), interpbench.write, (".pkl",)),
     "edge-pruning": Format("Edge Pruning edges", _of_one_run(edge_pruning.read), edge_pruning.write, (".json",)),
 }
+
+
+@dataclass(frozen=True)
+class VariableFormat:
+    """A format that says something of variables: it is no circuit, and has no edges. `is_written`: `export` has it."""
+
+    title: str
+    is_written: bool
+
+
+VARIABLE_FORMATS: dict[str, VariableFormat] = {
+    "mib-variables": VariableFormat("MIB causal-variable submission", is_written=True),
+    "causal-pairs": VariableFormat("data set of base and source pairs", is_written=False),
+}
+"""What is in `exchange/variables`, and `pipelines/abstraction/variable_submissions.py`."""

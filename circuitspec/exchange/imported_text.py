@@ -45,24 +45,24 @@ def _head(circuit: EdgeList | NodeList, around: Surroundings, losses: Sequence[L
         of = f"{int(size.possible.sum()):,} edges"
     else:
         of = f"{len(size.senders) - 1:,} heads and MLPs" if size.has_mlps else f"{len(size.senders) - 1:,} heads"
-    yield from _comment(f"Imported from {around.origin}: {len(circuit):,} of the {of} of {size}.")
+    yield from comment(f"Imported from {around.origin}: {len(circuit):,} of the {of} of {size}.")
     yield "#"
     yield "# What a hypothesis says otherwise than that file, or says beyond it:"
     for kind, message in loss_rows(losses):
-        yield from _comment(message, f"  {kind}", " " * (len(kind) + 2))
+        yield from comment(message, f"  {kind}", " " * (len(kind) + 2))
     yield "circuitspec: 1"
-    yield f"name: {_quoted(around.name)}"
-    yield f"source: {_quoted(around.origin)}"
+    yield f"name: {quoted(around.name)}"
+    yield f"source: {quoted(around.origin)}"
     yield ""
 
 
 def _model(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]:
     yield "model:"
     if around.model is None:
-        yield from _comment(
+        yield from comment(
             f"PLACEHOLDER: the format does not name the model. This one has {circuit.size}.", indent="  "
         )
-    yield f"  id: {_quoted(around.model or MODEL)}"
+    yield f"  id: {quoted(around.model or MODEL)}"
     if around.size is not None:
         yield f"  size: {around.size} # layers, heads, channels: for `export`, while the model is not on this machine"
     yield ""
@@ -70,7 +70,7 @@ def _model(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]:
     if around.prompts is None:
         yield "  # PLACEHOLDER: the format carries no prompts. Name a file with one object a line,"
         yield '  # {"clean": "...", "corrupt": "...", "answers": [" right"], "wrong": [" wrong"]}, or write templates.'
-    yield f"  file: {_quoted(around.prompts or PROMPTS)}"
+    yield f"  file: {quoted(around.prompts or PROMPTS)}"
     yield ""
 
 
@@ -98,7 +98,7 @@ def _claims(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]
         value = ZERO.name
         yield f"# All other {others} carry nothing."
     else:
-        value = f"{RESAMPLE.name}, from: {_quoted(around.corruption)}"
+        value = f"{RESAMPLE.name}, from: {quoted(around.corruption)}"
         yield f"# All other {others} carry what they carry in the corrupted prompt."
     yield f"ablation: {{value: {value}, level: {level}, positions: all}}"
     yield ""
@@ -106,7 +106,7 @@ def _claims(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]
     yield f"  - sufficient: {{metric: {around.metric}, at_least: 0.8}}"
 
 
-def _comment(text: str, first: str = "", rest: str = "", indent: str = "") -> Iterator[str]:
+def comment(text: str, first: str = "", rest: str = "", indent: str = "") -> Iterator[str]:
     """Text as comment lines; what could end a line or a file is shown as a mark."""
     printable = "".join(c if c.isprintable() else "\ufffd" for c in text)
     yield from _wrapped(printable, f"{indent}# {first}", f"{indent}# {rest}")
@@ -123,7 +123,7 @@ def _wrapped(text: str, first: str, rest: str) -> list[str]:
     )
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A YAML scalar: plain where that cannot be taken for anything else."""
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_./-]*", text) and text.lower() not in ("true", "false", "null"):
         return text

@@ -29,6 +29,10 @@ LossKind = Literal[
     "ablation",
     "claims",
     "submission",  # the other circuits of a benchmark submission
+    "units",  # where else a variable is scored
+    "subspace",  # the numbers of a basis
+    "variables",  # what variables are computed from, and the answer
+    "pairs",  # bases and sources
 ]
 
 

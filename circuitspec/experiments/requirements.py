@@ -10,9 +10,15 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Spa
 from circuitspec.experiments.experiment import Experiment, Noised, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
 from circuitspec.experiments.levels.attention_pattern_rules import check_patterns
-from circuitspec.experiments.levels.patched_tokens import check_counterparts
+from circuitspec.experiments.levels.patched_tokens import (
+    Undefined,
+    check_counterparts,
+    undefined_at,
+    where_and_why,
+)
 from circuitspec.experiments.planner import Plan, PlannedClaim
 from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
@@ -79,7 +85,7 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
                 hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
             )
         )
-    problems += _misplaced(plan, task, text) + _moved(plan, task, text)
+    problems += _unlike_sources(plan, task, text) + _moved(plan, task, text)
     named = {role for e in plan.experiments for role in e.roles}
     named |= {role for metric in internals for role in positions_of(metric)}
     named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
@@ -159,25 +165,20 @@ def overlap(task: TokenizedTask, one: str, other: str) -> bool:
     return any({*task.tokens_at(one, i)} & {*task.tokens_at(other, i)} for i in range(task.n))
 
 
-def _misplaced(plan: Plan, task: TokenizedTask, text: SourceText) -> list[Diagnostic]:
-    """CS233 for sources of pairs that have a patched position at another token than their base."""
+def _unlike_sources(plan: Plan, task: TokenizedTask, text: SourceText) -> list[Diagnostic]:
+    """CS233 for sources of pairs that have no token where a value of theirs is patched into their base."""
     problems: dict[Diagnostic, None] = {}
+    asked: dict[tuple[str, str, Where], None] = {}
     for experiment in plan.experiments:
         for patch in experiment.patches if task.own else ():
             variant = str(patch.source.prompts)
-            if variant not in task.prompts.beside:  # of corruptions `check_counterparts` speaks
-                continue
-            roles = {role for site in patch.sites for role in site.where.roles} & set(task.roles)
-            for role, prompt in misplaced(task, variant, roles):
-                base, source = task.prompts.prompts[prompt], task.prompts.text_of(prompt, variant)
-                finding = Diagnostic(
-                    "CS233",
-                    f"position `{role}` is at another token in a source of {variant} than in {base.described()}",
-                    text.span(("abstraction", "pairs")),
-                    f"{source!r} for {base.texts[CLEAN]!r}",
-                    "let lists have entries of equally many tokens, or align variables at positions that stay",
-                )
-                problems[finding] = None
+            if variant in task.prompts.beside:  # of corruptions `check_counterparts` speaks
+                known = (site.where for site in patch.sites if site.where.roles <= task.roles.keys())
+                asked.update({(texts_of(experiment.base), variant, where): None for where in known})
+    for base, variant, where in asked:
+        found = undefined_at(task, base, variant, [where])
+        if found is not None:
+            problems[_no_token(found, task, text)] = None
     return list(problems)
 
 
@@ -197,6 +198,19 @@ def _moved(plan: Plan, task: TokenizedTask, text: SourceText) -> list[Diagnostic
             )
             return [finding]
     return []
+
+
+def _no_token(found: Undefined, task: TokenizedTask, text: SourceText) -> Diagnostic:
+    base, source = task.prompts.prompts[found.prompt], task.prompts.text_of(found.prompt, found.source)
+    at, why = where_and_why(found, task)
+    return Diagnostic(
+        "CS233",
+        f"a source of {found.source} has no token for token {found.token} of {base.described()}, where it is patched "
+        f"({at}): {why}",
+        text.span(("abstraction", "pairs"), key=True),
+        f"{source!r} for {base.texts[CLEAN]!r}",
+        "align variables at named positions of equally many tokens (at: END), or let lists have such entries",
+    )
 
 
 def check_length(task: TokenizedTask, shape: ModelShape) -> None:

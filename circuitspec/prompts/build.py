@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from circuitspec.hypothesis_file.checks.word_lists import load_lists
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
-from circuitspec.prompts.files.prompt_files import read_prompts
+from circuitspec.prompts.files.filled_prompts import fill_prompts
+from circuitspec.prompts.files.prompt_files import read_prompts, read_rows
 from circuitspec.prompts.files.prompts_in_memory import prompts_beside
 from circuitspec.prompts.files.reading_rows import ReadAs
 from circuitspec.prompts.prompt_set import Framing, PromptSet
@@ -27,7 +28,7 @@ def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = No
     `base_dir` is the folder that file names are relative to, `source` the hypothesis file's places, and files that are
     in memory.
     From a file come all prompts, or the first `prompts` of them where that is written.
-    Raises CircuitspecError (CS327 to CS341, CS351, and CS150 to CS157 for lists).
+    Raises CircuitspecError (CS327 to CS341, CS351, CS377, and CS150 to CS157 for lists).
     """
     framing = Framing(task.special_tokens, task.chat)
     return replace(_made(task, base_dir, source), framing=framing, score=task.score)
@@ -42,5 +43,9 @@ def _made(task: TaskSpec, base_dir: Path, source: SourceText | None) -> PromptSe
         return read_prompts(base_dir / task.file, findings, limit, how=ReadAs.of(task))
     if task.generate is not None:
         return generate(task.generate, task.prompts, task.seed, findings)
-    lists = load_lists(task.lists, base_dir, source)
-    return draw_prompts(template_task(task, lists, findings), task.prompts, task.seed, findings)
+    parsed = template_task(task, load_lists(task.lists, base_dir, source), findings)
+    if task.fillings is not None:
+        limit = task.prompts if "prompts" in task.model_fields_set else None
+        rows = read_rows(base_dir / task.fillings, findings, None, ("task", "fillings"))
+        return fill_prompts(parsed, rows, limit, task.seed, findings)
+    return draw_prompts(parsed, task.prompts, task.seed, findings)

@@ -67,6 +67,11 @@ class Prompt:
     fillings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # variant -> slot -> what it holds
 
     @property
+    def values(self) -> Mapping[str, Any]:
+        """What variables are computed from: what slots hold, or what other columns of a prompts file say."""
+        return self.fillings[CLEAN] if self.fillings else self.metadata
+
+    @property
     def content(self) -> dict[str, str | list[int]]:
         """What the model is given in each variant: texts, or token ids as they are."""
         return {

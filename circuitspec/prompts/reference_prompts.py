@@ -48,6 +48,8 @@ def largest_size(n: int) -> int:
 def is_drawn(task: TaskSpec, ablation: AblationSpec | None) -> bool:
     """Whether means go over other prompts that are drawn."""
     given = None if ablation is None else ablation.reference
+    if task.fillings is not None and not isinstance(given, int):  # these prompts are no sample of what lists give
+        return False
     return task.file is None and given != "prompts"
 
 

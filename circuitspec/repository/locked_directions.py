@@ -1,16 +1,21 @@
-"""The files of numbers that metrics project along and that subspaces are of, in a lock: by their digests.
+"""Files that a result depends on beside prompts and weights, in a lock, by their digests: of directions, of subspaces,
+of pairs, and prompts files whose columns variables are computed from.
 
 Imports no torch.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import rfc8785
 
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 from circuitspec.experiments.direction_files import direction_places
 from circuitspec.experiments.subspaces.subspace_files import subspace_places
+from circuitspec.hypothesis_file.checks.pair_places import pair_places
 from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.models.storage.cache import sha256_of
 from circuitspec.repository.lock import digest_change
@@ -19,7 +24,8 @@ from circuitspec.repository.lock import digest_change
 def lock_directions(document: Document) -> dict[str, str]:
     """SHA-256 by file name, of files that were read just now."""
     names = _places(document)
-    return {name: sha256_of(document.base_dir / name) for name in sorted(names)}
+    found = {name: _digest(document.base_dir / name) for name in sorted(names)}
+    return {name: digest for name, digest in found.items() if digest is not None}
 
 
 def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Iterator[Diagnostic]:
@@ -27,9 +33,9 @@ def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Ite
 
     A file that is named anew, or no longer, is a change of the hypothesis and told there.
     """
-    subspaces = subspace_places(document.hypothesis, document.source)
+    kinds = {name: kind for kind, places in _by_kind(document).items() for name in places}
     for name, span in _places(document).items():
-        what = "subspace" if name in subspaces else "direction"
+        what = kinds[name]
         path = document.base_dir / name
         if locked is None:
             message = f"the lock has no digest of {name} ({what}), so whether it changed is not known"
@@ -47,13 +53,31 @@ def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Ite
             )
 
 
-def _places(document: Document) -> dict[str, Span]:
+def _by_kind(document: Document) -> dict[str, dict[str, Span]]:
+    """The files by what they are, each with where it is named."""
     hypothesis, text = document.hypothesis, document.source
-    return {**direction_places(hypothesis, text), **subspace_places(hypothesis, text)}
+    spec, task = hypothesis.abstraction, hypothesis.task
+    columns = {task.file: text.span(("task", "file"))} if spec is not None and task.file is not None else {}
+    if task.file is not None and task.file in text.beside:  # given in memory
+        columns = {}
+    return {
+        "direction": dict(direction_places(hypothesis, text)),
+        "subspace": subspace_places(hypothesis, text),
+        "pairs": pair_places(spec, text),
+        "columns of prompts": columns,
+    }
+
+
+def _places(document: Document) -> dict[str, Span]:
+    return {name: span for places in _by_kind(document).values() for name, span in places.items()}
 
 
 def _digest(path: Path) -> str | None:
+    """SHA-256 of a file; of a folder that of its files' names and digests. None where there is nothing to read."""
     try:
+        if path.is_dir():
+            inside = [(one.name, sha256_of(one)) for one in sorted(path.iterdir()) if one.is_file()]
+            return hashlib.sha256(rfc8785.dumps([list(one) for one in inside])).hexdigest()
         return sha256_of(path) if path.is_file() else None
     except OSError:
         return None

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from circuitspec.cli import main
-from circuitspec.exchange.exchange_formats import FORMATS
+from circuitspec.exchange.exchange_formats import FORMATS, VARIABLE_FORMATS
 from tests.exchange.test_eap import BY_HAND
 from tests.exchange.test_importing import TINY, with_prompts
 
@@ -137,7 +137,8 @@ def test_the_formats_offered_are_those_there_are() -> None:
     for command in ("import", "export"):
         (option,) = [o for o in main.commands[command].params if o.name == "as_"]
         assert isinstance(option.type, click.Choice)
-        assert list(option.type.choices) == list(FORMATS)
+        others = [name for name, one in VARIABLE_FORMATS.items() if one.is_written or command == "import"]
+        assert list(option.type.choices) == [*FORMATS, *others]
 
 
 LIGHT = """

@@ -20,11 +20,14 @@ from circuitspec.hypothesis_file.grammar.variable_expressions import (
     spelled,
 )
 from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
+from circuitspec.models.load import load_model
 from circuitspec.pipelines.check import check_file
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_families import draw_pairs
 from circuitspec.prompts.pairs.pair_set import PairSet, share
+from circuitspec.prompts.pairs.pair_tokens import with_pairs
 from circuitspec.prompts.prompt_set import CLEAN, prompts_digest
+from circuitspec.prompts.tokens.tokenize import tokenize
 
 HEAD = """\
 circuitspec: 1
@@ -252,33 +255,69 @@ def test_a_list_with_nothing_else_to_draw() -> None:
     assert [code for code, _ in found] == ["CS327"]
 
 
+OPENINGS = (
+    ("Then, {first} and {second} went", "When {opening} {first} and {second} went"),
+    ("again: =second}", "again: =second, opening: $openings}"),
+    ("Peter, Laura]", 'Peter, Laura]\n    openings: ["Then,", "Then"]'),
+    ("other_names: {redraw: [first, second]}", "other_names: {redraw: [opening]}"),
+)
+
+
 def test_sources_of_another_length(tmp_path: Path) -> None:
-    """`check` finds it wherever the tokenizer is at hand, as for the models that are shipped."""
-    text = HEAD.replace("{first} and {second} went", "{opening} {first} and {second} went")
-    text = text.replace("again: =second}", "again: =second, opening: $openings}")
-    text = text.replace("Peter, Laura]", 'Peter, Laura]\n    openings: ["Then,", "Then"]')
-    text = text.replace('"Then, {opening}', '"When {opening}').replace("redraw: [first, second]}", "redraw: [opening]}")
+    """Tokens correspond by the template's pieces, worked out by hand; `check` refuses what asks for others."""
+    text = HEAD
+    for old, new in OPENINGS:
+        text = text.replace(old, new)
     file = tmp_path / "pairs.circuit.yaml"
     file.write_text(text, "utf-8")
-    problems, _ = check_file(file)
+    assert check_file(file)[0] == ()  # aligned at the last token
+    given = document(*OPENINGS)
+    hypothesis, pairs = given.hypothesis, pairs_of(*OPENINGS)
+    tokenizer = load_model(hypothesis.model, Path()).tokenizer
+    task = tokenize(build_prompts(hypothesis.task, Path(), given.source), hypothesis.task.positions, tokenizer)
+    task = with_pairs(task, pairs, [(("position", "other_names"),)], hypothesis.task.positions, tokenizer)
+    for i, (base, source) in enumerate(zip(task.ids["clean"], task.ids["pairs:other_names"], strict=True)):
+        assert abs(len(source) - len(base)) == 1  # `When Then , Mary` and `When Then Mary`
+        by_hand = (0, *range(2, len(source))) if len(source) > len(base) else (0, -1, *range(1, len(source)))
+        assert task.counterparts_of("clean", "pairs:other_names", i) == by_hand
+        assert task.of("pairs:other_names").roles["END"][i] == len(source) - 1
+    file.write_text(text.replace("{position: {nodes: [inhibition]}", "{position: {nodes: [m0]}"), "utf-8")
+    problems = check_file(file)[0]
     assert {problem.code for problem in problems} == {"CS233"}
-    assert "tokens, its base" in problems[0].message
-    assert "in opening has not as many tokens as" in problems[0].message
+    (problem,) = [one for one in problems if "pairs:other_names" in one.message]
+    assert "a source of pairs:other_names has no token for token 1 of prompt" in problem.message
+    assert "(every token): the slot opening: " in problem.message
 
 
 def test_positions_that_move(tmp_path: Path) -> None:
     """As many tokens in base and source, but a comma has gone from before the first name to behind the second."""
-    text = HEAD.replace("Then, {first} and {second} went", "{before} {first} and {second} {behind} went")
-    text = text.replace("again: =second}", "again: =second, before: $commas, behind: $plain}")
-    text = text.replace("Peter, Laura]", 'Peter, Laura]\n    commas: ["Then,", "When,"]\n    plain: [Then, When]')
-    text = text.replace("flipped: {slots: {again: =first}}", "moved: {slots: {before: =behind, behind: =before}}")
+    changes = (
+        ("Then, {first} and {second} went", "{before} {first} and {second} {behind} went"),
+        ("again: =second}", "again: =second, before: $commas, behind: $plain}"),
+        ("Peter, Laura]", 'Peter, Laura]\n    commas: ["Then,", "When,"]\n    plain: [Then, When]'),
+        ("flipped: {slots: {again: =first}}", "moved: {slots: {before: =behind, behind: =before}}"),
+        ("{nodes: [inhibition]}", "{nodes: [a0.h0], at: first}"),
+    )
+    text = HEAD
+    for old, new in changes:
+        text = text.replace(old, new)
     file = tmp_path / "pairs.circuit.yaml"
-    file.write_text(text.replace("{nodes: [inhibition]}", "{nodes: [a0.h0], at: first}"), "utf-8")
-    problems, _ = check_file(file)
-    assert [problem.code for problem in problems] == ["CS233"]
-    assert problems[0].message.startswith("position `first` is at another token in a source of pairs:moved")
-    file.write_text(text, "utf-8")  # at the last token, which stays
+    file.write_text(text, "utf-8")
     assert check_file(file)[0] == ()
+    given, pairs = document(*changes), pairs_of(*changes)
+    hypothesis = given.hypothesis
+    tokenizer = load_model(hypothesis.model, Path()).tokenizer
+    task = tokenize(build_prompts(hypothesis.task, Path(), given.source), hypothesis.task.positions, tokenizer)
+    task = with_pairs(task, pairs, [(("position", "moved"),)], hypothesis.task.positions, tokenizer)
+    for i in range(len(pairs)):  # Then , A and B When went ... for When A and B Then , went ...
+        rest = tuple(range(6, len(task.ids["clean"][i])))
+        assert len(task.ids["clean"][i]) == len(task.ids["pairs:moved"][i])
+        names = task.counterparts_of("clean", "pairs:moved", i)
+        assert names[2:5] == (1, 2, 3)
+        assert names[6:] == rest
+        assert names[0] == -1
+    file.write_text(text.replace(", at: first}", "}"), "utf-8")
+    assert [problem.code for problem in check_file(file)[0]] == ["CS233"]
 
 
 def test_check_prints_what_variables_come_to(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.ablation.other_lengths import on_columns_of
 from circuitspec.engine.execution.batches import Batch, copied, model_inputs, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Projected, Swap
@@ -167,6 +168,7 @@ class SitePairs:
         for setting, must in zip(settings, changed, strict=True):
             (family,) = families_of(setting)
             there, values = forward.forward(batch, source_variant(family), Actions(record=frozenset({slot.tap})))
+            read = on_columns_of(task, batch, CLEAN, source_variant(family), values, 0.0)
             base, source, asked = scored_as_base(setting), source_variant(family), scored_as(setting)
             right = forward.metrics(batch, logits, None, base)["accuracy"] == 1
             right &= forward.metrics(batch, there, None, source)["accuracy"] == 1
@@ -179,7 +181,7 @@ class SitePairs:
                     inputs,
                     begins,
                     own[slot.tap][:, column:].clone(),
-                    values[slot.tap][:, column:].clone(),
+                    read[slot.tap][:, column:].clone(),
                     mask,
                     torch.tensor([[*row, *[0] * (wide - len(row))] for row in ids], device=device),
                     torch.tensor([[True] * len(row) + [False] * (wide - len(row)) for row in ids], device=device),

@@ -27,12 +27,16 @@ def undefined(experiments: Iterable[Experiment], task: TokenizedTask) -> Undefin
     asked: dict[tuple[str, str, Where], None] = {}
     for experiment in experiments:
         source = experiment.source
-        if source is None or source.prompts is None:
-            continue
-        pair = texts_of(experiment.base), texts_of(source.prompts)
-        asked.update({(*pair, where): None for where in patched_at(experiment)})
+        if source is not None and source.prompts is not None:
+            pair = texts_of(experiment.base), texts_of(source.prompts)
+            asked.update({(*pair, where): None for where in patched_at(experiment)})
+        for patch in experiment.beside:
+            if patch.source.prompts is not None:
+                pair = texts_of(experiment.base), texts_of(patch.source.prompts)
+                asked.update({(*pair, site.where): None for site in patch.sites})
         sent = (one for reading in all_readings(experiment.readings) for one in reading.senders if one.prompts)
-        asked.update({(pair[0], str(one.prompts), EVERYWHERE if one.inputs else one.where): None for one in sent})
+        base = texts_of(experiment.base)
+        asked.update({(base, str(one.prompts), EVERYWHERE if one.inputs else one.where): None for one in sent})
     for base, other, where in asked:
         found = undefined_at(task, base, other, [where])
         if found is not None:
@@ -78,16 +82,20 @@ def check_defined_at(task: TokenizedTask, base: Variant, source: Variant | None,
         raise CircuitspecError(_said(found, task), *task.misfits)
 
 
-def _said(found: Undefined, task: TokenizedTask) -> Diagnostic:
-    prompt = task.prompts.prompts[found.prompt]
+def where_and_why(found: Undefined, task: TokenizedTask) -> tuple[str, str]:
+    """At which positions a value is asked for, and what makes that it is not defined, in words."""
     unlike = [task.of(v).unlike.get(found.prompt, "") for v in (found.source, found.base) if v != CLEAN]
     piece = next((text for text in unlike if text), "two positions are one token of one prompt, and two of the other")
     if found.where.is_everywhere:
-        at = "every token"
-    elif found.where.inverted:
-        at = f"every token but {', '.join(sorted(found.where.roles))}"
-    else:
-        at = ", ".join(sorted(found.where.roles))
+        return "every token", piece
+    if found.where.inverted:
+        return f"every token but {', '.join(sorted(found.where.roles))}", piece
+    return ", ".join(sorted(found.where.roles)), piece
+
+
+def _said(found: Undefined, task: TokenizedTask) -> Diagnostic:
+    prompt = task.prompts.prompts[found.prompt]
+    at, piece = where_and_why(found, task)
     return Diagnostic(
         "CS366",
         f"values of the {found.source} prompt are patched into the {found.base} one at {at}, but in "

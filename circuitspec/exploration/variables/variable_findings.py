@@ -53,7 +53,7 @@ class LearnedThere:
 class VariableFindings:
     """IIA of one variable at every place that was swept, by family of pairs.
 
-    `misplaced` are positions that were not swept, as they are at other tokens in some source, each with the family.
+    `misplaced` are positions that were not swept, as some source has not as many tokens there, each with the family.
     `learned` are subspaces at drafted places, where they were asked for; `split` says on which words.
     """
 

@@ -165,7 +165,7 @@ def _head(found: VariableFindings) -> str:
         f"interchange of {found.variable}: one place at a time takes the value that it has in the source, as a whole",
     ]
     lines += [
-        f"   note: {visible(position)} is not swept: it is at another token in a source of {visible(family)}"
+        f"   note: {visible(position)} is not swept: a source of {visible(family)} has other tokens there"
         for position, family in found.misplaced.items()
     ]
     return "\n".join(lines)

@@ -29,12 +29,12 @@ def check_abstraction(scope: Scope, lists: Mapping[str, tuple[Row, ...]]) -> Non
     spec = scope.parts.abstraction
     if spec is None:
         return
-    if scope.parts.task is not None and not scope.is_templated:
+    if scope.parts.task is not None and not scope.is_templated and not _has_columns(scope):
         scope.add(
             "CS194",
-            "variables are made of slots, and these prompts have none",
+            "variables are made of slots or columns, and these prompts have none",
             ("abstraction",),
-            hint="write the task with templates",
+            hint="write the task with templates, or name a prompts file with columns beside the prompts",
             key=True,
         )
         return
@@ -43,6 +43,11 @@ def check_abstraction(scope: Scope, lists: Mapping[str, tuple[Row, ...]]) -> Non
     _check_alignments(scope, spec)
     for name, family in spec.pairs.items():
         _check_family(scope, family, ("abstraction", "pairs", name), lists)
+
+
+def _has_columns(scope: Scope) -> bool:
+    """Whether prompts come from a file, whose columns are known once it is read."""
+    return scope.at("task", "file") is not None and scope.at("task", "templates") is None
 
 
 def _check_variables(scope: Scope, spec: AbstractionSpec, lists: Mapping[str, tuple[Row, ...]]) -> dict[str, Kind]:
@@ -77,8 +82,13 @@ def _check_reference(
         if one.column is not None:
             scope.add("CS188", f"the variable {one.name} has no columns", path, hint=f"write {one.name}", within=within)
         return one.column is None
+    later = one.name in scope.declared("abstraction", "variables")
+    if one.name not in slots and not later and _has_columns(scope):
+        if one.column is not None:
+            said = f"{one.name}.{one.column}: a column of a prompts file is a text, and has no columns"
+            scope.add("CS188", said, path, hint=f"write {one.name}", within=within)
+        return one.column is None
     if one.name not in slots:
-        later = one.name in scope.declared("abstraction", "variables")
         said = f"the variable {one.name} is not known yet" if later else f"there is no slot or variable {one.name}"
         hint = "write variables in the order in which they follow from each other"
         scope.add("CS188", said, path, hint=hint if later else meant(one.name, [*slots, *earlier]), within=within)
@@ -127,7 +137,7 @@ def _check_output(scope: Scope, spec: AbstractionSpec, kinds: Mapping[str, Kind]
             return
         answer = scope.task.answer
         own = template_fields(answer) if isinstance(answer, str) else ()
-        if len(own) != 1 and scope.parts.task is not None:
+        if len(own) != 1 and scope.parts.task is not None and not _has_columns(scope):
             scope.add(
                 "CS191",
                 f"{name} can take no slot's place in the task's answer, which is not a text with one slot",
@@ -137,11 +147,12 @@ def _check_output(scope: Scope, spec: AbstractionSpec, kinds: Mapping[str, Kind]
         if kinds[name] == "truth":
             scope.add("CS191", f"{name} is true or false, which is no answer", path, hint="name a variable of text")
         return
-    if scope.parts.task is not None and scope.at("task", "answer") is None:
+    listed = _has_columns(scope)
+    if scope.parts.task is not None and scope.at("task", "answer") is None and not listed:
         scope.add("CS128", "the output is compared with the answer, which the task does not give", path, hint="add one")
     for one in fields:
         within = (one.offset, one.length)
-        if one.slot not in kinds and one.slot not in slots:
+        if one.slot not in kinds and one.slot not in slots and not listed:
             hint = meant(one.slot, [*kinds, *slots])
             scope.add("CS191", f"there is no slot or variable {one.slot}", path, hint=hint, within=within)
         elif kinds.get(one.slot) == "truth":
@@ -161,6 +172,12 @@ def _check_alignments(scope: Scope, spec: AbstractionSpec) -> None:
 
 def _check_family(scope: Scope, family: PairFamily, path: Path_, lists: Mapping[str, tuple[Row, ...]]) -> None:
     """Note slots, lists and a corruption that there are not, and values that cannot stand in a slot."""
+    if _has_columns(scope):
+        for key in ("redraw", "slots", "corruption"):
+            if getattr(family, key):
+                said = f"prompts from a file have no lists or rules by which `{key}` could make a source"
+                scope.add("CS193", said, (*path, key), hint="write permute: true, or file: pairs.csv", key=True)
+        return
     slots = scope.declared("task", "slots")
     for i, slot in enumerate(family.redraw):
         if slot not in slots:

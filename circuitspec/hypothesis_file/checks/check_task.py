@@ -18,7 +18,7 @@ from circuitspec.hypothesis_file.schema.position_blocks import SlotPosition
 from circuitspec.hypothesis_file.yaml.source import Path_
 
 GENERATE = "write repeated_tokens: {length: 24}"
-ONLY_TEMPLATED = ("slots", "lists", "answer", "wrong", "corruptions")
+ONLY_TEMPLATED = ("slots", "lists", "answer", "wrong", "corruptions", "fillings")
 ONLY_FROM_FILE = ("columns", "layout", "skip", "by")
 
 

@@ -245,6 +245,12 @@ class TaskSpec(Block):
         description="Token positions by name: S1 + 1, S#2, last, a token index (BOS is not counted) or a list of them, "
         "{slot: S1, tokens: all}, {text: gave}. Every slot is a position already: its last token.",
     )
+    fillings: Text | None = Field(
+        default=None,
+        examples=["pairs.csv"],
+        description="Templates only: a file that says what the slots hold in each prompt, in columns SLOT (or "
+        "base.SLOT, of a file of pairs), instead of drawing them; relative to this file, read as prompts files are.",
+    )
     prompts: Count = Field(default=100, description="How many prompts to make (or to read from the file).")
     seed: int = Field(default=0, strict=True, ge=0, description="Seed of the drawing.")
     file: Text | None = Field(
@@ -288,7 +294,7 @@ class TaskSpec(Block):
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without what is not given: the digest of a file does not change with what it does not say."""
         content: dict[str, Any] = handler(self)
-        for key in ("columns", "layout", "skip", "by", "chat", "score"):
+        for key in ("columns", "layout", "skip", "by", "chat", "score", "fillings"):
             if not getattr(self, key):
                 content.pop(key, None)
         if self.special_tokens == "auto":

@@ -10,7 +10,7 @@ from circuitspec.analysis.claims.abstraction.subspace_figures import PARTS, by_d
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.analysis.statistics.wording import with_interval
-from circuitspec.analysis.warnings.subspace_warnings import MOST_OUTSIDE, outside_words
+from circuitspec.analysis.warnings.abstraction.subspace_warnings import MOST_OUTSIDE, outside_words
 from circuitspec.engine.attribution.subspace_training import PairHits
 from circuitspec.pipelines.abstraction.alignment_controls import FULL, Control
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.hypothesis_file.checks.word_lists import Row, load_lists
 from circuitspec.hypothesis_file.grammar.fields import Copy, Draw, parse_list_reference, parse_slot_rule
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
@@ -61,13 +61,18 @@ def split_pairs(task: TaskSpec, spec: AbstractionSpec, base_dir: Path, text: Sou
     """Draw prompts and pairs for each split, as many as the task has prompts, fewer where its words give no more.
 
     A list is split in halves and quarters where each quarter has two entries for every slot that is drawn from it; with
-    two templates the test has the second, with more all splits have their own. Raises as `build_prompts` and
-    `draw_pairs` do.
+    two templates the test has the second, with more all splits have their own. Families from files are left out: their
+    bases are not these prompts. Raises as `build_prompts` and `draw_pairs` do, and CS524 where that leaves no family.
     """
+    if not task.templates:
+        said = "the prompts have no slots whose words could be held out, as those of templates have"
+        raise CircuitspecError(Diagnostic("CS524", said, text.span(("task",), key=True), hint="write the task so"))
     lists = load_lists(task.lists, base_dir, text)
     shares, told, shared = _shared(task, lists, seed)
     templates = _templates(len(task.templates))
     told = (*told, _template_words(len(task.templates)))
+    spec, from_files = _drawn_families(spec, text)
+    told = (*told, *(f"pairs {name}: from a file, so of no split: not learned or tested on" for name in from_files))
     parts = {}
     for number, name in enumerate(SPLITS):
         own = task.model_copy(
@@ -75,11 +80,22 @@ def split_pairs(task: TaskSpec, spec: AbstractionSpec, base_dir: Path, text: Sou
                 "lists": {**lists, **{one: words[number] for one, words in shares.items()}},
                 "templates": tuple(task.templates[i] for i in templates[number]),
                 "seed": task.seed + seed + number,
+                "fillings": None,
             }
         )
         words = {one: lists[one] for one in shared} | {one: given[number] for one, given in shares.items()}
         parts[name] = _drawn(own, spec, base_dir, text, words)
     return Splits(parts, told, shared)
+
+
+def _drawn_families(spec: AbstractionSpec, text: SourceText) -> tuple[AbstractionSpec, tuple[str, ...]]:
+    """The families that can be drawn anew for any prompts, and the names of the others. Raises CS524."""
+    drawn = {name: family for name, family in spec.pairs.items() if family.file is None}
+    if not drawn:
+        said = "all pairs are from files, and splits of disjoint words need pairs that are drawn"
+        hint = "add a family that redraws slots: pairs: {other: {redraw: [SLOT]}}"
+        raise CircuitspecError(Diagnostic("CS524", said, text.span(("abstraction", "pairs"), key=True), hint=hint))
+    return spec.model_copy(update={"pairs": drawn}), tuple(name for name in spec.pairs if name not in drawn)
 
 
 def _drawn(

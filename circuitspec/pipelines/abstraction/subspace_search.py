@@ -166,7 +166,8 @@ def learn_subspaces(
     task, spec = subject.task, subject.abstraction
     assert spec is not None
     splits = split_pairs(task, spec, file.base_dir, file.source, options.seed)
-    settings = {name: tuple(((name, family),) for family in spec.pairs) for name in variables}
+    families = splits.parts[SPLITS[0]].pairs.families
+    settings = {name: tuple(((name, family),) for family in families) for name in variables}
 
     def tasks(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> dict[str, TokenizedTask]:
         every = [one for own in settings.values() for one in own]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_runner import StorePlace
+from circuitspec.experiments.levels.patched_tokens import undefined_at
 from circuitspec.exploration.request import Kind
 from circuitspec.exploration.setting import distinct_roles
 from circuitspec.exploration.variables.place_trials import (
@@ -20,6 +21,7 @@ from circuitspec.exploration.variables.place_trials import (
     runs_of_trials,
 )
 from circuitspec.exploration.variables.variable_findings import VariableFindings
+from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.checks.scope import meant
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
@@ -30,9 +32,9 @@ from circuitspec.pipelines.session import Session, from_file, from_memory, opene
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_families import draw_pairs
 from circuitspec.prompts.pairs.pair_set import PairSet
-from circuitspec.prompts.pairs.pair_tokens import misplaced, with_pairs
+from circuitspec.prompts.pairs.pair_tokens import with_pairs
 from circuitspec.prompts.pairs.settings import source_variant
-from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
+from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask
 from circuitspec.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def sweep_variable(
     A place is run once a pair, from the first patched layer and token on. Where a rank is asked for, subspaces are
     learned at the places that are proposed. The model is the file's, or the one that is
     `loaded` already. Raises CircuitspecError as `verify` does, CS528 for a variable that the file does not have, CS233
-    where no position is at the same tokens in bases and sources.
+    where no position has its tokens in all bases and sources.
     """
     started = time.monotonic()
     subject, source = study.exploration, study.source
@@ -141,11 +143,16 @@ def _prepare(
     settings = [((asked.variable, family),) for family in pairs.families]
     task = with_pairs(task, pairs, settings, subject.task.positions, tokenizer, source)
     named = _named(task, asked.at, study)
-    moved = {role: family for family in pairs.families for role, _ in misplaced(task, source_variant(family), named)}
+    moved = {
+        role: family
+        for role in named
+        for family in pairs.families
+        if undefined_at(task, CLEAN, source_variant(family), [Where.at(role)]) is not None
+    }
     positions = tuple(role for role in named if role not in moved)
     if not positions:
         where = source.span(("abstraction", "pairs"), key=True)
-        said = "no position is at the same token in all bases and sources" if moved else "no position has a name"
+        said = "no position has its tokens in all bases and sources" if moved else "no position has a name"
         hint = "let lists have entries of equally many tokens, or declare positions: {END: last}"
         raise CircuitspecError(Diagnostic("CS233", said, where, hint=hint))
     places = places_of_kinds(asked.kinds, shape, positions, asked.layers)

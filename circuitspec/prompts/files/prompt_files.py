@@ -39,14 +39,18 @@ def read_prompts(
     """
     how = how or ReadAs()
     read_at_most = None if how.skip else limit
-    given = _given(path, findings, read_at_most, at, how)
+    given = read_rows(path, findings, read_at_most, at, how)
     if given.whole is not None and given.unread and (how.layout is not None or not _times(given) <= {1}):
-        every = _given(path, findings, None, at, how)
+        every = read_rows(path, findings, None, at, how)
         given = every if len(_times(every)) == 1 else given  # else these are no corruptions of one prompt
     return prompts_of_rows(given, how, limit, findings)
 
 
-def _given(path: Path, findings: TaskFindings, limit: int | None, at: tuple[str, ...], how: ReadAs) -> GivenRows:
+def read_rows(
+    path: Path, findings: TaskFindings, limit: int | None, at: tuple[str, ...], how: ReadAs | None = None
+) -> GivenRows:
+    """The rows of a file of any kind, before anything is made of them. Raises and notes CS334 to CS338."""
+    how = how or ReadAs()
     suffix, place = path.suffix.lower(), findings.span(*at)
     kind = _kind(path)
 

@@ -27,13 +27,23 @@ class HighLevelModel:
 
     @classmethod
     def of(cls, spec: AbstractionSpec, task: TaskSpec) -> HighLevelModel:
-        """The model of a checked file: where `output` is a variable, that takes the slot's place in the answer."""
+        """The model of a checked file: where `output` is a variable, that takes the slot's place in the answer, and is
+        the whole answer to prompts from a file."""
         output = parse_template(spec.output)
         if not output.fields and isinstance(task.answer, str):
             name = Field(spec.output.strip())
             pieces = parse_template(task.answer).pieces
             output = Template(tuple(name if isinstance(piece, Field) else piece for piece in pieces))
+        elif not output.fields and task.file is not None:
+            output = Template((Field(spec.output.strip()),))
         return cls({name: parse_expression(text) for name, text in spec.variables.items()}, output)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The slots or columns that variables and answer are made of."""
+        named = [one.name for expression in self.variables.values() for one in references(expression)]
+        named += [field.slot for field in self.output.fields]
+        return tuple(dict.fromkeys(name for name in named if name not in self.variables))
 
     def run(self, slots: Values, put: Mapping[str, Scalar] | None = None) -> dict[str, Scalar]:
         """Every variable's value where slots hold these values and the variables in `put` are set.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,14 @@ from circuitspec.hypothesis_file.grammar.fields import Copy, Draw, SlotRule, par
 from circuitspec.hypothesis_file.grammar.variable_expressions import NotEvaluated
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec, PairFamily
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
+from circuitspec.prompts.files.given_rows import GivenRow
+from circuitspec.prompts.files.prompt_files import read_rows
 from circuitspec.prompts.pairs.high_level_model import HighLevelModel
+from circuitspec.prompts.pairs.listed_prompts import listed_sources
+from circuitspec.prompts.pairs.pair_files import slots_of_sources
 from circuitspec.prompts.pairs.pair_set import PairSet, SourcePrompt
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
-from circuitspec.prompts.task_findings import TaskFindings
+from circuitspec.prompts.task_findings import TaskFindings, meant
 from circuitspec.prompts.templates.answer_rules import NotANumber, Numbers, Texts
 from circuitspec.prompts.templates.sampling import TRIES
 from circuitspec.prompts.templates.slots import Dice, ListTooShort, copied, draw_corruption
@@ -31,27 +35,86 @@ def draw_pairs(
     """The pairs of a checked hypothesis: a source for each of the `prompts`, which are its task's, in every family.
 
     The source of prompt i depends on the family's name and seed, and on i alone (of a permutation, on how many prompts
-    there are). Raises CS230, CS231, CS232, and CS327 for lists too short to draw from.
+    there are); of a family from a file, on what its row says. Raises CS230, CS231, CS232, CS327 for lists too short to
+    draw from, and CS334 to CS338, CS377 and CS378 for files.
     """
     findings = TaskFindings(text)
+    if task.file is not None:
+        return _listed(spec, task, prompts, base_dir, findings)
     drawing = template_task(task, load_lists(task.lists, base_dir, text), findings)
     model = HighLevelModel.of(spec, task)
     _check_bases(model, prompts, findings)
     families: dict[str, tuple[SourcePrompt, ...]] = {}
     for name, family in spec.pairs.items():
-        made = _Sources(name, family, drawing, prompts, findings)
-        families[name] = tuple(made)
+        given = None
+        if family.file is not None:
+            rows = read_rows(base_dir / family.file, findings, None, ("abstraction", "pairs", name, "file"))
+            some = task.fillings is not None and "prompts" in task.model_fields_set
+            given = slots_of_sources(rows, drawing, prompts, name, findings, some=some)
+            findings.check()
+        families[name] = tuple(_Sources(name, family, drawing, prompts, findings, given))
     findings.check()
     pairs = PairSet(model, prompts.prompts, families)
     _check_sources(pairs, findings)
     return pairs
 
 
+def _listed(
+    spec: AbstractionSpec, task: TaskSpec, prompts: PromptSet, base_dir: Path, findings: TaskFindings
+) -> PairSet:
+    """The same of prompts from a file."""
+    model = HighLevelModel.of(spec, task)
+    if prompts.choice is not None and not prompts.choice.settled:
+        said = "rows are left out once the prompts are tokens, and pairs are made of prompts before that"
+        findings.add("CS378", said, ("task", "skip"), hint="skip `repeats` alone, and remove other rows from the file")
+    for name in model.reads:
+        lacking = next((prompt for prompt in prompts.prompts if name not in prompt.values), None)
+        if lacking is not None:
+            hint = meant(name, lacking.values) or "columns that are read as prompts, answers or positions are no names"
+            said = f"{lacking.described()} has no column {name} beside it, which variables or the output read"
+            findings.add("CS188", said, ("abstraction", "variables"), hint=hint)
+    findings.check()
+    _check_bases(model, prompts, findings)
+    families = {}
+    for name, family in spec.pairs.items():
+        partners = _partners(name, family.seed, prompts) if family.permute else {}
+        families[name] = listed_sources(name, family, partners, task, prompts, base_dir, findings)
+        _check_listed(families[name], name, model, prompts, findings)
+    pairs = PairSet(model, prompts.prompts, families)
+    _check_sources(pairs, findings)
+    return pairs
+
+
+def _check_listed(
+    sources: Sequence[SourcePrompt], name: str, model: HighLevelModel, prompts: PromptSet, findings: TaskFindings
+) -> None:
+    """CS377 for sources that lack a column that variables are made of, or a position of their base."""
+    for base, source in zip(prompts.prompts, sources, strict=True):
+        lacking = [f"column {one}" for one in model.reads if one not in source.slots]
+        lacking += [f"position {one}" for one in base.positions if one not in source.positions]
+        if lacking:
+            said = f"the source of {base.described()} has no {lacking[0]}"
+            hint = f"add source.{lacking[0].removeprefix('column ').replace('position ', 'position:')} to the file"
+            findings.add("CS377", said, ("abstraction", "pairs", name), label=f"{source.text!r}", hint=hint)
+            findings.check()
+
+
+def _partners(family: str, seed: int, prompts: PromptSet) -> dict[int, int]:
+    """For each prompt another one of its template: all of these in a circle, in an order by the seed."""
+    found: dict[int, int] = {}
+    for number in range(len(prompts.templates)):
+        own = [str(prompt.index) for prompt in prompts.prompts if prompt.template == number]
+        order = [int(text) for text in Dice(seed, "pairs", family, number).sample(own, len(own))]
+        if len(order) > 1:
+            found |= dict(zip(order, [*order[1:], order[0]], strict=True))
+    return found
+
+
 def _check_bases(model: HighLevelModel, prompts: PromptSet, findings: TaskFindings) -> None:
     """CS230 and CS231: the high-level model has an answer to each prompt, and it is a right one."""
     for prompt in prompts.prompts:
         try:
-            said = model.answer(prompt.fillings[CLEAN])
+            said = model.answer(prompt.values)
         except NotEvaluated as error:
             findings.add("CS230", f"in {prompt.described()} {error}", ("abstraction", "variables"))
             continue
@@ -83,10 +146,16 @@ class _Sources:
     """The sources of one family, in the order of the prompts."""
 
     def __init__(
-        self, name: str, family: PairFamily, task: TemplateTask, prompts: PromptSet, findings: TaskFindings
+        self,
+        name: str,
+        family: PairFamily,
+        task: TemplateTask,
+        prompts: PromptSet,
+        findings: TaskFindings,
+        given: Mapping[int, tuple[Values, GivenRow]] | None,
     ) -> None:
         self._name, self._family, self._task, self._prompts = name, family, task, prompts
-        self._findings = findings
+        self._findings, self._given = findings, given
         rules = {slot: parse_slot_rule(text) for slot, text in family.slots.items()}
         drawn: dict[str, SlotRule] = {slot: task.rules[slot] for slot in family.redraw}
         self._drawn = {**drawn, **{slot: rule for slot, rule in rules.items() if isinstance(rule, Draw)}}
@@ -94,9 +163,14 @@ class _Sources:
         self._place = ("abstraction", "pairs", name)
 
     def __iter__(self) -> Iterator[SourcePrompt]:
-        partner = self._partners() if self._family.permute else {}
+        partner = _partners(self._name, self._family.seed, self._prompts) if self._family.permute else {}
         for prompt in self._prompts.prompts:
             slots = self._slots(prompt, partner)
+            if slots is None and self._given is not None:
+                self._given[prompt.index][1].note(
+                    self._findings, "CS232", f"the source is {prompt.described()} itself, which is the base"
+                )
+                continue
             if slots is None:
                 self._findings.add(
                     "CS232",
@@ -116,8 +190,11 @@ class _Sources:
         if self._family.permute:
             other = partner.get(prompt.index)
             return None if other is None else self._prompts.prompts[other].fillings[CLEAN]
-        dice = Dice(self._family.seed, "pairs", self._name, prompt.index)
         template = self._task.templates[prompt.template]
+        if self._given is not None:
+            slots = self._given[prompt.index][0]
+            return None if template.render(slots) == prompt.texts[CLEAN] else slots
+        dice = Dice(self._family.seed, "pairs", self._name, prompt.index)
         for _ in range(TRIES if self._drawn else 1):
             try:
                 slots = self._filled(prompt.fillings[CLEAN], dice)
@@ -155,13 +232,3 @@ class _Sources:
         except NotANumber as error:
             self._findings.add("CS230", f"{error}, and an answer is told by it", self._place)
             return ()
-
-    def _partners(self) -> dict[int, int]:
-        """For each prompt another one of its template: all of these in a circle, in an order by the seed."""
-        found: dict[int, int] = {}
-        for number in range(len(self._task.templates)):
-            own = [str(prompt.index) for prompt in self._prompts.prompts if prompt.template == number]
-            order = [int(text) for text in Dice(self._family.seed, "pairs", self._name, number).sample(own, len(own))]
-            if len(order) > 1:
-                found |= dict(zip(order, [*order[1:], order[0]], strict=True))
-        return found

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 from circuitspec.hypothesis_file.grammar.variable_expressions import Scalar
 from circuitspec.prompts.pairs.high_level_model import HighLevelModel
 from circuitspec.prompts.pairs.settings import Setting, families_of
-from circuitspec.prompts.prompt_set import Prompt
+from circuitspec.prompts.prompt_set import Place, Prompt
 from circuitspec.prompts.templates.template import CharSpans, Values
 
 
 @dataclass(frozen=True)
 class SourcePrompt:
     """The source of a pair: its slots, its text, where the slots stand in it, and the answers, right and wrong, that
-    the task's own rules make of its slots."""
+    the task's own rules make of its slots.
+
+    Of prompts from a file, `slots` are the columns beside it, `named` its own answers; `positions` are those that its
+    row says, `ids` its tokens where these are given.
+    """
 
     slots: Values
     text: str
     spans: CharSpans
     named: tuple[str, ...]
+    positions: Mapping[str, Place] = field(default_factory=dict)
+    ids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class PairSet:
 
     def slots(self, base: int) -> Values:
         """The slots of a base prompt."""
-        return self.bases[base].fillings["clean"]
+        return self.bases[base].values
 
     @cached_property
     def base_answers(self) -> tuple[str, ...]:

@@ -9,20 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.prompts.pairs.pair_set import PairSet, SourcePrompt
 from circuitspec.prompts.pairs.settings import Setting, families_of, scored_as, scored_as_base, source_variant
+from circuitspec.prompts.pairs.source_tokens import with_counterparts
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask, TokenizedVariant
-from circuitspec.prompts.templates.template import occurrence
 from circuitspec.prompts.tokens.tokenize import tokenize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from circuitspec.hypothesis_file.yaml.source import SourceText
-
-_SHOWN = 5  # pairs that do not fit, of one family
 
 
 def with_pairs(
@@ -35,7 +32,8 @@ def with_pairs(
 ) -> TokenizedTask:
     """The task with a variant for each family's sources, and one for each way in which base prompts are scored.
 
-    Raises CircuitspecError as `tokenize` does, and CS233 for a source that is not as long as its base.
+    Sources may have other lengths than their bases: which tokens correspond is in their variant. Raises
+    CircuitspecError as `tokenize` does.
     """
     wanted = tuple(settings)
     named = dict.fromkeys(family for setting in wanted for family in families_of(setting))
@@ -44,7 +42,7 @@ def with_pairs(
         among = pairs.candidates(((next(iter(pairs.model.variables)), family),))
         sources = [_source(base, one) for base, one in zip(pairs.bases, pairs.families[family], strict=True)]
         found = _tokens(sources, answers, among, task, positions, tokenizer, text)
-        _check_lengths(task, found, family, pairs, text)
+        found = with_counterparts(task, sources, found, positions, tokenizer)
         task = task.with_variant(source_variant(family), found)
         beside = {**task.prompts.beside, source_variant(family): tuple(one.text for one in pairs.families[family])}
         task = replace(task, prompts=replace(task.prompts, beside=beside))
@@ -61,7 +59,17 @@ def with_pairs(
 def _source(base: Prompt, source: SourcePrompt) -> Prompt:
     """The source of a pair as a clean prompt."""
     where = f"the source of {base.where}" if base.where else "a source"
-    return Prompt(base.index, base.template, {CLEAN: source.text}, (), (), {CLEAN: source.spans}, where=where)
+    return Prompt(
+        base.index,
+        base.template,
+        {CLEAN: source.text},
+        (),
+        (),
+        {CLEAN: source.spans},
+        positions=source.positions,
+        where=where,
+        ids=source.ids,
+    )
 
 
 def _tokens(
@@ -78,7 +86,8 @@ def _tokens(
         replace(
             prompt,
             texts={CLEAN: prompt.texts[CLEAN]},
-            slots={CLEAN: prompt.slots[CLEAN]},
+            slots={CLEAN: prompt.slots.get(CLEAN, {})},
+            ids={CLEAN: prompt.ids[CLEAN]} if prompt.ids else {},
             answers=(right,),
             wrong=tuple(one for one in among if one != right),
         )
@@ -88,43 +97,6 @@ def _tokens(
     whole = PromptSet(tuple(asked), (), own.templates, lists=own.lists, framing=own.framing, score=own.score)
     found = tokenize(whole, positions, tokenizer, text)
     return TokenizedVariant(found.ids[CLEAN], found.answers, found.wrong, found.roles, found.slot_tokens, found.spans)
-
-
-def _check_lengths(
-    task: TokenizedTask, sources: TokenizedVariant, family: str, pairs: PairSet, text: SourceText | None
-) -> None:
-    """CS233 where a source has another number of tokens than its base, with the first slot that makes it so."""
-    place = None if text is None else text.span(("abstraction", "pairs", family), key=True)
-    lengths = task.lengths
-    wrong = [i for i, ids in enumerate(sources.ids) if len(ids) != lengths[i]]
-    problems = [
-        Diagnostic(
-            "CS233",
-            f"the source of {pairs.bases[i].described()} has {len(sources.ids[i])} tokens, its base {lengths[i]}"
-            + _longer(task, sources, pairs, family, i),
-            place,
-            f"{pairs.families[family][i].text!r} for {pairs.bases[i].texts[CLEAN]!r}",
-            "let lists have entries of equally many tokens",
-        )
-        for i in wrong[:_SHOWN]
-    ]
-    if len(wrong) > _SHOWN:
-        problems.append(Diagnostic("CS233", f"so it is with {len(wrong) - _SHOWN} more pairs of {family}", place))
-    if problems:
-        raise CircuitspecError(*problems)
-
-
-def _longer(task: TokenizedTask, sources: TokenizedVariant, pairs: PairSet, family: str, number: int) -> str:
-    """`: Bartholomew in IO is not as long as Mary`, of the first slot that differs in length."""
-    base, source = pairs.bases[number], pairs.families[family][number]
-    for slot in pairs.slots(number):
-        name = occurrence(slot, 1)
-        if name not in task.slot_tokens or name not in sources.slot_tokens or name not in source.spans:
-            continue
-        if len(task.slot_tokens[name][number]) != len(sources.slot_tokens[name][number]):
-            old, new = base.slots[CLEAN][name], source.spans[name]
-            return f": {source.text[slice(*new)]} in {slot} has not as many tokens as {base.texts[CLEAN][slice(*old)]}"
-    return ""
 
 
 def misplaced(task: TokenizedTask, variant: str, roles: Iterable[str]) -> tuple[tuple[str, int], ...]:

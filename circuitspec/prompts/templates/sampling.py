@@ -23,7 +23,7 @@ Refusal: TypeAlias = Literal["repeated", "no answer", "no wrong answer", "answer
 
 
 @dataclass
-class _Drawn:
+class DrawnPrompts:
     """What was drawn so far."""
 
     texts: set[str] = field(default_factory=set)
@@ -40,7 +40,7 @@ def draw_prompts(task: TemplateTask, n: int, seed: int, findings: TaskFindings) 
     is also a wrong answer, and when a corruption leaves the text as it was; if nothing else can be
     drawn, an error (CS327 to CS331) is raised.
     """
-    drawn = _Drawn()
+    drawn = DrawnPrompts()
     prompts = tuple(_draw_prompt(task, index, n, seed, drawn, findings) for index in range(n))
     return PromptSet(
         prompts,
@@ -55,7 +55,7 @@ def draw_others(task: TemplateTask, n: int, seed: int, scored: PromptSet) -> tup
 
     Fewer where the lists give no more. Asking for more leaves the earlier ones as they are.
     """
-    drawn = _Drawn({prompt.texts[CLEAN] for prompt in scored.prompts})
+    drawn = DrawnPrompts({prompt.texts[CLEAN] for prompt in scored.prompts})
     found: list[Prompt] = []
     exhausted: set[int] = set()
     index = 0
@@ -71,8 +71,8 @@ def draw_others(task: TemplateTask, n: int, seed: int, scored: PromptSet) -> tup
     return tuple(found)
 
 
-def _other(task: TemplateTask, index: int, number: int, seed: int, drawn: _Drawn) -> Prompt | None:
-    maker = _Maker(task, index, number, seed, REFERENCE)
+def _other(task: TemplateTask, index: int, number: int, seed: int, drawn: DrawnPrompts) -> Prompt | None:
+    maker = PromptMaker(task, index, number, seed, REFERENCE)
     try:
         for values in _candidates(task, number, Dice(seed, REFERENCE, index, CLEAN), drawn):
             made = maker.make(values, drawn)
@@ -84,9 +84,11 @@ def _other(task: TemplateTask, index: int, number: int, seed: int, drawn: _Drawn
     return None
 
 
-def _draw_prompt(task: TemplateTask, index: int, n: int, seed: int, drawn: _Drawn, findings: TaskFindings) -> Prompt:
+def _draw_prompt(
+    task: TemplateTask, index: int, n: int, seed: int, drawn: DrawnPrompts, findings: TaskFindings
+) -> Prompt:
     number = index % len(task.templates)
-    maker = _Maker(task, index, number, seed)
+    maker = PromptMaker(task, index, number, seed)
     refused: Counter[tuple[Refusal, str]] = Counter()
     try:
         for values in _candidates(task, number, Dice(seed, index, CLEAN), drawn):
@@ -106,7 +108,7 @@ def _draw_prompt(task: TemplateTask, index: int, n: int, seed: int, drawn: _Draw
     raise AssertionError("a prompt is made or an error is raised")
 
 
-def _candidates(task: TemplateTask, number: int, dice: Dice, drawn: _Drawn) -> Iterator[Values]:
+def _candidates(task: TemplateTask, number: int, dice: Dice, drawn: DrawnPrompts) -> Iterator[Values]:
     values: Values = {}
     for _ in range(TRIES):
         values = draw_clean(task.rules, task.lists, dice)
@@ -118,7 +120,7 @@ def _candidates(task: TemplateTask, number: int, dice: Dice, drawn: _Drawn) -> I
         yield values
 
 
-class _Maker:
+class PromptMaker:
     """Turns one draw of the clean slots into a prompt, or says why it will not do."""
 
     def __init__(self, task: TemplateTask, index: int, number: int, seed: int, *stream: str) -> None:
@@ -126,7 +128,8 @@ class _Maker:
         self.template = task.templates[number]
         self.dice = {name: Dice(seed, *stream, index, "corruption", name) for name in task.corruptions}
 
-    def make(self, values: Values, drawn: _Drawn) -> Prompt | tuple[Refusal, str]:
+    def make(self, values: Values, drawn: DrawnPrompts) -> Prompt | tuple[Refusal, str]:
+        """The prompt; else why it will not do, and of a corruption that it does not change which one."""
         text, spans = self.template.render_with_spans(values)
         if text in drawn.texts:
             return "repeated", ""
@@ -183,7 +186,7 @@ def _explain(
     task: TemplateTask,
     number: int,
     n: int,
-    drawn: _Drawn,
+    drawn: DrawnPrompts,
     findings: TaskFindings,
 ) -> None:
     """Note why no further prompt could be drawn from a template."""

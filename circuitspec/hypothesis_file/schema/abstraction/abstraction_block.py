@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import keyword
 import re
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.grammar.names import IDENTIFIER, NameSyntaxError
@@ -92,7 +99,7 @@ class Alignment(Block):
 
 
 class PairFamily(Block):
-    """One way in which the source of a pair is made of its base, which is a clean prompt.
+    """One way in which the source of a pair is made of its base, which is a clean prompt, or a file that has both.
 
     Slots that copy others follow them, unless they are set themselves, so that the source is a prompt of the task.
     """
@@ -111,18 +118,34 @@ class PairFamily(Block):
     permute: Flag = Field(
         default=False, description="The source is another clean prompt of the same template, by a seeded permutation."
     )
+    file: Text | None = Field(
+        default=None,
+        examples=["pairs.csv"],
+        description="Bases and sources from a file, relative to this file, read as prompts files are: of templates in "
+        "columns base.SLOT and source.SLOT, of prompts from a file in base (a clean prompt) and source (another one) "
+        "or source.clean, source.COLUMN.",
+    )
     seed: Seed = Field(default=0, description="Seed of what is drawn and permuted.")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a file that is not given: the digest of a hypothesis does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.file is None:
+            content.pop("file", None)
+        return content
 
     @model_validator(mode="after")
     def _one_way(self) -> PairFamily:
-        given = [bool(self.redraw or self.slots), self.corruption is not None, self.permute]
+        given = [bool(self.redraw or self.slots), self.corruption is not None, self.permute, self.file is not None]
         if sum(given) != 1:
             raise texts.problem(
                 "CS186",
                 "a family of pairs makes its sources in more than one way"
                 if any(given)
                 else "the family does not say how its sources are made",
-                hint="write redraw: [SLOT, ...] and slots: {SLOT: =OTHER}, or corruption: NAME, or permute: true",
+                hint="write redraw: [SLOT, ...] and slots: {SLOT: =OTHER}, or corruption: NAME, or permute: true, or "
+                "file: pairs.csv",
                 key=True,
             )
         return self
