@@ -9,7 +9,9 @@ import pytest
 
 from circuitspec.engine.cache.store_keys import Keys, setting_of
 from circuitspec.engine.execution.compiler import borrowed
-from circuitspec.experiments.experiment import passes
+from circuitspec.experiments.experiment import passes, values_in
+from circuitspec.experiments.levels.path_entries import with_sources
+from circuitspec.experiments.levels.path_level import path_set, travelling
 from circuitspec.experiments.levels.scrub_level import ScrubDraw, scrub_draw
 from circuitspec.experiments.levels.scrub_tree import ScrubTree, TreeInput, scrub_tree
 from circuitspec.graph.circuit_graph import CircuitGraph
@@ -138,3 +140,36 @@ def test_equal_trees_are_one_experiment_and_what_prompts_are_counts() -> None:
     setting = setting_of(loaded(m))
     changed = task.with_variant(draw.rests[1].variant, task.of("abc"))
     assert Keys(setting, task).of(one) != Keys(setting, changed).of(one)
+
+
+@EVERY_FAMILY
+@pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.nightly)])
+def test_starts_of_paths_with_sources_of_their_own(family: str, keep: bool) -> None:
+    """Two paths into one head, of which one takes its start from a third set of prompts; all else is frozen."""
+    base = random_prompts(seed=61, lengths=LENGTHS)
+    third = [tuple(p.clean) for p in random_prompts(seed=62, lengths=LENGTHS)]
+    task = task_of(base)
+    task = task.with_variant("other", TokenizedVariant(tuple(third), task.answers, task.wrong, task.roles))
+    first, second, last = stop(Head(0, 0), Where.at("A")), stop(Mlp(0)), stop(Head(2, 1), ports=("v",))
+    paths = [declared((first, second), (last,), (LOGITS,))]
+    graph = CircuitGraph(shape_of(family), (), frozenset(), tuple(paths))
+    readings = path_set(paths, graph.shape, FILE)
+    sent = with_sources(readings, {"a0.h0 -> a2.h1<v>": "other"}, graph, FILE, ("claims", 0))
+    experiment = travelling("clean", values_in("abc"), sent, paths, through=(), keep=keep)
+    m = model(family, exactly=True)
+    with borrowed(m):
+        found = runner(m, task, rows=3).run([experiment])[experiment]
+    rows = []
+    for i, prompt in enumerate(base):
+        clean, corrupt = tuple(prompt.clean), tuple(prompt.corrupt)
+        own, frozen = (clean, corrupt) if keep else (corrupt, clean)
+        read = (
+            scrubbing.Input(scrubbing.Node(("head", 0, 0), third[i]), frozenset("v"), frozenset({prompt.roles["A"]})),
+            scrubbing.Input(scrubbing.Node(("mlp", 0), own), frozenset("v")),
+        )
+        root = scrubbing.Node(("final",), frozen, (scrubbing.Input(scrubbing.Node(("head", 2, 1), frozen, read)),))
+        logits = scrubbing.scrub(m, root)[-1].numpy()
+        unpatched = node.forward(families.read(m), prompt.clean).logits[-1].numpy()
+        rows.append(metrics.metrics(logits, prompt.answers, prompt.wrong, unpatched))
+    for name, values in metrics.columns(rows).items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=TOLERANCE, err_msg=name)
