@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
 
 from circuitspec.models.zoo.toys.cancel import CANCEL
 from circuitspec.models.zoo.toys.swapped import SWAPPED
-from tests.oracle import scrubbing
+from tests.oracle import scrubbing, tree
+from tests.oracle.scrubbing import Ids
 from tests.zoo import scrub_cases
-from tests.zoo.scrub_cases import FOGS, SKIES, WORDS, Scrub
+from tests.zoo.scrub_cases import FINAL, FOGS, IN, SKIES, WORDS, Scrub
 from tests.zoo.toy_cases import TOLERANCE, relu
 
 STATES = (1, 0)
+OUT: tree.Hop = (FINAL, None, None)
 
 
 def scored(case: Scrub) -> scrubbing.Scores:
@@ -184,3 +187,58 @@ def test_induction(copy: bool, every: int) -> None:
     if every == 1:
         assert scores.clean.mean() == pytest.approx(64 / 7 + 8 / 7, abs=TOLERANCE)
         assert scores.recovered == pytest.approx(8 / 9 if copy else 1 / 3, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_what_the_induction_head_says_is_one_word(copy: bool) -> None:
+    """It carries B, its query A, its value B and its key all words: each of its inputs agrees with a prompt that has
+    the reference's B and is drawn anew otherwise."""
+    net = scrub_cases.network("induction")[0]
+    rng = random.Random(5)
+    template = scrub_cases.INDUCTION[1]  # Again: C A B D A
+    head, before, here = ("head", 1, 0), ("head", 0, 0), ("head", 0, 1)
+    answer, end = 4, 6
+    paths: list[list[tree.Hop]] = [
+        [(IN, None, None), (before, ["v"], None), (head, ["k"], [end]), OUT],
+        [(IN, None, None), (head, ["q"], [end]), OUT],
+        [(IN, None, [answer]), (head, ["v"], [end]), OUT],
+    ]
+    if copy:
+        paths.append([(IN, None, [answer]), (here, ["v"], [answer]), (head, ["v"], [end]), OUT])
+    use = scrubbing.treeified(net, paths, end + 1)
+    carried = {
+        (head,): "B",
+        (IN, before, head): "ABCD",
+        (before, head): "ABCD",
+        (IN, head): "B",
+        (IN, here, head): "B",
+        (here, head): "B",
+    }
+
+    def carries(use: scrubbing.Use) -> frozenset[str]:
+        entered = use.rest[0][1] if use.rest else frozenset()
+        return frozenset("A" if entered == {"q"} else carried[use.way])
+
+    def redraw(prompt: scrubbing.Slots, kept: frozenset[str]) -> scrubbing.Slots:
+        others = [word for word in WORDS if word not in {prompt[slot] for slot in kept}]
+        drawn = iter(rng.sample(others, 4 - len(kept)))
+        return {slot: word if slot in kept else next(drawn) for slot, word in prompt.items()}
+
+    def read(prompt: scrubbing.Slots) -> Ids:
+        return scrub_cases.ids("induction", template.format(**prompt))
+
+    reference = {"A": "key", "B": "pearl", "C": "lamp", "D": "coin"}
+    slots = {slot: WORDS.index(word) for slot, word in reference.items()}
+    (first,) = scrub_cases.ids("induction", f" {WORDS[0]}")  # ids of words are in their order
+    outputs = set()
+    for _ in range(3):
+        root = scrubbing.agreeing(use, carries, reference, redraw, read)
+        (induction,) = (x.sender for x in root.inputs)
+        stands, last = induction.prompt[answer] - first, root.prompt[end] - first
+        logits = scrubbing.scrub(net, root)[-1]
+        found = logits[first + slots["B"]] - sum(logits[first + slots[slot]] for slot in "ACD") / 3
+        part, rest = (8, 0) if copy else (3, 5)
+        expected = part * said(slots["B"], slots) + rest * said(stands, slots) - 3 * said(last, slots)
+        assert float(found) == pytest.approx(expected, rel=0, abs=TOLERANCE)
+        outputs.add(round(expected, 6))
+    assert len(outputs) > 1
