@@ -22,6 +22,7 @@ from circuitspec.analysis.statistics.wording import number, plural, with_interva
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.subspace_files import entry_name
+from circuitspec.experiments.subspaces.subspace_parts import MEANS, PCA
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
 from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.pairs.settings import Setting
@@ -98,7 +99,7 @@ def as_good_at_random(evidence: Evidence) -> list[EvidenceWarning]:
     """CS456: random subspaces of equal rank that are not surely worse."""
     found = []
     for index, trial, own, others in _compared(evidence):
-        drawn = [one for name, one in others.items() if name not in (WHOLE, *PARTS)]
+        drawn = [one for name, one in others.items() if name not in (WHOLE, MEANS, PCA, *PARTS)]
         best = max(drawn, key=lambda one: one.value, default=None)
         if best is None or not own.value or own.low is None or best.high is None or own.low > best.high:
             continue
