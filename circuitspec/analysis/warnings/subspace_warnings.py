@@ -135,26 +135,26 @@ MOST_OUTSIDE = 0.5  # of the patched states: where more are outside the natural 
 def out_of_range(evidence: Evidence) -> list[EvidenceWarning]:
     """CS457: most states that a subspace is patched to lie surely where unpatched runs hardly do."""
     found = []
-    for index, trial, own, _ in _compared(evidence):
+    for index, trial, own, others in _compared(evidence):
         if trial.states is None or not own.value:
             continue
         figures = figures_of(trial, evidence.records)
         counted = figures.kept & figures.changed
-        for name, one in by_directions(trial.states).items():
+        for directions, one in by_directions(trial.states).items():
             share = share_of(one.outside[counted])
             if share is None or share.low is None or share.low <= MOST_OUTSIDE:
                 continue
             found.append(
                 EvidenceWarning(
                     "CS457",
-                    f"in pairs of {trial.name} {outside_words(name, share, one.ratio(counted))}",
-                    "what the model does there says little of what it does by itself: the rest of the value does not "
-                    "go with what the subspace sets",
+                    f"in pairs of {trial.name} {outside_words(directions, share, one.ratio(counted))}",
+                    "what the model does there says little of what it does by itself; "
+                    + decomposed(own, {name: others[name] for name in PARTS if name in others}),
                     "look at the component whole, at the parts of the subspace, and at smaller ranks",
                     {
                         "claim": index,
                         "pairs": trial.name,
-                        "directions": name,
+                        "directions": directions,
                         "outside": estimate_data(share),
                         "ratio": one.ratio(counted),
                     },
