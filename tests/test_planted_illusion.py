@@ -13,6 +13,7 @@ is channel 0 (nothing reads it), the part across is channel 1 (0 in base and sou
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -228,4 +229,6 @@ def test_what_is_learned_there_is_warned_of(folder: Path) -> None:
     said = dict(warnings_of(found))
     assert {"CS454", "CS455", "CS457"} <= set(said)
     assert "through a part that is otherwise dormant" in said["CS455"]
+    nothing = replace(found, test=replace(found.test, hit=np.zeros_like(found.test.hit)))
+    assert "CS457" not in dict(warnings_of(nothing))  # whose evidence could be doubted
     assert "outside the natural range" in render_alignments(made, "x.safetensors")

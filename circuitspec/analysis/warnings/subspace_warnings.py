@@ -133,10 +133,11 @@ MOST_OUTSIDE = 0.5  # of the patched states: where more are outside the natural 
 
 
 def out_of_range(evidence: Evidence) -> list[EvidenceWarning]:
-    """CS457: most states that a subspace is patched to lie surely where unpatched runs hardly do."""
+    """CS457: most patched states lie surely where unpatched runs hardly do, and the claim is not surely wrong."""
     found = []
+    least = {one.index: one.claim.at_least or 0.0 for one in evidence.plan.claims}
     for index, trial, own, others in _compared(evidence):
-        if trial.states is None or not own.value:
+        if trial.states is None or (own.high or 0.0) < least[index]:
             continue
         figures = figures_of(trial, evidence.records)
         counted = figures.kept & figures.changed
