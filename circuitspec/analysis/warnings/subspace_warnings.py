@@ -122,7 +122,8 @@ AS_GOOD_AT_RANDOM = WarningKind(
     "a subspace no better than random ones",
     "Beside each claim about a subspace, random subspaces of the same rank are patched. One of them gives the answer "
     "asked for in as many pairs, as far as the intervals tell. The figure then says that the component carries the "
-    "variable, and nothing of these directions.",
+    "variable, and nothing of these directions. `circuitspec align` says it of every control that learning is to beat: "
+    "the difference of means and PCA, learning on permuted labels, and learning on an untrained model.",
     as_good_at_random,
 )
 

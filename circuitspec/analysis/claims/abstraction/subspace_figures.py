@@ -27,7 +27,7 @@ def decomposed(own: Estimate, parts: Mapping[str, Estimate]) -> str:
         return (parts[name].high or 0.0) < (own.low or 0.0)
 
     if not less(ALONG):
-        follows = "the part along it does as much alone, and what else the whole value brings undoes it"
+        follows = "the part along it does as much alone: the variable is where its mean values differ"
     elif not less(ACROSS):
         follows = "the part across it does as much alone: what it carries does not show in the mean values"
     elif less(BOTH):
