@@ -13,6 +13,7 @@ is channel 0 (nothing reads it), the part across is channel 1 (0 in base and sou
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.engine.attribution.subspace_training import TrainingSettings
 from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.subspace_files import written
-from circuitspec.experiments.subspaces.subspace_parts import ACROSS, ALONG, BOTH
+from circuitspec.experiments.subspaces.subspace_parts import ACROSS, ALONG, BOTH, MEANS, PCA
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.zoo.toys.blueprint import D_HEAD, ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.weights import build
@@ -129,7 +130,7 @@ def test_the_direction_does_it_and_nothing_else_does(illusion: Verification) -> 
     assert claim.status == "SUPPORTED"
     figures = {name: one.value for name, one in claim.parts[0].figures}
     assert figures["IIA, changed"] == 1
-    assert [figures[f"IIA, changed, {name}"] for name in (WHOLE, ALONG, ACROSS, BOTH)] == [0, 0, 0, 0]
+    assert [figures[f"IIA, changed, {name}"] for name in (WHOLE, MEANS, PCA, ALONG, ACROSS, BOTH)] == [0] * 6
     trial = trial_of(illusion)
     told = illusion.records
     changed = np.array(trial.changed)
@@ -160,12 +161,12 @@ def test_what_is_said_of_it(illusion: Verification) -> None:
     assert "through a part that is otherwise dormant" in found["CS455"].detail
     assert found["CS457"].data["outside"]["value"] == 1  # type: ignore[index]
     text = " ".join(render_text(illusion).split())
-    for name in (WHOLE, "random subspace 1", ALONG, ACROSS, BOTH):
+    for name in (WHOLE, "random subspace 1", MEANS, PCA, ALONG, ACROSS, BOTH):
         assert f"{name} 0.00 [" in text, name
     (table,) = claim_tables(illusion)  # of the page
     column = table.columns.index("IIA, changed [95% CI]")
     shown = {row[0].strip(): row[column].partition(" ")[0] for row in table.rows}
-    for name in (WHOLE, "random subspace 1", ALONG, ACROSS, BOTH):
+    for name in (WHOLE, "random subspace 1", MEANS, PCA, ALONG, ACROSS, BOTH):
         assert (shown["redrawn"], shown[name]) == ("1.00", "0.00")
     assert "outside the natural range" in table.caption
     frame = experiments_frame(illusion.plan, illusion.records).set_index("experiment")["accuracy"]
@@ -184,9 +185,34 @@ def test_where_the_switch_is_carried_nothing_is_said(folder: Path) -> None:
     assert claim.status == "SUPPORTED"
     figures = {name: one.value for name, one in claim.parts[0].figures}
     assert (figures["IIA, changed"], figures[f"IIA, changed, {WHOLE}"]) == (1, 1)
+    assert figures[f"IIA, changed, {MEANS}"] == 1  # channel 0, too
     assert figures["outside the natural range, in all directions"] == 0
     assert not any(ALONG in name for name in figures)
     assert not {warning.code for warning in found.warnings} & {"CS455", "CS457"}
+
+
+def test_beside_another_variable(folder: Path) -> None:
+    """The place, which no answer reads, comes from another source in the same run: the switch's figures stay."""
+    content = written({"switch": ILLUSION}, {"switch": {"component": "a0.h1", "where": "END"}})
+    (folder / "given.safetensors").write_bytes(content)
+    file = file_of(folder, "a0.h1")
+    text = file.read_text(encoding="utf-8")
+    for old, new in (
+        ("{switch: S.lamp}", "{switch: S.lamp, place: P}"),
+        ("given.safetensors}}}", "given.safetensors}}, place: {nodes: [r0], at: P}}"),
+        ("{redraw: [S]}}", "{redraw: [S]}, elsewhere: {redraw: [P]}}"),
+        ("{variable: switch,", "{variables: {switch: redrawn, place: elsewhere},"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text, encoding="utf-8")
+    found = verify(load_hypothesis(file), VerifyOptions(negatives="off"), Silent()).verification
+    (claim,) = found.claims
+    figures = {name: one.value for name, one in claim.parts[0].figures}
+    assert figures["IIA, changed"] == 1
+    assert [figures[f"IIA, changed, {name}"] for name in (WHOLE, MEANS, PCA, ALONG, ACROSS, BOTH)] == [0] * 6
+    assert trial_of(found).states is None  # distances are of one variable's site
+    assert "CS455" in {warning.code for warning in found.warnings}
 
 
 def test_what_is_learned_there_is_warned_of(folder: Path) -> None:
@@ -203,4 +229,6 @@ def test_what_is_learned_there_is_warned_of(folder: Path) -> None:
     said = dict(warnings_of(found))
     assert {"CS454", "CS455", "CS457"} <= set(said)
     assert "through a part that is otherwise dormant" in said["CS455"]
+    nothing = replace(found, test=replace(found.test, hit=np.zeros_like(found.test.hit)))
+    assert "CS457" not in dict(warnings_of(nothing))  # whose evidence could be doubted
     assert "outside the natural range" in render_alignments(made, "x.safetensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuitspec.experiments.subspaces import natural_states
 from circuitspec.experiments.subspaces.natural_states import NEAR, NaturalStates, patched_states
 from circuitspec.experiments.subspaces.subspace_parts import ACROSS, ALONG, BOTH, mean_directions, span_of, split
 
@@ -85,6 +86,15 @@ def test_distances_leave_out_the_own_pair() -> None:
     assert found.outside.tolist() == [False, False, True]
     assert found.ratio(np.array([True, False, True])) == pytest.approx(24.25 / 9)
     assert found.ratio(np.zeros(3, dtype=bool)) is None
+
+
+def test_of_many_states_the_first_are_natural(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three texts of four: 0, 1 (of pair 0) and 10; to 20 and 21 (of pair 1, as 10 is) the nearest is then 1."""
+    monkeypatch.setattr(natural_states, "REFERENCE", 3)
+    found = line([0, 10], [1, 11]).distances(np.array([[0.5], [20.0]]), [0, 1])
+    assert found is not None
+    np.testing.assert_allclose(found.patched, [9.5, 19], atol=1e-9)
+    np.testing.assert_allclose(found.natural, [10, 9, 9], atol=1e-9)
 
 
 def test_a_prompt_that_is_the_source_of_another_is_one_state() -> None:

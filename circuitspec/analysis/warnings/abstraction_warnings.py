@@ -230,7 +230,9 @@ SINGLE_FAMILY = WarningKind(
     "one family of pairs",
     "The answer must change in one family of pairs alone. There, everything that goes with the variable changes as "
     "well: where sources differ from their base in who is named second, components that carry the name pass for "
-    "components that carry the position. A second family, in which names change too, tells the two apart.",
+    "components that carry the position. A second family, in which names change too, tells the two apart. "
+    "`circuitspec align`, which learns on all families at once, says it also where one of them does surely better than "
+    "every other.",
     single_family,
 )
 

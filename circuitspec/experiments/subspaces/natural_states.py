@@ -62,7 +62,7 @@ class PatchedStates:
 
 @dataclass(frozen=True)
 class NaturalStates:
-    """The states of unpatched runs at a site, `values` `[state, width]`, one for each text.
+    """The states of unpatched runs at a site, one for each text: of the first texts the `values` `[state, width]`.
 
     `pairs` says which states are those of each pair: the base's and all of its sources'. A state may be of several.
     """
@@ -87,8 +87,8 @@ class NaturalStates:
             own += [(texts[i], values[i]) for texts, values in zip(source_texts, sources, strict=True)]
             for name, state in own:
                 if name not in numbers:
-                    numbers[name] = len(rows)
-                    rows.append(state)
+                    numbers[name] = len(numbers)
+                    rows += [state] if len(rows) < REFERENCE else []
             pairs.append(tuple(dict.fromkeys(numbers[name] for name, _ in own)))
         return cls(np.stack(rows), tuple(pairs))
 
@@ -103,15 +103,14 @@ class NaturalStates:
         natural, moved = self.values - centre, patched - centre
         if within is not None:
             natural, moved = natural @ within, moved @ within
-        known = natural[:REFERENCE]
-        owners: list[set[int]] = [set() for _ in known]
+        owners: list[set[int]] = [set() for _ in natural]
         for pair, states in enumerate(self.pairs):
             for state in states:
-                if state < len(known):
+                if state < len(natural):
                     owners[state].add(pair)
         apart = [{state for pair in own for state in self.pairs[pair]} for own in owners]
-        usual = _nearest(known, known, apart)
-        found = _nearest(moved, known, [set(self.pairs[pair]) for pair in of])
+        usual = _nearest(natural, natural, apart)
+        found = _nearest(moved, natural, [set(self.pairs[pair]) for pair in of])
         if not np.isfinite(usual).all() or not np.isfinite(found).all():
             return None
         spread = float(np.sqrt((natural**2).sum(1).mean()))

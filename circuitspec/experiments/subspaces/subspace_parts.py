@@ -1,4 +1,5 @@
-"""A subspace in two parts: along the mean differences of a variable, and across them. Imports no torch.
+"""Subspaces that values alone tell, and a subspace in two parts by them: along the mean differences of a variable, and
+across them. Imports no torch.
 
 Makelov et al. (2023) split a direction into what later parts read and what they do not, and patch each part alone. This
 split needs data alone: D is the span of the mean values of the variable's values less the mean of these. Of a basis R,
@@ -15,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALONG, ACROSS, BOTH = "along the mean difference", "across it", "along and across"
+MEANS, PCA = "difference of means", "PCA"
+MOST_ROWS = 2000  # that principal directions are taken of
 LEAST = 1e-3
 """Mean differences, and parts of a basis, that are smaller than this share of the largest are taken for rounding."""
 
@@ -57,6 +60,18 @@ def centred_means(values: NDArray[np.float64], told: Sequence[Hashable]) -> NDAr
     means = np.stack([values[labels == number].mean(0) for number in range(len(kinds))])
     centred: NDArray[np.float64] = means - means.mean(0)
     return centred
+
+
+def means_basis(values: NDArray[np.float64], told: Sequence[Hashable], rank: int) -> NDArray[np.float64] | None:
+    """The span of the means of `values` `[n, width]` by what the variable is there, less their mean: at most `rank`."""
+    means = centred_means(values, told)
+    return None if means is None else span_of(means, rank)
+
+
+def pca_basis(values: NDArray[np.float64], rank: int) -> NDArray[np.float64] | None:
+    """The first principal directions of `values` `[n, width]`, of many values by every few of them."""
+    some = values[:: 1 + len(values) // MOST_ROWS]
+    return span_of(some - some.mean(0), rank)
 
 
 def split(basis: NDArray[np.float64], means: NDArray[np.float64]) -> SubspaceParts:

@@ -20,10 +20,12 @@ from circuitspec.engine.attribution.subspace_training import (
 from circuitspec.experiments.subspaces.natural_states import NaturalStates, PatchedStates, patched_states
 from circuitspec.experiments.subspaces.subspace import random_basis
 from circuitspec.experiments.subspaces.subspace_parts import (
+    MEANS,
+    PCA,
     SubspaceParts,
-    centred_means,
     mean_directions,
-    span_of,
+    means_basis,
+    pca_basis,
     split,
 )
 from circuitspec.hypothesis_file.grammar.variable_expressions import Scalar
@@ -39,7 +41,7 @@ RANDOM = 5  # subspaces that are drawn
 Kept: TypeAlias = Callable[[Sequence[object], Callable[[], LearnedBasis | None]], LearnedBasis | None]
 """Gives the basis of a question: what was learned for it before, or else what is learned when it calls."""
 
-FULL, MEANS, PCA = "full vector", "difference of means", "PCA"
+FULL = "full vector"
 PERMUTED, UNTRAINED = "permuted labels", "untrained model"
 
 
@@ -170,17 +172,6 @@ def untrained(loaded: LoadedModel, seed: int) -> LoadedModel:
         torch.manual_seed(seed)
         model = type(loaded.model)(copy.deepcopy(loaded.model.config))
     return replace(loaded, model=model.to(device=weight.device, dtype=weight.dtype).eval())
-
-
-def means_basis(values: NDArray[np.float64], told: Sequence[Scalar], rank: int) -> NDArray[np.float64] | None:
-    """The span of the means of `values` `[n, width]` by what the variable is there, less their mean: at most `rank`."""
-    means = centred_means(values, told)
-    return None if means is None else span_of(means, rank)
-
-
-def pca_basis(values: NDArray[np.float64], rank: int) -> NDArray[np.float64] | None:
-    """The first principal directions of `values` `[n, width]`."""
-    return span_of(values - values.mean(0), rank)
 
 
 def _values(

@@ -15,6 +15,8 @@ from circuitspec.engine.attribution.subspace_training import PairHits
 from circuitspec.pipelines.abstraction.alignment_controls import FULL, Control
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable
 
+CARRIED = 0.5  # of the pairs that must change: below, there is nothing whose evidence could be doubted
+
 
 def warnings_of(one: AlignedVariable) -> Iterator[tuple[str, str]]:
     """Code and sentence of each, of what was found for a variable."""
@@ -79,7 +81,7 @@ def _matched(one: AlignedVariable, own: Estimate) -> Iterator[tuple[str, str]]:
 def _unnatural(one: AlignedVariable, own: Estimate) -> Iterator[tuple[str, str]]:
     """CS457: most patched states are surely outside the natural range, while answers are those asked for."""
     states = one.rows.states
-    if states is None or not own.value:
+    if states is None or (own.high or 0.0) < CARRIED:
         return
     counted = one.test.kept & one.test.changed
     for where, found in by_directions(states).items():

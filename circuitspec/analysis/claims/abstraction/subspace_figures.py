@@ -26,15 +26,15 @@ def decomposed(own: Estimate, parts: Mapping[str, Estimate]) -> str:
     def less(name: str) -> bool:
         return (parts[name].high or 0.0) < (own.low or 0.0)
 
-    if less(BOTH):
-        follows = (
-            "with both parts as in the source it does less: what moves across the mean difference is what differs "
-            "along it, through a part that is otherwise dormant"
-        )
-    elif not less(ALONG):
-        follows = "the part along it does as much alone, and what else the whole value brings undoes it"
+    if not less(ALONG):
+        follows = "the part along it does as much alone: the variable is where its mean values differ"
     elif not less(ACROSS):
         follows = "the part across it does as much alone: what it carries does not show in the mean values"
+    elif less(BOTH):
+        follows = (
+            "neither part does it alone, nor do both as in the source: the subspace moves what lies across the mean "
+            "difference by what differs along it, through a part that is otherwise dormant"
+        )
     else:
         follows = "it takes both parts, neither of which does it alone"
     return f"{figures}; {follows}"

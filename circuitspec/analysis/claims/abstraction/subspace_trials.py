@@ -15,7 +15,18 @@ from circuitspec.experiments.levels.interchange_level import interchanging
 from circuitspec.experiments.planner import Plan
 from circuitspec.experiments.subspaces.natural_states import NaturalStates, PatchedStates, patched_states
 from circuitspec.experiments.subspaces.subspace import Subspace
-from circuitspec.experiments.subspaces.subspace_parts import ACROSS, ALONG, BOTH, SubspaceParts, mean_directions, split
+from circuitspec.experiments.subspaces.subspace_parts import (
+    ACROSS,
+    ALONG,
+    BOTH,
+    MEANS,
+    PCA,
+    SubspaceParts,
+    mean_directions,
+    means_basis,
+    pca_basis,
+    split,
+)
 from circuitspec.hypothesis_file.grammar.variable_expressions import Scalar
 from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.pairs.settings import families_of
@@ -43,7 +54,7 @@ def has_subspaces(plan: Plan) -> bool:
 
 
 def with_parts(plan: Plan, pairs: PairSet, read: ReadsSites) -> tuple[Plan, dict[Experiment, str]]:
-    """The plan with the parts of subspaces in its claims, and the runs along these, named.
+    """The plan with the parts of its claims' subspaces and with those that values tell, and the runs along them, named.
 
     A subspace is split by the mean values, over the bases and sources of all families that claims set its variable
     from, of what the variable is in them.
@@ -71,8 +82,11 @@ class _Split:
         assert site.subspace is not None
         self.site, self.basis, self._values = site, site.subspace.basis, values
         told = _told(variable, tuple(values.sources), pairs)
-        means = mean_directions(np.concatenate([values.base, *values.sources.values()]), told)
+        every = np.concatenate([values.base, *values.sources.values()])
+        means, rank = mean_directions(every, told), site.subspace.rank
         self.parts: SubspaceParts | None = None if means is None else split(self.basis, means)
+        self._bases = {MEANS: means_basis(every, told, rank), PCA: pca_basis(every, rank)}
+        self._bases |= {} if self.parts is None else self.parts.bases
         self._natural = NaturalStates.of(
             values.base,
             tuple(values.sources.values()),
@@ -80,9 +94,9 @@ class _Split:
             [[source.text for source in pairs.families[name]] for name in values.sources],
         )
 
-    def part(self, name: str) -> Site | None:
-        """The site along this part alone; None where there are no two parts."""
-        basis = None if self.parts is None else self.parts.bases.get(name)
+    def along(self, name: str) -> Site | None:
+        """The site along a part alone, or along another subspace that its values tell; None where there is none."""
+        basis = self._bases.get(name)
         return None if basis is None else replace(self.site, subspace=Subspace.of(basis))
 
     def states(self, family: str) -> PatchedStates | None:
@@ -101,13 +115,14 @@ def _told(variable: str, families: tuple[str, ...], pairs: PairSet) -> list[Scal
 def _with_parts(
     trial: PairTrial, known: Mapping[tuple[str, Site], _Split], plan: Plan, labels: dict[Experiment, str]
 ) -> PairTrial:
-    """The trial with its runs along parts, where all of its subspaces have two; of one variable with distances too."""
+    """The trial with its runs along parts, where all of its subspaces have two, and along what values tell; of one
+    variable with distances too."""
     splits = {variable: known[variable, site] for variable, site in trial.subspaces.items()}
     if not splits:
         return trial
     runs: dict[str, Experiment] = {}
-    for name in (ALONG, ACROSS, BOTH):
-        sites = {variable: own.part(name) for variable, own in splits.items()}
+    for name in (MEANS, PCA, ALONG, ACROSS, BOTH):
+        sites = {variable: own.along(name) for variable, own in splits.items()}
         if any(site is None for site in sites.values()):
             continue
         patched = {variable: frozenset({site}) for variable, site in sites.items() if site is not None}
@@ -118,4 +133,5 @@ def _with_parts(
     if len(trial.setting) == 1:
         ((variable, family),) = trial.setting
         states = splits[variable].states(family)
-    return replace(trial, parts=runs, states=states)
+    controls = {**trial.controls, **{name: runs.pop(name) for name in (MEANS, PCA) if name in runs}}
+    return replace(trial, controls=controls, parts=runs, states=states)

@@ -22,6 +22,7 @@ from circuitspec.analysis.statistics.wording import number, plural, with_interva
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.subspace_files import entry_name
+from circuitspec.experiments.subspaces.subspace_parts import MEANS, PCA
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
 from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.pairs.settings import Setting
@@ -98,7 +99,7 @@ def as_good_at_random(evidence: Evidence) -> list[EvidenceWarning]:
     """CS456: random subspaces of equal rank that are not surely worse."""
     found = []
     for index, trial, own, others in _compared(evidence):
-        drawn = [one for name, one in others.items() if name not in (WHOLE, *PARTS)]
+        drawn = [one for name, one in others.items() if name not in (WHOLE, MEANS, PCA, *PARTS)]
         best = max(drawn, key=lambda one: one.value, default=None)
         if best is None or not own.value or own.low is None or best.high is None or own.low > best.high:
             continue
@@ -121,7 +122,8 @@ AS_GOOD_AT_RANDOM = WarningKind(
     "a subspace no better than random ones",
     "Beside each claim about a subspace, random subspaces of the same rank are patched. One of them gives the answer "
     "asked for in as many pairs, as far as the intervals tell. The figure then says that the component carries the "
-    "variable, and nothing of these directions.",
+    "variable, and nothing of these directions. `circuitspec align` says it of every control that learning is to beat: "
+    "the difference of means and PCA, learning on permuted labels, and learning on an untrained model.",
     as_good_at_random,
 )
 
@@ -132,28 +134,29 @@ MOST_OUTSIDE = 0.5  # of the patched states: where more are outside the natural 
 
 
 def out_of_range(evidence: Evidence) -> list[EvidenceWarning]:
-    """CS457: most states that a subspace is patched to lie surely where unpatched runs hardly do."""
+    """CS457: most patched states lie surely where unpatched runs hardly do, and the claim is not surely wrong."""
     found = []
-    for index, trial, own, _ in _compared(evidence):
-        if trial.states is None or not own.value:
+    least = {one.index: one.claim.at_least or 0.0 for one in evidence.plan.claims}
+    for index, trial, own, others in _compared(evidence):
+        if trial.states is None or (own.high or 0.0) < least[index]:
             continue
         figures = figures_of(trial, evidence.records)
         counted = figures.kept & figures.changed
-        for name, one in by_directions(trial.states).items():
+        for directions, one in by_directions(trial.states).items():
             share = share_of(one.outside[counted])
             if share is None or share.low is None or share.low <= MOST_OUTSIDE:
                 continue
             found.append(
                 EvidenceWarning(
                     "CS457",
-                    f"in pairs of {trial.name} {outside_words(name, share, one.ratio(counted))}",
-                    "what the model does there says little of what it does by itself: the rest of the value does not "
-                    "go with what the subspace sets",
+                    f"in pairs of {trial.name} {outside_words(directions, share, one.ratio(counted))}",
+                    "what the model does there says little of what it does by itself; "
+                    + decomposed(own, {name: others[name] for name in PARTS if name in others}),
                     "look at the component whole, at the parts of the subspace, and at smaller ranks",
                     {
                         "claim": index,
                         "pairs": trial.name,
-                        "directions": name,
+                        "directions": directions,
                         "outside": estimate_data(share),
                         "ratio": one.ratio(counted),
                     },
