@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from circuitspec.analysis.claims.abstraction.pair_claims import PlannedPairs
 from circuitspec.analysis.verification_result import Verification
-from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.analysis.warnings.abstraction.subspace_warnings import beyond_the_whole
+from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.attribution.subspace_training import TrainingSettings

@@ -23,7 +23,7 @@ from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.levels.path_hops import Hops, taps_in
 from circuitspec.engine.metrics.internal_metrics import Internals
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, single_runs, with_means
 from circuitspec.engine.scheduling.batched_sweep import Measured, Sweeper
 from circuitspec.engine.scheduling.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.scheduling.parts import KeepsParts
@@ -112,7 +112,8 @@ class Runner(Forward):
         a sweep is not exact, CS547 where a single prompt does not fit in memory; CS514, CS519 and CS520 for attention
         patterns that cannot be patched.
         """
-        wanted = tuple(dict.fromkeys(experiments))
+        asked = tuple(dict.fromkeys(experiments))
+        wanted = single_runs(asked)
         columns: dict[Experiment, Columns] = {e: {} for e in wanted}
         if not wanted:
             return Records(columns, self.templates)
@@ -125,7 +126,7 @@ class Runner(Forward):
             self._learn_means(source, taps)
         for _ in self.in_batches(lambda part: self._run_batch(part, needs, columns, parts)):
             pass
-        return Records(columns, self.templates)
+        return with_means(Records(columns, self.templates), asked)
 
     def _needs(self, wanted: Sequence[Experiment]) -> Needs:
         needs = needs_of(wanted, self, sweeps=self._sweeps)
