@@ -21,7 +21,7 @@ from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.masks import merged
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import CountsPrompts, Forward
-from circuitspec.engine.levels.path_hops import Hops, taps_in
+from circuitspec.engine.levels.path_hops import Hops, blocks_before, taps_of_variant
 from circuitspec.engine.metrics.internal_metrics import Internals
 from circuitspec.engine.records import Records, single_runs, with_means
 from circuitspec.engine.scheduling.batched_sweep import Measured, Sweeper
@@ -253,11 +253,13 @@ class Runner(Forward):
 
         Such runs are let go with the experiment, unless they are recorded for others too.
         """
-        taps = taps_in(experiment, name, self.stream)
+        taps = taps_of_variant(experiment, name, self.stream)
         if taps <= needs.recorded.get(name, frozenset()):
             found = runs.values_of(name)
         else:
-            found = self.stream.with_scaled(self.forward(batch, name, Actions(record=taps))[1])
+            last = max(map(blocks_before, taps))
+            wanted = Actions(record=taps, last_block=last if last < self.loaded.shape.n_layers else None)
+            found = self.stream.with_scaled(self.forward(batch, name, wanted)[1])
         return on_columns_of(self.task, batch, self._laid_out_as(experiment.base), name, found, 0.0)
 
     def _actions(
