@@ -61,7 +61,7 @@ def taps_of_variant(experiment: Experiment, prompts: str, stream: Stream) -> fro
         if frozen == prompts:
             last = max(map(blocks_before, read))
             found |= {tap for tap in value_taps(stream) if blocks_before(tap) <= last}
-            found |= read if not senders else {Tap(_first(senders), "resid")}
+            found |= read if not senders else {Tap(first_layer(senders), "resid")}
         for sent in senders:
             if sent.prompts == prompts and not sent.inputs:
                 found.add(stream.recorded_at(sent.component))
@@ -73,7 +73,7 @@ def blocks_before(tap: Tap) -> int:
     return tap.layer if tap.kind in ("resid", "final") else tap.layer + 1
 
 
-def _first(senders: Senders) -> int:
+def first_layer(senders: Senders) -> int:
     """The first layer in which some sender writes."""
     return min((_layer(sent.component) for sent in senders), default=0)
 
@@ -214,9 +214,8 @@ class Hops:
         shape = self.stream.shape
         rule = self.experiment.rule
         assert rule is not None
-        first = (
-            _first(senders) if like_base or own is not None else 0
-        )  # before that, nothing differs from the frozen run
+        known = own is not None or Tap(first_layer(senders), "resid") in frozen  # what enters the first that differs
+        first = first_layer(senders) if like_base or known else 0
         last = max((blocks_before(tap) for tap in record), default=shape.n_layers)  # after that, nothing is read
         for tap in sorted({self.stream.kept_as(sender) for sender in all_senders(shape)}):
             if tap.layer < first or blocks_before(tap) > last:
@@ -249,7 +248,7 @@ class Hops:
             held = masks.pop(tap), values.pop(tap)
             edits |= self._attention(layer, *held, shares_of, frozen, sorted(changed))
         swaps = {tap: Swap(masks[tap], values[tap]) for tap in masks}
-        begun = first if own is not None else 0
+        begun = 0 if like_base else first
         if begun:
             stream = frozen[Tap(begun, "resid")].expand_as(self.base[Tap(0, "resid")])
             edits[Tap(begun, "resid")] = lambda computed: stream
