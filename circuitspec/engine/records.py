@@ -47,6 +47,23 @@ class Records:
         return Records({**self.values, **other.values}, self.templates)
 
 
+def single_runs(experiments: Iterable[Experiment]) -> tuple[Experiment, ...]:
+    """These, and in place of what is repeated its runs, each once."""
+    return tuple(dict.fromkeys(one for experiment in experiments for one in experiment.each))
+
+
+def with_means(found: Records, experiments: Iterable[Experiment]) -> Records:
+    """What was `found` of `single_runs`, as metrics of the experiments themselves."""
+
+    def values(experiment: Experiment) -> PromptValues:
+        if not experiment.repeated:
+            return found[experiment]
+        runs = [found[one] for one in experiment.each]
+        return {metric: np.mean([run[metric] for run in runs], axis=0) for metric in runs[0]}
+
+    return Records({experiment: values(experiment) for experiment in experiments}, found.templates)
+
+
 class RunsExperiments(Protocol):
     """What runs experiments for those who judge them; a protocol, so that reading results needs no torch."""
 

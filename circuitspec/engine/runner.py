@@ -21,9 +21,9 @@ from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.masks import merged
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import CountsPrompts, Forward
-from circuitspec.engine.levels.path_hops import Hops, taps_in
+from circuitspec.engine.levels.path_hops import Hops, blocks_before, taps_of_variant
 from circuitspec.engine.metrics.internal_metrics import Internals
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, single_runs, with_means
 from circuitspec.engine.scheduling.batched_sweep import Measured, Sweeper
 from circuitspec.engine.scheduling.needs import Needs, Unpatched, needs_of
 from circuitspec.engine.scheduling.parts import KeepsParts
@@ -112,7 +112,8 @@ class Runner(Forward):
         a sweep is not exact, CS547 where a single prompt does not fit in memory; CS514, CS519 and CS520 for attention
         patterns that cannot be patched.
         """
-        wanted = tuple(dict.fromkeys(experiments))
+        asked = tuple(dict.fromkeys(experiments))
+        wanted = single_runs(asked)
         columns: dict[Experiment, Columns] = {e: {} for e in wanted}
         if not wanted:
             return Records(columns, self.templates)
@@ -125,7 +126,7 @@ class Runner(Forward):
             self._learn_means(source, taps)
         for _ in self.in_batches(lambda part: self._run_batch(part, needs, columns, parts)):
             pass
-        return Records(columns, self.templates)
+        return with_means(Records(columns, self.templates), asked)
 
     def _needs(self, wanted: Sequence[Experiment]) -> Needs:
         needs = needs_of(wanted, self, sweeps=self._sweeps)
@@ -252,11 +253,13 @@ class Runner(Forward):
 
         Such runs are let go with the experiment, unless they are recorded for others too.
         """
-        taps = taps_in(experiment, name, self.stream)
+        taps = taps_of_variant(experiment, name, self.stream)
         if taps <= needs.recorded.get(name, frozenset()):
             found = runs.values_of(name)
         else:
-            found = self.stream.with_scaled(self.forward(batch, name, Actions(record=taps))[1])
+            last = max(map(blocks_before, taps))
+            wanted = Actions(record=taps, last_block=last if last < self.loaded.shape.n_layers else None)
+            found = self.stream.with_scaled(self.forward(batch, name, wanted)[1])
         return on_columns_of(self.task, batch, self._laid_out_as(experiment.base), name, found, 0.0)
 
     def _actions(

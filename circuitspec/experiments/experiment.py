@@ -217,7 +217,8 @@ class Experiment:
     `sites` for all that comes after them (node level), or those of senders for single receivers (`readings`): in one
     run with everything else recomputed (edge level), or along paths by a `rule` (path level). At node level other sites
     may take values of other sources in the same run (`beside`). Metrics are about the answers of the prompts that are
-    `expected`: of the clean ones, unless said otherwise.
+    `expected`: of the clean ones, unless said otherwise. Where it is `repeated` with prompts drawn anew, metrics are
+    means over its own run and those, prompt by prompt.
     Two experiments with equal content are the same experiment.
     """
 
@@ -228,8 +229,11 @@ class Experiment:
     rule: PathRule | None = None
     beside: frozenset[SourcedSites] = frozenset()
     expected: str = "clean"
+    repeated: tuple[Experiment, ...] = ()
 
     def __post_init__(self) -> None:
+        if any(one.repeated for one in self.repeated):
+            raise ValueError("what repeats an experiment is one run")
         if self.beside and not self.sites:
             raise ValueError("further patches go beside sites")
         if self.sites and self.readings:
@@ -268,7 +272,13 @@ class Experiment:
     def variants(self) -> tuple[Variant, ...]:
         """Its own prompts, then those that its patched values come from."""
         own = (self.base, *(s.prompts for s in self.sources if s.prompts is not None))
-        return tuple(dict.fromkeys((*own, *self.sent_prompts)))
+        others = (variant for one in self.repeated for variant in one.variants)
+        return tuple(dict.fromkeys((*own, *self.sent_prompts, *others)))
+
+    @property
+    def each(self) -> tuple[Experiment, ...]:
+        """The runs that its metrics are means over: itself, where it is not repeated."""
+        return (replace(self, repeated=()), *self.repeated) if self.repeated else (self,)
 
     @cached_property
     def sent_prompts(self) -> tuple[str, ...]:
@@ -337,6 +347,8 @@ class Experiment:
             content["rule"] = {"frozen": self.rule.frozen, "through_mlps": self.rule.through_mlps, "named": named}
         if self.expected != "clean":
             content["expected"] = self.expected
+        if self.repeated:
+            content["repeated"] = sorted(one.digest for one in self.repeated)
         return _hash(content)
 
 
@@ -383,7 +395,7 @@ def passes(experiments: tuple[Experiment, ...], known: frozenset[Source] = froze
     run. Every variant that is run plain or recorded takes one, every patched experiment one, and one at path level its
     hops; what involves noise, one for each draw.
     """
-    experiments = tuple(dict.fromkeys(e.run for e in experiments))
+    experiments = tuple(dict.fromkeys(one.run for e in experiments for one in e.each))
     sources = {source for e in experiments for source in e.sources}
     means = averaged * len(means_of(experiments) - known)
     run: set[Variant] = {"clean", *(e.base for e in experiments if e.source is None or e.level == "path")}

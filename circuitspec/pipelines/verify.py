@@ -53,7 +53,7 @@ from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
 from circuitspec.engine.metrics.answer_shares import answer_shares
 from circuitspec.engine.metrics.site_values import site_values
-from circuitspec.engine.records import PromptValues, Records, RunsExperiments
+from circuitspec.engine.records import PromptValues, Records, RunsExperiments, single_runs
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
 from circuitspec.experiments.averaging import grouping
@@ -278,7 +278,7 @@ def verify(
         learned_on=prepared.learned_on,
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
-    told = {*records.values, *(() if error is None else error.records.values)}
+    told = {*single_runs((*records.values, *(() if error is None else error.records.values)))}
     verification = Verification(
         name=hypothesis.name,
         digest=digest(document.hypothesis),

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from circuitspec.analysis.claims.abstraction.scrubbed import PlannedScrub, ScrubbedClaims, figures_of
+from circuitspec.analysis.claims.abstraction.scrubbed import PlannedScrub, ScrubbedClaims, figures_of, mean_over
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.warnings.abstraction.scrubbing_warnings import cancelled
-from circuitspec.engine.records import Records
+from circuitspec.engine.records import Records, with_means
 from circuitspec.experiments.experiment import Experiment, PathRule, Reading, Sent, values_in
 from circuitspec.experiments.levels.scrub_level import ScrubDraw
 from circuitspec.experiments.levels.scrub_tree import ScrubTree
@@ -39,14 +39,14 @@ def draw(number: int) -> ScrubDraw:
 
 
 DRAWS = (draw(0), draw(1))
+SCRUBBED, RANDOM = mean_over([d.scrubbed for d in DRAWS]), mean_over([d.nothing_kept for d in DRAWS])
 
 
 def planned(**bounds: float) -> Plan:
     claim = Scrubbed(metric="logit_diff", **bounds)
-    first = DRAWS[0]
-    one = PlannedScrub(0, claim, first.scrubbed, CLEAN, first.nothing_kept, tree=ScrubTree((), ()), draws=DRAWS)
-    labels = {CLEAN: "clean", **{run: "run" for d in DRAWS for run in (d.scrubbed, d.nothing_kept)}}
-    return Plan(labels=labels, clean=CLEAN, corrupt=first.nothing_kept, circuit=CLEAN, claims=(one,))
+    one = PlannedScrub(0, claim, SCRUBBED, CLEAN, RANDOM, tree=ScrubTree((), ()), draws=DRAWS)
+    runs = (SCRUBBED, RANDOM, *(run for d in DRAWS for run in (d.scrubbed, d.nothing_kept)))
+    return Plan({CLEAN: "clean", **dict.fromkeys(runs, "run")}, CLEAN, RANDOM, CLEAN, (one,))
 
 
 def records(scrubbed: tuple[ArrayLike, ArrayLike], kl: float, clean: ArrayLike | None = None) -> Records:
@@ -56,7 +56,8 @@ def records(scrubbed: tuple[ArrayLike, ArrayLike], kl: float, clean: ArrayLike |
         values = np.asarray(values)
         found[one.scrubbed] = {"logit_diff": values, "accuracy": (values > 0).astype(float), "kl": kl * ones}
         found[one.nothing_kept] = {"logit_diff": -4 * ones, "accuracy": 0 * ones, "kl": 3 * ones}
-    return make_records(found)
+    made = make_records(found)
+    return made.merged(with_means(made, [SCRUBBED, RANDOM]))
 
 
 def test_the_mean_of_the_draws_of_each_prompt_is_what_is_drawn_again_for_the_interval() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from circuitspec.analysis.claims.abstraction.scrubbed import PlannedScrub
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
@@ -61,7 +62,8 @@ def test_rows_that_agree_stand_for_each_other(tmp_path: Path) -> None:
     assert not {one.code for one in kept.warnings} & {"CS460", "CS461"}
     lost = scrubbed(tmp_path, "{relay: nothing, lamp: everything}")
     (claim,) = lost.plan.claims
-    run = lost.records[claim.patched]["logit_diff"]  # 4 where the drawn row has the same flow, else -4
+    assert isinstance(claim, PlannedScrub)
+    run = lost.records[claim.draws[0].scrubbed]["logit_diff"]  # 4 where the drawn row has the same flow, else -4
     np.testing.assert_allclose(np.abs(run), 4, atol=1e-3)
     assert 0 < (run > 0).sum() < len(run)
 

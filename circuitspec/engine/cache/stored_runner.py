@@ -15,7 +15,7 @@ import numpy as np
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.cache.experiment_store import Store
 from circuitspec.engine.cache.store_keys import Keys, setting_of
-from circuitspec.engine.records import PromptValues, Records
+from circuitspec.engine.records import PromptValues, Records, single_runs, with_means
 from circuitspec.experiments.experiment import Experiment, Source, Variant, passes, runs_of
 from circuitspec.models.storage.cache import cache_root
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
@@ -177,7 +177,8 @@ class StoredRunner:
 
         Raises CS545 or CS546 where the store cannot be used, and as the runner does; what was stored by then stays.
         """
-        wanted = tuple(dict.fromkeys(experiments))
+        asked = tuple(dict.fromkeys(experiments))
+        wanted = single_runs(asked)
         self._asked.update(wanted)
         values = {} if self._store is None else self._store.get(wanted)
         missing = tuple(experiment for experiment in wanted if experiment not in values)
@@ -202,7 +203,7 @@ class StoredRunner:
             self.measured.update(new)
             self._progress.measured(len(left))
         templates = np.array([prompt.template for prompt in task.prompts.prompts], dtype=np.int64)
-        return Records({experiment: values[experiment] for experiment in wanted}, templates)
+        return with_means(Records({experiment: values[experiment] for experiment in wanted}, templates), asked)
 
     def most_passes(self, experiments: Sequence[Experiment]) -> float:
         """Passes over all prompts that running these takes at most, if none of them is in the store.

@@ -31,7 +31,7 @@ class Actions:
 
     And what it may leave out: `unread` are taps of which edits replace all that their modules compute; `answers_alone`
     says that nothing is wanted of the run but the logits where they are kept; blocks before `first_block` hand the
-    residual stream on as it came.
+    residual stream on as it came, and so do `last_block` and those after it, where only what comes before is wanted.
     """
 
     swaps: Mapping[Tap, Swap] = field(default_factory=dict)
@@ -41,6 +41,7 @@ class Actions:
     unread: frozenset[Tap] = frozenset()
     answers_alone: bool = False
     first_block: int = 0
+    last_block: int | None = None
 
     @property
     def taps(self) -> frozenset[Tap]:
@@ -101,7 +102,7 @@ class Compiler:
                 after=mixed.after.get(tap),
             )
         try:
-            skipped = self._blocks.before(actions.first_block)
+            skipped = self._blocks.before(actions.first_block) | self._blocks.after(actions.last_block)
             with self._blocks.watching(), computing(self._shortened(inputs, actions) | skipped):
                 _, output = runnable(dict(inputs))
             silent = [i.path for i in interventions.values() if i.firings != 1]
@@ -121,7 +122,7 @@ class Compiler:
 
     def _patterns(self, inputs: Mapping[str, Any], actions: Actions, taps: frozenset[Tap]) -> dict[Tap, Tensor]:
         """The attention patterns of a run: `[row, query pos, head * key pos]` for each of these taps."""
-        if actions.swaps or actions.edits or actions.first_block:
+        if actions.swaps or actions.edits or actions.first_block or actions.last_block is not None:
             raise ValueError("attention patterns are read of whole and unpatched runs")
         reading, found = reading_of(taps, inputs, self._architecture, self._shape), dict[Tap, Tensor]()
         copies = Actions(shifts=reading.shifts(actions.shifts), edits=reading.edits(found))

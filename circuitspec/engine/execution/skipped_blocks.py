@@ -39,6 +39,10 @@ class SkippedBlocks:
         """Forwards of the blocks before one of them, which do nothing."""
         return dict.fromkeys(self._blocks[:first], self._hand_on)
 
+    def after(self, last: int | None) -> dict[nn.Module, Callable[..., Any]]:
+        """The same of one block and all after it; of none, where none is named."""
+        return {} if last is None else dict.fromkeys(self._blocks[last:], self._hand_on)
+
     def _hand_on(self, *args: Any, **kwargs: Any) -> Any:
         """A block's forward that does nothing."""
         stream: Tensor = args[0] if args else kwargs["hidden_states"]

@@ -50,12 +50,32 @@ def value_taps(stream: Stream) -> frozenset[Tap]:
 
 def base_taps(experiment: Experiment, stream: Stream) -> frozenset[Tap]:
     """What is to be recorded of the base run: all values, and the streams that are read of it."""
-    return taps_in(experiment, None, stream)
+    return value_taps(stream) | reads_of(experiment, stream).get((frozenset(), None), frozenset())
 
 
-def taps_in(experiment: Experiment, prompts: str | None, stream: Stream) -> frozenset[Tap]:
-    """The same of the run on a variant that is frozen before some components (None: the base run)."""
-    return value_taps(stream) | reads_of(experiment, stream).get((frozenset(), prompts), frozenset())
+def taps_of_variant(experiment: Experiment, prompts: str, stream: Stream) -> frozenset[Tap]:
+    """What a path-level experiment takes of the run on a variant: values that start there, and what is frozen before
+    components, as far as these read."""
+    found: set[Tap] = set()
+    for (senders, frozen), read in reads_of(experiment, stream).items():
+        if frozen == prompts:
+            last = max(map(blocks_before, read))
+            found |= {tap for tap in value_taps(stream) if blocks_before(tap) <= last}
+            found |= read if not senders else {Tap(first_layer(senders), "resid")}
+        for sent in senders:
+            if sent.prompts == prompts and not sent.inputs:
+                found.add(stream.recorded_at(sent.component))
+    return frozenset(found)
+
+
+def blocks_before(tap: Tap) -> int:
+    """How many blocks must have been computed where a tap is passed."""
+    return tap.layer if tap.kind in ("resid", "final") else tap.layer + 1
+
+
+def first_layer(senders: Senders) -> int:
+    """The first layer in which some sender writes."""
+    return min((_layer(sent.component) for sent in senders), default=0)
 
 
 def reads_of(experiment: Experiment, stream: Stream) -> dict[HopPass, frozenset[Tap]]:
@@ -106,7 +126,7 @@ class Hops:
 
     run: a forward of the base prompts. source: the source's values at `value_taps`, broadcastable to
     `[row, pos, channel]`. columns: bool `[row, pos]` for a Where. base: the base run's own values at `base_taps`.
-    variant: the same of the run on a variant of its own, at `taps_in`. All with what `Stream.with_scaled` adds.
+    variant: the same of the run on a variant of its own, at `taps_of_variant`. All with what `Stream.with_scaled` adds.
     extra: told of a run that `hop_passes` does not count, before it is made.
     """
 
@@ -194,10 +214,11 @@ class Hops:
         shape = self.stream.shape
         rule = self.experiment.rule
         assert rule is not None
-        starts = [_layer(s.component) for s in senders]
-        first = min(starts, default=0) if like_base else 0  # before that, nothing differs from the base run
+        known = own is not None or Tap(first_layer(senders), "resid") in frozen  # what enters the first that differs
+        first = first_layer(senders) if like_base or known else 0
+        last = max((blocks_before(tap) for tap in record), default=shape.n_layers)  # after that, nothing is read
         for tap in sorted({self.stream.kept_as(sender) for sender in all_senders(shape)}):
-            if tap.layer < first:
+            if tap.layer < first or blocks_before(tap) > last:
                 continue
             is_mlp = tap.kind in ("mlp", "mlp_added")
             passed = rule.through_mlps and is_mlp and Mlp(tap.layer) not in rule.named
@@ -227,7 +248,13 @@ class Hops:
             held = masks.pop(tap), values.pop(tap)
             edits |= self._attention(layer, *held, shares_of, frozen, sorted(changed))
         swaps = {tap: Swap(masks[tap], values[tap]) for tap in masks}
-        return Actions(swaps, record, edits=edits)
+        begun = 0 if like_base else first
+        if begun:
+            stream = frozen[Tap(begun, "resid")].expand_as(self.base[Tap(0, "resid")])
+            edits[Tap(begun, "resid")] = lambda computed: stream
+        return Actions(
+            swaps, record, edits=edits, first_block=begun, last_block=last if last < shape.n_layers else None
+        )
 
     def _attention(
         self,

@@ -13,7 +13,7 @@ from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import Forward
 from circuitspec.engine.levels.edge_program import EdgeProgram
-from circuitspec.engine.levels.path_hops import base_taps, value_taps
+from circuitspec.engine.levels.path_hops import base_taps, first_layer, value_taps
 from circuitspec.engine.scheduling.batched_sweep import BatchedSweep, sweeps_of
 from circuitspec.engine.scheduling.partial_forward import BaseRun, keys_values, may_cut
 from circuitspec.experiments.experiment import Experiment, Noised, Source, Variant
@@ -79,6 +79,9 @@ def needs_of(experiments: Sequence[Experiment], forward: Forward, *, sweeps: boo
                 taps = frozenset(forward.stream.recorded_at(sender) for sender in program.senders)
             case "path":
                 taps = value_taps(forward.stream)
+                if experiment.sent_prompts and experiment.source.is_run:  # a pass may begin there
+                    starts = (first_layer(reading.senders) for reading in experiment.readings)
+                    taps |= {Tap(first, "resid") for first in starts}
                 needs.record(experiment.base, base_taps(experiment, forward.stream))
         needs.values_from(experiment.source, taps)
     return needs

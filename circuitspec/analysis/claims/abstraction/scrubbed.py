@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from circuitspec.analysis.claims.claim_kind import Choices, ClaimKind
-from circuitspec.analysis.claims.claim_result import CROSSES, MIN_PROMPTS, ClaimResult, Judgement, place, too_few
+from circuitspec.analysis.claims.claim_result import ClaimResult, Judgement
 from circuitspec.analysis.statistics.wording import MISSING, number, plural
 from circuitspec.engine.records import Records
 from circuitspec.experiments.ablation_source import ablation_source
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from circuitspec.analysis.claims.means_error import MeansError
-    from circuitspec.analysis.statistics.estimate import Estimate
     from circuitspec.analysis.statistics.scores import Gap
 
 KL, ACCURACY = "kl", "accuracy"
@@ -35,14 +34,14 @@ KL, ACCURACY = "kl", "accuracy"
 
 @dataclass(frozen=True)
 class PlannedScrub(PlannedClaim):
-    """The draws of a claim, each with its run and the run on random prompts; `patched` is the first one's."""
+    """The draws of a claim, each with a run and one on random prompts; `patched` and `corrupt` are their means."""
 
     tree: ScrubTree = field(kw_only=True)
     draws: tuple[ScrubDraw, ...] = field(kw_only=True)
 
     @property
-    def anchored(self) -> Mapping[Experiment, tuple[Experiment, Experiment]]:
-        return {one.scrubbed: (self.clean, one.nothing_kept) for one in self.draws}
+    def more_runs(self) -> tuple[Experiment, ...]:
+        return tuple(run for one in self.draws for run in (one.scrubbed, one.nothing_kept))
 
     @property
     def drawn_prompts(self) -> tuple[DrawnPrompts, ...]:
@@ -100,37 +99,26 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
     """(scrubbed - all random) / (clean - all random), with an interval over the reference prompts."""
 
     def plan(self, claim: Scrubbed, planning: Planning) -> PlannedScrub:
-        hypothesis, ablation = planning.hypothesis, planning.ablation
+        ablation = planning.ablation
         tree = tree_of(planning)
         through = ablation.through if claim.through is None else claim.through
         by = claim.rules or _usual_rules(planning)
         draws = tuple(scrub_draw(tree, i, by=by, seed=claim.seed, through=through) for i in range(claim.draws))
+        scrubbed, random = (mean_over([getattr(d, run) for d in draws]) for run in ("scrubbed", "nothing_kept"))
+        planning.name(random, "random prompts")
+        planning.name(scrubbed, "scrubbed")
         for i, one in enumerate(draws):
-            which = f"draw {i + 1} of {claim.draws}"
-            planning.name(one.nothing_kept, f"random prompts, {which}")
-            planning.name(one.scrubbed, f"scrubbed, {which}")
-        assert hypothesis.circuit.carries is not None or hypothesis.circuit.unnamed is not None
-        first = draws[0]
-        return PlannedScrub(
-            planning.index, claim, first.scrubbed, CLEAN, first.nothing_kept, paths=tree.paths, tree=tree, draws=draws
-        )
+            planning.name(one.nothing_kept, f"random prompts, draw {i + 1} of {claim.draws}")
+            planning.name(one.scrubbed, f"scrubbed, draw {i + 1} of {claim.draws}")
+        return PlannedScrub(planning.index, claim, scrubbed, CLEAN, random, paths=tree.paths, tree=tree, draws=draws)
 
     # -- judging ------------------------------------------------------------------------------------------------------
 
     def decide(self, planned: PlannedScrub, records: Records, between: Gap, error: MeansError | None) -> Judgement:
-        from circuitspec.analysis.statistics import stats
+        from circuitspec.analysis.claims.single_figure import decide_by_one
 
         figures = figures_of(planned, records)
-        estimate: Estimate = stats.recovered(figures.scrubbed.mean(0), figures.random.mean(0), figures.clean)
-        found, notes = _found(figures), self._notes(planned)
-        if estimate.interval is None:
-            why = "the clean and the random runs are too close for an interval"
-            return Judgement("INCONCLUSIVE", why, estimate, found=found, notes=notes)
-        if records.n_prompts < MIN_PROMPTS:
-            return Judgement("INCONCLUSIVE", too_few(records.n_prompts), estimate, found=found, notes=notes)
-        status = place(estimate.interval, planned.claim.at_least, planned.claim.at_most)
-        reason = CROSSES if status == "INCONCLUSIVE" else ""
-        return Judgement(status, reason, estimate, found=found, notes=notes)
+        return replace(decide_by_one(planned, records, error), found=_found(figures), notes=self._notes(planned))
 
     def _notes(self, planned: PlannedScrub) -> tuple[str, ...]:
         tested = [node for node in planned.tree.nodes if node.carries is not None]
@@ -165,6 +153,12 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
 
     def subject(self, claim: Any) -> str:
         return f"{claim.kind}: {claim.metric}"
+
+
+def mean_over(runs: Sequence[Experiment]) -> Experiment:
+    """The experiment whose metrics are means over these runs."""
+    first, *others = runs
+    return replace(first, repeated=tuple(others))
 
 
 def _found(figures: ScrubFigures) -> str:

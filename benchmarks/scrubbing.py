@@ -1,0 +1,104 @@
+"""What causal scrubbing costs: one draw of a tree of values on GPT-2 small's shape, against bare forwards.
+
+Random weights, float32. The tree is a path with groups of heads: from some heads to some of a later layer, from these to
+some of a yet later one, and to the logits; every value has prompts of its own. A bare forward is a plain Hugging Face
+forward over the same prompts with logits at the answer alone. Rounds are interleaved, so that the machine's noise falls
+on all alike, and medians are compared as ratios.
+
+    python benchmarks/scrubbing.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from edges import PROMPTS, TOKENS, Silent, random_task
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from circuitspec.engine.execution.batches import make_batches, model_inputs
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import passes
+from circuitspec.experiments.levels.scrub_level import scrub_draw
+from circuitspec.experiments.levels.scrub_tree import ScrubTree, scrub_tree
+from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
+from circuitspec.hypothesis_file.yaml.source import parse_source
+from circuitspec.models.families.architecture import architecture_of
+from circuitspec.models.load import LoadedModel, Provenance
+from circuitspec.models.model_config import shape_of
+from circuitspec.prompts.prompt_set import TokenizedVariant
+
+HEADS = {"narrow": (1, 1, 1), "wide": (3, 2, 2), "many leaves": (6, 1, 2)}
+"""By name how many heads the three groups of the tree have, the first one its leaves."""
+
+
+def tree_of(shape: ModelShape, sizes: tuple[int, ...]) -> ScrubTree:
+    first, second, third = ([f"a{layer}.h{i}" for i in range(n)] for layer, n in zip((1, 5, 9), sizes, strict=True))
+    groups = {
+        "first": {"nodes": first},
+        "second": {"nodes": second, "at": "END"},
+        "third": {"nodes": third, "at": "END"},
+    }
+    paths = ["first -> second<v> -> third<q> -> logits"]
+    circuit = CircuitSpec.model_validate({"groups": groups, "paths": paths, "unnamed": "nothing"})
+    text = parse_source("circuitspec: 1\n", "scrubbing.circuit.yaml")
+    graph = lay_out(circuit, shape, text)
+    return scrub_tree(circuit, graph, text, all_positions=False, variables={}, roots={})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    rounds, threads = (getattr(parser.parse_args(), name) for name in ("rounds", "threads"))
+    torch.manual_seed(0)
+    torch.set_num_threads(threads)
+    config = GPT2Config()
+    model = GPT2LMHeadModel(config).eval()
+    facts = config.to_dict()
+    shape = shape_of(facts)
+    loaded = LoadedModel(
+        model, None, architecture_of(facts), shape, Provenance("random", None, "float32", "gpt2", "random", 0, Path())
+    )
+    task = random_task(PROMPTS, TOKENS, config.vocab_size)
+    rng = np.random.default_rng(1)
+    print("| tree | values | forwards | in bare forwards | of those, a value |")
+    print("|---|---|---|---|---|")
+    for through in ((), ("mlp",)):
+        for name, sizes in HEADS.items():
+            tree = tree_of(shape, sizes)
+            draw = scrub_draw(tree, 0, by=("clean",), seed=0, through=through)
+            given = task
+            for one in draw.prompts:
+                ids = tuple(map(tuple, rng.integers(0, config.vocab_size, (PROMPTS, TOKENS)).tolist()))
+                given = given.with_variant(one.variant, TokenizedVariant(ids, task.answers, task.wrong, task.roles))
+            (batch,) = make_batches(task.lengths, PROMPTS)
+            with borrowed(model), torch.no_grad():
+                runner = Runner(loaded, given, rows=PROMPTS, progress=Silent())
+                inputs = model_inputs(given, batch, "clean", runner.device)
+                work: dict[str, Callable[[], object]] = {
+                    "bare": lambda inputs=inputs: model(**inputs).logits,  # type: ignore[misc]
+                    "draw": lambda runner=runner, draw=draw: runner.run([draw.scrubbed, draw.nothing_kept]),  # type: ignore[misc]
+                }
+                times: dict[str, list[float]] = {one: [] for one in work}
+                for _ in range(rounds):
+                    for one, run in work.items():
+                        started = time.perf_counter()
+                        run()
+                        times[one].append(time.perf_counter() - started)
+            ratio = statistics.median(a / b for a, b in zip(times["draw"], times["bare"], strict=True))
+            forwards = passes((draw.scrubbed, draw.nothing_kept))
+            said = f"{name}, through {'MLPs' if through else 'nothing'}"
+            print(f"| {said} | {len(tree.nodes)} | {forwards:g} | {ratio:.1f} | {ratio / len(tree.nodes):.2f} |")
+
+
+if __name__ == "__main__":
+    main()
