@@ -39,7 +39,7 @@ from circuitspec.pipelines.session import from_file, from_memory, opened, tokens
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_families import draw_pairs
 from circuitspec.prompts.pairs.pair_tokens import with_pairs
-from circuitspec.prompts.pairs.settings import source_variant
+from circuitspec.prompts.pairs.settings import Setting, source_variant
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.runtime.progress import Silent
 
@@ -71,7 +71,7 @@ abstraction:
     both: {{redraw: [IO, S1], slots: {{S2: =IO}}}}
 """
 
-Told = tuple[TokenizedTask, list[tuple[tuple[str, str], ...]], list[tuple[bool, ...]]]
+Told = tuple[TokenizedTask, list[Setting], list[tuple[bool, ...]]]
 """Tokens, the settings (a family each), and for each of them the pairs whose answer must change."""
 
 
@@ -85,7 +85,7 @@ def told(prompts: int, seed: int, loaded: LoadedModel | None) -> tuple[LoadedMod
     assert subject.abstraction is not None
     drawn = build_prompts(subject.task, Path())
     pairs = draw_pairs(subject.abstraction, subject.task, drawn, Path())
-    settings = [((VARIABLE, family),) for family in pairs.families]
+    settings: list[Setting] = [((VARIABLE, family),) for family in pairs.families]
 
     def prepared(shape: Any, tokenizer: Any) -> TokenizedTask:
         task = tokens_of(study, subject, drawn, shape, tokenizer)

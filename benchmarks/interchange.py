@@ -195,11 +195,11 @@ def main() -> None:
     print(f"\n{model_id}: {len(families) * task.n} pairs of {task.longest} tokens, {len(places)} places\n")
     print("| way | ms a pair and place | the sweep's cost by this one | rounds | by processor time |")
     print("|---|---|---|---|---|")
-    for name, own in times.items():
-        ratios = np.array(times["sweep"]) / np.array(own)  # [round, clock or processor]
+    for name, taken in times.items():
+        ratios = np.array(times["sweep"]) / np.array(taken)  # [round, clock or processor]
         by_clock, by_processor = np.median(ratios, axis=0)
         spread = f"{ratios[:, 0].min():.3f} .. {ratios[:, 0].max():.3f}"
-        print(f"| {name} | {1000 * np.median(own, axis=0)[0]:.2f} | {by_clock:.3f} | {spread} | {by_processor:.3f} |")
+        print(f"| {name} | {1000 * np.median(taken, axis=0)[0]:.2f} | {by_clock:.3f} | {spread} | {by_processor:.3f} |")
     print(f"\n{forwards:.1f} forwards over all prompts, of which {saved:.1f} were not computed")
     print(f"{differ} of {len(sample) * task.n} answers differ from those by hooks")
 
