@@ -8,8 +8,8 @@ alone. The sweep's time has its base and source runs in it, and all of circuitsp
 left out of both.
 
 In every round half of each loop runs before the sweep and half of it after, so that the machine's noise falls on all
-alike; ratios are taken within a round. One hooked forward takes as long as another, so the loops run a fixed random
-sample of the places (`--sample`). Answers are compared pair by pair.
+alike; ratios are taken within a round, by the clock and by processor time. One hooked forward takes as long as another,
+so the loops run a fixed random sample of the places (`--sample`). Answers are compared pair by pair.
 
     python benchmarks/interchange.py
     python benchmarks/interchange.py --smollm2 --prompts 20
@@ -18,7 +18,6 @@ sample of the places (`--sample`). Answers are compared pair by pair.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -117,10 +116,11 @@ class ByHooks:
             self.answers[place, family] = logits.numpy()
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def seconds(work: Callable[[], object]) -> np.ndarray:
+    """By the clock and of the processor."""
+    started = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return np.array([time.perf_counter() - started[0], time.process_time() - started[1]])
 
 
 def hits(task: TokenizedTask, trial: PairTrial, logits: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def main() -> None:
         "hooked forwards, logits everywhere": ByHooks(loaded.model, task, last=False),
         "hooked forwards, last logits": ByHooks(loaded.model, task, last=True),
     }
-    times: dict[str, list[float]] = {name: [] for name in (*loops, "sweep")}
+    times: dict[str, list[np.ndarray]] = {name: [] for name in (*loops, "sweep")}
     forwards = saved = 0.0
     records: Records | None = None
     with torch.no_grad():
@@ -193,12 +193,13 @@ def main() -> None:
         own = hits(task, trials[key], loop.answers[key])
         differ += int((own != (records[trials[key].patched]["accuracy"] == 1)).sum())
     print(f"\n{model_id}: {len(families) * task.n} pairs of {task.longest} tokens, {len(places)} places\n")
-    print("| way | ms a pair and place | the sweep's cost by this one | rounds |")
-    print("|---|---|---|---|")
-    for name, own in times.items():
-        ratios = [ours / one for ours, one in zip(times["sweep"], own, strict=True)]
-        spread = f"{min(ratios):.3f} .. {max(ratios):.3f}"
-        print(f"| {name} | {1000 * statistics.median(own):.2f} | {statistics.median(ratios):.3f} | {spread} |")
+    print("| way | ms a pair and place | the sweep's cost by this one | rounds | by processor time |")
+    print("|---|---|---|---|---|")
+    for name, taken in times.items():
+        ratios = np.array(times["sweep"]) / np.array(taken)  # [round, clock or processor]
+        by_clock, by_processor = np.median(ratios, axis=0)
+        spread = f"{ratios[:, 0].min():.3f} .. {ratios[:, 0].max():.3f}"
+        print(f"| {name} | {1000 * np.median(taken, axis=0)[0]:.2f} | {by_clock:.3f} | {spread} | {by_processor:.3f} |")
     print(f"\n{forwards:.1f} forwards over all prompts, of which {saved:.1f} were not computed")
     print(f"{differ} of {len(sample) * task.n} answers differ from those by hooks")
 

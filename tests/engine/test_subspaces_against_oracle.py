@@ -83,6 +83,21 @@ def test_single_sources(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", CHEAP)
+def test_late_tokens_of_several_layers_in_one_forward(family: str) -> None:
+    """Each layer's residual stream and a head at END: rows begin together, at the last token of the shortest prompt."""
+    model = random_model(family, **({"sliding_window": 16} if family == "gemma2" else {}))
+    base, sources, _, task = given()
+    sites = [within(Resid(layer), END, model, 2, layer) for layer in range(3)] + [within(Head(2, 1), END, model, 2, 9)]
+    runs = [Experiment("clean", FIRST, frozenset({site})) for site in sites]
+    with borrowed(model):
+        ran = runner(model, task, rows=8)
+        records = ran.run(runs)
+    assert ran.forwards_saved > 0
+    for run in runs:
+        assert_same(records[run], by_hand(model, base, sources, run))
+
+
+@pytest.mark.parametrize("family", CHEAP)
 def test_two_sources_in_one_run(family: str) -> None:
     model = random_model(family)
     base, sources, _, task = given()

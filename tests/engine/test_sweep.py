@@ -20,7 +20,7 @@ from circuitspec.engine.execution.memory import Rows, out_of_memory
 from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.scheduling.batched_sweep import ENOUGH, Cost, sweeps_of
+from circuitspec.engine.scheduling.batched_sweep import ENOUGH, ForwardCost, sweeps_of
 from circuitspec.engine.scheduling.partial_forward import Shortcut, Start
 from circuitspec.experiments.experiment import ZEROS, Experiment, Noised, Site, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
@@ -123,8 +123,12 @@ def test_noising_and_denoising_single_components_and_pairs(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_starting_at_the_patched_position(family: str) -> None:
-    """Roles late in all prompts, so that keys and values of earlier tokens are taken over; windows wide enough."""
+def test_starting_at_the_patched_position(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Roles late in all prompts, so that keys and values of earlier tokens are taken over; windows wide enough.
+
+    Each begins where it can: none is held to be so small that others had better join it.
+    """
+    monkeypatch.setattr("circuitspec.engine.scheduling.batched_sweep.tokens_beside", lambda *of: 0)
     model = random_model(family, **({"sliding_window": 16} if family in SLIDING else {}))
     prompts = random_prompts(seed=32, lengths=[8, 7, 8])
     for i, prompt in enumerate(prompts):
@@ -306,7 +310,7 @@ def test_no_more_rows_than_allowed_run_together() -> None:
 
 def test_experiments_that_begin_later_join_while_more_of_what_is_computed_is_needed() -> None:
     """By hand, of six layers and four columns: a block takes as long as for three tokens beside those of its rows."""
-    cost = Cost(layers=6, beside=3)
+    cost = ForwardCost(layers=6, beside=3)
     last = [Start(layer, 3) for layer in range(6)]
     # of two prompts: 6 x (3 + 2) for 12 needed; 6 x 7 for 22 (1.91); 6 x 9 for 30 (1.8); 6 x 11 for 36 (1.83)
     assert cost.together(last, room=10, prompts=2, width=4) == (Start(0, 3), 3)
@@ -319,7 +323,7 @@ def test_experiments_that_begin_later_join_while_more_of_what_is_computed_is_nee
     # 5 x (3 + 6) for 30 needed; 5 x 13 for 40 is no better
     assert cost.together(alike, room=9, prompts=1, width=4) == (Start(1, 2), 3)
     # 6 x (50 + 2) for 12; with one that begins before it, 7 x (50 + 4) for 26
-    cost = Cost(layers=7, beside=50)
+    cost = ForwardCost(layers=7, beside=50)
     assert cost.together([Start(1, 2), Start(0, 3)], room=9, prompts=1, width=4) == (Start(0, 2), 2)
 
 

@@ -16,6 +16,7 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.scheduling.partial_forward import Shortcut, Start
 from circuitspec.experiments.experiment import Site
 from circuitspec.experiments.subspaces.subspace import random_basis
+from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, Resid
 from circuitspec.prompts.prompt_set import TokenizedTask, TokenizedVariant
@@ -26,7 +27,13 @@ from tests.oracle import families, node
 SETTING = (("a", "f"),)
 LENGTHS = [7, 5, 6, 6, 7]
 WHERES = {name: Where.at(name) for name in ("FIRST", "A", "END")}  # A is in the middle, and differs between rows
-SITES = ((Resid(0), "FIRST"), (Resid(1), "A"), (Resid(2), "END"), (Mlp(2), "A"), (Head(1, 2), "END"))
+SITES: tuple[tuple[NodeComponent, str], ...] = (
+    (Resid(0), "FIRST"),
+    (Resid(1), "A"),
+    (Resid(2), "END"),
+    (Mlp(2), "A"),
+    (Head(1, 2), "END"),
+)
 SLIDING = ("mistral", "qwen2", "gemma2", "gemma3_text", "phi3")
 
 

@@ -147,7 +147,7 @@ class Sweeper:
         self._shortcut = Shortcut(forward)
         self._checked: set[str] = set()
         shape = forward.loaded.shape
-        self._cost = Cost(shape.n_layers, tokens_beside(shape, forward.device.type))
+        self._cost = ForwardCost(shape.n_layers, tokens_beside(shape, forward.device.type))
 
     def run(
         self,
@@ -299,7 +299,7 @@ class Sweeper:
 
 
 @dataclass(frozen=True)
-class Cost:
+class ForwardCost:
     """What forwards take, if a block takes as long as for so many tokens `beside` those of its rows."""
 
     layers: int
