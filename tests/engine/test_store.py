@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
@@ -180,7 +180,6 @@ def damaged(content: bytes, kind: str, where: float, size: int) -> bytes:
     raise ValueError(kind)
 
 
-@settings(max_examples=100, deadline=None)
 @given(damages)
 def test_damage_never_gives_a_wrong_value_only_none(damage: list[tuple[str, float, int]]) -> None:
     count = 12

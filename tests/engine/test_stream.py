@@ -395,7 +395,7 @@ def test_bfloat16(family: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=0.8)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_the_self_test_lets_pass_is_the_rounding_of_the_model_itself(
     family: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch

@@ -98,7 +98,7 @@ def test_the_known_circuit_comes_out(toy: str) -> None:
     assert outcome.verification.verdict == "SUPPORTED"
 
 
-@pytest.mark.parametrize("start", ["estimates", "resid"])
+@pytest.mark.parametrize("start", ["estimates", pytest.param("resid", marks=pytest.mark.nightly)])
 def test_an_mlp_is_the_neuron_that_does_what_it_does(start: str) -> None:
     """Of the 64 neurons of m1 one alone makes Prize of Nobel and Peace, as the toy was built."""
     found = explored("nobel", start=start, neurons=True)
@@ -514,7 +514,7 @@ NOTHING = (
 )
 
 
-@pytest.mark.parametrize("start", [(), ("--start", "resid")])
+@pytest.mark.parametrize("start", [(), pytest.param(("--start", "resid"), marks=pytest.mark.nightly)])
 def test_where_nothing_acts_there_is_no_draft(start: tuple[str, ...], tmp_path: Path) -> None:
     """In the negative toy the heads do it all: with these free, the MLPs change nothing."""
     file = str(TOYS / "negative.circuit.yaml")

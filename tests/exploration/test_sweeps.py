@@ -57,7 +57,7 @@ def share_of(
     ["gpt2", pytest.param("llama", marks=pytest.mark.nightly), pytest.param("olmo2", marks=pytest.mark.nightly)],
 )
 def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) -> None:
-    m = model(family, exactly=True)
+    m = model(family, exactly=True, **{"n_inner" if family == "gpt2" else "intermediate_size": 12})
     prompts = [p for seed in (3, 4) for p in random_prompts(seed, [6])]
     prompts = [type(p)(p.clean, p.corrupt, 0, p.answers, p.wrong, {"A": 1, "B": 3, "END": 5}) for p in prompts]
     with borrowed(m):

@@ -124,7 +124,9 @@ BY_EDGES = (
 )
 
 
-@pytest.mark.parametrize(("search", "few"), [("screen", 16), ("screen", 2), ("exact", 2)])
+@pytest.mark.parametrize(
+    ("search", "few"), [pytest.param("screen", 16, marks=pytest.mark.nightly), ("screen", 2), ("exact", 2)]
+)
 def test_a_negative_head_left_out_of_a_circuit_of_edges_is_named(
     search: Search, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
