@@ -110,7 +110,7 @@ def test_every_family(family: str) -> None:
     "family",
     [
         "phi3",
-        "llama",
+        pytest.param("llama", marks=pytest.mark.nightly),
         pytest.param("qwen2", marks=pytest.mark.nightly),
         pytest.param("mistral", marks=pytest.mark.nightly),
     ],
