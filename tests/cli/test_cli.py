@@ -81,6 +81,7 @@ def test_verify_as_json() -> None:
     assert low <= found["claims"][0]["value"] <= high
 
 
+@pytest.mark.nightly
 def test_the_batch_size_does_not_change_the_numbers() -> None:
     values = []
     for size in ("7", "100"):

@@ -348,6 +348,7 @@ def test_gates_come_with_intervals() -> None:
     assert "1.00 1.00, 1.00" in rendered(found)
 
 
+@pytest.mark.nightly
 def test_cross_sections_restore_and_half_of_one_does_not() -> None:
     """On AND both heads together are a cross-section, and so is the gate; each restores all of the behaviour."""
     drafted, declared = explored("and").sections
@@ -422,6 +423,7 @@ def test_a_component_at_two_positions_is_one_node_of_the_picture() -> None:
     assert f"a0.h1@{both} -&gt; a1.h2@END: effect 0.50" in drawn
 
 
+@pytest.mark.nightly
 def test_heads_of_an_or_are_seen_in_the_panel_of_denoising() -> None:
     """Noising either does nothing, restoring either all: 1.00 twice in one panel, and effects do not cancel."""
     alt = pictures(explored("or"))["layers-and-heads"].alt
