@@ -22,7 +22,7 @@ test: $(INSTALLED)  ## the tests, without the slow ones, without most cases of f
 	$(TESTS) -m "not nightly and not slow and not gpu and not browser" $(PYTEST_ARGS)
 
 nightly: $(INSTALLED)  ## all tests but those that need a GPU or SmolLM2
-	$(TESTS) -m "not gpu and not real" $(PYTEST_ARGS)
+	$(TESTS) -m "not gpu and not real" --hypothesis-profile many $(PYTEST_ARGS)
 
 test-real: $(VENV)/.smollm2  ## the tests on SmolLM2
 	$(BIN)/python -m pytest -m real $(PYTEST_ARGS)

@@ -6,11 +6,17 @@ import gc
 import os
 
 import pytest
+from hypothesis import settings
 
 from tests.matrix import Case, left_to_nightly, of_quick
 
 # What is verified is run: results of an earlier session would hide what is wrong now.
 os.environ["CIRCUITSPEC_NO_STORE"] = "1"
+
+# How many examples a test draws that does not say it: `make nightly` takes the second.
+settings.register_profile("few", max_examples=50, deadline=None)
+settings.register_profile("many", max_examples=300, deadline=None)
+settings.load_profile("few")
 
 
 def pytest_collection_finish() -> None:

@@ -100,6 +100,7 @@ def test_targets_of_make_are_there(document: str) -> None:
         assert set(arguments) <= set(targets)
 
 
+@pytest.mark.nightly
 def test_the_python_of_the_readme(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
     found = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]

@@ -116,6 +116,7 @@ def test_an_invalid_file_shows_every_mistake(repo: pytest.Pytester) -> None:
     done.stdout.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.nightly
 def test_claims_are_verified_when_asked(repo: pytest.Pytester) -> None:
     done = repo.runpytest_inprocess("hypotheses", "--circuitspec=verify", "--circuitspec-locked")
     done.assert_outcomes(passed=4)
@@ -304,6 +305,7 @@ def test_a_number_that_moved_fails_its_claim_alone(repo: pytest.Pytester) -> Non
     done.stdout.fnmatch_lines(["*claim2-necessary-logit_diff*", "*error[[]CS556[]]: claim 2 (necessary, logit_diff)*"])
 
 
+@pytest.mark.nightly
 def test_results_for_other_tests(repo: pytest.Pytester) -> None:
     repo.makepyfile(
         """

@@ -94,7 +94,7 @@ def test_kl_needs_no_answers() -> None:
         ("sufficient: {metric: logit_diff, at_least: 0.8, at_most: 1.2}", "sufficient: {metric: kl, at_least: 0.8}"),
         ("necessary: {metric: logit_diff, at_most: 0.3}", "necessary: {metric: kl, at_most: 0.9}"),
     )
-    found = run(document)
+    found = run(document, "off")
     assert [claim.status for claim in found.claims] == ["SUPPORTED", "SUPPORTED"]
 
 

@@ -333,6 +333,7 @@ def low_rank(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) / 4
 
 
+@pytest.mark.nightly
 def test_adapters_are_merged_into_a_copy(tokenizer: Any) -> None:
     """Figures are those of a model whose weights were added to by hand, and the given one keeps its adapters."""
     given, plain = (AutoModelForCausalLM.from_pretrained(zoo_path("ioi-tiny")).double() for _ in range(2))

@@ -65,6 +65,7 @@ def test_one_prompt_and_columns(model: Any, tokenizer: Any, hooks: ByHooks) -> N
     assert every.loc[0, "logit_diff"] == pytest.approx(expected.mean(), abs=1e-9)
 
 
+@pytest.mark.nightly
 def test_rows_are_explored(model: Any, tokenizer: Any, hooks: ByHooks, tmp_path: Path) -> None:
     before = state(model)
     found = circuitspec.explore(pd.DataFrame(ROWS), model, tokenizer, max_forwards=300)

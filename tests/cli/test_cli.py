@@ -81,6 +81,7 @@ def test_verify_as_json() -> None:
     assert low <= found["claims"][0]["value"] <= high
 
 
+@pytest.mark.nightly
 def test_the_batch_size_does_not_change_the_numbers() -> None:
     values = []
     for size in ("7", "100"):
@@ -114,7 +115,7 @@ def test_what_cannot_be_run_is_said_before_the_run(tmp_path: Path) -> None:
 def test_an_invalid_file(tmp_path: Path) -> None:
     path = edited(tmp_path, ("templates:", "template:"))
     for command in ("check", "verify", "plan"):
-        ran = run(command, path)
+        ran = called(command, path)
         assert ran.returncode == 3
         assert "edited.circuit.yaml:" in ran.stderr
         assert "did you mean templates" in ran.stderr
@@ -123,7 +124,7 @@ def test_an_invalid_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["check", "plan", "verify"])
 def test_a_file_that_is_not_there(command: str, tmp_path: Path) -> None:
-    ran = run(command, tmp_path / "nothing.circuit.yaml")
+    ran = called(command, tmp_path / "nothing.circuit.yaml")
     assert ran.returncode == 3
     assert "nothing.circuit.yaml" in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -179,19 +180,19 @@ def test_init_writes_a_file_that_checks_and_never_overwrites(tmp_path: Path) -> 
 
 
 def test_schema_and_explain() -> None:
-    assert json.loads(run("schema").stdout)["$schema"].endswith("2020-12/schema")
-    explained = run("explain", "cs112")
+    assert json.loads(called("schema").stdout)["$schema"].endswith("2020-12/schema")
+    explained = called("explain", "cs112")
     assert explained.returncode == 0
     assert "9.10" in explained.stdout
-    unknown = run("explain", "CS999")
+    unknown = called("explain", "CS999")
     assert unknown.returncode == 2
     assert "CS999" in unknown.stderr
 
 
 def test_usage_errors() -> None:
-    assert run("verify").returncode == 2
-    assert run("verify", TINY, "--format", "xml").returncode == 2
-    assert run("no-such-command").returncode == 2
+    assert called("verify").returncode == 2
+    assert called("verify", TINY, "--format", "xml").returncode == 2
+    assert called("no-such-command").returncode == 2
 
 
 LIGHT = """
@@ -209,13 +210,13 @@ print("code", code, "heavy", heavy, file=sys.stderr)
 @pytest.mark.parametrize(
     ("arguments", "allowed"),
     [
-        (["--help"], []),
-        (["check", str(TINY)], []),
+        pytest.param(["--help"], [], marks=pytest.mark.nightly),
+        pytest.param(["check", str(TINY)], [], marks=pytest.mark.nightly),
         (["check", str(ROOT / "hypotheses" / "ioi-gpt2-small.circuit.yaml")], []),
-        (["schema"], []),
-        (["explain", "CS112"], []),
+        pytest.param(["schema"], [], marks=pytest.mark.nightly),
+        pytest.param(["explain", "CS112"], [], marks=pytest.mark.nightly),
         (["explain", "CS426"], ["scipy"]),
-        (["plan", str(TINY)], ["scipy"]),
+        pytest.param(["plan", str(TINY)], ["scipy"], marks=pytest.mark.nightly),
         (["plan", str(ROOT / "hypotheses" / "toys" / "nobel-edges.circuit.yaml")], ["scipy"]),
     ],
     ids=["help", "check", "check-published", "schema", "explain", "explain-warning", "plan", "plan-by-token"],
@@ -290,6 +291,7 @@ def test_a_package_that_is_not_installed_is_no_mistake_of_the_file(tmp_path: Pat
     assert "pip install" in ran.stderr
 
 
+@pytest.mark.nightly
 def test_every_hypothesis_in_the_repository_checks() -> None:
     files = sorted((ROOT / "hypotheses").rglob("*.circuit.yaml"))
     assert len(files) >= 3

@@ -106,8 +106,8 @@ def test_several_reports_may_go_to_one_terminal(folder: Path) -> None:
     "arguments",
     [
         ["report", "pipe"],
-        ["report", "pipes"],
-        ["diff", "pipe", "pipe"],
+        pytest.param(["report", "pipes"], marks=pytest.mark.nightly),
+        pytest.param(["diff", "pipe", "pipe"], marks=pytest.mark.nightly),
         ["check", "pipe"],
         ["import", "pipe", "--as", "eap", "-o", "x"],
     ],

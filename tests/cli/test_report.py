@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from circuitspec.cli import main
 
 ROOT = Path(__file__).parents[2]
 FORMATS = ("text", "json", "html", "github", "junit", "markdown", "badge")
@@ -46,9 +49,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     refuted = text[: text.index("claims:")] + "claims:\n  - sufficient: {metric: logit_diff, at_most: 0.1}\n"
     (here / "toy.circuit.yaml").write_text(refuted, encoding="utf-8")
     also = [word for name in FORMATS for word in ("--report", f"{name}=live.{name}")]
-    code, out, err = run("verify", "toy.circuit.yaml", "--output-dir", "out", "--no-store", *also, cwd=here)
-    assert code == 1, err
-    (here / "printed").write_text(out, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setenv("GITHUB_WORKSPACE", str(ROOT))
+        words = ["verify", "toy.circuit.yaml", "--output-dir", "out", "--no-store", *also]
+        ran = CliRunner().invoke(main, words, prog_name="circuitspec", catch_exceptions=False)
+    assert ran.exit_code == 1, ran.stderr
+    (here / "printed").write_text(ran.stdout, encoding="utf-8")
     return here
 
 

@@ -83,7 +83,7 @@ def test_circuits_with_eager_attention(family: str) -> None:
 
 
 def check_circuit(model: Any, ablation: str) -> None:
-    prompts = random_prompts(seed=5, lengths=[9] * 8, templates=2)
+    prompts = random_prompts(seed=5, lengths=[9] * 4, templates=2)
     if ablation == "mean_per_template":  # a mean's positions must mean the same in its group
         prompts = [
             node.Prompt(p.clean, p.corrupt, p.template, p.answers, p.wrong, {"A": 2 + p.template, "B": 4, "END": 8})
@@ -114,11 +114,11 @@ def test_prompts_of_different_length(family: str, side: str) -> None:
     circuit, free = random_circuit(model, seed=2)
     plan = plan_of(model, circuit, free, "resample")
     expected = node.sufficient(model, prompts, oracle_circuit(circuit), {("mlp", 0)}, "resample").patched
-    for rows in (1, 3, 100):
-        for order in (list(range(7)), [6, 2, 4, 0, 1, 5, 3]):
-            with borrowed(model):
-                records = runner(model, task_of([prompts[i] for i in order]), rows, side).run(plan.experiments)
-            assert_same(records[plan.circuit], {m: v[order] for m, v in expected.items()})
+    as_given, mixed = list(range(7)), [6, 2, 4, 0, 1, 5, 3]
+    for rows, order in ((1, as_given), (3, mixed), (3, as_given), (100, mixed)):
+        with borrowed(model):
+            records = runner(model, task_of([prompts[i] for i in order]), rows, side).run(plan.experiments)
+        assert_same(records[plan.circuit], {m: v[order] for m, v in expected.items()})
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -99,7 +99,7 @@ def test_integrated_gradients_sum_to_the_whole_difference() -> None:
     source = Source("resample", "abc")
     with borrowed(m):
         run = runner(m, task_of(prompts))
-        found = attribute(run, "clean", source, "logit_diff", [Resid(0)], [Where.everywhere()], steps=400)
+        found = attribute(run, "clean", source, "logit_diff", [Resid(0)], [Where.everywhere()], steps=150)
     net = families.read(m)
     differences = []
     for prompt in prompts:

@@ -23,6 +23,7 @@ from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.load import LoadedModel, load_model
 from tests.engine.support import FAMILIES, Silent
 from tests.engine.support import model as random_model
+from tests.matrix import LAYOUTS, LOOK_ALIKES
 from tests.models.conftest import save_tokenizer
 from tests.oracle import builders
 from tests.waiting import without_progress
@@ -48,8 +49,14 @@ def load(directory: Path | str, dtype: Any = "float32") -> LoadedModel:
 
 
 @pytest.mark.every_family
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        *((family, "float32") for family in FAMILIES),
+        *((family, "bfloat16") for family in LAYOUTS),
+        *(pytest.param(family, "bfloat16", marks=pytest.mark.nightly) for family in LOOK_ALIKES),
+    ],
+)
 def test_every_site_of_every_family_is_sound(family: str, dtype: str, tmp_path: Path) -> None:
     loaded = load(saved(family, tmp_path), dtype)
     found = examined(loaded)

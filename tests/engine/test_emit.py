@@ -206,7 +206,10 @@ def test_the_bundle_of_a_llama_run_by_pyvene_alone(tmp_path: Path) -> None:
     assert_same(run_alone(tmp_path / "bundle", tmp_path / "model"), load_hypothesis(file))
 
 
-@pytest.mark.parametrize("ablation", sorted(ABLATIONS))
+@pytest.mark.parametrize(
+    "ablation",
+    [pytest.param(name, marks=[pytest.mark.nightly] * (name == "cross-section")) for name in sorted(ABLATIONS)],
+)
 @pytest.mark.parametrize("family", [*TABLED, "wide llama", "longrope llama"])
 def test_the_bundle_gives_the_logits_of_the_engine(family: str, ablation: str, tmp_path: Path) -> None:
     """Every family that pyvene has a table of; the wide Llama's heads together are wider than its residual stream."""

@@ -94,7 +94,7 @@ def by_hooks(gpt2: Any, experiment: Experiment, prompts: list[node.Prompt]) -> d
     [
         ("{value: half, from: random}", "half from random"),
         ("{value: half_mean, from: random, reference: prompts}", "half_mean from random (over the scored prompts)"),
-        ("{value: quarter}", "quarter"),
+        pytest.param("{value: quarter}", "quarter", marks=pytest.mark.nightly),
     ],
 )
 def test_from_the_file_to_the_report(registered: None, ablation: str, said: str, tmp_path: Path) -> None:

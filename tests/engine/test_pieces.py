@@ -109,7 +109,7 @@ def test_what_was_computed_of_an_estimate_is_not_computed_again(
 
     with borrowed(m):
         expected, whole = ran(None)
-        for forwards in range(1, whole, max(1, whole // 10)):
+        for forwards in range(1, whole, max(1, whole // 4)):
             folder = tmp_path / str(forwards)
             with pytest.raises(Killed):
                 ran(folder, forwards)

@@ -110,7 +110,7 @@ def test_every_family(family: str) -> None:
     "family",
     [
         "phi3",
-        "llama",
+        pytest.param("llama", marks=pytest.mark.nightly),
         pytest.param("qwen2", marks=pytest.mark.nightly),
         pytest.param("mistral", marks=pytest.mark.nightly),
     ],
@@ -238,7 +238,7 @@ def test_longrope_in_estimates_by_attribution() -> None:
             assert edges.effects[link] == pytest.approx(np.mean(expected[link]), rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("family", ["llama", pytest.param("gpt_neox", marks=pytest.mark.nightly)])
 def test_dynamic_rope_that_has_run_a_longer_text_before(family: str) -> None:
     """It keeps the frequencies of the longest text, also for one of exactly as many tokens as it was trained for."""
     kind = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}

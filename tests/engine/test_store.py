@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
@@ -180,7 +180,6 @@ def damaged(content: bytes, kind: str, where: float, size: int) -> bytes:
     raise ValueError(kind)
 
 
-@settings(max_examples=100, deadline=None)
 @given(damages)
 def test_damage_never_gives_a_wrong_value_only_none(damage: list[tuple[str, float, int]]) -> None:
     count = 12
@@ -242,7 +241,7 @@ def test_a_record_of_another_version_is_not_read(tmp_path: Path) -> None:
     assert held(tmp_path, 1) == set()
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (1, 2, 3))])
 def test_killed_at_any_moment_all_that_was_put_stays(tmp_path: Path, seed: int) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path), "0", "100000", "1"]
     writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -429,7 +429,7 @@ def test_a_resumed_run_is_the_undisturbed_one_to_the_last_digit(tmp_path: Path, 
 
     told = Told()
     undisturbed = run(tmp_path / "whole", told)
-    for limit in range(told.advanced // 9, told.advanced, told.advanced // 4):
+    for limit in range(told.advanced // 9, told.advanced, told.advanced // 3):
         folder = tmp_path / str(limit)
         for stop in (limit, told.advanced // 5):
             with contextlib.suppress(KeyboardInterrupt):

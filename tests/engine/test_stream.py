@@ -208,7 +208,7 @@ def several(family: str) -> list[Experiment]:
     [
         "gpt2",
         pytest.param("gpt_neox", marks=pytest.mark.nightly),
-        "llama",
+        pytest.param("llama", marks=pytest.mark.nightly),
         "olmo2",
         pytest.param("qwen3", marks=pytest.mark.nightly),
     ],
@@ -236,7 +236,7 @@ def test_neither_batches_nor_the_side_of_padding_matter(family: str) -> None:
 NOISE = Noised(2.0, Where.at("A", "END"), draws=2, seed=3)
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("side", ["right", pytest.param("left", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("family", ["gpt2", "gemma3_text"])
 def test_noise_as_source_and_as_base(family: str, side: str) -> None:
     """At edge and path level, noising and denoising: each draw against the oracle, and the mean over the draws."""
@@ -395,7 +395,7 @@ def test_bfloat16(family: str) -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=0.8)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_the_self_test_lets_pass_is_the_rounding_of_the_model_itself(
     family: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch

@@ -498,7 +498,7 @@ def cpu_allocator() -> BaseException:
     "error",
     [lambda: torch.OutOfMemoryError("CUDA out of memory"), pytest.param(cpu_allocator, marks=pytest.mark.nightly)],
 )
-@pytest.mark.parametrize(("most", "rows"), [(6, 32), (2, 32), (1, 3)])
+@pytest.mark.parametrize(("most", "rows"), [(6, 32), pytest.param(2, 32, marks=pytest.mark.nightly), (1, 3)])
 def test_rows_are_halved_where_memory_runs_out(error: Callable[[], BaseException], most: int, rows: int) -> None:
     """Down to a batch size of 1, in every kind of run; the numbers are the same, and progress adds up."""
     model = random_model("gpt2")

@@ -28,7 +28,7 @@ from tests.engine.test_edges_against_oracle import (
 from tests.engine.test_paths_against_oracle import FILE, declared, oracle_end, stop
 from tests.oracle import answers, edge, families, node, path
 
-THREE = pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
+THREE = pytest.mark.parametrize("family", ["gpt2", pytest.param("llama", marks=pytest.mark.nightly), "gpt_neox"])
 LENGTHS = [(6, 8), (7, 5), (6, 8), (7, 5), (6, 6)]
 NAMED = (Where.at("A"), Where.at("END"), Where.at("B", "END"))
 SOURCES = (Source("resample", "abc"), Source("mean_per_template", "abc"), Source("zero", None))

@@ -26,7 +26,7 @@ WAYS: list[tuple[FormatName, str]] = [
 
 @pytest.mark.parametrize(("name", "suffix"), WAYS)
 @given(circuits(), st.booleans())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_circuit_comes_back(name: FormatName, suffix: str, circuit: EdgeList, told: bool) -> None:
     """With the model's size known, or to be found in the file."""
     size = circuit.size

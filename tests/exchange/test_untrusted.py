@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
@@ -232,7 +232,6 @@ SEEDS: list[tuple[FormatName, str, bytes]] = [
     st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=4)), max_size=6),
     st.floats(0, 1),
 )
-@settings(max_examples=250, deadline=None)
 def test_a_file_with_some_bytes_changed_is_read_or_diagnosed(
     seed: tuple[FormatName, str, bytes], changes: list[tuple[float, bytes]], cut: float
 ) -> None:

@@ -443,7 +443,7 @@ def test_drawn_circuits_at_edge_level(family: str, value: str, start: bool) -> N
             section = oracle.cross_section(net, prompts, drawn.paths, drawn.members, positions)
             assert_close(records[plan.claims[2].patched], section.patched, drawn.spec)
         compared += 1
-        if compared == 3:
+        if compared == 2:
             return
     raise AssertionError("too few circuits could be compared")
 
@@ -474,7 +474,7 @@ def test_drawn_circuits_at_path_level(family: str, value: str) -> None:
             assert_close(records[claim.patched], expected.patched, drawn.spec, discrete=value != "zero")
             assert_close(records[claim.corrupt], expected.corrupt, drawn.spec, discrete=value != "zero")
         compared += 1
-        if compared == 3:
+        if compared == 2:
             return
     raise AssertionError("too few circuits could be compared")
 
@@ -500,7 +500,7 @@ DENOISING = (
     [
         ("gpt2", "resample, from: abc"),
         ("gpt_neox", "mean_per_template, from: abc"),
-        ("gpt2", "zero"),
+        pytest.param("gpt2", "zero", marks=pytest.mark.nightly),
         ("gpt2", "gaussian, at: A, draws: 2"),
     ],
 )

@@ -98,7 +98,7 @@ def test_the_known_circuit_comes_out(toy: str) -> None:
     assert outcome.verification.verdict == "SUPPORTED"
 
 
-@pytest.mark.parametrize("start", ["estimates", "resid"])
+@pytest.mark.parametrize("start", ["estimates", pytest.param("resid", marks=pytest.mark.nightly)])
 def test_an_mlp_is_the_neuron_that_does_what_it_does(start: str) -> None:
     """Of the 64 neurons of m1 one alone makes Prize of Nobel and Peace, as the toy was built."""
     found = explored("nobel", start=start, neurons=True)
@@ -348,6 +348,7 @@ def test_gates_come_with_intervals() -> None:
     assert "1.00 1.00, 1.00" in rendered(found)
 
 
+@pytest.mark.nightly
 def test_cross_sections_restore_and_half_of_one_does_not() -> None:
     """On AND both heads together are a cross-section, and so is the gate; each restores all of the behaviour."""
     drafted, declared = explored("and").sections
@@ -422,6 +423,7 @@ def test_a_component_at_two_positions_is_one_node_of_the_picture() -> None:
     assert f"a0.h1@{both} -&gt; a1.h2@END: effect 0.50" in drawn
 
 
+@pytest.mark.nightly
 def test_heads_of_an_or_are_seen_in_the_panel_of_denoising() -> None:
     """Noising either does nothing, restoring either all: 1.00 twice in one panel, and effects do not cancel."""
     alt = pictures(explored("or"))["layers-and-heads"].alt
@@ -514,7 +516,7 @@ NOTHING = (
 )
 
 
-@pytest.mark.parametrize("start", [(), ("--start", "resid")])
+@pytest.mark.parametrize("start", [(), pytest.param(("--start", "resid"), marks=pytest.mark.nightly)])
 def test_where_nothing_acts_there_is_no_draft(start: tuple[str, ...], tmp_path: Path) -> None:
     """In the negative toy the heads do it all: with these free, the MLPs change nothing."""
     file = str(TOYS / "negative.circuit.yaml")

@@ -43,7 +43,7 @@ def test_drafts_are_about_words_that_were_not_explored(name: str, draft: str) ->
     assert seen.seed != fresh.seed
 
 
-@pytest.mark.parametrize("draft", ["drafted", "drafted-helpful"])
+@pytest.mark.parametrize("draft", ["drafted", pytest.param("drafted-helpful", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", MODELS)
 def test_drafts_hold_on_fresh_words(name: str, draft: str) -> None:
     """What is recovered lies between 0.8 and 1.2, with MLPs free and, for a helpful one, next to no heads."""

@@ -44,7 +44,7 @@ def said_and_taken(file: Path, options: ExploreOptions) -> tuple[int, Exploratio
     "toy",
     [
         "and",
-        "negative",
+        pytest.param("negative", marks=pytest.mark.nightly),
         pytest.param("backup", marks=pytest.mark.nightly),
         pytest.param("nobel", marks=pytest.mark.nightly),
     ],

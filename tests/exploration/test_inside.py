@@ -125,7 +125,9 @@ def _attention(loaded: Any, texts: list[str], study: Any, metric: Attention, sil
 
 
 @pytest.mark.parametrize("metric", ["kl", "accuracy", "rank"])
-@pytest.mark.parametrize("options", [{"start": "resid"}, {"sweeps": ("heads",)}])
+@pytest.mark.parametrize(
+    "options", [{"start": "resid"}, pytest.param({"sweeps": ("heads",)}, marks=pytest.mark.nightly)]
+)
 def test_metrics_of_the_output_that_cannot_be_estimated(metric: str, options: dict[str, Any], tmp_path: Path) -> None:
     """a0.h3 decides whether the logit of ` lit` is 4 or -4, beside those of all other tokens, which are 0."""
     study = load_exploration(write(POINTER, tmp_path))

@@ -80,6 +80,7 @@ def assert_same(one: ExplorationFindings, other: ExplorationFindings, tolerance:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # the child only computes
+@pytest.mark.nightly
 def test_killed_at_random_moments_resumed_and_repeated(tmp_path: Path) -> None:
     study = load_exploration(FILE)
     whole = explored(study, None)

@@ -57,7 +57,7 @@ def share_of(
     ["gpt2", pytest.param("llama", marks=pytest.mark.nightly), pytest.param("olmo2", marks=pytest.mark.nightly)],
 )
 def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) -> None:
-    m = model(family, exactly=True)
+    m = model(family, exactly=True, **{"n_inner" if family == "gpt2" else "intermediate_size": 12})
     prompts = [p for seed in (3, 4) for p in random_prompts(seed, [6])]
     prompts = [type(p)(p.clean, p.corrupt, 0, p.answers, p.wrong, {"A": 1, "B": 3, "END": 5}) for p in prompts]
     with borrowed(m):
@@ -118,6 +118,7 @@ def test_sweeping_all_places_of_a_toy() -> None:
     assert not found.unseen
 
 
+@pytest.mark.nightly
 def test_values_side_by_side() -> None:
     """Zero and mean take the switch's feature away as the corruption does: A = 0 in all of them, so relu(0 + 1 - 1)."""
     found = explored("and", sweeps=("heads", "attention"), values=("zero", "mean", "resample"))
@@ -171,6 +172,7 @@ ablation: {value: gaussian, at: [A, B], std: 60.0, draws: 4, seed: 1}
 """
 
 
+@pytest.mark.nightly
 def test_noise_is_swept_beside_a_corruption_and_searched_with(tmp_path: Path) -> None:
     """All of the noise is where the words about the switches stand, so restoring the input there restores it all."""
     file = tmp_path / "noised.yaml"
@@ -238,7 +240,9 @@ def test_what_is_kept_back_adds_up() -> None:
     assert allowance.left == 100
 
 
-@pytest.mark.parametrize("limit", [12, 40, 90, 200])
+@pytest.mark.parametrize(
+    "limit", [pytest.param(12, marks=pytest.mark.nightly), 40, pytest.param(90, marks=pytest.mark.nightly), 200]
+)
 def test_the_allowance_holds_and_what_it_cut_is_said(limit: int) -> None:
     found = explored("nobel", start="resid", max_forwards=limit)
     assert found.forwards <= limit

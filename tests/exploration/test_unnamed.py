@@ -136,7 +136,13 @@ def heads_of(found: ExplorationFindings) -> dict[tuple[int, int, str], Effect]:
     }
 
 
-@pytest.mark.parametrize("start", [{}, {"start": "resid", "linked": 0, "sections": 0}], ids=["estimates", "resid"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param({}, id="estimates"),
+        pytest.param({"start": "resid", "linked": 0, "sections": 0}, id="resid", marks=pytest.mark.nightly),
+    ],
+)
 def test_the_head_that_takes_away_most_comes_first(folder: Path, truth: Shares, start: dict[str, Any]) -> None:
     found = explored(folder, **start)
     strongest = max(truth, key=lambda at: max(map(abs, truth[at])))

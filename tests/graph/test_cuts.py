@@ -6,7 +6,7 @@ import itertools
 
 import networkx as nx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitspec.graph.cuts import minimal_cuts
@@ -24,7 +24,6 @@ def brute_force(graph: nx.DiGraph, start: int, end: int) -> set[frozenset[int]]:
 
 
 @given(st.sets(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(lambda e: e[0] < e[1]), max_size=20))
-@settings(max_examples=300, deadline=None)
 def test_every_minimal_cut_of_an_acyclic_graph(edges: set[tuple[int, int]]) -> None:
     graph = nx.DiGraph(sorted(edges))
     graph.add_nodes_from([0, 7])

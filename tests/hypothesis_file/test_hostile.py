@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, exit_code, render
@@ -51,13 +51,11 @@ def test_every_line_left_out() -> None:
         refused("".join(LINES[:left_out] + LINES[left_out + 1 :]))
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 12), st.text(max_size=6))
 def test_a_piece_replaced_by_anything(start: int, length: int, text: str) -> None:
     refused(GOOD[:start] + text + GOOD[start + length :])
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.text(alphabet="{}[]:,-'\"&*!|>%@`#?<~\\\n\t 0.", min_size=1, max_size=4))
 def test_signs_of_yaml_put_in_anywhere(start: int, text: str) -> None:
     refused(GOOD[:start] + text + GOOD[start:])
@@ -72,7 +70,6 @@ PATHS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(PATHS),
     st.recursive(

@@ -105,6 +105,9 @@ def forward(
 ) -> Run:
     """Run the model itself with patches; records all it can: heads, attn, mlp, neurons, resid pre, input, kv."""
     given = dict(patches or {})
+    at: dict[Component, dict[int, Tensor]] = {}
+    for (component, position), new in given.items():
+        at.setdefault(component, {})[position] = new
     n_layers = model.config.num_hidden_layers
     heads = heads or model.config.num_attention_heads
     kv_heads = kv_heads or getattr(model.config, "num_key_value_heads", None) or heads
@@ -119,10 +122,9 @@ def forward(
         def change(x: Tensor) -> Tensor:
             x = x.clone()
             for component in components:
-                for (c, p), value in given.items():
-                    if c == component:
-                        x[0, p] = value.to(x.dtype)
-                        seen.add((c, p))
+                for p, value in at.get(component, {}).items():
+                    x[0, p] = value.to(x.dtype)
+                    seen.add((component, p))
                 run.values[component] = x[0].clone()
             return x
 
@@ -134,12 +136,11 @@ def forward(
         def change(x: Tensor) -> Tensor:
             x = x.clone()
             for i in range(count):
-                for (c, p), value in given.items():
-                    if c == (kind, layer, i):
-                        part = value if half is None else value[half * width : (half + 1) * width]
-                        x[0, p, i * width : (i + 1) * width] = part.to(x.dtype)
-                        seen.add((c, p))
-                piece = x[0, :, i * width : (i + 1) * width].clone()
+                for p, value in at.get((kind, layer, i), {}).items():
+                    part = value if half is None else value[half * width : (half + 1) * width]
+                    x[0, p, i * width : (i + 1) * width] = part.to(x.dtype)
+                    seen.add(((kind, layer, i), p))
+            for i, piece in enumerate(x[0].clone().split(width, dim=1)):
                 if half == 1:
                     piece = torch.cat([run.values[kind, layer, i], piece], dim=1)
                 run.values[kind, layer, i] = piece

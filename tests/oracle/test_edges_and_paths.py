@@ -92,7 +92,7 @@ def test_random_edge_sets_receiver_by_receiver(family: str) -> None:
     """The same run built the long way: receivers in order, each read set by hand in a full forward pass of its own."""
     net = families.read(MODELS[family](3, layers=2))
     ablated = edge.contributions(net, SOURCE)
-    for seed in range(4):
+    for seed in range(2):
         rng = random.Random(seed)
         kept: dict[edge.Edge, Any] = {
             e: None if rng.random() < 0.3 else rng.sample(range(6), 4) for e in edge.edges(net) if rng.random() < 0.5

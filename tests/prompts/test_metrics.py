@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -58,7 +58,6 @@ def log_softmax(rows: Row) -> torch.Tensor:
     with_wrong=st.booleans(),
     scale=st.sampled_from([0.1, 3.0, 200.0]),
 )
-@settings(max_examples=150, deadline=None)
 def test_every_metric_equals_its_formula(
     data: st.DataObject, n_vocab: int, n: int, with_wrong: bool, scale: float
 ) -> None:

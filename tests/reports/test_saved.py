@@ -53,7 +53,7 @@ def refusal(path: Path) -> str:
 def test_every_format_is_the_same_from_a_saved_result(told: Reported, tmp_path: Path) -> None:
     saved = read_saved(put(tmp_path, save(LiveViews(told))))
     for name, render in FORMATS.items():
-        for style in (Style(), Style(color=True), Style(list_prompts=True)):
+        for style in (Style(), Style(color=True), Style(list_prompts=True)) if name == "text" else (Style(),):
             live = shown(name, told, color=style.color, list_prompts=style.list_prompts)
             assert render(saved, style) == live
     assert "prompts behind" in FORMATS["text"](saved, Style(list_prompts=True))

@@ -124,7 +124,14 @@ BY_EDGES = (
 )
 
 
-@pytest.mark.parametrize(("search", "few"), [("screen", 16), ("screen", 2), ("exact", 2)])
+@pytest.mark.parametrize(
+    ("search", "few"),
+    [
+        pytest.param("screen", 16, marks=pytest.mark.nightly),
+        ("screen", 2),
+        pytest.param("exact", 2, marks=pytest.mark.nightly),
+    ],
+)
 def test_a_negative_head_left_out_of_a_circuit_of_edges_is_named(
     search: Search, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,7 +311,7 @@ def test_redundancy_with_something_outside_shows_in_what_is_restored() -> None:
     assert one["rise"]["value"] == pytest.approx(1, abs=CLOSE)
 
 
-@pytest.mark.parametrize("name", ["and", "or"])
+@pytest.mark.parametrize("name", ["and", pytest.param("or", marks=pytest.mark.nightly)])
 def test_a_bystander_that_is_declared_is_named(name: str) -> None:
     bystander = ("  paths:", "    bystander: {nodes: [a0.h2], at: END}\n  paths:")
     data = only(examined(name, bystander), "CS415")
