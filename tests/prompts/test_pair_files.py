@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
@@ -117,6 +118,17 @@ def test_bases_and_sources_of_slots(tmp_path: Path, name: str, content: str) -> 
     assert pairs.changed((("answer", "mine"),)) == (True, True)
     assert pairs.expected((("position", "mine"),)) == (" Mary", " Anna")
     assert share(pairs.told_apart((("position", "mine"),), (("answer", "mine"),))) == 0.5
+
+
+def test_a_parquet_file_in_which_rows_say_different_slots(tmp_path: Path) -> None:
+    """Arrow fills up with nulls what a row does not say: these slots stay as in the base."""
+    plain_text = JSONL.replace('{"now": "walks"}', '"walked"').replace('{"now": "goes"}', '"went"')
+    rows = [json.loads(line) for line in plain_text.splitlines()]
+    pd.DataFrame(rows).to_parquet(tmp_path / "p.parquet")
+    (tmp_path / "a.circuit.yaml").write_text(HEAD.replace("FILE", "p.parquet"))
+    first, second = pairs_in(load_hypothesis(tmp_path / "a.circuit.yaml")).families["mine"]
+    assert first.text == "Then, Anna and John went to the store. John gave a ring to"
+    assert second.text == "When Mary and Anna went to the store, Paul gave a ring to"
 
 
 def test_prompts_that_are_drawn_are_found_by_their_text_or_slots(tmp_path: Path) -> None:
