@@ -403,3 +403,15 @@ def test_a_list_of_prompts_gives_what_templates_give(tmp_path: Path) -> None:
     assert [(part.name, part.estimate) for part in one.parts] == [(part.name, part.estimate) for part in other.parts]
     assert one.estimate == other.estimate
     assert templated.model == from_files.model
+
+
+def test_prompts_of_other_lengths_are_warned_of(tmp_path: Path) -> None:
+    """CS445 in the words of pairs, with how many bases have a source that is longer or shorter."""
+    document = listed(tmp_path, [], ("    mine: {file: FILE}\n", ""))
+    longer = {**BASES[1], "clean": str(BASES[1]["clean"]).replace("Then,", "Then")}
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (BASES[0], longer)))
+    found = verify(document, VerifyOptions(negatives="off"), Silent()).verification
+    (warning,) = [one for one in found.warnings if one.code == "CS445"]
+    assert warning.message.startswith("bases and sources of pairs have pieces of other lengths on 2 of 2 prompts")
+    assert "the base has 15 tokens, the source 14" in warning.message
+    assert "skip" not in warning.help
