@@ -88,14 +88,15 @@ UNLIKE_PROMPTS = WarningKind(
     "CS445",
     ("task",),
     "prompts of unequal lengths that are compared",
-    "Clean and corrupted prompts, or bases and sources of pairs, have other numbers of tokens. Values are patched where "
-    "tokens correspond: at named positions, and between the pieces of a template. The k-th token of the one prompt is "
-    "then not the k-th of the other, so that a value from the longer prompt was computed at a later position: its "
-    "position embedding is part of a residual stream, and keys are rotated by where they stand (they are computed anew "
-    "from what is patched, and not rotated back). A head that looks a fixed number of tokens back, or an early "
-    "component that knows where it is, is then changed for a reason that is not the task's. Prompts of equal lengths "
-    "have no such difference. Where values would be needed at tokens without a counterpart, nothing outside the circuit "
-    "is looked at: neither negative components nor what the circuit's parts do one by one.",
+    "Clean and corrupted prompts, or bases and sources of pairs, have other numbers of tokens. Values are patched "
+    "where tokens correspond: at named positions, and between the pieces of a template. The k-th token of the one "
+    "prompt is then not the k-th of the other, so that a value from the longer prompt was computed at a later "
+    "position: its position embedding is part of a residual stream, and keys are rotated by where they stand "
+    "(they are computed anew from what is patched, and not rotated back). A head that looks a fixed number of "
+    "tokens back, or an early component that knows where it is, is then changed for a reason that is not the "
+    "task's. Prompts of equal lengths have no such difference. Where values would be needed at tokens without a "
+    "counterpart, nothing outside the circuit is looked at: neither negative components nor what the circuit's "
+    "parts do one by one.",
     unlike_prompts,
 )
 
