@@ -405,6 +405,19 @@ def test_a_list_of_prompts_gives_what_templates_give(tmp_path: Path) -> None:
     assert templated.model == from_files.model
 
 
+def test_a_position_at_another_token(tmp_path: Path) -> None:
+    """Prompts of equally many tokens whose rows say other places: everywhere there is no telling what goes where."""
+    rows = [{**BASES[0], "positions": {"again": 3}}, {**BASES[1], "positions": {"again": 9}}]
+    listed(tmp_path, [], ("    mine: {file: FILE}\n", ""), ("nodes: [inhibition]}", "nodes: [m1], at: again}"))
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    file = tmp_path / "a.circuit.yaml"
+    assert check_file(file)[0] == ()
+    file.write_text(file.read_text().replace("nodes: [m1], at: again}", "nodes: [m1]}"))
+    (problem,) = check_file(file)[0]
+    assert problem.code == "CS233"
+    assert problem.message.endswith("(every token): the position again is at another token")
+
+
 def test_prompts_of_other_lengths_are_warned_of(tmp_path: Path) -> None:
     """CS445 in the words of pairs, with how many bases have a source that is longer or shorter."""
     document = listed(tmp_path, [], ("    mine: {file: FILE}\n", ""))
