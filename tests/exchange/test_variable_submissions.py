@@ -13,13 +13,19 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.exchange.variables.featurizer_files import read_unit, written_unit
 from circuitspec.exchange.variables.unit_names import NoSuchUnit, parse_unit, unit_name
+from circuitspec.experiments.experiment import Experiment, Site
 from circuitspec.experiments.subspaces.subspace import Subspace, random_basis
 from circuitspec.experiments.subspaces.subspace_files import parsed, written
 from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Resid
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.pipelines.abstraction.variable_submissions import export_variables, import_variable
+from tests.engine.support import model as random_model
+from tests.engine.support import runner
+from tests.engine.test_interchange_against_oracle import FIRST, A, given
+from tests.oracle import families, metrics, node
 
 WIDTH = 12
 FOLDER = "ioi_task_GPT2LMHeadModel_output_position"
@@ -257,6 +263,63 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
     torch.save({**content, "module": torch.nn.Linear(2, 2)}, tmp_path / "U_featurizer")
     with pytest.raises(CircuitspecError, match="CS384"):
         read_unit(tmp_path, "U", WIDTH)
+
+
+# -- what a unit is in a model ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("name", ["ResidualStream(Layer-1,Token-A)", "AttentionHead(Layer-1,Head-2,Token-A)"])
+def test_a_units_place_in_the_model(tmp_path: Path, family: str, name: str) -> None:
+    """What block 1 puts out, or a head's slice before the output projection: hooked here, and run by the engine."""
+    model = random_model(family)
+    base, sources, _, task = given()
+    unit = parse_unit(name)
+    config = model.config
+    heads = isinstance(unit.component, Head)
+    wide = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = wide if heads else config.hidden_size
+    basis = random_basis(width, 2, 8)
+    for file, content in written_unit(name, basis, width).items():
+        (tmp_path / file).write_bytes(content)
+    found = read_unit(tmp_path, name, width).basis
+    assert found is not None
+    run = Experiment("clean", FIRST, frozenset({Site(unit.component, A, Subspace.of(found))}))
+    with borrowed(model):
+        records = runner(model, task).run([run])[run]
+    block = model.transformer.h[1] if family == "gpt2" else model.model.layers[1]
+    projection = block.attn.c_proj if family == "gpt2" else block.self_attn.o_proj
+    for i, (prompt, source) in enumerate(zip(base, sources["pairs:a"], strict=True)):
+        at = prompt.roles["A"]
+        seen: list[torch.Tensor] = []
+
+        def swapped(value: torch.Tensor, at: int = at, seen: list[torch.Tensor] = seen) -> torch.Tensor:
+            """The first run's value is kept, and is put into the second, as the files say."""
+            part = slice(2 * wide, 3 * wide) if heads else slice(None)
+            if not seen:
+                seen.append(value[:, at, part].clone())
+                return value
+            mixed = as_the_benchmark_does(tmp_path, name, value[:, at, part].float(), seen[0].float())
+            new = value.clone()
+            new[:, at, part] = mixed.detach().double()
+            return new
+
+        def output(module: Any, given: Any, out: Any, swapped: Any = swapped) -> Any:
+            return (swapped(out[0]), *out[1:]) if isinstance(out, tuple) else swapped(out)
+
+        def before(module: Any, given: Any, swapped: Any = swapped) -> Any:
+            return (swapped(given[0]), *given[1:])
+
+        hook = projection.register_forward_pre_hook(before) if heads else block.register_forward_hook(output)
+        with torch.no_grad():
+            model(torch.tensor([source.clean]))
+            logits = model(torch.tensor([prompt.clean])).logits[0, -1].numpy()
+        hook.remove()
+        clean = node.forward(families.read(model), prompt.clean).logits[-1].numpy()
+        wanted = metrics.metrics(logits, prompt.answers, prompt.wrong, clean)
+        assert records["logit_diff"][i] == pytest.approx(wanted["logit_diff"], abs=1e-5)
+        plain = metrics.metrics(clean, prompt.answers, prompt.wrong, clean)
+        assert abs(wanted["logit_diff"] - plain["logit_diff"]) > 1e-3
 
 
 # -- from folder to hypothesis, and back ------------------------------------------------------------------------------

@@ -79,11 +79,13 @@ class ByHand:
         for base, source, among in zip(pairs.bases, pairs.families[family], candidates, strict=True):
             slots, other = base.fillings[CLEAN], source.slots
             ids = [tokenizer(text).input_ids for text in (base.texts[CLEAN], source.text)]
-            named = [i for i, one in enumerate(ids[0]) if one in (token[slots["first"]], token[slots["second"]])]
+            places = []
+            for one, own in zip(ids, (slots, other), strict=True):
+                named = [i for i, word in enumerate(one) if word in (token[own["first"]], token[own["second"]])]
+                places.append({name: named[number] for name, number in ROLES.items()} | {"END": len(one) - 1})
             right = [token[v["first"] if v["again"] == v["second"] else v["second"]] for v in (slots, other)]
             # the base's names, and the position of the source
             asked = token[slots["first" if other["again"] == other["second"] else "second"]]
-            places = {name: named[number] for name, number in ROLES.items()} | {"END": len(ids[0]) - 1}
             self.rows.append((ids, right, asked, [token[text.strip()] for text in among], places))
         self.values = [[forward(one) for one in ids] for ids, *_ in self.rows]
 
@@ -91,8 +93,9 @@ class ByHand:
         """Logits of the base runs with these components at their values in the sources."""
         found = []
         for (ids, *_, places), (_, source) in zip(self.rows, self.values, strict=True):
-            at = places[position]
-            found.append(self.forward(ids[0], {(one, at): source.values[one][at] for one in sites}).logits[-1].numpy())
+            here, there = (own[position] for own in places)
+            new = {(one, here): source.values[one][there] for one in sites}
+            found.append(self.forward(ids[0], new).logits[-1].numpy())
         return found
 
     def cell(self, sites: Any, position: str) -> dict[str, float]:
@@ -186,6 +189,35 @@ def test_kinds_of_components_against_plain_hooks() -> None:
 
     agree(frame, hands, sites)
     assert frame.heatmap("iia", kind="resid").values["flipped"].shape == (3, 2)
+
+
+@pytest.mark.nightly
+def test_sources_of_other_lengths_against_plain_hooks() -> None:
+    """A comma more or less before every position: values come from where the position is in the source."""
+    tokenizer = AutoTokenizer.from_pretrained(zoo_path("ioi-tiny"))
+    model = AutoModelForCausalLM.from_pretrained(zoo_path("ioi-tiny")).double()
+    text = NAMES.replace("prompts: 24", "prompts: 6").replace('["Then, {first}', '["{opening} {first}')
+    text = text.replace("again: =second}", "again: =second, opening: $openings}")
+    text = text.replace("Laura]}", 'Laura], openings: ["Then,", Then, "When,", When]}')
+    longer = "longer: {redraw: [opening], slots: {again: =first}}"
+    assert "flipped: {slots: {again: =first}}" in text
+    given = study(text.replace("flipped: {slots: {again: =first}}", longer))
+    frame = circuitspec.interchange_sweep(
+        model, tokenizer, given, "position", ["resid", "heads"], at=["again", "END"], layers=[1, 2]
+    )
+    hands = {
+        name: ByHand(model, tokenizer, given, name, lambda ids, new=None: hooked.forward(model, ids, hooked.GPT2, new))
+        for name in ("longer", "both", "other_names")
+    }
+    lengths = {len(base) - len(source) for (base, source), *_ in hands["longer"].rows}
+    assert lengths - {0}
+    assert frame[frame["family"] == "longer"]["n"].max() >= 3
+
+    def sites(row: Any) -> list[Any]:
+        head = row["head"]
+        return [("resid", row["layer"], "pre")] if pd.isna(head) else [("head", row["layer"], int(head))]
+
+    agree(frame, hands, sites)
 
 
 # -- a toy of which it is known where its variables are --------------------------------------------------------------

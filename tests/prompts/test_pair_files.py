@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
@@ -117,6 +118,17 @@ def test_bases_and_sources_of_slots(tmp_path: Path, name: str, content: str) -> 
     assert pairs.changed((("answer", "mine"),)) == (True, True)
     assert pairs.expected((("position", "mine"),)) == (" Mary", " Anna")
     assert share(pairs.told_apart((("position", "mine"),), (("answer", "mine"),))) == 0.5
+
+
+def test_a_parquet_file_in_which_rows_say_different_slots(tmp_path: Path) -> None:
+    """Arrow fills up with nulls what a row does not say: these slots stay as in the base."""
+    plain_text = JSONL.replace('{"now": "walks"}', '"walked"').replace('{"now": "goes"}', '"went"')
+    rows = [json.loads(line) for line in plain_text.splitlines()]
+    pd.DataFrame(rows).to_parquet(tmp_path / "p.parquet")
+    (tmp_path / "a.circuit.yaml").write_text(HEAD.replace("FILE", "p.parquet"))
+    first, second = pairs_in(load_hypothesis(tmp_path / "a.circuit.yaml")).families["mine"]
+    assert first.text == "Then, Anna and John went to the store. John gave a ring to"
+    assert second.text == "When Mary and Anna went to the store, Paul gave a ring to"
 
 
 def test_prompts_that_are_drawn_are_found_by_their_text_or_slots(tmp_path: Path) -> None:
@@ -391,3 +403,28 @@ def test_a_list_of_prompts_gives_what_templates_give(tmp_path: Path) -> None:
     assert [(part.name, part.estimate) for part in one.parts] == [(part.name, part.estimate) for part in other.parts]
     assert one.estimate == other.estimate
     assert templated.model == from_files.model
+
+
+def test_a_position_at_another_token(tmp_path: Path) -> None:
+    """Prompts of equally many tokens whose rows say other places: everywhere there is no telling what goes where."""
+    rows = [{**BASES[0], "positions": {"again": 3}}, {**BASES[1], "positions": {"again": 9}}]
+    listed(tmp_path, [], ("    mine: {file: FILE}\n", ""), ("nodes: [inhibition]}", "nodes: [m1], at: again}"))
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    file = tmp_path / "a.circuit.yaml"
+    assert check_file(file)[0] == ()
+    file.write_text(file.read_text().replace("nodes: [m1], at: again}", "nodes: [m1]}"))
+    (problem,) = check_file(file)[0]
+    assert problem.code == "CS233"
+    assert problem.message.endswith("(every token): the position again is at another token")
+
+
+def test_prompts_of_other_lengths_are_warned_of(tmp_path: Path) -> None:
+    """CS445 in the words of pairs, with how many bases have a source that is longer or shorter."""
+    document = listed(tmp_path, [], ("    mine: {file: FILE}\n", ""))
+    longer = {**BASES[1], "clean": str(BASES[1]["clean"]).replace("Then,", "Then")}
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in (BASES[0], longer)))
+    found = verify(document, VerifyOptions(negatives="off"), Silent()).verification
+    (warning,) = [one for one in found.warnings if one.code == "CS445"]
+    assert warning.message.startswith("bases and sources of pairs have pieces of other lengths on 2 of 2 prompts")
+    assert "the base has 15 tokens, the source 14" in warning.message
+    assert "skip" not in warning.help

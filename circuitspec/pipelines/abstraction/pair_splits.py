@@ -71,6 +71,8 @@ def split_pairs(task: TaskSpec, spec: AbstractionSpec, base_dir: Path, text: Sou
     shares, told, shared = _shared(task, lists, seed)
     templates = _templates(len(task.templates))
     told = (*told, _template_words(len(task.templates)))
+    if task.fillings is not None:
+        told = (*told, f"prompts: drawn from the lists, not those of {task.fillings}")
     spec, from_files = _drawn_families(spec, text)
     told = (*told, *(f"pairs {name}: from a file, so of no split: not learned or tested on" for name in from_files))
     parts = {}

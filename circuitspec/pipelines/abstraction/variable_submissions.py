@@ -20,6 +20,7 @@ from circuitspec.experiments.planner import aligned_with
 from circuitspec.experiments.subspaces.subspace_files import fitting, read_subspaces, where_name, width_of, written
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.grammar.positions import parse_position
 from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
@@ -223,6 +224,10 @@ def _lost_on_import(units: Sequence[Unit], untold: Sequence[str], unit: Unit, mo
         losses.append(Loss("model", f"the folder names the class of the model alone: taken for MIB's {model}"))
     if len(units) > 1:
         losses.append(Loss("units", f"{counted(len(units) - 1, 'other unit')} of the folder not taken"))
+    heads = sum(one.component.kind == HEAD for one in units)
+    if unit.component.kind == HEAD and heads > 1:
+        said = f"{heads} heads are submitted, which a score may be of together; here is one of them"
+        losses.append(Loss("units", said))
     if untold:
         losses.append(Loss("units", f"without a name here: {'; '.join(untold[:_MOST_SHOWN])}"))
     streams = [one for one in units if one.component.kind == unit.component.kind and "Residual" in one.name]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from circuitspec.prompts.files.filling_rows import cells_under, flat, slot_values
 from circuitspec.prompts.files.given_rows import GivenRow, GivenRows
-from circuitspec.prompts.files.row_values import Unfit
+from circuitspec.prompts.files.row_values import Unfit, without_nulls
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.templates.answer_rules import NotANumber
@@ -71,7 +71,8 @@ def flat_content(row: GivenRow) -> dict[str, object]:
     """What a row says by column, keys inside keys as `a.b`. Raises Unfit for what is no row of a table."""
     if not isinstance(row.content, Mapping):
         raise Unfit("this is no object with a key for each column")
-    return flat(row.content)
+    content = without_nulls(row.content) if row.by_number else row.content
+    return flat(content) if isinstance(content, Mapping) else {}
 
 
 def template_of(content: Mapping[str, object], task: TemplateTask) -> int | None:

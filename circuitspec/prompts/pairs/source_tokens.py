@@ -42,19 +42,27 @@ def with_counterparts(
         if i not in differ:
             pairs.append(tuple((k, k) for k in range(len(ids))))
             continue
-        said = f"the base has {counted(len(task.ids[CLEAN][i]), 'token')}, the source {len(ids)}"
         more, why = of_template.get(i, ((), ""))
         pairs.append(tuple(sorted({*_named(task, found, i), *more})))
-        unlike[i] = why or said
+        unlike[i] = why or _said(task, found, i)
     return replace(found, pairs=tuple(pairs), unlike=unlike)
 
 
 def _differ(task: TokenizedTask, found: TokenizedVariant, number: int) -> bool:
-    if len(found.ids[number]) != len(task.ids[CLEAN][number]):
-        return True
-    return any(
-        found.tokens_at(role, number) != task.tokens_at(role, number) for role in task.roles if role in found.roles
-    )
+    return len(found.ids[number]) != len(task.ids[CLEAN][number]) or bool(_moved(task, found, number))
+
+
+def _moved(task: TokenizedTask, found: TokenizedVariant, number: int) -> list[str]:
+    """The positions that are at other tokens."""
+    both = (role for role in task.roles if role in found.roles)
+    return [role for role in both if found.tokens_at(role, number) != task.tokens_at(role, number)]
+
+
+def _said(task: TokenizedTask, found: TokenizedVariant, number: int) -> str:
+    base, source = len(task.ids[CLEAN][number]), len(found.ids[number])
+    if base != source:
+        return f"the base has {counted(base, 'token')}, the source {source}"
+    return f"the position {_moved(task, found, number)[0]} is at another token"
 
 
 def _named(task: TokenizedTask, found: TokenizedVariant, number: int) -> set[tuple[int, int]]:

@@ -66,16 +66,19 @@ def unlike_prompts(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
     piece = next(task.of(v).unlike[unlike[0]] for v in sorted(used) if unlike[0] in task.of(v).unlike)
     data = {"prompts": len(unlike), "n": task.n, "piece": piece}
     whole = undefined((plan.circuit,), task) is None
+    of_pairs = all(name in task.prompts.beside for name in used if task.of(name).unlike)
+    which = "bases and sources of pairs" if of_pairs else "clean and corrupted prompts"
+    hint = "fill slots with words of equally many tokens, "
+    hint += "" if of_pairs else "or leave the others out (`skip: [misaligned]`), "
     return (
         EvidenceWarning(
             "CS445",
-            f"clean and corrupted prompts have pieces of other lengths on {len(unlike)} of {plural(task.n, 'prompt')}: "
+            f"{which} have pieces of other lengths on {len(unlike)} of {plural(task.n, 'prompt')}: "
             f"values come from other places of their run ({piece})",
             "what is patched has been computed at its own position in its own prompt: where a component tells "
             "positions, it brings that with it"
             + ("" if whole else "; what is outside the circuit, and its parts one by one, were not looked at"),
-            "fill slots with words of equally many tokens, or leave the others out (`skip: [misaligned]`), to patch "
-            "the same positions",
+            f"{hint}to patch the same positions",
             data,
         ),
     )
@@ -84,14 +87,16 @@ def unlike_prompts(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
 UNLIKE_PROMPTS = WarningKind(
     "CS445",
     ("task",),
-    "clean and corrupted prompts of unequal lengths",
-    "Values are patched where tokens correspond: at named positions, and between the pieces of a template. The k-th "
-    "token of the one prompt is then not the k-th of the other, so that a value from the longer prompt was computed at "
-    "a later position: its position embedding is part of a residual stream, and keys are rotated by where they stand "
-    "(they are computed anew from what is patched, and not rotated back). A head that looks a fixed number of tokens "
-    "back, or an early component that knows where it is, is then changed for a reason that is not the task's. Prompts "
-    "of equal lengths have no such difference. Where values would be needed at tokens without a counterpart, nothing "
-    "outside the circuit is looked at: neither negative components nor what the circuit's parts do one by one.",
+    "prompts of unequal lengths that are compared",
+    "Clean and corrupted prompts, or bases and sources of pairs, have other numbers of tokens. Values are patched "
+    "where tokens correspond: at named positions, and between the pieces of a template. The k-th token of the one "
+    "prompt is then not the k-th of the other, so that a value from the longer prompt was computed at a later "
+    "position: its position embedding is part of a residual stream, and keys are rotated by where they stand "
+    "(they are computed anew from what is patched, and not rotated back). A head that looks a fixed number of "
+    "tokens back, or an early component that knows where it is, is then changed for a reason that is not the "
+    "task's. Prompts of equal lengths have no such difference. Where values would be needed at tokens without a "
+    "counterpart, nothing outside the circuit is looked at: neither negative components nor what the circuit's "
+    "parts do one by one.",
     unlike_prompts,
 )
 
