@@ -232,7 +232,7 @@ class _Search:
                     raise CircuitspecError(_too_few(why, file))
                 tried.append(Tried(site, rank, learned))
         chosen = earliest(tried)
-        own = _SplitsAt(self._pairs, chosen.site)
+        own = own if own.site == chosen.site else _SplitsAt(self._pairs, chosen.site)
         runs = [(options.seed, chosen.learned)]
         for seed in range(options.seed + 1, options.seed + options.seeds):
             again = self._learned(own, chosen.rank, seed)
