@@ -446,7 +446,14 @@ DATA: dict[str, CodeInfo] = {
         "A tensor is missing, has another shape than the others and the settings ask for, or holds NaN or infinity; or "
         "k or a threshold is none. The file may be cut short, or be of another tool than `format` says.",
     ),
-    "CS377": CodeInfo(
+    "CS378": CodeInfo(
+        "pairs that are not those of the prompts",
+        "In a family of pairs from a file every prompt of the task is the base of one row, since each pair is scored "
+        "beside its prompt's own run. Here a row's base is none of the prompts (or may be several), a prompt has no "
+        "row, or it has more than one: pairs that share a base are no independent evidence, so a second source belongs "
+        "in a family of its own.",
+    ),
+    "CS379": CodeInfo(
         "a row that fills no slots, or says no pair",
         "A file of pairs (`abstraction: pairs: {mine: {file: pairs.csv}}`) has a row for each prompt of the task:\n"
         "  base.IO,base.S1,source.IO,source.S1\n"
@@ -459,13 +466,6 @@ DATA: dict[str, CodeInfo] = {
         "of fillings has columns SLOT. Where prompts come from a file, `base` is a clean prompt or left out (then row "
         "i goes with prompt i), and `source` another prompt, or `source.clean`, `source.COLUMN` are a row as a prompts "
         "file has it.",
-    ),
-    "CS378": CodeInfo(
-        "pairs that are not those of the prompts",
-        "In a family of pairs from a file every prompt of the task is the base of one row, since each pair is scored "
-        "beside its prompt's own run. Here a row's base is none of the prompts (or may be several), a prompt has no "
-        "row, or it has more than one: pairs that share a base are no independent evidence, so a second source belongs "
-        "in a family of its own.",
     ),
     "CS380": CodeInfo(
         "what an import changes",

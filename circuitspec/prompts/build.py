@@ -28,7 +28,7 @@ def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = No
     `base_dir` is the folder that file names are relative to, `source` the hypothesis file's places, and files that are
     in memory.
     From a file come all prompts, or the first `prompts` of them where that is written.
-    Raises CircuitspecError (CS327 to CS341, CS351, CS377, and CS150 to CS157 for lists).
+    Raises CircuitspecError (CS327 to CS341, CS351, CS379, and CS150 to CS157 for lists).
     """
     framing = Framing(task.special_tokens, task.chat)
     return replace(_made(task, base_dir, source), framing=framing, score=task.score)

@@ -154,16 +154,16 @@ def test_prompts_that_are_drawn_are_found_by_their_text_or_slots(tmp_path: Path)
 @pytest.mark.parametrize(
     ("old", "new", "code", "said"),
     [
-        ("source.first", "source.frist", "CS377", "`source.frist` is of no slot; did you mean first?"),
-        (",Anna,John,went", ",Bob,John,went", "CS377", "'Bob' in `source.first` is no entry of the list names"),
-        (",Anna,John,went", ",,John,went", "CS377", "there is nothing in `source.first`"),
-        (",Anna,John,went", ",Anna,John,flew", "CS377", "'flew' in `source.verb.past` is in no row of the table verbs"),
-        ("Mary,John,goes,0", "Mary,John,goes,2", "CS377", "`template` is '2', and the task's templates have"),
-        ("base.second,", "base.third,", "CS377", "`base.third` is of no slot"),
-        ("Mary,John,goes", "Mary,Mary,goes", "CS377", "an answer is also a wrong answer"),
-        ("Paul,Anna,walks,1", "Mary,John,goes,0", "CS377", "a prompt that an earlier row gives"),
+        ("source.first", "source.frist", "CS379", "`source.frist` is of no slot; did you mean first?"),
+        (",Anna,John,went", ",Bob,John,went", "CS379", "'Bob' in `source.first` is no entry of the list names"),
+        (",Anna,John,went", ",,John,went", "CS379", "there is nothing in `source.first`"),
+        (",Anna,John,went", ",Anna,John,flew", "CS379", "'flew' in `source.verb.past` is in no row of the table verbs"),
+        ("Mary,John,goes,0", "Mary,John,goes,2", "CS379", "`template` is '2', and the task's templates have"),
+        ("base.second,", "base.third,", "CS379", "`base.third` is of no slot"),
+        ("Mary,John,goes", "Mary,Mary,goes", "CS379", "an answer is also a wrong answer"),
+        ("Paul,Anna,walks,1", "Mary,John,goes,0", "CS379", "a prompt that an earlier row gives"),
         (",Anna,John,went", ",Mary,John,went", "CS232", "the source is prompt 0 (templates[0]) itself"),
-        (",source.first,source.again,source.verb.past", ",first,again,verb", "CS377", "so there is no source"),
+        (",source.first,source.again,source.verb.past", ",first,again,verb", "CS379", "so there is no source"),
     ],
 )
 def test_rows_that_do_not_fit(tmp_path: Path, old: str, new: str, code: str, said: str) -> None:
@@ -195,7 +195,7 @@ def test_bases_that_are_not_the_prompts(tmp_path: Path) -> None:
     assert (code, line) == ("CS378", 4)
     assert "is the base of the row on line 3 already" in said
     ((code, line, said),) = found("Mary,John,0,Anna\nMary,John,1,Anna\n".replace(",1", ",").replace(",0", ","))[:1]
-    assert code == "CS377"  # a blank template is none
+    assert code == "CS379"  # a blank template is none
     head = "base.first,source.first\n"
     ((code, line, said), *_) = found("Mary,Anna\n")
     assert (code, line) == ("CS378", 2)
@@ -359,7 +359,7 @@ def test_rows_that_do_not_fit_prompts_of_a_file(tmp_path: Path) -> None:
     assert found(1, source=bases[1])[:2] == ("CS232", 2)
     assert found(1, source={**OTHER, "clean": bases[1]})[:2] == ("CS232", 2)
     code, line, said = found(2, source="Then")
-    assert (code, line) == ("CS377", 3)
+    assert (code, line) == ("CS379", 3)
     assert "'Then' is no clean prompt of the task" in said
     assert found(2, source={})[2] == "the row has no `source` and no `source.clean`"
     assert found(2, base=3)[2] == "`base` is no clean prompt of the task"

@@ -10,7 +10,7 @@ from circuitspec.prompts.files.row_values import Unfit, without_nulls
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.templates.answer_rules import NotANumber
-from circuitspec.prompts.templates.sampling import DrawnPrompts, PromptMaker, Refusal
+from circuitspec.prompts.templates.sampling import PromptMaker, PromptsSoFar, Refusal
 from circuitspec.prompts.templates.slots import ListTooShort
 from circuitspec.prompts.templates.template_task import TemplateTask
 
@@ -30,13 +30,13 @@ def fill_prompts(
     """A prompt for each row, or for the first `limit` of them; row i fills template `i % n`, unless it says which.
 
     In a file of pairs (columns `base.SLOT`) these are the bases. Corruptions are drawn as they are of prompts that are
-    drawn. Raises CircuitspecError: CS377 for rows that no prompt can be made of, CS339 for too few.
+    drawn. Raises CircuitspecError: CS379 for rows that no prompt can be made of, CS339 for too few.
     """
     rows = given.rows[:limit]
     if not rows or (limit is not None and len(rows) < limit):
         asked = f", but {limit} are asked for" if limit is not None and rows else ""
         findings.add("CS339", f"{given.name} holds {counted(len(rows), 'row')}{asked}", ("task", "fillings"))
-    drawn = DrawnPrompts()
+    drawn = PromptsSoFar()
     made = [_prompt(task, index, row, seed, drawn, findings) for index, row in enumerate(rows)]
     findings.check()
     lists = {slot: task.list_of(rule) for slot, rule in task.rules.items()}
@@ -44,7 +44,7 @@ def fill_prompts(
 
 
 def _prompt(
-    task: TemplateTask, index: int, row: GivenRow, seed: int, drawn: DrawnPrompts, findings: TaskFindings
+    task: TemplateTask, index: int, row: GivenRow, seed: int, drawn: PromptsSoFar, findings: TaskFindings
 ) -> Prompt | None:
     try:
         content = flat_content(row)
@@ -57,13 +57,13 @@ def _prompt(
         values = slot_values(cells_under(content, prefix), task, None, prefix)
         found = PromptMaker(task, index, number, seed).make(values, drawn)
     except (Unfit, NotANumber, ListTooShort) as error:
-        row.note(findings, "CS377", str(error), hint="`circuitspec explain CS377` says what such a file holds")
+        row.note(findings, "CS379", str(error), hint="`circuitspec explain CS379` says what such a file holds")
         return None
     if isinstance(found, Prompt):
         drawn.texts.add(found.texts[CLEAN])
         return found
     why, corruption = found
-    row.note(findings, "CS377", f"the row {_WHY[why]} {corruption}".rstrip(), hint="mend the row, or remove it")
+    row.note(findings, "CS379", f"the row {_WHY[why]} {corruption}".rstrip(), hint="mend the row, or remove it")
     return None
 
 

@@ -39,7 +39,7 @@ def listed_sources(
 ) -> tuple[SourcePrompt, ...]:
     """The sources of a family in the order of the prompts: those of its file, or each prompt's partner.
 
-    Notes CS232 for a prompt without a partner, and raises as reading files does, and CS377, CS378.
+    Notes CS232 for a prompt without a partner, and raises as reading files does, and CS379, CS378.
     """
     if family.file is not None:
         rows = read_rows(base_dir / family.file, findings, None, ("abstraction", "pairs", name, "file"))
@@ -78,7 +78,7 @@ def _from_rows(
             base = _base(row, number, prompts, by_text, in_order=in_order)
             source = _source(row, by_text, columns, cells=given.cells, findings=findings)
         except Unfit as error:
-            row.note(findings, "CS377", str(error), hint=EXPLAINED)
+            row.note(findings, "CS379", str(error), hint=EXPLAINED)
             continue
         if base is None and not some:
             note_base(row, (), findings)

@@ -36,7 +36,7 @@ def draw_pairs(
 
     The source of prompt i depends on the family's name and seed, and on i alone (of a permutation, on how many prompts
     there are); of a family from a file, on what its row says. Raises CS230, CS231, CS232, CS327 for lists too short to
-    draw from, and CS334 to CS338, CS377 and CS378 for files.
+    draw from, and CS334 to CS338, CS379 and CS378 for files.
     """
     findings = TaskFindings(text)
     if task.file is not None:
@@ -88,14 +88,14 @@ def _listed(
 def _check_listed(
     sources: Sequence[SourcePrompt], name: str, model: HighLevelModel, prompts: PromptSet, findings: TaskFindings
 ) -> None:
-    """CS377 for sources that lack a column that variables are made of, or a position of their base."""
+    """CS379 for sources that lack a column that variables are made of, or a position of their base."""
     for base, source in zip(prompts.prompts, sources, strict=True):
         lacking = [f"column {one}" for one in model.reads if one not in source.slots]
         lacking += [f"position {one}" for one in base.positions if one not in source.positions]
         if lacking:
             said = f"the source of {base.described()} has no {lacking[0]}"
             hint = f"add source.{lacking[0].removeprefix('column ').replace('position ', 'position:')} to the file"
-            findings.add("CS377", said, ("abstraction", "pairs", name), label=f"{source.text!r}", hint=hint)
+            findings.add("CS379", said, ("abstraction", "pairs", name), label=f"{source.text!r}", hint=hint)
             findings.check()
 
 

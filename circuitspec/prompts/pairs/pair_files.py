@@ -15,7 +15,7 @@ from circuitspec.prompts.templates.template import Values
 from circuitspec.prompts.templates.template_task import TemplateTask
 
 Source = TypeVar("Source")
-EXPLAINED = "`circuitspec explain CS377` says what a file of pairs holds"
+EXPLAINED = "`circuitspec explain CS379` says what a file of pairs holds"
 
 
 def slots_of_sources(
@@ -24,7 +24,7 @@ def slots_of_sources(
     """By prompt the slots of its source, and the row that says so.
 
     With `some` rows of bases that are no prompts are passed over, since the task takes some of a file's prompts alone.
-    Notes CS377 for rows that say no pair, CS378 for bases that are no prompt, or that have no row or several.
+    Notes CS379 for rows that say no pair, CS378 for bases that are no prompt, or that have no row or several.
     """
     by_text = {prompt.texts[CLEAN]: prompt for prompt in prompts.prompts}
     found: dict[int, tuple[Values, GivenRow]] = {}
@@ -38,7 +38,7 @@ def slots_of_sources(
             if len(matching) == 1:
                 values = slot_values(cells, task, matching[0].fillings[CLEAN], SOURCE)
         except Unfit as error:
-            row.note(findings, "CS377", str(error), hint=EXPLAINED)
+            row.note(findings, "CS379", str(error), hint=EXPLAINED)
             continue
         if len(matching) == 1:
             take(found, matching[0], values, row, findings)

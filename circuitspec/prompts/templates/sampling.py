@@ -23,7 +23,7 @@ Refusal: TypeAlias = Literal["repeated", "no answer", "no wrong answer", "answer
 
 
 @dataclass
-class DrawnPrompts:
+class PromptsSoFar:
     """What was drawn so far."""
 
     texts: set[str] = field(default_factory=set)
@@ -40,7 +40,7 @@ def draw_prompts(task: TemplateTask, n: int, seed: int, findings: TaskFindings) 
     is also a wrong answer, and when a corruption leaves the text as it was; if nothing else can be
     drawn, an error (CS327 to CS331) is raised.
     """
-    drawn = DrawnPrompts()
+    drawn = PromptsSoFar()
     prompts = tuple(_draw_prompt(task, index, n, seed, drawn, findings) for index in range(n))
     return PromptSet(
         prompts,
@@ -55,7 +55,7 @@ def draw_others(task: TemplateTask, n: int, seed: int, scored: PromptSet) -> tup
 
     Fewer where the lists give no more. Asking for more leaves the earlier ones as they are.
     """
-    drawn = DrawnPrompts({prompt.texts[CLEAN] for prompt in scored.prompts})
+    drawn = PromptsSoFar({prompt.texts[CLEAN] for prompt in scored.prompts})
     found: list[Prompt] = []
     exhausted: set[int] = set()
     index = 0
@@ -71,7 +71,7 @@ def draw_others(task: TemplateTask, n: int, seed: int, scored: PromptSet) -> tup
     return tuple(found)
 
 
-def _other(task: TemplateTask, index: int, number: int, seed: int, drawn: DrawnPrompts) -> Prompt | None:
+def _other(task: TemplateTask, index: int, number: int, seed: int, drawn: PromptsSoFar) -> Prompt | None:
     maker = PromptMaker(task, index, number, seed, REFERENCE)
     try:
         for values in _candidates(task, number, Dice(seed, REFERENCE, index, CLEAN), drawn):
@@ -85,7 +85,7 @@ def _other(task: TemplateTask, index: int, number: int, seed: int, drawn: DrawnP
 
 
 def _draw_prompt(
-    task: TemplateTask, index: int, n: int, seed: int, drawn: DrawnPrompts, findings: TaskFindings
+    task: TemplateTask, index: int, n: int, seed: int, drawn: PromptsSoFar, findings: TaskFindings
 ) -> Prompt:
     number = index % len(task.templates)
     maker = PromptMaker(task, index, number, seed)
@@ -108,7 +108,7 @@ def _draw_prompt(
     raise AssertionError("a prompt is made or an error is raised")
 
 
-def _candidates(task: TemplateTask, number: int, dice: Dice, drawn: DrawnPrompts) -> Iterator[Values]:
+def _candidates(task: TemplateTask, number: int, dice: Dice, drawn: PromptsSoFar) -> Iterator[Values]:
     values: Values = {}
     for _ in range(TRIES):
         values = draw_clean(task.rules, task.lists, dice)
@@ -128,7 +128,7 @@ class PromptMaker:
         self.template = task.templates[number]
         self.dice = {name: Dice(seed, *stream, index, "corruption", name) for name in task.corruptions}
 
-    def make(self, values: Values, drawn: DrawnPrompts) -> Prompt | tuple[Refusal, str]:
+    def make(self, values: Values, drawn: PromptsSoFar) -> Prompt | tuple[Refusal, str]:
         """The prompt; else why it will not do, and of a corruption that it does not change which one."""
         text, spans = self.template.render_with_spans(values)
         if text in drawn.texts:
@@ -186,7 +186,7 @@ def _explain(
     task: TemplateTask,
     number: int,
     n: int,
-    drawn: DrawnPrompts,
+    drawn: PromptsSoFar,
     findings: TaskFindings,
 ) -> None:
     """Note why no further prompt could be drawn from a template."""
