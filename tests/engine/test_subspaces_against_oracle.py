@@ -110,7 +110,7 @@ def test_two_sources_in_one_run(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", CHEAP)
-@pytest.mark.parametrize("where", [END, A | END, Where.everywhere()], ids=str)
+@pytest.mark.parametrize("where", [END, A | END, Where.everywhere()], ids=["END", "A and END", "everywhere"])
 def test_values_at_a_site(family: str, where: Where) -> None:
     """What subspaces are split by: means over the base's positions, of the bases and of each family's sources."""
     model = random_model(family)
