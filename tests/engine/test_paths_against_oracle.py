@@ -270,7 +270,13 @@ def test_no_path_kept_is_the_source_run(family: str) -> None:
 # ------------------------------------------------------------------------------------------------------ path patching
 
 
-@THROUGH
+@pytest.mark.parametrize(
+    "through",
+    [
+        pytest.param(("mlp",), id="through MLPs"),
+        pytest.param((), id="through nothing", marks=pytest.mark.nightly),
+    ],
+)
 @EVERY_FAMILY
 @pytest.mark.parametrize("base", ["clean", pytest.param("abc", marks=pytest.mark.nightly)])
 def test_path_patching_into_several_receivers(family: str, base: str, through: tuple[str, ...]) -> None:

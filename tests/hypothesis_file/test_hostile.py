@@ -139,7 +139,12 @@ HOSTILE: dict[str, tuple[Callable[[], str], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+LONGEST = ("long path", "too many keys")  # they take a second each
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.nightly] * (kind in LONGEST)) for kind in HOSTILE]
+)
 def test_hostile_text(kind: str) -> None:
     make, code = HOSTILE[kind]
     text = make()
