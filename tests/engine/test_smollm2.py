@@ -139,9 +139,11 @@ def test_only_the_heads_that_help_recover_too_much_and_the_warning_says_so(loade
     assert "with all of them restored" in warning.detail
 
 
-@pytest.mark.parametrize("name", ["agreement-smollm2", "capitals-smollm2", "greater-than-digits-smollm2"])
+@pytest.mark.parametrize(
+    "name", ["agreement-smollm2", "capitals-smollm2", "greater-than-digits-smollm2", "ioi-smollm2-variables"]
+)
 def test_shipped_examples_hold(name: str, loaded: LoadedModel) -> None:
-    """Tasks from lookup tables, and one on digit tokens: every claim of the file is supported."""
+    """Tasks from lookup tables, one on digit tokens, and what parts carry: every claim of the file is supported."""
     found = verify(
         load_hypothesis(HYPOTHESES / f"{name}.circuit.yaml"), VerifyOptions(negatives="off"), Quiet(), loaded=loaded
     )
