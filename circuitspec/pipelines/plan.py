@@ -268,12 +268,12 @@ def _scrubbed_apart(hypothesis: Hypothesis, plan: Plan, text: SourceText) -> lis
         if not isinstance(planned, PlannedScrub):
             continue
         alone, every = (
-            passes(tuple(draw.scrubbed for draw in runs_of_claim(planned, hypothesis, text, thorough=thorough).draws))
+            sum(passes((draw.scrubbed,)) for draw in runs_of_claim(planned, hypothesis, text, thorough=thorough).draws)
             for thorough in (False, True)
         )
         lines.append(
-            f"           and about {alone:g} to scrub the parts of claim {planned.index + 1} one by one, {every:g} where it "
-            "is not supported (--negatives off: none)"
+            f"           and up to {alone:g} to scrub the parts of claim {planned.index + 1} one by one, {every:g} where "
+            "it is not supported (--negatives off: none)"
         )
     return lines
 
