@@ -9,6 +9,7 @@ from typing import Literal
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.circuit_effects.negative_components import NegativeSearch
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
+from circuitspec.analysis.claims.abstraction.scrub_costs import ScrubCosts
 from circuitspec.analysis.claims.method_sweep import MethodSweep
 from circuitspec.analysis.claims.random_circuit_tests import CircuitTests
 from circuitspec.analysis.claims.verdict import EXIT_CODES, ClaimResult, Status, overall
@@ -153,6 +154,7 @@ class Verification:
     effects: CircuitEffects | None = None  # of the circuit's parts; None where they were not looked at
     sweep: MethodSweep | None = None  # the circuit under other methods; None where it was not asked for
     tests: CircuitTests | None = None  # statistical tests of it; None where they were not asked for
+    scrubs: tuple[ScrubCosts, ...] = ()  # scrubbed circuits part by part; none where they were not looked at
     reference: ReferenceFacts | None = None  # other prompts that means were over; None where there are none
     rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
     breakdowns: tuple[Breakdown, ...] = ()  # figures by the values of columns of the prompts file

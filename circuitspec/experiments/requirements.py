@@ -25,6 +25,7 @@ from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.pairs.pair_tokens import misplaced
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask
+from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 
 
 def refused_runs(experiments: Iterable[Experiment], task: TokenizedTask) -> dict[Experiment, str]:
@@ -85,7 +86,7 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
                 hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
             )
         )
-    problems += _unlike_sources(plan, task, text) + _moved(plan, task, text)
+    problems += _unlike_sources(plan, task, text) + moved(plan.drawn_prompts, plan.experiments, task, text)
     named = {role for e in plan.experiments for role in e.roles}
     named |= {role for metric in internals for role in positions_of(metric)}
     named |= {role for v in plan.variants if isinstance(v, Noised) for role in v.where.roles}
@@ -182,10 +183,12 @@ def _unlike_sources(plan: Plan, task: TokenizedTask, text: SourceText) -> list[D
     return list(problems)
 
 
-def _moved(plan: Plan, task: TokenizedTask, text: SourceText) -> list[Diagnostic]:
+def moved(
+    drawn_prompts: Iterable[DrawnPrompts], experiments: Iterable[Experiment], task: TokenizedTask, text: SourceText
+) -> list[Diagnostic]:
     """CS242 for drawn prompts that have a position on the paths at another token than the clean ones."""
-    drawn = {one.variant: one for one in plan.drawn_prompts if one.variant in task.ids}
-    roles = {role for e in plan.experiments if drawn.keys() & {*e.sent_prompts} for role in e.roles} & set(task.roles)
+    drawn = {one.variant: one for one in drawn_prompts if one.variant in task.ids}
+    roles = {role for e in experiments if drawn.keys() & {*e.sent_prompts} for role in e.roles} & set(task.roles)
     for variant, one in drawn.items():
         for role, number in misplaced(task, variant, roles):
             base = task.prompts.prompts[number]

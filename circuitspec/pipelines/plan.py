@@ -258,6 +258,26 @@ def _declared_paths(hypothesis: Hypothesis, plan: Plan, graph: CircuitGraph, tex
     return [f"           and {most} to patch the declared paths one by one ({asked})"]
 
 
+def _scrubbed_apart(hypothesis: Hypothesis, plan: Plan, text: SourceText) -> list[str]:
+    """How much it takes to scrub the parts of circuits one by one."""
+    from circuitspec.analysis.claims.abstraction.scrub_costs import runs_of_claim
+    from circuitspec.analysis.claims.abstraction.scrubbed import PlannedScrub
+
+    lines = []
+    for planned in plan.claims:
+        if not isinstance(planned, PlannedScrub):
+            continue
+        alone, every = (
+            sum(passes((draw.scrubbed,)) for draw in runs_of_claim(planned, hypothesis, text, thorough=thorough).draws)
+            for thorough in (False, True)
+        )
+        lines.append(
+            f"           and up to {alone:g} to scrub the parts of claim {planned.index + 1} one by one, {every:g} where "
+            "it is not supported (--negatives off: none)"
+        )
+    return lines
+
+
 def _first_averaged(hypothesis: Hypothesis, n: int) -> int:
     """Over how many prompts means go, or begin to go; as many as are scored where others come from a file."""
     if not is_drawn(hypothesis.task, hypothesis.ablation):
@@ -339,6 +359,7 @@ def _cost(
         most = plan.circuit.draws * examination_passes(graph, hypothesis.ablation)
         lines.append(f"           and up to {most} to look at the circuit's own parts (--negatives off: none)")
     lines += _declared_paths(hypothesis, plan, graph, text)
+    lines += _scrubbed_apart(hypothesis, plan, text)
     if added:
         lines.append(
             f"           and {sum(e.draws * runs_of(e) for e in added)} for --methods and --tests, as asked for"

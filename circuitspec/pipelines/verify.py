@@ -83,6 +83,7 @@ from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of, with_all_drawn
+from circuitspec.pipelines.abstraction.scrub_follow_up import FollowedUp, scrubbed_apart
 from circuitspec.pipelines.session import (
     ExecutorOf,
     Loading,
@@ -241,6 +242,11 @@ def verify(
                 plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
                 plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
                 found_beside = evaluate_beside(beside, records, metric_choice.for_other_methods(plan, records))
+            apart = FollowedUp(plan, records, task)
+            if looked_at != "off":
+                every = looked_at == "exact"
+                apart = scrubbed_apart(plan, records, error, hypothesis, document, session, task, every=every)
+                plan, records, task = apart.plan, apart.records, apart.task
     claims = judge(plan, records, error)
     standing_in = frozenset() if effects is None else effects.standing_in
     paths = path_effects(plan, records, metric_choice.for_paths(plan, records), standing_in)
@@ -291,9 +297,9 @@ def verify(
         warnings=find_warnings(evidence),
         cost=Cost(
             len(told),
-            round(begun.forwards + runner.forwards),
+            round(begun.forwards + runner.forwards + apart.forwards),
             time.monotonic() - started,
-            len((stored.looked_up - begun.measured) & told),
+            len((stored.looked_up - begun.measured | apart.looked_up) & told),
         ),
         self_test=tested,
         negatives=NegativeSearch(search, finding) if claims_sufficiency(plan) else None,
@@ -301,6 +307,7 @@ def verify(
         effects=effects,
         sweep=found_beside.sweep,
         tests=found_beside.tests,
+        scrubs=apart.costs,
         reference=_reference_facts(task),
         rows=row_facts(prompts),
         breakdowns=breakdowns(plan, claims, records, prompts),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from circuitspec.engine.cache.store_keys import Keys, setting_of
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import passes, values_in
+from circuitspec.experiments.follow_ups.scrub_parts import ScrubPart, parts_of, scrubbing_only
 from circuitspec.experiments.levels.path_entries import with_sources
 from circuitspec.experiments.levels.path_level import path_set, travelling
 from circuitspec.experiments.levels.scrub_level import ScrubDraw, scrub_draw
@@ -18,6 +21,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.paths import DeclaredPath
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp
+from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
 from circuitspec.prompts.prompt_set import TokenizedTask, TokenizedVariant
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, random_prompts, runner, task_of
@@ -26,6 +30,7 @@ from tests.engine.test_paths_against_oracle import FILE, LOGITS, declared, rando
 from tests.oracle import families, metrics, node, scrubbing
 
 LENGTHS = [6, 5, 7, 6]
+NORMED_BEHIND = ("gemma2", "gemma3_text", "olmo2")
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
 THROUGH = pytest.mark.parametrize("through", [(), ("mlp",)], ids=["through nothing", "through MLPs"])
 
@@ -49,31 +54,44 @@ def chosen(draw: ScrubDraw, base: list[node.Prompt]) -> tuple[TokenizedTask, dic
 
 
 def oracle_tree(
-    draw: ScrubDraw, tree: ScrubTree, by_use: dict[str, list[tuple[int, ...]]], base: list[node.Prompt], i: int
+    tree: ScrubTree, by_use: dict[str, list[tuple[int, ...]]], base: list[node.Prompt], i: int
 ) -> scrubbing.Node:
-    """The same tree by the oracle, for reference prompt `i`: leaves on their prompts, other nodes on random ones."""
-    own = {one.node.name: one.prompts for one in draw.drawn}
+    """The same tree by the oracle, for reference prompt `i`: values on their prompts, and all else that they read.
 
-    def inputs(given: tuple[TreeInput, ...]) -> tuple[scrubbing.Input, ...]:
+    What no prompt is drawn for is of the prompt of what reads it.
+    """
+
+    def of(use: str, otherwise: tuple[int, ...]) -> tuple[int, ...]:
+        return by_use[use][i] if use in by_use else otherwise
+
+    def inputs(given: tuple[TreeInput, ...], reader: tuple[int, ...]) -> tuple[scrubbing.Input, ...]:
         found = []
         for one in given:
             ports = None if one.receiver.port is None else frozenset({one.receiver.port})
             for sender in one.nodes:
-                before = sender.inputs if sender.tested else ()
-                if before:
-                    ids = by_use[f"all else that is read by {sender.name}"][i]
-                else:
-                    ids = tuple(base[i].clean) if own[sender.name] is None else by_use[sender.name][i]
-                inner = scrubbing.Node(oracle_sender(sender.sender), ids, inputs(before))
+                before, own = sender.inputs if sender.tested else (), of(sender.name, reader)
+                ids = of(f"all else that is read by {sender.name}", own) if before else own
+                inner = scrubbing.Node(oracle_sender(sender.sender), ids, inputs(before, own))
                 found.append(scrubbing.Input(inner, ports, frozenset(tokens(sender.where, base[i]))))
         return tuple(found)
 
-    return scrubbing.Node(("final",), by_use["all else that is read by logits"][i], inputs(tree.inputs))
+    clean = tuple(base[i].clean)
+    others = clean if tree.whole else by_use["all else that is read by logits"][i]
+    return scrubbing.Node(("final",), others, inputs(tree.inputs, clean))
 
 
-def assert_scrubbed(family: str, tree: ScrubTree, through: tuple[str, ...], side: Any = "right") -> None:
+def assert_scrubbed(
+    family: str, tree: ScrubTree, through: tuple[str, ...], side: Any = "right", parts: Collection[ScrubPart] = ()
+) -> None:
+    """With `parts`, these alone are scrubbed: the oracle computes what they leave as it is all the same.
+
+    Where a norm stands behind heads, a head that is computed is normed in what its reader reads, and not by itself.
+    """
+    only = scrubbing_only(tree, parts) if parts else tree
+    if family in NORMED_BEHIND:
+        tree = only
     base = random_prompts(seed=61, lengths=LENGTHS)
-    draw = scrub_draw(tree, 0, by=("clean",), seed=0, through=through)
+    draw = scrub_draw(only, 0, by=("clean",), seed=0, through=through)
     task, by_use = chosen(draw, base)
     m = model(family, exactly=True)
     net = families.read(m)
@@ -84,7 +102,8 @@ def assert_scrubbed(family: str, tree: ScrubTree, through: tuple[str, ...], side
     expected = {draw.scrubbed: [], draw.nothing_kept: []}
     for i, prompt in enumerate(base):
         clean = node.forward(net, prompt.clean).logits[-1].numpy()
-        logits = scrubbing.scrub(m, oracle_tree(draw, tree, by_use, base, i), through, named)[-1].numpy()
+        root = oracle_tree(replace(tree, whole=only.whole), by_use, base, i)
+        logits = scrubbing.scrub(m, root, through, named)[-1].numpy()
         random = node.forward(net, by_use["all else that is read by logits"][i]).logits[-1].numpy()
         expected[draw.scrubbed].append(metrics.metrics(logits, prompt.answers, prompt.wrong, clean))
         expected[draw.nothing_kept].append(metrics.metrics(random, prompt.answers, prompt.wrong, clean))
@@ -105,6 +124,22 @@ def test_random_trees(family: str, seed: int, through: tuple[str, ...]) -> None:
     chains = [random_stops(shape_of(family), rng, wheres) for _ in range(4)]
     paths = [declared(*[(one,) for one in chain], (LOGITS,)) for chain in chains]
     assert_scrubbed(family, tree_of(family, paths), through, side="left" if seed % 2 else "right")
+
+
+@pytest.mark.parametrize("through", [pytest.param((), marks=pytest.mark.nightly), ("mlp",)], ids=["nothing", "MLPs"])
+@EVERY_FAMILY
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (2, 3))])
+def test_some_parts_of_random_trees(family: str, seed: int, through: tuple[str, ...]) -> None:
+    """What is not scrubbed, values or all else that they read, is of the prompt of what reads it."""
+    rng = np.random.default_rng(seed + 10 * len(family))
+    wheres: dict[Any, Where] = {}
+    chains = [random_stops(shape_of(family), rng, wheres) for _ in range(4)]
+    paths = [declared(*[(one,) for one in chain], (LOGITS,)) for chain in chains]
+    senders = dict.fromkeys(format_name(one.sender) for one in tree_of(family, paths).nodes)
+    tree = tree_of(family, paths, carries=dict.fromkeys(senders, "nothing"))
+    parts = parts_of(tree)
+    chosen_parts = [part for part in parts if rng.random() < 0.5] or [parts[-1]]
+    assert_scrubbed(family, tree, through, parts=chosen_parts)
 
 
 @EVERY_FAMILY

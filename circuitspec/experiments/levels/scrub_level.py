@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from circuitspec.experiments.experiment import Experiment, Reading, Sent, values_in
+from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Reading, Sent, values_in
 from circuitspec.experiments.levels.path_level import travelling
 from circuitspec.experiments.levels.scrub_tree import ScrubTree, TreeInput, TreeNode
 from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts, variant_of
@@ -68,9 +68,11 @@ def scrub_draw(
         drawn.append(NodeDraw(node, own, reference))
         if not node.inputs or not node.tested:
             return Sent(node.sender, node.where, prompts=variant_of(own))
-        return Sent(node.sender, node.where, frozenset(readings(node.inputs, own)), rest(node.name).variant)
+        others = own if node.whole else rest(node.name)
+        return Sent(node.sender, node.where, frozenset(readings(node.inputs, own)), variant_of(others))
 
     random = rest("logits")
     arriving = frozenset(readings(tree.inputs, None))
-    scrubbed = travelling("clean", values_in(random.variant), arriving, tree.paths, through=through, keep=True)
+    source = CLEAN_VALUES if tree.whole else values_in(random.variant)
+    scrubbed = travelling("clean", source, arriving, tree.paths, through=through, keep=True)
     return ScrubDraw(scrubbed, Experiment(random.variant), tuple(drawn), tuple(rests))

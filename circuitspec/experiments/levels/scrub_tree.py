@@ -35,7 +35,8 @@ class TreeNode:
 
     `inputs` are those of its inputs into which paths lead, each with the nodes that it reads and the positions at which
     it reads them. `name` is the path from it on. `key` is the entry of the file that says what it carries, empty where
-    none does. A node is `tested` if it has such an entry, or one of the nodes before it.
+    none does. A node is `tested` if it has such an entry, or one of the nodes before it. What no path leads to it
+    comes from a random prompt or, with `whole`, from its own.
     """
 
     sender: Sender
@@ -44,6 +45,7 @@ class TreeNode:
     carries: tuple[str, ...] | None
     key: str
     inputs: tuple[TreeInput, ...]
+    whole: bool = False
 
     @property
     def tested(self) -> bool:
@@ -77,10 +79,11 @@ class TreeInput:
 
 @dataclass(frozen=True)
 class ScrubTree:
-    """What arrives at the logits."""
+    """What arrives at the logits; all else that they read is of random prompts or, with `whole`, of the clean ones."""
 
     inputs: tuple[TreeInput, ...]
     paths: tuple[DeclaredPath, ...]
+    whole: bool = False
 
     @property
     def nodes(self) -> tuple[TreeNode, ...]:
@@ -129,8 +132,7 @@ def scrub_tree(
         for key in circuit.carries or {}
         if key not in builder.fitting
     ]
-    for node in tree.nodes:
-        problems += _lacking(node, text, variables, roots)
+    problems += lacking(tree, text, variables, roots)
     if builder.problems or problems:
         raise CircuitspecError(*dict.fromkeys([*builder.problems, *problems]))
     return tree
@@ -222,6 +224,13 @@ def _entered(name: str, receiver: Receiver, shape: ModelShape) -> str:
     component, at, positions = first.partition("@")
     entered = f"{component}<{receiver.port}>{at}{positions}"
     return f"{entered}{arrow}{rest}"
+
+
+def lacking(
+    tree: ScrubTree, text: SourceText, variables: Mapping[str, frozenset[str]], roots: Mapping[str, str] | None
+) -> list[Diagnostic]:
+    """CS238 for what its nodes carry and nothing that they read does."""
+    return [problem for node in tree.nodes for problem in _lacking(node, text, variables, roots)]
 
 
 def _lacking(

@@ -25,7 +25,7 @@ def abstraction_text(pairs: PairSet, hypothesis: Hypothesis) -> str:
     each two variables the share of pairs that can tell them apart."""
     parts = [_values(pairs), _claims(pairs, hypothesis)]
     if len(pairs.model.variables) > 1:
-        parts.append(_apart(pairs))
+        parts.append(_apart(pairs, hypothesis))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -53,13 +53,17 @@ def _claims(pairs: PairSet, hypothesis: Hypothesis) -> str:
     return "share of pairs, as the high-level model has it\n" + _aligned(rows) if len(rows) > 1 else ""
 
 
-def _apart(pairs: PairSet) -> str:
+def _apart(pairs: PairSet, hypothesis: Hypothesis) -> str:
+    """With a note where a claim intervenes on one of two variables that no pair tells apart."""
+    settings = all_settings(hypothesis.claims, hypothesis.abstraction)
+    claimed = {name for setting in settings for name, _ in setting}
     rows = [["   two variables", *pairs.families]]
     untold = []
     for one, other in combinations(pairs.model.variables, 2):
         shares = [share(pairs.told_apart(((one, family),), ((other, family),))) for family in pairs.families]
         rows.append([f"   {one}, {other}", *(number(found) if found else MISSING for found in shares)])
-        untold += [] if any(shares) else [f"\n   note: no pair tells {one} from {other} (CS450)"]
+        if claimed & {one, other} and not any(shares):
+            untold.append(f"\n   note: no pair tells {one} from {other} (CS450)")
     head = "share of pairs in which interventions on them ask for different answers\n"
     return head + _aligned(rows) + "".join(untold)
 

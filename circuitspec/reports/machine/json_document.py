@@ -19,6 +19,7 @@ from circuitspec.reports.text.additional_tables import sweep_data, tests_data
 from circuitspec.reports.text.breakdown_tables import breakdowns_data, rows_data
 from circuitspec.reports.text.effects_table import effects_data
 from circuitspec.reports.text.printing import print_document
+from circuitspec.reports.text.scrub_tables import scrubs_data
 
 FORMAT_VERSION = 1
 
@@ -81,6 +82,7 @@ def to_document(
         "negatives": None if found.negatives is None else _negatives(found.negatives),
         "sweep": None if found.sweep is None else sweep_data(found.sweep),
         "tests": None if found.tests is None else tests_data(found.tests),
+        "scrubs": scrubs_data(found.scrubs),
         "effects": None if found.effects is None else effects_data(found.effects),
         "cost": {
             "experiments": found.cost.n_experiments,

@@ -25,6 +25,7 @@ from circuitspec.reports.text.data_frames import metric_names
 from circuitspec.reports.text.effects_table import effects_text
 from circuitspec.reports.text.printing import print_text
 from circuitspec.reports.text.prompt_lines import prompt_lines
+from circuitspec.reports.text.scrub_tables import scrubs_text
 from circuitspec.reports.views import NOT_AS_LOCKED, Block, Piece, Style, TextView
 from circuitspec.runtime.visible_text import visible
 
@@ -68,7 +69,7 @@ def text_view(found: Verification, prompts: PromptSet | None = None, findings: S
     head += [_drift(finding) for finding in drift]
     if found.paths:
         head.append(_plain(_paths(found)))
-    head += [_plain(block) for block in (*effects_text(found), *beside_text(found))]
+    head += [_plain(block) for block in (*scrubs_text(found.scrubs), *effects_text(found), *beside_text(found))]
     tail = [_warning(warning) for warning in found.warnings]
     rest = [visible(search_of(found))]
     if found.around.told:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 from circuitspec.analysis.claims.claim_kind import Choices, ClaimKind
 from circuitspec.analysis.claims.claim_result import ClaimResult, Judgement
 from circuitspec.analysis.statistics.wording import MISSING, number, plural
+from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.engine.records import Records
 from circuitspec.experiments.ablation_source import ablation_source
 from circuitspec.experiments.experiment import Experiment, Noised
 from circuitspec.experiments.levels.scrub_level import ScrubDraw, scrub_draw
-from circuitspec.experiments.levels.scrub_tree import ScrubTree, scrub_tree
+from circuitspec.experiments.levels.scrub_tree import ScrubTree, lacking, scrub_tree
 from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning
 from circuitspec.hypothesis_file.grammar.fields import parse_slot_rule
 from circuitspec.hypothesis_file.grammar.variable_expressions import parse_expression, references
 from circuitspec.hypothesis_file.schema.abstraction.scrubbed_block import Scrubbed
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 from circuitspec.prompts.templates.slots import root_of
 
@@ -188,6 +190,11 @@ def tree_of(planning: Planning) -> ScrubTree:
         variables=_variables(hypothesis),
         roots=_roots(hypothesis),
     )
+
+
+def uncomputable(tree: ScrubTree, hypothesis: Hypothesis, text: SourceText) -> list[Diagnostic]:
+    """CS238 for what values of a tree of the file's paths carry, and nothing that leads to them does."""
+    return lacking(tree, text, _variables(hypothesis), _roots(hypothesis))
 
 
 def _variables(hypothesis: Hypothesis) -> Mapping[str, frozenset[str]]:
