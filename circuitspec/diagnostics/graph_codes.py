@@ -160,4 +160,14 @@ GRAPH: dict[str, CodeInfo] = {
         "positions it is a basis. All of this must be as the alignment in the hypothesis says: a basis of one layer "
         "means nothing in another. `circuitspec align` writes such files.",
     ),
+    "CS246": CodeInfo(
+        "no such feature",
+        "The features of a dictionary are counted from 0, and it has no feature of this number. Tools count alike, so "
+        "that a number of Neuronpedia or of SAELens is the number here, if the dictionary is the same.",
+    ),
+    "CS247": CodeInfo(
+        "features cannot be used here",
+        "Features of dictionaries are nodes of circuits that `verify`, `plan` and `check` read. They are not explored, "
+        "aligned with variables, exported to other tools or written as plain pyvene, since these know no dictionaries.",
+    ),
 }

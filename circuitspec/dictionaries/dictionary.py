@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -88,6 +90,14 @@ class Dictionary:
     @property
     def dtype(self) -> torch.dtype:
         return self.encoder.dtype
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides what it computes."""
+        found = hashlib.sha256()
+        for one in fields(self):
+            _add(found, one.name, getattr(self, one.name))
+        return found.hexdigest()
 
     # ---------------------------------------------------------------------------------------------- as the tool has it
 
@@ -210,6 +220,18 @@ class Dictionary:
                 return back * inner.std(-1, keepdim=True)
             case "constant_norm":
                 return back / self._to_constant(inner)
+
+
+def _add(digest: hashlib._Hash, name: str, value: object) -> None:
+    if isinstance(value, Tensor):
+        raw = value.detach().cpu().contiguous()
+        digest.update(f"{name}: {raw.dtype} {tuple(raw.shape)}".encode())
+        digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
+    elif is_dataclass(value):
+        for one in fields(value):
+            _add(digest, f"{name}.{one.name}", getattr(value, one.name))
+    else:
+        digest.update(f"{name}: {value!r}".encode())
 
 
 def _largest(before: Tensor, topk: TopK) -> Tensor:

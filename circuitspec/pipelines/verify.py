@@ -39,6 +39,7 @@ from circuitspec.analysis.verification_result import Cost, Methodology, ModelFac
 from circuitspec.analysis.warnings.all_warnings import find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.declared_dictionaries import read_declared
 from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
 from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.attribution.restoration_screen import (
@@ -72,8 +73,8 @@ from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS
+from circuitspec.hypothesis_file.grammar.component_kinds import OF_DICTIONARIES, ComponentKind
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, OF_DICTIONARY, DictionaryError
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
@@ -101,6 +102,8 @@ from circuitspec.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from circuitspec.dictionaries.dictionary import Dictionary
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def verify(
         loading = from_memory(loaded)
     loading = loading or from_file(document, hypothesis, options.device, progress)
     loaded, prepared = opened(loading, prepared_for)
+    loaded = with_dictionaries(loaded, prepared)
     internals, graph, plan, task = prepared.internals, prepared.graph, prepared.plan, prepared.task
     prompts = task.prompts  # without those that do not fit the tokenizer, where the file leaves them out
     places_of_files = direction_places(hypothesis, document.source)
@@ -323,6 +327,7 @@ class Prepared:
     plan: Plan
     task: TokenizedTask
     pairs: PairSet | None = None
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)  # on the CPU
 
 
 def prepare(
@@ -331,9 +336,17 @@ def prepare(
     prompts: PromptSet,
     shape: ModelShape,
     tokenizer: PreTrainedTokenizerFast,
+    *,
+    features: bool = True,
 ) -> Prepared:
-    """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts."""
+    """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts.
+
+    With `features`, the dictionaries that the hypothesis declares are read.
+    """
     text = document.source
+    dictionaries: Mapping[str, Dictionary] = {}
+    if features and hypothesis.dictionaries:
+        shape, dictionaries = read_declared(hypothesis.dictionaries, document.base_dir, shape, text)
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     pairs = pairs_of(hypothesis, prompts, document)
@@ -342,7 +355,16 @@ def prepare(
     task = paired(task, pairs, hypothesis, tokenizer, text)
     plan = fitted(plan, refused_runs(plan.experiments, task), text)
     check_plan_fits(plan, task, text, internals)
-    return Prepared(tuple(internals), graph, plan, task, pairs)
+    return Prepared(tuple(internals), graph, plan, task, pairs, dictionaries)
+
+
+def with_dictionaries(loaded: LoadedModel, prepared: Prepared) -> LoadedModel:
+    """The model with the dictionaries beside it, on its device."""
+    if not prepared.dictionaries:
+        return loaded
+    device = next(loaded.model.parameters()).device
+    found = {name: one.to(device) for name, one in prepared.dictionaries.items()}
+    return replace(loaded, shape=prepared.graph.shape, dictionaries=found)
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:
@@ -486,8 +508,11 @@ def _model_facts(loaded: LoadedModel) -> ModelFacts:
 
 
 def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: TokenizedTask) -> Methodology:
-    kinds = [kind for kind in IN_LAYERS if kind.has_outside]
+    kinds = [*(kind for kind in IN_LAYERS if kind.has_outside), *OF_DICTIONARIES]
     claimed, free = graph.claimed, graph.free
+    named = {one.dictionary for one in graph.universe if isinstance(one, OF_DICTIONARY)}
+    errors = {one.dictionary for one in graph.universe if isinstance(one, DictionaryError)}
+    stays = tuple(f"the error of {name}" for name in sorted(named - errors))
 
     def words(components: Collection[NodeComponent], kind: ComponentKind) -> str | None:
         here = [c for c in components if c.kind is kind]
@@ -500,7 +525,7 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: 
     return Methodology(
         hypothesis.ablation.level,
         tuple(word for kind in kinds if (word := words(claimed, kind))),
-        tuple(word for kind in kinds if (word := words(free, kind))),
+        (*(word for kind in kinds if (word := words(free, kind))), *stays),
         hypothesis.ablation.value,
         str(corrupt) if isinstance(corrupt, Noised) else hypothesis.ablation.source,
         hypothesis.ablation.positions,
