@@ -148,6 +148,24 @@ class Dictionary:
         undone = self._undone(vectors)
         return features if undone is None else features * undone
 
+    def of_features(self, numbers: Tensor) -> Dictionary | None:
+        """Some features alone, in this order; None where whether one is active hangs on the others."""
+        if self.activation in ("topk", "groupmax"):
+            return None
+
+        def own(tensor: Tensor | None) -> Tensor | None:
+            return tensor if tensor is None or tensor.ndim == 0 else tensor[numbers]
+
+        gate = self.gate
+        return replace(
+            self,
+            encoder=self.encoder[:, numbers],
+            decoder=self.decoder[numbers],
+            encoder_bias=own(self.encoder_bias),
+            threshold=own(self.threshold),
+            gate=gate and EncoderGate(gate.open_bias[numbers], gate.scale[numbers], gate.bias[numbers]),
+        )
+
     def combined(self, weights: Tensor, vectors: Tensor) -> Tensor:
         """Weights `[..., n_features]` -> `[..., d_out]`: their sum of directions, and what no feature says."""
         return weights @ self.decoder + self.constant(vectors)

@@ -101,15 +101,15 @@ class Spliced:
         """The value `[row, pos, d_out]` with its parts replaced; `read` is what the dictionary encodes."""
         dictionary = self.dictionary
         dtype = torch.promote_types(value.dtype, dictionary.dtype)
-        weights = dictionary.weights(read)
         change = torch.zeros_like(value, dtype=dtype)
         if self.features is not None:
             units = self._units(self.features)
-            own = weights[..., units]
+            some = dictionary.of_features(units)
+            own = dictionary.weights(read)[..., units] if some is None else some.weights(read)
             moved = some_units(self.features, units).put_into(own) - own
             change = change + (moved @ dictionary.decoder[units].to(moved.dtype)).to(dtype)
         if self.error is not None:
-            error = value.to(dtype) - dictionary.combined(weights, read).to(dtype)
+            error = value.to(dtype) - dictionary.combined(dictionary.weights(read), read).to(dtype)
             change = change + (self.error.put_into(error) - error)
         of_features, of_error = self.shifts
         if of_features is not None:
