@@ -25,6 +25,7 @@ from circuitspec.analysis.circuit_effects.negative_components import (
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
 from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan, search_claims
 from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.dictionary_figures import dictionaries_used
 from circuitspec.analysis.prompt_rows import breakdowns, row_facts
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.task_behaviour import (
@@ -230,6 +231,7 @@ def verify(
                 named = labels_of(checks)
                 plan, records = replace(plan.naming(named), checks=checks), records.merged(stored.run(named))
             shares = answer_shares(runner)
+            dictionaries = dictionaries_used(plan, records, graph, runner, stored)
             if any(planned.searches for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
                 plan, records = search_claims(plan, records, stored)
@@ -273,6 +275,7 @@ def verify(
         foreign=loaded.foreign,
         own_metrics=tuple(options.own),
         pairs=prepared.pairs,
+        dictionaries=dictionaries,
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*records.values, *(() if error is None else error.records.values)}
@@ -301,6 +304,7 @@ def verify(
         reference=_reference_facts(task),
         rows=row_facts(prompts),
         breakdowns=breakdowns(plan, claims, records, prompts),
+        dictionaries=dictionaries,
         graph=graph,
         around=task.around,
     )

@@ -13,6 +13,7 @@ import torch
 from circuitspec.dictionaries.dictionary import Dictionary, TopK
 from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.metrics.dictionary_fit import dictionary_fits
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site, Source, values_in
 from circuitspec.graph.shape import DictionarySite
@@ -335,6 +336,24 @@ def test_the_first_token_may_be_left_out() -> None:
     for one, other in zip(skipping, but_first, strict=True):
         np.testing.assert_allclose(found[one]["logit_diff"], expected[other]["logit_diff"], rtol=0, atol=1e-12)
         np.testing.assert_allclose(left[one]["logit_diff"], expected[other]["logit_diff"], rtol=0, atol=1e-9)
+
+
+def test_how_well_a_dictionary_fits() -> None:
+    """Of all tokens but the first of each prompt, by hand."""
+    model = random_model("gpt2")
+    prompts = random_prompts(seed=17, lengths=[6, 5, 7])
+    numbers = drawn(model, d=("m1", "transcoder"))
+    with borrowed(model):
+        (fit,) = dictionary_fits(runner_with(model, prompts, numbers))
+    net, place = families.read(model), DictionaryPlace.parse("m1")
+    runs = [node.forward(net, prompt.clean, record=True) for prompt in prompts]
+    both = [at_place(net, run, place, reads_input=True) for run in runs]
+    value, read = (np.concatenate([one[i][1:] for one in both]) for i in (0, 1))
+    active = numbers["d"].weights(read) > 0
+    variance = ((value - value.mean(0)) ** 2).sum()
+    assert abs(fit.unexplained - (numbers["d"].error(value, read) ** 2).sum() / variance) < 1e-9
+    assert fit.active == pytest.approx(active.sum(1).mean(), abs=1e-12)
+    assert (fit.seen, fit.n_features) == (active.any(0).sum(), N)
 
 
 def test_estimates_are_slopes() -> None:
