@@ -1,19 +1,25 @@
-"""What reports say of the dictionaries that a hypothesis uses: how well they fit, and what hangs on their errors."""
+"""What reports say of the dictionaries that a hypothesis uses: how well they fit, and what hangs on their errors.
+
+Imports torch only where something is run.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from circuitspec.analysis import metric_choice
 from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of
 from circuitspec.analysis.statistics.wording import number
-from circuitspec.engine.metrics.dictionary_fit import DictionaryFit, dictionary_fits
 from circuitspec.engine.records import Records, RunsExperiments
-from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.grammar.components import OF_DICTIONARY, DictionaryError
+
+if TYPE_CHECKING:
+    from circuitspec.engine.metrics.dictionary_fit import DictionaryFit
+    from circuitspec.engine.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ def dictionaries_used(
     plan: Plan, records: Records, graph: CircuitGraph, runner: Runner, stored: RunsExperiments
 ) -> DictionariesUsed | None:
     """Two runs for all dictionaries together, one for each, and a pass that records; None where there are none."""
+    from circuitspec.engine.metrics.dictionary_fit import dictionary_fits
+
     fits = dictionary_fits(runner)
     if not fits:
         return None
