@@ -13,6 +13,7 @@ from circuitspec.analysis.claims.abstraction.scrub_costs import ScrubCosts
 from circuitspec.analysis.claims.method_sweep import MethodSweep
 from circuitspec.analysis.claims.random_circuit_tests import CircuitTests
 from circuitspec.analysis.claims.verdict import EXIT_CODES, ClaimResult, Status, overall
+from circuitspec.analysis.dictionary_figures import DictionariesUsed
 from circuitspec.analysis.prompt_rows import Breakdown, RowFacts
 from circuitspec.analysis.statistics.scores import Anchors, Gap, denominators
 from circuitspec.analysis.warnings.evidence import EvidenceWarning
@@ -158,6 +159,7 @@ class Verification:
     reference: ReferenceFacts | None = None  # other prompts that means were over; None where there are none
     rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
     breakdowns: tuple[Breakdown, ...] = ()  # figures by the values of columns of the prompts file
+    dictionaries: DictionariesUsed | None = None  # whose features it names; None where it names none
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
     around: AroundPrompts = field(
         default_factory=AroundPrompts

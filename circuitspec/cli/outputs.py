@@ -58,6 +58,9 @@ def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
             yield "a direction", folder / name
         for name in subspace_places(document.hypothesis, document.source):
             yield "a file of subspaces", folder / name
+        for called, spec in document.hypothesis.dictionaries.items():
+            if (folder / spec.source).is_file():
+                yield f"the dictionary {called}", folder / spec.source
     model = local_model(subject.model.id, folder)
     if model is not None and model.is_dir():
         yield from ((f"{one.name} of the model", one) for one in sorted(model.iterdir()) if one.is_file())

@@ -446,6 +446,13 @@ DATA: dict[str, CodeInfo] = {
         "A tensor is missing, has another shape than the others and the settings ask for, or holds NaN or infinity; or "
         "k or a threshold is none. The file may be cut short, or be of another tool than `format` says.",
     ),
+    "CS377": CodeInfo(
+        "a dictionary that does not fit its place",
+        "The vectors that a dictionary reads and writes must be as wide as the model's at its place (`at`): d_model "
+        "for the residual stream and for what attention and MLPs add, all heads together for z. A transcoder is of an "
+        "MLP. "
+        "See that the dictionary is of this model, and that `at` is the place that it was trained at.",
+    ),
     "CS378": CodeInfo(
         "pairs that are not those of the prompts",
         "In a family of pairs from a file every prompt of the task is the base of one row, since each pair is scored "

@@ -208,4 +208,14 @@ GRAPH: dict[str, CodeInfo] = {
         "An entry of `sources` is about the start of a path of the claim: by the component or group, or by the "
         "beginning of the path. No path of this claim starts so; what stands in its middle is computed.",
     ),
+    "CS246": CodeInfo(
+        "no such feature",
+        "The features of a dictionary are counted from 0, and it has no feature of this number. Tools count alike, so "
+        "that a number of Neuronpedia or of SAELens is the number here, if the dictionary is the same.",
+    ),
+    "CS247": CodeInfo(
+        "features cannot be used here",
+        "Features of dictionaries are nodes of circuits that `verify`, `plan` and `check` read. They are not explored, "
+        "aligned with variables, exported to other tools or written as plain pyvene, since these know no dictionaries.",
+    ),
 }

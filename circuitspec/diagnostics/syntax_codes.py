@@ -410,11 +410,28 @@ SYNTAX: dict[str, CodeInfo] = {
         "changes what `{S}` says. Here templates and answers name columns alone, as in `{S.one}`, and these stay as "
         "they are.",
     ),
+    "CS180": CodeInfo(
+        "features where edges or paths are cut",
+        "At edge and path level an experiment cuts what heads and MLPs send one another. Features of a dictionary are "
+        "parts of one value, and are replaced there for all that comes after: write `level: node`.",
+    ),
     "CS181": CodeInfo(
         "a score that whole answers do not have",
         "With `score: sum_logprob` answers of several tokens have summed log probabilities, and no logits: logit, "
         "logit_diff and rank are not defined. Claim logprob_diff (which is logit_diff where answers are one token), "
         "logprob, prob, prob_diff, accuracy or kl; accuracy needs `wrong` then. Or write `score: first_token`.",
+    ),
+    "CS182": CodeInfo(
+        "no place that a dictionary takes apart",
+        "`at` says which value of the model a dictionary was trained on: r8 (the residual stream entering block 8), "
+        "r8.mid (between its attention and its MLP), z3 (the outputs of a layer's heads, side by side), a3 or m3 (what "
+        "attention or MLP adds to the stream). A transcoder is of m3, and reads what enters that MLP. What other tools "
+        "call blocks.7.hook_resid_post is r8. Two dictionaries of one place cannot be used together.",
+    ),
+    "CS183": CodeInfo(
+        "a dictionary that is not declared",
+        "`sae:NAME.f12` is feature 12 of the dictionary NAME, which `dictionaries` has to name: of which place it is "
+        "(`at`) and where its weights lie (`from`).",
     ),
     "CS184": CodeInfo(
         "an expression that cannot be read",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -89,6 +91,14 @@ class Dictionary:
     def dtype(self) -> torch.dtype:
         return self.encoder.dtype
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides what it computes."""
+        found = hashlib.sha256()
+        for one in fields(self):
+            _add(found, one.name, getattr(self, one.name))
+        return found.hexdigest()
+
     # ---------------------------------------------------------------------------------------------- as the tool has it
 
     def encode(self, vectors: Tensor) -> Tensor:
@@ -137,6 +147,24 @@ class Dictionary:
             features = features / self.topk.norms
         undone = self._undone(vectors)
         return features if undone is None else features * undone
+
+    def of_features(self, numbers: Tensor) -> Dictionary | None:
+        """Some features alone, in this order; None where whether one is active hangs on the others."""
+        if self.activation in ("topk", "groupmax"):
+            return None
+
+        def own(tensor: Tensor | None) -> Tensor | None:
+            return tensor if tensor is None or tensor.ndim == 0 else tensor[numbers]
+
+        gate = self.gate
+        return replace(
+            self,
+            encoder=self.encoder[:, numbers],
+            decoder=self.decoder[numbers],
+            encoder_bias=own(self.encoder_bias),
+            threshold=own(self.threshold),
+            gate=gate and EncoderGate(gate.open_bias[numbers], gate.scale[numbers], gate.bias[numbers]),
+        )
 
     def combined(self, weights: Tensor, vectors: Tensor) -> Tensor:
         """Weights `[..., n_features]` -> `[..., d_out]`: their sum of directions, and what no feature says."""
@@ -210,6 +238,18 @@ class Dictionary:
                 return back * inner.std(-1, keepdim=True)
             case "constant_norm":
                 return back / self._to_constant(inner)
+
+
+def _add(digest: hashlib._Hash, name: str, value: object) -> None:
+    if isinstance(value, Tensor):
+        raw = value.detach().cpu().contiguous()
+        digest.update(f"{name}: {raw.dtype} {tuple(raw.shape)}".encode())
+        digest.update(raw.reshape(-1).view(torch.uint8).numpy().data)
+    elif is_dataclass(value):
+        for one in fields(value):
+            _add(digest, f"{name}.{one.name}", getattr(value, one.name))
+    else:
+        digest.update(f"{name}: {value!r}".encode())
 
 
 def _largest(before: Tensor, topk: TopK) -> Tensor:

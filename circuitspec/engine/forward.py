@@ -74,7 +74,9 @@ class Forward:
         self.loaded = loaded
         self.task = task
         self.executor: Executor = (
-            Compiler(loaded.model, loaded.architecture, loaded.shape) if executor is None else executor
+            Compiler(loaded.model, loaded.architecture, loaded.shape, loaded.dictionaries)
+            if executor is None
+            else executor
         )
         weight = next(loaded.model.parameters())
         self.device, self.dtype = weight.device, weight.dtype

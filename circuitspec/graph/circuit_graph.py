@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.graph.dictionary_nodes import in_universe, is_of_dictionary, takes_apart
 from circuitspec.graph.edges import Writer
 from circuitspec.graph.members import Effect, Member
 from circuitspec.graph.nodes import (
@@ -26,7 +27,16 @@ from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.paths import DeclaredPath, read_paths
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, Component, Pattern, all_of, sort_key, whole_of
+from circuitspec.hypothesis_file.grammar.components import (
+    IN_LAYERS,
+    Component,
+    Feature,
+    OtherFeatures,
+    Pattern,
+    all_of,
+    sort_key,
+    whole_of,
+)
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
 from circuitspec.hypothesis_file.yaml.source import SourceText
@@ -54,15 +64,23 @@ class CircuitGraph:
         """What the model is made of, in model order: every head and MLP.
 
         An MLP of which the hypothesis names a neuron (in a group or as free) stands here as its neurons,
-        so that its other neurons are ablated one by one and its biases stay.
+        so that its other neurons are ablated one by one and its biases stay. What a dictionary takes apart, of which
+        the hypothesis names a feature or the error, stands here as the features that are named, all others, and the
+        error where it does not stay as it is.
         """
         named = {*self.free, *(m.component for m in self.members)}
+        of = {component.dictionary for component in named if is_of_dictionary(component)}
+        sites = [site for site in self.shape.dictionaries if site.name in of]
         split = {whole_of(c): c.kind for c in named if c.kind.part_of is not None}
         found: list[Component] = []
         for component in wholes_with_outside(self.shape):
+            if any(takes_apart(site, component) for site in sites):
+                continue
             units = split.get(component)
             found += [component] if units is None else all_of(units, component.place[0], self.shape.counts)
-        return tuple(c for c in found if is_ablatable(c))
+        found += [part for site in sites for part in in_universe(site, named)]
+        ablatable = tuple(c for c in found if is_ablatable(c))
+        return tuple(sorted(ablatable, key=sort_key)) if sites else ablatable
 
     @cached_property
     def claimed(self) -> tuple[Ablatable, ...]:
@@ -93,7 +111,8 @@ class CircuitGraph:
 
     def freed(self, component: NodeComponent) -> Ablatable | None:
         """The free component that is `component`, or its MLP, or a neuron of it; None where there is none."""
-        for one in (whole_of(component), component):
+        all_features = OtherFeatures(component.dictionary) if isinstance(component, Feature) else component
+        for one in (whole_of(component), all_features, component):
             if is_ablatable(one) and one in self.free:
                 return one
         if not any(kind.part_of is component.kind for kind in IN_LAYERS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias, TypeGuard
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.graph.dictionary_nodes import names_features, placed, unknown
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.components import (
     IN_LAYERS,
@@ -64,8 +65,12 @@ def expand(
     """The components of a model of this shape that a name stands for; an attention layer is all of its heads.
 
     What it cannot stand for goes to `problems`, and nothing is returned: CS220 for what the model does
-    not have, CS221 for what is not patched at node level, CS225 for what this family does not compute.
+    not have, CS221 for what is not patched at node level, CS225 for what this family does not compute, CS246 for
+    features that a dictionary does not have, CS247 for those of one that is not at hand.
     """
+    if names_features(name.target) and shape.dictionary(name.target.dictionary) is None:
+        problems.append(unknown(name.target, source.span(place)))
+        return ()
     expanded: list[NodeComponent] = []
     for component in existing(name, shape, source, place, problems):
         absent = component.kind.why_absent(shape.counts, component.place[0])
@@ -92,8 +97,17 @@ def expand(
 def existing(
     name: Name, shape: ModelShape, source: SourceText, place: Place, problems: list[Diagnostic]
 ) -> tuple[Component, ...]:
-    """The components that a name stands for, attention layers whole; CS220 for those the model does not have."""
+    """The components that a name stands for, attention layers whole; CS220 for those the model does not have.
+
+    CS246 for features that a dictionary does not have.
+    """
     target = name.target
+    if names_features(target) and shape.dictionary(target.dictionary) is not None:
+        found = placed(target, shape, source.span(place))
+        if isinstance(found, Diagnostic):
+            problems.append(found)
+            return ()
+        return found
     if isinstance(target, Pattern):
         if has_none(target, shape):
             problems.append(_absent(target, "", shape, source, place))

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.graph.dictionary_nodes import clash, is_of_dictionary
 from circuitspec.graph.edges import shared_by, sharing
 from circuitspec.graph.nodes import NodeComponent, Place
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Component, aspects, whole_of
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Component, Feature, aspects, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -30,11 +31,14 @@ def overlaps(declared: Iterable[Declared], shape: ModelShape, source: SourceText
 
     A component twice, a key-value head and a head that reads it, a head and its attention pattern, and `input` and r0
     overlap where their positions meet; a neuron and its MLP do at any positions, since an MLP is taken apart or it is
-    not.
+    not. So do features and what else their dictionary's place is, or all its features.
     """
     first: dict[Component, list[Declared]] = {}
     found: dict[tuple[Place, Place], Diagnostic] = {}
     units: dict[Component, Declared] = {}  # by their whole
+    declared = tuple(declared)
+    of_dictionaries = [one for one in declared if is_of_dictionary(one.component)]
+    no_features = [one for one in declared if not isinstance(one.component, Feature)]
     for one in declared:
         candidates = [o for key in _same(one.component, shape) for o in first.get(key, ()) if o.where.meets(one.where)]
         if one.component.kind.part_of is not None:
@@ -43,10 +47,19 @@ def overlaps(declared: Iterable[Declared], shape: ModelShape, source: SourceText
             units.setdefault(whole, one)
         elif one.component in units:
             candidates.append(units[one.component])
+        if of_dictionaries:
+            against = no_features if isinstance(one.component, Feature) else of_dictionaries
+            candidates += [other for other in against if other.place < one.place and _clash(one, other, shape)]
         for other in candidates:
             found.setdefault((other.place, one.place), _overlap(one, other, shape, source))
         first.setdefault(one.component, []).append(one)
     return list(found.values())
+
+
+def _clash(one: Declared, other: Declared, shape: ModelShape) -> bool:
+    """A stream may be declared at some positions, and features of it at others."""
+    apart = (one.component.kind.is_stream or other.component.kind.is_stream) and not one.where.meets(other.where)
+    return not apart and clash(one.component, other.component, shape)
 
 
 def _same(component: NodeComponent, shape: ModelShape) -> Iterator[Component]:
@@ -70,6 +83,8 @@ def _overlap(one: Declared, other: Declared, shape: ModelShape, source: SourceTe
         if units := one.component.kind.whole_or_units or other.component.kind.whole_or_units:
             relation = "is part of" if one.component.kind.whole_or_units else "contains"
             hint = f"keep one of the two: {units}"
+        elif clash(one.component, other.component, shape):
+            relation, hint = "overlaps with", "keep one of the two: features, or what they are features of"
         elif other.component in shared_by(one.component, shape):
             relation = "reads"
         elif one.component in shared_by(other.component, shape):

@@ -6,6 +6,23 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from circuitspec.hypothesis_file.grammar.component_kinds import Counts
+from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
+
+
+@dataclass(frozen=True)
+class DictionarySite:
+    """A dictionary of features and the value that it takes apart; how many features it has, once it was read.
+
+    `error_stays`: what its features leave over is kept where all outside a circuit is ablated, unless the circuit has
+    it inside. `skips_first`: it says nothing of a prompt's first token.
+    """
+
+    name: str
+    place: DictionaryPlace
+    n_features: int | None = None
+    reads_input: bool = False
+    error_stays: bool = True
+    skips_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,11 +41,16 @@ class ModelShape:
     has_resid_mid: bool = True  # whether anything lies between attention and MLP: not where both read the block's input
 
     plain_sum: bool = True  # whether components add to the stream just what they compute: not under a norm after them
+    dictionaries: tuple[DictionarySite, ...] = ()  # whose features a hypothesis may name
 
     @property
     def has_mlps(self) -> bool:
         """False for an attention-only model, whose MLPs have no neurons."""
         return self.d_mlp > 0
+
+    def dictionary(self, name: str) -> DictionarySite | None:
+        """The dictionary of this name."""
+        return next((one for one in self.dictionaries if one.name == name), None)
 
     @cached_property
     def counts(self) -> Counts:

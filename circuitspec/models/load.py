@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from circuitspec.dictionaries.dictionary import Dictionary
+
 Progress = Callable[[str], None]
 Ready = Callable[[ModelShape, "PreTrainedTokenizerFast"], None]
 """Told the model's shape and tokenizer before any weight is read; what it raises ends the loading."""
@@ -63,6 +65,7 @@ class LoadedModel:
     shape: ModelShape
     provenance: Provenance
     foreign: Foreign = field(default_factory=Foreign)  # what others put on it, where it was in memory
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)  # by name; the shape says of which places
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
 
     def prepared_for(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Prepared:
         with document.blamed_on("model", "id"):
-            return prepare(hypothesis, document, prompts, shape, tokenizer)
+            return prepare(hypothesis, document, prompts, shape, tokenizer, features=False)
 
     loaded, prepared = opened(from_file(document, hypothesis, device, progress), prepared_for)
     internals, plan, task = prepared.internals, prepared.plan, prepared.task

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from circuitspec.analysis.claims.registry import make_plan
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.declared_dictionaries import sites_declared
 from circuitspec.exchange.placeholders import placeholders
 from circuitspec.experiments.direction_files import direction_places, read_numbers
 from circuitspec.experiments.follow_ups.reach import acting, checked_reach, tell_by_tokens
@@ -96,6 +97,7 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
             in_prompts += misfits
             prompts = prompts if task is None else task.prompts
         if shape is not None:
+            shape = sites_declared(hypothesis.dictionaries, shape, document.source)
             internals = internal_metrics(hypothesis, shape, document.source)
             graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
             corruptions = None if prompts is None else prompts.corruptions
@@ -219,7 +221,10 @@ def graph_at_hand(document: Document) -> CircuitGraph | None:
     """
     with document.blamed_on("model", "id"):
         shape = _shape_at_hand(document.hypothesis, document.base_dir)
-    return None if shape is None else lay_out(document.hypothesis.circuit, shape, document.source)
+    if shape is None:
+        return None
+    shape = sites_declared(document.hypothesis.dictionaries, shape, document.source)
+    return lay_out(document.hypothesis.circuit, shape, document.source)
 
 
 def _shape_at_hand(hypothesis: Hypothesis, base_dir: Path) -> ModelShape | None:

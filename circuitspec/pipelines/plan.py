@@ -10,6 +10,7 @@ from pathlib import Path
 from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.declared_dictionaries import sites_declared
 from circuitspec.engine.execution.batch_size import activation_bytes, rows_per_batch, weight_bytes
 from circuitspec.experiments.ablation_source import corrupt_prompts
 from circuitspec.experiments.averaging import CELLS
@@ -79,6 +80,7 @@ def plan_document(
                 hint="`plan` downloads nothing: run `verify` once, or name a local directory",
             )
         )
+    shape = sites_declared(hypothesis.dictionaries, shape, document.source)
     internals = internal_metrics(hypothesis, shape, document.source)
     graph = measuring(lay_out(hypothesis.circuit, shape, document.source), internals)
     prompts = build_prompts(hypothesis.task, base_dir, document.source)
@@ -272,8 +274,8 @@ def _scrubbed_apart(hypothesis: Hypothesis, plan: Plan, text: SourceText) -> lis
             for thorough in (False, True)
         )
         lines.append(
-            f"           and up to {alone:g} to scrub the parts of claim {planned.index + 1} one by one, {every:g} where "
-            "it is not supported (--negatives off: none)"
+            f"           and up to {alone:g} to scrub the parts of claim {planned.index + 1} one by one, {every:g} "
+            "where it is not supported (--negatives off: none)"
         )
     return lines
 

@@ -26,6 +26,7 @@ from circuitspec.analysis.circuit_effects.path_effects import path_effects
 from circuitspec.analysis.claims.abstraction.subspace_trials import has_subspaces, with_parts
 from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan, search_claims
 from circuitspec.analysis.claims.verdict import judge
+from circuitspec.analysis.dictionary_figures import dictionaries_used
 from circuitspec.analysis.prompt_rows import breakdowns, row_facts
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.task_behaviour import (
@@ -40,6 +41,7 @@ from circuitspec.analysis.verification_result import Cost, Methodology, ModelFac
 from circuitspec.analysis.warnings.all_warnings import find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.declared_dictionaries import read_declared
 from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
 from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.attribution.restoration_screen import (
@@ -74,8 +76,8 @@ from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS
+from circuitspec.hypothesis_file.grammar.component_kinds import OF_DICTIONARIES, ComponentKind
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, OF_DICTIONARY, DictionaryError
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
 from circuitspec.hypothesis_file.load_file import Document, digest, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
@@ -104,6 +106,8 @@ from circuitspec.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from circuitspec.dictionaries.dictionary import Dictionary
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,7 @@ def verify(
         loading = from_memory(loaded)
     loading = loading or from_file(document, hypothesis, options.device, progress)
     loaded, prepared = opened(loading, prepared_for)
+    loaded = with_dictionaries(loaded, prepared)
     internals, graph, plan, task = prepared.internals, prepared.graph, prepared.plan, prepared.task
     prompts = task.prompts  # without those that do not fit the tokenizer, where the file leaves them out
     places_of_files = direction_places(hypothesis, document.source)
@@ -229,6 +234,7 @@ def verify(
                 named = labels_of(checks)
                 plan, records = replace(plan.naming(named), checks=checks), records.merged(stored.run(named))
             shares = answer_shares(runner)
+            dictionaries = dictionaries_used(plan, records, graph, runner, stored)
             if any(planned.searches for planned in plan.claims):
                 progress.stage("searching for subsets of the circuit that tell most")
                 plan, records = search_claims(plan, records, stored)
@@ -282,6 +288,7 @@ def verify(
         own_metrics=tuple(options.own),
         pairs=prepared.pairs,
         learned_on=prepared.learned_on,
+        dictionaries=dictionaries,
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*single_runs((*records.values, *(() if error is None else error.records.values)))}
@@ -311,6 +318,7 @@ def verify(
         reference=_reference_facts(task),
         rows=row_facts(prompts),
         breakdowns=breakdowns(plan, claims, records, prompts),
+        dictionaries=dictionaries,
         graph=graph,
         around=task.around,
     )
@@ -338,6 +346,7 @@ class Prepared:
     task: TokenizedTask
     pairs: PairSet | None = None
     learned_on: Mapping[str, frozenset[str]] = field(default_factory=dict)  # words, by variables with subspaces
+    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)  # on the CPU
 
 
 def prepare(
@@ -346,9 +355,17 @@ def prepare(
     prompts: PromptSet,
     shape: ModelShape,
     tokenizer: PreTrainedTokenizerFast,
+    *,
+    features: bool = True,
 ) -> Prepared:
-    """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts."""
+    """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts.
+
+    With `features`, the dictionaries that the hypothesis declares are read.
+    """
     text = document.source
+    dictionaries: Mapping[str, Dictionary] = {}
+    if features and hypothesis.dictionaries:
+        shape, dictionaries = read_declared(hypothesis.dictionaries, document.base_dir, shape, text)
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     pairs = pairs_of(hypothesis, prompts, document)
@@ -360,7 +377,16 @@ def prepare(
     plan = fitted(plan, refused_runs(plan.experiments, task), text)
     check_plan_fits(plan, task, text, internals)
     learned_on = {name: one.words for name, one in subspaces.items() if one.words}
-    return Prepared(tuple(internals), graph, plan, task, pairs, learned_on)
+    return Prepared(tuple(internals), graph, plan, task, pairs, learned_on, dictionaries)
+
+
+def with_dictionaries(loaded: LoadedModel, prepared: Prepared) -> LoadedModel:
+    """The model with the dictionaries beside it, on its device."""
+    if not prepared.dictionaries:
+        return loaded
+    device = next(loaded.model.parameters()).device
+    found = {name: one.to(device) for name, one in prepared.dictionaries.items()}
+    return replace(loaded, shape=prepared.graph.shape, dictionaries=found)
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:
@@ -504,8 +530,11 @@ def _model_facts(loaded: LoadedModel) -> ModelFacts:
 
 
 def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: TokenizedTask) -> Methodology:
-    kinds = [kind for kind in IN_LAYERS if kind.has_outside]
+    kinds = [*(kind for kind in IN_LAYERS if kind.has_outside), *OF_DICTIONARIES]
     claimed, free = graph.claimed, graph.free
+    named = {one.dictionary for one in graph.universe if isinstance(one, OF_DICTIONARY)}
+    errors = {one.dictionary for one in graph.universe if isinstance(one, DictionaryError)}
+    stays = tuple(f"the error of {name}" for name in sorted(named - errors))
 
     def words(components: Collection[NodeComponent], kind: ComponentKind) -> str | None:
         here = [c for c in components if c.kind is kind]
@@ -518,7 +547,7 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: 
     return Methodology(
         hypothesis.ablation.level,
         tuple(word for kind in kinds if (word := words(claimed, kind))),
-        tuple(word for kind in kinds if (word := words(free, kind))),
+        (*(word for kind in kinds if (word := words(free, kind))), *stays),
         hypothesis.ablation.value,
         str(corrupt) if isinstance(corrupt, Noised) else hypothesis.ablation.source,
         hypothesis.ablation.positions,

@@ -1,5 +1,5 @@
 """Files that a result depends on beside prompts and weights, in a lock, by their digests: of directions, of subspaces,
-of pairs, and prompts files whose columns variables are computed from.
+of dictionaries, of pairs, and prompts files whose columns variables are computed from.
 
 Imports no torch.
 """
@@ -7,12 +7,13 @@ Imports no torch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import rfc8785
 
-from circuitspec.diagnostics.diagnostic import Diagnostic, Span
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
+from circuitspec.dictionaries.declared_dictionaries import dictionary_files
 from circuitspec.experiments.direction_files import direction_places
 from circuitspec.experiments.subspaces.subspace_files import subspace_places
 from circuitspec.hypothesis_file.checks.pair_places import pair_places
@@ -23,8 +24,7 @@ from circuitspec.repository.lock import digest_change
 
 def lock_directions(document: Document) -> dict[str, str]:
     """SHA-256 by file name, of files that were read just now."""
-    names = _places(document)
-    found = {name: _digest(document.base_dir / name) for name in sorted(names)}
+    found = {name: _digest(document, name) for name in sorted(_places(document))}
     return {name: digest for name, digest in found.items() if digest is not None}
 
 
@@ -41,7 +41,7 @@ def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Ite
             message = f"the lock has no digest of {name} ({what}), so whether it changed is not known"
             yield Diagnostic("CS552", message, span, hint="lock it anew: circuitspec lock FILE", severity="note")
             continue
-        old, new = locked.get(name), _digest(path)
+        old, new = locked.get(name), _digest(document, name)
         if old not in (None, new):
             yield Diagnostic(
                 "CS552",
@@ -56,6 +56,7 @@ def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Ite
 def _by_kind(document: Document) -> dict[str, dict[str, Span]]:
     """The files by what they are, each with where it is named."""
     hypothesis, text = document.hypothesis, document.source
+    named = hypothesis.dictionaries
     spec, task = hypothesis.abstraction, hypothesis.task
     columns = {task.file: text.span(("task", "file"))} if spec is not None and task.file is not None else {}
     if task.file is not None and task.file in text.beside:  # given in memory
@@ -63,6 +64,7 @@ def _by_kind(document: Document) -> dict[str, dict[str, Span]]:
     return {
         "direction": dict(direction_places(hypothesis, text)),
         "subspace": subspace_places(hypothesis, text),
+        "dictionary": {spec.source: text.span(("dictionaries", name, "from")) for name, spec in named.items()},
         "pairs": pair_places(spec, text),
         "columns of prompts": columns,
     }
@@ -72,12 +74,24 @@ def _places(document: Document) -> dict[str, Span]:
     return {name: span for places in _by_kind(document).values() for name, span in places.items()}
 
 
-def _digest(path: Path) -> str | None:
-    """SHA-256 of a file; of a folder that of its files' names and digests. None where there is nothing to read."""
+def _digest(document: Document, name: str) -> str | None:
+    """SHA-256 of a file; of a folder, and of a dictionary, that of the names and digests of the files that are read.
+
+    None where there is nothing to read.
+    """
+    path = document.base_dir / name
+    specs = {key: spec for key, spec in document.hypothesis.dictionaries.items() if spec.source == name}
     try:
+        if specs:
+            read = dictionary_files(specs, document.base_dir, document.source)
+            return _joint({path for files in read.values() for path in files})
         if path.is_dir():
-            inside = [(one.name, sha256_of(one)) for one in sorted(path.iterdir()) if one.is_file()]
-            return hashlib.sha256(rfc8785.dumps([list(one) for one in inside])).hexdigest()
+            return _joint({one for one in path.iterdir() if one.is_file()})
         return sha256_of(path) if path.is_file() else None
-    except OSError:
+    except (OSError, CircuitspecError):
         return None
+
+
+def _joint(files: Collection[Path]) -> str:
+    inside = sorted((one.name, sha256_of(one)) for one in files)
+    return hashlib.sha256(rfc8785.dumps([list(one) for one in inside])).hexdigest()

@@ -585,7 +585,8 @@ def test_digests_do_not_depend_on_how_python_hashes() -> None:
     given = [
         document(SEVERAL, f"{{value: resample, from: abc, level: {level}}}", OF_PATHS + DENOISING) for level in levels
     ]
-    command = [sys.executable, "-c", LIGHT, json.dumps(asdict(SHAPE)), *(one.source.text for one in given)]
+    sizes = {name: value for name, value in asdict(SHAPE).items() if name != "dictionaries"}
+    command = [sys.executable, "-c", LIGHT, json.dumps(sizes), *(one.source.text for one in given)]
     told = set()
     for seed in ("0", "1", "2024"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}

@@ -98,7 +98,7 @@ def test_an_mlp_of_which_a_neuron_is_named_stands_as_its_neurons() -> None:
 
 
 def test_what_node_level_does_not_patch() -> None:
-    assert findings("{groups: {one: {nodes: ['sae:res.f3']}}}")[0][0] == "CS221"
+    assert findings("{groups: {one: {nodes: ['sae:res.f3']}}}")[0][0] == "CS183"  # no such dictionary
     for name in ("r1", "a0.kv0", "input"):
         ((code, _, message),) = findings("{groups: {one: {nodes: [a0.h0]}}, free: [" + name + "]}")
         assert code == "CS221"

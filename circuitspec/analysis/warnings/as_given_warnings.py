@@ -1,4 +1,4 @@
-"""What was passed from Python took part in the runs, or did not: CS438 (a model), CS446 (metrics)."""
+"""What was given beside the file: CS438 and CS446 (a model and metrics from Python), CS467 (dictionaries)."""
 
 from __future__ import annotations
 
@@ -111,4 +111,37 @@ OWN_METRICS = WarningKind(
     not_in_the_file,
 )
 
-AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS, OWN_METRICS)
+UNEXPLAINED = 0.5  # of the variance: dictionaries in use leave 0.05 to 0.3
+
+
+def explain_little(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
+    """CS467, once for each dictionary."""
+    used = () if evidence.dictionaries is None else evidence.dictionaries.each
+    return tuple(
+        EvidenceWarning(
+            "CS467",
+            f"the dictionary {one.fit.name} does not explain the values at {one.fit.place}: "
+            f"{100 * one.fit.unexplained:.3g} % of their variance is its error",
+            one.described(),
+            "see that it was trained on this model and at this place, and what its tool does to values first: "
+            "`centred`, `scale`, `skip_first`",
+            {"dictionary": one.fit.name, "unexplained": one.fit.unexplained, "active": one.fit.active},
+        )
+        for one in used
+        if not one.fit.unexplained < UNEXPLAINED
+    )
+
+
+BAD_DICTIONARIES = WarningKind(
+    "CS467",
+    ("dictionaries",),
+    "a dictionary that explains little",
+    "A dictionary says of the values at its place that they are sums of features, up to an error. Here the error holds "
+    "half of the values' variance or more, over all tokens of the prompts but each one's first. Mostly the dictionary "
+    "is of another place (`blocks.7.hook_resid_post` is r8), of another model, or of values that were centred or "
+    "scaled first; then its features are not those that its tool shows, and what is said of them says nothing. Rarely "
+    "a dictionary is just small: then most of what the circuit does is in the error, which is a node too.",
+    explain_little,
+)
+
+AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS, OWN_METRICS, BAD_DICTIONARIES)

@@ -14,6 +14,7 @@ from circuitspec.analysis.circuit_effects.negative_components import NegativeFin
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
 from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.claims.means_error import MeansError
+from circuitspec.analysis.dictionary_figures import DictionariesUsed
 from circuitspec.analysis.task_behaviour import AnswerStanding, Instead
 from circuitspec.engine.records import Records
 from circuitspec.experiments.planner import Plan
@@ -72,6 +73,7 @@ class Evidence:
     own_metrics: Sequence[str] = ()  # names of metrics of the caller's own, which no file defines
     pairs: PairSet | None = None  # of the abstraction
     learned_on: Mapping[str, frozenset[str]] = field(default_factory=dict)  # words, by variables with learned subspaces
+    dictionaries: DictionariesUsed | None = None  # whose features the circuit names
     other_tokens: str | None = None  # how the tokenizer differs from the one of the model's files, in words
 
     def __post_init__(self) -> None:

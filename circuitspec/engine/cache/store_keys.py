@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from circuitspec.models.load import LoadedModel
 
 _PACKAGES = ("circuitspec", "torch", "transformers", "pyvene", "numpy")
-_COMPUTING = ("engine", "experiments", "prompts", "models", "graph", "hypothesis_file")  # where values come from
+_COMPUTING = (
+    "engine",
+    "experiments",
+    "prompts",
+    "models",
+    "graph",
+    "hypothesis_file",
+    "dictionaries",
+)  # where values come from
 _NAMES = ("_name_or_path", "name_or_path", "transformers_version", "dtype", "torch_dtype")  # say nothing of the values
 
 
@@ -59,7 +67,7 @@ def setting_of(loaded: LoadedModel, padding: Literal["left", "right"] = "right")
 
     weight = next(loaded.model.parameters())
     return RunSetting(
-        model=model_digest(loaded.model),
+        model=_with_dictionaries(model_digest(loaded.model), loaded),
         dtype=str(weight.dtype).removeprefix("torch."),
         attention=str(loaded.model.config._attn_implementation),
         device=weight.device.type,
@@ -84,6 +92,14 @@ def model_digest(model: torch.nn.Module) -> str:
             "tensors": sorted((name, digest) for (name, _), digest in zip(tensors, digests, strict=True)),
         }
     )
+
+
+def _with_dictionaries(digest: str, loaded: LoadedModel) -> str:
+    """The model's digest and those of the dictionaries by which its values are taken apart, if there are any."""
+    if not loaded.dictionaries:
+        return digest
+    own = {name: [repr(loaded.shape.dictionary(name)), one.digest] for name, one in loaded.dictionaries.items()}
+    return _digest([digest, sorted(own.items())])
 
 
 class Keys:

@@ -18,11 +18,13 @@ def activation_bytes(shape: ModelShape, positions: int, dtype: str, *, edges: bo
     Counted per layer and position: the recorded taps (z and MLP output), twice, for source and copy in
     flight; and what the backward pass keeps of a block (about a dozen tensors of the model's width, three
     of the MLP's, and the attention pattern). Then the logits at the answer, in float32 and more than once. With
+    dictionaries, their features: as they are, as they become, the source's and a mask. With
     `edges`, each sender's contribution too, and what every input of a layer's heads reads, before and after its norm.
     """
     taps = shape.n_heads * shape.d_head + shape.d_model
     kept = 12 * shape.d_model + 3 * shape.d_mlp + 2 * shape.n_heads * positions
     per_position = shape.n_layers * (2 * taps + kept)
+    per_position += sum(4 * ((one.n_features or 0) + shape.d_model) for one in shape.dictionaries)
     if edges:
         readers = shape.n_heads + 2 * shape.n_kv_heads
         per_position += (1 + shape.n_layers * (shape.n_heads + 1) + 3 * readers) * shape.d_model

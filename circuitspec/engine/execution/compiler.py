@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.engine.execution.attention_patterns import mixing, patterns_in, reading_of
-from circuitspec.engine.execution.interventions import Edit, Swap, TapIntervention, build
+from circuitspec.engine.execution.interventions import Edit, Spliced, Swap, TapIntervention, build
 from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.graph.shape import ModelShape
@@ -64,10 +65,18 @@ def trims(shape: ModelShape, patched: Collection[Tap], recorded: Collection[Tap]
 class Compiler:
     """The executor of this process, on a Hugging Face model.
 
-    Builds pyvene models for it, one for each set of taps, and keeps those last used.
+    Builds pyvene models for it, one for each set of taps, and keeps those last used. The shape says where the
+    `dictionaries` are, by whose features values may be read and patched.
     """
 
-    def __init__(self, model: torch.nn.Module, architecture: Architecture, shape: ModelShape) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        architecture: Architecture,
+        shape: ModelShape,
+        dictionaries: Mapping[str, Dictionary] | None = None,
+    ) -> None:
+        self._dictionaries = dictionaries or {}
         self._model = model
         self._architecture = architecture
         self._shape = shape
@@ -89,6 +98,13 @@ class Compiler:
             plain = replace(actions, record=actions.record - patterns)
             logits, recorded = self.forward(inputs, plain)
             return logits, {**recorded, **self._patterns(inputs, plain, patterns)}
+        if features := _of_dictionaries(actions.record):
+            explained = {tap for one in features for tap in one.explained(self._shape)}
+            plain = replace(actions, record=(actions.record - features) | explained)
+            logits, recorded = self.forward(inputs, plain)
+            asked = {tap: value for tap, value in recorded.items() if tap in actions.record}
+            return logits, {**asked, **self._encoded(inputs, features, recorded)}
+        actions = self._spliced(inputs, actions)
         patterns = patterns_in(actions.swaps)
         mixed = mixing({tap: actions.swaps[tap] for tap in patterns}, self._architecture, self._shape)
         runnable, interventions = self._pyvene_model((actions.taps - patterns) | mixed.taps)
@@ -129,6 +145,65 @@ class Compiler:
         self.forward(reading.inputs(inputs), copies)
         return found
 
+    def _encoded(
+        self, inputs: Mapping[str, Any], taps: frozenset[Tap], recorded: Mapping[Tap, Tensor]
+    ) -> dict[Tap, Tensor]:
+        """The features and errors in what was recorded: `[row, pos, n_features]` and `[row, pos, d_out]`."""
+        found = {}
+        for tap in taps:
+            read, written = (recorded[one] for one in tap.explained(self._shape))
+            dictionary, left_out = self._dictionaries[tap.dictionary], self._left_out(inputs, tap)
+            weights = dictionary.weights(read)
+            if left_out is not None:
+                weights = weights.masked_fill(left_out, 0.0)
+            if tap.kind == "features":
+                found[tap] = weights
+            else:
+                wide = torch.promote_types(written.dtype, dictionary.dtype)
+                found[tap] = written.to(wide) - dictionary.combined(weights, read).to(wide)
+        return found
+
+    def _spliced(self, inputs: Mapping[str, Any], actions: Actions) -> Actions:
+        """The same with features and errors patched by edits of the values that their dictionaries take apart."""
+        taps = _of_dictionaries({*actions.swaps, *actions.shifts})
+        if not taps:
+            return actions
+        edits = dict(actions.edits)
+        for tap in sorted({Tap(tap.layer, "features", tap.dictionary) for tap in taps}):
+            error = Tap(tap.layer, "error", tap.dictionary)
+            splice = Spliced(
+                self._dictionaries[tap.dictionary],
+                actions.swaps.get(tap),
+                actions.swaps.get(error),
+                (actions.shifts.get(tap), actions.shifts.get(error)),
+                self._left_out(inputs, tap),
+            )
+            read, written = tap.explained(self._shape)
+            entering: list[Tensor] = []
+            if read != written:
+                edits[read] = _after(edits.get(read), partial(_kept, entering))
+            edits[written] = _after(edits.get(written), partial(_splice, splice, entering))
+        swaps = {tap: swap for tap, swap in actions.swaps.items() if tap not in taps}
+        shifts = {tap: shift for tap, shift in actions.shifts.items() if tap not in taps}
+        return replace(actions, swaps=swaps, shifts=shifts, edits=edits)
+
+    def _left_out(self, inputs: Mapping[str, Any], tap: Tap) -> Tensor | None:
+        """bool `[row, pos, 1]`: the prompts' first tokens, where the dictionary says nothing of them."""
+        site = self._shape.dictionary(tap.dictionary)
+        if site is None or not site.skips_first:
+            return None
+        ids = inputs["input_ids"]
+        first = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
+        past = inputs.get("past_key_values")
+        if past is not None and past.get_seq_length():
+            return first.unsqueeze(-1)  # the run begins at a later token
+        mask = inputs.get("attention_mask")
+        if mask is None:
+            first[:, 0] = True
+        else:
+            first = mask.bool() & (mask.cumsum(1) == 1)
+        return first.unsqueeze(-1)
+
     def _shortened(self, inputs: Mapping[str, Any], actions: Actions) -> dict[torch.nn.Module, Callable[..., Tensor]]:
         """Forwards of the modules that need not compute all: NaN for what nobody reads, so that it cannot go unseen."""
 
@@ -157,6 +232,25 @@ class Compiler:
                 self._built.popitem(last=False)
         self._built.move_to_end(taps)
         return self._built[taps]
+
+
+def _of_dictionaries(taps: Collection[Tap]) -> frozenset[Tap]:
+    """The taps of features and errors among these."""
+    return frozenset(tap for tap in taps if tap.dictionary)
+
+
+def _after(first: Edit | None, edit: Edit) -> Edit:
+    return edit if first is None else lambda value: edit(first(value))
+
+
+def _kept(places: list[Tensor], value: Tensor) -> Tensor:
+    places.append(value)
+    return value
+
+
+def _splice(splice: Spliced, entering: list[Tensor], value: Tensor) -> Tensor:
+    """With what the dictionary reads, where it was kept: otherwise that is the value itself."""
+    return splice.put_into(value, entering.pop() if entering else value)
 
 
 def _at_columns(own: Callable[[Tensor], Tensor], columns: Tensor, entering: Tensor) -> Tensor:

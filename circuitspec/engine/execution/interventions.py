@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.dictionary import Dictionary
 
 with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
     # pyvene prints about optional packages and trips deprecation warnings of its own dependencies
@@ -69,6 +70,61 @@ class Swap:
         for part in self.projected:
             patched = part.put_into(patched, replacement)
         return patched.view(rows, positions, channels)
+
+
+def some_units(swap: Swap, units: Tensor) -> Swap:
+    """The same of some slices of one channel each."""
+    gate = None if swap.gate is None else swap.gate[..., units]
+    source = swap.source if swap.source.shape[-1] == 1 else swap.source[..., units]
+    return Swap(swap.mask[..., units], source, gate)
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """Features of a dictionary replaced in the value that it takes apart, and what they leave of it.
+
+    A feature that moves from w to w' adds (w' - w) times its direction, w being what its direction is multiplied by;
+    all else of the value stays, also what the dictionary does not explain. That error is replaced in the same way.
+
+    features: a swap of `[row, pos, n_features]`; error: one of `[row, pos, d_out]`.
+    shifts: what is added to the features, and to the error.
+    left_out: bool `[row, pos, 1]`, where the dictionary says nothing, so that nothing is replaced.
+    """
+
+    dictionary: Dictionary
+    features: Swap | None = None
+    error: Swap | None = None
+    shifts: tuple[Tensor | None, Tensor | None] = (None, None)
+    left_out: Tensor | None = None
+
+    def put_into(self, value: Tensor, read: Tensor) -> Tensor:
+        """The value `[row, pos, d_out]` with its parts replaced; `read` is what the dictionary encodes."""
+        dictionary = self.dictionary
+        dtype = torch.promote_types(value.dtype, dictionary.dtype)
+        change = torch.zeros_like(value, dtype=dtype)
+        if self.features is not None:
+            units = self._units(self.features)
+            some = dictionary.of_features(units)
+            own = dictionary.weights(read)[..., units] if some is None else some.weights(read)
+            moved = some_units(self.features, units).put_into(own) - own
+            change = change + (moved @ dictionary.decoder[units].to(moved.dtype)).to(dtype)
+        if self.error is not None:
+            error = value.to(dtype) - dictionary.combined(dictionary.weights(read), read).to(dtype)
+            change = change + (self.error.put_into(error) - error)
+        of_features, of_error = self.shifts
+        if of_features is not None:
+            change = change + of_features.to(dtype) @ dictionary.decoder.to(dtype)
+        if of_error is not None:
+            change = change + of_error
+        if self.left_out is not None:
+            change = change.masked_fill(self.left_out, 0.0)
+        return value + change.to(value.dtype)
+
+    def _units(self, swap: Swap) -> Tensor:
+        """The features that are replaced anywhere; all of them where they have gates."""
+        if swap.gate is not None:
+            return torch.arange(swap.mask.shape[-1], device=swap.mask.device)
+        return swap.mask.flatten(0, 1).any(0).nonzero().flatten()
 
 
 Edit: TypeAlias = Callable[[Tensor], Tensor]

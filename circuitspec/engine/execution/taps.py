@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias, assert_never, get_args
 
 from circuitspec.graph.edges import Reader, Sender
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.shape import DictionarySite, ModelShape
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION_PATTERN,
     HEAD,
@@ -26,6 +26,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     RESID_MID,
     ComponentKind,
 )
+from circuitspec.hypothesis_file.grammar.components import DictionaryError, Feature, OtherFeatures
 from circuitspec.models.families.architecture import Architecture, FusedQKV, Port
 
 TapKind = Literal[
@@ -45,6 +46,8 @@ TapKind = Literal[
     "mlp",
     "mlp_added",
     "final",
+    "features",
+    "error",
 ]
 
 # in the order in which a block computes them ("embed" comes before layer 0, "final" after the last)
@@ -61,13 +64,16 @@ class Tap:
     `attn_added` what is added to the residual stream of the attention, `mlp_in` what enters the MLP (after its norm),
     `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
     residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
-    Two are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
-    (`engine.levels.residual_stream`); and `pattern`, what the heads attend to, head after head, `[row, query pos,
-    head * key pos]` (`engine.execution.attention_patterns`).
+    Four are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
+    (`engine.levels.residual_stream`); `pattern`, what the heads attend to, head after head, `[row, query pos,
+    head * key pos]` (`engine.execution.attention_patterns`); and `features` and `error` of a `dictionary`: by what its
+    directions are multiplied in the value that it takes apart, and what they leave of it
+    (`engine.execution.compiler`).
     """
 
     layer: int
     kind: TapKind
+    dictionary: str = ""
 
     def path(self, architecture: Architecture) -> str:
         """The pyvene string component, e.g. `model.layers[3].self_attn.o_proj.input`."""
@@ -87,7 +93,7 @@ class Tap:
                 return f"{architecture.port(self.kind, self.layer)}.output"
             case "z":
                 return architecture.z(self.layer)
-            case "z_scaled" | "pattern":
+            case "z_scaled" | "pattern" | "features" | "error":
                 raise ValueError(f"{self.kind} is worked out, no module computes it")
             case "attn_added":
                 return architecture.attn_added(self.layer)
@@ -115,6 +121,8 @@ class Tap:
                 return shape.n_heads + 2 * shape.n_kv_heads
             case "neurons":
                 return shape.d_mlp
+            case "features":
+                return self._site(shape).n_features or 0
             case _:
                 return 1
 
@@ -127,11 +135,32 @@ class Tap:
                 return shape.d_mlp
             case "pattern":
                 raise ValueError("how wide a pattern is depends on the prompts")
+            case "features":
+                return self._site(shape).n_features or 0
+            case "error":
+                return self.explained(shape)[1].width(shape)
             case _:
                 return shape.d_model
 
     def __lt__(self, other: Tap) -> bool:
-        return (self.layer, _ORDER.index(self.kind)) < (other.layer, _ORDER.index(other.kind))
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[int, int, str]:
+        return self.layer, _ORDER.index(self.kind), self.dictionary
+
+    def _site(self, shape: ModelShape) -> DictionarySite:
+        found = shape.dictionary(self.dictionary)
+        assert found is not None, f"the model was given no dictionary {self.dictionary}"
+        return found
+
+    def explained(self, shape: ModelShape) -> tuple[Tap, Tap]:
+        """Of features and errors: the tap that their dictionary reads, and the one whose value it takes apart."""
+        site = self._site(shape)
+        read = site.place.kind
+        kinds: Mapping[str, TapKind] = {"attention": "attn_added", "mlp": "mlp" if shape.plain_sum else "mlp_added"}
+        written = Tap(self.layer, kinds.get(read, read))  # type: ignore[arg-type]
+        return (Tap(self.layer, "mlp_in") if site.reads_input else written), written
 
     def acts_at(self, architecture: Architecture) -> tuple[Tap, ...]:
         """The taps of modules at which this one is read and patched: itself, unless it is worked out of others."""
@@ -208,11 +237,20 @@ TAPS: Mapping[ComponentKind, KindTaps] = {
     RESID: KindTaps(slots=_slice("resid")),
     RESID_MID: KindTaps(slots=_slice("resid_mid")),
 }
-"""By the kinds that are patched, send or read. Attention layers are patched as their heads."""
+"""By the kinds that are patched, send or read. Attention layers are patched as their heads; and parts of what a
+dictionary takes apart at taps of their own (`slots_of`)."""
 
 
 def slots_of(component: NodeComponent, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
     """Where a component is patched (node level)."""
+    match component:
+        case Feature(dictionary, index, layer):
+            return (Slot(Tap(layer, "features", dictionary), index),)
+        case OtherFeatures(dictionary, named, layer):
+            tap = Tap(layer, "features", dictionary)
+            return tuple(Slot(tap, unit) for unit in range(tap.units(shape)) if unit not in named)
+        case DictionaryError(dictionary, layer):
+            return (Slot(Tap(layer, "error", dictionary), 0),)
     slots = TAPS[component.kind].slots
     assert slots is not None, f"{component.kind.plural} are not patched"
     return slots(*component.place, architecture, shape)
@@ -255,5 +293,7 @@ def label(tap: Tap) -> str:
         "neurons": f"m{tap.layer}.n*",
         "mlp": f"m{tap.layer}",
         "final": "last residual stream",
+        "features": f"sae:{tap.dictionary}.f*",
+        "error": f"sae:{tap.dictionary}.error",
     }
     return labels[tap.kind]

@@ -10,6 +10,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.hypothesis_file.checks.check_abstraction import check_abstraction
 from circuitspec.hypothesis_file.checks.check_carries import check_carries
 from circuitspec.hypothesis_file.checks.check_circuit import check_ablation, check_circuit, check_claims
+from circuitspec.hypothesis_file.checks.check_dictionaries import check_dictionaries
 from circuitspec.hypothesis_file.checks.check_lists import check_lists
 from circuitspec.hypothesis_file.checks.check_size import check_size
 from circuitspec.hypothesis_file.checks.check_task import check_task
@@ -38,6 +39,7 @@ def check_parts(source: SourceText, base_dir: Path, unusable: tuple[Path_, ...] 
     check_task(scope)
     check_lists(scope, lists)
     check_circuit(scope)
+    check_dictionaries(scope)
     check_ablation(scope)
     check_claims(scope)
     check_abstraction(scope, lists)

@@ -7,10 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from circuitspec.hypothesis_file.grammar.texts import DictionaryName
 from circuitspec.hypothesis_file.problems import path_of
 from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, CircuitSpec, TaskSpec
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.yaml.source import Path_, SourceText
 
 
@@ -20,6 +22,7 @@ class ValidBlocks(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     task: TaskSpec | None = None
+    dictionaries: dict[DictionaryName, DictionarySpec] = {}
     circuit: CircuitSpec | None = None
     ablation: AblationSpec | None = None
     abstraction: AbstractionSpec | None = None

@@ -304,5 +304,34 @@ RESID_MID = ComponentKind(
 )
 LOGITS = ComponentKind(name="logits", singular="logits", plural="logits", example="logits", stage=0, reads=True)
 FEATURE = ComponentKind(
-    name="feature", singular="feature", plural="features", example="sae:NAME.f7", drawn_in="features"
+    name="feature",
+    singular="feature",
+    plural="features",
+    example="sae:NAME.f7",
+    drawn_in="features",
+    rank=8,
+    is_patched=True,
+    has_outside=True,
 )
+OTHER_FEATURES = ComponentKind(
+    name="features",
+    singular="other features",
+    plural="other features",
+    example="sae:NAME.f*",
+    drawn_in="features",
+    rank=9,
+    is_patched=True,
+    has_outside=True,
+)
+DICTIONARY_ERROR = ComponentKind(
+    name="dictionary_error",
+    singular="dictionary's error",
+    plural="dictionaries' errors",
+    example="sae:NAME.error",
+    drawn_in="features",
+    rank=10,
+    is_patched=True,
+    has_outside=True,
+)
+OF_DICTIONARIES = (FEATURE, OTHER_FEATURES, DICTIONARY_ERROR)
+"""Parts of the values that dictionaries take apart."""

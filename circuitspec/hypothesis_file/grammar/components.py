@@ -7,13 +7,14 @@ of the kind is asked of the row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     AFTER_ALL_LAYERS,
     ATTENTION,
     ATTENTION_PATTERN,
+    DICTIONARY_ERROR,
     FEATURE,
     HEAD,
     INPUT,
@@ -21,6 +22,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     LOGITS,
     MLP,
     NEURON,
+    OTHER_FEATURES,
     RESID,
     RESID_MID,
     ComponentKind,
@@ -145,25 +147,63 @@ class Resid:
         return self.layer, 0
 
 
+UNPLACED = AFTER_ALL_LAYERS + 1
+"""The layer of a feature whose dictionary is not known."""
+
+
 @dataclass(frozen=True)
 class Feature:
-    """One feature of a dictionary (SAE, transcoder) known under a name."""
+    """One feature of a dictionary (SAE, transcoder) known under a name, which says in which layer."""
 
     dictionary: str
     index: int
+    layer: int = field(default=UNPLACED, compare=False)
     kind: ClassVar[ComponentKind] = FEATURE
 
     @property
     def place(self) -> Place:
-        return AFTER_ALL_LAYERS + 1, self.index
+        return self.layer, self.index
 
+
+@dataclass(frozen=True)
+class OtherFeatures:
+    """All features of a dictionary but some: all of them, where none is named."""
+
+    dictionary: str
+    named: frozenset[int] = frozenset()
+    layer: int = field(default=UNPLACED, compare=False)
+    kind: ClassVar[ComponentKind] = OTHER_FEATURES
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
+
+
+@dataclass(frozen=True)
+class DictionaryError:
+    """What a dictionary's features leave of the value that they are to explain."""
+
+    dictionary: str
+    layer: int = field(default=UNPLACED, compare=False)
+    kind: ClassVar[ComponentKind] = DICTIONARY_ERROR
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
+
+
+OfDictionary: TypeAlias = Feature | OtherFeatures | DictionaryError
+"""Parts of the value at a dictionary's place."""
+
+OF_DICTIONARY = (Feature, OtherFeatures, DictionaryError)
 
 Component: TypeAlias = (
-    Input | Logits | Head | AttentionPattern | AttentionLayer | KvHead | Mlp | Neuron | Resid | Feature
+    Input | Logits | Head | AttentionPattern | AttentionLayer | KvHead | Mlp | Neuron | Resid | OfDictionary
 )
 
-Ablatable: TypeAlias = Head | Mlp | Neuron
-"""Components that together write all that a model adds to its embeddings. What is outside a circuit is made of them."""
+Ablatable: TypeAlias = Head | Mlp | Neuron | OfDictionary
+"""Components that together write all that a model adds to its embeddings, and parts of the values that dictionaries
+take apart. What is outside a circuit is made of them."""
 
 NodeComponent: TypeAlias = Ablatable | AttentionPattern | KvHead | Resid | Input
 """Components that can be patched. The outside of an attention pattern, a key-value head, a residual stream or the input
@@ -247,6 +287,31 @@ class Pattern:
         return tuple(make(layer, member) for layer in layers for member in members)
 
 
+@dataclass(frozen=True)
+class FeaturePattern(Pattern):
+    """Features of one dictionary by number."""
+
+    dictionary: str = ""
+    numbers: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, dictionary: str, numbers: frozenset[int]) -> FeaturePattern:
+        return cls(FEATURE, Range(), None, dictionary, numbers)
+
+    def matches(self, component: Component) -> bool:
+        """Whether `component` is one of those meant."""
+        of_it = isinstance(component, Feature) and component.dictionary == self.dictionary
+        return of_it and component.place[1] in self.numbers
+
+    def at_layer(self, layer: int) -> Component:
+        """One of those meant."""
+        return Feature(self.dictionary, min(self.numbers))
+
+    def expand(self, counts: Counts) -> tuple[Component, ...]:
+        """The features meant; whether the dictionary has as many is not known here."""
+        return tuple(Feature(self.dictionary, number) for number in sorted(self.numbers))
+
+
 def all_of(kind: ComponentKind, layer: int, counts: Counts) -> tuple[Component, ...]:
     """All components of a kind in a layer. The model's counts must tell how many there are."""
     return tuple(IN_LAYERS[kind](layer, member) for member in range(kind.per_layer(counts) or 0))
@@ -268,7 +333,7 @@ def aspects(component: Component) -> tuple[Component, ...]:
 def sort_key(component: Component) -> tuple[int, int, int, str]:
     """Model order: input, then layer by layer attention before MLP, then logits; features last."""
     layer, member = component.place
-    return layer, component.kind.rank, member, component.dictionary if isinstance(component, Feature) else ""
+    return layer, component.kind.rank, member, component.dictionary if isinstance(component, OF_DICTIONARY) else ""
 
 
 def stage(component: Component) -> int | None:

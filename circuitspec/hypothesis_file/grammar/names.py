@@ -7,7 +7,7 @@ Every name is parsed and written here; `parse_name(format_name(x)) == x`, and th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -19,7 +19,9 @@ from circuitspec.hypothesis_file.grammar.components import (
     AttentionLayer,
     AttentionPattern,
     Component,
+    DictionaryError,
     Feature,
+    FeaturePattern,
     Head,
     Indices,
     Input,
@@ -27,6 +29,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     Logits,
     Mlp,
     Neuron,
+    OtherFeatures,
     Pattern,
     Range,
     Resid,
@@ -72,7 +75,9 @@ _INDEX = rf"(?:\*|\[{_NUMBER}-{_NUMBER}\]|{_NUMBER})"
 IDENTIFIER = r"[A-Za-z_][A-Za-z0-9_]*"
 _GROUP = re.compile(rf"{IDENTIFIER}(?:-[A-Za-z0-9_]+)*")
 _POSITION = re.compile(rf"{IDENTIFIER}(?:#[1-9][0-9]{{0,3}})?(?:[+-][0-9]{{1,4}})?")
-_FEATURE = re.compile(rf"sae:([A-Za-z0-9_][A-Za-z0-9_./-]*)\.f({_NUMBER})")
+DICTIONARY = r"[A-Za-z0-9_][A-Za-z0-9_./-]*"
+_RANGES = rf"{_NUMBER}(?:-{_NUMBER})?(?:,{_NUMBER}(?:-{_NUMBER})?)*"
+_FEATURE = re.compile(rf"sae:({DICTIONARY})\.(?:f(?:({_NUMBER})|(\*)|\[({_RANGES})\]|\[not ({_RANGES})\])|(error))")
 _INDEXED = re.compile(  # layer letter, layer, suffix, number, aspect
     rf"([a-z]+)({_INDEX})(?:\.([a-z]+)({_INDEX})?(?:\.([a-z]+))?)?"
 )
@@ -273,7 +278,7 @@ def _read_target(text: str, start: int) -> Component | Pattern | None:
     if (whole := next((one for kind, one in WHOLE.items() if kind.name == text), None)) is not None:
         return whole
     if match := _FEATURE.fullmatch(text):
-        return Feature(match[1], int(match[2]))
+        return _of_dictionary(match, start)
     if match := _SEED_NAME.fullmatch(text):
         layer, member = int(match[1]), int(match[3])
         return Head(layer, member) if match[2] == "H" else Neuron(layer, member)
@@ -286,6 +291,37 @@ def _read_target(text: str, start: int) -> Component | Pattern | None:
     return None
 
 
+MOST_FEATURES = 20_000  # that a range may stand for
+
+
+def _of_dictionary(match: re.Match[str], start: int) -> Component | Pattern:
+    name, number, every, some, but, _ = match.groups()
+    if number is not None:
+        return Feature(name, int(number))
+    if every is not None:
+        return OtherFeatures(name)
+    if some is not None:
+        return FeaturePattern.of(name, _parse_numbers(some, start + match.start(4)))
+    if but is not None:
+        left_out = _parse_numbers(but, start + match.start(5))
+        return OtherFeatures(name, frozenset(left_out))
+    return DictionaryError(name)
+
+
+def _parse_numbers(text: str, offset: int) -> frozenset[int]:
+    """`3,10-20`."""
+    found: list[range] = []
+    for part, place in _comma_parts(text, offset):
+        first, last = (int(number) for number in (part.split("-") if "-" in part else (part, part)))
+        if first > last:
+            raise NameSyntaxError(f"the range {part} is empty", place, len(part), f"write {last}-{first}")
+        found.append(range(first, last + 1))
+    if (count := sum(map(len, found))) > MOST_FEATURES:
+        hint = "write sae:NAME.f* for all features of a dictionary"
+        raise NameSyntaxError(f"{count:,} features are named at once", offset, len(text), hint)
+    return frozenset(number for numbers in found for number in numbers)
+
+
 def _kind_of(letter: str, suffix: str | None, aspect: str | None, *, has_members: bool) -> ComponentKind | None:
     spelled = (letter, suffix, has_members, aspect)
     return next((k for k in IN_LAYERS if (k.letter, k.suffix, k.has_members, k.aspect) == spelled), None)
@@ -294,7 +330,7 @@ def _kind_of(letter: str, suffix: str | None, aspect: str | None, *, has_members
 def _first_wrong(text: str) -> int:
     """Where the first part that cannot be read starts: 0, or after `a9.`."""
     letters = "|".join(dict.fromkeys(kind.letter for kind in IN_LAYERS))
-    head = re.match(rf"(?:(?:{letters}){_INDEX}|sae:[A-Za-z0-9_./-]+)\.", text)
+    head = re.match(rf"(?:(?:{letters}){_INDEX}|sae:{DICTIONARY})\.", text)
     return head.end() if head is not None and head.end() < len(text) else 0
 
 
@@ -457,8 +493,15 @@ def _format_index(index: Indices) -> str:
 
 @lru_cache(maxsize=8_192)
 def _format_target(target: Component | Pattern) -> str:
-    if isinstance(target, Feature):
-        return f"sae:{target.dictionary}.f{target.index}"
+    match target:
+        case Feature(dictionary, index):
+            return f"sae:{dictionary}.f{index}"
+        case OtherFeatures(dictionary, named):
+            return f"sae:{dictionary}.f[not {_format_ranges(named)}]" if named else f"sae:{dictionary}.f*"
+        case DictionaryError(dictionary):
+            return f"sae:{dictionary}.error"
+        case FeaturePattern():
+            return f"sae:{target.dictionary}.f[{_format_ranges(target.numbers)}]"
     kind = target.kind
     if not kind.in_layers:
         return kind.name
@@ -467,6 +510,17 @@ def _format_target(target: Component | Pattern) -> str:
     numbered = _format_index(members) if kind.has_members and members is not None else ""
     aspect = "" if kind.aspect is None else f".{kind.aspect}"
     return f"{kind.letter}{_format_index(layers)}{dotted}{numbered}{aspect}"
+
+
+def _format_ranges(numbers: Iterable[int]) -> str:
+    """`3,10-20`: neighbours together."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _format_ports(ports: tuple[Port, ...]) -> str:

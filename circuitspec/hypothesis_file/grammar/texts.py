@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from circuitspec.hypothesis_file.grammar import names
+from circuitspec.hypothesis_file.grammar.dictionary_places import FORMS, DictionaryPlace
 from circuitspec.hypothesis_file.grammar.fields import parse_list_reference, parse_slot_rule, template_fields
 from circuitspec.hypothesis_file.grammar.model_size import ModelSize
 from circuitspec.hypothesis_file.grammar.names import IDENTIFIER, NameSyntaxError
@@ -153,6 +154,13 @@ def _model_size(text: str) -> str:
         raise problem("CS115", str(error), hint="write layers, heads and channels, as in 12x12x768") from None
 
 
+def _dictionary_place(text: str) -> str:
+    try:
+        return str(DictionaryPlace.parse(text))
+    except ValueError as error:
+        raise problem("CS182", str(error), hint=f"write {FORMS}") from None
+
+
 def _template(text: str) -> str:
     try:
         template_fields(text)
@@ -261,6 +269,8 @@ PositionText: TypeAlias = Annotated[str, AfterValidator(_position_text)]
 TokenIndex: TypeAlias = Annotated[int, Field(strict=True), AfterValidator(_token_index)]
 OccurrenceText: TypeAlias = Annotated[str, AfterValidator(_slot_occurrence)]
 PositionName: TypeAlias = Annotated[str, AfterValidator(_position_name)]
+DictionaryName: TypeAlias = Annotated[str, AfterValidator(_named("dictionary", names.DICTIONARY, "res8"))]
+DictionaryPlaceText: TypeAlias = Annotated[str, AfterValidator(_dictionary_place)]
 GroupName: TypeAlias = Annotated[str, AfterValidator(_group_name)]
 SlotName: TypeAlias = Annotated[str, AfterValidator(_named("slot", IDENTIFIER, "S1", EDGES))]
 ListName: TypeAlias = Annotated[str, AfterValidator(_named("list", IDENTIFIER, "names"))]

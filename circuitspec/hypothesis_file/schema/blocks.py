@@ -38,6 +38,7 @@ from circuitspec.hypothesis_file.schema.block import (
 from circuitspec.hypothesis_file.schema.carries_block import Carries, Extent
 from circuitspec.hypothesis_file.schema.chat_block import Chat
 from circuitspec.hypothesis_file.schema.claims.written_claim import Claim
+from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.hypothesis_file.schema.prompts_block import ColumnNames, Columns, LayoutName, Skip
 
@@ -313,7 +314,8 @@ class Group(Block):
     nodes: tuple[texts.Node, ...] = Field(
         min_length=1,
         examples=[["a9.h6", "a9.h9"]],
-        description="Components: a9.h6 (head), a9 (all heads of a layer), m3 (MLP), m1.n42 (neuron), ...",
+        description="Components: a9.h6 (head), a9 (all heads of a layer), m3 (MLP), m1.n42 (neuron), sae:NAME.f7 "
+        "(feature of a dictionary), ...",
     )
     at: At | None = Field(default=None, description="Position or positions at which the role is played.")
     effect: Literal["positive", "negative", "backup"] = Field(
@@ -467,6 +469,13 @@ class Subject(Block):
 class Hypothesis(Subject):
     """A circuit hypothesis: what the circuit is, and what must then be true."""
 
+    dictionaries: dict[texts.DictionaryName, DictionarySpec] = Field(
+        default={},
+        examples=[{"res8": {"at": "r8", "from": "./saes/res8"}}],
+        description="Dictionaries of features (sparse autoencoders, transcoders) by name: nodes of the circuit are "
+        "then sae:NAME.f12, sae:NAME.f[3,10-20], sae:NAME.f* (all features) and sae:NAME.error (what features leave "
+        "over).",
+    )
     circuit: CircuitSpec = Field(
         examples=[{"groups": {"name_mover": {"nodes": ["a9.h6"]}}}],
         description="The components claimed to be the circuit.",
@@ -486,16 +495,18 @@ class Hypothesis(Subject):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `abstraction` where there is none: the digest of a file does not change with what it does not say."""
+        """Without what is not given: the digest of a file does not change with what it does not say."""
         content: dict[str, Any] = handler(self)
-        if self.abstraction is None:
-            content.pop("abstraction", None)
+        for key in ("dictionaries", "abstraction"):
+            if not getattr(self, key):
+                content.pop(key, None)
         return content
 
 
 class Exploration(Subject):
     """A file to explore: as a hypothesis, but that nothing has to be claimed yet."""
 
+    dictionaries: dict[texts.DictionaryName, DictionarySpec] = Field(default={})
     circuit: CircuitSpec | None = None
     ablation: AblationSpec | None = None
     abstraction: AbstractionSpec | None = None

@@ -168,6 +168,8 @@ def _provenance(reported: Reported) -> Iterator[tuple[str, str]]:
     if seeds := _seeds(reported.source.data):
         yield "seeds", seeds
     yield "method", found.methodology.describe()
+    if found.dictionaries is not None:
+        yield from (("dictionary", one.described()) for one in found.dictionaries.each)
     if found.self_test is not None:
         tested = found.self_test
         yield (

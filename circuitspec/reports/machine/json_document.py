@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -93,6 +94,8 @@ def to_document(
         "artifacts": found.artifacts,
         "environment": environment,
     }
+    if found.dictionaries is not None:
+        document["dictionaries"] = asdict(found.dictionaries)
     return {key: plain(value) for key, value in document.items()}
 
 

@@ -72,6 +72,8 @@ def text_view(found: Verification, prompts: PromptSet | None = None, findings: S
     head += [_plain(block) for block in (*scrubs_text(found.scrubs), *effects_text(found), *beside_text(found))]
     tail = [_warning(warning) for warning in found.warnings]
     rest = [visible(search_of(found))]
+    if found.dictionaries is not None:
+        rest.append("\n".join(visible(line) for line in found.dictionaries.described().splitlines()))
     if found.around.told:
         rest.append(f"prompts: {visible(found.around.described)}")
     if found.graph is not None:

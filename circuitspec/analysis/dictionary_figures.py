@@ -1,0 +1,88 @@
+"""What reports say of the dictionaries that a hypothesis uses: how well they fit, and what hangs on their errors.
+
+Imports torch only where something is run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from circuitspec.analysis import metric_choice
+from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of
+from circuitspec.analysis.statistics.wording import number
+from circuitspec.engine.records import Records, RunsExperiments
+from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site
+from circuitspec.experiments.planner import Plan
+from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.hypothesis_file.grammar.components import OF_DICTIONARY, DictionaryError
+
+if TYPE_CHECKING:
+    from circuitspec.engine.metrics.dictionary_fit import DictionaryFit
+    from circuitspec.engine.runner import Runner
+
+
+@dataclass(frozen=True)
+class DictionaryFigures:
+    """A dictionary's fit; the metric in the clean run, and with the value replaced by its reconstruction."""
+
+    fit: DictionaryFit
+    metric: str
+    clean: float
+    reconstructed: float
+
+    def described(self) -> str:
+        fit = self.fit
+        return (
+            f"dictionary {fit.name} of {fit.place}: {100 * fit.unexplained:.3g} % of the variance unexplained, "
+            f"{number(fit.active)} features active at a token, {fit.seen:,} of {fit.n_features:,} on these prompts; "
+            f"with its error left out, {self.metric} {number(self.reconstructed)} (clean {number(self.clean)})"
+        )
+
+
+@dataclass(frozen=True)
+class DictionariesUsed:
+    """Of all of a hypothesis; and the circuit's recovered metric with all errors kept, and with all ablated."""
+
+    each: tuple[DictionaryFigures, ...]
+    metric: str
+    kept: float | None
+    ablated: float | None
+
+    def described(self) -> str:
+        lines = [one.described() for one in self.each]
+        if self.kept is not None and self.ablated is not None:
+            lines.append(
+                f"the circuit recovers {self.metric} {number(self.kept)} with the error of every dictionary kept, "
+                f"{number(self.ablated)} with all of them ablated"
+            )
+        return "\n".join(lines)
+
+
+def dictionaries_used(
+    plan: Plan, records: Records, graph: CircuitGraph, runner: Runner, stored: RunsExperiments
+) -> DictionariesUsed | None:
+    """Two runs for all dictionaries together, one for each, and a pass that records; None where there are none."""
+    from circuitspec.engine.metrics.dictionary_fit import dictionary_fits
+
+    fits = dictionary_fits(runner)
+    if not fits:
+        return None
+    metric = metric_choice.for_other_methods(plan, records)
+    sites = {one.name: DictionaryError(one.name, one.place.layer) for one in graph.shape.dictionaries}
+    without = {name: Experiment("clean", ZEROS, frozenset({Site(error, EVERYWHERE)})) for name, error in sites.items()}
+    used = {one.dictionary for one in graph.universe if isinstance(one, OF_DICTIONARY)}
+    errors = frozenset(Site(error, EVERYWHERE) for name, error in sites.items() if name in used)
+    circuit = plan.circuit
+    both: tuple[Experiment, ...] = ()
+    if circuit.source is not None and circuit.level == "node" and errors:
+        others = frozenset(site for site in circuit.sites if not isinstance(site.component, DictionaryError))
+        if others:
+            both = (replace(circuit, sites=others), replace(circuit, sites=others | errors))
+    found = stored.run((*without.values(), *both))
+    clean, corrupt = (mean_of(records[run][metric]) for run in (plan.clean, plan.corrupt))
+    each = tuple(DictionaryFigures(fit, metric, clean, mean_of(found[without[fit.name]][metric])) for fit in fits)
+    sound = gap(records, metric, Anchors(plan.clean, plan.corrupt)).state == "sound"
+    recovered = [(mean_of(found[run][metric]) - corrupt) / (clean - corrupt) for run in both if sound]
+    kept, ablated = recovered if recovered else (None, None)
+    return DictionariesUsed(each, metric, kept, ablated)

@@ -1,0 +1,63 @@
+"""A dictionary of features, as a file names it: of which place, where it lies, and how its tool saved it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+
+from circuitspec.hypothesis_file.grammar.texts import DictionaryPlaceText
+from circuitspec.hypothesis_file.schema.block import Block, Flag, Positive, Text
+
+DictionaryFormatName: TypeAlias = Literal[
+    "auto",
+    "sae_lens",
+    "sparsify",
+    "dictionary_learning",
+    "gemma_scope",
+    "gemma_scope_2",
+    "llama_scope",
+    "circuit_tracer",
+]
+
+
+class DictionarySpec(Block):
+    """A sparse autoencoder of one place of the model, or a transcoder of an MLP."""
+
+    at: DictionaryPlaceText = Field(
+        examples=["r8", "m3"],
+        description="What it takes apart: r8 (the residual stream entering block 8), r8.mid, z3 (the outputs of a "
+        "layer's heads), a3 or m3 (what attention or MLP adds to the stream; after a norm of their own, if they have "
+        "one). A transcoder reads what enters the MLP of m3.",
+    )
+    source: Text = Field(
+        alias="from",
+        examples=["./saes/res8"],
+        description="The folder or file of its weights, relative to this file.",
+    )
+    format: DictionaryFormatName = Field(
+        default="auto", description="The tool that saved it; auto tells by the names of the files."
+    )
+    centred: Flag = Field(
+        default=False,
+        description="It was trained on values less their mean over channels, as some tools process GPT-2.",
+    )
+    scale: Positive | None = Field(
+        default=None, description="What values are multiplied by before they are encoded, where its tool did so."
+    )
+    skip_first: Flag = Field(
+        default=False, description="It says nothing of a prompt's first token: no feature is active there."
+    )
+    error: Literal["keep", "ablate"] = Field(
+        default="keep",
+        description="What becomes of what its features leave over where all outside the circuit is ablated: it stays "
+        "as the run has it (keep), or is ablated too (ablate). A circuit that names sae:NAME.error has it inside.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is not given: the digest of a file does not change with what it does not say."""
+        content: dict[str, Any] = handler(self)
+        if self.scale is None:
+            content.pop("scale", None)
+        return content

@@ -1,0 +1,211 @@
+"""Features of zoo:and, whose stream is known number by number: what is sufficient, necessary, idle, and what is locked.
+
+Block 1 is entered by A and B, which is all that its neuron reads: relu(A + B - 1) writes +8 to ` lit`, and the logit
+difference is 8 relu(A + B - 1) - 4. The dictionary has a feature for A, one for B, and a third that is active whenever
+A is and whose direction nothing reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from circuitspec.cli import main
+from tests.dictionaries.written_dictionaries import sae_lens
+
+D, FLOWS, A, B = 32, 0, 3, 4  # channels, and where features stand among the blueprint's
+TEXT = """
+circuitspec: 1
+name: features-of-and
+model: {id: "zoo:and", dtype: float64}
+task:
+  templates: ["{room} lamp: one switch {A}, one switch {B}, so it is"]
+  slots: {room: $rooms, A: $flows, B: $flows}
+  lists:
+    rooms: [Kitchen, Hall, Cellar, Attic, Garden, Porch, Studio, Office]
+    flows: ["on", closed, up]
+    stops: ["off", open, down]
+  answer: " lit"
+  wrong: " dark"
+  corruptions: {both: {A: $stops, B: $stops}, first: {A: $stops}, second: {B: $stops}}
+  positions: {END: last}
+  prompts: 20
+dictionaries: {res1: {at: r1, from: ./res1%OPTIONS%}}
+circuit:
+  groups: %GROUPS%
+  free: %FREE%
+ablation: {value: resample, from: both}
+claims: %CLAIMS%
+"""
+
+
+def direction(feature: int, scale: float) -> np.ndarray:
+    """A blueprint's feature is a pair of channels, +f and -f, after the pair of the constant."""
+    found = np.zeros(D)
+    found[2 + 2 * feature], found[3 + 2 * feature] = scale, -scale
+    return found
+
+
+def dictionary(folder: Path, seen: Sequence[int] = (A, B, A), written: Sequence[int] = (A, B, FLOWS)) -> Path:
+    encoder = np.stack([direction(one, 0.5) for one in seen], axis=1)
+    decoder = np.stack([direction(one, 1.0) for one in written])
+    arrays = {"W_enc": encoder, "W_dec": decoder, "b_enc": np.zeros(len(seen)), "b_dec": np.zeros(D)}
+    return sae_lens(folder, {"architecture": "standard"}, arrays)
+
+
+SUFFICIENT = "[{sufficient: {metric: logit_diff, at_least: 0.99, at_most: 1.01}}]"
+
+
+def hypothesis(
+    tmp_path: Path, groups: str, claims: str = SUFFICIENT, free: str = "['a*', 'm*']", options: str = ""
+) -> Path:
+    if not (tmp_path / "res1").exists():
+        dictionary(tmp_path / "res1")
+    text = TEXT
+    for key, value in (("GROUPS", groups), ("CLAIMS", claims), ("FREE", free), ("OPTIONS", options)):
+        text = text.replace(f"%{key}%", value)
+    file = tmp_path / "features.circuit.yaml"
+    file.write_text(text)
+    return file
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def verified(file: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Claims and warnings."""
+    result = run("verify", file, "--format", "json", "--no-store")
+    assert result.exit_code in (0, 1, 4), result.output
+    found = json.loads(result.stdout)
+    return found["claims"], found["warnings"]
+
+
+def values(file: Path) -> list[float]:
+    return [claim["value"] for claim in verified(file)[0]]
+
+
+BOTH = "{both: {nodes: ['sae:res1.f[0-1]'], at: END}}"
+
+
+@pytest.mark.parametrize(
+    ("groups", "free", "recovered"),
+    [
+        (BOTH, "['a*', 'm*']", 1.0),
+        ("{distractor: {nodes: [sae:res1.f2], at: END}}", "['a*', 'm*']", 0.0),
+        pytest.param(  # A alone: relu(1 + 0 - 1)
+            "{one: {nodes: [sae:res1.f0], at: END}}", "['a*', 'm*']", 0.0, marks=pytest.mark.nightly
+        ),
+        ("{one: {nodes: [sae:res1.f0], at: END}}", "['a*', 'm*', 'sae:res1.f*']", 1.0),  # all others are free
+        pytest.param("{all: {nodes: ['sae:res1.f*']}}", "['a*', 'm*']", 1.0, marks=pytest.mark.nightly),
+    ],
+)
+def test_what_is_sufficient(groups: str, free: str, recovered: float, tmp_path: Path) -> None:
+    (found,) = values(hypothesis(tmp_path, groups, free=free))
+    assert found == pytest.approx(recovered, abs=1e-4)
+
+
+def test_what_features_leave_over(tmp_path: Path) -> None:
+    """With no feature of B, B is in the error: kept it is enough beside A's feature, ablated it is not."""
+    dictionary(tmp_path / "res1", (A, A), (A, FLOWS))
+    groups = "{one: {nodes: [sae:res1.f0], at: END}}"
+    assert values(hypothesis(tmp_path, groups)) == pytest.approx([1.0], abs=1e-4)
+    ablated = hypothesis(tmp_path, groups, options=", error: ablate")
+    assert values(ablated) == pytest.approx([0.0], abs=1e-4)
+    named = hypothesis(tmp_path, "{one: {nodes: [sae:res1.f0, sae:res1.error], at: END}}", options=", error: ablate")
+    assert values(named) == pytest.approx([1.0], abs=1e-4)
+
+
+CLAIMS = """
+  - necessary: {metric: logit_diff, at_most: 0.01}
+  - cross_section: {nodes: [first, second], metric: logit_diff, at_least: 0.99}
+  - cross_section: {nodes: [sae:res1.f0@END], metric: logit_diff, at_most: 0.01}
+  - gate: {nodes: [first, second], is: and, metric: logit_diff}
+  - traces: {nodes: [first], to: [both, first], metric: logit_diff}
+  - minimal: {metric: logit_diff, at_least: 0.5}
+"""
+
+
+def test_other_claims(tmp_path: Path) -> None:
+    """The distractor makes `minimal` false, and a warning says that it is idle."""
+    groups = "{third: {nodes: [sae:res1.f2], at: END}, first: {nodes: [sae:res1.f0], at: END}, "
+    groups += "second: {nodes: [sae:res1.f1], at: END}}"
+    found, warnings = verified(hypothesis(tmp_path, groups, CLAIMS))
+    assert [claim["status"] for claim in found] == ["SUPPORTED"] * 5 + ["REFUTED"]
+    (idle,) = (warning for warning in warnings if warning["code"] == "CS415")
+    assert "sae:res1.f2" in idle["message"]
+    (little,) = (warning for warning in warnings if warning["code"] == "CS467")  # it knows nothing of the constant
+    assert little["data"]["unexplained"] > 1
+
+
+def test_a_dictionary_that_explains_all(tmp_path: Path) -> None:
+    """Each channel's positive and negative part: nothing is left, with or without its error."""
+    eye = np.eye(D)
+    both = np.concatenate([eye, -eye])
+    arrays = {"W_enc": both.T, "W_dec": both, "b_enc": np.zeros(2 * D), "b_dec": np.zeros(D)}
+    sae_lens(tmp_path / "res1", {"architecture": "standard"}, arrays)
+    result = run("verify", hypothesis(tmp_path, "{all: {nodes: ['sae:res1.f*']}}"), "--format", "json", "--no-store")
+    found = json.loads(result.stdout)
+    assert "CS467" not in {warning["code"] for warning in found["warnings"]}
+    (figures,) = found["dictionaries"]["each"]
+    assert figures["fit"]["unexplained"] < 1e-12
+    assert figures["reconstructed"] == pytest.approx(figures["clean"]) == pytest.approx(4.0, abs=1e-4)
+    assert found["dictionaries"]["kept"] is None  # nothing but the error is outside
+
+
+def test_check_and_plan_read_no_weights(tmp_path: Path) -> None:
+    file = hypothesis(tmp_path, BOTH)
+    for path in (tmp_path / "res1").iterdir():
+        path.unlink()
+    checked = run("check", file)
+    assert checked.exit_code == 0, checked.output
+    planned = run("plan", file)
+    assert planned.exit_code == 0, planned.output
+    assert "sae:res1.f[not 0-1]" in planned.output
+
+
+def test_a_lock_holds_the_dictionary(tmp_path: Path) -> None:
+    file = hypothesis(tmp_path, BOTH)
+    locked = run("lock", file)
+    assert locked.exit_code == 0, locked.output
+    assert run("verify", file, "--locked", "--no-store").exit_code == 0
+    dictionary(tmp_path / "res1", (A, B, B))
+    changed = run("verify", file, "--locked", "--no-store")
+    assert "CS552" in changed.output
+    assert "res1 (dictionary) changed" in changed.output
+
+
+def code_of(file: Path, command: str = "verify") -> str:
+    result = run(command, file)
+    assert result.exit_code not in (0, 1, 4), result.output
+    return result.output
+
+
+def test_what_does_not_fit(tmp_path: Path) -> None:
+    assert "CS246" in code_of(hypothesis(tmp_path, "{both: {nodes: ['sae:res1.f[0,3]'], at: END}}"))
+    assert "CS223" in code_of(hypothesis(tmp_path, "{both: {nodes: [sae:res1.f0, 'sae:res1.f*'], at: END}}"))
+    assert "CS223" in code_of(hypothesis(tmp_path, "{both: {nodes: [sae:res1.f0, r1], at: END}}"))
+
+
+def test_a_place_that_the_model_does_not_have(tmp_path: Path) -> None:
+    file = hypothesis(tmp_path, BOTH)
+    file.write_text(file.read_text().replace("at: r1", "at: r7"))
+    assert "CS377" in code_of(file)
+    assert "CS377" in code_of(file, "check")
+
+
+def test_vectors_of_another_width(tmp_path: Path) -> None:
+    arrays = {"W_enc": np.zeros((8, 3)), "W_dec": np.ones((3, 8)), "b_enc": np.zeros(3), "b_dec": np.zeros(8)}
+    sae_lens(tmp_path / "res1", {}, arrays)
+    assert "CS377" in code_of(hypothesis(tmp_path, BOTH))
+
+
+def test_where_features_are_not_known_yet(tmp_path: Path) -> None:
+    file = hypothesis(tmp_path, BOTH)
+    assert "CS247" in code_of(file, "explore")
