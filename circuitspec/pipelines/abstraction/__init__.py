@@ -2,6 +2,6 @@
 
 In come a hypothesis with high-level variables and its prompts; out come the pairs, as tokens of the model, and a table.
 Learning subspaces is three steps: `pair_splits` draws pairs of disjoint words, `subspace_search` learns and chooses,
-and `alignment_controls` says what else would score as much. `alignment_text` sets what was found. `variable_sweep` looks
-for a variable place by place, and `place_subspaces` learns where it was found.
+and `alignment_controls` says what else would score as much. `alignment_text` sets what was found.
+`variable_sweep` looks for a variable place by place, and `place_subspaces` learns where it was found.
 """
