@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+import circuitspec
 from circuitspec.analysis.claims.abstraction.pair_claims import PlannedPairs
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.analysis.warnings.abstraction.subspace_warnings import beyond_the_whole
@@ -297,6 +298,7 @@ def test_the_file_says_where_it_comes_from(folder: Path, found: AlignedVariable)
     assert set(own["prompts"]) == {"training", "validation", "test"}
     assert len(set(own["prompts"].values())) == 3
     assert len(own["model_digest"]) == 64
+    assert own["versions"]["circuitspec"] == circuitspec.__version__
     assert len(own["training_words"]["things"]) == 12
 
 

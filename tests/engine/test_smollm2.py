@@ -140,7 +140,14 @@ def test_only_the_heads_that_help_recover_too_much_and_the_warning_says_so(loade
 
 
 @pytest.mark.parametrize(
-    "name", ["agreement-smollm2", "capitals-smollm2", "greater-than-digits-smollm2", "ioi-smollm2-variables"]
+    "name",
+    [
+        "agreement-smollm2",
+        "capitals-smollm2",
+        "greater-than-digits-smollm2",
+        "ioi-smollm2-variables",
+        "ioi-smollm2-variables-end",
+    ],
 )
 def test_shipped_examples_hold(name: str, loaded: LoadedModel) -> None:
     """Tasks from lookup tables, one on digit tokens, and what parts carry: every claim of the file is supported."""

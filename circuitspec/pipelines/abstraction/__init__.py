@@ -4,4 +4,5 @@ In come a hypothesis with high-level variables and its prompts; out come the pai
 Learning subspaces is three steps: `pair_splits` draws pairs of disjoint words, `subspace_search` learns and chooses,
 and `alignment_controls` says what else would score as much. `alignment_text` sets what was found, with what
 `alignment_warnings` has against it.
+`variable_sweep` looks for a variable place by place, and `place_subspaces` learns where it was found.
 """

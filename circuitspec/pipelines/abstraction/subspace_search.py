@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitspec import __version__
 from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.attribution.subspace_training import (
@@ -405,7 +406,10 @@ def _provenance(one: AlignedVariable, options: AlignOptions, splits: Splits) -> 
         "tried": [[format_name(t.site.component), t.rank, t.learned.validation.score] for t in one.tried],
         "training_words": {name: [_word(row) for row in rows] for name, rows in splits.parts["training"].words.items()},
         "basis_sha256": hashlib.sha256(np.ascontiguousarray(one.basis, "<f8").tobytes()).hexdigest(),
-        "versions": {name: version(name) for name in ("circuitspec", "torch", "transformers", "pyvene", "numpy")},
+        "versions": {
+            "circuitspec": __version__,
+            **{name: version(name) for name in ("torch", "transformers", "pyvene", "numpy")},
+        },
     }
 
 
