@@ -1,9 +1,9 @@
 """What causal scrubbing costs: one draw of a tree of values on GPT-2 small's shape, against bare forwards.
 
-Random weights, float32. The tree is a path with groups of heads: from some heads to some of a later layer, from these to
-some of a yet later one, and to the logits; every value has prompts of its own. A bare forward is a plain Hugging Face
-forward over the same prompts with logits at the answer alone. Rounds are interleaved, so that the machine's noise falls
-on all alike, and medians are compared as ratios.
+Random weights, float32. The tree is a path with groups of heads: from some heads to some of a later layer, from these
+to some of a yet later one, and to the logits; every value has prompts of its own. A bare forward is a plain Hugging
+Face forward over the same prompts with logits at the answer alone. Rounds are interleaved, so that the machine's noise
+falls on all alike, and medians are compared as ratios.
 
     python benchmarks/scrubbing.py
 """
