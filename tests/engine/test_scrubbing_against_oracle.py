@@ -32,7 +32,6 @@ from tests.oracle import families, metrics, node, scrubbing
 LENGTHS = [6, 5, 7, 6]
 NORMED_BEHIND = ("gemma2", "gemma3_text", "olmo2")
 EVERY_FAMILY = pytest.mark.parametrize("family", FAMILIES)
-THROUGH = pytest.mark.parametrize("through", [(), ("mlp",)], ids=["through nothing", "through MLPs"])
 
 
 def tree_of(family: str, paths: list[DeclaredPath], **carries: Any) -> ScrubTree:
@@ -114,9 +113,15 @@ def assert_scrubbed(
         assert run.forwards == passes((draw.scrubbed, draw.nothing_kept))
 
 
-@THROUGH
 @EVERY_FAMILY
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (2, 3, 4))])
+@pytest.mark.parametrize(
+    ("seed", "through"),
+    [
+        (1, ("mlp",)),
+        pytest.param(1, (), marks=pytest.mark.nightly),
+        *(pytest.param(seed, through, marks=pytest.mark.nightly) for seed in (2, 3, 4) for through in ((), ("mlp",))),
+    ],
+)
 def test_random_trees(family: str, seed: int, through: tuple[str, ...]) -> None:
     """Paths that share components: each use has a value of its own."""
     rng = np.random.default_rng(seed + len(family))
@@ -177,8 +182,9 @@ def test_equal_trees_are_one_experiment_and_what_prompts_are_counts() -> None:
     assert Keys(setting, task).of(one) != Keys(setting, changed).of(one)
 
 
+@pytest.mark.nightly
 @EVERY_FAMILY
-@pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("keep", [True, False])
 def test_starts_of_paths_with_sources_of_their_own(family: str, keep: bool) -> None:
     """Two paths into one head, of which one takes its start from a third set of prompts; all else is frozen."""
     base = random_prompts(seed=61, lengths=LENGTHS)
