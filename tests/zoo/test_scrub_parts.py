@@ -9,8 +9,8 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.text.text_report import render_text
+from circuitspec.runtime.progress import Silent
 from tests.zoo.test_scrubbed_hypotheses import NAIVE
-from tests.zoo.test_toys_hypotheses import Quiet
 from tests.zoo.toy_cases import HYPOTHESES
 
 CLOSE = 1e-4
@@ -25,7 +25,7 @@ def verified(name: str, *changes: tuple[str, str], options: VerifyOptions = USUA
         assert old in text
         text = text.replace(old, new)
     document = parse_hypothesis(text, str(HYPOTHESES / "changed.circuit.yaml"))
-    return verify(document, options, Quiet()).verification
+    return verify(document, options, Silent()).verification
 
 
 def figures(found: ScrubCosts) -> dict[str, tuple[float | None, float | None]]:
@@ -98,7 +98,7 @@ def test_what_something_reads_cannot_be_dropped_before_it() -> None:
 @pytest.mark.nightly
 def test_the_naive_induction_lacks_a_path() -> None:
     """Each is the clean run's 64/7 for B and 8/7 for A's -3, and 5 of 8 of B are what the induction head reads else."""
-    found = verify(load_hypothesis(HYPOTHESES / f"{NAIVE}.circuit.yaml"), VerifyOptions(), Quiet()).verification
+    found = verify(load_hypothesis(HYPOTHESES / f"{NAIVE}.circuit.yaml"), VerifyOptions(), Silent()).verification
     (costs,) = found.scrubs
     told = {one.part.described: one for one in costs.parts}
     head, rest = told["all else that induction reads"], told["all else that logits reads"]
