@@ -8,6 +8,10 @@ from circuitspec.analysis.claims.abstraction.scrub_costs import ScrubCosts
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.pipelines.verify import VerifyOptions, verify
+from circuitspec.reports.figures.svg_safety import unsafe_part
+from circuitspec.reports.html.html_view import page_of
+from circuitspec.reports.machine.json_document import to_document
+from circuitspec.reports.reported import Reported
 from circuitspec.reports.text.text_report import render_text
 from circuitspec.runtime.progress import Silent
 from tests.zoo.test_scrubbed_hypotheses import NAIVE
@@ -58,6 +62,28 @@ def test_a_value_that_carries_too_little_costs_all() -> None:
     assert costs.costliest is not None
     assert costs.costliest.part.described == wrong
     assert f"most costs the entry {wrong}: without it 1.00, 1.00 more" in render_text(found)
+
+
+def test_the_tree_and_its_costs_are_in_every_report() -> None:
+    source = load_hypothesis(HYPOTHESES / "nobel-scrubbed.circuit.yaml").source
+    found = verified("nobel-scrubbed", *WRONG, ("prompts: 24", "prompts: 12"))
+    page = page_of(Reported(found, source))
+    (chart,) = (one for one in page.charts if "what each value carries" in one.picture.title)
+    assert chart.picture.alt == "Tree of 7 branches below logits. The costliest is input@second, carries nothing: 1.00."
+    assert unsafe_part(chart.picture.drawn) == ""
+    (told,) = to_document(found)["scrubs"]  # type: ignore[misc, union-attr]
+    assert [one["entry"] for one in told["parts"] if one["carries"] == []] == ["input@second -> prize"]  # type: ignore
+    cells = [line.strip().split("   ")[0] for line in render_text(found).splitlines()]
+    assert cells[cells.index("logits") :][:8] == [
+        "logits",
+        "all else",
+        "m1@second (prize)",
+        "all else",
+        "input@second (input@second -> prize)",
+        "a0.h0@second (previous_token)",
+        "all else",
+        "<v> input@first (input@first -> previous_token)",
+    ]
 
 
 def test_of_what_is_supported_only_the_parts_alone_are_run() -> None:
