@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.pipelines.abstraction.carries_search import CarriesRequest, search_carries
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.runtime.progress import Silent
+from tests.zoo.test_scrubbed_files import FLOWS, HYPOTHESIS, ROOMS, row
 from tests.zoo.toy_cases import HYPOTHESES
 
 NOBEL = HYPOTHESES / "nobel-scrubbed.circuit.yaml"
@@ -74,11 +76,30 @@ def test_induction() -> None:
     }
 
 
-@pytest.mark.nightly
 def test_what_cancels_is_not_lost_in_the_mean() -> None:
     """The mean is recovered without the sky; single prompts are not, and so it stays."""
     found = found_in(HYPOTHESES / "cancel-scrubbed.circuit.yaml")
     assert {one.said for one in found.entries} == {"flow, sky"}
+
+
+@pytest.mark.nightly
+def test_variables_in_place_of_the_slots_that_they_are_made_of() -> None:
+    """The right way round, each head carries a sum or a difference, and nothing else of the two words."""
+    found = found_in(HYPOTHESES / "swapped-scrubbed.circuit.yaml", CarriesRequest(share=0.99))
+    assert {one.key: one.said for one in found.entries} == {
+        "adds -> logits": "sum",
+        "takes -> logits": "difference",
+        "switch -> logits": "flow",
+    }
+
+
+def test_columns_of_a_prompts_file(tmp_path: Path) -> None:
+    """The lamp follows whether current flows, which the word says too, and more."""
+    rows = [row(room, word) for room in ROOMS for word in FLOWS]
+    (tmp_path / "lamps.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    text = HYPOTHESIS.format(carries="{relay: [room]}")
+    found = search_carries(parse_hypothesis(text, str(tmp_path / "lamps.circuit.yaml")), USUAL, Silent())
+    assert {one.key: one.said for one in found.entries} == {"lamp -> logits": "flows", "relay -> lamp": "flows"}
 
 
 def test_a_file_without_paths() -> None:

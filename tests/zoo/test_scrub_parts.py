@@ -12,6 +12,7 @@ from circuitspec.reports.figures.svg_safety import unsafe_part
 from circuitspec.reports.html.html_view import page_of
 from circuitspec.reports.machine.json_document import to_document
 from circuitspec.reports.reported import Reported
+from circuitspec.reports.text.data_frames import experiments_frame
 from circuitspec.reports.text.text_report import render_text
 from circuitspec.runtime.progress import Silent
 from tests.zoo.test_scrubbed_hypotheses import NAIVE
@@ -73,6 +74,9 @@ def test_the_tree_and_its_costs_are_in_every_report() -> None:
     assert unsafe_part(chart.picture.drawn) == ""
     (told,) = to_document(found)["scrubs"]  # type: ignore[misc, union-attr]
     assert [one["entry"] for one in told["parts"] if one["carries"] == []] == ["input@second -> prize"]  # type: ignore
+    frame = experiments_frame(found.plan, found.records).set_index("experiment")
+    alone = frame.loc["scrubbed alone, input@second -> prize: nothing"]
+    assert alone["recovered_logit_diff"] == pytest.approx(0, abs=CLOSE)  # between the clean and the random runs
     cells = [line.strip().split("   ")[0] for line in render_text(found).splitlines()]
     assert cells[cells.index("logits") :][:8] == [
         "logits",

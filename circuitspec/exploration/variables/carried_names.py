@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,8 @@ class CarriesFindings:
         if self.through is not None:
             claim["through"] = list(self.through)
         carries = {one.key: EVERYTHING if one.carried is None else list(one.carried) or NOTHING for one in self.entries}
-        return write_yaml({"circuit": {"carries": carries}, "claims": [{"scrubbed": claim}]})
+        entries = textwrap.indent(write_yaml({"carries": carries}), "  ")
+        return f"circuit:\n{entries}\n{write_yaml({'claims': [{'scrubbed': claim}]})}"
 
 
 Tries = Callable[[ScrubTree], Scrubbing]
@@ -94,9 +96,9 @@ def least_carried(
     """Of each entry of a tree whose values carry everything, as few names as are enough, from the logits on.
 
     First nothing is tried, then all `names` but one after another, and then in place of the names that a variable is
-    made of the variable. What is tried is kept if the mean recovers `share` of what everything does, and prompts move
-    by no more than the rest of it. What a file could not say (`writable`) is not tried, and nothing more once there was
-    `enough`. `told` hears what is looked at.
+    made of (or of others made of these) the variable. What is tried is kept if the mean recovers `share` of what
+    everything does, and prompts move by no more than the rest of it. What a file could not say (`writable`) is not
+    tried, and nothing more once there was `enough`. `told` hears what is looked at.
     """
     everything = tree
     whole = last = tries(tree)
@@ -131,7 +133,8 @@ def least_carried(
             for name in own_names:
                 less(tuple(one for one in carried or () if one != name))
             for variable, own in variables.items():
-                if own and own <= {*(carried or ())}:
-                    less((*(one for one in carried or () if one not in own), variable))
+                within = [name for name in carried or () if variables.get(name, frozenset({name})) <= own]
+                if own and own <= frozenset().union(*(variables.get(name, {name}) for name in within)):
+                    less((*(name for name in carried or () if name not in within), variable))
         found.append(CarriesEntry(key, carried, last, tried, why))
     return whole, tuple(found)

@@ -80,7 +80,7 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
 
     loaded, (tree, own, task) = opened(from_file(document, hypothesis, asked.device, progress), prepared)
     names, variables = names_to_carry(own)
-    names = names or tuple(dict.fromkeys(name for one in task.prompts.prompts for name in one.metadata))
+    names = names or _columns(task)
     if not names:
         raise CircuitspecError(
             Diagnostic("CS529", "the prompts have no slots or columns", text.span(("task",), key=True))
@@ -111,6 +111,13 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
         scrubs.forwards,
         time.monotonic() - started,
     )
+
+
+def _columns(task: TokenizedTask) -> tuple[str, ...]:
+    """Those of a prompts file, what tells most prompts apart first: one may say all that another does."""
+    prompts = task.prompts.prompts
+    names = dict.fromkeys(name for one in prompts for name in one.metadata)
+    return tuple(sorted(names, key=lambda name: -len({repr(one.metadata.get(name)) for one in prompts})))
 
 
 def _carrying_everything(hypothesis: Hypothesis, graph: CircuitGraph, document: Document) -> Hypothesis:
