@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitspec.analysis.statistics.wording import MISSING, number, plural
 from circuitspec.reports.figures import palette
@@ -57,7 +57,7 @@ def tree_figure(branches: Sequence[Branch], *, title: str, quantity: str) -> Pic
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()
         axes.text(_MARGIN, _MARGIN, heading(title), va="top", **TITLE)
-        head = {"va": "center_baseline", "fontsize": 8, "color": palette.MUTED}
+        head: dict[str, Any] = {"va": "center_baseline", "fontsize": 8, "color": palette.MUTED}
         for x, text in ((_MARGIN, "value"), (second, "carries"), (third, quantity)):
             axes.text(x, top - _ROW / 2, text, **head)
         above: dict[int, float] = {}
