@@ -1,4 +1,4 @@
-"""`align` and `explore --variable`: where a model carries the variables of an abstraction."""
+"""`align`, `explore --variable` and `--carries`: where a model carries variables, and what values need carry."""
 
 from __future__ import annotations
 
@@ -139,6 +139,35 @@ class VariableCall:
     no_store: bool
 
 
+@dataclass(frozen=True)
+class CarriesCall:
+    """The options of `explore` that go with `--carries`."""
+
+    file: Path
+    carries: bool
+    metric: str
+    target: float
+    max_forwards: int | None
+    batch_size: int | None
+    device: str
+    root: Path | None
+    no_store: bool
+
+
+def check_beside_carries() -> None:
+    """Usage errors for options that say nothing of what values carry."""
+    _check_beside("--carries", CarriesCall)
+
+
+def _check_beside(what: str, call: type[VariableCall] | type[CarriesCall]) -> None:
+    context = click.get_current_context()
+    beside = {field.name for field in fields(call)}
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and option.name not in beside:
+            raise click.UsageError(f"{option.opts[0]} does not go with {what}")
+
+
 def check_beside_variable(sweeps: tuple[Kind, ...], rank: int | None) -> None:
     """Usage errors for options that say nothing of a sweep for a variable, and kinds that it does not sweep.
 
@@ -146,16 +175,34 @@ def check_beside_variable(sweeps: tuple[Kind, ...], rank: int | None) -> None:
     """
     from circuitspec.exploration.variables.place_trials import KINDS
 
-    context = click.get_current_context()
-    beside = {field.name for field in fields(VariableCall)}
-    for option in context.command.params:
-        given = context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
-        if given and option.name not in beside:
-            raise click.UsageError(f"{option.opts[0]} does not go with --variable")
+    _check_beside("--variable", VariableCall)
     if wrong := [kind for kind in sweeps if kind not in KINDS]:
         raise click.UsageError(f"--sweep {wrong[0]} does not go with --variable, which sweeps {', '.join(KINDS)}")
     if rank is not None and sweeps[:1] == ("attention",):
         raise click.UsageError("--rank is of one vector, and the heads of a layer are several: --sweep heads")
+
+
+def explore_carries(asked: CarriesCall) -> None:
+    """Find out how little values on the declared paths need carry, and print it."""
+    from circuitspec.hypothesis_file.load_file import load_hypothesis
+
+    document = load_hypothesis(asked.file)
+    with waiting() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.pipelines.abstraction.carries_search import CarriesRequest, search_carries
+
+        request = CarriesRequest(
+            asked.metric,
+            asked.target,
+            most=asked.max_forwards,
+            rows=asked.batch_size,
+            device=asked.device,
+            store=store_place(asked.root, asked.no_store),
+        )
+        found = search_carries(document, request, progress)
+    from circuitspec.exploration.variables.carries_output import render_carries
+
+    click.echo(render_carries(found), nl=False)
 
 
 def explore_variable(asked: VariableCall, variable: str, study: Study) -> None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from circuitspec.cli.aligning import VariableCall, check_beside_variable, explore_variable
+from circuitspec.cli.aligning import (
+    CarriesCall,
+    VariableCall,
+    check_beside_carries,
+    check_beside_variable,
+    explore_carries,
+    explore_variable,
+)
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import (
     BATCH_SIZE,
@@ -71,6 +78,7 @@ _WHERE_NOISE = f"Where sweeps of {_NOISY} add noise to embeddings."
 @click.option(
     "--places", type=click.IntRange(min=1), default=2, show_default=True, help="So many such places, at most."
 )
+@click.option("--carries", is_flag=True, help="Draft `carries` for FILE's paths (causal scrubbing), and nothing else.")
 @click.option(
     "--value",
     "values",
@@ -121,9 +129,15 @@ def explore(**given: Any) -> None:
 
     With --variable FILE needs an `abstraction` too: each place of the residual stream (or of what --sweep says) takes
     its value in the source of every pair, and an entry of `align` is drafted. With --rank it is of a subspace.
+
+    With --carries FILE is a hypothesis with paths: what their values carry is cut down, from everything on, as long as
+    --target of what is recovered with everything stays.
     """
     asked = ExploreCall(**given)
     asked.check()
+    if asked.carries:
+        explore_carries(CarriesCall(**{field.name: getattr(asked, field.name) for field in fields(CarriesCall)}))
+        return
     from circuitspec.hypothesis_file.load_file import load_exploration
 
     study = load_exploration(asked.file)
@@ -169,6 +183,7 @@ class ExploreCall:
     variable: str | None
     rank: int | None
     places: int
+    carries: bool
     values: tuple[str, ...]
     noise_at: tuple[str, ...]
     max_forwards: int | None
@@ -192,6 +207,9 @@ class ExploreCall:
 
     def check(self) -> None:
         """Raises UsageError for options that do not go together."""
+        if self.carries:
+            check_beside_carries()
+            return
         if self.variable is not None:
             check_beside_variable(self.sweeps, self.rank)
             return

@@ -165,6 +165,12 @@ EXECUTION: dict[str, CodeInfo] = {
         "where V is. V must be one of the file's high-level variables: `abstraction: {variables: ..., output: ..., "
         "pairs: ...}`. Where variables are aligned need not be said: that is what is looked for.",
     ),
+    "CS529": CodeInfo(
+        "no values that could carry anything",
+        "`explore FILE --carries` finds out how little each value on FILE's declared paths may carry. So it needs "
+        "paths that lead to the logits (`circuit: {paths: [A -> B<q>, B -> logits]}`), slots or columns in which "
+        "prompts differ, and a metric by which random prompts do worse than the clean ones.",
+    ),
     "CS530": CodeInfo(
         "pyvene has no table of the family",
         "`compile --emit` writes a config that pyvene loads by itself. pyvene 0.1.8 does that only for model classes "

@@ -274,8 +274,8 @@ def _scrubbed_apart(hypothesis: Hypothesis, plan: Plan, text: SourceText) -> lis
             for thorough in (False, True)
         )
         lines.append(
-            f"           and up to {alone:g} to scrub the parts of claim {planned.index + 1} one by one, {every:g} "
-            "where it is not supported (--negatives off: none)"
+            f"           and up to {alone:g} to scrub the parts of claim {planned.index + 1} one by one, "
+            f"{every:g} where it is not supported (--negatives off: none)"
         )
     return lines
 

@@ -101,6 +101,13 @@ def test_a_tree_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.code, "4 nodes" in found.message) == ("CS240", True)
 
 
+def test_paths_over_what_no_path_can_pass() -> None:
+    """At node level nothing else asks whether paths can be patched."""
+    prize = ("{nodes: [m1], at: second}", "{nodes: [m1.n42], at: second}")
+    found = checked(prize, ("level: path", "level: node"), carries="{previous_token: [first]}")
+    assert {one.code for one in found[0]} == {"CS226"}
+
+
 def test_variables_are_computed_from_what_their_expressions_name() -> None:
     """`joined` from first and second; and where only one of them leads there, it is lacking."""
     abstraction = (

@@ -124,6 +124,7 @@ def test_the_whole_document() -> None:
         "negatives": None,
         "sweep": None,
         "tests": None,
+        "scrubs": [],
         "effects": None,
         "cost": {"experiments": 14, "stored": 0, "forwards": 31, "seconds": 2.94},
         "artifacts": [],

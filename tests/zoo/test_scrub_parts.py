@@ -8,9 +8,14 @@ from circuitspec.analysis.claims.abstraction.scrub_costs import ScrubCosts
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.pipelines.verify import VerifyOptions, verify
+from circuitspec.reports.figures.svg_safety import unsafe_part
+from circuitspec.reports.html.html_view import page_of
+from circuitspec.reports.machine.json_document import to_document
+from circuitspec.reports.reported import Reported
+from circuitspec.reports.text.data_frames import experiments_frame
 from circuitspec.reports.text.text_report import render_text
+from circuitspec.runtime.progress import Silent
 from tests.zoo.test_scrubbed_hypotheses import NAIVE
-from tests.zoo.test_toys_hypotheses import Quiet
 from tests.zoo.toy_cases import HYPOTHESES
 
 CLOSE = 1e-4
@@ -25,7 +30,7 @@ def verified(name: str, *changes: tuple[str, str], options: VerifyOptions = USUA
         assert old in text
         text = text.replace(old, new)
     document = parse_hypothesis(text, str(HYPOTHESES / "changed.circuit.yaml"))
-    return verify(document, options, Quiet()).verification
+    return verify(document, options, Silent()).verification
 
 
 def figures(found: ScrubCosts) -> dict[str, tuple[float | None, float | None]]:
@@ -58,6 +63,31 @@ def test_a_value_that_carries_too_little_costs_all() -> None:
     assert costs.costliest is not None
     assert costs.costliest.part.described == wrong
     assert f"most costs the entry {wrong}: without it 1.00, 1.00 more" in render_text(found)
+
+
+def test_the_tree_and_its_costs_are_in_every_report() -> None:
+    source = load_hypothesis(HYPOTHESES / "nobel-scrubbed.circuit.yaml").source
+    found = verified("nobel-scrubbed", *WRONG, ("prompts: 24", "prompts: 12"))
+    page = page_of(Reported(found, source))
+    (chart,) = (one for one in page.charts if "what each value carries" in one.picture.title)
+    assert chart.picture.alt == "Tree of 7 branches below logits. The costliest is input@second, carries nothing: 1.00."
+    assert unsafe_part(chart.picture.drawn) == ""
+    (told,) = to_document(found)["scrubs"]  # type: ignore[misc, union-attr]
+    assert [one["entry"] for one in told["parts"] if one["carries"] == []] == ["input@second -> prize"]  # type: ignore
+    frame = experiments_frame(found.plan, found.records).set_index("experiment")
+    alone = frame.loc["scrubbed alone, input@second -> prize: nothing"]
+    assert alone["recovered_logit_diff"] == pytest.approx(0, abs=CLOSE)  # between the clean and the random runs
+    cells = [line.strip().split("   ")[0] for line in render_text(found).splitlines()]
+    assert cells[cells.index("logits") :][:8] == [
+        "logits",
+        "all else",
+        "m1@second (prize)",
+        "all else",
+        "input@second (input@second -> prize)",
+        "a0.h0@second (previous_token)",
+        "all else",
+        "<v> input@first (input@first -> previous_token)",
+    ]
 
 
 def test_of_what_is_supported_only_the_parts_alone_are_run() -> None:
@@ -98,7 +128,7 @@ def test_what_something_reads_cannot_be_dropped_before_it() -> None:
 @pytest.mark.nightly
 def test_the_naive_induction_lacks_a_path() -> None:
     """Each is the clean run's 64/7 for B and 8/7 for A's -3, and 5 of 8 of B are what the induction head reads else."""
-    found = verify(load_hypothesis(HYPOTHESES / f"{NAIVE}.circuit.yaml"), VerifyOptions(), Quiet()).verification
+    found = verify(load_hypothesis(HYPOTHESES / f"{NAIVE}.circuit.yaml"), VerifyOptions(), Silent()).verification
     (costs,) = found.scrubs
     told = {one.part.described: one for one in costs.parts}
     head, rest = told["all else that induction reads"], told["all else that logits reads"]

@@ -15,8 +15,9 @@ from circuitspec.experiments.experiment import Reading, Sent
 from circuitspec.experiments.levels import path_level
 from circuitspec.experiments.levels.path_entries import PathEntry, PathLink, best_of, path_entry, two_entries
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.graph.edge_circuit import hopless
 from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.graph.paths import DeclaredPath, everywhere
+from circuitspec.graph.paths import DeclaredPath, cuttable, everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import sort_key
@@ -105,10 +106,14 @@ def scrub_tree(
     `variables` are those of the abstraction, each with the names in its expression; `roots` gives for every slot the
     one that it copies, or itself (None: of a prompts file, whose columns are not known here).
 
-    Raises CS228 and CS229 as `path_set`, CS237 for an entry that is about no value on a path, CS238 for a path that
-    carries what its senders do not, CS239 for two entries that say as much about one value, CS240 for too large a tree.
+    Raises CS226 and CS227 for paths on which nothing can be patched, CS228 and CS229 as `path_set`, CS237 for an entry
+    that is about no value on a path, CS238 for a path that carries what its senders do not, CS239 for two entries that
+    say as much about one value, CS240 for too large a tree.
     """
     paths = tuple(everywhere(path) if all_positions else path for path in graph.paths)
+    impossible = [one for path in paths for one in cuttable(path, text) or hopless(path, graph.shape, text)]
+    if impossible:
+        raise CircuitspecError(*dict.fromkeys(impossible))
     readings = path_level.path_set(paths, graph.shape, text)
     count = _count(readings)
     if count > MOST:

@@ -71,4 +71,6 @@ def scrubbed_apart(
     with session.kept(runner) as stored:
         records = records.merged(stored.run(labels))
     costs = tuple(costs_of(one, runs, records) for one, runs in asked)
-    return FollowedUp(plan.naming(labels), records, task, costs, runner.forwards, frozenset(stored.looked_up))
+    anchors = {draw.scrubbed: (plan.clean, draw.nothing_kept) for _, runs in asked for draw in labels_of(runs).values()}
+    plan = replace(plan.naming(labels), beside={**anchors, **plan.beside})
+    return FollowedUp(plan, records, task, costs, runner.forwards, frozenset(stored.looked_up))

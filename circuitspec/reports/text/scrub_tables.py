@@ -11,7 +11,9 @@ from circuitspec.analysis.statistics.wording import MISSING, briefly, number, pl
 from circuitspec.experiments.follow_ups.scrub_parts import LOGITS, key_of
 from circuitspec.experiments.levels.scrub_tree import TreeInput, TreeNode
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.reports.views import Table
+from circuitspec.hypothesis_file.schema.carries_block import NOTHING
+from circuitspec.reports.figures.tree_figure import Branch, tree_figure
+from circuitspec.reports.views import Chart, Table
 from circuitspec.runtime.visible_text import visible
 
 _MOST_NODES = 60  # of a tree that is written out
@@ -65,13 +67,8 @@ def _tree_rows(found: ScrubCosts) -> list[list[str]]:
     if len(found.tree.nodes) > _MOST_NODES:
         rows += [[f"  {one.part.described}", "", *_figures(one, thorough)] for one in found.parts]
         return rows
-    rows.append([f"    {_OTHERS}", "nothing", *_figures(found.of(LOGITS, others=True), thorough)])
+    rows.append([f"    {_OTHERS}", NOTHING, *_figures(found.of(LOGITS, others=True), thorough)])
     told: set[tuple[str, bool]] = set()
-
-    def below(inputs: Sequence[TreeInput], depth: int) -> None:
-        for one in inputs:
-            for node in one.nodes:
-                add(node, one, depth)
 
     def figures(key: str, others: bool) -> list[str]:
         part = found.of(key, others=others)
@@ -80,18 +77,24 @@ def _tree_rows(found: ScrubCosts) -> list[list[str]]:
         told.add((key, others))
         return _figures(part, thorough)
 
-    def add(node: TreeNode, read_by: TreeInput, depth: int) -> None:
-        key, port = key_of(node), read_by.receiver.port
-        name = format_name(node.sender) + ("" if node.where.is_everywhere else node.where.canonical())
-        entry = f" ({node.key})" if node.key and node.key != name else ""
-        rows.append([f"{'  ' * (depth + 1)}{f'<{port}> ' if port else ''}{name}{entry}", node.carried])
-        rows[-1] += figures(key, False)
+    for depth, node, port in _walk(found.tree.inputs, 1):
+        entry = f" ({node.key})" if node.key and node.key != _place(node) else ""
+        rows.append([f"{'  ' * (depth + 1)}{port}{_place(node)}{entry}", node.carried, *figures(key_of(node), False)])
         if node.inputs and node.tested:
-            rows.append([f"{'  ' * (depth + 2)}{_OTHERS}", "nothing", *figures(key, True)])
-            below(node.inputs, depth + 1)
-
-    below(found.tree.inputs, 1)
+            rows.append([f"{'  ' * (depth + 2)}{_OTHERS}", NOTHING, *figures(key_of(node), True)])
     return rows
+
+
+def _walk(inputs: Sequence[TreeInput], depth: int) -> Iterator[tuple[int, TreeNode, str]]:
+    """Every node with its depth and the input that reads it (`<v> `, or nothing), each before those that it reads."""
+    for one in inputs:
+        for node in one.nodes:
+            yield depth, node, f"<{one.receiver.port}> " if one.receiver.port else ""
+            yield from _walk(node.inputs if node.tested else (), depth + 1)
+
+
+def _place(node: TreeNode) -> str:
+    return format_name(node.sender) + ("" if node.where.is_everywhere else node.where.canonical())
 
 
 def _figures(one: PartCost | None, thorough: bool) -> list[str]:
@@ -120,6 +123,36 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 # -- page and data ----------------------------------------------------------------------------------------------------
+
+
+def scrubs_charts(scrubs: Iterable[ScrubCosts]) -> Iterator[Chart]:
+    """The tree of each claim, with what scrubbing each part alone costs; none of a tree that is too large."""
+    for found in scrubs:
+        if len(found.tree.nodes) > _MOST_NODES:
+            continue
+        title = f"Claim {found.index + 1} (scrubbed): what each value carries, and what scrubbing it alone costs"
+        picture = tree_figure(list(_branches(found)), title=title, quantity=f"costs alone ({found.metric})")
+        yield Chart(picture, _NOTE)
+
+
+_NOTE = (
+    "Below each value what it reads on the declared paths, by the input in angle brackets. A bar is what is lost of "
+    "the difference between the clean and the random runs where this alone is taken from other prompts, which agree on "
+    "what it carries; all else is what the reader reads by no path. Values of one entry are taken together."
+)
+
+
+def _branches(found: ScrubCosts) -> Iterator[Branch]:
+    def cost(key: str, others: bool) -> float | None:
+        part = found.of(key, others=others)
+        return None if part is None or part.alone is None else 1 - part.alone.value
+
+    yield Branch(0, LOGITS)
+    yield Branch(1, _OTHERS, NOTHING, cost(LOGITS, True))
+    for depth, node, port in _walk(found.tree.inputs, 1):
+        yield Branch(depth, f"{port}{_place(node)}", node.carried, cost(key_of(node), False))
+        if node.inputs and node.tested:
+            yield Branch(depth + 1, _OTHERS, NOTHING, cost(key_of(node), True))
 
 
 def scrubs_tables(scrubs: Iterable[ScrubCosts]) -> Iterator[Table]:

@@ -16,6 +16,7 @@ from circuitspec.experiments.experiment import Experiment, Noised
 from circuitspec.experiments.levels.scrub_level import ScrubDraw, scrub_draw
 from circuitspec.experiments.levels.scrub_tree import ScrubTree, lacking, scrub_tree
 from circuitspec.experiments.planner import CLEAN, PlannedClaim, Planning
+from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.grammar.fields import parse_slot_rule
 from circuitspec.hypothesis_file.grammar.variable_expressions import parse_expression, references
 from circuitspec.hypothesis_file.schema.abstraction.scrubbed_block import Scrubbed
@@ -173,20 +174,31 @@ def _found(figures: ScrubFigures) -> str:
 
 
 def _usual_rules(planning: Planning) -> tuple[str, ...]:
-    """The corruption that is ablated to; where there is none, or prompts are rows of a file, the task's own rules."""
-    prompts = ablation_source(planning.ablation).prompts
-    templated = bool(planning.hypothesis.task.templates)
+    return usual_rules(planning.hypothesis)
+
+
+def usual_rules(hypothesis: Hypothesis) -> tuple[str, ...]:
+    """How slots are drawn that are not carried, where no claim says so.
+
+    By the corruption that is ablated to; where there is none, or prompts are rows of a file, the task's own rules.
+    """
+    prompts = ablation_source(hypothesis.ablation).prompts
+    templated = bool(hypothesis.task.templates)
     return ("clean",) if prompts is None or isinstance(prompts, Noised) or not templated else (prompts,)
 
 
 def tree_of(planning: Planning) -> ScrubTree:
     """The tree of the file's paths. Raises as `scrub_tree` does."""
-    hypothesis = planning.hypothesis
+    return tree_in(planning.hypothesis, planning.graph, planning.text)
+
+
+def tree_in(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> ScrubTree:
+    """As `tree_of`."""
     return scrub_tree(
         hypothesis.circuit,
-        planning.graph,
-        planning.text,
-        all_positions=planning.ablation.positions == "all",
+        graph,
+        text,
+        all_positions=hypothesis.ablation.positions == "all",
         variables=_variables(hypothesis),
         roots=_roots(hypothesis),
     )
@@ -204,6 +216,21 @@ def _variables(hypothesis: Hypothesis) -> Mapping[str, frozenset[str]]:
         name: frozenset(one.name for one in references(parse_expression(text)))
         for name, text in hypothesis.abstraction.variables.items()
     }
+
+
+def names_to_carry(hypothesis: Hypothesis) -> tuple[tuple[str, ...], Mapping[str, frozenset[str]]]:
+    """The slots that are drawn by themselves, and the variables in the file's order, each with such slots of its own.
+
+    No slots for prompts of a file, whose columns are not known here.
+    """
+    roots, variables = _roots(hypothesis) or {}, _variables(hypothesis)
+
+    def own(name: str) -> frozenset[str]:
+        if name in roots:
+            return frozenset({roots[name]})
+        return frozenset(slot for one in variables.get(name, ()) for slot in own(one))
+
+    return tuple(slot for slot, root in roots.items() if slot == root), {name: own(name) for name in variables}
 
 
 def _roots(hypothesis: Hypothesis) -> Mapping[str, str] | None:

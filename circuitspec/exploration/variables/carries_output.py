@@ -1,0 +1,30 @@
+"""How little values on paths need carry, as text."""
+
+from __future__ import annotations
+
+from circuitspec.analysis.statistics.wording import briefly, number, plural
+from circuitspec.exploration.variables.carried_names import CarriesFindings
+from circuitspec.runtime.visible_text import visible
+
+
+def render_carries(found: CarriesFindings) -> str:
+    """A line an entry, then what stands in a file, ending in a newline."""
+    by, whole = ", ".join(found.by), found.whole
+    rows = [["  value on a path", "need carry", "recovered so far", "KL (nats)", "tried"]]
+    rows.append(["  (all)", "everything", briefly(whole.recovered), number(whole.kl), "1"])
+    for one in found.entries:
+        said = f"{one.said} ({one.why})" if one.why else one.said
+        rows.append([f"  {one.key}", said, briefly(one.scrubbing.recovered), number(one.scrubbing.kl), str(one.tried)])
+    rows = [[visible(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    table = "\n".join("   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return (
+        f"{visible(found.name)}   {visible(found.model)}   {plural(found.n, 'prompt')}\n"
+        f"how little values on the declared paths need carry: recovered {visible(found.metric)}, one draw for each "
+        f"prompt, drawn by {visible(by)}, seed {found.seed}\n"
+        f"kept while {number(found.target)} is recovered, {found.share:g} of what everything does, and prompts by "
+        f"themselves move as little (KL; {number(whole.random_kl)} at random)\n\n{table}\n\n"
+        f"for the file (chosen on these prompts: verify it on others, with another `task: seed`)\n\n"
+        f"{visible(found.draft, lines=True)}\n"
+        f"({plural(round(found.forwards), 'forward')}, {found.seconds:.1f} s)\n"
+    )
