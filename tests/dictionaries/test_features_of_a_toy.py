@@ -159,6 +159,19 @@ def test_a_dictionary_that_explains_all(tmp_path: Path) -> None:
     assert found["dictionaries"]["kept"] is None  # nothing but the error is outside
 
 
+def test_the_shipped_example() -> None:
+    """All that it claims follows from relu(A + B - 1), and five features say all that there is."""
+    file = Path(__file__).parents[2] / "hypotheses" / "toys" / "and-features.circuit.yaml"
+    result = run("verify", file, "--format", "json", "--no-store")
+    found = json.loads(result.stdout)
+    assert {claim["status"] for claim in found["claims"]} == {"SUPPORTED"}
+    assert found["warnings"] == []
+    (figures,) = found["dictionaries"]["each"]
+    assert figures["fit"]["unexplained"] < 1e-6
+    assert found["dictionaries"]["kept"] == pytest.approx(1.0, abs=1e-4)
+    assert found["dictionaries"]["ablated"] == pytest.approx(1.0, abs=1e-4)
+
+
 def test_check_and_plan_read_no_weights(tmp_path: Path) -> None:
     file = hypothesis(tmp_path, BOTH)
     for path in (tmp_path / "res1").iterdir():
