@@ -219,6 +219,23 @@ def test_vectors_of_another_width(tmp_path: Path) -> None:
     assert "CS377" in code_of(hypothesis(tmp_path, BOTH))
 
 
+def test_a_reconstruction_beyond_the_models_dtype(tmp_path: Path) -> None:
+    """The dictionary knows nothing of the constant, without which float16 overflows: that one figure is none."""
+    file = hypothesis(tmp_path, BOTH)
+    file.write_text(file.read_text().replace("dtype: float64", "dtype: float16"))
+    result = run("verify", file, "--format", "json", "--no-store")
+    found = json.loads(result.stdout)
+    assert [claim["status"] for claim in found["claims"]] == ["SUPPORTED"]
+    assert found["dictionaries"]["each"][0]["reconstructed"] is None
+
+
+def test_random_circuits_have_no_other_features(tmp_path: Path) -> None:
+    claims = "[{beats_random: {metric: logit_diff}}]"
+    result = run("verify", hypothesis(tmp_path, BOTH, claims), "--no-store")
+    assert "CS430" in result.output
+    assert "features of dictionaries are not exchanged" in result.output
+
+
 def test_where_features_are_not_known_yet(tmp_path: Path) -> None:
     file = hypothesis(tmp_path, BOTH)
     assert "CS247" in code_of(file, "explore")
