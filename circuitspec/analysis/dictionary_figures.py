@@ -5,12 +5,14 @@ Imports torch only where something is run.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from circuitspec.analysis import metric_choice
 from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of
 from circuitspec.analysis.statistics.wording import number
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.records import Records, RunsExperiments
 from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site
 from circuitspec.experiments.planner import Plan
@@ -33,10 +35,11 @@ class DictionaryFigures:
 
     def described(self) -> str:
         fit = self.fit
+        left = number(self.reconstructed) if math.isfinite(self.reconstructed) else "is not finite"
         return (
             f"dictionary {fit.name} of {fit.place}: {100 * fit.unexplained:.3g} % of the variance unexplained, "
             f"{number(fit.active)} features active at a token, {fit.seen:,} of {fit.n_features:,} on these prompts; "
-            f"with its error left out, {self.metric} {number(self.reconstructed)} (clean {number(self.clean)})"
+            f"with its error left out, {self.metric} {left} (clean {number(self.clean)})"
         )
 
 
@@ -79,10 +82,19 @@ def dictionaries_used(
         others = frozenset(site for site in circuit.sites if not isinstance(site.component, DictionaryError))
         if others:
             both = (replace(circuit, sites=others), replace(circuit, sites=others | errors))
-    found = stored.run((*without.values(), *both))
     clean, corrupt = (mean_of(records[run][metric]) for run in (plan.clean, plan.corrupt))
-    each = tuple(DictionaryFigures(fit, metric, clean, mean_of(found[without[fit.name]][metric])) for fit in fits)
+    each = tuple(DictionaryFigures(fit, metric, clean, _mean(stored, without[fit.name], metric)) for fit in fits)
     sound = gap(records, metric, Anchors(plan.clean, plan.corrupt)).state == "sound"
-    recovered = [(mean_of(found[run][metric]) - corrupt) / (clean - corrupt) for run in both if sound]
+    recovered = [(_mean(stored, run, metric) - corrupt) / (clean - corrupt) for run in both if sound]
     kept, ablated = recovered if recovered else (None, None)
     return DictionariesUsed(each, metric, kept, ablated)
+
+
+def _mean(stored: RunsExperiments, run: Experiment, metric: str) -> float:
+    """nan where the run is not finite: what a bad dictionary says of a value may be beyond the model's dtype."""
+    try:
+        return mean_of(stored.run((run,))[run][metric])
+    except CircuitspecError as error:
+        if {finding.code for finding in error.diagnostics} != {"CS502"}:
+            raise
+        return math.nan

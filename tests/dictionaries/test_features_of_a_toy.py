@@ -159,6 +159,19 @@ def test_a_dictionary_that_explains_all(tmp_path: Path) -> None:
     assert found["dictionaries"]["kept"] is None  # nothing but the error is outside
 
 
+def test_the_shipped_example() -> None:
+    """All that it claims follows from relu(A + B - 1), and five features say all that there is."""
+    file = Path(__file__).parents[2] / "hypotheses" / "toys" / "and-features.circuit.yaml"
+    result = run("verify", file, "--format", "json", "--no-store")
+    found = json.loads(result.stdout)
+    assert {claim["status"] for claim in found["claims"]} == {"SUPPORTED"}
+    assert found["warnings"] == []
+    (figures,) = found["dictionaries"]["each"]
+    assert figures["fit"]["unexplained"] < 1e-6
+    assert found["dictionaries"]["kept"] == pytest.approx(1.0, abs=1e-4)
+    assert found["dictionaries"]["ablated"] == pytest.approx(1.0, abs=1e-4)
+
+
 def test_check_and_plan_read_no_weights(tmp_path: Path) -> None:
     file = hypothesis(tmp_path, BOTH)
     for path in (tmp_path / "res1").iterdir():
@@ -204,6 +217,23 @@ def test_vectors_of_another_width(tmp_path: Path) -> None:
     arrays = {"W_enc": np.zeros((8, 3)), "W_dec": np.ones((3, 8)), "b_enc": np.zeros(3), "b_dec": np.zeros(8)}
     sae_lens(tmp_path / "res1", {}, arrays)
     assert "CS377" in code_of(hypothesis(tmp_path, BOTH))
+
+
+def test_a_reconstruction_beyond_the_models_dtype(tmp_path: Path) -> None:
+    """The dictionary knows nothing of the constant, without which float16 overflows: that one figure is none."""
+    file = hypothesis(tmp_path, BOTH)
+    file.write_text(file.read_text().replace("dtype: float64", "dtype: float16"))
+    result = run("verify", file, "--format", "json", "--no-store")
+    found = json.loads(result.stdout)
+    assert [claim["status"] for claim in found["claims"]] == ["SUPPORTED"]
+    assert found["dictionaries"]["each"][0]["reconstructed"] is None
+
+
+def test_random_circuits_have_no_other_features(tmp_path: Path) -> None:
+    claims = "[{beats_random: {metric: logit_diff}}]"
+    result = run("verify", hypothesis(tmp_path, BOTH, claims), "--no-store")
+    assert "CS430" in result.output
+    assert "features of dictionaries are not exchanged" in result.output
 
 
 def test_where_features_are_not_known_yet(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from circuitspec.experiments.experiment import Experiment, Reading, Sent, Site, 
 from circuitspec.experiments.levels import edge_level
 from circuitspec.experiments.levels.whole_circuit import Whole
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.graph.dictionary_nodes import is_of_dictionary
 from circuitspec.graph.edge_circuit import Kept
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.nodes import Place
@@ -73,7 +74,9 @@ def random_circuits(
                     "CS430",
                     "there are no random circuits to compare with: heads exchanged within layers give the same circuit",
                     text.span(place),
-                    hint="the circuit leaves out no head of its layers: claim `minimal` instead",
+                    hint="features of dictionaries are not exchanged: claim `minimal` instead"
+                    if any(is_of_dictionary(component) for component in graph.circuit)
+                    else "the circuit leaves out no head of its layers: claim `minimal` instead",
                 )
             )
     return RandomCircuits(tuple(kept), tuple(without))
