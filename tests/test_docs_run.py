@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from circuitspec.cli import main
@@ -25,6 +27,9 @@ from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.model_config import shape_of
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from tests.documents import blocks
+from tests.exchange.test_causal_pairs import ROWS
+from tests.exchange.test_variable_submissions import FOLDER as SUBMITTED
+from tests.exchange.test_variable_submissions import saved
 from tests.oracle.builders import random_llama
 from tests.repository.support import Quiet
 from tests.test_docs import DOCS, DOCUMENTS, ROOT
@@ -37,6 +42,7 @@ _RUN = {
     "ARCHITECTURE.md": set[str](),
     "README.md": {"yaml", "console", "sh", "python"},
     "CONTRIBUTING.md": {"sh"},
+    "dictionaries.md": {"yaml"},
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh"},
     "exploring.md": {"sh", "python"},
@@ -167,19 +173,32 @@ def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     commands = list(shell(DOCS / "exploring.md"))
     assert {command[1] for command in commands} >= {"explore", "verify"}
     for command in commands:
-        searches = command[1] == "explore" and "--variable" not in command
+        searches = command[1] == "explore" and not {"--variable", "--carries"} & {*command}
         arguments = [*command, "--exact", "12"] if searches else command
         done = CliRunner().invoke(main, arguments[1:], catch_exceptions=False)
         assert done.exit_code in (0, 1, 4), f"{shlex.join(command)}\n{done.output}"  # what it finds is its own affair
 
 
+def test_the_block_of_dictionaries(tmp_path: Path) -> None:
+    """It is part of a valid file, whose circuit has the features that it names."""
+    (block,) = (one for one in blocks(DOCS / "dictionaries.md") if one.language == "yaml")
+    part: Any = parse_source(block.text, "dictionaries.md").data
+    found = load_hypothesis(small_tiny(tmp_path, "example.circuit.yaml", part, prompts=24)).hypothesis
+    assert {name: one.at for name, one in found.dictionaries.items()} == {"res8": "r8", "mlp3": "m3"}
+    assert found.circuit.groups["gender"].nodes == ("sae:res8.f123", "sae:res8.f[40,52-55]")
+
+
 def test_the_commands_of_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file that the first command reads is one that the second kind of command writes."""
+    """Files that they read are written first: a graph by us, a submission and a data set as other tools do."""
     monkeypatch.chdir(tmp_path)
-    graph = ["export", str(TINY), "--as", "eap", "-o", "graph.json"]
-    for arguments in (graph, *(words[1:] for words in shell(DOCS / "exchange.md"))):
-        ran = CliRunner().invoke(main, arguments)
-        assert ran.exit_code == 0, ran.output
+    called(["circuitspec", "export", str(TINY), "--as", "eap", "-o", "graph.json"])
+    Path(SUBMITTED).mkdir()
+    saved(Path(SUBMITTED), "ResidualStream(Layer-1,Token-last_token)", torch.eye(64)[:, :2])
+    Path("dataset.jsonl").write_text("".join(json.dumps(one) + "\n" for one in ROWS), encoding="utf-8")
+    for command in shell(DOCS / "exchange.md"):
+        if SUBMITTED in command:
+            command += ["--model", "zoo:ioi-tiny"]
+        called([one.replace("r8@", "r2@") for one in command])
     assert (tmp_path / "edges.pth").exists()
 
 

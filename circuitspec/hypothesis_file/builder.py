@@ -100,6 +100,8 @@ def build(
     claims: Sequence[Settings],
     free: Sequence[str] = (),
     paths: Sequence[str] = (),
+    carries: Mapping[str, Sequence[str] | str] | None = None,
+    unnamed: str | None = None,
     dictionaries: Mapping[str, Settings] | None = None,
     abstraction: Settings | None = None,
     source: str | None = None,
@@ -121,7 +123,8 @@ def build(
     )
     said = {"source": source, "description": description}
     circuit: dict[str, Any] = {"groups": {role: _group(members) for role, members in groups.items()}}
-    circuit |= {key: value for key, value in (("free", free), ("paths", paths)) if value}
+    circuit |= {key: value for key, value in (("free", free), ("paths", paths), ("carries", carries)) if value}
+    circuit |= {} if unnamed is None else {"unnamed": unnamed}
     data = {
         "circuitspec": FORMAT,
         "name": name,

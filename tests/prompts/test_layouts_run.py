@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import AbstractionSpec
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.hypothesis_file.schema.prompts_block import LAYOUTS
 from circuitspec.hypothesis_file.yaml.source import parse_source
@@ -130,7 +131,13 @@ def test_later_years_are_right() -> None:
 def test_the_blocks_of_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its YAML are tasks, which give prompts where they draw them; its JSON is a row. Its Python runs."""
     tasks = [parse_source(block.text, "prompts.md").data for block in blocks(PROMPTS_MD) if block.language == "yaml"]
-    named, several, digits, table = (TaskSpec.model_validate(data["task"]) for data in tasks if isinstance(data, dict))
+    given = [data for data in tasks if isinstance(data, dict)]
+    named, several, digits, table, listed = (TaskSpec.model_validate(data["task"]) for data in given)
+    families = AbstractionSpec.model_validate(given[-1]["abstraction"]).pairs
+    assert (listed.file, {name: one.file for name, one in families.items()}) == (
+        "prompts.jsonl",
+        {"others": None, "mine": "pairs.jsonl"},
+    )
     assert named.columns is not None
     assert {several.score, digits.score} == {"sum_logprob"}
     assert all(prompt.answers[0].endswith(".") for prompt in build_prompts(several, ROOT, None).prompts)
