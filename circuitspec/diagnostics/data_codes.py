@@ -450,7 +450,8 @@ DATA: dict[str, CodeInfo] = {
         "a dictionary that does not fit its place",
         "The vectors that a dictionary reads and writes must be as wide as the model's at its place (`at`): d_model "
         "for the residual stream and for what attention and MLPs add, all heads together for z. A transcoder is of an "
-        "MLP. "
+        "MLP. Where its files name the place, `at` must be that place: the next layer's values are much alike, and so "
+        "are wrong features. "
         "See that the dictionary is of this model, and that `at` is the place that it was trained at.",
     ),
     "CS378": CodeInfo(

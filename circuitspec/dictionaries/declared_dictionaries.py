@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
+from circuitspec.dictionaries.told_places import place_told, read_otherwise
 from circuitspec.graph.shape import DictionarySite, ModelShape
 from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
@@ -45,10 +46,12 @@ def read_declared(
     for name, spec in specs.items():
         span, layer = _span(name, text), DictionaryPlace.parse(spec.at).layer
         try:
-            stored = read_dictionary(base_dir / spec.source, layer, spec.format, span).dictionary
+            file = read_dictionary(base_dir / spec.source, layer, spec.format, span)
         except CircuitspecError as error:
             problems += error.diagnostics
             continue
+        stored = file.dictionary
+        problems += _told_otherwise(name, spec, file.hook, text)
         scale = stored.scale if spec.scale is None else spec.scale * stored.scale
         found[name] = replace(stored, centred=spec.centred, scale=scale)
         problems += _misfits(name, spec, found[name], shape, text)
@@ -93,6 +96,20 @@ def _misplaced(name: str, spec: DictionarySpec, shape: ModelShape, text: SourceT
     if place.kind == "mlp" and not shape.has_mlps:
         return Diagnostic("CS377", f"the model has no {spec.at}: it has attention only", span)
     return None
+
+
+def _told_otherwise(name: str, spec: DictionarySpec, hook: str, text: SourceText) -> list[Diagnostic]:
+    """CS375 for what reads another value than can be read here, CS377 where the files name another place."""
+    at, told = text.span(("dictionaries", name, "at")), place_told(hook)
+    if what := read_otherwise(hook):
+        said = f"{name} reads {hook}: {what}"
+        return [
+            Diagnostic("CS375", said, _span(name, text), hint="use one that reads what enters the MLP, mlp.hook_in")
+        ]
+    if told is None or str(told) == spec.at:
+        return []
+    said = f"{name} is not of {spec.at}: its files say {hook}, which is {told}"
+    return [Diagnostic("CS377", said, at, hint=f"write at: {told}; or correct its files, if they are wrong")]
 
 
 def _misfits(

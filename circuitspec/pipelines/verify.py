@@ -537,8 +537,8 @@ def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: 
     stays = tuple(f"the error of {name}" for name in sorted(named - errors))
 
     def words(components: Collection[NodeComponent], kind: ComponentKind) -> str | None:
-        here = [c for c in components if c.kind is kind]
-        everywhere = [c for c in graph.universe if c.kind is kind]
+        everywhere = {c for c in graph.universe if c.kind is kind}
+        here = [c for c in components if c in everywhere]
         if not here:
             return None
         return kind.plural if len(here) == len(everywhere) else f"{len(here)} of {len(everywhere)} {kind.plural}"

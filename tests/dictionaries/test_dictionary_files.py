@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.dictionaries.readers.all_formats import FORMATS, files_of, read_dictionary
+from circuitspec.dictionaries.told_places import place_told
 from tests.dictionaries.written_dictionaries import (
     Array,
     Numbers,
@@ -263,6 +264,27 @@ def test_features_are_those_of_the_tools_arithmetic(layout: str, write: Writer, 
     # the same as a sum of directions and a constant, with leading dimensions
     rows = given.reshape(1, 7, 6)
     assert torch.equal(dictionary.combined(dictionary.weights(rows), rows)[0], dictionary.reconstruct(given))
+
+
+@pytest.mark.parametrize(
+    ("hook", "place"),
+    [
+        ("blocks.7.hook_resid_pre", "r7"),
+        ("blocks.7.hook_resid_post", "r8"),
+        ("blocks.7.hook_resid_mid", "r7.mid"),
+        ("blocks.7.attn.hook_z", "z7"),
+        ("blocks.7.hook_attn_out", "a7"),
+        ("blocks.7.hook_mlp_out", "m7"),
+        ("blocks.7.mlp.hook_in", "m7"),
+        ("model.layers.7.output", "r8"),
+        ("model.layers.7.post_feedforward_layernorm.output", "m7"),
+        ("layers.7", "r8"),
+        ("layers.7.mlp", "m7"),
+        ("something else", "None"),
+    ],
+)
+def test_places_in_the_words_of_tools(hook: str, place: str) -> None:
+    assert str(place_told(hook)) == place
 
 
 def test_every_layout_is_tested() -> None:

@@ -213,6 +213,22 @@ def test_a_place_that_the_model_does_not_have(tmp_path: Path) -> None:
     assert "CS377" in code_of(file, "check")
 
 
+@pytest.mark.parametrize(
+    ("hook", "code", "said"),
+    [
+        ("blocks.1.hook_resid_post", "CS377", "which is r2"),
+        ("blocks.1.hook_mlp_out", "CS377", "write at: m1"),
+        ("blocks.1.ln2.hook_normalized", "CS375", "before the norm's weight"),
+    ],
+)
+def test_files_that_name_another_place(hook: str, code: str, said: str, tmp_path: Path) -> None:
+    path = dictionary(tmp_path / "res1") / "cfg.json"
+    path.write_text(path.read_text().replace("blocks.1.hook_resid_pre", hook))
+    output = code_of(hypothesis(tmp_path, BOTH))
+    assert code in output
+    assert said in output
+
+
 def test_vectors_of_another_width(tmp_path: Path) -> None:
     arrays = {"W_enc": np.zeros((8, 3)), "W_dec": np.ones((3, 8)), "b_enc": np.zeros(3), "b_dec": np.zeros(8)}
     sae_lens(tmp_path / "res1", {}, arrays)
