@@ -6,6 +6,7 @@ import pytest
 
 from circuitspec.analysis.claims.abstraction.scrub_costs import ScrubCosts
 from circuitspec.analysis.verification_result import Verification
+from circuitspec.experiments.follow_ups import scrub_parts
 from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.figures.svg_safety import unsafe_part
@@ -99,6 +100,15 @@ def test_of_what_is_supported_only_the_parts_alone_are_run() -> None:
         assert alone == pytest.approx(1, abs=CLOSE)
         assert without is None
     assert verified("nobel-scrubbed", options=VerifyOptions(negatives="off")).scrubs == ()
+
+
+@pytest.mark.nightly
+def test_what_is_too_much_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrub_parts, "MOST", 3)
+    found = verified("nobel-scrubbed", ("prompts: 24", "prompts: 12"))
+    (costs,) = found.scrubs
+    assert (len(costs.parts), costs.left_out) == (3, 4)  # four values, and what three things read beside
+    assert "4 runs of its parts left out" in render_text(found)
 
 
 def test_entries_that_could_carry_less() -> None:

@@ -86,7 +86,7 @@ Tries = Callable[[ScrubTree], Scrubbing]
 def least_carried(
     tree: ScrubTree,
     names: Sequence[str],
-    variables: Mapping[str, frozenset[str]],
+    made_of: Mapping[str, frozenset[str]],
     tries: Tries,
     writable: Callable[[ScrubTree], bool],
     share: float,
@@ -98,9 +98,10 @@ def least_carried(
     First nothing is tried, then all `names` but one after another, and then in place of the names that a variable is
     made of (or of others made of these) the variable. What is tried is kept if the mean recovers `share` of what
     everything does, and prompts move by no more than the rest of it. What a file could not say (`writable`) is not
-    tried, and nothing more once there was `enough`. `told` hears what is looked at.
+    tried, and nothing more once there was `enough`. `told` hears what is looked at. `made_of` are the slots that slots
+    and variables come down to.
     """
-    everything = tree
+    everything, variables = tree, [name for name in made_of if name not in names]
     whole = last = tries(tree)
     limit = whole.kl + (1 - share) * max(0.0, whole.random_kl - whole.kl)
     found = []
@@ -132,9 +133,10 @@ def least_carried(
         if not less(()) and less(own_names):
             for name in own_names:
                 less(tuple(one for one in carried or () if one != name))
-            for variable, own in variables.items():
-                within = [name for name in carried or () if variables.get(name, frozenset({name})) <= own]
-                if own and own <= frozenset().union(*(variables.get(name, {name}) for name in within)):
+            for variable in variables:
+                own = made_of[variable]
+                within = [name for name in carried or () if made_of.get(name, frozenset({name})) <= own]
+                if within and own <= frozenset[str]().union(*(made_of[name] for name in within)):
                     less((*(name for name in carried or () if name not in within), variable))
         found.append(CarriesEntry(key, carried, last, tried, why))
     return whole, tuple(found)

@@ -79,7 +79,7 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
         return tree_in(own, graph, text), own, tokens_of(document, hypothesis, prompts, shape, tokenizer)
 
     loaded, (tree, own, task) = opened(from_file(document, hypothesis, asked.device, progress), prepared)
-    names, variables = names_to_carry(own)
+    names, made_of = names_to_carry(own)
     names = names or _columns(task)
     if not names:
         raise CircuitspecError(
@@ -90,7 +90,7 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
         whole, entries = least_carried(
             tree,
             names,
-            variables,
+            made_of,
             scrubs.of,
             lambda changed: not uncomputable(changed, own, text),
             asked.share,

@@ -219,9 +219,9 @@ def _variables(hypothesis: Hypothesis) -> Mapping[str, frozenset[str]]:
 
 
 def names_to_carry(hypothesis: Hypothesis) -> tuple[tuple[str, ...], Mapping[str, frozenset[str]]]:
-    """The slots that are drawn by themselves, and the variables in the file's order, each with such slots of its own.
+    """The slots, those that copy another one first; and for slots and variables the slots that they come down to.
 
-    No slots for prompts of a file, whose columns are not known here.
+    A corruption may draw copies anew as well. No slots for prompts of a file, whose columns are not known here.
     """
     roots, variables = _roots(hypothesis) or {}, _variables(hypothesis)
 
@@ -230,7 +230,8 @@ def names_to_carry(hypothesis: Hypothesis) -> tuple[tuple[str, ...], Mapping[str
             return frozenset({roots[name]})
         return frozenset(slot for one in variables.get(name, ()) for slot in own(one))
 
-    return tuple(slot for slot, root in roots.items() if slot == root), {name: own(name) for name in variables}
+    names = sorted(roots, key=lambda slot: roots[slot] == slot)
+    return tuple(names), {name: own(name) for name in (*names, *variables)}
 
 
 def _roots(hypothesis: Hypothesis) -> Mapping[str, str] | None:
