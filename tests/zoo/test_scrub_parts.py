@@ -50,25 +50,30 @@ WRONG = (
 )
 
 
-def test_a_value_that_carries_too_little_costs_all() -> None:
-    found = verified("nobel-scrubbed", *WRONG)
+@pytest.fixture(scope="module")
+def wrong() -> Verification:
+    return verified("nobel-scrubbed", *WRONG, ("prompts: 24", "prompts: 12"))
+
+
+def test_a_value_that_carries_too_little_costs_all(wrong: Verification) -> None:
+    found = wrong
     assert found.verdict == "REFUTED"
     (costs,) = found.scrubs
     assert costs.together.value == pytest.approx(0, abs=CLOSE)
-    wrong = "input@second -> prize: nothing"
+    entry = "input@second -> prize: nothing"
     told = figures(costs)
-    assert told.pop(wrong) == pytest.approx((0, 1), abs=CLOSE)
+    assert told.pop(entry) == pytest.approx((0, 1), abs=CLOSE)
     assert len(told) == 5  # two entries, and what three read beside them
     for alone, without in told.values():
         assert (alone, without) == pytest.approx((1, 0), abs=CLOSE)
     assert costs.costliest is not None
-    assert costs.costliest.part.described == wrong
-    assert f"most costs the entry {wrong}: without it 1.00, 1.00 more" in render_text(found)
+    assert costs.costliest.part.described == entry
+    assert f"most costs the entry {entry}: without it 1.00, 1.00 more" in render_text(found)
 
 
-def test_the_tree_and_its_costs_are_in_every_report() -> None:
+def test_the_tree_and_its_costs_are_in_every_report(wrong: Verification) -> None:
     source = load_hypothesis(HYPOTHESES / "nobel-scrubbed.circuit.yaml").source
-    found = verified("nobel-scrubbed", *WRONG, ("prompts: 24", "prompts: 12"))
+    found = wrong
     page = page_of(Reported(found, source))
     (chart,) = (one for one in page.charts if "what each value carries" in one.picture.title)
     assert chart.picture.alt == "Tree of 7 branches below logits. The costliest is input@second, carries nothing: 1.00."
@@ -91,6 +96,7 @@ def test_the_tree_and_its_costs_are_in_every_report() -> None:
     ]
 
 
+@pytest.mark.nightly
 def test_of_what_is_supported_only_the_parts_alone_are_run() -> None:
     found = verified("nobel-scrubbed")
     assert found.verdict == "SUPPORTED"
@@ -127,6 +133,7 @@ def test_entries_that_could_carry_less() -> None:
         assert (less.recovered.value, less.lossless) == (pytest.approx(0, abs=CLOSE), False)
 
 
+@pytest.mark.nightly
 def test_what_something_reads_cannot_be_dropped_before_it() -> None:
     (costs,) = verified("nobel-scrubbed", options=VerifyOptions(negatives="exact")).scrubs
     told = {(one.part.key, one.dropped): one for one in costs.narrowed}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 import circuitspec
-from circuitspec.pipelines.check import check_file
 from tests.zoo.toy_cases import HYPOTHESES
 
 NAIVE = "../pitfalls/induction-naive-scrubbed"
@@ -32,15 +29,3 @@ def test_scrubbed(name: str, recovered: float, status: str, cancels: bool) -> No
     low, high = claim.estimate.interval
     assert low <= recovered <= high
     assert ("CS460" in {one.code for one in found.warnings}) == cancels
-
-
-def test_pairs_that_no_claim_is_about_need_tell_nothing_apart() -> None:
-    problems, said = check_file(HYPOTHESES / "swapped-scrubbed.circuit.yaml")
-    assert problems == ()
-    assert "level, thin" in said
-    assert "CS450" not in said
-
-
-def test_the_pitfall_is_a_valid_file() -> None:
-    problems, said = check_file(Path(HYPOTHESES / f"{NAIVE}.circuit.yaml"))
-    assert (problems, "note" in said) == ((), False)
