@@ -23,7 +23,7 @@ class IsolatesClaims(PairClaims[Isolates]):
 
     @property
     def untold(self) -> str:
-        return "in no pair must the answer stay that would change if the other variable were carried too"
+        return "in no pair does this variable leave the answer as it is and the other one change it"
 
     def telling(self, claim: Isolates, setting: Setting, planning: Planning) -> Mapping[str, tuple[bool, ...]]:
         """Pairs that the variable leaves, and the other one, set as well, would change."""
