@@ -62,7 +62,10 @@ def test_a_value_that_carries_too_little_costs_all() -> None:
         assert (alone, without) == pytest.approx((1, 0), abs=CLOSE)
     assert costs.costliest is not None
     assert costs.costliest.part.described == wrong
-    assert f"most costs the entry {wrong}: without it 1.00, 1.00 more" in render_text(found)
+    assert (
+        f"scrubbing the entry {wrong} costs most: with all others scrubbed and this not, 1.00 is recovered, 1.00 more"
+        in render_text(found)
+    )
 
 
 def test_the_tree_and_its_costs_are_in_every_report() -> None:
