@@ -41,6 +41,9 @@ class IsolatesClaims(PairClaims[Isolates]):
     def hits(self, figures: PairFigures) -> NDArray[np.bool_]:
         return figures.stays
 
+    def describe(self, planned: PlannedPairs) -> str:
+        return f"isolation: {super().describe(planned)}"
+
     def measured(self, claim: ClaimResult) -> str:
         return "keeps the base's answer"
 
