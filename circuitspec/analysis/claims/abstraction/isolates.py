@@ -42,7 +42,7 @@ class IsolatesClaims(PairClaims[Isolates]):
         return figures.stays
 
     def describe(self, planned: PlannedPairs) -> str:
-        return f"isolation: {super().describe(planned)}"
+        return f"isolation by {super().describe(planned)}"
 
     def measured(self, claim: ClaimResult) -> str:
         return "keeps the base's answer"
