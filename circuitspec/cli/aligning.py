@@ -1,4 +1,4 @@
-"""`align`, `explore --variable` and `--carries`: where a model carries variables, and what values need carry."""
+"""`align`, `explore --variable` and `--carries`: where a model carries variables, and what values must carry."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def check_beside_variable(sweeps: tuple[Kind, ...], rank: int | None) -> None:
 
 
 def explore_carries(asked: CarriesCall) -> None:
-    """Find out how little values on the declared paths need carry, and print it."""
+    """Find out the least that values on the declared paths must carry, and print it."""
     from circuitspec.hypothesis_file.load_file import load_hypothesis
 
     document = load_hypothesis(asked.file)

@@ -85,10 +85,12 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
         in_prompts = error.diagnostics  # go on with any corruption, to find what else is wrong
         hypothesis = with_source(hypothesis, (prompts.corruptions[:1] or None) if prompts else None, document.source)
     pairs: PairSet | None = None
+    unpaired = False  # what is wrong with pairs is told once, and not again as claims without prompts
     try:
         pairs = None if prompts is None else pairs_of(hypothesis, prompts, document)
     except CircuitspecError as error:
         in_prompts += error.diagnostics
+        unpaired = True
     try:
         with document.blamed_on("model", "id"):
             shape = _shape_at_hand(hypothesis, base_dir)
@@ -105,7 +107,7 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
             if prompts is not None and task is not None and plan.drawn_prompts:
                 task = tokenised(prompts, document, shape.n_vocab, pairs, plan.drawn_prompts)
             carried = carried_text(plan)
-            _, by_name = reaching(plan, document, graph, task, internals)
+            _, by_name = reaching(plan, document, graph, None if unpaired else task, internals)
     except CircuitspecError as error:
         gaps += tuple(replace(d, severity="warning") for d in error.diagnostics if d.code == "CS235")  # to be learned
         problems += [d for d in error.diagnostics if d.code != "CS235"]

@@ -107,7 +107,7 @@ def test_the_table_has_a_row_a_draw() -> None:
     assert isinstance(one, PlannedScrub)
     assert figures_of(one, measured).recovered_by_draw.tolist() == [1.0, 0.5]
     assert ScrubbedClaims().rows(one, claim, measured) == [
-        ["draw", "recovered", "kl (nats)", "flips"],
+        ["draw", "recovered", "kl (nats)", "answers changed"],
         ["1", "1.00", "0.25", "0%"],
         ["2", "0.50", "0.25", "100%"],
     ]

@@ -1,8 +1,9 @@
-"""`explore --carries`: how little the values of toys need carry, which is known on paper."""
+"""`explore --carries`: the least that the values of toys must carry, which is known on paper."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ def test_an_allowance_ends_it() -> None:
     found = found_in(NOBEL, CarriesRequest(most=1))
     assert {one.said for one in found.entries} == {"everything"}
     assert "the allowance of forwards ended" in render_carries(found)
+    assert "leaves paths out" not in render_carries(found)
+    little = replace(found.whole, recovered=replace(found.whole.recovered, value=0.3, low=0.2, high=0.4))
+    assert "with everything carried 0.30 is recovered" in render_carries(replace(found, whole=little))
 
 
 @pytest.mark.nightly

@@ -22,6 +22,7 @@ from circuitspec.prompts.pairs.pair_families import draw_pairs
 from circuitspec.prompts.prompt_set import CLEAN
 from tests.oracle import builders, families, hooked, node
 
+ONE_FAMILY = Path(__file__).parents[2] / "hypotheses" / "pitfalls" / "ioi-tiny-one-family.circuit.yaml"
 LAMP = Path(__file__).parents[2] / "hypotheses" / "toys" / "and-variables.circuit.yaml"
 NAMES = """\
 circuitspec: 1
@@ -251,6 +252,7 @@ def test_a_switch_is_at_its_word_and_the_lamp_where_it_is_read(tmp_path: Path) -
     assert {f"{c}@{p}" for c, p, _ in cells} >= {*carries, "r0@END", "r1@A", "r1@room"}
     assert set(frame["do_nothing"][frame["family"].isin(["first_off", "both_off"])]) == {0.0}
     assert "   # chosen on these very pairs" in ran.output
+    assert "no place carries first in every family" not in ran.output
     entry = "{nodes: [r0], at: A}"
     assert f"first: {entry}" in ran.output
     assert (tmp_path / "align-first.yaml").read_text("utf-8").count(entry) == 1
@@ -293,6 +295,16 @@ def test_calls_that_ask_for_what_there_is_not() -> None:
         circuitspec.interchange_sweep(model, tokenizer, study(), "position", layers=[3])
     with pytest.raises(CircuitspecError, match="CS507"):
         circuitspec.interchange_sweep(model, tokenizer, study(), "position", at="S2")
+
+
+@pytest.mark.nightly
+def test_a_variable_that_no_place_carries_in_every_family(tmp_path: Path) -> None:
+    """ioi-tiny goes by names: with these redrawn no place has surely more than half of the answers, which is said."""
+    arguments = ["explore", str(ONE_FAMILY), "--variable", "position", "--no-store", "--output-dir", str(tmp_path)]
+    ran = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    lowest = pd.read_csv(tmp_path / "interchange.csv").groupby(["component", "position"])["low"].min()
+    assert lowest.max() <= 0.5
+    assert "note: no place carries position in every family" in ran.output
 
 
 @pytest.mark.parametrize("more", [["--draft", "x.yaml"], ["--sweep", "neurons"], ["--plan"], ["--exact", "3"]])

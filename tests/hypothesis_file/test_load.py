@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Span
 from circuitspec.hypothesis_file.load_file import digest, load_hypothesis, parse_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import Above, AnswerOf
+from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
 from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
 from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 from circuitspec.hypothesis_file.schema.claims.path_block import PathClaim
@@ -318,6 +320,15 @@ def test_hypotheses_are_frozen() -> None:
 
 def test_keys_are_those_of_the_file_and_not_of_the_model() -> None:
     assert codes(good_but(("from: abc", "source: abc"))) == ["CS110"]
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_every_key_that_a_claim_lacks_is_told_with_an_example(claim: str) -> None:
+    """Of an empty claim: each hint shows a value."""
+    found = errors(good_but(("sufficient: {metric: logit_diff, at_least: 0.8}", f"{claim}: {{}}")))
+    assert found
+    for one in found:
+        assert one.code != "CS111" or re.fullmatch(r"add it, as in \w+: .+", one.hint), one.message
 
 
 def test_one_error_hides_no_other() -> None:

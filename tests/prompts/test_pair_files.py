@@ -177,6 +177,21 @@ def test_rows_that_do_not_fit(tmp_path: Path, old: str, new: str, code: str, sai
     assert found[0][1] in lines
 
 
+def test_columns_that_fillings_lack_are_told_once(tmp_path: Path) -> None:
+    """A table's rows all lack them; `again` copies and needs none."""
+    document = folder(tmp_path, "p.csv", "base.first,source.first\nMary,Anna\nPaul,Mary\n")
+    assert refused(document) == [("CS379", 2, "there is no column `base.second`, `base.verb`")]
+
+
+def test_a_base_that_is_no_prompt_is_all_that_is_wrong(tmp_path: Path) -> None:
+    """`check` says nothing of claims whose pairs it could not read."""
+    fixed = ("fillings: FILE", "fillings: bases.csv")
+    (tmp_path / "bases.csv").write_text("first,second,verb\nMary,John,went\n")
+    folder(tmp_path, "p.csv", "base.first,source.first\nPaul,Anna\n", fixed)
+    found, _ = check_file(tmp_path / "a.circuit.yaml")
+    assert [one.code for one in found] == ["CS378"]
+
+
 def test_bases_that_are_not_the_prompts(tmp_path: Path) -> None:
     """A prompt without a row, a row without a prompt, one prompt in two rows, and a base that may be two prompts."""
     fixed = ("fillings: FILE", "fillings: bases.csv")

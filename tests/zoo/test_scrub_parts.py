@@ -68,7 +68,10 @@ def test_a_value_that_carries_too_little_costs_all(wrong: Verification) -> None:
         assert (alone, without) == pytest.approx((1, 0), abs=CLOSE)
     assert costs.costliest is not None
     assert costs.costliest.part.described == entry
-    assert f"most costs the entry {entry}: without it 1.00, 1.00 more" in render_text(found)
+    assert (
+        f"scrubbing the entry {entry} costs most: with all others scrubbed and this not, 1.00 is recovered, 1.00 more"
+        in render_text(found)
+    )
 
 
 def test_the_tree_and_its_costs_are_in_every_report(wrong: Verification) -> None:

@@ -115,7 +115,8 @@ def test_no_pair_to_judge_by() -> None:
     assert (claim.status, claim.reason) == ("INCONCLUSIVE", "in no pair must the answer change")
     assert [warning.code for warning in found.warnings] == ["CS451"]
     found = verified(claims="  - isolates: {variable: first, pairs: [first_off], at_least: 0.8}\n")
-    assert [warning.code for warning in found.warnings] == ["CS451"]
+    (warning,) = found.warnings
+    assert (warning.code, warning.detail) == ("CS451", "looked at the pairs of first_off")  # nothing of doing nothing
 
 
 def test_one_family_alone_is_warned_of() -> None:

@@ -85,17 +85,24 @@ def nothing_to_change(evidence: Evidence) -> list[EvidenceWarning]:
         if any(any(mask) for trial in planned.trials for mask in trial.telling.values()):
             continue
         names = ", ".join(dict.fromkeys(trial.name for trial in planned.trials))
+        isolating = isinstance(planned.claim, Isolates)
         what = (
-            "no pair has an answer that must stay and would change with another variable"
-            if isinstance(planned.claim, Isolates)
+            "in no pair does this variable leave the answer as it is and another one change it"
+            if isolating
             else "the answer must change in no pair"
+        )
+        mend = (
+            "add a family of pairs in which another variable changes the answer and this one does not; about the "
+            "variable that is the `output` there is none, and its claim cannot be told"
+            if isolating
+            else "add a family of pairs in which the variable differs between base and source"
         )
         found.append(
             EvidenceWarning(
                 "CS451",
                 f"`{claim.kind}` is judged on nothing: {what}",
-                f"looked at the pairs of {names}: doing nothing scores 1 on all of them",
-                "add a family of pairs in which the variable differs between base and source",
+                f"looked at the pairs of {names}" + ("" if isolating else ": doing nothing scores 1 on all of them"),
+                mend,
                 {"claim": claim.index, "families": names},
             )
         )
@@ -107,9 +114,9 @@ NOTHING_TO_CHANGE = WarningKind(
     CLAIMS,
     "a claim about variables that no pair can refute",
     "An `interchange` claim is judged on the pairs whose answer must change, and `isolates` on those whose answer must "
-    "stay and would change if another variable came along. Here there are none, so that the claim is INCONCLUSIVE. "
-    "Known before anything is run: `circuitspec check` prints the share of pairs whose answer must change, and with it "
-    "what doing nothing would score.",
+    "stay when its variable is set, and would change if another variable were set too. Here there are none, so that "
+    "the claim is INCONCLUSIVE. Known before anything is run: `circuitspec check` prints the share of pairs whose "
+    "answer must change, and with it what doing nothing would score.",
     nothing_to_change,
 )
 

@@ -25,7 +25,7 @@ class Scrubbing:
 
 @dataclass(frozen=True)
 class CarriesEntry:
-    """What an entry need carry (None: everything), what all that was found so far recovers, and how many were tried.
+    """What an entry must carry (None: everything), what all that was found so far recovers, and how many were tried.
 
     `why` says why it was not looked at to the end.
     """
@@ -65,6 +65,11 @@ class CarriesFindings:
         return self.share * self.whole.recovered.value
 
     @property
+    def most_kl(self) -> float:
+        """The KL divergence up to which a step is kept, in nats."""
+        return most_kl(self.whole, self.share)
+
+    @property
     def draft(self) -> str:
         """The entry `circuit: carries` and the claim, as they stand in a file."""
         last = self.entries[-1].scrubbing.recovered if self.entries else self.whole.recovered
@@ -81,6 +86,11 @@ class CarriesFindings:
 
 Tries = Callable[[ScrubTree], Scrubbing]
 """Scrubs a tree, and says what is recovered."""
+
+
+def most_kl(whole: Scrubbing, share: float) -> float:
+    """The rest of `share` of the way from what everything leaves to random prompts, in nats."""
+    return whole.kl + (1 - share) * max(0.0, whole.random_kl - whole.kl)
 
 
 def least_carried(
@@ -103,7 +113,7 @@ def least_carried(
     """
     everything, variables = tree, [name for name in made_of if name not in names]
     whole = last = tries(tree)
-    limit = whole.kl + (1 - share) * max(0.0, whole.random_kl - whole.kl)
+    limit = most_kl(whole, share)
     found = []
 
     def kept(one: Scrubbing) -> bool:

@@ -117,7 +117,7 @@ class VariableFindings:
             return ""
         first, *others = self.drafted
         lines = ["abstraction:", "  align:"]
-        lines += ["    # chosen on these very pairs, by the lowest share; verify it on other prompts"]
+        lines += ["    # chosen on these very pairs, by the family it does worst in; verify it on other prompts"]
         lines += [f"    # {line}" for line in self._figures_at(first.place)]
         ranks = {one.place: one.rank for one in self.learned}
         lines += [f"    # {line}" for line in self._learned_at(first.place)]

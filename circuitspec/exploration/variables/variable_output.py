@@ -21,6 +21,7 @@ from circuitspec.reports.text.result_frame import ResultFrame
 from circuitspec.runtime.visible_text import visible
 
 SHOWN = 12  # places, at most, that are shown with all their figures
+HALF = 0.5  # of the pairs that must change: as many come out right where a variable is one of two words by chance
 _PACKAGES = ("circuitspec", "torch", "transformers", "pyvene")
 _FIGURES = {"": "IIA, changed", "top1": "top-1, changed", "unchanged": "unchanged", "all_pairs": "all pairs"}
 
@@ -154,8 +155,9 @@ def render_interchange(found: VariableFindings) -> str:
     parts = [_head(found), _pairs(found)]
     parts += [_map(found, kind) for kind in found.kinds if not SWEPT[kind].has_members]
     parts += [_best(found), _learned(found), _draft(found)]
-    cost = f"{found.forwards:.1f} forwards over all prompts, of which {found.saved:.1f} were not computed as they are "
-    return "\n\n".join(part for part in [*parts, f"{cost}as in the base run; {found.seconds:.1f} s"] if part) + "\n"
+    taken = f"{found.saved:.1f} of them taken from the base run, as the patch leaves it"
+    cost = f"{found.forwards:.1f} forwards over all prompts, {taken}; {found.seconds:.1f} s"
+    return "\n\n".join(part for part in [*parts, cost] if part) + "\n"
 
 
 def _head(found: VariableFindings) -> str:
@@ -246,8 +248,19 @@ def _or_missing(share: Estimate | None) -> str:
 def _draft(found: VariableFindings) -> str:
     if not found.draft:
         return "no place is proposed: each fails on all pairs of some family" if found.lowest else ""
-    why = "the earliest layer whose interval includes the best at its position, by the lowest share of its pairs"
-    return f"drafted: {why}\n" + "\n".join(f"   {line}" for line in found.draft.splitlines())
+    why = "the earliest layer as good as the best at its position (by intervals), judged by the family it does worst in"
+    return f"drafted: {why}\n" + "\n".join(f"   {line}" for line in found.draft.splitlines()) + _doubt(found)
+
+
+def _doubt(found: VariableFindings) -> str:
+    """A note where no place is surely right on more than half of the pairs of every family."""
+    best = max(found.lowest, key=lambda one: one.iia.value)
+    if (best.iia.low or 0.0) > HALF:
+        return ""
+    return (
+        f"\n   note: no place carries {visible(found.variable)} in every family: the best, {best.place.name}@"
+        f"{best.place.position}, has an IIA of {with_interval(best.iia)} on {visible(best.family)}"
+    )
 
 
 def _aligned(rows: list[list[str]]) -> str:

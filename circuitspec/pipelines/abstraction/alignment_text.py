@@ -39,12 +39,14 @@ def _variable(one: AlignedVariable, file: str) -> str:
     if one.angles:
         angles = ", ".join(number(angle) for angle in one.angles)
         scores = ", ".join(number(score) for score in one.others)
-        lines.append(f"   other seeds: largest angle with it {angles} rad; on validation pairs {scores}")
+        lines.append(
+            f"   other seeds: largest principal angle with this subspace {angles} rad; all pairs of validation {scores}"
+        )
     lines += [f"   warning[{code}]: {said}" for code, said in warnings_of(one)]
     component, where = format_name(one.site.component), ", ".join(sorted(one.site.where.roles))
     at_words = f", at: [{where}]" if where and not one.site.where.inverted else ""
     entry = f"{one.variable}: {{nodes: [{component}]{at_words}, subspace: {{rank: {one.rank}, file: {file}}}}}"
-    lines.append(f"   write   {entry}")
+    lines.append(f"   to write under `align`:   {entry}")
     return "\n".join(lines) + "\n"
 
 
@@ -54,7 +56,7 @@ def _states(one: AlignedVariable) -> Iterator[str]:
     if states is None or not counted.any():
         return
     told = state_words(states, counted)
-    yield f"   patched states: {told}"
+    yield f"   patched states outside the natural range: {told}"
 
 
 def _rows(one: AlignedVariable) -> Iterator[list[str]]:

@@ -75,7 +75,8 @@ def _matched(one: AlignedVariable, own: Estimate) -> Iterator[tuple[str, str]]:
         if name in drawn and name != best:
             continue
         if own.value > 0 and (own.low or 0.0) <= (share.high or 0.0):
-            yield "CS456", f"{name} ({with_interval(share)}) scores as much as the subspace ({with_interval(own)})"
+            said = f"{name} ({with_interval(share)}) is not surely worse than the subspace ({with_interval(own)})"
+            yield "CS456", said
 
 
 def _unnatural(one: AlignedVariable, own: Estimate) -> Iterator[tuple[str, str]]:

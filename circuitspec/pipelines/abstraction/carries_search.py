@@ -1,4 +1,4 @@
-"""A file with paths in, how little the values on them need carry out: `explore --carries`."""
+"""A file with paths in, the least that the values on them must carry out: `explore --carries`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
             lambda changed: not uncomputable(changed, own, text),
             asked.share,
             lambda: asked.most is not None and scrubs.forwards >= asked.most,
-            lambda key: progress.stage(f"what {key} need carry"),
+            lambda key: progress.stage(f"what {key} must carry"),
         )
     return CarriesFindings(
         hypothesis.name,

@@ -127,7 +127,9 @@ def _shared(
         quarter = len(rows) // 4
         if name not in drawn or name in fixed or quarter < 2 * drawn[name]:
             if name in drawn:
-                told.append(f"list {name}: shared by all splits ({len(rows)} entries are too few to split)")
+                why = f"{len(rows)} entries; {8 * drawn[name]} are needed to split it"
+                why = "answers are compared in it" if name in fixed else why
+                told.append(f"list {name}: shared by all splits ({why})")
             continue
         order = np.random.default_rng([seed, number]).permutation(len(rows)).tolist()
         cuts = (order[2 * quarter :], order[:quarter], order[quarter : 2 * quarter])

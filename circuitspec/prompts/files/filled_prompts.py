@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from circuitspec.prompts.files.filling_rows import cells_under, flat, slot_values
 from circuitspec.prompts.files.given_rows import GivenRow, GivenRows
-from circuitspec.prompts.files.row_values import Unfit, without_nulls
+from circuitspec.prompts.files.row_values import NoColumn, Unfit, without_nulls
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings, counted
 from circuitspec.prompts.templates.answer_rules import NotANumber
@@ -37,7 +37,15 @@ def fill_prompts(
         asked = f", but {limit} are asked for" if limit is not None and rows else ""
         findings.add("CS339", f"{given.name} holds {counted(len(rows), 'row')}{asked}", ("task", "fillings"))
     drawn = PromptsSoFar()
-    made = [_prompt(task, index, row, seed, drawn, findings) for index, row in enumerate(rows)]
+    made = []
+    for index, row in enumerate(rows):
+        try:
+            made.append(_prompt(task, index, row, seed, drawn, findings))
+        except NoColumn as error:
+            hint = "fillings need a column for every slot that is drawn; slots that copy others need none"
+            row.note(findings, "CS379", str(error), hint=hint)
+            if given.cells:  # a table's rows all lack it
+                break
     findings.check()
     lists = {slot: task.list_of(rule) for slot, rule in task.rules.items()}
     return PromptSet(tuple(one for one in made if one), tuple(task.corruptions), task.labels, lists=lists)
@@ -46,6 +54,7 @@ def fill_prompts(
 def _prompt(
     task: TemplateTask, index: int, row: GivenRow, seed: int, drawn: PromptsSoFar, findings: TaskFindings
 ) -> Prompt | None:
+    """The row's prompt; None for one that is noted. Raises NoColumn."""
     try:
         content = flat_content(row)
         prefix = BASE if any(name.startswith(BASE) for name in content) else ""
@@ -56,6 +65,8 @@ def _prompt(
         number = index % len(task.templates) if said is None else said
         values = slot_values(cells_under(content, prefix), task, None, prefix)
         found = PromptMaker(task, index, number, seed).make(values, drawn)
+    except NoColumn:
+        raise
     except (Unfit, NotANumber, ListTooShort) as error:
         row.note(findings, "CS379", str(error), hint="`circuitspec explain CS379` says what such a file holds")
         return None

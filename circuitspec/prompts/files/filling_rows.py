@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from circuitspec.hypothesis_file.grammar.fields import Copy, Draw
-from circuitspec.prompts.files.row_values import Unfit
+from circuitspec.prompts.files.row_values import NoColumn, Unfit
 from circuitspec.prompts.task_findings import meant
 from circuitspec.prompts.templates.slots import column_of, copied
 from circuitspec.prompts.templates.template import Row, Value, Values, row_of, showing
@@ -41,16 +41,18 @@ def slot_values(cells: Mapping[str, str], task: TemplateTask, otherwise: Values 
     """The value of every slot: what the cells say (`SLOT`, or `SLOT.column` of a table's row), else what it holds
     `otherwise`; slots that copy others follow, unless cells say what they hold.
 
-    Without `otherwise` every slot that is drawn must be said, and copies hold what they copy. Raises Unfit.
+    Without `otherwise` every slot that is drawn must be said (NoColumn), and copies hold what they copy. Raises Unfit.
     """
     said = _by_slot(cells, task, prefix)
+    if otherwise is None:
+        lacking = [slot for slot, rule in task.rules.items() if isinstance(rule, Draw) and slot not in said]
+        if lacking:
+            raise NoColumn(f"there is no column {', '.join(f'`{prefix}{slot}`' for slot in lacking)}")
     values: dict[str, Value] = {}
     for slot, rule in task.rules.items():
         if slot in said and (isinstance(rule, Draw) or otherwise is not None):
             values[slot] = _entry(slot, said[slot], task, prefix)
-        elif isinstance(rule, Draw):
-            if otherwise is None:
-                raise Unfit(f"there is no column `{prefix}{slot}`")
+        elif isinstance(rule, Draw) and otherwise is not None:
             values[slot] = otherwise[slot]
     filled = {slot: _followed(slot, values, task) for slot in task.rules}
     if otherwise is None:

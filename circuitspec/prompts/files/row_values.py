@@ -17,6 +17,10 @@ class Unfit(Exception):
     """A row that no prompt can be made of, and why."""
 
 
+class NoColumn(Unfit):
+    """Columns are missing, in a table from every row."""
+
+
 def value_at(row: Mapping[str, object], column: str) -> object:
     """What a column says; `a.b` is the key b in the column a, unless a column is called so. None where it is not."""
     if column in row:

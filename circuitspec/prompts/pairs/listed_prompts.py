@@ -81,7 +81,7 @@ def _from_rows(
             row.note(findings, "CS379", str(error), hint=EXPLAINED)
             continue
         if base is None and not some:
-            note_base(row, (), findings)
+            note_base(row, None, findings)
         if base is None or source is None:
             continue
         if (source.entry.clean if isinstance(source, Placed) else source.text) == base.texts[CLEAN]:

@@ -60,13 +60,17 @@ def take(
     found[base.index] = (source, row)
 
 
-def note_base(row: GivenRow, matching: Sequence[Prompt], findings: TaskFindings) -> None:
-    """CS378 for a base that is no prompt, or several."""
+def note_base(row: GivenRow, matching: Sequence[Prompt] | None, findings: TaskFindings) -> None:
+    """CS378 for a base that is no prompt, or several; `matching` is None where prompts come from a file."""
     if matching:
         said = f"the base may be {' or '.join(prompt.described() for prompt in matching[:2])}"
         row.note(findings, "CS378", said, hint="say more of its slots, or its template in a column `template`")
         return
-    hint = "a base is a prompt of the task, word for word; of templates, task: {fillings: FILE} makes bases the prompts"
+    hint = (
+        "a base is a clean prompt of the task, word for word"
+        if matching is None
+        else "prompts of templates are drawn: write task: {fillings: FILE} to take the bases of the file as prompts"
+    )
     row.note(findings, "CS378", "the base is none of the task's prompts", hint=hint)
 
 

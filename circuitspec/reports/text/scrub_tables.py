@@ -32,7 +32,7 @@ def scrubs_text(scrubs: Iterable[ScrubCosts]) -> Iterator[str]:
             yield f"{_LESS}\n\n{_aligned(_less_rows(found))}"
 
 
-_LESS = "entries of `carries` with one name less, all else as in the file"
+_LESS = "entries of `carries` with one name left out, all others as in the file"
 
 
 def _title(found: ScrubCosts) -> str:
@@ -47,7 +47,10 @@ def _notes(found: ScrubCosts) -> Iterator[str]:
     most = found.costliest
     if most is not None and most.without is not None:
         gain = most.without.value - found.together.value
-        yield visible(f"most costs {_named(most)}: without it {number(most.without.value)}, {number(gain)} more")
+        yield visible(
+            f"scrubbing {_named(most)} costs most: with all others scrubbed and this not, "
+            f"{number(most.without.value)} is recovered, {number(gain)} more"
+        )
         if most.part.others:
             what = "what is outside the circuit" if most.part.key == LOGITS else f"paths into {most.part.key}"
             yield visible(f"no entry of `carries` mends that: look for {what} that the file does not declare")
@@ -62,7 +65,7 @@ def _named(one: PartCost) -> str:
 def _tree_rows(found: ScrubCosts) -> list[list[str]]:
     """The head, the logits, then every node below what reads it; of a large tree every entry once."""
     thorough = any(one.without is not None for one in found.parts)
-    head = ["  value", "carries", "scrubbed alone", *(["without it"] if thorough else [])]
+    head = ["  value", "carries", "scrubbed alone", *(["all others scrubbed"] if thorough else [])]
     rows = [head, ["  logits", "", *[""] * (len(head) - 2)]]
     if len(found.tree.nodes) > _MOST_NODES:
         rows += [[f"  {one.part.described}", "", *_figures(one, thorough)] for one in found.parts]
@@ -103,7 +106,7 @@ def _figures(one: PartCost | None, thorough: bool) -> list[str]:
 
 
 def _less_rows(found: ScrubCosts) -> list[list[str]]:
-    rows = [["  entry", "without", "recovered", ""]]
+    rows = [["  entry", "left out", "recovered", ""]]
     for one in found.narrowed:
         rows.append([f"  {one.part.key}", one.dropped, *_told(one)])
     return rows

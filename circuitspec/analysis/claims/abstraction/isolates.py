@@ -23,7 +23,7 @@ class IsolatesClaims(PairClaims[Isolates]):
 
     @property
     def untold(self) -> str:
-        return "in no pair must the answer stay that would change if the other variable were carried too"
+        return "in no pair does this variable leave the answer as it is and the other one change it"
 
     def telling(self, claim: Isolates, setting: Setting, planning: Planning) -> Mapping[str, tuple[bool, ...]]:
         """Pairs that the variable leaves, and the other one, set as well, would change."""
@@ -40,6 +40,9 @@ class IsolatesClaims(PairClaims[Isolates]):
 
     def hits(self, figures: PairFigures) -> NDArray[np.bool_]:
         return figures.stays
+
+    def describe(self, planned: PlannedPairs) -> str:
+        return f"isolation by {super().describe(planned)}"
 
     def measured(self, claim: ClaimResult) -> str:
         return "keeps the base's answer"

@@ -276,8 +276,8 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
     def notes(self) -> tuple[str, ...]:
         """How its figures are to be read."""
         return (
-            "pairs whose base or source the unpatched model answers wrong are left out; answers are the likeliest of "
-            "the pair's candidates, unless it says of the vocabulary; intervals are Wilson's",
+            "pairs whose base or source the unpatched model answers wrong are left out; the model's answer is the "
+            "likeliest of the pair's candidates (top-1: of the vocabulary); intervals are Wilson's",
         )
 
     def found(self, planned: PlannedPairs, records: Records) -> str:
@@ -381,5 +381,7 @@ def _state_notes(planned: PlannedPairs, records: Records) -> list[str]:
         figures = figures_of(trial, records)
         counted = figures.kept & figures.changed
         if trial.states is not None and counted.any():
-            notes.append(f"patched states of {trial.name}: {state_words(trial.states, counted)}")
+            notes.append(
+                f"patched states of {trial.name} outside the natural range: {state_words(trial.states, counted)}"
+            )
     return notes

@@ -148,7 +148,7 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
     def rows(self, planned: PlannedScrub, claim: ClaimResult, records: Records) -> list[list[str]]:
         """A row a draw."""
         figures = figures_of(planned, records)
-        rows = [["draw", "recovered", "kl (nats)", "flips"]]
+        rows = [["draw", "recovered", "kl (nats)", "answers changed"]]
         for i, recovered in enumerate(figures.recovered_by_draw):
             flips = MISSING if figures.flips is None else f"{figures.flips[i].mean():.0%}"
             rows.append([str(i + 1), number(float(recovered)), number(float(figures.kl[i].mean())), flips])
@@ -165,11 +165,11 @@ def mean_over(runs: Sequence[Experiment]) -> Experiment:
 
 
 def _found(figures: ScrubFigures) -> str:
-    """`draws 0.97 to 0.99; prompt by prompt: KL 0.02 nats (3.1 at random), 0% flips`."""
+    """`draws 0.97 to 0.99; prompt by prompt: KL 0.02 nats (3.1 at random); 0% of answers change`."""
     by_draw = figures.recovered_by_draw
     ends = f"draws {number(float(by_draw.min()))} to {number(float(by_draw.max()))}"
     kl = f"KL {number(float(figures.kl.mean()))} nats ({number(float(figures.random_kl.mean()))} at random)"
-    flips = "" if figures.flips is None else f", {figures.flips.mean():.0%} flips"
+    flips = "" if figures.flips is None else f"; {figures.flips.mean():.0%} of answers change"
     return f"{ends}; prompt by prompt: {kl}{flips}"
 
 

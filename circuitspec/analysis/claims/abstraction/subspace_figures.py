@@ -52,15 +52,15 @@ def outside_shares(states: PatchedStates, counted: NDArray[np.bool_]) -> dict[st
 
 
 def state_words(states: PatchedStates, counted: NDArray[np.bool_]) -> str:
-    """`in all directions 1.02 times as far from natural states as these are, 0.06 [0.03, 0.12] out of range; ...`."""
+    """`in all directions 0.06 [0.03, 0.12] (median distance from the nearest natural state 1.02 times theirs); ...`."""
     shares = outside_shares(states, counted)
     told = []
     for name, one in by_directions(states).items():
         ratio = one.ratio(counted)
         far = (
-            "where natural states repeat"
+            "natural states repeat there, so that there is no ratio"
             if ratio is None
-            else f"{number(ratio)} times as far from natural states as these from each other"
+            else f"{number(ratio)} times as far from the nearest natural state as these are from each other"
         )
-        told.append(f"{name} {far}, {with_interval(shares[name])} outside the natural range")
+        told.append(f"{name} {with_interval(shares[name])} ({far})")
     return "; ".join(told)

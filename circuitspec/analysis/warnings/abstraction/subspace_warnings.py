@@ -168,7 +168,11 @@ def out_of_range(evidence: Evidence) -> list[EvidenceWarning]:
 
 def outside_words(directions: str, share: Estimate, ratio: float | None) -> str:
     """`most patched states are outside the natural range: 0.98 [0.92, 1.00], in all directions (...)`."""
-    far = "natural states repeat there" if ratio is None else f"{number(ratio)} times as far from natural states"
+    far = (
+        "natural states repeat there"
+        if ratio is None
+        else f"{number(ratio)} times as far from the nearest natural state"
+    )
     return f"most patched states are outside the natural range: {with_interval(share)}, {directions} ({far})"
 
 

@@ -69,7 +69,7 @@ class SubspaceOf(Block):
         default=None,
         examples=["ioi.subspaces.safetensors"],
         description="The file with its basis, as `circuitspec align` writes it, relative to this file. Without one the "
-        "subspace is still to be learned, and claims about the variable are not run.",
+        "subspace is still to be learned by `circuitspec align`, and `verify` refuses the file (CS235).",
     )
 
     @property

@@ -28,7 +28,9 @@ class Isolates(AboutVariables):
         examples=[["answer"]],
         description="The variables that they do not carry (all others, unless given).",
     )
-    at_least: Share = Field(description="The share of these pairs that keeps the base's answer is at least this.")
+    at_least: Share = Field(
+        examples=[0.8], description="The share of these pairs that keeps the base's answer is at least this."
+    )
 
     @property
     def at_most(self) -> None:
