@@ -65,9 +65,13 @@ class Setting:
 
     @torch.no_grad()
     def loss_without_mlp(self, said: Any) -> float:
-        """The loss with what the MLP of layer 1 adds replaced by what is said of what enters it."""
+        """The loss with what the MLP of layer 1 adds replaced, after first tokens, by what is said of its input."""
         mlp = self.model.transformer.h[1].mlp
-        handle = mlp.register_forward_hook(lambda module, arguments, output: said(arguments[0]))
+
+        def hook(module: Any, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            return torch.cat([output[:, :1], said(arguments[0])[:, 1:]], 1)
+
+        handle = mlp.register_forward_hook(hook)
         found, _ = self.loss(lambda stream: stream)
         handle.remove()
         return found
@@ -113,10 +117,9 @@ def test_figures_are_those_of_plain_torch(skips_first: bool, setting: Setting) -
         found = examined(
             folder / "model", "--dtype", "float64", "--dictionary", f"r1={folder / 'sae'}", "--prompts", prompts
         )
-    at = but_first if skips_first else lambda replaced: replaced
     clean, values = setting.loss(lambda stream: stream)
-    reconstructed, _ = setting.loss(at(setting.reconstructed))
-    zeros, _ = setting.loss(at(torch.zeros_like))
+    reconstructed, _ = setting.loss(but_first(setting.reconstructed))
+    zeros, _ = setting.loss(but_first(torch.zeros_like))
     assert zeros > clean + 0.1
     features, error = setting.features(values), values - setting.reconstructed(values)
     assert found["name"] == ("res1" if skips_first else "sae")
@@ -137,8 +140,11 @@ def test_a_transcoder_is_held_against_what_the_mlp_adds(setting: Setting, tmp_pa
         setting.folder / "model", "--dtype", "float64", "--dictionary", f"m1={folder}", "--prompts", prompts
     )
     assert found["at"] == "m1"
-    assert found["loss"]["reconstructed"] == pytest.approx(setting.loss_without_mlp(setting.reconstructed), rel=1e-9)
-    assert found["loss"]["zeros"] == pytest.approx(setting.loss_without_mlp(torch.zeros_like), rel=1e-9)
+    reconstructed = setting.loss_without_mlp(setting.reconstructed)
+    zeros = setting.loss_without_mlp(torch.zeros_like)
+    assert abs(zeros - reconstructed) > 0.01
+    assert found["loss"]["reconstructed"] == pytest.approx(reconstructed, rel=1e-9)
+    assert found["loss"]["zeros"] == pytest.approx(zeros, rel=1e-9)
 
 
 def test_a_bad_one_is_warned_about_and_one_that_does_not_fit_is_refused(setting: Setting) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch, model_inputs, real_columns
 from circuitspec.engine.execution.compiler import Actions
@@ -24,9 +25,8 @@ LOGITS_BYTES = 2**28  # of one forward, since logits are wanted at every token
 class RecoveredLoss:
     """Cross entropy of the clean prompts' next tokens, in nats a token: of each token after a prompt's first.
 
-    clean: of the model as it is; reconstructed, ablated: with the value replaced at every token, by what the dictionary
-    says of it and by zeros. Where the dictionary says nothing of first tokens, these stay. nan where a run is not
-    finite.
+    clean: of the model as it is; reconstructed, ablated: with the value replaced at every token but a prompt's first,
+    by what the dictionary says of it and by zeros. nan where a run is not finite, or no prompt has a second token.
     """
 
     name: str
@@ -90,25 +90,29 @@ def _loss(forward: Forward, batch: Batch, actions: Actions) -> tuple[float, int]
 
 
 def _reconstructed(forward: Forward, site: DictionarySite) -> Callable[[Batch], Actions]:
-    """The error replaced by zeros everywhere."""
+    """The error replaced by zeros."""
 
     def actions(batch: Batch) -> Actions:
-        everywhere = torch.ones(len(batch.prompts), batch.width, 1, dtype=torch.bool, device=forward.device)
         nothing = torch.zeros(1, 1, 1, dtype=forward.dtype, device=forward.device)
-        return Actions(swaps={Tap(site.place.layer, "error", site.name): Swap(everywhere, nothing)})
+        return Actions(swaps={Tap(site.place.layer, "error", site.name): Swap(_but_first(forward, batch), nothing)})
 
     return actions
 
 
 def _ablated(forward: Forward, site: DictionarySite) -> Callable[[Batch], Actions]:
-    """The whole value replaced by zeros, where the dictionary says something of it."""
+    """The whole value replaced by zeros."""
     written = Tap(site.place.layer, "error", site.name).explained(forward.loaded.shape)[1]
 
     def actions(batch: Batch) -> Actions:
-        said = torch.ones(len(batch.prompts), batch.width, 1, dtype=torch.bool, device=forward.device)
-        if site.skips_first:
-            for row, offset in enumerate(batch.offsets):
-                said[row, offset] = False
-        return Actions(edits={written: lambda value: value.masked_fill(said, 0.0)})
+        replaced = _but_first(forward, batch)
+        return Actions(edits={written: lambda value: value.masked_fill(replaced, 0.0)})
 
     return actions
+
+
+def _but_first(forward: Forward, batch: Batch) -> Tensor:
+    """bool `[row, pos, 1]`: all tokens but each prompt's first."""
+    found = torch.ones(len(batch.prompts), batch.width, 1, dtype=torch.bool)
+    for row, offset in enumerate(batch.offsets):
+        found[row, offset] = False
+    return found.to(forward.device)
