@@ -7,6 +7,7 @@ is taken away.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,16 @@ from click.testing import CliRunner, Result
 from torch import Tensor
 
 from circuitspec.cli import main
+from circuitspec.dictionaries.dictionary import Dictionary
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.forward import Forward
+from circuitspec.engine.metrics.recovered_loss import recovered_losses
+from circuitspec.engine.validation.two_runs import random_prompts
+from circuitspec.graph.shape import DictionarySite
+from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 from tests.dictionaries.written_dictionaries import Numbers, plain, sae_lens
+from tests.engine.support import Silent, loaded
+from tests.engine.support import model as random_model
 from tests.models.conftest import save_tokenizer, tiny_gpt2
 
 LENGTHS = (5, 9, 7)
@@ -190,3 +200,51 @@ def test_usage() -> None:
         ran = doctor(*given)
         assert ran.exit_code == 2
         assert said in ran.stderr
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("family", "place", "path"),
+    [
+        ("gemma2", "m1", "model.layers.1.post_feedforward_layernorm"),
+        ("gemma2", "a1", "model.layers.1.post_attention_layernorm"),
+        ("gpt_neox", "m1", "gpt_neox.layers.1.mlp"),
+        ("llama", "r1", "model.layers.0"),
+    ],
+)
+def test_losses_in_other_families(family: str, place: str, path: str) -> None:
+    """With what comes out of a module replaced, in batches with padding."""
+    whole = random_model(family)
+    d_model = whole.config.hidden_size
+    numbers = Numbers.drawn(d_model, 12)
+    encoder, decoder, before, after = (
+        torch.tensor(one) for one in (numbers.encoder, numbers.decoder, numbers.encoder_bias, numbers.decoder_bias)
+    )
+    read = Dictionary(encoder, decoder, before, after, "relu")
+    plain_loaded = loaded(whole)
+    site = DictionarySite("one", DictionaryPlace.parse(place), read.n_features)
+    shape = replace(plain_loaded.shape, dictionaries=(site,))
+    beside = replace(plain_loaded, shape=shape, dictionaries={"one": read.to(torch.device("cpu"), whole.dtype)})
+    task = random_prompts(range(3, 17), 12)
+    with borrowed(whole):
+        (found,) = recovered_losses(Forward(beside, task, progress=Silent()))
+
+    @torch.no_grad()
+    def loss(said: Any) -> float:
+        def hook(module: Any, arguments: Any, output: Any) -> Any:
+            value = output[0] if isinstance(output, tuple) else output
+            value = torch.cat([value[:, :1], said(value[:, 1:])], 1)
+            return (value, *output[1:]) if isinstance(output, tuple) else value
+
+        handle = whole.get_submodule(path).register_forward_hook(hook)
+        losses = []
+        for ids in task.ids["clean"]:
+            logits = whole(torch.tensor([ids])).logits[0, :-1]
+            losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none"))
+        handle.remove()
+        return float(torch.cat(losses).mean())
+
+    assert found.clean == pytest.approx(loss(lambda value: value), rel=1e-9)
+    assert found.reconstructed == pytest.approx(loss(beside.dictionaries["one"].reconstruct), rel=1e-9)
+    assert found.ablated == pytest.approx(loss(torch.zeros_like), rel=1e-9)
+    assert len({found.clean, found.reconstructed, found.ablated}) == 3
