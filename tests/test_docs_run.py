@@ -42,7 +42,7 @@ _RUN = {
     "ARCHITECTURE.md": set[str](),
     "README.md": {"yaml", "console", "sh", "python"},
     "CONTRIBUTING.md": {"sh"},
-    "dictionaries.md": {"yaml"},
+    "dictionaries.md": {"yaml", "sh"},
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh"},
     "exploring.md": {"sh", "python"},
@@ -186,6 +186,14 @@ def test_the_block_of_dictionaries(tmp_path: Path) -> None:
     found = load_hypothesis(small_tiny(tmp_path, "example.circuit.yaml", part, prompts=24)).hypothesis
     assert {name: one.at for name, one in found.dictionaries.items()} == {"res8": "r8", "mlp3": "m3"}
     assert found.circuit.groups["gender"].nodes == ("sae:res8.f123", "sae:res8.f[40,52-55]")
+
+
+def test_the_commands_of_dictionaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is on a model of the hub has options that there are, as all commands in documents."""
+    monkeypatch.chdir(ROOT)
+    hub, toy = shell(DOCS / "dictionaries.md")
+    assert hub[:3] == ["circuitspec", "doctor", "gpt2"]
+    called(toy)
 
 
 def test_the_commands_of_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,37 @@ if TYPE_CHECKING:
     from circuitspec.engine.runner import Runner
 
 
+UNEXPLAINED = 0.5  # of the variance: dictionaries in use leave 0.05 to 0.3
+SEE_TO = (
+    "see that it was trained on this model and at this place, and what its tool does to values first: "
+    "`centred`, `scale`, `skip_first`"
+)
+
+
+def fit_described(fit: DictionaryFit) -> str:
+    """How well a dictionary fits, in a line."""
+    if math.isnan(fit.unexplained):
+        return f"dictionary {fit.name} of {fit.place}: nothing measured, every prompt is one token long"
+    return (
+        f"dictionary {fit.name} of {fit.place}: {100 * fit.unexplained:.3g} % of the variance unexplained, "
+        f"{number(fit.active)} features active at a token, {fit.seen:,} of {fit.n_features:,} on these prompts"
+    )
+
+
+def little_explained(fit: DictionaryFit) -> tuple[str, str] | None:
+    """What is said of a dictionary that explains little of its place (CS467), and what to see to; None for others."""
+    if math.isnan(fit.unexplained):
+        said = f"the dictionary {fit.name} was held against no value at {fit.place}: every prompt is one token long"
+        return said, "use longer prompts: first tokens are left out, since their vectors are of another size"
+    if fit.unexplained < UNEXPLAINED:
+        return None
+    said = (
+        f"the dictionary {fit.name} does not explain the values at {fit.place}: "
+        f"{100 * fit.unexplained:.3g} % of their variance is its error"
+    )
+    return said, SEE_TO
+
+
 @dataclass(frozen=True)
 class DictionaryFigures:
     """A dictionary's fit; the metric in the clean run, and with the value replaced by its reconstruction."""
@@ -34,13 +65,8 @@ class DictionaryFigures:
     reconstructed: float
 
     def described(self) -> str:
-        fit = self.fit
         left = number(self.reconstructed) if math.isfinite(self.reconstructed) else "is not finite"
-        return (
-            f"dictionary {fit.name} of {fit.place}: {100 * fit.unexplained:.3g} % of the variance unexplained, "
-            f"{number(fit.active)} features active at a token, {fit.seen:,} of {fit.n_features:,} on these prompts; "
-            f"with its error left out, {self.metric} {left} (clean {number(self.clean)})"
-        )
+        return f"{fit_described(self.fit)}; with its error left out, {self.metric} {left} (clean {number(self.clean)})"
 
 
 @dataclass(frozen=True)

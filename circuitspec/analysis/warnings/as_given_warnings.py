@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from circuitspec.analysis.dictionary_figures import little_explained
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.models.in_memory.foreign_hooks import Foreign
@@ -111,8 +112,6 @@ OWN_METRICS = WarningKind(
     not_in_the_file,
 )
 
-UNEXPLAINED = 0.5  # of the variance: dictionaries in use leave 0.05 to 0.3
-
 
 def explain_little(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
     """CS467, once for each dictionary."""
@@ -120,15 +119,13 @@ def explain_little(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
     return tuple(
         EvidenceWarning(
             "CS467",
-            f"the dictionary {one.fit.name} does not explain the values at {one.fit.place}: "
-            f"{100 * one.fit.unexplained:.3g} % of their variance is its error",
+            little[0],
             one.described(),
-            "see that it was trained on this model and at this place, and what its tool does to values first: "
-            "`centred`, `scale`, `skip_first`",
+            little[1],
             {"dictionary": one.fit.name, "unexplained": one.fit.unexplained, "active": one.fit.active},
         )
         for one in used
-        if not one.fit.unexplained < UNEXPLAINED
+        if (little := little_explained(one.fit)) is not None
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,8 @@ class DictionaryFit:
     """Over all tokens of the clean prompts but each one's first, whose vectors are of another size in most models.
 
     unexplained: the squared error over the squared distance of values from their mean. active: how many features are,
-    at a token. seen: how many are active at any token, of `n_features`.
+    at a token. seen: how many are active at any token, of `n_features`. Both means are nan where no prompt has a second
+    token.
     """
 
     name: str
@@ -29,6 +31,11 @@ class DictionaryFit:
     active: float
     seen: int
     n_features: int
+
+    @property
+    def dead(self) -> float:
+        """The share of features that are active at none of these tokens."""
+        return 1 - self.seen / self.n_features if self.n_features else math.nan
 
 
 @torch.no_grad()
@@ -76,14 +83,17 @@ class _Sums:
 
     @property
     def fit(self) -> DictionaryFit:
-        assert self._total is not None, "no prompt has a second token"
+        assert self._total is not None, "no prompt was run"
         assert self._seen is not None
-        variance = self._square - float(self._total.square().sum()) / max(1, self._count)
+        site, n_features = self._site, self._site.n_features or 0
+        if not self._count:
+            return DictionaryFit(site.name, str(site.place), math.nan, math.nan, 0, n_features)
+        variance = self._square - float(self._total.square().sum()) / self._count
         return DictionaryFit(
-            self._site.name,
-            str(self._site.place),
+            site.name,
+            str(site.place),
             self._error / variance if variance > 0 else float("inf") if self._error else 0.0,
-            self._active / max(1, self._count),
+            self._active / self._count,
             int(self._seen.sum()),
-            self._site.n_features or 0,
+            n_features,
         )

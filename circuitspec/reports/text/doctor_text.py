@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from circuitspec.analysis.dictionary_figures import fit_described
+from circuitspec.analysis.statistics.wording import number
 from circuitspec.engine.execution.granularity import granularities
+from circuitspec.engine.metrics.dictionary_fit import DictionaryFit
+from circuitspec.engine.metrics.recovered_loss import RecoveredLoss
 from circuitspec.engine.validation.site_tests import Diagnosis, SiteCheck
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
@@ -24,12 +29,16 @@ class ExaminedModel:
     shape: ModelShape
     device: str
     diagnosis: Diagnosis
+    dictionaries: tuple[tuple[DictionaryFit, RecoveredLoss], ...] = ()
 
 
 def render_text(found: ExaminedModel) -> str:
-    """Family and shape, what can be patched, the self-tests, a line per site, and the verdict; ends in a newline."""
+    """Family and shape, what can be patched, the self-tests, a line per site, and the verdict; ends in a newline.
+
+    Dictionaries, where there are any, stand before the verdict.
+    """
     parts = [_heading(found), _granularities(found), _whole(found.diagnosis), _sites(found.diagnosis)]
-    parts += [text for text in (_silent(found.diagnosis), _untested(found.diagnosis)) if text]
+    parts += [text for text in (_silent(found.diagnosis), _untested(found.diagnosis), _dictionaries(found)) if text]
     return no_command("\n\n".join([*parts, _verdict(found.diagnosis)])) + "\n"
 
 
@@ -76,6 +85,7 @@ def render_json(found: ExaminedModel) -> str:
         ],
         "silent": [s.name for s in diagnosis.sites if s.silent],
         "left_padding_untested": diagnosis.untested or None,
+        "dictionaries": [_dictionary_content(fit, loss) for fit, loss in found.dictionaries],
     }
     return as_json(document, indent=2) + "\n"
 
@@ -146,6 +156,54 @@ def _untested(found: Diagnosis) -> str:
     return (
         "" if not found.untested else f"padding on the left was not tested, `verify` does not use it: {found.untested}"
     )
+
+
+def _dictionaries(found: ExaminedModel) -> str:
+    """A block of lines for each dictionary."""
+    blocks = [
+        fit_described(fit) + (f"\n{_dead(fit)}\n{_loss(loss)}" if loss.tokens else "")
+        for fit, loss in found.dictionaries
+    ]
+    return "\n".join(blocks)
+
+
+def _dead(fit: DictionaryFit) -> str:
+    dead = fit.n_features - fit.seen
+    return f"   active at no token of these prompts: {dead:,} features ({100 * fit.dead:.3g} %)"
+
+
+def _loss(loss: RecoveredLoss) -> str:
+    said = "   loss recovered: "
+    if loss.recovered is None:
+        larger = loss.ablated > loss.clean
+        said += "not a number" if larger else "not defined, the loss is no larger with the value replaced by zeros"
+    else:
+        said += f"{number(loss.recovered)}"
+    each = (("clean", loss.clean), ("reconstructed", loss.reconstructed), ("zeros", loss.ablated))
+    values = ", ".join(f"{name} {number(value) if math.isfinite(value) else 'not finite'}" for name, value in each)
+    return f"{said} (nats a token over {loss.tokens:,} tokens: {values})"
+
+
+def _dictionary_content(fit: DictionaryFit, loss: RecoveredLoss) -> dict[str, object]:
+    return {
+        "name": fit.name,
+        "at": fit.place,
+        "n_features": fit.n_features,
+        "unexplained": _finite(fit.unexplained),
+        "active": _finite(fit.active),
+        "dead": _finite(fit.dead),
+        "loss_recovered": loss.recovered,
+        "loss": {
+            "tokens": loss.tokens,
+            "clean": _finite(loss.clean),
+            "reconstructed": _finite(loss.reconstructed),
+            "zeros": _finite(loss.ablated),
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _verdict(found: Diagnosis) -> str:
