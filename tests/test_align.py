@@ -333,6 +333,7 @@ def test_a_subspace_better_than_its_whole_vector(folder: Path) -> None:
     assert {one.code for one in beyond_the_whole(evidence)} == {"CS455"}
 
 
+@pytest.mark.nightly
 def test_the_command(folder: Path, tmp_path: Path) -> None:
     """Two layers and two ranks tried: the corner is in r1 alone, and takes two directions."""
     target = tmp_path / "found.safetensors"

@@ -305,6 +305,7 @@ def test_plan_says_what_the_searches_cost(tmp_path: Path) -> None:
     assert f"and {3 * (2 * 2 + 1) + 2 * 2 + 2 * 2 - 1} for --methods and --tests" in plan_file(file, sweep=True)
 
 
+@pytest.mark.nightly
 def test_the_command_line_runs_both(tmp_path: Path) -> None:
     file, out = tmp_path / "a.circuit.yaml", tmp_path / "out"
     file.write_text(text_of("necessary: {metric: logit_diff, at_most: 0.01}"), encoding="utf-8")

@@ -164,6 +164,7 @@ def test_a_report_of_what_was_saved(saved: Path, tmp_path: Path) -> None:
         circuitspec.report(out, "word")
 
 
+@pytest.mark.nightly
 def test_an_exploration_of_a_model_in_memory(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     free = ("a0", "a1", "m*")
     found = circuitspec.explore(tiny_task(12), model, tokenizer, free=free, exact=4, store=tmp_path / "store")

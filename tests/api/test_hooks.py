@@ -199,7 +199,7 @@ def in_other_formats(result: circuitspec.Result) -> list[str]:
     return [FORMATS[name](views, PLAIN) for name in ("markdown", "junit", "github")]
 
 
-@pytest.mark.parametrize("negatives", ["screen", "off"])
+@pytest.mark.parametrize("negatives", [pytest.param("screen", marks=pytest.mark.nightly), "off"])
 def test_kept_hooks_run_first_and_what_they_leave_is_patched(model: Any, tokenizer: Any, negatives: Any) -> None:
     with_hooks(model)
     registries = [(m._forward_hooks, m._forward_pre_hooks) for m in model.modules()]

@@ -137,6 +137,7 @@ def test_other_commands(hostile: Path, results: Path, tmp_path: Path) -> None:
     assert (examined.exit_code, list(faults(examined.output))) == (0, [])
 
 
+@pytest.mark.nightly
 def test_an_exploration_and_its_draft(hostile: Path, tmp_path: Path) -> None:
     draft = tmp_path / "d.circuit.yaml"
     ran = run("explore", hostile, "--draft", draft, "--max-forwards", 400, "--exact", 10, "--sections", 0, "--links", 0)

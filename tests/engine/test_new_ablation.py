@@ -93,7 +93,11 @@ def by_hooks(gpt2: Any, experiment: Experiment, prompts: list[node.Prompt]) -> d
     ("ablation", "said"),
     [
         ("{value: half, from: random}", "half from random"),
-        ("{value: half_mean, from: random, reference: prompts}", "half_mean from random (over the scored prompts)"),
+        pytest.param(
+            "{value: half_mean, from: random, reference: prompts}",
+            "half_mean from random (over the scored prompts)",
+            marks=pytest.mark.nightly,
+        ),
         pytest.param("{value: quarter}", "quarter", marks=pytest.mark.nightly),
     ],
 )

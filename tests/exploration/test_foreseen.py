@@ -50,7 +50,12 @@ def said_and_taken(file: Path, options: ExploreOptions) -> tuple[int, Exploratio
     ],
 )
 @pytest.mark.parametrize(
-    "options", [ExploreOptions(), ExploreOptions(start="resid"), ExploreOptions(sweeps=("heads", "resid"))]
+    "options",
+    [
+        ExploreOptions(),
+        ExploreOptions(start="resid"),
+        pytest.param(ExploreOptions(sweeps=("heads", "resid")), marks=pytest.mark.nightly),
+    ],
 )
 def test_no_more_is_taken_than_was_said(toy: str, options: ExploreOptions) -> None:
     said, found = said_and_taken(HYPOTHESES / "toys" / f"{toy}.circuit.yaml", options)

@@ -75,6 +75,7 @@ def test_what_moves_the_neuron_of_nobel() -> None:
     assert "layers-and-heads" in pictures(found)
 
 
+@pytest.mark.nightly
 def test_attention_is_what_the_model_pays_with_a_head_silenced_by_a_plain_hook() -> None:
     """ioi-tiny: the attention of a late head, with an early one zeroed by hand, against the sweep of `zero`."""
     text = (HYPOTHESES / "ioi-tiny.circuit.yaml").read_text().replace("prompts: 100", "prompts: 12")
@@ -220,6 +221,7 @@ def test_a_draft_needs_a_metric_of_the_output(tmp_path: Path) -> None:
     assert "it is read inside the model" in done.output
 
 
+@pytest.mark.nightly
 def test_noise_is_added_where_the_command_says() -> None:
     """Noise on the embeddings of both switches breaks the lamp; the file's own ablation stays what it is."""
     study = load_exploration(HYPOTHESES / "toys" / "and.circuit.yaml")

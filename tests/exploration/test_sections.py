@@ -184,6 +184,7 @@ def test_so_many_cross_sections_are_restored_and_no_more(tmp_path: Path) -> None
     assert "(the first 1, nearest to the input; there are more: --sections)" in rendered(found)
 
 
+@pytest.mark.nightly
 def test_drafts_have_cross_sections_without_links_too() -> None:
     """With the neuron free no link of a member reaches the logits: both switches are what must be restored."""
     for options in ({"free": ("m1",)}, {"free": ("m1",), "linked": 0}):

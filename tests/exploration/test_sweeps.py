@@ -97,6 +97,7 @@ def test_every_place_in_every_series_is_what_the_oracle_computes(family: str) ->
 # ------------------------------------------------------------------------------------------------------- known answers
 
 
+@pytest.mark.nightly
 def test_sweeping_all_places_of_a_toy() -> None:
     """Two switches in series: arithmetic says what each place does, noised and denoised, from each corruption."""
     found = explored("and", sweeps=tuple(SWEPT)[:-1])

@@ -163,6 +163,7 @@ def test_the_report_says_where_it_looked(folder: Path) -> None:
     assert set(tables(found)["effects"]["position"]) == {"END", EVERYWHERE}
 
 
+@pytest.mark.nightly
 def test_sweeps_go_over_the_last_token_and_all(folder: Path, truth: Shares) -> None:
     (grid,) = explored(folder, sweeps=("heads",), linked=0, sections=0).grids
     assert set(grid.wheres.values()) == {"END", "other positions", "all"}

@@ -141,7 +141,7 @@ def agree(frame: pd.DataFrame, hands: dict[str, ByHand], sites_of: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:CS438")  # the oracle's models compute in float64 what others round
-@pytest.mark.parametrize("which", ["gpt2", "llama"])
+@pytest.mark.parametrize("which", ["gpt2", pytest.param("llama", marks=pytest.mark.nightly)])
 def test_every_cell_is_the_interchange_at_that_place_alone(which: str) -> None:
     """On random weights in float64, against the oracle, which is right on some pairs by chance."""
     import torch
@@ -162,6 +162,7 @@ def test_every_cell_is_the_interchange_at_that_place_alone(which: str) -> None:
     agree(frame, hands, lambda row: [("resid", row["layer"], "pre")])
 
 
+@pytest.mark.nightly
 def test_kinds_of_components_against_plain_hooks() -> None:
     """On the shipped model, which does the task: attention layers, MLPs and heads at two positions."""
     tokenizer = AutoTokenizer.from_pretrained(zoo_path("ioi-tiny"))
