@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from circuitspec.pipelines.interactive.sweeping import sweep
     from circuitspec.pipelines.logit_lens import logit_lens
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 __all__ = [
     "CircuitspecError",
