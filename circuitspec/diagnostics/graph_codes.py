@@ -166,8 +166,10 @@ GRAPH: dict[str, CodeInfo] = {
     "CS237": CodeInfo(
         "an entry of carries about no value on a path",
         "An entry of `circuit: carries` is about a group or component on a declared path, or about the beginning of a "
-        "path from a component on: `A -> B<v>` is the value of A that B reads by v. `circuitspec check` lists all "
-        "values on the paths.",
+        "path from a component on: `A -> B<v>` is the value of A that B reads by v. An entry that names "
+        "positions may be about some of those at which a path starts; of a value on the way, which is computed, it "
+        "names all. "
+        "`circuitspec check` lists all values on the paths.",
     ),
     "CS238": CodeInfo(
         "a value that carries what nothing that leads to it does",

@@ -84,6 +84,7 @@ def check_plan_fits(plan: Plan, task: TokenizedTask, text: SourceText, internals
                 f"the prompts have no corruption `{variant}`",
                 text.span(("ablation", "from")),
                 hint=f"they have: {', '.join(task.prompts.corruptions) or 'none'}",
+                data={"lacking": variant},
             )
         )
     problems += _unlike_sources(plan, task, text) + moved(plan.drawn_prompts, plan.experiments, task, text)

@@ -35,6 +35,7 @@ from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of,
 from circuitspec.pipelines.abstraction.pair_tables import abstraction_text
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_set import PairSet
+from circuitspec.prompts.pairs.settings import is_of_pairs
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 from circuitspec.prompts.tokens.tokenize import tokenize
@@ -85,12 +86,11 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
         in_prompts = error.diagnostics  # go on with any corruption, to find what else is wrong
         hypothesis = with_source(hypothesis, (prompts.corruptions[:1] or None) if prompts else None, document.source)
     pairs: PairSet | None = None
-    unpaired = False  # what is wrong with pairs is told once, and not again as claims without prompts
+    unpaired: tuple[Diagnostic, ...] = ()
     try:
         pairs = None if prompts is None else pairs_of(hypothesis, prompts, document)
     except CircuitspecError as error:
-        in_prompts += error.diagnostics
-        unpaired = True
+        unpaired = error.diagnostics
     try:
         with document.blamed_on("model", "id"):
             shape = _shape_at_hand(hypothesis, base_dir)
@@ -110,12 +110,12 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
             _, by_name = reaching(plan, document, graph, None if unpaired else task, internals)
     except CircuitspecError as error:
         gaps += tuple(replace(d, severity="warning") for d in error.diagnostics if d.code == "CS235")  # to be learned
-        problems += [d for d in error.diagnostics if d.code != "CS235"]
+        problems += [d for d in error.diagnostics if d.code != "CS235" and not (unpaired and _lacks_pairs(d))]
     try:
         check_directions(document, shape)
     except CircuitspecError as error:
         problems += error.diagnostics
-    problems += in_prompts
+    problems += [*in_prompts, *unpaired]
     if problems:
         return (*problems, *gaps), ""
     prompted = plural(len(prompts.prompts), "prompt") if prompts else "no prompts"
@@ -129,6 +129,11 @@ def check_document(document: Document, name: str) -> tuple[tuple[Diagnostic, ...
     untold += [NOT_TOKENISED] if prompts is not None and task is None else []
     untold += [BY_NAME] if by_name else []
     return gaps, no_command("\n   note: ".join([said, *untold]))
+
+
+def _lacks_pairs(problem: Diagnostic) -> bool:
+    """Whether it is that there are no pairs, which follows from what is wrong with them."""
+    return is_of_pairs(str(problem.data.get("lacking", "")))
 
 
 def _nodes(hypothesis: Hypothesis, graph: CircuitGraph | None) -> str:

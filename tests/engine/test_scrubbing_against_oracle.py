@@ -214,3 +214,34 @@ def test_starts_of_paths_with_sources_of_their_own(family: str, keep: bool) -> N
         rows.append(metrics.metrics(logits, prompt.answers, prompt.wrong, unpatched))
     for name, values in metrics.columns(rows).items():
         np.testing.assert_allclose(found[name], values, rtol=0, atol=TOLERANCE, err_msg=name)
+
+
+def test_starts_at_two_positions_of_which_one_has_a_source_of_its_own() -> None:
+    """The embeddings at A and at B, into one head on one rest of path: a source for A says nothing of B."""
+    base = [replace(p, roles={"A": 1, "B": 3}) for p in random_prompts(seed=61, lengths=LENGTHS)]
+    third = [tuple(p.clean) for p in random_prompts(seed=62, lengths=LENGTHS)]
+    task = task_of(base)
+    task = task.with_variant("other", TokenizedVariant(tuple(third), task.answers, task.wrong, task.roles))
+    head = stop(Head(0, 0), ports=("v",))
+    paths = [declared((stop(Input(), Where.at(role)),), (head,), (LOGITS,)) for role in ("A", "B")]
+    graph = CircuitGraph(shape_of("gpt2"), (), frozenset(), tuple(paths))
+    readings = path_set(paths, graph.shape, FILE)
+    sent = with_sources(readings, {"input@A": "other"}, graph, FILE, ("claims", 0))
+    experiment = travelling("clean", values_in("abc"), sent, paths, through=(), keep=True)
+    m = model("gpt2", exactly=True)
+    with borrowed(m):
+        found = runner(m, task, rows=3).run([experiment])[experiment]
+    rows = []
+    for i, prompt in enumerate(base):
+        clean, corrupt = tuple(prompt.clean), tuple(prompt.corrupt)
+        starts = (("A", third[i]), ("B", clean))
+        read = tuple(
+            scrubbing.Input(scrubbing.Node(("input",), ids), frozenset("v"), frozenset({prompt.roles[role]}))
+            for role, ids in starts
+        )
+        root = scrubbing.Node(("final",), corrupt, (scrubbing.Input(scrubbing.Node(("head", 0, 0), corrupt, read)),))
+        logits = scrubbing.scrub(m, root)[-1].numpy()
+        unpatched = node.forward(families.read(m), prompt.clean).logits[-1].numpy()
+        rows.append(metrics.metrics(logits, prompt.answers, prompt.wrong, unpatched))
+    for name, values in metrics.columns(rows).items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=TOLERANCE, err_msg=name)

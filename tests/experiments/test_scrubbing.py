@@ -144,6 +144,35 @@ def test_drawn_prompts_are_as_long_as_the_clean_ones() -> None:
     assert {one.code for one in found} == {"CS242"}
 
 
+BOTH = (
+    ("    - input@first -> previous_token<v>\n", "    - input@{first,second} -> previous_token<v>\n"),
+    ("{nodes: [a0.h0], at: second}", "{nodes: [a0.h0], at: [first, second]}"),
+)
+
+
+@pytest.mark.parametrize("part", ["input@first", "input@first -> previous_token<v>"])
+def test_an_entry_about_one_of_the_positions_at_which_a_path_starts(part: str) -> None:
+    """The other position is as it would be without that entry."""
+    problems, said = checked(*BOTH, carries=f'{{"{part}": [first]}}')
+    assert problems == ()
+    ways = "-> a0.h0<v>@{first,second} -> m1@second -> logits"
+    rows = [" ".join(line.split()) for line in said.splitlines()]
+    assert f"input@first {ways} first {part}" in rows
+    assert f"input@second {ways} everything no entry: not tested" in rows
+
+
+def test_an_entry_names_all_positions_of_a_value_on_the_way() -> None:
+    found = only(checked(*BOTH, carries="{a0.h0@first: [first]}"))
+    assert (found.code, "that of a0.h0@first" in found.message) == ("CS237", True)
+
+
+def test_with_all_positions_a_group_is_its_whole_value() -> None:
+    everywhere = ("level: path, positions: declared", "level: path, positions: all")
+    assert checked(everywhere, carries="{previous_token: [first], prize: [first, second]}")[0] == ()
+    found = checked(everywhere, carries="{a0.h0@second: [first]}")[0]
+    assert [one.code for one in found] == ["CS237"]
+
+
 def test_sources_are_of_the_starts_of_paths() -> None:
     claim = "path: {of: previous_token -> prize, direction: noising, metric: logit_diff, drop_at_least: 0.5, sources: "
     assert checked(X_PEACE, claim=claim + "{previous_token: x_peace}}")[0] == ()

@@ -320,6 +320,14 @@ def test_positions_that_move(tmp_path: Path) -> None:
     assert [problem.code for problem in check_file(file)[0]] == ["CS233"]
 
 
+def test_what_is_wrong_with_pairs_is_said_alone(tmp_path: Path) -> None:
+    """And not that the prompts lack the pairs that could not be made."""
+    file = tmp_path / "pairs.circuit.yaml"
+    file.write_text(HEAD.replace("flipped: {slots: {again: =first}}", "flipped: {file: none.csv}"), "utf-8")
+    (problem,) = check_file(file)[0]
+    assert "none.csv" in problem.message
+
+
 def test_check_prints_what_variables_come_to(tmp_path: Path) -> None:
     file = tmp_path / "pairs.circuit.yaml"
     file.write_text(HEAD, "utf-8")

@@ -27,7 +27,10 @@ class PathLink:
 
 @dataclass(frozen=True)
 class PathEntry:
-    """A key of the file laid over the model: hops of stops, a single one where it names a group or component."""
+    """A key of the file laid over the model: hops of stops, a single one where it names a group or component.
+
+    A key that names some of a value's positions is not about that value.
+    """
 
     key: str
     hops: tuple[tuple[Stop, ...], ...]
@@ -40,7 +43,8 @@ class PathEntry:
         for number, hop in enumerate(self.hops):
             reader = chain[number - 1].receiver if number else None
             sender = chain[number] if number < len(chain) else None
-            if not any(self._is(stop, reader, sender) for stop in hop):
+            fitting = [stop for stop in hop if self._is(stop, reader, sender)]
+            if not fitting or (sender is not None and not (sender.where & ~_named(fitting, sender.where)).is_nowhere):
                 return False
         return True
 
@@ -56,6 +60,29 @@ class PathEntry:
     def rank(self) -> tuple[int, int]:
         """How much it says: hops, and hops whose inputs are named."""
         return len(self.hops), sum(any(stop.ports for stop in hop) for hop in self.hops)
+
+
+def _named(stops: Iterable[Stop], where: Where) -> Where:
+    """The positions that stops name of a value; without written positions all of them, of a value everywhere."""
+    named = Where.at()
+    for stop in stops:
+        named |= stop.where if stop.written or not where.is_everywhere else Where.everywhere()
+    return named
+
+
+def split(start: Sent, receiver: Receiver, rest: tuple[PathLink, ...], entries: Iterable[PathEntry]) -> list[Sent]:
+    """The start of a path at several positions as several, where entries are about some of these positions.
+
+    What paths send from several positions is one value where all else is the same. A value that is computed stays one.
+    """
+    pieces = [start.where]
+    for entry in () if start.inputs else entries:
+        named = _named((stop for stop in entry.hops[0] if stop.component == start.component), start.where)
+        some = start.where & named
+        if some.is_nowhere or not entry.fits((PathLink(start.component, some, receiver), *rest)):
+            continue
+        pieces = [part for piece in pieces for part in (piece & named, piece & ~named) if not part.is_nowhere]
+    return [replace(start, where=piece) for piece in pieces]
 
 
 def path_entry(key: str, graph: CircuitGraph, text: SourceText, place: Path_, problems: list[Diagnostic]) -> PathEntry:
@@ -94,7 +121,15 @@ def with_sources(
 
     def read(given: frozenset[Reading], rest: tuple[PathLink, ...]) -> frozenset[Reading]:
         return frozenset(
-            replace(one, senders=frozenset(sent(s, one.receiver, rest) for s in one.senders)) for one in given
+            replace(
+                one,
+                senders=frozenset(
+                    sent(part, one.receiver, rest)
+                    for whole in one.senders
+                    for part in split(whole, one.receiver, rest, entries)
+                ),
+            )
+            for one in given
         )
 
     def sent(one: Sent, receiver: Receiver, rest: tuple[PathLink, ...]) -> Sent:
@@ -113,7 +148,7 @@ def with_sources(
             "CS244",
             f"no path starts as {key} does, so that it has no source",
             text.span((*place, key), key=True),
-            hint="name the start of a path, or a path from its start on: A -> B<q>",
+            hint="name the start of a path, at all of its positions, or a path from its start on: A -> B<q>",
         )
         for key in sources
         if key not in used

@@ -6,14 +6,14 @@ component that two paths use, or that two inputs read, is two nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Reading, Sent
 from circuitspec.experiments.levels import path_level
-from circuitspec.experiments.levels.path_entries import PathEntry, PathLink, best_of, path_entry, two_entries
+from circuitspec.experiments.levels.path_entries import PathEntry, PathLink, best_of, path_entry, split, two_entries
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import hopless
 from circuitspec.graph.edges import Receiver, Sender
@@ -132,7 +132,7 @@ def scrub_tree(
             "CS237",
             f"no value on the declared paths is that of {key}",
             text.span((*_CARRIES, key), key=True),
-            hint="name a group or component on a path, or a path as `paths` has it: `circuitspec check` lists them",
+            hint="name a group or component on a path, at all of its positions there, or a path as `paths` has it",
         )
         for key in circuit.carries or {}
         if key not in builder.fitting
@@ -187,7 +187,14 @@ class _Builder:
             TreeInput(
                 reading.receiver,
                 reading.where,
-                tuple(self._node(sent, reading.receiver, rest, name) for sent in _ordered(reading.senders)),
+                tuple(
+                    self._node(sent, reading.receiver, rest, name)
+                    for sent in _ordered(
+                        part
+                        for whole in reading.senders
+                        for part in split(whole, reading.receiver, rest, self._entries)
+                    )
+                ),
             )
             for reading in ordered
         )
@@ -210,7 +217,7 @@ class _Builder:
         return found[0] if found else None
 
 
-def _ordered(senders: frozenset[Sent]) -> list[Sent]:
+def _ordered(senders: Iterable[Sent]) -> list[Sent]:
     return sorted(senders, key=lambda sent: (sort_key(sent.component), sent.where.canonical()))
 
 

@@ -44,6 +44,11 @@ def source_variant(family: str) -> str:
     return f"{_PREFIX}{family}"
 
 
+def is_of_pairs(variant: str) -> bool:
+    """Whether it is a family's sources, or the base prompts scored by what an intervention asks for."""
+    return variant.startswith(_PREFIX)
+
+
 def scored_as(setting: Setting) -> str:
     """The variant whose answers are those of the high-level model under this intervention on the base prompts."""
     if len(setting) == 1:
