@@ -168,8 +168,8 @@ EXECUTION: dict[str, CodeInfo] = {
     "CS529": CodeInfo(
         "no values that could carry anything",
         "`explore FILE --carries` finds out how little each value on FILE's declared paths may carry. So it needs "
-        "paths that lead to the logits (`circuit: {paths: [A -> B<q>, B -> logits]}`), slots or columns in which "
-        "prompts differ, and a metric by which random prompts do worse than the clean ones.",
+        "paths that lead to the logits (`circuit: {paths: [A -> B<q>, B -> logits]}`) and surely recover something, "
+        "slots or columns in which prompts differ, and a metric by which random prompts do worse than the clean ones.",
     ),
     "CS530": CodeInfo(
         "pyvene has no table of the family",

@@ -115,6 +115,18 @@ def test_a_file_without_paths() -> None:
     assert [one.code for one in caught.value.diagnostics] == ["CS529"]
 
 
+def test_paths_that_recover_nothing() -> None:
+    """Nothing can be lost of it: every step would be kept."""
+    text = NOBEL.read_text(encoding="utf-8")
+    circuit, claims = text.index("circuit:\n"), text.index("ablation:")
+    idle = "circuit: {groups: {idle: {nodes: [a0.h3], at: second}}, paths: [idle -> logits]}\n\n"
+    rest = text[claims : text.index("claims:")] + "claims:\n  - sufficient: {metric: logit_diff, at_least: 0.8}\n"
+    document = parse_hypothesis(text[:circuit] + idle + rest, str(HYPOTHESES / "changed.circuit.yaml"))
+    with pytest.raises(CircuitspecError, match=r"the paths recover 0\.00.* of logit_diff: maybe nothing") as caught:
+        search_carries(document, USUAL, Silent())
+    assert [one.code for one in caught.value.diagnostics] == ["CS529"]
+
+
 def test_options_that_say_nothing_of_it() -> None:
     for option in (["--sweep", "heads"], ["--draft", "x.yaml"], ["--variable", "V"], ["--plan"]):
         result = CliRunner().invoke(main, ["explore", str(NOBEL), "--carries", *option])

@@ -15,6 +15,7 @@ from circuitspec.analysis.claims.abstraction.scrubbed import (
     usual_rules,
 )
 from circuitspec.analysis.statistics import stats
+from circuitspec.analysis.statistics.wording import with_interval
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.experiments.experiment import Experiment
@@ -64,7 +65,8 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
 
     Prompts are drawn as the file's first `scrubbed` claim says, or as such a claim draws them without saying. Every try
     draws each prompt once, with the same seed: what is not changed is the same. Raises CS529 for a file without paths
-    to the logits, or with prompts in which nothing differs, and CircuitspecError as `verify` does.
+    to the logits or that recover nothing, or with prompts in which nothing differs, and CircuitspecError as `verify`
+    does.
     """
     started = time.monotonic()
     text = document.source
@@ -86,12 +88,19 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
             Diagnostic("CS529", "the prompts have no slots or columns", text.span(("task",), key=True))
         )
     scrubs = _Scrubs(own, document, loaded, task, asked, progress)
+
+    def tries(changed: ScrubTree) -> Scrubbing:
+        found = scrubs.of(changed)
+        if changed is tree:
+            _check_something_recovered(found, asked.metric, document)
+        return found
+
     with scrubs.session.tested(task, edges=True):
         whole, entries = least_carried(
             tree,
             names,
             made_of,
-            scrubs.of,
+            tries,
             lambda changed: not uncomputable(changed, own, text),
             asked.share,
             lambda: asked.most is not None and scrubs.forwards >= asked.most,
@@ -135,6 +144,17 @@ def _carrying_everything(hypothesis: Hypothesis, graph: CircuitGraph, document: 
         raise CircuitspecError(Diagnostic("CS529", f"{document.source.file} declares no paths", where, hint=hint))
     circuit = hypothesis.circuit.model_copy(update={"carries": keys, "unnamed": None})
     return hypothesis.model_copy(update={"circuit": circuit})
+
+
+def _check_something_recovered(whole: Scrubbing, metric: str, document: Document) -> None:
+    """Raises CS529 where the paths do not surely recover anything, so that no step could lose it."""
+    recovered = whole.recovered
+    low = recovered.value if recovered.interval is None else recovered.interval[0]
+    if low <= 0:
+        message = f"with everything carried, the paths recover {with_interval(recovered)} of {metric}: maybe nothing"
+        where = document.source.span(("circuit", "paths"), key=True)
+        hint = "declare the paths that lead to the answer, take more prompts, or another --metric"
+        raise CircuitspecError(Diagnostic("CS529", message, where, hint=hint))
 
 
 class _Scrubs:
