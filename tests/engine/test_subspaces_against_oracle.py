@@ -15,7 +15,7 @@ from circuitspec.experiments.experiment import Experiment, Site, SourcedSites
 from circuitspec.experiments.subspaces.subspace import Subspace, principal_angles, random_basis
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
-from tests.engine.support import assert_same, oracle_component, runner
+from tests.engine.support import FAMILIES, assert_same, oracle_component, runner
 from tests.engine.support import model as random_model
 from tests.engine.test_interchange_against_oracle import END, FIRST, SECOND, A, given
 from tests.oracle import families, metrics, node
@@ -68,7 +68,7 @@ def by_hand(model: Any, base: Any, sources: Any, experiment: Experiment) -> dict
     return metrics.columns(rows)
 
 
-@pytest.mark.parametrize("family", CHEAP)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_single_sources(family: str) -> None:
     """Each alone, all swept together and from the middle: the numbers of the oracle."""
     model = random_model(family)
@@ -97,7 +97,7 @@ def test_late_tokens_of_several_layers_in_one_forward(family: str) -> None:
         assert_same(records[run], by_hand(model, base, sources, run))
 
 
-@pytest.mark.parametrize("family", CHEAP)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_two_sources_in_one_run(family: str) -> None:
     model = random_model(family)
     base, sources, _, task = given()
