@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics.diagnostic import CircuitspecError
-    from circuitspec.pipelines.direct_attribution import direct_attribution
     from circuitspec.pipelines.interactive.command_calls import check, explore, lock, plan, report
     from circuitspec.pipelines.interactive.component_patching import patch, path_patch
     from circuitspec.pipelines.interactive.interchange_sweeping import interchange_sweep
     from circuitspec.pipelines.interactive.recording import record
     from circuitspec.pipelines.interactive.sweeping import sweep
-    from circuitspec.pipelines.logit_lens import logit_lens
+    from circuitspec.pipelines.whole_model.direct_attribution import direct_attribution
+    from circuitspec.pipelines.whole_model.logit_lens import logit_lens
 
 __version__ = "0.7.0"
 
@@ -53,8 +53,8 @@ _HOMES = {
     **dict.fromkeys(
         ("Hypothesis", "Result", "ablation", "claim", "group", "hypothesis", "load", "verify"), "circuitspec.api"
     ),
-    "direct_attribution": "circuitspec.pipelines.direct_attribution",
-    "logit_lens": "circuitspec.pipelines.logit_lens",
+    "direct_attribution": "circuitspec.pipelines.whole_model.direct_attribution",
+    "logit_lens": "circuitspec.pipelines.whole_model.logit_lens",
 }
 
 

@@ -40,7 +40,7 @@ def attribution(**given: Any) -> None:
     asked = AttributionCall(**given)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.direct_attribution import attribute_file
+        from circuitspec.pipelines.whole_model.direct_attribution import attribute_file
 
         found = attribute_file(
             asked.file,
@@ -86,7 +86,7 @@ def lens(file: Path, per_prompt: bool, format_: str, batch_size: int | None, dev
     """
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.logit_lens import lens_file
+        from circuitspec.pipelines.whole_model.logit_lens import lens_file
 
         found = lens_file(file, progress, per_prompt=per_prompt, device=device, rows=batch_size)
     _print(found, format_)

@@ -17,8 +17,8 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.requirements import fitted
 from circuitspec.hypothesis_file.load_file import Document, digest
 from circuitspec.models.model_reference import resolve_reference
+from circuitspec.pipelines.preparation import Prepared, prepare, prompts_of
 from circuitspec.pipelines.session import Session, begin, from_file, opened
-from circuitspec.pipelines.verify import Prepared, prepare, prompts_of
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.reports.machine.bundle_files import readme
 from circuitspec.runtime.progress import Progress

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,11 +24,11 @@ from circuitspec.analysis.circuit_effects.negative_components import (
 )
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
 from circuitspec.analysis.claims.abstraction.subspace_trials import has_subspaces, with_parts
-from circuitspec.analysis.claims.registry import claims_sufficiency, make_plan, search_claims
+from circuitspec.analysis.claims.registry import claims_sufficiency, search_claims
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.dictionary_figures import dictionaries_used
+from circuitspec.analysis.methodology import methodology, model_facts, reference_facts
 from circuitspec.analysis.prompt_rows import breakdowns, row_facts
-from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.task_behaviour import (
     AnswerStanding,
     Instead,
@@ -37,11 +37,10 @@ from circuitspec.analysis.task_behaviour import (
     other_form,
 )
 from circuitspec.analysis.variables import circuit_variables, kept_slots, slots_by_name
-from circuitspec.analysis.verification_result import Cost, Methodology, ModelFacts, ReferenceFacts, Verification
+from circuitspec.analysis.verification_result import Cost, Verification
 from circuitspec.analysis.warnings.all_warnings import find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.dictionaries.declared_dictionaries import read_declared
 from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
 from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.attribution.restoration_screen import (
@@ -57,35 +56,30 @@ from circuitspec.engine.metrics.answer_shares import answer_shares
 from circuitspec.engine.metrics.site_values import site_values
 from circuitspec.engine.records import PromptValues, Records, RunsExperiments, single_runs
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.ablation_source import ablation_source, corrupt_prompts
+from circuitspec.experiments.ablation_source import ablation_source
 from circuitspec.experiments.averaging import grouping
 from circuitspec.experiments.circuits.additional_runs import plan_beside
 from circuitspec.experiments.direction_files import direction_places
-from circuitspec.experiments.experiment import Noised, means_of, texts_of
+from circuitspec.experiments.experiment import means_of, texts_of
 from circuitspec.experiments.follow_ups.declared_paths import labels_of, path_checks
 from circuitspec.experiments.follow_ups.reach import acting, checked_reach
 from circuitspec.experiments.follow_ups.restorations import FEW, Restorations, restorations
-from circuitspec.experiments.internal_metric_plans import internal_metrics, measuring
 from circuitspec.experiments.levels.patched_tokens import undefined
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
 from circuitspec.experiments.planner import PathCheck, Plan
-from circuitspec.experiments.requirements import check_claimed, check_plan_fits, fitted, refused_runs
-from circuitspec.experiments.subspaces.subspace_files import read_subspaces
-from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
+from circuitspec.experiments.requirements import fitted, refused_runs
+from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.hypothesis_file.grammar.component_kinds import OF_DICTIONARIES, ComponentKind
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, OF_DICTIONARY, DictionaryError
-from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Internal, is_internal, parse_internal
-from circuitspec.hypothesis_file.load_file import Document, digest, with_source
+from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, is_internal, parse_internal
+from circuitspec.hypothesis_file.load_file import Document, digest
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
-from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of, with_all_drawn
 from circuitspec.pipelines.abstraction.scrub_follow_up import FollowedUp, scrubbed_apart
+from circuitspec.pipelines.preparation import Prepared, prepare, prompts_of, with_dictionaries
 from circuitspec.pipelines.session import (
     ExecutorOf,
     Loading,
@@ -95,19 +89,14 @@ from circuitspec.pipelines.session import (
     from_file,
     from_memory,
     opened,
-    tokens_of,
 )
-from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.own_metrics import OwnMetric
-from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask, prompts_digest
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-    from circuitspec.dictionaries.dictionary import Dictionary
 
 
 @dataclass(frozen=True)
@@ -296,8 +285,8 @@ def verify(
         name=hypothesis.name,
         digest=digest(document.hypothesis),
         prompts_digest=prompts_digest(prompts),
-        model=_model_facts(loaded),
-        methodology=_methodology(hypothesis, graph, plan, task),
+        model=model_facts(loaded),
+        methodology=methodology(hypothesis, graph, plan, task),
         plan=plan,
         records=records,
         claims=claims,
@@ -315,7 +304,7 @@ def verify(
         sweep=found_beside.sweep,
         tests=found_beside.tests,
         scrubs=apart.costs,
-        reference=_reference_facts(task),
+        reference=reference_facts(task),
         rows=row_facts(prompts),
         breakdowns=breakdowns(plan, claims, records, prompts),
         dictionaries=dictionaries,
@@ -323,70 +312,6 @@ def verify(
         around=task.around,
     )
     return Outcome(verification, task)
-
-
-def prompts_of(document: Document) -> tuple[PromptSet, Hypothesis]:
-    """The prompts, and the hypothesis with what it leaves open filled in by them.
-
-    Raises CircuitspecError for prompts that cannot be made, CS145, and CS350 for metrics that they have no answers for.
-    """
-    prompts = build_prompts(document.hypothesis.task, document.base_dir, document.source)
-    hypothesis = with_source(document.hypothesis, prompts.corruptions, document.source)
-    check_claimed(hypothesis, prompts, document.source)
-    return prompts, hypothesis
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is made of a hypothesis before any weight is read."""
-
-    internals: tuple[Internal, ...]
-    graph: CircuitGraph
-    plan: Plan
-    task: TokenizedTask
-    pairs: PairSet | None = None
-    learned_on: Mapping[str, frozenset[str]] = field(default_factory=dict)  # words, by variables with subspaces
-    dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)  # on the CPU
-
-
-def prepare(
-    hypothesis: Hypothesis,
-    document: Document,
-    prompts: PromptSet,
-    shape: ModelShape,
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    features: bool = True,
-) -> Prepared:
-    """Lay out, plan and tokenise. Raises CircuitspecError for whatever does not fit the model or the prompts.
-
-    With `features`, the dictionaries that the hypothesis declares are read.
-    """
-    text = document.source
-    dictionaries: Mapping[str, Dictionary] = {}
-    if features and hypothesis.dictionaries:
-        shape, dictionaries = read_declared(hypothesis.dictionaries, document.base_dir, shape, text)
-    internals = internal_metrics(hypothesis, shape, text)
-    graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
-    pairs = pairs_of(hypothesis, prompts, document)
-    subspaces = read_subspaces(document)
-    plan = make_plan(hypothesis, graph, text, prompts.corruptions, pairs, subspaces)
-    task = tokens_of(document, hypothesis, prompts, shape, tokenizer, unequal=True)
-    task = paired(task, pairs, hypothesis, tokenizer, text)
-    task = with_all_drawn(task, plan.drawn_prompts, document, tokenizer)
-    plan = fitted(plan, refused_runs(plan.experiments, task), text)
-    check_plan_fits(plan, task, text, internals)
-    learned_on = {name: one.words for name, one in subspaces.items() if one.words}
-    return Prepared(tuple(internals), graph, plan, task, pairs, learned_on, dictionaries)
-
-
-def with_dictionaries(loaded: LoadedModel, prepared: Prepared) -> LoadedModel:
-    """The model with the dictionaries beside it, on its device."""
-    if not prepared.dictionaries:
-        return loaded
-    device = next(loaded.model.parameters()).device
-    found = {name: one.to(device) for name, one in prepared.dictionaries.items()}
-    return replace(loaded, shape=prepared.graph.shape, dictionaries=found)
 
 
 def _texts(prompts: PromptSet) -> tuple[str, ...]:
@@ -513,64 +438,3 @@ def _check_accuracy(
             hint=hint,
         )
     )
-
-
-def _model_facts(loaded: LoadedModel) -> ModelFacts:
-    known, shape = loaded.provenance, loaded.shape
-    named = "" if known.description == known.id else f"{known.description}; "
-    return ModelFacts(
-        known.id,
-        known.revision,
-        known.dtype,
-        known.family,
-        shape.n_layers,
-        shape.n_heads,
-        f"{named}{loaded.architecture.title}, {shape.n_layers} layers x {shape.n_heads} heads",
-    )
-
-
-def _methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: TokenizedTask) -> Methodology:
-    kinds = [*(kind for kind in IN_LAYERS if kind.has_outside), *OF_DICTIONARIES]
-    claimed, free = graph.claimed, graph.free
-    named = {one.dictionary for one in graph.universe if isinstance(one, OF_DICTIONARY)}
-    errors = {one.dictionary for one in graph.universe if isinstance(one, DictionaryError)}
-    stays = tuple(f"the error of {name}" for name in sorted(named - errors))
-
-    def words(components: Collection[NodeComponent], kind: ComponentKind) -> str | None:
-        everywhere = {c for c in graph.universe if c.kind is kind}
-        here = [c for c in components if c in everywhere]
-        if not here:
-            return None
-        return kind.plural if len(here) == len(everywhere) else f"{len(here)} of {len(everywhere)} {kind.plural}"
-
-    corrupt = corrupt_prompts(hypothesis.ablation)
-    return Methodology(
-        hypothesis.ablation.level,
-        tuple(word for kind in kinds if (word := words(claimed, kind))),
-        (*(word for kind in kinds if (word := words(free, kind))), *stays),
-        hypothesis.ablation.value,
-        str(corrupt) if isinstance(corrupt, Noised) else hypothesis.ablation.source,
-        hypothesis.ablation.positions,
-        kept=_kept(plan, hypothesis),
-        through=hypothesis.ablation.through,
-        averaged=_averaged(task) if ABLATIONS[hypothesis.ablation.value].averages else "",
-        written=bool(plan.circuit.roles),
-    )
-
-
-def _averaged(task: TokenizedTask) -> str:
-    """`800 reference prompts`, `the scored prompts`."""
-    return "the scored prompts" if task.reference is None else plural(task.reference.n, "reference prompt")
-
-
-def _reference_facts(task: TokenizedTask) -> ReferenceFacts | None:
-    reference = task.reference
-    return None if reference is None else ReferenceFacts(reference.n, prompts_digest(reference.prompts))
-
-
-def _kept(plan: Plan, hypothesis: Hypothesis) -> str:
-    """`182 of 32,491 edges kept`, `15 paths kept`; empty at node level."""
-    if hypothesis.ablation.level == "path":
-        return f"{plural(len(hypothesis.circuit.paths), 'declared path')} kept"
-    edges = plan.edges
-    return "" if edges is None else f"{edges.n_kept:,} of {edges.n_edges:,} edges kept"

@@ -11,8 +11,8 @@ import torch
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Experiment
-from circuitspec.pipelines.direct_attribution import attribution_frame
-from circuitspec.pipelines.logit_lens import lens_frame
+from circuitspec.pipelines.whole_model.direct_attribution import attribution_frame
+from circuitspec.pipelines.whole_model.logit_lens import lens_frame
 from tests.engine.support import FAMILIES, TOLERANCE, model, random_prompts, runner, task_of
 from tests.oracle import families, node
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -30,9 +31,9 @@ class AboutVariables(ClaimBlock):
         return IIA
 
     @property
+    @abstractmethod
     def set_together(self) -> tuple[tuple[str, Place], ...]:
         """The variables that take the source's values, each with its place among the settings."""
-        raise NotImplementedError(type(self).__name__)
 
     @property
     def set_apart(self) -> tuple[tuple[str, Place], ...]:

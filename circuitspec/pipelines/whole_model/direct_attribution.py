@@ -17,7 +17,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
 from circuitspec.hypothesis_file.grammar.components import Component, sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike
-from circuitspec.pipelines.measured_file import in_memory, opened_file
+from circuitspec.pipelines.whole_model.measured_file import in_memory, opened_file
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.runtime.progress import Progress
 

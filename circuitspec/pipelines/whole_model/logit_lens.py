@@ -9,7 +9,7 @@ import pandas as pd
 from circuitspec.engine.attribution.lens import metrics_by_layer
 from circuitspec.engine.forward import Forward
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike
-from circuitspec.pipelines.measured_file import in_memory, opened_file
+from circuitspec.pipelines.whole_model.measured_file import in_memory, opened_file
 from circuitspec.runtime.progress import Progress
 
 if TYPE_CHECKING:
