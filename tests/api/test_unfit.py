@@ -39,7 +39,7 @@ def expected(tokenizer: Any) -> circuitspec.Result:
 @pytest.fixture
 def nothing_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors come before the prompts are made."""
-    monkeypatch.setattr("circuitspec.pipelines.verify.build_prompts", None)
+    monkeypatch.setattr("circuitspec.pipelines.preparation.build_prompts", None)
 
 
 before_any_work = pytest.mark.usefixtures("nothing_is_run")
