@@ -31,7 +31,7 @@ from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.weights import build
 from circuitspec.pipelines.abstraction import alignment_controls, subspace_search
-from circuitspec.pipelines.abstraction.alignment_controls import FULL, PERMUTED, UNTRAINED
+from circuitspec.pipelines.abstraction.alignment_controls import PERMUTED, UNTRAINED
 from circuitspec.pipelines.abstraction.alignment_text import render_alignments
 from circuitspec.pipelines.abstraction.alignment_warnings import warnings_of
 from circuitspec.pipelines.abstraction.pair_preparation import pairs_of
@@ -158,7 +158,7 @@ def test_controls(found: AlignedVariable) -> None:
         hits = by_name[name].hits
         return float(hits.hit[hits.kept & hits.changed].mean())
 
-    assert changed(FULL) == 1
+    assert changed(WHOLE) == 1
     assert changed("difference of means") == 1  # of four corners: the same plane
     assert max(changed(name) for name in by_name if name.startswith("random")) < 0.5
     assert changed(PERMUTED) < 0.7

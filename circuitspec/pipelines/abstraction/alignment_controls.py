@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,8 +17,9 @@ from circuitspec.engine.attribution.subspace_training import (
     TrainingSettings,
     learn_basis,
 )
+from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.natural_states import NaturalStates, PatchedStates, patched_states
-from circuitspec.experiments.subspaces.subspace import random_basis
+from circuitspec.experiments.subspaces.subspace import random_basis, random_name
 from circuitspec.experiments.subspaces.subspace_parts import (
     MEANS,
     PCA,
@@ -41,7 +42,6 @@ RANDOM = 5  # subspaces that are drawn
 Kept: TypeAlias = Callable[[Sequence[object], Callable[[], LearnedBasis | None]], LearnedBasis | None]
 """Gives the basis of a question: what was learned for it before, or else what is learned when it calls."""
 
-FULL = "full vector"
 PERMUTED, UNTRAINED = "permuted labels", "untrained model"
 
 
@@ -59,10 +59,10 @@ def plain_controls(
     training: SitePairs, test: SitePairs, pairs: PairSet, variable: str, rank: int, seed: int
 ) -> list[Control]:
     """Those that take no learning: nothing is chosen by what they score."""
-    found = [Control(FULL, None, test.hits(None))]
+    found = [Control(WHOLE, None, test.hits(None))]
     for number in range(RANDOM):
         basis = random_basis(training.width, rank, seed + number)
-        found.append(Control(f"random subspace {number + 1}", rank, test.hits(_tensor(basis, test))))
+        found.append(Control(random_name(number), rank, test.hits(_tensor(basis, test))))
     base, source, told = _values(training, pairs, variable)
     both = np.concatenate([base, source])
     means = means_basis(both, told, rank)
@@ -198,8 +198,3 @@ def _tensor(basis: NDArray[np.float64], pairs: SitePairs) -> Tensor:
 def hits_of(learned: LearnedBasis, pairs: SitePairs) -> PairHits:
     """What a learned basis scores on other pairs."""
     return pairs.hits(_tensor(learned.basis, pairs))
-
-
-def at_random(controls: Sequence[Control]) -> Mapping[str, Control]:
-    """The random subspaces among them, by name."""
-    return {one.name: one for one in controls if one.name.startswith("random")}
