@@ -114,10 +114,10 @@ def held_out_rows(
     for batch, family, base, source in test.values():
         families += [family] * len(batch.prompts)
         numbers += batch.prompts
-        bases.append(base.double().cpu().numpy())
-        sources.append(source.double().cpu().numpy())
-        of_base |= dict(zip(batch.prompts, bases[-1], strict=True))
-        by_family.setdefault(family, {}).update(zip(batch.prompts, sources[-1], strict=True))
+        bases.append(base)
+        sources.append(source)
+        of_base |= dict(zip(batch.prompts, base, strict=True))
+        by_family.setdefault(family, {}).update(zip(batch.prompts, source, strict=True))
     every = range(len(pairs))
     natural = NaturalStates.of(
         np.stack([of_base[i] for i in every]),
@@ -180,8 +180,8 @@ def _values(
     """The site's values in bases and in sources, `[pair, width]`, and what the variable is there, bases first."""
     bases, sources, of_base, of_source = [], [], list[Scalar](), list[Scalar]()
     for batch, family, base, source in training.values():
-        bases.append(base.double().cpu().numpy())
-        sources.append(source.double().cpu().numpy())
+        bases.append(base)
+        sources.append(source)
         of_base += [pairs.model.run(pairs.slots(p))[variable] for p in batch.prompts]
         of_source += [pairs.model.run(pairs.families[family][p].slots)[variable] for p in batch.prompts]
     return np.concatenate(bases), np.concatenate(sources), of_base + of_source
