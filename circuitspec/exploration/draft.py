@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from circuitspec.analysis.statistics.estimate import Estimate
@@ -65,10 +65,13 @@ def write_draft(
     interval = estimate.interval or (estimate.value, estimate.value)
     misses = missed_by(estimate, choice.left(), metric, target)
     groups = _groups(choice)
+    left_out = _left_out(subject)
+    aligned = "# `abstraction` is left out: in that file it aligns variables with components of another circuit."
     lines = [
-        *_kept_blocks(subject, suffix),
+        *_kept_blocks(subject, suffix, left_out),
         "",
         f"# Drafted by `{command}`.",
+        *([aligned] if "abstraction" in left_out else []),
         f"# On the prompts it was drafted on: recovered {metric} {estimate.value:.2f} "
         f"[{interval[0]:.2f}, {interval[1]:.2f}],",
         f"# {choice.heads} heads of {shape.n_layers * shape.n_heads} ({head_share:.0%}); with the circuit ablated,"
@@ -196,15 +199,22 @@ def _paths(links: Sequence[Link], shape: ModelShape, neurons: Mapping[Mlp, Seque
     return [(text, comment) for _, text, comment in sorted(found)]
 
 
-def _kept_blocks(subject: SourceText, suffix: str) -> list[str]:
-    """The file's own lines for everything but circuit, ablation and claims; the suffix behind its name."""
+def _left_out(subject: SourceText) -> frozenset[str]:
+    """The blocks that are written anew, and an abstraction that may name groups of the circuit that is replaced."""
+    data = subject.data
+    assert isinstance(data, dict)
+    return frozenset((*BLOCKS, *(["abstraction"] if data.get("abstraction", {}).get("align") else [])))
+
+
+def _kept_blocks(subject: SourceText, suffix: str, left_out: Container[str]) -> list[str]:
+    """The file's own lines for everything but what is left out; the suffix behind its name."""
     data = subject.data
     assert isinstance(data, dict)
     starts = sorted((subject.span((key,), key=True).line or 0, key) for key in data)
     lines: list[str] = list(subject.lines[: starts[0][0] - 1])
     ends = [line for line, _ in starts[1:]] + [len(subject.lines) + 1]
     for (start, key), end in zip(starts, ends, strict=True):
-        if key not in BLOCKS:
+        if key not in left_out:
             block = list(subject.lines[start - 1 : end - 1])
             while block and (not block[-1].strip() or block[-1].startswith("#")):
                 block.pop()  # comments above the next block belong to that

@@ -36,8 +36,8 @@ def build_prompts(task: TaskSpec, base_dir: Path, source: SourceText | None = No
 
 def _made(task: TaskSpec, base_dir: Path, source: SourceText | None) -> PromptSet:
     findings = TaskFindings(source)
+    limit = task.prompts if "prompts" in task.model_fields_set else None  # of a file's rows
     if task.file is not None:
-        limit = task.prompts if "prompts" in task.model_fields_set else None
         if source is not None and task.file in source.beside:
             return prompts_beside(task.file, source.beside[task.file], ReadAs.of(task), limit, findings)
         return read_prompts(base_dir / task.file, findings, limit, how=ReadAs.of(task))
@@ -45,7 +45,6 @@ def _made(task: TaskSpec, base_dir: Path, source: SourceText | None) -> PromptSe
         return generate(task.generate, task.prompts, task.seed, findings)
     parsed = template_task(task, load_lists(task.lists, base_dir, source), findings)
     if task.fillings is not None:
-        limit = task.prompts if "prompts" in task.model_fields_set else None
         rows = read_rows(base_dir / task.fillings, findings, None, ("task", "fillings"))
         return fill_prompts(parsed, rows, limit, task.seed, findings)
     return draw_prompts(parsed, task.prompts, task.seed, findings)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.cache.store_keys import Keys
@@ -61,10 +62,14 @@ def given() -> tuple[list[node.Prompt], dict[str, list[node.Prompt]], list[node.
 def by_hand(
     model: Any, base: list[node.Prompt], sources: dict[str, list[node.Prompt]], experiment: Experiment
 ) -> dict[str, np.ndarray]:
-    """The base prompts with each site at its value in its source, at the base's positions."""
+    """One prompt at a time, at the base's positions: each site at s, its value in its source.
+
+    Along a subspace it is at x + R R^T (s - x), where x is what the base's run has there.
+    """
     net = families.read(model)
     rows = []
     for i, prompt in enumerate(base):
+        own = node.forward(net, prompt.clean, record=True)
         patches: dict[node.Site, Any] = {}
         for patch in experiment.patches:
             values = node.forward(net, sources[str(patch.source.prompts)][i].clean, record=True).values
@@ -72,11 +77,15 @@ def by_hand(
                 named = {prompt.roles[role] for role in site.where.roles}
                 component = oracle_component(site.component)
                 for position in range(len(prompt.clean)):
-                    if (position in named) != site.where.inverted:
-                        patches[component, position] = values[component][position]
-        clean = node.forward(net, prompt.clean).logits[-1].numpy()
+                    if (position in named) == site.where.inverted:
+                        continue
+                    s = values[component][position]
+                    if site.subspace is not None:
+                        x, onto = own.values[component][position], site.subspace.basis @ site.subspace.basis.T
+                        s = x + torch.tensor(onto) @ (s - x)
+                    patches[component, position] = s
         logits = node.forward(net, prompt.clean, patches).logits[-1].numpy()
-        rows.append(metrics.metrics(logits, prompt.answers, prompt.wrong, clean))
+        rows.append(metrics.metrics(logits, prompt.answers, prompt.wrong, own.logits[-1].numpy()))
     return metrics.columns(rows)
 
 

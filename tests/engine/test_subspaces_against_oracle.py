@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.metrics.site_values import site_values
@@ -17,8 +16,8 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
 from tests.engine.support import FAMILIES, assert_same, oracle_component, runner
 from tests.engine.support import model as random_model
-from tests.engine.test_interchange_against_oracle import END, FIRST, SECOND, A, given
-from tests.oracle import families, metrics, node
+from tests.engine.test_interchange_against_oracle import END, FIRST, SECOND, A, by_hand, given
+from tests.oracle import families, node
 
 CHEAP = ("gpt2", "llama", "gemma2")
 
@@ -39,33 +38,6 @@ def sites_of(model: Any) -> dict[str, frozenset[Site]]:
             {within(Head(1, 0), A, model, 2, 3), within(Head(1, 1), END, model, 1, 4), Site(Head(1, 3), END)}
         ),
     }
-
-
-def by_hand(model: Any, base: Any, sources: Any, experiment: Experiment) -> dict[str, np.ndarray]:
-    """One prompt at a time: x + R R^T (s - x) at each site, where x is what the base's run has there."""
-    net = families.read(model)
-    rows = []
-    for i, prompt in enumerate(base):
-        own = node.forward(net, prompt.clean, record=True).values
-        patches: dict[node.Site, Any] = {}
-        for patch in experiment.patches:
-            values = node.forward(net, sources[str(patch.source.prompts)][i].clean, record=True).values
-            for site in patch.sites:
-                named = {prompt.roles[role] for role in site.where.roles}
-                component = oracle_component(site.component)
-                for position in range(len(prompt.clean)):
-                    if (position in named) == site.where.inverted:
-                        continue
-                    x, s = own[component][position], values[component][position]
-                    if site.subspace is None:
-                        patches[component, position] = s
-                    else:
-                        onto = torch.tensor(site.subspace.basis @ site.subspace.basis.T)
-                        patches[component, position] = x + onto @ (s - x)
-        clean = node.forward(net, prompt.clean).logits[-1].numpy()
-        logits = node.forward(net, prompt.clean, patches).logits[-1].numpy()
-        rows.append(metrics.metrics(logits, prompt.answers, prompt.wrong, clean))
-    return metrics.columns(rows)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

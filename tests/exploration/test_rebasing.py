@@ -22,6 +22,8 @@ model: {id: MODEL, dtype: float32}
 task:
   file: &p 'it''s.jsonl'  # prompts
   lists: {names: words/names.txt, things: [ring, book], more: *p, far: /usr/far.txt}
+abstraction: {pairs: {mine: {file: words/names.txt}}}
+dictionaries: {sae: {at: r1, source: words}}
 """
 
 
@@ -48,6 +50,8 @@ def test_files_stay_the_same_in_every_folder(tmp_path: Path) -> None:
         assert (folder / data["model"]["id"]).samefile(home / "model")
         assert (folder / task["file"]).samefile(home / "it's.jsonl")
         assert (folder / task["lists"]["names"]).samefile(home / "words" / "names.txt")
+        assert (folder / data["abstraction"]["pairs"]["mine"]["file"]).samefile(home / "words" / "names.txt")
+        assert (folder / data["dictionaries"]["sae"]["source"]).samefile(home / "words")
         assert task["lists"]["more"] == task["file"]
         assert task["lists"]["things"] == ["ring", "book"]
         assert task["lists"]["far"] == "/usr/far.txt"
@@ -59,13 +63,25 @@ def test_what_names_no_relative_folder_stays(tmp_path: Path, model: str) -> None
     assert f"model: {{id: {model}, dtype: float32}}\n" in moved
 
 
-def test_a_draft_in_another_folder_is_verified(tmp_path: Path) -> None:
+ALIGNED = """circuit: {groups: {steered: {nodes: [a1.h2], at: END}}}
+abstraction:
+  variables: {lamp: "'lit' if pointer == 'left' else 'dark'"}
+  output: " {lamp}"
+  align: {lamp: {nodes: [steered]}}
+  pairs: {turned: {corruption: turned}}
+"""
+
+
+@pytest.mark.parametrize("more", ["", ALIGNED], ids=["", "aligned"])
+def test_a_draft_in_another_folder_is_verified(tmp_path: Path, more: str) -> None:
+    """Also where variables were aligned with a group of the file's own circuit, which the draft does not have."""
     file = write(POINTER, tmp_path)
-    file.write_text(file.read_text().replace("rooms: [Kitchen, Hall, Cellar, Attic]", "rooms: rooms.txt"))
+    file.write_text(file.read_text().replace("rooms: [Kitchen, Hall, Cellar, Attic]", "rooms: rooms.txt") + more)
     (tmp_path / "rooms.txt").write_text("Kitchen\nHall\nCellar\nAttic\n")
     draft = tmp_path / "drafts" / "far" / "pointer.circuit.yaml"
     done = CliRunner().invoke(main, ["explore", str(file), "--draft", str(draft), "--no-store"])
     assert done.exit_code == 0, done.output
+    assert ("# `abstraction` is left out" in draft.read_text()) == bool(more)
     document = load_hypothesis(draft)
     found = resolve_reference(document.hypothesis.model, document.base_dir)
     assert found.local_path.samefile(tmp_path / "pointer")

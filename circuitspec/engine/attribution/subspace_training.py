@@ -8,7 +8,8 @@ read once. The model's own weights take no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Projected, Swap
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import Forward
+from circuitspec.engine.metrics.site_values import mean_at
 from circuitspec.engine.scheduling.partial_forward import (
     BaseRun,
     Beginning,
@@ -62,9 +64,9 @@ class PairBatch:
 
     A run `begins` where the base's left off, with `inputs` from there on. `source` is the site's tensor in the sources'
     runs, `own` in the base's, both `[row, pos, channel]`; `mask` is bool `[row, pos, unit]`: all three from the column
-    on at which a run begins. `candidates` are token ids
-    `[row, candidate]`, the answer asked for first; `real` says which of them are any. `kept` pairs are those of which
-    the model answers base and source right, `changed` those whose answer must change, `[row]`.
+    on at which a run begins. `candidates` are token ids `[row, candidate]`, the answer asked for first; `real` says
+    which of them are any. `kept` pairs are those of which the model answers base and source right, `changed` those
+    whose answer must change, and `nothing` those of which the base run itself has the answer asked for, `[row]`.
     """
 
     batch: Batch
@@ -78,7 +80,7 @@ class PairBatch:
     kept: Tensor
     changed: Tensor
     family: str
-    nothing: Tensor  # whether the base run itself has the answer that is asked for
+    nothing: Tensor
 
     @property
     def stream(self) -> Tensor:
@@ -239,14 +241,13 @@ class SitePairs:
             float(np.mean(losses)) if losses else 0.0,
         )
 
-    def values(self) -> list[tuple[Batch, str, Tensor, Tensor]]:
+    def values(self) -> list[tuple[Batch, str, NDArray[np.float64], NDArray[np.float64]]]:
         """For each batch its family, and the site's values `[row, width]` in base and source: means over positions."""
+        there = slice(self._slot.unit * self.width, (self._slot.unit + 1) * self.width)
         found = []
         for pairs in self.batches:
-            weights = pairs.mask[:, :, self._slot.unit].unsqueeze(-1).to(pairs.own.dtype)
-            there = slice(self._slot.unit * self.width, (self._slot.unit + 1) * self.width)
-            total = weights.sum(1).clamp(min=1)
-            base, source = ((value[..., there] * weights).sum(1) / total for value in (pairs.own, pairs.source))
+            at = pairs.mask[:, :, self._slot.unit]
+            base, source = (mean_at(at, value[..., there]).cpu().numpy() for value in (pairs.own, pairs.source))
             found.append((pairs.batch, pairs.family, base, source))
         return found
 
@@ -257,8 +258,7 @@ class SitePairs:
         for pairs in self.batches:
             answers[pairs.family] += pairs.candidates[pairs.kept][:, 0].tolist()
         dealt = {family: iter(order.permutation(own).tolist()) for family, own in answers.items()}
-        other = object.__new__(SitePairs)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other.batches = tuple(
             pairs.labelled(
                 [
@@ -286,7 +286,6 @@ def learn_basis(
     rank: int,
     seed: int,
     settings: TrainingSettings,
-    told: Callable[[int], None] = lambda step: None,
 ) -> LearnedBasis | None:
     """The basis of the step that scores best on validation pairs (of equals, with the least loss); None without pairs.
 
@@ -315,7 +314,6 @@ def learn_basis(
             loss = _losses(upcast(logits), pairs, settings.vocabulary)[pairs.kept].mean()
             loss.backward()  # type: ignore[no-untyped-call]
         adam.step()
-        told(step)
         if step % every == 0 or step == settings.steps:
             basis = torch.linalg.qr(free.detach()).Q
             hits = validation.hits(basis, vocabulary=settings.vocabulary)

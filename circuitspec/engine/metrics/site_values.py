@@ -25,6 +25,12 @@ class SiteValues:
     sources: Mapping[str, NDArray[np.float64]]
 
 
+def mean_at(at: Tensor, values: Tensor) -> Tensor:
+    """The mean of values `[row, pos, width]` over the positions of bool `[row, pos]`, in float64; of none, zeros."""
+    named = at.unsqueeze(-1)
+    return values.double().masked_fill(~named, 0).sum(1) / named.sum(1).clamp(min=1)
+
+
 @torch.no_grad()
 def site_values(forward: Forward, values_of: ValuesOf, site: Site, families: Sequence[str]) -> SiteValues:
     """Those of a site whose component is one slice of one tensor: what interchanges take from sources and replace.
@@ -40,13 +46,11 @@ def site_values(forward: Forward, values_of: ValuesOf, site: Site, families: Seq
     forward.expect(len(sources) * forward.task.n)
 
     def means(batch: Batch) -> dict[str | None, Tensor]:
-        at = where_mask(forward.task, batch, site.where, forward.device).unsqueeze(-1)
-        count = at.sum(1).clamp(min=1)
+        at = where_mask(forward.task, batch, site.where, forward.device)
         found = {}
         for name, source in sources.items():
             values = values_of(batch, source, frozenset({slot.tap}))[slot.tap]
-            own = values[..., slot.unit * width : (slot.unit + 1) * width].double()
-            found[name] = own.masked_fill(~at, 0).sum(1) / count
+            found[name] = mean_at(at, values[..., slot.unit * width : (slot.unit + 1) * width])
         return found
 
     rows = {name: np.zeros((forward.task.n, width)) for name in sources}

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Experiment, Site, SourcedSites, values_in
-from circuitspec.experiments.subspaces.subspace import Subspace, random_basis
+from circuitspec.experiments.subspaces.subspace import Subspace, random_basis, random_name
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.overlap import Declared, overlaps
 from circuitspec.graph.shape import ModelShape
@@ -44,7 +44,7 @@ def instead_of_subspaces(run: Experiment) -> dict[str, Experiment]:
         return replace(run, sites=of(run.sites), beside=frozenset(replace(p, sites=of(p.sites)) for p in run.beside))
 
     drawn = {
-        f"random subspace {seed + 1}": changed(
+        random_name(seed): changed(
             lambda own, seed=seed: Subspace.of(random_basis(own.width, own.rank, seed))  # type: ignore[misc]
         )
         for seed in range(RANDOM)

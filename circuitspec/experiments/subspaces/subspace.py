@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 ORTHONORMAL = 1e-5
 """How far `R^T R` may be from the identity, entry by entry."""
 
+_RANDOM = "random subspace"
+
 
 @dataclass(frozen=True)
 class Subspace:
@@ -61,6 +63,16 @@ def principal_angles(one: NDArray[np.floating], other: NDArray[np.floating]) -> 
     cosines = np.linalg.svd(a.T @ b, compute_uv=False)
     sines = np.linalg.svd(b - a @ (a.T @ b), compute_uv=False)
     return np.sort(np.arctan2(np.sort(sines), np.sort(cosines)[::-1]))
+
+
+def random_name(number: int) -> str:
+    """What the random subspace of this number, from 0, is called among controls."""
+    return f"{_RANDOM} {number + 1}"
+
+
+def is_random(name: str) -> bool:
+    """Whether a control is one of the random subspaces."""
+    return name.startswith(_RANDOM)
 
 
 def random_basis(width: int, rank: int, seed: int) -> NDArray[np.float64]:

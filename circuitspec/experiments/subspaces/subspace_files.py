@@ -26,7 +26,6 @@ from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.hypothesis_file.yaml.textfile import TextFile, read_bytes
 
 MAX_BYTES = 500_000_000
-SUFFIX = ".safetensors"
 METADATA = "circuitspec.subspaces"  # the key under which a file says what its tensors are, as JSON
 _SINGLE = (HEAD, INPUT, MLP, RESID, RESID_MID)  # kinds whose value is one vector a token
 
@@ -48,6 +47,12 @@ class StoredSubspace:
 def entry_name(row: str | Mapping[str, str]) -> str:
     """An entry of a word list, or a row of a table, as one text; equal where the entries are."""
     return json.dumps(row if isinstance(row, str) else dict(row), sort_keys=True)
+
+
+def subspaces_beside(hypothesis: Path) -> Path:
+    """The file of subspaces that goes with a hypothesis: `x.circuit.yaml` has `x.subspaces.safetensors`."""
+    stem = hypothesis.name.removesuffix(".yaml").removesuffix(".circuit")
+    return hypothesis.with_name(f"{stem}.subspaces.safetensors")
 
 
 def subspace_places(hypothesis: Hypothesis, text: SourceText) -> dict[str, Span]:

@@ -18,8 +18,8 @@ _SCHEMA = re.compile(r"(\s*#\s*yaml-language-server:\s*\$schema=)(\S+)\s*")  # a
 def rebased(text: str, folder: Path, other: Path) -> str:
     """A draft whose file names count from `folder`, as it must read in the `other` folder to name the same files.
 
-    Its prompts file, word lists, files of pairs, local model and the schema that editors check it by; what is no
-    relative path, such as a hub id, stays as it is.
+    Its prompts file, word lists, files of pairs, dictionaries, local model and the schema that editors check it by;
+    what is no relative path, such as a hub id, stays as it is.
     """
     if os.path.realpath(folder) == os.path.realpath(other):
         return text
@@ -48,6 +48,8 @@ def _files(source: SourceText, folder: Path) -> Iterator[tuple[tuple[str, ...], 
     named |= {("task", "lists", name): written for name, written in task.get("lists", {}).items()}
     for name, family in data.get("abstraction", {}).get("pairs", {}).items():
         named |= {("abstraction", "pairs", name, "file"): family.get("file")}
+    for name, dictionary in data.get("dictionaries", {}).items():
+        named |= {("dictionaries", name, "source"): dictionary.get("source")}
     for path, written in named.items():
         if isinstance(written, str) and not Path(written).is_absolute():
             yield path, folder / written

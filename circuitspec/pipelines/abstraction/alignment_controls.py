@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -17,8 +17,9 @@ from circuitspec.engine.attribution.subspace_training import (
     TrainingSettings,
     learn_basis,
 )
+from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.natural_states import NaturalStates, PatchedStates, patched_states
-from circuitspec.experiments.subspaces.subspace import random_basis
+from circuitspec.experiments.subspaces.subspace import random_basis, random_name
 from circuitspec.experiments.subspaces.subspace_parts import (
     MEANS,
     PCA,
@@ -41,7 +42,6 @@ RANDOM = 5  # subspaces that are drawn
 Kept: TypeAlias = Callable[[Sequence[object], Callable[[], LearnedBasis | None]], LearnedBasis | None]
 """Gives the basis of a question: what was learned for it before, or else what is learned when it calls."""
 
-FULL = "full vector"
 PERMUTED, UNTRAINED = "permuted labels", "untrained model"
 
 
@@ -59,10 +59,10 @@ def plain_controls(
     training: SitePairs, test: SitePairs, pairs: PairSet, variable: str, rank: int, seed: int
 ) -> list[Control]:
     """Those that take no learning: nothing is chosen by what they score."""
-    found = [Control(FULL, None, test.hits(None))]
+    found = [Control(WHOLE, None, test.hits(None))]
     for number in range(RANDOM):
         basis = random_basis(training.width, rank, seed + number)
-        found.append(Control(f"random subspace {number + 1}", rank, test.hits(_tensor(basis, test))))
+        found.append(Control(random_name(number), rank, test.hits(_tensor(basis, test))))
     base, source, told = _values(training, pairs, variable)
     both = np.concatenate([base, source])
     means = means_basis(both, told, rank)
@@ -114,10 +114,10 @@ def held_out_rows(
     for batch, family, base, source in test.values():
         families += [family] * len(batch.prompts)
         numbers += batch.prompts
-        bases.append(base.double().cpu().numpy())
-        sources.append(source.double().cpu().numpy())
-        of_base |= dict(zip(batch.prompts, bases[-1], strict=True))
-        by_family.setdefault(family, {}).update(zip(batch.prompts, sources[-1], strict=True))
+        bases.append(base)
+        sources.append(source)
+        of_base |= dict(zip(batch.prompts, base, strict=True))
+        by_family.setdefault(family, {}).update(zip(batch.prompts, source, strict=True))
     every = range(len(pairs))
     natural = NaturalStates.of(
         np.stack([of_base[i] for i in every]),
@@ -180,8 +180,8 @@ def _values(
     """The site's values in bases and in sources, `[pair, width]`, and what the variable is there, bases first."""
     bases, sources, of_base, of_source = [], [], list[Scalar](), list[Scalar]()
     for batch, family, base, source in training.values():
-        bases.append(base.double().cpu().numpy())
-        sources.append(source.double().cpu().numpy())
+        bases.append(base)
+        sources.append(source)
         of_base += [pairs.model.run(pairs.slots(p))[variable] for p in batch.prompts]
         of_source += [pairs.model.run(pairs.families[family][p].slots)[variable] for p in batch.prompts]
     return np.concatenate(bases), np.concatenate(sources), of_base + of_source
@@ -198,8 +198,3 @@ def _tensor(basis: NDArray[np.float64], pairs: SitePairs) -> Tensor:
 def hits_of(learned: LearnedBasis, pairs: SitePairs) -> PairHits:
     """What a learned basis scores on other pairs."""
     return pairs.hits(_tensor(learned.basis, pairs))
-
-
-def at_random(controls: Sequence[Control]) -> Mapping[str, Control]:
-    """The random subspaces among them, by name."""
-    return {one.name: one for one in controls if one.name.startswith("random")}

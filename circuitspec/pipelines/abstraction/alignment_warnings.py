@@ -12,7 +12,9 @@ from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.analysis.statistics.wording import with_interval
 from circuitspec.analysis.warnings.abstraction.subspace_warnings import MOST_OUTSIDE, outside_words
 from circuitspec.engine.attribution.subspace_training import PairHits
-from circuitspec.pipelines.abstraction.alignment_controls import FULL, Control
+from circuitspec.experiments.levels.interchange_level import WHOLE
+from circuitspec.experiments.subspaces.subspace import is_random
+from circuitspec.pipelines.abstraction.alignment_controls import Control
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable
 
 CARRIED = 0.5  # of the pairs that must change: below, there is nothing whose evidence could be doubted
@@ -55,7 +57,7 @@ def _single_family(one: AlignedVariable) -> Iterator[tuple[str, str]]:
 def _beyond_the_whole(one: AlignedVariable, own: Estimate) -> Iterator[tuple[str, str]]:
     """CS455: a subspace surely better than the whole vector, with what its parts do alone."""
     shares = _shares(one.controls)
-    whole = shares.get(FULL)
+    whole = shares.get(WHOLE)
     if whole is None or (own.low or 0.0) <= (whole.high or 0.0):
         return
     parts = {name: shares[name] for name in PARTS if name in shares}
@@ -68,8 +70,8 @@ def _beyond_the_whole(one: AlignedVariable, own: Estimate) -> Iterator[tuple[str
 
 def _matched(one: AlignedVariable, own: Estimate) -> Iterator[tuple[str, str]]:
     """CS456: controls that score as much, as far as the intervals tell; of random subspaces the best."""
-    shares = {name: share for name, share in _shares(one.controls).items() if name not in (FULL, *PARTS)}
-    drawn = [name for name in shares if name.startswith("random")]
+    shares = {name: share for name, share in _shares(one.controls).items() if name not in (WHOLE, *PARTS)}
+    drawn = [name for name in shares if is_random(name)]
     best = max(drawn, key=lambda name: shares[name].value, default=None)
     for name, share in shares.items():
         if name in drawn and name != best:

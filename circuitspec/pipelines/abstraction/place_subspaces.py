@@ -9,6 +9,7 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.engine.attribution.subspace_training import PairHits
 from circuitspec.experiments.experiment import Site
+from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.subspace_files import check_vectors
 from circuitspec.exploration.variables.place_trials import AlignedPlace
 from circuitspec.exploration.variables.variable_findings import LearnedThere, VariableFindings
@@ -16,7 +17,6 @@ from circuitspec.graph.nodes import is_node, nodes_of
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.models.load import LoadedModel
-from circuitspec.pipelines.abstraction.alignment_controls import FULL
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, Places, learn_subspaces
 from circuitspec.runtime.progress import Progress
 
@@ -59,7 +59,7 @@ def _site(place: AlignedPlace, shape: ModelShape, study: Study) -> Site:
 
 
 def _there(place: AlignedPlace, one: AlignedVariable) -> LearnedThere:
-    whole = next(control.hits for control in one.controls if control.name == FULL)
+    whole = next(control.hits for control in one.controls if control.name == WHOLE)
     kept = int(one.test.kept.sum())
     return LearnedThere(place, one.rank, *_shares(one.test), *_shares(whole), kept, len(one.test.kept))
 

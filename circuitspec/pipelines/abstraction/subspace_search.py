@@ -32,6 +32,7 @@ from circuitspec.experiments.planner import aligned_with
 from circuitspec.experiments.subspaces.subspace import principal_angles
 from circuitspec.experiments.subspaces.subspace_files import check_vectors, where_name, width_of, written
 from circuitspec.graph.circuit_graph import lay_out
+from circuitspec.hypothesis_file.grammar.components import sort_key
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Document, Study
 from circuitspec.hypothesis_file.schema.blocks import Exploration, Hypothesis, TaskSpec
@@ -276,7 +277,7 @@ class _Search:
     def keeping(self, site: Site, words: str, *beside: object) -> Kept:
         """Learns at a site, or recalls, and counts; `beside` goes into every question."""
         options = self.options
-        about = (self.variable, self.settings, site, options.rows, options.training, *beside)
+        about = (self.variable, self.settings, _at(site), options.rows, options.training, *beside)
 
         def get(question: Sequence[object], learn: Callable[[], LearnedBasis | None]) -> LearnedBasis | None:
             self.progress.stage(f"learning {self.variable}, {self._count.next}: {words} of {_at(site)}")
@@ -329,15 +330,11 @@ def earliest(tried: Sequence[Tried]) -> Tried:
     interval = share_of(best.learned.validation.hit[best.learned.validation.kept])
     low = 0.0 if interval is None or interval.low is None else interval.low
     good = [one for one in tried if _share(one.learned.validation) >= min(low, _share(best.learned.validation))]
-    return min(good, key=lambda one: (_depth(one.site), one.rank))
+    return min(good, key=lambda one: (sort_key(one.site.component), one.rank))
 
 
 def _share(hits: PairHits) -> float:
     return float(hits.hit[hits.kept].mean())
-
-
-def _depth(site: Site) -> tuple[int, str]:
-    return (site.component.place[0], format_name(site.component))
 
 
 def _wanted(document: Document) -> tuple[str, ...]:

@@ -11,13 +11,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.variables.featurizer_files import FEATURIZER, INVERSE, read_unit, written_unit
 from circuitspec.exchange.variables.submission_text import DraftedAlignment, alignment_text
 from circuitspec.exchange.variables.unit_names import LAST, NoSuchUnit, Unit, parse_unit, position_name, unit_name
 from circuitspec.experiments.planner import aligned_with
-from circuitspec.experiments.subspaces.subspace_files import fitting, read_subspaces, where_name, width_of, written
+from circuitspec.experiments.subspaces.subspace_files import (
+    fitting,
+    read_subspaces,
+    subspaces_beside,
+    where_name,
+    width_of,
+    written,
+)
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
@@ -209,11 +216,6 @@ def _check_exists(unit: Unit, shape: ModelShape, folder: Path) -> None:
     raise CircuitspecError(Diagnostic("CS568", said, hint=hint))
 
 
-def subspaces_beside(out: Path) -> Path:
-    """The file of subspaces that goes with a hypothesis: `x.circuit.yaml` has `x.subspaces.safetensors`."""
-    return out.with_name(f"{out.name.removesuffix('.yaml').removesuffix('.circuit')}.subspaces.safetensors")
-
-
 def _safetensors(variable: str, basis: NDArray[np.float64], component: str, position: str, origin: str) -> bytes:
     return written({variable: basis}, {variable: {"component": component, "where": position, "origin": origin}})
 
@@ -279,6 +281,6 @@ def _token(roles: frozenset[str], inverted: bool, document: Document) -> str:
     return role
 
 
-def _no_alignment(message: str, place: object) -> Diagnostic:
+def _no_alignment(message: str, place: Span | None) -> Diagnostic:
     hint = "align variables with heads, or with residual streams r1 and later, each at one position: at: END"
-    return Diagnostic("CS569", message, place, hint=hint)  # type: ignore[arg-type]
+    return Diagnostic("CS569", message, place, hint=hint)

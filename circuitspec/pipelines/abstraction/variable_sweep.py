@@ -68,9 +68,9 @@ def sweep_variable(
     """Let each place take its value in the source of every pair, by itself, and score the answers.
 
     A place is run once a pair, from the first patched layer and token on. Where a rank is asked for, subspaces are
-    learned at the places that are proposed. The model is the file's, or the one that is
-    `loaded` already. Raises CircuitspecError as `verify` does, CS528 for a variable that the file does not have, CS233
-    where no position has its tokens in all bases and sources.
+    learned at the places that are proposed. The model is the file's, or the one that is `loaded` already. Raises
+    CircuitspecError as `verify` does, CS528 for a variable that the file does not have, CS233 where no position has its
+    tokens in all bases and sources.
     """
     started = time.monotonic()
     subject, source = study.exploration, study.source

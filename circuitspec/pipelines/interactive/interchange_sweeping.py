@@ -45,7 +45,7 @@ def interchange_sweep(
         model, tokenizer, store, batch_size, keep_hooks: as for `circuitspec.patch`.
         task: a file with `task` and `abstraction`, a mapping with these keys, or a hypothesis. `align` may be left out.
         variable: the variable of the `abstraction` that takes its value in the source.
-        kinds: `"resid"` (the stream that enters a block, its full vector), `"attention"` (all heads of a layer),
+        kinds: `"resid"` (the stream that enters a block, its whole vector), `"attention"` (all heads of a layer),
             `"mlps"`, `"heads"`, or several of these.
         at: positions, by name; every one that all prompts have unless given. layers: all unless given.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from circuitspec.hypothesis_file.grammar.fields import Copy, Draw
 from circuitspec.prompts.files.row_values import NoColumn, Unfit
 from circuitspec.prompts.task_findings import meant
-from circuitspec.prompts.templates.slots import column_of, copied
+from circuitspec.prompts.templates.slots import column_of, with_copies
 from circuitspec.prompts.templates.template import Row, Value, Values, row_of, showing
 from circuitspec.prompts.templates.template_task import TemplateTask
 
@@ -54,7 +54,7 @@ def slot_values(cells: Mapping[str, str], task: TemplateTask, otherwise: Values 
             values[slot] = _entry(slot, said[slot], task, prefix)
         elif isinstance(rule, Draw) and otherwise is not None:
             values[slot] = otherwise[slot]
-    filled = {slot: _followed(slot, values, task) for slot in task.rules}
+    filled = with_copies(values, task.rules, but=values)
     if otherwise is None:
         _check_copies(said, filled, task, prefix)
     return filled
@@ -111,13 +111,6 @@ def _entry(slot: str, said: Mapping[str, str], task: TemplateTask, prefix: str) 
         columns = ", ".join(f"`{prefix}{slot}{f'.{column}' if column else ''}`" for column in said)
         raise Unfit(f"{written} in {columns} is in {several} of the table {name}")
     return showing(found[0], shown)
-
-
-def _followed(slot: str, values: Mapping[str, Value], task: TemplateTask) -> Value:
-    rule = task.rules[slot]
-    if slot in values or not isinstance(rule, Copy):
-        return values[slot]
-    return copied(_followed(rule.slot, values, task), rule.column)
 
 
 def _same(one: Value, other: Value) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +21,8 @@ from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet
 from circuitspec.prompts.task_findings import TaskFindings, meant
 from circuitspec.prompts.templates.answer_rules import NotANumber, Numbers, Texts
 from circuitspec.prompts.templates.sampling import TRIES
-from circuitspec.prompts.templates.slots import Dice, ListTooShort, copied, draw_corruption
-from circuitspec.prompts.templates.template import Value, Values
+from circuitspec.prompts.templates.slots import Dice, ListTooShort, copied, draw_corruption, with_copies
+from circuitspec.prompts.templates.template import Values
 from circuitspec.prompts.templates.template_task import TemplateTask, template_task
 
 if TYPE_CHECKING:
@@ -210,19 +210,9 @@ class _Sources:
     def _filled(self, base: Values, dice: Dice) -> Values:
         """Slots drawn afresh, then those that are set from others, each time with those that copy them."""
         fresh = draw_corruption(self._drawn, self._task.rules, base, self._task.lists, dice)
-        fresh = self._followed(fresh, self._drawn)
+        fresh = with_copies(fresh, self._task.rules, but=self._drawn)
         chosen = {**fresh, **{slot: copied(fresh[rule.slot], rule.column) for slot, rule in self._set.items()}}
-        return self._followed(chosen, {**self._drawn, **self._set})
-
-    def _followed(self, values: Values, named: Container[str]) -> dict[str, Value]:
-        """The values, with slots that copy others after these, unless they are among the `named`."""
-        return {slot: self._value(slot, values, named) for slot in self._task.rules}
-
-    def _value(self, slot: str, values: Values, named: Container[str]) -> Value:
-        rule = self._task.rules[slot]
-        if slot in named or not isinstance(rule, Copy):
-            return values[slot]
-        return copied(self._value(rule.slot, values, named), rule.column)
+        return with_copies(chosen, self._task.rules, but={**self._drawn, **self._set})
 
     def _named(self, slots: Values) -> tuple[str, ...]:
         """The answers, right and wrong, that the task's rules make of the slots."""

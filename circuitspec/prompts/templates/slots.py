@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from circuitspec.hypothesis_file.grammar.fields import Copy, Draw, SlotRule
@@ -97,14 +97,17 @@ def copied(value: Value, column: str | None) -> Value:
     return value if column is None else showing(row_of(value), column)
 
 
-def with_copies(drawn: Values, rules: Mapping[str, SlotRule]) -> dict[str, Value]:
-    """The values in the order of the rules, copies (also of copies) filled in; the rules go in no circle."""
-    return {slot: _value(slot, drawn, rules) for slot in rules}
+def with_copies(values: Values, rules: Mapping[str, SlotRule], but: Container[str] = ()) -> dict[str, Value]:
+    """The values in the order of the rules, copies (also of copies) filled in, but for slots that hold what they are
+    given; the rules go in no circle."""
+    return {slot: _value(slot, values, rules, but) for slot in rules}
 
 
-def _value(slot: str, drawn: Values, rules: Mapping[str, SlotRule]) -> Value:
+def _value(slot: str, values: Values, rules: Mapping[str, SlotRule], but: Container[str]) -> Value:
     rule = rules[slot]
-    return copied(_value(rule.slot, drawn, rules), rule.column) if isinstance(rule, Copy) else drawn[slot]
+    if slot in but or not isinstance(rule, Copy):
+        return values[slot]
+    return copied(_value(rule.slot, values, rules, but), rule.column)
 
 
 def column_of(rule: SlotRule, rules: Mapping[str, SlotRule]) -> str | None:

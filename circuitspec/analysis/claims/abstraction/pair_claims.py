@@ -144,14 +144,9 @@ def figures_of(trial: PairTrial, records: Records) -> PairFigures:
     )
 
 
-def control_hits(trial: PairTrial, records: Records) -> dict[str, NDArray[np.bool_]]:
-    """On which pairs each control gives the answer that is asked for, `[pair]`."""
-    return {name: records[run][IIA] == 1 for name, run in trial.controls.items()}
-
-
-def part_hits(trial: PairTrial, records: Records) -> dict[str, NDArray[np.bool_]]:
-    """The same of each part of its subspaces alone, and of both together."""
-    return {name: records[run][IIA] == 1 for name, run in trial.parts.items()}
+def other_hits(trial: PairTrial, records: Records) -> dict[str, NDArray[np.bool_]]:
+    """On which pairs each control and each part of its subspaces gives the answer that is asked for, `[pair]`."""
+    return {name: records[run][IIA] == 1 for name, run in (*trial.controls.items(), *trial.parts.items())}
 
 
 class PairClaims(ClaimKind[C, PlannedPairs]):
@@ -338,7 +333,7 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
                 moved = " -> ".join(number(float(end)) for end in ends)
             counts = (f"{int(one.kept.sum())} of {len(one.kept)}", str(int(changed.sum())))
             rows.append([trial.name, *counts, *shares, moved])
-            for what, hits in (control_hits(trial, records) | part_hits(trial, records)).items():
+            for what, hits in other_hits(trial, records).items():
                 told = [share_of(hits[mask]) for mask in (changed, one.kept & ~one.changed, one.kept)]
                 first, same, every = (MISSING if share is None else with_interval(share) for share in told)
                 rows.append([f"  {what}", "", "", first, MISSING, same, every, MISSING, MISSING])
@@ -366,8 +361,7 @@ def compared(trial: PairTrial, figures: PairFigures, records: Records) -> dict[s
     from circuitspec.analysis.statistics.proportions import share_of
 
     changed = figures.kept & figures.changed
-    hits = control_hits(trial, records) | part_hits(trial, records)
-    found = {f"IIA, changed, {name}": share_of(own[changed]) for name, own in hits.items()}
+    found = {f"IIA, changed, {name}": share_of(own[changed]) for name, own in other_hits(trial, records).items()}
     states = {} if trial.states is None else outside_shares(trial.states, changed)
     return found | {f"outside the natural range, {name}": share for name, share in states.items()}
 

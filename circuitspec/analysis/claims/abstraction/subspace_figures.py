@@ -52,7 +52,7 @@ def outside_shares(states: PatchedStates, counted: NDArray[np.bool_]) -> dict[st
 
 
 def state_words(states: PatchedStates, counted: NDArray[np.bool_]) -> str:
-    """`in all directions 0.06 [0.03, 0.12] (median distance from the nearest natural state 1.02 times theirs); ...`."""
+    """`in all directions 0.06 [0.03, 0.12] (1.02 times as far from the nearest natural state as ...); ...`."""
     shares = outside_shares(states, counted)
     told = []
     for name, one in by_directions(states).items():

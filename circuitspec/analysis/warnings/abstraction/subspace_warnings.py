@@ -7,13 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from circuitspec.analysis.claims.abstraction.pair_claims import (
-    PairTrial,
-    PlannedPairs,
-    control_hits,
-    figures_of,
-    part_hits,
-)
+from circuitspec.analysis.claims.abstraction.pair_claims import PairTrial, PlannedPairs, figures_of, other_hits
 from circuitspec.analysis.claims.abstraction.subspace_figures import PARTS, by_directions, decomposed
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.statistics.plain_data import estimate_data
@@ -21,8 +15,8 @@ from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.analysis.statistics.wording import number, plural, with_interval
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.levels.interchange_level import WHOLE
+from circuitspec.experiments.subspaces.subspace import is_random
 from circuitspec.experiments.subspaces.subspace_files import entry_name
-from circuitspec.experiments.subspaces.subspace_parts import MEANS, PCA
 from circuitspec.hypothesis_file.schema.abstraction.isolates_block import Isolates
 from circuitspec.prompts.pairs.pair_set import PairSet
 from circuitspec.prompts.pairs.settings import Setting
@@ -42,7 +36,7 @@ def _compared(evidence: Evidence) -> Iterator[tuple[int, PairTrial, Estimate, di
             own = share_of(figures.hit[asked])
             if own is None:
                 continue
-            hits = control_hits(trial, evidence.records) | part_hits(trial, evidence.records)
+            hits = other_hits(trial, evidence.records)
             found = {name: share_of(one[asked]) for name, one in hits.items()}
             yield planned.index, trial, own, {name: one for name, one in found.items() if one is not None}
 
@@ -99,7 +93,7 @@ def as_good_at_random(evidence: Evidence) -> list[EvidenceWarning]:
     """CS456: random subspaces of equal rank that are not surely worse."""
     found = []
     for index, trial, own, others in _compared(evidence):
-        drawn = [one for name, one in others.items() if name not in (WHOLE, MEANS, PCA, *PARTS)]
+        drawn = [one for name, one in others.items() if is_random(name)]
         best = max(drawn, key=lambda one: one.value, default=None)
         if best is None or not own.value or own.low is None or best.high is None or own.low > best.high:
             continue
