@@ -103,9 +103,9 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
 
     def plan(self, claim: Scrubbed, planning: Planning) -> PlannedScrub:
         ablation = planning.ablation
-        tree = tree_of(planning)
+        tree = tree_of(planning.hypothesis, planning.graph, planning.text)
         through = ablation.through if claim.through is None else claim.through
-        by = claim.rules or _usual_rules(planning)
+        by = claim.rules or usual_rules(planning.hypothesis)
         draws = tuple(scrub_draw(tree, i, by=by, seed=claim.seed, through=through) for i in range(claim.draws))
         scrubbed, random = (mean_over([getattr(d, run) for d in draws]) for run in ("scrubbed", "nothing_kept"))
         planning.name(random, "random prompts")
@@ -173,10 +173,6 @@ def _found(figures: ScrubFigures) -> str:
     return f"{ends}; prompt by prompt: {kl}{flips}"
 
 
-def _usual_rules(planning: Planning) -> tuple[str, ...]:
-    return usual_rules(planning.hypothesis)
-
-
 def usual_rules(hypothesis: Hypothesis) -> tuple[str, ...]:
     """How slots are drawn that are not carried, where no claim says so.
 
@@ -187,13 +183,8 @@ def usual_rules(hypothesis: Hypothesis) -> tuple[str, ...]:
     return ("clean",) if prompts is None or isinstance(prompts, Noised) or not templated else (prompts,)
 
 
-def tree_of(planning: Planning) -> ScrubTree:
+def tree_of(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> ScrubTree:
     """The tree of the file's paths. Raises as `scrub_tree` does."""
-    return tree_in(planning.hypothesis, planning.graph, planning.text)
-
-
-def tree_in(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> ScrubTree:
-    """As `tree_of`."""
     return scrub_tree(
         hypothesis.circuit,
         graph,
