@@ -146,12 +146,13 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
         return self.with_found(super().value(claim), claim)
 
     def rows(self, planned: PlannedScrub, claim: ClaimResult, records: Records) -> list[list[str]]:
-        """A row a draw."""
+        """A row a draw; nothing is recovered of a difference that may be none."""
         figures = figures_of(planned, records)
         rows = [["draw", "recovered", "kl (nats)", "answers changed"]]
-        for i, recovered in enumerate(figures.recovered_by_draw):
+        for i in range(len(planned.draws)):
+            recovered = MISSING if claim.estimate is None else number(float(figures.recovered_by_draw[i]))
             flips = MISSING if figures.flips is None else f"{figures.flips[i].mean():.0%}"
-            rows.append([str(i + 1), number(float(recovered)), number(float(figures.kl[i].mean())), flips])
+            rows.append([str(i + 1), recovered, number(float(figures.kl[i].mean())), flips])
         return rows
 
     def subject(self, claim: Any) -> str:
