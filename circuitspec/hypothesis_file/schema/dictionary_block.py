@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field
 
+from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 from circuitspec.hypothesis_file.grammar.texts import DictionaryPlaceText
 from circuitspec.hypothesis_file.schema.block import Block, Flag, Positive, Text
 
@@ -55,3 +56,8 @@ class DictionarySpec(Block):
         description="What becomes of what its features leave over where all outside the circuit is ablated: it stays "
         "as the run has it (keep), or is ablated too (ablate). A circuit that names sae:NAME.error has it inside.",
     )
+
+    @property
+    def place(self) -> DictionaryPlace:
+        """`at`, read."""
+        return DictionaryPlace.parse(self.at)
