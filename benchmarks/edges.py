@@ -14,11 +14,10 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from random_gpt2 import PROMPTS, TOKENS, random_model, random_task
 
 from circuitspec.engine.execution.batches import make_batches, model_inputs, where_mask
 from circuitspec.engine.execution.compiler import Actions, borrowed
@@ -28,27 +27,9 @@ from circuitspec.experiments.experiment import Source
 from circuitspec.experiments.levels.edge_level import patching
 from circuitspec.graph.edges import Receiver, Sender, receivers, senders, senders_before
 from circuitspec.graph.where import Where
-from circuitspec.models.families.architecture import architecture_of
-from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.models.model_config import shape_of
-from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
+from circuitspec.runtime.progress import Silent
 
-PROMPTS, TOKENS, ABLATED = 8, 16, 30_000
-
-
-class Silent:
-    def expect(self, prompts: int) -> None: ...
-    def advance(self, prompts: int) -> None: ...
-
-
-def random_task(n: int, length: int, vocabulary: int) -> TokenizedTask:
-    rng = np.random.default_rng(0)
-    clean, corrupt = (tuple(tuple(row) for row in rng.integers(0, vocabulary, (n, length)).tolist()) for _ in range(2))
-    prompts = tuple(Prompt(i, 0, {"clean": "", "abc": ""}, (), ()) for i in range(n))
-    roles = {"S2": (length // 2,) * n, "END": (length - 1,) * n}
-    return TokenizedTask(
-        PromptSet(prompts, ("abc",), ("",)), {"clean": clean, "abc": corrupt}, roles, ((1,),) * n, ((2,),) * n
-    )
+ABLATED = 30_000
 
 
 def random_edges(shape, count: int, wheres: tuple[Where, ...]) -> dict[Receiver, dict[Sender, Where]]:
@@ -73,13 +54,9 @@ def main() -> None:
     rounds, threads = (getattr(parser.parse_args(), name) for name in ("rounds", "threads"))
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    config = GPT2Config()
-    model = GPT2LMHeadModel(config).eval()
-    facts = config.to_dict()
-    shape = shape_of(facts)
-    provenance = Provenance("random", None, "float32", "gpt2", "random", 0, Path())
-    loaded = LoadedModel(model, None, architecture_of(facts), shape, provenance)
-    task = random_task(PROMPTS, TOKENS, config.vocab_size)
+    loaded = random_model()
+    model, shape = loaded.model, loaded.shape
+    task = random_task(PROMPTS, TOKENS, shape.n_vocab)
     (batch,) = make_batches(task.lengths, PROMPTS)
     before = peak_megabytes()
     with borrowed(model), torch.no_grad():

@@ -18,7 +18,8 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from sweep import SOURCE, Silent, random_model, random_task, timed
+from random_gpt2 import PROMPTS, TOKENS, random_model, random_task
+from sweep import SOURCE, timed
 from transformers import GPT2LMHeadModel
 
 from circuitspec.dictionaries.dictionary import Dictionary
@@ -29,6 +30,7 @@ from circuitspec.graph.shape import DictionarySite
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Feature, OtherFeatures
 from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
+from circuitspec.runtime.progress import Silent
 
 LAYER, N, NAMED, SWEPT = 6, 16_384, 100, 96
 LAST = Where.at("P15")
@@ -62,8 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds
-    loaded, task = random_model(), random_task(8, 16, 50257)
-    model = loaded.model
+    loaded = random_model()
+    model, task = loaded.model, random_task(PROMPTS, TOKENS, loaded.shape.n_vocab)
     clean, corrupt = (torch.tensor(task.ids[name]) for name in ("clean", "abc"))
     streams: list[torch.Tensor] = []
     handle = model.transformer.h[LAYER].register_forward_pre_hook(lambda _, args: streams.append(args[0]))

@@ -14,12 +14,10 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
-from edges import PROMPTS, TOKENS, Silent, random_task
-from transformers import GPT2Config, GPT2LMHeadModel
+from random_gpt2 import PROMPTS, TOKENS, random_model, random_task
 
 from circuitspec.engine.execution.batches import make_batches, model_inputs
 from circuitspec.engine.execution.compiler import borrowed
@@ -31,10 +29,8 @@ from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
 from circuitspec.hypothesis_file.yaml.source import parse_source
-from circuitspec.models.families.architecture import architecture_of
-from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.models.model_config import shape_of
 from circuitspec.prompts.prompt_set import TokenizedVariant
+from circuitspec.runtime.progress import Silent
 
 HEADS = {"narrow": (1, 1, 1), "wide": (3, 2, 2), "many leaves": (6, 1, 2)}
 """By name how many heads the three groups of the tree have, the first one its leaves."""
@@ -61,14 +57,9 @@ def main() -> None:
     rounds, threads = (getattr(parser.parse_args(), name) for name in ("rounds", "threads"))
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    config = GPT2Config()
-    model = GPT2LMHeadModel(config).eval()
-    facts = config.to_dict()
-    shape = shape_of(facts)
-    loaded = LoadedModel(
-        model, None, architecture_of(facts), shape, Provenance("random", None, "float32", "gpt2", "random", 0, Path())
-    )
-    task = random_task(PROMPTS, TOKENS, config.vocab_size)
+    loaded = random_model()
+    model, shape = loaded.model, loaded.shape
+    task = random_task(PROMPTS, TOKENS, shape.n_vocab)
     rng = np.random.default_rng(1)
     print("| tree | values | forwards | in bare forwards | without the clean run, a node |")
     print("|---|---|---|---|---|")
@@ -78,7 +69,7 @@ def main() -> None:
             draw = scrub_draw(tree, 0, by=("clean",), seed=0, through=through)
             given = task
             for one in draw.prompts:
-                ids = tuple(map(tuple, rng.integers(0, config.vocab_size, (PROMPTS, TOKENS)).tolist()))
+                ids = tuple(map(tuple, rng.integers(0, shape.n_vocab, (PROMPTS, TOKENS)).tolist()))
                 given = given.with_variant(one.variant, TokenizedVariant(ids, task.answers, task.wrong, task.roles))
             (batch,) = make_batches(task.lengths, PROMPTS)
             with borrowed(model), torch.no_grad():

@@ -22,16 +22,12 @@ from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.models.load import load_model
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.tokens.tokenize import tokenize
+from circuitspec.runtime.progress import Silent
 
 TASK = Path(__file__).parents[1] / "hypotheses" / "explored" / "ioi-tiny-fresh.task.yaml"
 SOURCE = Source("mean_per_template", "abc")
 CLEAN = Experiment("clean")
 LARGEST = 4
-
-
-class Silent:
-    def expect(self, prompts: int) -> None: ...
-    def advance(self, prompts: int) -> None: ...
 
 
 def main() -> None:

@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from random_gpt2 import ANSWER, PROMPTS, TOKENS, WRONG, random_model, random_task
+from transformers import GPT2LMHeadModel
 
 from circuitspec.engine.execution.batch_size import rows_per_batch
 from circuitspec.engine.execution.compiler import borrowed
@@ -37,20 +38,11 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Neuron
-from circuitspec.models.families.architecture import architecture_of
-from circuitspec.models.load import LoadedModel, Provenance
-from circuitspec.models.model_config import shape_of
-from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.runtime.progress import Silent
 
-PROMPTS, TOKENS = 8, 16
-ANSWER, WRONG = 1, 2
 SOURCE = Source("resample", "abc")
 COUNTS = (100, 300, 1_000, 3_000, 10_000)
-
-
-class Silent:
-    def expect(self, prompts: int) -> None: ...
-    def advance(self, prompts: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -84,28 +76,6 @@ def resident(which: str) -> float:
     """MiB of this process: `VmRSS` now, `VmHWM` at the peak since it was reset."""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which)]
     return int(line.split()[1]) / 1024
-
-
-def random_model(**sizes: int) -> LoadedModel:
-    config = GPT2Config(**sizes)
-    model = GPT2LMHeadModel(config).eval()
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    facts = config.to_dict()
-    provenance = Provenance("random", None, "float32", "gpt2", "random", 0, None)
-    return LoadedModel(model, None, architecture_of(facts), shape_of(facts), provenance)
-
-
-def random_task(prompts: int, tokens: int, vocabulary: int) -> TokenizedTask:
-    """Random prompts with a role for each position, `P0` to the last."""
-    rng = np.random.default_rng(0)
-    clean, corrupt = (
-        tuple(tuple(row) for row in rng.integers(0, vocabulary, (prompts, tokens)).tolist()) for _ in range(2)
-    )
-    texts = tuple(Prompt(i, 0, {"clean": "", "abc": ""}, (), ()) for i in range(prompts))
-    roles = {f"P{position}": (position,) * prompts for position in range(tokens)}
-    ids = {"clean": clean, "abc": corrupt}
-    return TokenizedTask(PromptSet(texts, ("abc",), ("",)), ids, roles, ((ANSWER,),) * prompts, ((WRONG,),) * prompts)
 
 
 Unit = tuple[int, int, int | None]  # layer, head, position (None: all of them)

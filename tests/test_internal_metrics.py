@@ -53,7 +53,7 @@ def test_what_the_main_head_looks_at(tmp_path: Path) -> None:
 
 
 def test_a_backup_looks_where_the_main_head_is_silent() -> None:
-    """The seed's use of such a metric: which part decides where a head looks. Here the main head does."""
+    """What such a metric is for: which part decides where a head looks. Here the main head does."""
     looks = "attention(a1.h1, END -> thing)"
     claim = f"complete: {{metric: '{looks}', at_most: 0.5}}"
     found = reported(text_of(claim), tests=True, sweep=True).verification

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
 from circuitspec.dictionaries.told_places import place_told, read_otherwise
 from circuitspec.graph.shape import DictionarySite, ModelShape
-from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -44,9 +43,8 @@ def read_declared(
     found: dict[str, Dictionary] = {}
     problems: list[Diagnostic] = []
     for name, spec in specs.items():
-        span, layer = _span(name, text), DictionaryPlace.parse(spec.at).layer
         try:
-            file = read_dictionary(base_dir / spec.source, layer, spec.format, span)
+            file = read_dictionary(base_dir / spec.source, spec.place.layer, spec.format, _span(name, text))
         except CircuitspecError as error:
             problems += error.diagnostics
             continue
@@ -69,14 +67,13 @@ def dictionary_files(specs: Specs, base_dir: Path, text: SourceText) -> dict[str
     from circuitspec.dictionaries.readers.all_formats import files_of
 
     return {
-        name: files_of(base_dir / spec.source, DictionaryPlace.parse(spec.at).layer, spec.format, _span(name, text))
+        name: files_of(base_dir / spec.source, spec.place.layer, spec.format, _span(name, text))
         for name, spec in specs.items()
     }
 
 
 def _site(name: str, spec: DictionarySpec) -> DictionarySite:
-    place = DictionaryPlace.parse(spec.at)
-    return DictionarySite(name, place, error_stays=spec.error == "keep", skips_first=spec.skip_first)
+    return DictionarySite(name, spec.place, error_stays=spec.error == "keep", skips_first=spec.skip_first)
 
 
 def _span(name: str, text: SourceText) -> Span:
@@ -84,7 +81,7 @@ def _span(name: str, text: SourceText) -> Span:
 
 
 def _misplaced(name: str, spec: DictionarySpec, shape: ModelShape, text: SourceText) -> Diagnostic | None:
-    place, span = DictionaryPlace.parse(spec.at), text.span(("dictionaries", name, "at"))
+    place, span = spec.place, text.span(("dictionaries", name, "at"))
     if place.layer >= shape.n_layers:
         said = f"the model has no {spec.at}: its layers are 0 to {shape.n_layers - 1}"
         return Diagnostic("CS377", said, span, hint="what others call blocks.7.hook_resid_post is r8")
@@ -115,7 +112,7 @@ def _told_otherwise(name: str, spec: DictionarySpec, hook: str, text: SourceText
 def _misfits(
     name: str, spec: DictionarySpec, dictionary: Dictionary, shape: ModelShape, text: SourceText
 ) -> list[Diagnostic]:
-    place, at = DictionaryPlace.parse(spec.at), text.span(("dictionaries", name, "at"))
+    place, at = spec.place, text.span(("dictionaries", name, "at"))
     if dictionary.reads_input and place.kind != "mlp":
         said = f"{name} is a transcoder, and {spec.at} is no MLP"
         return [Diagnostic("CS377", said, at, hint=f"write at: m{place.layer}")]

@@ -46,6 +46,7 @@ from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_directions
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
 from circuitspec.prompts.reference_prompts import first_size, is_drawn, largest_size
+from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import no_command, visible
 
 SHOWN = 10  # single pairs and names that are listed
@@ -146,9 +147,7 @@ def _experiments(plan: Plan) -> str:
     if drawn:
         source = next(iter(drawn)).source
         rows.append([f"{len(drawn)} random circuits", "clean", str(source), "as much as for `circuit`"])
-    rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join("   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return aligned(rows)
 
 
 def _counted(experiment: Experiment) -> str:

@@ -49,13 +49,15 @@ def planned(**bounds: float) -> Plan:
     return Plan({CLEAN: "clean", **dict.fromkeys(runs, "run")}, CLEAN, RANDOM, CLEAN, (one,))
 
 
-def records(scrubbed: tuple[ArrayLike, ArrayLike], kl: float, clean: ArrayLike | None = None) -> Records:
+def records(
+    scrubbed: tuple[ArrayLike, ArrayLike], kl: float, clean: ArrayLike | None = None, random: ArrayLike = -4.0
+) -> Records:
     ones = np.ones(N)
     found = {CLEAN: {"logit_diff": 4 * ones if clean is None else clean, "accuracy": ones, "kl": 0 * ones}}
     for one, values in zip(DRAWS, scrubbed, strict=True):
         values = np.asarray(values)
         found[one.scrubbed] = {"logit_diff": values, "accuracy": (values > 0).astype(float), "kl": kl * ones}
-        found[one.nothing_kept] = {"logit_diff": -4 * ones, "accuracy": 0 * ones, "kl": 3 * ones}
+        found[one.nothing_kept] = {"logit_diff": random * ones, "accuracy": 0 * ones, "kl": 3 * ones}
     made = make_records(found)
     return made.merged(with_means(made, [SCRUBBED, RANDOM]))
 
@@ -111,3 +113,15 @@ def test_the_table_has_a_row_a_draw() -> None:
         ["1", "1.00", "0.25", "0%"],
         ["2", "0.50", "0.25", "100%"],
     ]
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.01])
+def test_of_no_difference_no_draw_recovers_a_share(apart: float) -> None:
+    """Random prompts that score as the clean ones do on average, exactly or by chance."""
+    alternate = np.where(np.arange(N) % 2 == 0, 1.0, -1.0)
+    halves = (np.full(N, 4.0), np.full(N, 0.0))
+    plan, measured = planned(at_least=0.9), records(halves, 0.25, random=4 - apart + alternate)
+    (claim,), (one,) = judge(plan, measured), plan.claims
+    assert isinstance(one, PlannedScrub)
+    assert claim.status == "INCONCLUSIVE"
+    assert [row[1] for row in ScrubbedClaims().rows(one, claim, measured)] == ["recovered", "-", "-"]

@@ -405,5 +405,8 @@ def test_what_does_not_go_together_is_cs376(tmp_path: Path) -> None:
     assert _code(_sparsify(k=5, activation="groupmax")(tmp_path / "groups", numbers))[0] == "CS376"
     learned = dictionary_learning(tmp_path / "learned", "AutoEncoderTopK", linear(numbers, b_dec=numbers.decoder_bias))
     assert _code(learned)[0] == "CS376"
+    for k in ([3, 4], 2.5, float("nan")):  # neither is a number of features
+        top = linear(numbers, b_dec=numbers.decoder_bias, k=k)
+        assert _code(dictionary_learning(tmp_path / str(next(folders)), "AutoEncoderTopK", top))[0] == "CS376"
     scaled = {**whole, "scaling_factor": np.full(12, 2.0)}
     assert code({}, scaled) == "CS375"

@@ -150,7 +150,7 @@ def claimed(claims: str, *, level: str = "path") -> Verification:
 
 
 def test_two_paths_each_with_a_source_of_its_own() -> None:
-    """Nobel reaches the neuron from `Nobel Y`, Peace from `X Peace`, all else is random: the seed's footnote 4."""
+    """Nobel reaches the neuron from `Nobel Y`, Peace from `X Peace`, all else is random."""
     settings = "metric: logit_diff, at_least: 0"
     paths = '[input@first -> previous_token<v> -> prize, "input@second -> prize"]'
     expected = {RIGHT: 1.0, SWAPPED: 0.0, ALONE: 0.0}

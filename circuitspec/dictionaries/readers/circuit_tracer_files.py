@@ -8,6 +8,7 @@ from pathlib import Path
 from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.dictionaries.dictionary_path import DictionaryPath, Tensors
 from circuitspec.dictionaries.readers.dictionary_format import DictionaryFormat, StoredDictionary
+from circuitspec.dictionaries.readers.weight_layouts import above_threshold
 
 _THRESHOLD = "activation_function.threshold"
 
@@ -42,7 +43,7 @@ def _read(source: DictionaryPath, layer: int) -> StoredDictionary:
     bias, constant = tensors.get("b_enc", n_features), tensors.get("b_dec", decoder.shape[1])
     found = Dictionary(weight.T.contiguous(), decoder, bias, constant, "relu", reads_input=True)
     if _THRESHOLD in tensors:
-        found = replace(found, activation="jumprelu", threshold=tensors.threshold(_THRESHOLD, n_features))
+        found = above_threshold(found, tensors, _THRESHOLD)
     if "W_skip" in tensors:
         found = replace(found, skip=tensors.get("W_skip", decoder.shape[1], d_in).T.contiguous())
     return StoredDictionary(found, read)

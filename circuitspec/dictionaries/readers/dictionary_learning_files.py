@@ -10,32 +10,12 @@ import torch
 from circuitspec.dictionaries.dictionary import Dictionary, EncoderGate, TopK
 from circuitspec.dictionaries.dictionary_path import DictionaryPath, Tensors, whole_number
 from circuitspec.dictionaries.readers.dictionary_format import StoredDictionary, fixed
-
-
-def _linear(tensors: Tensors, decoder_bias: str, *, biased: bool = True) -> Dictionary:
-    """With an encoder and a decoder that are torch's linear layers, `[out, in]`."""
-    weight = tensors.get("encoder.weight", None, None)
-    n_features, d_in = weight.shape
-    return Dictionary(
-        weight.T.contiguous(),
-        tensors.get("decoder.weight", d_in, n_features).T.contiguous(),
-        tensors.get("encoder.bias", n_features) if biased else None,
-        tensors.get(decoder_bias, d_in),
-        "relu",
-    )
-
-
-def _matrices(tensors: Tensors) -> Dictionary:
-    """With an encoder `[in, out]` and a decoder alike."""
-    encoder = tensors.get("W_enc", None, None)
-    d_in, n_features = encoder.shape
-    decoder, bias = tensors.get("W_dec", n_features, d_in), tensors.get("b_enc", n_features)
-    return Dictionary(encoder, decoder, bias, tensors.get("b_dec", d_in), "relu")
+from circuitspec.dictionaries.readers.weight_layouts import above_threshold, linear, matrices
 
 
 def _autoencoder(tensors: Tensors) -> Dictionary:
     """Read as its tool reads it: directions get a norm of 1, and features what that takes."""
-    found = _linear(tensors, "bias")
+    found = linear(tensors, "bias")
     assert found.encoder_bias is not None
     norms = found.decoder.norm(dim=-1)
     if torch.allclose(norms, torch.ones_like(norms)):
@@ -50,34 +30,30 @@ def _autoencoder(tensors: Tensors) -> Dictionary:
 
 
 def _gated(tensors: Tensors) -> Dictionary:
-    found = _linear(tensors, "decoder_bias", biased=False)
+    found = linear(tensors, "decoder_bias", biased=False)
     opening, r_mag, bias = (tensors.get(name, found.n_features) for name in ("gate_bias", "r_mag", "mag_bias"))
     return replace(found, centre=found.decoder_bias, gate=EncoderGate(opening, r_mag.exp(), bias))
 
 
 def _topk(tensors: Tensors) -> Dictionary:
-    found = _linear(tensors, "b_dec")
-    k = whole_number(tensors.source, int(tensors.found["k"]) if "k" in tensors else None, "k", found.n_features)
+    found = linear(tensors, "b_dec")
+    told = tensors.found.get("k")
+    k = whole_number(tensors.source, None if told is None else told.tolist(), "k", found.n_features)
     return replace(found, centre=found.decoder_bias, activation="topk", topk=TopK(k))
 
 
-def _above(found: Dictionary, tensors: Tensors) -> Dictionary:
-    threshold = tensors.threshold("threshold", found.n_features)
-    return replace(found, activation="jumprelu", threshold=threshold)
-
-
 def _centred_above(found: Dictionary, tensors: Tensors) -> Dictionary:
-    return replace(_above(found, tensors), centre=found.decoder_bias)
+    return replace(above_threshold(found, tensors), centre=found.decoder_bias)
 
 
 _CLASSES: Mapping[str, Callable[[Tensors], Dictionary]] = {
     "AutoEncoder": _autoencoder,
-    "AutoEncoderNew": lambda tensors: _linear(tensors, "decoder.bias"),
+    "AutoEncoderNew": lambda tensors: linear(tensors, "decoder.bias"),
     "GatedAutoEncoder": _gated,
-    "JumpReluAutoEncoder": lambda tensors: _above(_matrices(tensors), tensors),
+    "JumpReluAutoEncoder": lambda tensors: above_threshold(matrices(tensors), tensors),
     "AutoEncoderTopK": _topk,
-    "BatchTopKSAE": lambda tensors: _centred_above(_linear(tensors, "b_dec"), tensors),
-    "MatryoshkaBatchTopKSAE": lambda tensors: _centred_above(_matrices(tensors), tensors),
+    "BatchTopKSAE": lambda tensors: _centred_above(linear(tensors, "b_dec"), tensors),
+    "MatryoshkaBatchTopKSAE": lambda tensors: _centred_above(matrices(tensors), tensors),
 }
 
 

@@ -11,6 +11,7 @@ import torch
 from circuitspec.dictionaries.dictionary import Activation, Dictionary, EncoderGate, Norm, TopK
 from circuitspec.dictionaries.dictionary_path import DictionaryPath, Tensors, whole_number
 from circuitspec.dictionaries.readers.dictionary_format import StoredDictionary, fixed
+from circuitspec.dictionaries.readers.weight_layouts import above_threshold
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _NORMS: Mapping[str, Norm | None] = {
@@ -65,7 +66,7 @@ def _read(source: DictionaryPath, layer: int) -> StoredDictionary:
         bias, gate, r_mag = (tensors.get(name, n_features) for name in ("b_mag", "b_gate", "r_mag"))
         dictionary = replace(dictionary, gate=EncoderGate(gate, r_mag.exp(), bias))
     if activation == "jumprelu":
-        dictionary = replace(dictionary, threshold=tensors.threshold("threshold", n_features))
+        dictionary = above_threshold(dictionary, tensors)
     if activation == "topk":
         k = whole_number(source, settings.get("k"), "k", n_features)
         norms = decoder.norm(dim=-1) if settings.get("rescale_acts_by_decoder_norm") else None

@@ -9,6 +9,7 @@ import torch
 from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.dictionaries.dictionary_path import DictionaryPath, Tensors, positive
 from circuitspec.dictionaries.readers.dictionary_format import StoredDictionary, fixed
+from circuitspec.dictionaries.readers.weight_layouts import above_threshold, linear, matrices
 
 
 def _gemma_scope(source: DictionaryPath, layer: int) -> StoredDictionary:
@@ -21,11 +22,7 @@ def _gemma_scope(source: DictionaryPath, layer: int) -> StoredDictionary:
             "use one that reads what enters the MLP, such as those of Gemma Scope 2",
         )
     tensors = Tensors(source, source.tensors(path))
-    encoder = tensors.get("W_enc", None, None)
-    d_in, n_features = encoder.shape
-    decoder, bias = tensors.get("W_dec", n_features, d_in), tensors.get("b_enc", n_features)
-    found = Dictionary(encoder, decoder, bias, tensors.get("b_dec", d_in), "jumprelu")
-    return StoredDictionary(replace(found, threshold=tensors.threshold("threshold", n_features)))
+    return StoredDictionary(above_threshold(matrices(tensors), tensors))
 
 
 def _gemma_scope_2(source: DictionaryPath, layer: int) -> StoredDictionary:
@@ -40,8 +37,7 @@ def _gemma_scope_2(source: DictionaryPath, layer: int) -> StoredDictionary:
     reads_input = written is not None and written != read
     decoder = tensors.get("w_dec", n_features, None if reads_input else d_in)
     bias, constant = tensors.get("b_enc", n_features), tensors.get("b_dec", decoder.shape[1])
-    found = Dictionary(encoder, decoder, bias, constant, "jumprelu", reads_input=reads_input)
-    found = replace(found, threshold=tensors.threshold("threshold", n_features))
+    found = above_threshold(Dictionary(encoder, decoder, bias, constant, "relu", reads_input=reads_input), tensors)
     if "affine_skip_connection" in tensors:
         found = replace(found, skip=tensors.get("affine_skip_connection", d_in, decoder.shape[1]))
     return StoredDictionary(found, read if isinstance(read, str) else "")
@@ -53,16 +49,13 @@ def _llama_scope(source: DictionaryPath, layer: int) -> StoredDictionary:
     norms = average if isinstance(average, dict) else {}
     weights = source.weights("checkpoints/final.safetensors")
     tensors = Tensors(source, source.tensors(weights))
-    encoder = tensors.get("encoder.weight", None, None).T.contiguous()
-    d_in, n_features = encoder.shape
-    decoder = tensors.get("decoder.weight", d_in, n_features).T.contiguous()
-    bias, constant = tensors.get("encoder.bias", n_features), tensors.get("decoder.bias", d_in)
-    scale = d_in**0.5 / positive(source, norms.get("in"), "dataset_average_activation_norm.in")
-    _check_llama_scope(source, settings, decoder)
+    found = linear(tensors, "decoder.bias")
+    scale = found.d_in**0.5 / positive(source, norms.get("in"), "dataset_average_activation_norm.in")
+    _check_llama_scope(source, settings, found.decoder)
     above = positive(source, settings.get("jump_relu_threshold"), "jump_relu_threshold")
-    threshold = torch.tensor(above * scale, dtype=encoder.dtype)  # it is told in units of what is not scaled
-    found = Dictionary(encoder, decoder, bias, constant, "jumprelu", threshold=threshold, scale=scale)
+    threshold = torch.tensor(above * scale, dtype=found.dtype)  # it is told in units of what is not scaled
     hook = settings.get("hook_point_in")
+    found = replace(found, activation="jumprelu", threshold=threshold, scale=scale)
     return StoredDictionary(found, hook if isinstance(hook, str) else "")
 
 

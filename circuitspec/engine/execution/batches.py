@@ -274,3 +274,10 @@ def real_columns(batch: Batch) -> Tensor:
     for row, (offset, length) in enumerate(zip(batch.offsets, batch.lengths, strict=True)):
         real[row, offset : offset + length] = True
     return real
+
+
+def later_columns(batch: Batch) -> Tensor:
+    """The same without each row's first token."""
+    later = real_columns(batch)
+    later[range(len(batch.offsets)), batch.offsets] = False
+    return later

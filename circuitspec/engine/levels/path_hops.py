@@ -27,7 +27,7 @@ from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.levels.path_ends import Ends, Run
 from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
 from circuitspec.engine.levels.residual_stream import Stream
-from circuitspec.experiments.experiment import Experiment, HopPass, Reading, Sent, is_open
+from circuitspec.experiments.experiment import Experiment, HopPass, Reading, Sent, hop_passes, is_open
 from circuitspec.experiments.levels.path_level import side_by_side
 from circuitspec.graph.edges import Receiver, Sender, inputs_of
 from circuitspec.graph.edges import senders as all_senders
@@ -81,24 +81,16 @@ def first_layer(senders: Senders) -> int:
 def reads_of(experiment: Experiment, stream: Stream) -> dict[HopPass, frozenset[Tap]]:
     """The streams that are read of each pass."""
     found: dict[HopPass, set[Tap]] = {}
-    seen: set[HopPass] = set()
-
-    def visit(senders: Senders, frozen: str | None) -> None:
-        if (senders, frozen) in seen:
-            return
-        seen.add((senders, frozen))
-        for sent in senders:
-            if sent.inputs:  # the other inputs of a middle component read the frozen run
-                taps = {stream.read_tap(r) for r in _inputs(sent.component, stream.shape)}
-                found.setdefault((frozenset(), sent.prompts), set()).update(taps)
-            read(sent.inputs, sent.prompts)
 
     def read(readings: frozenset[Reading], frozen: str | None) -> None:
         for reading in readings:
             found.setdefault((reading.senders, frozen), set()).add(stream.read_tap(reading.receiver))
-            visit(reading.senders, frozen)
 
     read(experiment.readings, None)
+    for sent in {sent for senders, _ in hop_passes(experiment) for sent in senders if sent.inputs}:
+        read(sent.inputs, sent.prompts)
+        taps = {stream.read_tap(receiver) for receiver in _inputs(sent.component, stream.shape)}
+        found.setdefault((frozenset(), sent.prompts), set()).update(taps)  # what its other inputs read is frozen
     return {one: frozenset(taps) for one, taps in found.items()}
 
 
@@ -304,18 +296,21 @@ class Hops:
         shares: Mapping[int, _Shares],
     ) -> None:
         """Put a sender's value at its positions: one that was computed before, else the sent one."""
-        sent = self.base if value is not None else self._sent(one)
         tap, unit = self._slot(one.component)
         units = tap.units(self.stream.shape)
         at = self.columns(one.where)
         like = self.base[tap]
+
+        def sent(kept: Tap) -> Tensor:
+            return _split(self._sent(one)[kept].expand_as(like), units)[:, :, unit]
+
         if tap not in masks:
             masks[tap] = torch.zeros(*like.shape[:2], units, dtype=torch.bool, device=like.device)
             values[tap] = like
         if tap.kind == "z_scaled":
-            z = _split(sent[Tap(tap.layer, "z")].expand_as(like), units)[:, :, unit] if value is None else value
+            z = sent(Tap(tap.layer, "z")) if value is None else value
             shares[tap.layer].put(unit, units, z, at, computed=value is not None)
-        new = _split(sent[tap].expand_as(like), units)[:, :, unit] if value is None else value
+        new = sent(tap) if value is None else value
         changed = _split(values[tap].clone(), units)
         changed[:, :, unit] = torch.where(at.unsqueeze(-1), new, changed[:, :, unit])
         values[tap] = changed.flatten(-2)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from circuitspec.engine.execution.batches import Batch, real_columns
+from circuitspec.engine.execution.batches import Batch, later_columns
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.forward import Forward
@@ -52,12 +52,10 @@ def dictionary_fits(forward: Forward) -> tuple[DictionaryFit, ...]:
         return forward.forward(batch, CLEAN, Actions(record=record))[1]
 
     for batch, values in forward.in_batches(recorded):
-        real = real_columns(batch)
-        for row, offset in enumerate(batch.offsets):
-            real[row, offset] = False
+        later = later_columns(batch)
         for one in sums:
             explained = one.features.explained(shape)[1]
-            one.add(*(values[tap][real.to(values[tap].device)] for tap in (one.features, one.error, explained)))
+            one.add(*(values[tap][later.to(values[tap].device)] for tap in (one.features, one.error, explained)))
     return tuple(one.fit for one in sums)
 
 

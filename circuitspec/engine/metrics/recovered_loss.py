@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from circuitspec.engine.execution.batches import Batch, model_inputs, real_columns
+from circuitspec.engine.execution.batches import Batch, later_columns, model_inputs
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Tap
@@ -82,8 +82,7 @@ def _loss(forward: Forward, batch: Batch, actions: Actions) -> tuple[float, int]
     every = torch.arange(batch.width, device=forward.device)
     logits, _ = forward.executor.forward({**inputs, "logits_to_keep": every}, actions)
     forward.count(len(batch.cases))
-    real = real_columns(batch).to(forward.device)
-    follows = real[:, 1:] & real[:, :-1]
+    follows = later_columns(batch)[:, 1:].to(forward.device)
     told = upcast(logits)[:, :-1][follows]
     each = torch.nn.functional.cross_entropy(told, inputs["input_ids"][:, 1:][follows], reduction="none")
     return float(each.double().sum()), len(each)
@@ -94,7 +93,7 @@ def _reconstructed(forward: Forward, site: DictionarySite) -> Callable[[Batch], 
 
     def actions(batch: Batch) -> Actions:
         nothing = torch.zeros(1, 1, 1, dtype=forward.dtype, device=forward.device)
-        return Actions(swaps={Tap(site.place.layer, "error", site.name): Swap(_but_first(forward, batch), nothing)})
+        return Actions(swaps={Tap(site.place.layer, "error", site.name): Swap(_replaced(forward, batch), nothing)})
 
     return actions
 
@@ -104,15 +103,12 @@ def _ablated(forward: Forward, site: DictionarySite) -> Callable[[Batch], Action
     written = Tap(site.place.layer, "error", site.name).explained(forward.loaded.shape)[1]
 
     def actions(batch: Batch) -> Actions:
-        replaced = _but_first(forward, batch)
+        replaced = _replaced(forward, batch)
         return Actions(edits={written: lambda value: value.masked_fill(replaced, 0.0)})
 
     return actions
 
 
-def _but_first(forward: Forward, batch: Batch) -> Tensor:
+def _replaced(forward: Forward, batch: Batch) -> Tensor:
     """bool `[row, pos, 1]`: all tokens but each prompt's first."""
-    found = torch.ones(len(batch.prompts), batch.width, 1, dtype=torch.bool)
-    for row, offset in enumerate(batch.offsets):
-        found[row, offset] = False
-    return found.to(forward.device)
+    return later_columns(batch).unsqueeze(-1).to(forward.device)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.experiments.levels.scrub_level import ScrubDraw
-from circuitspec.experiments.levels.scrub_tree import ScrubTree, TreeNode
+from circuitspec.experiments.levels.scrub_tree import ScrubTree, TreeInput, TreeNode
 from circuitspec.hypothesis_file.schema.carries_block import NOTHING
 
 LOGITS = "logits"
@@ -60,23 +60,27 @@ def scrubbing_only(tree: ScrubTree, parts: Collection[ScrubPart]) -> ScrubTree:
         key = key_of(node)
         carries = node.carries if (key, False) in kept else None
         whole = (key, True) not in kept
-        inputs = tuple(replace(one, nodes=tuple(map(changed, one.nodes))) for one in node.inputs)
+        inputs = _mapped(node.inputs, changed)
         if whole and not any(child.carries is not None or child.inputs for one in inputs for child in one.nodes):
             inputs = ()  # what it computes from one prompt it has in the run on that prompt
         return replace(node, carries=carries, whole=whole, inputs=inputs)
 
-    inputs = tuple(replace(one, nodes=tuple(map(changed, one.nodes))) for one in tree.inputs)
-    return replace(tree, inputs=inputs, whole=(LOGITS, True) not in kept)
+    return replace(tree, inputs=_mapped(tree.inputs, changed), whole=(LOGITS, True) not in kept)
 
 
 def carrying(tree: ScrubTree, key: str, carried: tuple[str, ...] | None) -> ScrubTree:
     """The tree with other things said to be carried by the values of an entry."""
 
     def changed(node: TreeNode) -> TreeNode:
-        inputs = tuple(replace(one, nodes=tuple(map(changed, one.nodes))) for one in node.inputs)
+        inputs = _mapped(node.inputs, changed)
         return replace(node, inputs=inputs, carries=carried if key_of(node) == key else node.carries)
 
-    return replace(tree, inputs=tuple(replace(one, nodes=tuple(map(changed, one.nodes))) for one in tree.inputs))
+    return replace(tree, inputs=_mapped(tree.inputs, changed))
+
+
+def _mapped(inputs: tuple[TreeInput, ...], changed: Callable[[TreeNode], TreeNode]) -> tuple[TreeInput, ...]:
+    """The inputs with every node that they read changed."""
+    return tuple(replace(one, nodes=tuple(map(changed, one.nodes))) for one in inputs)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class Undefined:
 def undefined(experiments: Iterable[Experiment], task: TokenizedTask) -> Undefined | None:
     """The first such token; None where there is none. Patched zeros come from no token."""
     asked: dict[tuple[str, str, Where], None] = {}
-    for experiment in (one for asked in experiments for one in asked.each):
+    for experiment in (run for whole in experiments for run in whole.each):
         source = experiment.source
         if source is not None and source.prompts is not None:
             pair = texts_of(experiment.base), texts_of(source.prompts)

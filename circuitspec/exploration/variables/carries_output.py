@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuitspec.analysis.statistics.wording import briefly, number, plural
 from circuitspec.exploration.variables.carried_names import CarriesFindings
+from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import visible
 
 
@@ -26,9 +27,6 @@ def render_carries(found: CarriesFindings) -> str:
     for one in found.entries:
         said = f"{one.said} ({one.why})" if one.why else one.said
         rows.append([f"  {one.key}", said, briefly(one.scrubbing.recovered), number(one.scrubbing.kl), str(one.tried)])
-    rows = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = "\n".join("   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
     return (
         f"{visible(found.name)}   {visible(found.model)}   {plural(found.n, 'prompt')}\n"
         f"the least that values on the declared paths must carry: recovered {visible(found.metric)}, one draw for each "
@@ -36,7 +34,7 @@ def render_carries(found: CarriesFindings) -> str:
         f"a step is kept if {number(found.target)} is recovered, {found.share:g} of what is with everything carried, "
         f"and prompts one by one stay within {number(found.most_kl)} nats of the clean run "
         f"(KL, mean; random prompts: {number(whole.random_kl)})\n\n"
-        f"{table}\n\n{_note(found)}"
+        f"{aligned(rows)}\n\n{_note(found)}"
         f"for the file (chosen on these prompts: verify it on others, with another `task: seed`)\n\n"
         f"{visible(found.draft, lines=True)}\n"
         f"({plural(round(found.forwards), 'forward')}, {found.seconds:.1f} s)\n"

@@ -18,6 +18,7 @@ from circuitspec.reports.figures.picture import Picture
 from circuitspec.reports.html.html_exploration import Gallery, render_gallery
 from circuitspec.reports.machine.table_files import Writer, table_files, text_file
 from circuitspec.reports.text.result_frame import ResultFrame
+from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import visible
 
 SHOWN = 12  # places, at most, that are shown with all their figures
@@ -182,7 +183,7 @@ def _pairs(found: VariableFindings) -> str:
         said = MISSING if nothing is None else with_interval(nothing)
         rows.append([f"   {family}", f"{one.kept} of {one.pairs}", count, said])
     note = "pairs whose base or source the unpatched model answers wrong are left out; intervals are Wilson's"
-    return _aligned(rows) + f"\n   note: {note}"
+    return aligned(rows) + f"\n   note: {note}"
 
 
 def _map(found: VariableFindings, kind: Kind) -> str:
@@ -198,7 +199,7 @@ def _map(found: VariableFindings, kind: Kind) -> str:
         rows.append([f"   {layer}", *(by_layer[layer].get(position, MISSING) for position in found.positions)])
     word = SWEPT[kind].singular if SWEPT[kind].is_stream else SWEPT[kind].plural
     among = ", in the family in which it is lowest" if len(found.families) > 1 else ""
-    return f"IIA on pairs whose answer must change{among}: {word}\n{_aligned(rows)}"
+    return f"IIA on pairs whose answer must change{among}: {word}\n{aligned(rows)}"
 
 
 def _best(found: VariableFindings) -> str:
@@ -213,7 +214,7 @@ def _best(found: VariableFindings) -> str:
     head = ["   place", "pairs", "IIA, changed [95% CI]", "top-1, changed", "unchanged", "asked - base"]
     rows = [head, *(row for place in ranked[:SHOWN] for row in _rows(place, figures[place.place]))]
     left = f" (of {len(found.lowest)} places)"
-    return f"places with the highest IIA{left}\n{_aligned(rows)}"
+    return f"places with the highest IIA{left}\n{aligned(rows)}"
 
 
 def _rows(lowest: Lowest, figures: list[PlaceFigures]) -> Iterator[list[str]]:
@@ -238,7 +239,7 @@ def _learned(found: VariableFindings) -> str:
         rows.append(["   ", "whole vector", *map(_or_missing, whole), count])
     words = "".join(f"\n   {one}" for one in found.split)
     note = "\n   note: the places were chosen on all words; `circuitspec align` adds the controls"
-    return f"subspaces learned there, on held-out pairs of all families\n{_aligned(rows)}{words}{note}"
+    return f"subspaces learned there, on held-out pairs of all families\n{aligned(rows)}{words}{note}"
 
 
 def _or_missing(share: Estimate | None) -> str:
@@ -261,10 +262,3 @@ def _doubt(found: VariableFindings) -> str:
         f"\n   note: no place carries {visible(found.variable)} in every family: the best, {best.place.name}@"
         f"{best.place.position}, has an IIA of {with_interval(best.iia)} on {visible(best.family)}"
     )
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    """Columns three spaces apart, flush left."""
-    shown = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
-    return "\n".join("   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in shown)

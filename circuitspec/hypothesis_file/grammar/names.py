@@ -83,7 +83,7 @@ _INDEXED = re.compile(  # layer letter, layer, suffix, number, aspect
 )
 _UP_TO_SUFFIX = re.compile(r"[^<@]*")
 _BETWEEN_ITEMS = re.compile(r"[<{,]|->|→|=>|>")
-_SEED_NAME = re.compile(rf"L({_NUMBER})([HN])({_NUMBER})")
+_SHORT_NAME = re.compile(rf"L({_NUMBER})([HN])({_NUMBER})")
 
 # misspellings seen in other tools and papers -> our spelling
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -279,7 +279,7 @@ def _read_target(text: str, start: int) -> Component | Pattern | None:
         return whole
     if match := _FEATURE.fullmatch(text):
         return _of_dictionary(match, start)
-    if match := _SEED_NAME.fullmatch(text):
+    if match := _SHORT_NAME.fullmatch(text):
         layer, member = int(match[1]), int(match[3])
         return Head(layer, member) if match[2] == "H" else Neuron(layer, member)
     if match := _INDEXED.fullmatch(text):

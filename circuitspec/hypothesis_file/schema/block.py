@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -13,7 +13,9 @@ from pydantic import (
     Discriminator,
     Field,
     GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
     Tag,
+    model_serializer,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
@@ -103,9 +105,24 @@ MetricName: TypeAlias = Annotated[
 
 
 class Block(BaseModel):
-    """A mapping of the file whose keys are all known."""
+    """A mapping of the file whose keys are all known.
+
+    `ADDED` are keys that a block got after its first version. They are written out only where they differ from their
+    default, so that the digest of a file does not change with what it does not say.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_added(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        for block in type(self).__mro__:
+            for key in vars(block).get("ADDED", ()):
+                if getattr(self, key) == type(self).model_fields[key].default:
+                    content.pop(key, None)  # not there where only what was given is written out
+        return content
 
 
 def form_of(value: object) -> str | None:

@@ -5,16 +5,14 @@ Names inside are kept as text in their canonical spelling; `names`, `positions` 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
     GetJsonSchemaHandler,
-    SerializerFunctionWrapHandler,
     Tag,
-    model_serializer,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
@@ -83,6 +81,8 @@ class RopeScaling(Block):
 class ModelSpec(Block):
     """Which model, pinned."""
 
+    ADDED = ("size", "adapter", "attention", "rope_scaling")
+
     id: Text = Field(
         examples=["zoo:ioi-tiny", "openai-community/gpt2"],
         description="A Hugging Face model id, a local directory, zoo:NAME (a model shipped with circuitspec), "
@@ -117,15 +117,6 @@ class ModelSpec(Block):
         examples=[{"type": "linear", "factor": 2.0}],
         description="Rotary positions other than those of the checkpoint.",
     )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not given: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        for key in ("size", "adapter", "attention", "rope_scaling"):
-            if getattr(self, key) is None:
-                content.pop(key, None)
-        return content
 
 
 class Above(Block):
@@ -211,6 +202,8 @@ At: TypeAlias = Annotated[
 class TaskSpec(Block):
     """Prompts, their corruptions and answers: from templates, from a file, or generated."""
 
+    ADDED = ("columns", "layout", "skip", "by", "chat", "score", "fillings", "special_tokens")
+
     templates: tuple[texts.Template, ...] = Field(
         default=(), description='Sentences with slots, such as "Then, {IO} and {S1} went home. {S2} gave a ring to".'
     )
@@ -291,17 +284,6 @@ class TaskSpec(Block):
         default=None, description="Put each prompt into a conversation, by the tokenizer's own chat template."
     )
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not given: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        for key in ("columns", "layout", "skip", "by", "chat", "score", "fillings"):
-            if not getattr(self, key):
-                content.pop(key, None)
-        if self.special_tokens == "auto":
-            content.pop("special_tokens", None)
-        return content
-
     @property
     def by_columns(self) -> tuple[str, ...]:
         """The columns by whose values figures are broken down."""
@@ -327,6 +309,8 @@ class Group(Block):
 class CircuitSpec(Block):
     """The components claimed to be the circuit, and the paths between them."""
 
+    ADDED = ("carries", "unnamed")
+
     groups: Annotated[dict[texts.GroupName, Group], Field(min_length=1)] = Field(
         examples=[{"name_mover": {"nodes": ["a9.h6", "a9.h9"], "at": "END"}}], description="Roles by name."
     )
@@ -347,15 +331,6 @@ class CircuitSpec(Block):
         default=None,
         description="What values along the paths carry that no entry of `carries` is about (everything, unless given).",
     )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not given: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        for key in ("carries", "unnamed"):
-            if getattr(self, key) is None:
-                content.pop(key, None)
-        return content
 
 
 class ReferenceFile(Block):
@@ -405,6 +380,8 @@ AblationValue: TypeAlias = Annotated[str, BeforeValidator(_ablation_value), Abla
 class AblationSpec(Block):
     """How everything outside the circuit is ablated."""
 
+    ADDED = ("reference",)
+
     value: AblationValue = Field(description=f"What replaces an ablated activation: {phrases()}.")
     source: str | None = Field(
         default=None,
@@ -446,14 +423,6 @@ class AblationSpec(Block):
     )
     seed: Seed | None = Field(default=None, description="Gaussian noise only: seed of the draws (0 unless given).")
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `reference` where it is not given: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        if self.reference is None:
-            content.pop("reference", None)
-        return content
-
 
 class Subject(Block):
     """What every file says first: which model, and which task it does."""
@@ -468,6 +437,8 @@ class Subject(Block):
 
 class Hypothesis(Subject):
     """A circuit hypothesis: what the circuit is, and what must then be true."""
+
+    ADDED = ("dictionaries", "abstraction")
 
     dictionaries: dict[texts.DictionaryName, DictionarySpec] = Field(
         default={},
@@ -492,15 +463,6 @@ class Hypothesis(Subject):
         examples=[[{"sufficient": {"metric": "logit_diff", "at_least": 0.8}}]],
         description="What must be true.",
     )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not given: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        for key in ("dictionaries", "abstraction"):
-            if not getattr(self, key):
-                content.pop(key, None)
-        return content
 
 
 class Exploration(Subject):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, SerializerFunctionWrapHandler, Tag, model_serializer, model_validator
+from pydantic import Field, Tag, model_validator
 
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.grammar.ablation_kinds import varied_values
@@ -124,6 +124,8 @@ def _methods(choice: str) -> tuple[str, ...] | None:
 class WithSources(ClaimBlock):
     """A claim whose paths may have sources of their own."""
 
+    ADDED = ("sources",)
+
     sources: dict[Carrier, Text] | None = Field(
         default=None,
         min_length=1,
@@ -141,6 +143,8 @@ class WithSources(ClaimBlock):
 
 class OfCircuit(Bounded):
     """A claim about the whole circuit, which may have to hold under other methods too."""
+
+    ADDED = ("robust_to",)
 
     robust_to: RobustTo | None = Field(
         default=None,
@@ -173,15 +177,6 @@ class OfCircuit(Bounded):
                         at=("robust_to", choice, i),
                     )
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not given: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        for key in ("robust_to", "sources"):
-            if getattr(self, key, None) is None:
-                content.pop(key, None)  # not there where only what was given is written out
-        return content
 
     def named_corruptions(self) -> Mentioned:
         named = self.robust_to.get("corruption", ()) if isinstance(self.robust_to, dict) else ()

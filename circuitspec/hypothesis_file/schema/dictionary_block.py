@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
+from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 from circuitspec.hypothesis_file.grammar.texts import DictionaryPlaceText
 from circuitspec.hypothesis_file.schema.block import Block, Flag, Positive, Text
 
@@ -23,6 +24,8 @@ DictionaryFormatName: TypeAlias = Literal[
 
 class DictionarySpec(Block):
     """A sparse autoencoder of one place of the model, or a transcoder of an MLP."""
+
+    ADDED = ("scale",)
 
     at: DictionaryPlaceText = Field(
         examples=["r8", "m3"],
@@ -54,10 +57,7 @@ class DictionarySpec(Block):
         "as the run has it (keep), or is ablated too (ablate). A circuit that names sae:NAME.error has it inside.",
     )
 
-    @model_serializer(mode="wrap")
-    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what is not given: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        if self.scale is None:
-            content.pop("scale", None)
-        return content
+    @property
+    def place(self) -> DictionaryPlace:
+        """`at`, read."""
+        return DictionaryPlace.parse(self.at)

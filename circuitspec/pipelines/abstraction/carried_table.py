@@ -5,7 +5,7 @@ from __future__ import annotations
 from circuitspec.analysis.claims.abstraction.scrubbed import PlannedScrub
 from circuitspec.experiments.levels.scrub_tree import TreeNode
 from circuitspec.experiments.planner import Plan
-from circuitspec.runtime.visible_text import visible
+from circuitspec.runtime.text_columns import aligned
 
 
 def carried_text(plan: Plan) -> str:
@@ -14,10 +14,8 @@ def carried_text(plan: Plan) -> str:
     if tree is None:
         return ""
     rows = [["   value on a path", "carries", "by"]]
-    rows += [[f"   {visible(node.name)}", visible(node.carried), visible(_said_by(node))] for node in tree.nodes]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = ("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(["what values on the paths carry, for `scrubbed`", *lines])
+    rows += [[f"   {node.name}", node.carried, _said_by(node)] for node in tree.nodes]
+    return f"what values on the paths carry, for `scrubbed`\n{aligned(rows)}"
 
 
 def _said_by(node: TreeNode) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from circuitspec.analysis.claims.abstraction.scrubbed import (
     KL,
     names_to_carry,
-    tree_in,
+    tree_of,
     uncomputable,
     usual_rules,
 )
@@ -78,7 +78,7 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
     def prepared(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> tuple[ScrubTree, Hypothesis, TokenizedTask]:
         graph = lay_out(hypothesis.circuit, shape, text)
         own = _carrying_everything(hypothesis, graph, document)
-        return tree_in(own, graph, text), own, tokens_of(document, hypothesis, prompts, shape, tokenizer)
+        return tree_of(own, graph, text), own, tokens_of(document, hypothesis, prompts, shape, tokenizer)
 
     loaded, (tree, own, task) = opened(from_file(document, hypothesis, asked.device, progress), prepared)
     names, made_of = names_to_carry(own)

@@ -5,7 +5,6 @@ Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 
 from circuitspec.analysis.statistics.wording import MISSING, number
@@ -14,7 +13,7 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.prompts.pairs.pair_set import PairSet, share
 from circuitspec.prompts.pairs.settings import all_settings, in_words
 from circuitspec.prompts.templates.template import Values
-from circuitspec.runtime.visible_text import visible
+from circuitspec.runtime.text_columns import aligned
 
 SHOWN = 3  # prompts of the task, and sources of each family
 _WIDTH = 60  # characters of a prompt
@@ -37,7 +36,7 @@ def _values(pairs: PairSet) -> str:
         rows.append([f"   sources of {name}", *("" for _ in pairs.model.variables), ""])
         for i in range(min(SHOWN, len(pairs))):
             rows.append(_row(pairs, f"   {i}  {_short(sources[i].text)}", sources[i].slots))
-    return "variables of the high-level model\n" + _aligned(rows)
+    return "variables of the high-level model\n" + aligned(rows)
 
 
 def _row(pairs: PairSet, head: str, slots: Values) -> list[str]:
@@ -50,7 +49,7 @@ def _claims(pairs: PairSet, hypothesis: Hypothesis) -> str:
     for setting in all_settings(hypothesis.claims, hypothesis.abstraction):
         changed = share(pairs.changed(setting))
         rows.append([f"   {in_words(setting)}", number(changed), number(1 - changed)])
-    return "share of pairs, as the high-level model has it\n" + _aligned(rows) if len(rows) > 1 else ""
+    return "share of pairs, as the high-level model has it\n" + aligned(rows) if len(rows) > 1 else ""
 
 
 def _apart(pairs: PairSet, hypothesis: Hypothesis) -> str:
@@ -65,15 +64,8 @@ def _apart(pairs: PairSet, hypothesis: Hypothesis) -> str:
         if claimed & {one, other} and not any(shares):
             untold.append(f"\n   note: no pair tells {one} from {other} (CS450)")
     head = "share of pairs in which interventions on them ask for different answers\n"
-    return head + _aligned(rows) + "".join(untold)
+    return head + aligned(rows) + "".join(untold)
 
 
 def _short(text: str) -> str:
     return text if len(text) <= _WIDTH else "..." + text[3 - _WIDTH :]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns three spaces apart, flush left."""
-    shown = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
-    return "\n".join("   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in shown)

@@ -20,9 +20,9 @@ TRIES = 1000  # for a prompt that agrees on variables
 class NoneAgrees(Exception):
     """Of so many prompts that were tried none agrees with the reference."""
 
-    def __init__(self, prompt: int, last: Values) -> None:
+    def __init__(self, prompt: int) -> None:
         super().__init__(f"no prompt agrees with the reference of prompt {prompt}")
-        self.prompt, self.last = prompt, last
+        self.prompt = prompt
 
 
 @dataclass
@@ -50,12 +50,11 @@ class AgreeingSlots:
         variables = [name for name in drawn.carried if name not in self.task.rules]
         wanted = self._variables(variables, reference)
         dice = Dice(drawn.seed, "scrub", drawn.use, drawn.draw, number)
-        values: Values = {}
-        for _ in range(TRIES):
+        for _ in range(0 if wanted is None else TRIES):
             values = self._draw(slots, drawn.by, reference, dice)
-            if wanted is not None and self._variables(variables, values) == wanted:
+            if self._variables(variables, values) == wanted:
                 return values
-        raise NoneAgrees(number, values)
+        raise NoneAgrees(number)
 
     def _variables(self, names: Sequence[str], slots: Values) -> Mapping[str, Scalar] | None:
         """Their values; None where one has none for these slots."""

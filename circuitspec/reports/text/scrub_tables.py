@@ -14,6 +14,7 @@ from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.schema.carries_block import NOTHING
 from circuitspec.reports.figures.tree_figure import Branch, tree_figure
 from circuitspec.reports.views import Chart, Table
+from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import visible
 
 _MOST_NODES = 60  # of a tree that is written out
@@ -27,9 +28,9 @@ def scrubs_text(scrubs: Iterable[ScrubCosts]) -> Iterator[str]:
     """A block a claim: the tree with what each value carries and what scrubbing it costs, then what could be less."""
     for found in scrubs:
         head, *rows = _tree_rows(found)
-        yield f"{_title(found)}\n\n{_aligned([head, *rows])}" + "".join(f"\n  note: {note}" for note in _notes(found))
+        yield f"{_title(found)}\n\n{aligned([head, *rows])}" + "".join(f"\n  note: {note}" for note in _notes(found))
         if found.narrowed:
-            yield f"{_LESS}\n\n{_aligned(_less_rows(found))}"
+            yield f"{_LESS}\n\n{aligned(_less_rows(found))}"
 
 
 _LESS = "entries of `carries` with one name left out, all others as in the file"
@@ -116,13 +117,6 @@ def _told(one: LessCarried) -> tuple[str, str]:
     if one.recovered is None:
         return MISSING, "something that reads it carries it"
     return briefly(one.recovered), "no loss" if one.lossless else ""
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns three spaces apart, flush left."""
-    shown = [[visible(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
-    return "\n".join("   ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in shown)
 
 
 # -- page and data ----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from circuitspec.reports.text.printing import print_text
 from circuitspec.reports.text.prompt_lines import prompt_lines
 from circuitspec.reports.text.scrub_tables import scrubs_text
 from circuitspec.reports.views import NOT_AS_LOCKED, Block, Piece, Style, TextView
+from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import visible
 
 _COLOURS: dict[Status, str] = {"SUPPORTED": "green", "REFUTED": "red", "INCONCLUSIVE": "yellow"}
@@ -187,13 +188,9 @@ def _paths(found: Verification) -> str:
     rows = [["  path", "drop when ablated", "rise when restored"]]
     for effect in found.paths:
         shown = [briefly(one) if one is not None else MISSING for one in (effect.drop, effect.rise)]
-        rows.append([f"  {visible(effect.path)}", *shown])
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = ["   ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return (
-        f"path patching of each declared path, {metric} as a share of the clean - corrupt difference:\n\n"
-        + "\n".join(lines)
-    )
+        rows.append([f"  {effect.path}", *shown])
+    head = f"path patching of each declared path, {metric} as a share of the clean - corrupt difference"
+    return f"{head}:\n\n{aligned(rows)}"
 
 
 def _warning(warning: EvidenceWarning) -> Block:

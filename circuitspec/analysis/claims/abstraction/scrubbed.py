@@ -103,9 +103,9 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
 
     def plan(self, claim: Scrubbed, planning: Planning) -> PlannedScrub:
         ablation = planning.ablation
-        tree = tree_of(planning)
+        tree = tree_of(planning.hypothesis, planning.graph, planning.text)
         through = ablation.through if claim.through is None else claim.through
-        by = claim.rules or _usual_rules(planning)
+        by = claim.rules or usual_rules(planning.hypothesis)
         draws = tuple(scrub_draw(tree, i, by=by, seed=claim.seed, through=through) for i in range(claim.draws))
         scrubbed, random = (mean_over([getattr(d, run) for d in draws]) for run in ("scrubbed", "nothing_kept"))
         planning.name(random, "random prompts")
@@ -146,12 +146,13 @@ class ScrubbedClaims(ClaimKind[Scrubbed, PlannedScrub]):
         return self.with_found(super().value(claim), claim)
 
     def rows(self, planned: PlannedScrub, claim: ClaimResult, records: Records) -> list[list[str]]:
-        """A row a draw."""
+        """A row a draw; nothing is recovered of a difference that may be none."""
         figures = figures_of(planned, records)
         rows = [["draw", "recovered", "kl (nats)", "answers changed"]]
-        for i, recovered in enumerate(figures.recovered_by_draw):
+        for i in range(len(planned.draws)):
+            recovered = MISSING if claim.estimate is None else number(float(figures.recovered_by_draw[i]))
             flips = MISSING if figures.flips is None else f"{figures.flips[i].mean():.0%}"
-            rows.append([str(i + 1), number(float(recovered)), number(float(figures.kl[i].mean())), flips])
+            rows.append([str(i + 1), recovered, number(float(figures.kl[i].mean())), flips])
         return rows
 
     def subject(self, claim: Any) -> str:
@@ -173,10 +174,6 @@ def _found(figures: ScrubFigures) -> str:
     return f"{ends}; prompt by prompt: {kl}{flips}"
 
 
-def _usual_rules(planning: Planning) -> tuple[str, ...]:
-    return usual_rules(planning.hypothesis)
-
-
 def usual_rules(hypothesis: Hypothesis) -> tuple[str, ...]:
     """How slots are drawn that are not carried, where no claim says so.
 
@@ -187,13 +184,8 @@ def usual_rules(hypothesis: Hypothesis) -> tuple[str, ...]:
     return ("clean",) if prompts is None or isinstance(prompts, Noised) or not templated else (prompts,)
 
 
-def tree_of(planning: Planning) -> ScrubTree:
+def tree_of(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> ScrubTree:
     """The tree of the file's paths. Raises as `scrub_tree` does."""
-    return tree_in(planning.hypothesis, planning.graph, planning.text)
-
-
-def tree_in(hypothesis: Hypothesis, graph: CircuitGraph, text: SourceText) -> ScrubTree:
-    """As `tree_of`."""
     return scrub_tree(
         hypothesis.circuit,
         graph,

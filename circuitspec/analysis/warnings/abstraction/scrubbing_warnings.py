@@ -9,8 +9,8 @@ from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.statistics.wording import number, plural
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.experiments.levels.scrub_level import NodeDraw
-from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
-from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
+from circuitspec.prompts.prompt_set import TokenizedTask
+from circuitspec.prompts.scrubbing.drawn_prompts import variant_of
 
 MOVED = 0.25  # of what random prompts take away: by so much single prompts' scores may move
 DIVERGED = 0.1  # of the KL divergence of random prompts' outputs: so much may be that of the scrubbed ones
@@ -126,12 +126,8 @@ def untested_shares(planned: PlannedScrub, task: TokenizedTask) -> dict[str, flo
 
 
 def _same(one: NodeDraw, task: TokenizedTask) -> list[bool]:
-    own, reference = (_ids(drawn, task) for drawn in (one.prompts, one.reference))
+    own, reference = (task.ids[variant_of(drawn)] for drawn in (one.prompts, one.reference))
     return [a == b for a, b in zip(own, reference, strict=True)]
-
-
-def _ids(drawn: DrawnPrompts | None, task: TokenizedTask) -> tuple[tuple[int, ...], ...]:
-    return task.ids[CLEAN if drawn is None else drawn.variant]
 
 
 UNTESTED_VALUES = WarningKind(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import keyword
 import re
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import (
     AfterValidator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
-    model_serializer,
     model_validator,
 )
 
@@ -104,6 +102,8 @@ class PairFamily(Block):
     Slots that copy others follow them, unless they are set themselves, so that the source is a prompt of the task.
     """
 
+    ADDED = ("file",)
+
     redraw: tuple[texts.SlotName, ...] = Field(
         default=(),
         examples=[["IO", "S1"]],
@@ -126,14 +126,6 @@ class PairFamily(Block):
         "or source.clean, source.COLUMN.",
     )
     seed: Seed = Field(default=0, description="Seed of what is drawn and permuted.")
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a file that is not given: the digest of a hypothesis does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        if self.file is None:
-            content.pop("file", None)
-        return content
 
     @model_validator(mode="after")
     def _one_way(self) -> PairFamily:

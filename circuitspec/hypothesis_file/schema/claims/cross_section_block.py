@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.schema.claim_block import Bounded, Mentioned, WithSources, WrongClaim
@@ -41,14 +41,6 @@ class CrossSection(Bounded, WithSources):
                 key=True,
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `sources` where there are none: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        if self.sources is None:
-            content.pop("sources", None)
-        return content
 
     @property
     def patches_edges(self) -> bool:

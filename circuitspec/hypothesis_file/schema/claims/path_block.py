@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from circuitspec.hypothesis_file.grammar import texts
 from circuitspec.hypothesis_file.schema.block import Bound
@@ -44,14 +44,6 @@ class PathClaim(OfPath, WithSources):
         least, most = f"{right}_at_least", f"{right}_at_most"
         texts.check_bounds(**{least: getattr(self, least), most: getattr(self, most)})
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `sources` where there are none: the digest of a file does not change with what it does not say."""
-        content: dict[str, Any] = handler(self)
-        if self.sources is None:
-            content.pop("sources", None)
-        return content
 
     def named_corruptions(self) -> Mentioned:
         return self.named_sources()
