@@ -20,12 +20,16 @@ from circuitspec.analysis.warnings.abstraction.subspace_warnings import beyond_t
 from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.engine.attribution.subspace_training import LearnedBasis, TrainingSettings, learn_basis
+from circuitspec.engine.attribution.subspace_training import LearnedBasis, PairHits, TrainingSettings, learn_basis
 from circuitspec.engine.records import Records
+from circuitspec.experiments.experiment import Site
 from circuitspec.experiments.levels.interchange_level import WHOLE
 from circuitspec.experiments.subspaces.subspace import principal_angles, random_basis
 from circuitspec.experiments.subspaces.subspace_files import parsed, written
-from circuitspec.hypothesis_file.load_file import load_hypothesis
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.components import Resid
+from circuitspec.hypothesis_file.grammar.names import format_name
+from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.models.zoo.toys.blueprint import ONE, HardHead, Match, Toy
 from circuitspec.models.zoo.toys.weights import build
 from circuitspec.pipelines.abstraction import alignment_controls, subspace_search
@@ -34,7 +38,7 @@ from circuitspec.pipelines.abstraction.alignment_text import render_alignments
 from circuitspec.pipelines.abstraction.alignment_warnings import warnings_of
 from circuitspec.pipelines.abstraction.pair_preparation import pairs_of
 from circuitspec.pipelines.abstraction.pair_splits import split_pairs
-from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, align
+from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, Tried, align, earliest
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.repository.locked_directions import direction_drift, lock_directions
 from circuitspec.runtime.progress import Silent
@@ -225,6 +229,55 @@ def test_lists_that_are_too_short_to_split_are_warned_of(folder: Path, found: Al
     warned = replace(found, rows=replace(found.rows, shared=("things",)))
     ((_, said),) = ((code, said) for code, said in warnings_of(warned) if code == "CS458")
     assert said.startswith("training, validation and test share the words of things")
+
+
+@pytest.mark.parametrize("templates", [1, 2, 3, 5])
+def test_splits_share_no_words_and_no_templates(templates: int) -> None:
+    """Of 24 things 12, 6 and 6; of two templates the test has one to itself, of more every split."""
+    things = [{"word": w.strip(), "corner": "north", "other": "east"} for w in THINGS]
+    text = FILE.replace("THINGS", json.dumps(things)).replace("PLACES", json.dumps([p.strip() for p in PLACES]))
+    said = [f"Number {n}: the {{A.word}} near {{B}} is" for n in range(templates)]
+    document = parse_hypothesis(text.replace('["The {A.word} near {B} is"]', json.dumps(said)), "corners.circuit.yaml")
+    assert document.hypothesis.abstraction is not None
+    splits = split_pairs(document.hypothesis.task, document.hypothesis.abstraction, Path(), document.source)
+    seen: dict[str, tuple[set[str], set[str]]] = {}
+    for name, part in splits.parts.items():
+        of_pairs = [source.slots for family in part.pairs.families.values() for source in family]
+        slots = [*map(part.pairs.slots, range(len(part.pairs))), *of_pairs]
+        words = {str(one["A"]["word"]) for one in slots} | {str(one["B"]) for one in slots}  # type: ignore[index]
+        seen[name] = words, {prompt.texts["clean"].split(":")[0] for prompt in part.prompts.prompts}
+        assert len(part.words["things"]) == (12 if name == "training" else 6)
+    (training, of_training), (validation, of_validation), (test, of_test) = seen.values()
+    assert not training & validation
+    assert not (training | validation) & test
+    assert bool((of_training | of_validation) & of_test) == (templates == 1)
+    assert bool(of_training & of_validation) == (templates < 3)
+    assert splits.shared == frozenset()
+
+
+def scored(hits: int, of: int = 100) -> PairHits:
+    hit, every = np.arange(of) < hits, np.ones(of, dtype=bool)
+    return PairHits(hit, hit, ~every, every, every, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "chosen"),
+    [
+        ({("r1", 1): 81, ("r1", 4): 90, ("r3", 1): 90}, ("r1", 4)),  # Wilson's interval of 90 of 100 begins at 0.826
+        ({("r1", 1): 83, ("r1", 4): 90, ("r3", 1): 90}, ("r1", 1)),
+        ({("r3", 4): 90, ("r3", 1): 84, ("r10", 1): 99}, ("r10", 1)),  # and of 99 of 100 at 0.946
+        ({("r10", 1): 90, ("r3", 4): 88, ("r3", 2): 85, ("r3", 1): 40}, ("r3", 2)),
+    ],
+)
+def test_the_earliest_place_and_there_the_smallest_rank_as_good_as_the_best(
+    shares: dict[tuple[str, int], int], chosen: tuple[str, int]
+) -> None:
+    tried = [
+        Tried(Site(Resid(int(name[1:])), Where.at("END")), rank, LearnedBasis(np.eye(8)[:, :rank], scored(hits), 1))
+        for (name, rank), hits in shares.items()
+    ]
+    found = earliest(tried)
+    assert (format_name(found.site.component), found.rank) == chosen
 
 
 def test_one_family_that_carries_the_result(found: AlignedVariable) -> None:
