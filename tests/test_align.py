@@ -214,6 +214,34 @@ def test_what_the_controls_are_made_of() -> None:
     assert principal_angles(principal, largest).max() < 1e-6
 
 
+def test_permuted_labels_are_those_of_the_choice_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training and validation have other labels, dealt out apart; the test has the right ones."""
+
+    class Labels:
+        def __init__(self, name: str) -> None:
+            self.name, self.batches = name, Site32.batches
+
+        def permuted(self, seed: int) -> Labels:
+            return Labels(f"{self.name}, dealt out {seed}")
+
+        def hits(self, basis: torch.Tensor) -> PairHits:
+            assert self.name == "test"
+            return scored(5)
+
+    asked: list[str] = []
+
+    def learning(training: Labels, validation: Labels, *how: object) -> LearnedBasis:
+        asked.extend((training.name, validation.name))
+        return LearnedBasis(np.eye(4)[:, :1], scored(9), 1)
+
+    monkeypatch.setattr(alignment_controls, "learn_basis", learning)
+    splits: Any = [Labels(name) for name in ("training", "validation", "test")]
+    found = alignment_controls.permuted_control(*splits, 1, 7, TrainingSettings(), lambda question, learn: learn())
+    assert asked == ["training, dealt out 7", "validation, dealt out 8"]
+    assert found is not None
+    assert found.hits.hit.sum() == 5
+
+
 def test_what_was_learned_is_verified(folder: Path, found: AlignedVariable) -> None:
     """With the file named, the claim is about the subspace: supported, and the store and plan tell bases apart."""
     text = (folder / "corners.circuit.yaml").read_text(encoding="utf-8")
