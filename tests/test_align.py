@@ -43,6 +43,7 @@ from circuitspec.pipelines.abstraction.pair_preparation import pairs_of
 from circuitspec.pipelines.abstraction.pair_splits import split_pairs
 from circuitspec.pipelines.abstraction.subspace_search import AlignedVariable, AlignOptions, Tried, align, earliest
 from circuitspec.pipelines.verify import VerifyOptions, verify
+from circuitspec.prompts.prompt_set import prompts_digest
 from circuitspec.repository.locked_directions import direction_drift, lock_directions
 from circuitspec.runtime.progress import Silent
 
@@ -493,6 +494,7 @@ class Learning:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> None:
         self.count, self._most, self._learn = 0, most, learn_basis
+        self.prompts: set[tuple[str, str]] = set()  # that it was learned on, and chosen on
         monkeypatch.setattr(subspace_search, "learn_basis", self)
         monkeypatch.setattr(alignment_controls, "learn_basis", self)
 
@@ -500,6 +502,8 @@ class Learning:
         if self.count == self._most:
             raise KeyboardInterrupt
         self.count += 1
+        training, validation = (prompts_digest(pairs._forward.task.prompts) for pairs in given[:2])
+        self.prompts.add((training, validation))
         return self._learn(*given)
 
 
@@ -517,16 +521,21 @@ def test_a_search_that_was_stopped_goes_on(
     command = ["align", str(folder / "corners.circuit.yaml"), "--ranks", "1,2", "--sites", "r0,r1", "--steps", "6"]
     command += ["--lr", "0.1", "--seeds", "2", "--batch-size", "16"]
 
+    seen: set[tuple[str, str]] = set()
+
     def run(store: str, most: int | None = None) -> tuple[int, str, str, bytes, int]:
         file = tmp_path / "found.subspaces.safetensors"
         file.unlink(missing_ok=True)
         with monkeypatch.context() as patched:
             learning = Learning(patched, most)
             ran = CliRunner().invoke(main, [*command, "-o", str(file), "--store", str(tmp_path / store)])
+        seen.update(learning.prompts)
         return ran.exit_code, ran.stdout, ran.stderr, file.read_bytes() if file.exists() else b"", learning.count
 
     code, out, _, content, learned = run("whole")
     assert (code, learned) == (0, 7)
+    told_of = parsed(content)[1]["corner"]["prompts"]
+    assert seen == {(told_of["training"], told_of["validation"])}  # and the test's have no part in it
     code, said, told, written_, _ = run("stopped", most)
     assert (code, said, written_) == (130, "", b"")
     assert told.endswith(f"interrupted; {kept} kept: run the same command again\n")
