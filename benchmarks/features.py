@@ -75,7 +75,7 @@ def main() -> None:
     dictionary = dictionary_of(torch.cat(streams))
     source = dictionary.encode(streams[0])
     active = torch.maximum(source, dictionary.encode(streams[1])).amax((0, 1)).argsort(descending=True)
-    chosen = [int(n) for n in active[:SWEPT]]
+    chosen = [int(n) for n in active[: max(NAMED, SWEPT)]]
     site = DictionarySite("res", DictionaryPlace("resid", LAYER), N)
     known = replace(loaded, shape=replace(loaded.shape, dictionaries=(site,)), dictionaries={"res": dictionary})
     named = [Feature("res", n, LAYER) for n in chosen[:NAMED]]
@@ -83,7 +83,9 @@ def main() -> None:
     noised = Experiment("clean", SOURCE, frozenset(Site(one, EVERYWHERE) for one in named))
     kept = {Site(one, ~LAST) for one in named} | {Site(others, EVERYWHERE)}
     circuit = Experiment("clean", SOURCE, frozenset(kept))
-    swept = [Experiment("clean", SOURCE, frozenset({Site(Feature("res", n, LAYER), EVERYWHERE)})) for n in chosen]
+    swept = [
+        Experiment("clean", SOURCE, frozenset({Site(Feature("res", n, LAYER), EVERYWHERE)})) for n in chosen[:SWEPT]
+    ]
     ratios: dict[str, list[float]] = {"100 features noised": [], "all but 100 features ablated": [], "sweep": []}
     with torch.no_grad(), borrowed(model):
         runner = Runner(known, task, rows=8, progress=Silent())

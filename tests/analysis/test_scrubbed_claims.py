@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
+from circuitspec.analysis.claims.abstraction.scrub_costs import costs_of
 from circuitspec.analysis.claims.abstraction.scrubbed import PlannedScrub, ScrubbedClaims, figures_of, mean_over
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.warnings.abstraction.scrubbing_warnings import cancelled
 from circuitspec.engine.records import Records, with_means
 from circuitspec.experiments.experiment import Experiment, PathRule, Reading, Sent, values_in
+from circuitspec.experiments.follow_ups.scrub_parts import Narrowed, ScrubPart, ScrubRuns
 from circuitspec.experiments.levels.scrub_level import ScrubDraw
 from circuitspec.experiments.levels.scrub_tree import ScrubTree
 from circuitspec.experiments.planner import Plan
@@ -125,3 +127,30 @@ def test_of_no_difference_no_draw_recovers_a_share(apart: float) -> None:
     assert isinstance(one, PlannedScrub)
     assert claim.status == "INCONCLUSIVE"
     assert [row[1] for row in ScrubbedClaims().rows(one, claim, measured)] == ["recovered", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("value", "kl", "lossless"),
+    [
+        (2.0, 0.5, True),
+        (2.0, 0.5 + 0.05, True),  # 0.02 of the 3 nats at random are 0.06
+        (2.0, 0.5 + 0.07, False),  # as much on average, and single prompts are farther off
+        (1.0, 0.5, False),  # below the interval of 2 +- 0.4
+    ],
+)
+def test_an_entry_may_carry_less_if_neither_the_mean_nor_single_prompts_are_worse(
+    value: float, kl: float, lossless: bool
+) -> None:
+    halves = np.where(np.arange(N) % 2 == 0, 3.3, 0.7)
+    measured = records((halves, np.full(N, value)), 0.5)
+    less = {name: np.full(N, kl) if name == "kl" else column for name, column in measured[DRAWS[1].scrubbed].items()}
+    measured = Records({**measured.values, DRAWS[1].scrubbed: less}, measured.templates)
+    (one,) = planned(at_least=0.5).claims
+    assert isinstance(one, PlannedScrub)
+    narrowed = Narrowed(ScrubPart("a0.h0", False, ("S1",)), "S1", DRAWS[1])
+    found = costs_of(one, ScrubRuns(DRAWS[0], {}, {}, (narrowed,), 0), measured)
+    assert found.together.value == pytest.approx(0.75)
+    (told,) = found.narrowed
+    assert told.recovered is not None
+    assert told.recovered.value == pytest.approx((value + 4) / 8)
+    assert told.lossless == lossless

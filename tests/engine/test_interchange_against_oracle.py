@@ -15,10 +15,19 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
 from circuitspec.experiments.experiment import Experiment, Site, SourcedSites, passes, values_in
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
 from circuitspec.models.families.architecture import architecture_named
 from circuitspec.prompts.prompt_set import TokenizedTask, TokenizedVariant
-from tests.engine.support import FAMILIES, Silent, assert_same, oracle_component, random_prompts, runner, task_of
+from tests.engine.support import (
+    FAMILIES,
+    Silent,
+    assert_same,
+    loaded,
+    oracle_component,
+    random_prompts,
+    runner,
+    task_of,
+)
 from tests.engine.support import model as random_model
 from tests.oracle import families, metrics, node
 
@@ -27,11 +36,14 @@ FIRST, SECOND = values_in("pairs:a"), values_in("pairs:b")
 A, END = Where.at("A"), Where.at("END")
 
 HEADS = frozenset({Site(Head(1, 0), END), Site(Head(1, 2), A)})
+MID = "between attention and MLP"  # where something lies there
 SINGLE = {
     "heads": HEADS,
     "mlp": frozenset({Site(Mlp(1), A), Site(Mlp(2), Where.everywhere())}),
     "neurons": frozenset({Site(Neuron(1, 3), END), Site(Neuron(1, 7), A | END)}),
     "residual": frozenset({Site(Resid(1), A)}),
+    MID: frozenset({Site(Resid(1, mid=True), END)}),
+    "key-value heads": frozenset({Site(KvHead(1, 1), A), Site(KvHead(1, 0), Where.everywhere())}),
     "input": frozenset({Site(Input(), A)}),
 }
 JOINT = {
@@ -94,7 +106,8 @@ def test_single_sources(family: str) -> None:
     """Each kind of component, scored by the answers to the base and by others: one run, two scores."""
     model = random_model(family)
     base, sources, asked, task = given()
-    runs = {name: Experiment("clean", FIRST, sites) for name, sites in SINGLE.items()}
+    there = loaded(model).shape.has_resid_mid
+    runs = {name: Experiment("clean", FIRST, sites) for name, sites in SINGLE.items() if there or name != MID}
     scored = [one for run in runs.values() for one in (run, replace(run, expected="asked"))]
     with borrowed(model):
         records = runner(model, task, rows=3).run(scored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.metrics.site_values import site_values
 from circuitspec.experiments.experiment import Experiment, Site, SourcedSites
+from circuitspec.experiments.levels.interchange_level import instead_of_subspaces
 from circuitspec.experiments.subspaces.subspace import Subspace, principal_angles, random_basis
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
@@ -123,6 +125,20 @@ def test_subspaces_tell_experiments_apart() -> None:
     assert run == again
     assert run.digest == again.digest
     assert len({run.digest, other.digest, whole.digest}) == 3
+
+
+def test_what_claims_on_subspaces_are_held_against() -> None:
+    """The whole component, and random subspaces that are apart, at the same place; others' sites stay."""
+    site, other = within(Resid(1), END, random_model("gpt2"), 2, 0), Site(Head(2, 0), END)
+    found = instead_of_subspaces(Experiment("clean", FIRST, frozenset({site, other})))
+    whole, *drawn = ({one.component: one for one in run.sites} for run in found.values())
+    assert whole == {Resid(1): replace(site, subspace=None), Head(2, 0): other}
+    bases = [site.subspace, *(one[Resid(1)].subspace for one in drawn)]
+    for one, another in itertools.combinations(bases, 2):
+        assert one is not None
+        assert another is not None
+        assert principal_angles(one.basis, another.basis).min() > 0.3
+    assert [(one[Resid(1)].where, one[Head(2, 0)]) for one in drawn] == [(END, other)] * 3
 
 
 @pytest.mark.parametrize("basis", [np.ones((4, 2)), np.full((4, 1), np.nan), np.eye(4)[:2].repeat(2, axis=0).T[:2]])

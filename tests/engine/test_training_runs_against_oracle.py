@@ -143,3 +143,22 @@ def test_a_model_that_gives_something_else_from_the_middle(monkeypatch: pytest.M
     monkeypatch.setattr(Shortcut, "forward", lambda *args: 1.1 * whole(*args))
     with borrowed(model), pytest.raises(CircuitspecError, match=r"CS503.*beginning at layer 1, token 6"):
         pairs_at(model, task, site)
+
+
+def test_permuted_labels_are_the_answers_of_other_pairs() -> None:
+    """Each is dealt out once, beside the candidates that there were; a pair's own answer stays one of them."""
+    model = random_model("gpt2")
+    _, _, task = given()
+    with borrowed(model):
+        pairs = pairs_at(model, task, Site(Resid(1), WHERES["END"]))
+    before, after = ([one for batch in made.batches for one in batch.candidates] for made in (pairs, pairs.permuted(3)))
+    own, dealt = ([int(one[0]) for one in made] for made in (before, after))
+    assert sorted(own) == sorted(dealt)
+    assert own != dealt
+    for one, other in zip(before, after, strict=True):
+        assert one.tolist() == other.tolist()[1:]
+    for batch in pairs.permuted(3).batches:  # no candidate counts twice
+        for candidates, real in zip(batch.candidates.tolist(), batch.real.tolist(), strict=True):
+            known = [one for one, is_real in zip(candidates, real, strict=True) if is_real]
+            assert len(known) == len(set(known))
+            assert real[0]

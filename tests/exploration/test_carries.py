@@ -11,10 +11,15 @@ import pytest
 from click.testing import CliRunner
 from ruamel.yaml import YAML
 
+from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.exploration.variables.carried_names import CarriesFindings
+from circuitspec.experiments.levels.scrub_tree import ScrubTree, TreeInput, TreeNode
+from circuitspec.exploration.variables.carried_names import CarriesFindings, Scrubbing, least_carried
 from circuitspec.exploration.variables.carries_output import render_carries
+from circuitspec.graph.edges import Receiver
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.components import Head, Logits
 from circuitspec.hypothesis_file.load_file import load_hypothesis, parse_hypothesis
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.pipelines.abstraction.carries_search import CarriesRequest, search_carries
@@ -95,6 +100,26 @@ def test_variables_in_place_of_the_slots_that_they_are_made_of() -> None:
         "takes -> logits": "difference",
         "switch -> logits": "flow",
     }
+
+
+@pytest.mark.parametrize(("enough", "said"), [("sum", "sum, C"), ("A", "A, C"), ("double", "double, C")])
+def test_a_variable_takes_the_place_of_all_slots_that_it_is_made_of(enough: str, said: str) -> None:
+    """C is needed, and beside it A and B or what is `enough` of them; D, which nothing needs, is left out."""
+    made_of = {name: frozenset(name) for name in "ABCD"} | {"sum": frozenset("AB"), "double": frozenset("A")}
+    node = TreeNode(Head(0, 0), Where.everywhere(), "a0.h0 -> logits", None, "a", ())
+    tree = ScrubTree((TreeInput(Receiver(Logits()), Where.everywhere(), (node,)),), ())
+
+    def tried(changed: ScrubTree) -> Scrubbing:
+        carried = changed.nodes[0].carries
+        told = carried is None or {"C", enough} <= set(carried) or {"A", "B", "C"} <= set(carried)
+        told = told or (enough in "AB" and {"A", "C"} <= set(carried or ()))
+        told = told or (enough == "double" and {"A", "C"} <= set(carried or ()))
+        value = 1.0 if told else 0.5
+        return Scrubbing(Estimate(value, value, value, 0.95, 9, "constant"), 0.0, 1.0)
+
+    names = ("A", "B", "C", "D")
+    _, (entry,) = least_carried(tree, names, made_of, tried, lambda _: True, 0.9, lambda: False, lambda key: None)
+    assert sorted(entry.said.split(", ")) == sorted(said.split(", "))
 
 
 def test_columns_of_a_prompts_file(tmp_path: Path) -> None:

@@ -13,8 +13,12 @@ from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 import circuitspec
+from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.exploration.variables.place_trials import AlignedPlace
+from circuitspec.exploration.variables.variable_findings import Lowest, earliest
+from circuitspec.hypothesis_file.grammar.components import Resid
 from circuitspec.hypothesis_file.load_file import Study, parse_exploration
 from circuitspec.models.zoo import zoo_path
 from circuitspec.prompts.build import build_prompts
@@ -265,6 +269,25 @@ def test_a_switch_is_at_its_word_and_the_lamp_where_it_is_read(tmp_path: Path) -
     drafted.write_text(text.replace("first: {nodes: [first_switch]}", f"first: {entry}"), "utf-8")
     found = circuitspec.verify(circuitspec.load(drafted), negatives="off")
     assert found.claims[0].status == "SUPPORTED"
+
+
+@pytest.mark.parametrize(
+    ("agreement", "chosen"),
+    [
+        ({0: 60, 1: 82, 2: 90, 3: 90}, 2),  # Wilson's interval of 82 of 100 ends at 0.883
+        ({0: 60, 1: 84, 2: 90, 3: 90}, 1),  # and of 84 at 0.900
+        ({0: 60, 1: 40, 2: 30, 3: 20}, None),  # surely below the 90 of the other position
+    ],
+)
+def test_the_earliest_layer_that_is_as_good_as_the_best(agreement: dict[int, int], chosen: int | None) -> None:
+    def lowest(layer: int, position: str, hits: int) -> Lowest:
+        share = share_of(np.arange(100) < hits)
+        assert share is not None
+        return Lowest(AlignedPlace("resid", Resid(layer), position), "both", share, share, "")
+
+    here = [lowest(layer, "END", hits) for layer, hits in agreement.items()]
+    found = earliest([*here[::-1], lowest(0, "A", 90)], "END", 0.9)
+    assert (None if found is None else found.place.layer) == chosen
 
 
 # -- what cannot be swept ----------------------------------------------------------------------------------------------

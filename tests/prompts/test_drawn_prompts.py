@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy
 
@@ -13,10 +15,13 @@ from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import Abs
 from circuitspec.hypothesis_file.schema.blocks import TaskSpec
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.high_level_model import HighLevelModel
+from circuitspec.prompts.scrubbing.agreeing_rows import AgreeingRows
 from circuitspec.prompts.scrubbing.agreeing_slots import AgreeingSlots, NoneAgrees
 from circuitspec.prompts.scrubbing.drawn_prompts import DrawnPrompts
 from circuitspec.prompts.task_findings import TaskFindings
 from circuitspec.prompts.templates.template_task import template_task
+from tests.engine.support import task_of
+from tests.oracle import node
 
 NAMES = ["Mary", "John", "Tom", "Anna", "Paul"]
 TASK = TaskSpec.model_validate(
@@ -103,3 +108,24 @@ def test_draws_depend_on_their_numbers_alone() -> None:
     assert texts(first, drawn()) == texts(second, drawn()) != texts(first, drawn(draw=1))
     assert drawn().variant == drawn().variant != drawn(draw=1).variant
     assert drawn().variant != drawn("S1").variant != drawn("S1", by="abc").variant
+
+
+def test_rows_stand_for_each_other_where_columns_and_tokens_agree() -> None:
+    """Row 0's, and one row more that differs in one thing each: the column, the length, a position, the template."""
+    ids, ends = [[7, 8, 9], [7, 5, 9], [7, 8, 9], [7, 8, 9, 6], [7, 8, 9], [7, 8, 9]], [2, 2, 2, 2, 1, 2]
+    templates = [0, 0, 0, 0, 0, 1]
+    prompts = [
+        node.Prompt(own, own, template, [1], [2], {"END": end})
+        for own, end, template in zip(ids, ends, templates, strict=True)
+    ]
+    task = task_of(prompts)
+    told = [replace(one, metadata={"flows": "01"[i == 2]}) for i, one in enumerate(task.prompts.prompts)]
+    task = replace(task, prompts=replace(task.prompts, prompts=tuple(told)))
+    rows = AgreeingRows(task)
+    made = [rows.of(drawn("flows", draw=draw)) for draw in range(200)]
+    assert [set(one) for one in zip(*made, strict=True)] == [{0, 1}, {0, 1}, {2}, {3}, {4}, {5}]
+    assert abs(sum(one[0] for one in made) - 100) < 4 * np.sqrt(50)  # of two rows each is as likely
+    child = drawn("flows", draw=1, of=drawn(draw=3))
+    assert all(
+        told[a].metadata == told[b].metadata for a, b in zip(rows.of(child), rows.of(drawn(draw=3)), strict=True)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -337,6 +338,12 @@ def test_check_prints_what_variables_come_to(tmp_path: Path) -> None:
     assert "position from flipped 1.00 0.00" in lines
     assert "position from other_names 0.00 1.00" in lines
     assert any(line.startswith("prompt position answer asks for") for line in lines)
+    shown = r"\d Then, (\w+) and (\w+) went to the store\. (\w+) gave a ring to (\d) (\w+) ' (\w+)'"
+    rows = [found.groups() for line in lines if (found := re.fullmatch(shown, line))]
+    assert len(rows) == 3 * 7  # prompts, and sources of six families
+    for first, second, again, position, answer, asked in rows:
+        assert (position, answer) == (("0", first) if again == second else ("1", second))
+        assert asked == answer
     assert any(line.startswith("position, answer -") for line in lines)
     file.write_text(HEAD[: HEAD.index("    reversed:")] + HEAD[HEAD.index("claims:") :], "utf-8")
     assert "note: no pair tells position from answer (CS450)" in check_file(file)[1]

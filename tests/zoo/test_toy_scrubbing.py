@@ -139,7 +139,8 @@ CORRUPTIONS = (
 )
 RIGHT = '{"input@first": nobel_y, "input@second": x_peace}'
 SWAPPED = '{"input@first": x_peace, "input@second": nobel_y}'
-ALONE = '{"input@first": nobel_y, "input@second": random}'
+FIRST_ALONE = '{"input@first": nobel_y, "input@second": random}'
+SECOND_ALONE = '{"input@first": random, "input@second": x_peace}'
 
 
 def claimed(claims: str, *, level: str = "path") -> Verification:
@@ -153,7 +154,7 @@ def test_two_paths_each_with_a_source_of_its_own() -> None:
     """Nobel reaches the neuron from `Nobel Y`, Peace from `X Peace`, all else is random."""
     settings = "metric: logit_diff, at_least: 0"
     paths = '[input@first -> previous_token<v> -> prize, "input@second -> prize"]'
-    expected = {RIGHT: 1.0, SWAPPED: 0.0, ALONE: 0.0}
+    expected = {RIGHT: 1.0, SWAPPED: 0.0, FIRST_ALONE: 0.0, SECOND_ALONE: 0.0}
     sections = [f"  - cross_section: {{paths: {paths}, {settings}, sources: {sources}}}" for sources in expected]
     circuits = [f"  - sufficient: {{{settings}, sources: {sources}}}" for sources in expected]
     of = 'of: "input@second -> prize", metric: logit_diff'
@@ -165,7 +166,7 @@ def test_two_paths_each_with_a_source_of_its_own() -> None:
     found = claimed("claims:\n" + "\n".join([*sections, *circuits, *alone[:2]]) + "\n")
     values = [claim.value for claim in found.claims]
     assert values == pytest.approx([*expected.values(), *expected.values(), 0.0, 1.0], abs=1e-4)
-    assert found.claims[3].experiment == "ablating everything outside the circuit"
+    assert found.claims[len(expected)].experiment == "ablating everything outside the circuit"
     labels = list(found.plan.labels.values())
     assert "circuit, input@first from nobel_y, input@second from x_peace" in labels
     with pytest.raises(CircuitspecError) as error:

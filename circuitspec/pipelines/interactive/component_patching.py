@@ -71,7 +71,7 @@ def patch(
         per_prompt: a row for each prompt.
         unpatched: rows of the unpatched runs too, clean and corrupt, first.
         store: a folder in which results are looked up and kept.
-        batch_size: prompts a forward; by memory unless given.
+        batch_size: how many prompts run together; by memory unless given.
         keep_hooks: let forward hooks on the model take part (see `circuitspec.verify`); they are set aside unless
             asked for, and a Python warning (CS438) names them either way.
         merge_adapters: of a model of peft take a copy with its active adapters merged; without it they are refused.
