@@ -129,7 +129,7 @@ def test_subspaces_tell_experiments_apart() -> None:
 
 def test_what_claims_on_subspaces_are_held_against() -> None:
     """The whole component, and random subspaces that are apart, at the same place; others' sites stay."""
-    site, other = within(Resid(1), END, random_model("gpt2"), 2, 0), Site(Head(2, 0), END)
+    site, other = within(Resid(1), END, random_model("gpt2"), 2, 7), Site(Head(2, 0), END)
     found = instead_of_subspaces(Experiment("clean", FIRST, frozenset({site, other})))
     whole, *drawn = ({one.component: one for one in run.sites} for run in found.values())
     assert whole == {Resid(1): replace(site, subspace=None), Head(2, 0): other}
