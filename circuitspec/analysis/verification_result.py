@@ -10,9 +10,10 @@ from circuitspec.analysis.circuit_effects.component_effects import CircuitEffect
 from circuitspec.analysis.circuit_effects.negative_components import NegativeSearch
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
 from circuitspec.analysis.claims.abstraction.scrub_costs import ScrubCosts
+from circuitspec.analysis.claims.claim_result import EXIT_CODES
 from circuitspec.analysis.claims.method_sweep import MethodSweep
 from circuitspec.analysis.claims.random_circuit_tests import CircuitTests
-from circuitspec.analysis.claims.verdict import EXIT_CODES, ClaimResult, Status, overall
+from circuitspec.analysis.claims.verdict import ClaimResult, Status, overall
 from circuitspec.analysis.dictionary_figures import DictionariesUsed
 from circuitspec.analysis.prompt_rows import Breakdown, RowFacts
 from circuitspec.analysis.statistics.scores import Anchors, Gap, denominators

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from circuitspec.cli.answering import annotating, answering, collecting, show
+from circuitspec.cli.answering import annotating, answering, collecting, say, show
 from circuitspec.cli.options import (
     BATCH_SIZE,
     DEFAULT_DEVICE,
@@ -37,8 +37,12 @@ if TYPE_CHECKING:
     from circuitspec.engine.cache.stored_runner import StorePlace
     from circuitspec.hypothesis_file.load_file import Document
     from circuitspec.pipelines.verify import Outcome, VerifyOptions
+    from circuitspec.reports.reported import Reported
+    from circuitspec.reports.views import Views
+    from circuitspec.repository.kept_results import KeptResult
 
 
+_ANEW = " (--no-store runs it)"
 _NEGATIVES = "screen"  # how negative components are looked for unless --negatives says otherwise
 
 
@@ -69,18 +73,32 @@ _NEGATIVES = "screen"  # how negative components are looked for unless --negativ
 def verify(**given: Any) -> None:
     """Run the hypothesis in FILE on its model and judge its claims.
 
-    What was measured before, with the same model, prompts and versions, is not run again; with --locked, everything is.
+    What was measured before, with the same model, prompts and versions, is not run again; where nothing at all has
+    changed, the result is shown again. With --locked, everything is run.
     """
     asked = VerifyCall(**given)
     with annotating(asked.format_):
         document = _checked(asked)
         place = store_place(asked.root, asked.no_store)
+        kept = _kept(document, asked, place)
+        views = None if kept is None else kept.found(asked.output_dir)
+        if views is not None:
+            from circuitspec.analysis.claims.claim_result import EXIT_CODES
+
+            say(f"nothing has changed since this result was made, so nothing was run{_ANEW}", err=True)
+            problems: list[Diagnostic] = []
+            _show(asked, views, problems)
+            if problems:
+                raise CircuitspecError(*problems)
+            raise SystemExit(EXIT_CODES[views.summary.verdict])
         outcome, findings = _run(document, asked, place)
     problems = [finding for finding in findings if finding.severity == "error"]
     show(finding for finding in findings if finding.severity != "error")
-    _report(asked, document, outcome, findings, problems)
+    reported = _report(asked, document, outcome, findings, problems)
     if problems:
         raise CircuitspecError(*problems)
+    if kept is not None and not findings:
+        _keep(kept, reported, asked)
     raise SystemExit(outcome.verification.exit_code)
 
 
@@ -124,8 +142,7 @@ class VerifyCall:
     @property
     def outputs(self) -> Iterator[tuple[str, Path | None]]:
         """What is written, by the option that asks for it."""
-        from circuitspec.reports.machine.table_files import earlier_files
-        from circuitspec.reports.saved_result import REPORT
+        from circuitspec.reports.saved_result import REPORT, earlier_files
 
         if self.output_dir is not None:
             yield from (("--output-dir", self.output_dir / name) for name in (*earlier_files(), REPORT))
@@ -173,14 +190,12 @@ def _report(
     outcome: Outcome,
     findings: tuple[Diagnostic, ...],
     problems: list[Diagnostic],
-) -> None:
+) -> Reported:
     """Writes and prints what is asked for; what cannot be written joins the `problems`, and the rest is."""
     from circuitspec.reports.live_views import LiveViews
-    from circuitspec.reports.machine.table_files import earlier_files, result_files, text_file, write_folder
-    from circuitspec.reports.report_files import write_report
+    from circuitspec.reports.machine.table_files import result_files, text_file, write_folder
     from circuitspec.reports.reported import Asked, Reported
-    from circuitspec.reports.saved_result import REPORT, save
-    from circuitspec.reports.views import Style
+    from circuitspec.reports.saved_result import REPORT, earlier_files, save
     from circuitspec.repository.environment import environment
 
     verification, list_prompts = outcome.verification, asked.list_prompts
@@ -195,8 +210,51 @@ def _report(
             files[REPORT] = text_file(save(LiveViews(told, list_prompts=list_prompts)))
             write_folder(asked.output_dir, files, gone=earlier_files(), last=REPORT)
             reported = told
-    views, style = LiveViews(reported, list_prompts=list_prompts), Style(list_prompts=list_prompts)
+    _show(asked, LiveViews(reported, list_prompts=list_prompts), problems)
+    return reported
+
+
+def _show(asked: VerifyCall, views: Views, problems: list[Diagnostic]) -> None:
+    """Writes the reports that are asked for, and prints one; what cannot be written joins the `problems`."""
+    from circuitspec.reports.report_files import write_report
+    from circuitspec.reports.views import Style
+
+    style = Style(list_prompts=asked.list_prompts)
     for name, path in also_written(asked.reports, asked.page):
         with collecting(problems):
             write_report(path, FORMATS[name](views, style))
     click.echo(FORMATS[asked.format_](views, replace(style, color=sys.stdout.isatty())), nl=False)
+
+
+def _kept(document: Document, asked: VerifyCall, place: StorePlace) -> KeptResult | None:
+    """Where the result of this call is kept; None where it is to be made anew, as with --locked."""
+    if place is None or asked.locked:
+        return None
+    from circuitspec.repository.kept_results import kept_result
+
+    said = {
+        "said": asked.said,
+        "prompts": asked.list_prompts,
+        "batch": asked.batch_size,
+        "to": str(asked.output_dir),
+    }
+    read = [path for _, path in files_of(document)]
+    read += [document.base_dir / one.source for one in document.hypothesis.dictionaries.values()]
+    return kept_result(document, read, place if isinstance(place, Path) else place.root, said, asked.device)
+
+
+def _keep(kept: KeptResult, reported: Reported, asked: VerifyCall) -> None:
+    """Keep what was shown, as a run says it that finds everything stored. Where that fails, it is made again."""
+    from circuitspec.analysis.verification_result import Cost
+    from circuitspec.reports.live_views import LiveViews
+    from circuitspec.reports.saved_result import save
+
+    found = reported.verification
+    again = replace(found, cost=Cost(found.cost.n_experiments, 0, 0.0, found.cost.n_experiments))
+    try:
+        kept.keep(save(LiveViews(replace(reported, verification=again))), asked.output_dir)
+    except KeyboardInterrupt:  # all was said, and nothing is half kept
+        return
+    except OSError as error:
+        message = f"this result is not kept: {error.strerror or error}"
+        show([Diagnostic("CS565", message, hint="--store DIR keeps it in another folder", severity="warning")])

@@ -18,6 +18,7 @@ from circuitspec.reports.views import Page, Summary, TextView, Views
 from circuitspec.runtime.files import read_regular
 
 REPORT = "report.json"  # its name in the folder of --output-dir
+_TABLES = ("experiments", "prompts", "sweep")  # all that a verification may leave beside it
 
 FORMAT_VERSION = 2
 MAX_BYTES = 200_000_000
@@ -49,6 +50,11 @@ def save(views: Views) -> str:
         "page": asdict(views.page),
     }
     return json.dumps(content, allow_nan=False) + "\n"
+
+
+def earlier_files() -> tuple[str, ...]:
+    """The names of what an earlier verification may have left in its folder, and this one does not write."""
+    return tuple(f"{name}.{suffix}" for name in _TABLES for suffix in ("parquet", "csv"))
 
 
 def read_saved(path: Path) -> SavedViews:

@@ -11,6 +11,8 @@ from circuitspec.experiments.planner import Measure
 
 Status = Literal["SUPPORTED", "REFUTED", "INCONCLUSIVE"]
 
+EXIT_CODES: dict[Status, int] = {"SUPPORTED": 0, "REFUTED": 1, "INCONCLUSIVE": 4}
+
 MIN_PROMPTS = 10  # with fewer, a bootstrap interval at 95 % holds the truth less than 90 % of the time
 
 CROSSES = "the confidence interval crosses the bound"

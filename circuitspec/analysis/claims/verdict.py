@@ -24,7 +24,6 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.planner import Plan, PlannedClaim
 
 __all__ = [
-    "EXIT_CODES",
     "MIN_PROMPTS",
     "ClaimPart",
     "ClaimResult",
@@ -33,8 +32,6 @@ __all__ = [
     "overall",
     "place",
 ]
-
-EXIT_CODES: dict[Status, int] = {"SUPPORTED": 0, "REFUTED": 1, "INCONCLUSIVE": 4}
 
 
 def judge(plan: Plan, records: Records, error: MeansError | None = None) -> tuple[ClaimResult, ...]:

@@ -16,6 +16,7 @@ import pandas as pd
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.prompts.prompt_set import PromptSet
+from circuitspec.reports.saved_result import earlier_files
 from circuitspec.reports.text.additional_tables import sweep_frame
 from circuitspec.reports.text.data_frames import experiments_frame, prompts_frame
 from circuitspec.runtime.files import put_in_place
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 Writer: TypeAlias = Callable[[Path], object]
 """Writes one file to the path that it is given."""
-
-_TABLES = ("experiments", "prompts", "sweep")  # all that a verification may leave
 
 
 def result_files(found: Verification, prompts: PromptSet) -> dict[str, Writer]:
@@ -57,11 +56,6 @@ def _write_parquet(table: pd.DataFrame, path: Path) -> None:
 def text_file(text: str) -> Writer:
     """A file of UTF-8 text."""
     return lambda path: path.write_text(text, encoding="utf-8")
-
-
-def earlier_files() -> tuple[str, ...]:
-    """The names of what an earlier verification may have left in its folder, and this one does not write."""
-    return tuple(f"{name}.{suffix}" for name in _TABLES for suffix in ("parquet", "csv"))
 
 
 def write_folder(directory: Path, files: Mapping[str, Writer], *, gone: Iterable[str] = (), last: str = "") -> None:

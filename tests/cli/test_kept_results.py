@@ -1,0 +1,149 @@
+"""`verify` once more where nothing has changed: the same bytes, at once, without torch and without the model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from circuitspec.cli import main
+from circuitspec.models.zoo import zoo_path
+
+TOYS = Path(__file__).parents[2] / "hypotheses" / "toys"
+SAID = "nothing has changed since this result was made"
+
+PROGRAM = """
+import sys
+from circuitspec.cli import main
+try:
+    main()
+finally:
+    heavy = sorted({"torch", "pyvene", "transformers", "scipy", "pandas"} & set(sys.modules))
+    print("heavy", heavy, file=sys.stderr)
+"""
+
+
+def verify(*arguments: object) -> click.testing.Result:
+    words = ["verify", *map(str, arguments), *([] if "--no-store" in arguments else ["--store", "store"])]
+    return click.testing.CliRunner().invoke(main, words, catch_exceptions=False)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a hypothesis about a model in a folder, and a list of words in a file."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(zoo_path("ioi-tiny"), tmp_path / "model")
+    (tmp_path / "names.txt").write_text("Mary\nJohn\nClara\nAnna\nPaul\nKate\n", encoding="utf-8")
+    (tmp_path / "one.circuit.yaml").write_text(
+        """circuitspec: 1
+name: one
+model: {id: ./model}
+task:
+  templates: ["When {IO} and {S1} went to the store, {S2} gave a book to"]
+  slots: {IO: $names, S1: $names, S2: =S1}
+  lists: {names: names.txt}
+  answer: " {IO}"
+  wrong: " {S1}"
+  corruptions: {flip: {IO: =S1, S1: =IO, S2: =IO}}
+  positions: {END: last}
+  prompts: 12
+circuit: {groups: {all: {nodes: ["a*", "m*"], at: END}}}
+ablation: {value: resample, from: flip, level: node, positions: declared}
+claims:
+  - necessary: {metric: logit_diff, at_most: -9}
+""",
+        encoding="utf-8",
+    )
+    return tmp_path
+
+
+def test_the_same_bytes_without_torch(tmp_path: Path) -> None:
+    """Two processes of their own; what the run cost is told of each for itself."""
+    words = [
+        "verify",
+        str(TOYS / "and.circuit.yaml"),
+        "--format",
+        "json",
+        "--report",
+        "html=page.html",
+        "--store",
+        "store",
+    ]
+    found = []
+    for _ in range(3):
+        ran = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *words, "--store", "store"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=300,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        found.append((ran.stdout, (tmp_path / "page.html").read_bytes(), ran.stderr))
+    (first, _, ran), second, third = found
+    assert SAID not in ran
+    assert SAID in second[2]
+    assert second[2].endswith("heavy []\n")
+    assert second[:2] == third[:2]
+    cost = json.loads(second[0])["cost"]
+    assert cost["stored"] == cost["experiments"] == json.loads(first)["cost"]["experiments"]
+    assert cost["forwards"] == 0
+    assert {**json.loads(first), "cost": None} == {**json.loads(second[0]), "cost": None}
+
+
+@pytest.mark.usefixtures("here")
+def test_a_claim_that_is_refuted_is_so_again() -> None:
+    one, other = (verify("one.circuit.yaml") for _ in range(2))
+    assert one.exit_code == other.exit_code == 1
+    assert SAID in other.stderr
+    assert one.stdout.splitlines()[:-1] == other.stdout.splitlines()[:-1]  # the last line says what it cost
+
+
+@pytest.mark.parametrize("changed", ["names.txt", "one.circuit.yaml", "model/config.json", "model/tokenizer.json"])
+def test_whatever_changes_it_is_run_again(here: Path, changed: str) -> None:
+    assert SAID not in verify("one.circuit.yaml").stderr
+    assert SAID in verify("one.circuit.yaml").stderr
+    file = here / changed
+    file.write_text(file.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    again = verify("one.circuit.yaml")
+    assert again.exit_code in (0, 1, 4)
+    assert SAID not in again.stderr
+
+
+def test_weights_options_and_versions_count(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SAID not in verify("one.circuit.yaml").stderr
+    for words in (["--negatives", "off"], ["--tests"], ["--batch-size", "4"], ["--output-dir", "out"]):
+        assert SAID not in verify("one.circuit.yaml", *words).stderr
+        assert SAID in verify("one.circuit.yaml", *words).stderr
+    assert SAID not in verify("one.circuit.yaml", "--no-store").stderr
+    monkeypatch.setattr("circuitspec.repository.environment.version", lambda name: "0")
+    assert SAID not in verify("one.circuit.yaml").stderr
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    weights = here / "model" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert SAID not in verify("one.circuit.yaml").stderr
+
+
+def test_what_is_damaged_or_gone_is_made_again(here: Path) -> None:
+    written = ["--output-dir", "out"]
+    first = verify("one.circuit.yaml", *written)
+    tables = {path.name: path.read_bytes() for path in (here / "out").iterdir() if path.suffix == ".csv"}
+    assert SAID in verify("one.circuit.yaml", *written).stderr
+    (here / "out" / "experiments.csv").unlink()
+    again = verify("one.circuit.yaml", *written)
+    assert SAID not in again.stderr
+    assert {path.name: path.read_bytes() for path in (here / "out").iterdir() if path.suffix == ".csv"} == tables
+    (kept,) = (here / "store" / "results").glob("*/report.json")
+    kept.write_text(kept.read_text(encoding="utf-8")[:-100], encoding="utf-8")
+    again = verify("one.circuit.yaml", *written)
+    assert SAID not in again.stderr
+    assert again.stdout.splitlines()[:-1] == first.stdout.splitlines()[:-1]
