@@ -23,6 +23,7 @@ from circuitspec.experiments.experiment import Direction, Experiment
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.prompts.prompt_set import AroundPrompts
+from circuitspec.runtime.stage_times import StageTime
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class Verification:
     rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
     breakdowns: tuple[Breakdown, ...] = ()  # figures by the values of columns of the prompts file
     dictionaries: DictionariesUsed | None = None  # whose features it names; None where it names none
+    profile: tuple[StageTime, ...] = ()  # where the time went; empty where that was not asked for
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
     around: AroundPrompts = field(
         default_factory=AroundPrompts

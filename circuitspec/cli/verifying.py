@@ -31,6 +31,7 @@ from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.reports.report_formats import FORMATS
+from circuitspec.runtime.stage_times import TimedProgress
 
 if TYPE_CHECKING:
     from circuitspec.analysis.circuit_effects.negative_components import Search
@@ -64,6 +65,7 @@ _NEGATIVES = "screen"  # how negative components are looked for unless --negativ
     "small circuit and what is declared negative or backup in a large one, every one, or none.",
 )
 @methods("Run the circuit under every combination of the six choices of method, and show what it recovers.")
+@click.option("--profile", is_flag=True, help="Say where the time went: seconds, forwards and memory of each stage.")
 @click.option("--tests", is_flag=True, help="Test the circuit statistically, also against random circuits.")
 @BATCH_SIZE
 @DEVICE
@@ -116,6 +118,7 @@ class VerifyCall:
     negatives: Search
     sweep: bool
     tests: bool
+    profile: bool
     batch_size: int | None
     device: str
     root: Path | None
@@ -173,15 +176,22 @@ def _run(document: Document, asked: VerifyCall, place: StorePlace) -> tuple[Outc
     examined = None if lock_file is None else examine(document, lock_file, asked.device)
     if examined is not None:
         examined.refuse()  # before torch is imported
-    with waiting() as progress:
-        progress.stage("starting torch and pyvene")
+    starting = "starting torch and pyvene"
+    with waiting() as shown:
+        progress = TimedProgress(shown, starting) if asked.profile else shown
+        shown.stage(starting)
         from circuitspec.pipelines.locked import run_as_locked
         from circuitspec.pipelines.verify import verify as run
 
         if lock_file is None or examined is None:
-            return run(document, asked.options(place), progress), ()
-        compared = run_as_locked(document, asked.options(place), progress, lock_file, examined)
-        return compared.outcome, compared.findings
+            outcome = run(document, asked.options(place), progress)
+            findings: tuple[Diagnostic, ...] = ()
+        else:
+            compared = run_as_locked(document, asked.options(place), progress, lock_file, examined)
+            outcome, findings = compared.outcome, compared.findings
+    if isinstance(progress, TimedProgress):
+        outcome = replace(outcome, verification=replace(outcome.verification, profile=progress.ended()))
+    return outcome, findings
 
 
 def _report(
@@ -227,8 +237,8 @@ def _show(asked: VerifyCall, views: Views, problems: list[Diagnostic]) -> None:
 
 
 def _kept(document: Document, asked: VerifyCall, place: StorePlace) -> KeptResult | None:
-    """Where the result of this call is kept; None where it is to be made anew, as with --locked."""
-    if place is None or asked.locked:
+    """Where the result of this call is kept; None where it is to be made anew, as with --locked and --profile."""
+    if place is None or asked.locked or asked.profile:
         return None
     from circuitspec.repository.kept_results import kept_result
 

@@ -94,6 +94,10 @@ def to_document(
         "artifacts": found.artifacts,
         "environment": environment,
     }
+    if found.profile:
+        document["profile"] = [
+            {**asdict(stage), "forwards": stage.prompts / found.n_prompts} for stage in found.profile
+        ]
     if found.dictionaries is not None:
         document["dictionaries"] = asdict(found.dictionaries)
     return {key: plain(value) for key, value in document.items()}

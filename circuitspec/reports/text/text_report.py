@@ -83,10 +83,22 @@ def text_view(found: Verification, prompts: PromptSet | None = None, findings: S
         rest.append(_self_test(found.self_test, found.model.dtype))
     if found.artifacts:
         rest.append("written: " + ", ".join(map(visible, found.artifacts)))
+    rest.append(_profile(found))
     rest.append(tests_said(found.tests))
     rest.append(_summary(found, drifted=bool(drift)))
     tail += [_plain(part) for part in rest if part]
     return TextView(tuple(head), () if prompts is None else prompt_lines(found, prompts), tuple(tail))
+
+
+def _profile(found: Verification) -> str:
+    """Where the time went; empty where that was not asked for. Forwards are passes over all prompts."""
+    if not found.profile:
+        return ""
+    rows = [["where the time went", "seconds", "forwards", "memory by then"]]
+    for one in found.profile:
+        memory = MISSING if one.peak_bytes is None else f"{one.peak_bytes / 1e6:,.0f} MB"
+        rows.append([f"  {one.stage}", f"{one.seconds:.2f}", f"{one.prompts / found.n_prompts:.1f}", memory])
+    return aligned(rows)
 
 
 @dataclass(frozen=True)
