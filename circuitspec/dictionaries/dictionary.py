@@ -12,6 +12,7 @@ from torch import Tensor
 
 Activation = Literal["relu", "jumprelu", "topk", "groupmax"]
 Norm = Literal["layer_norm", "constant_norm"]
+SPARSE = 16  # adding up single directions is faster than a product of matrices where one weight in so many is not 0
 LAYER_NORM_EPS = 1e-5  # added to the standard deviation, outside the root
 
 
@@ -168,7 +169,25 @@ class Dictionary:
 
     def combined(self, weights: Tensor, vectors: Tensor) -> Tensor:
         """Weights `[..., n_features]` -> `[..., d_out]`: their sum of directions, and what no feature says."""
-        return weights @ self.decoder + self.constant(vectors)
+        return self.summed(weights) + self.constant(vectors)
+
+    def summed(self, weights: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """Weights `[..., n_features]`, or of the features of these `numbers` alone -> their sum of directions,
+        `[..., d_out]`, in the weights' dtype. Of weights that are nearly all 0, only the others are added up."""
+        directions = self.decoder if numbers is None else self.decoder[numbers]
+        directions = directions.to(weights.dtype)
+        if weights.requires_grad or weights.dtype not in (torch.float32, torch.float64) or not weights.numel():
+            return weights @ directions
+        flat = weights.reshape(-1, weights.shape[-1])
+        at = flat.nonzero()
+        if len(at) * SPARSE > flat.numel():
+            return weights @ directions
+        rows, units = at.unbind(1)
+        counts = torch.bincount(rows, minlength=len(flat))
+        found = torch.nn.functional.embedding_bag(
+            units, directions, counts.cumsum(0) - counts, mode="sum", per_sample_weights=flat[rows, units]
+        )
+        return found.reshape(*weights.shape[:-1], self.d_out)
 
     def constant(self, vectors: Tensor) -> Tensor:
         """What is decoded where no feature is active, `[..., d_out]` or broadcastable to it."""

@@ -30,7 +30,7 @@ from circuitspec.engine.execution.finiteness import broken_row, find_origin, spo
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import Rows, budget_of, out_of_memory
-from circuitspec.engine.execution.taps import Slot, Tap, slots_of
+from circuitspec.engine.execution.taps import Slot, Tap, slots_of, units_of
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
 from circuitspec.graph.nodes import NodeComponent
@@ -88,6 +88,7 @@ class Forward:
         self.side: PaddingSide = side
         self.progress = progress
         self._slots: dict[NodeComponent, tuple[Slot, ...]] = {}
+        self._units: dict[NodeComponent, Mapping[Tap, tuple[int, ...]]] = {}
         self._stream: Stream | None = None
         self._embedding_std: float | None = None
         self.prompts_run = 0
@@ -238,15 +239,21 @@ class Forward:
             self._slots[component] = slots_of(component, self.loaded.architecture, self.loaded.shape)
         return self._slots[component]
 
+    def units_of(self, component: NodeComponent) -> Mapping[Tap, tuple[int, ...]]:
+        """The same by taps: the numbers of a component's slices in each."""
+        if component not in self._units:
+            self._units[component] = units_of(self.slots_of(component))
+        return self._units[component]
+
     def taps_of(self, experiments: Iterable[Experiment]) -> frozenset[Tap]:
         """Every tap that some experiment patches."""
         sites = (site for e in experiments for patch in e.patches for site in patch.sites)
-        return frozenset(slot.tap for site in sites for slot in self.slots_of(site.component))
+        return frozenset(tap for site in sites for tap in self.units_of(site.component))
 
     def swaps(self, batch: Batch, experiment: Experiment, values: Mapping[Tap, Tensor]) -> dict[Tap, Swap]:
         """The experiment's masks for this batch's rows, one for each tap it touches."""
         columns = functools.cache(lambda where: where_mask(self.task, batch, where, self.device, experiment.base))
-        return swaps_of([experiment], values, columns, self.slots_of, self.loaded.shape)
+        return swaps_of([experiment], values, columns, self.units_of, self.loaded.shape)
 
     def metrics(
         self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None, expected: str = CLEAN

@@ -310,6 +310,20 @@ def test_the_mean_over_channels_and_a_factor_are_undone() -> None:
     assert dictionary.reconstruct(x).tolist() == [[1.0, 0.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_sums_of_few_directions(dtype: torch.dtype) -> None:
+    """Three weights of 2 x 40 are not 0; of all features, or of some in another order; and none of none."""
+    decoder = torch.arange(80, dtype=dtype).reshape(40, 2)
+    zeros = torch.zeros(40, dtype=dtype)
+    dictionary = Dictionary(decoder.T.contiguous(), decoder, zeros, zeros[:2], "relu")
+    weights = torch.zeros(1, 2, 40, dtype=dtype)
+    weights[0, 0, 3], weights[0, 0, 39], weights[0, 1, 0] = 2.0, -1.0, 5.0
+    assert dictionary.summed(weights).tolist() == [[[2 * 6 - 78, 2 * 7 - 79], [0, 5]]]
+    numbers = torch.arange(40).flip(0)
+    assert torch.equal(dictionary.summed(weights.flip(-1), numbers), dictionary.summed(weights))
+    assert dictionary.summed(weights[..., :0], numbers[:0]).tolist() == [[[0, 0], [0, 0]]]
+
+
 def test_a_file_of_weights_may_be_named_itself(tmp_path: Path) -> None:
     folder = _gemma_scope(tmp_path / "d", Numbers.drawn())
     assert files_of(folder / "params.npz", 0) == (folder / "params.npz",)

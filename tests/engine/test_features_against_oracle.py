@@ -282,6 +282,20 @@ def test_one_dictionary(family: str, place: str, kind: str) -> None:
         assert_same(together[run], by_hand(model, prompts, run, numbers))
 
 
+@pytest.mark.parametrize("few", [0, N + 1])
+def test_features_added_up_one_by_one(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where nearly all are inactive; encoded all together, or those alone that are patched."""
+    monkeypatch.setattr("circuitspec.dictionaries.dictionary.SPARSE", 0)
+    monkeypatch.setattr("circuitspec.engine.execution.interventions.FEW", few)
+    model = random_model("gpt2")
+    prompts = random_prompts(seed=18, lengths=[6, 5])
+    numbers = drawn(model, d=("r1", "jumprelu"))
+    run = patching(*all_but(1, "d", {3: END, 4: A | END}, error=True))
+    with borrowed(model):
+        found = runner_with(model, prompts, numbers).run([run])
+    assert_same(found[run], by_hand(model, prompts, run, numbers))
+
+
 @pytest.mark.parametrize("kind", ["mean", "mean_per_template"])
 def test_means_are_of_features(kind: str) -> None:
     """And not features of means."""

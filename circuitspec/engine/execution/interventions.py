@@ -79,6 +79,15 @@ def some_units(swap: Swap, units: Tensor) -> Swap:
     return Swap(swap.mask[..., units], source, gate)
 
 
+def moved(swap: Swap, own: Tensor) -> Tensor:
+    """How far a swap of slices of one channel moves each of them, `[row, pos, unit]`; 0 where it replaces nothing."""
+    change = swap.source - own
+    return torch.where(swap.mask, change, 0.0) if swap.gate is None else swap.gate * change
+
+
+FEW = 4  # of so many times as many features, some are encoded alone: copying their directions takes time too
+
+
 @dataclass(frozen=True)
 class Spliced:
     """Features of a dictionary replaced in the value that it takes apart, and what they leave of it.
@@ -102,14 +111,14 @@ class Spliced:
         dictionary = self.dictionary
         dtype = torch.promote_types(value.dtype, dictionary.dtype)
         change = torch.zeros_like(value, dtype=dtype)
-        if self.features is not None:
-            units = self._units(self.features)
-            some = dictionary.of_features(units)
-            own = dictionary.weights(read)[..., units] if some is None else some.weights(read)
-            moved = some_units(self.features, units).put_into(own) - own
-            change = change + (moved @ dictionary.decoder[units].to(moved.dtype)).to(dtype)
+        units = None if self.features is None else self._units(self.features)
+        many = units is not None and len(units) * FEW > dictionary.n_features
+        weights = dictionary.weights(read) if many or self.error is not None else None
+        if self.features is not None and units is not None:
+            change = change + self._of_features(self.features, None if many else units, read, weights).to(dtype)
         if self.error is not None:
-            error = value.to(dtype) - dictionary.combined(dictionary.weights(read), read).to(dtype)
+            assert weights is not None
+            error = value.to(dtype) - dictionary.combined(weights, read).to(dtype)
             change = change + (self.error.put_into(error) - error)
         of_features, of_error = self.shifts
         if of_features is not None:
@@ -119,6 +128,18 @@ class Spliced:
         if self.left_out is not None:
             change = change.masked_fill(self.left_out, 0.0)
         return value + change.to(value.dtype)
+
+    def _of_features(self, swap: Swap, units: Tensor | None, read: Tensor, weights: Tensor | None) -> Tensor:
+        """What the features of these numbers (None: all) add; `weights` are those of all, where they are known."""
+        dictionary = self.dictionary
+        if units is None:
+            return dictionary.summed(moved(swap, dictionary.weights(read) if weights is None else weights))
+        some = dictionary.of_features(units) if weights is None else None
+        if some is not None:
+            own = some.weights(read)
+        else:
+            own = (dictionary.weights(read) if weights is None else weights)[..., units]
+        return dictionary.summed(moved(some_units(swap, units), own), units)
 
     def _units(self, swap: Swap) -> Tensor:
         """The features that are replaced anywhere; all of them where they have gates."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from circuitspec.engine.execution.interventions import Projected, Swap
-from circuitspec.engine.execution.taps import Slot, Tap
+from circuitspec.engine.execution.taps import Tap
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.subspaces.subspace import Subspace
 from circuitspec.graph.nodes import NodeComponent
@@ -20,34 +20,45 @@ def swaps_of(
     experiments: Sequence[Experiment],
     values: Mapping[Tap, Tensor],
     columns: Callable[[Where], Tensor],
-    slots_of: Callable[[NodeComponent], tuple[Slot, ...]],
+    units_of: Callable[[NodeComponent], Mapping[Tap, Sequence[int]]],
     shape: ModelShape,
     start: int = 0,
+    rows: Sequence[Tensor] | None = None,
 ) -> dict[Tap, Swap]:
-    """One swap for each tap that some experiment patches, its rows a copy of the prompts for each experiment.
+    """One swap for each tap that some experiment patches, of some of the prompts' rows for each experiment: of those
+    that `rows` number, or of all.
 
-    `values` are the source's for one copy, broadcastable to `[row, pos, channel]`, and `columns` says for one copy
+    `values` are the source's for all rows once, broadcastable to `[row, pos, channel]`, and `columns` says for these
     what a Where names, bool `[row, pos]`. Positions before `start` are left out.
     """
     masks: dict[Tap, dict[Subspace | None, Tensor]] = {}
+    counts = None if rows is None else [len(one) for one in rows]
     for number, experiment in enumerate(experiments):
         units: dict[tuple[Tap, Where, Subspace | None], list[int]] = {}
         for site in experiment.sites:
-            for slot in slots_of(site.component):
-                units.setdefault((slot.tap, site.where, site.subspace), []).append(slot.unit)
+            for tap, own in units_of(site.component).items():
+                units.setdefault((tap, site.where, site.subspace), []).extend(own)
         for (tap, where, subspace), members in units.items():
             at = columns(where)[:, start:]
+            first, after = number * len(at), (number + 1) * len(at)
+            total = len(experiments) * len(at)
+            if rows is not None and counts is not None:
+                first, after, total = sum(counts[:number]), sum(counts[: number + 1]), sum(counts)
+                at = at[rows[number]]
             for within in {None, subspace}:
                 if within not in masks.setdefault(tap, {}):
-                    shape_of_mask = (len(experiments), *at.shape, tap.units(shape))
+                    shape_of_mask = (total, at.shape[1], tap.units(shape))
                     masks[tap][within] = torch.zeros(shape_of_mask, dtype=torch.bool, device=at.device)
-            masks[tap][subspace][number][:, :, members] |= at.unsqueeze(-1)
+            some = torch.zeros(tap.units(shape), dtype=torch.bool, device=at.device)
+            some[members] = True
+            masks[tap][subspace][first:after] |= at.unsqueeze(-1) & some
+    every = None if rows is None else torch.cat(list(rows))
     return {
         tap: Swap(
-            own[None].flatten(0, 1),
-            _copies(values[tap], len(experiments), start),
+            own[None],
+            _copies(values[tap], len(experiments), start, every),
             projected=tuple(
-                Projected(mask.flatten(0, 1), basis_of(subspace, values[tap]))
+                Projected(mask, basis_of(subspace, values[tap]))
                 for subspace, mask in own.items()
                 if subspace is not None
             ),
@@ -77,7 +88,11 @@ def _joined(one: Swap, other: Swap) -> Swap:
     return Swap(one.mask | other.mask, source, projected=(*one.projected, *other.projected))
 
 
-def _copies(value: Tensor, copies: int, start: int) -> Tensor:
-    """The value from `start` on, one copy after the other; what is the same everywhere stays as it is."""
+def _copies(value: Tensor, copies: int, start: int, rows: Tensor | None) -> Tensor:
+    """The value from `start` on, of these rows or in so many copies; what is the same everywhere stays as it is."""
     value = value if value.shape[1] == 1 else value[:, start:]
-    return value if len(value) == 1 or copies == 1 else value.repeat(copies, 1, 1)
+    if len(value) == 1:
+        return value
+    if rows is not None:
+        return value[rows]
+    return value if copies == 1 else value.repeat(copies, 1, 1)

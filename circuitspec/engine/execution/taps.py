@@ -6,7 +6,7 @@ heads are patched (one per head costs about a quarter more time).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import total_ordering
 from typing import Literal, TypeAlias, assert_never, get_args
@@ -254,6 +254,17 @@ def slots_of(component: NodeComponent, architecture: Architecture, shape: ModelS
     slots = TAPS[component.kind].slots
     assert slots is not None, f"{component.kind.plural} are not patched"
     return slots(*component.place, architecture, shape)
+
+
+def units_of(slots: Sequence[Slot]) -> Mapping[Tap, tuple[int, ...]]:
+    """The slices by their taps: of many features of one dictionary it is told once which tap they are of."""
+    found: dict[Tap, list[int]] = {}
+    last, members = None, list[int]()
+    for slot in slots:
+        if slot.tap is not last:
+            last, members = slot.tap, found.setdefault(slot.tap, [])
+        members.append(slot.unit)
+    return {tap: tuple(own) for tap, own in found.items()}
 
 
 def written_at(sender: Sender, architecture: Architecture) -> Tap:

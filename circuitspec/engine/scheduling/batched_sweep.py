@@ -240,7 +240,7 @@ class Sweeper:
         """Logits at the answers, `[reading, vocabulary]`, experiment after experiment."""
         forward = self._forward
         rows = here.batch.times(len(experiments))
-        swaps = swaps_of(experiments, here.values, here.columns, forward.slots_of, forward.loaded.shape, start.column)
+        swaps = swaps_of(experiments, here.values, here.columns, forward.units_of, forward.loaded.shape, start.column)
         if start == Start():
             return forward.forward(rows, here.base, Actions(swaps), here.draw)[0]
         assert here.run is not None
@@ -258,7 +258,7 @@ class Sweeper:
 
     def _whole(self, here: SweepSetting, experiment: Experiment) -> Tensor:
         forward = self._forward
-        swaps = swaps_of([experiment], here.values, here.columns, forward.slots_of, forward.loaded.shape)
+        swaps = swaps_of([experiment], here.values, here.columns, forward.units_of, forward.loaded.shape)
         forward.expect(len(here.batch.cases))
         return forward.forward(here.batch, here.base, Actions(swaps), here.draw)[0]
 
