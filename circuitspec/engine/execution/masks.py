@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from circuitspec.experiments.subspaces.subspace import Subspace
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
+
+_tap_of: Callable[[Slot], Tap] = attrgetter("tap")
 
 
 def swaps_of(
@@ -33,8 +37,8 @@ def swaps_of(
     for number, experiment in enumerate(experiments):
         units: dict[tuple[Tap, Where, Subspace | None], list[int]] = {}
         for site in experiment.sites:
-            for slot in slots_of(site.component):
-                units.setdefault((slot.tap, site.where, site.subspace), []).append(slot.unit)
+            for tap, slots in groupby(slots_of(site.component), _tap_of):  # thousands of one tap, of other features
+                units.setdefault((tap, site.where, site.subspace), []).extend(slot.unit for slot in slots)
         for (tap, where, subspace), members in units.items():
             at = columns(where)[:, start:]
             for within in {None, subspace}:
