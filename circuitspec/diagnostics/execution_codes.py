@@ -206,6 +206,13 @@ EXECUTION: dict[str, CodeInfo] = {
         "components, so the file is not written; one that was there is left as it was. Leave less free (`--free`), "
         "corrupt other slots, or take another metric.",
     ),
+    "CS544": CodeInfo(
+        "Features cannot be explored so",
+        "Where a file has `dictionaries`, `explore` searches their features, at node level; heads and MLPs are free. "
+        "What is for heads and MLPs alone (coarse to fine from the residual stream, recomputed attention) does not go "
+        "with it. A feature that has the same weight in what is patched in as in the run itself does nothing; where "
+        "that is so of all of them at every named position, there is nothing to find.",
+    ),
     "CS545": CodeInfo(
         "results cannot be stored",
         "What is measured is stored as the run goes on, so that an interrupted run resumes and a repeated one is free. "

@@ -12,6 +12,7 @@ from circuitspec.exploration.search.circuit_selection import Choice, Entry
 from circuitspec.exploration.search.component_sweep import MATERIAL
 from circuitspec.exploration.search.path_search import Link
 from circuitspec.exploration.setting import EVERYWHERE
+from circuitspec.graph.dictionary_nodes import is_of_dictionary
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.components import Mlp, Neuron, sort_key
 from circuitspec.hypothesis_file.grammar.names import PORTS, format_name
@@ -48,7 +49,7 @@ def write_draft(
     ablation: str,
     free: Sequence[str],
     metric: str,
-    head_share: float,
+    counted: str,
     sizes: Sizes,
     command: str,
     target: float | None,
@@ -59,7 +60,8 @@ def write_draft(
 
     Its claims are the same whatever the circuit does (recovered 0.8 to 1.2; at most 0.3 left without it), so that
     `verify` refutes a circuit that falls short; where it does, or misses the target (None: there was none), the file
-    says so. `suffix` is added to the file's name. `neurons` stand for their MLP, also in the links.
+    says so. `counted` says how many of what it has. `suffix` is added to the file's name. `neurons` stand for their
+    MLP, also in the links.
     """
     estimate = choice.estimate()
     interval = estimate.interval or (estimate.value, estimate.value)
@@ -74,8 +76,7 @@ def write_draft(
         *([aligned] if "abstraction" in left_out else []),
         f"# On the prompts it was drafted on: recovered {metric} {estimate.value:.2f} "
         f"[{interval[0]:.2f}, {interval[1]:.2f}],",
-        f"# {choice.heads} heads of {shape.n_layers * shape.n_heads} ({head_share:.0%}); with the circuit ablated,"
-        f" {_number(choice.knocked_out())} is left.",
+        f"# {counted}; with the circuit ablated, {_number(choice.knocked_out())} is left.",
         *(f"# FALLS SHORT: {miss}." for miss in misses),
         *_spared(choice),
         "# Beside each component, what it does by itself as a share of clean - corrupt: (drop when ablated in the",
@@ -138,12 +139,12 @@ def _spared(choice: Choice) -> list[str]:
     helpful, others = (
         [f"{format_name(component)}@{role}" for component, role in own] for own in (choice.spared, choice.unproven)
     )
-    said = fewest(helpful, others, SPARED, "helpful components")
+    said = fewest(helpful, others, SPARED, "helpful components", "feature" if choice.setting.sites else "head")
     return [f"# T{said[1:]}."] if said else []
 
 
-def fewest(helpful: Sequence[str], others: Sequence[str], most: int, what: str) -> str:
-    """What a circuit of the fewest heads left out, `most` names of each kind; empty where that is nothing.
+def fewest(helpful: Sequence[str], others: Sequence[str], most: int, what: str, unit: str = "head") -> str:
+    """What a circuit of the fewest heads or features left out, `most` names of each kind; empty where that is nothing.
 
     Only what was seen to help is called helpful; the others were taken in by estimates and taken out again.
     """
@@ -153,7 +154,7 @@ def fewest(helpful: Sequence[str], others: Sequence[str], most: int, what: str) 
         for said, names in kinds
         if names
     ]
-    return "; ".join(["the fewest heads found that reach the target", *parts]) if parts else ""
+    return "; ".join([f"the fewest {unit}s found that reach the target", *parts]) if parts else ""
 
 
 def _own_size(sizes: Sizes, entry: Entry) -> str:
@@ -171,9 +172,13 @@ def _groups(choice: Choice) -> dict[str, tuple[str, str, list[Entry]]]:
     entries = sorted(choice.entries.items(), key=lambda pair: (sort_key(pair[0][0]), pair[0][1]))
     for (component, role), kind in entries:
         position = "".join(c if c.isalnum() else "_" for c in role)
-        what = component.kind.plural if component.kind.has_members else component.kind.singular.lower()
-        layer = sort_key(component)[0]
-        name = f"layer{layer}_{what}_{position}" + ("" if kind == "positive" else f"_{kind}")
+        if is_of_dictionary(component):
+            whose = "".join(c if c.isalnum() else "_" for c in component.dictionary)
+            whose = whose if whose[0].isalpha() else f"features_{whose}"
+        else:
+            what = component.kind.plural if component.kind.has_members else component.kind.singular.lower()
+            whose = f"layer{sort_key(component)[0]}_{what}"
+        name = f"{whose}_{position}" + ("" if kind == "positive" else f"_{kind}")
         while name in found and found[name][0] != role:  # S1+1 and S1_1 are spelled alike
             name += "x"
         found.setdefault(name, (role, kind, []))[2].append((component, role))

@@ -15,6 +15,7 @@ from circuitspec.exploration.search.component_sweep import ComponentSweep, Effec
 from circuitspec.exploration.search.corruption_traces import CorruptionTraces
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.exact_sweeps import Grid
+from circuitspec.exploration.search.feature_search import SearchedDictionary
 from circuitspec.exploration.search.gate_search import Pair
 from circuitspec.exploration.search.path_search import Links
 
@@ -28,7 +29,7 @@ class Circuit:
     interval: tuple[float, float] | None
     knocked_out: float
     entries: tuple[tuple[str, str, str], ...]  # component, role, effect
-    heads: int
+    heads: int  # or features, where these are searched
     frontier: tuple[FrontierPoint, ...]
     spared: tuple[tuple[str, str], ...]  # component, role: helpful, but fewer heads reach the target without
     unproven: tuple[tuple[str, str], ...]  # likewise, but not seen to help by themselves
@@ -67,6 +68,17 @@ class ExplorationFindings:
     not_done: tuple[EvidenceWarning, ...] = ()  # where the model does not do the task
     unnamed: bool = False  # whether the prompts name no position: looked at were the last token and all of them
     rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
+    features: tuple[SearchedDictionary, ...] = ()  # where features are searched, of each dictionary
+
+    @property
+    def unit(self) -> str:
+        """What the size of a circuit is counted in: heads, or features."""
+        return "feature" if self.features else "head"
+
+    @property
+    def units(self) -> int:
+        """How many there are: heads of the model, features that move at a searched position."""
+        return sum(one.moving for one in self.features) if self.features else self.n_heads
 
     def largest(self, count: int) -> tuple[Effect, ...]:
         """The largest exact effects."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION,
     ATTENTION_PATTERN,
+    FEATURE,
     HEAD,
     MLP,
     NEURON,
@@ -32,6 +33,7 @@ SWEPT: Mapping[Kind, ComponentKind] = {
     "heads": HEAD,
     "patterns": ATTENTION_PATTERN,
     "neurons": NEURON,
+    "features": FEATURE,
 }
 """What a sweep can be of, from coarse to fine."""
 

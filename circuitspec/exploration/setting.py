@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +20,9 @@ from circuitspec.experiments.internal_metric_plans import component_of, position
 from circuitspec.experiments.levels.node_level import ablating, denoising
 from circuitspec.experiments.requirements import overlap
 from circuitspec.exploration.forward_budget import Allowance, AllowanceSpent
+from circuitspec.graph.dictionary_nodes import in_universe
 from circuitspec.graph.nodes import Ablatable, NodeComponent, is_ablatable
+from circuitspec.graph.shape import DictionarySite
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind, Counts
 from circuitspec.hypothesis_file.grammar.components import Component, Resid, all_of, stage, whole_of
@@ -53,6 +55,7 @@ class ExplorationSetting:
     recalled: Recalled = field(default_factory=lambda: Recalled(None))
     inside: Internal | None = None
     unnamed: bool = False
+    sites: tuple[DictionarySite, ...] = ()
     records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     @property
@@ -86,10 +89,23 @@ class ExplorationSetting:
         return Experiment(self.corrupt) if self.source.is_run else self.all_ablated
 
     def sufficiency(self, kept: Mapping[Ablatable, Where]) -> Experiment:
-        """Everything ablated that is not kept; an MLP of which neurons are kept, neuron by neuron."""
+        """Everything ablated that is not kept; an MLP of which neurons are kept, neuron by neuron.
+
+        Of dictionaries the features that are kept at some positions one by one, and all others together.
+        """
+        if self.sites:
+            return self._outside_features(kept, kept)
         units = {whole_of(c): c.kind for c in kept if c.kind.part_of is not None}
         claimed = split(self.claimed, units, self.runner.loaded.shape.counts) if units else self.claimed
         return ablating(self.source, {c: ~kept.get(c, Where.at()) for c in claimed})
+
+    def apart(self, kept: Mapping[Ablatable, Where]) -> Experiment:
+        """The same run, with everything that is claimed named by itself: for estimates of each."""
+        return self._outside_features(kept, {*kept, *self.claimed}) if self.sites else self.sufficiency(kept)
+
+    def _outside_features(self, kept: Mapping[Ablatable, Where], named: Collection[Ablatable]) -> Experiment:
+        parts = [part for site in self.sites for part in in_universe(site, named)]
+        return ablating(self.source, {part: ~kept.get(part, Where.at()) for part in parts})
 
     def necessity(self, kept: Mapping[Ablatable, Where]) -> Experiment:
         """What is kept ablated, and nothing else."""

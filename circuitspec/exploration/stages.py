@@ -22,6 +22,7 @@ from circuitspec.exploration.search.cross_sections import Sections, cross_sectio
 from circuitspec.exploration.search.effect_estimates import Spot
 from circuitspec.exploration.search.estimable import inestimable
 from circuitspec.exploration.search.exact_sweeps import Grid
+from circuitspec.exploration.search.feature_search import FeatureSearch
 from circuitspec.exploration.search.neuron_search import Refined, refine
 from circuitspec.exploration.search.path_search import Links, links
 from circuitspec.exploration.setting import ExplorationSetting, places_of
@@ -41,13 +42,15 @@ T = TypeVar("T")
 class Stages:
     """The stages of an exploration: each as far as the allowance goes, and what was left out.
 
-    `pathless` says why single edges of this model cannot be patched; empty where they can.
+    `pathless` says why single edges of this model cannot be patched; empty where they can. `features` are those that
+    are searched, where the file has dictionaries.
     """
 
     setting: ExplorationSetting
     options: ExploreOptions
     progress: Progress
     pathless: str = ""
+    features: FeatureSearch | None = None
     grids: list[Grid] = field(default_factory=list)
     unseen: list[Unseen] = field(default_factory=list)
 
@@ -70,10 +73,16 @@ class Stages:
         return Estimation(options.exact, options.steps, options.drawn, options.dropping, options.recomputing)
 
     def estimates(self) -> list[Effect]:
-        if inestimable(self.setting.metric) or self.options.sections_only:
-            return []
-        what = "estimating the effect of every component"
-        return self.stage(what, lambda: estimates(self.setting, self._how), [])
+        """Of every component at every position; of features, of those that move there."""
+        found: list[Effect] = []
+        if not inestimable(self.setting.metric) and not self.options.sections_only:
+            what = "estimating the effect of every component"
+            found = self.stage(what, lambda: estimates(self.setting, self._how), [])
+        if self.features is not None:
+            moving = self.features.moves
+            found = [effect for effect in found if moving(effect.component, effect.where)]
+            self.features.narrow(found)
+        return found
 
     def effects(self, estimated: Sequence[Effect]) -> ComponentSweep:
         options = self.options
@@ -196,6 +205,9 @@ class Stages:
     def links(self, whole: Choice, strongest: Sequence[Ablatable], *, through_mlps: bool) -> Links:
         options = self.options
         if not options.patches_paths:
+            return Links()
+        if self.features is not None:
+            self.unseen.append(Unseen("paths between members", 0, 0, "features have no edges that could be patched"))
             return Links()
         if self.pathless:
             self.unseen.append(Unseen("paths between members", 0, 0, self.pathless))

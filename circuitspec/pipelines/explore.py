@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from circuitspec.analysis.prompt_rows import row_facts
 from circuitspec.analysis.warnings.tasks.task_warnings import task_not_done
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.declared_dictionaries import read_declared
 from circuitspec.engine.cache.stored_estimates import recalled_estimates
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges
@@ -28,6 +29,7 @@ from circuitspec.exploration.search.corruption_traces import trace
 from circuitspec.exploration.search.cross_sections import Sections
 from circuitspec.exploration.search.estimable import ESTIMABLE, inestimable
 from circuitspec.exploration.search.exact_sweeps import sweep_all, zoom
+from circuitspec.exploration.search.feature_search import FeatureSearch, of_features
 from circuitspec.exploration.search.gate_search import Pair, scan_gates
 from circuitspec.exploration.search.neuron_search import Refined
 from circuitspec.exploration.search.patching_series import PatchingSeries
@@ -48,13 +50,14 @@ from circuitspec.exploration.subject import (
 from circuitspec.exploration.unnamed_positions import check_names, declaring_last, with_last_named
 from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Ablatable, wholes_with_outside
-from circuitspec.hypothesis_file.grammar.component_kinds import MLP, NEURON
-from circuitspec.hypothesis_file.grammar.components import sort_key
+from circuitspec.hypothesis_file.grammar.component_kinds import FEATURE, MLP, NEURON, ComponentKind
+from circuitspec.hypothesis_file.grammar.components import DictionaryError, sort_key
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
+from circuitspec.pipelines.preparation import beside
 from circuitspec.pipelines.session import Session, behaviour, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
@@ -65,6 +68,7 @@ from circuitspec.runtime.progress import Progress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+    from circuitspec.dictionaries.dictionary import Dictionary
     from circuitspec.graph.circuit_graph import CircuitGraph
     from circuitspec.graph.shape import ModelShape
 
@@ -102,10 +106,12 @@ def explore(
     loaded, about = opened(loading, partial(_prepare, study, options, inside, prompts))
     task, patching, series, declared, unnamed = about.task, about.patching, about.series, about.declared, about.unnamed
     free, claimed = about.free, about.claimed
+    loaded = beside(loaded, about.shape, about.dictionaries)
     drafted_from = (task_of or study).source
     drafted_from = declaring_last(drafted_from) if unnamed else drafted_from
     corruptions = tuple(task.prompts.corruptions)
     shape = loaded.shape
+    edges = options.patches_paths and not shape.dictionaries
     internals = () if inside is None else (inside,)
     directions = read_directions(internals, base_dir, shape.d_model)
     session = Session(
@@ -118,7 +124,7 @@ def explore(
         store=options.store,
     )
     pathless = no_edges(loaded)
-    with session.tested(task, edges=options.patches_paths and not pathless) as (runner, _), ExitStack() as stack:
+    with session.tested(task, edges=edges and not pathless) as (runner, _), ExitStack() as stack:
         stored = stack.enter_context(session.kept(runner))
         recalled = stack.enter_context(recalled_estimates(runner, options.store))
         allowance = Allowance(options.max_forwards, lambda: runner.forwards, stored.most_passes)
@@ -135,17 +141,23 @@ def explore(
             recalled,
             inside,
             unnamed,
+            shape.dictionaries,
         )
+        features: FeatureSearch | None = None
         timed = _Timed(runner)
         try:
             check_broken(setting, study)
             anchors = _anchors(setting, corruptions)
+            if setting.sites:
+                progress.stage("finding the features that are active")
+                features = FeatureSearch.begin(setting)
+                _check_features(setting, study)
             extent = _extent(setting, series, corruptions, unnamed=unnamed, has_paths=declared is not None)
             progress.note(spoken(foreseen(extent, options), options.max_forwards, timed.seconds))
         except AllowanceSpent as spent:
             raise CircuitspecError(_too_little(options)) from spent
         done = task_not_done(*behaviour(runner, setting.records[CLEAN]))
-        work = Stages(setting, options, progress, pathless)
+        work = Stages(setting, options, progress, pathless, features)
         estimated = work.estimates()
         with allowance.holding((options.max_forwards or 0.0) * (1 - SWEEPING)):
             if options.sweeps and not options.sections_only:
@@ -180,7 +192,7 @@ def explore(
             for e in found.effects
             for role in places_of(e.where)
         }
-        drafted = _Drafting(drafted_from, patching, options, command, sizes)
+        drafted = _Drafting(drafted_from, patching, options, command, sizes, features)
         refined = [(kind, work.refined(kind, choice)) for kind, choice in choices]
         circuits = tuple(drafted.circuit(kind, one, between.found) for kind, one in refined)
     return ExplorationFindings(
@@ -207,6 +219,7 @@ def explore(
         done,
         unnamed,
         row_facts(task.prompts),
+        () if features is None else features.searched,
     )
 
 
@@ -221,6 +234,8 @@ class _Prepared:
     free: frozenset[Ablatable]
     claimed: tuple[Ablatable, ...]
     unnamed: bool
+    shape: ModelShape  # with the places of dictionaries
+    dictionaries: Mapping[str, Dictionary]  # on the CPU
 
 
 def _prepare(
@@ -234,6 +249,9 @@ def _prepare(
     """Tokenise, and see what is patched where. Raises CircuitspecError for what fits neither model nor prompts."""
     task = tokens_of(study, study.exploration, prompts, shape, tokenizer)
     check_names(task)
+    dictionaries: Mapping[str, Dictionary] = {}
+    if study.exploration.dictionaries:
+        shape, dictionaries = read_declared(study.exploration.dictionaries, study.base_dir, shape, study.source)
     unnamed = not task.roles
     if unnamed:
         task = with_last_named(task)
@@ -247,13 +265,15 @@ def _prepare(
     series = swept_series(patching, options.values, corruptions, study, swept_noise(patching, options.noise_at, task))
     task = _with_reference(task, patching, series, study, tokenizer)
     free = free_components(options.free, study, shape)
-    searched = (c for c in wholes_with_outside(shape) if c not in free and matters_to(c, inside))
-    claimed = tuple(sorted(searched, key=sort_key))
-    if not claimed:
-        raise CircuitspecError(_nothing_left(options))
-    if bare := _nothing_to_sweep(options, claimed):
+    claimed: tuple[Ablatable, ...] = ()
+    if not dictionaries:
+        searched = (c for c in wholes_with_outside(shape) if c not in free and matters_to(c, inside))
+        claimed = tuple(sorted(searched, key=sort_key))
+        if not claimed:
+            raise CircuitspecError(_nothing_left(options))
+    if bare := _nothing_to_sweep(options, {FEATURE} if dictionaries else {one.kind for one in claimed}):
         raise CircuitspecError(*bare)
-    return _Prepared(task, patching, series, declared, free, claimed, unnamed)
+    return _Prepared(task, patching, series, declared, free, claimed, unnamed, shape, dictionaries)
 
 
 @dataclass(frozen=True)
@@ -265,6 +285,7 @@ class _Drafting:
     options: ExploreOptions
     command: str
     sizes: Sizes
+    features: FeatureSearch | None
 
     def circuit(self, kind: str, refined: Refined, between: Sequence[Link]) -> Circuit:
         choice = refined.choice
@@ -276,9 +297,9 @@ class _Drafting:
             [link for link in between if _inside(link, members)],
             shape,
             ablation=self.patching.written,
-            free=self.options.free,
+            free=self._free(choice),
             metric=self.options.metric,
-            head_share=choice.heads / (shape.n_layers * shape.n_heads),
+            counted=self._counted(choice),
             sizes={**self.sizes, **{entry: (*pair, True) for entry, pair in refined.sizes.items()}},
             neurons=refined.neurons,
             command=self.command,
@@ -299,6 +320,32 @@ class _Drafting:
             tuple((format_name(component), role) for component, role in choice.unproven),
             draft,
         )
+
+    def _counted(self, choice: Choice) -> str:
+        """`6 heads of 144 (4%)`; `6 features of 312 that are active on these prompts`."""
+        if self.features is None:
+            shape = choice.setting.runner.loaded.shape
+            heads = shape.n_layers * shape.n_heads
+            return f"{choice.heads} heads of {heads} ({choice.heads / heads:.0%})"
+        active = sum(one.moving for one in self.features.searched)
+        return f"{choice.heads} features of {active:,} that are active on these prompts"
+
+    def _free(self, choice: Choice) -> tuple[str, ...]:
+        """What the draft leaves free, so that it ablates what the search ablated.
+
+        Of features: all heads and MLPs, and where a circuit has nothing of a dictionary, something of that which a
+        circuit's outside leaves as it is, since a dictionary that a file does not name is not ablated.
+        """
+        if self.features is None:
+            return self.options.free
+        setting, named = choice.setting, of_features(choice.kept)
+        free = ["a*", *(["m*"] if setting.runner.loaded.shape.has_mlps else [])]
+        for site in setting.sites:
+            if site.name not in named:
+                error = DictionaryError(site.name, site.place.layer)
+                one = error if site.error_stays else self.features.still(site)
+                free += [] if one is None else [format_name(one)]
+        return tuple(free)
 
 
 class _Timed:
@@ -364,6 +411,15 @@ def _refused(study: Study, options: ExploreOptions, inside: Internal | None) -> 
             f"--metric {options.metric}: nothing can be estimated of it, since {why_not}",
             hint=f"start from exact sweeps (--start resid, or --sweep heads), or take one of {', '.join(ESTIMABLE)}",
         )
+    asked = {"--start resid": options.start == "resid", "--recompute-attention": options.recomputing}
+    coarse = [option for option, given in asked.items() if given]
+    if study.exploration.dictionaries and coarse:
+        return Diagnostic(
+            "CS544",
+            f"{coarse[0]} is for heads and MLPs, and where a file has dictionaries their features are searched",
+            study.source.span(("dictionaries",), key=True),
+            hint=f"leave {coarse[0]} out, or explore a file without `dictionaries`",
+        )
     circuit = study.exploration.circuit
     if options.sections_only and (circuit is None or not circuit.paths or inside is not None):
         said = "the metric is not read from the logits" if inside is not None else "the file declares no paths"
@@ -376,6 +432,19 @@ def _refused(study: Study, options: ExploreOptions, inside: Internal | None) -> 
     return None
 
 
+def _check_features(setting: ExplorationSetting, study: Study) -> None:
+    """CS544 where no feature moves."""
+    if not setting.claimed:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS544",
+                "no feature has another weight in what is patched in, at any position: patching them changes nothing",
+                study.source.span(("dictionaries",), key=True),
+                hint="see what `circuitspec doctor FILE` says of the dictionaries, or name other positions",
+            )
+        )
+
+
 def _nothing_left(options: ExploreOptions) -> Diagnostic:
     return Diagnostic(
         "CS541",
@@ -384,16 +453,20 @@ def _nothing_left(options: ExploreOptions) -> Diagnostic:
     )
 
 
-def _nothing_to_sweep(options: ExploreOptions, claimed: Sequence[Ablatable]) -> list[Diagnostic]:
+def _nothing_to_sweep(options: ExploreOptions, there: Collection[ComponentKind]) -> list[Diagnostic]:
     """CS563 for every option that asks for a kind of component of which none is searched."""
     asked = {f"--sweep {name}": searched_for(SWEPT[name]) for name in options.sweeps}
     asked |= {"--neurons": searched_for(NEURON)} if options.neurons else {}
-    there = {component.kind for component in claimed}
+    instead = ", or leave less free (--free)"
+    if FEATURE in there:
+        instead = ": where a file has dictionaries, their features are searched, and heads and MLPs are free"
     return [
         Diagnostic(
             "CS563",
             f"{option}: there is nothing to look at: no {kind.singular} is searched",
-            hint=f"leave {option} out, or leave less free (--free)",
+            hint="declare dictionaries in the file: dictionaries: {NAME: {at: r8, from: DIR}}"
+            if kind is FEATURE
+            else f"leave {option} out{instead}",
         )
         for option, kind in asked.items()
         if kind is not None and kind not in there

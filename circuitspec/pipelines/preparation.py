@@ -87,8 +87,12 @@ def prepare(
 
 def with_dictionaries(loaded: LoadedModel, prepared: Prepared) -> LoadedModel:
     """The model with the dictionaries beside it, on its device."""
-    if not prepared.dictionaries:
+    return beside(loaded, prepared.graph.shape, prepared.dictionaries)
+
+
+def beside(loaded: LoadedModel, shape: ModelShape, dictionaries: Mapping[str, Dictionary]) -> LoadedModel:
+    """The model with these dictionaries, whose places are in the shape; itself where there are none."""
+    if not dictionaries:
         return loaded
     device = next(loaded.model.parameters()).device
-    found = {name: one.to(device) for name, one in prepared.dictionaries.items()}
-    return replace(loaded, shape=prepared.graph.shape, dictionaries=found)
+    return replace(loaded, shape=shape, dictionaries={name: one.to(device) for name, one in dictionaries.items()})

@@ -250,8 +250,3 @@ def test_random_circuits_have_no_other_features(tmp_path: Path) -> None:
     result = run("verify", hypothesis(tmp_path, BOTH, claims), "--no-store")
     assert "CS430" in result.output
     assert "features of dictionaries are not exchanged" in result.output
-
-
-def test_where_features_are_not_known_yet(tmp_path: Path) -> None:
-    file = hypothesis(tmp_path, BOTH)
-    assert "CS247" in code_of(file, "explore")

@@ -23,7 +23,7 @@ task:
   file: &p 'it''s.jsonl'  # prompts
   lists: {names: words/names.txt, things: [ring, book], more: *p, far: /usr/far.txt}
 abstraction: {pairs: {mine: {file: words/names.txt}}}
-dictionaries: {sae: {at: r1, source: words}}
+dictionaries: {sae: {at: r1, from: words}}
 """
 
 
@@ -51,7 +51,7 @@ def test_files_stay_the_same_in_every_folder(tmp_path: Path) -> None:
         assert (folder / task["file"]).samefile(home / "it's.jsonl")
         assert (folder / task["lists"]["names"]).samefile(home / "words" / "names.txt")
         assert (folder / data["abstraction"]["pairs"]["mine"]["file"]).samefile(home / "words" / "names.txt")
-        assert (folder / data["dictionaries"]["sae"]["source"]).samefile(home / "words")
+        assert (folder / data["dictionaries"]["sae"]["from"]).samefile(home / "words")
         assert task["lists"]["more"] == task["file"]
         assert task["lists"]["things"] == ["ring", "book"]
         assert task["lists"]["far"] == "/usr/far.txt"

@@ -158,6 +158,10 @@ class _Run:
         self._slots: list[tuple[Slot, ...]] = [runner.slots_of(component) for component in components]
         self._taps = frozenset(slot.tap for own in self._slots for slot in own)
         self._firsts = np.cumsum([0, *map(len, self._slots)])[:-1]  # where each component's slots begin among all
+        self._order = sorted(self._taps)
+        widths = [tap.units(runner.loaded.shape) for tap in self._order]
+        begins = dict(zip(self._order, np.cumsum([0, *widths]).tolist(), strict=False))
+        self._columns = np.array([begins[slot.tap] + slot.unit for own in self._slots for slot in own], dtype=np.int64)
         self._places = [where_mask(runner.task, batch, where, torch.device("cpu"), base) for where in places]
         self._other: Mapping[Tap, Tensor] = {}
         self._own: dict[Tap, Tensor] = {}
@@ -226,8 +230,8 @@ class _Run:
 
     def _by_component(self, by_unit: Mapping[Tap, NDArray[np.float64]]) -> NDArray[np.float64]:
         """The units that each component is together, `[component, prompt]`."""
-        columns = [by_unit[slot.tap][:, slot.unit] for own in self._slots for slot in own]
-        found: NDArray[np.float64] = np.add.reduceat(np.stack(columns), self._firsts, axis=0)
+        units = np.concatenate([by_unit[tap] for tap in self._order], axis=1)[:, self._columns]
+        found: NDArray[np.float64] = np.add.reduceat(np.ascontiguousarray(units.T), self._firsts, axis=0)
         return by_prompt(found, self._batch)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import Literal, TypeAlias, assert_never, get_args
 
 from circuitspec.graph.edges import Reader, Sender
@@ -241,6 +241,12 @@ TAPS: Mapping[ComponentKind, KindTaps] = {
 dictionary takes apart at taps of their own (`slots_of`)."""
 
 
+@lru_cache(maxsize=16)
+def _all_units(tap: Tap, count: int) -> tuple[Slot, ...]:
+    """Shared by all that are most of a tap: a search has hundreds of such, of thousands of features each."""
+    return tuple(Slot(tap, unit) for unit in range(count))
+
+
 def slots_of(component: NodeComponent, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
     """Where a component is patched (node level)."""
     match component:
@@ -248,7 +254,8 @@ def slots_of(component: NodeComponent, architecture: Architecture, shape: ModelS
             return (Slot(Tap(layer, "features", dictionary), index),)
         case OtherFeatures(dictionary, named, layer):
             tap = Tap(layer, "features", dictionary)
-            return tuple(Slot(tap, unit) for unit in range(tap.units(shape)) if unit not in named)
+            every = _all_units(tap, tap.units(shape))
+            return tuple(slot for slot in every if slot.unit not in named) if named else every
         case DictionaryError(dictionary, layer):
             return (Slot(Tap(layer, "error", dictionary), 0),)
     slots = TAPS[component.kind].slots

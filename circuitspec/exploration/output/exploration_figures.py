@@ -29,7 +29,9 @@ def pictures(found: ExplorationFindings) -> dict[str, Picture]:
     """By file name without its ending."""
     drawn: dict[str, Picture] = {}
     if found.sweep.effects:
-        drawn = {"layers-and-positions": _by_position(found), "layers-and-heads": _by_head(found)}
+        drawn = {"layers-and-positions": _by_position(found)}
+    if found.sweep.effects and not found.features:
+        drawn["layers-and-heads"] = _by_head(found)
     for grid in found.grids:
         drawn |= _of_grid(grid, found)
     if found.traces is not None and found.traces.reactions:

@@ -18,7 +18,7 @@ _PACKAGES = ("circuitspec", "torch", "transformers", "pyvene")
 def exploration_html(found: ExplorationFindings, command: str) -> str:
     """The page, ending in a newline; `command` is what was typed."""
     warnings = exploration_warnings(found)
-    drafts = ((f"{one.kind}, {plural(one.heads, 'head')}", one) for one in found.circuits)
+    drafts = ((f"{one.kind}, {plural(one.heads, found.unit)}", one) for one in found.circuits)
     gallery = Gallery(
         found.name,
         f"{found.model}, {plural(found.n_prompts, 'prompt')}",

@@ -36,6 +36,7 @@ def render_exploration(found: ExplorationFindings) -> str:
         + ("" if found.rows is None else f"{visible(found.rows.described())}\n")
         + f"{found.metric}, {visible(found.ablation)}",
         *([UNNAMED] if found.unnamed else []),
+        *([_features(found)] if found.features else []),
         _corruptions(found),
         *(_grid(grid) for grid in found.grids),
     ]
@@ -57,6 +58,18 @@ def render_exploration(found: ExplorationFindings) -> str:
         parts.append("\n".join(map(visible, lines)))
     parts.append(f"({found.forwards:.0f} forwards over all prompts, {found.seconds:.1f} s)")
     return no_command(visible("\n\n".join(parts), lines=True)) + "\n"
+
+
+def _features(found: ExplorationFindings) -> str:
+    """Of every dictionary what was searched, and what became of the rest."""
+    rows = [["dictionary", "of", "features", "active here", "searched"]]
+    for one in found.features:
+        rows.append([one.name, one.place, *(f"{count:,}" for count in (one.n_features, one.moving, one.searched))])
+    return (
+        "features are searched, heads and MLPs are free. Active here are features whose weight differs at a searched\n"
+        "position, in some prompt, from what is patched in: the others do nothing there. All of these are estimated;\n"
+        "a feature that is not searched, or in no circuit, is ablated with all that is outside.\n\n" + _table(rows)
+    )
 
 
 def _corruptions(found: ExplorationFindings) -> str:
@@ -140,8 +153,8 @@ def _traces(traces: CorruptionTraces) -> str:
 
 def _frontiers(found: ExplorationFindings) -> str:
     """The circuits, and their frontiers side by side: a row is a size."""
-    lines = [_circuit(circuit, found.n_heads) for circuit in found.circuits]
-    head = [cell for circuit in found.circuits for cell in ("heads", f"recovered {circuit.kind}", "")]
+    lines = [_circuit(circuit, found) for circuit in found.circuits]
+    head = [cell for circuit in found.circuits for cell in (f"{found.unit}s", f"recovered {circuit.kind}", "")]
     rows = [["  entries", *head]]
     for size in sorted({point.entries for circuit in found.circuits for point in circuit.frontier}):
         own = [[point for point in circuit.frontier if point.entries == size] for circuit in found.circuits]
@@ -158,21 +171,23 @@ def _point(point: FrontierPoint | None) -> list[str]:
     return [str(point.heads), briefly(point.recovered), "*" if point.pareto else ""]
 
 
-def _circuit(circuit: Circuit, n_heads: int) -> str:
+def _circuit(circuit: Circuit, found: ExplorationFindings) -> str:
     interval = "" if circuit.interval is None else " [{}, {}]".format(*(number(end) for end in circuit.interval))
     members = ", ".join(
         f"{component}@{role}" + ("" if effect == "positive" else f" ({effect})")
         for component, role, effect in circuit.entries
     )
+    size = f"{circuit.heads} of {found.units} {found.unit}s"
     return (
-        f"circuit {circuit.kind}: recovered {number(circuit.recovered)}{interval}, {circuit.heads} of {n_heads} heads, "
-        f"{number(circuit.knocked_out)} is left without it\n  {members or 'nothing'}" + _spared(circuit)
+        f"circuit {circuit.kind}: recovered {number(circuit.recovered)}{interval}, "
+        f"{size}, {number(circuit.knocked_out)} is left without it\n  {members or 'nothing'}"
+        + _spared(circuit, found.unit)
     )
 
 
-def _spared(circuit: Circuit) -> str:
+def _spared(circuit: Circuit, unit: str) -> str:
     helpful, others = ([f"{c}@{role}" for c, role in own] for own in (circuit.spared, circuit.unproven))
-    said = fewest(helpful, others, SHOWN, "helpful")
+    said = fewest(helpful, others, SHOWN, "helpful", unit)
     return f"\n  {said}" if said else ""
 
 

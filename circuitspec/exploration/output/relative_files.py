@@ -49,7 +49,7 @@ def _files(source: SourceText, folder: Path) -> Iterator[tuple[tuple[str, ...], 
     for name, family in data.get("abstraction", {}).get("pairs", {}).items():
         named |= {("abstraction", "pairs", name, "file"): family.get("file")}
     for name, dictionary in data.get("dictionaries", {}).items():
-        named |= {("dictionaries", name, "source"): dictionary.get("source")}
+        named |= {("dictionaries", name, "from"): dictionary.get("from")}
     for path, written in named.items():
         if isinstance(written, str) and not Path(written).is_absolute():
             yield path, folder / written

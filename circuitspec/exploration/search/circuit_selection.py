@@ -13,7 +13,7 @@ from circuitspec.exploration.search.effect_estimates import estimate_noising, es
 from circuitspec.exploration.setting import EVERYWHERE, ExplorationSetting, places_of, where_of
 from circuitspec.graph.nodes import Ablatable
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
+from circuitspec.hypothesis_file.grammar.component_kinds import FEATURE, HEAD
 from circuitspec.hypothesis_file.grammar.components import sort_key
 
 Entry = tuple[Ablatable, str]
@@ -23,6 +23,7 @@ NEEDED = 0.005  # what taking an entry out may cost before it is called needed
 ROUNDS = 12
 EXHAUSTIVE, SCREENED = 500, 60  # up to so many backups are all tried; of more, so many by their estimates
 FINISH = 12  # forwards that are kept back, so that the circuit at hand can be described
+COUNTED = (HEAD, FEATURE)
 FEW = 16  # entries that are each taken out once, to see what they are needed for
 
 
@@ -170,7 +171,8 @@ def _kept(entries: Iterable[Entry]) -> dict[Ablatable, Where]:
 
 
 def heads_in(entries: Collection[Entry]) -> int:
-    return len({component for component, _ in entries if component.kind is HEAD})
+    """How many heads there are among the entries; where features are searched, how many features."""
+    return len({component for component, _ in entries if component.kind in COUNTED})
 
 
 def choose(
@@ -194,7 +196,8 @@ def choose(
 
 
 def _search(choice: Choice, sweep: ComponentSweep, target: float, *, negatives: bool, knee: bool) -> None:
-    alone = _narrowest([e for e in sweep.exact if e.size >= MATERIAL and len(places_of(e.where)) == 1])
+    least = NEEDED if choice.setting.sites else MATERIAL  # of features many do a little each
+    alone = _narrowest([e for e in sweep.exact if e.size >= least and len(places_of(e.where)) == 1])
     taken = [e for e in alone if negatives or not e.is_negative]
     before = 0  # entries of the circuit before, which missed the target
     for number, effect in enumerate(taken, 1):
@@ -306,7 +309,7 @@ def _grow(choice: Choice, target: float, *, negatives: bool) -> None:
 def _screened(choice: Choice) -> list[tuple[Entry, float]]:
     """Entries that are not in the circuit, by what restoring them is estimated to bring; the most first."""
     setting = choice.setting
-    run = setting.sufficiency(choice.kept)
+    run = setting.apart(choice.kept)
     if run.source is None:
         return []
     screen = estimate_restorations(setting, run)

@@ -102,7 +102,9 @@ class Explored:
 
     def __repr__(self) -> str:
         found = self.findings
-        heads = ", ".join(f"{one.kind}: {one.heads} heads recover {one.recovered:.2f}" for one in found.circuits)
+        heads = ", ".join(
+            f"{one.kind}: {one.heads} {found.unit}s recover {one.recovered:.2f}" for one in found.circuits
+        )
         return f"<Explored {found.name!r} of {found.model}: {heads or 'no circuit'}>"
 
     def _repr_html_(self) -> str:
