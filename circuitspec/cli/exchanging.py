@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from circuitspec.cli.answering import answering, say
-from circuitspec.cli.options import FILE, check_output
+from circuitspec.cli.options import FILE, FOLDER, check_output
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.runtime.files import write_text_whole, write_whole
 
 CIRCUITS = ("eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning")
 VARIABLES, PAIRS = "mib-variables", "causal-pairs"
-AS = click.Choice([*CIRCUITS, VARIABLES, PAIRS])
+FEATURES = ("attribution-graph",)
+AS = click.Choice([*CIRCUITS, *FEATURES, VARIABLES, PAIRS])
 AS_WRITTEN = click.Choice([*CIRCUITS, VARIABLES])
 FILE_OR_FOLDER = click.Path(path_type=Path)
 
@@ -65,6 +66,18 @@ SIZE = click.option(
     help="Which of several runs in FILE (auto-circuit: TASK/ALGORITHM; mib-variables: a unit).",
 )
 @click.option("--keep-dangling", is_flag=True, help="Keep edges that lie on no way from the input to the logits.")
+@click.option(
+    "--dictionaries",
+    type=FOLDER,
+    metavar="DIR",
+    help="Features: the folder of circuit-tracer's transcoders, or one with a folder for each dictionary, by its name.",
+)
+@click.option(
+    "--influence",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    help="Attribution graphs: keep the nodes that together have this share of the influence, as the viewer does.",
+)
+@click.option("--pinned", is_flag=True, help="Attribution graphs: keep the nodes alone that the viewer's user pinned.")
 @SIZE
 @click.option("--force", is_flag=True, help="Overwrite the output if it exists.")
 @answering
@@ -73,7 +86,7 @@ def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> Non
 
     What the file cannot say, or a hypothesis cannot, is listed on stderr and at the top of the file. Of mib-variables
     FILE is the folder of one variable, and its subspace is written beside the hypothesis. Of causal-pairs the output is
-    a file of pairs, and their bases are written beside it as prompts.
+    a file of pairs, and their bases are written beside it as prompts. Of an attribution-graph its prompt is.
     """
     if options["threshold"] is not None and options["top"] is not None:
         raise click.UsageError("give --threshold or --top, not both")
@@ -81,13 +94,17 @@ def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> Non
         raise click.UsageError("--signed says how scores are ranked: it goes with --top or --threshold")
     check_output(out, force)
     check_outputs([("FILE", file), ("--prompts", options["prompts"])], [("--output", out)])
-    if as_ in (VARIABLES, PAIRS):
-        _no_circuit_options(as_, options)
-        if as_ == VARIABLES:
-            _import_variable(file, out, force, options)
-        else:
-            _import_pairs(file, out, force)
+    _check_options(as_, options)
+    if as_ == VARIABLES:
+        _import_variable(file, out, force, options)
         return
+    if as_ == PAIRS:
+        _import_pairs(file, out, force)
+        return
+    if as_ in FEATURES:
+        _import_features(file, as_, out, force, options)
+        return
+    options = {name: value for name, value in options.items() if name not in _OF_FEATURES}
     from circuitspec.exchange.importing import ImportOptions, import_circuit
     from circuitspec.exchange.loss import loss_text
 
@@ -99,12 +116,39 @@ def import_(file: Path, as_: Any, out: Path, force: bool, **options: Any) -> Non
     say(f"wrote {out} ({imported.size}); next: circuitspec check {out}")
 
 
-def _no_circuit_options(as_: str, options: dict[str, Any]) -> None:
-    """Refuse, as a usage error, options that are about a circuit's edges."""
-    known = {"model", "prompts", "entry"} if as_ == VARIABLES else set()
+_OF_FEATURES = ("dictionaries", "influence", "pinned")
+_TAKEN: dict[str, set[str]] = {
+    VARIABLES: {"model", "prompts", "entry"},
+    PAIRS: set(),
+    "attribution-graph": {"model", "prompts", "top", *_OF_FEATURES},
+}
+"""The options that go with a format; with those of circuits all go that are not about features."""
+
+
+def _check_options(as_: str, options: dict[str, Any]) -> None:
+    """Refuse, as a usage error, options that say nothing of the format."""
+    known = _TAKEN.get(as_, {*options} - {*_OF_FEATURES})
     given = [name for name, value in options.items() if value not in (None, False) and name not in known]
     if given:
         raise click.UsageError(f"--{given[0].replace('_', '-')} does not go with --as {as_}")
+
+
+def _import_features(file: Path, as_: str, out: Path, force: bool, options: dict[str, Any]) -> None:
+    from circuitspec.exchange.features.importing_features import FeatureOptions, import_features, prompts_beside
+    from circuitspec.exchange.loss import loss_text
+
+    beside = prompts_beside(out)
+    given = {name: value for name, value in options.items() if name in _TAKEN["attribution-graph"]}
+    found = import_features(file, as_, out, FeatureOptions(**given))
+    if found.prompts is not None:
+        check_output(beside, force)
+    write_text_whole(out, found.text)
+    if found.prompts is not None:
+        write_text_whole(beside, found.prompts)
+    heading = "what the hypothesis says otherwise than the file"
+    click.echo(loss_text("CS380", heading, found.losses), nl=False, err=True)
+    also = "" if found.prompts is None else f" and {beside}"
+    say(f"wrote {out}{also} ({found.size}); next: circuitspec check {out}")
 
 
 def _import_variable(file: Path, out: Path, force: bool, options: dict[str, Any]) -> None:

@@ -360,4 +360,27 @@ EXECUTION: dict[str, CodeInfo] = {
         "values that variables are computed from, each under its name. In rows that are texts alone, the causal model "
         "that made them (code) says the rest: save its inputs with these keys.",
     ),
+    "CS571": CodeInfo(
+        "features that write to several layers",
+        "An attribution graph may be of cross-layer transcoders, of which a feature reads one layer and writes to all "
+        "later ones. Its nodes look like those of transcoders of one layer (circuit-tracer calls both `cross layer "
+        "transcoder`), so that only names tell: that of the scan or of the transcoders, or config.yaml in their "
+        "folder. They are not run here: such features are no part of one MLP's output. Trace the prompt with a set of "
+        "per-layer transcoders. Where a name misleads, `--dictionaries DIR` names the transcoders' folder, whose files "
+        "decide.",
+    ),
+    "CS572": CodeInfo(
+        "which nodes of a graph are the circuit",
+        "All features and errors of an attribution graph are taken for the circuit, unless a part is asked for: "
+        "`--top N`, those of the largest influence; `--influence 0.6`, those that together have this share of all "
+        "influence; `--pinned`, what the viewer's user pinned. Influence is what circuit-tracer writes as `influence`: "
+        "the share that a node has together with all that have more, so that the most influential node has the "
+        "smallest number. Here the file has none, or nothing is left, or there is no prompt in it.",
+    ),
+    "CS573": CodeInfo(
+        "a graph of another model",
+        "An attribution graph has the layers of the model that it was made of, and its token ids. The model that "
+        "`--model` names has fewer layers, or its tokenizer makes another text of these ids, so that the features "
+        "would be looked for in the wrong model. Name the one that the graph was made of.",
+    ),
 }

@@ -61,3 +61,17 @@ VARIABLE_FORMATS: dict[str, VariableFormat] = {
     "causal-pairs": VariableFormat("data set of base and source pairs", is_written=False),
 }
 """What is in `exchange/variables`, and `pipelines/abstraction/variable_submissions.py`."""
+
+
+@dataclass(frozen=True)
+class FeatureFormat:
+    """A format of features of dictionaries, which have no edges. `is_written`: `export` has it."""
+
+    title: str
+    is_written: bool
+
+
+FEATURE_FORMATS: dict[str, FeatureFormat] = {
+    "attribution-graph": FeatureFormat("attribution graph", is_written=False),
+}
+"""What is in `exchange/features`."""

@@ -28,6 +28,8 @@ LossKind = Literal[
     "prompts",
     "ablation",
     "claims",
+    "dictionaries",
+    "identifiers",  # what several nodes of a file are called alike
     "submission",  # the other circuits of a benchmark submission
     "units",  # where else a variable is scored
     "subspace",  # the numbers of a basis

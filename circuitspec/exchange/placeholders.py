@@ -7,12 +7,13 @@ from circuitspec.hypothesis_file.load_file import Document
 
 MODEL = "placeholder/name-the-model"
 PROMPTS = "PLACEHOLDER-name-the-prompts.jsonl"
+DICTIONARIES = "PLACEHOLDER-name-the-dictionary"
 
 
 def placeholders(document: Document) -> tuple[Diagnostic, ...]:
     """CS387 for every placeholder that is still there: a warning, for the file is valid and cannot be run.
 
-    `data["key"]` says which one: `model.id` or `task.file`.
+    `data["key"]` says which one: `model.id`, `task.file` or `dictionaries`.
     """
     found = []
     if document.hypothesis.model.id == MODEL:
@@ -38,6 +39,20 @@ def placeholders(document: Document) -> tuple[Diagnostic, ...]:
                 '"wrong": [" b"]}; or write templates',
                 severity="warning",
                 data={"key": "task.file"},
+            )
+        )
+    waiting = [name for name, spec in document.hypothesis.dictionaries.items() if spec.source == DICTIONARIES]
+    if waiting:
+        also = "" if len(waiting) == 1 else f" and {len(waiting) - 1} more"
+        found.append(
+            Diagnostic(
+                "CS387",
+                f"the files of the dictionary {waiting[0]}{also} are not named yet: the circuit came without them",
+                document.source.span(("dictionaries", waiting[0], "from")),
+                label="a placeholder",
+                hint="write the folder that the tool saved it in, as in from: ./transcoders",
+                severity="warning",
+                data={"key": "dictionaries"},
             )
         )
     return tuple(found)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from circuitspec.cli import main
-from circuitspec.exchange.exchange_formats import FORMATS, VARIABLE_FORMATS
+from circuitspec.exchange.exchange_formats import FEATURE_FORMATS, FORMATS, VARIABLE_FORMATS
 from tests.exchange.test_eap import BY_HAND
 from tests.exchange.test_importing import TINY, with_prompts
 
@@ -137,7 +137,8 @@ def test_the_formats_offered_are_those_there_are() -> None:
     for command in ("import", "export"):
         (option,) = [o for o in main.commands[command].params if o.name == "as_"]
         assert isinstance(option.type, click.Choice)
-        others = [name for name, one in VARIABLE_FORMATS.items() if one.is_written or command == "import"]
+        without_edges = {**FEATURE_FORMATS, **VARIABLE_FORMATS}
+        others = [name for name, one in without_edges.items() if one.is_written or command == "import"]
         assert list(option.type.choices) == [*FORMATS, *others]
 
 

@@ -17,7 +17,7 @@ from circuitspec.analysis.claims.registry import kind_of
 from circuitspec.analysis.claims.single_figure import share_between
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.out_of_range import claim_out_of_range
-from circuitspec.analysis.statistics.scores import Anchors, gap
+from circuitspec.analysis.statistics.scores import Anchors, gap, worth
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment
@@ -107,9 +107,11 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records, error: MeansErro
 def _judgement(planned: PlannedClaim, records: Records, error: MeansError | None) -> Judgement:
     """What stands in the way of any claim, and else what its kind decides."""
     kind, n = kind_of(planned), records.n_prompts
-    if n < 2:
-        return Judgement("INCONCLUSIVE", f"one prompt has no confidence interval; a verdict needs {MIN_PROMPTS}")
     between = gap(records, planned.claim.metric, Anchors(planned.clean, planned.corrupt))
+    if n < 2:
+        said = f"one prompt has no confidence interval; a verdict needs {MIN_PROMPTS}"
+        measured = not kind.several and between.difference.value * worth(between.metric) > 0
+        return Judgement("INCONCLUSIVE", said, share_between(planned, records, None) if measured else None)
     if nothing := kind.no_ratio(planned, records, between):
         return Judgement("INCONCLUSIVE", nothing)
     if outside := claim_out_of_range(planned, records):
