@@ -37,7 +37,7 @@ from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
-from circuitspec.models.families.architecture import architecture_of
+from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance, load_model
 from circuitspec.models.model_config import shape_of
 from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify

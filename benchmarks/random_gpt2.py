@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from circuitspec.models.families.architecture import architecture_of
+from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.model_config import shape_of
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask

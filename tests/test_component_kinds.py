@@ -24,7 +24,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind, C
 from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Pattern, Range, sort_key, stage, whole_of
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.load_file import load_exploration
-from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.families.family_table import architecture_named
 from circuitspec.models.load import load_model
 from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent

@@ -22,7 +22,7 @@ from circuitspec.hypothesis_file.schema.claims.all_blocks import CLAIMS
 from circuitspec.hypothesis_file.schema.schema_reference import NAMES, PATHS, reference
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
-from circuitspec.models.families.architecture import SUPPORTED
+from circuitspec.models.families.family_table import SUPPORTED
 from circuitspec.pipelines.check import check_file
 from circuitspec.reports.explanations import all_codes
 from tests.documents import Block, blocks, commands, unlike

@@ -32,7 +32,7 @@ DATA: dict[str, CodeInfo] = {
     "CS304": CodeInfo(
         "model family not supported",
         "circuitspec has to know which module of a model computes what, and knows it per family (`model_type` in "
-        "config.json). To add a family, write its Architecture in circuitspec/models/families/architecture.py (the "
+        "config.json). To add a family, write its Architecture in circuitspec/models/families (the "
         "names of the sizes in config.json; paths of block, norms, q/k/v projections, attention output projection and "
         "MLP), and add a random model of it to tests/models/test_model_architecture.py and tests/oracle/builders.py. "
         "Some families cannot be written about as hypotheses are now, and the message says so: state space and "
@@ -89,7 +89,7 @@ DATA: dict[str, CodeInfo] = {
         "After loading, every module that circuitspec will reach for is looked up and measured: the heads' outputs "
         "must be n_heads * d_head channels wide, what the MLP writes d_model, and so on. One is missing or of "
         "another width, so that names such as a3.h1 would not mean what they say. The expectations are in "
-        "circuitspec/models/families/architecture.py.",
+        "circuitspec/models/families.",
     ),
     "CS314": CodeInfo(
         "a setting changes what components mean",

@@ -19,7 +19,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.load_file import IN_MEMORY, Study, load_exploration, no_model
 from circuitspec.hypothesis_file.yaml.source import parse_leniently, read_text
-from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.families.family_table import architecture_named
 from circuitspec.models.shapes import read_shape
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet

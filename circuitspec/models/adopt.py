@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.models.families.architecture import architecture_of
+from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.in_memory.adapters import adapted_modules, adapters_of, merged_copy
 from circuitspec.models.in_memory.bridge import inside_bridge

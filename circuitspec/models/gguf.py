@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.families.family_table import architecture_named
 from circuitspec.models.model_config import checked_shape, read_config, shape_of
 from circuitspec.models.storage.cache import cache_root, cached_directory, is_whole, sha256_of
 from circuitspec.models.tokenizers.gguf_tokenizer import Field, NotStated, as_stated
@@ -71,7 +71,7 @@ def dequantised(file: Path, *, progress: Callable[[str], None]) -> Dequantised:
 def _metadata_shape(reader: GGUFReader, file: Path) -> ModelShape:
     """The shape that the metadata gives; none of it is left to a library's default."""
     family = _text(reader, "general.architecture", file)
-    architecture_named(family)
+    architecture = architecture_named(family)
 
     def size(key: str) -> int | None:
         field = reader.get_field(f"{family}.{key}")
@@ -93,7 +93,7 @@ def _metadata_shape(reader: GGUFReader, file: Path) -> ModelShape:
             raise _unreadable(file, "its metadata holds no vocabulary")
         n_vocab = len(tokens.data)
     return checked_shape(
-        family=family,
+        architecture,
         n_layers=required("block_count"),
         n_heads=required("attention.head_count"),
         n_kv_heads=size("attention.head_count_kv"),

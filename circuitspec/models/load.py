@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
-from circuitspec.models.families.architecture import Architecture, architecture_of
+from circuitspec.models.families.architecture import Architecture
+from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.families.text_models import text_model_in
 from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process

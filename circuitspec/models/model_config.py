@@ -8,7 +8,8 @@ from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.families.architecture import architecture_named, architecture_of
+from circuitspec.models.families.architecture import Architecture
+from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.families.text_models import own_config
 from circuitspec.runtime.files import read_regular
 
@@ -74,14 +75,15 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
 
     d_model = required(keys.d_model, standard.d_model)
     n_heads = required(keys.n_heads, standard.n_heads)
+    n_kv_heads = size(keys.n_kv_heads, keys.n_kv_heads) if isinstance(keys.n_kv_heads, str) else keys.n_kv_heads
     d_mlp = size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
     if d_mlp is None and keys.d_mlp_over_d_model is not None:
         d_mlp = keys.d_mlp_over_d_model * d_model
     return checked_shape(
-        family=architecture.family,
+        architecture,
         n_layers=required(keys.n_layers, standard.n_layers),
         n_heads=n_heads,
-        n_kv_heads=None if keys.n_kv_heads is None else size(keys.n_kv_heads, keys.n_kv_heads),
+        n_kv_heads=n_kv_heads,
         d_model=d_model,
         d_head=None if keys.d_head is None else size(keys.d_head, keys.d_head),
         d_mlp=d_mlp if d_mlp is not None else required(keys.d_mlp, standard.d_mlp),
@@ -91,8 +93,8 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
 
 
 def checked_shape(
+    architecture: Architecture,
     *,
-    family: str,
     n_layers: int,
     n_heads: int,
     n_kv_heads: int | None,
@@ -104,9 +106,8 @@ def checked_shape(
 ) -> ModelShape:
     """A shape whose heads add up; heads are their own key-value heads, and share d_model, unless told otherwise.
 
-    CS304 for an unknown family, CS305 where counts do not divide or are absurdly large.
+    CS305 where counts do not divide or are absurdly large.
     """
-    architecture = architecture_named(family)
     _check_size(n_layers, MAX_LAYERS, "layers")
     _check_size(n_heads, MAX_HEADS, "attention heads")
     _check_size(n_layers * n_heads, MAX_HEADS_IN_ALL, "attention heads in all")
@@ -126,7 +127,7 @@ def checked_shape(
             raise _bad_config(f"{d_model} channels cannot be split into {n_heads} heads", "correct the head count")
         d_head = d_model // n_heads
     return ModelShape(
-        family,
+        architecture.family,
         n_layers,
         n_heads,
         n_kv_heads,

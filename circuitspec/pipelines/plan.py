@@ -39,7 +39,7 @@ from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import IN_MEMORY, Document, load_hypothesis, no_model, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis, ReferenceFile
 from circuitspec.hypothesis_file.yaml.source import SourceText
-from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.families.family_table import architecture_named
 from circuitspec.models.shapes import read_shape
 from circuitspec.pipelines.abstraction.pair_preparation import pairs_of
 from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_directions, reaching, tokenised

@@ -13,7 +13,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
 from circuitspec.graph.circuit_graph import NodeComponent
 from circuitspec.hypothesis_file.grammar.components import AttentionPattern, Head, Input, KvHead, Mlp, Neuron, Resid
-from circuitspec.models.families.architecture import architecture_named, architecture_of
+from circuitspec.models.families.family_table import architecture_named, architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.model_config import shape_of
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask

@@ -26,7 +26,7 @@ from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
-from circuitspec.models.families.architecture import SUPPORTED
+from circuitspec.models.families.family_table import SUPPORTED
 from tests.engine.support import FAMILIES, assert_same, loaded, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.oracle import node

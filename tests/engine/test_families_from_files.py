@@ -12,7 +12,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
-from circuitspec.models.families.architecture import architecture_of
+from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.load import load_model
 from circuitspec.models.model_config import shape_of

@@ -16,7 +16,7 @@ from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
 from circuitspec.experiments.experiment import Experiment, Site, SourcedSites, passes, values_in
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
-from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.families.family_table import architecture_named
 from circuitspec.prompts.prompt_set import TokenizedTask, TokenizedVariant
 from tests.engine.support import (
     FAMILIES,

@@ -13,7 +13,7 @@ from circuitspec.graph.nodes import expand
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer
 from circuitspec.hypothesis_file.grammar.names import parse_name
 from circuitspec.hypothesis_file.yaml.source import parse_source
-from circuitspec.models.families.architecture import SUPPORTED, architecture_named
+from circuitspec.models.families.family_table import SUPPORTED, architecture_named
 from tests.engine.support import loaded
 from tests.engine.support import model as random_model
 

@@ -21,7 +21,7 @@ from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, Ablati
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.schema.json_schema import json_schema
-from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.families.family_table import architecture_named
 from circuitspec.models.load import load_model
 from circuitspec.pipelines.check import check_file
 from circuitspec.pipelines.plan import plan_file

@@ -108,7 +108,7 @@ def test_nan_in_an_embedding_is_named_where_its_token_stands() -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2"])
 def test_infinity_is_named_by_the_first_component_that_computes_it(family: str) -> None:
     """The value bias or weights of one head, one neuron, one MLP: each is told from what it spreads to."""
-    from circuitspec.models.families.architecture import architecture_named
+    from circuitspec.models.families.family_table import architecture_named
     from circuitspec.models.families.modules import submodule
 
     architecture = architecture_named(family)

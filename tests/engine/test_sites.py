@@ -18,7 +18,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.engine.validation.site_tests import diagnose
-from circuitspec.models.families.architecture import architecture_of
+from circuitspec.models.families.family_table import architecture_of
 from tests.engine.support import FAMILIES, Silent, loaded, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 

@@ -26,7 +26,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Site, Source, passes
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
-from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.families.family_table import architecture_named
 from tests.engine.support import (
     FAMILIES,
     Silent,

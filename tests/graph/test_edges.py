@@ -28,7 +28,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
-from circuitspec.models.families.architecture import architecture_named
+from circuitspec.models.families.family_table import architecture_named
 from circuitspec.models.model_config import shape_of
 from tests.engine.support import FAMILIES, model
 from tests.graph.drawn import FILE, Drawn, as_oracle, distinct, draw, tokens

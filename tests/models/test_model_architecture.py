@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from typing import Any
@@ -13,16 +14,12 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.families.architecture import (
-    _TABLE,
-    SUPPORTED,
-    Architecture,
-    FusedQKV,
-    architecture_named,
-    architecture_of,
-)
+from circuitspec.models.families.architecture import Architecture, FusedQKV
+from circuitspec.models.families.family_table import _TABLE, SUPPORTED, architecture_named, architecture_of
 from circuitspec.models.families.modules import submodule, verify_modules
+from circuitspec.models.model_config import shape_of
 from tests.models.conftest import tiny_gpt2, tiny_llama
+from tests.oracle.dense_configs import DENSE
 
 COMMON = {"vocab_size": 17, "hidden_size": 12, "num_hidden_layers": 3, "bos_token_id": 0, "eos_token_id": 0}
 GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 10, "max_position_embeddings": 32}
@@ -39,12 +36,26 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma3_text": WIDE,
     "olmo2": EVEN,
     "phi3": EVEN,
+    **{family: {**EVEN, **extra} for family, extra in DENSE.items() if "head_dim" not in extra},
+    **{family: {**WIDE, **extra, "head_dim": 6} for family, extra in DENSE.items() if "head_dim" in extra},
+    "helium": {**EVEN, "head_dim": 4},
+    "persimmon": {**EVEN, **DENSE["persimmon"], "num_key_value_heads": 4},
 }
+PARALLEL = ("phi", "cohere", "cohere2")
 EXPECTED = {
     "gpt2": ModelShape("gpt2", 3, 4, 4, 12, 3, 10, 17, 32),
     "gpt_neox": ModelShape("gpt_neox", 3, 2, 2, 12, 6, 10, 17, 32, has_resid_mid=False),
-    **{family: ModelShape(family, 3, 4, 2, 12, 6, 10, 17, 32) for family, c in CONFIGS.items() if c is WIDE},
-    **{family: ModelShape(family, 3, 4, 2, 16, 4, 10, 17, 32) for family, c in CONFIGS.items() if c is EVEN},
+    **{
+        family: ModelShape(family, 3, 4, 2, 12, 6, 10, 17, 32)
+        for family, config in CONFIGS.items()
+        if config.get("hidden_size") == WIDE["hidden_size"] and "num_key_value_heads" in config
+    },
+    **{
+        family: ModelShape(family, 3, 4, 2, 16, 4, 10, 17, 32, has_resid_mid=family not in PARALLEL)
+        for family, config in CONFIGS.items()
+        if config.get("hidden_size") == EVEN["hidden_size"]
+    },
+    "persimmon": ModelShape("persimmon", 3, 4, 4, 16, 4, 10, 17, 32),
 }
 
 
@@ -89,7 +100,9 @@ def values(
 def test_table_means_what_it_says(family: str) -> None:
     if family == "gpt_neox" and transformers.__version__.startswith("4."):
         pytest.skip("transformers 4 names its unembedding otherwise")
-    architecture, shape, model = _TABLE[family], EXPECTED[family], build(family)
+    shape, model = EXPECTED[family], build(family)
+    architecture = architecture_of(model.config.to_dict())
+    assert dataclasses.replace(shape_of(model.config.to_dict()), plain_sum=True) == shape
     verify_modules(model, architecture, shape)
 
     seen: dict[str, torch.Tensor] = {}
@@ -123,7 +136,7 @@ def test_table_means_what_it_says(family: str) -> None:
             assert neurons.shape == (2, 4, shape.d_mlp)
 
             # head h is z's channels h*d_head to (h+1)*d_head: its attention pattern times its values
-            v = values(model, a, shape, layer, norm(model, a, a.attn_norm, layer, resid))
+            v = a.clipped(values(model, a, shape, layer, norm(model, a, a.attn_norm, layer, resid)))
             by_head = (attention[layer] @ v).transpose(1, 2).reshape(z.shape)
             torch.testing.assert_close(z, by_head, rtol=0, atol=1e-10)
 
@@ -134,18 +147,23 @@ def test_table_means_what_it_says(family: str) -> None:
 
             # the residual stream gains the two outputs, each after its post norm where there is one, and nothing else
             attn = norm(model, a, a.attn_post_norm, layer, seen[f"{a.path(a.attn_out, layer)}.output"])
-            mlp = norm(model, a, a.mlp_post_norm, layer, mlp_out)
+            attn = attn * a.residual_multiplier
+            mlp = norm(model, a, a.mlp_post_norm, layer, mlp_out) * a.residual_multiplier
             after = seen[a.resid_in(layer + 1) if layer + 1 < shape.n_layers else a.resid_final()]
             torch.testing.assert_close(after, resid + attn + mlp, rtol=0, atol=1e-10)
             if a.residual == "sequential":
                 torch.testing.assert_close(seen[a.resid_mid(layer) or ""], resid + attn, rtol=0, atol=1e-10)
             read = resid if a.residual == "parallel" else resid + attn
             normed = norm(model, a, a.mlp_norm, layer, read)
-            torch.testing.assert_close(submodule(model, a.path(a.mlp, layer))(normed), mlp_out, rtol=0, atol=1e-10)
+            computed = normed
+            for module in a.mlp_modules:
+                computed = submodule(model, a.path(module, layer))(computed)
+            torch.testing.assert_close(computed, mlp_out, rtol=0, atol=1e-10)
 
         logits = submodule(model, a.unembedding)(submodule(model, a.final_norm)(seen[a.resid_final()]))
         softcap = getattr(model.config, "final_logit_softcapping", None)
         logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
+        logits = logits * a.logit_multiplier
         torch.testing.assert_close(model(torch.tensor([[1, 5, 2, 7], [3, 3, 9, 4]])).logits, logits, rtol=0, atol=1e-10)
 
 
@@ -175,7 +193,7 @@ def test_unknown_family(family: str, said: str) -> None:
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.code == "CS304"
     assert said in diagnostic.hint
-    assert "circuitspec/models/families/architecture.py" in diagnostic.hint
+    assert "circuitspec/models/families" in diagnostic.hint
     assert "gpt2, llama" in diagnostic.hint
 
 
@@ -187,11 +205,9 @@ def test_unknown_family(family: str, said: str) -> None:
         ("bert", "no next token"),
         ("gemma3", "text model by itself"),
         ("mixtral", "experts"),
-        ("olmo", ""),
-        ("gptj", ""),
         ("gpt", ""),
-        ("gemma", ""),
-        ("phi", ""),
+        ("stablelm", ""),
+        ("codegen", ""),
     ],
 )
 def test_other_families_are_told_apart_and_none_is_guessed(family: str, said: str) -> None:

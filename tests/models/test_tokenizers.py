@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.at_hand import tokenizer_at_hand
-from circuitspec.models.families.architecture import SUPPORTED
+from circuitspec.models.families.family_table import SUPPORTED
 from circuitspec.models.tokenizers.tokenizer import load_tokenizer
 from circuitspec.models.tokenizers.tokenizer_files import PROBES
 

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
@@ -39,6 +41,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from .dense_configs import DENSE
 from .families import inverse_frequencies, rope_parameters
 
 VOCAB = 60
@@ -104,20 +107,26 @@ def _refine_frequencies(module: nn.Module, config: Any) -> None:
             raise ValueError(f"{name}: no known rotary base gives these frequencies")
 
 
+DOWNCASTING = ("OlmoLayerNorm", "CohereLayerNorm", "Cohere2LayerNorm")
+"""Norms that compute in float32, beside all RMS norms."""
+WHOLLY_DOWNCASTING = ("Cohere",)
+"""Whose attention turns more than its softmax into float32."""
+
+
 def exact(model: nn.Module) -> nn.Module:
     """Make a float64 model compute everything in float64, in place; returned for convenience."""
     config: Any = model.config
     for name, module in model.named_modules():
         kind = type(module).__name__
-        if kind.endswith("RMSNorm"):
+        if kind.endswith(("RMSNorm", *DOWNCASTING)):
             _without_downcast(module)
         elif kind.endswith("RotaryEmbedding"):
             _refine_frequencies(module, config)
             _without_downcast(module)
         elif kind.endswith("ScaledWordEmbedding"):
             module.embed_scale = torch.tensor(math.sqrt(config.hidden_size), dtype=torch.float64)
-        elif name.endswith((".attn", ".self_attn", ".attention")):
-            _without_downcast(module, softmax_only=True)
+        elif name.endswith((".attn", ".self_attn", ".attention", ".self_attention")):
+            _without_downcast(module, softmax_only=not kind.startswith(WHOLLY_DOWNCASTING))
     return model
 
 
@@ -128,7 +137,7 @@ def draw(model: nn.Module, seed: int, std: float = 0.3) -> nn.Module:
     """
     model = model.double().eval()
     generator = torch.Generator().manual_seed(seed)
-    one_plus = "gemma" in str(model.config.model_type)  # type: ignore[union-attr]
+    one_plus = any(name in str(model.config.model_type) for name in ("gemma", "nemotron"))  # type: ignore[union-attr]
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * std
@@ -246,7 +255,20 @@ def random_phi3(seed: int = 0, attn: str = "eager", exactly: bool = True, layers
     return build(Phi3ForCausalLM, config, seed, attn, exactly)
 
 
+def random_dense(
+    family: str, seed: int = 0, attn: str = "eager", exactly: bool = True, layers: int = LAYERS, **extra: Any
+) -> Any:
+    """A random model of one of the families of ``dense_configs.py``, with what is said of it there."""
+    numbers = {**_decoder_numbers(layers), "pad_token_id": 0, **DENSE[family], **extra}
+    for by_layer in ("layer_types", "no_rope_layers"):
+        if isinstance(numbers.get(by_layer), list):
+            numbers[by_layer] = numbers[by_layer][:layers]
+    config = CONFIG_MAPPING[family](**numbers)
+    return build(AutoModelForCausalLM.from_config, config, seed, attn, exactly)
+
+
 BUILDERS: dict[str, Callable[..., Any]] = {
+    **{family: functools.partial(random_dense, family) for family in DENSE},
     "gemma2": random_gemma2,
     "gemma3_text": random_gemma3,
     "gpt2": random_gpt2,

@@ -84,7 +84,7 @@ def edges(model: Any) -> list[Edge]:
 
 def _mlp_out(layer: Layer, x: Tensor) -> Tensor:
     out = layer.mlp.hidden(x) @ layer.mlp.w_out + layer.mlp.b_out
-    return out if layer.post_mlp is None else layer.post_mlp(out)
+    return (out if layer.post_mlp is None else layer.post_mlp(out)) * layer.scale
 
 
 @torch.no_grad()
@@ -100,7 +100,7 @@ def contributions(
         for h, x in zip(heads, head_shares(layer, [run.values["head", index, h] for h in heads]), strict=True):
             out["head", index, h] = x
         mlp = run.values["mlp", index]
-        out["mlp", index] = mlp if layer.post_mlp is None else layer.post_mlp(mlp)
+        out["mlp", index] = (mlp if layer.post_mlp is None else layer.post_mlp(mlp)) * layer.scale
     return out
 
 
@@ -155,7 +155,7 @@ def edge_run(
             return list(x if layer.pre_attention is None else layer.pre_attention(x))
 
         z = attend(att, normed("q", att.heads), normed("k", att.kv_heads), normed("v", att.kv_heads))
-        constant = constant + att.bo
+        constant = constant + att.bo * layer.scale
         for h, x in enumerate(head_shares(layer, z)):
             current["head", index, h] = x
         x = read(("mlp_in", index), before if layer.parallel else constant)

@@ -52,8 +52,10 @@ class Attention:
     ``wq`` is ``[heads, d_model, d_head]``, ``wk`` and ``wv`` are ``[kv_heads, d_model, d_head]``, ``wo`` is
     ``[heads, d_head, d_model]``; ``bo`` belongs to the block and to no head. ``norm_across_heads`` says whether the
     query and key norms run over the concatenation of all heads (OLMo 2) or over each head alone (Qwen 3, Gemma 3).
-    ``rope`` holds the inverse frequencies, ``None`` for learned positions. With ``window`` w, position i sees those j
-    with i - w < j <= i.
+    ``rope`` holds the inverse frequencies, ``None`` for learned positions; it rotates entry i with entry i + half of
+    them, or, where ``rope_adjacent``, entry 2 i with 2 i + 1. With ``window`` w, position i sees those j with
+    i - w < j <= i. ``clip`` bounds what the q, k and v projections give. ``alibi`` holds for each head by how much its
+    score falls with every position between the two.
     """
 
     wq: Tensor
@@ -71,6 +73,9 @@ class Attention:
     norm_across_heads: bool = False
     softcap: float | None = None
     window: int | None = None
+    rope_adjacent: bool = False
+    clip: float | None = None
+    alibi: Tensor | None = None
 
     @property
     def heads(self) -> int:
@@ -104,7 +109,8 @@ class Mlp:
 
 @dataclass(frozen=True)
 class Layer:
-    """One block. ``parallel``: attention and MLP both read the block's input and both are added to it."""
+    """One block. ``parallel``: attention and MLP both read the block's input and both are added to it. What they
+    give is multiplied by ``scale`` as it is added."""
 
     attention: Attention
     mlp: Mlp
@@ -113,6 +119,7 @@ class Layer:
     pre_mlp: Norm | None
     post_mlp: Norm | None
     parallel: bool = False
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,7 @@ class Net:
     unembed: Tensor
     unembed_bias: Tensor
     final_softcap: float | None = None
+    logit_scale: float = 1.0
     runs: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -143,7 +151,7 @@ class Net:
 
     def finish(self, resid: Tensor) -> Tensor:
         """The logits of a final residual stream."""
-        logits = self.final_norm(resid) @ self.unembed + self.unembed_bias
+        logits = (self.final_norm(resid) @ self.unembed + self.unembed_bias) * self.logit_scale
         if self.final_softcap is not None:
             logits = self.final_softcap * torch.tanh(logits / self.final_softcap)
         return logits
@@ -172,12 +180,18 @@ def relu(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, torch.zeros_like(x))
 
 
+def relu_squared(x: Tensor) -> Tensor:
+    """``max(x, 0) ** 2``."""
+    return relu(x) ** 2
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_new": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,
     "gelu": gelu_erf,
     "silu": silu,
     "relu": relu,
+    "relu2": relu_squared,
 }
 
 
@@ -531,6 +545,13 @@ FAMILIES: dict[str, Callable[[Any], Net]] = {
 }
 
 
+def readers() -> dict[str, Callable[[Any], Net]]:
+    """The readers of all families, by ``config.model_type``."""
+    from . import dense_families  # which is written with what is above
+
+    return FAMILIES | dense_families.FAMILIES
+
+
 _NETS: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int]], Net]] = weakref.WeakKeyDictionary()
 """What was read of a model, with the weights it had then and how often each had been written to."""
 
@@ -540,12 +561,13 @@ def read(model: nn.Module | Net) -> Net:
     if isinstance(model, Net):
         return model
     kind = str(model.config.model_type)  # type: ignore[union-attr]
-    if kind not in FAMILIES:
+    known = readers()
+    if kind not in known:
         raise NotImplementedError(f"no explicit forward pass for the family {kind!r}")
     weights = [(weight, weight._version) for weight in model.parameters()]
     then, net = _NETS.get(model, ([], None))
     same = len(then) == len(weights) and all(a is b and m == n for (a, m), (b, n) in zip(then, weights, strict=True))
     if net is None or not same:
-        net = FAMILIES[kind](model)
+        net = known[kind](model)
         _NETS[model] = weights, net
     return net

@@ -6,7 +6,7 @@ It knows no family, only module names. Hooks are registered for one run and remo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -62,11 +62,31 @@ PHI3 = Names(
     "model.layers.{}.mlp.down_proj",
     "model.norm",
 )
+PERSIMMON = Names(
+    "model.layers.{}",
+    "model.layers.{}.self_attn.dense",
+    "model.layers.{}.mlp",
+    "model.layers.{}.mlp.dense_4h_to_h",
+    "model.final_layernorm",
+)
+PHI = replace(
+    LLAMA,
+    out_proj="model.layers.{}.self_attn.dense",
+    down="model.layers.{}.mlp.fc2",
+    final_norm="model.final_layernorm",
+)
 
 NAMES = {
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "phi3": PHI3,
+    **dict.fromkeys(
+        ("arcee", "cohere", "cohere2", "gemma", "helium", "ministral", "nemotron", "olmo", "olmo3", "seed_oss"), LLAMA
+    ),
+    "smollm3": LLAMA,
+    "persimmon": PERSIMMON,
+    "phi": PHI,
+    "starcoder2": replace(LLAMA, down="model.layers.{}.mlp.c_proj"),
     **dict.fromkeys(["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2"], LLAMA),
 }
 """The names by ``config.model_type``."""

@@ -134,12 +134,16 @@ class _Overrides:
             raise ValueError(f"no such place: {sorted(self.unused, key=repr)}")
 
 
-def _rotate(x: Tensor, rope: Tensor) -> Tensor:
-    """Rotate ``[heads, positions, d_head]``: with r rotary dimensions, entry i < r/2 pairs with i + r/2; the rest
-    stays."""
+def _rotate(x: Tensor, rope: Tensor, adjacent: bool) -> Tensor:
+    """Rotate ``[heads, positions, d_head]``: with r rotary dimensions, entry i < r/2 pairs with i + r/2, or entry 2 i
+    with 2 i + 1; the rest stays."""
     half = len(rope)
     angles = torch.outer(torch.arange(x.shape[1], dtype=rope.dtype), rope)
     cos, sin = torch.cos(angles), torch.sin(angles)
+    if adjacent:
+        a, b, rest = x[..., 0 : 2 * half : 2], x[..., 1 : 2 * half : 2], x[..., 2 * half :]
+        pairs = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=3)
+        return torch.cat([pairs.flatten(2), rest], dim=2)
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=2)
 
@@ -175,10 +179,12 @@ def attend(
         both = put.each("kv", layer, torch.cat([k, v], dim=2))
         run.values.update({("kv", layer, g): x for g, x in enumerate(both)})
         k, v = both[..., : k.shape[2]], both[..., k.shape[2] :]
+    if block.clip is not None:
+        q, k, v = (x.clamp(-block.clip, block.clip) for x in (q, k, v))
     q = _qk_norm(q, block.q_norm, block.norm_across_heads)
     k = _qk_norm(k, block.k_norm, block.norm_across_heads)
     if block.rope is not None:
-        q, k = _rotate(q, block.rope), _rotate(k, block.rope)
+        q, k = _rotate(q, block.rope, block.rope_adjacent), _rotate(k, block.rope, block.rope_adjacent)
     seen = torch.ones(n, n, dtype=torch.bool).tril()
     if block.window is not None:
         seen = seen.triu(1 - block.window)
@@ -186,6 +192,9 @@ def attend(
     scores = q @ k[reads_from].transpose(1, 2) * block.scale
     if block.softcap is not None:
         scores = block.softcap * torch.tanh(scores / block.softcap)
+    if block.alibi is not None:
+        back = torch.arange(n)[:, None] - torch.arange(n)[None, :]
+        scores = scores - block.alibi[:, None, None] * back
     scores = scores.masked_fill(~seen, -torch.inf)
     weights = torch.exp(scores - scores.max(2, keepdim=True).values)
     pattern = weights / weights.sum(2, keepdim=True)
@@ -210,12 +219,12 @@ def head_shares(layer: Layer, z: Sequence[Tensor]) -> list[Tensor]:
     raw = torch.stack(list(z)) @ layer.attention.wo
     norm = layer.post_attention
     if norm is None:
-        return list(raw)
+        return list(raw * layer.scale)
     if _bias_under_norm(layer):
         raise NotImplementedError("a bias under a post-norm belongs to no head")
     total = raw.sum(0)
     rms = torch.sqrt((total * total).mean(-1, keepdim=True) + norm.eps)
-    return list(raw / rms * norm.weight)
+    return list(raw / rms * norm.weight * layer.scale)
 
 
 def written(net: Net, component: Component) -> Component:
@@ -253,18 +262,19 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
     z = [computed(("head", index, h), z[h]) for h in range(att.heads)]
     bias = att.bo.expand(resid.shape[0], -1)
     attention_out = bias + (torch.stack(z) @ att.wo).sum(0)
-    attention_out = _normed(layer.post_attention, computed(("attn", index), attention_out))
+    attention_out = _normed(layer.post_attention, computed(("attn", index), attention_out)) * layer.scale
     patched = any(("head_added", index, h) in put.names for h in range(att.heads))
     if patched or not _bias_under_norm(layer):
         shares = [computed(("head_added", index, h), x) for h, x in enumerate(head_shares(layer, z))]
-        attention_out = bias + torch.stack(shares).sum(0) if patched else attention_out
+        attention_out = bias * layer.scale + torch.stack(shares).sum(0) if patched else attention_out
     before_mlp = resid if layer.parallel else computed(("resid", index, "mid"), resid + attention_out)
     neurons = layer.mlp.hidden(_normed(layer.pre_mlp, reading(("mlp_in", index), before_mlp)))
     if neurons.shape[1]:  # of an attention-only model there are none
         neurons = put.each("neuron", index, neurons.T[..., None])[..., 0].T
         run.values.update({("neuron", index, i): x for i, x in enumerate(neurons.split(1, dim=1))})
     mlp_out = neurons @ layer.mlp.w_out + layer.mlp.b_out
-    mlp_out = computed(("mlp_added", index), _normed(layer.post_mlp, computed(("mlp", index), mlp_out)))
+    mlp_out = _normed(layer.post_mlp, computed(("mlp", index), mlp_out)) * layer.scale
+    mlp_out = computed(("mlp_added", index), mlp_out)
     return before_mlp + mlp_out + (attention_out if layer.parallel else 0.0)
 
 

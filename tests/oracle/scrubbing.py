@@ -146,7 +146,7 @@ def _value(net: Net, node: Node, passed: set[Component]) -> _Value:
         return _Value(run.values["mlp_added", component[1]])
     layer, z = net.layers[component[1]], run.values[component]
     if layer.post_attention is None:
-        return _Value(z @ layer.attention.wo[component[2]], z)
+        return _Value(z @ layer.attention.wo[component[2]] * layer.scale, z)
     return _Value(torch.full((len(ids), net.d_model), torch.nan, dtype=torch.float64), z, open=True)
 
 

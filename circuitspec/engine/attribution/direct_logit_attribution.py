@@ -212,13 +212,11 @@ class DirectParts:
             vector += (weight[side.ids].cpu().double() * share.unsqueeze(-1)).sum(1)
             if isinstance(bias, Tensor):
                 tokens_bias += (bias[side.ids].cpu().double() * share).sum(-1)
+        by = self._architecture.logit_multiplier
+        vector, tokens_bias = vector * by, tokens_bias * by
         norm = _frozen(submodule(self._model, self._architecture.final_norm), final)
         seen = norm.backwards(vector)
-        in_stream = torch.zeros_like(tokens_bias)
-        for layer in range(self._shape.n_layers):
-            bias = getattr(self._module(self._architecture.attn_out, layer), "bias", None)
-            if isinstance(bias, Tensor):  # where a post norm follows it is zero (`Stream`)
-                in_stream += seen @ bias.cpu().double()
+        in_stream = seen @ self._stream.attention_biases(self._shape.n_layers).cpu().double()
         return AnswerDirection(seen, in_stream, tokens_bias + vector @ norm.bias, vector, tokens_bias)
 
     def _effects(self, values: Mapping[Tap, Tensor], direction: AnswerDirection) -> dict[Part, Tensor]:
@@ -226,7 +224,7 @@ class DirectParts:
         for sender in self._senders:
             tap = self._stream.recorded_at(sender)
             if not isinstance(sender, Head):
-                found[sender] = (values[tap].cpu().double() * direction.vector).sum(-1)
+                found[sender] = (self._stream.sent(sender, values[tap]).cpu().double() * direction.vector).sum(-1)
             elif sender.head == 0:  # a layer's heads together
                 z = self._stream.scaled(sender.layer, values[tap])
                 added = self._stream.heads(sender.layer, z, range(self._shape.n_heads)).cpu().double()
@@ -246,7 +244,8 @@ class DirectParts:
         if self._architecture.mlp_post_norm is not None:
             norm = self._module(self._architecture.mlp_post_norm, layer)
             vector = _frozen(norm, values[Tap(layer, "mlp")]).backwards(vector)
-        return values[Tap(layer, "neurons")][:, indices].cpu().double() * (vector @ written.T)
+        by = self._architecture.residual_multiplier
+        return values[Tap(layer, "neurons")][:, indices].cpu().double() * (vector @ written.T) * by
 
     def _patched(self, masks: Mapping[Tap, Tensor]) -> dict[Part, Tensor]:
         """On which rows a part's value is patched in, from masks `[row, unit]`; only parts of which it is on some."""
@@ -316,14 +315,25 @@ def _frozen(norm: nn.Module, read: Tensor) -> _Frozen:
     """The norm with the divisor that it has for `read`, `[row, d_model]`; read off the norm's own result."""
     zeros = torch.zeros_like(read[:1])
     bias = norm.forward(zeros)[0].cpu().double()
-    centred = isinstance(norm, nn.LayerNorm)
-    gain: Tensor = norm.weight if centred else norm.forward(torch.ones_like(zeros))[0]  # type: ignore[assignment]
-    gain = gain.detach().cpu().double()
+    even, uneven = torch.ones_like(zeros), _adding_up_to_zero(zeros)
+    of_even, of_uneven = (norm.forward(one)[0].cpu().double() - bias for one in (even, uneven))
+    centred = bool(of_even.abs().max() < 1e-2 * of_uneven.abs().max())  # what all channels share is taken off
+    gain = of_uneven / uneven[0].cpu().double() if centred else of_even
     stream = read.cpu().double()
     direction = gain * (stream - stream.mean(-1, keepdim=True) if centred else stream)
     normed = norm.forward(read).cpu().double() - bias
     size = (direction * direction).sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     return _Frozen((normed * direction).sum(-1, keepdim=True) / size, gain, bias, centred)
+
+
+def _adding_up_to_zero(like: Tensor) -> Tensor:
+    """`[1, d_model]`: numbers that add up to zero, none of them zero."""
+    uneven = torch.ones_like(like)
+    uneven[:, 1::2] = -1
+    if like.shape[-1] % 2:
+        uneven[:, -1] = -2
+        uneven[:, -2] = 1
+    return uneven
 
 
 def _as_used(tensor: Tensor, swap: Swap | None, rows: Tensor, columns: Tensor) -> Tensor:

@@ -338,7 +338,7 @@ class _Run:
         """What the sender adds in the source run less what it adds in this one, `[row, pos, d_model]`."""
         kept, own = other[self._stream.kept_as(sender)], self._own[self._stream.recorded_at(sender)]
         if not isinstance(sender, Head):
-            return kept - own
+            return self._stream.sent(sender, kept - own)
         difference = kept - self._stream.scaled(sender.layer, own)
         return self._stream.heads(sender.layer, difference, [sender.head]).view(*difference.shape[:2], -1)
 

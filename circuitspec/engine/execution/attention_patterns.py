@@ -44,7 +44,7 @@ def mixing(patterns: Mapping[Tap, Swap], architecture: Architecture, shape: Mode
     for tap, swap in patterns.items():
         if swap.gate is not None:
             raise ValueError("a pattern is replaced, or it is not")
-        layer = _Layer(swap, _values_of(tap.layer, architecture, shape), shape)
+        layer = _Layer(swap, _values_of(tap.layer, architecture, shape), architecture, shape)
         after[layer.slots[0].tap] = layer.keep
         before[Tap(tap.layer, "z")] = layer.mix
     return Mixing(before, after)
@@ -56,11 +56,12 @@ class _Layer:
 
     swap: Swap
     slots: tuple[Slot, ...]  # where the value of each key-value head is
+    architecture: Architecture
     shape: ModelShape
     values: Tensor | None = None
 
     def keep(self, projected: Tensor) -> None:
-        self.values = _of_heads(projected, self.slots, self.shape)
+        self.values = _of_heads(self.architecture.clipped(projected), self.slots, self.shape)
 
     def mix(self, z: Tensor) -> Tensor:
         """z `[row, pos, n_heads * d_head]` with the masked heads giving what their patterns make of the values."""
@@ -157,7 +158,7 @@ def reading_of(
 
 def head_values(projected: Tensor, layer: int, architecture: Architecture, shape: ModelShape) -> Tensor:
     """The value that each query head of a layer reads, `[row, pos, n_heads, d_head]`, from what the projection gave."""
-    return _of_heads(projected, _values_of(layer, architecture, shape), shape)
+    return _of_heads(architecture.clipped(projected), _values_of(layer, architecture, shape), shape)
 
 
 def patterns_in(taps: Iterable[Tap]) -> frozenset[Tap]:

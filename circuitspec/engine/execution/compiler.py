@@ -216,9 +216,9 @@ class Compiler:
             for tap in actions.unread - others
         }
         if actions.answers_alone and trims(self._shape, frozenset(actions.swaps) | frozenset(actions.edits), others):
-            last = self._architecture.path(self._architecture.mlp, self._shape.n_layers - 1)
-            mlp = submodule(self._model, last)
-            forwards[mlp] = partial(_at_columns, mlp.forward, inputs["logits_to_keep"])
+            for module in self._architecture.mlp_modules:
+                part = submodule(self._model, self._architecture.path(module, self._shape.n_layers - 1))
+                forwards[part] = partial(_at_columns, part.forward, inputs["logits_to_keep"])
         return forwards
 
     def _pyvene_model(self, taps: frozenset[Tap]) -> tuple[Any, dict[Tap, TapIntervention]]:

@@ -220,7 +220,7 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
                 Diagnostic(
                     "CS510",
                     f"{self.path} has the shape {tuple(base.shape)}, expected (rows, positions, {self.channels})",
-                    hint="correct its entry in the architecture table (circuitspec/models/families/architecture.py)",
+                    hint="correct its entry in the architecture table (circuitspec/models/families)",
                 )
             )
         if now.before is not None:

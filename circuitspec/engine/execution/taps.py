@@ -184,7 +184,9 @@ def port_slot(port: Port, layer: int, head: int, architecture: Architecture, sha
         return Slot(Tap(layer, port), head)
     place = ("q", "k", "v").index(port)
     if qkv.layout == "per head":
-        return Slot(Tap(layer, "qkv"), 3 * head + place)
+        queries = shape.n_heads // shape.n_kv_heads  # of one key-value head, then its key and its value
+        group, number = divmod(head, queries) if port == "q" else (head, queries + place - 1)
+        return Slot(Tap(layer, "qkv"), (queries + 2) * group + number)
     before = (0, shape.n_heads, shape.n_heads + shape.n_kv_heads)[place]
     return Slot(Tap(layer, "qkv"), before + head)
 

@@ -185,9 +185,10 @@ class _Forward:
         def keep(own: Tensor) -> Tensor:
             term = self._term(own, 1 + number, 2 + number)[0].view(own.shape)
             if self._program.to_zeros:
-                term.copy_(own)
+                self._stream.sent(sender, own, out=term)
             else:
                 torch.sub(self._source[self._stream.kept_as(sender)], own, out=term)
+                self._stream.sent(sender, term, out=term)
             return own
 
         return keep

@@ -18,7 +18,7 @@ from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slot, rea
 from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
-from circuitspec.hypothesis_file.grammar.components import Head, KvHead
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.modules import submodule
 from circuitspec.models.load import LoadedModel
@@ -107,7 +107,7 @@ class Stream:
         return scaled
 
     def heads(self, layer: int, difference: Tensor, heads: Sequence[int], out: Tensor | None = None) -> Tensor:
-        """Contributions of some heads to the residual stream, `[head, row * pos, d_model]`; put into `out`, if given.
+        """What some heads add to the residual stream, `[head, row * pos, d_model]`; put into `out`, if given.
 
         `difference` is (a difference of) scaled z, `[row, pos, n_heads * d_head]`.
         """
@@ -117,7 +117,28 @@ class Stream:
             index = torch.tensor(heads, device=weight.device)
             split, weight = split.index_select(1, index), weight.index_select(0, index)
         contributions = torch.bmm(split.transpose(0, 1), weight, out=out)
-        return torch.mul(contributions, self.gain(layer), out=out) if self.post_normed else contributions
+        if self.post_normed:
+            contributions = torch.mul(contributions, self.gain(layer), out=out)
+        return self.added(contributions, out=out)
+
+    def added(self, computed: Tensor, out: Tensor | None = None) -> Tensor:
+        """What is added to the residual stream of what an attention or an MLP computes; put into `out`, if given.
+
+        That is all of it but where the family multiplies it on its way.
+        """
+        by = self.architecture.residual_multiplier
+        if by == 1:
+            return computed if out is None or out is computed else out.copy_(computed)
+        return torch.mul(computed, by, out=out)
+
+    def sent(self, sender: Sender, value: Tensor, out: Tensor | None = None) -> Tensor:
+        """What the input or an MLP adds to the residual stream, of (a difference of) its values; into `out`, if given.
+
+        Values are as `recorded_at` gives them.
+        """
+        if isinstance(sender, Mlp):
+            return self.added(value, out=out)
+        return value if out is None else out.copy_(value)
 
     def attention_biases(self, layers: int) -> Tensor:
         """What the attention of the first layers adds to the residual stream that is no head's, `[d_model]`."""
@@ -126,7 +147,7 @@ class Stream:
         for layer in range(layers):
             bias = getattr(self._module(self.architecture.attn_out, layer), "bias", None)
             total = total if bias is None else total + bias
-        return total
+        return self.added(total)
 
     def port(self, receiver: Receiver) -> Slot:
         """The slice of a projection's output that a query, key or value is."""
@@ -163,11 +184,13 @@ class Stream:
 
     def mlp_output(self, layer: int, entering: Tensor) -> Tensor:
         """The MLP's output, before a post norm."""
-        output: Tensor = self._module(self.architecture.mlp, layer).forward(entering)
+        output = entering
+        for module in self.architecture.mlp_modules:
+            output = self._module(module, layer).forward(output)
         return output
 
     def mlp_added(self, layer: int, entering: Tensor) -> Tensor:
-        """What the MLP adds to the residual stream: its output, after a post norm where there is one."""
+        """Its value as a sender (`recorded_at`): the MLP's output, after a post norm where there is one."""
         return self._normed(self.architecture.mlp_post_norm, layer, self.mlp_output(layer, entering))
 
     @property

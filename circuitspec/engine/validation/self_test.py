@@ -259,7 +259,8 @@ def _share(runner: Forward, layer: int, scaled: torch.Tensor, heads: Collection[
     module = submodule(runner.loaded.model, architecture.path(architecture.attn_out, layer))
     nothing = torch.zeros_like(scaled)
     added: torch.Tensor = module.forward(left.flatten(-2)) - module.forward(nothing)
-    return added * runner.stream.gain(layer) if runner.stream.post_normed else added
+    added = added * runner.stream.gain(layer) if runner.stream.post_normed else added
+    return added * architecture.residual_multiplier
 
 
 def _receivers_apart(runner: Forward, batch: Batch, other: Mapping[Tap, torch.Tensor]) -> tuple[float, float]:

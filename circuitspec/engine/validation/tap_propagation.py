@@ -2,7 +2,8 @@
 
 Giving the input of a model another run's values makes all of it the other run, whether or not any other
 patch works; so each tap is followed to the next tensor that its values alone decide, and what is added to the residual
-stream to the stream after it. That stream is the plain sum: nothing scales a block's output on its way.
+stream to the stream after it. That stream is the sum: nothing scales a block's output on its way but the
+multiplier that the family's entry names.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def handovers(
         case "qkv":
             return (same(Tap(layer, "z"), other),)
         case "v":
-            return (_first_value(tap, other, shape),)
+            return (_first_value(tap, other, architecture, shape),)
         case "z":
             return same(Tap(layer, "attn_added"), other), sums(layer, used, architecture, shape)[0]
         case "mlp":
@@ -88,7 +89,8 @@ def sums(layer: int, used: Values, architecture: Architecture, shape: ModelShape
     One sum where both are added at once.
     """
     before, end = used[Tap(layer, "resid")], after(layer, shape)
-    attention, mlp = used[Tap(layer, "attn_added")], used[added_by_mlp(layer, architecture)]
+    by = architecture.residual_multiplier
+    attention, mlp = used[Tap(layer, "attn_added")] * by, used[added_by_mlp(layer, architecture)] * by
     if not shape.has_resid_mid:
         return (_summed(end, before, attention, mlp),)
     middle = Tap(layer, "resid_mid")
@@ -122,9 +124,10 @@ def same(read: Tap, run: Values) -> Handover:
     return Handover(read, run[read], run[read].abs())
 
 
-def _first_value(tap: Tap, other: Values, shape: ModelShape) -> Handover:
+def _first_value(tap: Tap, other: Values, architecture: Architecture, shape: ModelShape) -> Handover:
     """A prompt's first token attends to itself alone, so that each head's output is its value there."""
-    values = other[tap].view(*other[tap].shape[:2], shape.n_kv_heads, shape.d_head)
+    given = architecture.clipped(other[tap])
+    values = given.view(*given.shape[:2], shape.n_kv_heads, shape.d_head)
     heads = values.repeat_interleave(shape.n_heads // shape.n_kv_heads, -2).flatten(-2)
     return Handover(Tap(tap.layer, "z"), heads, heads.abs(), "first")
 

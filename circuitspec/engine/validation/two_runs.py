@@ -89,7 +89,7 @@ def inexact_sites(
             "CS503",
             what,
             hint=f"deviations up to {limit:g} are rounding; this model is not patched rightly there, "
-            "see its family's entry in circuitspec/models/families/architecture.py",
+            "see its family's entry in circuitspec/models/families",
             data={"sites": list(dict.fromkeys(name for name, _ in (*own, *handed_on)))},
         )
         for what in said

@@ -1,30 +1,28 @@
-"""One small table per model family: which module computes what. Imports no torch.
+"""What is said of a model family: which module computes what. Imports no torch.
 
-To add a family, add its `Architecture` to `_TABLE`, and a random model of it to the tests: that every path means what
-the field says (`tests/models/test_model_architecture.py`), and that patching it agrees with an independent program
-(`tests/engine/test_against_oracle.py`).
+The families themselves are entries in `sequential_families.py`, `post_norm_families.py` and `parallel_families.py`, put
+together in `family_table.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.models.families.text_models import said_of_text_model
-from circuitspec.models.families.unsupported_families import said_of, spelt_otherwise
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Port = Literal["q", "k", "v"]
 
 
 @dataclass(frozen=True)
 class ConfigKeys:
-    """What the family's config.json calls each size; None where it has no such key."""
+    """What the family's config.json calls each size; None where it has no such key, a number where it is that."""
 
     n_layers: str = "num_hidden_layers"
     n_heads: str = "num_attention_heads"
-    n_kv_heads: str | None = "num_key_value_heads"
+    n_kv_heads: str | int | None = "num_key_value_heads"
     d_model: str = "hidden_size"
     d_head: str | None = "head_dim"
     d_mlp: str = "intermediate_size"
@@ -47,7 +45,8 @@ class FusedQKV:
     """One projection for all three, path relative to the block.
 
     Outputs are laid out as all of q, then all of k, then all of v (`q|k|v`), or head by head with each head's
-    q, k and v side by side (`per head`).
+    q, k and v side by side (`per head`; where queries share keys and values, a key-value head at a time: its queries,
+    then its key and its value).
     """
 
     module: str
@@ -64,6 +63,37 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class ConfigNumber:
+    """A number of the architecture that config.json gives: its field here, its key there, its value if left out.
+
+    `inverse`: the config gives what is divided by, and not what is multiplied with.
+    """
+
+    field: str
+    key: str
+    default: float | None
+    inverse: bool = False
+
+    def of(self, config: Mapping[str, object]) -> float | None:
+        """The number for a parsed config.json; ValueError where what is written there is none."""
+        value = config.get(self.key, self.default)
+        if value is None and self.default is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or (self.inverse and not value):
+            raise ValueError(f"{self.key} is {value!r}")
+        return 1.0 / value if self.inverse else float(value)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is otherwise in the family's entry where config.json sets a key to a value."""
+
+    key: str
+    value: object
+    changes: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Where one family keeps its parts.
 
@@ -71,7 +101,13 @@ class Architecture:
     z, the concatenated outputs of the heads, is the *input* of `attn_out`; neurons are the input of `mlp_down`.
     `residual` says how a block adds to the residual stream: attention, then the MLP on the sum (`sequential`), or
     both from the same input (`parallel`). A post norm stands between a component's output and the residual stream;
-    where there is one, the stream is not the plain sum of component outputs.
+    where there is one, the stream is not the plain sum of component outputs. `mlp` is the module that computes the MLP;
+    several, where the block runs one after the other and no module holds them (or one that also adds the stream).
+
+    Numbers of the family that are no weights: what attention and MLP compute is multiplied by `residual_multiplier` as
+    it is added to the stream, logits by `logit_multiplier` after the unembedding; queries, keys and values are clipped
+    to at most `qkv_clip` in size after their projections. `numbers` says which of them config.json gives, and
+    `variants` under which settings the entry is another.
     """
 
     family: str  # `model_type` in config.json
@@ -85,16 +121,31 @@ class Architecture:
     qkv: SeparateQKV | FusedQKV
     attn_out: str
     mlp_norm: str | None
-    mlp: str
+    mlp: str | tuple[str, ...]
     mlp_down: str
     position_embedding: str | None = None
+    position_offset: int = 0  # rows of the position embeddings before that of the first token
     attn_post_norm: str | None = None
     mlp_post_norm: str | None = None
     residual: Literal["sequential", "parallel"] = "sequential"
     joint_qk_norm: bool = False  # one norm over the queries of all heads, and one over their keys
     weight_layout: Literal["out,in", "in,out"] = "out,in"  # of the projections in the block
     attention: Literal["eager"] | None = None  # the one implementation that computes the family's own attention
+    residual_multiplier: float = 1.0
+    logit_multiplier: float = 1.0
+    qkv_clip: float | None = None
+    numbers: tuple[ConfigNumber, ...] = ()
+    variants: tuple[Variant, ...] = ()
     refused: tuple[Refusal, ...] = ()
+
+    def of(self, config: Mapping[str, object]) -> Architecture:
+        """The family's architecture under the settings of a parsed config.json; ValueError for what is no number."""
+        found = self
+        for variant in self.variants:
+            if config.get(variant.key) == variant.value:
+                found = replace(found, **variant.changes)
+        numbers: dict[str, Any] = {number.field: number.of(config) for number in self.numbers}
+        return replace(found, **numbers)
 
     def path(self, relative: str, layer: int) -> str:
         """Path from the model's root of a module named relative to its block, e.g. `model.layers[3].mlp`."""
@@ -112,17 +163,22 @@ class Architecture:
         """pyvene component: what the attention adds to the residual stream, (batch, position, d_model)."""
         return f"{self.path(self.attn_post_norm or self.attn_out, layer)}.output"
 
+    @property
+    def mlp_modules(self) -> tuple[str, ...]:
+        """The modules that compute the MLP one after the other, from the block."""
+        return (self.mlp,) if isinstance(self.mlp, str) else self.mlp
+
     def mlp_in(self, layer: int) -> str:
         """pyvene component: what enters the MLP, after its norm, (batch, position, d_model)."""
-        return f"{self.path(self.mlp, layer)}.input"
+        return f"{self.path(self.mlp_modules[0], layer)}.input"
 
     def mlp_added(self, layer: int) -> str:
         """pyvene component: what the MLP adds to the residual stream, (batch, position, d_model)."""
-        return f"{self.path(self.mlp_post_norm or self.mlp, layer)}.output"
+        return f"{self.path(self.mlp_post_norm or self.mlp_modules[-1], layer)}.output"
 
     def mlp_out(self, layer: int) -> str:
         """pyvene component: what the MLP computes, (batch, position, d_model)."""
-        return f"{self.path(self.mlp, layer)}.output"
+        return f"{self.path(self.mlp_modules[-1], layer)}.output"
 
     def neurons(self, layer: int) -> str:
         """pyvene component: (batch, position, d_mlp); in a gated MLP, gate times up."""
@@ -136,7 +192,7 @@ class Architecture:
         """pyvene component: the residual stream between attention and MLP; None where no module receives it."""
         if self.residual == "parallel":
             return None
-        return f"{self.path(self.mlp_norm or self.mlp, layer)}.input"
+        return f"{self.path(self.mlp_norm or self.mlp_modules[0], layer)}.input"
 
     def resid_final(self) -> str:
         """pyvene component: the residual stream after the last block, before the final norm."""
@@ -146,170 +202,11 @@ class Architecture:
         """Path of the projection that computes a receiver's q, k or v (one path for all three where it is fused)."""
         return self.path(self.qkv.module if isinstance(self.qkv, FusedQKV) else getattr(self.qkv, port), layer)
 
+    def clipped(self, projected: Tensor) -> Tensor:
+        """Queries, keys or values as attention takes them, from what their projections give."""
+        return projected if self.qkv_clip is None else projected.clamp(-self.qkv_clip, self.qkv_clip)
+
     @property
     def plain_sum(self) -> bool:
         """Whether the residual stream is the plain sum of component outputs."""
         return self.attn_post_norm is None and self.mlp_post_norm is None
-
-
-_GPT2 = Architecture(
-    family="gpt2",
-    title="GPT-2",
-    keys=ConfigKeys(
-        n_layers="n_layer",
-        n_heads="n_head",
-        n_kv_heads=None,
-        d_model="n_embd",
-        d_head=None,
-        d_mlp="n_inner",
-        max_positions="n_positions",
-        d_mlp_over_d_model=4,
-    ),
-    token_embedding="transformer.wte",
-    position_embedding="transformer.wpe",
-    final_norm="transformer.ln_f",
-    unembedding="lm_head",
-    block="transformer.h[{layer}]",
-    attn_norm="ln_1",
-    qkv=FusedQKV("attn.c_attn", "q|k|v"),
-    attn_out="attn.c_proj",
-    mlp_norm="ln_2",
-    mlp="mlp",
-    mlp_down="mlp.c_proj",
-    weight_layout="in,out",
-    refused=(
-        Refusal("add_cross_attention", True, "cross-attention writes to the residual stream beside heads and MLPs"),
-    ),
-)
-
-_GPT_NEOX = Architecture(
-    family="gpt_neox",
-    title="GPT-NeoX",
-    keys=ConfigKeys(n_kv_heads=None, d_head=None),
-    token_embedding="gpt_neox.embed_in",
-    final_norm="gpt_neox.final_layer_norm",
-    unembedding="lm_head",  # transformers 4 calls it embed_out
-    block="gpt_neox.layers[{layer}]",
-    attn_norm="input_layernorm",
-    qkv=FusedQKV("attention.query_key_value", "per head"),
-    attn_out="attention.dense",
-    mlp_norm="post_attention_layernorm",
-    mlp="mlp",
-    mlp_down="mlp.dense_4h_to_h",
-    residual="parallel",
-    refused=(Refusal("use_parallel_residual", False, "its MLP then reads the attention's output"),),
-)
-
-_LLAMA = Architecture(
-    family="llama",
-    title="Llama",
-    keys=ConfigKeys(),
-    token_embedding="model.embed_tokens",
-    final_norm="model.norm",
-    unembedding="lm_head",
-    block="model.layers[{layer}]",
-    attn_norm="input_layernorm",
-    qkv=SeparateQKV(q="self_attn.q_proj", k="self_attn.k_proj", v="self_attn.v_proj"),
-    attn_out="self_attn.o_proj",
-    mlp_norm="post_attention_layernorm",
-    mlp="mlp",
-    mlp_down="mlp.down_proj",
-)
-
-_GEMMA2 = replace(
-    _LLAMA,
-    family="gemma2",
-    title="Gemma 2",
-    attn_post_norm="post_attention_layernorm",
-    mlp_norm="pre_feedforward_layernorm",
-    mlp_post_norm="post_feedforward_layernorm",
-    attention="eager",  # sdpa knows no cap on attention scores
-)
-
-_OLMO2 = replace(
-    _LLAMA,
-    family="olmo2",
-    title="OLMo 2",
-    attn_norm=None,
-    attn_post_norm="post_attention_layernorm",
-    mlp_norm=None,
-    mlp_post_norm="post_feedforward_layernorm",
-    joint_qk_norm=True,
-)
-
-# In every family: a token that sees later ones sees padding too, and what is patched at it changes earlier ones.
-_NOT_CAUSAL = (
-    Refusal("use_bidirectional_attention", True, "its tokens see later ones, so that it is no causal language model"),
-    Refusal("is_causal", False, "its tokens see later ones, so that it is no causal language model"),
-)
-
-_TABLE: Mapping[str, Architecture] = {
-    architecture.family: architecture
-    for architecture in (
-        _GPT2,
-        _LLAMA,
-        _GPT_NEOX,
-        replace(_LLAMA, family="mistral", title="Mistral"),
-        replace(_LLAMA, family="qwen2", title="Qwen2"),
-        replace(_LLAMA, family="qwen3", title="Qwen3"),
-        _GEMMA2,
-        replace(_GEMMA2, family="gemma3_text", title="Gemma 3", attention=None),
-        _OLMO2,
-        replace(_LLAMA, family="phi3", title="Phi-3", qkv=FusedQKV("self_attn.qkv_proj", "q|k|v")),
-    )
-}
-
-# Every family is held against an independent implementation: `tests/engine/test_against_oracle.py`.
-SUPPORTED: tuple[str, ...] = tuple(_TABLE)
-
-
-def architecture_named(family: str, inside: str = "") -> Architecture:
-    """The table of a supported family; CS304 for any other, with what is known of a text model `inside`."""
-    if family in _TABLE:
-        return _TABLE[family]
-    close, against = spelt_otherwise(family, SUPPORTED), inside or said_of(family)
-    meant = f"`model_type` is written {close}; " if close else ""
-    step = (
-        "to add one, write its Architecture (config keys; paths of block, norms, q/k/v, attention output, MLP) in "
-        "circuitspec/models/families/architecture.py"
-    )
-    raise CircuitspecError(
-        Diagnostic(
-            "CS304",
-            f"models of the family {family!r} are not supported" + (f": {against}" if against else ""),
-            label="the model of another family",
-            hint=f"{meant}supported: {', '.join(SUPPORTED)}" + ("" if against else f"; {step}"),
-            data={"family": family, "supported": list(SUPPORTED)},
-        )
-    )
-
-
-def architecture_of(config: Mapping[str, object]) -> Architecture:
-    """The architecture for a parsed config.json.
-
-    Raises CS305 where it names no `model_type`, CS304 for an unknown family, and CS314 where a setting
-    changes what the table's modules mean.
-    """
-    family = config.get("model_type")
-    if not isinstance(family, str) or not family:
-        raise CircuitspecError(
-            Diagnostic(
-                "CS305",
-                "config.json names no `model_type`",
-                hint='a Hugging Face causal language model says which family it is, such as `"model_type": "gpt2"`',
-            )
-        )
-    architecture = architecture_named(family, said_of_text_model(config, SUPPORTED))
-    found = [
-        Diagnostic(
-            "CS314",
-            f"config.json sets {refusal.key} to {refusal.value!r}: {refusal.reason}",
-            hint="components of this model would not mean what the hypothesis says; use a model without this setting",
-            data={"key": refusal.key, "value": refusal.value},
-        )
-        for refusal in (*architecture.refused, *_NOT_CAUSAL)
-        if config.get(refusal.key) == refusal.value
-    ]
-    if found:
-        raise CircuitspecError(*found)
-    return architecture

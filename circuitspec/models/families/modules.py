@@ -45,7 +45,7 @@ def verify_modules(model: nn.Module, architecture: Architecture, shape: ModelSha
             "CS313",
             problem,
             hint=f"this is no plain {architecture.title} as circuitspec knows it; what it expects is in "
-            "circuitspec/models/families/architecture.py",
+            "circuitspec/models/families",
         )
         for problem in _module_problems(model, architecture, shape)
     ]
@@ -95,7 +95,8 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
     d_kv = shape.n_kv_heads * shape.d_head
     yield architecture.token_embedding, shape.d_model, shape.n_vocab
     if architecture.position_embedding is not None:
-        yield architecture.position_embedding, shape.d_model, shape.max_positions
+        rows = None if shape.max_positions is None else shape.max_positions + architecture.position_offset
+        yield architecture.position_embedding, shape.d_model, rows
     for layer in range(shape.n_layers):
         block = (architecture.attn_norm, architecture.attn_post_norm, architecture.mlp_norm, architecture.mlp_post_norm)
         for norm in block:
@@ -107,7 +108,8 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
             for path, width in ((architecture.qkv.q, d_z), (architecture.qkv.k, d_kv), (architecture.qkv.v, d_kv)):
                 yield architecture.path(path, layer), shape.d_model, width
         yield architecture.path(architecture.attn_out, layer), d_z, shape.d_model
-        yield architecture.path(architecture.mlp, layer), None, None
+        for module in architecture.mlp_modules:
+            yield architecture.path(module, layer), None, None
         yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
     yield architecture.final_norm, None, None
     yield architecture.unembedding, shape.d_model, shape.n_vocab
