@@ -25,7 +25,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Pool:
+class LayerPool:
     """Components of one kind and layer: how many there are to choose from, how many the random circuit has, and of how
     many of those to choose from the other circuit is made."""
 
@@ -56,7 +56,7 @@ def jaccard(first: int, second: int, shared: float) -> float:
     return shared / union if union else 1.0
 
 
-def distribution(pools: Iterable[Pool], fixed: int = 0) -> NDArray[np.float64]:
+def distribution(pools: Iterable[LayerPool], fixed: int = 0) -> NDArray[np.float64]:
     """`[k]`, the probability that k are shared: `fixed` of them whatever is drawn, the others independently by pool."""
     found = np.zeros(fixed + 1)
     found[fixed] = 1.0
@@ -70,7 +70,7 @@ def distribution(pools: Iterable[Pool], fixed: int = 0) -> NDArray[np.float64]:
     return found
 
 
-def exact_chance(pools: Sequence[Pool], fixed: int, first: int, second: int, shared: int) -> Chance:
+def exact_chance(pools: Sequence[LayerPool], fixed: int, first: int, second: int, shared: int) -> Chance:
     """The chance of sharing `shared` of `first` and `second` nodes, by `distribution`."""
     probabilities = distribution(pools, fixed)
     numbers = np.arange(len(probabilities))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from circuitspec.comparison.comparison_result import Comparison
+from circuitspec.comparison.comparison_result import CircuitComparison
 from circuitspec.comparison.shared_parts import Overlap, SharedParts
 from circuitspec.reports.machine.json_document import Json, plain
 
 FORMAT_VERSION = 1
 
 
-def comparison_document(found: Comparison) -> dict[str, Json]:
+def comparison_document(found: CircuitComparison) -> dict[str, Json]:
     """The comparison as plain JSON values; numbers that are not finite become null."""
     content = {
         "format_version": FORMAT_VERSION,

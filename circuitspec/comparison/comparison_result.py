@@ -26,7 +26,7 @@ class CircuitFacts:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CircuitComparison:
     """Circuits of one model, or of models of one shape (`one_model` says which), two by two."""
 
     circuits: tuple[CircuitFacts, ...]
@@ -34,9 +34,9 @@ class Comparison:
     pairs: tuple[SharedParts, ...]
 
 
-def compared(circuits: Sequence[ComparedCircuit], *, one_model: bool) -> Comparison:
+def compared(circuits: Sequence[ComparedCircuit], *, one_model: bool) -> CircuitComparison:
     """What every two circuits share; nothing is run."""
-    return Comparison(
+    return CircuitComparison(
         tuple(_facts(one) for one in circuits),
         one_model,
         tuple(shared_parts(*pair) for pair in combinations(circuits, 2)),

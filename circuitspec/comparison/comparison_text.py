@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from circuitspec.analysis.statistics.wording import MISSING, number, plural
-from circuitspec.comparison.comparison_result import CircuitFacts, Comparison
+from circuitspec.comparison.comparison_result import CircuitComparison, CircuitFacts
 from circuitspec.comparison.shared_parts import Overlap, SharedParts
 from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import no_command, visible
@@ -14,13 +14,13 @@ LISTED = 12  # nodes or edges that are named of each list
 BAR = 40  # characters of a bar
 
 
-def render_comparison(found: Comparison) -> str:
+def render_comparison(found: CircuitComparison) -> str:
     """The report, ending in a newline."""
     parts = [_head(found), *(part for pair in found.pairs for part in _pair(pair))]
     return no_command(visible("\n\n".join(parts) + "\n", lines=True))
 
 
-def _head(found: Comparison) -> str:
+def _head(found: CircuitComparison) -> str:
     models = " and ".join(dict.fromkeys(one.model for one in found.circuits))
     of = models if found.one_model else f"models of one shape: {models}"
     rows = [[f"  {one.letter}", one.name, _size(one), one.ablation, one.file] for one in found.circuits]

@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 
 from circuitspec.analysis.statistics.wording import plural
-from circuitspec.comparison.chance_overlap import Chance, Counted, Pool, drawn_chances, exact_chance, jaccard
+from circuitspec.comparison.chance_overlap import Chance, Counted, LayerPool, drawn_chances, exact_chance, jaccard
 from circuitspec.comparison.compared_circuits import ComparedCircuit
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edges import Edge, Receiver, Sender, format_receiver, owners
@@ -132,10 +132,10 @@ def _nodes(first: ComparedCircuit, second: ComparedCircuit) -> tuple[Overlap | N
 
 def _pools(
     graph: CircuitGraph, own: Collection[Component], other: Collection[Component]
-) -> tuple[tuple[Pool, ...], int]:
+) -> tuple[tuple[LayerPool, ...], int]:
     """Of the heads of each layer, and of the neurons of each MLP, how many there are, the circuit has and the other has
     of those that are not free; and how many of what stays are shared."""
-    found: list[Pool] = []
+    found: list[LayerPool] = []
     counts: Mapping[ComponentKind, tuple[int, Callable[[int, int], Component]]] = {
         HEAD: (graph.shape.n_heads, Head),
         NEURON: (graph.shape.d_mlp, Neuron),
@@ -144,7 +144,7 @@ def _pools(
         for layer in sorted({c.place[0] for c in own if c.kind is kind}):
             free = {c for c in graph.free if c.kind is kind and c.place[0] == layer}
             movable = {make(layer, number) for number in range(count)} - free
-            found.append(Pool(len(movable), len(movable & {*own}), len(movable & {*other})))
+            found.append(LayerPool(len(movable), len(movable & {*own}), len(movable & {*other})))
     moving = {c for c in own if c.kind in counts and c not in graph.free}
     return tuple(found), len({*own} & {*other} - moving)
 

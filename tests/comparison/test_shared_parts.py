@@ -14,7 +14,7 @@ import scipy.stats
 from click.testing import CliRunner
 
 from circuitspec.cli import main
-from circuitspec.comparison.chance_overlap import Pool, distribution, exact_chance, jaccard
+from circuitspec.comparison.chance_overlap import LayerPool, distribution, exact_chance, jaccard
 from circuitspec.comparison.compared_circuits import laid_out, read_circuit
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from tests.comparison.support import HYPOTHESES, laid, lamp, overlap, read, shared
@@ -22,7 +22,7 @@ from tests.comparison.support import HYPOTHESES, laid, lamp, overlap, read, shar
 
 @pytest.mark.parametrize(("size", "taken", "wanted"), [(12, 3, 4), (4, 4, 2), (9, 0, 3), (64, 5, 1), (32, 16, 16)])
 def test_one_layer_is_hypergeometric(size: int, taken: int, wanted: int) -> None:
-    found = distribution([Pool(size, taken, wanted)])
+    found = distribution([LayerPool(size, taken, wanted)])
     expected = scipy.stats.hypergeom(size, wanted, taken).pmf(np.arange(len(found)))
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -33,8 +33,8 @@ def test_several_layers_are_every_choice_alike() -> None:
     for first, second in product(combinations(range(4), 2), combinations(range(3), 1)):
         totals.append(1 + len({*first} & {0, 1}) + len({*second} & {0, 2}))
     expected = np.bincount(totals, minlength=5) / len(totals)
-    np.testing.assert_allclose(distribution([Pool(4, 2, 2), Pool(3, 1, 2)], fixed=1), expected, atol=1e-12)
-    chance = exact_chance([Pool(4, 2, 2), Pool(3, 1, 2)], 1, 4, 5, 3)
+    np.testing.assert_allclose(distribution([LayerPool(4, 2, 2), LayerPool(3, 1, 2)], fixed=1), expected, atol=1e-12)
+    chance = exact_chance([LayerPool(4, 2, 2), LayerPool(3, 1, 2)], 1, 4, 5, 3)
     assert chance.shared == pytest.approx(1 + 2 * 2 / 4 + 1 * 2 / 3)
     assert chance.p_as_many == pytest.approx(np.mean([total >= 3 for total in totals]))
     assert chance.p_as_few == pytest.approx(np.mean([total <= 3 for total in totals]))
@@ -82,7 +82,7 @@ def test_drawn_chances_are_the_exact_ones_where_both_are_known() -> None:
     found = shared(lamp(groups), lamp({"switches": ["a0.h1@END", "a0.h2@END"], "second": ["a1.h2@END"]}))
     exact, drawn = (overlap(found, level).chance for level in ("nodes", "nodes at positions"))
     assert drawn.draws is not None
-    probabilities = distribution([Pool(4, 2, 2), Pool(4, 1, 1)])
+    probabilities = distribution([LayerPool(4, 2, 2), LayerPool(4, 1, 1)])
     spread = np.sqrt(probabilities @ np.arange(4) ** 2 - exact.shared**2)
     assert abs(drawn.shared - exact.shared) < 4 * spread / np.sqrt(drawn.draws)
     assert abs(drawn.p_as_many - exact.p_as_many) < 4 * np.sqrt(exact.p_as_many / drawn.draws)
