@@ -18,7 +18,7 @@ from circuitspec.cli.checking import check, plan
 from circuitspec.cli.exchanging import export, import_
 from circuitspec.cli.exploring import explore
 from circuitspec.cli.patching import compile_, doctor
-from circuitspec.cli.results import diff, lock, report
+from circuitspec.cli.results import compare, diff, lock, report
 from circuitspec.cli.verifying import verify
 from circuitspec.cli.writing import explain, init, schema
 
@@ -50,6 +50,7 @@ _COMMANDS = (
     align,
     attribution,
     check,
+    compare,
     compile_,
     diff,
     doctor,

@@ -1,4 +1,4 @@
-"""`lock`, `diff` and `report`: results that are kept, what became of them, and how they are shown again."""
+"""`lock`, `diff`, `compare` and `report`: results that are kept, what became of them, and how they are shown again."""
 
 from __future__ import annotations
 
@@ -68,6 +68,32 @@ def diff(a: Path, b: Path) -> None:
         )
     click.echo(render_diff(found), nl=False)
     raise SystemExit(0 if found.agree else 1)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="A B [C ...]", type=click.Path(path_type=Path))
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@answering
+def compare(files: tuple[Path, ...], format_: str) -> None:
+    """Compare circuits: what they share, and how much random circuits would.
+
+    A, B, ... are hypothesis files (drafts and imported ones too) or folders of `verify --output-dir`, of one model or
+    of models of one shape. The exit code says whether they could be compared.
+    """
+    from circuitspec.comparison.compared_circuits import MOST, laid_out, read_circuit, same_model
+    from circuitspec.comparison.comparison_document import comparison_document
+    from circuitspec.comparison.comparison_result import compared
+    from circuitspec.comparison.comparison_text import render_comparison
+    from circuitspec.reports.text.printing import print_document
+
+    if not 2 <= len(files) <= MOST:
+        raise click.UsageError(
+            f"compare takes 2 to {MOST} circuits, and {len(files)} {'is' if len(files) == 1 else 'are'} given"
+        )
+    circuits = laid_out([read_circuit(file) for file in files])
+    found = compared(circuits, one_model=same_model(circuits))
+    shown = print_document(comparison_document(found)) if format_ == "json" else render_comparison(found)
+    click.echo(shown, nl=False)
 
 
 @click.command()

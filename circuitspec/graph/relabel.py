@@ -28,14 +28,16 @@ Exchange: TypeAlias = Mapping[Component, Component]
 """Which component takes the place of which, of its own layer and kind; those that are not named stay."""
 
 
-def exchange(graph: CircuitGraph, dice: Random, *, whole_groups: bool) -> Exchange:
+def exchange(
+    graph: CircuitGraph, dice: Random, *, whole_groups: bool, layers: Collection[int] | None = None
+) -> Exchange:
     """The heads of every layer exchanged at random, and the neurons of every MLP of which the circuit has some.
 
     Free components stay, and so do MLPs, of which a layer has but one. With `whole_groups` key-value heads are
-    exchanged too, and query heads go with theirs, so that edges stay edges.
+    exchanged too, and query heads go with theirs, so that edges stay edges. Of some `layers` alone, if they are given.
     """
     of: dict[Component, Component] = {}
-    for layer in range(graph.shape.n_layers):
+    for layer in range(graph.shape.n_layers) if layers is None else sorted(layers):
         of |= _heads_by_group(graph, layer, dice) if whole_groups else _heads(graph, layer, dice)
         of |= _neurons(graph, layer, dice)
     heads = [(one, other) for one, other in of.items() if isinstance(one, Head) and isinstance(other, Head)]

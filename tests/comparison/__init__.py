@@ -1,0 +1,1 @@
+"""Circuits held against each other."""
