@@ -8,7 +8,7 @@ import os
 import pytest
 from hypothesis import settings
 
-from tests.matrix import Case, left_to_nightly, of_quick
+from tests.matrix import Case, left_to_nightly, of_further_families, of_quick
 
 # What is verified is run: results of an earlier session would hide what is wrong now.
 os.environ["CIRCUITSPEC_NO_STORE"] = "1"
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tiers of `tests/matrix.py`."""
     cases = [_case(item, place) for place, item in enumerate(items) if isinstance(item, pytest.Function)]
     thinned = [case for case in cases if not _marked(items[case.place], "every_family", "nightly")]
-    for place in left_to_nightly(thinned):
+    for place in left_to_nightly(thinned) | of_further_families(cases):
         items[place].add_marker(pytest.mark.nightly)
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):

@@ -4,8 +4,10 @@
 per-head projections, layer norms and root mean squares, norms before a component and after it, parallel blocks, grouped
 queries, joint query norms, soft caps. The others are laid out like Llama. Each test runs one case of one of them; they
 take turns, so that a folder's tests at every level, on either side and of each kind meet all of them. Their other cases
-are left to `make nightly`. A test is thinned if its argument `family` takes the names of families of both kinds; a test
-that `make test` needs on all of them says `@pytest.mark.every_family`.
+are left to `make nightly`. Of further families (`FURTHER`) every case is left to it; where one of them has a layout
+that none of the four has, `tests/engine/test_expert_families.py` runs a small case. A test is thinned if its
+argument `family` takes the names of families of both kinds; a test that `make test` needs on all of them says
+`@pytest.mark.every_family`.
 
 **Quick.** What needs no model, but for text that is made up at random; and one case of each test that compares the
 engine with the oracle, of a layout each.
@@ -16,8 +18,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+WITH_EXPERTS = (
+    "glm4_moe",
+    "gpt_oss",
+    "llama4_text",
+    "mixtral",
+    "olmoe",
+    "phimoe",
+    "qwen2_moe",
+    "qwen3_moe",
+)
 LAYOUTS = ("gemma2", "gpt2", "gpt_neox", "olmo2")
 LOOK_ALIKES = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
+FURTHER = WITH_EXPERTS
 
 WITHOUT_A_MODEL = ("tests.hypothesis_file.", "tests.graph.", "tests.experiments.", "tests.prompts.")
 MADE_UP = "tests.hypothesis_file.test_hostile"
@@ -50,6 +63,11 @@ def left_to_nightly(cases: Sequence[Case]) -> frozenset[int]:
     return frozenset(left_out)
 
 
+def of_further_families(cases: Sequence[Case]) -> frozenset[int]:
+    """The places of all cases of further families."""
+    return frozenset(case.place for case in cases if case.family in FURTHER)
+
+
 def of_quick(cases: Sequence[Case]) -> frozenset[int]:
     """The places of the cases that `make quick` runs."""
     chosen = {case.place for case in cases if case.module.startswith(WITHOUT_A_MODEL) and case.module != MADE_UP}
@@ -57,7 +75,7 @@ def of_quick(cases: Sequence[Case]) -> frozenset[int]:
     for tests in _by(lambda case: case.module, against):
         for turn, of in enumerate(tests):
             family = LAYOUTS[turn % len(LAYOUTS)]
-            alike = [case for case in of if case.family == family] or of
+            alike = [case for case in of if case.family == family] or [c for c in of if c.family not in FURTHER]
             chosen.add(alike[turn % len(alike)].place)
     return frozenset(chosen)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from circuitspec.models.families.architecture import SUPPORTED, Architecture, SeparateQKV, architecture_named
-from tests.matrix import LAYOUTS, LOOK_ALIKES, Case, left_to_nightly, of_quick
+from tests.matrix import FURTHER, LAYOUTS, LOOK_ALIKES, Case, left_to_nightly, of_further_families, of_quick
 
 FAMILIES = sorted(LAYOUTS + LOOK_ALIKES)
 
@@ -25,12 +25,12 @@ def layout(of: Architecture) -> dict[str, object]:
 
 
 def test_every_family_is_one_or_the_other() -> None:
-    assert sorted(SUPPORTED) == FAMILIES
+    assert sorted(SUPPORTED) == sorted(FAMILIES + list(FURTHER))
 
 
 def test_all_that_a_table_can_say_is_among_the_layouts() -> None:
     in_full = [layout(architecture_named(family)) for family in LAYOUTS]
-    for family in SUPPORTED:
+    for family in LOOK_ALIKES:
         for what, value in layout(architecture_named(family)).items():
             assert value in [one[what] for one in in_full], f"{family} ({what}): a layout that no family in full has"
 
@@ -88,6 +88,11 @@ def test_what_takes_families_of_one_kind_is_left_alone() -> None:
     for some in (LAYOUTS, LOOK_ALIKES):
         given = [case for case in cases(a=("x", "y")) if case.family in some]
         assert kept(given) == given
+
+
+def test_every_case_of_a_further_family_is_left_to_nightly() -> None:
+    given = [Case("tests.engine.test_module", "a", family, place) for place, family in enumerate((*FURTHER, "gpt2"))]
+    assert of_further_families(given) == frozenset(range(len(FURTHER)))
 
 
 def test_quick_runs_what_needs_no_model_and_one_case_of_each_comparison_with_the_oracle() -> None:

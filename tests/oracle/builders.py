@@ -39,6 +39,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from . import expert_builders
 from .families import inverse_frequencies, rope_parameters
 
 VOCAB = 60
@@ -66,6 +67,8 @@ class _NoDowncast(TorchFunctionMode):
         if self.softmax_only and getattr(func, "__name__", "") != "softmax":
             return func(*args, **kwargs)
         if func is Tensor.float:
+            return args[0].double()
+        if func is Tensor.type and args[1:] == (torch.float32,):
             return args[0].double()
         if func is Tensor.to:
             args = tuple(torch.float64 if a is torch.float32 else a for a in args)
@@ -109,7 +112,7 @@ def exact(model: nn.Module) -> nn.Module:
     config: Any = model.config
     for name, module in model.named_modules():
         kind = type(module).__name__
-        if kind.endswith("RMSNorm"):
+        if kind.endswith(("RMSNorm", "L2Norm", "Router")):
             _without_downcast(module)
         elif kind.endswith("RotaryEmbedding"):
             _refine_frequencies(module, config)
@@ -247,6 +250,7 @@ def random_phi3(seed: int = 0, attn: str = "eager", exactly: bool = True, layers
 
 
 BUILDERS: dict[str, Callable[..., Any]] = {
+    **expert_builders.BUILDERS,
     "gemma2": random_gemma2,
     "gemma3_text": random_gemma3,
     "gpt2": random_gpt2,

@@ -53,7 +53,8 @@ class Attention:
     ``[heads, d_head, d_model]``; ``bo`` belongs to the block and to no head. ``norm_across_heads`` says whether the
     query and key norms run over the concatenation of all heads (OLMo 2) or over each head alone (Qwen 3, Gemma 3).
     ``rope`` holds the inverse frequencies, ``None`` for learned positions. With ``window`` w, position i sees those j
-    with i - w < j <= i.
+    with i - w < j <= i; with ``chunk`` c, those of its own chunk of c positions. Each head's entry of ``sinks`` is one
+    more score in the denominator of its softmax. Queries, keys and values are clipped to ``-clip .. clip`` after norms.
     """
 
     wq: Tensor
@@ -71,6 +72,20 @@ class Attention:
     norm_across_heads: bool = False
     softcap: float | None = None
     window: int | None = None
+    chunk: int | None = None
+    sinks: Tensor | None = None
+    clip: float | None = None
+    norm_after_rope: bool = False
+
+    def queries(self, x: Tensor) -> Tensor:
+        """``[heads, positions, d_head]`` of ``[heads, positions, d_model]``; so are keys and values, by their heads."""
+        return x @ self.wq + self.bq[:, None]
+
+    def keys(self, x: Tensor) -> Tensor:
+        return x @ self.wk + self.bk[:, None]
+
+    def values(self, x: Tensor) -> Tensor:
+        return x @ self.wv + self.bv[:, None]
 
     @property
     def heads(self) -> int:
@@ -101,13 +116,43 @@ class Mlp:
             return self.act(up)
         return self.act(x @ self.w_gate + self.b_gate) * up
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """The output."""
+        return self.hidden(x) @ self.w_out + self.b_out
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """An MLP of many experts, of which each token is served by a few.
+
+    ``route`` gives the weight of every expert at every position, ``[positions, experts]``, zero for those that are not
+    chosen. The output is the sum of weight times expert, and of ``shared``, which serves every token. ``scales_input``:
+    the weight multiplies what an expert reads and not what it writes (Llama 4).
+    """
+
+    route: Callable[[Tensor], Tensor]
+    experts: list[Mlp]
+    shared: Callable[[Tensor], Tensor] | None = None
+    scales_input: bool = False
+
+    def given(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+        """What each expert adds, ``[positions, d_model]``, and last what the shared one does."""
+        each = [
+            expert(weights[:, [e]] * x) if self.scales_input else weights[:, [e]] * expert(x)
+            for e, expert in enumerate(self.experts)
+        ]
+        return each if self.shared is None else [*each, self.shared(x)]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.stack(self.given(x, self.route(x))).sum(0)
+
 
 @dataclass(frozen=True)
 class Layer:
     """One block. ``parallel``: attention and MLP both read the block's input and both are added to it."""
 
     attention: Attention
-    mlp: Mlp
+    mlp: Mlp | Mixture
     pre_attention: Norm | None
     post_attention: Norm | None
     pre_mlp: Norm | None
@@ -531,6 +576,12 @@ FAMILIES: dict[str, Callable[[Any], Net]] = {
 }
 
 
+def _with_experts() -> dict[str, Callable[[Any], Net]]:
+    from .expert_families import READERS  # which is made of what is above
+
+    return READERS
+
+
 _NETS: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int]], Net]] = weakref.WeakKeyDictionary()
 """What was read of a model, with the weights it had then and how often each had been written to."""
 
@@ -540,12 +591,13 @@ def read(model: nn.Module | Net) -> Net:
     if isinstance(model, Net):
         return model
     kind = str(model.config.model_type)  # type: ignore[union-attr]
-    if kind not in FAMILIES:
+    readers = {**FAMILIES, **_with_experts()}
+    if kind not in readers:
         raise NotImplementedError(f"no explicit forward pass for the family {kind!r}")
     weights = [(weight, weight._version) for weight in model.parameters()]
     then, net = _NETS.get(model, ([], None))
     same = len(then) == len(weights) and all(a is b and m == n for (a, m), (b, n) in zip(then, weights, strict=True))
     if net is None or not same:
-        net = FAMILIES[kind](model)
+        net = readers[kind](model)
         _NETS[model] = weights, net
     return net

@@ -163,7 +163,8 @@ class Stream:
 
     def mlp_output(self, layer: int, entering: Tensor) -> Tensor:
         """The MLP's output, before a post norm."""
-        output: Tensor = self._module(self.architecture.mlp, layer).forward(entering)
+        given = self._module(self.architecture.mlp, layer).forward(entering)
+        output: Tensor = given[0] if isinstance(given, tuple) else given  # the router's choice beside it
         return output
 
     def mlp_added(self, layer: int, entering: Tensor) -> Tensor:

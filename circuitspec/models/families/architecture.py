@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.models.families.expert_families import with_experts
+from circuitspec.models.families.expert_layers import Experts
 from circuitspec.models.families.text_models import said_of_text_model
 from circuitspec.models.families.unsupported_families import said_of, spelt_otherwise
 
@@ -68,7 +70,8 @@ class Architecture:
     """Where one family keeps its parts.
 
     Paths of embeddings, final norm, unembedding and `block` are from the model's root, all others from the block.
-    z, the concatenated outputs of the heads, is the *input* of `attn_out`; neurons are the input of `mlp_down`.
+    z, the concatenated outputs of the heads, is the *input* of `attn_out`; neurons are the input of `mlp_down`, which
+    MLPs that are choices among `experts` do not have.
     `residual` says how a block adds to the residual stream: attention, then the MLP on the sum (`sequential`), or
     both from the same input (`parallel`). A post norm stands between a component's output and the residual stream;
     where there is one, the stream is not the plain sum of component outputs.
@@ -86,7 +89,7 @@ class Architecture:
     attn_out: str
     mlp_norm: str | None
     mlp: str
-    mlp_down: str
+    mlp_down: str | None
     position_embedding: str | None = None
     attn_post_norm: str | None = None
     mlp_post_norm: str | None = None
@@ -94,6 +97,8 @@ class Architecture:
     joint_qk_norm: bool = False  # one norm over the queries of all heads, and one over their keys
     weight_layout: Literal["out,in", "in,out"] = "out,in"  # of the projections in the block
     attention: Literal["eager"] | None = None  # the one implementation that computes the family's own attention
+    experts: Experts | None = None
+    has_sinks: bool = False  # heads may attend to nothing: the weights of the tokens sum to less than one
     refused: tuple[Refusal, ...] = ()
 
     def path(self, relative: str, layer: int) -> str:
@@ -126,6 +131,8 @@ class Architecture:
 
     def neurons(self, layer: int) -> str:
         """pyvene component: (batch, position, d_mlp); in a gated MLP, gate times up."""
+        if self.mlp_down is None:
+            raise ValueError(f"the MLPs of {self.title} have no neurons")
         return f"{self.path(self.mlp_down, layer)}.input"
 
     def resid_in(self, layer: int) -> str:
@@ -256,6 +263,7 @@ _TABLE: Mapping[str, Architecture] = {
         replace(_GEMMA2, family="gemma3_text", title="Gemma 3", attention=None),
         _OLMO2,
         replace(_LLAMA, family="phi3", title="Phi-3", qkv=FusedQKV("self_attn.qkv_proj", "q|k|v")),
+        *with_experts(_LLAMA),
     )
 }
 
