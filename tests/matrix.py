@@ -7,7 +7,7 @@ take turns, so that a folder's tests at every level, on either side and of each 
 are left to `make nightly`. A test is thinned if its argument `family` takes the names of families of both kinds; a test
 that `make test` needs on all of them says `@pytest.mark.every_family`. Of further families (`FURTHER`) every case is
 left to `make nightly`; where one of them has a layout that none of the four has, `tests/engine/test_further_layouts.py`
-runs a small case.
+or `test_expert_families.py` runs a small case.
 
 **Quick.** What needs no model, but for text that is made up at random; and one case of each test that compares the
 engine with the oracle, of a layout each.
@@ -22,7 +22,17 @@ from tests.oracle.dense_configs import DENSE
 
 LAYOUTS = ("gemma2", "gpt2", "gpt_neox", "olmo2")
 LOOK_ALIKES = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
-FURTHER = tuple(sorted(DENSE))
+WITH_EXPERTS = (
+    "glm4_moe",
+    "gpt_oss",
+    "llama4_text",
+    "mixtral",
+    "olmoe",
+    "phimoe",
+    "qwen2_moe",
+    "qwen3_moe",
+)
+FURTHER = tuple(sorted((*DENSE, *WITH_EXPERTS)))
 
 WITHOUT_A_MODEL = ("tests.hypothesis_file.", "tests.graph.", "tests.experiments.", "tests.prompts.")
 MADE_UP = "tests.hypothesis_file.test_hostile"

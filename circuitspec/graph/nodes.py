@@ -71,13 +71,11 @@ def expand(
     if names_features(name.target) and shape.dictionary(name.target.dictionary) is None:
         problems.append(unknown(name.target, source.span(place)))
         return ()
+    if not names_features(name.target) and _why_absent(name.target, shape, source, place, problems):
+        return ()
     expanded: list[NodeComponent] = []
     for component in existing(name, shape, source, place, problems):
-        absent = component.kind.why_absent(shape.counts, component.place[0])
-        if absent is not None:
-            reason, hint = absent
-            said = f"the model has no {format_name(component)}: its {reason}"
-            problems.append(Diagnostic("CS225", said, source.span(place), hint=hint))
+        if _why_absent(component, shape, source, place, problems):
             return ()
         nodes = [one for one in nodes_of(component, shape) if is_node(one)]
         if not nodes:
@@ -92,6 +90,20 @@ def expand(
             return ()
         expanded += nodes
     return tuple(expanded)
+
+
+def _why_absent(
+    target: Component | Pattern, shape: ModelShape, source: SourceText, place: Place, problems: list[Diagnostic]
+) -> bool:
+    """CS225 for what this family does not compute in that layer (of several layers, in the first)."""
+    layers = target.layers if isinstance(target, Pattern) else target.place[0]
+    layer = layers if isinstance(layers, int) else layers.first or 0
+    absent = target.kind.why_absent(shape.counts, layer)
+    if absent is not None:
+        reason, hint = absent
+        said = f"the model has no {format_name(target)}: its {reason}"
+        problems.append(Diagnostic("CS225", said, source.span(place), hint=hint))
+    return absent is not None
 
 
 def existing(

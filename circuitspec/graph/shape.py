@@ -41,12 +41,14 @@ class ModelShape:
     has_resid_mid: bool = True  # whether anything lies between attention and MLP: not where both read the block's input
 
     plain_sum: bool = True  # whether components add to the stream just what they compute: not under a norm after them
+    n_experts: int = 0  # among which a router chooses, in MLPs that are made of experts; these have no neurons
+    dense_layers: frozenset[int] = frozenset()  # those with one MLP for all tokens, in a model with experts
     dictionaries: tuple[DictionarySite, ...] = ()  # whose features a hypothesis may name
 
     @property
     def has_mlps(self) -> bool:
         """False for an attention-only model, whose MLPs have no neurons."""
-        return self.d_mlp > 0
+        return self.d_mlp > 0 or self.n_experts > 0
 
     def dictionary(self, name: str) -> DictionarySite | None:
         """The dictionary of this name."""
@@ -55,4 +57,4 @@ class ModelShape:
     @cached_property
     def counts(self) -> Counts:
         """How many of every kind of component there are."""
-        return Counts(self.n_layers, self.n_heads, self.n_kv_heads, self.d_mlp, self.has_resid_mid)
+        return Counts(self.n_layers, self.n_heads, self.n_kv_heads, self.d_mlp, self.has_resid_mid, self.n_experts)

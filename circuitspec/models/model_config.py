@@ -76,12 +76,14 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
     d_model = required(keys.d_model, standard.d_model)
     n_heads = required(keys.n_heads, standard.n_heads)
     n_kv_heads = size(keys.n_kv_heads, keys.n_kv_heads) if isinstance(keys.n_kv_heads, str) else keys.n_kv_heads
-    d_mlp = size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
+    d_mlp = 0 if architecture.mlp_down is None else size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
     if d_mlp is None and keys.d_mlp_over_d_model is not None:
         d_mlp = keys.d_mlp_over_d_model * d_model
+    n_layers, experts = required(keys.n_layers, standard.n_layers), architecture.experts
+    named = () if experts is None else [key for key in experts.count if config.get(key) is not None] or experts.count
     return checked_shape(
         architecture,
-        n_layers=required(keys.n_layers, standard.n_layers),
+        n_layers=n_layers,
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
         d_model=d_model,
@@ -89,6 +91,8 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         d_mlp=d_mlp if d_mlp is not None else required(keys.d_mlp, standard.d_mlp),
         n_vocab=required(keys.n_vocab, standard.n_vocab),
         max_positions=size(keys.max_positions, standard.max_positions),
+        n_experts=required(named[0], named[0]) if named else 0,
+        dense_layers=frozenset() if experts is None else experts.dense(config, n_layers),
     )
 
 
@@ -103,6 +107,8 @@ def checked_shape(
     d_mlp: int,
     n_vocab: int,
     max_positions: int | None,
+    n_experts: int = 0,
+    dense_layers: frozenset[int] = frozenset(),
 ) -> ModelShape:
     """A shape whose heads add up; heads are their own key-value heads, and share d_model, unless told otherwise.
 
@@ -115,6 +121,7 @@ def checked_shape(
     _check_size(d_model, MAX_WIDTH, "channels")
     _check_size(d_head, MAX_WIDTH, "channels a head")
     _check_size(d_mlp, MAX_WIDTH, "neurons a layer")
+    _check_size(n_experts, MAX_WIDTH, "experts a layer")
     _check_size(n_vocab, MAX_VOCAB, "tokens in the vocabulary")
     _check_size(max_positions, MAX_POSITIONS, "positions")
     n_kv_heads = n_heads if n_kv_heads is None else n_kv_heads
@@ -138,6 +145,8 @@ def checked_shape(
         max_positions,
         has_resid_mid=architecture.residual == "sequential",
         plain_sum=architecture.plain_sum,
+        n_experts=n_experts,
+        dense_layers=dense_layers,
     )
 
 

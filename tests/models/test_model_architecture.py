@@ -42,6 +42,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "persimmon": {**EVEN, **DENSE["persimmon"], "num_key_value_heads": 4},
 }
 PARALLEL = ("phi", "cohere", "cohere2")
+ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
+MIXED = {"num_experts_per_tok": 2, "intermediate_size": 10, "moe_intermediate_size": 6}
+WITH_EXPERTS: dict[str, dict[str, Any]] = {
+    "mixtral": {**WIDE, **MIXED, "num_local_experts": 5},
+    "qwen2_moe": {**EVEN, **MIXED, "num_experts": 5, "shared_expert_intermediate_size": 7},
+    "qwen3_moe": {**WIDE, **MIXED, "num_experts": 5, "decoder_sparse_step": 2},
+    "olmoe": {**EVEN, **MIXED, "num_experts": 5},
+    "phimoe": {**EVEN, **MIXED, "num_local_experts": 5},
+    "gpt_oss": {**WIDE, **MIXED, "num_local_experts": 5, "rope_parameters": ROPE},
+    "glm4_moe": {**WIDE, **MIXED, "n_routed_experts": 5, "first_k_dense_replace": 1},
+    "llama4_text": {**WIDE, **MIXED, "num_local_experts": 5, "moe_layers": [0, 2], "intermediate_size_mlp": 9},
+}
+DENSE_LAYERS = {"qwen3_moe": {0, 2}, "glm4_moe": {0}, "llama4_text": {1}}
+CONFIGS |= WITH_EXPERTS
 EXPECTED = {
     "gpt2": ModelShape("gpt2", 3, 4, 4, 12, 3, 10, 17, 32),
     "gpt_neox": ModelShape("gpt_neox", 3, 2, 2, 12, 6, 10, 17, 32, has_resid_mid=False),
@@ -56,6 +70,22 @@ EXPECTED = {
         if config.get("hidden_size") == EVEN["hidden_size"]
     },
     "persimmon": ModelShape("persimmon", 3, 4, 4, 16, 4, 10, 17, 32),
+    **{
+        family: ModelShape(
+            family,
+            3,
+            4,
+            2,
+            c["hidden_size"],
+            c.get("head_dim", 4),
+            0,
+            17,
+            32,
+            n_experts=5,
+            dense_layers=frozenset(DENSE_LAYERS.get(family, ())),
+        )
+        for family, c in WITH_EXPERTS.items()
+    },
 }
 
 
@@ -67,6 +97,7 @@ def test_every_entry_is_tested() -> None:
 def build(family: str) -> torch.nn.Module:
     torch.manual_seed(1)
     config = CONFIG_MAPPING[family](**CONFIGS[family])
+    config._experts_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").double().eval()
     for parameter in model.parameters():  # norms and biases too: at their initial ones and zeros they hide mistakes
         torch.nn.init.normal_(parameter, std=0.5)
@@ -96,6 +127,10 @@ def values(
     return heads.transpose(1, 2).repeat_interleave(groups, dim=1)
 
 
+def first(output: Any) -> torch.Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_table_means_what_it_says(family: str) -> None:
     if family == "gpt_neox" and transformers.__version__.startswith("4."):
@@ -115,12 +150,14 @@ def test_table_means_what_it_says(family: str) -> None:
                 lambda _, args, kwargs: seen.update({component: (args or tuple(kwargs.values()))[0]}), with_kwargs=True
             )
         else:
-            module.register_forward_hook(lambda _, args, output: seen.update({component: output}))
+            module.register_forward_hook(lambda _, args, output: seen.update({component: first(output)}))
 
     a = architecture
     for layer in range(shape.n_layers):
-        for component in (a.resid_in(layer), a.z(layer), a.mlp_out(layer), a.neurons(layer)):
+        for component in (a.resid_in(layer), a.z(layer), a.mlp_out(layer)):
             watch(component)
+        if a.mlp_down is not None:
+            watch(a.neurons(layer))
         if (mid := a.resid_mid(layer)) is not None:
             watch(mid)
         watch(f"{a.path(a.attn_out, layer)}.output")
@@ -130,10 +167,9 @@ def test_table_means_what_it_says(family: str) -> None:
 
         for layer in range(shape.n_layers):
             resid = seen[a.resid_in(layer)]
-            z, mlp_out, neurons = seen[a.z(layer)], seen[a.mlp_out(layer)], seen[a.neurons(layer)]
+            z, mlp_out = seen[a.z(layer)], seen[a.mlp_out(layer)].view(2, 4, -1)
             assert z.shape == (2, 4, shape.n_heads * shape.d_head)
             assert mlp_out.shape == (2, 4, shape.d_model)
-            assert neurons.shape == (2, 4, shape.d_mlp)
 
             # head h is z's channels h*d_head to (h+1)*d_head: its attention pattern times its values
             v = a.clipped(values(model, a, shape, layer, norm(model, a, a.attn_norm, layer, resid)))
@@ -141,9 +177,11 @@ def test_table_means_what_it_says(family: str) -> None:
             torch.testing.assert_close(z, by_head, rtol=0, atol=1e-10)
 
             # neurons are what the MLP's output projection reads
-            torch.testing.assert_close(
-                submodule(model, a.path(a.mlp_down, layer))(neurons), mlp_out, rtol=0, atol=1e-10
-            )
+            if a.mlp_down is not None:
+                neurons = seen[a.neurons(layer)]
+                assert neurons.shape == (2, 4, shape.d_mlp)
+                written = submodule(model, a.path(a.mlp_down, layer))(neurons)
+                torch.testing.assert_close(written, mlp_out, rtol=0, atol=1e-10)
 
             # the residual stream gains the two outputs, each after its post norm where there is one, and nothing else
             attn = norm(model, a, a.attn_post_norm, layer, seen[f"{a.path(a.attn_out, layer)}.output"])
@@ -157,7 +195,8 @@ def test_table_means_what_it_says(family: str) -> None:
             normed = norm(model, a, a.mlp_norm, layer, read)
             computed = normed
             for module in a.mlp_modules:
-                computed = submodule(model, a.path(module, layer))(computed)
+                computed = first(submodule(model, a.path(module, layer))(computed))
+            computed = computed.view(mlp_out.shape)
             torch.testing.assert_close(computed, mlp_out, rtol=0, atol=1e-10)
 
         logits = submodule(model, a.unembedding)(submodule(model, a.final_norm)(seen[a.resid_final()]))
@@ -204,7 +243,7 @@ def test_unknown_family(family: str, said: str) -> None:
         ("t5", "encoder-decoder"),
         ("bert", "no next token"),
         ("gemma3", "text model by itself"),
-        ("mixtral", "experts"),
+        ("dbrx", "experts"),
         ("gpt", ""),
         ("stablelm", ""),
         ("codegen", ""),

@@ -17,7 +17,6 @@ from transformers import (
     Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
-    Llama4Config,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -181,15 +180,19 @@ def test_defaults_of_text_models_are_those_of_transformers() -> None:
         assert getattr(known, key) == value
 
 
-def test_a_text_model_of_another_family_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("family", "said"), [("mllama_text_model", "no supported family"), ("llama4_text", "supported: save that one")]
+)
+def test_a_text_model_of_another_family_is_named(tmp_path: Path, family: str, said: str) -> None:
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps(Llama4Config().to_dict()))
+    config = {"model_type": "llama4", "text_config": {"model_type": family}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CircuitspecError) as error:
         read_shape(ModelSpec(id="./model"), tmp_path)
     (diagnostic,) = error.value.diagnostics
     assert diagnostic.code == "CS304"
     assert "'llama4'" in diagnostic.message
-    assert "llama4_text, which is no supported family" in diagnostic.message
+    assert f"{family}, which is {said}" in diagnostic.message
 
 
 # -- device_map ----------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from . import expert_builders
 from .dense_configs import DENSE
 from .families import inverse_frequencies, rope_parameters
 
@@ -69,6 +70,8 @@ class _NoDowncast(TorchFunctionMode):
         if self.softmax_only and getattr(func, "__name__", "") != "softmax":
             return func(*args, **kwargs)
         if func is Tensor.float:
+            return args[0].double()
+        if func is Tensor.type and args[1:] == (torch.float32,):
             return args[0].double()
         if func is Tensor.to:
             args = tuple(torch.float64 if a is torch.float32 else a for a in args)
@@ -118,7 +121,7 @@ def exact(model: nn.Module) -> nn.Module:
     config: Any = model.config
     for name, module in model.named_modules():
         kind = type(module).__name__
-        if kind.endswith(("RMSNorm", *DOWNCASTING)):
+        if kind.endswith(("RMSNorm", "L2Norm", "Router", *DOWNCASTING)):
             _without_downcast(module)
         elif kind.endswith("RotaryEmbedding"):
             _refine_frequencies(module, config)
@@ -269,6 +272,7 @@ def random_dense(
 
 BUILDERS: dict[str, Callable[..., Any]] = {
     **{family: functools.partial(random_dense, family) for family in DENSE},
+    **expert_builders.BUILDERS,
     "gemma2": random_gemma2,
     "gemma3_text": random_gemma3,
     "gpt2": random_gpt2,

@@ -83,7 +83,7 @@ def edges(model: Any) -> list[Edge]:
 
 
 def _mlp_out(layer: Layer, x: Tensor) -> Tensor:
-    out = layer.mlp.hidden(x) @ layer.mlp.w_out + layer.mlp.b_out
+    out = layer.mlp(x)
     return (out if layer.post_mlp is None else layer.post_mlp(out)) * layer.scale
 
 

@@ -54,8 +54,9 @@ class Attention:
     query and key norms run over the concatenation of all heads (OLMo 2) or over each head alone (Qwen 3, Gemma 3).
     ``rope`` holds the inverse frequencies, ``None`` for learned positions; it rotates entry i with entry i + half of
     them, or, where ``rope_adjacent``, entry 2 i with 2 i + 1. With ``window`` w, position i sees those j with
-    i - w < j <= i. ``clip`` bounds what the q, k and v projections give. ``alibi`` holds for each head by how much its
-    score falls with every position between the two.
+    i - w < j <= i; with ``chunk`` c, those of its own chunk of c positions. Each head's entry of ``sinks`` is one more
+    score in the denominator of its softmax. Queries, keys and values are clipped to ``-clip .. clip`` after norms.
+    ``alibi`` holds for each head by how much its score falls with every position between the two.
     """
 
     wq: Tensor
@@ -74,8 +75,21 @@ class Attention:
     softcap: float | None = None
     window: int | None = None
     rope_adjacent: bool = False
-    clip: float | None = None
     alibi: Tensor | None = None
+    chunk: int | None = None
+    sinks: Tensor | None = None
+    clip: float | None = None
+    norm_after_rope: bool = False
+
+    def queries(self, x: Tensor) -> Tensor:
+        """``[heads, positions, d_head]`` of ``[heads, positions, d_model]``; so are keys and values, by their heads."""
+        return x @ self.wq + self.bq[:, None]
+
+    def keys(self, x: Tensor) -> Tensor:
+        return x @ self.wk + self.bk[:, None]
+
+    def values(self, x: Tensor) -> Tensor:
+        return x @ self.wv + self.bv[:, None]
 
     @property
     def heads(self) -> int:
@@ -106,6 +120,36 @@ class Mlp:
             return self.act(up)
         return self.act(x @ self.w_gate + self.b_gate) * up
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """The output."""
+        return self.hidden(x) @ self.w_out + self.b_out
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """An MLP of many experts, of which each token is served by a few.
+
+    ``route`` gives the weight of every expert at every position, ``[positions, experts]``, zero for those that are not
+    chosen. The output is the sum of weight times expert, and of ``shared``, which serves every token. ``scales_input``:
+    the weight multiplies what an expert reads and not what it writes (Llama 4).
+    """
+
+    route: Callable[[Tensor], Tensor]
+    experts: list[Mlp]
+    shared: Callable[[Tensor], Tensor] | None = None
+    scales_input: bool = False
+
+    def given(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+        """What each expert adds, ``[positions, d_model]``, and last what the shared one does."""
+        each = [
+            expert(weights[:, [e]] * x) if self.scales_input else weights[:, [e]] * expert(x)
+            for e, expert in enumerate(self.experts)
+        ]
+        return each if self.shared is None else [*each, self.shared(x)]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.stack(self.given(x, self.route(x))).sum(0)
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -113,7 +157,7 @@ class Layer:
     give is multiplied by ``scale`` as it is added."""
 
     attention: Attention
-    mlp: Mlp
+    mlp: Mlp | Mixture
     pre_attention: Norm | None
     post_attention: Norm | None
     pre_mlp: Norm | None
@@ -547,9 +591,9 @@ FAMILIES: dict[str, Callable[[Any], Net]] = {
 
 def readers() -> dict[str, Callable[[Any], Net]]:
     """The readers of all families, by ``config.model_type``."""
-    from . import dense_families  # which is written with what is above
+    from . import dense_families, expert_families  # which are written with what is above
 
-    return FAMILIES | dense_families.FAMILIES
+    return FAMILIES | dense_families.FAMILIES | expert_families.READERS
 
 
 _NETS: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int]], Net]] = weakref.WeakKeyDictionary()

@@ -7,6 +7,9 @@ One prompt at a time, float64, everything written out from the weights (see ``fa
 - ``("pattern", layer, h)``: a query head's attention, the weights of all positions, ``[positions]``
 - ``("mlp", layer)``: the output of the MLP (before a post-norm, where the family has one), ``[d_model]``
 - ``("neuron", layer, i)``: its entry of the input of the MLP's output projection (gate times up when gated), ``[1]``
+- ``("expert", layer, e)``: what an expert of a mixture adds: its output times its weight, zero where it is not chosen;
+  ``("shared", layer)``: what the expert adds that serves every token
+- ``("routing", layer)``: the weights of all experts of a mixture, zero for those not chosen, ``[experts]``
 - ``("attn", layer)``: the output of the attention output projection, its bias included (before a post-norm)
 - ``("kv", layer, g)``: key-value head g's key and value projections, ``[k ; v]``, before q/k norm and rotation
 - ``("head_added", layer, h)``: what a head adds to the residual stream, ``[d_model]``: ``z @ wo``, and under a
@@ -37,7 +40,7 @@ import torch
 from torch import Tensor
 
 from . import families
-from .families import Attention, Layer, Net, Norm
+from .families import Attention, Layer, Mixture, Net, Norm
 from .metrics import Array, columns, metrics, recovered
 
 Component: TypeAlias = tuple[Any, ...]
@@ -172,22 +175,27 @@ def attend(
     ``xq[h]`` is what query head h reads, ``xk[g]`` and ``xv[g]`` what key-value head g reads.
     """
     n = xq[0].shape[0]
-    q = torch.stack(list(xq)) @ block.wq + block.bq[:, None]
-    k = torch.stack(list(xk)) @ block.wk + block.bk[:, None]
-    v = torch.stack(list(xv)) @ block.wv + block.bv[:, None]
+    q, k, v = (of(torch.stack(list(x))) for of, x in ((block.queries, xq), (block.keys, xk), (block.values, xv)))
     if put is not None and run is not None:
         both = put.each("kv", layer, torch.cat([k, v], dim=2))
         run.values.update({("kv", layer, g): x for g, x in enumerate(both)})
         k, v = both[..., : k.shape[2]], both[..., k.shape[2] :]
+    if not block.norm_after_rope:
+        q = _qk_norm(q, block.q_norm, block.norm_across_heads)
+        k = _qk_norm(k, block.k_norm, block.norm_across_heads)
     if block.clip is not None:
         q, k, v = (x.clamp(-block.clip, block.clip) for x in (q, k, v))
-    q = _qk_norm(q, block.q_norm, block.norm_across_heads)
-    k = _qk_norm(k, block.k_norm, block.norm_across_heads)
     if block.rope is not None:
         q, k = _rotate(q, block.rope, block.rope_adjacent), _rotate(k, block.rope, block.rope_adjacent)
+    if block.norm_after_rope:
+        q = _qk_norm(q, block.q_norm, block.norm_across_heads)
+        k = _qk_norm(k, block.k_norm, block.norm_across_heads)
     seen = torch.ones(n, n, dtype=torch.bool).tril()
     if block.window is not None:
         seen = seen.triu(1 - block.window)
+    if block.chunk is not None:
+        chunks = torch.arange(n) // block.chunk
+        seen &= chunks[:, None] == chunks
     reads_from = [h // (block.heads // block.kv_heads) for h in range(block.heads)]
     scores = q @ k[reads_from].transpose(1, 2) * block.scale
     if block.softcap is not None:
@@ -196,8 +204,12 @@ def attend(
         back = torch.arange(n)[:, None] - torch.arange(n)[None, :]
         scores = scores - block.alibi[:, None, None] * back
     scores = scores.masked_fill(~seen, -torch.inf)
-    weights = torch.exp(scores - scores.max(2, keepdim=True).values)
-    pattern = weights / weights.sum(2, keepdim=True)
+    largest = scores.max(2, keepdim=True).values
+    weights = torch.exp(scores - largest)
+    total = weights.sum(2, keepdim=True)
+    if block.sinks is not None:
+        total = total + torch.exp(block.sinks[:, None, None] - largest)
+    pattern = weights / total
     if put is not None and run is not None:
         pattern = put.each("pattern", layer, pattern)
         run.patterns.update({(layer, h): x for h, x in enumerate(pattern)})
@@ -268,11 +280,18 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
         shares = [computed(("head_added", index, h), x) for h, x in enumerate(head_shares(layer, z))]
         attention_out = bias * layer.scale + torch.stack(shares).sum(0) if patched else attention_out
     before_mlp = resid if layer.parallel else computed(("resid", index, "mid"), resid + attention_out)
-    neurons = layer.mlp.hidden(_normed(layer.pre_mlp, reading(("mlp_in", index), before_mlp)))
-    if neurons.shape[1]:  # of an attention-only model there are none
-        neurons = put.each("neuron", index, neurons.T[..., None])[..., 0].T
-        run.values.update({("neuron", index, i): x for i, x in enumerate(neurons.split(1, dim=1))})
-    mlp_out = neurons @ layer.mlp.w_out + layer.mlp.b_out
+    entering = _normed(layer.pre_mlp, reading(("mlp_in", index), before_mlp))
+    if isinstance(layer.mlp, Mixture):
+        weights = computed(("routing", index), layer.mlp.route(entering))
+        given = layer.mlp.given(entering, weights)
+        names = [("expert", index, e) for e in range(len(layer.mlp.experts))] + [("shared", index)]
+        mlp_out = torch.stack([computed(name, x) for name, x in zip(names, given, strict=False)]).sum(0)
+    else:
+        neurons = layer.mlp.hidden(entering)
+        if neurons.shape[1]:  # of an attention-only model there are none
+            neurons = put.each("neuron", index, neurons.T[..., None])[..., 0].T
+            run.values.update({("neuron", index, i): x for i, x in enumerate(neurons.split(1, dim=1))})
+        mlp_out = neurons @ layer.mlp.w_out + layer.mlp.b_out
     mlp_out = _normed(layer.post_mlp, computed(("mlp", index), mlp_out)) * layer.scale
     mlp_out = computed(("mlp_added", index), mlp_out)
     return before_mlp + mlp_out + (attention_out if layer.parallel else 0.0)

@@ -20,6 +20,7 @@ from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
+from circuitspec.models.families.experts import token_by_token
 from circuitspec.models.families.modules import computing, submodule
 from circuitspec.models.families.rope import memoryless
 from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process
@@ -253,12 +254,16 @@ def _splice(splice: Spliced, entering: list[Tensor], value: Tensor) -> Tensor:
     return splice.put_into(value, entering.pop() if entering else value)
 
 
-def _at_columns(own: Callable[[Tensor], Tensor], columns: Tensor, entering: Tensor) -> Tensor:
-    """What a module computes of these columns of `[row, pos, channel]`, and zeros elsewhere."""
-    found = own(entering[:, columns])
+def _at_columns(own: Callable[[Tensor], Any], columns: Tensor, entering: Tensor) -> Any:
+    """What a module computes of these columns of `[row, pos, channel]`, and zeros elsewhere.
+
+    Of a module with experts, what else it gives stays as it is: nobody reads it.
+    """
+    given = own(entering[:, columns])
+    found, *beside = given if isinstance(given, tuple) else (given,)
     output = found.new_zeros(*entering.shape[:2], found.shape[-1])
     output[:, columns] = found
-    return output
+    return (output, *beside) if isinstance(given, tuple) else output
 
 
 _HOOKS = (
@@ -316,8 +321,9 @@ def _naming_outputs(model: torch.nn.Module) -> Iterator[None]:
 def borrowed(model: torch.nn.Module, *, keep_hooks: bool = False) -> Iterator[None]:
     """The model in evaluation mode with no foreign hooks, given back exactly as it came.
 
-    Within it, rotary embeddings do not remember what ran before (`models.families.rope`), and autocast and other
-    settings of the caller's torch do not reach it (`models.in_memory.ambient_modes`).
+    Within it, rotary embeddings do not remember what ran before (`models.families.rope`), experts compute what a token
+    is given whatever others there are (`models.families.experts`), and autocast and other settings of the caller's
+    torch do not reach it (`models.in_memory.ambient_modes`).
 
     With `keep_hooks` its hooks take part: they run first, and what they leave is patched. pyvene deletes every forward
     hook it finds, freezes all parameters and leaves evaluation mode on.
@@ -333,7 +339,7 @@ def borrowed(model: torch.nn.Module, *, keep_hooks: bool = False) -> Iterator[No
             for name in kept:
                 getattr(module, name).clear()
         hooked = _hooks_kept(model) if keep_hooks else contextlib.nullcontext()
-        with hooked, as_in_a_new_process(), memoryless(model), _naming_outputs(model):
+        with hooked, as_in_a_new_process(), memoryless(model), token_by_token(model), _naming_outputs(model):
             yield
     finally:
         for module, kept, mode in zip(modules, hooks, training, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuitspec.engine.execution.taps import TAPS
 from circuitspec.graph.shape import ModelShape
@@ -28,6 +28,8 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
     """Every size of component, those that the family does not have among them."""
     sequential = architecture.residual == "sequential"
     smallest = ModelShape(architecture.family, layer + 1, 1, 1, 1, 1, 1, 1, has_resid_mid=sequential)
+    if architecture.experts is not None:
+        smallest = replace(smallest, d_mlp=0, n_experts=1)
     components = [*(make(layer, 0) for make in IN_LAYERS.values()), *WHOLE.values()]
     found = []
     for component in components:

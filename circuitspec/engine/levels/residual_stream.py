@@ -186,7 +186,8 @@ class Stream:
         """The MLP's output, before a post norm."""
         output = entering
         for module in self.architecture.mlp_modules:
-            output = self._module(module, layer).forward(output)
+            given = self._module(module, layer).forward(output)
+            output = given[0] if isinstance(given, tuple) else given  # the router's choice beside it
         return output
 
     def mlp_added(self, layer: int, entering: Tensor) -> Tensor:

@@ -99,8 +99,8 @@ def may_cut(model: nn.Module, batch: Batch) -> bool:
 
     Not where padding is on the left, nor where a sliding window drops earlier columns.
     """
-    window = getattr(model.config, "sliding_window", None)
-    return batch.side == "right" and (window is None or window >= batch.width)
+    windows = [getattr(model.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return batch.side == "right" and all(window is None or window >= batch.width for window in windows)
 
 
 def first_column(named: Tensor, last: int) -> int:

@@ -26,13 +26,25 @@ class Handover:
     """The tap at which to look, the values that must be there, and how large the terms of them are.
 
     `magnitude`, of the same shape, is the scale of what rounding can do to each value. At a prompt's
-    `first` token only, or at `all` of them.
+    `first` token only, or at `all` of them. Of each of some `shares`, which are equal slices, at most all of the value
+    must be there, and nothing else.
     """
 
     read: Tap
     expected: Tensor  # [row, pos, channel]
     magnitude: Tensor
     columns: Columns = "all"
+    shares: int = 0
+
+    def reached(self, actual: Tensor) -> Tensor:
+        """What must be there where `actual` is; the same, unless it is told up to shares."""
+        if not self.shares:
+            return self.expected
+        split = (*self.expected.shape[:-1], self.shares, -1)
+        whole, part = self.expected.reshape(split), actual.reshape(split)
+        size = (whole * whole).sum(-1, keepdim=True).clamp_min(1e-30)
+        share = ((whole * part).sum(-1, keepdim=True) / size).clamp(0, 1)
+        return (share * whole).view_as(self.expected)
 
 
 Values = Mapping[Tap, Tensor]
@@ -125,11 +137,16 @@ def same(read: Tap, run: Values) -> Handover:
 
 
 def _first_value(tap: Tap, other: Values, architecture: Architecture, shape: ModelShape) -> Handover:
-    """A prompt's first token attends to itself alone, so that each head's output is its value there."""
+    """A prompt's first token attends to itself alone, so that each head's output is its value there.
+
+    At most that, where a head may attend to nothing.
+    """
     given = architecture.clipped(other[tap])
     values = given.view(*given.shape[:2], shape.n_kv_heads, shape.d_head)
     heads = values.repeat_interleave(shape.n_heads // shape.n_kv_heads, -2).flatten(-2)
-    return Handover(Tap(tap.layer, "z"), heads, heads.abs(), "first")
+    return Handover(
+        Tap(tap.layer, "z"), heads, heads.abs(), "first", shares=shape.n_heads if architecture.has_sinks else 0
+    )
 
 
 def _summed(read: Tap, *added: Tensor) -> Handover:

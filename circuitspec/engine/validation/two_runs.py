@@ -201,7 +201,7 @@ class TwoRuns:
         else:
             tokens |= self.real
         tokens[: rows.start] = tokens[rows.stop :] = False
-        difference = (actual[tokens] - due.expected[tokens]).abs().cpu().double()
+        difference = (actual[tokens] - due.reached(actual)[tokens]).abs().cpu().double()
         magnitude = due.magnitude[tokens].cpu().double()
         scale = magnitude + magnitude.mean()
         return float((difference / scale.clamp_min(torch.finfo(torch.float64).tiny)).max())

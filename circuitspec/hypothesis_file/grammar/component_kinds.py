@@ -21,7 +21,8 @@ AFTER_ALL_LAYERS = 10**9
 class Counts:
     """How many of everything a model has, a layer where it is in layers. None where it is not known.
 
-    `has_resid_mid`: whether anything lies between attention and MLP; not where both read the block's input.
+    `has_resid_mid`: whether anything lies between attention and MLP; not where both read the block's input. Where MLPs
+    are choices among `n_experts`, no neurons are counted.
     """
 
     n_layers: int
@@ -29,6 +30,12 @@ class Counts:
     n_kv_heads: int | None = None
     n_neurons: int | None = None
     has_resid_mid: bool = True
+    n_experts: int = 0
+
+    @property
+    def attention_only(self) -> bool:
+        """Whether its MLPs add nothing but a bias."""
+        return self.n_neurons == 0 and not self.n_experts
 
 
 def _one(counts: Counts) -> int:
@@ -135,12 +142,16 @@ def _layers_of_kv_heads(counts: Counts) -> str:
 
 
 def _mlps(counts: Counts) -> str:
-    if counts.n_neurons == 0:
+    if counts.attention_only:
         return "it has attention only"
     return f"its {counts.n_layers} MLPs are m0 to m{counts.n_layers - 1} (counted from 0)"
 
 
 def _mlps_of_neurons(counts: Counts) -> str:
+    if counts.n_experts:
+        return (
+            f"its MLPs are choices among {counts.n_experts} experts, whose neurons have no names: write m3 for a whole"
+        )
     if not counts.n_neurons:
         return "it has attention only"
     neurons = f"{counts.n_neurons} neurons, n0 to n{counts.n_neurons - 1}"
@@ -158,6 +169,12 @@ def _no_middle(counts: Counts, layer: int) -> tuple[str, str] | None:
         "attention and MLP both read the block's input",
         f"write r{layer} (what both read) or r{layer + 1} (after both)",
     )
+
+
+def _no_single_neurons(counts: Counts, layer: int) -> tuple[str, str] | None:
+    if not counts.n_experts:
+        return None
+    return "MLPs are choices among experts", f"write m{layer} for the whole of one"
 
 
 # -- the kinds -----------------------------------------------------------------------------------------------------
@@ -240,7 +257,7 @@ MLP = ComponentKind(
     letter="m",
     rank=6,
     stage=3,
-    per_layer=lambda counts: 0 if counts.n_neurons == 0 else 1,
+    per_layer=lambda counts: 0 if counts.attention_only else 1,
     extent=_mlps,
     is_patched=True,
     has_outside=True,
@@ -261,6 +278,7 @@ NEURON = ComponentKind(
     stage=3,
     per_layer=lambda counts: counts.n_neurons,
     extent=_mlps_of_neurons,
+    why_absent=_no_single_neurons,
     is_patched=True,
     has_outside=True,
     part_of=MLP,

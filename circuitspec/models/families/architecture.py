@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from circuitspec.models.families.expert_layers import Experts
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -98,7 +100,8 @@ class Architecture:
     """Where one family keeps its parts.
 
     Paths of embeddings, final norm, unembedding and `block` are from the model's root, all others from the block.
-    z, the concatenated outputs of the heads, is the *input* of `attn_out`; neurons are the input of `mlp_down`.
+    z, the concatenated outputs of the heads, is the *input* of `attn_out`; neurons are the input of `mlp_down`, which
+    MLPs that are choices among `experts` do not have.
     `residual` says how a block adds to the residual stream: attention, then the MLP on the sum (`sequential`), or
     both from the same input (`parallel`). A post norm stands between a component's output and the residual stream;
     where there is one, the stream is not the plain sum of component outputs. `mlp` is the module that computes the MLP;
@@ -122,7 +125,7 @@ class Architecture:
     attn_out: str
     mlp_norm: str | None
     mlp: str | tuple[str, ...]
-    mlp_down: str
+    mlp_down: str | None
     position_embedding: str | None = None
     position_offset: int = 0  # rows of the position embeddings before that of the first token
     attn_post_norm: str | None = None
@@ -136,6 +139,8 @@ class Architecture:
     qkv_clip: float | None = None
     numbers: tuple[ConfigNumber, ...] = ()
     variants: tuple[Variant, ...] = ()
+    experts: Experts | None = None
+    has_sinks: bool = False  # heads may attend to nothing: the weights of the tokens sum to less than one
     refused: tuple[Refusal, ...] = ()
 
     def of(self, config: Mapping[str, object]) -> Architecture:
@@ -182,6 +187,8 @@ class Architecture:
 
     def neurons(self, layer: int) -> str:
         """pyvene component: (batch, position, d_mlp); in a gated MLP, gate times up."""
+        if self.mlp_down is None:
+            raise ValueError(f"the MLPs of {self.title} have no neurons")
         return f"{self.path(self.mlp_down, layer)}.input"
 
     def resid_in(self, layer: int) -> str:

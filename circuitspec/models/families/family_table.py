@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.models.families.architecture import Architecture, Refusal
+from circuitspec.models.families.expert_families import MIXTURES
 from circuitspec.models.families.parallel_families import PARALLEL
 from circuitspec.models.families.post_norm_families import POST_NORM
 from circuitspec.models.families.sequential_families import SEQUENTIAL
@@ -24,7 +25,7 @@ _NOT_CAUSAL = (
 )
 
 _TABLE: Mapping[str, Architecture] = {
-    architecture.family: architecture for architecture in (*SEQUENTIAL, *POST_NORM, *PARALLEL)
+    architecture.family: architecture for architecture in (*SEQUENTIAL, *POST_NORM, *PARALLEL, *MIXTURES)
 }
 
 # Every family is held against an independent implementation: `tests/engine/test_against_oracle.py`.

@@ -110,6 +110,11 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
         yield architecture.path(architecture.attn_out, layer), d_z, shape.d_model
         for module in architecture.mlp_modules:
             yield architecture.path(module, layer), None, None
-        yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
+        if architecture.mlp_down is not None:
+            yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
+        experts = architecture.experts
+        if experts is not None and layer not in shape.dense_layers:
+            for part in filter(None, (experts.module, experts.router, experts.shared)):
+                yield architecture.path(part, layer), None, None
     yield architecture.final_norm, None, None
     yield architecture.unembedding, shape.d_model, shape.n_vocab

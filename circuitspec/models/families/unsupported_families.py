@@ -18,7 +18,10 @@ _MULTIMODAL = (
     "it is a text model within a model of images or sound: save the text model by itself, if that is of a supported "
     "family"
 )
-_EXPERTS = "its MLPs are choices among experts, for which hypotheses have no words yet"
+_EXPERTS = (
+    "its MLPs are choices among experts, of a layout that is not known; to add it, write its Architecture with "
+    "`experts` in circuitspec/models/families/expert_families.py"
+)
 
 _KINDS = {
     _STATE_SPACE: """
@@ -38,8 +41,7 @@ _KINDS = {
         qwen2_5_vl qwen3_vl qwen2_audio mistral3 pixtral phi4_multimodal blip-2 vision-encoder-decoder
     """,
     _EXPERTS: """
-        mixtral qwen2_moe qwen3_moe olmoe phimoe gpt_oss deepseek_v2 deepseek_v3 dbrx granitemoe ernie4_5_moe dots1
-        glm4_moe hunyuan_v1_moe solar_open minimax_m2
+        deepseek_v2 deepseek_v3 dbrx granitemoe ernie4_5_moe dots1 hunyuan_v1_moe solar_open minimax_m2
     """,
 }
 _OF = {family: said for said, families in _KINDS.items() for family in families.split()}

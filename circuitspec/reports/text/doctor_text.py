@@ -60,6 +60,7 @@ def render_json(found: ExaminedModel) -> str:
             "d_model": shape.d_model,
             "d_head": shape.d_head,
             "d_mlp": shape.d_mlp,
+            "n_experts": shape.n_experts,
             "n_vocab": shape.n_vocab,
             "max_positions": shape.max_positions,
         },
@@ -99,7 +100,7 @@ def _heading(found: ExaminedModel) -> str:
     sizes = [
         f"{shape.n_layers} layers x {heads}",
         f"{shape.d_model} channels",
-        f"{shape.d_mlp} neurons a layer",
+        f"{shape.n_experts} experts a layer" if shape.n_experts else f"{shape.d_mlp} neurons a layer",
         f"{shape.n_vocab} tokens",
     ]
     if shape.max_positions is not None:

@@ -1,0 +1,101 @@
+"""Experts whose results hang on one token alone, whatever other tokens a forward has.
+
+transformers computes all tokens that an expert serves in one product of matrices. How many these are depends on every
+row of a batch, and products of other sizes round otherwise: a row that is patched would move the others, by as much as
+rounding does. Here each expert computes its tokens in blocks of a fixed number, the last one filled up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from circuitspec.models.families.modules import computing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BLOCK = 16  # tokens; fewer make products slow, more fill up more
+
+
+@dataclass(frozen=True)
+class Served:
+    """What experts give to tokens: `added` `[token, choice, d_model]`, weighted, by `expert` `[token, choice]`."""
+
+    expert: Tensor
+    added: Tensor
+
+    def summed(self) -> Tensor:
+        """`[token, d_model]`"""
+        return self.added.sum(1)
+
+
+@contextlib.contextmanager
+def token_by_token(model: nn.Module) -> Iterator[None]:
+    """Within it, what experts compute of a token does not depend on others; given back as it came."""
+    forwards: dict[nn.Module, Callable[..., Any]] = {
+        module: functools.partial(_summed, module) for module in model.modules() if _computes_some(module)
+    }
+    forwards |= {module: functools.partial(_in_rows, module.forward) for module in model.modules() if _flattens(module)}
+    with computing(forwards):
+        yield
+
+
+def serve(module: nn.Module, entering: Tensor, chosen: Tensor, weights: Tensor) -> Served:
+    """What each chosen expert gives to each token, by the model's own arithmetic.
+
+    `entering` is `[token, d_model]`, `chosen` and `weights` are `[token, choice]`.
+    """
+    import torch
+
+    own = _plain_forward(module)
+    added = entering.new_zeros(*chosen.shape, entering.shape[-1])
+    for expert in torch.unique(chosen).tolist():
+        tokens, choices = torch.where(chosen == expert)
+        given = [
+            _block(module, own, expert, entering[some], weights[some, which])
+            for some, which in zip(torch.split(tokens, BLOCK), torch.split(choices, BLOCK), strict=True)
+        ]
+        added = added.index_put((tokens, choices), torch.cat(given).to(added.dtype))
+    return Served(chosen, added)
+
+
+def _block(module: nn.Module, own: Callable[..., Tensor], expert: int, entering: Tensor, weights: Tensor) -> Tensor:
+    """`[token, d_model]` of at most a block of tokens."""
+    import torch
+
+    missing = BLOCK - len(entering)
+    rows = torch.cat([entering, entering.new_zeros(missing, entering.shape[1])])
+    filled = torch.cat([weights, weights.new_zeros(missing)]).unsqueeze(1)
+    chosen = torch.full((BLOCK, 1), expert, dtype=torch.long, device=entering.device)
+    return own(module, rows, chosen, filled)[: len(entering)]
+
+
+def _summed(module: nn.Module, entering: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
+    return serve(module, entering, chosen, weights).summed().to(entering.dtype)
+
+
+def _in_rows(own: Callable[..., Any], entering: Tensor) -> Any:
+    """A module's `[row, pos, d_model]`, which it gives with the tokens of all rows in one line."""
+    output, *beside = own(entering)
+    return (output.view(entering.shape), *beside)
+
+
+def _computes_some(module: nn.Module) -> bool:
+    """Whether it computes the chosen experts of each token, by one of the implementations that transformers has."""
+    return (
+        hasattr(module, "num_experts") and hasattr(type(module).forward, "__wrapped__") and hasattr(module, "has_gate")
+    )
+
+
+def _plain_forward(module: nn.Module) -> Callable[..., Tensor]:
+    """The family's own arithmetic, without another implementation in its place."""
+    forward: Callable[..., Tensor] = type(module).forward.__wrapped__  # type: ignore[attr-defined]
+    return forward
+
+
+def _flattens(module: nn.Module) -> bool:
+    return type(module).__name__ == "Llama4TextMoe"
