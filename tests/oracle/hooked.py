@@ -83,6 +83,8 @@ NAMES = {
     **dict.fromkeys(
         ("arcee", "cohere", "cohere2", "gemma", "helium", "ministral", "nemotron", "olmo", "olmo3", "seed_oss"), LLAMA
     ),
+    **dict.fromkeys(("glm4_moe", "gpt_oss", "mixtral", "olmoe", "phimoe", "qwen2_moe", "qwen3_moe"), LLAMA),
+    "llama4_text": replace(LLAMA, mlp="model.layers.{}.feed_forward", down="model.layers.{}.feed_forward.down_proj"),
     "smollm3": LLAMA,
     "persimmon": PERSIMMON,
     "phi": PHI,
@@ -139,14 +141,14 @@ def forward(
     def whole(*components: Component) -> Change:
         """The components one after the other replace the whole tensor; the last to be given wins."""
 
-        def change(x: Tensor) -> Tensor:
-            x = x.clone()
+        def change(given: Tensor) -> Tensor:
+            x = given.clone().view(1, len(ids), -1)
             for component in components:
                 for p, value in at.get(component, {}).items():
                     x[0, p] = value.to(x.dtype)
                     seen.add((component, p))
                 run.values[component] = x[0].clone()
-            return x
+            return x.view(given.shape)
 
         return change
 
@@ -175,9 +177,10 @@ def forward(
             handles.append(_before(module(names.block.format(layer)), whole(*before, ("resid", layer, "pre"))))
             handles.append(_before(module(names.out_proj.format(layer)), sliced("head", layer, heads, d_head)))
             handles.append(_after(module(names.out_proj.format(layer)), whole(("attn", layer))))
-            down = module(names.down.format(layer))
-            width = down.weight.shape[0] if type(down).__name__ == "Conv1D" else down.weight.shape[1]
-            handles.append(_before(down, sliced("neuron", layer, width, 1)))
+            if hasattr(module(names.mlp.format(layer)), names.down.rpartition(".")[2]):  # a choice of experts has none
+                down = module(names.down.format(layer))
+                width = down.weight.shape[0] if type(down).__name__ == "Conv1D" else down.weight.shape[1]
+                handles.append(_before(down, sliced("neuron", layer, width, 1)))
             handles.append(_after(module(names.mlp.format(layer)), whole(("mlp", layer))))
             for half, name in enumerate((names.k, names.v)):
                 if name is not None:

@@ -18,7 +18,9 @@ from . import builders, families, hooked, node
 from .metrics import NAMES, metrics, recovered
 
 MODELS = {family: (build, hooked.NAMES[family]) for family, build in builders.BUILDERS.items()}
-IMPLEMENTED = [(f, a) for f in sorted(MODELS) for a in ("eager", "sdpa") if (f, a) != ("gemma2", "sdpa")]
+IMPLEMENTED = [
+    (f, a) for f in sorted(MODELS) for a in ("eager", "sdpa") if (f, a) not in {("gemma2", "sdpa"), ("gpt_oss", "sdpa")}
+]
 TWO = ["gpt2", "llama"]
 TIGHT = 1e-10
 
@@ -160,7 +162,8 @@ def test_recorded_values_are_those_hooks_see(family: str) -> None:
     model = build(1)
     ids = builders.random_ids(1, 8)
     run, seen = node.forward(model, ids, record=True), hooked.forward(model, ids, names)
-    assert {c[0] for c in seen.values} >= {"head", "mlp", "neuron", "attn", "resid", "input"}
+    neurons = set() if any(isinstance(one.mlp, families.Mixture) for one in families.read(model).layers) else {"neuron"}
+    assert {c[0] for c in seen.values} >= {"head", "mlp", "attn", "resid", "input"} | neurons
     for component, value in seen.values.items():
         assert distance(run.values[component], value) < TIGHT, component
 
@@ -251,6 +254,9 @@ def test_heads_are_parts_of_their_block(family: str) -> None:
     assert distance(node.noise(model, base, values, heads), node.noise(model, base, values, block)) < TIGHT
     neurons = {(c, p) for c in values if c[:2] == ("neuron", 1) for p in range(6)}
     mlp = {(("mlp", 1), p) for p in range(6)}
+    if isinstance(families.read(model).layers[1].mlp, families.Mixture):
+        assert not neurons
+        return
     assert distance(node.noise(model, base, values, neurons), node.noise(model, base, values, mlp)) < TIGHT
 
 
