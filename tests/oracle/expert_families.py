@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -274,10 +274,6 @@ def read_llama4(model: Any) -> Net:
     """Llama 4 (text): pairs of neighbours rotated, in some layers none, and then in chunks; norms after rotating."""
     config = model.config
     d_head = _head_dim(config)
-    turned = [
-        *range(0, d_head, 2),
-        *range(1, d_head, 2),
-    ]  # neighbours -> halves; of q and k alike, so nothing else sees
 
     def mlp(block: Any) -> Mlp | Mixture:
         own = block.feed_forward
@@ -292,15 +288,11 @@ def read_llama4(model: Any) -> Net:
     for index, block in enumerate(model.model.layers):
         rotates = bool(config.no_rope_layers[index])
         norm = ones if config.use_qk_norm and rotates else None
-        extra = {"q_norm": norm, "k_norm": norm, "norm_after_rope": True}
-        plain = _split_attention(block.self_attn, config, **extra)
-        attention = type(plain)(
-            **{
-                **vars(plain),
-                **{name: getattr(plain, name)[..., turned] for name in ("wq", "bq", "wk", "bk")},
-                "rope": _rope(config, d_head) if rotates else None,
-                "chunk": config.attention_chunk_size if config.layer_types[index] == "chunked_attention" else None,
-            }
+        extra = {"q_norm": norm, "k_norm": norm, "norm_after_rope": True, "rope_adjacent": True}
+        attention = replace(
+            _split_attention(block.self_attn, config, **extra),
+            rope=_rope(config, d_head) if rotates else None,
+            chunk=config.attention_chunk_size if config.layer_types[index] == "chunked_attention" else None,
         )
         norms = _norm(block.input_layernorm), _norm(block.post_attention_layernorm)
         layers.append(Layer(attention, mlp(block), norms[0], None, norms[1], None))
