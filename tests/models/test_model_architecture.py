@@ -19,12 +19,18 @@ from circuitspec.models.families.family_table import _TABLE, SUPPORTED, architec
 from circuitspec.models.families.modules import submodule, verify_modules
 from circuitspec.models.model_config import shape_of
 from tests.models.conftest import tiny_gpt2, tiny_llama
-from tests.oracle.dense_configs import DENSE
+from tests.oracle.dense_configs import DENSE, dense_numbers
 
 COMMON = {"vocab_size": 17, "hidden_size": 12, "num_hidden_layers": 3, "bos_token_id": 0, "eos_token_id": 0}
 GROUPED = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 10, "max_position_embeddings": 32}
 WIDE = {**COMMON, **GROUPED, "head_dim": 6, "pad_token_id": 0}
 EVEN = {**COMMON, **GROUPED, "hidden_size": 16, "pad_token_id": 0}
+SMALLER = {
+    "falcon": {"ffn_hidden_size": 10},
+    "gptj": {"n_embd": 16},
+    "mpt": {"d_model": 16},
+    "opt": {"ffn_dim": 10},
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": {"n_layer": 3, "n_head": 4, "n_embd": 12, "vocab_size": 17, "n_positions": 32, "n_inner": 10},
     "gpt_neox": {**COMMON, "num_attention_heads": 2, "intermediate_size": 10, "max_position_embeddings": 32},
@@ -36,12 +42,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma3_text": WIDE,
     "olmo2": EVEN,
     "phi3": EVEN,
-    **{family: {**EVEN, **extra} for family, extra in DENSE.items() if "head_dim" not in extra},
-    **{family: {**WIDE, **extra, "head_dim": 6} for family, extra in DENSE.items() if "head_dim" in extra},
+    **{
+        family: dense_numbers(family, EVEN, SMALLER.get(family, {}))
+        for family, own in DENSE.items()
+        if "head_dim" not in own
+    },
+    **{family: dense_numbers(family, WIDE, {"head_dim": 6}) for family, own in DENSE.items() if "head_dim" in own},
     "helium": {**EVEN, "head_dim": 4},
-    "persimmon": {**EVEN, **DENSE["persimmon"], "num_key_value_heads": 4},
 }
-PARALLEL = ("phi", "cohere", "cohere2")
+UNSHARED = ("bloom", "gptj", "gpt_neo", "mpt", "opt", "persimmon")
+FOURFOLD = ("bloom", "gptj", "mpt")
+PARALLEL = ("cohere", "cohere2", "falcon", "gptj", "phi")
 ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 MIXED = {"num_experts_per_tok": 2, "intermediate_size": 10, "moe_intermediate_size": 6}
 WITH_EXPERTS: dict[str, dict[str, Any]] = {
@@ -65,11 +76,21 @@ EXPECTED = {
         if config.get("hidden_size") == WIDE["hidden_size"] and "num_key_value_heads" in config
     },
     **{
-        family: ModelShape(family, 3, 4, 2, 16, 4, 10, 17, 32, has_resid_mid=family not in PARALLEL)
+        family: ModelShape(
+            family,
+            3,
+            4,
+            4 if family in UNSHARED else 2,
+            16,
+            4,
+            64 if family in FOURFOLD else 10,
+            17,
+            None if family == "bloom" else 32,
+            has_resid_mid=family not in PARALLEL,
+        )
         for family, config in CONFIGS.items()
-        if config.get("hidden_size") == EVEN["hidden_size"]
+        if EVEN["hidden_size"] in (config.get("hidden_size"), config.get("n_embd"), config.get("d_model"))
     },
-    "persimmon": ModelShape("persimmon", 3, 4, 4, 16, 4, 10, 17, 32),
     **{
         family: ModelShape(
             family,
@@ -119,7 +140,7 @@ def values(
     d, groups = shape.d_head, shape.n_heads // shape.n_kv_heads
     match architecture.qkv:
         case FusedQKV(layout="per head"):
-            heads = out.view(batch, length, shape.n_heads, 3, d)[..., 2, :]
+            heads = out.view(batch, length, shape.n_kv_heads, groups + 2, d)[..., -1, :]
         case FusedQKV():
             heads = out[..., -shape.n_kv_heads * d :].reshape(batch, length, shape.n_kv_heads, d)
         case _:
@@ -150,7 +171,8 @@ def test_table_means_what_it_says(family: str) -> None:
                 lambda _, args, kwargs: seen.update({component: (args or tuple(kwargs.values()))[0]}), with_kwargs=True
             )
         else:
-            module.register_forward_hook(lambda _, args, output: seen.update({component: first(output)}))
+            # Falcon adds what its attention gives to this tensor, in place
+            module.register_forward_hook(lambda _, args, output: seen.update({component: first(output).clone()}))
 
     a = architecture
     for layer in range(shape.n_layers):
@@ -164,6 +186,7 @@ def test_table_means_what_it_says(family: str) -> None:
     watch(a.resid_final())
     with torch.no_grad():
         attention = model(torch.tensor([[1, 5, 2, 7], [3, 3, 9, 4]]), output_attentions=True).attentions
+        seen = {name: value.unflatten(0, (2, -1)) if value.ndim == 2 else value for name, value in seen.items()}
 
         for layer in range(shape.n_layers):
             resid = seen[a.resid_in(layer)]
@@ -224,7 +247,7 @@ def test_components_as_pyvene_names_them() -> None:
 
 @pytest.mark.parametrize(
     ("family", "said"),
-    [("gpt-2", "`model_type` is written gpt2"), ("bloom", "to add one, write its Architecture")],
+    [("gpt-2", "`model_type` is written gpt2"), ("stablelm", "to add one, write its Architecture")],
 )
 def test_unknown_family(family: str, said: str) -> None:
     with pytest.raises(CircuitspecError) as raised:

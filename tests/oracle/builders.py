@@ -42,7 +42,7 @@ from transformers import (
 )
 
 from . import expert_builders
-from .dense_configs import DENSE
+from .dense_configs import DENSE, dense_numbers
 from .families import inverse_frequencies, rope_parameters
 
 VOCAB = 60
@@ -112,8 +112,14 @@ def _refine_frequencies(module: nn.Module, config: Any) -> None:
 
 DOWNCASTING = ("OlmoLayerNorm", "CohereLayerNorm", "Cohere2LayerNorm")
 """Norms that compute in float32, beside all RMS norms."""
-WHOLLY_DOWNCASTING = ("Cohere",)
+WHOLLY_DOWNCASTING = ("Cohere", "GPTNeo", "Mpt")
 """Whose attention turns more than its softmax into float32."""
+
+
+def sines(positions: int, width: int) -> Tensor:
+    """GPT-J's table of sines, then cosines, in float64: ``[positions, width]``."""
+    angles = torch.outer(torch.arange(positions, dtype=torch.float64), inverse_frequencies(10000.0, width))
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def exact(model: nn.Module) -> nn.Module:
@@ -125,6 +131,9 @@ def exact(model: nn.Module) -> nn.Module:
             _without_downcast(module)
         elif kind.endswith("RotaryEmbedding"):
             _refine_frequencies(module, config)
+            _without_downcast(module)
+        elif kind == "GPTJAttention":
+            module.embed_positions = sines(config.n_positions, config.rotary_dim)
             _without_downcast(module)
         elif kind.endswith("ScaledWordEmbedding"):
             module.embed_scale = torch.tensor(math.sqrt(config.hidden_size), dtype=torch.float64)
@@ -262,11 +271,7 @@ def random_dense(
     family: str, seed: int = 0, attn: str = "eager", exactly: bool = True, layers: int = LAYERS, **extra: Any
 ) -> Any:
     """A random model of one of the families of ``dense_configs.py``, with what is said of it there."""
-    numbers = {**_decoder_numbers(layers), "pad_token_id": 0, **DENSE[family], **extra}
-    for by_layer in ("layer_types", "no_rope_layers"):
-        if isinstance(numbers.get(by_layer), list):
-            numbers[by_layer] = numbers[by_layer][:layers]
-    config = CONFIG_MAPPING[family](**numbers)
+    config = CONFIG_MAPPING[family](**dense_numbers(family, {**_decoder_numbers(layers), "pad_token_id": 0}, extra))
     return build(AutoModelForCausalLM.from_config, config, seed, attn, exactly)
 
 

@@ -272,19 +272,302 @@ def read_cohere(model: Any) -> Net:
     return dataclasses.replace(net, final_norm=norm(model.model.norm))
 
 
+def read_granite(model: Any) -> Net:
+    """Granite: Llama with a scale of its own for attention, for what is added to the stream, embeddings and logits."""
+    config, net = model.config, _like_llama(model)
+    layers = [
+        dataclasses.replace(
+            layer,
+            attention=dataclasses.replace(layer.attention, scale=config.attention_multiplier),
+            scale=config.residual_multiplier,
+        )
+        for layer in net.layers
+    ]
+    return dataclasses.replace(
+        net, layers=layers, embed_scale=config.embedding_multiplier, logit_scale=1.0 / config.logits_scaling
+    )
+
+
+def read_vaultgemma(model: Any) -> Net:
+    """VaultGemma: Gemma 2 without norms after attention and MLP."""
+    config = model.config
+    layers = []
+    for index, block in enumerate(model.model.layers):
+        attention = _split_attention(
+            block.self_attn,
+            config,
+            scale=config.query_pre_attn_scalar**-0.5,
+            rope=_rope(config, _head_dim(config), config.layer_types[index]),
+            window=_window(config, index),
+            softcap=config.attn_logit_softcapping,
+        )
+        norms = [_norm(n, one_plus=True) for n in (block.input_layernorm, block.pre_feedforward_layernorm)]
+        layers.append(Layer(attention, _gated(block.mlp, config.hidden_activation), norms[0], None, norms[1], None))
+    scale, cap = math.sqrt(config.hidden_size), config.final_logit_softcapping
+    return _decoder(model, layers, one_plus=True, embed_scale=scale, final_softcap=cap)
+
+
+def read_exaone4(model: Any) -> Net:
+    """EXAONE 4: norms after the sub-blocks and none before them, q and k norms over each head; where there are
+    windows, the layers without one have no positions."""
+    config = model.config
+    layers = []
+    for index, block in enumerate(model.model.layers):
+        window = _window(config, index)
+        attention = _split_attention(
+            block.self_attn,
+            config,
+            rope=None if config.sliding_window and window is None else _rope(config, _head_dim(config)),
+            window=window,
+            q_norm=_norm(block.self_attn.q_norm),
+            k_norm=_norm(block.self_attn.k_norm),
+        )
+        norms = _norm(block.post_attention_layernorm), _norm(block.post_feedforward_layernorm)
+        layers.append(Layer(attention, _gated(block.mlp, config.hidden_act), None, norms[0], None, norms[1]))
+    return _decoder(model, layers)
+
+
+def read_glm4(model: Any) -> Net:
+    """GLM-4: norms before and after each sub-block, gate and up in one matrix, neighbouring entries of a part of each
+    head rotated."""
+    config = model.config
+    layers = []
+    for block in model.model.layers:
+        attention = _split_attention(block.self_attn, config, rope=_rope(config, _head_dim(config)), rope_adjacent=True)
+        gate_up = _matrix(block.mlp.gate_up_proj)
+        width = gate_up.shape[1] // 2
+        nothing = torch.zeros(width, dtype=torch.float64)
+        mlp = Mlp(
+            w_in=gate_up[:, width:],
+            b_in=nothing,
+            w_out=_matrix(block.mlp.down_proj),
+            b_out=_bias(block.mlp.down_proj, config.hidden_size),
+            act=ACTIVATIONS[config.hidden_act],
+            w_gate=gate_up[:, :width],
+            b_gate=nothing,
+        )
+        layers.append(
+            Layer(
+                attention,
+                mlp,
+                pre_attention=_norm(block.input_layernorm),
+                post_attention=_norm(block.post_self_attn_layernorm),
+                pre_mlp=_norm(block.post_attention_layernorm),
+                post_mlp=_norm(block.post_mlp_layernorm),
+            )
+        )
+    return _decoder(model, layers)
+
+
+def _of_projections(q: Any, k: Any, v: Any, out: Any, heads: int, **extra: Any) -> Attention:
+    """Attention in which every head has its own key and value, from four linear maps."""
+    d_model = out.weight.shape[0]
+    d_head = d_model // heads
+    return Attention(
+        wq=_columns(_matrix(q), heads, d_head),
+        bq=_pieces(_bias(q, d_model), heads, d_head),
+        wk=_columns(_matrix(k), heads, d_head),
+        bk=_pieces(_bias(k, d_model), heads, d_head),
+        wv=_columns(_matrix(v), heads, d_head),
+        bv=_pieces(_bias(v, d_model), heads, d_head),
+        wo=_rows(_matrix(out), heads, d_head),
+        bo=_bias(out, d_model),
+        **{"scale": d_head**-0.5, **extra},
+    )
+
+
+def _around(model: Any, layers: list[Layer], embed: Any, final_norm: Any, positions: Tensor | None = None) -> Net:
+    """A net of its blocks and the modules around them."""
+    return Net(
+        embed=_f64(embed.weight),
+        embed_scale=1.0,
+        positions=positions,
+        layers=layers,
+        final_norm=_affine(final_norm),
+        unembed=_matrix(model.lm_head),
+        unembed_bias=_bias(model.lm_head, model.config.vocab_size),
+    )
+
+
+def _affine(module: Any) -> Norm:
+    """``nn.LayerNorm``, which may have no bias."""
+    return _layer_norm(_f64(module.weight), float(module.eps)) if module.bias is None else _biased(module)
+
+
+def read_gptj(model: Any) -> Net:
+    """GPT-J: attention and MLP in parallel after one layer norm, no biases in the attention, neighbouring entries of a
+    part of each head rotated, an unembedding with a bias."""
+    config, body = model.config, model.transformer
+    frequencies = [10000.0 ** (-2.0 * i / config.rotary_dim) for i in range(config.rotary_dim // 2)]
+    rope = torch.tensor(frequencies, dtype=torch.float64)
+    layers = []
+    for block in body.h:
+        own = block.attn
+        attention = _of_projections(
+            own.q_proj, own.k_proj, own.v_proj, own.out_proj, config.n_head, rope=rope, rope_adjacent=True
+        )
+        mlp = _plain_mlp(block.mlp.fc_in, block.mlp.fc_out, config.activation_function)
+        layers.append(Layer(attention, mlp, _biased(block.ln_1), None, _biased(block.ln_1), None, parallel=True))
+    return _around(model, layers, body.wte, body.ln_f)
+
+
+def read_gpt_neo(model: Any) -> Net:
+    """GPT-Neo: learned positions, attention scores that are not scaled, a window in every other layer."""
+    config, body = model.config, model.transformer
+    layers = []
+    for kind, block in zip(config.attention_layers, body.h, strict=True):
+        own = block.attn.attention
+        window = config.window_size if kind == "local" else None
+        attention = _of_projections(
+            own.q_proj, own.k_proj, own.v_proj, own.out_proj, config.num_heads, scale=1.0, window=window
+        )
+        mlp = _plain_mlp(block.mlp.c_fc, block.mlp.c_proj, config.activation_function)
+        layers.append(Layer(attention, mlp, _biased(block.ln_1), None, _biased(block.ln_2), None))
+    return _around(model, layers, body.wte, body.ln_f, _f64(body.wpe.weight))
+
+
+def read_opt(model: Any) -> Net:
+    """OPT: learned positions, of which the first two are of no token; layer norms before, biases, a ReLU."""
+    config, body = model.config, model.model.decoder
+    layers = []
+    for block in body.layers:
+        own = block.self_attn
+        attention = _of_projections(own.q_proj, own.k_proj, own.v_proj, own.out_proj, config.num_attention_heads)
+        mlp = _plain_mlp(block.fc1, block.fc2, config.activation_function)
+        norms = _biased(block.self_attn_layer_norm), _biased(block.final_layer_norm)
+        layers.append(Layer(attention, mlp, norms[0], None, norms[1], None))
+    positions = _f64(body.embed_positions.weight)[2:]
+    return _around(model, layers, body.embed_tokens, body.final_layer_norm, positions)
+
+
+def _alibi(heads: int) -> Tensor:
+    """How much scores fall per position: ``2 ** (-8 (h + 1) / heads)``, for a power of two of heads."""
+    if heads & (heads - 1):
+        raise NotImplementedError("alibi for numbers of heads that are no power of two")
+    return torch.tensor([2.0 ** (-8.0 * (h + 1) / heads) for h in range(heads)], dtype=torch.float64)
+
+
+def bloom_gelu(x: Tensor) -> Tensor:
+    """GELU in its tanh approximation, with the root of 2 / pi to eight digits."""
+    return 0.5 * x * (1.0 + torch.tanh(0.79788456 * x * (1.0 + 0.044715 * x * x)))
+
+
+def _interleaved(fused: Any, out: Any, heads: int, kv_heads: int, **extra: Any) -> Attention:
+    """Attention from one projection, in which a key-value head's queries come before its key and its value."""
+    d_model = out.weight.shape[0]
+    d_head, each = d_model // heads, heads // kv_heads
+    weight = _columns(_matrix(fused), heads + 2 * kv_heads, d_head)
+    bias = _pieces(_bias(fused, fused.weight.shape[0]), heads + 2 * kv_heads, d_head)
+    queries = [g * (each + 2) + i for g in range(kv_heads) for i in range(each)]
+    keys = [g * (each + 2) + each for g in range(kv_heads)]
+    values = [g * (each + 2) + each + 1 for g in range(kv_heads)]
+    return Attention(
+        wq=weight[queries],
+        bq=bias[queries],
+        wk=weight[keys],
+        bk=bias[keys],
+        wv=weight[values],
+        bv=bias[values],
+        wo=_rows(_matrix(out), heads, d_head),
+        bo=_bias(out, d_model),
+        **{"scale": d_head**-0.5, **extra},
+    )
+
+
+def read_bloom(model: Any) -> Net:
+    """BLOOM: a layer norm on the embeddings, scores that fall with distance in place of positions, biases."""
+    config, body = model.config, model.transformer
+    heads = config.n_head
+    layers = []
+    for block in body.h:
+        own = block.self_attention
+        attention = _interleaved(own.query_key_value, own.dense, heads, heads, alibi=_alibi(heads))
+        mlp = _plain_mlp(block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h, "gelu_new")
+        mlp = dataclasses.replace(mlp, act=bloom_gelu)
+        norms = _biased(block.input_layernorm), _biased(block.post_attention_layernorm)
+        layers.append(Layer(attention, mlp, norms[0], None, norms[1], None))
+    net = _around(model, layers, body.word_embeddings, body.ln_f)
+    return dataclasses.replace(net, embed=_biased(body.word_embeddings_layernorm)(net.embed))
+
+
+def read_mpt(model: Any) -> Net:
+    """MPT: scores that fall with distance in place of positions, no biases anywhere; what the q, k and v projections
+    give is clipped, where it says so."""
+    config, body = model.config, model.transformer
+    heads, d_model, own = config.n_heads, config.d_model, config.attn_config
+    d_head = d_model // heads
+    layers = []
+    for block in body.blocks:
+        wq, wk, wv = (_columns(w, heads, d_head) for w in _matrix(block.attn.Wqkv).split(d_model, dim=1))
+        nothing = torch.zeros(heads, d_head, dtype=torch.float64)
+        attention = Attention(
+            wq=wq,
+            bq=nothing,
+            wk=wk,
+            bk=nothing,
+            wv=wv,
+            bv=nothing,
+            wo=_rows(_matrix(block.attn.out_proj), heads, d_head),
+            bo=torch.zeros(d_model, dtype=torch.float64),
+            scale=d_head**-0.5 if own.softmax_scale is None else own.softmax_scale,
+            alibi=_alibi(heads) ** (own.alibi_bias_max / 8),
+            clip=own.clip_qkv,
+        )
+        mlp = _plain_mlp(block.ffn.up_proj, block.ffn.down_proj, "gelu")
+        layers.append(Layer(attention, mlp, _affine(block.norm_1), None, _affine(block.norm_2), None))
+    return _around(model, layers, body.wte, body.norm_f)
+
+
+def read_falcon(model: Any) -> Net:
+    """Falcon: 7B (one key-value head, one norm for attention and MLP in parallel), 40B (several, a norm for each), and
+    RW (no sharing, one after the other, scores that fall with distance in place of rotation)."""
+    config, body = model.config, model.transformer
+    heads, d_head = config.num_attention_heads, config.hidden_size // config.num_attention_heads
+    kv_heads = config.num_kv_heads if config.new_decoder_architecture else 1 if config.multi_query else heads
+    layers = []
+    for block in body.h:
+        own = block.self_attention
+        attention = _interleaved(
+            own.query_key_value,
+            own.dense,
+            heads,
+            kv_heads,
+            rope=None if config.alibi else _rope(config, d_head),
+            alibi=_alibi(heads) * d_head**-0.5 if config.alibi else None,
+        )
+        mlp = _plain_mlp(block.mlp.dense_h_to_4h, block.mlp.dense_4h_to_h, config.activation)
+        if config.new_decoder_architecture and config.num_ln_in_parallel_attn == 2:
+            norms = block.ln_attn, block.ln_mlp
+        else:
+            norms = block.input_layernorm, getattr(block, "post_attention_layernorm", block.input_layernorm)
+        both = [_biased(norm) for norm in norms]
+        layers.append(Layer(attention, mlp, both[0], None, both[1], None, parallel=config.parallel_attn))
+    return _around(model, layers, body.word_embeddings, body.ln_f)
+
+
 FAMILIES: dict[str, Callable[[Any], Net]] = {
     "arcee": read_arcee,
+    "bloom": read_bloom,
     "cohere": read_cohere,
     "cohere2": read_cohere,
+    "exaone4": read_exaone4,
+    "falcon": read_falcon,
     "gemma": read_gemma_1,
+    "glm4": read_glm4,
+    "gpt_neo": read_gpt_neo,
+    "gptj": read_gptj,
+    "granite": read_granite,
     "helium": _like_llama,
     "ministral": _like_llama,
+    "mpt": read_mpt,
     "nemotron": read_nemotron,
     "olmo": read_olmo,
     "olmo3": read_olmo3,
+    "opt": read_opt,
     "persimmon": read_persimmon,
     "phi": read_phi,
     "seed_oss": _like_llama,
     "smollm3": read_smollm3,
     "starcoder2": read_starcoder2,
+    "vaultgemma": read_vaultgemma,
 }

@@ -75,6 +75,36 @@ PHI = replace(
     down="model.layers.{}.mlp.fc2",
     final_norm="model.final_layernorm",
 )
+BLOOM = Names(
+    "transformer.h.{}",
+    "transformer.h.{}.self_attention.dense",
+    "transformer.h.{}.mlp.dense_4h_to_h",
+    "transformer.h.{}.mlp.dense_4h_to_h",
+    "transformer.ln_f",
+)
+GPTJ = replace(
+    GPT2,
+    out_proj="transformer.h.{}.attn.out_proj",
+    down="transformer.h.{}.mlp.fc_out",
+    k="transformer.h.{}.attn.k_proj",
+    v="transformer.h.{}.attn.v_proj",
+)
+MPT = Names(
+    "transformer.blocks.{}",
+    "transformer.blocks.{}.attn.out_proj",
+    "transformer.blocks.{}.ffn.down_proj",
+    "transformer.blocks.{}.ffn.down_proj",
+    "transformer.norm_f",
+)
+OPT = Names(
+    "model.decoder.layers.{}",
+    "model.decoder.layers.{}.self_attn.out_proj",
+    "model.decoder.layers.{}.fc2",
+    "model.decoder.layers.{}.fc2",
+    "model.decoder.final_layer_norm",
+    "model.decoder.layers.{}.self_attn.k_proj",
+    "model.decoder.layers.{}.self_attn.v_proj",
+)
 
 NAMES = {
     "gpt2": GPT2,
@@ -86,6 +116,16 @@ NAMES = {
     **dict.fromkeys(("glm4_moe", "gpt_oss", "mixtral", "olmoe", "phimoe", "qwen2_moe", "qwen3_moe"), LLAMA),
     "llama4_text": replace(LLAMA, mlp="model.layers.{}.feed_forward", down="model.layers.{}.feed_forward.down_proj"),
     "smollm3": LLAMA,
+    "exaone4": LLAMA,
+    "glm4": LLAMA,
+    "granite": LLAMA,
+    "vaultgemma": LLAMA,
+    "bloom": BLOOM,
+    "falcon": replace(BLOOM, mlp="transformer.h.{}.mlp"),
+    "gptj": GPTJ,
+    "gpt_neo": replace(GPT2, out_proj="transformer.h.{}.attn.attention.out_proj"),
+    "mpt": MPT,
+    "opt": OPT,
     "persimmon": PERSIMMON,
     "phi": PHI,
     "starcoder2": replace(LLAMA, down="model.layers.{}.mlp.c_proj"),

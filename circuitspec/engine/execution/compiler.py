@@ -117,6 +117,7 @@ class Compiler:
                 edit=actions.edits.get(tap),
                 before=mixed.before.get(tap),
                 after=mixed.after.get(tap),
+                rows=len(inputs["input_ids"]) if self._architecture.flat_mlp else 0,
             )
         try:
             skipped = self._blocks.before(actions.first_block) | self._blocks.after(actions.last_block)
@@ -216,7 +217,12 @@ class Compiler:
             submodule(self._model, tap.path(self._architecture).removesuffix(".output")): unread(tap.width(self._shape))
             for tap in actions.unread - others
         }
-        if actions.answers_alone and trims(self._shape, frozenset(actions.swaps) | frozenset(actions.edits), others):
+        whole = self._architecture.flat_mlp  # in one long row tokens are not told apart
+        if (
+            actions.answers_alone
+            and not whole
+            and trims(self._shape, frozenset(actions.swaps) | frozenset(actions.edits), others)
+        ):
             for module in self._architecture.mlp_modules:
                 part = submodule(self._model, self._architecture.path(module, self._shape.n_layers - 1))
                 forwards[part] = partial(_at_columns, part.forward, inputs["logits_to_keep"])

@@ -162,6 +162,7 @@ class _Armed:
     edit: Edit | None
     before: Edit | None
     after: Callable[[Tensor], None] | None
+    rows: int = 0
     recorded: Tensor | None = None
     firings: int = 0
 
@@ -189,13 +190,14 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
         edit: Edit | None = None,
         before: Edit | None = None,
         after: Callable[[Tensor], None] | None = None,
+        rows: int = 0,
     ) -> None:
-        """Set what the next forward does here and forget the last one.
+        """Set what the next forward, of so many `rows`, does here and forget the last one.
 
         `shift` `[row, pos, channel]` is added to what the model computes; it counts as part of the run,
         so it is in what is recorded. So does what `before` makes of it first. `after` is shown what is handed on.
         """
-        self._armed = _Armed(swap, record, shift, edit, before, after)
+        self._armed = _Armed(swap, record, shift, edit, before, after, rows)
 
     @property
     def recorded(self) -> Tensor | None:
@@ -215,6 +217,9 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
             raise CircuitspecError(
                 Diagnostic("CS501", f"{self.path} ran more than once in one forward", hint=_FIRING_HINT)
             )
+        flat = base.ndim == 2 and now.rows > 0  # the rows one after the other, as some modules are given them
+        if flat:
+            base = base.view(now.rows, -1, base.shape[-1])
         if base.ndim != 3 or base.shape[-1] != self.channels:
             raise CircuitspecError(
                 Diagnostic(
@@ -235,7 +240,7 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
             base = now.swap.put_into(base)
         if now.after is not None:
             now.after(base)
-        return base
+        return base.flatten(0, 1) if flat else base
 
 
 _FIRING_HINT = (

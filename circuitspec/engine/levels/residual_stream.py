@@ -23,7 +23,7 @@ from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.modules import submodule
 from circuitspec.models.load import LoadedModel
 
-PLAIN = ("Linear", "Conv1D")  # of torch and of transformers
+PLAIN = ("Linear", "Conv1D", "FalconLinear")  # of torch and of transformers
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,14 @@ class FusedQKV:
     layout: Literal["q|k|v", "per head"]
 
 
+def setting(config: Mapping[str, object], key: str) -> object:
+    """What a parsed config.json says under a key, or, with dots, under a key within it; None where it says nothing."""
+    found: object = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A config value under which the table's modules would no longer mean what it says."""
@@ -78,8 +86,9 @@ class ConfigNumber:
 
     def of(self, config: Mapping[str, object]) -> float | None:
         """The number for a parsed config.json; ValueError where what is written there is none."""
-        value = config.get(self.key, self.default)
-        if value is None and self.default is None:
+        value = setting(config, self.key)
+        value = self.default if value is None else value
+        if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or (self.inverse and not value):
             raise ValueError(f"{self.key} is {value!r}")
@@ -105,7 +114,8 @@ class Architecture:
     `residual` says how a block adds to the residual stream: attention, then the MLP on the sum (`sequential`), or
     both from the same input (`parallel`). A post norm stands between a component's output and the residual stream;
     where there is one, the stream is not the plain sum of component outputs. `mlp` is the module that computes the MLP;
-    several, where the block runs one after the other and no module holds them (or one that also adds the stream).
+    several, where the block runs one after the other and no module holds them (or one that also adds the stream); it is
+    given tokens in one long row where it is `flat`.
 
     Numbers of the family that are no weights: what attention and MLP compute is multiplied by `residual_multiplier` as
     it is added to the stream, logits by `logit_multiplier` after the unembedding; queries, keys and values are clipped
@@ -127,6 +137,7 @@ class Architecture:
     mlp: str | tuple[str, ...]
     mlp_down: str | None
     position_embedding: str | None = None
+    flat_mlp: bool = False
     position_offset: int = 0  # rows of the position embeddings before that of the first token
     attn_post_norm: str | None = None
     mlp_post_norm: str | None = None
@@ -147,7 +158,7 @@ class Architecture:
         """The family's architecture under the settings of a parsed config.json; ValueError for what is no number."""
         found = self
         for variant in self.variants:
-            if config.get(variant.key) == variant.value:
+            if setting(config, variant.key) == variant.value:
                 found = replace(found, **variant.changes)
         numbers: dict[str, Any] = {number.field: number.of(config) for number in self.numbers}
         return replace(found, **numbers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.models.families.architecture import Architecture, Refusal
+from circuitspec.models.families.architecture import Architecture, Refusal, setting
 from circuitspec.models.families.expert_families import MIXTURES
 from circuitspec.models.families.parallel_families import PARALLEL
 from circuitspec.models.families.post_norm_families import POST_NORM
@@ -77,7 +77,7 @@ def architecture_of(config: Mapping[str, object]) -> Architecture:
             data={"key": refusal.key, "value": refusal.value},
         )
         for refusal in (*architecture.refused, *_NOT_CAUSAL)
-        if config.get(refusal.key) == refusal.value
+        if setting(config, refusal.key) == refusal.value
     ]
     if found:
         raise CircuitspecError(*found)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from circuitspec.models.families.architecture import Architecture, ConfigKeys, ConfigNumber, FusedQKV, Refusal
+from circuitspec.models.families.architecture import (
+    Architecture,
+    ConfigKeys,
+    ConfigNumber,
+    FusedQKV,
+    Refusal,
+    SeparateQKV,
+    Variant,
+)
 from circuitspec.models.families.sequential_families import LLAMA
 
 _GPT_NEOX = Architecture(
@@ -46,9 +54,66 @@ _COHERE = replace(
     numbers=(ConfigNumber("logit_multiplier", "logit_scale", 0.0625),),
 )
 
+_GPTJ = Architecture(
+    family="gptj",
+    title="GPT-J",
+    keys=ConfigKeys(
+        n_layers="n_layer",
+        n_heads="n_head",
+        n_kv_heads=None,
+        d_model="n_embd",
+        d_head=None,
+        d_mlp="n_inner",
+        max_positions="n_positions",
+        d_mlp_over_d_model=4,
+    ),
+    token_embedding="transformer.wte",
+    final_norm="transformer.ln_f",
+    unembedding="lm_head",
+    block="transformer.h[{layer}]",
+    attn_norm="ln_1",
+    qkv=SeparateQKV(q="attn.q_proj", k="attn.k_proj", v="attn.v_proj"),
+    attn_out="attn.out_proj",
+    mlp_norm="ln_1",
+    mlp="mlp",
+    mlp_down="mlp.fc_out",
+    residual="parallel",
+    attention="eager",  # transformers has no other
+)
+
+# As Falcon-7B is: one key-value head. The others of the family are variants.
+_FALCON = Architecture(
+    family="falcon",
+    title="Falcon",
+    keys=ConfigKeys(n_kv_heads=1, d_head=None, d_mlp="ffn_hidden_size", d_mlp_over_d_model=4),
+    token_embedding="transformer.word_embeddings",
+    final_norm="transformer.ln_f",
+    unembedding="lm_head",
+    block="transformer.h[{layer}]",
+    attn_norm="input_layernorm",
+    qkv=FusedQKV("self_attention.query_key_value", "per head"),
+    attn_out="self_attention.dense",
+    mlp_norm="input_layernorm",
+    mlp="mlp",
+    mlp_down="mlp.dense_4h_to_h",
+    residual="parallel",
+)
+_FALCON_VARIANTS = (
+    Variant("multi_query", False, {"keys": replace(_FALCON.keys, n_kv_heads=None)}),
+    Variant("parallel_attn", False, {"residual": "sequential", "mlp_norm": "post_attention_layernorm"}),
+    Variant(
+        "new_decoder_architecture",
+        True,
+        {"keys": replace(_FALCON.keys, n_kv_heads="num_kv_heads"), "attn_norm": "ln_attn", "mlp_norm": "ln_mlp"},
+    ),
+    Variant("num_ln_in_parallel_attn", 1, {"attn_norm": "input_layernorm", "mlp_norm": "input_layernorm"}),
+)
+
 PARALLEL: tuple[Architecture, ...] = (
     _GPT_NEOX,
     _PHI,
     _COHERE,
     replace(_COHERE, family="cohere2", title="Cohere 2"),
+    _GPTJ,
+    replace(_FALCON, variants=_FALCON_VARIANTS),
 )

@@ -34,4 +34,12 @@ POST_NORM: tuple[Architecture, ...] = (
     replace(_GEMMA2, family="gemma3_text", title="Gemma 3", attention=None),
     _OLMO2,
     replace(_OLMO2, family="olmo3", title="OLMo 3"),
+    replace(_OLMO2, family="exaone4", title="EXAONE 4", joint_qk_norm=False),
+    replace(
+        LLAMA,
+        family="glm4",
+        title="GLM-4",
+        attn_post_norm="post_self_attn_layernorm",
+        mlp_post_norm="post_mlp_layernorm",
+    ),
 )

@@ -70,6 +70,100 @@ _PERSIMMON = replace(
     attn_out="self_attn.dense",
     mlp_down="mlp.dense_4h_to_h",
 )
+_GPT_NEO = replace(
+    GPT2,
+    family="gpt_neo",
+    title="GPT-Neo",
+    keys=ConfigKeys(n_layers="num_layers", n_heads="num_heads", n_kv_heads=None, d_head=None, d_mlp_over_d_model=4),
+    qkv=SeparateQKV(q="attn.attention.q_proj", k="attn.attention.k_proj", v="attn.attention.v_proj"),
+    attn_out="attn.attention.out_proj",
+    weight_layout="out,in",
+    attention="eager",  # transformers has no other
+    refused=(),
+)
+
+# Bloom's and MPT's modules of the MLP return what they compute with the stream already added.
+_BLOOM = Architecture(
+    family="bloom",
+    title="BLOOM",
+    keys=ConfigKeys(
+        n_layers="n_layer",
+        n_heads="n_head",
+        n_kv_heads=None,
+        d_head=None,
+        max_positions="seq_length",
+        d_mlp_over_d_model=4,
+    ),
+    token_embedding="transformer.word_embeddings",
+    final_norm="transformer.ln_f",
+    unembedding="lm_head",
+    block="transformer.h[{layer}]",
+    attn_norm="input_layernorm",
+    qkv=FusedQKV("self_attention.query_key_value", "per head"),
+    attn_out="self_attention.dense",
+    mlp_norm="post_attention_layernorm",
+    mlp=("mlp.dense_h_to_4h", "mlp.gelu_impl", "mlp.dense_4h_to_h"),
+    mlp_down="mlp.dense_4h_to_h",
+    attention="eager",  # transformers has no other
+    refused=(
+        Refusal("apply_residual_connection_post_layernorm", True, "its stream is then what a norm has given"),
+        Refusal("slow_but_exact", True, "its projections are then computed in slices, and not by their modules"),
+    ),
+)
+
+_MPT = Architecture(
+    family="mpt",
+    title="MPT",
+    keys=ConfigKeys(
+        n_layers="n_layers",
+        n_heads="n_heads",
+        n_kv_heads=None,
+        d_model="d_model",
+        d_head=None,
+        max_positions="max_seq_len",
+        d_mlp_over_d_model=4,
+    ),
+    token_embedding="transformer.wte",
+    final_norm="transformer.norm_f",
+    unembedding="lm_head",
+    block="transformer.blocks[{layer}]",
+    attn_norm="norm_1",
+    qkv=FusedQKV("attn.Wqkv", "q|k|v"),
+    attn_out="attn.out_proj",
+    mlp_norm="norm_2",
+    mlp=("ffn.up_proj", "ffn.act", "ffn.down_proj"),
+    mlp_down="ffn.down_proj",
+    attention="eager",  # transformers has no other
+    numbers=(ConfigNumber("qkv_clip", "attn_config.clip_qkv", None),),
+    refused=(
+        Refusal("attn_config.prefix_lm", True, "its tokens see later ones, so that it is no causal language model"),
+        Refusal("attn_config.qk_ln", True, "transformers leaves out its norms of queries and keys"),
+        Refusal("attn_config.alibi", False, "transformers adds its position biases all the same"),
+    ),
+)
+
+_OPT = Architecture(
+    family="opt",
+    title="OPT",
+    keys=ConfigKeys(n_kv_heads=None, d_head=None, d_mlp="ffn_dim"),
+    token_embedding="model.decoder.embed_tokens",
+    position_embedding="model.decoder.embed_positions",
+    position_offset=2,
+    final_norm="model.decoder.final_layer_norm",
+    unembedding="lm_head",
+    block="model.decoder.layers[{layer}]",
+    attn_norm="self_attn_layer_norm",
+    qkv=SeparateQKV(q="self_attn.q_proj", k="self_attn.k_proj", v="self_attn.v_proj"),
+    attn_out="self_attn.out_proj",
+    mlp_norm="final_layer_norm",
+    mlp=("fc1", "activation_fn", "fc2"),
+    mlp_down="fc2",
+    flat_mlp=True,
+    refused=(
+        Refusal("do_layer_norm_before", False, "its norms then act on the whole stream after each component"),
+        Refusal("_remove_final_layer_norm", True, "it then has no norm before the unembedding"),
+    ),
+)
 
 SEQUENTIAL: tuple[Architecture, ...] = (
     GPT2,
@@ -88,4 +182,18 @@ SEQUENTIAL: tuple[Architecture, ...] = (
     replace(LLAMA, family="nemotron", title="Nemotron"),
     replace(LLAMA, family="starcoder2", title="StarCoder2", mlp_down="mlp.c_proj"),
     _PERSIMMON,
+    replace(
+        LLAMA,
+        family="granite",
+        title="Granite",
+        numbers=(
+            ConfigNumber("residual_multiplier", "residual_multiplier", 1.0),
+            ConfigNumber("logit_multiplier", "logits_scaling", 1.0, inverse=True),
+        ),
+    ),
+    replace(LLAMA, family="vaultgemma", title="VaultGemma", mlp_norm="pre_feedforward_layernorm", attention="eager"),
+    _GPT_NEO,
+    _OPT,
+    _BLOOM,
+    _MPT,
 )
