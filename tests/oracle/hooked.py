@@ -195,8 +195,8 @@ def forward(
     def sliced(kind: str, layer: int, count: int, width: int, half: int | None = None) -> Change:
         """Components that are slices of the tensor. ``half`` picks the key (0) or value (1) part of a kv patch."""
 
-        def change(x: Tensor) -> Tensor:
-            x = x.clone()
+        def change(given: Tensor) -> Tensor:
+            x = given.clone().view(1, len(ids), -1)
             for i in range(count):
                 for p, value in at.get((kind, layer, i), {}).items():
                     part = value if half is None else value[half * width : (half + 1) * width]
@@ -206,18 +206,18 @@ def forward(
                 if half == 1:
                     piece = torch.cat([run.values[kind, layer, i], piece], dim=1)
                 run.values[kind, layer, i] = piece
-            return x
+            return x.view(given.shape)
 
         return change
 
-    module = model.get_submodule
+    module, modules = model.get_submodule, dict(model.named_modules())
     try:
         for layer in range(n_layers):
             before: list[Component] = [("input",)] if layer == 0 else []
             handles.append(_before(module(names.block.format(layer)), whole(*before, ("resid", layer, "pre"))))
             handles.append(_before(module(names.out_proj.format(layer)), sliced("head", layer, heads, d_head)))
             handles.append(_after(module(names.out_proj.format(layer)), whole(("attn", layer))))
-            if hasattr(module(names.mlp.format(layer)), names.down.rpartition(".")[2]):  # a choice of experts has none
+            if names.down.format(layer) in modules:  # a choice of experts has none
                 down = module(names.down.format(layer))
                 width = down.weight.shape[0] if type(down).__name__ == "Conv1D" else down.weight.shape[1]
                 handles.append(_before(down, sliced("neuron", layer, width, 1)))

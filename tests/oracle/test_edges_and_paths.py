@@ -32,7 +32,7 @@ def test_contributions_sum_to_the_residual(family: str) -> None:
     net = families.read(MODELS[family](0))
     run = node.forward(net, BASE, record=True)
     total = torch.stack(list(edge.contributions(net, BASE).values())).sum(0)
-    total = total + torch.stack([layer.attention.bo for layer in net.layers]).sum(0)
+    total = total + torch.stack([layer.attention.bo * layer.scale for layer in net.layers]).sum(0)
     assert distance(total, run.values["resid", len(net.layers), "pre"]) < TIGHT
 
 
@@ -102,7 +102,9 @@ def test_random_edge_sets_receiver_by_receiver(family: str) -> None:
             values = node.forward(net, BASE, reads=reads, record=True).values
             earlier = 2 if receiver[0] == "final" else receiver[1]
             earlier += receiver[0] == "mlp_in" and not net.layers[0].parallel
-            bias = sum((net.layers[i].attention.bo for i in range(earlier)), torch.zeros(net.d_model))
+            bias = sum(
+                (net.layers[i].attention.bo * net.layers[i].scale for i in range(earlier)), torch.zeros(net.d_model)
+            )
             for p in range(6):
                 row = bias.clone().double()
                 for sender in edge.senders(net):
@@ -117,6 +119,8 @@ def test_random_edge_sets_receiver_by_receiver(family: str) -> None:
                             own = own / size.sqrt() * layer.post_attention.weight
                     if sender[0] == "mlp" and layer.post_mlp is not None:
                         own = layer.post_mlp(own)
+                    if sender[0] in ("head", "mlp"):
+                        own = own * layer.scale
                     where = kept.get((sender, receiver), [])
                     row = row + (own if where is None or p in where else ablated[sender][p])
                 reads[receiver, p] = row
@@ -329,7 +333,7 @@ def test_a_neuron_writes_its_column(family: str) -> None:
     if isinstance(net.layers[1].mlp, families.Mixture):
         assert sender not in run.values
         return
-    delta = (values[sender] - run.values[sender]) @ net.layers[1].mlp.w_out[5:6]
+    delta = (values[sender] - run.values[sender]) @ net.layers[1].mlp.w_out[5:6] * net.layers[1].scale
     expected = net.finish(run.values["resid", 3, "pre"] + delta)
     assert distance(path.path_patch(net, BASE, values, sender, [("final",)], through=()), expected) < TIGHT
     assert distance(expected, run.logits) > 1e-4
