@@ -46,7 +46,9 @@ EVIDENCE: dict[str, CodeInfo] = {
         "no random circuits to compare with",
         "Random circuits have the size and layer profile of the circuit: the heads of each layer (and neurons of each "
         "MLP) exchanged for others of it, free components and MLPs left where they are. Where the circuit has all "
-        "heads of its layers, or MLPs alone, that gives the circuit itself again, and nothing can be compared.",
+        "heads of its layers, or MLPs alone, that gives the circuit itself again, and nothing can be compared. "
+        "Features of dictionaries are exchanged for features that are active at as many tokens of their positions; "
+        "where too few others are active there at all, there is nothing to compare with either.",
     ),
     "CS431": CodeInfo(
         "attention that does not add up to 1",

@@ -91,6 +91,11 @@ class PlannedClaim:
         return 0
 
     @property
+    def still_drawn(self) -> int:
+        """How many random circuits are drawn once the model is at hand."""
+        return 0
+
+    @property
     def falls(self) -> bool:
         """Whether it measures how far the score falls from the clean anchor, not how far it rises from the other."""
         return False

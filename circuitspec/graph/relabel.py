@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from random import Random
+from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
 from circuitspec.graph.circuit_graph import CircuitGraph
@@ -15,10 +16,13 @@ from circuitspec.hypothesis_file.grammar.component_kinds import MLP
 from circuitspec.hypothesis_file.grammar.components import (
     AttentionPattern,
     Component,
+    Feature,
     Head,
     KvHead,
     Neuron,
+    OtherFeatures,
     all_of,
+    sort_key,
 )
 
 _T = TypeVar("_T")
@@ -28,20 +32,32 @@ Exchange: TypeAlias = Mapping[Component, Component]
 """Which component takes the place of which, of its own layer and kind; those that are not named stay."""
 
 
+class NoExchange(Exception):
+    """Every feature that could take a place was drawn for another."""
+
+
 def exchange(
-    graph: CircuitGraph, dice: Random, *, whole_groups: bool, layers: Collection[int] | None = None
+    graph: CircuitGraph,
+    dice: Random,
+    *,
+    whole_groups: bool,
+    layers: Collection[int] | None = None,
+    alike: Mapping[Feature, Sequence[Feature]] = MappingProxyType({}),
 ) -> Exchange:
     """The heads of every layer exchanged at random, and the neurons of every MLP of which the circuit has some.
 
     Free components stay, and so do MLPs, of which a layer has but one. With `whole_groups` key-value heads are
     exchanged too, and query heads go with theirs, so that edges stay edges. Of some `layers` alone, if they are given.
+    The place of a feature is taken by one of those that are `alike`, each by another. Raises NoExchange where a draw
+    leaves none for one of them.
     """
     of: dict[Component, Component] = {}
     for layer in range(graph.shape.n_layers) if layers is None else sorted(layers):
         of |= _heads_by_group(graph, layer, dice) if whole_groups else _heads(graph, layer, dice)
         of |= _neurons(graph, layer, dice)
     heads = [(one, other) for one, other in of.items() if isinstance(one, Head) and isinstance(other, Head)]
-    return {**of, **{AttentionPattern(*one.place): AttentionPattern(*other.place) for one, other in heads}}
+    of |= {AttentionPattern(*one.place): AttentionPattern(*other.place) for one, other in heads}
+    return of | _features(graph, alike, dice)
 
 
 def enlarged(graph: CircuitGraph, dice: Random, inside: Collection[Component] = ()) -> CircuitGraph | None:
@@ -97,6 +113,24 @@ def _neurons(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, C
         return {}
     neurons = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
     return _permuted([neuron for neuron in neurons if neuron not in graph.free], dice)
+
+
+def _features(
+    graph: CircuitGraph, alike: Mapping[Feature, Sequence[Feature]], dice: Random
+) -> dict[Component, Component]:
+    """The features drawn in the place of each, and all others of a dictionary in that of all but the circuit's."""
+    of: dict[Component, Component] = {}
+    for feature in _in_random_order(sorted(alike, key=sort_key), dice):
+        left = [one for one in alike[feature] if one not in of.values()]
+        if not left:
+            raise NoExchange
+        of[feature] = _one_of(left, dice)
+    for one in graph.universe:
+        if isinstance(one, OtherFeatures) and one.named:
+            own = (Feature(one.dictionary, number, one.layer) for number in one.named)
+            named = frozenset(found.place[1] for found in (of.get(feature, feature) for feature in own))
+            of[one] = replace(one, named=named)
+    return of
 
 
 def _permuted(things: Sequence[_T], dice: Random) -> dict[_T, _T]:

@@ -373,6 +373,11 @@ def _cost(
         if most := planned.most_searched:
             claim = f"claim {planned.index + 1} ({planned.claim.kind})"
             lines.append(f"           and up to {most} to search for subsets for {claim}")
+        if planned.still_drawn:
+            lines.append(
+                f"           and {planned.still_drawn + 2} for claim {planned.index + 1}: to see how active features "
+                "are, and for random circuits of as active ones"
+            )
     megabytes = rows * activation_bytes(shape, positions, dtype, edges=edges) / 2**20
     weights = weight_bytes(shape, dtype) / 2**20
     lines.append(

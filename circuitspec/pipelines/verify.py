@@ -24,6 +24,7 @@ from circuitspec.analysis.circuit_effects.negative_components import (
 )
 from circuitspec.analysis.circuit_effects.path_effects import path_effects
 from circuitspec.analysis.claims.abstraction.subspace_trials import has_subspaces, with_parts
+from circuitspec.analysis.claims.kinds.beats_random import with_matched
 from circuitspec.analysis.claims.registry import claims_sufficiency, search_claims
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.dictionary_figures import dictionaries_used
@@ -42,6 +43,7 @@ from circuitspec.analysis.warnings.all_warnings import find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
+from circuitspec.engine.attribution.feature_activity import feature_activity
 from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.attribution.restoration_screen import (
     Screen,
@@ -191,6 +193,9 @@ def verify(
         own=options.own,
     )
     with session.tested(task, edges=any(e.readings for e in planned)) as (runner, tested):
+        if any(planned.still_drawn for planned in plan.claims):
+            progress.stage("seeing how active features are")
+            plan = with_matched(plan, partial(feature_activity, runner))
         progress.stage("running")
         said: list[tuple[AnswerStanding | None, Instead | None]] = []
 

@@ -245,8 +245,34 @@ def test_a_reconstruction_beyond_the_models_dtype(tmp_path: Path) -> None:
     assert found["dictionaries"]["each"][0]["reconstructed"] is None
 
 
-def test_random_circuits_have_no_other_features(tmp_path: Path) -> None:
-    claims = "[{beats_random: {metric: logit_diff}}]"
-    result = run("verify", hypothesis(tmp_path, BOTH, claims), "--no-store")
+RIVALS = "[{beats_random: {metric: logit_diff, circuits: 40}}]"
+
+
+def test_random_circuits_are_of_features_as_active(tmp_path: Path) -> None:
+    """The other pairs of three active features have A or B alone, and relu(1 - 1) is nothing; f3 is never active."""
+    dictionary(tmp_path / "res1", (A, B, A, FLOWS), (A, B, FLOWS, A))
+    (claim,), _ = verified(hypothesis(tmp_path, BOTH, RIVALS))
+    assert (claim["status"], claim["parts"][0]["value"]) == ("SUPPORTED", 1.0)
+    (said,) = (note for note in claim["notes"] if "exchanged" in note)
+    assert "the circuit's at 50 % of the tokens at their positions, the others at 50 %" in said  # clean, and no corrupt
+    assert "2 of them different" in said
+    planned = run("plan", hypothesis(tmp_path, BOTH, RIVALS))
+    assert "and 42 for claim 1: to see how active features are" in planned.output
+
+
+def test_random_circuits_of_features_that_are_not_as_active(tmp_path: Path) -> None:
+    """A is known from its switch on, at 9 of 14 tokens of the clean prompts; the other feature is active at all."""
+    arrays = {"W_enc": np.stack([direction(A, 0.5)] * 2, 1), "W_dec": np.stack([direction(A, 1.0)] * 2)}
+    arrays |= {"b_enc": np.array([0.0, 0.1]), "b_dec": np.zeros(D)}
+    sae_lens(tmp_path / "res1", {"architecture": "standard"}, arrays)
+    _, warnings = verified(hypothesis(tmp_path, "{one: {nodes: [sae:res1.f0]}}", RIVALS))
+    (unlike,) = (warning for warning in warnings if warning["code"] == "CS469")
+    assert unlike["data"]["random"] == 1.0
+    assert unlike["data"]["circuit"] == pytest.approx(9 / 28)  # the corrupt prompts have as many tokens
+
+
+def test_no_other_features_are_active(tmp_path: Path) -> None:
+    dictionary(tmp_path / "res1", (A, B, FLOWS), (A, B, FLOWS))
+    result = run("verify", hypothesis(tmp_path, BOTH, RIVALS), "--no-store")
     assert "CS430" in result.output
-    assert "features of dictionaries are not exchanged" in result.output
+    assert "too few other features of its dictionaries are active" in result.output

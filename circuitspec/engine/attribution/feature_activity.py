@@ -34,6 +34,12 @@ class FeatureActivity:
     active: Counts
     tokens: NDArray[np.int64]
 
+    def shares(self, dictionary: str, where: Where) -> NDArray[np.float64]:
+        """`[feature]`: at what share of these tokens each is active."""
+        place = self.wheres.index(where)
+        share: NDArray[np.float64] = self.active[dictionary][place] / max(1, int(self.tokens[place]))
+        return share
+
 
 @torch.no_grad()
 def feature_activity(runner: Runner, variants: Sequence[Variant], wheres: Sequence[Where]) -> FeatureActivity:

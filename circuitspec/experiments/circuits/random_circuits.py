@@ -8,6 +8,7 @@ from random import Random
 from typing import TypeVar
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.experiments.circuits.alike_features import AlikeFeatures
 from circuitspec.experiments.experiment import Experiment, Reading, Sent, Site, all_readings
 from circuitspec.experiments.levels import edge_level
 from circuitspec.experiments.levels.whole_circuit import Whole
@@ -16,7 +17,7 @@ from circuitspec.graph.dictionary_nodes import is_of_dictionary
 from circuitspec.graph.edge_circuit import Kept
 from circuitspec.graph.edges import Receiver
 from circuitspec.graph.nodes import Place
-from circuitspec.graph.relabel import Exchange, enlarged, exchange
+from circuitspec.graph.relabel import Exchange, NoExchange, enlarged, exchange
 from circuitspec.hypothesis_file.grammar.components import Component
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -28,10 +29,15 @@ _TRIES = 100  # draws in which something other than the circuit itself must come
 
 @dataclass(frozen=True)
 class RandomCircuits:
-    """Random circuits, as often as they were drawn: each kept alone and, if asked for, knocked out of the model."""
+    """Random circuits, as often as they were drawn: each kept alone and, if asked for, knocked out of the model.
+
+    `active`: of features, at which share of the tokens at their places the circuit's are active, and those drawn; means
+    over features.
+    """
 
     kept: tuple[Experiment, ...]
     knocked_out: tuple[Experiment, ...]
+    active: tuple[float, float] | None = None
 
     @property
     def n_different(self) -> int:
@@ -47,11 +53,13 @@ def random_circuits(
     place: Place,
     *,
     knocked_out: bool = True,
+    alike: AlikeFeatures | None = None,
 ) -> RandomCircuits:
     """Independent draws from all circuits with the same components of each layer exchanged, but for the circuit itself.
 
-    Raises CS173 where so many would not fit into memory; CS430 where there are hardly any: the circuit has all heads of
-    its layers, or only MLPs.
+    Features are exchanged for those that are `alike`; without it they stay. Raises CS173 where so many would not fit
+    into memory; CS430 where there are hardly any: the circuit has all heads of its layers, or only MLPs, or too few
+    features are as active as its own.
     """
     _check_count(own, count, text, place, knocked_out=knocked_out)
     dice, edges = Random(seed), own.edges is not None
@@ -59,27 +67,49 @@ def random_circuits(
     without: list[Experiment] = []
     pool = Pool()
     in_vain = 0
+    shares: list[float] = []
     while len(kept) < count:
-        of = exchange(graph, dice, whole_groups=edges)
-        drawn, out = _drawn(graph, own, of, pool, knocked_out=knocked_out)
+        try:
+            of = exchange(graph, dice, whole_groups=edges, alike={} if alike is None else alike.candidates)
+            drawn, out = _drawn(graph, own, of, pool, knocked_out=knocked_out)
+        except NoExchange:
+            of, drawn, out = {}, own.circuit, None
         if drawn != own.circuit:
             kept.append(drawn)
             without += [] if out is None else [out]
             in_vain = 0
+            if alike is not None:
+                shares += [others[_in_place(one, of)] for one, others in alike.others.items()]
             continue
         in_vain += 1
         if in_vain == _TRIES:
             raise CircuitspecError(
                 Diagnostic(
                     "CS430",
-                    "there are no random circuits to compare with: heads exchanged within layers give the same circuit",
+                    "there are no random circuits to compare with: " + _why_none(graph, alike),
                     text.span(place),
-                    hint="features of dictionaries are not exchanged: claim `minimal` instead"
-                    if any(is_of_dictionary(component) for component in graph.circuit)
-                    else "the circuit leaves out no head of its layers: claim `minimal` instead",
+                    hint=_instead(graph, alike),
                 )
             )
-    return RandomCircuits(tuple(kept), tuple(without))
+    own_shares = [] if alike is None else [*alike.own.values()]
+    active = (sum(own_shares) / len(own_shares), sum(shares) / len(shares)) if own_shares else None
+    return RandomCircuits(tuple(kept), tuple(without), active)
+
+
+def _why_none(graph: CircuitGraph, alike: AlikeFeatures | None) -> str:
+    if alike is not None:
+        return "too few other features of its dictionaries are active at its positions"
+    if any(is_of_dictionary(component) for component in graph.circuit):
+        return "its features stay in their places here"
+    return "heads exchanged within layers give the same circuit"
+
+
+def _instead(graph: CircuitGraph, alike: AlikeFeatures | None) -> str:
+    if alike is not None:
+        return "claim `minimal` instead, or take a larger dictionary"
+    if any(is_of_dictionary(component) for component in graph.circuit):
+        return "claim `beats_random`, which draws features that are as active"
+    return "the circuit leaves out no head of its layers: claim `minimal` instead"
 
 
 def _check_count(own: Whole, count: int, text: SourceText, place: Place, *, knocked_out: bool) -> None:
