@@ -14,9 +14,9 @@ from circuitspec.runtime.files import write_text_whole, write_whole
 
 CIRCUITS = ("eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning")
 VARIABLES, PAIRS = "mib-variables", "causal-pairs"
-FEATURES = ("attribution-graph",)
+FEATURES = ("attribution-graph", "feature-list")
 AS = click.Choice([*CIRCUITS, *FEATURES, VARIABLES, PAIRS])
-AS_WRITTEN = click.Choice([*CIRCUITS, VARIABLES])
+AS_WRITTEN = click.Choice([*CIRCUITS, *FEATURES, VARIABLES])
 FILE_OR_FOLDER = click.Path(path_type=Path)
 
 
@@ -121,6 +121,7 @@ _TAKEN: dict[str, set[str]] = {
     VARIABLES: {"model", "prompts", "entry"},
     PAIRS: set(),
     "attribution-graph": {"model", "prompts", "top", *_OF_FEATURES},
+    "feature-list": {"model", "prompts", "dictionaries"},
 }
 """The options that go with a format; with those of circuits all go that are not about features."""
 
@@ -134,12 +135,13 @@ def _check_options(as_: str, options: dict[str, Any]) -> None:
 
 
 def _import_features(file: Path, as_: str, out: Path, force: bool, options: dict[str, Any]) -> None:
-    from circuitspec.exchange.features.importing_features import FeatureOptions, import_features, prompts_beside
+    from circuitspec.exchange.features.feature_lists import import_list
+    from circuitspec.exchange.features.importing_features import FeatureOptions, import_graph, prompts_beside
     from circuitspec.exchange.loss import loss_text
 
     beside = prompts_beside(out)
     given = {name: value for name, value in options.items() if name in _TAKEN["attribution-graph"]}
-    found = import_features(file, as_, out, FeatureOptions(**given))
+    found = (import_list if as_ == "feature-list" else import_graph)(file, out, FeatureOptions(**given))
     if found.prompts is not None:
         check_output(beside, force)
     write_text_whole(out, found.text)
@@ -198,7 +200,7 @@ def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
     """Write the edges that the hypothesis in FILE keeps in a format of another tool.
 
     What that format cannot say is listed on stderr. As mib-variables, its aligned variables are written, each as a
-    folder in the output.
+    folder in the output; as attribution-graph or feature-list, the features of its circuit.
     """
     check_output(out, force)
     check_outputs([("FILE", file)], [("--output", out)])
@@ -212,6 +214,11 @@ def export(file: Path, as_: Any, out: Path, size: Any, force: bool) -> None:
         if size is not None:
             raise click.UsageError(f"--size does not go with --as {as_}")
         _export_variables(document, out)
+        return
+    if as_ in FEATURES:
+        if size is not None:
+            raise click.UsageError(f"--size does not go with --as {as_}")
+        _export_features(document, as_, out)
         return
     exported = export_circuit(document, as_, out, size)
     write_whole(out, exported.content)
@@ -236,3 +243,15 @@ def _export_variables(document: Any, out: Path) -> None:
         write_whole(path, content)
     click.echo(loss_text("CS381", "what the folders do not say", found.losses), nl=False, err=True)
     say(f"wrote {', '.join(str(out / folder) for folder in found.folders)} ({counted(len(found.files), 'file')})")
+
+
+def _export_features(document: Any, as_: str, out: Path) -> None:
+    from circuitspec.exchange.features.exporting_features import export_graph, export_list
+    from circuitspec.exchange.features.feature_circuit import sizes
+    from circuitspec.exchange.loss import loss_text
+
+    found = (export_list if as_ == "feature-list" else export_graph)(document)
+    write_whole(out, found.content)
+    heading = "what the file cannot say, or says beyond the hypothesis"
+    click.echo(loss_text("CS381", heading, found.losses), nl=False, err=True)
+    say(f"wrote {out} ({sizes(found.circuit.nodes)})")

@@ -400,4 +400,26 @@ EXECUTION: dict[str, CodeInfo] = {
         "name several models (or one in several precisions) can be compared without `--run`: what they share needs no "
         "run. From Python a model may be passed, in which all of them are run.",
     ),
+    "CS574": CodeInfo(
+        "a list of features that does not say enough",
+        "A list of features (`import --as feature-list`) is JSON or a table with the columns dictionary, index, "
+        "position, group and at. The dictionary is named by its place (r4, m3), as feature-circuits names its modules "
+        "(embed, attn_3, mlp_3, resid_3; resid_3 is what block 3 puts out, r4), or by any name, with the place in "
+        "`at`. The index counts from 0, or is `error`. A position is a token's index, counted from 0 without special "
+        "tokens in front, or a position that the prompts name; without one the feature stands at every token.",
+    ),
+    "CS575": CodeInfo(
+        "nodes that a format has no word for",
+        "An attribution graph has features and errors of transcoders, one a layer, at the tokens of one prompt; a list "
+        "of features those of any dictionary. Neither has heads, MLPs, neurons or residual streams, or all features of "
+        "a dictionary at once. The formats of heads and MLPs in turn have no features. Export each part of the circuit "
+        "in a format that has it, or declare the nodes that the message names `free`.",
+    ),
+    "CS576": CodeInfo(
+        "features cannot be written as plain pyvene",
+        "pyvene has interventions on the features of sparse autoencoders, and they replace the model's value by the "
+        "reconstruction: what the features leave over is lost, even where nothing is patched. Here it is kept, unless "
+        "the hypothesis says otherwise, so that a bundle would run other experiments than `verify`. Hypotheses that "
+        "declare `dictionaries` are verified, and their features exported as a list or as an attribution graph.",
+    ),
 }

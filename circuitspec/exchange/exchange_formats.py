@@ -72,6 +72,7 @@ class FeatureFormat:
 
 
 FEATURE_FORMATS: dict[str, FeatureFormat] = {
-    "attribution-graph": FeatureFormat("attribution graph", is_written=False),
+    "attribution-graph": FeatureFormat("attribution graph", is_written=True),
+    "feature-list": FeatureFormat("list of features", is_written=True),
 }
 """What is in `exchange/features`."""

@@ -13,6 +13,7 @@ from circuitspec.exchange.exchange_formats import FORMATS, FormatName
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.reading import size_of
 from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
+from circuitspec.graph.dictionary_nodes import names_features
 from circuitspec.graph.edge_circuit import Kept, edge_circuit
 from circuitspec.graph.edges import sender_index
 from circuitspec.graph.nodes import Place
@@ -35,10 +36,11 @@ def export_circuit(document: Document, name: FormatName, out: Path, size: Size |
 
     `size` is the model's, needed where its configuration is not on this machine and the hypothesis does not state it
     (`model.size`). Raises CircuitspecError: CS386 without it, and where the two differ, CS389 for a hypothesis without
-    edges or with single neurons, and for a file name that the format's tool does not read, CS220 to CS227 for a
-    circuit that the model cannot have.
+    edges or with single neurons, and for a file name that the format's tool does not read, CS575 for one with features
+    of dictionaries, CS220 to CS227 for a circuit that the model cannot have.
     """
     _check_suffix(name, out)
+    _check_features(document)
     _check_neurons(document)
     size = _size(document, size)
     graph = lay_out(document.hypothesis.circuit, size.shape, document.source)
@@ -72,8 +74,8 @@ def _check_suffix(name: FormatName, out: Path) -> None:
         )
 
 
-def _check_neurons(document: Document) -> None:
-    """CS389 for neurons in the circuit, of which the formats have no word."""
+def names_of_circuit(document: Document) -> list[tuple[Name, Place]]:
+    """Every component that the groups, `free` and paths of a circuit name, and where."""
     circuit = document.hypothesis.circuit
     named: list[tuple[Name, Place]] = []
     for group, block in circuit.groups.items():
@@ -82,6 +84,27 @@ def _check_neurons(document: Document) -> None:
     for i, path in enumerate(circuit.paths):
         items = (item for hop in parse_path(path).hops for item in hop if isinstance(item, Name))
         named += [(item, ("circuit", "paths", i)) for item in items]
+    return named
+
+
+def _check_features(document: Document) -> None:
+    """CS575 for features of dictionaries in the circuit, of which the formats of heads and MLPs have no word."""
+    problems = [
+        Diagnostic(
+            "CS575",
+            f"{format_name(name.target)} is of a dictionary, and the format holds heads and MLPs whole",
+            document.source.span(place),
+            hint="write the features of a circuit --as feature-list or --as attribution-graph",
+        )
+        for name, place in names_of_circuit(document)
+        if names_features(name.target)
+    ]
+    if problems:
+        raise CircuitspecError(*problems)
+
+
+def _check_neurons(document: Document) -> None:
+    """CS389 for neurons in the circuit, of which the formats have no word."""
     problems = [
         Diagnostic(
             "CS389",
@@ -89,7 +112,7 @@ def _check_neurons(document: Document) -> None:
             document.source.span(place),
             hint=f"write its MLP: {format_name(whole)}",
         )
-        for name, place in named
+        for name, place in names_of_circuit(document)
         if (whole := _mlp_of(name.target)) is not None
     ]
     if problems:

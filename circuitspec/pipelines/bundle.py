@@ -12,9 +12,12 @@ from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import refused_means
 from circuitspec.engine.pyvene_export.bundle_content import Bundle, make_bundle
 from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
+from circuitspec.exchange.exporting import names_of_circuit
 from circuitspec.experiments.direction_files import direction_places
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.requirements import fitted
+from circuitspec.graph.dictionary_nodes import names_features
+from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Document, digest
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.pipelines.preparation import Prepared, prepare, prompts_of
@@ -33,7 +36,7 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
     """The experiments that `verify` runs for the claims, as plain pyvene interventions.
 
     Raises CircuitspecError as `verify` does for files, prompts and models, CS530 for a family that pyvene
-    loads no config for, and CS531 for noise on the embeddings.
+    loads no config for, CS531 for noise on the embeddings, and CS576 for dictionaries of features.
     """
     base_dir, asked = document.base_dir, document.hypothesis.model
     if asked.adapter is not None or asked.rope_scaling is not None:
@@ -46,6 +49,7 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
                 hint="save the model with it, and name that one",
             )
         )
+    _refuse_dictionaries(document)
     prompts, hypothesis = prompts_of(document)
 
     def prepared_for(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Prepared:
@@ -89,3 +93,29 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
         "version": version("circuitspec"),
     }
     return replace(bundle, texts={**bundle.texts, "README.md": readme(bundle.names, bundle.counts, facts, hub)})
+
+
+def _refuse_dictionaries(document: Document) -> None:
+    """CS576 for each feature of the circuit, or for a dictionary where none is named.
+
+    Declared dictionaries take MLPs or streams apart for every experiment: without them these would be other experiments
+    than those that `verify` runs.
+    """
+    hypothesis, text = document.hypothesis, document.source
+    if not hypothesis.dictionaries:
+        return
+    named = [
+        (format_name(name.target), place) for name, place in names_of_circuit(document) if names_features(name.target)
+    ]
+    declared = [(f"the dictionary {name}", ("dictionaries", name)) for name in hypothesis.dictionaries]
+    raise CircuitspecError(
+        *(
+            Diagnostic(
+                "CS576",
+                f"{what} cannot be written to a bundle: plain pyvene does not keep what features leave over",
+                text.span(place, key=place[0] == "dictionaries"),
+                hint="verify the hypothesis; or export its features, --as feature-list or --as attribution-graph",
+            )
+            for what, place in named or declared
+        )
+    )

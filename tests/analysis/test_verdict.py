@@ -102,10 +102,16 @@ def test_few_prompts_decide_nothing(n: int, status: str) -> None:
     assert ("too few" in claim.reason) == (n == 9)
 
 
-def test_one_prompt_has_no_figure() -> None:
-    single = make_records({run: {"logit_diff": [v]} for run, v in ((CLEAN, 4.0), (CORRUPT, 0.0), (CIRCUIT, 4.0))})
+@pytest.mark.parametrize(("clean", "recovered"), [(4.0, 0.75), (0.0, None), (-4.0, None)])
+def test_one_prompt_has_a_value_and_no_verdict(clean: float, recovered: float | None) -> None:
+    """The value is 3 / 4; where the anchors are equal or inverted there is none."""
+    values = ((CLEAN, clean), (CORRUPT, 0.0), (CIRCUIT, 3.0))
+    single = make_records({run: {"logit_diff": [value]} for run, value in values})
     (claim,) = judge(make_plan(Sufficient(metric="logit_diff", at_least=0.2)), single)
-    assert (claim.status, claim.estimate, claim.n) == ("INCONCLUSIVE", None, 1)
+    assert (claim.status, claim.n) == ("INCONCLUSIVE", 1)
+    assert (claim.estimate is None) == (recovered is None)
+    if claim.estimate is not None:
+        assert (claim.estimate.value, claim.estimate.interval) == (recovered, None)
 
 
 def test_constant_data_are_decided() -> None:

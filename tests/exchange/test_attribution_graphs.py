@@ -45,7 +45,7 @@ def refused(graph: WrittenGraph | dict[str, Any], tmp_path: Path, **options: Any
     return found.code, found.message
 
 
-def what(nodes: tuple[FeatureNode, ...]) -> set[tuple[str, int | None, int | None]]:
+def what(nodes: tuple[FeatureNode, ...]) -> set[tuple[str, int | None, int | str | None]]:
     return {(node.dictionary, node.index, node.position) for node in nodes}
 
 

@@ -30,6 +30,8 @@ KINDS: Mapping[str, NodeKind] = {
 """What `feature_type` says, in our words."""
 
 TITLE = "attribution graph"
+SHOWN = str.maketrans({"\n": "⏎", "\t": "→", "\r": "↵"})
+"""What circuit-tracer shows in the place of white space in tokens."""
 _ID = re.compile(r"(?P<place>[0-9]{1,9}|E|L)_(?P<number>[0-9]{1,12})_(?P<position>[0-9]{1,9})")
 _MOST = 10**7  # of tokens
 _SAVE_JSON = (

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from circuitspec.exchange.loss import counted
+
 
 @dataclass(frozen=True)
 class FeatureNode:
-    """A feature of a dictionary, or its error (`index` None), at a token index or (None) at every token.
+    """A feature of a dictionary, or its error (`index` None), at a token index, a named position, or (None) everywhere.
 
     `label` is what people call it; it decides nothing.
     """
 
     dictionary: str
     index: int | None
-    position: int | None = None
+    position: int | str | None = None
     group: str = "features"
     label: str = ""
 
@@ -55,7 +57,7 @@ class FeatureCircuit:
     @property
     def positions(self) -> tuple[int, ...]:
         """The token indices that are named, in order."""
-        return tuple(sorted({node.position for node in self.nodes if node.position is not None}))
+        return tuple(sorted({node.position for node in self.nodes if isinstance(node.position, int)}))
 
     @property
     def by_group(self) -> dict[str, tuple[FeatureNode, ...]]:
@@ -65,14 +67,21 @@ class FeatureCircuit:
         return {name: tuple(nodes) for name, nodes in groups.items()}
 
 
-def position_name(index: int) -> str:
-    """What a hypothesis calls the token of this index."""
-    return f"p{index}"
+def position_name(position: int | str) -> str:
+    """What a hypothesis calls the token of this index, or a position that has a name."""
+    return f"p{position}" if isinstance(position, int) else position
 
 
 def distinct(nodes: Sequence[FeatureNode]) -> tuple[FeatureNode, ...]:
     """Each node once, by what it is and where, as it first stands."""
-    found: dict[tuple[str, int | None, int | None], FeatureNode] = {}
+    found: dict[tuple[str, int | None, int | str | None], FeatureNode] = {}
     for node in nodes:
         found.setdefault((node.dictionary, node.index, node.position), node)
     return tuple(found.values())
+
+
+def sizes(nodes: Sequence[FeatureNode]) -> str:
+    """`12 features and 1 error`."""
+    errors = sum(node.is_error for node in nodes)
+    features = counted(len(nodes) - errors, "feature")
+    return f"{features} and {counted(errors, 'error')}" if errors else features

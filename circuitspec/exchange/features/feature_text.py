@@ -114,7 +114,7 @@ def _circuit(circuit: FeatureCircuit) -> Iterator[str]:
             at = "" if not named else f"@{named[0]}" if len(named) == 1 else f"@{{{','.join(named)}}}"
             label = next((node.label for node in placed if node.label), "")
             yield _with_note(f'        - "{component}{at}"', label)
-    yield "  free: [a*, m*] # heads, and what MLPs have no dictionary: recomputed, and outside the claim"
+    yield "  free: [a*, m*] # heads, and MLPs that no dictionary takes apart: recomputed, and outside the claim"
     yield ""
 
 

@@ -15,7 +15,13 @@ from circuitspec.dictionaries.dictionary_path import DictionaryPath
 from circuitspec.dictionaries.readers.all_formats import files_of
 from circuitspec.exchange.features import attribution_graphs as graphs
 from circuitspec.exchange.features.attribution_graphs import AttributionGraph, GraphNode, read_graph
-from circuitspec.exchange.features.feature_circuit import DeclaredDictionary, FeatureCircuit, FeatureNode, distinct
+from circuitspec.exchange.features.feature_circuit import (
+    DeclaredDictionary,
+    FeatureCircuit,
+    FeatureNode,
+    distinct,
+    sizes,
+)
 from circuitspec.exchange.features.feature_text import FeatureSurroundings, features_text
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.reading import shown
@@ -35,7 +41,6 @@ ERRORS = "errors"
 _LAYER = "layer_{}"
 _SEVERAL_LAYERS = re.compile(r"(?<![a-z])(clts?|cross[-_ ]?layer)(?![a-z])", re.IGNORECASE)
 _SPECIAL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
-_AS_SHOWN = str.maketrans({"\n": "⏎", "\t": "→", "\r": "↵"})  # what circuit-tracer shows in the place of these
 _MOST_NAMED = 5
 
 
@@ -76,18 +81,6 @@ def prompts_beside(out: Path) -> Path:
 
 def stem_of(out: Path) -> str:
     return out.name.removesuffix(".yaml").removesuffix(".circuit") or "imported"
-
-
-def sizes(nodes: Sequence[FeatureNode]) -> str:
-    """`12 features and 1 error`."""
-    errors = sum(node.is_error for node in nodes)
-    features = counted(len(nodes) - errors, "feature")
-    return f"{features} and {counted(errors, 'error')}" if errors else features
-
-
-def import_features(file: Path, name: str, out: Path, options: FeatureOptions) -> ImportedFeatures:
-    """The circuit in `file`, of the format `name`; as `import_graph` and `import_list`."""
-    return import_graph(file, out, options)
 
 
 def import_graph(file: Path, out: Path, options: FeatureOptions) -> ImportedFeatures:
@@ -184,7 +177,7 @@ def _check_tokens(file: Path, graph: AttributionGraph, model: ModelSpec, base_di
     answers = [node.number or 0 for node in graph.of("logit")]
     for position, number in enumerate(ids):
         wanted = graph.tokens[position]
-        own = "" if number >= n_vocab else found.plain.decode([number]).translate(_AS_SHOWN)
+        own = "" if number >= n_vocab else found.plain.decode([number]).translate(graphs.SHOWN)
         if number >= n_vocab or ("\ufffd" not in own + wanted and own.strip() != wanted.strip()):
             is_own = "no token" if number >= n_vocab else shown(own)
             said = f"{file} is of another model: its token {position}, {number}, is {shown(wanted)} there"
@@ -270,7 +263,7 @@ def _grouped(graph: AttributionGraph, nodes: Sequence[GraphNode]) -> list[tuple[
 
 def _group_name(text: str, taken: set[str]) -> str:
     """A supernode's name as a group may be called."""
-    name = re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_") or "supernode"
+    name = text if is_group_name(text) else re.sub(r"[^A-Za-z0-9_]+", "_", text).strip("_") or "supernode"
     name = name if is_group_name(name) else f"supernode_{name}"
     free = (name, *(f"{name}_{k}" for k in range(2, len(taken) + 3)))
     return next(one for one in free if one not in taken)
@@ -308,10 +301,11 @@ def _transcoders(
 
 
 def _lost(graph: AttributionGraph, circuit: FeatureCircuit) -> tuple[Loss, ...]:
-    losses = [
-        Loss("edges", f"{counted(graph.n_links, 'link')} left out: who reads whom follows from the model"),
-        Loss("embeddings", "embeddings are always those of the prompt, and no part of the circuit"),
-    ]
+    losses = [Loss("embeddings", "embeddings are always those of the prompt, and no part of the circuit")]
+    if graph.n_links:
+        losses.append(
+            Loss("edges", f"{counted(graph.n_links, 'link')} left out: who reads whom follows from the model")
+        )
     if graph.shared_ids:
         ids = ", ".join(graph.shared_ids[:_MOST_NAMED]) + (", ..." if len(graph.shared_ids) > _MOST_NAMED else "")
         said = f"{counted(len(graph.shared_ids), 'identifier')} of several nodes each ({ids}), told apart by their type"
