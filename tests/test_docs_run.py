@@ -179,13 +179,16 @@ def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert done.exit_code in (0, 1, 4), f"{shlex.join(command)}\n{done.output}"  # what it finds is its own affair
 
 
-def test_the_block_of_dictionaries(tmp_path: Path) -> None:
-    """It is part of a valid file, whose circuit has the features that it names."""
-    (block,) = (one for one in blocks(DOCS / "dictionaries.md") if one.language == "yaml")
-    part: Any = parse_source(block.text, "dictionaries.md").data
+def test_the_blocks_of_dictionaries(tmp_path: Path) -> None:
+    """They are parts of valid files, of which one has a circuit with the features that it names, one claims paths."""
+    first, second = (one for one in blocks(DOCS / "dictionaries.md") if one.language == "yaml")
+    part: Any = parse_source(first.text, "dictionaries.md").data
     found = load_hypothesis(small_tiny(tmp_path, "example.circuit.yaml", part, prompts=24)).hypothesis
     assert {name: one.at for name, one in found.dictionaries.items()} == {"res8": "r8", "mlp3": "m3"}
     assert found.circuit.groups["gender"].nodes == ("sae:res8.f123", "sae:res8.f[40,52-55]")
+    part = parse_source(second.text, "dictionaries.md").data
+    found = load_hypothesis(small_tiny(tmp_path, "paths.circuit.yaml", part, prompts=24)).hypothesis
+    assert [claim.kind for claim in found.claims] == ["path", "path", "mediation"]
 
 
 def test_the_commands_of_dictionaries(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,4 +221,18 @@ GRAPH: dict[str, CodeInfo] = {
         "aligned with variables, or written as plain pyvene, since these know no dictionaries. `export --as "
         "feature-list` and `--as attribution-graph` write them for other tools.",
     ),
+    "CS248": CodeInfo(
+        "a feature that cannot stand on a path",
+        "Paths go along the residual stream. A feature of the stream reads it where its dictionary stands, and a "
+        "feature of a transcoder what the MLP reads; what dictionaries of heads or of an MLP's output read is computed "
+        "from the stream by these, so that a path may start at their features and not lead to them. Where edges are "
+        "cut (edge level, restored paths of a cross-section) and along paths that make up a circuit (path level, "
+        "scrubbing) there are heads and MLPs alone: what they send adds up to the stream, and what single features "
+        "send does not.",
+    ),
+    "CS249": CodeInfo(
+        "a feature beside what it is a part of",
+        "A dictionary of m3 says what m3 is made of. On the paths of one claim there is either m3, which sends all of "
+        "it, or features of it, which send their shares; with both it would be sent twice.",
+    ),
 }

@@ -412,8 +412,10 @@ SYNTAX: dict[str, CodeInfo] = {
     ),
     "CS180": CodeInfo(
         "features where edges or paths are cut",
-        "At edge and path level an experiment cuts what heads and MLPs send one another. Features of a dictionary are "
-        "parts of one value, and are replaced there for all that comes after: write `level: node`.",
+        "At edge and path level a circuit is made of what heads and MLPs send one another, which adds up to all that "
+        "the model does; features of a dictionary are parts of one value, and what a few of them send does not. Write "
+        "`level: node`, and claim `path` or `mediation` of paths on which features stand: these are patched one by "
+        "one, at every level.",
     ),
     "CS181": CodeInfo(
         "a score that whole answers do not have",

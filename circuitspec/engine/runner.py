@@ -15,7 +15,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.ablation.ablation_values import MeanTable, mean_sources
 from circuitspec.engine.ablation.other_lengths import on_columns_of
 from circuitspec.engine.ablation.patched_values import STRATEGIES, Given, Values
-from circuitspec.engine.execution.batches import Batch, PaddingSide, laid_out, where_mask
+from circuitspec.engine.execution.batches import Batch, PaddingSide, first_columns, laid_out, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.masks import merged
@@ -238,6 +238,7 @@ class Runner(Forward):
                 columns=lambda where: where_mask(self.task, batch, where, self.device, experiment.base),
                 base=runs.values_of(experiment.base),
                 extra=lambda: self.expect(len(batch.cases)),
+                first=lambda: first_columns(laid_out(self.task, batch, experiment.base)).to(self.device),
                 variant=functools.cache(lambda name: self._of_variant(batch, experiment, name, needs, runs)),
             )
             return hops.logits(), {}

@@ -16,7 +16,7 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE, ZERO, AblationKind
 from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION_PATTERN
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp
+from circuitspec.hypothesis_file.grammar.components import Feature, Head, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 SourceKind: TypeAlias = str
@@ -198,12 +198,14 @@ class PathRule:
 
     `frozen` says at which values: those of the base run, into which the source's values are sent; or the
     source's, into which the base run's own are sent (Goldowsky-Dill et al. 2023: all other paths are ablated).
-    With `through_mlps` MLPs are not frozen but recomputed, all but the `named` ones, which are stops of the paths.
+    With `through_mlps` MLPs are not frozen but recomputed, all but the `named` ones, which are stops of the paths. So
+    are `features`, by what they are multiplied with: what else passes their dictionary's place goes on.
     """
 
     frozen: Literal["base", "source"]
     through_mlps: bool
     named: frozenset[Mlp] = frozenset()
+    features: frozenset[Feature] = frozenset()
 
 
 Level = Literal["node", "edge", "path"]
@@ -345,6 +347,8 @@ class Experiment:
         if self.rule is not None:
             named = sorted(format_name(mlp) for mlp in self.rule.named)
             content["rule"] = {"frozen": self.rule.frozen, "through_mlps": self.rule.through_mlps, "named": named}
+            if self.rule.features:
+                content["rule"]["features"] = sorted(map(format_name, self.rule.features))
         if self.expected != "clean":
             content["expected"] = self.expected
         if self.repeated:

@@ -288,13 +288,14 @@ class Planning:
             raise CircuitspecError(*problems)
         return section
 
-    def read(self, text: str, place: Path_) -> DeclaredPath:
-        """A claim's path in this model; what is wrong with it is raised."""
+    def read(self, text: str, place: Path_, *, features: bool = True) -> DeclaredPath:
+        """A claim's path in this model; what is wrong with it is raised, as `features` on it are where none may be."""
         problems: list[Diagnostic] = []
         path = read_path(text, self.graph.members, self.graph.shape, self.text, place, problems)
         if self.ablation.positions == "all":
             path = everywhere(path)
-        problems = problems or cuttable(path, self.text) or hopless(path, self.graph.shape, self.text)
+        shape = self.graph.shape
+        problems = problems or cuttable(path, self.text, shape if features else None) or hopless(path, shape, self.text)
         if problems:
             raise CircuitspecError(*problems)
         return path

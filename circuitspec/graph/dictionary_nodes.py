@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TypeGuard
 
 from circuitspec.diagnostics.diagnostic import Diagnostic, Span
@@ -83,6 +83,49 @@ def takes_apart(site: DictionarySite, component: Component) -> bool:
             return kind in (MLP, NEURON) and layer == site.place.layer
         case _:
             return kind is HEAD and layer == site.place.layer
+
+
+def unfit_on_paths(
+    hops: Sequence[Sequence[Component]], span: Span | None, shape: ModelShape | None
+) -> list[Diagnostic]:
+    """CS248 for the features on a path that cannot stand there; without a `shape` none can.
+
+    A feature is reached where its dictionary reads the residual stream: one of the stream, or a transcoder, which reads
+    what an MLP reads. What it sends is its share of what is added to the stream there, which behind a norm of the heads
+    together is no sum of shares.
+    """
+    found = []
+    for number, hop in enumerate(hops):
+        for feature in dict.fromkeys(one for one in hop if isinstance(one, Feature)):
+            name, site = format_name(feature), None if shape is None else shape.dictionary(feature.dictionary)
+            if shape is None:
+                said = (
+                    "here edges are cut between heads and MLPs, and features are parts of values that these add up to"
+                )
+                hint = "claim `path` of it, which is patched by itself; or name heads and MLPs"
+            elif site is None:
+                said, hint = "the model was given no such dictionary", "give it under `dictionaries`"
+            elif number > 0 and (reads := _reads_no_stream(site)):
+                said = f"its dictionary reads {reads}, and not the residual stream"
+                hint = "end the path at the heads or the MLP; or name features of the stream, or of a transcoder"
+            elif site.place.kind == "z" and not shape.plain_sum:
+                said = "what heads add stands behind a norm of them all, so that no feature of theirs adds by itself"
+                hint = f"take a dictionary of a{site.place.layer}, which is what comes out of the norm"
+            else:
+                continue
+            found.append(Diagnostic("CS248", f"{name} cannot stand on this path: {said}", span, hint=hint))
+    return found
+
+
+def _reads_no_stream(site: DictionarySite) -> str:
+    """What a dictionary reads in place of the stream; nothing where it reads that, or was not read itself yet."""
+    match site.place.kind:
+        case "mlp":
+            return "" if site.reads_input or site.n_features is None else f"what the MLP {site.place} adds"
+        case "z" | "attention":
+            return f"what the heads of layer {site.place.layer} compute"
+        case _:
+            return ""
 
 
 def in_universe(site: DictionarySite, named: Collection[Component]) -> tuple[OfDictionary, ...]:

@@ -13,11 +13,12 @@ from typing import TypeGuard
 
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.component_kinds import LOGITS, ComponentKind
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Between, Component, all_of
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, LOGITS, MLP, RESID, RESID_MID, ComponentKind
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Between, Component, Feature, all_of
 from circuitspec.hypothesis_file.grammar.components import Reader as Reader
 from circuitspec.hypothesis_file.grammar.components import Sender as Sender
 from circuitspec.hypothesis_file.grammar.components import Writer as Writer
+from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace, PlaceKind
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 
@@ -105,7 +106,14 @@ def sender_index(sender: Sender, shape: ModelShape) -> int:
 
 
 def precedes(sender: Sender, receiver: Receiver, shape: ModelShape) -> bool:
-    """Whether there is an edge: the sender writes before the receiver reads."""
+    """Whether there is an edge, or with a feature at one end a path: the sender writes before the receiver reads.
+
+    With a feature of which it is not known where its dictionary stands, it is taken for one.
+    """
+    features = [one for one in (sender, receiver.component) if isinstance(one, Feature)]
+    if features:
+        known = all(shape.dictionary(one.dictionary) is not None for one in features)
+        return not known or _written(sender, shape) < _read(receiver.component, shape)
     return sender_index(sender, shape) < senders_before(receiver, shape)
 
 
@@ -177,6 +185,15 @@ _READ_BY: Mapping[ComponentKind, ComponentKind] = {
     shared: kind for kind in IN_LAYERS for shared in kind.reads_through.values()
 }
 
+_OF_PLACES: Mapping[PlaceKind, ComponentKind] = {
+    "resid": RESID,
+    "resid_mid": RESID_MID,
+    "z": HEAD,
+    "attention": HEAD,
+    "mlp": MLP,
+}
+"""What a dictionary's place is the value of: its features are read and written when that is."""
+
 
 @dataclass(frozen=True)
 class _SenderPlaces:
@@ -205,6 +222,26 @@ def _sender_places(shape: ModelShape) -> _SenderPlaces:
         offset=dict(zip(counts, (0, *ends), strict=False)),
         before=before,
     )
+
+
+def _written(sender: Sender, shape: ModelShape) -> int:
+    """When a sender writes, in stages of the whole model."""
+    if not isinstance(sender, Feature):
+        return 4 * sender.place[0] + _stage(sender.kind)
+    return 4 * sender.layer + _stage(_OF_PLACES[_place_of(sender, shape).kind])
+
+
+def _read(reader: Reader, shape: ModelShape) -> int:
+    """When it reads. A feature of the stream reads it just where its dictionary stands, before it is written there."""
+    stage = _stage(_OF_PLACES[_place_of(reader, shape).kind] if isinstance(reader, Feature) else reader.kind)
+    in_parallel = stage == _stage(MLP) and not shape.has_resid_mid  # the MLP then reads what the attention reads
+    return 4 * reader.place[0] + (_stage(HEAD) if in_parallel else stage)
+
+
+def _place_of(feature: Feature, shape: ModelShape) -> DictionaryPlace:
+    site = shape.dictionary(feature.dictionary)
+    assert site is not None, f"the model was given no dictionary {feature.dictionary}"
+    return site.place
 
 
 def _stage(kind: ComponentKind) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
+from circuitspec.graph.dictionary_nodes import unfit_on_paths
 from circuitspec.graph.edges import (
     Edge,
     Receiver,
@@ -15,6 +16,7 @@ from circuitspec.graph.edges import (
     inputs_of,
     is_reader,
     is_sender,
+    precedes,
     sender_index,
     senders_before,
 )
@@ -22,7 +24,7 @@ from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Place, existing, nodes_of
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, stage
+from circuitspec.hypothesis_file.grammar.components import Component, Feature, stage
 from circuitspec.hypothesis_file.grammar.names import GroupRef, PathItem, Port, format_name, parse_path
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -126,9 +128,14 @@ def reaches(sender: Component, receiver: Component) -> bool:
     return first is None or second is None or first < second
 
 
-def cuttable(path: DeclaredPath, source: SourceText) -> list[Diagnostic]:
-    """CS226 for stops that are no senders and receivers: edges and paths lie between heads, MLPs, input and logits."""
-    found = []
+def cuttable(path: DeclaredPath, source: SourceText, shape: ModelShape | None = None) -> list[Diagnostic]:
+    """CS226 for stops that are no senders and receivers: edges and paths lie between heads, MLPs, input and logits.
+
+    CS248 for features of which nothing can be sent or read in a model of this shape; without a shape for all features,
+    as where edges are cut.
+    """
+    hops = [[stop.component for stop in hop] for hop in path.hops]
+    found = unfit_on_paths(hops, source.span(path.place), shape)
     for number, hop in enumerate(path.hops):
         first, last = number == 0, number == len(path.hops) - 1
         for stop in dict.fromkeys(hop):
@@ -170,7 +177,7 @@ def edges_of(path: DeclaredPath, shape: ModelShape) -> tuple[tuple[Edge, ...], t
     impossible: list[Impossible] = []
     for senders, readers in pairwise(path.hops):
         reads = [
-            (reader, receiver, reads_at(reader, receiver), senders_before(receiver, shape))
+            (reader, receiver, reads_at(reader, receiver), _before(receiver, shape))
             for reader in readers
             if is_reader(reader.component)
             for receiver in inputs_of(reader.component, reader.ports, shape)
@@ -178,10 +185,13 @@ def edges_of(path: DeclaredPath, shape: ModelShape) -> tuple[tuple[Edge, ...], t
         for sender in senders:
             if not is_sender(sender.component):
                 continue
-            number = sender_index(sender.component, shape)
+            number = None if isinstance(sender.component, Feature) else sender_index(sender.component, shape)
             for reader, receiver, read, before in reads:
                 where = sender.where & read
-                early = number >= before
+                if number is None or before is None:
+                    early = not precedes(sender.component, receiver, shape)
+                else:
+                    early = number >= before
                 if not early and not where.is_nowhere:
                     edges.append(Edge(sender.component, receiver, where))
                     continue
@@ -190,6 +200,11 @@ def edges_of(path: DeclaredPath, shape: ModelShape) -> tuple[tuple[Edge, ...], t
                 shown = format_receiver(receiver, shape)
                 impossible.append(Impossible(format_name(sender.component), shown, reason, path.place, early))
     return tuple(edges), tuple(dict.fromkeys(impossible))
+
+
+def _before(receiver: Receiver, shape: ModelShape) -> int | None:
+    """How many senders come before it, by their numbers; None for a feature, which comes before none of them."""
+    return None if isinstance(receiver.component, Feature) else senders_before(receiver, shape)
 
 
 def reads_at(stop: Stop, receiver: Receiver) -> Where:

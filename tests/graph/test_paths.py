@@ -190,7 +190,6 @@ ORDER = "order the hops as the model computes them, and give both ends a common 
         ("a0.h1 -> m1.n3 -> logits", f"m1.n3 cannot stand here: {BETWEEN}", "name its MLP, m1"),
         ("r1 -> logits", f"r1 cannot stand here: {BETWEEN}", STREAM),
         ("a0.h1 -> r1.mid", f"r1.mid cannot stand here: {BETWEEN}", STREAM),
-        ("a0.h1 -> sae:d.f3", f"sae:d.f3 cannot stand here: {BETWEEN}", "name heads and MLPs"),
         (
             "a0.h1 -> a1.kv0<k> -> logits",
             "a1.kv0 cannot stand here: keys and values write nothing to the residual stream",

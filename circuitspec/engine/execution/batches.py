@@ -276,6 +276,11 @@ def real_columns(batch: Batch) -> Tensor:
     return real
 
 
+def first_columns(batch: Batch) -> Tensor:
+    """bool `[row, pos]`: each row's first token."""
+    return real_columns(batch) & ~later_columns(batch)
+
+
 def later_columns(batch: Batch) -> Tensor:
     """The same without each row's first token."""
     later = real_columns(batch)

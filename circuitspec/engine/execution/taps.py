@@ -277,14 +277,18 @@ def units_of(slots: Sequence[Slot]) -> Mapping[Tap, tuple[int, ...]]:
 
 
 def written_at(sender: Sender, architecture: Architecture) -> Tap:
-    """Where a sender's value is read."""
+    """Where a sender's value is read; of a feature, with all others of its dictionary."""
+    if isinstance(sender, Feature):
+        return Tap(sender.layer, "features", sender.dictionary)
     written = TAPS[sender.kind].written
     assert written is not None, f"{sender.kind.plural} do not send"
     return written(sender.place[0], architecture)
 
 
 def read_at(reader: Reader, shape: ModelShape) -> Tap:
-    """Where the residual stream that a component reads is found."""
+    """Where the residual stream that a component reads is found; of a feature, what is made of it there."""
+    if isinstance(reader, Feature):
+        return Tap(reader.layer, "features", reader.dictionary)
     read = TAPS[reader.kind].read
     assert read is not None, f"{reader.kind.plural} do not read the residual stream"
     return read(reader.place[0], shape)

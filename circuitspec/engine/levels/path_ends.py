@@ -26,7 +26,7 @@ from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Reading
 from circuitspec.graph.edges import Receiver, inputs_of, owners
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Logits, sort_key
+from circuitspec.hypothesis_file.grammar.components import Feature, Head, Logits, sort_key
 
 Run = Callable[[Actions], tuple[Tensor, dict[Tap, Tensor]]]
 """One forward of the base prompts: logits `[row, vocabulary]` and recorded taps."""
@@ -76,7 +76,7 @@ class Ends:
         for layer in sorted({r.head.layer for r in ordered if r.head is not None}):
             jobs = [job for head in _heads(ordered, layer) for job in self._jobs(head, ordered)]
             runs = self._together(jobs)
-            before = [r for r in reading if _layer(r) < layer]
+            before = [r for r in reading if self._layer(r) < layer]
             if len(runs) == 1 and self._alone(runs[0]):
                 reading += _readings(runs[0])
             elif before or swaps:
@@ -84,7 +84,7 @@ class Ends:
             else:
                 swaps[Tap(layer, "z")] = self._held(layer, runs[0], self._put(layer, runs[1:], before, swaps))
                 reading += _readings(runs[0])
-        return self.run(Actions(swaps, edits=self._edits(reading)))[0]
+        return self.run(Actions({**swaps, **self._features(reading)}, edits=self._edits(reading)))[0]
 
     def _jobs(self, head: Head, readings: Sequence[Reading]) -> Iterator[_Job]:
         """Where a head computes anew: its places by the keys and values that it reads there."""
@@ -138,8 +138,8 @@ class Ends:
         mask = torch.zeros(z.shape[:3], dtype=torch.bool, device=z.device)
         for jobs in runs:
             self.extra()
-            edits = self._edits([*before, *_readings(jobs)])
-            found = self._by_head(self.run(Actions(dict(swaps), frozenset({tap}), edits=edits))[1][tap])
+            edits, put_in = self._edits([*before, *_readings(jobs)]), {**swaps, **self._features(before)}
+            found = self._by_head(self.run(Actions(put_in, frozenset({tap}), edits=edits))[1][tap])
             for job in jobs:
                 mask[:, :, job.head.head] |= job.places
                 here = torch.zeros_like(mask)
@@ -157,11 +157,38 @@ class Ends:
     def _edits(self, readings: Iterable[Reading]) -> dict[Tap, Edit]:
         """The edits by which receivers read what passes brought."""
         reads: dict[Tap, list[Reads]] = {}
-        for reading in dict.fromkeys(readings):
+        for reading in dict.fromkeys(r for r in readings if not isinstance(r.receiver.component, Feature)):
             tap = self.stream.read_tap(reading.receiver)
             at = None if reading.where.is_everywhere else self.columns(reading.where)
             reads.setdefault(tap, []).append(single(self.stream, (reading.receiver,), self.arrived(reading, tap), at))
         return edits_of(self.stream, reads)
+
+    def _features(self, readings: Iterable[Reading]) -> dict[Tap, Swap]:
+        """The swaps by which features have the weights that they had where the paths ended."""
+        swaps: dict[Tap, Swap] = {}
+        for reading in readings:
+            feature = reading.receiver.component
+            if not isinstance(feature, Feature):
+                continue
+            tap, arrived = (
+                self.stream.read_tap(reading.receiver),
+                self.arrived(reading, self.stream.read_tap(reading.receiver)),
+            )
+            if tap not in swaps:
+                swaps[tap] = Swap(torch.zeros_like(arrived, dtype=torch.bool), torch.zeros_like(arrived))
+            at, number = self.columns(reading.where), feature.index
+            swaps[tap].mask[..., number] |= at
+            source = swaps[tap].source
+            source[..., number] = torch.where(at, arrived[..., number], source[..., number])
+        return swaps
+
+    def _layer(self, reading: Reading) -> float:
+        """Its layer; a feature of the stream that enters a block comes before the heads there."""
+        component = reading.receiver.component
+        if isinstance(component, Logits):
+            return math.inf
+        site = self.stream.shape.dictionary(component.dictionary) if isinstance(component, Feature) else None
+        return component.layer - 0.5 if site is not None and site.place.kind == "resid" else component.layer
 
     def _by_head(self, z: Tensor) -> Tensor:
         """`[row, pos, head, d_head]`"""
@@ -182,8 +209,3 @@ def _readings(jobs: Iterable[_Job]) -> list[Reading]:
     """What the heads of a run read, each once."""
     found = {reading for job in jobs for reads in job.reads.values() for reading in reads}
     return sorted(found, key=lambda r: (sort_key(r.receiver.component), str(r.receiver.port), r.where.canonical()))
-
-
-def _layer(reading: Reading) -> float:
-    component = reading.receiver.component
-    return math.inf if isinstance(component, Logits) else component.layer

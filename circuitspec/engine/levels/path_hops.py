@@ -24,6 +24,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit, Swap
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.levels.held_features import HeldFeatures, Pass, encoded_at, with_features
 from circuitspec.engine.levels.path_ends import Ends, Run
 from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
 from circuitspec.engine.levels.residual_stream import Stream
@@ -34,23 +35,28 @@ from circuitspec.graph.edges import senders as all_senders
 from circuitspec.graph.paths import spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp
+from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 Senders = frozenset[Sent]
 
 
-def value_taps(stream: Stream) -> frozenset[Tap]:
-    """Where the values of all senders are read: the input, all heads' z, what MLPs (and normed attention) add."""
+def value_taps(experiment: Experiment, stream: Stream) -> frozenset[Tap]:
+    """Where the values of all senders are read: the input, all heads' z, what MLPs (and normed attention) add.
+
+    And the features of the dictionaries of which some are on the paths.
+    """
+    assert experiment.rule is not None
     layers = range(stream.shape.n_layers)
     added = {Tap(layer, "attn_added") for layer in layers} if stream.post_normed else set()
     mlps = {stream.recorded_at(Mlp(layer)) for layer in layers} if stream.shape.has_mlps else set()
-    return frozenset({Tap(0, "resid")} | {Tap(layer, "z") for layer in layers} | added | mlps)
+    features = {stream.recorded_at(feature) for feature in experiment.rule.features}
+    return frozenset({Tap(0, "resid")} | {Tap(layer, "z") for layer in layers} | added | mlps | features)
 
 
 def base_taps(experiment: Experiment, stream: Stream) -> frozenset[Tap]:
     """What is to be recorded of the base run: all values, and the streams that are read of it."""
-    return value_taps(stream) | reads_of(experiment, stream).get((frozenset(), None), frozenset())
+    return value_taps(experiment, stream) | reads_of(experiment, stream).get((frozenset(), None), frozenset())
 
 
 def taps_of_variant(experiment: Experiment, prompts: str, stream: Stream) -> frozenset[Tap]:
@@ -60,7 +66,7 @@ def taps_of_variant(experiment: Experiment, prompts: str, stream: Stream) -> fro
     for (senders, frozen), read in reads_of(experiment, stream).items():
         if frozen == prompts:
             last = max(map(blocks_before, read))
-            found |= {tap for tap in value_taps(stream) if blocks_before(tap) <= last}
+            found |= {tap for tap in value_taps(experiment, stream) if blocks_before(tap) <= last}
             found |= read if not senders else {Tap(first_layer(senders), "resid")}
         for sent in senders:
             if sent.prompts == prompts and not sent.inputs:
@@ -119,7 +125,8 @@ class Hops:
     run: a forward of the base prompts. source: the source's values at `value_taps`, broadcastable to
     `[row, pos, channel]`. columns: bool `[row, pos]` for a Where. base: the base run's own values at `base_taps`.
     variant: the same of the run on a variant of its own, at `taps_of_variant`. All with what `Stream.with_scaled` adds.
-    extra: told of a run that `hop_passes` does not count, before it is made.
+    extra: told of a run that `hop_passes` does not count, before it is made. first: bool `[row, pos]`, each prompt's
+    first token.
     """
 
     experiment: Experiment
@@ -129,6 +136,7 @@ class Hops:
     columns: Callable[[Where], Tensor]
     base: Mapping[Tap, Tensor]
     extra: Callable[[], None]
+    first: Callable[[], Tensor]
     variant: Callable[[str], Mapping[Tap, Tensor]] = lambda name: {}
     _passed: dict[HopPass, tuple[Tensor, Mapping[Tap, Tensor]]] = field(default_factory=dict)
     _values: dict[Sent, Tensor] = field(default_factory=dict)
@@ -173,14 +181,15 @@ class Hops:
                 frozen = self._frozen(own)
                 self._passed[senders, own] = (torch.empty(0), {tap: frozen[tap] for tap in record})
             else:
-                actions = self._actions(senders, record, own)
-                logits, streams = self.run(actions)
-                first = Tap(0, "resid")  # a sender (the input) and a stream that is read: taps record before they patch
-                if first in streams and first in actions.swaps:
-                    swap = actions.swaps[first]
-                    streams[first] = torch.where(swap.mask, swap.source, streams[first])
-                self._passed[senders, own] = (logits, streams)
+                made = self._made(senders, record, own)
+                logits, recorded = self.run(made.actions)
+                self._passed[senders, own] = (logits, made.brought(record, recorded, self.stream, self._left_out))
         return self._passed[senders, own]
+
+    def _left_out(self, tap: Tap) -> Tensor | None:
+        """bool `[row, pos, 1]`: where a dictionary says nothing."""
+        site = self.stream.shape.dictionary(tap.dictionary)
+        return self.first().unsqueeze(-1) if site is not None and site.skips_first else None
 
     @property
     def _frozen_is_base(self) -> bool:
@@ -197,7 +206,7 @@ class Hops:
             return self.variant(one.prompts)
         return self.source if self._frozen_is_base else self.base
 
-    def _actions(self, senders: Senders, record: frozenset[Tap], own: str | None = None) -> Actions:
+    def _made(self, senders: Senders, record: frozenset[Tap], own: str | None = None) -> Pass:
         frozen, like_base = self._frozen(own), own is None and self._frozen_is_base
         inline, given = self._shared_out(senders)
         reads = self._reads(inline)
@@ -208,7 +217,8 @@ class Hops:
         assert rule is not None
         known = own is not None or Tap(first_layer(senders), "resid") in frozen  # what enters the first that differs
         first = first_layer(senders) if like_base or known else 0
-        last = max((blocks_before(tap) for tap in record), default=shape.n_layers)  # after that, nothing is read
+        recorded = frozenset(encoded_at(tap, self.stream) if tap.kind == "features" else tap for tap in record)
+        last = max((blocks_before(tap) for tap in recorded), default=shape.n_layers)  # after that, nothing is read
         for tap in sorted({self.stream.kept_as(sender) for sender in all_senders(shape)}):
             if tap.layer < first or blocks_before(tap) > last:
                 continue
@@ -225,7 +235,8 @@ class Hops:
             if tap.kind == "z_scaled":
                 shares[tap.layer] = _Shares(frozen[Tap(tap.layer, "z")].expand_as(values[tap]), ~masks[tap])
         for one in given:
-            self._place(one, self._values.get(one), masks, values, shares)
+            if not isinstance(one.component, Feature):
+                self._place(one, self._values.get(one), masks, values, shares)
         for one in inline:
             tap, unit = self._slot(one.component)
             masks[tap][:, :, unit] &= ~self.columns(one.where)
@@ -244,9 +255,48 @@ class Hops:
         if begun:
             stream = frozen[Tap(begun, "resid")].expand_as(self.base[Tap(0, "resid")])
             edits[Tap(begun, "resid")] = lambda computed: stream
-        return Actions(
-            swaps, record, edits=edits, first_block=begun, last_block=last if last < shape.n_layers else None
+        features = self._held(senders, frozen, first, max(recorded, default=Tap(shape.n_layers, "final")))
+        entered = swaps.get(Tap(0, "resid"))
+        shares_input = self.stream.mlp_shares_its_input
+        swaps, edits = with_features(features.values(), swaps, edits, mlp_shares_its_input=shares_input)
+        actions = Actions(
+            swaps,
+            recorded,
+            edits=edits,
+            first_block=begun,
+            last_block=last if last < shape.n_layers else None,
         )
+        started = {Tap(begun, "resid"): stream} if begun else {}
+        return Pass(actions, entered, started, features)
+
+    def _held(self, senders: Senders, frozen: Mapping[Tap, Tensor], first: int, last: Tap) -> dict[Tap, HeldFeatures]:
+        """The features of the paths, sent or as frozen, where a pass that is read no later than `last` can change them.
+
+        In the order of the model, by the tap that they are written at.
+        """
+        assert self.experiment.rule is not None
+        by_tap: dict[Tap, list[int]] = {}
+        for feature in self.experiment.rule.features if senders else ():
+            by_tap.setdefault(self.stream.recorded_at(feature), []).append(feature.index)
+        found = {}
+        for tap, numbers in by_tap.items():
+            read, written = tap.explained(self.stream.shape)
+            if written.layer < first or written > last:
+                continue
+            like, indices = self.base[tap], sorted(numbers)
+            units = torch.tensor(indices, device=like.device)
+            held = frozen[tap].expand_as(like)[..., units]
+            weights = held.clone()
+            for one in senders:
+                if self.stream.recorded_at(one.component) == tap and isinstance(one.component, Feature):
+                    value = self._values.get(one)
+                    if value is None:
+                        value = self._sent(one)[tap].expand_as(like)[..., one.component.index]
+                    number = indices.index(one.component.index)
+                    weights[..., number] = torch.where(self.columns(one.where), value, weights[..., number])
+            own = self.stream.dictionaries[tap.dictionary]
+            found[written] = HeldFeatures(read, written, own, units, weights, held, self._left_out(tap))
+        return dict(sorted(found.items()))
 
     def _attention(
         self,
@@ -329,6 +379,10 @@ class Hops:
             if not one.inputs:
                 given.append(one)
                 continue
+            if isinstance(one.component, Feature):
+                self._work_out(one)
+                given.append(one)
+                continue
             wanted = {
                 receiver: (frozenset(r for r in one.inputs if r.receiver == receiver), one.prompts)
                 for receiver in _inputs(one.component, self.stream.shape)
@@ -353,14 +407,20 @@ class Hops:
         if one in self._values:
             return
         tap, unit = self._slot(one.component)
-        if isinstance(one.component, Mlp):
+        if isinstance(one.component, Feature):
+            value = self._pass(frozenset(), one.prompts)[1][tap][..., one.component.index]
+            for reading in one.inputs:
+                brought = self._pass(reading.senders, one.prompts)[1][tap][..., one.component.index]
+                value = torch.where(self.columns(reading.where), brought, value)
+            self._values[one] = value
+        elif isinstance(one.component, Mlp):
             ((read,),) = self._reads([one]).values()
             entering = self.stream.entering_mlp(tap.layer, read.streams()[:, :, 0])
             self._values[one] = self.stream.mlp_added(tap.layer, entering)
         elif isinstance(one.component, Head):
             self.extra()
             place = Tap(tap.layer, "z")
-            _, recorded = self.run(self._actions(frozenset({one}), frozenset({place})))
+            _, recorded = self.run(self._made(frozenset({one}), frozenset({place})).actions)
             self._values[one] = _split(recorded[place], place.units(self.stream.shape))[:, :, unit]
 
     def _reads(self, inline: Iterable[Sent]) -> dict[Tap, tuple[Reads, ...]]:

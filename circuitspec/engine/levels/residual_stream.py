@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slot, read_at, written_at
 from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.graph.edges import Receiver, Sender
@@ -52,6 +53,7 @@ class Stream:
     def __init__(self, loaded: LoadedModel) -> None:
         self.architecture: Architecture = loaded.architecture
         self.shape: ModelShape = loaded.shape
+        self.dictionaries: Mapping[str, Dictionary] = loaded.dictionaries
         self.scratch = Scratch()
         self._model = loaded.model
         self._ports: dict[Receiver, Slot] = {}

@@ -78,7 +78,7 @@ def needs_of(experiments: Sequence[Experiment], forward: Forward, *, sweeps: boo
                 program = needs.programs.setdefault(experiment, EdgeProgram(experiment, forward.stream))
                 taps = frozenset(forward.stream.recorded_at(sender) for sender in program.senders)
             case "path":
-                taps = value_taps(forward.stream)
+                taps = value_taps(experiment, forward.stream)
                 if experiment.sent_prompts and experiment.source.is_run:  # a pass may begin there
                     starts = (first_layer(reading.senders) for reading in experiment.readings)
                     taps |= {Tap(first, "resid") for first in starts}

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.engine.execution.batches import Batch, where_mask
+from circuitspec.engine.execution.batches import Batch, first_columns, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit, Swap
 from circuitspec.engine.execution.rounding import TOLERANCE
@@ -330,6 +330,7 @@ def _along(
         columns=lambda where: where_mask(runner.task, batch, where, runner.device),
         base=scaled(own),
         extra=lambda: runner.expect(len(batch.prompts)),
+        first=lambda: first_columns(batch).to(runner.device),
     ).logits()
 
 

@@ -13,7 +13,7 @@ from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.readers.untrusted import read_json
 from circuitspec.exchange.reading import FileReading, NamedEdge, edges_of, shown, split_input, wrong
 from circuitspec.graph.edges import Receiver, Sender, is_writer
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 TOKENS, POSITIONS = "tok_embeds", "pos_embeds"
@@ -99,3 +99,5 @@ def _reader_name(receiver: Receiver) -> str:
             return f"m{layer}"
         case Head(layer, head) | KvHead(layer, head):
             return f"a{layer}.h{head}.{receiver.port}"
+        case Feature():
+            raise ValueError("no edges end at features")

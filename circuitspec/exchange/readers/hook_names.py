@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from circuitspec.exchange.edge_lists import Size
 from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import Port
 
 INPUT = "blocks.0.hook_resid_pre"
@@ -70,6 +70,8 @@ def sender_place(sender: Sender) -> tuple[str, int | None]:
             return f"blocks.{layer}.attn.hook_result", head
         case Mlp(layer):
             return f"blocks.{layer}.hook_mlp_out", None
+        case Feature():
+            raise ValueError("no edges end at features")
 
 
 def receiver_place(receiver: Receiver, size: Size) -> tuple[str, int | None]:
@@ -81,3 +83,5 @@ def receiver_place(receiver: Receiver, size: Size) -> tuple[str, int | None]:
             return f"blocks.{layer}.hook_mlp_in", None
         case Head(layer, head) | KvHead(layer, head):
             return f"blocks.{layer}.hook_{receiver.port}_input", head
+        case Feature():
+            raise ValueError("no edges end at features")

@@ -29,7 +29,7 @@ def joined_pairs(graph: CircuitGraph, text: SourceText) -> tuple[DeclaredPath, .
             said = format_path(PathExpr(((replace(sender, ports=()),), (reader,))))
             problems: list[Diagnostic] = []
             pair = read_path(said, graph.members, graph.shape, text, path.place, problems)
-            if not (problems or cuttable(pair, text) or hopless(pair, graph.shape, text)):
+            if not (problems or cuttable(pair, text, graph.shape) or hopless(pair, graph.shape, text)):
                 found.setdefault(said, pair)
     return tuple(found.values())
 

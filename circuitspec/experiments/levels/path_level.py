@@ -15,11 +15,21 @@ from typing import TypeVar
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.experiments.experiment import Experiment, PathRule, Reading, Sent, Source, Variant
+from circuitspec.graph.dictionary_nodes import clash
 from circuitspec.graph.edges import Reader, Receiver, Sender, inputs_of, is_reader, is_sender, owners, precedes, sharing
 from circuitspec.graph.paths import DeclaredPath, Stop, reads_at
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Component, Head, KvHead, Logits, Mlp, sort_key
+from circuitspec.hypothesis_file.grammar.components import (
+    Component,
+    Feature,
+    Head,
+    Input,
+    KvHead,
+    Logits,
+    Mlp,
+    sort_key,
+)
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -36,7 +46,7 @@ def along(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText) ->
     readings = values.joined(reading for number in range(len(paths)) for reading in values.at_open_end(number))
     if not any(reading.senders for reading in readings):
         return frozenset()
-    _check(readings, paths, text)
+    _check(readings, paths, shape, text)
     return readings
 
 
@@ -66,7 +76,7 @@ def path_set(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText)
         raise CircuitspecError(*problems)
     arriving = [reading for number in range(len(paths)) for reading in values.at_end(number)]
     readings = values.joined(reading for reading in arriving if reading.at_logits)
-    _check(readings, paths, text)
+    _check(readings, paths, shape, text)
     return readings
 
 
@@ -93,9 +103,11 @@ def travelling(
 
     `through` is the file's: MLPs unless it says otherwise.
     """
-    named = frozenset(c for path in paths for c in path.components if isinstance(c, Mlp))
+    named = {c for path in paths for c in path.components}
+    mlps = frozenset(c for c in named if isinstance(c, Mlp))
     passing = through is None or "mlp" in through
-    rule = PathRule("source" if keep else "base", passing, named if passing else frozenset())
+    features = frozenset(c for c in named if isinstance(c, Feature))
+    rule = PathRule("source" if keep else "base", passing, mlps if passing else frozenset(), features)
     if keep and not readings:
         readings = frozenset({Reading(Receiver(Logits()), frozenset())})
     return Experiment(base, source if readings else None, readings=readings, rule=rule if readings else None)
@@ -269,8 +281,12 @@ def _united(groups: set[frozenset[_Key]]) -> frozenset[_Key] | None:
     return next(iter(groups)) if len(groups) == 1 else None
 
 
-def _check(readings: frozenset[Reading], paths: Sequence[DeclaredPath], text: SourceText) -> None:
-    """CS229: one component or receiver with different values at a common position."""
+def _check(readings: frozenset[Reading], paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText) -> None:
+    """CS229: one component or receiver with different values at a common position.
+
+    CS249: a feature, and the component that it is a part of, on the same paths.
+    """
+    _check_parts(paths, shape, text)
     clashing = [component for component, one, other in side_by_side(readings) if one.meets(other)]
     if clashing:
         raise CircuitspecError(
@@ -285,6 +301,25 @@ def _check(readings: frozenset[Reading], paths: Sequence[DeclaredPath], text: So
                 for component in dict.fromkeys(clashing)
             )
         )
+
+
+def _check_parts(paths: Sequence[DeclaredPath], shape: ModelShape, text: SourceText) -> None:
+    named = dict.fromkeys(component for path in paths for component in path.components)
+    features = [one for one in named if isinstance(one, Feature)]
+    wholes = [one for one in named if not isinstance(one, Feature | Input | Logits)]
+    problems = [
+        Diagnostic(
+            "CS249",
+            f"{format_name(feature)} is a part of what {format_name(whole)} adds, and both are on one path or claim",
+            text.span(next(path.place for path in paths if feature in path.components)),
+            hint="keep one of the two, or claim them one by one",
+        )
+        for feature in features
+        for whole in wholes
+        if clash(feature, whole, shape)
+    ]
+    if problems:
+        raise CircuitspecError(*sorted(problems, key=lambda problem: problem.message))
 
 
 def side_by_side(readings: frozenset[Reading]) -> tuple[tuple[Sender | Reader, Where, Where], ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuitspec.hypothesis_file.checks.scope import Scope, meant
-from circuitspec.hypothesis_file.grammar.components import OF_DICTIONARY, FeaturePattern
-from circuitspec.hypothesis_file.grammar.names import is_group_name, parse_name
+from circuitspec.hypothesis_file.grammar.components import OF_DICTIONARY, Component, FeaturePattern, Pattern
+from circuitspec.hypothesis_file.grammar.names import Name, is_group_name, parse_name, parse_path
 from circuitspec.hypothesis_file.yaml.source import Path_
 
 
@@ -21,17 +21,32 @@ def check_dictionaries(scope: Scope) -> None:
         places.setdefault(place, name)
     known = scope.declared("dictionaries")
     level = None if scope.parts.ablation is None else scope.parts.ablation.level
-    for path, text in _nodes(scope):
-        target = parse_name(text).target
+    for path, target, patched in _targets(scope):
         if not isinstance(target, (*OF_DICTIONARY, FeaturePattern)):
             continue
         if target.dictionary not in known:
             name = target.dictionary
             hint = meant(name, known, f"declare it: dictionaries: {{{name}: {{at: r8, from: DIR}}}}")
             scope.add("CS183", f"there is no dictionary {name}", path, hint=hint)
-        elif level in ("edge", "path"):
+        elif level in ("edge", "path") and not patched:
             said = f"at {level} level heads and MLPs are cut apart, and no features"
-            scope.add("CS180", said, path, hint="write level: node")
+            scope.add("CS180", said, path, hint="write level: node; `path` claims patch paths between features there")
+
+
+def _targets(scope: Scope) -> Iterator[tuple[Path_, Component | Pattern, bool]]:
+    """What nodes and paths name and where, and whether it stands on the path of a claim, which is patched by itself."""
+    yield from ((path, parse_name(text).target, False) for path, text in _nodes(scope))
+    circuit = scope.parts.circuit
+    for i, text in enumerate(() if circuit is None else circuit.paths):
+        yield from ((("circuit", "paths", i), target, False) for target in _on_path(text))
+    for i, claim in enumerate(scope.parts.claims):
+        for place, text in claim.named_paths():
+            yield from ((("claims", i, claim.kind, *place), target, True) for target in _on_path(text))
+
+
+def _on_path(text: str) -> Iterator[Component | Pattern]:
+    for hop in parse_path(text).hops:
+        yield from (item.target for item in hop if isinstance(item, Name))
 
 
 def _nodes(scope: Scope) -> Iterator[tuple[Path_, str]]:

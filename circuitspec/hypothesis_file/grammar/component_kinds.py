@@ -330,6 +330,9 @@ FEATURE = ComponentKind(
     rank=8,
     is_patched=True,
     has_outside=True,
+    sends=True,
+    reads=True,
+    reads_where_it_acts=True,
 )
 OTHER_FEATURES = ComponentKind(
     name="features",
@@ -340,6 +343,7 @@ OTHER_FEATURES = ComponentKind(
     rank=9,
     is_patched=True,
     has_outside=True,
+    instead="name its features by number, as in sae:NAME.f[3,7]",
 )
 DICTIONARY_ERROR = ComponentKind(
     name="dictionary_error",
@@ -350,6 +354,7 @@ DICTIONARY_ERROR = ComponentKind(
     rank=10,
     is_patched=True,
     has_outside=True,
+    instead="name features of the dictionary, or what writes there",
 )
 OF_DICTIONARIES = (FEATURE, OTHER_FEATURES, DICTIONARY_ERROR)
 """Parts of the values that dictionaries take apart."""

@@ -212,10 +212,10 @@ is not defined."""
 Writer: TypeAlias = Head | Mlp
 """What adds to the residual stream and reads it."""
 
-Sender: TypeAlias = Input | Writer
-"""What adds to the residual stream: the embeddings, every head, every MLP."""
+Sender: TypeAlias = Input | Writer | Feature
+"""What adds to the residual stream: the embeddings, every head, every MLP; and on paths single features."""
 
-Reader: TypeAlias = Writer | KvHead | Logits
+Reader: TypeAlias = Writer | KvHead | Logits | Feature
 """What reads the residual stream, by one input or several."""
 
 Between: TypeAlias = Writer | KvHead

@@ -82,7 +82,8 @@ _INDEXED = re.compile(  # layer letter, layer, suffix, number, aspect
     rf"([a-z]+)({_INDEX})(?:\.([a-z]+)({_INDEX})?(?:\.([a-z]+))?)?"
 )
 _UP_TO_SUFFIX = re.compile(r"[^<@]*")
-_BETWEEN_ITEMS = re.compile(r"[<{,]|->|→|=>|>")
+_BETWEEN_ITEMS = re.compile(r"[<{\[,]|->|→|=>|>")
+_BRACKETS = {"<": ">", "{": "}", "[": "]"}  # what stands in them is one item's own
 _SHORT_NAME = re.compile(rf"L({_NUMBER})([HN])({_NUMBER})")
 
 # misspellings seen in other tools and papers -> our spelling
@@ -432,8 +433,8 @@ def _split_path(text: str) -> Iterator[tuple[str, str, int]]:
     start = position = 0
     while found := _BETWEEN_ITEMS.search(text, position):
         here, position = found[0], found.end()
-        if here in ("<", "{"):
-            close = text.find(">" if here == "<" else "}", position)
+        if here in _BRACKETS:
+            close = text.find(_BRACKETS[here], position)
             if close < 0:
                 break
             position = close + 1

@@ -93,7 +93,7 @@ def path_named(text: str, shape: ModelShape) -> tuple[DeclaredPath, SourceText]:
         span = source.inner_span(place, error.offset, error.length)
         raise CircuitspecError(Diagnostic("CS203", error.message, span, hint=error.hint)) from None
     path = read_path(text, (), shape, source, place, problems)
-    problems = problems or cuttable(path, source) or [*hopless(path, shape, source)]
+    problems = problems or cuttable(path, source, shape) or [*hopless(path, shape, source)]
     if problems:
         raise CircuitspecError(*problems)
     return path, source

@@ -19,7 +19,9 @@ class CrossSectionClaims(ClaimKind[CrossSection, PlannedClaim]):
         corrupt = planning.corrupt()
         paths: list[DeclaredPath] = []
         if claim.paths is not None:
-            paths = [planning.read(text, (*planning.place, "paths", i)) for i, text in enumerate(claim.paths)]
+            travel = claim.sources is not None  # otherwise edges are restored
+            listed = [((*planning.place, "paths", i), text) for i, text in enumerate(claim.paths)]
+            paths = [planning.read(text, place, features=travel) for place, text in listed]
             patched = self._restored(claim, paths, corrupt, planning)
         else:
             patched = node_level.denoising(corrupt, planning.section(claim.nodes or ()))
