@@ -370,4 +370,9 @@ EXECUTION: dict[str, CodeInfo] = {
         "name several models (or one in several precisions) can be compared without `--run`: what they share needs no "
         "run. From Python a model may be passed, in which all of them are run.",
     ),
+    "CS583": CodeInfo(
+        "different dictionaries",
+        "A feature is a feature of one dictionary. Files that are compared by running them in one model must declare "
+        "the same dictionaries under the same names, with the same settings, or none.",
+    ),
 }
