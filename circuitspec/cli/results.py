@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from circuitspec.cli.answering import answering, say
-from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE, FORMAT, HTML, REPORTS, also_written
+from circuitspec.cli.options import (
+    BATCH_SIZE,
+    DEVICE,
+    FILE,
+    FORMAT,
+    HTML,
+    NO_STORE,
+    REPORTS,
+    STORE,
+    also_written,
+    store_place,
+)
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.reports.report_formats import FORMATS
+
+if TYPE_CHECKING:
+    from circuitspec.comparison.compared_circuits import ComparedCircuit
+    from circuitspec.comparison.measured_circuits import MeasuredCircuits
 
 
 @click.command()
@@ -72,28 +88,61 @@ def diff(a: Path, b: Path) -> None:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="A B [C ...]", type=click.Path(path_type=Path))
+@click.option("--run", "runs", is_flag=True, help="Run the circuits, each on the prompts of every file.")
+@click.option("--metric", help="Compare what is recovered of this score.  [default: each file's own]")
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@BATCH_SIZE
+@DEVICE
+@STORE
+@NO_STORE
 @answering
-def compare(files: tuple[Path, ...], format_: str) -> None:
-    """Compare circuits: what they share, and how much random circuits would.
+def compare(**given: Any) -> None:
+    """Compare circuits: what they share, and how much random circuits would. With --run, what they do.
 
     A, B, ... are hypothesis files (drafts and imported ones too) or folders of `verify --output-dir`, of one model or
     of models of one shape. The exit code says whether they could be compared.
     """
+    asked = CompareCall(**given)
     from circuitspec.comparison.compared_circuits import MOST, laid_out, read_circuit, same_model
     from circuitspec.comparison.comparison_document import comparison_document
     from circuitspec.comparison.comparison_result import compared
     from circuitspec.comparison.comparison_text import render_comparison
     from circuitspec.reports.text.printing import print_document
 
-    if not 2 <= len(files) <= MOST:
-        raise click.UsageError(
-            f"compare takes 2 to {MOST} circuits, and {len(files)} {'is' if len(files) == 1 else 'are'} given"
-        )
-    circuits = laid_out([read_circuit(file) for file in files])
-    found = compared(circuits, one_model=same_model(circuits))
-    shown = print_document(comparison_document(found)) if format_ == "json" else render_comparison(found)
+    count = len(asked.files)
+    if not 2 <= count <= MOST:
+        raise click.UsageError(f"compare takes 2 to {MOST} circuits, and {count} {'is' if count == 1 else 'are'} given")
+    if asked.metric is not None and not asked.runs:
+        raise click.UsageError("--metric says what is compared of runs: it goes with --run")
+    circuits = laid_out([read_circuit(file) for file in asked.files])
+    measured = _measured(circuits, asked) if asked.runs else None
+    found = compared(circuits, one_model=same_model(circuits), measured=measured)
+    shown = print_document(comparison_document(found)) if asked.format_ == "json" else render_comparison(found)
     click.echo(shown, nl=False)
+
+
+@dataclass(frozen=True)
+class CompareCall:
+    """What `compare` was called with, option by option."""
+
+    files: tuple[Path, ...]
+    runs: bool
+    metric: str | None
+    format_: str
+    batch_size: int | None
+    device: str
+    root: Path | None
+    no_store: bool
+
+
+def _measured(circuits: Sequence[ComparedCircuit], asked: CompareCall) -> MeasuredCircuits:
+    place = store_place(asked.root, asked.no_store)
+    with waiting() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.pipelines.compare import CompareOptions
+        from circuitspec.pipelines.compare import compare as run
+
+        return run(circuits, CompareOptions(asked.metric, asked.batch_size, asked.device, place), progress)
 
 
 @click.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from circuitspec.comparison.compared_circuits import ComparedCircuit
+from circuitspec.comparison.measured_circuits import MeasuredCircuits
 from circuitspec.comparison.shared_parts import SharedParts, shared_parts
 
 
@@ -32,14 +33,18 @@ class CircuitComparison:
     circuits: tuple[CircuitFacts, ...]
     one_model: bool
     pairs: tuple[SharedParts, ...]
+    measured: MeasuredCircuits | None = None  # None where nothing was run
 
 
-def compared(circuits: Sequence[ComparedCircuit], *, one_model: bool) -> CircuitComparison:
-    """What every two circuits share; nothing is run."""
+def compared(
+    circuits: Sequence[ComparedCircuit], *, one_model: bool, measured: MeasuredCircuits | None = None
+) -> CircuitComparison:
+    """What every two circuits share, and what they were `measured` to do, if they were."""
     return CircuitComparison(
         tuple(_facts(one) for one in circuits),
         one_model,
         tuple(shared_parts(*pair) for pair in combinations(circuits, 2)),
+        measured,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from circuitspec.analysis.statistics.wording import MISSING, number, plural
 from circuitspec.comparison.comparison_result import CircuitComparison, CircuitFacts
+from circuitspec.comparison.measured_text import measured_blocks
 from circuitspec.comparison.shared_parts import Overlap, SharedParts
 from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import no_command, visible
@@ -17,6 +18,7 @@ BAR = 40  # characters of a bar
 def render_comparison(found: CircuitComparison) -> str:
     """The report, ending in a newline."""
     parts = [_head(found), *(part for pair in found.pairs for part in _pair(pair))]
+    parts += [] if found.measured is None else measured_blocks(found.measured)
     return no_command(visible("\n\n".join(parts) + "\n", lines=True))
 
 

@@ -62,4 +62,11 @@ EVIDENCE: dict[str, CodeInfo] = {
         "commas or white space. The file is not there (its name is relative to the hypothesis), holds something else "
         "than numbers, or another number of them.",
     ),
+    "CS474": CodeInfo(
+        "circuits that do as well, and differ",
+        "`compare --run` found two circuits that recover the same share of the metric (within 0.1), and whose outputs "
+        "lie farther from each other (by KL over the whole vocabulary) than those of either lie from the model's. A "
+        "metric of two tokens does not tell them apart, so that neither is *the* circuit by its figure. Look at the "
+        "prompts on which they are farthest apart, claim `kl` too, and say which of the two explanations is meant.",
+    ),
 }

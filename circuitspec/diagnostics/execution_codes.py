@@ -422,4 +422,9 @@ EXECUTION: dict[str, CodeInfo] = {
         "the hypothesis says otherwise, so that a bundle would run other experiments than `verify`. Hypotheses that "
         "declare `dictionaries` are verified, and their features exported as a list or as an attribution graph.",
     ),
+    "CS583": CodeInfo(
+        "different dictionaries",
+        "A feature is a feature of one dictionary. Files that are compared by running them in one model must declare "
+        "the same dictionaries under the same names, with the same settings, or none.",
+    ),
 }

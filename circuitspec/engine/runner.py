@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from circuitspec.prompts.own_metrics import OwnMetric, own_values, refused_whole
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
 Columns = dict[str, NDArray[np.float64]]  # metric -> [prompt]
+T = TypeVar("T")
 
 
 class Runner(Forward):
@@ -127,6 +129,38 @@ class Runner(Forward):
         for _ in self.in_batches(lambda part: self._run_batch(part, needs, columns, parts)):
             pass
         return with_means(Records(columns, self.templates), asked)
+
+    @torch.no_grad()
+    def outputs(
+        self, experiments: Sequence[Experiment], read: Callable[[Batch, Mapping[Experiment, Tensor]], T]
+    ) -> Iterator[tuple[Batch, list[T]]]:
+        """What is `read` of the logits `[reading, vocabulary]` of these runs, batch by batch, once for every draw.
+
+        Every run has a forward of its own. Raises as `run` does.
+        """
+        wanted = single_runs(experiments)
+        check_counterparts(wanted, self.task)
+        needs = needs_of(wanted, self, sweeps=False)
+        averaged = self.task.averaged.n / self.task.n
+        self.expect(round(passes(wanted, frozenset(self._means), averaged) * self.task.n))
+        for source, taps in sorted(mean_sources(needs.sources).items(), key=lambda item: str(item[0])):
+            self._learn_means(source, taps)
+
+        def work(batch: Batch) -> list[T]:
+            runs, found = Unpatched(self, batch, needs), list[T]()
+            for draw in range(needs.draws):
+                runs.next_draw(draw)
+                found.append(read(batch, {run: self._logits(batch, run, needs, runs) for run in wanted}))
+            return found
+
+        yield from self.in_batches(work)
+
+    def _logits(self, batch: Batch, experiment: Experiment, needs: Needs, runs: Unpatched) -> Tensor:
+        """The logits `[reading, vocabulary]` of one run by itself."""
+        layout = self._laid_out_as(experiment.base)
+        there = {source: self._values(batch, source, layout, needs, runs) for source in experiment.sources}
+        patched = {} if experiment.source is None else there[experiment.source]
+        return self._patched(batch, experiment, patched, needs, runs, there)[0]
 
     def _needs(self, wanted: Sequence[Experiment]) -> Needs:
         needs = needs_of(wanted, self, sweeps=self._sweeps)

@@ -87,3 +87,15 @@ def shared(first: str, second: str) -> SharedParts:
 def overlap(parts: SharedParts, level: str) -> Overlap:
     (found,) = (one for one in parts.overlaps if one.level == level)
     return found
+
+
+def of_toy(toy: str, nodes: Sequence[str], *, at_least: float = 0.99, free: str = "") -> str:
+    """The shipped file of a toy, with another circuit and one claim: that it is sufficient."""
+    text = (HYPOTHESES / "toys" / f"{toy}.circuit.yaml").read_text(encoding="utf-8")
+    head, rest = text.split("circuit:\n", 1)
+    (ablation,) = (line for line in rest.splitlines() if line.startswith("ablation:"))
+    named = ", ".join(map(_quoted, nodes))
+    return (
+        f"{head}circuit:\n  groups: {{all: {{nodes: [{named}], at: END}}}}\n  free: [{free}]\n\n{ablation}\n"
+        f"claims:\n  - sufficient: {{metric: logit_diff, at_least: {at_least}}}\n"
+    )

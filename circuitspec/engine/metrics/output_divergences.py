@@ -1,0 +1,67 @@
+"""How far the outputs of two runs lie apart, prompt by prompt: over the whole vocabulary, not by one metric of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuitspec.engine.execution.batches import Batch
+from circuitspec.experiments.experiment import Experiment
+from circuitspec.prompts.prompt_set import TokenizedTask
+
+T = TypeVar("T")
+Pair = tuple[Experiment, Experiment]
+
+
+class GivesOutputs(Protocol):
+    """What `engine.runner.Runner` offers here."""
+
+    @property
+    def task(self) -> TokenizedTask: ...
+    def outputs(
+        self, experiments: Sequence[Experiment], read: Callable[[Batch, Mapping[Experiment, Tensor]], T]
+    ) -> Iterator[tuple[Batch, list[T]]]: ...
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Of two runs, `[prompt]` each: the Kullback-Leibler divergences (nats) of either's next-token distribution from
+    the other's, and whether both put the same token first (as a share of the draws, where noise is drawn)."""
+
+    forth: NDArray[np.float64]  # KL(first || second)
+    back: NDArray[np.float64]
+    same_top: NDArray[np.float64]
+
+
+def output_divergences(runner: GivesOutputs, pairs: Sequence[Pair]) -> tuple[Divergence, ...]:
+    """The divergences at the prompts' last token, in double precision; every run is made once for all pairs.
+
+    Where answers of several tokens are scored, only the prompts themselves are read, as metric `kl` does.
+    """
+    n, runs = runner.task.n, tuple(dict.fromkeys(run for pair in pairs for run in pair))
+    found = np.zeros((len(pairs), 3, n))
+
+    def read(batch: Batch, logits: Mapping[Experiment, Tensor]) -> NDArray[np.float64]:
+        ends = [own[0] for own in batch.case_readings]
+        logprobs = {run: one[ends].double().log_softmax(-1) for run, one in logits.items()}
+        return np.array([_apart(logprobs[a], logprobs[b]) for a, b in pairs])
+
+    for batch, draws in runner.outputs(runs, read):
+        found[:, :, list(batch.cases)] = np.mean(draws, axis=0)
+    return tuple(Divergence(*values) for values in found)
+
+
+def _apart(first: Tensor, second: Tensor) -> list[NDArray[np.float64]]:
+    """From log probabilities `[prompt, vocabulary]`: what a `Divergence` has, `[prompt]` each."""
+    values = (_kl(first, second), _kl(second, first), (first.argmax(-1) == second.argmax(-1)).double())
+    return [value.cpu().numpy() for value in values]
+
+
+def _kl(first: Tensor, second: Tensor) -> Tensor:
+    weights = first.exp()
+    return (weights * (first - second)).masked_fill(weights == 0, 0.0).sum(-1)  # 0 log 0 is 0
