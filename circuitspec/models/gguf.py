@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _KIND = "gguf"
 _FORMAT = "2"  # of what is cached; raised when this module writes something else
+_FAMILIES = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma2", "phi3")  # which are among GGUF's own names
 _UNQUANTISED = ("F32", "F16", "BF16", "F64")
 # What the reader raises on a file that is cut short or no GGUF at all: it trusts every count and offset it finds.
 _READ_ERRORS = (OSError, ValueError, IndexError, KeyError, TypeError, OverflowError, AttributeError, MemoryError)
@@ -72,6 +73,12 @@ def _metadata_shape(reader: GGUFReader, file: Path) -> ModelShape:
     """The shape that the metadata gives; none of it is left to a library's default."""
     family = _text(reader, "general.architecture", file)
     architecture = architecture_named(family)
+    if family not in _FAMILIES:
+        raise _unreadable(
+            file,
+            f"GGUF files of {architecture.title} are not read, since nothing says what conversion makes of their "
+            f"weights (of these families they are: {', '.join(_FAMILIES)})",
+        )
 
     def size(key: str) -> int | None:
         field = reader.get_field(f"{family}.{key}")

@@ -39,6 +39,7 @@ def expected(m: Any, prompt: node.Prompt, metric: str, experiment: Experiment) -
     tokens = net.unembed_bias[prompt.answers].mean()
     if metric == "logit_diff":
         tokens = tokens - net.unembed_bias[prompt.wrong].mean()
+    direction, tokens = direction * net.logit_scale, tokens * net.logit_scale
     centred = final - final.mean() if norm.bias is not None else final
     divisor = torch.sqrt((centred * centred).mean() + norm.eps)
 
@@ -59,9 +60,10 @@ def expected(m: Any, prompt: node.Prompt, metric: str, experiment: Experiment) -
         if layer.post_mlp is not None:
             out = run.values["mlp", neuron.layer][-1]
             written = written / torch.sqrt((out * out).mean() + layer.post_mlp.eps) * layer.post_mlp.weight
+        written = written * layer.scale
         effects[oracle_component(neuron)] = seen(written)
         effects["mlp", neuron.layer] -= seen(written)
-    constant = sum((seen(layer.attention.bo) for layer in net.layers), 0.0) + float(tokens)
+    constant = sum((seen(layer.attention.bo * layer.scale) for layer in net.layers), 0.0) + float(tokens)
     constant += 0.0 if norm.bias is None else float(norm.bias @ direction)
     return effects, constant
 
@@ -99,7 +101,7 @@ def test_they_add_up_to_the_clean_logit_difference(family: str) -> None:
         clean = direct_effects(runner(m, task_of(prompts)), [], "logit_diff")[PLAIN]
     for i, prompt in enumerate(prompts):
         final = node.forward(net, prompt.clean, record=True).values["resid", len(net.layers), "pre"][-1]
-        logits = net.final_norm(final) @ net.unembed + net.unembed_bias
+        logits = (net.final_norm(final) @ net.unembed + net.unembed_bias) * net.logit_scale
         difference = float(logits[prompt.answers].mean() - logits[prompt.wrong].mean())
         assert float(clean.total[i]) == pytest.approx(difference, rel=0, abs=1e-9)
         assert float(clean.metric[i]) == pytest.approx(difference, rel=0, abs=1e-9)

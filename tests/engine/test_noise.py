@@ -59,7 +59,11 @@ def test_runs_with_noise(family: str, side: str) -> None:
     unit = float(net.embed.std(unbiased=False)) * net.embed_scale
 
     def added(noised: Noised, draw: int, prompt: int) -> torch.Tensor:
-        return torch.from_numpy(noised.std * unit * drawn(task, noised, draw, prompt, net.embed.shape[1]))
+        noise = torch.from_numpy(noised.std * unit * drawn(task, noised, draw, prompt, net.embed.shape[1]))
+        if net.embed_norm is None:
+            return noise
+        embedded = net.embed[prompts[prompt].clean] * net.embed_scale
+        return net.embed_norm(embedded + noise) - net.embed_norm(embedded)
 
     with borrowed(model):
         records = runner(model, task, rows=2, side=side).run(EXPERIMENTS)

@@ -15,6 +15,7 @@ import torch
 from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel, LlamaForCausalLM
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.gguf import gguf_shape
@@ -278,6 +279,14 @@ def test_metadata_without_a_size(missing: str, tmp_path: Path, code_of: CodeOf) 
 def test_metadata_without_vocabulary(tmp_path: Path, code_of: CodeOf) -> None:
     path = write_gguf(tmp_path / "tiny.gguf", original(), leave_out=("vocab_size", "tokens"))
     assert code_of(lambda: gguf_shape(path)) == "CS315"
+
+
+def test_family_whose_conversion_is_not_known(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", original(), architecture="starcoder2")
+    for read in (lambda: gguf_shape(path), lambda: load(path)):
+        with pytest.raises(CircuitspecError, match="StarCoder2 are not read") as raised:
+            read()
+        assert raised.value.diagnostics[0].code == "CS315"
 
 
 def test_unknown_family(tmp_path: Path, code_of: CodeOf) -> None:

@@ -487,7 +487,7 @@ def read_bloom(model: Any) -> Net:
         norms = _biased(block.input_layernorm), _biased(block.post_attention_layernorm)
         layers.append(Layer(attention, mlp, norms[0], None, norms[1], None))
     net = _around(model, layers, body.word_embeddings, body.ln_f)
-    return dataclasses.replace(net, embed=_biased(body.word_embeddings_layernorm)(net.embed))
+    return dataclasses.replace(net, embed_norm=_biased(body.word_embeddings_layernorm))
 
 
 def read_mpt(model: Any) -> Net:

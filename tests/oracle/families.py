@@ -168,7 +168,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Net:
-    """A whole model. The residual starts as ``embed[id] * embed_scale`` plus ``positions[p]`` where there are any.
+    """A whole model. The residual starts as ``embed[id] * embed_scale``, normed where there is an ``embed_norm``, plus
+    ``positions[p]`` where there are any.
 
     ``runs`` holds what ``node.forward`` computed of prompts without any patch: many experiments share a prompt.
     """
@@ -182,6 +183,7 @@ class Net:
     unembed_bias: Tensor
     final_softcap: float | None = None
     logit_scale: float = 1.0
+    embed_norm: Norm | None = None
     runs: dict[tuple[int, ...], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -191,6 +193,7 @@ class Net:
     def start(self, ids: list[int]) -> Tensor:
         """The residual stream before the first block, ``[positions, d_model]``."""
         rows = self.embed[ids] * self.embed_scale
+        rows = rows if self.embed_norm is None else self.embed_norm(rows)
         return rows if self.positions is None else rows + self.positions[: len(ids)]
 
     def finish(self, resid: Tensor) -> Tensor:

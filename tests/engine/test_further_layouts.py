@@ -1,0 +1,101 @@
+"""Families with layouts that none of the four tested in full has, in small; and the settings of further families."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.validation.self_test import self_test
+from circuitspec.models.families.family_table import architecture_named
+from tests.engine.support import TOLERANCE, loaded, random_prompts, runner, task_of
+from tests.engine.test_against_oracle import check_circuit
+from tests.engine.test_edges_against_oracle import SOURCES, experiment_of, oracle_edges, random_edges
+from tests.oracle import builders, node
+
+
+def check_edges(model: Any, ablation: str = "resample") -> None:
+    """Some edges ablated at positions of their own; before them the self-test, which takes every edge and a path."""
+    prompts = random_prompts(11, [5, 7, 6])
+    ablated = random_edges(loaded(model).shape, 5, 0.6)
+    experiment = experiment_of(ablated, SOURCES[ablation])
+    with borrowed(model):
+        run = runner(model, task_of(prompts), rows=3)
+        self_test(run, edges=True)
+        found = run.run([experiment])[experiment]
+    for name, values in oracle_edges(model, prompts, ablated, SOURCES[ablation], "clean").items():
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=TOLERANCE, err_msg=name)
+
+
+# a multiplier on what is added; queries that share a key and a value in one projection, and one norm for both; an MLP
+# without a module, given tokens in one row; an MLP whose module adds the stream
+@pytest.mark.parametrize("layout", ["granite", "falcon", "opt", "bloom"])
+def test_a_layout_of_its_own(layout: str) -> None:
+    model = of(layout)
+    check_circuit(model, "resample")
+    check_edges(model, "zero" if layout == "granite" else "resample")
+
+
+def of(family: str, **config: Any) -> Any:
+    return builders.BUILDERS[family](3, architecture_named(family).attention or "sdpa", layers=2, **config)
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "arcee without sharing": ("arcee", {"num_key_value_heads": 4, "mlp_bias": False, "attention_bias": True}),
+    "bloom of eight heads": ("bloom", {"n_head": 8}),
+    "cohere without norms of q and k": ("cohere", {"use_qk_norm": False, "attention_bias": False}),
+    "cohere with the usual scale": ("cohere", {"logit_scale": 0.0625}),
+    "cohere 2 with biases": ("cohere2", {"attention_bias": True, "tie_word_embeddings": False}),
+    "exaone 4 with one kv head": ("exaone4", {"num_key_value_heads": 1}),
+    "falcon with one kv head": ("falcon", {"new_decoder_architecture": False, "bias": False}),
+    "falcon in sequence, without rotation": (
+        "falcon",
+        {"new_decoder_architecture": False, "multi_query": False, "parallel_attn": False, "alibi": True},
+    ),
+    "falcon with one norm": ("falcon", {"num_ln_in_parallel_attn": 1}),
+    "falcon without rotation": ("falcon", {"alibi": True}),
+    "gemma with biases and one kv head": ("gemma", {"attention_bias": True, "num_key_value_heads": 1}),
+    "gemma untied": ("gemma", {"tie_word_embeddings": False}),
+    "glm-4 without biases": ("glm4", {"attention_bias": False, "num_key_value_heads": 1}),
+    "gpt-neo without windows": ("gpt_neo", {"attention_types": [[["global"], 2]]}),
+    "gpt-j wholly rotated": ("gptj", {"rotary_dim": 8}),
+    "granite untied, without biases": (
+        "granite",
+        {"tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False},
+    ),
+    "granite with multipliers of one": (
+        "granite",
+        {"residual_multiplier": 1.0, "embedding_multiplier": 1.0, "logits_scaling": 1.0},
+    ),
+    "helium with biases": ("helium", {"attention_bias": True, "mlp_bias": True}),
+    "ministral without a window": ("ministral", {"sliding_window": None, "layer_types": ["full_attention"] * 2}),
+    "mpt with a scale of its own": ("mpt", {"attn_config": {"softmax_scale": 0.2, "alibi_bias_max": 4}}),
+    "nemotron with biases": ("nemotron", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    "olmo without clipping": ("olmo", {"clip_qkv": None, "attention_bias": True}),
+    "olmo 3 with one kv head": ("olmo3", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "opt without biases": ("opt", {"enable_bias": False, "tie_word_embeddings": False}),
+    "opt with a gelu": ("opt", {"activation_function": "gelu"}),
+    "persimmon without norms of q and k": ("persimmon", {"qk_layernorm": False}),
+    "phi without norms of q and k": ("phi", {"qk_layernorm": False, "num_key_value_heads": 1}),
+    "phi tied": ("phi", {"tie_word_embeddings": True}),
+    "seed-oss without biases": ("seed_oss", {"attention_bias": False, "attention_out_bias": False}),
+    "smollm3 without windows": ("smollm3", {"use_sliding_window": False, "attention_bias": True, "mlp_bias": True}),
+    "starcoder2 without biases and window": ("starcoder2", {"use_bias": False, "sliding_window": None}),
+    "vaultgemma without caps": ("vaultgemma", {"attn_logit_softcapping": None, "final_logit_softcapping": None}),
+}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_settings_of_a_family(name: str) -> None:
+    family, config = VARIANTS[name]
+    model = of(family, **config)
+    ids = builders.random_ids(0, 9)
+    with torch.no_grad():
+        expected = model(torch.tensor([ids])).logits[0]
+    assert float((node.forward(model, ids).logits - expected).abs().max()) < 1e-10
+    check_circuit(model, "resample")
+    check_edges(model)
