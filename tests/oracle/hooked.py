@@ -163,7 +163,6 @@ def forward(
     names: Names,
     patches: Mapping[Site, Tensor] | None = None,
     heads: int | None = None,
-    kv_heads: int | None = None,
 ) -> Run:
     """Run the model itself with patches; records all it can: heads, attn, mlp, neurons, resid pre, input, kv."""
     given = dict(patches or {})
@@ -172,7 +171,6 @@ def forward(
         at.setdefault(component, {})[position] = new
     n_layers = model.config.num_hidden_layers
     heads = heads or model.config.num_attention_heads
-    kv_heads = kv_heads or getattr(model.config, "num_key_value_heads", None) or heads
     d_head = getattr(model.config, "head_dim", None) or model.config.hidden_size // heads
     run = Run(torch.empty(0))
     handles: list[Any] = []
@@ -192,12 +190,12 @@ def forward(
 
         return change
 
-    def sliced(kind: str, layer: int, count: int, width: int, half: int | None = None) -> Change:
+    def sliced(kind: str, layer: int, width: int, half: int | None = None) -> Change:
         """Components that are slices of the tensor. ``half`` picks the key (0) or value (1) part of a kv patch."""
 
         def change(given: Tensor) -> Tensor:
             x = given.clone().view(1, len(ids), -1)
-            for i in range(count):
+            for i in range(x.shape[-1] // width):
                 for p, value in at.get((kind, layer, i), {}).items():
                     part = value if half is None else value[half * width : (half + 1) * width]
                     x[0, p, i * width : (i + 1) * width] = part.to(x.dtype)
@@ -215,16 +213,14 @@ def forward(
         for layer in range(n_layers):
             before: list[Component] = [("input",)] if layer == 0 else []
             handles.append(_before(module(names.block.format(layer)), whole(*before, ("resid", layer, "pre"))))
-            handles.append(_before(module(names.out_proj.format(layer)), sliced("head", layer, heads, d_head)))
+            handles.append(_before(module(names.out_proj.format(layer)), sliced("head", layer, d_head)))
             handles.append(_after(module(names.out_proj.format(layer)), whole(("attn", layer))))
             if names.down.format(layer) in modules:  # a choice of experts has none
-                down = module(names.down.format(layer))
-                width = down.weight.shape[0] if type(down).__name__ == "Conv1D" else down.weight.shape[1]
-                handles.append(_before(down, sliced("neuron", layer, width, 1)))
+                handles.append(_before(module(names.down.format(layer)), sliced("neuron", layer, 1)))
             handles.append(_after(module(names.mlp.format(layer)), whole(("mlp", layer))))
             for half, name in enumerate((names.k, names.v)):
                 if name is not None:
-                    handles.append(_after(module(name.format(layer)), sliced("kv", layer, kv_heads, d_head, half)))
+                    handles.append(_after(module(name.format(layer)), sliced("kv", layer, d_head, half)))
         handles.append(_before(module(names.final_norm), whole(("resid", n_layers, "pre"))))
         logits = model(torch.tensor([list(ids)]), use_cache=False).logits[0]
     finally:
