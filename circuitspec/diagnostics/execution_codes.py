@@ -383,23 +383,6 @@ EXECUTION: dict[str, CodeInfo] = {
         "`--model` names has fewer layers, or its tokenizer makes another text of these ids, so that the features "
         "would be looked for in the wrong model. Name the one that the graph was made of.",
     ),
-    "CS580": CodeInfo(
-        "no circuit to compare",
-        "`circuitspec compare` takes hypothesis files (drafts and imported ones too) and results that have the "
-        "hypothesis in them: folders of `verify --output-dir`. What `verify --format json` prints has numbers alone, "
-        "and a lock digests. Circuits of other tools become hypotheses by `circuitspec import`.",
-    ),
-    "CS581": CodeInfo(
-        "models of different shapes",
-        "Circuits are compared component by component, so their models must have as many layers, heads, key-value "
-        "heads and neurons. A head of one model has no counterpart in another one of another size.",
-    ),
-    "CS582": CodeInfo(
-        "circuits of different models cannot be run together",
-        "`compare --run` ablates what lies outside each circuit in one model, on the prompts of each file. Files that "
-        "name several models (or one in several precisions) can be compared without `--run`: what they share needs no "
-        "run. From Python a model may be passed, in which all of them are run.",
-    ),
     "CS574": CodeInfo(
         "a list of features that does not say enough",
         "A list of features (`import --as feature-list`) is JSON or a table with the columns dictionary, index, "
@@ -421,6 +404,23 @@ EXECUTION: dict[str, CodeInfo] = {
         "reconstruction: what the features leave over is lost, even where nothing is patched. Here it is kept, unless "
         "the hypothesis says otherwise, so that a bundle would run other experiments than `verify`. Hypotheses that "
         "declare `dictionaries` are verified, and their features exported as a list or as an attribution graph.",
+    ),
+    "CS580": CodeInfo(
+        "no circuit to compare",
+        "`circuitspec compare` takes hypothesis files (drafts and imported ones too) and results that have the "
+        "hypothesis in them: folders of `verify --output-dir`. What `verify --format json` prints has numbers alone, "
+        "and a lock digests. Circuits of other tools become hypotheses by `circuitspec import`.",
+    ),
+    "CS581": CodeInfo(
+        "models of different shapes",
+        "Circuits are compared component by component, so their models must have as many layers, heads, key-value "
+        "heads and neurons. A head of one model has no counterpart in another one of another size.",
+    ),
+    "CS582": CodeInfo(
+        "circuits of different models cannot be run together",
+        "`compare --run` ablates what lies outside each circuit in one model, on the prompts of each file. Files that "
+        "name several models (or one in several precisions) can be compared without `--run`: what they share needs no "
+        "run. From Python a model may be passed, in which all of them are run.",
     ),
     "CS583": CodeInfo(
         "different dictionaries",

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.analysis.claims.verdict import EXIT_CODES, ClaimResult, judge, overall, place
+from circuitspec.analysis.claims.claim_result import EXIT_CODES
+from circuitspec.analysis.claims.verdict import ClaimResult, judge, overall, place
 from circuitspec.analysis.statistics import stats
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.experiments.experiment import Experiment

@@ -504,14 +504,14 @@ def test_the_self_test_tells_a_path_that_lets_other_heads_go(monkeypatch: pytest
     """A hop pass in which heads are not held at their base values."""
     m = model("gpt2", exactly=True)
     run = runner(m, task_of(prompts_for("resample", seed=12)))
-    own = Hops._actions
+    own = Hops._made
 
     def loose(hops: Hops, *given: Any) -> Any:
-        actions = own(hops, *given)
-        held = {tap: swap for tap, swap in actions.swaps.items() if tap.kind != "z" or tap.layer == 0}
-        return replace(actions, swaps=held)
+        made = own(hops, *given)
+        held = {tap: swap for tap, swap in made.actions.swaps.items() if tap.kind != "z" or tap.layer == 0}
+        return replace(made, actions=replace(made.actions, swaps=held))
 
-    monkeypatch.setattr(Hops, "_actions", loose)
+    monkeypatch.setattr(Hops, "_made", loose)
     with borrowed(m), pytest.raises(CircuitspecError) as error:
         self_test(run, edges=True)
     assert error.value.diagnostics[0].code == "CS503"

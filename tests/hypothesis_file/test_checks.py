@@ -66,7 +66,7 @@ ABC = "{abc: {IO: $names, S1: $names, S2: $names}}"
         ((PATHS, "    - m* -> a0.h0\n"), ["CS205"]),
         ((PATHS, "    - r3 -> a3.h0<q>\n    - a3.h0 -> r3.mid\n"), []),
         ((PATHS, "    - r3.mid -> a3.h0<q>\n"), ["CS205"]),
-        ((PATHS, "    - 'sae:x.f1 -> a0.h0<q>'\n"), []),
+        ((PATHS, "    - 'sae:x.f1 -> a0.h0<q>'\n"), ["CS183"]),
         ((PATHS, "    - inhibitor, mover -> mover\n"), ["CS205"]),
         # claims
         ((CLAIM, "cross_section: {nodes: [mover, a1.h0, m*], metric: kl, at_least: 0.8}"), []),

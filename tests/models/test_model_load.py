@@ -301,7 +301,7 @@ def test_cross_attention(gpt2_dir: Path, code_of: CodeOf) -> None:
 
 
 def test_unknown_family(gpt2_dir: Path, code_of: CodeOf) -> None:
-    edit_json(gpt2_dir / "config.json", model_type="opt")
+    edit_json(gpt2_dir / "config.json", model_type="codegen")
     assert code_of(lambda: load(gpt2_dir)) == "CS304"
 
 
