@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import circuitspec
 from circuitspec.cli import main
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.models.zoo.toys import TOYS, build
 from tests.dictionaries.written_dictionaries import sae_lens
 
 D, FLOWS, A, B = 32, 0, 3, 4  # channels, and where features stand among the blueprint's
@@ -305,3 +308,28 @@ def test_no_other_features_are_active(tmp_path: Path) -> None:
     result = run("verify", hypothesis(tmp_path, BOTH, RIVALS), "--no-store")
     assert "CS430" in result.output
     assert "too few other features of its dictionaries are active" in result.output
+
+
+def test_sweeps_from_python(tmp_path: Path) -> None:
+    """Noised from `both`, A or B alone takes all away; the dictionaries are the file's, or those that are given."""
+    model, tokenizer = build(next(toy for toy in TOYS if toy.name == "and"))
+    file = hypothesis(tmp_path, BOTH)
+    frame = circuitspec.sweep(model, tokenizer, file, "features", corruption="both", at=["END", "all"])
+    assert set(frame["kind"]) == {"feature"}
+    assert set(zip(frame["layer"], frame["position"], strict=True)) == {(1, "END"), (1, "all")}
+    found = frame[frame["position"] == "END"].set_index("index")["recovered_logit_diff"]
+    assert [found[n] for n in range(3)] == pytest.approx([0.0, 0.0, 1.0], abs=1e-4)
+    dictionary(tmp_path / "other", (A, FLOWS), (A, B))  # at END nothing has FLOWS, so that f1 never moves there
+    given = {"mine": {"at": "r1", "from": tmp_path / "other"}}
+    again = circuitspec.sweep(
+        model, tokenizer, file, ["mlps", "features"], corruption="both", at="END", dictionaries=given
+    )
+    features = again[again["kind"] == "feature"]
+    assert [*zip(features["dictionary"], features["index"], strict=True)] == [("mine", 0)]
+    one = circuitspec.patch(model, tokenizer, file, "sae:mine.f0@END", corruption="both", dictionaries=given)
+    assert one["recovered_logit_diff"].tolist() == pytest.approx(features["recovered_logit_diff"].tolist())
+    with pytest.raises(ValueError, match="needs dictionaries"):
+        circuitspec.sweep(model, tokenizer, file, "features", dictionaries={})
+    with pytest.raises(CircuitspecError) as error:
+        circuitspec.patch(model, tokenizer, file, "sae:mine.f0@END", dictionaries={"mine": {"at": "q7", "from": "x"}})
+    assert error.value.diagnostics

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from circuitspec.engine.attribution.feature_activity import moving_features
 from circuitspec.experiments.experiment import CLEAN_VALUES
+from circuitspec.exploration.request import MOST_FEATURES
 from circuitspec.exploration.search.component_sweep import Effect
 from circuitspec.exploration.setting import ExplorationSetting, where_of
 from circuitspec.graph.dictionary_nodes import is_of_dictionary
@@ -24,7 +25,6 @@ from circuitspec.graph.shape import DictionarySite
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import DictionaryError, Feature, sort_key
 
-MOST = 1000  # features that are searched: that may be taken into a circuit
 PASSES = 4  # over all prompts, to see which features move: clean and source, corrupt and clean
 
 
@@ -86,7 +86,7 @@ class FeatureSearch:
         if not estimated:
             largest = {one: float(self.prompts[one.dictionary][:, one.index].max()) for one in self._features}
         features = [one for one in largest if isinstance(one, Feature)]
-        chosen = sorted(features, key=lambda one: (-largest[one], sort_key(one)))[:MOST]
+        chosen = sorted(features, key=lambda one: (-largest[one], sort_key(one)))[:MOST_FEATURES]
         self.setting.claimed = tuple(sorted((*self._errors, *chosen), key=sort_key))
 
     def still(self, site: DictionarySite) -> Feature | None:
