@@ -27,6 +27,8 @@ from circuitspec.models.families.modules import verify_modules
 from circuitspec.models.model_config import shape_of
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from tests.documents import blocks
+from tests.exchange.graph_json import transcoder, write_transcoders
+from tests.exchange.test_attribution_graphs import GRAPH, saved_model
 from tests.exchange.test_causal_pairs import ROWS
 from tests.exchange.test_variable_submissions import FOLDER as SUBMITTED
 from tests.exchange.test_variable_submissions import saved
@@ -44,7 +46,7 @@ _RUN = {
     "CONTRIBUTING.md": {"sh"},
     "dictionaries.md": {"yaml", "sh"},
     "dsl.md": {"yaml", "json"},
-    "exchange.md": {"sh"},
+    "exchange.md": {"sh", "json"},
     "exploring.md": {"sh", "python"},
     "families.md": {"python", "sh"},
     "glossary.md": set[str](),
@@ -200,17 +202,24 @@ def test_the_commands_of_dictionaries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_commands_of_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that they read are written first: a graph by us, a submission and a data set as other tools do."""
+    """Files that they read are written first: a graph by us, a submission, a traced prompt and data as others do."""
     monkeypatch.chdir(tmp_path)
     called(["circuitspec", "export", str(TINY), "--as", "eap", "-o", "graph.json"])
     Path(SUBMITTED).mkdir()
     saved(Path(SUBMITTED), "ResidualStream(Layer-1,Token-last_token)", torch.eye(64)[:, :2])
+    GRAPH.write(Path("traced.json"))
+    saved_model(Path("model"), "gpt2")
+    write_transcoders(Path("transcoders"), [transcoder(8, 16, seed) for seed in range(2)])
+    (listed,) = (block.text for block in blocks(DOCS / "exchange.md") if block.language == "json")
+    Path("features.json").write_text(listed, encoding="utf-8")
+    Path("prompts.jsonl").write_text('{"clean": "the", "corrupt": "a", "answers": ["b"]}\n', encoding="utf-8")
     Path("dataset.jsonl").write_text("".join(json.dumps(one) + "\n" for one in ROWS), encoding="utf-8")
     for command in shell(DOCS / "exchange.md"):
         if SUBMITTED in command:
             command += ["--model", "zoo:ioi-tiny"]
         called([one.replace("r8@", "r2@") for one in command])
     assert (tmp_path / "edges.pth").exists()
+    assert "sae:mlp_2.error@p5" in (tmp_path / "features.circuit.yaml").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

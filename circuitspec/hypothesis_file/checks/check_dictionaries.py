@@ -37,7 +37,8 @@ def check_dictionaries(scope: Scope) -> None:
             hint = meant(name, known, f"declare it: dictionaries: {{{name}: {{at: r8, from: DIR}}}}")
             scope.add("CS183", f"there is no dictionary {name}", path, hint=hint)
         elif isinstance(target, DictionaryError) and target.dictionary in left_out:
-            said = f"sae:{target.dictionary}.error is named, and dictionaries.{target.dictionary} says `error: remove`: there is none"
+            name = target.dictionary
+            said = f"sae:{name}.error is named, and dictionaries.{name} says `error: remove`: there is none"
             scope.add("CS199", said, path, hint="write error: ablate, so that the circuit may have it inside")
         elif level in ("edge", "path") and not patched:
             said = f"at {level} level heads and MLPs are cut apart, and no features"
