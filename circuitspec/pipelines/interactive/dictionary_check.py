@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import fspath
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuitspec.dictionaries.declared_dictionaries import Specs, read_declared
 from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.metrics.dictionary_fit import DictionaryFit, dictionary_fits
 from circuitspec.engine.metrics.recovered_loss import RecoveredLoss, recovered_losses
+from circuitspec.hypothesis_file.builder import FORMAT
 from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
-from circuitspec.hypothesis_file.load_file import Study
+from circuitspec.hypothesis_file.load_file import Study, parse_exploration
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.yaml.source import SourceText, parse_source
@@ -69,6 +71,26 @@ def given_dictionaries(
         blocks[name] = {"at": str(place), "from": folder}
     specs = {name: DictionarySpec.model_validate(block) for name, block in blocks.items()}
     return DeclaredDictionaries(specs, base_dir, parse_source(write_yaml({"dictionaries": blocks}), "<--dictionary>"))
+
+
+def dictionaries_of_call(blocks: Mapping[str, Mapping[str, Any]]) -> DeclaredDictionaries:
+    """Dictionaries as a call has them, by name and with the settings of a file's block, named from this folder.
+
+    Raises CircuitspecError with every mistake, as a file's block would.
+    """
+    written = {"circuitspec": FORMAT, "name": "in memory", "task": {"file": "prompts.jsonl"}}
+    own = {
+        name: {**block, "from": fspath(block["from"])} if "from" in block else block for name, block in blocks.items()
+    }
+    study = parse_exploration(write_yaml({**written, "dictionaries": own}), "<dictionaries>", Path(), model_given=True)
+    return DeclaredDictionaries(study.exploration.dictionaries, Path(), study.source)
+
+
+def beside(loaded: LoadedModel, declared: DeclaredDictionaries) -> LoadedModel:
+    """The model with dictionaries beside it, on its device. Raises CircuitspecError (CS373 to CS377)."""
+    shape, found = read_declared(declared.specs, declared.base_dir, loaded.shape, declared.text)
+    device = next(loaded.model.parameters()).device
+    return replace(loaded, shape=shape, dictionaries={name: one.to(device) for name, one in found.items()})
 
 
 def checked_on(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from circuitspec.analysis.warnings.as_given_warnings import beyond_weights_of
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -23,6 +23,7 @@ from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMP
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
+from circuitspec.pipelines.interactive.dictionary_check import beside, dictionaries_of_call
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_task
 from circuitspec.pipelines.interactive.named_sites import check_named, with_end
 from circuitspec.pipelines.session import Session
@@ -138,12 +139,14 @@ def laboratory(
     keep_hooks: bool = False,
     merge_adapters: bool = False,
     edges: bool = False,
+    dictionaries: Mapping[str, Mapping[str, Any]] | None = None,
     check: Callable[[LoadedModel, TokenizedTask], Sequence[Experiment]] = lambda loaded, task: (),
 ) -> Iterator[Laboratory]:
     """The model borrowed and tested, with these prompts; it is given back as it came, also after an exception.
 
-    `check` says what will be run, before anything is: positions that are not in the prompts are told (CS507). Raises
-    CircuitspecError as `adopt_model`, tokenising and the self-tests do, TypeError where arguments do not go together.
+    `check` says what will be run, before anything is: positions that are not in the prompts are told (CS507). With
+    `dictionaries`, by name as a file's block has them, their features can be named. Raises CircuitspecError as
+    `adopt_model`, reading dictionaries, tokenising and the self-tests do, TypeError where arguments do not go together.
     """
     import torch
 
@@ -154,6 +157,8 @@ def laboratory(
         raise TypeError("a metric of your own goes without a store: nobody could tell later what it computed")
     with torch.inference_mode(False):  # whatever holds around the call
         loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters)
+        if dictionaries:
+            loaded = beside(loaded, dictionaries_of_call(dictionaries))
         given = given_task(prompts, positions)
         places = with_end(given.positions, given.prompts)
         task = tokenize(given.prompts, places, loaded.tokenizer, given.source, unequal=True)
