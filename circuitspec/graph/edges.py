@@ -14,11 +14,20 @@ from typing import TypeGuard
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, LOGITS, MLP, RESID, RESID_MID, ComponentKind
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Between, Component, Feature, all_of
+from circuitspec.hypothesis_file.grammar.components import (
+    IN_LAYERS,
+    OF_DICTIONARY,
+    WHOLE,
+    Between,
+    Component,
+    Feature,
+    all_of,
+    stage,
+)
 from circuitspec.hypothesis_file.grammar.components import Reader as Reader
 from circuitspec.hypothesis_file.grammar.components import Sender as Sender
 from circuitspec.hypothesis_file.grammar.components import Writer as Writer
-from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace, PlaceKind
+from circuitspec.hypothesis_file.grammar.dictionary_places import PlaceKind
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 
@@ -110,10 +119,9 @@ def precedes(sender: Sender, receiver: Receiver, shape: ModelShape) -> bool:
 
     With a feature of which it is not known where its dictionary stands, it is taken for one.
     """
-    features = [one for one in (sender, receiver.component) if isinstance(one, Feature)]
-    if features:
-        known = all(shape.dictionary(one.dictionary) is not None for one in features)
-        return not known or _written(sender, shape) < _read(receiver.component, shape)
+    if isinstance(sender, Feature) or isinstance(receiver.component, Feature):
+        written, read = stage_in(sender, shape), _read(receiver.component, shape)
+        return written is None or read is None or written < read
     return sender_index(sender, shape) < senders_before(receiver, shape)
 
 
@@ -224,24 +232,23 @@ def _sender_places(shape: ModelShape) -> _SenderPlaces:
     )
 
 
-def _written(sender: Sender, shape: ModelShape) -> int:
-    """When a sender writes, in stages of the whole model."""
-    if not isinstance(sender, Feature):
-        return 4 * sender.place[0] + _stage(sender.kind)
-    return 4 * sender.layer + _stage(_OF_PLACES[_place_of(sender, shape).kind])
+def stage_in(component: Component, shape: ModelShape) -> int | None:
+    """When a component computes, in stages of the whole model; of what a dictionary takes apart, when that is written.
+
+    None where it is not known where the dictionary stands.
+    """
+    if not isinstance(component, OF_DICTIONARY):
+        return stage(component)
+    site = shape.dictionary(component.dictionary)
+    return None if site is None else 4 * site.place.layer + _stage(_OF_PLACES[site.place.kind])
 
 
-def _read(reader: Reader, shape: ModelShape) -> int:
+def _read(reader: Reader, shape: ModelShape) -> int | None:
     """When it reads. A feature of the stream reads it just where its dictionary stands, before it is written there."""
-    stage = _stage(_OF_PLACES[_place_of(reader, shape).kind] if isinstance(reader, Feature) else reader.kind)
-    in_parallel = stage == _stage(MLP) and not shape.has_resid_mid  # the MLP then reads what the attention reads
-    return 4 * reader.place[0] + (_stage(HEAD) if in_parallel else stage)
-
-
-def _place_of(feature: Feature, shape: ModelShape) -> DictionaryPlace:
-    site = shape.dictionary(feature.dictionary)
-    assert site is not None, f"the model was given no dictionary {feature.dictionary}"
-    return site.place
+    found = stage_in(reader, shape)
+    if found is None or shape.has_resid_mid or reader.place[0] * 4 + _stage(MLP) != found:
+        return found
+    return reader.place[0] * 4 + _stage(HEAD)  # the MLP then reads what the attention reads
 
 
 def _stage(kind: ComponentKind) -> int:

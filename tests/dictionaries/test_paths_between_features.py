@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import circuitspec
 from circuitspec.cli import main
+from circuitspec.models.zoo.toys.gates import AND
+from circuitspec.models.zoo.toys.weights import build
 from tests.dictionaries.test_features_of_a_toy import TEXT, A, B, D, dictionary, direction, run
 from tests.dictionaries.written_dictionaries import sae_lens
 
@@ -84,12 +87,16 @@ def test_what_travels_between_features(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_declared_paths_are_patched_one_by_one(tmp_path: Path) -> None:
-    """CS406 names the pair that does nothing."""
-    paths = "[switches -> sae:gate.f0, idle -> sae:gate.f0, sae:gate.f0 -> logits]"
-    found = verified(hypothesis(tmp_path, "[{necessary: {metric: logit_diff, at_most: 0.01}}]", paths))
+    """CS406 names the pair that does nothing; drawn, features stand where their dictionaries do."""
+    paths = "[a0.h0 -> sae:res1.f0, switches -> sae:gate.f0, idle -> sae:gate.f0, sae:gate.f0 -> logits]"
+    file = hypothesis(tmp_path, "[{necessary: {metric: logit_diff, at_most: 0.01}}]", paths)
+    result = run("verify", file, "--format", "json", "--no-store", "--html", tmp_path / "page.html")
+    found = json.loads(result.stdout)
     idle = [one["message"] for one in found["warnings"] if one["code"] == "CS406"]
     assert len(idle) == 1
     assert "idle -> sae:gate.f0" in idle[0]
+    page = (tmp_path / "page.html").read_text()
+    assert all(f"features of {place}</text>" in page for place in ("r1", "m1"))
 
 
 def refused(file: Path, command: str = "verify") -> str:
@@ -118,3 +125,26 @@ def test_what_is_no_path(claims: str, code: str, said: str, tmp_path: Path) -> N
     output = refused(hypothesis(tmp_path, "\n" + claims))
     assert code in output
     assert said in output
+
+
+def test_from_python(tmp_path: Path) -> None:
+    """The same of a model in memory: a path, and a feature by itself."""
+    hypothesis(tmp_path, "[]")
+    model, tokenizer = build(AND)
+    rows = [
+        {"clean": f"{room} lamp: one switch on, one switch up, so it is", "answers": [" lit"], "wrong": [" dark"]}
+        | {"corrupt": f"{room} lamp: one switch off, one switch open, so it is"}
+        for room in ("Hall", "Attic")
+    ]
+    given = {"res1": {"at": "r1", "from": tmp_path / "res1"}, "gate": {"at": "m1", "from": tmp_path / "gate"}}
+    paths = ["sae:res1.f0@END -> sae:gate.f0@END", "sae:res1.f2@END -> sae:gate.f0", "sae:gate.f0 -> logits"]
+    frame = circuitspec.path_patch(model, tokenizer, rows, paths, dictionaries=given)
+    assert frame["logit_diff"].tolist() == pytest.approx([-4.0, 4.0, -4.0], abs=1e-4)
+    assert frame["layer"].tolist() == [1, 1, 1]
+    frame = circuitspec.patch(model, tokenizer, rows, ["sae:res1.f0@END", "sae:res1.f2"], dictionaries=given)
+    assert frame["recovered_logit_diff"].tolist() == pytest.approx([0.0, 1.0], abs=1e-4)
+    with pytest.raises(circuitspec.CircuitspecError, match="CS248"):
+        circuitspec.path_patch(model, tokenizer, rows, paths[0])
+    twice = {**given, "again": {"at": "r1", "from": tmp_path / "res1"}}
+    with pytest.raises(circuitspec.CircuitspecError, match="CS182"):
+        circuitspec.path_patch(model, tokenizer, rows, paths[0], dictionaries=twice)

@@ -10,6 +10,7 @@ from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels import path_level
 from circuitspec.graph.paths import DeclaredPath
 from circuitspec.hypothesis_file.grammar.component_kinds import HEAD
+from circuitspec.hypothesis_file.grammar.components import Feature
 from circuitspec.hypothesis_file.grammar.names import Name, format_name, parse_path
 from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike
@@ -129,6 +130,7 @@ def path_patch(
     corruption: str | Sequence[str] | None = None,
     through: Sequence[Literal["mlp"]] = ("mlp",),
     positions: Mapping[str, str | int] | None = None,
+    dictionaries: Mapping[str, Mapping[str, Any]] | None = None,
     metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
     per_prompt: bool = False,
     unpatched: bool = False,
@@ -141,13 +143,14 @@ def path_patch(
     Path patching as Wang et al. (2022, appendix B) do it: `"a1.h0 -> a3.h1<q>"` is the effect of head a1.h0 on the
     query of head a3.h1 by the direct way, and through it on the output; `"a3.h1 -> logits"` is a direct effect;
     `"a0.h1@S2 -> a2.h0<k> -> logits"` has two hops. All other heads are frozen at their values in the base run. MLPs
-    between are recomputed; with `through=()` they are frozen too.
+    between are recomputed; with `through=()` they are frozen too. With `dictionaries` features may stand on a path:
+    `"sae:res3.f5 -> sae:res6.f9"`.
 
     Arguments, columns and errors otherwise are those of `patch`. A row is a path and a corruption: `kind` is "path",
     `layer`, `head` and `position` are those of the component that it starts from (where that is one), and the last
     column, `receiver`, names what it ends at; so paths from every head to one receiver draw as a heat map.
 
-    Raises CircuitspecError CS203, CS220, CS226 or CS227 for what is no path in this model, CS371 where
+    Raises CircuitspecError CS203, CS220, CS226, CS227, CS248 or CS249 for what is no path in this model, CS371 where
     single heads' contributions cannot be told apart.
     """
     texts = listed(paths, "paths")
@@ -172,6 +175,7 @@ def path_patch(
         tokenizer,
         prompts,
         positions=positions,
+        dictionaries=dictionaries,
         metric=metric,
         store=store,
         batch_size=batch_size,
@@ -194,7 +198,7 @@ def _ends(path: DeclaredPath) -> dict[str, object]:
     found: dict[str, object] = {"kind": "path", "receiver": ends}
     if len(senders) == 1:
         sender = senders[0].component
-        found["layer"] = sender.place[0] if sender.kind.in_layers else None
+        found["layer"] = sender.place[0] if sender.kind.in_layers or isinstance(sender, Feature) else None
         found["head"] = sender.place[1] if sender.kind is HEAD else None
         found["position"] = place_name(senders[0].where)
     return found

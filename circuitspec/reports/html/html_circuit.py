@@ -12,11 +12,13 @@ from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.experiments.follow_ups.reach import Reading, arrives
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.graph.dictionary_nodes import is_of_dictionary
+from circuitspec.graph.edges import stage_in
 from circuitspec.graph.paths import DeclaredPath, edges_of, reaches, read_path
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.component_kinds import INPUT, LOGITS
-from circuitspec.hypothesis_file.grammar.components import Component, Logits, stage
+from circuitspec.hypothesis_file.grammar.components import Component, Logits
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.prompts.prompt_set import TokenizedTask
@@ -117,12 +119,12 @@ def _drawing(
     joins = _Joins(graph.shape, task)
     nodes: dict[str, DrawnNode] = {}
     for member in graph.members:
-        for node, _ in _nodes(member.component, member.where):
+        for node, _ in _nodes(member.component, member.where, graph.shape):
             nodes.setdefault(node.key, replace(node, group=member.group, effect=member.effect))
     joined: dict[tuple[str, str], None] = {}
     for path in graph.paths:
         for stop in (stop for hop in path.hops for stop in hop):
-            for node, _ in _nodes(stop.component, stop.where):
+            for node, _ in _nodes(stop.component, stop.where, graph.shape):
                 nodes.setdefault(node.key, node)
         joined |= dict.fromkeys(joins.of(path))
     effects: dict[tuple[str, str], Estimate] = {}
@@ -164,8 +166,8 @@ class _Joins:
                         continue
                     to_logits = reader.component == Logits()
                     reading: Reading = "last" if to_logits else "own" if own else "past"
-                    for first, written in _nodes(sender.component, sender.where):
-                        for last, acting in _nodes(reader.component, reader.where):
+                    for first, written in _nodes(sender.component, sender.where, self._shape):
+                        for last, acting in _nodes(reader.component, reader.where, self._shape):
                             if self._arrives(written, acting, reading):
                                 yield first.key, last.key
 
@@ -180,9 +182,9 @@ class _Joins:
         return self._known[asked]
 
 
-def _nodes(component: Component, where: Where) -> Iterator[tuple[DrawnNode, Where]]:
+def _nodes(component: Component, where: Where, shape: ModelShape) -> Iterator[tuple[DrawnNode, Where]]:
     """A component at each of its positions."""
-    name, (row, label) = format_name(component), _row(component)
+    name, (row, label) = format_name(component), _row(component, shape)
     for column, here in _columns(component, where):
         key = name if name == _LOGITS else f"{name}@{column}"
         yield DrawnNode(key, name, row, label, column), here
@@ -206,10 +208,15 @@ def _columns(component: Component, where: Where) -> list[tuple[str, Where]]:
     return [(f"not {' or '.join(names)}", where)] if where.inverted else [(name, Where.at(name)) for name in names]
 
 
-def _row(component: Component) -> tuple[int, str]:
-    """Its place in the order of computation, and what the row is called."""
-    own, before_logits = stage(component), (stage(Logits()) or 0) - 1
-    return before_logits if own is None else own, component.kind.drawn_in.format(layer=component.place[0])
+def _row(component: Component, shape: ModelShape) -> tuple[int, str]:
+    """Its place in the order of computation, and what the row is called; features are above what they are parts of."""
+    own, label = stage_in(component, shape), component.kind.drawn_in.format(layer=component.place[0])
+    if not is_of_dictionary(component):
+        return 2 * (own or 0), label
+    site = shape.dictionary(component.dictionary)
+    if own is None or site is None:
+        return 2 * (stage_in(Logits(), shape) or 0) - 1, label
+    return 2 * own + 1, f"{label} of {site.place}"
 
 
 def _place(column: str, nodes: Sequence[DrawnNode], order: Mapping[str, float]) -> tuple[int, float]:
