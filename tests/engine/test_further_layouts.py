@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.models.families.family_table import architecture_named
@@ -39,6 +41,14 @@ def test_a_layout_of_its_own(layout: str) -> None:
     check_edges(model, "zero" if layout == "granite" else "resample")
 
 
+def test_a_multiplier_that_config_json_does_not_give_is_found() -> None:
+    model = copy.deepcopy(of("granite"))
+    model.model.layers[1].residual_multiplier = 0.31  # config.json says 0.3
+    with borrowed(model), pytest.raises(CircuitspecError) as raised:
+        self_test(runner(model, task_of(random_prompts(11, [5, 7])), rows=2))
+    assert {diagnostic.code for diagnostic in raised.value.diagnostics} == {"CS503"}
+
+
 def of(family: str, **config: Any) -> Any:
     return builders.BUILDERS[family](3, architecture_named(family).attention or "sdpa", layers=2, **config)
 
@@ -68,6 +78,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "glm-4 without biases": ("glm4", {"attention_bias": False, "num_key_value_heads": 1}),
     "gpt-neo without windows": ("gpt_neo", {"attention_types": [[["global"], 2]]}),
     "gpt-j wholly rotated": ("gptj", {"rotary_dim": 8}),
+    "gpt-neox in sequence": ("gpt_neox", {"use_parallel_residual": False}),
     "granite untied, without biases": (
         "granite",
         {"tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False},

@@ -9,7 +9,6 @@ from circuitspec.models.families.architecture import (
     ConfigKeys,
     ConfigNumber,
     FusedQKV,
-    Refusal,
     SeparateQKV,
     Variant,
 )
@@ -30,7 +29,7 @@ _GPT_NEOX = Architecture(
     mlp="mlp",
     mlp_down="mlp.dense_4h_to_h",
     residual="parallel",
-    refused=(Refusal("use_parallel_residual", False, "its MLP then reads the attention's output"),),
+    variants=(Variant("use_parallel_residual", False, {"residual": "sequential"}),),
 )
 
 # One norm for both, where GPT-NeoX has one for each.
