@@ -42,7 +42,8 @@ def written_settings(
         raise CircuitspecError(
             Diagnostic(
                 "CS395",
-                f"`attention: {spec.attention}` leaves out a part of what {architecture.title} computes",
+                f"`attention: {spec.attention}` leaves out a part of what {architecture.title} computes, or is none "
+                "that transformers has for it",
                 hint=f"write attention: {own}, or take it out",
             )
         )
@@ -79,6 +80,8 @@ def _scale_rope(config: Any, scaling: RopeScaling) -> None:
     if known is None and not hasattr(config, "rope_theta"):
         raise _no_rope(f"a {config.model_type} has no rotary positions to be scaled")
     known = dict(known or {})
+    if getattr(config, "alibi", False):
+        raise _no_rope(f"this {config.model_type} has scores that fall with distance, and no rotary positions")
     if any(isinstance(value, dict) for value in known.values()):
         raise _no_rope(f"this {config.model_type} has rotary positions of several kinds, layer by layer")
     kept = {key: value for key, value in known.items() if key in ("rope_theta", "partial_rotary_factor")}

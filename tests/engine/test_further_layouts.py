@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.models.families.family_table import architecture_named
@@ -39,6 +41,14 @@ def test_a_layout_of_its_own(layout: str) -> None:
     check_edges(model, "zero" if layout == "granite" else "resample")
 
 
+def test_a_multiplier_that_config_json_does_not_give_is_found() -> None:
+    model = copy.deepcopy(of("granite"))
+    model.model.layers[1].residual_multiplier = 0.31  # config.json says 0.3
+    with borrowed(model), pytest.raises(CircuitspecError) as raised:
+        self_test(runner(model, task_of(random_prompts(11, [5, 7])), rows=2))
+    assert {diagnostic.code for diagnostic in raised.value.diagnostics} == {"CS503"}
+
+
 def of(family: str, **config: Any) -> Any:
     return builders.BUILDERS[family](3, architecture_named(family).attention or "sdpa", layers=2, **config)
 
@@ -53,7 +63,13 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon with one kv head": ("falcon", {"new_decoder_architecture": False, "bias": False}),
     "falcon in sequence, without rotation": (
         "falcon",
-        {"new_decoder_architecture": False, "multi_query": False, "parallel_attn": False, "alibi": True},
+        {
+            "new_decoder_architecture": False,
+            "multi_query": False,
+            "num_kv_heads": 4,
+            "parallel_attn": False,
+            "alibi": True,
+        },
     ),
     "falcon with one norm": ("falcon", {"num_ln_in_parallel_attn": 1}),
     "falcon without rotation": ("falcon", {"alibi": True}),
@@ -62,6 +78,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "glm-4 without biases": ("glm4", {"attention_bias": False, "num_key_value_heads": 1}),
     "gpt-neo without windows": ("gpt_neo", {"attention_types": [[["global"], 2]]}),
     "gpt-j wholly rotated": ("gptj", {"rotary_dim": 8}),
+    "gpt-neox in sequence": ("gpt_neox", {"use_parallel_residual": False}),
     "granite untied, without biases": (
         "granite",
         {"tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False},
@@ -71,8 +88,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"residual_multiplier": 1.0, "embedding_multiplier": 1.0, "logits_scaling": 1.0},
     ),
     "helium with biases": ("helium", {"attention_bias": True, "mlp_bias": True}),
-    "ministral without a window": ("ministral", {"sliding_window": None, "layer_types": ["full_attention"] * 2}),
-    "mpt with a scale of its own": ("mpt", {"attn_config": {"softmax_scale": 0.2, "alibi_bias_max": 4}}),
+    "ministral without a window": ("ministral", {"layer_types": ["full_attention"] * 2}),
+    "mpt with a scale of its own": ("mpt", {"attn_config": {"softmax_scale": 0.2}}),
     "nemotron with biases": ("nemotron", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
     "olmo without clipping": ("olmo", {"clip_qkv": None, "attention_bias": True}),
     "olmo 3 with one kv head": ("olmo3", {"num_key_value_heads": 1, "tie_word_embeddings": True}),

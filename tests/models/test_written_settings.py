@@ -11,6 +11,8 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    FalconConfig,
+    FalconForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     Gemma3Config,
@@ -128,6 +130,15 @@ def test_rotary_scaling_as_transformers_has_it(llama: Path, type_: Any) -> None:
 def test_no_rotary_positions(tmp_path: Path, name: str) -> None:
     code, _ = refused(ModelSpec(id=name, rope_scaling={"type": "linear", "factor": 2.0}), tmp_path)
     assert code == "CS396"
+
+
+def test_rotary_settings_of_a_model_that_does_not_use_them(tmp_path: Path) -> None:
+    """A Falcon with scores that fall with distance has rotary settings all the same."""
+    sizes = {key: SIZES[key] for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
+    saved(FalconForCausalLM(FalconConfig(**sizes, alibi=True)), tmp_path / "model")
+    code, said = refused(ModelSpec(id="./model", rope_scaling={"type": "linear", "factor": 2.0}), tmp_path)
+    assert code == "CS396"
+    assert "fall with distance" in said
 
 
 # -- text models inside other checkpoints --------------------------------------------------------------------------

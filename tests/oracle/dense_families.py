@@ -510,7 +510,7 @@ def read_mpt(model: Any) -> Net:
             wo=_rows(_matrix(block.attn.out_proj), heads, d_head),
             bo=torch.zeros(d_model, dtype=torch.float64),
             scale=d_head**-0.5 if own.softmax_scale is None else own.softmax_scale,
-            alibi=_alibi(heads) ** (own.alibi_bias_max / 8),
+            alibi=_alibi(heads),  # whatever `alibi_bias_max` is: transformers does not read it
             clip=own.clip_qkv,
         )
         mlp = _plain_mlp(block.ffn.up_proj, block.ffn.down_proj, "gelu")

@@ -101,7 +101,7 @@ class Variant:
 
     key: str
     value: object
-    changes: Mapping[str, Any]
+    changes: tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Architecture:
         found = self
         for variant in self.variants:
             if setting(config, variant.key) == variant.value:
-                found = replace(found, **variant.changes)
+                found = replace(found, **dict(variant.changes))
         numbers: dict[str, Any] = {number.field: number.of(config) for number in self.numbers}
         return replace(found, **numbers)
 

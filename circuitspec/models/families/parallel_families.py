@@ -9,7 +9,6 @@ from circuitspec.models.families.architecture import (
     ConfigKeys,
     ConfigNumber,
     FusedQKV,
-    Refusal,
     SeparateQKV,
     Variant,
 )
@@ -30,7 +29,7 @@ _GPT_NEOX = Architecture(
     mlp="mlp",
     mlp_down="mlp.dense_4h_to_h",
     residual="parallel",
-    refused=(Refusal("use_parallel_residual", False, "its MLP then reads the attention's output"),),
+    variants=(Variant("use_parallel_residual", False, (("residual", "sequential"),)),),
 )
 
 # One norm for both, where GPT-NeoX has one for each.
@@ -99,14 +98,18 @@ _FALCON = Architecture(
     residual="parallel",
 )
 _FALCON_VARIANTS = (
-    Variant("multi_query", False, {"keys": replace(_FALCON.keys, n_kv_heads=None)}),
-    Variant("parallel_attn", False, {"residual": "sequential", "mlp_norm": "post_attention_layernorm"}),
+    Variant("multi_query", False, (("keys", replace(_FALCON.keys, n_kv_heads=None)),)),
+    Variant("parallel_attn", False, (("residual", "sequential"), ("mlp_norm", "post_attention_layernorm"))),
     Variant(
         "new_decoder_architecture",
         True,
-        {"keys": replace(_FALCON.keys, n_kv_heads="num_kv_heads"), "attn_norm": "ln_attn", "mlp_norm": "ln_mlp"},
+        (
+            ("keys", replace(_FALCON.keys, n_kv_heads="num_kv_heads")),
+            ("attn_norm", "ln_attn"),
+            ("mlp_norm", "ln_mlp"),
+        ),
     ),
-    Variant("num_ln_in_parallel_attn", 1, {"attn_norm": "input_layernorm", "mlp_norm": "input_layernorm"}),
+    Variant("num_ln_in_parallel_attn", 1, (("attn_norm", "input_layernorm"), ("mlp_norm", "input_layernorm"))),
 )
 
 PARALLEL: tuple[Architecture, ...] = (

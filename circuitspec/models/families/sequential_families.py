@@ -90,6 +90,7 @@ _BLOOM = Architecture(
         n_layers="n_layer",
         n_heads="n_head",
         n_kv_heads=None,
+        d_model="n_embed",
         d_head=None,
         max_positions="seq_length",
         d_mlp_over_d_model=4,
