@@ -53,6 +53,7 @@ class ExplorationSetting:
     recalled: Recalled = field(default_factory=lambda: Recalled(None))
     inside: Internal | None = None
     unnamed: bool = False
+    kept_out: frozenset[Ablatable] = frozenset()  # what no circuit is to have, though it is ablated with the rest
     records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     @property
