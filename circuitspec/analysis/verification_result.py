@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from circuitspec.analysis.circuit_effects.alternative_circuits import AlternativeCircuit
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.circuit_effects.negative_components import NegativeSearch
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
@@ -165,6 +166,7 @@ class Verification:
     reference: ReferenceFacts | None = None  # other prompts that means were over; None where there are none
     rows: RowFacts | None = None  # of the prompts file; None where there is nothing to say of them
     breakdowns: tuple[Breakdown, ...] = ()  # figures by the values of columns of the prompts file
+    alternatives: tuple[AlternativeCircuit, ...] | None = None  # other circuits; None where none were asked for
     dictionaries: DictionariesUsed | None = None  # whose features it names; None where it names none
     profile: tuple[StageTime, ...] = ()  # where the time went; empty where that was not asked for
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it

@@ -66,6 +66,17 @@ _NEGATIVES = "screen"  # how negative components are looked for unless --negativ
 )
 @methods("Run the circuit under every combination of the six choices of method, and show what it recovers.")
 @click.option("--profile", is_flag=True, help="Say where the time went: seconds, forwards and memory of each stage.")
+@click.option(
+    "--alternatives",
+    is_flag=True,
+    help="After a supported claim of sufficiency, look for another circuit that does as well.",
+)
+@click.option(
+    "--sharing",
+    type=click.FloatRange(0, 1, max_open=True),
+    metavar="SHARE",
+    help="With --alternatives: it may have at most this share of the declared components.  [default: 0]",
+)
 @click.option("--tests", is_flag=True, help="Test the circuit statistically, also against random circuits.")
 @BATCH_SIZE
 @DEVICE
@@ -79,6 +90,8 @@ def verify(**given: Any) -> None:
     changed, the result is shown again. With --locked, everything is run.
     """
     asked = VerifyCall(**given)
+    if asked.sharing is not None and not asked.alternatives:
+        raise click.UsageError("--sharing says what another circuit may have of the declared one: give --alternatives")
     with annotating(asked.format_):
         document = _checked(asked)
         place = store_place(asked.root, asked.no_store)
@@ -119,6 +132,8 @@ class VerifyCall:
     sweep: bool
     tests: bool
     profile: bool
+    alternatives: bool
+    sharing: float | None
     batch_size: int | None
     device: str
     root: Path | None
@@ -129,7 +144,8 @@ class VerifyCall:
         from circuitspec.pipelines.verify import VerifyOptions
 
         store = None if self.locked else place
-        return VerifyOptions(self.negatives, self.batch_size, self.device, store, self.sweep, self.tests)
+        options = VerifyOptions(self.negatives, self.batch_size, self.device, store, self.sweep, self.tests)
+        return replace(options, alternatives=(self.sharing or 0.0) if self.alternatives else None)
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -138,6 +154,8 @@ class VerifyCall:
             *(() if self.negatives == _NEGATIVES else ("--negatives", self.negatives)),
             *(("--methods",) if self.sweep else ()),
             *(("--tests",) if self.tests else ()),
+            *(("--alternatives",) if self.alternatives else ()),
+            *(("--sharing", f"{self.sharing:g}") if self.sharing else ()),
             *(() if self.device == DEFAULT_DEVICE else ("--device", self.device)),
             *(("--locked",) if self.locked else ()),
         )

@@ -56,6 +56,7 @@ class ExplorationSetting:
     inside: Internal | None = None
     unnamed: bool = False
     sites: tuple[DictionarySite, ...] = ()
+    kept_out: frozenset[Ablatable] = frozenset()  # what no circuit is to have, though it is ablated with the rest
     records: dict[Experiment, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
     @property

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from circuitspec.analysis import metric_choice
 from circuitspec.analysis.additional_results import FoundBeside, evaluate_beside
+from circuitspec.analysis.circuit_effects.alternative_circuits import AlternativeCircuit
 from circuitspec.analysis.circuit_effects.circuit_parts import COMPONENTS, CircuitParts
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.circuit_effects.examination import examine, foreseen
@@ -51,6 +52,7 @@ from circuitspec.engine.attribution.restoration_screen import (
     screen_edge_restorations,
     screen_restorations,
 )
+from circuitspec.engine.cache.stored_estimates import recalled_estimates
 from circuitspec.engine.cache.stored_runner import StorePlace
 from circuitspec.engine.directions import read_directions
 from circuitspec.engine.levels.refusals import no_edges, refused_means
@@ -70,6 +72,7 @@ from circuitspec.experiments.levels.patched_tokens import undefined
 from circuitspec.experiments.levels.whole_circuit import anchor_of, whole_circuit
 from circuitspec.experiments.planner import PathCheck, Plan
 from circuitspec.experiments.requirements import fitted, refused_runs
+from circuitspec.exploration.search.alternative_search import alternative_circuits
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
@@ -112,6 +115,7 @@ class VerifyOptions:
     sweep: bool = False  # run the circuit under every combination of the six choices of method
     tests: bool = False  # test it statistically, against the model and against random circuits
     executor: ExecutorOf | None = None  # what runs the model; None: this process
+    alternatives: float | None = None  # look for other circuits, with at most this share of the declared components
     own: Mapping[str, OwnMetric] = field(default_factory=dict)  # metrics of the caller's, beside those of the table
 
 
@@ -242,6 +246,13 @@ def verify(
                 plan, records = plan.naming(beside.labels), records.merged(stored.run(beside.labels))
                 plan = plan if beside.methods is None else replace(plan, beside=beside.methods.anchored)
                 found_beside = evaluate_beside(beside, records, metric_choice.for_other_methods(plan, records))
+            alternatives: tuple[AlternativeCircuit, ...] | None = None
+            if options.alternatives is not None:
+                progress.stage("looking for other circuits that do as well")
+                recalled = stack.enter_context(recalled_estimates(runner, options.store))
+                decided, ran = judge(plan, records, error), (runner, stored, recalled)
+                share = options.alternatives
+                alternatives = alternative_circuits(plan, decided, graph, hypothesis.ablation, *ran, share)
             apart = FollowedUp(plan, records, task)
             if looked_at != "off":
                 every = looked_at == "exact"
@@ -283,6 +294,7 @@ def verify(
         pairs=prepared.pairs,
         learned_on=prepared.learned_on,
         dictionaries=dictionaries,
+        alternatives=alternatives or (),
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*single_runs((*records.values, *(() if error is None else error.records.values)))}
@@ -312,6 +324,7 @@ def verify(
         reference=reference_facts(task),
         rows=row_facts(prompts),
         breakdowns=breakdowns(plan, claims, records, prompts),
+        alternatives=alternatives,
         dictionaries=dictionaries,
         graph=graph,
         around=task.around,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from circuitspec.analysis.circuit_effects.alternative_circuits import AlternativeCircuit
 from circuitspec.analysis.circuit_effects.component_effects import CircuitEffects
 from circuitspec.analysis.circuit_effects.model_negatives import ModelNegatives
 from circuitspec.analysis.circuit_effects.negative_components import NegativeFinding
@@ -74,6 +75,7 @@ class Evidence:
     pairs: PairSet | None = None  # of the abstraction
     learned_on: Mapping[str, frozenset[str]] = field(default_factory=dict)  # words, by variables with learned subspaces
     dictionaries: DictionariesUsed | None = None  # whose features the circuit names
+    alternatives: Sequence[AlternativeCircuit] = ()  # what was found of circuits that do as well
     other_tokens: str | None = None  # how the tokenizer differs from the one of the model's files, in words
 
     def __post_init__(self) -> None:

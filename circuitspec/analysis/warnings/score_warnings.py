@@ -174,4 +174,43 @@ OUT_OF_RANGE = WarningKind(
 )
 
 
-SCORE_WARNINGS = (OVER_RECOVERY, UNBROKEN_BEHAVIOUR, EMPTY_PATCHES, OUT_OF_RANGE)
+def another_circuit(evidence: Evidence) -> list[EvidenceWarning]:
+    """CS475: another circuit meets the same bound, so that the claim does not single the declared one out."""
+    found = []
+    for other in evidence.alternatives:
+        if other.status != "found" or other.recovered is None:
+            continue
+        shares = f"shares {', '.join(other.shared)} with the declared one" if other.shared else "shares nothing with it"
+        found.append(
+            EvidenceWarning(
+                "CS475",
+                f"another circuit meets the bound too: recovered {other.metric} {with_interval(other.recovered)}",
+                f"{', '.join(other.nodes)}; it {shares}",
+                "say which of the two is meant and why: claim `necessary`, or a second metric such as `kl`, by which "
+                "they differ",
+                {
+                    "claim": other.claim,
+                    "metric": other.metric,
+                    "nodes": list(other.nodes),
+                    "shared": list(other.shared),
+                    "recovered": estimate_data(other.recovered),
+                },
+            )
+        )
+    return found
+
+
+ANOTHER_CIRCUIT = WarningKind(
+    "CS475",
+    CLAIMS,
+    "another circuit meets the bound too",
+    "`verify --alternatives` found a circuit that meets the bound of a supported claim of sufficiency, and shares "
+    "nothing (or no more than was allowed) with the declared one. It was chosen on one half of the prompts and judged "
+    "on the other. So sufficiency alone does not say which of the two the model uses; it may use both (an OR, a "
+    "backup). `necessary` tells whether the model can do without the declared one, a `gate` how the two work together, "
+    "and `circuitspec compare --run` on what prompts their outputs differ.",
+    another_circuit,
+)
+
+
+SCORE_WARNINGS = (OVER_RECOVERY, UNBROKEN_BEHAVIOUR, EMPTY_PATCHES, OUT_OF_RANGE, ANOTHER_CIRCUIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.experiments.experiment import Experiment
@@ -176,7 +177,13 @@ def heads_in(entries: Collection[Entry]) -> int:
 
 
 def choose(
-    setting: ExplorationSetting, sweep: ComponentSweep, target: float, *, negatives: bool, knee: bool = False
+    setting: ExplorationSetting,
+    sweep: ComponentSweep,
+    target: float,
+    *,
+    negatives: bool,
+    knee: bool = False,
+    start: Mapping[Entry, str] = MappingProxyType({}),
 ) -> Choice:
     """A circuit that recovers the target, or with `knee` the one at the knee of the frontier on the way there.
 
@@ -184,9 +191,9 @@ def choose(
     behaviour alone), then, round by round, those whose restoration is estimated to help the circuit most. With
     `negatives` also negative ones, and backups that act when the circuit is knocked out;
     without, neither: such a circuit recovers with less, and looks better than it is. Where the allowance ends, the
-    circuit is the last that was measured. Raises AllowanceSpent where none was.
+    circuit is the last that was measured. Raises AllowanceSpent where none was. It begins with the entries of `start`.
     """
-    choice = Choice(setting)
+    choice = Choice(setting, dict(start))
     try:
         with setting.allowance.holding(FINISH):
             _search(choice, sweep, target, negatives=negatives, knee=knee)
@@ -319,7 +326,10 @@ def _screened(choice: Choice) -> list[tuple[Entry, float]]:
         ((component, role), screen[component, role] / gap)
         for component in setting.claimed
         for role in setting.places
-        if component in ablated and not choice.has((component, role)) and _tells(setting, screen, component, role, gap)
+        if component in ablated
+        and component not in setting.kept_out
+        and not choice.has((component, role))
+        and _tells(setting, screen, component, role, gap)
     ]
     return sorted(found, key=lambda pair: (-pair[1], str(pair[0])))
 

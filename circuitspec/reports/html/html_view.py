@@ -20,6 +20,7 @@ from circuitspec.reports.html.html_effects import effects_charts, effects_tables
 from circuitspec.reports.many_run_tables import claim_tables
 from circuitspec.reports.reported import Reported, bound_of, choices_of, means_of, search_of, value_of
 from circuitspec.reports.text.additional_tables import beside_charts, beside_tables
+from circuitspec.reports.text.alternatives_table import alternatives_tables
 from circuitspec.reports.text.data_frames import experiments_frame, metric_names
 from circuitspec.reports.text.prompt_lines import prompt_lines
 from circuitspec.reports.text.scrub_tables import scrubs_charts, scrubs_tables
@@ -35,6 +36,7 @@ def page_of(reported: Reported) -> Page:
     found, task = reported.verification, reported.task
     drawn, tables = charts(found, None if task is None else task.prompts)
     tables = (*tables, *claim_tables(found), *scrubs_tables(found.scrubs), *beside_tables(found))
+    tables = (*tables, *alternatives_tables(found.alternatives))
     drawn = (*drawn, *scrubs_charts(found.scrubs), *beside_charts(found))
     data: Mapping[str, object] = reported.source.data if isinstance(reported.source.data, dict) else {}
     return Page(

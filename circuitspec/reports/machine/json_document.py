@@ -17,6 +17,7 @@ from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.prompts.prompt_set import AroundPrompts
 from circuitspec.reports.text.additional_tables import sweep_data, tests_data
+from circuitspec.reports.text.alternatives_table import alternatives_data
 from circuitspec.reports.text.breakdown_tables import breakdowns_data, rows_data
 from circuitspec.reports.text.effects_table import effects_data
 from circuitspec.reports.text.printing import print_document
@@ -99,6 +100,8 @@ def to_document(
         document["profile"] = [
             {**asdict(stage), "forwards": stage.prompts / found.n_prompts} for stage in found.profile
         ]
+    if found.alternatives is not None:
+        document["alternatives"] = alternatives_data(found.alternatives)
     if found.dictionaries is not None:
         document["dictionaries"] = asdict(found.dictionaries)
     return {key: plain(value) for key, value in document.items()}

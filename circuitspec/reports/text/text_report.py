@@ -20,6 +20,7 @@ from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
 from circuitspec.reports.reported import choices_of, result_of, search_of
 from circuitspec.reports.text.additional_tables import beside_text, tests_said
+from circuitspec.reports.text.alternatives_table import alternatives_text
 from circuitspec.reports.text.breakdown_tables import breakdown_text
 from circuitspec.reports.text.data_frames import metric_names
 from circuitspec.reports.text.effects_table import effects_text
@@ -71,6 +72,7 @@ def text_view(found: Verification, prompts: PromptSet | None = None, findings: S
     if found.paths:
         head.append(_plain(_paths(found)))
     head += [_plain(block) for block in (*scrubs_text(found.scrubs), *effects_text(found), *beside_text(found))]
+    head += [_plain(block) for block in alternatives_text(found.alternatives)]
     tail = [_warning(warning) for warning in found.warnings]
     rest = [visible(search_of(found))]
     if found.dictionaries is not None:
