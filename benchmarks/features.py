@@ -1,11 +1,16 @@
-"""What features of a dictionary cost: 100 of them patched in one forward, and 96 patched one by one.
+"""What features of a dictionary cost: 100 of them patched in one forward, and 500 patched one by one.
 
 A model of GPT-2 small's shape in random weights, float32, 8 prompts of 16 tokens, and a jumprelu dictionary of 16,384
 features of the stream that enters block 6, with about 80 active at a token. The comparison of the first is a plain
 Hugging Face forward with logits at the last position; of the others (100 features kept, all others ablated: a circuit)
-too. The sweep is compared with what one would write by hand: for each feature a forward with a hook that encodes the
-stream and adds what the feature's direction changes by, from activations that were recorded once. Ratios are taken
-within a round, and medians over rounds are printed.
+too. The sweep is of the 500 features that are most active, at all positions. It is compared with what one would write
+by hand: for each feature a forward with a hook that encodes the stream and adds what the feature's direction changes
+by, from activations that were recorded once; and with a loop whose hook encodes the one feature alone. The loops run
+a few of the features (`--sample`), since one forward takes as long as another. Values are those of the run on another
+prompt, so that a feature moves in some of the prompts; the sweep is also made with zeros.
+
+Ratios are taken within a round, half of the loop by hand before the sweep and half after it, and medians over rounds
+are printed.
 
     python benchmarks/features.py
 """
@@ -19,20 +24,20 @@ from functools import partial
 
 import torch
 from random_gpt2 import PROMPTS, TOKENS, random_model, random_task
-from sweep import SOURCE, timed
+from sweep import SOURCE, Cost, timed
 from transformers import GPT2LMHeadModel
 
 from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.engine.execution.compiler import Actions, borrowed
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.experiment import EVERYWHERE, Experiment, Site
+from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site
 from circuitspec.graph.shape import DictionarySite
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Feature, OtherFeatures
 from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 from circuitspec.runtime.progress import Silent
 
-LAYER, N, NAMED, SWEPT = 6, 16_384, 100, 96
+LAYER, N, NAMED, SWEPT = 6, 16_384, 100, 500
 LAST = Where.at("P15")
 
 
@@ -48,22 +53,29 @@ def dictionary_of(streams: torch.Tensor) -> Dictionary:
     return Dictionary(encoder, decoder, torch.zeros(N), torch.zeros(width), "jumprelu", threshold=threshold)
 
 
-def by_hand(model: GPT2LMHeadModel, dictionary: Dictionary, ids: torch.Tensor, source: torch.Tensor, n: int) -> None:
+def by_hand(
+    model: GPT2LMHeadModel, dictionary: Dictionary, ids: torch.Tensor, source: torch.Tensor, n: int, *, alone: bool
+) -> None:
     """One feature at all positions."""
+    encoding = dictionary.of_features(torch.tensor([n])) if alone else dictionary
+    assert encoding is not None
 
     def splice(_: object, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-        own = dictionary.encode(args[0])[..., n : n + 1]
+        encoded = encoding.encode(args[0])
+        own = encoded if alone else encoded[..., n : n + 1]
         return (args[0] + (source[..., n : n + 1] - own) * dictionary.decoder[n], *args[1:])
 
     handle = model.transformer.h[LAYER].register_forward_pre_hook(splice)
-    model(input_ids=ids, use_cache=False, logits_to_keep=1)
+    model(input_ids=ids, use_cache=False, logits_to_keep=torch.tensor([ids.shape[1] - 1]))
     handle.remove()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--sample", type=int, default=8, help="features of the loop by hand")
+    given = parser.parse_args()
+    rounds, sample = given.rounds, given.sample
     loaded = random_model()
     model, task = loaded.model, random_task(PROMPTS, TOKENS, loaded.shape.n_vocab)
     clean, corrupt = (torch.tensor(task.ids[name]) for name in ("clean", "abc"))
@@ -83,15 +95,19 @@ def main() -> None:
     noised = Experiment("clean", SOURCE, frozenset(Site(one, EVERYWHERE) for one in named))
     kept = {Site(one, ~LAST) for one in named} | {Site(others, EVERYWHERE)}
     circuit = Experiment("clean", SOURCE, frozenset(kept))
-    swept = [
-        Experiment("clean", SOURCE, frozenset({Site(Feature("res", n, LAYER), EVERYWHERE)})) for n in chosen[:SWEPT]
-    ]
-    ratios: dict[str, list[float]] = {"100 features noised": [], "all but 100 features ablated": [], "sweep": []}
+    swept = {
+        source: [Experiment("clean", source, frozenset({Site(Feature("res", n, LAYER), EVERYWHERE)})) for n in chosen]
+        for source in (SOURCE, ZEROS)
+    }
+    last = torch.tensor([TOKENS - 1])
+    ratios: dict[str, list[float]] = {}
     with torch.no_grad(), borrowed(model):
         runner = Runner(known, task, rows=8, progress=Silent())
         (batch,) = runner.batches
         for round_ in range(rounds + 1):
-            bare = timed(lambda: [model(input_ids=clean, use_cache=False, logits_to_keep=1) for _ in range(3)]).per(3)
+            bare = timed(lambda: [model(input_ids=clean, use_cache=False, logits_to_keep=last) for _ in range(3)]).per(
+                3
+            )
             for name, run in (("100 features noised", noised), ("all but 100 features ablated", circuit)):
                 taps = runner.taps_of([run])
                 values = runner.source_values(batch, SOURCE, taps)
@@ -103,17 +119,28 @@ def main() -> None:
 
                 cost = timed(patched).per(3)
                 if round_:
-                    ratios[name].append(cost.cpu / bare.cpu)
-            hand = timed(lambda: [by_hand(model, dictionary, clean, source, n) for n in chosen[:6]]).per(6)
-            sweeper = Runner(known, task, rows=8, progress=Silent())
-            sweeper.fill_memory()
-            sweep = timed(partial(sweeper.run, swept)).per(SWEPT)
-            if round_:
-                ratios["sweep"].append(hand.cpu / sweep.cpu)
+                    ratios.setdefault(name, []).append(cost.cpu / bare.cpu)
+
+            def loop(part: list[int], *, alone: bool) -> Cost:
+                return timed(lambda: [by_hand(model, dictionary, clean, source, n, alone=alone) for n in part])
+
+            half, rest = chosen[: sample // 2], chosen[sample // 2 : sample]
+            hand = {alone: loop(half, alone=alone) for alone in (False, True)}
+            sweeps = {}
+            for values, experiments in swept.items():
+                sweeper = Runner(known, task, rows=8, progress=Silent())
+                sweeper.fill_memory()
+                sweeps[values] = timed(partial(sweeper.run, experiments)).per(SWEPT)
+            for alone, before in hand.items():
+                each = (before + loop(rest, alone=alone)).per(sample)
+                for values, sweep in sweeps.items():
+                    kind = "its own feature encoded" if alone else "all features encoded"
+                    if round_:
+                        ratios.setdefault(f"sweep, {values}; by hand, {kind}", []).append(each.cpu / sweep.cpu)
     for name, found in ratios.items():
         middle, low, high = statistics.median(found), min(found), max(found)
-        unit = "times faster than by hand" if name == "sweep" else "bare forwards"
-        print(f"{name:32} {middle:.2f} {unit}   {low:.2f} .. {high:.2f} in {rounds} rounds")
+        unit = "times faster than by hand" if name.startswith("sweep") else "bare forwards"
+        print(f"{name:65} {middle:.2f} {unit}   {low:.2f} .. {high:.2f} in {rounds} rounds")
 
 
 if __name__ == "__main__":

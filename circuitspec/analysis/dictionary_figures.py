@@ -14,7 +14,7 @@ from circuitspec.analysis.statistics.scores import Anchors, gap, mean_of
 from circuitspec.analysis.statistics.wording import number
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.records import Records, RunsExperiments
-from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site
+from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site, SourcedSites
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.hypothesis_file.grammar.components import OF_DICTIONARY, DictionaryError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 UNEXPLAINED = 0.5  # of the variance: dictionaries in use leave 0.05 to 0.3
+CARRIED = 0.5  # of what is recovered: with less than that left, most of it was in the errors
 SEE_TO = (
     "see that it was trained on this model and at this place, and what its tool does to values first: "
     "`centred`, `scale`, `skip_first`"
@@ -71,27 +72,53 @@ class DictionaryFigures:
 
 @dataclass(frozen=True)
 class DictionariesUsed:
-    """Of all of a hypothesis; and the circuit's recovered metric with all errors kept, and with all ablated."""
+    """Of all of a hypothesis; and the circuit's recovered metric with the errors of all that it uses kept, ablated as
+    all else outside the circuit, and left out, so that values are what features say alone.
+
+    None where it is not defined, or nothing else is outside the circuit; `ablated` too where some dictionary's error
+    is never ablated, since it is left out. `stay` says whether the hypothesis keeps them all.
+    """
 
     each: tuple[DictionaryFigures, ...]
     metric: str
     kept: float | None
     ablated: float | None
+    left_out: float | None
+    stay: bool
 
     def described(self) -> str:
         lines = [one.described() for one in self.each]
-        if self.kept is not None and self.ablated is not None:
+        if self.kept is not None and self.left_out is not None:
+            ablated = "" if self.ablated is None else f"{number(self.ablated)} with all of them ablated, "
+            left = number(self.left_out) if math.isfinite(self.left_out) else "nothing that is finite"
             lines.append(
                 f"the circuit recovers {self.metric} {number(self.kept)} with the error of every dictionary kept, "
-                f"{number(self.ablated)} with all of them ablated"
+                f"{ablated}{left} with all of them left out"
             )
         return "\n".join(lines)
+
+
+def carried_by_errors(used: DictionariesUsed) -> tuple[str, str] | None:
+    """What is said of a circuit that recovers little without the errors that it keeps (CS468), and what to see to."""
+    kept, left_out = used.kept, used.left_out
+    if not used.stay or kept is None or left_out is None or kept <= 0 or left_out > CARRIED * kept:
+        return None
+    left = number(left_out) if math.isfinite(left_out) else "nothing that is finite"
+    said = (
+        f"the circuit recovers {used.metric} {number(kept)} with what its dictionaries do not explain, and {left} "
+        "without it"
+    )
+    hint = (
+        "name the error in a group (sae:NAME.error) if it is part of the circuit; write `error: remove` to claim it of "
+        "the features alone"
+    )
+    return said, hint
 
 
 def dictionaries_used(
     plan: Plan, records: Records, graph: CircuitGraph, runner: Runner, stored: RunsExperiments
 ) -> DictionariesUsed | None:
-    """Two runs for all dictionaries together, one for each, and a pass that records; None where there are none."""
+    """Three runs for all dictionaries together, one for each, and a pass that records; None where there are none."""
     from circuitspec.engine.metrics.dictionary_fit import dictionary_fits
 
     fits = dictionary_fits(runner)
@@ -103,17 +130,23 @@ def dictionaries_used(
     used = {one.dictionary for one in graph.universe if isinstance(one, OF_DICTIONARY)}
     errors = frozenset(Site(error, EVERYWHERE) for name, error in sites.items() if name in used)
     circuit = plan.circuit
-    both: tuple[Experiment, ...] = ()
+    runs: dict[str, Experiment] = {}
     if circuit.source is not None and circuit.level == "node" and errors:
         others = frozenset(site for site in circuit.sites if not isinstance(site.component, DictionaryError))
         if others:
-            both = (replace(circuit, sites=others), replace(circuit, sites=others | errors))
+            runs["kept"] = replace(circuit, sites=others)
+            runs["left_out"] = replace(runs["kept"], beside=frozenset({SourcedSites(ZEROS, errors)}))
+        if others and not any(one.error_left_out for one in graph.shape.dictionaries if one.name in used):
+            runs["ablated"] = replace(circuit, sites=others | errors)
     clean, corrupt = (mean_of(records[run][metric]) for run in (plan.clean, plan.corrupt))
     each = tuple(DictionaryFigures(fit, metric, clean, _mean(stored, without[fit.name], metric)) for fit in fits)
     sound = gap(records, metric, Anchors(plan.clean, plan.corrupt)).state == "sound"
-    recovered = [(_mean(stored, run, metric) - corrupt) / (clean - corrupt) for run in both if sound]
-    kept, ablated = recovered if recovered else (None, None)
-    return DictionariesUsed(each, metric, kept, ablated)
+    recovered = {
+        name: (_mean(stored, run, metric) - corrupt) / (clean - corrupt) for name, run in runs.items() if sound
+    }
+    kept, ablated, left_out = (recovered.get(name) for name in ("kept", "ablated", "left_out"))
+    stay = all(one.error_stays for one in graph.shape.dictionaries if one.name in used)
+    return DictionariesUsed(each, metric, kept, ablated, left_out, stay)
 
 
 def _mean(stored: RunsExperiments, run: Experiment, metric: str) -> float:

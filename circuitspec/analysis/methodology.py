@@ -43,6 +43,7 @@ def methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: T
     claimed, free = graph.claimed, graph.free
     named = {one.dictionary for one in graph.universe if isinstance(one, OF_DICTIONARY)}
     errors = {one.dictionary for one in graph.universe if isinstance(one, DictionaryError)}
+    left_out = {one.name for one in graph.shape.dictionaries if one.error_left_out}
     stays = tuple(f"the error of {name}" for name in sorted(named - errors))
 
     def words(components: Collection[NodeComponent], kind: ComponentKind) -> str | None:
@@ -62,6 +63,7 @@ def methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: T
         hypothesis.ablation.positions,
         kept=_kept(plan, hypothesis),
         through=hypothesis.ablation.through,
+        left_out=tuple(sorted(named & left_out)),
         averaged=_averaged(task) if ABLATIONS[hypothesis.ablation.value].averages else "",
         written=bool(plan.circuit.roles),
     )

@@ -73,6 +73,7 @@ class Methodology:
     kept: str = ""
     through: tuple[str, ...] | None = None
     averaged: str = ""  # over which prompts means are: `800 reference prompts`; empty where none are taken
+    left_out: tuple[str, ...] = ()  # dictionaries whose errors are replaced by nothing
     written: bool = False  # what is patched has positions of its own, which hold under `positions: all` too
 
     @property
@@ -95,6 +96,9 @@ class Methodology:
         types = f"{_listed(self.free)} free" if self.free else f"{_listed(self.ablated)} ablated"
         if self.level == "edge":
             types = f"{self.kept}, {types}" if self.free else self.kept
+        if self.left_out:
+            several = len(self.left_out) > 1
+            types += f", error{'s' if several else ''} of {_listed(self.left_out)} left out"
         return f"{self.level} level, {value}, {self.where}, {types}"
 
     def denoising_choices(self, level: str) -> str:

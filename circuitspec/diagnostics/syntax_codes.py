@@ -520,4 +520,10 @@ SYNTAX: dict[str, CodeInfo] = {
         "paths: a `path` claim, a `cross_section` of `paths`, or `sufficient` at `level: path` under the file's own "
         "method.",
     ),
+    "CS199": CodeInfo(
+        "an error that is left out, and named",
+        "With `error: remove` what a dictionary's features leave over has no value in the runs that a claim makes, so "
+        "that a circuit cannot have `sae:NAME.error` inside. Write `error: ablate`, by which it takes the values that "
+        "all else outside the circuit takes, unless the circuit names it; or name it nowhere.",
+    ),
 }

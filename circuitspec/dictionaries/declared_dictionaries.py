@@ -73,7 +73,13 @@ def dictionary_files(specs: Specs, base_dir: Path, text: SourceText) -> dict[str
 
 
 def _site(name: str, spec: DictionarySpec) -> DictionarySite:
-    return DictionarySite(name, spec.place, error_stays=spec.error == "keep", skips_first=spec.skip_first)
+    return DictionarySite(
+        name,
+        spec.place,
+        error_stays=spec.error == "keep",
+        error_left_out=spec.error == "remove",
+        skips_first=spec.skip_first,
+    )
 
 
 def _span(name: str, text: SourceText) -> Span:
@@ -82,9 +88,10 @@ def _span(name: str, text: SourceText) -> Span:
 
 def _misplaced(name: str, spec: DictionarySpec, shape: ModelShape, text: SourceText) -> Diagnostic | None:
     place, span = spec.place, text.span(("dictionaries", name, "at"))
-    if place.layer >= shape.n_layers:
+    if place.layer >= shape.n_layers and not (place.kind == "resid" and place.layer == shape.n_layers):
         said = f"the model has no {spec.at}: its layers are 0 to {shape.n_layers - 1}"
-        return Diagnostic("CS377", said, span, hint="what others call blocks.7.hook_resid_post is r8")
+        hint = f"what others call blocks.7.hook_resid_post is r8; the stream after the last block is r{shape.n_layers}"
+        return Diagnostic("CS377", said, span, hint=hint)
     if place.kind == "resid_mid" and not shape.has_resid_mid:
         said = f"the model has no {spec.at}: attention and MLP both read the block's input"
         return Diagnostic(

@@ -302,7 +302,8 @@ class Runner(Forward):
         """What `source` gives at `taps` for this batch's rows, broadcastable to `[row, pos, channel]`.
 
         Columns are those of the prompts of `base`. Where these have other lengths than the source's, `unknown` stands
-        at tokens that no token of the source corresponds to: nothing may be patched there (`undefined_tokens`).
+        at tokens that no token of the source corresponds to: nothing may be patched there (`undefined_tokens`). Errors
+        that dictionaries leave out are 0.
 
         The unpatched run that values are made of is among the `known` ones, or else is run now; with `scaled`, the
         values have what `Stream.with_scaled` adds to them.
@@ -327,9 +328,14 @@ class Runner(Forward):
             return dict.fromkeys(self._with_worked_out(taps), value)
 
         values = STRATEGIES[source.kind](Given(run, means, constant))
-        if source.prompts is None:
-            return values
-        return on_columns_of(self.task, batch, base, source.prompts, values, unknown)
+        if source.prompts is not None:
+            values = on_columns_of(self.task, batch, base, source.prompts, values, unknown)
+        return {**values, **{tap: constant(0.0)[tap] for tap in self._left_out(taps)}}
+
+    def _left_out(self, taps: frozenset[Tap]) -> frozenset[Tap]:
+        """The errors among these taps that dictionaries leave out."""
+        sites = {one.name for one in self.loaded.shape.dictionaries if one.error_left_out}
+        return frozenset(tap for tap in taps if tap.kind == "error" and tap.dictionary in sites)
 
     def _with_worked_out(self, taps: frozenset[Tap]) -> frozenset[Tap]:
         """These taps, and those that `Stream.with_scaled` adds to their values."""

@@ -14,7 +14,8 @@ class DictionarySite:
     """A dictionary of features and the value that it takes apart; how many features it has, once it was read.
 
     `error_stays`: what its features leave over is kept where all outside a circuit is ablated, unless the circuit has
-    it inside. `skips_first`: it says nothing of a prompt's first token.
+    it inside. `error_left_out`: wherever it is patched, nothing is put in its place, whatever values other parts take.
+    `skips_first`: it says nothing of a prompt's first token.
     """
 
     name: str
@@ -22,6 +23,7 @@ class DictionarySite:
     n_features: int | None = None
     reads_input: bool = False
     error_stays: bool = True
+    error_left_out: bool = False
     skips_first: bool = False
 
 

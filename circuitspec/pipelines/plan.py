@@ -31,6 +31,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.grammar.components import (
     Component,
+    DictionaryError,
     sort_key,
     whole_of,
 )
@@ -176,13 +177,15 @@ def _sites(plan: Plan, graph: CircuitGraph) -> str:
     layers: dict[int, list[str]] = {layer: [] for layer in range(graph.shape.n_layers)}
     units: Counter[tuple[Component, str]] = Counter()  # by their whole, with the word for them
     patched = {site.component: site.where for site in plan.circuit.sites}
+    left_out = {one.name for one in graph.shape.dictionaries if one.error_left_out}
     for component in sorted((c for c in graph.claimed if c in patched), key=sort_key):
         where = patched[component]
         if component.kind.part_of is not None and where.is_everywhere:
             units[whole_of(component), component.kind.plural] += 1
             continue
         but = "" if where.is_everywhere else f" but {where.canonical().removeprefix('-')}"
-        layers[component.layer].append(format_name(component) + but)
+        but += " (left out)" if isinstance(component, DictionaryError) and component.dictionary in left_out else ""
+        layers.setdefault(component.layer, []).append(format_name(component) + but)
     for (whole, word), count in units.items():
         layers[whole.place[0]].append(f"{count} {word} of {format_name(whole)}")
     lines = [f"   layer {layer}: {visible(', '.join(sites))}" for layer, sites in layers.items() if sites]

@@ -159,6 +159,34 @@ def test_a_dictionary_that_explains_all(tmp_path: Path) -> None:
     assert found["dictionaries"]["kept"] is None  # nothing but the error is outside
 
 
+def test_what_features_alone_say(tmp_path: Path) -> None:
+    """Each channel's parts but those of B, which the error has: left out with it, relu(1 + 0 - 1) is 0.
+
+    Kept, the error is what the circuit rests on, of which CS468 warns; ablated, B is that of the other prompts, 0 too.
+    """
+    eye = np.eye(D)[[channel for channel in range(D) if channel not in (2 + 2 * B, 3 + 2 * B)]]
+    both = np.concatenate([eye, -eye])
+    arrays = {"W_enc": both.T, "W_dec": both, "b_enc": np.zeros(len(both)), "b_dec": np.zeros(D)}
+    sae_lens(tmp_path / "res1", {"architecture": "standard"}, arrays)
+    some = "{some: {nodes: ['sae:res1.f[0-20,30-50]']}}"
+    for error, recovered, ablated in (("keep", 1, 0), ("ablate", 0, 0), ("remove", 0, None)):
+        file = hypothesis(tmp_path, some, options=f", error: {error}")
+        found = json.loads(run("verify", file, "--format", "json", "--no-store").stdout)
+        assert found["claims"][0]["value"] == pytest.approx(recovered, abs=1e-4)
+        used = found["dictionaries"]
+        assert used["kept"] == pytest.approx(1, abs=1e-4)
+        assert used["left_out"] == pytest.approx(0, abs=1e-4)
+        assert used["ablated"] == (None if ablated is None else pytest.approx(ablated, abs=1e-4))
+        warned = [warning for warning in found["warnings"] if warning["code"] == "CS468"]
+        assert [one["data"]["kept"] for one in warned] == ([pytest.approx(1, abs=1e-4)] if error == "keep" else [])
+        said = "error of res1 left out" in found["methodology"]["description"]
+        assert said == (error == "remove")
+        assert found["methodology"].get("errors_left_out") == (["res1"] if error == "remove" else None)
+    planned = run("plan", file)
+    assert "sae:res1.error (left out)" in planned.output
+    assert "with all of them left out" in run("verify", file, "--no-store").output
+
+
 def test_the_shipped_example() -> None:
     """All that it claims follows from relu(A + B - 1), and five features say all that there is."""
     file = Path(__file__).parents[2] / "hypotheses" / "toys" / "and-features.circuit.yaml"
@@ -170,6 +198,7 @@ def test_the_shipped_example() -> None:
     assert figures["fit"]["unexplained"] < 1e-6
     assert found["dictionaries"]["kept"] == pytest.approx(1.0, abs=1e-4)
     assert found["dictionaries"]["ablated"] == pytest.approx(1.0, abs=1e-4)
+    assert found["dictionaries"]["left_out"] == pytest.approx(1.0, abs=1e-4)
 
 
 def test_check_and_plan_read_no_weights(tmp_path: Path) -> None:

@@ -132,8 +132,10 @@ def test_the_rows_of_a_prompt_stay_together() -> None:
     (small,) = make_batches([4], 2, continuations=after[:1])
     assert small.cases == (0,)
     assert small.readings == ((0, 3), (1, 3), (1, 4), (2, 3), (2, 4), (2, 5))
-    assert small.times(2).cases == (0, 0)
-    assert small.times(2).case_readings == ((0, 1, 3), (6, 7, 9))
+    twice = small.some([0, 1, 2, 0, 1, 2])
+    assert twice.cases == (0, 0)
+    assert twice.case_readings == ((0, 1, 3), (6, 7, 9))
+    assert batches[1].case_of == (0, 0, 1, 1)
 
 
 def test_the_score_is_part_of_what_is_stored() -> None:

@@ -15,12 +15,12 @@ from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.metrics.dictionary_fit import dictionary_fits
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site, Source, values_in
+from circuitspec.experiments.experiment import EVERYWHERE, ZEROS, Experiment, Site, Source, SourcedSites, values_in
 from circuitspec.graph.shape import DictionarySite
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import DictionaryError, Feature, OfDictionary, OtherFeatures
+from circuitspec.hypothesis_file.grammar.components import DictionaryError, Feature, Head, OfDictionary, OtherFeatures
 from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
-from tests.engine.support import Silent, assert_same, loaded, random_prompts, task_of
+from tests.engine.support import Silent, assert_same, loaded, oracle_records, random_prompts, task_of
 from tests.engine.support import model as random_model
 from tests.oracle import families, metrics, node
 
@@ -140,9 +140,17 @@ def put_back(net: Any, place: DictionaryPlace, position: int, value: Array) -> d
 
 
 def by_hand(
-    model: Any, prompts: list[node.Prompt], experiment: Experiment, numbers: Mapping[str, Numbers]
+    model: Any,
+    prompts: list[node.Prompt],
+    experiment: Experiment,
+    numbers: Mapping[str, Numbers],
+    *,
+    left_out: bool = False,
 ) -> dict[str, Array]:
-    """Every metric of every prompt; dictionary after dictionary, each of the run with the earlier ones patched."""
+    """Every metric of every prompt; dictionary after dictionary, each of the run with the earlier ones patched.
+
+    With `left_out`, errors that are patched are taken away.
+    """
     net = families.read(model)
     source = experiment.source
     assert source is not None
@@ -191,7 +199,7 @@ def by_hand(
                         case OtherFeatures(_, but):
                             chosen = [n for n in range(N) if n not in but]
                         case _:
-                            new += then[1][position] - now[1][position]
+                            new += (0 if left_out else then[1][position]) - now[1][position]
                             continue
                     for n in chosen:
                         new += (then[0][position, n] - now[0][position, n]) * own.decoder[n]
@@ -239,6 +247,7 @@ def all_but(layer: int, name: str, kept: Mapping[int, Where], error: bool) -> li
 
 CASES = [
     ("gpt2", "r1", "standard"),
+    ("gpt2", "r3", "layer norm"),  # what leaves the last block
     ("llama", "z1", "topk"),
     ("gemma2", "m1", "transcoder"),
 ]
@@ -251,6 +260,8 @@ MORE = [
     ("llama", "r1", "centred and scaled"),
     ("gemma2", "m1", "jumprelu"),
     ("gpt_neox", "m1", "standard"),
+    ("gpt_neox", "r3", "jumprelu"),
+    ("gemma2", "r3", "topk"),
     ("gpt2", "r1", "layer norm"),
 ]
 
@@ -282,6 +293,47 @@ def test_one_dictionary(family: str, place: str, kind: str) -> None:
         assert_same(together[run], by_hand(model, prompts, run, numbers))
 
 
+@pytest.mark.parametrize(
+    ("family", "place", "kind", "side"),
+    [
+        ("gpt2", "r1", "jumprelu", "right"),
+        ("gemma2", "m2", "transcoder", "right"),
+        pytest.param("llama", "z1", "standard", "right", marks=pytest.mark.nightly),
+        pytest.param("llama", "r3", "standard", "right", marks=pytest.mark.nightly),
+        pytest.param("gpt_neox", "r3", "standard", "left", marks=pytest.mark.nightly),
+        pytest.param("gpt2", "r0", "standard", "right", marks=pytest.mark.nightly),
+        pytest.param("gpt_neox", "a1", "jumprelu", "left", marks=pytest.mark.nightly),
+        pytest.param("llama", "r2", "topk", "left", marks=pytest.mark.nightly),
+        pytest.param("gpt2", "r1.mid", "layer norm", "right", marks=pytest.mark.nightly),
+    ],
+)
+def test_a_sweep_runs_the_rows_in_which_a_feature_moves(family: str, place: str, kind: str, side: Any) -> None:
+    """Beside patches of heads, which run in all rows; and features that never move, which run in none."""
+    model = random_model(family)
+    prompts = random_prompts(seed=19, lengths=[6, 5, 7])
+    layer, numbers = DictionaryPlace.parse(place).layer, drawn(model, d=(place, kind))
+    dim = numbers["d"].bias - (0 if kind == "topk" else 4 if place != "r0" else 1)
+    numbers["d"] = replace(numbers["d"], bias=np.where(np.arange(N) < 3, -1e3, dim))
+    single = [patching((Feature("d", n, layer), (EVERYWHERE, END, A | END)[n % 3])) for n in range(N)]
+    f3, f9 = Feature("d", 3, layer), Feature("d", 9, layer)
+    more = [patching((f3, A), (f3, ~(A | END)), (f9, EVERYWHERE))]
+    heads = [Experiment("clean", ABC, frozenset({Site(Head(1, h), where)})) for h, where in ((0, A), (1, EVERYWHERE))]
+    zeros = [patching(*all_but(layer, "d", {n: END}, error=False), source=ZEROS) for n in range(4)]
+    with borrowed(model):
+        engine = runner_with(model, prompts, numbers, side)
+        found = engine.run([*single, *more, *heads, *zeros])
+    expected = {run: by_hand(model, prompts, run, numbers) for run in (*single, *more, *zeros)}
+    for run, values in expected.items():
+        assert_same(found[run], values)
+    for run in heads:
+        assert_same(found[run], oracle_records(model, prompts, run))  # type: ignore[arg-type]
+    clean = by_hand(model, prompts, single[0], numbers)["logit_diff"]
+    still = sum(int((abs(expected[run]["logit_diff"] - clean) < 1e-12).sum()) for run in single)
+    assert 9 <= still < 3 * N - 9  # prompts that are not moved
+    moved = 3 * (len(expected) + len(heads)) - still
+    assert (engine.forwards - engine.forwards_saved) * 3 <= moved + 3 * 2 + 4 * 2  # both runs, and four to compare
+
+
 @pytest.mark.parametrize("few", [0, N + 1])
 def test_features_added_up_one_by_one(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where nearly all are inactive; encoded all together, or those alone that are patched."""
@@ -294,6 +346,35 @@ def test_features_added_up_one_by_one(few: int, monkeypatch: pytest.MonkeyPatch)
     with borrowed(model):
         found = runner_with(model, prompts, numbers).run([run])
     assert_same(found[run], by_hand(model, prompts, run, numbers))
+
+
+@pytest.mark.parametrize(
+    ("family", "place", "kind"),
+    [
+        ("gpt2", "r1", "layer norm"),
+        pytest.param("gemma2", "m1", "transcoder", marks=pytest.mark.nightly),
+        pytest.param("llama", "z1", "topk", marks=pytest.mark.nightly),
+    ],
+)
+def test_an_error_that_is_left_out(family: str, place: str, kind: str) -> None:
+    """The value is what its features say, whatever values these take; and nothing else is changed by it."""
+    model = random_model(family)
+    prompts = [replace(p, roles={"A": 2, "END": 5}) for p in random_prompts(seed=20, lengths=[6] * 3)]
+    layer, numbers = DictionaryPlace.parse(place).layer, drawn(model, d=(place, kind))
+    sites = all_but(layer, "d", {3: END}, error=True)
+    runs = [patching(*sites, source=source) for source in (ABC, ZEROS, Source("mean", "abc"))]
+    runs += [patching((DictionaryError("d", layer), A), (Feature("d", 4, layer), EVERYWHERE))]
+    runs += [patching(*sites, base="abc", source=values_in("clean"))]
+    plain = patching(*sites[:-1])
+    beside = replace(plain, beside=frozenset({SourcedSites(ZEROS, frozenset({Site(*sites[-1])}))}))
+    with borrowed(model):
+        found = runner_with(model, prompts, numbers, error_left_out=True).run([*runs, plain])
+        other = runner_with(model, prompts, numbers).run([runs[0], beside])
+    for run in runs:
+        assert_same(found[run], by_hand(model, prompts, run, numbers, left_out=True))
+    assert_same(found[plain], by_hand(model, prompts, plain, numbers))
+    assert_same(other[runs[0]], by_hand(model, prompts, runs[0], numbers))
+    assert_same(other[beside], by_hand(model, prompts, runs[0], numbers, left_out=True))
 
 
 @pytest.mark.parametrize("kind", ["mean", "mean_per_template"])

@@ -20,7 +20,8 @@ from circuitspec.engine.execution.memory import Rows, out_of_memory
 from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.engine.scheduling.batched_sweep import ENOUGH, ForwardCost, sweeps_of
+from circuitspec.engine.scheduling.batched_sweep import ENOUGH, sweeps_of
+from circuitspec.engine.scheduling.forward_cost import ForwardCost
 from circuitspec.engine.scheduling.partial_forward import Shortcut, Start
 from circuitspec.experiments.experiment import ZEROS, Experiment, Noised, Site, Source, Variant
 from circuitspec.graph.nodes import NodeComponent
@@ -311,29 +312,32 @@ def test_no_more_rows_than_allowed_run_together() -> None:
 def test_experiments_that_begin_later_join_while_more_of_what_is_computed_is_needed() -> None:
     """By hand, of six layers and four columns: a block takes as long as for three tokens beside those of its rows."""
     cost = ForwardCost(layers=6, beside=3)
-    last = [Start(layer, 3) for layer in range(6)]
-    # of two prompts: 6 x (3 + 2) for 12 needed; 6 x 7 for 22 (1.91); 6 x 9 for 30 (1.8); 6 x 11 for 36 (1.83)
-    assert cost.together(last, room=10, prompts=2, width=4) == (Start(0, 3), 3)
-    assert cost.together(last, room=2, prompts=2, width=4) == (Start(0, 3), 2)
-    assert cost.together(last, room=0, prompts=2, width=4) == (Start(0, 3), 1)
+    last = [(Start(layer, 3), 2) for layer in range(6)]
+    # of two rows: 6 x (3 + 2) for 12 needed; 6 x 7 for 22 (1.91); 6 x 9 for 30 (1.8); 6 x 11 for 36 (1.83)
+    assert cost.together(last, room=20, width=4) == (Start(0, 3), 3)
+    assert cost.together(last, room=5, width=4) == (Start(0, 3), 2)
+    assert cost.together(last, room=0, width=4) == (Start(0, 3), 1)
     # those that begin alike are split, and others join none or all of them
-    alike = [Start(1, 2)] * 3 + [Start(1, 3)] * 2 + [Start(0, 3)]
-    assert cost.together(alike, room=2, prompts=1, width=4) == (Start(1, 2), 2)
-    assert cost.together(alike, room=4, prompts=1, width=4) == (Start(1, 2), 3)
+    alike = [(start, 1) for start in [Start(1, 2)] * 3 + [Start(1, 3)] * 2 + [Start(0, 3)]]
+    assert cost.together(alike, room=2, width=4) == (Start(1, 2), 2)
+    assert cost.together(alike, room=4, width=4) == (Start(1, 2), 3)
     # 5 x (3 + 6) for 30 needed; 5 x 13 for 40 is no better
-    assert cost.together(alike, room=9, prompts=1, width=4) == (Start(1, 2), 3)
+    assert cost.together(alike, room=9, width=4) == (Start(1, 2), 3)
+    # of runs that have some of the rows, as many as there is room for their rows
+    uneven = [(Start(1, 2), rows) for rows in (2, 1, 4)]
+    assert [cost.together(uneven, room, width=4)[1] for room in (1, 2, 3, 6, 7)] == [1, 1, 2, 2, 3]
     # 6 x (50 + 2) for 12; with one that begins before it, 7 x (50 + 4) for 26
     cost = ForwardCost(layers=7, beside=50)
-    assert cost.together([Start(1, 2), Start(0, 3)], room=9, prompts=1, width=4) == (Start(0, 2), 2)
+    assert cost.together([(Start(1, 2), 1), (Start(0, 3), 1)], room=9, width=4) == (Start(0, 2), 2)
 
 
 def test_few_experiments_run_one_by_one() -> None:
     model = random_model("gpt2")
     sites = [frozenset({Site(Head(1, h), EVERYWHERE)}) for h in range(4)]
     few = [Experiment("clean", NOISING, s) for s in sites[: ENOUGH - 1]] + [Experiment("clean", ZEROS, sites[3])]
-    slots_of = runner(model, task_of(random_prompts(0, [5]))).slots_of
-    assert sweeps_of(few, slots_of) == ()
-    (sweep,) = sweeps_of([*few, Experiment("clean", NOISING, sites[3]), Experiment("clean")], slots_of)
+    units_of = runner(model, task_of(random_prompts(0, [5]))).units_of
+    assert sweeps_of(few, units_of, 3) == ()
+    (sweep,) = sweeps_of([*few, Experiment("clean", NOISING, sites[3]), Experiment("clean")], units_of, 3)
     assert set(sweep.experiments) == {Experiment("clean", NOISING, s) for s in sites}
     assert sweep.streams == {Tap(1, "resid")}
 

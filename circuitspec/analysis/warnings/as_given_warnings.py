@@ -1,8 +1,8 @@
-"""What was given beside the file: CS438 and CS446 (a model and metrics from Python), CS467 (dictionaries)."""
+"""What was given beside the file: CS438 and CS446 (a model and metrics from Python), CS467 and CS468 (dictionaries)."""
 
 from __future__ import annotations
 
-from circuitspec.analysis.dictionary_figures import little_explained
+from circuitspec.analysis.dictionary_figures import carried_by_errors, little_explained
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
 from circuitspec.models.in_memory.foreign_hooks import Foreign
@@ -141,4 +141,27 @@ BAD_DICTIONARIES = WarningKind(
     explain_little,
 )
 
-AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS, OWN_METRICS, BAD_DICTIONARIES)
+
+def carried(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
+    """CS468."""
+    used = evidence.dictionaries
+    found = None if used is None else carried_by_errors(used)
+    if used is None or found is None:
+        return ()
+    data = {"metric": used.metric, "kept": used.kept, "left_out": used.left_out}
+    return (EvidenceWarning("CS468", found[0], used.described(), found[1], data),)
+
+
+CARRIED_BY_ERRORS = WarningKind(
+    "CS468",
+    ("dictionaries",),
+    "a circuit of features that recovers little without errors",
+    "Under `error: keep` what features do not explain of the values at their place stays as the run has it, in every "
+    "run that ablates what is outside the circuit. Here the circuit recovers less than half as much where it is left "
+    "out: then the claim is as much about that error as about the features that the circuit names. Reports state what "
+    "is recovered with errors kept, ablated and left out. Name the error as a node, so that the circuit says that it "
+    "is part of it; or claim with `error: remove` or `error: ablate` what features do alone.",
+    carried,
+)
+
+AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS, OWN_METRICS, BAD_DICTIONARIES, CARRIED_BY_ERRORS)

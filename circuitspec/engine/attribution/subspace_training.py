@@ -21,7 +21,7 @@ from transformers import DynamicCache
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.ablation.other_lengths import on_columns_of
-from circuitspec.engine.execution.batches import Batch, copied, model_inputs, where_mask
+from circuitspec.engine.execution.batches import Batch, model_inputs, some_inputs, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Projected, Swap
 from circuitspec.engine.execution.taps import Tap
@@ -162,7 +162,7 @@ class SitePairs:
         column = 0 if cache is None else first_column(at, min(batch.answer_columns))
         run = BaseRun(logits, own, () if cache is None else keys_values(cache))
         begins = Beginning.of(run, Start(self._stream.layer, column)).alone()
-        inputs = copied(model_inputs(task, batch, CLEAN, device), 1, column)
+        inputs = some_inputs(model_inputs(task, batch, CLEAN, device), batch, start=column)
         at = at[:, column:]
         mask = torch.zeros(*at.shape, slot.tap.units(forward.loaded.shape), dtype=torch.bool, device=device)
         mask[:, :, slot.unit] = at

@@ -89,15 +89,26 @@ class Batch:
         starts = self.starts
         return tuple(tuple(first[a:b]) for a, b in pairwise([*starts, len(self.prompts)]))
 
-    def times(self, copies: int) -> Batch:
-        """All rows again and again, one copy after the other."""
-        again = None if self.continuations is None else self.continuations * copies
-        return Batch(self.prompts * copies, self.lengths * copies, self.width, self.side, again)
+    @property
+    def case_of(self) -> tuple[int, ...]:
+        """For each row which of the batch's prompts it is of, counted from 0."""
+        starts = frozenset(self.starts)
+        return tuple(accumulate((int(row in starts) for row in range(len(self.prompts))), initial=-1))[1:]
+
+    def some(self, rows: Sequence[int]) -> Batch:
+        """These rows, in this order and as often as they are named, as wide as all are. All of a prompt or none."""
+        following = self.continuations
+        return Batch(
+            tuple(self.prompts[row] for row in rows),
+            tuple(self.lengths[row] for row in rows),
+            self.width,
+            self.side,
+            None if following is None else tuple(following[row] for row in rows),
+        )
 
     def first(self, rows: int) -> Batch:
-        """Some of the rows, as wide as all of them."""
-        some = None if self.continuations is None else self.continuations[:rows]
-        return Batch(self.prompts[:rows], self.lengths[:rows], self.width, self.side, some)
+        """The first of the rows, as wide as all of them."""
+        return self.some(range(len(self.prompts))[:rows])
 
     def at_most(self, rows: int) -> tuple[Batch, ...]:
         """The same prompts in batches of at most `rows`, each as wide as its own rows need.
@@ -210,13 +221,19 @@ def by_prompt(values: NDArray[np.float64], batch: Batch) -> NDArray[np.float64]:
     return found
 
 
-def copied(inputs: Mapping[str, Any], copies: int, start: int = 0) -> dict[str, Any]:
-    """Model inputs with all rows again and again, from the column `start` on (which only right-padded rows can)."""
+def some_inputs(
+    inputs: Mapping[str, Any], batch: Batch, rows: Tensor | slice = slice(None), start: int = 0
+) -> dict[str, Any]:
+    """Model inputs of these rows, from the column `start` on (which only right-padded rows can).
+
+    `batch` is of these rows: logits are asked for where it reads them.
+    """
     result = {
-        name: value[:, start:].repeat(copies, 1) if isinstance(value, Tensor) and value.ndim == 2 else value
+        name: value[rows, start:] if isinstance(value, Tensor) and value.ndim == 2 else value
         for name, value in inputs.items()
     }
-    return {**result, "logits_to_keep": inputs["logits_to_keep"] - start}
+    kept = torch.tensor(_reading_columns(batch), device=inputs["logits_to_keep"].device)
+    return {**result, "logits_to_keep": kept - start}
 
 
 def answer_logits(logits: Tensor, batch: Batch) -> Tensor:

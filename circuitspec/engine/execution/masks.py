@@ -17,7 +17,7 @@ from circuitspec.graph.where import Where
 
 
 def swaps_of(
-    experiments: Sequence[Experiment],
+    experiments: Sequence[Experiment | None],
     values: Mapping[Tap, Tensor],
     columns: Callable[[Where], Tensor],
     units_of: Callable[[NodeComponent], Mapping[Tap, Sequence[int]]],
@@ -26,7 +26,7 @@ def swaps_of(
     rows: Sequence[Tensor] | None = None,
 ) -> dict[Tap, Swap]:
     """One swap for each tap that some experiment patches, of some of the prompts' rows for each experiment: of those
-    that `rows` number, or of all.
+    that `rows` number, or of all. Rows of no experiment (None) are left as they are.
 
     `values` are the source's for all rows once, broadcastable to `[row, pos, channel]`, and `columns` says for these
     what a Where names, bool `[row, pos]`. Positions before `start` are left out.
@@ -35,7 +35,7 @@ def swaps_of(
     counts = None if rows is None else [len(one) for one in rows]
     for number, experiment in enumerate(experiments):
         units: dict[tuple[Tap, Where, Subspace | None], list[int]] = {}
-        for site in experiment.sites:
+        for site in () if experiment is None else experiment.sites:
             for tap, own in units_of(site.component).items():
                 units.setdefault((tap, site.where, site.subspace), []).extend(own)
         for (tap, where, subspace), members in units.items():

@@ -160,6 +160,8 @@ class Tap:
         read = site.place.kind
         kinds: Mapping[str, TapKind] = {"attention": "attn_added", "mlp": "mlp" if shape.plain_sum else "mlp_added"}
         written = Tap(self.layer, kinds.get(read, read))  # type: ignore[arg-type]
+        if read == "resid" and self.layer == shape.n_layers:  # what leaves the last block
+            written = Tap(self.layer, "final")
         return (Tap(self.layer, "mlp_in") if site.reads_input else written), written
 
     def acts_at(self, architecture: Architecture) -> tuple[Tap, ...]:

@@ -60,7 +60,7 @@ class Needs:
 
 def needs_of(experiments: Sequence[Experiment], forward: Forward, *, sweeps: bool) -> Needs:
     """What these experiments need; none are swept unless `sweeps`. Raises CS371 as `Forward.stream` does."""
-    found = sweeps_of(experiments, forward.slots_of) if sweeps else ()
+    found = sweeps_of(experiments, forward.units_of, forward.loaded.shape.n_layers) if sweeps else ()
     swept = frozenset(e for sweep in found for e in sweep.experiments)
     needs = Needs({}, {}, {}, found, tuple(e for e in experiments if e not in swept))
     for sweep in found:

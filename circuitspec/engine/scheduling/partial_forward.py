@@ -77,14 +77,14 @@ class Beginning:
         """The same, so that the rest of the run can be let go."""
         return Beginning(self.start, self.stream.clone(), tuple((k.clone(), v.clone()) for k, v in self.keys_values))
 
-    def cache(self, copies: int) -> DynamicCache:
-        """Keys and values for `copies` of the rows; of blocks that are not computed, only how many there are."""
+    def cache(self, rows: Tensor | None = None) -> DynamicCache:
+        """Keys and values for these of the rows, or all; of blocks that are not computed, only how many there are."""
         cache = DynamicCache()
         for layer in range(self.start.layer):
             nothing = self.stream.new_zeros(1, 1, self.start.column, 1)
             cache.update(nothing, nothing, layer)
         for layer, pair in enumerate(self.keys_values, self.start.layer):
-            keys, values = (kept.repeat(copies, 1, 1, 1) for kept in pair)
+            keys, values = (kept.clone() if rows is None else kept[rows] for kept in pair)
             cache.update(keys, values, layer)
         return cache
 
@@ -115,23 +115,34 @@ class Shortcut:
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
 
-    def forward(self, inputs: Mapping[str, Any], actions: Actions, begins: Beginning, copies: int) -> Tensor:
-        """Logits `[row, kept position, vocabulary]` of a run whose rows are `copies` of the base run's.
+    def forward(
+        self, inputs: Mapping[str, Any], actions: Actions, begins: Beginning, rows: Tensor | None = None
+    ) -> Tensor:
+        """Logits `[row, kept position, vocabulary]` of a run of these of the base run's rows, or of all once.
 
-        `inputs`, and the masks and sources of `actions`, begin at the start's column.
+        `inputs`, and the swaps and shifts of `actions`, are of the same rows and begin at the start's column.
         """
-        stream = begins.stream.repeat(copies, 1, 1)
-        edits: dict[Tap, Edit] = {Tap(begins.start.layer, "resid"): lambda own: stream}
-        given = Actions(actions.swaps, edits=edits, answers_alone=True, first_block=begins.start.layer)
+        first = Tap(begins.start.layer, "resid")
+        stream = begins.stream.clone() if rows is None else begins.stream[rows]
+        shifts = dict(actions.shifts)
+        if first in shifts:  # the stream is put in after what is added there
+            stream = stream + shifts.pop(first)
+        edits: dict[Tap, Edit] = {first: lambda own: stream}
+        given = Actions(actions.swaps, shifts=shifts, edits=edits, answers_alone=True, first_block=begins.start.layer)
         if begins.start.column:
-            inputs = {**inputs, "past_key_values": begins.cache(copies), "use_cache": True}
+            inputs = {**inputs, "past_key_values": begins.cache(rows), "use_cache": True}
         return self._forward.executor.forward(inputs, given)[0]
 
     def answers(
-        self, batch: Batch, inputs: Mapping[str, Any], actions: Actions, begins: Beginning, copies: int = 1
+        self,
+        batch: Batch,
+        inputs: Mapping[str, Any],
+        actions: Actions,
+        begins: Beginning,
+        rows: Tensor | None = None,
     ) -> Tensor:
         """As `forward`, at the answers of this batch's rows: `[reading, vocabulary]`. Counted for what it takes."""
-        logits = self.forward(inputs, actions, begins, copies)
+        logits = self.forward(inputs, actions, begins, rows)
         layers, start = self._forward.loaded.shape.n_layers, begins.start
         computed = (layers - start.layer) / layers * (batch.width - start.column) / batch.width
         self._forward.count(len(batch.cases), computed)

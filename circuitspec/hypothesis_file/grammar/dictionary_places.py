@@ -16,8 +16,9 @@ FORMS = "r5 (the stream entering block 5), r5.mid, z3 (heads' outputs), a3 or m3
 class DictionaryPlace:
     """What is taken apart, and in which layer.
 
-    `resid` enters the block, `resid_mid` lies between its attention and its MLP, `z` is the outputs of all heads side
-    by side, `attention` and `mlp` are what these add to the residual stream (after a norm of their own, if any).
+    `resid` enters the block (or, of the layer after the last, leaves the last block), `resid_mid` lies between its
+    attention and its MLP, `z` is the outputs of all heads side by side, `attention` and `mlp` are what these add to
+    the residual stream (after a norm of their own, if any).
     """
 
     kind: PlaceKind

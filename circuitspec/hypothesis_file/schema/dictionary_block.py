@@ -29,7 +29,8 @@ class DictionarySpec(Block):
 
     at: DictionaryPlaceText = Field(
         examples=["r8", "m3"],
-        description="What it takes apart: r8 (the residual stream entering block 8), r8.mid, z3 (the outputs of a "
+        description="What it takes apart: r8 (the residual stream entering block 8; r12 is what leaves the last of 12 "
+        "blocks), r8.mid, z3 (the outputs of a "
         "layer's heads), a3 or m3 (what attention or MLP adds to the stream; after a norm of their own, if they have "
         "one). A transcoder reads what enters the MLP of m3.",
     )
@@ -51,10 +52,11 @@ class DictionarySpec(Block):
     skip_first: Flag = Field(
         default=False, description="It says nothing of a prompt's first token: no feature is active there."
     )
-    error: Literal["keep", "ablate"] = Field(
+    error: Literal["keep", "ablate", "remove"] = Field(
         default="keep",
         description="What becomes of what its features leave over where all outside the circuit is ablated: it stays "
-        "as the run has it (keep), or is ablated too (ablate). A circuit that names sae:NAME.error has it inside.",
+        "as the run has it (keep), is ablated too (ablate), or is left out, so that the value is what its features say "
+        "alone (remove). A circuit that names sae:NAME.error has it inside.",
     )
 
     @property

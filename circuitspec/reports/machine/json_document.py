@@ -59,6 +59,7 @@ def to_document(
             "set": methodology.set,
             "kept": methodology.kept or None,
             "through": methodology.through,
+            **({"errors_left_out": methodology.left_out} if methodology.left_out else {}),
             "description": methodology.describe(),
         },
         "n_prompts": found.n_prompts,
