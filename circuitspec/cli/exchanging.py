@@ -121,7 +121,7 @@ _TAKEN: dict[str, set[str]] = {
     VARIABLES: {"model", "prompts", "entry"},
     PAIRS: set(),
     "attribution-graph": {"model", "prompts", "top", *_OF_FEATURES},
-    "feature-list": {"model", "prompts", "dictionaries"},
+    "feature-list": {"model", "prompts", "dictionaries", "top", "threshold"},
 }
 """The options that go with a format; with those of circuits all go that are not about features."""
 
@@ -140,7 +140,7 @@ def _import_features(file: Path, as_: str, out: Path, force: bool, options: dict
     from circuitspec.exchange.loss import loss_text
 
     beside = prompts_beside(out)
-    given = {name: value for name, value in options.items() if name in _TAKEN["attribution-graph"]}
+    given = {name: value for name, value in options.items() if name in FeatureOptions.__dataclass_fields__}
     found = (import_list if as_ == "feature-list" else import_graph)(file, out, FeatureOptions(**given))
     if found.prompts is not None:
         check_output(beside, force)

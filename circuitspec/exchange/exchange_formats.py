@@ -49,30 +49,22 @@ FORMATS: dict[FormatName, Format] = {
 
 
 @dataclass(frozen=True)
-class VariableFormat:
-    """A format that says something of variables: it is no circuit, and has no edges. `is_written`: `export` has it."""
+class EdgelessFormat:
+    """A format that says something else than edges of heads and MLPs. `is_written`: `export` has it."""
 
     title: str
     is_written: bool
 
 
-VARIABLE_FORMATS: dict[str, VariableFormat] = {
-    "mib-variables": VariableFormat("MIB causal-variable submission", is_written=True),
-    "causal-pairs": VariableFormat("data set of base and source pairs", is_written=False),
+VARIABLE_FORMATS: dict[str, EdgelessFormat] = {
+    "mib-variables": EdgelessFormat("MIB causal-variable submission", is_written=True),
+    "causal-pairs": EdgelessFormat("data set of base and source pairs", is_written=False),
 }
 """What is in `exchange/variables`, and `pipelines/abstraction/variable_submissions.py`."""
 
 
-@dataclass(frozen=True)
-class FeatureFormat:
-    """A format of features of dictionaries, which have no edges. `is_written`: `export` has it."""
-
-    title: str
-    is_written: bool
-
-
-FEATURE_FORMATS: dict[str, FeatureFormat] = {
-    "attribution-graph": FeatureFormat("attribution graph", is_written=True),
-    "feature-list": FeatureFormat("list of features", is_written=True),
+FEATURE_FORMATS: dict[str, EdgelessFormat] = {
+    "attribution-graph": EdgelessFormat("attribution graph", is_written=True),
+    "feature-list": EdgelessFormat("list of features", is_written=True),
 }
 """What is in `exchange/features`."""

@@ -45,15 +45,8 @@ def _head(circuit: EdgeList | NodeList, around: Surroundings, losses: Sequence[L
         of = f"{int(size.possible.sum()):,} edges"
     else:
         of = f"{len(size.senders) - 1:,} heads and MLPs" if size.has_mlps else f"{len(size.senders) - 1:,} heads"
-    yield from comment(f"Imported from {around.origin}: {len(circuit):,} of the {of} of {size}.")
-    yield "#"
-    yield "# What a hypothesis says otherwise than that file, or says beyond it:"
-    for kind, message in loss_rows(losses):
-        yield from comment(message, f"  {kind}", " " * (len(kind) + 2))
-    yield "circuitspec: 1"
-    yield f"name: {quoted(around.name)}"
-    yield f"source: {quoted(around.origin)}"
-    yield ""
+    yield from head(f"{around.origin}: {len(circuit):,} of the {of} of {size}", "file", losses)
+    yield from subject(around.name, around.origin)
 
 
 def _model(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]:
@@ -104,6 +97,23 @@ def _claims(circuit: EdgeList | NodeList, around: Surroundings) -> Iterator[str]
     yield ""
     yield "claims: # the format claims nothing: write what you expect of the circuit"
     yield f"  - sufficient: {{metric: {around.metric}, at_least: 0.8}}"
+
+
+def head(origin: str, what: str, losses: Sequence[Loss]) -> Iterator[str]:
+    """Where a hypothesis comes from, as comment lines, and what it says otherwise than that file or folder (`what`)."""
+    yield from comment(f"Imported from {origin}.")
+    yield "#"
+    yield f"# What a hypothesis says otherwise than that {what}, or says beyond it:"
+    for kind, message in loss_rows(losses):
+        yield from comment(message, f"  {kind}", " " * (len(kind) + 2))
+
+
+def subject(name: str, origin: str) -> Iterator[str]:
+    """The lines before the model."""
+    yield "circuitspec: 1"
+    yield f"name: {quoted(name)}"
+    yield f"source: {quoted(origin)}"
+    yield ""
 
 
 def comment(text: str, first: str = "", rest: str = "", indent: str = "") -> Iterator[str]:

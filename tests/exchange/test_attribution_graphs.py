@@ -17,6 +17,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exchange.features.feature_circuit import FeatureNode
 from circuitspec.exchange.features.importing_features import FeatureOptions, ImportedFeatures, import_graph
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.models.zoo import built_model
 from tests.exchange.graph_json import WrittenGraph, transcoder, write_transcoders
 from tests.models.conftest import save_tokenizer, tiny_gpt2, tiny_llama
 
@@ -261,3 +262,59 @@ def test_what_is_imported_is_what_is_run(family: str, tmp_path: Path) -> None:
         assert abs(own - empty) > 1e-3
         assert claim["value"] is None or claim["value"] == pytest.approx((own - empty) / (clean - empty), abs=1e-9)
         assert (claim["ci"], claim["n"], claim["status"]) == (None, 1, "INCONCLUSIVE")
+
+
+LAMP = (5, 16, 17, 18, 19, 2, 20, 18, 19, 2, 20, 21, 22, 23)  # "Kitchen lamp: one switch on, one switch on, so it is"
+
+
+def neurons_as_features() -> list[dict[str, Tensor]]:
+    """A transcoder of each layer of zoo:and that is its MLP: its hidden units are relu, and so are features."""
+    model, _ = built_model("and").build()
+    mlps = [block.mlp for block in model.transformer.h]
+    return [
+        {
+            "W_enc": mlp.c_fc.weight.detach().T.contiguous(),
+            "b_enc": mlp.c_fc.bias.detach(),
+            "W_dec": mlp.c_proj.weight.detach().contiguous(),
+            "b_dec": mlp.c_proj.bias.detach(),
+        }
+        for mlp in mlps
+    ]
+
+
+def test_a_verdict_on_further_prompts(tmp_path: Path) -> None:
+    """Neuron 0 of layer 1 is relu(A + B - 1) and writes 8 to ` lit`; ` dark` has 4: so 4 with it, and -4 without.
+
+    At the last token it is the whole circuit: recovered is 1 with it, and 0 without it, on every prompt.
+    """
+    tokens = ("Kitchen", " lamp", ":", *(" one", " switch", " on", ",") * 2, " so", " it", " is")
+    graph = WrittenGraph(tokens, LAMP, features=[(1, 0, 13)], logits=[(24, 0.9), (25, 0.1)])
+    rooms = ("Kitchen", "Hall", "Cellar", "Attic", "Garden", "Porch")
+    with (tmp_path / "prompts.jsonl").open("w") as file:
+        for room in rooms:
+            for first in ("on", "up"):
+                text = f"{room} lamp: one switch {first}, one switch on, so it is"
+                file.write(json.dumps({"clean": text, "answers": [" lit"], "wrong": [" dark"]}) + "\n")
+    write_transcoders(tmp_path / "transcoders", neurons_as_features())
+    options = FeatureOptions("zoo:and", tmp_path / "prompts.jsonl", tmp_path / "transcoders")
+    found = import_graph(graph.write(tmp_path / "graph.json"), tmp_path / "lamp.yaml", options)
+    assert found.prompts is None
+    (tmp_path / "lamp.yaml").write_text(found.text, encoding="utf-8")
+    result = run("verify", tmp_path / "lamp.yaml", "--format", "json", "--no-store")
+    assert result.exit_code == 0, result.output
+    claims = json.loads(result.stdout)["claims"]
+    assert [(claim["claim"], claim["status"], claim["n"]) for claim in claims] == [
+        ("sufficient", "SUPPORTED", 12),
+        ("necessary", "SUPPORTED", 12),
+    ]
+    assert [claim["value"] for claim in claims] == pytest.approx([1.0, 0.0], abs=1e-5)
+    assert [claim["means"]["patched"] for claim in claims] == pytest.approx([4.0, -4.0], abs=1e-4)
+
+
+def test_positions_of_prompts_do_not_count_a_special_token(tmp_path: Path) -> None:
+    graph = replace(GRAPH, tokens=("<bos>", *TOKENS[1:]))
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"clean": "a b c", "answers": ["b"]}\n')
+    hypothesis = parse_hypothesis(imported(graph, tmp_path, prompts=prompts).text, "out.yaml", tmp_path).hypothesis
+    assert hypothesis.task.positions == {"p2": 1, "p3": 2}
+    assert hypothesis.task.special_tokens == "bos"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.exchange.features.exporting_features import export_list
@@ -102,3 +105,49 @@ def test_prompts_decide_the_ablation(tmp_path: Path) -> None:
     with pytest.raises(CircuitspecError) as error:
         imported('[["m1", 3]]', "rows.json", tmp_path, dictionaries=tmp_path)
     assert error.value.diagnostics[0].code == "CS373"
+
+
+def saved_circuit(path: Path, wicked: bool = False) -> Path:
+    """As feature-circuits saves one: objects of its own class, here of a class of that name."""
+    module = types.ModuleType("activation_utils")
+    exec("class SparseAct:\n    pass", module.__dict__)
+    made: Any = module.SparseAct  # type: ignore[attr-defined]
+    sys.modules["activation_utils"] = module
+    try:
+
+        def node(act: torch.Tensor, resc: torch.Tensor) -> Any:
+            found = made()
+            found.act, found.res, found.resc = act, None, resc
+            return found
+
+        act = torch.zeros(4, 8)
+        act[2, 3], act[1, 5], act[3, 3] = 0.5, -0.2, 0.05
+        nodes = {
+            "resid_1": node(act, torch.tensor([[0.0], [0.3], [0.0], [0.0]])),
+            "mlp_out_layer0": node(torch.zeros(4, 8), torch.zeros(4, 1)),
+            "embed": node(torch.tensor([0.0, 0.4]), torch.zeros(1)),
+            "y": torch.tensor(1.0),
+        }
+        edges = {"resid_1": {"y": torch.eye(3).to_sparse()}}
+        torch.save({"examples": [print] if wicked else [{"clean": "a"}], "nodes": nodes, "edges": edges}, path)
+    finally:
+        del sys.modules["activation_utils"]
+    return path
+
+
+def test_circuits_of_feature_circuits(tmp_path: Path) -> None:
+    """The tool's class is read as its tensors, and nothing else of it; effects are cut off by their size."""
+    file, out = saved_circuit(tmp_path / "circuit.pt"), tmp_path / "out.circuit.yaml"
+    cut = import_list(file, out, FeatureOptions(threshold=0.1))
+    assert what(cut.circuit.nodes) == {("resid_1", 3, 2), ("resid_1", 5, 1), ("resid_1", None, 1), ("embed", 1, None)}
+    assert {one.name: one.at for one in cut.circuit.dictionaries} == {"embed": "r0", "resid_1": "r2"}
+    assert any(loss.message == "1 node with a negative effect kept like the others" for loss in cut.losses)
+    top = import_list(file, out, FeatureOptions(top=2))
+    assert what(top.circuit.nodes) == {("resid_1", 3, 2), ("embed", 1, None)}
+    for options, code in ((FeatureOptions(), "CS572"), (FeatureOptions(threshold=2.0), "CS572")):
+        with pytest.raises(CircuitspecError) as error:
+            import_list(file, out, options)
+        assert error.value.diagnostics[0].code == code
+    with pytest.raises(CircuitspecError) as error:
+        import_list(saved_circuit(tmp_path / "wicked.pt", wicked=True), out, FeatureOptions(top=2))
+    assert error.value.diagnostics[0].code == "CS384"

@@ -12,6 +12,7 @@ from circuitspec.experiments.ablation_source import ablation_source, corrupt_pro
 from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.experiments.levels.node_level import ablating, circuit_positions, denoising
 from circuitspec.graph.circuit_graph import CircuitGraph
+from circuitspec.graph.dictionary_nodes import is_of_dictionary
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import sort_key
@@ -113,14 +114,18 @@ class CircuitParts:
     def knockable(self) -> list[tuple[Knockable, Section]]:
         """Every group, and every component of a group of several; not backups, which should be seen to act.
 
-        Residual streams, which hold what all earlier components add, are left out. Of a circuit that is not looked at
+        Residual streams, which hold what all earlier components add, are left out, and so are parts of what
+        dictionaries take apart: direct effects are told by heads and MLPs, which do not add up to the stream where
+        features were moved. Of a circuit that is not looked at
         in full nothing is knocked out, unless it declares backups.
         """
         found: dict[str, tuple[Knockable, Section]] = {}
         if not self.thorough and all(group.declared != "backup" for group in self.groups):
             return []
         for group, section in self.groups.items():
-            own: dict[NodeComponent, Where] = {c: w for c, w in section.items() if not c.kind.is_stream}
+            own: dict[NodeComponent, Where] = {
+                c: w for c, w in section.items() if not c.kind.is_stream and not is_of_dictionary(c)
+            }
             if group.declared == "backup" or not own:
                 continue
             names = frozenset({group.name})

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -32,6 +32,7 @@ from circuitspec.exchange.features.importing_features import (
     metric_for,
     stem_of,
 )
+from circuitspec.exchange.features.sparse_feature_circuits import ERROR, SUFFIXES, read_rows
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.readers.untrusted import MAX_JSON_BYTES, read_json, unreadable
 from circuitspec.exchange.reading import MAX_SHOWN, shown
@@ -41,7 +42,6 @@ from circuitspec.hypothesis_file.schema.block import MetricName
 from circuitspec.runtime.files import read_regular
 
 COLUMNS = ("dictionary", "index", "position", "group", "at")
-ERROR = "error"
 _MOST = 10**9
 _MODULES: Mapping[str, tuple[str, int]] = {"resid": ("r", 1), "mlp": ("m", 0), "attn": ("a", 0)}  # layers further on
 _WRITE = 'write rows as {"dictionary": "resid_3", "index": 12, "position": 5}, with "error" for the index of an error'
@@ -50,10 +50,19 @@ _WRITE = 'write rows as {"dictionary": "resid_3", "index": 12, "position": 5}, w
 def import_list(file: Path, out: Path, options: FeatureOptions) -> ImportedFeatures:
     """The features of a list as a hypothesis to be written to `out`; nothing is written here.
 
-    Raises CircuitspecError: CS382 for a file that cannot be read, CS574 for rows that do not say enough, CS373 for
-    dictionaries that are not there, CS330 to CS351 for prompts.
+    A .pt file is a circuit of feature-circuits, which is cut off by `threshold` or `top`.
+    Raises CircuitspecError: CS382 to CS384 for a file that cannot be read, CS572 for where a circuit ends, CS574 for
+    rows that do not say enough, CS373 for dictionaries that are not there, CS330 to CS351 for prompts.
     """
-    rows = _table(file) if file.suffix.lower() in (".csv", ".tsv") else _objects(file)
+    losses: list[Loss] = []
+    if file.suffix.lower() in SUFFIXES:
+        rows, told = read_rows(file, options.threshold, options.top)
+        losses += told
+    elif options.threshold is not None or options.top is not None:
+        said = f"{file} is a list without effects to cut off at"
+        raise CircuitspecError(Diagnostic("CS572", said, hint="leave out --threshold and --top: all of it is meant"))
+    else:
+        rows = _table(file) if file.suffix.lower() in (".csv", ".tsv") else _objects(file)
     problems: list[Diagnostic] = []
     places: dict[str, str] = {}
     nodes = []
@@ -76,7 +85,6 @@ def import_list(file: Path, out: Path, options: FeatureOptions) -> ImportedFeatu
             source = Path(os.path.relpath(options.dictionaries / name, out.parent)).as_posix()
         declared.append(DeclaredDictionary(name, at, source, None, False, tells_errors))
     circuit = FeatureCircuit(single, tuple(declared))
-    losses = []
     if repeated := len(nodes) - len(single):
         losses.append(Loss("identifiers", f"{counted(repeated, 'row')} that say what an earlier one does"))
     said = "ablated but for those that the list names" if tells_errors else "kept, since the list names none"
@@ -90,7 +98,7 @@ def place_of(name: str) -> str | None:
     """Where a dictionary of this name lies: its place itself (r4), or as feature-circuits calls its modules."""
     if name == "embed":
         return "r0"
-    if match := re.fullmatch(r"(resid|mlp|attn)_(0|[1-9][0-9]{0,3})", name):
+    if match := re.fullmatch(r"(resid|mlp|attn)(?:_|_out_layer)(0|[1-9][0-9]{0,3})", name):
         letter, further = _MODULES[match[1]]
         return f"{letter}{int(match[2]) + further}"
     try:
@@ -120,7 +128,7 @@ class _NoNode(Exception):
     """What is wrong with a row."""
 
 
-def _objects(file: Path) -> Iterable[object]:
+def _objects(file: Path) -> list[object]:
     found = read_json(file)
     if isinstance(found, Mapping) and isinstance(found.get("features"), list):
         found = found["features"]
@@ -130,7 +138,7 @@ def _objects(file: Path) -> Iterable[object]:
     return found
 
 
-def _table(file: Path) -> Iterable[object]:
+def _table(file: Path) -> list[object]:
     try:
         text = read_regular(file, MAX_JSON_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as error:

@@ -11,8 +11,8 @@ from circuitspec.exchange.features.feature_circuit import (
     FeatureNode,
     position_name,
 )
-from circuitspec.exchange.imported_text import comment, quoted
-from circuitspec.exchange.loss import Loss, loss_rows
+from circuitspec.exchange.imported_text import comment, head, quoted, subject
+from circuitspec.exchange.loss import Loss
 from circuitspec.exchange.placeholders import DICTIONARIES, MODEL, PROMPTS
 from circuitspec.hypothesis_file.schema.block import MetricName
 
@@ -56,15 +56,8 @@ def features_text(circuit: FeatureCircuit, around: FeatureSurroundings, losses: 
 
 
 def _head(around: FeatureSurroundings, losses: Sequence[Loss]) -> Iterator[str]:
-    yield from comment(f"Imported from {around.origin}: {around.heading}.")
-    yield "#"
-    yield "# What a hypothesis says otherwise than that file, or says beyond it:"
-    for kind, message in loss_rows(losses):
-        yield from comment(message, f"  {kind}", " " * (len(kind) + 2))
-    yield "circuitspec: 1"
-    yield f"name: {quoted(around.name)}"
-    yield f"source: {quoted(around.origin)}"
-    yield ""
+    yield from head(f"{around.origin}: {around.heading}", "file", losses)
+    yield from subject(around.name, around.origin)
     yield "model:"
     if around.model is None:
         yield "  # PLACEHOLDER: the file does not name the model as a hypothesis does."

@@ -49,13 +49,14 @@ class FeatureOptions:
     """What the user says beyond the file.
 
     dictionaries: the folder of circuit-tracer's transcoders, or one with a folder for each dictionary, by its name.
-    top, influence: how much of a graph is taken; pinned: what the viewer's user pinned alone.
+    top, influence, threshold: how much of a file is taken; pinned: what the viewer's user pinned alone.
     """
 
     model: str | None = None
     prompts: Path | None = None
     dictionaries: Path | None = None
     top: int | None = None
+    threshold: float | None = None
     influence: float | None = None
     pinned: bool = False
 

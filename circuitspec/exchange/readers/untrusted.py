@@ -12,7 +12,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
@@ -104,12 +104,13 @@ def read_pickle_or_tensors(path: Path, classes: Mapping[tuple[str, str], type]) 
     return _loaded(path, raw) if raw.startswith(b"PK") else _unpickled(path, raw, classes)
 
 
-def read_tensors(path: Path) -> object:
+def read_tensors(path: Path, classes: Sequence[type] = ()) -> object:
     """The value of a file that `torch.save` wrote: plain data and tensors, on the CPU. Imports torch.
 
+    `classes` are read, too, by their module and name: as empty objects that are given the attributes that the file has.
     Raises CircuitspecError: CS382 for what cannot be read, CS384 for a file that holds anything but data.
     """
-    return _loaded(path, _read(path, MAX_TORCH_BYTES))
+    return _loaded(path, _read(path, MAX_TORCH_BYTES), classes)
 
 
 def _unpickled(path: Path, raw: bytes, classes: Mapping[tuple[str, str], type]) -> object:
@@ -162,11 +163,11 @@ def _check_pickle(raw: bytes) -> None:
         stack += [depth] * len(opcode.stack_after)
 
 
-def _loaded(path: Path, raw: bytes) -> object:
+def _loaded(path: Path, raw: bytes, classes: Sequence[type] = ()) -> object:
     import torch
 
     _check_archive(path, raw)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.serialization.safe_globals([*classes]):
         warnings.simplefilter("ignore")
         try:
             value: object = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)

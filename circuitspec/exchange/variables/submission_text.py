@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from circuitspec.exchange.imported_text import comment, quoted
-from circuitspec.exchange.loss import Loss, loss_rows
+from circuitspec.exchange.imported_text import head, quoted, subject
+from circuitspec.exchange.loss import Loss
 from circuitspec.exchange.placeholders import MODEL, PROMPTS
 
 PAIRS = "PLACEHOLDER-name-the-pairs.jsonl"
@@ -36,15 +36,8 @@ def _lines(
     name: str, origin: str, model: str | None, drafted: DraftedAlignment, losses: Sequence[Loss], prompts: str | None
 ) -> Iterator[str]:
     variable, column = drafted.variable, f"{drafted.variable}_value"
-    yield from comment(f"Imported from {origin}.")
-    yield "#"
-    yield "# What a hypothesis says otherwise than that folder, or says beyond it:"
-    for kind, message in loss_rows(losses):
-        yield from comment(message, f"  {kind}", " " * (len(kind) + 2))
-    yield "circuitspec: 1"
-    yield f"name: {quoted(name)}"
-    yield f"source: {quoted(origin)}"
-    yield ""
+    yield from head(origin, "folder", losses)
+    yield from subject(name, origin)
     yield "model:"
     yield f"  id: {quoted(model or MODEL)}"
     yield ""
