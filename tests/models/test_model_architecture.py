@@ -73,6 +73,7 @@ EXPECTED = {
             17,
             32,
             n_experts=5,
+            has_shared=family in ("qwen2_moe", "glm4_moe", "llama4_text"),
             dense_layers=frozenset(DENSE_LAYERS.get(family, ())),
         )
         for family, c in WITH_EXPERTS.items()
@@ -127,7 +128,9 @@ def test_table_means_what_it_says(family: str) -> None:
     if family == "gpt_neox" and transformers.__version__.startswith("4."):
         pytest.skip("transformers 4 names its unembedding otherwise")
     architecture, shape, model = _TABLE[family], EXPECTED[family], build(family)
-    assert shape_of(model.config.to_dict()) == dataclasses.replace(shape, plain_sum=architecture.plain_sum)
+    assert shape_of(model.config.to_dict()) == dataclasses.replace(
+        shape, plain_sum=architecture.plain_sum, joint_qk_norm=architecture.joint_qk_norm
+    )
     verify_modules(model, architecture, shape)
 
     seen: dict[str, torch.Tensor] = {}
