@@ -30,7 +30,7 @@ from circuitspec.pipelines.explore import explore
 from circuitspec.runtime.progress import Silent
 
 KINDS = (*IN_LAYERS, *WHOLE)
-SIZE = Counts(3, 4, 2, 8)
+SIZE = Counts(3, 4, 2, 8, n_experts=5, has_shared=True)
 
 
 def test_every_row_has_its_tensors_and_no_others() -> None:

@@ -33,8 +33,8 @@ from circuitspec.hypothesis_file.grammar.components import (
     Feature,
     OtherFeatures,
     Pattern,
-    all_of,
     sort_key,
+    units_of,
     whole_of,
 )
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
@@ -63,21 +63,21 @@ class CircuitGraph:
     def universe(self) -> tuple[Ablatable, ...]:
         """What the model is made of, in model order: every head and MLP.
 
-        An MLP of which the hypothesis names a neuron (in a group or as free) stands here as its neurons,
-        so that its other neurons are ablated one by one and its biases stay. What a dictionary takes apart, of which
-        the hypothesis names a feature or the error, stands here as the features that are named, all others, and the
-        error where it does not stay as it is.
+        An MLP of which the hypothesis names a neuron (in a group or as free) stands here as its neurons, so that its
+        other neurons are ablated one by one and its biases stay; one of which it names an expert as its experts. What a
+        dictionary takes apart, of which the hypothesis names a feature or the error, stands here as the features that
+        are named, all others, and the error where it does not stay as it is.
         """
         named = {*self.free, *(m.component for m in self.members)}
         of = {component.dictionary for component in named if is_of_dictionary(component)}
         sites = [site for site in self.shape.dictionaries if site.name in of]
-        split = {whole_of(c): c.kind for c in named if c.kind.part_of is not None}
+        split = {whole_of(c): c.kind.unit_set for c in named if c.kind.part_of is not None}
         found: list[Component] = []
         for component in wholes_with_outside(self.shape):
             if any(takes_apart(site, component) for site in sites):
                 continue
             units = split.get(component)
-            found += [component] if units is None else all_of(units, component.place[0], self.shape.counts)
+            found += [component] if units is None else units_of(component, units, self.shape.counts)
         found += [part for site in sites for part in in_universe(site, named)]
         ablatable = tuple(c for c in found if is_ablatable(c))
         return tuple(sorted(ablatable, key=sort_key)) if sites else ablatable

@@ -196,7 +196,8 @@ def live_receivers(
     all but `ablated` ones) carry own values.
 
     What the others read makes no difference: all that is computed from it is ablated everywhere it goes. Where a norm
-    follows the attention, a head's share of its layer's output depends on the other heads: all are needed, or none.
+    follows the attention, or one is over the queries of all heads, what a head adds depends on the other heads of its
+    layer: all are needed, or none.
     """
     order = senders(shape)
     live: set[Receiver] = {Receiver(Logits())}
@@ -204,7 +205,7 @@ def live_receivers(
 
     def need(sender: Sender) -> None:
         needed.add(sender)
-        if isinstance(sender, Head) and not shape.plain_sum:
+        if isinstance(sender, Head) and shape.heads_hang_together:
             needed.update(Head(sender.layer, head) for head in range(shape.n_heads))
 
     for component in measured:

@@ -43,9 +43,16 @@ class ModelShape:
     has_resid_mid: bool = True  # whether anything lies between attention and MLP: not where both read the block's input
 
     plain_sum: bool = True  # whether components add to the stream just what they compute: not under a norm after them
+    joint_qk_norm: bool = False  # whether the queries of a layer's heads are normed together, and their keys
     n_experts: int = 0  # among which a router chooses, in MLPs that are made of experts; these have no neurons
     dense_layers: frozenset[int] = frozenset()  # those with one MLP for all tokens, in a model with experts
+    has_shared: bool = False  # whether one more expert serves every token
     dictionaries: tuple[DictionarySite, ...] = ()  # whose features a hypothesis may name
+
+    @property
+    def heads_hang_together(self) -> bool:
+        """Whether what a head adds depends on its layer's others: by a norm after them, or one of their queries."""
+        return self.joint_qk_norm or not self.plain_sum
 
     @property
     def has_mlps(self) -> bool:
@@ -59,4 +66,13 @@ class ModelShape:
     @cached_property
     def counts(self) -> Counts:
         """How many of every kind of component there are."""
-        return Counts(self.n_layers, self.n_heads, self.n_kv_heads, self.d_mlp, self.has_resid_mid, self.n_experts)
+        return Counts(
+            self.n_layers,
+            self.n_heads,
+            self.n_kv_heads,
+            self.d_mlp,
+            self.has_resid_mid,
+            self.n_experts,
+            self.has_shared,
+            self.dense_layers,
+        )

@@ -145,7 +145,9 @@ def checked_shape(
         max_positions,
         has_resid_mid=architecture.residual == "sequential",
         plain_sum=architecture.plain_sum,
+        joint_qk_norm=architecture.joint_qk_norm,
         n_experts=n_experts,
+        has_shared=architecture.experts is not None and architecture.experts.shared is not None,
         dense_layers=dense_layers,
     )
 

@@ -12,7 +12,18 @@ import numpy as np
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
 from circuitspec.graph.circuit_graph import NodeComponent
-from circuitspec.hypothesis_file.grammar.components import AttentionPattern, Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import (
+    AttentionPattern,
+    Expert,
+    Head,
+    Input,
+    KvHead,
+    Mlp,
+    Neuron,
+    Resid,
+    Routing,
+    SharedExpert,
+)
 from circuitspec.models.families.family_table import architecture_named, architecture_of
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.model_config import shape_of
@@ -97,6 +108,12 @@ def oracle_component(component: NodeComponent) -> tuple[Any, ...]:
             return "mlp", layer
         case Neuron(layer, index):
             return "neuron", layer, index
+        case Expert(layer, index):
+            return "expert", layer, index
+        case SharedExpert(layer):
+            return "shared", layer
+        case Routing(layer):
+            return "routing", layer
         case KvHead(layer, head):
             return "kv", layer, head
         case Resid(layer, mid):

@@ -15,7 +15,17 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import (
+    Expert,
+    Head,
+    Input,
+    KvHead,
+    Mlp,
+    Neuron,
+    Resid,
+    Routing,
+    SharedExpert,
+)
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
@@ -44,9 +54,20 @@ def components(model: Any) -> list[NodeComponent]:
     for layer in range(shape.n_layers):
         found += [Head(layer, h) for h in range(shape.n_heads)]
         found += [KvHead(layer, g) for g in range(shape.n_kv_heads)]
-        found += [Mlp(layer), Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1)]
+        found += [Mlp(layer), *parts_of_mlp(model, layer)]
         found += [Resid(layer, mid=True)] if shape.has_resid_mid else []
     return found
+
+
+def parts_of_mlp(model: Any, layer: int) -> list[NodeComponent]:
+    """Some neurons of an MLP; or its first and last expert, the one for all tokens, and what the router chooses."""
+    shape = loaded(model).shape
+    if not shape.n_experts:
+        return [Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1)]
+    if layer in shape.dense_layers:
+        return []
+    shared = [SharedExpert(layer)] if shape.has_shared else []
+    return [Expert(layer, 0), Expert(layer, shape.n_experts - 1), *shared, Routing(layer)]
 
 
 def run(model: Any, prompts: list[node.Prompt], experiments: list[Experiment], **options: Any) -> Any:
@@ -77,11 +98,15 @@ def test_many_at_once_at_positions_that_differ_from_prompt_to_prompt(family: str
         Site(Head(0, 1), Where.at("A")),
         Site(Head(0, 2), Where.at("A", "B")),
         Site(KvHead(0, 1), Where.at("B")),
-        Site(Neuron(0, 5), EVERYWHERE),
-        Site(Neuron(0, 6), Where.at("END")),
+        *(
+            Site(part, where)
+            for layer in range(2)
+            for part, where in zip(parts_of_mlp(model, layer), (EVERYWHERE, *[Where.at("END", "A")] * 3), strict=False)
+            if layer == 0 or loaded(model).shape.n_experts
+        ),
         Site(Resid(1), Where.at("A")),
         Site(KvHead(1, 0), Where.except_at("END")),
-        Site(Mlp(1), Where.at("B", "END")),
+        *([] if loaded(model).shape.n_experts else [Site(Mlp(1), Where.at("B", "END"))]),
     }
     experiment = Experiment("abc", Source("resample", "clean"), frozenset(sites))
     assert_same(run(model, prompts, [experiment], side=side)[experiment], oracle_records(model, prompts, experiment))
@@ -95,7 +120,7 @@ def test_means_and_zeros_at_every_granularity(family: str) -> None:
         prompt.roles.update(A=1 + prompt.template, B=3)
     sites = {
         Site(KvHead(0, 1), Where.at("A")),
-        Site(Neuron(0, 7), EVERYWHERE),
+        *(Site(part, EVERYWHERE) for layer in (0, 1) for part in parts_of_mlp(model, layer)[1:]),
         Site(Resid(1), Where.at("B")),
         Site(Head(1, 0), EVERYWHERE),
     }

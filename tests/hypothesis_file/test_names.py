@@ -279,12 +279,14 @@ def test_a_pattern_matches_what_it_expands_to(pattern: Pattern, other: Component
     small = Pattern(
         pattern.kind, _shrunk(pattern.layers), None if pattern.members is None else _shrunk(pattern.members)
     )
-    expanded = small.expand(Counts(4, 4, 4, 4))
+    expanded = small.expand(Counts(4, 4, 4, 4, n_experts=4, has_shared=True))
     assert all(small.matches(component) for component in expanded)
     every = [
         one
         for kind in KINDS
-        for one in Pattern(kind, Range(), Range() if kind.has_members else None).expand(Counts(4, 4, 4, 4))
+        for one in Pattern(kind, Range(), Range() if kind.has_members else None).expand(
+            Counts(4, 4, 4, 4, n_experts=4, has_shared=True)
+        )
     ]
     assert [one for one in every if small.matches(one)] == list(expanded)
     assert not small.matches(Input())

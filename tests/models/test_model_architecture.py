@@ -103,6 +103,7 @@ EXPECTED = {
             17,
             32,
             n_experts=5,
+            has_shared=family in ("qwen2_moe", "glm4_moe", "llama4_text"),
             dense_layers=frozenset(DENSE_LAYERS.get(family, ())),
         )
         for family, c in WITH_EXPERTS.items()
@@ -158,7 +159,9 @@ def test_table_means_what_it_says(family: str) -> None:
         pytest.skip("transformers 4 names its unembedding otherwise")
     shape, model = EXPECTED[family], build(family)
     architecture = architecture_of(model.config.to_dict())
-    assert dataclasses.replace(shape_of(model.config.to_dict()), plain_sum=True) == shape
+    found = shape_of(model.config.to_dict())
+    assert found.joint_qk_norm == architecture.joint_qk_norm
+    assert dataclasses.replace(found, plain_sum=True, joint_qk_norm=False) == shape
     verify_modules(model, architecture, shape)
 
     seen: dict[str, torch.Tensor] = {}

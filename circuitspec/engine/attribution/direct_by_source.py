@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitspec.engine.attribution.direct_logit_attribution import DirectParts
-from circuitspec.engine.execution.attention_patterns import head_values
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.worked_out.attention_patterns import head_values
 from circuitspec.engine.runner import Runner
 from circuitspec.hypothesis_file.grammar.components import Head
 from circuitspec.prompts.prompt_set import CLEAN

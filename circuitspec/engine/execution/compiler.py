@@ -14,10 +14,11 @@ from torch import Tensor
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.dictionaries.dictionary import Dictionary
-from circuitspec.engine.execution.attention_patterns import mixing, patterns_in, reading_of
 from circuitspec.engine.execution.interventions import Edit, Spliced, Swap, TapIntervention, build
 from circuitspec.engine.execution.skipped_blocks import SkippedBlocks
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.worked_out.attention_patterns import mixing, patterns_in, reading_of
+from circuitspec.engine.execution.worked_out.expert_choices import ExpertChoices, choices_in
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.experts import token_by_token
@@ -59,8 +60,9 @@ def trims(shape: ModelShape, patched: Collection[Tap], recorded: Collection[Tap]
     Not where something reads more of it than that, or acts within it.
     """
     last = shape.n_layers
-    inside, after = Tap(last - 1, "neurons"), (Tap(last - 1, "mlp"), Tap(last - 1, "mlp_added"), Tap(last, "final"))
-    return shape.has_mlps and inside not in patched and {inside, *after}.isdisjoint(recorded)
+    parts = {Tap(last - 1, "neurons"), Tap(last - 1, "experts"), Tap(last - 1, "routing")}
+    after = (Tap(last - 1, "mlp"), Tap(last - 1, "mlp_added"), Tap(last, "final"))
+    return shape.has_mlps and parts.isdisjoint(patched) and {*parts, *after}.isdisjoint(recorded)
 
 
 class Compiler:
@@ -106,6 +108,8 @@ class Compiler:
             asked = {tap: value for tap, value in recorded.items() if tap in actions.record}
             return logits, {**asked, **self._encoded(inputs, features, recorded)}
         actions = self._spliced(inputs, actions)
+        if choices_in({*actions.swaps, *actions.record, *actions.shifts}):
+            return self._choosing(inputs, actions)
         patterns = patterns_in(actions.swaps)
         mixed = mixing({tap: actions.swaps[tap] for tap in patterns}, self._architecture, self._shape)
         runnable, interventions = self._pyvene_model((actions.taps - patterns) | mixed.taps)
@@ -137,6 +141,25 @@ class Compiler:
         finally:
             for intervention in interventions.values():
                 intervention.arm(None, record=False)
+
+    def _choosing(self, inputs: Mapping[str, Any], actions: Actions) -> tuple[Tensor, dict[Tap, Tensor]]:
+        """The same forward where single experts or routings are read or patched."""
+        taps = choices_in({*actions.swaps, *actions.record})
+        if choices_in(actions.shifts):
+            raise ValueError("nothing is added to experts or routings")
+        rows = len(inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"])
+        choices = ExpertChoices(self._model, rows, actions.swaps, actions.record, self._architecture, self._shape)
+        edits = dict(actions.edits)
+        for tap, edit in choices.edits.items():
+            edits[tap] = _after(edits.get(tap), edit)
+        swaps = {tap: swap for tap, swap in actions.swaps.items() if tap not in taps}
+        # what is patched within an MLP is patched at all of its tokens, or at none
+        trimmed = actions.answers_alone and trims(self._shape, taps, taps)
+        plain = replace(actions, swaps=swaps, record=actions.record - taps, edits=edits, answers_alone=trimmed)
+        with computing(choices.forwards):
+            logits, recorded = self.forward(inputs, plain)
+        choices.check()
+        return logits, {**recorded, **choices.recorded}
 
     def _patterns(self, inputs: Mapping[str, Any], actions: Actions, taps: frozenset[Tap]) -> dict[Tap, Tensor]:
         """The attention patterns of a run: `[row, query pos, head * key pos]` for each of these taps."""

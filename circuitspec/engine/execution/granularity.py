@@ -29,7 +29,7 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
     sequential = architecture.residual == "sequential"
     smallest = ModelShape(architecture.family, layer + 1, 1, 1, 1, 1, 1, 1, has_resid_mid=sequential)
     if architecture.experts is not None:
-        smallest = replace(smallest, d_mlp=0, n_experts=1)
+        smallest = replace(smallest, d_mlp=0, n_experts=1, has_shared=architecture.experts.shared is not None)
     components = [*(make(layer, 0) for make in IN_LAYERS.values()), *WHOLE.values()]
     found = []
     for component in components:

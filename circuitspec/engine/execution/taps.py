@@ -16,6 +16,7 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import DictionarySite, ModelShape
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION_PATTERN,
+    EXPERT,
     HEAD,
     INPUT,
     KV_HEAD,
@@ -24,6 +25,8 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     NEURON,
     RESID,
     RESID_MID,
+    ROUTING,
+    SHARED_EXPERT,
     ComponentKind,
 )
 from circuitspec.hypothesis_file.grammar.components import DictionaryError, Feature, OtherFeatures
@@ -42,7 +45,9 @@ TapKind = Literal[
     "attn_added",
     "resid_mid",
     "mlp_in",
+    "routing",
     "neurons",
+    "experts",
     "mlp",
     "mlp_added",
     "final",
@@ -64,11 +69,12 @@ class Tap:
     `attn_added` what is added to the residual stream of the attention, `mlp_in` what enters the MLP (after its norm),
     `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
     residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
-    Four are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
+    Six are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
     (`engine.levels.residual_stream`); `pattern`, what the heads attend to, head after head, `[row, query pos,
-    head * key pos]` (`engine.execution.attention_patterns`); and `features` and `error` of a `dictionary`: by what its
-    directions are multiplied in the value that it takes apart, and what they leave of it
-    (`engine.execution.compiler`).
+    head * key pos]`; `routing`, the weights of all experts, zero for those that are not chosen, `[row, pos, expert]`;
+    `experts`, what each of them adds, the shared one last, `[row, pos, expert * d_model]` (all three in
+    `engine.execution.worked_out`); and `features` and `error` of a `dictionary`: by what its directions are multiplied
+    in the value that it takes apart, and what they leave of it (`engine.execution.compiler`).
     """
 
     layer: int
@@ -93,7 +99,9 @@ class Tap:
                 return f"{architecture.port(self.kind, self.layer)}.output"
             case "z":
                 return architecture.z(self.layer)
-            case "z_scaled" | "pattern" | "features" | "error":
+            case "routing":
+                return f"{architecture.router(self.layer)}.output"
+            case "z_scaled" | "pattern" | "experts" | "features" | "error":
                 raise ValueError(f"{self.kind} is worked out, no module computes it")
             case "attn_added":
                 return architecture.attn_added(self.layer)
@@ -121,6 +129,8 @@ class Tap:
                 return shape.n_heads + 2 * shape.n_kv_heads
             case "neurons":
                 return shape.d_mlp
+            case "experts":
+                return shape.n_experts + shape.has_shared
             case "features":
                 return self._site(shape).n_features or 0
             case _:
@@ -133,6 +143,10 @@ class Tap:
                 return self.units(shape) * shape.d_head
             case "neurons":
                 return shape.d_mlp
+            case "routing":
+                return shape.n_experts
+            case "experts":
+                return self.units(shape) * shape.d_model
             case "pattern":
                 raise ValueError("how wide a pattern is depends on the prompts")
             case "features":
@@ -166,6 +180,8 @@ class Tap:
 
     def acts_at(self, architecture: Architecture) -> tuple[Tap, ...]:
         """The taps of modules at which this one is read and patched: itself, unless it is worked out of others."""
+        if self.kind == "experts":
+            return (Tap(self.layer, "mlp"),)
         if self.kind != "pattern":
             return (self,)
         return Tap(self.layer, "qkv" if isinstance(architecture.qkv, FusedQKV) else "v"), Tap(self.layer, "z")
@@ -238,6 +254,11 @@ TAPS: Mapping[ComponentKind, KindTaps] = {
         read=lambda layer, shape: Tap(layer, "resid_mid" if shape.has_resid_mid else "resid"),
     ),
     NEURON: KindTaps(slots=_slice("neurons")),
+    EXPERT: KindTaps(slots=_slice("experts")),
+    SHARED_EXPERT: KindTaps(
+        slots=lambda layer, member, architecture, shape: (Slot(Tap(layer, "experts"), shape.n_experts),)
+    ),
+    ROUTING: KindTaps(slots=_slice("routing")),
     RESID: KindTaps(slots=_slice("resid")),
     RESID_MID: KindTaps(slots=_slice("resid_mid")),
 }
@@ -297,12 +318,16 @@ def read_at(reader: Reader, shape: ModelShape) -> Tap:
 
 
 def all_taps(architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
-    """Every tap of a module that some component of this model is patched at."""
-    slots = [taps.slots for kind, taps in TAPS.items() if taps.slots and kind.why_absent(shape.counts, 0) is None]
-    layers = range(shape.n_layers)
-    given = (slot.tap for layer in layers for of in slots for slot in of(layer, 0, architecture, shape))
+    """Every tensor `[row, pos, channel]` of a module that some component of this model is patched at."""
+    given = (
+        slot.tap
+        for kind, taps in TAPS.items()
+        for layer in range(shape.n_layers)
+        if taps.slots and kind.why_absent(shape.counts, layer) is None
+        for slot in taps.slots(layer, 0, architecture, shape)
+    )
     found = {tap for one in given for tap in one.acts_at(architecture)}
-    return frozenset(tap for tap in found if tap.units(shape))
+    return frozenset(tap for tap in found if tap.units(shape) and tap.kind != "routing")
 
 
 def label(tap: Tap) -> str:
@@ -317,6 +342,8 @@ def label(tap: Tap) -> str:
         "z": f"a{tap.layer}",
         "resid_mid": f"r{tap.layer}.mid",
         "neurons": f"m{tap.layer}.n*",
+        "experts": f"m{tap.layer}.e*",
+        "routing": f"m{tap.layer}.routing",
         "mlp": f"m{tap.layer}",
         "final": "last residual stream",
         "features": f"sae:{tap.dictionary}.f*",

@@ -75,7 +75,17 @@ def handovers(
             return (*normed, sums(layer, used, architecture, shape)[-1])
         case "resid" | "resid_mid" | "q" | "k" | "embed" | "final":
             return ()
-        case "z_scaled" | "pattern" | "attn_added" | "mlp_in" | "mlp_added" | "features" | "error":
+        case (
+            "z_scaled"
+            | "pattern"
+            | "routing"
+            | "experts"
+            | "attn_added"
+            | "mlp_in"
+            | "mlp_added"
+            | "features"
+            | "error"
+        ):
             raise ValueError(f"nothing is patched at {tap.kind}")
         case _:
             assert_never(tap.kind)

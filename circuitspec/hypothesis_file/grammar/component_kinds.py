@@ -22,7 +22,8 @@ class Counts:
     """How many of everything a model has, a layer where it is in layers. None where it is not known.
 
     `has_resid_mid`: whether anything lies between attention and MLP; not where both read the block's input. Where MLPs
-    are choices among `n_experts`, no neurons are counted.
+    are choices among `n_experts`, but in the `dense_layers`, no neurons are counted; `has_shared` says whether one more
+    expert serves every token.
     """
 
     n_layers: int
@@ -30,7 +31,9 @@ class Counts:
     n_kv_heads: int | None = None
     n_neurons: int | None = None
     has_resid_mid: bool = True
-    n_experts: int = 0
+    n_experts: int | None = None
+    has_shared: bool = False
+    dense_layers: frozenset[int] = frozenset()
 
     @property
     def attention_only(self) -> bool:
@@ -75,6 +78,8 @@ class ComponentKind:
     aspect: str | None = None
     aspect_of: ComponentKind | None = None
 
+    in_some_models: bool = False  # of few families, so that a list of what can be written leaves it out
+
     # order: by layer, then rank, then number
     rank: int = 0
     stage: int | None = None  # when in its layer: 0 what enters, 1 attention, 2 between, 3 MLP; None if others decide
@@ -94,6 +99,7 @@ class ComponentKind:
     begins_as: ComponentKind | None = None  # the first of them is the one component of that kind
     stands_for: ComponentKind | None = None  # it is all of a layer's components of that kind
     part_of: ComponentKind | None = None  # it is one unit of a component of that kind
+    unit_set: str = ""  # kinds of units of one set make up the whole together
     whole_or_units: str = ""  # that such a whole is declared as itself or by its units
 
     # edge and path level
@@ -149,9 +155,8 @@ def _mlps(counts: Counts) -> str:
 
 def _mlps_of_neurons(counts: Counts) -> str:
     if counts.n_experts:
-        return (
-            f"its MLPs are choices among {counts.n_experts} experts, whose neurons have no names: write m3 for a whole"
-        )
+        last = counts.n_layers - 1
+        return f"its MLPs, m0 to m{last}, are choices among {counts.n_experts} experts, whose neurons have no names"
     if not counts.n_neurons:
         return "it has attention only"
     neurons = f"{counts.n_neurons} neurons, n0 to n{counts.n_neurons - 1}"
@@ -174,7 +179,31 @@ def _no_middle(counts: Counts, layer: int) -> tuple[str, str] | None:
 def _no_single_neurons(counts: Counts, layer: int) -> tuple[str, str] | None:
     if not counts.n_experts:
         return None
-    return "MLPs are choices among experts", f"write m{layer} for the whole of one"
+    return "MLPs are choices among experts", f"write m{layer} for the whole of one, m{layer}.e0 for one of its experts"
+
+
+def _experts(counts: Counts) -> str:
+    if not counts.n_experts:
+        return "its MLPs are not choices among experts"
+    experts = f"{counts.n_experts} experts, e0 to e{counts.n_experts - 1}"
+    shared = ", and one that serves every token, shared" if counts.has_shared else ""
+    return f"its {counts.n_layers} MLPs are m0 to m{counts.n_layers - 1}, each with {experts}{shared} (counted from 0)"
+
+
+def _no_experts(counts: Counts, layer: int) -> tuple[str, str] | None:
+    if counts.n_experts is None:
+        return None
+    if not counts.n_experts:
+        return "MLPs are not choices among experts", f"write m{layer}"
+    if layer in counts.dense_layers:
+        return f"layer {layer} has one MLP for all tokens", f"write m{layer}, or experts of other layers"
+    return None
+
+
+def _no_shared_expert(counts: Counts, layer: int) -> tuple[str, str] | None:
+    if counts.n_experts and not counts.has_shared:
+        return "MLPs have no expert that serves every token", f"write m{layer}.e0 for one of its experts"
+    return _no_experts(counts, layer)
 
 
 # -- the kinds -----------------------------------------------------------------------------------------------------
@@ -282,7 +311,68 @@ NEURON = ComponentKind(
     is_patched=True,
     has_outside=True,
     part_of=MLP,
+    unit_set="neurons",
     whole_or_units="an MLP is declared whole or neuron by neuron",
+    instead="name its MLP, m{layer}",
+)
+EXPERT = ComponentKind(
+    name="expert",
+    singular="expert",
+    plural="experts",
+    example="m3.e5",
+    drawn_in="layer {layer} MLP",
+    letter="m",
+    suffix="e",
+    has_members=True,
+    in_some_models=True,
+    rank=12,
+    stage=3,
+    per_layer=lambda counts: counts.n_experts,
+    extent=_experts,
+    why_absent=_no_experts,
+    is_patched=True,
+    has_outside=True,
+    part_of=MLP,
+    unit_set="experts",
+    whole_or_units="an MLP is declared whole or expert by expert",
+    instead="name its MLP, m{layer}",
+)
+SHARED_EXPERT = ComponentKind(
+    name="shared",
+    singular="shared expert",
+    plural="shared experts",
+    example="m3.shared",
+    drawn_in="layer {layer} MLP",
+    letter="m",
+    suffix="shared",
+    in_some_models=True,
+    rank=13,
+    stage=3,
+    per_layer=lambda counts: int(counts.has_shared),
+    extent=_experts,
+    why_absent=_no_shared_expert,
+    is_patched=True,
+    has_outside=True,
+    part_of=MLP,
+    unit_set="experts",
+    whole_or_units="an MLP is declared whole or expert by expert",
+    instead="name its MLP, m{layer}",
+)
+ROUTING = ComponentKind(
+    name="routing",
+    singular="routing",
+    plural="routings",
+    example="m3.routing",
+    drawn_in="layer {layer} MLP",
+    letter="m",
+    suffix="routing",
+    in_some_models=True,
+    rank=11,
+    stage=3,
+    per_layer=lambda counts: None if counts.n_experts is None else min(1, counts.n_experts),
+    extent=_experts,
+    why_absent=_no_experts,
+    is_patched=True,
     instead="name its MLP, m{layer}",
 )
 INPUT = ComponentKind(

@@ -15,6 +15,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION,
     ATTENTION_PATTERN,
     DICTIONARY_ERROR,
+    EXPERT,
     FEATURE,
     HEAD,
     INPUT,
@@ -25,6 +26,8 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     OTHER_FEATURES,
     RESID,
     RESID_MID,
+    ROUTING,
+    SHARED_EXPERT,
     ComponentKind,
     Counts,
 )
@@ -132,6 +135,43 @@ class Neuron:
 
 
 @dataclass(frozen=True)
+class Expert:
+    """One expert of an MLP that is made of them: what it adds to the tokens that it serves, times its weight."""
+
+    layer: int
+    index: int
+    kind: ClassVar[ComponentKind] = EXPERT
+
+    @property
+    def place(self) -> Place:
+        return self.layer, self.index
+
+
+@dataclass(frozen=True)
+class SharedExpert:
+    """The expert of an MLP that serves every token: what the MLP adds beside the chosen ones."""
+
+    layer: int
+    kind: ClassVar[ComponentKind] = SHARED_EXPERT
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What the router of an MLP chooses: the weight of each of its experts, zero for those that are not chosen."""
+
+    layer: int
+    kind: ClassVar[ComponentKind] = ROUTING
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
+
+
+@dataclass(frozen=True)
 class Resid:
     """The residual stream that enters a block, or with `mid` between its attention and its MLP."""
 
@@ -198,16 +238,28 @@ OfDictionary: TypeAlias = Feature | OtherFeatures | DictionaryError
 OF_DICTIONARY = (Feature, OtherFeatures, DictionaryError)
 
 Component: TypeAlias = (
-    Input | Logits | Head | AttentionPattern | AttentionLayer | KvHead | Mlp | Neuron | Resid | OfDictionary
+    Input
+    | Logits
+    | Head
+    | AttentionPattern
+    | AttentionLayer
+    | KvHead
+    | Mlp
+    | Neuron
+    | Expert
+    | SharedExpert
+    | Routing
+    | Resid
+    | OfDictionary
 )
 
-Ablatable: TypeAlias = Head | Mlp | Neuron | OfDictionary
+Ablatable: TypeAlias = Head | Mlp | Neuron | Expert | SharedExpert | OfDictionary
 """Components that together write all that a model adds to its embeddings, and parts of the values that dictionaries
 take apart. What is outside a circuit is made of them."""
 
-NodeComponent: TypeAlias = Ablatable | AttentionPattern | KvHead | Resid | Input
-"""Components that can be patched. The outside of an attention pattern, a key-value head, a residual stream or the input
-is not defined."""
+NodeComponent: TypeAlias = Ablatable | AttentionPattern | KvHead | Routing | Resid | Input
+"""Components that can be patched. The outside of an attention pattern, a routing, a key-value head, a residual stream
+or the input is not defined."""
 
 Writer: TypeAlias = Head | Mlp
 """What adds to the residual stream and reads it."""
@@ -227,6 +279,9 @@ IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
     ATTENTION: lambda layer, _: AttentionLayer(layer),
     MLP: lambda layer, _: Mlp(layer),
     NEURON: Neuron,
+    EXPERT: Expert,
+    SHARED_EXPERT: lambda layer, _: SharedExpert(layer),
+    ROUTING: lambda layer, _: Routing(layer),
     KV_HEAD: KvHead,
     RESID: lambda layer, _: Resid(layer),
     RESID_MID: lambda layer, _: Resid(layer, mid=True),
@@ -315,6 +370,12 @@ class FeaturePattern(Pattern):
 def all_of(kind: ComponentKind, layer: int, counts: Counts) -> tuple[Component, ...]:
     """All components of a kind in a layer. The model's counts must tell how many there are."""
     return tuple(IN_LAYERS[kind](layer, member) for member in range(kind.per_layer(counts) or 0))
+
+
+def units_of(whole: Component, unit_set: str, counts: Counts) -> tuple[Component, ...]:
+    """All units of one set that make up a whole: an MLP's neurons, or its experts with the one that serves all."""
+    kinds = [kind for kind in IN_LAYERS if kind.part_of is whole.kind and kind.unit_set == unit_set]
+    return tuple(unit for kind in kinds for unit in all_of(kind, whole.place[0], counts))
 
 
 def whole_of(component: Component) -> Component:

@@ -66,7 +66,9 @@ __all__ = [
 ]
 
 _WRITTEN = [  # rare ones last, and no sides of one
-    kind.example for kind in sorted(IN_LAYERS, key=lambda kind: kind.at_most is not None) if kind.aspect is None
+    kind.example
+    for kind in sorted(IN_LAYERS, key=lambda kind: kind.at_most is not None)
+    if kind.aspect is None and not kind.in_some_models
 ]
 EXAMPLES = f"components are written {', '.join(_WRITTEN[:-1])} or {_WRITTEN[-1]}"
 

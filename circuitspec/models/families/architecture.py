@@ -202,6 +202,12 @@ class Architecture:
             raise ValueError(f"the MLPs of {self.title} have no neurons")
         return f"{self.path(self.mlp_down, layer)}.input"
 
+    def router(self, layer: int) -> str:
+        """Path of the module that chooses experts; ValueError in families without."""
+        if self.experts is None:
+            raise ValueError(f"{self.title} has no experts")
+        return self.path(self.experts.router, layer)
+
     def resid_in(self, layer: int) -> str:
         """pyvene component: the residual stream entering the block, (batch, position, d_model)."""
         return f"{self.block.format(layer=layer)}.input"

@@ -74,6 +74,48 @@ def _block(module: nn.Module, own: Callable[..., Tensor], expert: int, entering:
     return own(module, rows, chosen, filled)[: len(entering)]
 
 
+def watched(module: nn.Module, n_experts: int, see: Callable[[Tensor], None]) -> Callable[..., Tensor]:
+    """The forward of a module of experts that shows what each of them adds, `[token, expert, d_model]`."""
+
+    def chosen(entering: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+        served = serve(module, entering, index, weights)
+        each = served.added.new_zeros(len(entering), n_experts, entering.shape[-1])
+        see(each.scatter_add(1, index.unsqueeze(-1).expand_as(served.added), served.added))
+        return served.summed().to(entering.dtype)
+
+    def all_of_them(entering: Tensor) -> Tensor:
+        given: Tensor = type(module).forward(module, entering)
+        see(given.view(n_experts, -1, given.shape[-1]).transpose(0, 1))
+        return given
+
+    return chosen if _computes_some(module) else all_of_them
+
+
+def routing(output: tuple[Tensor, ...], n_experts: int) -> Tensor:
+    """The weights of all experts in what a router gives, `[token, expert]`: zero for those that are not chosen."""
+    if len(output) == 2:  # weights of all, and the logits that they come of
+        return output[0]
+    _, weights, chosen = output
+    return weights.new_zeros(len(weights), n_experts).scatter(1, chosen, weights)
+
+
+def rerouted(output: tuple[Tensor, ...], at: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+    """What a router gives, with these weights `[token, expert]` of its experts where `at` `[token, 1]` says so.
+
+    As many experts are chosen as any token has weights for: of the others, with weight zero.
+    """
+    import torch
+
+    if len(output) == 2:
+        return torch.where(at, weights, output[0]), output[1]
+    logits, own, chosen = output
+    most = max(own.shape[1], int((weights != 0).sum(1).max()))
+    largest, index = weights.topk(most, dim=1)
+    missing = most - own.shape[1]
+    padded, which = (torch.nn.functional.pad(one, (0, missing)) for one in (own, chosen))
+    return logits, torch.where(at, largest, padded), torch.where(at, index, which)
+
+
 def _summed(module: nn.Module, entering: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
     return serve(module, entering, chosen, weights).summed().to(entering.dtype)
 
@@ -85,7 +127,10 @@ def _in_rows(own: Callable[..., Any], entering: Tensor) -> Any:
 
 
 def _computes_some(module: nn.Module) -> bool:
-    """Whether it computes the chosen experts of each token, by one of the implementations that transformers has."""
+    """Whether it computes the chosen experts of each token, by one of the implementations that transformers has.
+
+    Otherwise it computes all experts of all tokens, given what each of them is to read: `[expert * token, d_model]`.
+    """
     return (
         hasattr(module, "num_experts") and hasattr(type(module).forward, "__wrapped__") and hasattr(module, "has_gate")
     )

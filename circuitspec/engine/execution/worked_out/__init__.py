@@ -1,0 +1,4 @@
+"""What no module computes, worked out of what modules do: attention patterns, single experts, what routers choose.
+
+In come values and patches of such taps; out come edits, and other forwards of modules, for one forward of the model.
+"""
