@@ -529,7 +529,8 @@ DATA: dict[str, CodeInfo] = {
     ),
     "CS387": CodeInfo(
         "an imported hypothesis waits for something",
-        "`circuitspec import` wrote a placeholder, because the other format has no place for the model or the prompts. "
+        "`circuitspec import` wrote a placeholder, because the other format has no place for the model or the prompts, "
+        "or for the files of dictionaries (`dictionaries: {NAME: {from: DIR}}`). "
         "The hypothesis is valid, but cannot be verified before they are given:\n"
         "    model: {id: openai-community/gpt2}\n"
         "    task: {file: prompts.jsonl}\n"

@@ -318,3 +318,9 @@ def test_positions_of_prompts_do_not_count_a_special_token(tmp_path: Path) -> No
     hypothesis = parse_hypothesis(imported(graph, tmp_path, prompts=prompts).text, "out.yaml", tmp_path).hypothesis
     assert hypothesis.task.positions == {"p2": 1, "p3": 2}
     assert hypothesis.task.special_tokens == "bos"
+
+
+def test_tokens_that_circuit_tracer_leaves_out_of_a_conversation(tmp_path: Path) -> None:
+    graph = replace(GRAPH, tokens=("<bos>", "<start_of_turn>", "user", "⏎"))
+    said = [loss.message for loss in imported(graph, tmp_path).losses if loss.kind == "positions"]
+    assert any("first four tokens" in message for message in said)

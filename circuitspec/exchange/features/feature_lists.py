@@ -33,6 +33,7 @@ from circuitspec.exchange.features.importing_features import (
     stem_of,
 )
 from circuitspec.exchange.features.sparse_feature_circuits import ERROR, SUFFIXES, read_rows
+from circuitspec.exchange.imported_text import quoted
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.readers.untrusted import MAX_JSON_BYTES, read_json, unreadable
 from circuitspec.exchange.reading import MAX_SHOWN, shown
@@ -209,7 +210,7 @@ def _surroundings(
         ablation, outside = "{value: zero}", "All other features of these dictionaries are 0."
     else:
         losses.append(Loss("ablation", "taken to be the other prompt's values (resample)"))
-        ablation = f"{{value: resample, from: {corruption}}}"
+        ablation = f"{{value: resample, from: {quoted(corruption)}}}"
         outside = "All other features of these dictionaries carry what they carry in the corrupted prompt."
     losses.append(Loss("claims", "the file claims nothing: two are made up, with bounds of 0.8 and 0.3"))
     around = FeatureSurroundings(

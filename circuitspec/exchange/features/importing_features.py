@@ -42,6 +42,7 @@ _LAYER = "layer_{}"
 _SEVERAL_LAYERS = re.compile(r"(?<![a-z])(clts?|cross[-_ ]?layer)(?![a-z])", re.IGNORECASE)
 _SPECIAL = re.compile(r"<[^<>]+>|\[[A-Z]+\]")
 _MOST_NAMED = 5
+_INSTRUCTED = ("<start_of_turn>", "user")  # behind <bos>, in prompts of Gemma 3's instructed models
 
 
 @dataclass(frozen=True)
@@ -319,6 +320,9 @@ def _lost(graph: AttributionGraph, circuit: FeatureCircuit) -> tuple[Loss, ...]:
         losses.append(Loss("scores", "influence and activation are not kept: the model is run anew"))
     if circuit.dictionaries[0].skip_first:
         losses.append(Loss("positions", "the first token has no features: what MLPs add there stays as it is"))
+        if graph.tokens[1:3] == _INSTRUCTED:
+            said = "circuit-tracer has no nodes at the first four tokens of such a prompt; here all but one have them"
+            losses.append(Loss("positions", said))
     frozen = "the graph holds attention and norms fixed; here they are computed anew from what is ablated"
     losses.append(Loss("computation", frozen))
     return tuple(losses)
