@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,8 +76,11 @@ class FeatureSearch:
         """Whether a patch there changes the value at all, in some prompt."""
         if not isinstance(component, Feature):
             return True
-        places = [where_of(place) for place in self.setting.places]
-        return bool(self.prompts[component.dictionary][places.index(where), component.index])
+        return bool(self.prompts[component.dictionary][self._places[where], component.index])
+
+    @cached_property
+    def _places(self) -> dict[Where, int]:
+        return {where_of(place): number for number, place in enumerate(self.setting.places)}
 
     def narrow(self, estimated: Sequence[Effect]) -> None:
         """From now on, search those with the largest estimates alone; without any, those that move in most prompts."""
