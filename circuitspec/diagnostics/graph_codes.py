@@ -218,7 +218,7 @@ GRAPH: dict[str, CodeInfo] = {
     "CS247": CodeInfo(
         "features cannot be used here",
         "Features of dictionaries are nodes of circuits that `verify`, `plan` and `check` read. They are not explored, "
-        "aligned with variables, exported to other tools or written as plain pyvene, since these know no dictionaries.",
+        "exported to other tools or written as plain pyvene, since these know no dictionaries.",
     ),
     "CS248": CodeInfo(
         "a feature that cannot stand on a path",
