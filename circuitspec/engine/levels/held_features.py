@@ -23,7 +23,7 @@ from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.graph.edges import Receiver
 from circuitspec.hypothesis_file.grammar.components import Mlp
 
-STREAMS = ("resid", "resid_mid")
+STREAMS = ("resid", "resid_mid", "final")
 
 
 @dataclass(frozen=True)

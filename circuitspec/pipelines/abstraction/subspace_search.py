@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from circuitspec import __version__
 from circuitspec.analysis.statistics.proportions import share_of
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.declared_dictionaries import sites_declared
 from circuitspec.engine.attribution.subspace_training import (
     LearnedBasis,
     PairHits,
@@ -348,13 +349,16 @@ def _wanted(document: Document) -> tuple[str, ...]:
 
 
 def _places(variable: str, document: Document, shape: ModelShape, options: AlignOptions) -> Places:
-    """Every site that is tried, with the ranks that it has room for: each component that `nodes` names."""
+    """Every site that is tried, with the ranks that it has room for: each component that `nodes` names.
+
+    The circuit may have features of dictionaries, of which none is read: they have no subspaces (CS185).
+    """
     hypothesis, text = document.hypothesis, document.source
     assert hypothesis.abstraction is not None
     spec = hypothesis.abstraction.align[variable]
     assert spec.subspace is not None
     own = spec.model_copy(update={"nodes": options.sites}) if options.sites else spec
-    graph = lay_out(hypothesis.circuit, shape, text)
+    graph = lay_out(hypothesis.circuit, sites_declared(hypothesis.dictionaries, shape, text), text)
     section = aligned_with(own, variable, hypothesis.ablation, graph, text)
     check_vectors(variable, section, text)
     ranks = sorted(set(options.ranks)) or spec.subspace.ranks
