@@ -42,6 +42,7 @@ _RUN = {
     "ARCHITECTURE.md": set[str](),
     "README.md": {"yaml", "console", "sh", "python"},
     "CONTRIBUTING.md": {"sh"},
+    "comparing.md": {"console"},
     "dictionaries.md": {"yaml", "sh"},
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh"},

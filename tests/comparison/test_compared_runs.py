@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
+import circuitspec
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.cli import main
 from circuitspec.comparison.compared_circuits import laid_out, read_circuit
@@ -224,6 +225,19 @@ def test_edges_are_kept_and_taken_out() -> None:
     assert sets(on, taken_out=False)["both"] == pytest.approx(0, abs=1e-5)
     taken = sets(on, taken_out=True)
     assert taken == {"both": pytest.approx(0, abs=1e-5), "only A": pytest.approx(1), "only B": pytest.approx(1)}
+
+
+@pytest.mark.nightly
+def test_a_call_from_python_runs_in_the_model_that_is_passed() -> None:
+    """A model in memory, for files of two models of one shape."""
+    document = read(lamp({"all": ["a0.h0@END", "m1.n0@END"]}))
+    loaded = load_model(document.hypothesis.model, document.base_dir)
+    other = read(lamp({"all": ["a0.h1@END", "m1.n0@END"]}, model="and"))
+    found = circuitspec.compare(document, other, model=loaded.model, tokenizer=loaded.tokenizer, run=True)
+    assert recovered(only(found.comparison)) == {"A": pytest.approx(1), "B": pytest.approx(1)}
+    assert "Recovered on the prompts of A and B" in found.to_html()
+    with pytest.raises(TypeError):
+        circuitspec.compare(document, other, model=loaded.model, tokenizer=loaded.tokenizer)
 
 
 def test_models_that_differ_are_not_run_together() -> None:

@@ -13,11 +13,13 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 
+import circuitspec
 from circuitspec.cli import main
 from circuitspec.comparison.chance_overlap import LayerPool, distribution, exact_chance, jaccard
 from circuitspec.comparison.compared_circuits import laid_out, read_circuit
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from tests.comparison.support import HYPOTHESES, laid, lamp, overlap, read, shared
+from tests.documents import blocks, commands, unlike
 
 
 @pytest.mark.parametrize(("size", "taken", "wanted"), [(12, 3, 4), (4, 4, 2), (9, 0, 3), (64, 5, 1), (32, 16, 16)])
@@ -178,6 +180,32 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     assert [one["shared"] for one in nodes] == [1, 2, 1]
     assert [one["jaccard"] for one in nodes] == [1 / 3, 1.0, 1 / 3]
     assert CliRunner().invoke(main, ["compare", files[0]]).exit_code == 2
+
+
+def test_what_the_document_shows_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(HYPOTHESES.parent)
+    ran = 0
+    for block in blocks(HYPOTHESES.parent / "docs" / "comparing.md"):
+        for command, shown in commands(block) if block.language == "console" else ():
+            said = CliRunner().invoke(main, command.split()[1:])
+            assert unlike(shown, said.stdout) == "", command
+            ran += 1
+    assert ran == 1
+
+
+def test_a_page_and_a_call_from_python_have_the_same(tmp_path: Path) -> None:
+    files = []
+    for name, head in (("one", "a0.h0"), ("two", "a0.h1")):
+        files.append(tmp_path / f"{name}.circuit.yaml")
+        files[-1].write_text(lamp({"switch": [f"{head}@END"], "lamp": ["m1.n0@END"]}), encoding="utf-8")
+    page = tmp_path / "page.html"
+    said = CliRunner().invoke(main, ["compare", *map(str, files), "--html", str(page)])
+    found = circuitspec.compare(files[0], read(lamp({"switch": ["a0.h1@END"], "lamp": ["m1.n0@END"]})))
+    assert said.stdout.partition("what they share")[2] == str(found).partition("what they share")[2]
+    assert "What A and B share" in page.read_text(encoding="utf-8")
+    assert found.overlaps.loc[0, ["level", "shared", "random_shared"]].tolist() == ["nodes", 1, 1 / 4 + 1 / 64]
+    assert json.loads(found.to_json())["pairs"][0]["nodes"]["first"] == ["a0.h0@END"]
+    assert CliRunner().invoke(main, ["compare", *map(str, files), "--html", str(files[0])]).exit_code == 2
 
 
 @pytest.mark.nightly
