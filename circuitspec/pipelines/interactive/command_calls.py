@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exploration.preview import is_to_explore, plan_study
@@ -23,10 +23,16 @@ from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_s
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from circuitspec.api import Result
     from circuitspec.graph.shape import ModelShape
 
 COMMAND = "circuitspec.explore(...)"  # what drafts say made them
+
+
+class Verified(Protocol):
+    """What `circuitspec.verify` gives, as far as it is asked for here."""
+
+    @property
+    def document(self) -> Document: ...
 
 
 def explore(
@@ -147,7 +153,7 @@ def check(hypothesis: PromptsLike) -> CheckFindings:
 
 
 def compare(
-    *circuits: str | PathLike[str] | Document | Result,
+    *circuits: str | PathLike[str] | Document | Verified,
     model: PreTrainedModel | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
     run: bool = False,
@@ -174,7 +180,7 @@ def compare(
     if model is not None and not run:
         raise TypeError("a model is for run=True: what circuits share needs none")
 
-    def document(circuit: str | PathLike[str] | Document | Result) -> Document:
+    def document(circuit: str | PathLike[str] | Document | Verified) -> Document:
         if isinstance(circuit, str | PathLike):
             return read_circuit(Path(circuit))
         return circuit if isinstance(circuit, Document) else circuit.document
