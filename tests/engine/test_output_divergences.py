@@ -17,7 +17,7 @@ from tests.comparison.support import lamp, read
 
 GROUPS = {"switch": ["a0.h2@END"], "lamp": ["m1@END"]}  # not a switch, so that outputs differ
 PATHS = ["input -> switch -> lamp -> logits"]
-NOISE = "{value: gaussian, at: [A, B], draws: 3, level: node, positions: declared}"
+NOISE = "{value: gaussian, at: [A, B], std: 50, draws: 3, level: node, positions: declared}"
 CASES = {
     "node": lamp(GROUPS),
     "means": lamp(GROUPS, value="mean", source="both"),
