@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from circuitspec.api import Hypothesis, Result, ablation, claim, group, hypothesis, load, verify
     from circuitspec.diagnostics.diagnostic import CircuitspecError
-    from circuitspec.pipelines.interactive.command_calls import check, explore, lock, plan, report
+    from circuitspec.pipelines.interactive.command_calls import check, compare, explore, lock, plan, report
     from circuitspec.pipelines.interactive.component_patching import patch, path_patch
     from circuitspec.pipelines.interactive.interchange_sweeping import interchange_sweep
     from circuitspec.pipelines.interactive.recording import record
@@ -26,6 +26,7 @@ __all__ = [
     "ablation",
     "check",
     "claim",
+    "compare",
     "direct_attribution",
     "explore",
     "group",
@@ -46,7 +47,9 @@ __all__ = [
 _HOMES = {
     "CircuitspecError": "circuitspec.diagnostics.diagnostic",
     **dict.fromkeys(("patch", "path_patch"), "circuitspec.pipelines.interactive.component_patching"),
-    **dict.fromkeys(("check", "explore", "lock", "plan", "report"), "circuitspec.pipelines.interactive.command_calls"),
+    **dict.fromkeys(
+        ("check", "compare", "explore", "lock", "plan", "report"), "circuitspec.pipelines.interactive.command_calls"
+    ),
     "interchange_sweep": "circuitspec.pipelines.interactive.interchange_sweeping",
     "record": "circuitspec.pipelines.interactive.recording",
     "sweep": "circuitspec.pipelines.interactive.sweeping",

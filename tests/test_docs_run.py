@@ -44,6 +44,7 @@ _RUN = {
     "ARCHITECTURE.md": set[str](),
     "README.md": {"yaml", "console", "sh", "python"},
     "CONTRIBUTING.md": {"sh"},
+    "comparing.md": {"console"},
     "dictionaries.md": {"yaml", "sh", "python"},
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh", "json"},

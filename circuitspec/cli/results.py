@@ -91,6 +91,7 @@ def diff(a: Path, b: Path) -> None:
 @click.option("--run", "runs", is_flag=True, help="Run the circuits, each on the prompts of every file.")
 @click.option("--metric", help="Compare what is recovered of this score.  [default: each file's own]")
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--html", "page", type=FILE, help="Write the comparison as a page for a browser.")
 @BATCH_SIZE
 @DEVICE
 @STORE
@@ -107,16 +108,24 @@ def compare(**given: Any) -> None:
     from circuitspec.comparison.comparison_document import comparison_document
     from circuitspec.comparison.comparison_result import compared
     from circuitspec.comparison.comparison_text import render_comparison
+    from circuitspec.reports.saved_result import REPORT
     from circuitspec.reports.text.printing import print_document
+    from circuitspec.runtime.files import write_text_whole
 
     count = len(asked.files)
     if not 2 <= count <= MOST:
         raise click.UsageError(f"compare takes 2 to {MOST} circuits, and {count} {'is' if count == 1 else 'are'} given")
     if asked.metric is not None and not asked.runs:
         raise click.UsageError("--metric says what is compared of runs: it goes with --run")
+    inputs = [(f"circuit {n}", path / REPORT if path.is_dir() else path) for n, path in enumerate(asked.files, 1)]
+    check_outputs(inputs, [("--html", asked.page)])
     circuits = laid_out([read_circuit(file) for file in asked.files])
     measured = _measured(circuits, asked) if asked.runs else None
     found = compared(circuits, one_model=same_model(circuits), measured=measured)
+    if asked.page is not None:
+        from circuitspec.comparison.comparison_page import comparison_html
+
+        write_text_whole(asked.page, comparison_html(found))
     shown = print_document(comparison_document(found)) if asked.format_ == "json" else render_comparison(found)
     click.echo(shown, nl=False)
 
@@ -129,6 +138,7 @@ class CompareCall:
     runs: bool
     metric: str | None
     format_: str
+    page: Path | None
     batch_size: int | None
     device: str
     root: Path | None

@@ -117,16 +117,16 @@ def _no_circuit(path: Path, message: str, hint: str) -> CircuitspecError:
     return CircuitspecError(Diagnostic("CS580", message, Span(str(path), 1, 1), hint=hint))
 
 
-def laid_out(documents: Sequence[Document]) -> tuple[ComparedCircuit, ...]:
+def laid_out(documents: Sequence[Document], given: ModelShape | None = None) -> tuple[ComparedCircuit, ...]:
     """The circuits with their letters, each over the components of its model.
 
     A model whose configuration is not on this machine (or that an imported file does not name yet) is taken to have the
-    shape of another one's. Raises CS506 where none is there, CS581 for models of different shapes, and as laying out a
-    circuit does.
+    shape of another one's; with a `given` shape all have that. Raises CS506 where none is there, CS581 for models of
+    different shapes, and as laying out a circuit does.
     """
     if not 2 <= len(documents) <= MOST:
         raise ValueError(f"2 to {MOST} circuits can be compared, not {len(documents)}")
-    shapes = [_shape(document) for document in documents]
+    shapes = [_shape(document) if given is None else given for document in documents]
     known = next((shape for shape in shapes if shape is not None), None)
     if known is None:
         raise CircuitspecError(

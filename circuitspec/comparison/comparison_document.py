@@ -73,7 +73,7 @@ def _pair(pair: SharedParts) -> dict[str, object]:
     return {
         "first": pair.first,
         "second": pair.second,
-        "overlaps": [_overlap(one) for one in pair.overlaps],
+        "overlaps": [overlap_data(one) for one in pair.overlaps],
         "groups": [asdict(one) for one in pair.groups],
         "nodes": {"both": pair.both, "first": pair.only_first, "second": pair.only_second},
         "edges": {"both": pair.edges_both, "first": pair.edges_first, "second": pair.edges_second},
@@ -81,20 +81,19 @@ def _pair(pair: SharedParts) -> dict[str, object]:
     }
 
 
-def _overlap(one: Overlap) -> dict[str, object]:
+def overlap_data(one: Overlap) -> dict[str, object]:
+    """One level of an overlap as a flat row."""
     return {
         "level": one.level,
-        "first": one.first,
-        "second": one.second,
+        "first_has": one.first,
+        "second_has": one.second,
         "shared": one.shared,
         "jaccard": one.jaccard,
         "of_first": one.of_first,
         "of_second": one.of_second,
-        "random": {
-            "shared": one.chance.shared,
-            "jaccard": one.chance.jaccard,
-            "p_as_many": one.chance.p_as_many,
-            "p_as_few": one.chance.p_as_few,
-            "draws": one.chance.draws,
-        },
+        "random_shared": one.chance.shared,
+        "random_jaccard": one.chance.jaccard,
+        "p_as_many": one.chance.p_as_many,
+        "p_as_few": one.chance.p_as_few,
+        "draws": one.chance.draws,
     }

@@ -11,7 +11,7 @@ from circuitspec.comparison.shared_parts import Overlap, SharedParts
 from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import no_command, visible
 
-LISTED = 12  # nodes or edges that are named of each list
+LISTED = 8  # nodes or edges that are named of each list
 BAR = 40  # characters of a bar
 
 

@@ -23,6 +23,7 @@ from circuitspec.experiments.planner import CLEAN, Plan, PlannedClaim
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 
 FARTHEST = 3  # prompts that are named, of those on which two circuits lie farthest apart
+LEAST = 0.01  # nats: outputs that lie closer than this are the same for all purposes
 NEAR = 0.1  # recovered performance may differ by so much, and circuits still be said to do as well as each other
 
 
@@ -159,7 +160,7 @@ def unlike_circuits(found: OnPrompts) -> list[Unlike]:
         if first.recovered is None or second.recovered is None or first.kl is None or second.kl is None:
             continue
         difference = first.recovered.value - second.recovered.value
-        if abs(difference) > NEAR or min(one.forth.value, one.back.value) <= max(first.kl, second.kl):
+        if abs(difference) > NEAR or min(one.forth.value, one.back.value) <= max(first.kl, second.kl, LEAST):
             continue
         alike.append(
             Unlike(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number, plural
-from circuitspec.comparison.measured_circuits import CircuitFigure, MeasuredCircuits, OnPrompts, OutputsApart
+from circuitspec.comparison.measured_circuits import LEAST, CircuitFigure, MeasuredCircuits, OnPrompts, OutputsApart
 from circuitspec.runtime.text_columns import aligned
 
 
@@ -47,7 +47,7 @@ def _apart(on: OnPrompts) -> str:
         [f"  {one.first}, {one.second}", briefly(one.forth), briefly(one.back), briefly(one.same_top)]
         for one in on.apart
     ]
-    return "\n".join([aligned(rows), *(_farthest(one) for one in on.apart)])
+    return "\n".join([aligned(rows), *(_farthest(one) for one in on.apart if max(one.by_prompt) >= LEAST)])
 
 
 def _farthest(one: OutputsApart) -> str:

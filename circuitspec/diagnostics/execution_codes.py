@@ -425,6 +425,6 @@ EXECUTION: dict[str, CodeInfo] = {
     "CS583": CodeInfo(
         "different dictionaries",
         "A feature is a feature of one dictionary. Files that are compared by running them in one model must declare "
-        "the same dictionaries under the same names, with the same settings, or none.",
+        "the same dictionaries under the same names, with the same settings, or none at all.",
     ),
 }

@@ -240,7 +240,7 @@ def _method(column: _Column) -> str:
 
 
 def _with_dictionaries(loaded: LoadedModel, circuits: Sequence[ComparedCircuit]) -> LoadedModel:
-    """The model with the dictionaries that files declare beside it. Raises CS583 where files differ about them."""
+    """The model with the dictionaries that files declare beside it. Raises CS583 where these differ about them."""
     declared = [one.document for one in circuits if one.document.hypothesis.dictionaries]
     if not declared:
         return loaded
@@ -250,7 +250,7 @@ def _with_dictionaries(loaded: LoadedModel, circuits: Sequence[ComparedCircuit])
             (name, str((one.base_dir / spec.source).resolve()), spec.model_dump_json(exclude={"source"}))
             for name, spec in sorted(one.hypothesis.dictionaries.items())
         )
-        for one in (circuit.document for circuit in circuits)
+        for one in declared
     }
     if len(written) > 1:
         raise CircuitspecError(

@@ -12,6 +12,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
+import circuitspec
 from circuitspec.analysis.statistics.estimate import Estimate
 from circuitspec.cli import main
 from circuitspec.comparison.compared_circuits import laid_out, read_circuit
@@ -19,7 +20,7 @@ from circuitspec.comparison.comparison_document import comparison_document
 from circuitspec.comparison.comparison_result import CircuitComparison, compared
 from circuitspec.comparison.measured_circuits import CircuitFigure, OnPrompts, OutputsApart, unlike_circuits
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.hypothesis_file.load_file import parse_hypothesis
+from circuitspec.hypothesis_file.load_file import Document, parse_hypothesis
 from circuitspec.models.load import load_model
 from circuitspec.pipelines.compare import CompareOptions, compare
 from circuitspec.prompts.build import build_prompts
@@ -29,7 +30,11 @@ from tests.comparison.support import HYPOTHESES, lamp, of_toy, read
 
 
 def ran(*texts: str, store: Path | None = None) -> CircuitComparison:
-    circuits = laid_out([read(text) for text in texts])
+    return ran_documents(*(read(text) for text in texts), store=store)
+
+
+def ran_documents(*documents: Document, store: Path | None = None) -> CircuitComparison:
+    circuits = laid_out(documents)
     measured = compare(circuits, CompareOptions(store=store), Silent())
     return compared(circuits, one_model=True, measured=measured)
 
@@ -198,6 +203,7 @@ def test_circuits_that_do_as_well_and_differ_are_told() -> None:
     assert "KL 0.80 nats from each other, 0.50 and 0.40 from the model" in found.detail
     assert unlike_circuits(_measured((0.5, 0.4), 0.45)) == []
     assert unlike_circuits(_measured((0.5, 0.4), 0.8, (0.9, 0.7))) == []
+    assert unlike_circuits(_measured((0.0, 0.0), 1e-9)) == []  # rounding
 
 
 def test_what_does_not_fit_the_prompts_is_left_out_and_said() -> None:
@@ -226,6 +232,19 @@ def test_edges_are_kept_and_taken_out() -> None:
     assert taken == {"both": pytest.approx(0, abs=1e-5), "only A": pytest.approx(1), "only B": pytest.approx(1)}
 
 
+@pytest.mark.nightly
+def test_a_call_from_python_runs_in_the_model_that_is_passed() -> None:
+    """A model in memory, for files of two models of one shape."""
+    document = read(lamp({"all": ["a0.h0@END", "m1.n0@END"]}))
+    loaded = load_model(document.hypothesis.model, document.base_dir)
+    other = read(lamp({"all": ["a0.h1@END", "m1.n0@END"]}, model="and"))
+    found = circuitspec.compare(document, other, model=loaded.model, tokenizer=loaded.tokenizer, run=True)
+    assert recovered(only(found.comparison)) == {"A": pytest.approx(1), "B": pytest.approx(1)}
+    assert "Recovered on the prompts of A and B" in found.to_html()
+    with pytest.raises(TypeError):
+        circuitspec.compare(document, other, model=loaded.model, tokenizer=loaded.tokenizer)
+
+
 def test_models_that_differ_are_not_run_together() -> None:
     """CS582, at the second file's model."""
     circuits = laid_out([read(lamp({"all": ["a0.h0@END"]}, model=model)) for model in ("or", "and")])
@@ -235,22 +254,29 @@ def test_models_that_differ_are_not_run_together() -> None:
 
 
 def test_dictionaries_that_differ_are_not_run_together() -> None:
-    """CS583: one file declares a dictionary, the other does not."""
+    """CS583: what the same features leave over is ablated by the one file, and kept by the other."""
     file = HYPOTHESES / "toys" / "and-features.circuit.yaml"
-    plain = file.read_text(encoding="utf-8")
-    with_features = parse_hypothesis(plain, str(file))
-    without = parse_hypothesis(plain.split("circuit:\n")[0].split("dictionaries:")[0] + _REST, str(file))
-    circuits = laid_out([with_features, without])
+    text = file.read_text(encoding="utf-8")
+    assert "error: ablate" in text
+    circuits = laid_out(
+        [parse_hypothesis(one, str(file)) for one in (text, text.replace("error: ablate", "error: keep"))]
+    )
     with pytest.raises(CircuitspecError) as raised:
         compare(circuits, CompareOptions(), Silent())
     assert [one.code for one in raised.value.diagnostics] == ["CS583"]
 
 
-_REST = """
-circuit: {groups: {all: {nodes: [a0.h0], at: END}}}
-ablation: {value: resample, from: both, level: node, positions: declared}
-claims: [{sufficient: {metric: logit_diff, at_least: 0.5}}]
-"""
+@pytest.mark.nightly
+def test_a_circuit_of_features_is_run_beside_one_of_heads() -> None:
+    """Each does all of the task; of what they share nothing can be taken, since one takes apart what the other has."""
+    file = HYPOTHESES / "toys" / "and-features.circuit.yaml"
+    found = ran_documents(parse_hypothesis(file.read_text(encoding="utf-8"), str(file)), read(_AND))
+    assert found.measured is not None
+    for on in found.measured.prompts:
+        assert recovered(on) == {"A": pytest.approx(1, abs=1e-4), "B": pytest.approx(1, abs=1e-4)}
+
+
+_AND = lamp({"switches": ["a0.h0@END", "a0.h1@END"], "lamp": ["m1.n0@END"]}, model="and")
 
 
 def test_the_command_runs_and_saved_results_compare(tmp_path: Path) -> None:

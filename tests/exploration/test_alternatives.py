@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from circuitspec.analysis.circuit_effects.alternative_circuits import AlternativeCircuit
 from circuitspec.analysis.verification_result import Verification
+from circuitspec.cli import main
 from circuitspec.pipelines.verify import VerifyOptions, verify
 from circuitspec.reports.machine.json_document import to_document
 from circuitspec.reports.text.alternatives_table import alternatives_tables, alternatives_text
@@ -91,6 +94,27 @@ def test_where_nothing_is_looked_for_it_is_said() -> None:
         "no claim of sufficiency is supported, so no other circuit was looked for",
     )
     assert alternatives_text(None) == ()
+
+
+@pytest.mark.nightly
+def test_the_command_says_it_and_the_saved_result_again(tmp_path: Path) -> None:
+    file, folder, page = tmp_path / "or.circuit.yaml", tmp_path / "result", tmp_path / "page.html"
+    file.write_text(lamp({"switch": ["a0.h0@END"]}, free='"m*"'), encoding="utf-8")
+    asked = ["verify", str(file), "--negatives", "off", "--alternatives", "--output-dir", str(folder)]
+    said = CliRunner().invoke(main, [*asked, "--html", str(page)])
+    assert said.exit_code == 0, said.output
+    assert "another circuit that meets the bound of `sufficient`: logit_diff: found" in said.stdout
+    assert "a0.h1@END" in page.read_text(encoding="utf-8")
+    assert CliRunner().invoke(main, ["report", str(folder)]).stdout == said.stdout
+    assert "--alternatives" in page.read_text(encoding="utf-8")  # in the command that makes it again
+
+
+def test_sharing_goes_with_alternatives(tmp_path: Path) -> None:
+    file = tmp_path / "or.circuit.yaml"
+    file.write_text(lamp({"switch": ["a0.h0@END"]}), encoding="utf-8")
+    said = CliRunner().invoke(main, ["verify", str(file), "--sharing", "0.5"])
+    assert said.exit_code == 2
+    assert "give --alternatives" in said.stderr
 
 
 @pytest.mark.nightly

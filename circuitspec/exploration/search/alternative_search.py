@@ -108,11 +108,11 @@ def _searched(
         runner,
         stored,
         planned.claim.metric,
-        tuple(c for c in graph.claimed),
+        graph.claimed,
         distinct_roles(runner.task),
         ablation_source(ablation),
         corrupt_prompts(ablation) or "clean",
-        Allowance(before + LIMIT, lambda: runner.forwards, stored.most_passes),
+        Allowance(LIMIT, lambda: runner.forwards - before, stored.most_passes),
         recalled,
         half=parts.search,
     )

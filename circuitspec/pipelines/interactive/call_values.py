@@ -15,6 +15,7 @@ from circuitspec.pipelines.interactive.hypothesis_value import Hypothesis
 if TYPE_CHECKING:
     import pandas as pd
 
+    from circuitspec.comparison.comparison_result import CircuitComparison
     from circuitspec.exploration.exploration_findings import ExplorationFindings
 
 
@@ -112,6 +113,52 @@ class Explored:
 
         drawn = "".join(one.standalone().partition("\n")[2] for one in pictures(self.findings).values())
         return f"{drawn}{_preformatted(str(self))}"
+
+
+@dataclass(frozen=True, repr=False)
+class ComparedCircuits:
+    """What circuits share, and what they do. `print` gives the report, `comparison` has the values."""
+
+    comparison: CircuitComparison
+
+    @property
+    def overlaps(self) -> pd.DataFrame:
+        """A row for every two circuits and level: how many parts each has, both have, and random circuits would."""
+        import pandas as pd
+
+        from circuitspec.comparison.comparison_document import overlap_data
+
+        return pd.DataFrame(
+            [
+                {"first": pair.first, "second": pair.second, **row}
+                for pair in self.comparison.pairs
+                for row in (overlap_data(one) for one in pair.overlaps)
+            ]
+        )
+
+    def to_json(self) -> str:
+        """The object that `circuitspec compare --format json` prints."""
+        from circuitspec.comparison.comparison_document import comparison_document
+        from circuitspec.reports.text.printing import print_document
+
+        return print_document(comparison_document(self.comparison))
+
+    def to_html(self) -> str:
+        """The page that `circuitspec compare --html` writes."""
+        from circuitspec.comparison.comparison_page import comparison_html
+
+        return comparison_html(self.comparison)
+
+    def __str__(self) -> str:
+        from circuitspec.comparison.comparison_text import render_comparison
+
+        return render_comparison(self.comparison)
+
+    def __repr__(self) -> str:
+        return f"<ComparedCircuits {', '.join(one.name for one in self.comparison.circuits)}>"
+
+    def _repr_html_(self) -> str:
+        return _preformatted(str(self))
 
 
 def _preformatted(text: str) -> str:

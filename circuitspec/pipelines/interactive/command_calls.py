@@ -1,11 +1,11 @@
-"""The commands as calls from Python: `explore`, `plan`, `check`, `report`, `lock`."""
+"""The commands as calls from Python: `explore`, `plan`, `check`, `compare`, `report`, `lock`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exploration.preview import is_to_explore, plan_study
@@ -17,7 +17,7 @@ from circuitspec.hypothesis_file.load_file import (
     load_hypothesis,
     no_model,
 )
-from circuitspec.pipelines.interactive.call_values import CheckFindings, Explored, ShownText
+from circuitspec.pipelines.interactive.call_values import CheckFindings, ComparedCircuits, Explored, ShownText
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_study, is_prompts_file
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from circuitspec.graph.shape import ModelShape
 
 COMMAND = "circuitspec.explore(...)"  # what drafts say made them
+
+
+class Verified(Protocol):
+    """What `circuitspec.verify` gives, as far as it is asked for here."""
+
+    @property
+    def document(self) -> Document: ...
 
 
 def explore(
@@ -143,6 +150,57 @@ def check(hypothesis: PromptsLike) -> CheckFindings:
     except CircuitspecError as error:  # what cannot be read is said as `check` says it
         return CheckFindings(error.diagnostics, "")
     return CheckFindings(*found(file))
+
+
+def compare(
+    *circuits: str | PathLike[str] | Document | Verified,
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    run: bool = False,
+    metric: str | None = None,
+    store: str | PathLike[str] | None = None,
+    batch_size: int | None = None,
+    device: str = "cpu",
+) -> ComparedCircuits:
+    """What circuits share, and how much random circuits would; with `run`, what they do on each other's prompts.
+
+    Circuits are files, folders of `verify --output-dir`, hypotheses that were built or loaded, and results of
+    `verify`. They run in the `model` that is passed with its `tokenizer` (then also those of several models of one
+    shape), and else in the one that they name. `metric` is the score of which recovered performance is compared: each
+    file's own, if none is given.
+
+    Raises CircuitspecError as `circuitspec compare` does (CS580 to CS583), TypeError for a model without its tokenizer
+    or without `run`, ValueError for fewer than two circuits.
+    """
+    from circuitspec.comparison.compared_circuits import laid_out, read_circuit, same_model
+    from circuitspec.comparison.comparison_result import compared
+
+    if (model is None) != (tokenizer is None):
+        raise TypeError("pass both a model and its tokenizer, or neither")
+    if model is not None and not run:
+        raise TypeError("a model is for run=True: what circuits share needs none")
+
+    def document(circuit: str | PathLike[str] | Document | Verified) -> Document:
+        if isinstance(circuit, str | PathLike):
+            return read_circuit(Path(circuit))
+        return circuit if isinstance(circuit, Document) else circuit.document
+
+    shape = None if model is None else _shape_of(model)
+    laid = laid_out([document(one) for one in circuits], shape)
+    measured = None
+    if run:
+        import torch
+
+        from circuitspec.models.adopt import adopt_model
+        from circuitspec.pipelines.compare import CompareOptions
+        from circuitspec.pipelines.compare import compare as run_all
+        from circuitspec.runtime.progress import for_callers
+
+        options = CompareOptions(metric, batch_size, device, None if store is None else Path(store))
+        with torch.inference_mode(False), for_callers() as progress:  # gradients are taken, whatever holds around
+            loaded = None if model is None or tokenizer is None else adopt_model(model, tokenizer)
+            measured = run_all(laid, options, progress, loaded=loaded)
+    return ComparedCircuits(compared(laid, one_model=model is not None or same_model(laid), measured=measured))
 
 
 def report(results: str | PathLike[str], format: str = "text") -> ShownText:

@@ -21,6 +21,7 @@ class Gallery:
     lines: tuple[str, ...]
     drafts: tuple[tuple[str, tuple[str, ...]], ...]  # what is drafted, and the lines of the file
     provenance: tuple[tuple[str, str], ...]
+    what: str = "exploration"  # or a comparison, which has the same parts
 
 
 def render_gallery(gallery: Gallery) -> str:
