@@ -78,7 +78,7 @@ def test_contributions_are_the_oracles(family: str) -> None:
             if isinstance(sender, Head):
                 found = run.stream.heads(sender.layer, value, [sender.head])[0].view(*value.shape[:2], -1)[row]
             else:
-                found = value[row]
+                found = run.stream.sent(sender, value)[row]
             torch.testing.assert_close(found, expected[oracle_sender(sender)], rtol=0, atol=TOLERANCE)
 
 
@@ -97,6 +97,7 @@ def test_contributions_of_heads_add_up_to_what_the_attention_adds(family: str) -
         added = added if out.bias is None else added - out.bias
     else:
         added = submodule(m, stream.architecture.path(stream.architecture.attn_post_norm, 1)).forward(added)
+    added = added * stream.architecture.residual_multiplier
     torch.testing.assert_close(every.sum(0).view_as(added), added, rtol=0, atol=TOLERANCE)
 
 

@@ -28,9 +28,9 @@ DENSE: dict[str, dict[str, Any]] = {
     },
     "helium": {"head_dim": 8},
     "ministral": {"sliding_window": 3, "layer_types": SLIDING, "head_dim": 12},
-    "mpt": {"n_layers": None, "n_heads": 4, "d_model": 32, "max_seq_len": 32, "attn_config": {"clip_qkv": 1.0}},
+    "mpt": {"n_layers": None, "n_heads": 4, "d_model": 32, "max_seq_len": 32, "attn_config": {"clip_qkv": 0.5}},
     "nemotron": {"head_dim": 12, "rope_parameters": {**ROPE, "partial_rotary_factor": 0.5}},
-    "olmo": {"clip_qkv": 1.0},
+    "olmo": {"clip_qkv": 0.5},
     "olmo3": {
         "sliding_window": 3,
         "layer_types": SLIDING,

@@ -136,8 +136,15 @@ NAMES = {
 Change = Callable[[Tensor], Tensor]
 
 
+def _in_rows(change: Change) -> Change:
+    """For a tensor of one prompt, whose rows may have been left out: ``[pos, width]`` for ``[1, pos, width]``."""
+    return lambda x: change(x[None])[0] if x.ndim == 2 else change(x)
+
+
 def _before(module: nn.Module, change: Change) -> Any:
     """Change the module's first input, positional or named ``hidden_states``."""
+
+    change = _in_rows(change)
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
@@ -149,6 +156,8 @@ def _before(module: nn.Module, change: Change) -> Any:
 
 def _after(module: nn.Module, change: Change) -> Any:
     """Change the module's output."""
+
+    change = _in_rows(change)
 
     def hook(_: nn.Module, args: Any, output: Any) -> Any:
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)

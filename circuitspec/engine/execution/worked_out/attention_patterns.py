@@ -110,6 +110,12 @@ class PatternReading:
         """Marked copies: as many as it takes for every token to have a channel of its own."""
         return -(-self.width // self.shape.d_head)
 
+    @property
+    def mark(self) -> float:
+        """What a marked value is: 1, or less where the model would clip that."""
+        clip = self.architecture.qkv_clip
+        return 1.0 if clip is None else min(1.0, clip)
+
     def inputs(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The model's inputs for all copies; nothing is kept of keys and values."""
         return {
@@ -134,7 +140,7 @@ class PatternReading:
         d_head = self.shape.d_head
         marked = projected.clone()
         split = marked.view(*projected.shape[:2], -1, d_head)
-        marks = torch.eye(self.copies * d_head, dtype=marked.dtype, device=marked.device)[: self.width]
+        marks = torch.eye(self.copies * d_head, dtype=marked.dtype, device=marked.device)[: self.width] * self.mark
         for copy in range(self.copies):
             rows = slice((1 + copy) * self.rows, (2 + copy) * self.rows)
             here = marks[:, copy * d_head : (copy + 1) * d_head]  # [pos, channel]
@@ -143,7 +149,7 @@ class PatternReading:
 
     def _read(self, z: Tensor, layer: int, found: dict[Tap, Tensor]) -> Tensor:
         split = z.view(1 + self.copies, self.rows, self.width, self.shape.n_heads, self.shape.d_head)
-        weights = torch.cat(list(split[1:]), dim=-1)[..., : self.width]  # [row, query, head, key]
+        weights = torch.cat(list(split[1:]), dim=-1)[..., : self.width] / self.mark  # [row, query, head, key]
         found[Tap(layer, "pattern")] = weights.flatten(2).clone()
         return split[:1].expand_as(split).reshape(z.shape)
 
