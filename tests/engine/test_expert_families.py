@@ -8,8 +8,14 @@ import pytest
 import torch
 
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Experiment, Site, Source
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.components import Head, Routing
+from circuitspec.hypothesis_file.grammar.internal_metric_names import parse_internal
 from circuitspec.models.families.experts import BLOCK, serve
-from tests.engine.support import assert_same, random_prompts, runner, task_of
+from tests.engine.support import Silent, assert_same, loaded, oracle_sites, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.engine.test_against_oracle import oracle_circuit, plan_of, random_circuit
 from tests.matrix import WITH_EXPERTS
@@ -64,3 +70,32 @@ def test_experts_give_each_token_what_they_compute_of_it_alone() -> None:
                 alone = experts.down_proj[chosen[i, k]] @ (torch.nn.functional.silu(gate) * up)
                 torch.testing.assert_close(served.added[i, k], weights[i, k] * alone, rtol=0, atol=1e-12)
         torch.testing.assert_close(served.summed(), experts(tokens, chosen, weights), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", ["right", pytest.param("left", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kind", ["qwen3_moe", *(pytest.param(f, marks=pytest.mark.nightly) for f in WITH_EXPERTS)])
+def test_what_routers_choose_as_a_metric(kind: str, side: Any) -> None:
+    """In the plain run, in one that is patched before the router, and in one whose routing is patched itself."""
+    model = random_model(kind)
+    layer = 1 if kind == "llama4_text" else 2
+    prompts = random_prompts(seed=11, lengths=[5, 7, 4])
+    internals = [parse_internal(f"routing(m{layer}.e{e}@A)") for e in range(4)]
+    experiments = [Experiment("clean")]
+    components: tuple[NodeComponent, ...] = (Head(0, 1), Routing(layer))
+    for component in components:
+        sites = frozenset({Site(component, Where.at("A"))})
+        experiments.append(Experiment("clean", Source("resample", "abc"), sites))
+    made = Runner(loaded(model), task_of(prompts), rows=2, progress=Silent(), side=side, internals=internals)
+    with borrowed(model):
+        records = made.run(experiments)
+    for experiment in experiments:
+        for i, prompt in enumerate(prompts):
+            source = node.resample_values(model, prompt.corrupt)
+            patches = {site: source[site[0]][site[1]] for site in oracle_sites(prompt, experiment)}
+            weights = node.forward(model, prompt.clean, patches, record=True).values["routing", layer]
+            for e, metric in enumerate(internals):
+                assert records[experiment][str(metric)][i] == pytest.approx(
+                    float(weights[prompt.roles["A"], e]), abs=1e-9
+                )
+    chosen = [records[experiments[0]][str(metric)] for metric in internals]
+    assert min(min(values) for values in chosen) == 0
