@@ -63,6 +63,7 @@ def methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: T
         kept=_kept(plan, hypothesis),
         through=hypothesis.ablation.through,
         averaged=_averaged(task) if ABLATIONS[hypothesis.ablation.value].averages else "",
+        frozen=hypothesis.ablation.routing == "frozen",
         written=bool(plan.circuit.roles),
     )
 

@@ -24,8 +24,8 @@ _EXPERTS = (
 )
 
 _LATENT = (
-    "its heads share one latent of keys and values, in which no key-value head lies by itself, and have keys of another "
-    "width than values: hypotheses have no words for such heads yet"
+    "its heads share one latent of keys and values, in which no key-value head lies by itself, and their keys are of "
+    "another width than values: hypotheses have no words for such heads yet"
 )
 _SEVERAL_STREAMS = (
     "its blocks hand on more than one residual stream, or one that layers scale, so that it is no plain sum of what "
