@@ -65,6 +65,7 @@ def methodology(hypothesis: Hypothesis, graph: CircuitGraph, plan: Plan, task: T
         through=hypothesis.ablation.through,
         left_out=tuple(sorted(named & left_out)),
         averaged=_averaged(task) if ABLATIONS[hypothesis.ablation.value].averages else "",
+        frozen=hypothesis.ablation.routing == "frozen",
         written=bool(plan.circuit.roles),
     )
 

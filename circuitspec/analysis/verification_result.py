@@ -77,6 +77,7 @@ class Methodology:
     through: tuple[str, ...] | None = None
     averaged: str = ""  # over which prompts means are: `800 reference prompts`; empty where none are taken
     left_out: tuple[str, ...] = ()  # dictionaries whose errors are replaced by nothing
+    frozen: bool = False  # whether routers are held to what they choose in the run that is patched
     written: bool = False  # what is patched has positions of its own, which hold under `positions: all` too
 
     @property
@@ -89,7 +90,7 @@ class Methodology:
     def where(self) -> str:
         """`declared positions`; `all positions but where written`."""
         but = " but where written" if self.written and self.positions == "all" else ""
-        return f"{self.positions} positions{but}"
+        return f"{self.positions} positions{but}" + (", routing of the run patched" if self.frozen else "")
 
     def choices(self) -> str:
         """All but direction and set: `node level, mean from abc, all positions, MLPs free`."""

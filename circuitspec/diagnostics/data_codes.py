@@ -595,4 +595,11 @@ DATA: dict[str, CodeInfo] = {
         "rule. This one has learned positions, is built by code, or rotates differently from layer to layer. Take it "
         "out.",
     ),
+    "CS398": CodeInfo(
+        "a routing that cannot be frozen",
+        "`ablation: {routing: frozen}` holds what the routers of MLPs with experts choose as it is in the run that is "
+        "patched, so that a patch acts through what experts compute and not through which of them are chosen. It needs "
+        "a model with experts, and is for claims at node level: along edges and paths an MLP's router reads what the "
+        "MLP does.",
+    ),
 }

@@ -217,9 +217,9 @@ GRAPH: dict[str, CodeInfo] = {
     ),
     "CS247": CodeInfo(
         "features cannot be used here",
-        "Features of dictionaries are nodes of circuits that `verify`, `plan`, `check`, `explore` and `align` read, with "
-        "their dictionaries beside the model. Here the dictionary is not at hand, or its features have no such numbers. "
-        "`export --as feature-list` and `--as attribution-graph` write features for other tools.",
+        "Features of dictionaries are nodes of circuits that `verify`, `plan`, `check`, `explore` and `align` read, "
+        "with their dictionaries beside the model. Here the dictionary is not at hand, or the name is one that reports "
+        "write. `export --as feature-list` and `--as attribution-graph` write features for other tools.",
     ),
     "CS248": CodeInfo(
         "a feature that cannot stand on a path",

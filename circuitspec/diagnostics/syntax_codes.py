@@ -346,7 +346,9 @@ SYNTAX: dict[str, CodeInfo] = {
         "  metric: {attention: a9.h9, from: END, to: IO}     or attention(a9.h9, END -> IO)\n"
         "  metric: {neuron: m1.n42, at: END}                 or neuron(m1.n42@END)\n"
         "  metric: {projection: r5, at: END, along: probe.txt}  or projection(r5@END, probe.txt)\n"
-        "They are measured at node level, and attention and neurons at edge level too.",
+        "  metric: {routing: m3.e5, at: END}                 or routing(m3.e5@END)\n"
+        "The last is the weight with which a router chooses an expert, zero where it does not. They are measured at "
+        "node level, and all but projections at edge level too.",
     ),
     "CS169": CodeInfo(
         "a reference that cannot be used",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 from circuitspec.prompts.sequence_metrics import sequence_metrics
 
 EMBEDDINGS = Tap(-1, "embed")
+KEPT_ROUTINGS = 4  # runs, of a batch each
 T = TypeVar("T")
 
 
@@ -91,6 +92,7 @@ class Forward:
         self._units: dict[NodeComponent, Mapping[Tap, tuple[int, ...]]] = {}
         self._stream: Stream | None = None
         self._embedding_std: float | None = None
+        self._routings: dict[tuple[Any, ...], Mapping[Tap, Tensor]] = {}
         self.prompts_run = 0
         self._saved = 0.0
 
@@ -106,7 +108,8 @@ class Forward:
 
     def on(self, task: TokenizedTask) -> Forward:
         """Forwards of other prompts, all in one batch, with what is compiled and known of the model."""
-        other = Forward(self.loaded, task, rows=task.n, progress=self.progress, executor=self.executor)
+        loaded = replace(self.loaded, frozen_routing=False)  # self-tests patch what decides it
+        other = Forward(loaded, task, rows=task.n, progress=self.progress, executor=self.executor)
         other._stream = self._stream
         return other
 
@@ -132,6 +135,8 @@ class Forward:
         inputs = model_inputs(task, batch, variant, self.device)
         if isinstance(variant, Noised):
             actions = replace(actions, shifts={**actions.shifts, EMBEDDINGS: self._noise(task, batch, variant, draw)})
+        if self.loaded.frozen_routing and (actions.swaps or actions.edits):
+            actions = replace(actions, swaps=self._frozen(inputs, actions, (batch, variant, draw, id(task))))
         kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
         logits, recorded = self.executor.forward({**inputs, **kept}, actions)
         self.count(len(batch.cases))
@@ -153,6 +158,23 @@ class Forward:
                 )
             )
         return answers, recorded
+
+    def _frozen(self, inputs: Mapping[str, Any], actions: Actions, run: tuple[Any, ...]) -> dict[Tap, Swap]:
+        """The swaps, and every router held to what it chooses in the same run with nothing patched."""
+        shape = self.loaded.shape
+        if run not in self._routings:
+            taps = frozenset(Tap(n, "routing") for n in range(shape.n_layers) if n not in shape.dense_layers)
+            with torch.no_grad():
+                _, found = self.executor.forward(inputs, Actions(record=taps, shifts=actions.shifts))
+            self.expect(len(run[0].cases))
+            self.count(len(run[0].cases))
+            self._routings = {**dict(list(self._routings.items())[1 - KEPT_ROUTINGS :]), run: found}
+        swaps = dict(actions.swaps)
+        for tap, value in self._routings[run].items():
+            own = swaps.get(tap)
+            source = value if own is None else torch.where(own.mask, own.source, value)
+            swaps[tap] = Swap(torch.ones(*value.shape[:2], 1, dtype=torch.bool, device=value.device), source)
+        return swaps
 
     # ------------------------------------------------------------------------------------------------------- memory
 

@@ -16,10 +16,11 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Attention,
     Internal,
     Projection,
+    RoutingWeight,
     is_internal,
     parse_internal,
 )
-from circuitspec.hypothesis_file.grammar.names import Name
+from circuitspec.hypothesis_file.grammar.names import Name, format_name
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -54,15 +55,11 @@ def readable(metric: Internal, shape: ModelShape, text: SourceText, place: Place
     problems: list[Diagnostic] = []
     component = component_of(metric)
     existing(Name(component), shape, text, place, problems)
-    if component.kind.why_absent(shape.counts, component.place[0]) is not None:
-        problems.append(
-            Diagnostic(
-                "CS225",
-                "the model has no residual stream between attention and MLP: both read the block's input",
-                text.span(place),
-                hint=f"write r{component.place[0]}",
-            )
-        )
+    absent = component.kind.why_absent(shape.counts, component.place[0])
+    if absent is not None:
+        reason, hint = absent
+        said = f"the model has no {format_name(component)}: its {reason}"
+        problems = [Diagnostic("CS225", said, text.span(place), hint=hint)]
     return problems
 
 
@@ -75,6 +72,8 @@ def component_of(metric: Internal) -> Component:
             return neuron
         case Projection(of):
             return of
+        case RoutingWeight(expert):
+            return expert
 
 
 def positions_of(metric: Internal) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from circuitspec.hypothesis_file.grammar.components import (
     Feature,
     Head,
     KvHead,
-    Neuron,
     OtherFeatures,
     all_of,
     sort_key,
@@ -44,7 +43,7 @@ def exchange(
     layers: Collection[int] | None = None,
     alike: Mapping[Feature, Sequence[Feature]] = MappingProxyType({}),
 ) -> Exchange:
-    """The heads of every layer exchanged at random, and the neurons of every MLP of which the circuit has some.
+    """The heads of every layer exchanged at random, and neurons (or experts) of every MLP of which it has some.
 
     Free components stay, and so do MLPs, of which a layer has but one. With `whole_groups` key-value heads are
     exchanged too, and query heads go with theirs, so that edges stay edges. Of some `layers` alone, if they are given.
@@ -54,7 +53,7 @@ def exchange(
     of: dict[Component, Component] = {}
     for layer in range(graph.shape.n_layers) if layers is None else sorted(layers):
         of |= _heads_by_group(graph, layer, dice) if whole_groups else _heads(graph, layer, dice)
-        of |= _neurons(graph, layer, dice)
+        of |= _units_of_mlp(graph, layer, dice)
     heads = [(one, other) for one, other in of.items() if isinstance(one, Head) and isinstance(other, Head)]
     of |= {AttentionPattern(*one.place): AttentionPattern(*other.place) for one, other in heads}
     return of | _features(graph, alike, dice)
@@ -108,11 +107,13 @@ def _heads_by_group(graph: CircuitGraph, layer: int, dice: Random) -> dict[Compo
     return of
 
 
-def _neurons(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
-    if not any(c.kind.part_of is MLP and c.place[0] == layer for c in graph.circuit):
-        return {}
-    neurons = [Neuron(layer, i) for i in range(graph.shape.d_mlp)]
-    return _permuted([neuron for neuron in neurons if neuron not in graph.free], dice)
+def _units_of_mlp(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
+    kinds = {c.kind.name: c.kind for c in graph.circuit if c.kind.part_of is MLP and c.place[0] == layer}
+    of: dict[Component, Component] = {}
+    for kind in (kinds[name] for name in sorted(kinds) if kinds[name].has_members):
+        units = all_of(kind, layer, graph.shape.counts)
+        of |= _permuted([unit for unit in units if unit not in graph.free], dice)
+    return of
 
 
 def _features(

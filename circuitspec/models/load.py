@@ -67,6 +67,7 @@ class LoadedModel:
     provenance: Provenance
     foreign: Foreign = field(default_factory=Foreign)  # what others put on it, where it was in memory
     dictionaries: Mapping[str, Dictionary] = field(default_factory=dict)  # by name; the shape says of which places
+    frozen_routing: bool = False  # whether patched runs have the experts of the run that is patched
 
 
 @dataclass(frozen=True)

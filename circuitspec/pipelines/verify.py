@@ -154,6 +154,7 @@ def verify(
     loading = loading or from_file(document, hypothesis, options.device, progress)
     loaded, prepared = opened(loading, prepared_for)
     loaded = with_dictionaries(loaded, prepared)
+    loaded = _routed(loaded, hypothesis, prepared.plan, document.source)
     internals, graph, plan, task = prepared.internals, prepared.graph, prepared.plan, prepared.task
     prompts = task.prompts  # without those that do not fit the tokenizer, where the file leaves them out
     places_of_files = direction_places(hypothesis, document.source)
@@ -171,14 +172,14 @@ def verify(
         sweep=options.sweep,
         tests=options.tests,
         refused=lambda experiments: {**refused_means(experiments, task), **refused_runs(experiments, task)},
-        no_edges=no_edges(loaded) if options.sweep else "",
+        no_edges=_without_edges(loaded) if options.sweep else "",
     )
     _check_neurons(plan, loaded, document.source)
     plan = checked_reach(plan, acting(graph.paths, hypothesis.ablation), loaded.shape, task, document.source)
     with document.blamed_on("ablation", "value"):
         _check_means(plan, task)
     checks = _node_level_paths(hypothesis, graph, document.source, options.negatives, loaded)
-    if refused_runs(labels_of(checks), task):
+    if refused_runs(labels_of(checks), task) or loaded.frozen_routing:
         checks = ()
     looked_at: Search = options.negatives
     if undefined((plan.circuit,), task) is not None:  # what is outside the circuit has no values to be ablated with
@@ -414,6 +415,25 @@ def _in_model(
 
     asked = estimates if search == "screen" else None
     return model_negatives(plan, records, metric, source, places, asked, stored)
+
+
+def _without_edges(loaded: LoadedModel) -> str:
+    """Why no other level is run beside, if there is a reason."""
+    return "routing is frozen at node level alone" if loaded.frozen_routing else no_edges(loaded)
+
+
+def _routed(loaded: LoadedModel, hypothesis: Hypothesis, plan: Plan, text: SourceText) -> LoadedModel:
+    """The model with its routers held as the ablation says; CS398 where that has no meaning."""
+    if hypothesis.ablation.routing == "free":
+        return loaded
+    place = text.span(("ablation", "routing"))
+    if not loaded.shape.n_experts:
+        hint = "remove routing"
+        raise CircuitspecError(Diagnostic("CS398", "the model has no experts, among which to choose", place, hint=hint))
+    if any(experiment.readings for experiment in plan.experiments):
+        said = "routing is frozen for claims at node level alone, and there are some about edges or paths"
+        raise CircuitspecError(Diagnostic("CS398", said, place, hint="write those claims in a file of their own"))
+    return replace(loaded, frozen_routing=True)
 
 
 def _check_neurons(plan: Plan, loaded: LoadedModel, text: SourceText) -> None:

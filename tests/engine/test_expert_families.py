@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
+import circuitspec
+from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
+from circuitspec.engine.runner import Runner
+from circuitspec.experiments.experiment import Experiment, Site, Source
+from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.components import Head, Routing
+from circuitspec.hypothesis_file.grammar.internal_metric_names import parse_internal
 from circuitspec.models.families.experts import BLOCK, serve
-from tests.engine.support import assert_same, random_prompts, runner, task_of
+from circuitspec.models.zoo import zoo_path
+from tests.engine.support import Silent, assert_same, loaded, oracle_sites, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.engine.test_against_oracle import oracle_circuit, plan_of, random_circuit
 from tests.matrix import WITH_EXPERTS
-from tests.oracle import node
+from tests.oracle import families, metrics, node
+
+HYPOTHESES = Path(__file__).parents[2] / "hypotheses"
 
 LAYOUTS = (
     "qwen2_moe",
@@ -64,3 +78,101 @@ def test_experts_give_each_token_what_they_compute_of_it_alone() -> None:
                 alone = experts.down_proj[chosen[i, k]] @ (torch.nn.functional.silu(gate) * up)
                 torch.testing.assert_close(served.added[i, k], weights[i, k] * alone, rtol=0, atol=1e-12)
         torch.testing.assert_close(served.summed(), experts(tokens, chosen, weights), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", ["right", pytest.param("left", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kind", ["qwen3_moe", *(pytest.param(f, marks=pytest.mark.nightly) for f in WITH_EXPERTS)])
+def test_what_routers_choose_as_a_metric(kind: str, side: Any) -> None:
+    """In the plain run, in one that is patched before the router, and in one whose routing is patched itself."""
+    model = random_model(kind)
+    layer = 1 if kind == "llama4_text" else 2
+    prompts = random_prompts(seed=11, lengths=[5, 7, 4])
+    internals = [parse_internal(f"routing(m{layer}.e{e}@A)") for e in range(4)]
+    experiments = [Experiment("clean")]
+    components: tuple[NodeComponent, ...] = (Head(0, 1), Routing(layer))
+    for component in components:
+        sites = frozenset({Site(component, Where.at("A"))})
+        experiments.append(Experiment("clean", Source("resample", "abc"), sites))
+    made = Runner(loaded(model), task_of(prompts), rows=2, progress=Silent(), side=side, internals=internals)
+    with borrowed(model):
+        records = made.run(experiments)
+    for experiment in experiments:
+        for i, prompt in enumerate(prompts):
+            source = node.resample_values(model, prompt.corrupt)
+            patches = {site: source[site[0]][site[1]] for site in oracle_sites(prompt, experiment)}
+            weights = node.forward(model, prompt.clean, patches, record=True).values["routing", layer]
+            for e, metric in enumerate(internals):
+                assert records[experiment][str(metric)][i] == pytest.approx(
+                    float(weights[prompt.roles["A"], e]), abs=1e-9
+                )
+    chosen = [records[experiments[0]][str(metric)] for metric in internals]
+    assert min(min(values) for values in chosen) == 0
+
+
+@pytest.mark.parametrize("side", ["right", pytest.param("left", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kind", ["qwen2_moe", *(pytest.param(f, marks=pytest.mark.nightly) for f in WITH_EXPERTS)])
+def test_routing_of_the_run_that_is_patched(kind: str, side: Any) -> None:
+    """Frozen, in both directions: every router gives what it gives in the base run; and that is another figure."""
+    model = random_model(kind)
+    prompts = random_prompts(seed=12, lengths=[5, 7, 4, 6, 6])
+    sites = frozenset({Site(Head(0, 1), Where.at("A")), Site(Head(1, 2), Where.everywhere())})
+    experiments = [
+        Experiment("clean", Source("resample", "abc"), sites),
+        Experiment("abc", Source("resample", "clean"), sites),
+        Experiment("clean", Source("zero", None), sites),
+    ]
+    frozen = dataclasses.replace(loaded(model), frozen_routing=True)
+    with borrowed(model):
+        records = Runner(frozen, task_of(prompts), rows=3, progress=Silent(), side=side).run(experiments)
+        free = runner(model, task_of(prompts)).run(experiments)
+    net = families.read(model)
+    for experiment in experiments:
+        for i, prompt in enumerate(prompts):
+            base, other = (
+                (prompt.clean, prompt.corrupt) if experiment.base == "clean" else (prompt.corrupt, prompt.clean)
+            )
+            zero = experiment.source is not None and experiment.source.prompts is None
+            source = node.zero_values(net, len(base)) if zero else node.resample_values(net, other)
+            patches = {site: source[site[0]][site[1]] for site in oracle_sites(prompt, experiment)}
+            own = node.forward(net, base, record=True).values
+            held = {(c, p): value[p] for c, value in own.items() if c[0] == "routing" for p in range(len(base))}
+            logits = node.forward(net, base, {**patches, **held}).logits[-1].numpy()
+            clean = node.forward(net, prompt.clean).logits[-1].numpy()
+            for name, value in metrics.metrics(logits, prompt.answers, prompt.wrong, clean).items():
+                assert records[experiment][name][i] == pytest.approx(value, abs=1e-9)
+    assert any(abs(records[e]["logit"] - free[e]["logit"]).max() > 1e-6 for e in experiments)
+
+
+def hypothesis_of(circuit: str, claim: str) -> str:
+    """A file that freezes the routing."""
+    task = (HYPOTHESES / "ioi-tiny.circuit.yaml").read_text(encoding="utf-8").partition("\ncircuit:\n")[0]
+    task = task.replace("prompts: 100", "prompts: 8").replace("  checks: {accuracy: 0.95}\n", "")
+    ablation = "ablation: {value: resample, from: abc, routing: frozen}"
+    return f"{task}\ncircuit: {circuit}\n{ablation}\nclaims:\n  - {claim}\n"
+
+
+def test_routing_is_frozen_where_there_is_any(tmp_path: Path) -> None:
+    file = tmp_path / "t.circuit.yaml"
+    file.write_text(hypothesis_of("{groups: {one: {nodes: [a0.h1]}}}", "necessary: {metric: kl, at_most: 0.5}"))
+    with pytest.raises(CircuitspecError) as raised:
+        circuitspec.verify(file)
+    assert [(d.code, d.message) for d in raised.value.diagnostics] == [
+        ("CS398", "the model has no experts, among which to choose")
+    ]
+
+
+@pytest.mark.nightly
+def test_routing_in_a_file(tmp_path: Path) -> None:
+    """Reports say that it is frozen; along paths it is refused."""
+    tokenizer = AutoTokenizer.from_pretrained(zoo_path("ioi-tiny"))
+    model = random_model("qwen2_moe", vocab_size=len(tokenizer), exactly=False, max_position_embeddings=64)
+    file = tmp_path / "t.circuit.yaml"
+    circuit = "{groups: {one: {nodes: [m1.e0, m1.shared, a0.h1]}}, paths: [a0.h1 -> logits]}"
+    file.write_text(hypothesis_of(circuit, "sufficient: {metric: kl, at_least: 0.5}"))
+    result = circuitspec.verify(file, model, tokenizer)
+    assert "routing of the run patched" in str(result)
+    path = "path: {of: a0.h1 -> logits, direction: noising, metric: kl, drop_at_least: 0.1}"
+    file.write_text(hypothesis_of(circuit, path))
+    with pytest.raises(CircuitspecError) as raised:
+        circuitspec.verify(file, model, tokenizer)
+    assert [d.code for d in raised.value.diagnostics] == ["CS398"]

@@ -265,6 +265,41 @@ def test_unknown_family(family: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("family", "said"),
     [
+        ("jamba", "recurrent state in place of attention"),
+        ("zamba2", "recurrent state in place of attention"),
+        ("nemotron_h", "recurrent state in place of attention"),
+        ("recurrent_gemma", "recurrent state in place of attention"),
+        ("lfm2", "recurrent state in place of attention"),
+        ("falcon_h1", "recurrent state in place of attention"),
+        ("t5", "encoder-decoder"),
+        ("bart", "encoder-decoder"),
+        ("whisper", "encoder-decoder"),
+        ("bert", "predicts no next token"),
+        ("modernbert", "predicts no next token"),
+        ("llava", "its text model is a llama, which is supported: save that one by itself"),
+        ("llama4", "its text model is a llama4_text, which is supported: save that one by itself"),
+        ("mllama", "its text model is a mllama_text_model, which is no supported family"),
+        ("gemma3n", "its text model is a gemma3n_text, which is no supported family"),
+        ("gemma3n_text", "more than one residual stream"),
+        ("gemma4_text", "more than one residual stream"),
+        ("deepseek_v3", "one latent of keys and values"),
+        ("dbrx", "choices among experts"),
+    ],
+)
+def test_whole_configs_of_other_families_end_in_advice(family: str, said: str) -> None:
+    """As transformers writes them, with all that they say beside the family's name."""
+    config = CONFIG_MAPPING[family]().to_dict()
+    with pytest.raises(CircuitspecError) as raised:
+        shape_of(config)
+    (diagnostic,) = raised.value.diagnostics
+    assert diagnostic.code == "CS304"
+    assert said in diagnostic.message
+    assert "supported: gpt2, llama" in diagnostic.hint
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
         ("mamba", "no heads"),
         ("t5", "encoder-decoder"),
         ("bert", "no next token"),

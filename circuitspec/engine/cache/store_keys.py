@@ -95,7 +95,9 @@ def model_digest(model: torch.nn.Module) -> str:
 
 
 def _with_dictionaries(digest: str, loaded: LoadedModel) -> str:
-    """The model's digest and those of the dictionaries by which its values are taken apart, if there are any."""
+    """The model's digest, how its routers are held, and the dictionaries by which its values are taken apart."""
+    if loaded.frozen_routing:
+        digest = _digest([digest, "frozen routing"])
     if not loaded.dictionaries:
         return digest
     own = {name: [repr(loaded.shape.dictionary(name)), one.digest] for name, one in loaded.dictionaries.items()}

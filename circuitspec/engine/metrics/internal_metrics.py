@@ -16,7 +16,14 @@ from circuitspec.engine.execution.taps import Slot, Tap, port_slot, slots_of
 from circuitspec.engine.forward import Forward
 from circuitspec.experiments.experiment import Level, Variant, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
-from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, Attention, Internal, Projection
+from circuitspec.hypothesis_file.grammar.components import Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.internal_metric_names import (
+    Activation,
+    Attention,
+    Internal,
+    Projection,
+    RoutingWeight,
+)
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 OFF = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -26,10 +33,10 @@ OFF = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 1e-2, torch.bflo
 class Internals:
     """Reads internal metrics off runs.
 
-    Neurons and projections are recorded in the run itself. Attention is linear in what is attended to: in a run more a
-    layer (several, for more tokens than a head has channels), the values of the head are 1 at the token attended to and
-    0 elsewhere, so that what the head gives is the attention weight. All else in that run is as patched, up to that
-    layer. So no family's attention is computed anew here, and none needs to hand its weights out.
+    Neurons, projections and what routers choose are recorded in the run itself. Attention is linear in what is attended
+    to: in a run more a layer (several, for more tokens than a head has channels), the values of the head are 1 at the
+    token attended to and 0 elsewhere, so that what the head gives is the attention weight. All else in that run is as
+    patched, up to that layer. So no family's attention is computed anew here, and none needs to hand its weights out.
     """
 
     def __init__(self, forward: Forward, metrics: Sequence[Internal], directions: Mapping[str, Tensor]) -> None:
@@ -40,7 +47,7 @@ class Internals:
         """What is recorded in the run itself, at this level."""
         return frozenset(self._slot(m).tap for m in self._read_at(level))
 
-    def _read_at(self, level: Level) -> tuple[Activation | Projection, ...]:
+    def _read_at(self, level: Level) -> tuple[Activation | Projection | RoutingWeight, ...]:
         """What is read off the run itself: at edge level, where each component reads a stream of its own, no streams.
 
         Nor what MLPs add to one: claims at edge level project neither. Nor neurons of MLPs that compute twice there.
@@ -49,7 +56,7 @@ class Internals:
         if level == "node":
             return tuple(recorded)
         twice = self._forward.loaded.architecture.mlp_norm is None
-        return tuple(m for m in recorded if isinstance(m, Activation) and not twice)
+        return tuple(m for m in recorded if not isinstance(m, Projection) and not twice)
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -119,7 +126,7 @@ class Internals:
         self,
         batch: Batch,
         variant: Variant,
-        metric: Activation | Projection,
+        metric: Activation | Projection | RoutingWeight,
         recorded: Mapping[Tap, Tensor],
         swaps: Mapping[Tap, Swap],
     ) -> Tensor:
@@ -136,6 +143,8 @@ class Internals:
             value = torch.where(swap.mask[rows, columns, slot.unit].unsqueeze(-1), put_in, value)
         if isinstance(metric, Activation):
             return value[:, 0].double()
+        if isinstance(metric, RoutingWeight):
+            return value[:, metric.expert.index].double()
         return value.double() @ self._directions[metric.along]
 
     def _attention(
@@ -207,9 +216,15 @@ class Internals:
         group = loaded.shape.n_heads // loaded.shape.n_kv_heads
         return port_slot("v", head.layer, head.head // group, loaded.architecture, loaded.shape)
 
-    def _slot(self, metric: Activation | Projection) -> Slot:
+    def _slot(self, metric: Activation | Projection | RoutingWeight) -> Slot:
         loaded = self._forward.loaded
-        component = metric.neuron if isinstance(metric, Activation) else metric.of
+        match metric:
+            case RoutingWeight(expert):
+                return Slot(Tap(expert.layer, "routing"), 0)
+            case Activation(neuron):
+                component: Neuron | Resid | Mlp = neuron
+            case Projection(of):
+                component = of
         return slots_of(component, loaded.architecture, loaded.shape)[0]
 
     def _columns(self, batch: Batch, variant: Variant, role: str) -> Tensor:

@@ -9,6 +9,7 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Activation,
     Attention,
     Internal,
+    RoutingWeight,
     is_internal,
     parse_internal,
 )
@@ -56,6 +57,8 @@ def _read_from(metric: Internal) -> Component:
             return head
         case Activation(neuron):
             return neuron
+        case RoutingWeight(expert):
+            return expert
         case _:
             return metric.of
 

@@ -1,8 +1,8 @@
 """Internal metrics: what a model does inside, as scores beside its output's (Heimersheim & Nanda 2024, section 4).
 
-Attention that a head pays from one position to another, a neuron's value, and how far a vector of the model points
-along a direction. Each has one spelling, by which it is known everywhere: `attention(a9.h9, END -> IO)`,
-`neuron(m1.n42@END)`, `projection(r5@END, probe.txt)`.
+Attention that a head pays from one position to another, a neuron's value, how far a vector of the model points along a
+direction, and the weight with which a router chooses an expert. Each has one spelling, by which it is known everywhere:
+`attention(a9.h9, END -> IO)`, `neuron(m1.n42@END)`, `projection(r5@END, probe.txt)`, `routing(m3.e5@END)`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from circuitspec.hypothesis_file.grammar import texts
-from circuitspec.hypothesis_file.grammar.components import Component, Head, Mlp, Neuron, Pattern, Resid
+from circuitspec.hypothesis_file.grammar.components import Component, Expert, Head, Mlp, Neuron, Pattern, Resid
 from circuitspec.hypothesis_file.grammar.names import NameSyntaxError, format_name, is_position_name, parse_name
 
 _CALL = re.compile(r"\s*(\w+)\s*\((.*)\)\s*")
@@ -25,8 +25,12 @@ EXAMPLES = (
     "attention(a9.h9, END -> IO)",
     "neuron(m1.n42@END)",
     "projection(r5@END, probe.txt)",
+    "routing(m3.e5@END)",
 )
-FORMS = "{attention: a9.h9, from: END, to: IO}, {neuron: m1.n42, at: END} or {projection: r5, at: END, along: FILE}"
+FORMS = (
+    "{attention: a9.h9, from: END, to: IO}, {neuron: m1.n42, at: END}, {projection: r5, at: END, along: FILE} or "
+    "{routing: m3.e5, at: END}"
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,18 @@ class Projection:
         return f"projection({format_name(self.of)}@{self.at}, {self.along})"
 
 
-Internal: TypeAlias = Attention | Activation | Projection
+@dataclass(frozen=True)
+class RoutingWeight:
+    """The weight with which an MLP's router chooses an expert at a position; zero where it does not."""
+
+    expert: Expert
+    at: str
+
+    def __str__(self) -> str:
+        return f"routing({format_name(self.expert)}@{self.at})"
+
+
+Internal: TypeAlias = Attention | Activation | Projection | RoutingWeight
 
 
 def is_internal(name: str) -> bool:
@@ -81,6 +96,8 @@ def parse_internal(text: str) -> Internal:
             return _attention(*found.groups())
         case "neuron" if found := _AT.fullmatch(inside):
             return _activation(*found.groups())
+        case "routing" if found := _AT.fullmatch(inside):
+            return _routing(*found.groups())
         case "projection" if found := _ALONG.fullmatch(inside):
             return _projection(*found.groups())
     raise texts.problem("CS168", f"{text.strip()} is no metric", hint=f"write {', '.join(EXAMPLES)}, or a score's name")
@@ -88,7 +105,7 @@ def parse_internal(text: str) -> Internal:
 
 def from_mapping(value: Mapping[Any, Any]) -> str:
     """The spelling of a metric given as a mapping. Raises pydantic's error with CS168."""
-    keys = {"attention": ("from", "to"), "neuron": ("at",), "projection": ("at", "along")}
+    keys = {"attention": ("from", "to"), "neuron": ("at",), "projection": ("at", "along"), "routing": ("at",)}
     kinds = [kind for kind in keys if kind in value]
     if len(kinds) != 1:
         raise texts.problem("CS168", "a metric inside the model is of one kind", hint=f"write {FORMS}")
@@ -106,6 +123,8 @@ def from_mapping(value: Mapping[Any, Any]) -> str:
             return str(_attention(value[kind], value["from"], value["to"]))
         case "neuron":
             return str(_activation(value[kind], value["at"]))
+        case "routing":
+            return str(_routing(value[kind], value["at"]))
         case _:
             return str(_projection(value[kind], value["at"], value["along"]))
 
@@ -122,6 +141,13 @@ def _activation(neuron: str, at: str) -> Activation:
     if not isinstance(found, Neuron):
         raise _other(neuron, "an activation is a neuron's", "m1.n42")
     return Activation(found, _position(at))
+
+
+def _routing(expert: str, at: str) -> RoutingWeight:
+    found = _component(expert, "expert", "m3.e5")
+    if not isinstance(found, Expert):
+        raise _other(expert, "a router chooses experts", "m3.e5")
+    return RoutingWeight(found, _position(at))
 
 
 def _projection(of: str, at: str, along: str) -> Projection:

@@ -58,7 +58,7 @@ def _of(description: str) -> dict[str, str]:
 
 
 _INTERNAL_SCHEMA = [
-    {"type": "string", "pattern": r"^\s*(attention|neuron|projection)\s*\("},
+    {"type": "string", "pattern": r"^\s*(attention|neuron|projection|routing)\s*\("},
     {
         "type": "object",
         "description": "The attention that a head pays from one position to another.",
@@ -82,6 +82,13 @@ _INTERNAL_SCHEMA = [
             "along": _of("A text file with one number for each of the model's dimensions."),
         },
         "required": ["projection", "at", "along"],
+        "additionalProperties": False,
+    },
+    {
+        "type": "object",
+        "description": "The weight with which a router chooses an expert at a position; zero where it does not.",
+        "properties": {"routing": _of("The expert: m3.e5."), "at": _of("The position.")},
+        "required": ["routing", "at"],
         "additionalProperties": False,
     },
 ]

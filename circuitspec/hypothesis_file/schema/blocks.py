@@ -380,7 +380,7 @@ AblationValue: TypeAlias = Annotated[str, BeforeValidator(_ablation_value), Abla
 class AblationSpec(Block):
     """How everything outside the circuit is ablated."""
 
-    ADDED = ("reference",)
+    ADDED = ("reference", "routing")
 
     value: AblationValue = Field(description=f"What replaces an ablated activation: {phrases()}.")
     source: str | None = Field(
@@ -422,6 +422,11 @@ class AblationSpec(Block):
         default=None, description="Gaussian noise only: how many draws metrics are averaged over (10 unless given)."
     )
     seed: Seed | None = Field(default=None, description="Gaussian noise only: seed of the draws (0 unless given).")
+    routing: Literal["free", "frozen"] = Field(
+        default="free",
+        description="Of MLPs with experts, at level node: whether routers choose anew in a patched run (free), or the "
+        "experts of each token are those of the run that is patched (frozen).",
+    )
 
 
 class Subject(Block):

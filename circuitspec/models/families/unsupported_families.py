@@ -35,6 +35,14 @@ _DIFFERENCES = (
     "its heads are differences of two attention maps on values that two heads share, with a norm after each: heads h "
     "and h plus half of them cannot be told apart"
 )
+_LATENT = (
+    "its heads share one latent of keys and values, in which no key-value head lies by itself, and their keys are of "
+    "another width than values: hypotheses have no words for such heads yet"
+)
+_SEVERAL_STREAMS = (
+    "its blocks hand on more than one residual stream, or one that layers scale, so that it is no plain sum of what "
+    "components add, and later layers read keys and values of earlier ones: hypotheses have no words for that yet"
+)
 
 _KINDS = {
     _GATED_HYBRID: "qwen3_next qwen3_5 qwen3_5_text",
@@ -57,7 +65,13 @@ _KINDS = {
         qwen2_5_vl qwen3_vl qwen2_audio mistral3 pixtral phi4_multimodal blip-2 vision-encoder-decoder
     """,
     _EXPERTS: """
-        deepseek_v2 deepseek_v3 dbrx granitemoe ernie4_5_moe dots1 hunyuan_v1_moe solar_open minimax_m2
+        dbrx granitemoe ernie4_5_moe dots1 hunyuan_v1_moe solar_open minimax_m2
+    """,
+    _LATENT: """
+        deepseek_v2 deepseek_v3 minicpm3
+    """,
+    _SEVERAL_STREAMS: """
+        gemma3n_text gemma4_text
     """,
 }
 _OF = {family: said for said, families in _KINDS.items() for family in families.split()}
