@@ -42,7 +42,7 @@ _RUN = {
     "ARCHITECTURE.md": set[str](),
     "README.md": {"yaml", "console", "sh", "python"},
     "CONTRIBUTING.md": {"sh"},
-    "dictionaries.md": {"yaml", "sh"},
+    "dictionaries.md": {"yaml", "sh", "python"},
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh"},
     "exploring.md": {"sh", "python"},
@@ -191,9 +191,23 @@ def test_the_block_of_dictionaries(tmp_path: Path) -> None:
 def test_the_commands_of_dictionaries(monkeypatch: pytest.MonkeyPatch) -> None:
     """The one that is on a model of the hub has options that there are, as all commands in documents."""
     monkeypatch.chdir(ROOT)
-    hub, toy = shell(DOCS / "dictionaries.md")
+    hub, toy, *_ = shell(DOCS / "dictionaries.md")
     assert hub[:3] == ["circuitspec", "doctor", "gpt2"]
     called(toy)
+
+
+@pytest.mark.nightly
+def test_how_features_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy's two features, drafted and verified as the document says, and the largest of its sweep."""
+    (tmp_path / "hypotheses").symlink_to(ROOT / "hypotheses")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CIRCUITSPEC_CACHE", str(tmp_path / "cache"))
+    for command in [*shell(DOCS / "dictionaries.md")][2:]:
+        called(command)
+    (block,) = (block for block in blocks(DOCS / "dictionaries.md") if block.language == "python")
+    names: dict[str, Any] = {}
+    exec(compile(block.text, "dictionaries.md", "exec"), names)
+    assert set(names["features"].nsmallest(2, "recovered_logit_diff")["index"]) <= {0, 1}
 
 
 def test_the_commands_of_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

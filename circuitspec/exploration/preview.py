@@ -10,10 +10,11 @@ from pathlib import Path
 
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.declared_dictionaries import sites_declared
 from circuitspec.experiments.ablation_source import corrupt_prompts
 from circuitspec.experiments.experiment import Noised
 from circuitspec.exploration.foreseen_cost import Extent, foreseen, spoken, spots_in
-from circuitspec.exploration.request import ExploreOptions
+from circuitspec.exploration.request import MOST_FEATURES, ExploreOptions
 from circuitspec.graph.nodes import wholes_with_outside
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
@@ -61,6 +62,8 @@ def check_read_study(study: Study, name: str) -> tuple[tuple[Diagnostic, ...], s
         problems += error.diagnostics
     try:
         shape = _shape(study)
+        if shape is not None:
+            sites_declared(study.exploration.dictionaries, shape, study.source)
     except CircuitspecError as error:
         problems += error.diagnostics
         shape = None
@@ -96,10 +99,13 @@ def plan_study(study: Study, options: ExploreOptions | None = None, shape: Model
         )
     noise = None if subject.ablation is None else corrupt_prompts(subject.ablation)
     roles = len(_names(study, prompts))
+    named = study.exploration.dictionaries
+    sites_declared(named, shape, study.source)
     searched = wholes_with_outside(shape)
+    spots = spots_in(searched, shape)
     extent = Extent(
-        components=len(searched),
-        spots=spots_in(searched, shape),
+        components=MOST_FEATURES if named else len(searched),
+        spots={**dict.fromkeys(spots, 0), "resid": spots["resid"], "features": MOST_FEATURES} if named else spots,
         layers=shape.n_layers,
         roles=max(roles, 1),
         unnamed=not roles,
@@ -114,7 +120,7 @@ def plan_study(study: Study, options: ExploreOptions | None = None, shape: Model
     return "\n".join(
         [
             f"{subject.name}   {model}   {plural(len(prompts.prompts), 'prompt')}",
-            f"to explore: {extent.components} heads and MLPs, {_positions(study, prompts)}",
+            f"to explore: {_explored(study, extent)}, {_positions(study, prompts)}",
             "",
             "passes over all prompts that `explore` takes, at most, with "
             + ("the options that it has by default" if options is None else "these options"),
@@ -124,6 +130,14 @@ def plan_study(study: Study, options: ExploreOptions | None = None, shape: Model
             f"note: {_needed(study)}",
         ]
     )
+
+
+def _explored(study: Study, extent: Extent) -> str:
+    count = len(study.exploration.dictionaries)
+    if not count:
+        return f"{extent.components} heads and MLPs"
+    of = "a dictionary" if count == 1 else f"{count} dictionaries"
+    return f"features of {of}, of those that are active the {extent.components:,} with the largest estimates"
 
 
 def _series(options: ExploreOptions | None, corruptions: int) -> int:

@@ -37,6 +37,8 @@ SWEPT: Mapping[Kind, ComponentKind] = {
 }
 """What a sweep can be of, from coarse to fine."""
 
+MOST_FEATURES = 1000  # of dictionaries, that may be taken into a circuit: those with the largest estimates
+
 
 def searched_for(kind: ComponentKind) -> ComponentKind | None:
     """Of what some must be searched, not free, for a sweep of a kind to be of anything; None where it needs none."""

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import circuitspec
 from circuitspec.cli import main
+from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.models.zoo.toys import TOYS, build
 from tests.dictionaries.written_dictionaries import sae_lens
 
 D, FLOWS, A, B = 32, 0, 3, 4  # channels, and where features stand among the blueprint's
@@ -260,8 +263,44 @@ def test_random_circuits_are_of_features_as_active(tmp_path: Path) -> None:
     assert "and 42 for claim 1: to see how active features are" in planned.output
 
 
+def test_random_circuits_of_features_that_are_not_as_active(tmp_path: Path) -> None:
+    """A is known from its switch on, at 9 of 14 tokens of the clean prompts; the other feature is active at all."""
+    arrays = {"W_enc": np.stack([direction(A, 0.5)] * 2, 1), "W_dec": np.stack([direction(A, 1.0)] * 2)}
+    arrays |= {"b_enc": np.array([0.0, 0.1]), "b_dec": np.zeros(D)}
+    sae_lens(tmp_path / "res1", {"architecture": "standard"}, arrays)
+    _, warnings = verified(hypothesis(tmp_path, "{one: {nodes: [sae:res1.f0]}}", RIVALS))
+    (unlike,) = (warning for warning in warnings if warning["code"] == "CS469")
+    assert unlike["data"]["random"] == 1.0
+    assert unlike["data"]["circuit"] == pytest.approx(9 / 28)  # the corrupt prompts have as many tokens
+
+
 def test_no_other_features_are_active(tmp_path: Path) -> None:
     dictionary(tmp_path / "res1", (A, B, FLOWS), (A, B, FLOWS))
     result = run("verify", hypothesis(tmp_path, BOTH, RIVALS), "--no-store")
     assert "CS430" in result.output
     assert "too few other features of its dictionaries are active" in result.output
+
+
+def test_sweeps_from_python(tmp_path: Path) -> None:
+    """Noised from `both`, A or B alone takes all away; the dictionaries are the file's, or those that are given."""
+    model, tokenizer = build(next(toy for toy in TOYS if toy.name == "and"))
+    file = hypothesis(tmp_path, BOTH)
+    frame = circuitspec.sweep(model, tokenizer, file, "features", corruption="both", at=["END", "all"])
+    assert set(frame["kind"]) == {"feature"}
+    assert set(zip(frame["layer"], frame["position"], strict=True)) == {(1, "END"), (1, "all")}
+    found = frame[frame["position"] == "END"].set_index("index")["recovered_logit_diff"]
+    assert [found[n] for n in range(3)] == pytest.approx([0.0, 0.0, 1.0], abs=1e-4)
+    dictionary(tmp_path / "other", (A, FLOWS), (A, B))  # at END nothing has FLOWS, so that f1 never moves there
+    given = {"mine": {"at": "r1", "from": tmp_path / "other"}}
+    again = circuitspec.sweep(
+        model, tokenizer, file, ["mlps", "features"], corruption="both", at="END", dictionaries=given
+    )
+    features = again[again["kind"] == "feature"]
+    assert [*zip(features["dictionary"], features["index"], strict=True)] == [("mine", 0)]
+    one = circuitspec.patch(model, tokenizer, file, "sae:mine.f0@END", corruption="both", dictionaries=given)
+    assert one["recovered_logit_diff"].tolist() == pytest.approx(features["recovered_logit_diff"].tolist())
+    with pytest.raises(ValueError, match="needs dictionaries"):
+        circuitspec.sweep(model, tokenizer, file, "features", dictionaries={})
+    with pytest.raises(CircuitspecError) as error:
+        circuitspec.patch(model, tokenizer, file, "sae:mine.f0@END", dictionaries={"mine": {"at": "q7", "from": "x"}})
+    assert error.value.diagnostics

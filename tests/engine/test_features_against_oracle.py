@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from circuitspec.dictionaries.dictionary import Dictionary, TopK
+from circuitspec.engine.attribution.feature_activity import feature_activity, moving_features
 from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.metrics.dictionary_fit import dictionary_fits
@@ -363,6 +364,56 @@ def test_estimates_are_slopes() -> None:
     up, down = (_moved(model, prompts, numbers["d"], share) for share in (1e-5, -1e-5))
     for n, one in enumerate(chosen):
         assert abs(found.effects[one, EVERYWHERE] - (up - down)[n] / 2e-5) < 1e-6
+
+
+@pytest.mark.parametrize(("family", "base"), [("gpt2", "clean"), ("llama", "abc")])
+def test_estimates_by_plain_autograd(family: str, base: str) -> None:
+    """The gradient at the place, of a hook on the model itself, times (w_j' - w_j) d_j, at the tokens of a position."""
+    model = random_model(family)
+    prompts = random_prompts(seed=18, lengths=[6, 5, 6])
+    own = Numbers.drawn("r1", model.config.hidden_size, "jumprelu")
+    chosen, wheres = [Feature("d", n, 1) for n in range(N)], [A, END, A | END, ~END, EVERYWHERE]
+    source = values_in("abc" if base == "clean" else "clean")
+    with borrowed(model):
+        engine = runner_with(model, prompts, {"d": own})
+        found = attribute(engine, base, source, "logit_diff", chosen, wheres)
+        moving = moving_features(engine, base, source, wheres)["d"]
+        active = feature_activity(engine, ["clean", "abc"], wheres)
+    expected, moves, on = (np.zeros((len(wheres), N)) for _ in range(3))
+    tokens = np.zeros(len(wheres))
+    for prompt in prompts:
+        value, slope = _slope(model, prompt.clean if base == "clean" else prompt.corrupt, prompt)
+        other, _ = _slope(model, prompt.corrupt if base == "clean" else prompt.clean, prompt)
+        before, after = own.weights(value), own.weights(other)
+        for place, where in enumerate(wheres):
+            named = {prompt.roles[role] for role in where.roles}
+            at = [t for t in range(len(value)) if (t in named) != where.inverted]
+            expected[place] += ((after - before) * (slope @ own.decoder.T))[at].sum(0) / len(prompts)
+            moves[place] += (after != before)[at].any(0)
+            on[place] += (before != 0)[at].sum(0) + (after != 0)[at].sum(0)
+            tokens[place] += 2 * len(at)
+    for place, where in enumerate(wheres):
+        for one in chosen:
+            assert abs(found.effects[one, where] - expected[place, one.index]) < 1e-9
+        np.testing.assert_allclose(active.shares("d", where), on[place] / tokens[place], rtol=0, atol=1e-12)
+    assert np.array_equal(moving, moves)
+
+
+def _slope(model: Any, ids: list[int], prompt: node.Prompt) -> tuple[Array, Array]:
+    """What enters block 1, and the gradient of the logit difference there, `[pos, d]` each."""
+    blocks = model.transformer.h if hasattr(model, "transformer") else model.model.layers
+    kept: list[torch.Tensor] = []
+
+    def keep(_: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        kept.append(given[0].detach().requires_grad_())
+        return (kept[0], *given[1:]), named
+
+    handle = blocks[1].register_forward_pre_hook(keep, with_kwargs=True)
+    logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+    handle.remove()
+    total = logits[prompt.answers].mean() - logits[prompt.wrong].mean()
+    (slope,) = torch.autograd.grad(total, kept)
+    return kept[0][0].detach().numpy(), slope[0].numpy()
 
 
 def _moved(model: Any, prompts: list[node.Prompt], own: Numbers, share: float) -> Array:

@@ -14,6 +14,7 @@ from circuitspec.exploration.exploration_findings import ExplorationFindings, Ex
 from circuitspec.exploration.output.exploration_figures import pictures
 from circuitspec.exploration.output.exploration_tables import sweeps_frame
 from circuitspec.exploration.output.exploration_text import render_exploration
+from circuitspec.exploration.preview import check_read_study, plan_study
 from circuitspec.hypothesis_file.load_file import load_exploration, parse_exploration, parse_hypothesis
 from circuitspec.pipelines.explore import explore
 from circuitspec.pipelines.verify import VerifyOptions, verify
@@ -56,7 +57,8 @@ def test_what_is_said_of_features() -> None:
     effects = {(str(e.component.place[1]), e.where.canonical()): e for e in found.sweep.exact if e.size > 0.5}
     assert {number for number, _ in effects} == {"0", "1"}
     for effect in effects.values():
-        assert (effect.drop, effect.rise) == (pytest.approx(1.0, abs=1e-4), pytest.approx(0.0, abs=1e-4))
+        assert effect.drop == pytest.approx(1.0, abs=1e-4)
+        assert effect.rise == pytest.approx(0.0, abs=1e-4)
         assert effect.drop_estimate == pytest.approx(1.0, abs=1e-4)  # the slope is 1 down to the bend
     frame = sweeps_frame(found)
     both = frame[(frame.corruption == "both") & (frame.direction == "noising") & (frame.position == "END")]
@@ -103,6 +105,14 @@ def test_a_dictionary_of_which_nothing_is_needed_is_ablated_all_the_same(error: 
     sites = {str(getattr(one.component, "dictionary", "")) for one in outcome.verification.plan.circuit.sites}
     assert sites == {"stream", "8.early"}
     assert outcome.verification.claims[0].value == pytest.approx(found.recovered, abs=1e-9)
+
+
+def test_what_is_said_before_anything_is_run(tmp_path: Path) -> None:
+    """Neither the dictionaries nor weights are read: which features are active is not known."""
+    study = parse_exploration(TWO.replace("ERROR", "keep"), "two.yaml", tmp_path)
+    assert "to explore: features of 2 dictionaries, of those that are active the 1,000" in plan_study(study)
+    elsewhere = parse_exploration(TWO.replace("ERROR", "keep").replace("at: r1", "at: r7"), "two.yaml", tmp_path)
+    assert [finding.code for finding in check_read_study(elsewhere, "two")[0]] == ["CS377"]
 
 
 def refused(text: str, folder: Path, **options: Any) -> set[str]:

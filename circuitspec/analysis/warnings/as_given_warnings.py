@@ -1,7 +1,8 @@
-"""What was given beside the file: CS438 and CS446 (a model and metrics from Python), CS467 (dictionaries)."""
+"""What was given beside the file: CS438 and CS446 (a model and metrics from Python), CS467 and CS469 (dictionaries)."""
 
 from __future__ import annotations
 
+from circuitspec.analysis.claims.kinds.beats_random import PlannedRivals
 from circuitspec.analysis.dictionary_figures import little_explained
 from circuitspec.analysis.statistics.wording import plural
 from circuitspec.analysis.warnings.evidence import CLAIMS, Evidence, EvidenceWarning, WarningKind
@@ -141,4 +142,44 @@ BAD_DICTIONARIES = WarningKind(
     explain_little,
 )
 
-AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS, OWN_METRICS, BAD_DICTIONARIES)
+
+def unlike_features(evidence: Evidence) -> tuple[EvidenceWarning, ...]:
+    """CS469, once for each claim: the features that were drawn are active at far fewer tokens, or at far more."""
+    found = []
+    for planned in evidence.plan.claims:
+        if not isinstance(planned, PlannedRivals) or planned.rivals.active is None:
+            continue
+        own, others = planned.rivals.active
+        if min(own, others) >= UNLIKE * max(own, others):
+            continue
+        few, many = (f"{100 * share:.3g} %" for share in (others, own))
+        found.append(
+            EvidenceWarning(
+                "CS469",
+                f"random circuits have features that are active at {few} of the tokens at their positions, where the "
+                f"circuit's are at {many}",
+                "no others are as active there, so that the circuit is compared with what has less to do with these "
+                "prompts"
+                if others < own
+                else "so that it is compared with what has more to do with these prompts",
+                "hold the circuit against `minimal` too, or take a dictionary with more features that are active here",
+                {"claim": planned.index, "circuit": own, "random": others},
+            )
+        )
+    return tuple(found)
+
+
+UNLIKE = 0.5  # of the larger share of active tokens: what is below is no longer alike
+
+UNLIKE_FEATURES = WarningKind(
+    "CS469",
+    CLAIMS,
+    "random features that are not as active",
+    "A circuit of features is held against random circuits in which each feature is exchanged for one of the same "
+    "dictionary that is active at about as many tokens of its positions: most features of a dictionary are active at "
+    "none, and any circuit beats those. Here those that are nearest are active at less than half as many tokens, on "
+    "average over the circuit, or at more than twice as many. That the circuit beats them may be for that alone.",
+    unlike_features,
+)
+
+AS_GIVEN_WARNINGS = (BEYOND_WEIGHTS, OWN_METRICS, BAD_DICTIONARIES, UNLIKE_FEATURES)

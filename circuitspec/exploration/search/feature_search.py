@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from circuitspec.engine.attribution.feature_activity import moving_features
 from circuitspec.experiments.experiment import CLEAN_VALUES
+from circuitspec.exploration.request import MOST_FEATURES
 from circuitspec.exploration.search.component_sweep import Effect
 from circuitspec.exploration.setting import ExplorationSetting, where_of
 from circuitspec.graph.dictionary_nodes import is_of_dictionary
@@ -24,7 +26,6 @@ from circuitspec.graph.shape import DictionarySite
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import DictionaryError, Feature, sort_key
 
-MOST = 1000  # features that are searched: that may be taken into a circuit
 PASSES = 4  # over all prompts, to see which features move: clean and source, corrupt and clean
 
 
@@ -75,8 +76,11 @@ class FeatureSearch:
         """Whether a patch there changes the value at all, in some prompt."""
         if not isinstance(component, Feature):
             return True
-        places = [where_of(place) for place in self.setting.places]
-        return bool(self.prompts[component.dictionary][places.index(where), component.index])
+        return bool(self.prompts[component.dictionary][self._places[where], component.index])
+
+    @cached_property
+    def _places(self) -> dict[Where, int]:
+        return {where_of(place): number for number, place in enumerate(self.setting.places)}
 
     def narrow(self, estimated: Sequence[Effect]) -> None:
         """From now on, search those with the largest estimates alone; without any, those that move in most prompts."""
@@ -86,7 +90,7 @@ class FeatureSearch:
         if not estimated:
             largest = {one: float(self.prompts[one.dictionary][:, one.index].max()) for one in self._features}
         features = [one for one in largest if isinstance(one, Feature)]
-        chosen = sorted(features, key=lambda one: (-largest[one], sort_key(one)))[:MOST]
+        chosen = sorted(features, key=lambda one: (-largest[one], sort_key(one)))[:MOST_FEATURES]
         self.setting.claimed = tuple(sorted((*self._errors, *chosen), key=sort_key))
 
     def still(self, site: DictionarySite) -> Feature | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels import path_level
@@ -35,6 +35,7 @@ def patch(
     corruption: str | Sequence[str] | None = None,
     together: bool = False,
     positions: Mapping[str, str | int] | None = None,
+    dictionaries: Mapping[str, Mapping[str, Any]] | None = None,
     metric: OwnMetric | Mapping[str, OwnMetric] | None = None,
     per_prompt: bool = False,
     unpatched: bool = False,
@@ -64,6 +65,8 @@ def patch(
         together: patch all components at once, in one run.
         positions: more positions by name, as in a file: `{"S2": "S2", "AFTER": "S1 + 1", "FIRST": 0}`. END is the last
             token where nothing else is called so.
+        dictionaries: whose features may be named (`"sae:res8.f123@END"`), as a file has them:
+            `{"res8": {"at": "r8", "from": "./saes/res8"}}`. Unless given, those of the file that the prompts are of.
         metric: a metric of your own, beside the others: a function of a frozen `run` with `run.logits`
             [batch, vocabulary] of the last token, `run.answers` and `run.wrong` (`ids` and `scores` with a `mask`, or
             None), and parts such as `run.mean(run.answers)`, that returns one number a row; or several, by name. A
@@ -104,6 +107,7 @@ def patch(
         tokenizer,
         prompts,
         positions=positions,
+        dictionaries=dictionaries,
         metric=metric,
         store=store,
         batch_size=batch_size,

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 
 from circuitspec.hypothesis_file.builder import FORMAT
 from circuitspec.hypothesis_file.load_file import Document, Study, load_exploration, parse_exploration
-from circuitspec.hypothesis_file.schema.blocks import Subject
+from circuitspec.hypothesis_file.schema.blocks import Exploration, Hypothesis
+from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
@@ -34,6 +35,29 @@ class GivenTask:
     prompts: PromptSet
     positions: Mapping[str, Position]
     source: SourceText | None = None
+    dictionaries: GivenDictionaries | None = None  # of the file that the prompts are from
+
+
+@dataclass(frozen=True)
+class GivenDictionaries:
+    """Dictionaries by name, the folder that their files are named from, and the text in which mistakes are shown."""
+
+    specs: Mapping[str, DictionarySpec]
+    base_dir: Path
+    source: SourceText
+
+
+def given_dictionaries(dictionaries: Mapping[str, Mapping[str, Any]]) -> GivenDictionaries:
+    """Dictionaries as the block of a file has them, whose files are named from the working directory.
+
+    Raises CircuitspecError, with every mistake.
+    """
+    blocks = {
+        name: {key: fspath(value) if isinstance(value, PathLike) else value for key, value in block.items()}
+        for name, block in dictionaries.items()
+    }
+    study = _block_study({"file": "prompts.jsonl"}, Path(), {"dictionaries": blocks})
+    return GivenDictionaries(study.exploration.dictionaries, Path(), study.source)
 
 
 def given_task(prompts: PromptsLike, positions: Mapping[str, Position] | None = None) -> GivenTask:
@@ -147,10 +171,11 @@ def given_study(task: PromptsLike, call: str = "explore") -> Study:
 
 
 def _of_task(
-    subject: Subject, base_dir: Path, source: SourceText, positions: Mapping[str, Position] | None
+    subject: Hypothesis | Exploration, base_dir: Path, source: SourceText, positions: Mapping[str, Position] | None
 ) -> GivenTask:
     declared = {**subject.task.positions, **(positions or {})}
-    return GivenTask(build_prompts(subject.task, base_dir, source), declared, source)
+    named = GivenDictionaries(subject.dictionaries, base_dir, source) if subject.dictionaries else None
+    return GivenTask(build_prompts(subject.task, base_dir, source), declared, source, named)
 
 
 def _of_file(path: Path, positions: Mapping[str, Position] | None) -> GivenTask:
@@ -166,6 +191,6 @@ def _of_block(block: Mapping[str, Any], folder: Path, positions: Mapping[str, Po
     return _of_task(study.exploration, folder, replace(study.source, beside=beside), positions)
 
 
-def _block_study(block: Mapping[str, Any], folder: Path) -> Study:
-    written = write_yaml({"circuitspec": FORMAT, "name": "in memory", "task": dict(block)})
+def _block_study(block: Mapping[str, Any], folder: Path, others: Mapping[str, Any] | None = None) -> Study:
+    written = write_yaml({"circuitspec": FORMAT, "name": "in memory", "task": dict(block), **(others or {})})
     return parse_exploration(written, _NAME, folder, model_given=True)

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from circuitspec.analysis.warnings.as_given_warnings import beyond_weights_of
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
+from circuitspec.dictionaries.declared_dictionaries import read_declared
 from circuitspec.engine.cache.stored_runner import StoredRunner
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Source
@@ -23,8 +24,9 @@ from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMP
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
-from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_task
+from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_dictionaries, given_task
 from circuitspec.pipelines.interactive.named_sites import check_named, with_end
+from circuitspec.pipelines.preparation import beside
 from circuitspec.pipelines.session import Session
 from circuitspec.prompts.own_metrics import OwnMetric, named_metrics
 from circuitspec.prompts.prompt_set import CLEAN, PromptSet, TokenizedTask
@@ -138,12 +140,14 @@ def laboratory(
     keep_hooks: bool = False,
     merge_adapters: bool = False,
     edges: bool = False,
+    dictionaries: Mapping[str, Mapping[str, Any]] | None = None,
     check: Callable[[LoadedModel, TokenizedTask], Sequence[Experiment]] = lambda loaded, task: (),
 ) -> Iterator[Laboratory]:
     """The model borrowed and tested, with these prompts; it is given back as it came, also after an exception.
 
     `check` says what will be run, before anything is: positions that are not in the prompts are told (CS507). Raises
-    CircuitspecError as `adopt_model`, tokenising and the self-tests do, TypeError where arguments do not go together.
+    CircuitspecError as `adopt_model`, tokenising and the self-tests do, CS373 to CS377 for dictionaries, TypeError
+    where arguments do not go together.
     """
     import torch
 
@@ -155,6 +159,9 @@ def laboratory(
     with torch.inference_mode(False):  # whatever holds around the call
         loaded = adopt_model(model, tokenizer, keep_hooks=keep_hooks, merge_adapters=merge_adapters)
         given = given_task(prompts, positions)
+        named = given.dictionaries if dictionaries is None else given_dictionaries(dictionaries)
+        if named is not None:
+            loaded = beside(loaded, *read_declared(named.specs, named.base_dir, loaded.shape, named.source))
         places = with_end(given.positions, given.prompts)
         task = tokenize(given.prompts, places, loaded.tokenizer, given.source, unequal=True)
         tell_what_is_on(loaded, given.prompts)

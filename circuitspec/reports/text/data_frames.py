@@ -12,7 +12,14 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.experiment import Experiment, all_readings, texts_of
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION_PATTERN, HEAD, KV_HEAD, NEURON
+from circuitspec.hypothesis_file.grammar.component_kinds import (
+    ATTENTION_PATTERN,
+    FEATURE,
+    HEAD,
+    KV_HEAD,
+    NEURON,
+    OF_DICTIONARIES,
+)
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
@@ -121,7 +128,7 @@ def run_prompts_frame(
 
 
 def where_patched(run: Experiment) -> dict[str, object]:
-    """`kind`, `layer`, `head`, `index` (of a neuron), `position` and `corruption` of an experiment, as columns.
+    """`kind`, `layer`, `head`, `index` (of neurons, features), `position`, `corruption` of an experiment, as columns.
 
     Where several sites are patched, what they have in common; else nothing (an empty text, or no number).
     `position` is a name, several joined by commas, `all`, or `all but` some. `corruption` is the prompts that values
@@ -130,8 +137,8 @@ def where_patched(run: Experiment) -> dict[str, object]:
     """
     components = [site.component for site in run.sites]
     members = [c.place[1] if c.kind in (HEAD, KV_HEAD, ATTENTION_PATTERN) else None for c in components]
-    units = [c.place[1] if c.kind is NEURON else None for c in components]
-    layers = [c.place[0] if c.kind.in_layers else None for c in components]
+    units = [c.place[1] if c.kind in (NEURON, FEATURE) else None for c in components]
+    layers = [c.place[0] if c.kind.in_layers or c.kind in OF_DICTIONARIES else None for c in components]
     return {
         "kind": _common([c.kind.name for c in components], ""),
         "layer": _common(layers, None),

@@ -12,7 +12,8 @@ from circuitspec.hypothesis_file.schema.claim_block import ClaimBlock
 
 
 class BeatsRandom(ClaimBlock):
-    """The circuit recovers more than random circuits: heads (and neurons) of each layer exchanged for others of it.
+    """The circuit recovers more than random circuits: heads (and neurons) of each layer exchanged for others of it, and
+    features of dictionaries for others that are as active.
 
     The null hypothesis is that it beats at most the share `quantile` of all such circuits (Shi et al. 2024).
     """
