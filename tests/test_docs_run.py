@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from circuitspec.cli import main
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.families import architecture as architectures
@@ -181,11 +182,15 @@ def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_block_of_dictionaries(tmp_path: Path) -> None:
     """It is part of a valid file, whose circuit has the features that it names."""
-    (block,) = (one for one in blocks(DOCS / "dictionaries.md") if one.language == "yaml")
+    block, on_hub = (one for one in blocks(DOCS / "dictionaries.md") if one.language == "yaml")
     part: Any = parse_source(block.text, "dictionaries.md").data
     found = load_hypothesis(small_tiny(tmp_path, "example.circuit.yaml", part, prompts=24)).hypothesis
     assert {name: one.at for name, one in found.dictionaries.items()} == {"res8": "r8", "mlp3": "m3"}
     assert found.circuit.groups["gender"].nodes == ("sae:res8.f123", "sae:res8.f[40,52-55]")
+    declared: Any = parse_source(on_hub.text, "dictionaries.md").data
+    read = {name: DictionarySpec.model_validate(one) for name, one in declared["dictionaries"].items()}
+    hub = "google/gemma-scope-2b-pt-res@COMMIT:layer_19/width_16k/average_l0_73"
+    assert {name: one.named for name, one in read.items()} == {"res8": "./saes/res8", "res20": hub}
 
 
 def test_the_commands_of_dictionaries(monkeypatch: pytest.MonkeyPatch) -> None:
