@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from circuitspec.cli import main
 from circuitspec.hypothesis_file.load_file import load_hypothesis
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
+from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.families import architecture as architectures
@@ -183,13 +184,17 @@ def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_blocks_of_dictionaries(tmp_path: Path) -> None:
-    """They are parts of valid files, of which one has a circuit with the features that it names, one claims paths."""
-    first, second = (one for one in blocks(DOCS / "dictionaries.md") if one.language == "yaml")
+    """They are parts of valid files: a circuit with the features that it names, a folder on the hub, claims on paths."""
+    first, on_hub, paths = (one for one in blocks(DOCS / "dictionaries.md") if one.language == "yaml")
     part: Any = parse_source(first.text, "dictionaries.md").data
     found = load_hypothesis(small_tiny(tmp_path, "example.circuit.yaml", part, prompts=24)).hypothesis
     assert {name: one.at for name, one in found.dictionaries.items()} == {"res8": "r8", "mlp3": "m3"}
     assert found.circuit.groups["gender"].nodes == ("sae:res8.f123", "sae:res8.f[40,52-55]")
-    part = parse_source(second.text, "dictionaries.md").data
+    declared: Any = parse_source(on_hub.text, "dictionaries.md").data
+    read = {name: DictionarySpec.model_validate(one) for name, one in declared["dictionaries"].items()}
+    hub = "google/gemma-scope-2b-pt-res@COMMIT:layer_19/width_16k/average_l0_73"
+    assert {name: one.named for name, one in read.items()} == {"res8": "./saes/res8", "res20": hub}
+    part = parse_source(paths.text, "dictionaries.md").data
     found = load_hypothesis(small_tiny(tmp_path, "paths.circuit.yaml", part, prompts=24)).hypothesis
     assert [claim.kind for claim in found.claims] == ["path", "path", "mediation"]
 

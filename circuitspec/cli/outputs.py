@@ -59,7 +59,7 @@ def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
         for name in subspace_places(document.hypothesis, document.source):
             yield "a file of subspaces", folder / name
         for called, spec in document.hypothesis.dictionaries.items():
-            if (folder / spec.source).is_file():
+            if isinstance(spec.source, str) and (folder / spec.source).is_file():
                 yield f"the dictionary {called}", folder / spec.source
     model = local_model(subject.model.id, folder)
     if model is not None and model.is_dir():

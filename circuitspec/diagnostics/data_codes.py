@@ -104,16 +104,16 @@ DATA: dict[str, CodeInfo] = {
         "that the numbers would be those of another model.",
     ),
     "CS316": CodeInfo(
-        "the hub does not give this model",
-        "The Hugging Face hub answered that there is no such model, no such revision of it, or that access to it "
-        "is restricted. Check the spelling of `id` and `revision`; for a gated or private model accept its terms "
-        "and log in (`hf auth login`). A local directory is written `./name`.",
+        "the hub does not give this",
+        "The Hugging Face hub answered that there is no such model (or repository of a dictionary), no such revision "
+        "of it, or that access to it is restricted. Check the spelling of `id` and `revision`; for a gated or private "
+        "one accept its terms and log in (`hf auth login`). A local directory is written `./name`.",
     ),
     "CS317": CodeInfo(
         "the hub cannot be reached",
-        "The model is not (or not wholly) in the local Hugging Face cache, and the hub cannot be reached or is "
-        "told to be left alone (HF_HUB_OFFLINE). Connect to the network, or download the model elsewhere and give "
-        "its directory as `id: ./name`.",
+        "The model or dictionary is not (or not wholly) in the local Hugging Face cache, and the hub cannot be reached "
+        "or is told to be left alone (HF_HUB_OFFLINE). Connect to the network, or download it elsewhere and give its "
+        "directory: a model's as `id: ./name`, a dictionary's as `from: ./name`.",
     ),
     "CS318": CodeInfo(
         "the device cannot take the model",
@@ -427,8 +427,9 @@ DATA: dict[str, CodeInfo] = {
     "CS373": CodeInfo(
         "no dictionary where one is named",
         "`dictionaries` names the file or folder of a sparse autoencoder or transcoder, counted from the folder of the "
-        "hypothesis file, and there is none, or none laid out as `format` says. The message lists what was looked "
-        "for. circuitspec fetches no dictionaries: download the folder, and name it.",
+        "hypothesis file, or a folder on the Hugging Face hub (`from: {id: OWNER/NAME, revision: COMMIT, path: "
+        "FOLDER}`), and there is none, or none laid out as `format` says. The message lists what was looked for. "
+        "Without a network a folder of the hub must have been fetched before, or be downloaded elsewhere and named.",
     ),
     "CS374": CodeInfo(
         "a dictionary's file cannot be read",

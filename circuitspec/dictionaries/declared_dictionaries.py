@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
 from circuitspec.dictionaries.told_places import place_told, read_otherwise
 from circuitspec.graph.shape import DictionarySite, ModelShape
-from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
+from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec, HubFolder
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
 if TYPE_CHECKING:
     from circuitspec.dictionaries.dictionary import Dictionary
 
 Specs: TypeAlias = Mapping[str, DictionarySpec]
+
+
+class Fetches(Protocol):
+    """Gives the folder or file on this machine of one on the hub; `models.storage.hub.fetch_folder` does."""
+
+    def __call__(self, folder: HubFolder, names: Sequence[str]) -> Path: ...
 
 
 def sites_declared(specs: Specs, shape: ModelShape, text: SourceText) -> ModelShape:
@@ -31,11 +37,12 @@ def sites_declared(specs: Specs, shape: ModelShape, text: SourceText) -> ModelSh
 
 
 def read_declared(
-    specs: Specs, base_dir: Path, shape: ModelShape, text: SourceText
+    specs: Specs, base_dir: Path, shape: ModelShape, text: SourceText, fetch: Fetches
 ) -> tuple[ModelShape, dict[str, Dictionary]]:
     """The shape with the places of dictionaries, and these by name, on the CPU.
 
-    Raises, for all of them at once: CS377 for one that does not fit its place, and CS373 to CS376 as reading does.
+    Raises, for all of them at once: CS377 for one that does not fit its place, and CS373 to CS376 as reading does; what
+    `fetch` raises for those on the hub.
     """
     from circuitspec.dictionaries.readers.all_formats import read_dictionary
 
@@ -44,7 +51,8 @@ def read_declared(
     problems: list[Diagnostic] = []
     for name, spec in specs.items():
         try:
-            file = read_dictionary(base_dir / spec.source, spec.place.layer, spec.format, _span(name, text))
+            path, span = _located(name, spec, base_dir, text, fetch), _span(name, text)
+            file = read_dictionary(path, spec.place.layer, spec.format, span)
         except CircuitspecError as error:
             problems += error.diagnostics
             continue
@@ -62,14 +70,27 @@ def read_declared(
     return replace(placed, dictionaries=sites), found
 
 
-def dictionary_files(specs: Specs, base_dir: Path, text: SourceText) -> dict[str, tuple[Path, ...]]:
-    """The files that each dictionary is read from, by its name. Raises CS373."""
+def dictionary_files(specs: Specs, base_dir: Path, text: SourceText, fetch: Fetches) -> dict[str, tuple[Path, ...]]:
+    """The files that each dictionary is read from, by its name. Raises CS373, and what `fetch` raises."""
     from circuitspec.dictionaries.readers.all_formats import files_of
 
     return {
-        name: files_of(base_dir / spec.source, spec.place.layer, spec.format, _span(name, text))
+        name: files_of(_located(name, spec, base_dir, text, fetch), spec.place.layer, spec.format, _span(name, text))
         for name, spec in specs.items()
     }
+
+
+def _located(name: str, spec: DictionarySpec, base_dir: Path, text: SourceText, fetch: Fetches) -> Path:
+    """Where its files lie on this machine."""
+    from circuitspec.dictionaries.readers.all_formats import names_of
+
+    if isinstance(spec.source, str):
+        return base_dir / spec.source
+    try:
+        return fetch(spec.source, names_of(spec.place.layer, spec.format))
+    except CircuitspecError as error:
+        span = _span(name, text)
+        raise CircuitspecError(*(replace(one, span=one.span or span) for one in error.diagnostics)) from error
 
 
 def _site(name: str, spec: DictionarySpec) -> DictionarySite:

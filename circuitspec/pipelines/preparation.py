@@ -18,6 +18,7 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.hypothesis_file.load_file import Document, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.models.load import LoadedModel
+from circuitspec.models.storage.hub import fetch_folder
 from circuitspec.pipelines.abstraction.pair_preparation import paired, pairs_of, with_all_drawn
 from circuitspec.pipelines.session import tokens_of
 from circuitspec.prompts.build import build_prompts
@@ -70,7 +71,7 @@ def prepare(
     text = document.source
     dictionaries: Mapping[str, Dictionary] = {}
     if features and hypothesis.dictionaries:
-        shape, dictionaries = read_declared(hypothesis.dictionaries, document.base_dir, shape, text)
+        shape, dictionaries = read_declared(hypothesis.dictionaries, document.base_dir, shape, text, fetch_folder)
     internals = internal_metrics(hypothesis, shape, text)
     graph = measuring(lay_out(hypothesis.circuit, shape, text), internals)
     pairs = pairs_of(hypothesis, prompts, document)

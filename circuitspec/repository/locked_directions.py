@@ -19,6 +19,7 @@ from circuitspec.experiments.subspaces.subspace_files import subspace_places
 from circuitspec.hypothesis_file.checks.pair_places import pair_places
 from circuitspec.hypothesis_file.load_file import Document
 from circuitspec.models.storage.cache import sha256_of
+from circuitspec.models.storage.hub import fetch_folder
 from circuitspec.repository.lock import digest_change
 
 
@@ -33,6 +34,7 @@ def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Ite
 
     A file that is named anew, or no longer, is a change of the hypothesis and told there.
     """
+    fetched = {one.named for one in document.hypothesis.dictionaries.values() if not isinstance(one.source, str)}
     kinds = {name: kind for kind, places in _by_kind(document).items() for name in places}
     for name, span in _places(document).items():
         what = kinds[name]
@@ -47,7 +49,7 @@ def direction_drift(document: Document, locked: Mapping[str, str] | None) -> Ite
                 "CS552",
                 f"{name} ({what}) changed since it was locked: {digest_change(old, new)}",
                 span,
-                f"read from {path}",
+                "" if name in fetched else f"read from {path}",
                 "put the file back that was locked, or lock the new one: circuitspec lock FILE",
                 data={"file": name},
             )
@@ -64,7 +66,7 @@ def _by_kind(document: Document) -> dict[str, dict[str, Span]]:
     return {
         "direction": dict(direction_places(hypothesis, text)),
         "subspace": subspace_places(hypothesis, text),
-        "dictionary": {spec.source: text.span(("dictionaries", name, "from")) for name, spec in named.items()},
+        "dictionary": {spec.named: text.span(("dictionaries", name, "from")) for name, spec in named.items()},
         "pairs": pair_places(spec, text),
         "columns of prompts": columns,
     }
@@ -80,10 +82,10 @@ def _digest(document: Document, name: str) -> str | None:
     None where there is nothing to read.
     """
     path = document.base_dir / name
-    specs = {key: spec for key, spec in document.hypothesis.dictionaries.items() if spec.source == name}
+    specs = {key: spec for key, spec in document.hypothesis.dictionaries.items() if spec.named == name}
     try:
         if specs:
-            read = dictionary_files(specs, document.base_dir, document.source)
+            read = dictionary_files(specs, document.base_dir, document.source, fetch_folder)
             return _joint({path for files in read.values() for path in files})
         if path.is_dir():
             return _joint({one for one in path.iterdir() if one.is_file()})

@@ -94,6 +94,10 @@ def values(file: Path) -> list[float]:
     return [claim["value"] for claim in verified(file)[0]]
 
 
+LAST_CLAIMS = """
+  - sufficient: {metric: logit_diff, at_least: 0.99}
+  - necessary: {metric: logit_diff, at_most: 0.01}
+"""
 BOTH = "{both: {nodes: ['sae:res1.f[0-1]'], at: END}}"
 
 
@@ -188,6 +192,22 @@ def test_what_features_alone_say(tmp_path: Path) -> None:
     planned = run("plan", file)
     assert "sae:res1.error (left out)" in planned.output
     assert "with all of them left out" in run("verify", file, "--no-store").output
+
+
+def test_a_dictionary_of_what_leaves_the_last_block(tmp_path: Path) -> None:
+    """All of it is sufficient and necessary, whatever else is ablated; files may name the place as others do."""
+    file = hypothesis(tmp_path, "{all: {nodes: ['sae:res1.f*']}}", LAST_CLAIMS, options=", error: ablate")
+    eye = np.eye(D)
+    arrays = {"W_enc": np.concatenate([eye, -eye]).T, "W_dec": np.concatenate([eye, -eye])}
+    arrays |= {"b_enc": np.zeros(2 * D), "b_dec": np.zeros(D)}
+    settings = {"architecture": "standard", "metadata": {"hook_name": "blocks.1.hook_resid_post"}}
+    sae_lens(tmp_path / "res1", settings, arrays)
+    file.write_text(file.read_text().replace("at: r1", "at: r2"))
+    found = json.loads(run("verify", file, "--format", "json", "--no-store").stdout)
+    assert [claim["value"] for claim in found["claims"]] == pytest.approx([1.0, 0.0], abs=1e-4)
+    assert "layer 2: sae:res1.error" in run("plan", file).output
+    file.write_text(file.read_text().replace("at: r2", "at: r3"))
+    assert "the stream after the last block is r2" in code_of(file, "check")
 
 
 def test_the_shipped_example() -> None:

@@ -36,6 +36,12 @@ def files_of(path: Path, layer: int, format_name: str = "auto", place: Span | No
     return _format_of(source, layer, format_name).files(source, layer)
 
 
+def names_of(layer: int, format_name: str = "auto") -> tuple[str, ...]:
+    """What the files of a dictionary of this layer may be called, seen from its folder."""
+    tried = [*FORMATS.values()] if format_name == "auto" else [FORMATS[format_name]]
+    return tuple(dict.fromkeys(name for one in tried for name in one.names(layer)))
+
+
 def _format_of(source: DictionaryPath, layer: int, name: str) -> DictionaryFormat:
     tried = [*FORMATS.values()] if name == "auto" else [FORMATS[name]]
     found = next((one for one in tried if one.is_there(source, layer)), None)

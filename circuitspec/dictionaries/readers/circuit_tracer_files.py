@@ -50,5 +50,10 @@ def _read(source: DictionaryPath, layer: int) -> StoredDictionary:
 
 
 CIRCUIT_TRACER = DictionaryFormat(
-    "circuit_tracer", "a folder with config.yaml and layer_N.safetensors", _is_there, _files, _read
+    "circuit_tracer",
+    "a folder with config.yaml and layer_N.safetensors",
+    lambda layer: ("config.yaml", f"layer_{layer}.safetensors"),
+    _is_there,
+    _files,
+    _read,
 )

@@ -25,12 +25,14 @@ class StoredDictionary:
 class DictionaryFormat:
     """One tool's layout.
 
-    `files` are those that a dictionary is read from, given the layer that it is for: the last one holds the weights.
+    `names` are what its files are called, seen from their folder. `files` are those that a dictionary is read from: the
+    last one holds the weights. Both are given the layer that it is for.
     `shown` says what is looked for, in words.
     """
 
     name: str
     shown: str
+    names: Callable[[int], tuple[str, ...]]
     is_there: Callable[[DictionaryPath, int], bool]
     files: Callable[[DictionaryPath, int], tuple[Path, ...]]
     read: Callable[[DictionaryPath, int], StoredDictionary]
@@ -44,4 +46,4 @@ def fixed(
     def files(source: DictionaryPath, layer: int) -> tuple[Path, ...]:
         return (*(source.folder / one for one in names[:-1]), source.weights(names[-1]))
 
-    return DictionaryFormat(name, shown, lambda source, layer: source.has(*names), files, read)
+    return DictionaryFormat(name, shown, lambda layer: names, lambda source, layer: source.has(*names), files, read)

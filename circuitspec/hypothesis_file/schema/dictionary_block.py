@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, Tag
 
 from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 from circuitspec.hypothesis_file.grammar.texts import DictionaryPlaceText
-from circuitspec.hypothesis_file.schema.block import Block, Flag, Positive, Text
+from circuitspec.hypothesis_file.schema.block import Block, Flag, Positive, Text, form_of, one_form_of
 
 DictionaryFormatName: TypeAlias = Literal[
     "auto",
@@ -20,6 +20,22 @@ DictionaryFormatName: TypeAlias = Literal[
     "llama_scope",
     "circuit_tracer",
 ]
+
+
+class HubFolder(Block):
+    """A folder of a repository on the Hugging Face hub."""
+
+    id: Text = Field(examples=["google/gemma-scope-2b-pt-res"], description="The repository: owner/name.")
+    revision: Text | None = Field(default=None, description="Commit hash on the hub; pins the weights.")
+    path: Text | None = Field(
+        default=None,
+        examples=["layer_20/width_16k/average_l0_71"],
+        description="The folder or file in it; left out, the files lie at its top.",
+    )
+
+    def __str__(self) -> str:
+        revision = "" if self.revision is None else f"@{self.revision}"
+        return f"{self.id}{revision}" + ("" if self.path is None else f":{self.path}")
 
 
 class DictionarySpec(Block):
@@ -34,10 +50,13 @@ class DictionarySpec(Block):
         "layer's heads), a3 or m3 (what attention or MLP adds to the stream; after a norm of their own, if they have "
         "one). A transcoder reads what enters the MLP of m3.",
     )
-    source: Text = Field(
+    source: Annotated[
+        Annotated[Text, Tag("<text>")] | Annotated[HubFolder, Tag("<mapping>")],
+        one_form_of(form_of, "a folder such as ./saes/res8, or {id: OWNER/NAME, revision: COMMIT, path: FOLDER}"),
+    ] = Field(
         alias="from",
         examples=["./saes/res8"],
-        description="The folder or file of its weights, relative to this file.",
+        description="The folder or file of its weights, relative to this file; or a folder on the Hugging Face hub.",
     )
     format: DictionaryFormatName = Field(
         default="auto", description="The tool that saved it; auto tells by the names of the files."
@@ -58,6 +77,11 @@ class DictionarySpec(Block):
         "as the run has it (keep), is ablated too (ablate), or is left out, so that the value is what its features say "
         "alone (remove). A circuit that names sae:NAME.error has it inside.",
     )
+
+    @property
+    def named(self) -> str:
+        """`from` in a line: the path as written, or `owner/name@revision:path`."""
+        return str(self.source)
 
     @property
     def place(self) -> DictionaryPlace:

@@ -18,6 +18,7 @@ from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.yaml.source import SourceText, parse_source
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.load import LoadedModel, Ready, load_model
+from circuitspec.models.storage.hub import fetch_folder
 from circuitspec.pipelines.session import Loading, from_file, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
@@ -86,7 +87,7 @@ def checked_on(
     def prepared(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> TokenizedTask:
         whole = shape
         for one in declared:
-            own, dictionaries = read_declared(one.specs, one.base_dir, shape, one.text)
+            own, dictionaries = read_declared(one.specs, one.base_dir, shape, one.text, fetch_folder)
             whole = replace(whole, dictionaries=(*whole.dictionaries, *own.dictionaries))
             found.update(dictionaries)
         placed.append(whole)
