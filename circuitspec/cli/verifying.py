@@ -267,7 +267,6 @@ def _kept(document: Document, asked: VerifyCall, place: StorePlace) -> KeptResul
         "to": str(asked.output_dir),
     }
     read = [path for _, path in files_of(document)]
-    read += [document.base_dir / one.source for one in document.hypothesis.dictionaries.values()]
     return kept_result(document, read, place if isinstance(place, Path) else place.root, said, asked.device)
 
 

@@ -37,7 +37,9 @@ from circuitspec.experiments.requirements import refused_runs
 from circuitspec.hypothesis_file.grammar.internal_metric_names import is_internal
 from circuitspec.hypothesis_file.load_file import Document, with_source
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
+from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.models.load import LoadedModel
+from circuitspec.models.storage.hub import fetch_folder
 from circuitspec.pipelines.session import Session, begin, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
@@ -46,6 +48,8 @@ from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.runtime.progress import Progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from transformers import PreTrainedTokenizerFast
 
     from circuitspec.graph.shape import ModelShape
@@ -247,7 +251,7 @@ def _with_dictionaries(loaded: LoadedModel, circuits: Sequence[ComparedCircuit])
     first = declared[0]
     written = {
         tuple(
-            (name, str((one.base_dir / spec.source).resolve()), spec.model_dump_json(exclude={"source"}))
+            (name, _place_of(spec, one.base_dir), spec.model_dump_json(exclude={"source"}))
             for name, spec in sorted(one.hypothesis.dictionaries.items())
         )
         for one in declared
@@ -261,9 +265,16 @@ def _with_dictionaries(loaded: LoadedModel, circuits: Sequence[ComparedCircuit])
                 hint="declare the same dictionaries in all of them, under the same names",
             )
         )
-    shape, found = read_declared(first.hypothesis.dictionaries, first.base_dir, loaded.shape, first.source)
+    shape, found = read_declared(
+        first.hypothesis.dictionaries, first.base_dir, loaded.shape, first.source, fetch_folder
+    )
     device = next(loaded.model.parameters()).device
     return replace(loaded, shape=shape, dictionaries={name: one.to(device) for name, one in found.items()})
+
+
+def _place_of(spec: DictionarySpec, base_dir: Path) -> str:
+    """Where a dictionary's files lie: a path on this machine, or a folder on the hub."""
+    return str((base_dir / spec.source).resolve()) if isinstance(spec.source, str) else spec.named
 
 
 def _several_models(circuits: Sequence[ComparedCircuit]) -> Diagnostic:

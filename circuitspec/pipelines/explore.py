@@ -57,6 +57,7 @@ from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
+from circuitspec.models.storage.hub import fetch_folder
 from circuitspec.pipelines.preparation import beside
 from circuitspec.pipelines.session import Session, behaviour, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
@@ -251,7 +252,9 @@ def _prepare(
     check_names(task)
     dictionaries: Mapping[str, Dictionary] = {}
     if study.exploration.dictionaries:
-        shape, dictionaries = read_declared(study.exploration.dictionaries, study.base_dir, shape, study.source)
+        shape, dictionaries = read_declared(
+            study.exploration.dictionaries, study.base_dir, shape, study.source, fetch_folder
+        )
     unnamed = not task.roles
     if unnamed:
         task = with_last_named(task)

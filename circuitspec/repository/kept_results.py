@@ -73,12 +73,15 @@ def kept_result(
         if reference.kind == "hub" and not _COMMIT.fullmatch(spec.revision or "") and not _offline():
             return None
         found = model_files(spec, document.base_dir, chat=document.hypothesis.task.chat is not None)
-        if found is None:
+        dictionaries = document.hypothesis.dictionaries.values()
+        on_hub = [one.source for one in dictionaries if not isinstance(one.source, str)]
+        if found is None or not all(_COMMIT.fullmatch(one.revision or "") for one in on_hub):
             return None
+        folders = [document.base_dir / one.source for one in dictionaries if isinstance(one.source, str)]
         content = {
             "text": document.source.text,
             "called": [str(document.source.file), str(document.base_dir.resolve())],
-            "files": [[str(path), sha256_of(path)] for path in _regular(read)],
+            "files": [[str(path), sha256_of(path)] for path in _regular([*read, *folders])],
             "model": [found.revision, found.digests()],
             "options": dict(options),
             "environment": environment(device).model_dump(mode="json"),

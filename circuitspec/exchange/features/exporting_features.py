@@ -184,7 +184,7 @@ def _wordless(message: str, place: Place, document: Document, hint: str) -> Diag
 
 def _dictionaries(document: Document) -> tuple[DeclaredDictionary, ...]:
     return tuple(
-        DeclaredDictionary(name, spec.at, spec.source, None, spec.skip_first, spec.error == "ablate")
+        DeclaredDictionary(name, spec.at, spec.named, None, spec.skip_first, spec.error == "ablate")
         for name, spec in document.hypothesis.dictionaries.items()
     )
 

@@ -23,6 +23,7 @@ from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, RESAMPLE
 from circuitspec.models.adopt import adopt_model
 from circuitspec.models.load import LoadedModel
+from circuitspec.models.storage.hub import fetch_folder
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.pipelines.interactive.given_prompts import PromptsLike, given_dictionaries, given_task
 from circuitspec.pipelines.interactive.named_sites import check_named, with_end
@@ -161,7 +162,9 @@ def laboratory(
         given = given_task(prompts, positions)
         named = given.dictionaries if dictionaries is None else given_dictionaries(dictionaries)
         if named is not None:
-            loaded = beside(loaded, *read_declared(named.specs, named.base_dir, loaded.shape, named.source))
+            loaded = beside(
+                loaded, *read_declared(named.specs, named.base_dir, loaded.shape, named.source, fetch_folder)
+            )
         places = with_end(given.positions, given.prompts)
         task = tokenize(given.prompts, places, loaded.tokenizer, given.source, unequal=True)
         tell_what_is_on(loaded, given.prompts)
