@@ -184,7 +184,7 @@ def test_the_commands_of_exploring(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_blocks_of_dictionaries(tmp_path: Path) -> None:
-    """They are parts of valid files: a circuit with the features that it names, a folder on the hub, claims on paths."""
+    """They are parts of valid files: a circuit with the features that it names, one on the hub, claims on paths."""
     first, on_hub, paths = (one for one in blocks(DOCS / "dictionaries.md") if one.language == "yaml")
     part: Any = parse_source(first.text, "dictionaries.md").data
     found = load_hypothesis(small_tiny(tmp_path, "example.circuit.yaml", part, prompts=24)).hypothesis
