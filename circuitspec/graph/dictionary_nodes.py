@@ -104,7 +104,8 @@ def unfit_on_paths(
                 )
                 hint = "claim `path` of it, which is patched by itself; or name heads and MLPs"
             elif site is None:
-                said, hint = "the model was given no such dictionary", "give it under `dictionaries`"
+                found.append(unknown(feature, span))
+                continue
             elif number > 0 and (reads := _reads_no_stream(site)):
                 said = f"its dictionary reads {reads}, and not the residual stream"
                 hint = "end the path at the heads or the MLP; or name features of the stream, or of a transcoder"

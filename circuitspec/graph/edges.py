@@ -13,7 +13,7 @@ from typing import TypeGuard
 
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, LOGITS, MLP, RESID, RESID_MID, ComponentKind
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, LOGITS, MLP, ComponentKind
 from circuitspec.hypothesis_file.grammar.components import (
     IN_LAYERS,
     OF_DICTIONARY,
@@ -27,7 +27,6 @@ from circuitspec.hypothesis_file.grammar.components import (
 from circuitspec.hypothesis_file.grammar.components import Reader as Reader
 from circuitspec.hypothesis_file.grammar.components import Sender as Sender
 from circuitspec.hypothesis_file.grammar.components import Writer as Writer
-from circuitspec.hypothesis_file.grammar.dictionary_places import PlaceKind
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 
@@ -193,15 +192,6 @@ _READ_BY: Mapping[ComponentKind, ComponentKind] = {
     shared: kind for kind in IN_LAYERS for shared in kind.reads_through.values()
 }
 
-_OF_PLACES: Mapping[PlaceKind, ComponentKind] = {
-    "resid": RESID,
-    "resid_mid": RESID_MID,
-    "z": HEAD,
-    "attention": HEAD,
-    "mlp": MLP,
-}
-"""What a dictionary's place is the value of: its features are read and written when that is."""
-
 
 @dataclass(frozen=True)
 class _SenderPlaces:
@@ -240,7 +230,7 @@ def stage_in(component: Component, shape: ModelShape) -> int | None:
     if not isinstance(component, OF_DICTIONARY):
         return stage(component)
     site = shape.dictionary(component.dictionary)
-    return None if site is None else 4 * site.place.layer + _stage(_OF_PLACES[site.place.kind])
+    return None if site is None else site.place.stage
 
 
 def _read(reader: Reader, shape: ModelShape) -> int | None:

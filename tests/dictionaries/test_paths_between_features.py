@@ -71,6 +71,9 @@ DONE = [
     (claim("sae:res1.f0 -> logits"), 1.0),  # through m1, which is recomputed
     (claim("sae:res1.f0 -> logits", more=", through: []"), 0.0),
     (claim("sae:heads.f0 -> sae:gate.f0"), 1.0),  # what the heads add for A, by a dictionary of what they add
+    # with the second switch off alone, A's feature is as it was and B's is not
+    (claim("sae:res1.f0 -> sae:gate.f0", more=", sources: {sae:res1.f0: second}"), 0.0),
+    (claim("switches -> sae:gate.f0", more=", sources: {switches: second}"), 1.0),
     # in the corrupt run both are off: one alone opens nothing, both do
     (claim("sae:res1.f0 -> sae:gate.f0", "denoising"), 0.0),
     (claim("switches -> sae:gate.f0", "denoising"), 1.0),
@@ -80,8 +83,10 @@ DONE = [
 def test_what_travels_between_features(tmp_path: Path) -> None:
     claims = "\n" + "".join(text for text, _ in DONE)
     claims += '  - mediation: {of: "sae:res1.f0 -> sae:gate.f0 -> logits", metric: logit_diff, direct_at_most: 0.1}\n'
+    claims += "  - cross_section: {paths: [switches -> sae:gate.f0], metric: logit_diff, at_most: 0.1"
+    claims += ", sources: {switches: first}}\n"  # of which B's feature is on, and A's is off
     found = verified(hypothesis(tmp_path, claims))["claims"]
-    assert [one["value"] for one in found] == pytest.approx([value for _, value in DONE] + [0.0], abs=1e-4)
+    assert [one["value"] for one in found] == pytest.approx([value for _, value in DONE] + [0.0, 0.0], abs=1e-4)
     assert {one["status"] for one in found} == {"SUPPORTED", "REFUTED"}
 
 
@@ -110,7 +115,7 @@ def refused(file: Path, command: str = "verify") -> str:
     [
         (claim("a0.h0 -> sae:heads.f0"), "CS248", "sae:heads.f0 cannot stand on this path"),
         (claim("a0.h0 -> sae:res1.f0 -> m1, sae:gate.f0 -> logits"), "CS249", "a part of what m1 adds"),
-        (claim("sae:gate.f0 -> sae:res1.f0"), "CS227", "sae:gate.f0 does not come before it"),
+        (claim("sae:gate.f0 -> sae:res1.f0"), "CS205", "sae:gate.f0 does not come before sae:res1.f0"),
         (claim("sae:res1.f* -> logits"), "CS226", "name its features by number"),
         (claim("sae:res1.error -> logits"), "CS226", "name features of the dictionary"),
         (claim("sae:res1.f3 -> logits"), "CS246", "no feature 3"),
@@ -143,7 +148,7 @@ def test_from_python(tmp_path: Path) -> None:
     assert frame["layer"].tolist() == [1, 1, 1]
     frame = circuitspec.patch(model, tokenizer, rows, ["sae:res1.f0@END", "sae:res1.f2"], dictionaries=given)
     assert frame["recovered_logit_diff"].tolist() == pytest.approx([0.0, 1.0], abs=1e-4)
-    with pytest.raises(circuitspec.CircuitspecError, match="CS248"):
+    with pytest.raises(circuitspec.CircuitspecError, match="CS247"):
         circuitspec.path_patch(model, tokenizer, rows, paths[0])
     twice = {**given, "again": {"at": "r1", "from": tmp_path / "res1"}}
     with pytest.raises(circuitspec.CircuitspecError, match="CS182"):

@@ -151,6 +151,8 @@ IN_SEQUENCE = (  # where the MLP reads what the attention of its layer adds
     "sae:early.f[0-9] -> a1.h1<v>, a1.h0<q> -> sae:coder.f[0-9]",
     "a1.h0 -> sae:mid.f[0-9], sae:late.f[0-9]",
     "sae:mid.f[0-9]@A -> m1 -> sae:late.f[0-9]",
+    "sae:early.f[0-9] -> sae:mid.f[0-9] -> sae:coder.f[0-9] -> logits",
+    "a0.h0 -> sae:mid.f[0-9], sae:coder.f[0-9]",
 )
 THROUGH = pytest.mark.parametrize("through", [("mlp",), ()], ids=["through MLPs", "through nothing"])
 FAMILIES = ("gpt2", "gpt_neox", "gemma2", "llama", "olmo2")
@@ -167,12 +169,6 @@ def test_some_paths(layout: str) -> None:
 def test_paths_one_by_one(layout: str, through: tuple[str, ...]) -> None:
     parallel = layout == "gpt_neox"
     assert_along(layout, SOME + PATHS + (() if parallel else IN_SEQUENCE), through=through)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("layout", ["gpt2", "llama", "gemma2"])
-def test_a_dictionary_between_attention_and_mlp_beside_a_transcoder(layout: str) -> None:
-    assert_along(layout, ["sae:early.f[0-9] -> sae:mid.f[0-9] -> sae:coder.f[0-9] -> logits"])
 
 
 @pytest.mark.nightly

@@ -260,6 +260,7 @@ MORE = [
     ("llama", "m1", "transcoder"),
     ("llama", "r1", "centred and scaled"),
     ("gemma2", "m1", "jumprelu"),
+    ("olmo2", "m1", "transcoder"),
     ("gpt_neox", "m1", "standard"),
     ("gpt_neox", "r3", "jumprelu"),
     ("gemma2", "r3", "topk"),

@@ -102,7 +102,7 @@ class Compiler:
             logits, recorded = self.forward(inputs, plain)
             return logits, {**recorded, **self._patterns(inputs, plain, patterns)}
         if features := _of_dictionaries(actions.record):
-            explained = {tap for one in features for tap in one.explained(self._shape)}
+            explained = {tap for one in features for tap in self._explained(one)}
             plain = replace(actions, record=(actions.record - features) | explained)
             logits, recorded = self.forward(inputs, plain)
             asked = {tap: value for tap, value in recorded.items() if tap in actions.record}
@@ -176,7 +176,7 @@ class Compiler:
         """The features and errors in what was recorded: `[row, pos, n_features]` and `[row, pos, d_out]`."""
         found = {}
         for tap in taps:
-            read, written = (recorded[one] for one in tap.explained(self._shape))
+            read, written = (recorded[one] for one in self._explained(tap))
             dictionary, left_out = self._dictionaries[tap.dictionary], self._left_out(inputs, tap)
             weights = dictionary.weights(read)
             if left_out is not None:
@@ -194,7 +194,8 @@ class Compiler:
         if not taps:
             return actions
         edits = dict(actions.edits)
-        for tap in sorted({Tap(tap.layer, "features", tap.dictionary) for tap in taps}):
+        parts = {Tap(tap.layer, "features", tap.dictionary) for tap in taps}
+        for tap in sorted(parts, key=lambda part: self._explained(part)[1]):
             error = Tap(tap.layer, "error", tap.dictionary)
             splice = Spliced(
                 self._dictionaries[tap.dictionary],
@@ -203,7 +204,7 @@ class Compiler:
                 (actions.shifts.get(tap), actions.shifts.get(error)),
                 self._left_out(inputs, tap),
             )
-            read, written = tap.explained(self._shape)
+            read, written = self._explained(tap)
             entering: list[Tensor] = []
             if read != written:
                 edits[read] = _after(edits.get(read), partial(_kept, entering))
@@ -211,6 +212,12 @@ class Compiler:
         swaps = {tap: swap for tap, swap in actions.swaps.items() if tap not in taps}
         shifts = {tap: shift for tap, shift in actions.shifts.items() if tap not in taps}
         return replace(actions, swaps=swaps, shifts=shifts, edits=edits)
+
+    def _explained(self, tap: Tap) -> tuple[Tap, Tap]:
+        """As a tap's own; where no norm stands before the MLP, what enters it is the stream, and has one tap."""
+        read, written = tap.explained(self._shape)
+        is_stream = read.kind == "mlp_in" and self._architecture.mlp_norm is None and self._shape.has_resid_mid
+        return (Tap(read.layer, "resid_mid") if is_stream else read), written
 
     def _left_out(self, inputs: Mapping[str, Any], tap: Tap) -> Tensor | None:
         """bool `[row, pos, 1]`: the prompts' first tokens, where the dictionary says nothing of them."""

@@ -10,7 +10,14 @@ from circuitspec.hypothesis_file.checks.check_task import check_occurrence
 from circuitspec.hypothesis_file.checks.scope import Scope, meant
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS, NOISE_SETTINGS
 from circuitspec.hypothesis_file.grammar.component_kinds import MLP
-from circuitspec.hypothesis_file.grammar.components import Component, Pattern, Range, stage
+from circuitspec.hypothesis_file.grammar.components import (
+    OF_DICTIONARY,
+    Component,
+    FeaturePattern,
+    Pattern,
+    Range,
+    stage,
+)
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Attention, Projection, is_internal, parse_internal
 from circuitspec.hypothesis_file.grammar.names import (
     GroupRef,
@@ -415,18 +422,23 @@ def _targets(scope: Scope, item: PathItem) -> Iterable[Component | Pattern]:
 
 
 def _earliest(scope: Scope, item: PathItem) -> int | None:
-    stages = [_stage(target, first=True) for target in _targets(scope, item)]
+    stages = [_stage(scope, target, first=True) for target in _targets(scope, item)]
     known = [one for one in stages if one is not None]
     return min(known) if known and len(known) == len(stages) else None
 
 
 def _latest(scope: Scope, item: PathItem) -> int | None:
-    stages = [_stage(target, first=False) for target in _targets(scope, item)]
+    stages = [_stage(scope, target, first=False) for target in _targets(scope, item)]
     known = [one for one in stages if one is not None]
     return max(known) if known and len(known) == len(stages) else None
 
 
-def _stage(target: Component | Pattern, *, first: bool) -> int | None:
+def _stage(scope: Scope, target: Component | Pattern, *, first: bool) -> int | None:
+    if isinstance(target, (*OF_DICTIONARY, FeaturePattern)):  # of a dictionary whose place is in the file
+        spec = scope.parts.dictionaries.get(target.dictionary)
+        if spec is None or (not first and spec.place.kind in ("z", "attention")):  # no path leads there (CS248)
+            return None
+        return spec.place.stage
     if not isinstance(target, Pattern):
         return stage(target)
     layers = target.layers if isinstance(target.layers, Range) else Range(target.layers, target.layers)

@@ -8,6 +8,7 @@ from typing import Literal
 
 PlaceKind = Literal["resid", "resid_mid", "z", "attention", "mlp"]
 _LETTERS: dict[str, PlaceKind] = {"r": "resid", "z": "z", "a": "attention", "m": "mlp"}
+_STAGES: dict[PlaceKind, int] = {"resid": 0, "z": 1, "attention": 1, "resid_mid": 2, "mlp": 3}
 _PLACE = re.compile(r"([rzam])(0|[1-9][0-9]{0,3})(\.mid)?")
 FORMS = "r5 (the stream entering block 5), r5.mid, z3 (heads' outputs), a3 or m3 (what attention or MLP adds)"
 
@@ -31,6 +32,11 @@ class DictionaryPlace:
         if match is None or (match[3] and match[1] != "r"):
             raise ValueError(f"{text!r} is no place that a dictionary takes apart")
         return cls("resid_mid" if match[3] else _LETTERS[match[1]], int(match[2]))
+
+    @property
+    def stage(self) -> int:
+        """When the model computes it, in the stages of components (`components.stage`)."""
+        return 4 * self.layer + _STAGES[self.kind]
 
     def __str__(self) -> str:
         if self.kind == "resid_mid":
