@@ -14,6 +14,7 @@ from typing import Literal
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.models.families.expert_families import with_experts
 from circuitspec.models.families.expert_layers import Experts
+from circuitspec.models.families.registered_families import registered
 from circuitspec.models.families.text_models import said_of_text_model
 from circuitspec.models.families.unsupported_families import said_of, spelt_otherwise
 
@@ -278,14 +279,19 @@ SUPPORTED: tuple[str, ...] = tuple(_TABLE)
 
 
 def architecture_named(family: str, inside: str = "") -> Architecture:
-    """The table of a supported family; CS304 for any other, with what is known of a text model `inside`."""
+    """The table of a supported family, or of one that a package registers.
+
+    CS304 for any other, with what is known of a text model `inside`; CS397 for one that is registered wrongly.
+    """
     if family in _TABLE:
         return _TABLE[family]
+    if (own := registered(family, Architecture)) is not None:
+        return own
     close, against = spelt_otherwise(family, SUPPORTED), inside or said_of(family)
     meant = f"`model_type` is written {close}; " if close else ""
     step = (
         "to add one, write its Architecture (config keys; paths of block, norms, q/k/v, attention output, MLP) in "
-        "circuitspec/models/families/architecture.py"
+        "circuitspec/models/families/architecture.py; `circuitspec doctor --new DIR` says which other entry fits it"
     )
     raise CircuitspecError(
         Diagnostic(
