@@ -46,7 +46,7 @@ _RUN = {
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh"},
     "exploring.md": {"sh", "python"},
-    "families.md": {"python", "sh"},
+    "families.md": {"python", "sh", "toml"},
     "glossary.md": set[str](),
     "method.md": {"yaml"},
     "models.md": {"yaml"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,11 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.models.families.architecture import SUPPORTED, architecture_named
+from circuitspec.models.families.registered_families import GROUP
 from circuitspec.models.model_config import read_config, shape_of
 from circuitspec.pipelines.whole_model import unknown_family
+from tests.documents import blocks
+from tests.test_docs import DOCS
 
 FAMILY = "ernie4_5"
 
@@ -107,3 +111,10 @@ def test_two_packages_that_register_one_family(tmp_path: Path, monkeypatch: pyte
     importlib.invalidate_caches()
     with pytest.raises(CircuitspecError, match="2 packages register it: others"):
         architecture_named(FAMILY)
+
+
+def test_the_entry_point_in_the_documents_is_the_one_that_is_read() -> None:
+    (text,) = (block.text for block in blocks(DOCS / "families.md") if block.language == "toml")
+    ((group, points),) = tomllib.loads(text)["project"]["entry-points"].items()
+    assert group == GROUP
+    assert points == {"newmodel": "mypackage.families:NEWMODEL"}
