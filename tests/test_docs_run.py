@@ -50,7 +50,7 @@ _RUN = {
     "dsl.md": {"yaml", "json"},
     "exchange.md": {"sh", "json"},
     "exploring.md": {"sh", "python"},
-    "families.md": {"python", "sh"},
+    "families.md": {"python", "sh", "toml"},
     "glossary.md": set[str](),
     "method.md": {"yaml"},
     "models.md": {"yaml"},

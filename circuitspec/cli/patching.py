@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 )
 @DEVICE
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--new",
+    is_flag=True,
+    help="MODEL is a directory with a model of a family that is not supported: try the entries of all others on it, "
+    "and print the one to add.",
+)
 @answering
 def doctor(**given: Any) -> None:
     """Test every site at which MODEL can be patched: exit code 0 if patching is exact, 5 if not.
@@ -51,6 +57,9 @@ def doctor(**given: Any) -> None:
     asked = DoctorCall(**given)
     if not asked.model:
         raise click.UsageError("MODEL is empty")
+    if asked.new:
+        _try_entries(asked)
+        return
     try:
         asked.model.encode()
     except UnicodeEncodeError as error:
@@ -96,6 +105,29 @@ class DoctorCall:
     prompts: Path | None
     device: str
     format_: str
+    new: bool
+
+
+def _try_entries(asked: DoctorCall) -> None:
+    """What of the table fits a model of another family; CS304 where nothing is sound."""
+    if not Path(asked.model).is_dir():
+        raise click.UsageError(f"--new: {asked.model} is no directory with a model")
+    if asked.named or asked.prompts is not None or asked.dtype is not None or asked.format_ != "text":
+        raise click.UsageError("--new takes MODEL alone")
+    with waiting() as progress:
+        progress.stage("starting torch and pyvene")
+        from circuitspec.pipelines.whole_model.unknown_family import render_tried, try_entries
+
+        tried = try_entries(Path(asked.model), progress)
+    click.echo(render_tried(tried), nl=False)
+    if not tried.sound:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS304",
+                f"models of the family {tried.family!r} are not supported, and no other entry is sound on this one",
+                hint="docs/families.md says how an entry is written",
+            )
+        )
 
 
 def _examined(

@@ -596,6 +596,13 @@ DATA: dict[str, CodeInfo] = {
         "rule. This one has learned positions, is built by code, or rotates differently from layer to layer. Take it "
         "out.",
     ),
+    "CS397": CodeInfo(
+        "a family that is registered wrongly",
+        "A package may register families of its own by entry points of the group `circuitspec.families`: the name is "
+        "the family's `model_type`, the value leads to an Architecture of that family, such as "
+        '`newmodel = "mypackage.families:NEWMODEL"`. The message says what is in the way. Entries in the table of '
+        "circuitspec itself come first.",
+    ),
     "CS398": CodeInfo(
         "a routing that cannot be frozen",
         "`ablation: {routing: frozen}` holds what the routers of MLPs with experts choose as it is in the run that is "

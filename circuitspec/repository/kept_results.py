@@ -21,6 +21,8 @@ from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import Document
+from circuitspec.models.families.family_table import SUPPORTED
+from circuitspec.models.model_config import read_config
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.models.storage.cache import sha256_of
 from circuitspec.reports.saved_result import REPORT, SavedViews, read_saved
@@ -75,6 +77,9 @@ def kept_result(
         found = model_files(spec, document.base_dir, chat=document.hypothesis.task.chat is not None)
         dictionaries = document.hypothesis.dictionaries.values()
         on_hub = [one.source for one in dictionaries if not isinstance(one.source, str)]
+        config = found.files.get("config.json") if found is not None else None
+        if config is not None and read_config(config).get("model_type") not in SUPPORTED:
+            return None  # an entry of another package, which may change
         if found is None or not all(_COMMIT.fullmatch(one.revision or "") for one in on_hub):
             return None
         folders = [document.base_dir / one.source for one in dictionaries if isinstance(one.source, str)]

@@ -207,7 +207,7 @@ def test_the_report_as_json(tmp_path: Path) -> None:
     assert len(found["sites"]) == 2 * 5
     assert {s["site"] for s in found["sites"]} >= {"r0", "a1", "m1", "m0.n*"}
     refused = [g for g in found["granularities"] if not g["supported"]]
-    assert [g["example"] for g in refused] == ["m0.e0", "m0.shared", "m0.routing", "r0.mid"]
+    assert [g["example"] for g in refused] == ["r0.mid"]
     assert all(g["why_not"] for g in refused)
 
 

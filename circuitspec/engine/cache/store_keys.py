@@ -21,6 +21,7 @@ from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any, Literal
 
 from circuitspec.experiments.experiment import Experiment, Noised, texts_of
+from circuitspec.models.families.family_table import SUPPORTED
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask, TokenizedVariant
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def setting_of(loaded: LoadedModel, padding: Literal["left", "right"] = "right")
         float32_matmul=torch.get_float32_matmul_precision(),
         padding=padding,
         packages=tuple((name, version(name)) for name in _PACKAGES),
-        code=_code_digest(),
+        code=_code_digest() if loaded.architecture.family in SUPPORTED else _with_entry(loaded),
     )
 
 
@@ -210,6 +211,11 @@ def _tensor_digest(tensor: Tensor) -> str:
     hashed = hashlib.sha256(_json([str(tensor.dtype), tuple(tensor.shape)]))
     hashed.update(flat.view(torch.uint8).numpy().data)
     return hashed.hexdigest()
+
+
+def _with_entry(loaded: LoadedModel) -> str:
+    """The digest of the code, and of a family's entry that is in another package."""
+    return _digest([_code_digest(), repr(loaded.architecture)])
 
 
 @cache  # of the code that runs, even where it is edited meanwhile

@@ -15,13 +15,15 @@ from circuitspec.models.families.architecture import Architecture
 class Granularity:
     """One size of component: what it is called, how one is written, and the pyvene components it is a part of.
 
-    `tensors` are those of layer `layer`; they are empty where the family has none, and `why_not` says why.
+    `tensors` are those of layer `layer`; they are empty where the family has none, and `why_not` says why. `rare` ones
+    are there in few families.
     """
 
     name: str
     example: str
     tensors: tuple[str, ...]
     why_not: str = ""
+    rare: bool = False
 
 
 def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granularity, ...]:
@@ -41,5 +43,11 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
         given = [slot.tap for slot in slots(layer, 0, architecture, smallest)] if absent is None else []
         taps = [tap for one in given for tap in one.acts_at(architecture)]
         tensors = tuple(dict.fromkeys(tap.path(architecture) for tap in taps))
-        found.append(Granularity(kind.title, format_name(component), tensors, "" if absent is None else absent[0]))
+        why_not = "" if absent is None else absent[0]
+        found.append(Granularity(kind.title, format_name(component), tensors, why_not, kind.in_some_models))
     return tuple(found)
+
+
+def worth_saying(architecture: Architecture) -> tuple[Granularity, ...]:
+    """The same without rare ones that the family does not have."""
+    return tuple(one for one in granularities(architecture) if one.tensors or not one.rare)

@@ -134,8 +134,13 @@ def diagnose(loaded: LoadedModel, progress: CountsPrompts) -> Diagnosis:
 
 
 def random_task(loaded: LoadedModel) -> TokenizedTask:
-    """Prompts of random tokens of the vocabulary; those of the other run differ at every token."""
-    known = sorted(i for i in set(loaded.tokenizer.get_vocab().values()) if i < loaded.shape.n_vocab)
+    """Prompts of random tokens of the vocabulary (of all embeddings where there is no tokenizer).
+
+    Those of the other run differ at every token.
+    """
+    every = range(loaded.shape.n_vocab)
+    tokenizer = loaded.tokenizer
+    known = every if tokenizer is None else sorted(i for i in set(tokenizer.get_vocab().values()) if i in every)
     return random_prompts(known, loaded.shape.max_positions, lengths_for(loaded.model))
 
 

@@ -14,6 +14,7 @@ from circuitspec.models.families.architecture import Architecture, Refusal, sett
 from circuitspec.models.families.expert_families import MIXTURES
 from circuitspec.models.families.parallel_families import PARALLEL
 from circuitspec.models.families.post_norm_families import POST_NORM
+from circuitspec.models.families.registered_families import registered
 from circuitspec.models.families.sequential_families import SEQUENTIAL
 from circuitspec.models.families.text_models import said_of_text_model
 from circuitspec.models.families.unsupported_families import said_of, spelt_otherwise
@@ -33,14 +34,19 @@ SUPPORTED: tuple[str, ...] = tuple(_TABLE)
 
 
 def architecture_named(family: str, inside: str = "") -> Architecture:
-    """The table of a supported family; CS304 for any other, with what is known of a text model `inside`."""
+    """The table of a supported family, or of one that a package registers.
+
+    CS304 for any other, with what is known of a text model `inside`; CS397 for one that is registered wrongly.
+    """
     if family in _TABLE:
         return _TABLE[family]
+    if (own := registered(family, Architecture)) is not None:
+        return own
     close, against = spelt_otherwise(family, SUPPORTED), inside or said_of(family)
     meant = f"`model_type` is written {close}; " if close else ""
     step = (
         "to add one, write its Architecture (config keys; paths of block, norms, q/k/v, attention output, MLP) in "
-        "circuitspec/models/families"
+        "circuitspec/models/families; `circuitspec doctor --new DIR` says which other entry fits it"
     )
     raise CircuitspecError(
         Diagnostic(

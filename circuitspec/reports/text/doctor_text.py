@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from circuitspec.analysis.dictionary_figures import fit_described
 from circuitspec.analysis.statistics.wording import number
-from circuitspec.engine.execution.granularity import granularities
+from circuitspec.engine.execution.granularity import worth_saying
 from circuitspec.engine.metrics.dictionary_fit import DictionaryFit
 from circuitspec.engine.metrics.recovered_loss import RecoveredLoss
 from circuitspec.engine.validation.site_tests import Diagnosis, SiteCheck
@@ -66,7 +66,7 @@ def render_json(found: ExaminedModel) -> str:
         },
         "granularities": [
             {"name": g.name, "example": g.example, "supported": bool(g.tensors), "why_not": g.why_not or None}
-            for g in granularities(found.architecture)
+            for g in worth_saying(found.architecture)
         ],
         "sound": not diagnosis.problems,
         "limit": diagnosis.limit,
@@ -112,7 +112,7 @@ def _heading(found: ExaminedModel) -> str:
 def _granularities(found: ExaminedModel) -> str:
     rows = [
         (g.name, g.example, ", ".join(g.tensors) if g.tensors else f"no: {g.why_not}")
-        for g in granularities(found.architecture)
+        for g in worth_saying(found.architecture)
     ]
     return "what can be patched\n" + _aligned(rows)
 
