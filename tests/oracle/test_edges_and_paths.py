@@ -14,7 +14,7 @@ from . import builders, edge, families, hooked, node, path
 from .test_oracle import ABLATIONS, TIGHT, distance, prompts
 
 MODELS = builders.BUILDERS
-POST_NORM = {"gemma2", "gemma3_text", "olmo2"}
+POST_NORM = {"exaone4", "gemma2", "gemma3_text", "glm4", "olmo2", "olmo3"}
 PLAIN = sorted(set(MODELS) - POST_NORM)
 TWO = ["gpt2", "llama"]
 BASE, SOURCE = builders.random_ids(50, 6), builders.random_ids(51, 6)
@@ -32,7 +32,7 @@ def test_contributions_sum_to_the_residual(family: str) -> None:
     net = families.read(MODELS[family](0))
     run = node.forward(net, BASE, record=True)
     total = torch.stack(list(edge.contributions(net, BASE).values())).sum(0)
-    total = total + torch.stack([layer.attention.bo for layer in net.layers]).sum(0)
+    total = total + torch.stack([layer.attention.bo * layer.scale for layer in net.layers]).sum(0)
     assert distance(total, run.values["resid", len(net.layers), "pre"]) < TIGHT
 
 
@@ -101,8 +101,9 @@ def test_random_edge_sets_receiver_by_receiver(family: str) -> None:
         for receiver in edge.receivers(net):
             values = node.forward(net, BASE, reads=reads, record=True).values
             earlier = 2 if receiver[0] == "final" else receiver[1]
-            earlier += receiver[0] == "mlp_in" and family != "gpt_neox"
-            bias = sum((net.layers[i].attention.bo for i in range(earlier)), torch.zeros(net.d_model))
+            earlier += receiver[0] == "mlp_in" and not net.layers[receiver[1]].parallel
+            biases = (net.layers[i].attention.bo * net.layers[i].scale for i in range(earlier))
+            bias = sum(biases, torch.zeros(net.d_model))
             for p in range(6):
                 row = bias.clone().double()
                 for sender in edge.senders(net):
@@ -117,6 +118,7 @@ def test_random_edge_sets_receiver_by_receiver(family: str) -> None:
                             own = own / size.sqrt() * layer.post_attention.weight
                     if sender[0] == "mlp" and layer.post_mlp is not None:
                         own = layer.post_mlp(own)
+                    own = own if sender[0] == "input" else own * layer.scale
                     where = kept.get((sender, receiver), [])
                     row = row + (own if where is None or p in where else ablated[sender][p])
                 reads[receiver, p] = row
@@ -229,7 +231,7 @@ def test_mlps_make_the_difference(family: str) -> None:
     """With no MLP between sender and receiver both kinds of path agree; with one between them they do not."""
     net = families.read(MODELS[family](7))
     values = node.resample_values(net, SOURCE)
-    if family == "gpt_neox":
+    if net.layers[1].parallel:
         with pytest.raises(ValueError, match="before"):
             path.path_patch(net, BASE, values, ("head", 1, 0), [("mlp_in", 1)])
         return
@@ -326,7 +328,7 @@ def test_a_neuron_writes_its_column(family: str) -> None:
     run, values = node.forward(net, BASE, record=True), node.resample_values(net, SOURCE)
     sender = ("neuron", 1, 5)
     delta = (values[sender] - run.values[sender]) @ net.layers[1].mlp.w_out[5:6]
-    expected = net.finish(run.values["resid", 3, "pre"] + delta)
+    expected = net.finish(run.values["resid", 3, "pre"] + delta * net.layers[1].scale)
     assert distance(path.path_patch(net, BASE, values, sender, [("final",)], through=()), expected) < TIGHT
     assert distance(expected, run.logits) > 1e-4
 

@@ -174,7 +174,7 @@ def test_one_path_is_a_chain(family: str, through: tuple[str, ...]) -> None:
     chains: list[tuple[node.Component, list[node.Receiver], list[int] | None]] = [
         (("head", 0, 1), [("final",)], [1, 3]),
         (IN, [("v", 0, 1), ("q", 2, 2), ("final",)], None),
-        (("head", 0, 0), [("q", 1, 3), ("mlp_in", 1 if family != "gpt_neox" else 2), ("final",)], [1, 2]),
+        (("head", 0, 0), [("q", 1, 3), ("mlp_in", 2 if net.layers[0].parallel else 1), ("final",)], [1, 2]),
         (("mlp", 1), [("k", 2, 0), ("final",)], None),
     ]
     for sender, receivers, at in chains:
@@ -208,12 +208,13 @@ def every_path(net: families.Net, through: tuple[str, ...]) -> list[list[tree.Ho
 @pytest.mark.parametrize("through", THROUGH)
 def test_all_paths_are_the_kept_run_and_none_the_frozen_one(family: str, through: tuple[str, ...]) -> None:
     net = network(family, 2)
-    if family == "olmo2":  # one norm over the queries of all heads: paths of single heads cannot make up all of it
-        net = families.read(builders.random_olmo2(20, layers=2, num_attention_heads=1, num_key_value_heads=1))
+    joint = net.layers[0].attention.norm_across_heads
+    if joint:  # one norm over the queries of all heads: paths of single heads cannot make up all of it
+        net = families.read(MODELS[family](20, layers=2, num_attention_heads=1, num_key_value_heads=1))
     clean, corrupt = node.forward(net, BASE, record=True), node.forward(net, SOURCE, record=True)
     paths = every_path(net, through)
-    if not through and family != "olmo2":  # 4 heads, then the MLP that reads 5 of them (1 if it is parallel), and so on
-        assert len(paths) == (1 + 4 + 1 + 4 * 6 + 6 if family == "gpt_neox" else 1 + 4 + 5 + 4 * 10 + 50)
+    if not through and not joint:  # 4 heads, then the MLP that reads 5 of them (1 if it is parallel), and so on
+        assert len(paths) == (1 + 4 + 1 + 4 * 6 + 6 if net.layers[0].parallel else 1 + 4 + 5 + 4 * 10 + 50)
     assert distance(tree.tree(net, BASE, paths, clean.values, corrupt.values, through), clean.logits) < TIGHT
     if not through:
         assert distance(tree.tree(net, BASE, paths, corrupt.values, clean.values, through), corrupt.logits) < TIGHT
