@@ -63,6 +63,8 @@ def dense_numbers(family: str, common: dict[str, Any], extra: dict[str, Any]) ->
     layers = extra.get("num_hidden_layers", common["num_hidden_layers"])
     renamed = {key for key in _LAYERS if key in own}
     numbers = {**common, **own, **dict.fromkeys(renamed, layers)}
+    if family in ("opt", "persimmon"):
+        del numbers["num_key_value_heads"]
     if renamed:
         sizes = ["num_hidden_layers", "num_attention_heads", "num_key_value_heads"]
         if family != "gpt_neo":
