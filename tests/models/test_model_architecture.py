@@ -328,6 +328,12 @@ def test_config_without_family(config: dict[str, object], code_of: Any) -> None:
 
 def test_setting_that_changes_the_meaning(code_of: Any) -> None:
     assert code_of(lambda: architecture_of({"model_type": "gpt2", "add_cross_attention": True})) == "CS314"
+    for maximum, code in ((8, None), (4, "CS314")):  # findings/mpt_alibi_bias_max_is_not_read.sh
+        config = {"model_type": "mpt", "attn_config": {"alibi_bias_max": maximum}}
+        if code is None:
+            assert architecture_of(config).family == "mpt"
+        else:
+            assert code_of(lambda given=config: architecture_of(given)) == code
     assert architecture_of({"model_type": "gpt2", "add_cross_attention": False}).family == "gpt2"
 
 

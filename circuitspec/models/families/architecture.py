@@ -65,11 +65,19 @@ def setting(config: Mapping[str, object], key: str) -> object:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A config value under which the table's modules would no longer mean what it says."""
+    """A config value under which the table's modules would no longer mean what it says.
+
+    With `others`, it is every other value than this one.
+    """
 
     key: str
     value: object
     reason: str
+    others: bool = False
+
+    def applies(self, found: object) -> bool:
+        """Whether this is said of what config.json has there; nothing is said where it has none."""
+        return found is not None and (found == self.value) != self.others
 
 
 @dataclass(frozen=True)

@@ -78,12 +78,12 @@ def architecture_of(config: Mapping[str, object]) -> Architecture:
     found = [
         Diagnostic(
             "CS314",
-            f"config.json sets {refusal.key} to {refusal.value!r}: {refusal.reason}",
+            f"config.json sets {refusal.key} to {value!r}: {refusal.reason}",
             hint="components of this model would not mean what the hypothesis says; use a model without this setting",
-            data={"key": refusal.key, "value": refusal.value},
+            data={"key": refusal.key, "value": value},
         )
         for refusal in (*architecture.refused, *_NOT_CAUSAL)
-        if setting(config, refusal.key) == refusal.value
+        if refusal.applies(value := setting(config, refusal.key))
     ]
     if found:
         raise CircuitspecError(*found)

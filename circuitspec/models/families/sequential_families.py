@@ -140,6 +140,7 @@ _MPT = Architecture(
         Refusal("attn_config.prefix_lm", True, "its tokens see later ones, so that it is no causal language model"),
         Refusal("attn_config.qk_ln", True, "transformers leaves out its norms of queries and keys"),
         Refusal("attn_config.alibi", False, "transformers adds its position biases all the same"),
+        Refusal("attn_config.alibi_bias_max", 8, "transformers takes 8 for it all the same", others=True),
     ),
 )
 
