@@ -13,7 +13,7 @@ from circuitspec.engine.records import Records
 from circuitspec.experiments.circuits.alike_features import Shares, alike_features, compared_prompts, has_features
 from circuitspec.experiments.circuits.random_circuits import RandomCircuits, random_circuits
 from circuitspec.experiments.circuits.subset_runs import refuse_parts
-from circuitspec.experiments.experiment import Experiment, Variant
+from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.experiments.levels import node_level
 from circuitspec.experiments.levels.whole_circuit import Whole
 from circuitspec.experiments.planner import CLEAN, Measure, Plan, PlannedClaim, Planning
@@ -37,6 +37,7 @@ class Drawing:
     graph: CircuitGraph
     whole: Whole
     positions: Mapping[NodeComponent, Where]
+    source: Source
     text: SourceText
     place: Path_
 
@@ -109,7 +110,8 @@ class BeatsRandomClaims(ClaimKind[BeatsRandom, PlannedRivals]):
         drawing: Drawing | None = None
         if has_features(graph):
             positions = node_level.circuit_positions(planning.ablation, graph)
-            drawing, rivals = Drawing(graph, whole, positions, text, planning.place), RandomCircuits((), ())
+            drawing = Drawing(graph, whole, positions, planning.source, text, planning.place)
+            rivals = RandomCircuits((), ())
         else:
             rivals = random_circuits(graph, whole, claim.circuits, claim.seed, text, planning.place, knocked_out=False)
         planning.name_anchor(planning.anchor)
@@ -172,9 +174,10 @@ class BeatsRandomClaims(ClaimKind[BeatsRandom, PlannedRivals]):
 def with_matched(plan: Plan, activity: Callable[[Sequence[Variant], Sequence[Where]], FeatureActivity]) -> Plan:
     """The plan with random circuits of features, drawn by how active features are on the prompts. Raises CS430."""
     waiting = [one for one in plan.claims if isinstance(one, PlannedRivals) and one.drawing is not None]
-    source = plan.circuit.source
-    if not waiting or source is None:
+    sources = {one.drawing.source for one in waiting if one.drawing is not None}
+    if not sources:
         return plan
+    (source,) = sources  # a file has one ablation
     found = activity(compared_prompts(source), [where for one in waiting for where in one.wheres])
     drawn = {one.index: one.with_rivals(found.shares) for one in waiting}
     runs = [run for one in drawn.values() for run in one.rivals.kept]
