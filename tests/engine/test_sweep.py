@@ -46,7 +46,13 @@ from tests.oracle import families, metrics, node
 EVERYWHERE = Where.everywhere()
 WHERES = (EVERYWHERE, Where.at("A"), Where.at("B"), Where.at("END"), Where.at("A", "B"), Where.except_at("A"))
 NOISING, DENOISING = Source("resample", "abc"), Source("resample", "clean")
-SLIDING = ("mistral", "qwen2", "gemma2", "gemma3_text", "phi3")
+
+
+def wide(family: str) -> dict[str, int]:
+    """A window in which all prompts lie, and a chunk, for a family that has one."""
+    config = random_model(family).config
+    narrow = ("sliding_window", "attention_chunk_size")
+    return {name: 16 for name in narrow if getattr(config, name, None)}
 
 
 def every_component(model: Any) -> list[NodeComponent]:
@@ -56,7 +62,8 @@ def every_component(model: Any) -> list[NodeComponent]:
     for layer in range(shape.n_layers):
         found += [Head(layer, h) for h in range(shape.n_heads)]
         found += [KvHead(layer, g) for g in range(shape.n_kv_heads)]
-        found += [Mlp(layer), Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1), Resid(layer)]
+        neurons = {0, shape.d_mlp - 1} if shape.d_mlp else set[int]()  # choices among experts have none
+        found += [Mlp(layer), *(Neuron(layer, i) for i in sorted(neurons)), Resid(layer)]
         found += [Resid(layer, mid=True)] if shape.has_resid_mid else []
     return found
 
@@ -130,7 +137,7 @@ def test_starting_at_the_patched_position(family: str, monkeypatch: pytest.Monke
     Each begins where it can: none is held to be so small that others had better join it.
     """
     monkeypatch.setattr("circuitspec.engine.scheduling.batched_sweep.tokens_beside", lambda *of: 0)
-    model = random_model(family, **({"sliding_window": 16} if family in SLIDING else {}))
+    model = random_model(family, **wide(family))
     prompts = random_prompts(seed=32, lengths=[8, 7, 8])
     for i, prompt in enumerate(prompts):
         prompt.roles.update(A=4 + i % 2, B=6)
