@@ -135,6 +135,7 @@ CLAIMS = """
   - cross_section: {nodes: [sae:res1.f0@END], metric: logit_diff, at_most: 0.01}
   - gate: {nodes: [first, second], is: and, metric: logit_diff}
   - traces: {nodes: [first], to: [both, first], metric: logit_diff}
+  - complete: {metric: logit_diff, at_most: 0.01}
   - minimal: {metric: logit_diff, at_least: 0.5}
 """
 
@@ -144,7 +145,7 @@ def test_other_claims(tmp_path: Path) -> None:
     groups = "{third: {nodes: [sae:res1.f2], at: END}, first: {nodes: [sae:res1.f0], at: END}, "
     groups += "second: {nodes: [sae:res1.f1], at: END}}"
     found, warnings = verified(hypothesis(tmp_path, groups, CLAIMS))
-    assert [claim["status"] for claim in found] == ["SUPPORTED"] * 5 + ["REFUTED"]
+    assert [claim["status"] for claim in found] == ["SUPPORTED"] * 6 + ["REFUTED"]
     (idle,) = (warning for warning in warnings if warning["code"] == "CS415")
     assert "sae:res1.f2" in idle["message"]
     (little,) = (warning for warning in warnings if warning["code"] == "CS467")  # it knows nothing of the constant
