@@ -34,9 +34,11 @@ from tests.engine.support import (
     loaded,
     oracle_records,
     oracle_sites,
+    parts_of_mlp,
     random_prompts,
     runner,
     task_of,
+    wide_windows,
 )
 from tests.engine.support import model as random_model
 from tests.engine.test_noise import drawn
@@ -45,17 +47,16 @@ from tests.oracle import families, metrics, node
 EVERYWHERE = Where.everywhere()
 WHERES = (EVERYWHERE, Where.at("A"), Where.at("B"), Where.at("END"), Where.at("A", "B"), Where.except_at("A"))
 NOISING, DENOISING = Source("resample", "abc"), Source("resample", "clean")
-SLIDING = ("mistral", "qwen2", "gemma2", "gemma3_text", "phi3")
 
 
 def every_component(model: Any) -> list[NodeComponent]:
-    """All heads, MLPs, key-value heads and residual streams, the input, and two neurons of each layer."""
+    """All heads, MLPs, key-value heads and residual streams, the input, and some parts of each MLP."""
     shape = loaded(model).shape
     found: list[NodeComponent] = [Input()]
     for layer in range(shape.n_layers):
         found += [Head(layer, h) for h in range(shape.n_heads)]
         found += [KvHead(layer, g) for g in range(shape.n_kv_heads)]
-        found += [Mlp(layer), Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1), Resid(layer)]
+        found += [Mlp(layer), *parts_of_mlp(model, layer), Resid(layer)]
         found += [Resid(layer, mid=True)] if shape.has_resid_mid else []
     return found
 
@@ -129,7 +130,7 @@ def test_starting_at_the_patched_position(family: str, monkeypatch: pytest.Monke
     Each begins where it can: none is held to be so small that others had better join it.
     """
     monkeypatch.setattr("circuitspec.engine.scheduling.batched_sweep.tokens_beside", lambda *of: 0)
-    model = random_model(family, **({"sliding_window": 16} if family in SLIDING else {}))
+    model = random_model(family, **wide_windows(family))
     prompts = random_prompts(seed=32, lengths=[8, 7, 8])
     for i, prompt in enumerate(prompts):
         prompt.roles.update(A=4 + i % 2, B=6)

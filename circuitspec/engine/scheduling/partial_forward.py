@@ -100,7 +100,7 @@ def may_cut(model: nn.Module, batch: Batch) -> bool:
     Not where padding is on the left, nor where a sliding window drops earlier columns.
     """
     windows = [getattr(model.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return batch.side == "right" and all(window is None or window >= batch.width for window in windows)
+    return batch.side == "right" and all(not window or window >= batch.width for window in windows)
 
 
 def first_column(named: Tensor, last: int) -> int:
