@@ -66,7 +66,7 @@ def test_an_ablated_edge_is_a_path_through_nothing(family: str, kind: str) -> No
 
     clean = [node.forward(net, p.clean).logits[-1].numpy() for p in prompts]
     for (sender, receiver), cut, patched in zip(EDGES, edges, paths, strict=True):
-        apart = net.layers[1].attention.norm_across_heads and receiver.port in ("q", "k")
+        apart = net.layers[0].attention.norm_across_heads and receiver.port in ("q", "k")
         if not apart:
             assert_is(patched, dict(records[cut]), (sender, receiver))
         assert_is(cut, oracle_edges(m, prompts, {(sender, receiver): AT}, source, "clean"), (sender, receiver))
