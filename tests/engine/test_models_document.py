@@ -58,7 +58,7 @@ def test_what_the_table_says_is_what_the_engine_does(family: str) -> None:
         slots = [slot for c in found for slot in slots_of(c, known.architecture, known.shape)]
         taps = {tap for slot in slots for tap in slot.tap.acts_at(known.architecture)}
         assert {tap.path(known.architecture) for tap in taps} == set(granularity.tensors)
-        assert {tap for tap in taps if tap.kind != "routing"} <= all_taps(known.architecture, known.shape)
+        assert taps <= all_taps(known.architecture, known.shape)
         if isinstance(parse_name(granularity.example).target, AttentionLayer):
             assert len(slots) == known.shape.n_heads
 
