@@ -21,7 +21,7 @@ from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.load_file import Document, digest
 from circuitspec.models.model_reference import resolve_reference
 from circuitspec.pipelines.preparation import Prepared, prepare, prompts_of
-from circuitspec.pipelines.session import Session, begin, from_file, opened
+from circuitspec.pipelines.session import Session, begin, check_routing_free, from_file, opened
 from circuitspec.prompts.reference_prompts import ReferencePrompts
 from circuitspec.reports.machine.bundle_files import readme
 from circuitspec.runtime.progress import Progress
@@ -50,6 +50,7 @@ def compile_bundle(document: Document, device: str, progress: Progress) -> Bundl
             )
         )
     _refuse_dictionaries(document)
+    check_routing_free(document)
     prompts, hypothesis = prompts_of(document)
 
     def prepared_for(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Prepared:

@@ -40,7 +40,7 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.storage.hub import fetch_folder
-from circuitspec.pipelines.session import Session, begin, from_file, from_memory, opened, tokens_of
+from circuitspec.pipelines.session import Session, begin, check_routing_free, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import TokenizedTask, prompts_digest
@@ -92,6 +92,8 @@ def compare(
     started = time.monotonic()
     if loaded is None and not same_model(circuits):
         raise CircuitspecError(_several_models(circuits))
+    for one in circuits:
+        check_routing_free(one.document)
     first = circuits[0].document
     loading = from_file(first, first.hypothesis, options.device, progress) if loaded is None else from_memory(loaded)
 

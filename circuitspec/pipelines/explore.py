@@ -59,7 +59,15 @@ from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.storage.hub import fetch_folder
 from circuitspec.pipelines.preparation import beside
-from circuitspec.pipelines.session import Session, behaviour, from_file, from_memory, opened, tokens_of
+from circuitspec.pipelines.session import (
+    Session,
+    behaviour,
+    check_routing_free,
+    from_file,
+    from_memory,
+    opened,
+    tokens_of,
+)
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import PromptSet, TokenizedTask
@@ -97,6 +105,7 @@ def explore(
     """
     subject, base_dir = study.exploration, study.base_dir
     started = time.monotonic()
+    check_routing_free(study)
     inside = metric_inside(options.metric)
     if inside is not None:
         options = replace(options, metric=str(inside))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from circuitspec.analysis.claims.means_error import ENOUGH, MeansError, larger_size, largest_share, means_error
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.task_behaviour import AnswerStanding, Instead, standing, worth_a_look
-from circuitspec.diagnostics.diagnostic import CircuitspecError
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.cache.stored_runner import StoredRunner, StorePlace, stored_runner
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.execution.executor import Executor
@@ -77,6 +77,16 @@ def from_file(file: Document | Study, subject: Subject, device: str, progress: P
             raise
 
     return loading
+
+
+def check_routing_free(file: Document | Study) -> None:
+    """CS398 where a file freezes what routers choose: only `verify` does, and the figures of others would differ."""
+    ablation = (file.hypothesis if isinstance(file, Document) else file.exploration).ablation
+    if ablation is None or ablation.routing == "free":
+        return
+    said = "routing is frozen by `verify` alone: everything else lets routers choose anew in each run"
+    hint = "remove routing from a copy of the file for this command"
+    raise CircuitspecError(Diagnostic("CS398", said, file.source.span(("ablation", "routing")), hint=hint))
 
 
 def from_memory(loaded: LoadedModel) -> Loading:

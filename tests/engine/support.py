@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tests.oracle import builders, families, metrics, node
 
 TOLERANCE = 1e-9
 FAMILIES = tuple(sorted(builders.BUILDERS))  # a new family: one builder there
+WITH_NEURONS = tuple(family for family in FAMILIES if architecture_named(family).mlp_down is not None)
 
 
 @cache
@@ -96,6 +97,29 @@ def task_of(prompts: list[node.Prompt]) -> TokenizedTask:
         tuple(tuple(p.answers) for p in prompts),
         tuple(tuple(p.wrong) for p in prompts),
     )
+
+
+def parts_of_mlp(model: Any, layer: int) -> list[NodeComponent]:
+    """Some neurons of an MLP; or its first and last expert, the one for all tokens, and what the router chooses."""
+    shape = loaded(model).shape
+    if not shape.n_experts:
+        return [Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1)]
+    if layer in shape.dense_layers:
+        return []
+    shared = [SharedExpert(layer)] if shape.has_shared else []
+    return [Expert(layer, 0), Expert(layer, shape.n_experts - 1), *shared, Routing(layer)]
+
+
+def wide_windows(family: str) -> dict[str, int]:
+    """The numbers of a family's windows that its prompts here fit in."""
+    config = model(family).config
+    return {name: 16 for name in ("sliding_window", "attention_chunk_size") if getattr(config, name, None)}
+
+
+def gradual_parts(model: Any, layers: Sequence[int]) -> list[NodeComponent]:
+    """One part of an MLP in each of these layers that can be moved a little: not of what routers choose."""
+    found = [[part for part in parts_of_mlp(model, layer) if not isinstance(part, Routing)] for layer in layers]
+    return [parts[0] for parts in found if parts]
 
 
 def oracle_component(component: NodeComponent) -> tuple[Any, ...]:

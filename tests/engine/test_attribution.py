@@ -10,12 +10,12 @@ from circuitspec.engine.attribution.node_attribution import attribute, attributi
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, Resid
-from tests.engine.support import FAMILIES, model, oracle_component, random_prompts, runner, task_of
+from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Resid
+from tests.engine.support import FAMILIES, gradual_parts, model, oracle_component, random_prompts, runner, task_of
 from tests.engine.test_noise import NOISE, drawn
 from tests.oracle import families, metrics, node
 
-COMPONENTS = (Head(0, 1), Head(2, 0), Mlp(1), Neuron(0, 3), Resid(1))
+COMPONENTS = (Head(0, 1), Head(2, 0), Mlp(1), Resid(1))
 WHERES = (Where.everywhere(), Where.at("A"))
 
 
@@ -27,10 +27,11 @@ def test_estimates_are_derivatives_along_the_patch(family: str, kind: str) -> No
     net = families.read(m)
     prompts = random_prompts(31, [5, 7, 6])
     source = Source("resample", "abc") if kind == "resample" else Source("zero", None)
+    components = (*COMPONENTS, *gradual_parts(m, (0, 2)))
     with borrowed(m):
-        found = attribute(runner(m, task_of(prompts), rows=2), "clean", source, "logit_diff", COMPONENTS, WHERES)
+        found = attribute(runner(m, task_of(prompts), rows=2), "clean", source, "logit_diff", components, WHERES)
     step = 1e-5
-    for component in COMPONENTS:
+    for component in components:
         one = oracle_component(component)
         for where in WHERES:
             slopes = []

@@ -17,7 +17,7 @@ from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.edges import senders
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron, Resid
-from tests.engine.support import FAMILIES, model, oracle_component, oracle_sites, random_prompts, runner, task_of
+from tests.engine.support import WITH_NEURONS, model, oracle_component, oracle_sites, random_prompts, runner, task_of
 from tests.oracle import edge, families, node
 
 LENGTHS = [5, 7, 6]
@@ -72,7 +72,7 @@ def of(run: DirectRun, part: Part, prompt: int) -> float:
     return float(run.effects[part][prompt])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_NEURONS)
 @pytest.mark.parametrize("metric", ["logit_diff", "logit"])
 def test_direct_effects_are_contributions_through_the_clean_runs_norm(family: str, metric: str) -> None:
     """Two answers on either side, prompts of different lengths, heads, MLPs and neurons; clean and patched runs."""
@@ -91,7 +91,7 @@ def test_direct_effects_are_contributions_through_the_clean_runs_norm(family: st
             assert float(run.constant[i]) == pytest.approx(constant, rel=0, abs=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_NEURONS)
 def test_they_add_up_to_the_clean_logit_difference(family: str) -> None:
     """Of a Gemma 2, whose logits are capped, to what it is before the cap."""
     m = model(family, exactly=True)

@@ -16,15 +16,12 @@ from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import (
-    Expert,
     Head,
     Input,
     KvHead,
     Mlp,
     Neuron,
     Resid,
-    Routing,
-    SharedExpert,
 )
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
@@ -36,6 +33,7 @@ from tests.engine.support import (
     oracle_component,
     oracle_records,
     oracle_sites,
+    parts_of_mlp,
     random_prompts,
     runner,
     task_of,
@@ -57,17 +55,6 @@ def components(model: Any) -> list[NodeComponent]:
         found += [Mlp(layer), *parts_of_mlp(model, layer)]
         found += [Resid(layer, mid=True)] if shape.has_resid_mid else []
     return found
-
-
-def parts_of_mlp(model: Any, layer: int) -> list[NodeComponent]:
-    """Some neurons of an MLP; or its first and last expert, the one for all tokens, and what the router chooses."""
-    shape = loaded(model).shape
-    if not shape.n_experts:
-        return [Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1)]
-    if layer in shape.dense_layers:
-        return []
-    shared = [SharedExpert(layer)] if shape.has_shared else []
-    return [Expert(layer, 0), Expert(layer, shape.n_experts - 1), *shared, Routing(layer)]
 
 
 def run(model: Any, prompts: list[node.Prompt], experiments: list[Experiment], **options: Any) -> Any:

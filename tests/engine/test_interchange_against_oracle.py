@@ -15,7 +15,7 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.pyvene_export.plain_pyvene import check_plain
 from circuitspec.experiments.experiment import Experiment, Site, SourcedSites, passes, values_in
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Resid
 from circuitspec.models.families.family_table import architecture_named
 from circuitspec.prompts.prompt_set import TokenizedTask, TokenizedVariant
 from tests.engine.support import (
@@ -24,6 +24,7 @@ from tests.engine.support import (
     assert_same,
     loaded,
     oracle_component,
+    parts_of_mlp,
     random_prompts,
     runner,
     task_of,
@@ -40,7 +41,6 @@ MID = "between attention and MLP"  # where something lies there
 SINGLE = {
     "heads": HEADS,
     "mlp": frozenset({Site(Mlp(1), A), Site(Mlp(2), Where.everywhere())}),
-    "neurons": frozenset({Site(Neuron(1, 3), END), Site(Neuron(1, 7), A | END)}),
     "residual": frozenset({Site(Resid(1), A)}),
     MID: frozenset({Site(Resid(1, mid=True), END)}),
     "key-value heads": frozenset({Site(KvHead(1, 1), A), Site(KvHead(1, 0), Where.everywhere())}),
@@ -108,6 +108,8 @@ def test_single_sources(family: str) -> None:
     base, sources, asked, task = given()
     there = loaded(model).shape.has_resid_mid
     runs = {name: Experiment("clean", FIRST, sites) for name, sites in SINGLE.items() if there or name != MID}
+    parts = frozenset(Site(part, (END, A | END)[i % 2]) for i, part in enumerate(parts_of_mlp(model, 1)))
+    runs |= {"parts of an MLP": Experiment("clean", FIRST, parts)} if parts else {}
     scored = [one for run in runs.values() for one in (run, replace(run, expected="asked"))]
     with borrowed(model):
         records = runner(model, task, rows=3).run(scored)

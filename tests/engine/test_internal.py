@@ -30,7 +30,7 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Projection,
     parse_internal,
 )
-from tests.engine.support import FAMILIES, Silent, loaded, random_prompts, runner, task_of
+from tests.engine.support import FAMILIES, WITH_NEURONS, Silent, loaded, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.engine.test_store_keys import SETTING
 
@@ -304,7 +304,7 @@ def test_stored_values_know_what_was_measured() -> None:
     assert Keys(SETTING, task, ()).of(CLEAN) == plain.of(CLEAN)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_NEURONS)
 def test_at_edge_level_neurons_and_attention_are_of_what_components_read(family: str) -> None:
     """With every edge ablated all components compute as in the corrupt run, though nothing of it reaches the logits."""
     model = random_model(family)

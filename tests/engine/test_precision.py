@@ -15,15 +15,14 @@ from circuitspec.engine.records import Records
 from circuitspec.engine.validation.self_test import self_test
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Neuron, Resid
-from tests.engine.support import FAMILIES, random_prompts, runner, task_of
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp, Resid
+from tests.engine.support import FAMILIES, gradual_parts, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 
 SITES = frozenset(
     {
         Site(Head(0, 1), Where.everywhere()),
         Site(KvHead(1, 0), Where.at("A")),
-        Site(Neuron(0, 3), Where.everywhere()),
         Site(Resid(1), Where.at("B")),
     }
 )
@@ -43,11 +42,17 @@ def measured(family: str, dtype: torch.dtype, device: str = "cpu") -> tuple[Reco
     with borrowed(model):
         run = runner(model, task_of(PROMPTS))
         tested = self_test(run)
-        return run.run(EXPERIMENTS), tested
+        return run.run([*EXPERIMENTS, *in_mlps(model)]), tested
+
+
+def in_mlps(model: Any) -> list[Experiment]:
+    """Parts of MLPs patched: neurons, or experts."""
+    sites = frozenset(Site(part, Where.everywhere()) for part in gradual_parts(model, (0, 1)))
+    return [Experiment("clean", Source("resample", "abc"), sites)]
 
 
 def close(one: Records, other: Records, tolerance: float) -> None:
-    for experiment in EXPERIMENTS:
+    for experiment in one.values:
         for metric in ("logit_diff", "logprob", "kl"):
             np.testing.assert_allclose(one[experiment][metric], other[experiment][metric], rtol=0, atol=tolerance)
 

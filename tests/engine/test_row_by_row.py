@@ -99,7 +99,7 @@ def assert_each_is_alone(model: Any, lengths: list[int], tolerance: float) -> No
                 )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family in hooked.NAMES])
 def test_every_family(family: str) -> None:
     """In single precision, with all that a family has of its own."""
     assert_each_is_alone(random_model(family, exactly=False).float(), LENGTHS, 2e-4)

@@ -29,7 +29,7 @@ from circuitspec.graph.paths import Stop
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
 from circuitspec.models.families.modules import submodule
-from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, runner, task_of
+from tests.engine.support import FAMILIES, TOLERANCE, WITH_NEURONS, loaded, model, runner, task_of
 from tests.engine.test_edges_against_oracle import (
     Edges,
     every_edge,
@@ -397,11 +397,15 @@ def test_bfloat16(family: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.nightly)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_NEURONS)
 def test_what_the_self_test_lets_pass_is_the_rounding_of_the_model_itself(
     family: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The runs that edges are compared with, against the same with the same weights in float64: edges play no part."""
+    """The runs that edges are compared with, against the same with the same weights in float64: edges play no part.
+
+    Not of families with experts: where two scores of a router are alike, rounding chooses, and what that changes hangs
+    on no number of roundings.
+    """
     half = copy.deepcopy(model(family, exactly=False, layers=2)).to(dtype)
     runs: dict[torch.dtype, list[tuple[Tensor, float]]] = {dtype: [], torch.float64: []}
     own = selftest._moved

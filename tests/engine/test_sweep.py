@@ -35,9 +35,11 @@ from tests.engine.support import (
     loaded,
     oracle_records,
     oracle_sites,
+    parts_of_mlp,
     random_prompts,
     runner,
     task_of,
+    wide_windows,
 )
 from tests.engine.support import model as random_model
 from tests.engine.test_noise import drawn
@@ -48,22 +50,14 @@ WHERES = (EVERYWHERE, Where.at("A"), Where.at("B"), Where.at("END"), Where.at("A
 NOISING, DENOISING = Source("resample", "abc"), Source("resample", "clean")
 
 
-def wide(family: str) -> dict[str, int]:
-    """A window in which all prompts lie, and a chunk, for a family that has one."""
-    config = random_model(family).config
-    narrow = ("sliding_window", "attention_chunk_size")
-    return {name: 16 for name in narrow if getattr(config, name, None)}
-
-
 def every_component(model: Any) -> list[NodeComponent]:
-    """All heads, MLPs, key-value heads and residual streams, the input, and two neurons of each layer."""
+    """All heads, MLPs, key-value heads and residual streams, the input, and some parts of each MLP."""
     shape = loaded(model).shape
     found: list[NodeComponent] = [Input()]
     for layer in range(shape.n_layers):
         found += [Head(layer, h) for h in range(shape.n_heads)]
         found += [KvHead(layer, g) for g in range(shape.n_kv_heads)]
-        neurons = {0, shape.d_mlp - 1} if shape.d_mlp else set[int]()  # choices among experts have none
-        found += [Mlp(layer), *(Neuron(layer, i) for i in sorted(neurons)), Resid(layer)]
+        found += [Mlp(layer), *parts_of_mlp(model, layer), Resid(layer)]
         found += [Resid(layer, mid=True)] if shape.has_resid_mid else []
     return found
 
@@ -137,7 +131,7 @@ def test_starting_at_the_patched_position(family: str, monkeypatch: pytest.Monke
     Each begins where it can: none is held to be so small that others had better join it.
     """
     monkeypatch.setattr("circuitspec.engine.scheduling.batched_sweep.tokens_beside", lambda *of: 0)
-    model = random_model(family, **wide(family))
+    model = random_model(family, **wide_windows(family))
     prompts = random_prompts(seed=32, lengths=[8, 7, 8])
     for i, prompt in enumerate(prompts):
         prompt.roles.update(A=4 + i % 2, B=6)

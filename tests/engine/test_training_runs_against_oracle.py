@@ -20,7 +20,16 @@ from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp, Neuron, Resid
 from circuitspec.prompts.prompt_set import TokenizedTask, TokenizedVariant
-from tests.engine.support import FAMILIES, TOLERANCE, loaded, oracle_component, random_prompts, runner, task_of
+from tests.engine.support import (
+    FAMILIES,
+    TOLERANCE,
+    loaded,
+    oracle_component,
+    random_prompts,
+    runner,
+    task_of,
+    wide_windows,
+)
 from tests.engine.support import model as random_model
 from tests.oracle import families, node
 
@@ -34,7 +43,6 @@ SITES: tuple[tuple[NodeComponent, str], ...] = (
     (Mlp(2), "A"),
     (Head(1, 2), "END"),
 )
-SLIDING = ("mistral", "qwen2", "gemma2", "gemma3_text", "phi3")
 
 
 def given() -> tuple[list[node.Prompt], list[node.Prompt], TokenizedTask]:
@@ -77,7 +85,7 @@ def by_hand(model: Any, site: Site) -> Callable[[int, Tensor | None], Tensor]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits(family: str) -> None:
     """Of the whole site and along a basis, at the first, a middle and the last token; windows wide enough."""
-    model = random_model(family, **({"sliding_window": 16} if family in SLIDING else {}))
+    model = random_model(family, **wide_windows(family))
     _, _, task = given()
     shape, starts = loaded(model).shape, set[Start]()
     with borrowed(model), torch.no_grad():
@@ -101,7 +109,7 @@ def test_logits(family: str) -> None:
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_slopes(family: str) -> None:
     """The gradient along a direction is what the oracle's logits change by on either side."""
-    model = random_model(family, **({"sliding_window": 16} if family in SLIDING else {}))
+    model = random_model(family, **wide_windows(family))
     _, _, task = given()
     site, step = Site(Resid(1), WHERES["END"]), 1e-5
     basis, direction = (torch.tensor(random_basis(model.config.hidden_size, 2, seed)) for seed in (3, 4))

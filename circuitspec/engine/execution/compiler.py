@@ -144,18 +144,20 @@ class Compiler:
 
     def _choosing(self, inputs: Mapping[str, Any], actions: Actions) -> tuple[Tensor, dict[Tap, Tensor]]:
         """The same forward where single experts or routings are read or patched."""
-        taps = choices_in({*actions.swaps, *actions.record})
-        if choices_in(actions.shifts):
-            raise ValueError("nothing is added to experts or routings")
+        taps = choices_in({*actions.swaps, *actions.record, *actions.shifts})
         rows = len(inputs["input_ids"] if "input_ids" in inputs else inputs["inputs_embeds"])
-        choices = ExpertChoices(self._model, rows, actions.swaps, actions.record, self._architecture, self._shape)
+        choices = ExpertChoices(
+            self._model, rows, actions.swaps, actions.shifts, actions.record, self._architecture, self._shape
+        )
         edits = dict(actions.edits)
         for tap, edit in choices.edits.items():
             edits[tap] = _after(edits.get(tap), edit)
         swaps = {tap: swap for tap, swap in actions.swaps.items() if tap not in taps}
+        shifts = {tap: shift for tap, shift in actions.shifts.items() if tap not in taps}
         # what is patched within an MLP is patched at all of its tokens, or at none
         trimmed = actions.answers_alone and trims(self._shape, taps, taps)
-        plain = replace(actions, swaps=swaps, record=actions.record - taps, edits=edits, answers_alone=trimmed)
+        record = actions.record - taps
+        plain = replace(actions, swaps=swaps, shifts=shifts, record=record, edits=edits, answers_alone=trimmed)
         with computing(choices.forwards):
             logits, recorded = self.forward(inputs, plain)
         choices.check()

@@ -33,7 +33,7 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.schema.carries_block import EVERYTHING
 from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.abstraction.pair_preparation import with_all_drawn
-from circuitspec.pipelines.session import Session, from_file, opened, tokens_of
+from circuitspec.pipelines.session import Session, check_routing_free, from_file, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
 from circuitspec.prompts.prompt_set import TokenizedTask
@@ -70,6 +70,7 @@ def search_carries(document: Document, asked: CarriesRequest, progress: Progress
     """
     started = time.monotonic()
     text = document.source
+    check_routing_free(document)
     prompts = build_prompts(document.hypothesis.task, document.base_dir, text)
     hypothesis = with_source(document.hypothesis, prompts.corruptions, text)
     check_claimed(hypothesis, prompts, text)

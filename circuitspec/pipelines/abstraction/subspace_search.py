@@ -51,7 +51,7 @@ from circuitspec.pipelines.abstraction.alignment_controls import (
     untrained_control,
 )
 from circuitspec.pipelines.abstraction.pair_splits import SPLITS, Splits, split_pairs
-from circuitspec.pipelines.session import Session, from_file, from_memory, opened, tokens_of
+from circuitspec.pipelines.session import Session, check_routing_free, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.pairs.pair_tokens import with_pairs
 from circuitspec.prompts.pairs.settings import Setting
 from circuitspec.prompts.prompt_set import TokenizedTask, prompts_digest
@@ -168,6 +168,7 @@ def learn_subspaces(
     """
     task, spec = subject.task, subject.abstraction
     assert spec is not None
+    check_routing_free(file)
     splits = split_pairs(task, spec, file.base_dir, file.source, options.seed)
     families = splits.parts[SPLITS[0]].pairs.families
     settings = {name: tuple(((name, family),) for family in families) for name in variables}

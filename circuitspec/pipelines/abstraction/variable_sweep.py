@@ -28,7 +28,7 @@ from circuitspec.hypothesis_file.schema.abstraction.abstraction_block import Abs
 from circuitspec.models.load import LoadedModel
 from circuitspec.pipelines.abstraction.place_subspaces import with_subspaces
 from circuitspec.pipelines.abstraction.subspace_search import AlignOptions
-from circuitspec.pipelines.session import Session, from_file, from_memory, opened, tokens_of
+from circuitspec.pipelines.session import Session, check_routing_free, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.pairs.pair_families import draw_pairs
 from circuitspec.prompts.pairs.pair_set import PairSet
@@ -74,6 +74,7 @@ def sweep_variable(
     """
     started = time.monotonic()
     subject, source = study.exploration, study.source
+    check_routing_free(study)
     spec = _abstraction(study, asked.variable)
     prompts = build_prompts(subject.task, study.base_dir, source)
     pairs = draw_pairs(spec, subject.task, prompts, study.base_dir, source)

@@ -39,6 +39,7 @@ class _Layer:
     has_shared: bool
     rows: int
     swaps: Mapping[Tap, Swap]
+    shifts: Mapping[Tap, Tensor]
     record: Collection[Tap]
     recorded: dict[Tap, Tensor]
     given: list[Tensor] = field(default_factory=list)
@@ -71,12 +72,14 @@ class _Layer:
             by_expert = torch.cat([by_expert.to(output.dtype), beside.unsqueeze(2)], 2)
         own = by_expert.flatten(2)
         tap = Tap(self.layer, "experts")
+        shifted = own + self.shifts[tap] if tap in self.shifts else own
         if tap in self.record:
-            self.recorded[tap] = own
+            self.recorded[tap] = shifted
         swap = self.swaps.get(tap)
-        if swap is None:
+        patched = shifted if swap is None else swap.put_into(shifted)
+        if patched is own:
             return output
-        changed = (swap.put_into(own) - own).view(by_expert.shape).sum(2)
+        changed = (patched - own).view(by_expert.shape).sum(2)
         return output + changed.to(output.dtype)
 
 
@@ -102,6 +105,7 @@ class ExpertChoices:
         model: nn.Module,
         rows: int,
         swaps: Mapping[Tap, Swap],
+        shifts: Mapping[Tap, Tensor],
         record: Collection[Tap],
         architecture: Architecture,
         shape: ModelShape,
@@ -112,12 +116,15 @@ class ExpertChoices:
         self._layers: list[_Layer] = []
         experts = architecture.experts
         assert experts is not None, f"{architecture.title} has no experts"
-        for number in sorted({tap.layer for tap in choices_in({*swaps, *record})}):
-            layer = _Layer(number, shape.n_experts, shape.has_shared, rows, swaps, record, self.recorded)
+        named = {*swaps, *shifts, *record}
+        if any(tap.kind == "routing" for tap in shifts):
+            raise ValueError("nothing is added to what a router chooses")
+        for number in sorted({tap.layer for tap in choices_in(named)}):
+            layer = _Layer(number, shape.n_experts, shape.has_shared, rows, swaps, shifts, record, self.recorded)
             self._layers.append(layer)
             router = submodule(model, architecture.path(experts.router, number))
             self.forwards[router] = partial(layer.route, router.forward)
-            if {Tap(number, "experts")} & {*swaps, *record}:
+            if Tap(number, "experts") in named:
                 module = submodule(model, architecture.path(experts.module, number))
                 self.forwards[module] = watched(module, shape.n_experts, layer.given.append)
                 self.edits[Tap(number, "mlp")] = layer.change
