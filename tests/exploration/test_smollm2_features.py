@@ -81,7 +81,9 @@ NUMBER = ("sae:stream.f657",)
     [
         pytest.param("agreement-smollm2-features", [NUMBER], marks=NEEDS_SMOLLM2),
         pytest.param("explored/agreement-smollm2-features-drafted-helpful", [NUMBER], marks=NEEDS_SMOLLM2),
-        pytest.param("explored/agreement-smollm2-features-drafted", [("sae:stream.f470",), NUMBER], marks=NEEDS_SMOLLM2),
+        pytest.param(
+            "explored/agreement-smollm2-features-drafted", [("sae:stream.f470",), NUMBER], marks=NEEDS_SMOLLM2
+        ),
     ],
 )
 def test_the_feature_of_number_holds_on_fresh_nouns(file: str, features: list[tuple[str, ...]]) -> None:
