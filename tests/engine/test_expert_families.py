@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from transformers import AutoTokenizer
 
 import circuitspec
+from circuitspec.cli import main
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.runner import Runner
@@ -159,6 +161,17 @@ def test_routing_is_frozen_where_there_is_any(tmp_path: Path) -> None:
     assert [(d.code, d.message) for d in raised.value.diagnostics] == [
         ("CS398", "the model has no experts, among which to choose")
     ]
+
+
+@pytest.mark.parametrize("command", ["explore", "compile"])
+def test_what_lets_routers_choose_anew_says_so(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.circuit.yaml"
+    file.write_text(hypothesis_of("{groups: {one: {nodes: [a0.h1]}}}", "necessary: {metric: kl, at_most: 0.5}"))
+    words = [command, str(file), *(["--emit", str(tmp_path / "out")] if command == "compile" else [])]
+    ran = CliRunner().invoke(main, words)
+    assert ran.exit_code == 3
+    assert "t.circuit.yaml" in ran.stderr
+    assert "error[CS398]: routing is frozen by `verify` alone" in ran.stderr
 
 
 @pytest.mark.nightly
