@@ -169,7 +169,7 @@ def test_what_lets_routers_choose_anew_says_so(command: str, tmp_path: Path) -> 
     file.write_text(hypothesis_of("{groups: {one: {nodes: [a0.h1]}}}", "necessary: {metric: kl, at_most: 0.5}"))
     words = [command, str(file), *(["--emit", str(tmp_path / "out")] if command == "compile" else [])]
     ran = CliRunner().invoke(main, words)
-    assert ran.exit_code == 3
+    assert ran.exit_code == 5
     assert "t.circuit.yaml" in ran.stderr
     assert "error[CS398]: routing is frozen by `verify` alone" in ran.stderr
 
