@@ -40,6 +40,7 @@ def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
     from circuitspec.experiments.subspaces.subspace_files import subspace_places
     from circuitspec.hypothesis_file.checks.pair_places import pair_places
     from circuitspec.hypothesis_file.load_file import Document
+    from circuitspec.hypothesis_file.schema.blocks import ReferenceFile
     from circuitspec.models.model_reference import local_model
 
     subject = document.hypothesis if isinstance(document, Document) else document.exploration
@@ -51,6 +52,8 @@ def files_of(document: Document | Study) -> Iterator[tuple[str, Path]]:
     for name, written in task.lists.items():
         if isinstance(written, str):
             yield f"the file of the list {name}", folder / written
+    if subject.ablation is not None and isinstance(subject.ablation.reference, ReferenceFile):
+        yield "the file of reference prompts", folder / subject.ablation.reference.file
     for name in pair_places(subject.abstraction, document.source):
         yield "a file of pairs", folder / name
     if isinstance(document, Document):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -130,6 +131,42 @@ def test_weights_options_and_versions_count(here: Path, monkeypatch: pytest.Monk
     content[-1] ^= 1
     weights.write_bytes(content)
     assert SAID not in verify("one.circuit.yaml").stderr
+
+
+def test_the_file_of_reference_prompts_counts(here: Path) -> None:
+    """Means go over the prompts in it."""
+
+    def rows(prompts: int) -> str:
+        text, names = "When {} and {} went to the store, {} gave a book to", ("Mary", "John", "Anna", "Paul", "Kate")
+        found = []
+        for one, two in list(itertools.permutations(names, 2))[:prompts]:
+            texts = {"clean": text.format(one, two, two), "corrupt": text.format(one, two, one)}
+            found.append(json.dumps({**texts, "answers": [f" {one}"], "wrong": [f" {two}"]}))
+        return "\n".join(found)
+
+    (here / "prompts.jsonl").write_text(rows(12), encoding="utf-8")
+    (here / "more.jsonl").write_text(rows(15), encoding="utf-8")
+    (here / "two.circuit.yaml").write_text(
+        """circuitspec: 1
+name: two
+model: {id: ./model}
+task: {file: prompts.jsonl, positions: {END: last}}
+circuit: {groups: {all: {nodes: ["a*", "m*"], at: END}}}
+ablation: {value: mean, from: corrupt, reference: {file: more.jsonl}}
+claims:
+  - necessary: {metric: logit_diff, at_most: 0.5}
+""",
+        encoding="utf-8",
+    )
+    assert SAID not in verify("two.circuit.yaml").stderr
+    assert SAID in verify("two.circuit.yaml").stderr
+    (here / "more.jsonl").write_text(rows(16), encoding="utf-8")
+    again = verify("two.circuit.yaml")
+    assert again.exit_code in (0, 1, 4), again.stderr
+    assert SAID not in again.stderr
+    refused = verify("two.circuit.yaml", "--html", "more.jsonl")
+    assert refused.exit_code == 2
+    assert "the file of reference prompts" in refused.stderr
 
 
 def test_what_is_damaged_or_gone_is_made_again(here: Path) -> None:
