@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +12,9 @@ from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import FILE, FOLDER, check_output
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.runtime.files import write_text_whole, write_whole
+
+if TYPE_CHECKING:
+    from circuitspec.exchange.loss import Loss
 
 CIRCUITS = ("eap", "mib", "auto-circuit", "acdc", "interpbench", "edge-pruning")
 VARIABLES, PAIRS = "mib-variables", "causal-pairs"
@@ -137,37 +141,37 @@ def _check_options(as_: str, options: dict[str, Any]) -> None:
 def _import_features(file: Path, as_: str, out: Path, force: bool, options: dict[str, Any]) -> None:
     from circuitspec.exchange.features.feature_lists import import_list
     from circuitspec.exchange.features.importing_features import FeatureOptions, import_graph, prompts_beside
-    from circuitspec.exchange.loss import loss_text
 
-    beside = prompts_beside(out)
     given = {name: value for name, value in options.items() if name in FeatureOptions.__dataclass_fields__}
     found = (import_list if as_ == "feature-list" else import_graph)(file, out, FeatureOptions(**given))
+    beside = prompts_beside(out)
     if found.prompts is not None:
         check_output(beside, force)
-    write_text_whole(out, found.text)
-    if found.prompts is not None:
-        write_text_whole(beside, found.prompts)
-    heading = "what the hypothesis says otherwise than the file"
-    click.echo(loss_text("CS380", heading, found.losses), nl=False, err=True)
-    also = "" if found.prompts is None else f" and {beside}"
+    prompts = None if found.prompts is None else found.prompts.encode()
+    also = _write_imported("file", out, found.text, found.losses, beside, prompts)
     say(f"wrote {out}{also} ({found.size}); next: circuitspec check {out}")
 
 
 def _import_variable(file: Path, out: Path, force: bool, options: dict[str, Any]) -> None:
-    from circuitspec.exchange.loss import loss_text
     from circuitspec.experiments.subspaces.subspace_files import subspaces_beside
     from circuitspec.pipelines.abstraction.variable_submissions import import_variable
 
     beside = subspaces_beside(out)
     check_output(beside, force)
     found = import_variable(file, out, model=options["model"], entry=options["entry"], prompts=options["prompts"])
-    write_text_whole(out, found.text)
-    if found.subspaces is not None:
-        write_whole(beside, found.subspaces)
-    heading = "what the hypothesis says otherwise than the folder"
-    click.echo(loss_text("CS380", heading, found.losses), nl=False, err=True)
-    also = "" if found.subspaces is None else f" and {beside}"
+    also = _write_imported("folder", out, found.text, found.losses, beside, found.subspaces)
     say(f"wrote {out}{also} ({found.unit.name}); next: write its variables, then circuitspec check {out}")
+
+
+def _write_imported(of: str, out: Path, text: str, losses: Sequence[Loss], beside: Path, content: bytes | None) -> str:
+    """Write the hypothesis, and what goes beside it; say what it says otherwise. In words, what else was written."""
+    from circuitspec.exchange.loss import loss_text
+
+    write_text_whole(out, text)
+    if content is not None:
+        write_whole(beside, content)
+    click.echo(loss_text("CS380", f"what the hypothesis says otherwise than the {of}", losses), nl=False, err=True)
+    return "" if content is None else f" and {beside}"
 
 
 def _import_pairs(file: Path, out: Path, force: bool) -> None:

@@ -106,7 +106,7 @@ def store_place(root: Path | None, no_store: bool) -> StorePlace:
 
     def tell(problem: CircuitspecError) -> None:
         if not told:
-            show(_unkept(found) for found in problem.diagnostics)
+            show(unkept(found) for found in problem.diagnostics)
         told.append(problem)
 
     try:
@@ -116,7 +116,8 @@ def store_place(root: Path | None, no_store: bool) -> StorePlace:
         return None
 
 
-def _unkept(found: Diagnostic) -> Diagnostic:
+def unkept(found: Diagnostic) -> Diagnostic:
+    """CS565: the run goes on, and what it measures is not kept."""
     return Diagnostic(
         "CS565",
         f"what is measured is not kept: {found.message}",

@@ -150,7 +150,7 @@ def _examined(
         loading = dictionaries.loading_of(spec, study, Path.cwd(), asked.device, progress)
         declared = [dictionaries.declared_in(study, names)] if study is not None and names else []
         if places:
-            declared.append(dictionaries.given_dictionaries(places, Path.cwd(), names))
+            declared.append(dictionaries.dictionaries_at(places, Path.cwd(), names))
         prompts = study if asked.prompts is None else given_study(asked.prompts)
         if declared and prompts is not None:
             loaded, task = dictionaries.checked_on(prompts, loading, declared)

@@ -26,6 +26,7 @@ from circuitspec.cli.options import (
     make_directory,
     methods,
     store_place,
+    unkept,
 )
 from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
@@ -112,8 +113,8 @@ def verify(**given: Any) -> None:
     reported = _report(asked, document, outcome, findings, problems)
     if problems:
         raise CircuitspecError(*problems)
-    if kept is not None and not findings:
-        _keep(kept, reported, asked)
+    if kept is not None and not findings and kept == _kept(document, asked, place):  # nothing changed meanwhile
+        _keep(kept, reported, asked, place)
     raise SystemExit(outcome.verification.exit_code)
 
 
@@ -270,9 +271,10 @@ def _kept(document: Document, asked: VerifyCall, place: StorePlace) -> KeptResul
     return kept_result(document, read, place if isinstance(place, Path) else place.root, said, asked.device)
 
 
-def _keep(kept: KeptResult, reported: Reported, asked: VerifyCall) -> None:
+def _keep(kept: KeptResult, reported: Reported, asked: VerifyCall, place: StorePlace) -> None:
     """Keep what was shown, as a run says it that finds everything stored. Where that fails, it is made again."""
     from circuitspec.analysis.verification_result import Cost
+    from circuitspec.engine.cache.stored_runner import SpareStore
     from circuitspec.reports.live_views import LiveViews
     from circuitspec.reports.saved_result import save
 
@@ -283,5 +285,8 @@ def _keep(kept: KeptResult, reported: Reported, asked: VerifyCall) -> None:
     except KeyboardInterrupt:  # all was said, and nothing is half kept
         return
     except OSError as error:
-        message = f"this result is not kept: {error.strerror or error}"
-        show([Diagnostic("CS565", message, hint="--store DIR keeps it in another folder", severity="warning")])
+        failed = Diagnostic("CS545", f"{kept.folder} cannot be written: {error.strerror or error}")
+        if isinstance(place, SpareStore):  # it tells of its first failure alone
+            place.tell(CircuitspecError(failed))
+        else:
+            show([unkept(failed)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from circuitspec.dictionaries.dictionary import Dictionary
 
 Specs: TypeAlias = Mapping[str, DictionarySpec]
+
+
+@dataclass(frozen=True)
+class DeclaredDictionaries:
+    """Dictionaries by name, the folder that their files are named from, and the text in which mistakes are shown."""
+
+    specs: Specs
+    base_dir: Path
+    text: SourceText
 
 
 class Fetches(Protocol):

@@ -40,6 +40,7 @@ from circuitspec.hypothesis_file.schema.blocks import Hypothesis
 from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.models.load import LoadedModel
 from circuitspec.models.storage.hub import fetch_folder
+from circuitspec.pipelines.preparation import beside
 from circuitspec.pipelines.session import Session, begin, check_routing_free, from_file, from_memory, opened, tokens_of
 from circuitspec.prompts.build import build_prompts
 from circuitspec.prompts.output_metrics import check_metrics
@@ -270,8 +271,7 @@ def _with_dictionaries(loaded: LoadedModel, circuits: Sequence[ComparedCircuit])
     shape, found = read_declared(
         first.hypothesis.dictionaries, first.base_dir, loaded.shape, first.source, fetch_folder
     )
-    device = next(loaded.model.parameters()).device
-    return replace(loaded, shape=shape, dictionaries={name: one.to(device) for name, one in found.items()})
+    return beside(loaded, shape, found)
 
 
 def _place_of(spec: DictionarySpec, base_dir: Path) -> str:

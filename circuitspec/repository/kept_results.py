@@ -32,6 +32,7 @@ from circuitspec.runtime.files import write_text_whole
 
 _FOLDER = "results"
 _WRITTEN = "written.json"
+MOST_BYTES = 2_000_000_000  # of model, dictionaries and other files: what is read in a second or two
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SHOWING = ("pandas", "pyarrow", "networkx", "jinja2")  # what tables and pages are made with
 
@@ -67,7 +68,8 @@ def kept_result(
     """Where below the store's `root` the result of this call is kept; `read` are the files that the hypothesis names.
 
     None where it cannot be known without the model: of a hub model that is not in the local cache, or of a
-    branch that may have moved; and where something is not there, so that the run says what.
+    branch that may have moved; where something is not there, so that the run says what; and of more than `MOST_BYTES`
+    of files, of which reading all takes longer than the answer may.
     """
     spec = document.hypothesis.model
     try:
@@ -83,10 +85,13 @@ def kept_result(
         if found is None or not all(_COMMIT.fullmatch(one.revision or "") for one in on_hub):
             return None
         folders = [document.base_dir / one.source for one in dictionaries if isinstance(one.source, str)]
+        named = [*_regular([*read, *folders])]
+        if sum(path.stat().st_size for path in {*named, *found.files.values()}) > MOST_BYTES:
+            return None
         content = {
             "text": document.source.text,
             "called": [str(document.source.file), str(document.base_dir.resolve())],
-            "files": [[str(path), sha256_of(path)] for path in _regular([*read, *folders])],
+            "files": [[str(path), sha256_of(path)] for path in named],
             "model": [found.revision, found.digests()],
             "options": dict(options),
             "environment": environment(device).model_dump(mode="json"),

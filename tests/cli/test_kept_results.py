@@ -12,7 +12,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
-from circuitspec.cli import main
+from circuitspec.cli import main, verifying
 from circuitspec.models.zoo import zoo_path
 
 TOYS = Path(__file__).parents[2] / "hypotheses" / "toys"
@@ -167,6 +167,39 @@ claims:
     refused = verify("two.circuit.yaml", "--html", "more.jsonl")
     assert refused.exit_code == 2
     assert "the file of reference prompts" in refused.stderr
+
+
+def test_of_files_that_take_long_to_read_no_result_is_kept(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of dictionaries or weights of many gigabytes would be read through before every run."""
+    size = (here / "model" / "model.safetensors").stat().st_size
+    monkeypatch.setattr("circuitspec.repository.kept_results.MOST_BYTES", size)
+    assert verify("one.circuit.yaml").exit_code == 1
+    assert not (here / "store" / "results").exists()
+    assert SAID not in verify("one.circuit.yaml").stderr
+
+
+def test_a_file_that_changes_during_the_run(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows which of the two was run."""
+    names = here / "names.txt"
+
+    def run(*of: object) -> object:
+        outcome = whole(*of)
+        names.write_text(names.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+        return outcome
+
+    whole = verifying._run
+    monkeypatch.setattr(verifying, "_run", run)
+    assert verify("one.circuit.yaml").exit_code == 1
+    assert not (here / "store" / "results").exists()
+
+
+def test_a_place_that_cannot_be_written_is_said(here: Path) -> None:
+    """The run is whole all the same."""
+    (here / "store").mkdir()
+    (here / "store" / "results").write_text("", encoding="utf-8")
+    ran = verify("one.circuit.yaml")
+    assert ran.exit_code == 1
+    assert "warning[CS565]: what is measured is not kept:" in ran.stderr
 
 
 def test_what_is_damaged_or_gone_is_made_again(here: Path) -> None:

@@ -12,7 +12,7 @@ from circuitspec.models.families.architecture import (
     SeparateQKV,
     Variant,
 )
-from circuitspec.models.families.sequential_families import LLAMA
+from circuitspec.models.families.sequential_families import GPT2, LLAMA
 
 _GPT_NEOX = Architecture(
     family="gpt_neox",
@@ -56,16 +56,7 @@ _COHERE = replace(
 _GPTJ = Architecture(
     family="gptj",
     title="GPT-J",
-    keys=ConfigKeys(
-        n_layers="n_layer",
-        n_heads="n_head",
-        n_kv_heads=None,
-        d_model="n_embd",
-        d_head=None,
-        d_mlp="n_inner",
-        max_positions="n_positions",
-        d_mlp_over_d_model=4,
-    ),
+    keys=GPT2.keys,
     token_embedding="transformer.wte",
     final_norm="transformer.ln_f",
     unembedding="lm_head",

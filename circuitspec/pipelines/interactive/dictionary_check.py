@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circuitspec.dictionaries.declared_dictionaries import Specs, read_declared
+from circuitspec.dictionaries.declared_dictionaries import DeclaredDictionaries, read_declared
 from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.metrics.dictionary_fit import DictionaryFit, dictionary_fits
 from circuitspec.engine.metrics.recovered_loss import RecoveredLoss, recovered_losses
@@ -15,7 +15,7 @@ from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlac
 from circuitspec.hypothesis_file.load_file import Study
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
-from circuitspec.hypothesis_file.yaml.source import SourceText, parse_source
+from circuitspec.hypothesis_file.yaml.source import parse_source
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
 from circuitspec.models.load import LoadedModel, Ready, load_model
 from circuitspec.models.storage.hub import fetch_folder
@@ -33,15 +33,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DeclaredDictionaries:
-    """Dictionaries by name, the folder that their files are named from, and the text in which mistakes are shown."""
-
-    specs: Specs
-    base_dir: Path
-    text: SourceText
-
-
-@dataclass(frozen=True)
 class DictionaryCheck:
     """What was found about one dictionary, on the prompts' own tokens."""
 
@@ -55,7 +46,7 @@ def declared_in(study: Study, names: Sequence[str]) -> DeclaredDictionaries:
     return DeclaredDictionaries({name: declared[name] for name in names}, study.base_dir, study.source)
 
 
-def given_dictionaries(
+def dictionaries_at(
     places: Sequence[tuple[DictionaryPlace, str]], base_dir: Path, taken: Collection[str] = ()
 ) -> DeclaredDictionaries:
     """Dictionaries without a file that declares them: place and folder of each.

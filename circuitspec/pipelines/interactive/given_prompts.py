@@ -8,10 +8,10 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from circuitspec.dictionaries.declared_dictionaries import DeclaredDictionaries
 from circuitspec.hypothesis_file.builder import FORMAT
 from circuitspec.hypothesis_file.load_file import Document, Study, load_exploration, parse_exploration
 from circuitspec.hypothesis_file.schema.blocks import Exploration, Hypothesis
-from circuitspec.hypothesis_file.schema.dictionary_block import DictionarySpec
 from circuitspec.hypothesis_file.schema.position_blocks import Position
 from circuitspec.hypothesis_file.yaml.source import SourceText
 from circuitspec.hypothesis_file.yaml.yaml_writer import write_yaml
@@ -35,19 +35,10 @@ class GivenTask:
     prompts: PromptSet
     positions: Mapping[str, Position]
     source: SourceText | None = None
-    dictionaries: GivenDictionaries | None = None  # of the file that the prompts are from
+    dictionaries: DeclaredDictionaries | None = None  # of the file that the prompts are from
 
 
-@dataclass(frozen=True)
-class GivenDictionaries:
-    """Dictionaries by name, the folder that their files are named from, and the text in which mistakes are shown."""
-
-    specs: Mapping[str, DictionarySpec]
-    base_dir: Path
-    source: SourceText
-
-
-def given_dictionaries(dictionaries: Mapping[str, Mapping[str, Any]]) -> GivenDictionaries:
+def given_dictionaries(dictionaries: Mapping[str, Mapping[str, Any]]) -> DeclaredDictionaries:
     """Dictionaries as the block of a file has them, whose files are named from the working directory.
 
     Raises CircuitspecError, with every mistake.
@@ -57,7 +48,7 @@ def given_dictionaries(dictionaries: Mapping[str, Mapping[str, Any]]) -> GivenDi
         for name, block in dictionaries.items()
     }
     study = _block_study({"file": "prompts.jsonl"}, Path(), {"dictionaries": blocks})
-    return GivenDictionaries(study.exploration.dictionaries, Path(), study.source)
+    return DeclaredDictionaries(study.exploration.dictionaries, Path(), study.source)
 
 
 def given_task(prompts: PromptsLike, positions: Mapping[str, Position] | None = None) -> GivenTask:
@@ -174,7 +165,7 @@ def _of_task(
     subject: Hypothesis | Exploration, base_dir: Path, source: SourceText, positions: Mapping[str, Position] | None
 ) -> GivenTask:
     declared = {**subject.task.positions, **(positions or {})}
-    named = GivenDictionaries(subject.dictionaries, base_dir, source) if subject.dictionaries else None
+    named = DeclaredDictionaries(subject.dictionaries, base_dir, source) if subject.dictionaries else None
     return GivenTask(build_prompts(subject.task, base_dir, source), declared, source, named)
 
 

@@ -162,9 +162,7 @@ def laboratory(
         given = given_task(prompts, positions)
         named = given.dictionaries if dictionaries is None else given_dictionaries(dictionaries)
         if named is not None:
-            loaded = beside(
-                loaded, *read_declared(named.specs, named.base_dir, loaded.shape, named.source, fetch_folder)
-            )
+            loaded = beside(loaded, *read_declared(named.specs, named.base_dir, loaded.shape, named.text, fetch_folder))
         places = with_end(given.positions, given.prompts)
         task = tokenize(given.prompts, places, loaded.tokenizer, given.source, unequal=True)
         tell_what_is_on(loaded, given.prompts)
