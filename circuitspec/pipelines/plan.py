@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
 from circuitspec.hypothesis_file.grammar.components import (
     Component,
     DictionaryError,
+    OtherFeatures,
     sort_key,
     whole_of,
 )
@@ -354,9 +356,11 @@ def _cost(
         draws, resampled = plan.circuit.draws, source.is_recorded
         again = 2 + 2 * resampled * draws  # clean and source runs, for one by one and for all together
         screened = plan.circuit.level == "node" or len(outside.components) > FEW
-        tested = min(TESTED, len(outside.components)) if screened else len(outside.components)
-        most = draws * ((3 + resampled if screened else 0) + tested + 1) + again
-        many = len(outside.components) > TESTED  # in the whole model: those that an estimate puts first, else all
+        features = any(isinstance(one, OtherFeatures) for one in outside.components)  # one by one: how many, a run says
+        count = len(outside.components) if not features else sys.maxsize
+        tested = min(TESTED, count) if screened else count
+        most = draws * ((3 + resampled if screened else 0) + (1 + resampled) * features + tested + 1) + again
+        many = count > TESTED  # in the whole model: those that an estimate puts first, else all
         most += draws * (3 + resampled + CHOSEN if many else len(outside.components)) + 1 + resampled * draws
         lines.append(f"           and up to {most} to look for negative components (--negatives off: none)")
     if plan.circuit.source is not None:

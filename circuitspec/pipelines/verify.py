@@ -44,7 +44,7 @@ from circuitspec.analysis.warnings.all_warnings import find_warnings
 from circuitspec.analysis.warnings.evidence import Evidence
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.attribution.direct_logit_attribution import direct_effects
-from circuitspec.engine.attribution.feature_activity import feature_activity
+from circuitspec.engine.attribution.feature_activity import feature_activity, moved_features
 from circuitspec.engine.attribution.node_attribution import attribute
 from circuitspec.engine.attribution.restoration_screen import (
     Screen,
@@ -77,6 +77,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import unfed
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.components import OtherFeatures
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Activation, is_internal, parse_internal
 from circuitspec.hypothesis_file.load_file import Document, digest
 from circuitspec.hypothesis_file.schema.blocks import Hypothesis
@@ -217,7 +218,8 @@ def verify(
             if plan.circuit.level == "path" and search != "off":
                 search = "not along paths"
             everywhere = hypothesis.ablation.positions == "all"
-            outside = restorations(plan, graph, everywhere=everywhere) if search != "off" else None
+            moved = moved_features(runner, plan.circuit) if search != "off" and _many_features(plan) else None
+            outside = restorations(plan, graph, everywhere=everywhere, moved=moved) if search != "off" else None
             parts = CircuitParts.of(graph, hypothesis.ablation, every=options.negatives == "exact")
             finding, screen, plan, records = _negatives(plan, records, runner, stored, search, outside, parts, progress)
             in_model: ModelNegatives | None = None
@@ -384,15 +386,22 @@ def _negatives(
     within: Screen | None = None
     if search == "screen" and plan.circuit.level == "node":
         if parts.thorough:
-            screen = screen_restorations(runner, plan.circuit, metric)
+            screen = screen_restorations(runner, plan.circuit, metric, among=outside.components)
         else:
-            screen, within = screen_both(runner, plan.circuit, parts.with_all(plan.circuit), metric)
+            wider = parts.with_all(plan.circuit)
+            screen, within = screen_both(runner, plan.circuit, wider, metric, among=outside.components)
     elif search == "screen" and len(outside.components) > FEW:
         screen = screen_edge_restorations(runner, source, metric, outside.edges)
     chosen = candidates(outside.components, metric, screen)
     besides = foreseen(plan, records, parts, within)
     finding, plan, records = negative_components(plan, records, metric, chosen, screen, stored, outside, besides)
     return finding, within, plan, records
+
+
+def _many_features(plan: Plan) -> bool:
+    """Whether the circuit's run ablates features together that no group names."""
+    circuit = plan.circuit
+    return circuit.level == "node" and any(isinstance(site.component, OtherFeatures) for site in circuit.sites)
 
 
 def _in_model(
@@ -405,7 +414,7 @@ def _in_model(
     outside: Restorations,
 ) -> tuple[ModelNegatives | None, Plan, Records]:
     """Look for components outside the circuit that are negative in the whole model."""
-    source, places = plan.circuit.source, places_outside(plan, outside)
+    source, places = plan.circuit.source, places_outside(outside)
     assert source is not None
 
     def estimates() -> dict[NodeComponent, float]:

@@ -152,6 +152,28 @@ def test_other_claims(tmp_path: Path) -> None:
     assert little["data"]["unexplained"] > 1
 
 
+@pytest.mark.parametrize("search", ["screen", "exact"])
+def test_a_negative_feature_that_another_one_hides(search: str, tmp_path: Path) -> None:
+    """A of the stream is 1.1 of f0's direction less 0.1 of f2's, B is 0.9 of f1's and 0.1 of f3's.
+
+    Without f2 and f3 the neuron has 1.1 + 0.9 - 1, as in the clean run: recovered is 1. With f2 back alone it has
+    1 + 0.9 - 1 = 0.9, and the logit difference is 8 * 0.9 - 4 instead of 4; with f3 back alone, 1.1 + 1 - 1.
+    """
+    encoder = np.stack([direction(one, 0.5) for one in (A, B, A, B, 9)], axis=1)
+    decoder = np.stack([direction(A, 1.1), direction(B, 0.9), direction(A, -0.1), direction(B, 0.1), direction(9, 1.0)])
+    arrays = {"W_enc": encoder, "W_dec": decoder, "b_enc": np.array([0.0] * 4 + [-100.0]), "b_dec": np.zeros(D)}
+    sae_lens(tmp_path / "res1", {"architecture": "standard"}, arrays)
+    groups = "{one: {nodes: [sae:res1.f0], at: END}, two: {nodes: [sae:res1.f1], at: END}}"
+    file = hypothesis(tmp_path, groups)
+    found = json.loads(run("verify", file, "--format", "json", "--no-store", "--negatives", search).stdout)
+    assert [claim["value"] for claim in found["claims"]] == pytest.approx([1.0], abs=1e-4)
+    assert found["negatives"]["screened"] == 4  # f0 and f1 but at END, f2, f3; the fifth is moved nowhere
+    (warning,) = (one for one in found["warnings"] if one["code"] == "CS401")
+    (negative,) = warning["data"]["components"]
+    assert negative["component"] == "sae:res1.f2"
+    assert negative["effect"] == pytest.approx(-0.8, abs=1e-4)
+
+
 def test_a_dictionary_that_explains_all(tmp_path: Path) -> None:
     """Each channel's positive and negative part: nothing is left, with or without its error."""
     eye = np.eye(D)

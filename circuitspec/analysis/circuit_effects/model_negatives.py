@@ -51,10 +51,9 @@ class ModelNegatives:
     components: tuple[ModelNegative, ...]
 
 
-def places_outside(plan: Plan, among: Restorations) -> Places:
+def places_outside(among: Restorations) -> Places:
     """Where each component is outside the circuit: at node level where it is ablated, at edge level everywhere."""
-    ablated = {site.component: site.where for site in plan.circuit.sites}
-    return {component: ablated.get(component, Where.everywhere()) for component in among.components}
+    return {component: among.places.get(component, Where.everywhere()) for component in among.components}
 
 
 def model_negatives(

@@ -15,7 +15,7 @@ from circuitspec.engine.execution.batches import Batch, laid_out, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.runner import Runner
-from circuitspec.experiments.experiment import Source, Variant
+from circuitspec.experiments.experiment import Experiment, Source, Variant
 from circuitspec.graph.where import Where
 
 Counts = Mapping[str, NDArray[np.int64]]
@@ -94,6 +94,32 @@ def moving_features(runner: Runner, base: Variant, source: Source, wheres: Seque
     for _, counted in runner.in_batches(work):
         _add(found, counted)
     return found
+
+
+@torch.no_grad()
+def moved_features(runner: Runner, experiment: Experiment) -> dict[str, tuple[int, ...]]:
+    """The features of each dictionary that an experiment moves: they have another weight in what is patched than they
+    would have in its run, at some token where they are patched, in some prompt. To restore another one changes nothing.
+
+    A pass over the prompts, and one over those of the source, unless its means are known.
+    """
+    source, wanted = experiment.source, runner.taps_of([experiment])
+    assert source is not None, "nothing is patched"
+    taps = {name: tap for name, tap in _taps(runner).items() if tap in wanted}
+    runner.expect(experiment.draws * (1 + source.is_recorded) * runner.task.n)
+
+    def moves(part: Batch, draw: int) -> dict[str, Tensor]:
+        values = runner.source_values(part, source, wanted, draw, base=experiment.base)
+        swaps = runner.swaps(part, experiment, values)
+        own = runner.forward(part, experiment.base, Actions(swaps, record=frozenset(taps.values())), draw)[1]
+        changed = {name: (own[tap] != swaps[tap].source) & swaps[tap].mask for name, tap in taps.items()}
+        return {name: one.flatten(0, 1).any(0).cpu() for name, one in changed.items()}
+
+    found: dict[str, Tensor] = {}
+    for _, draws in runner.in_batches(lambda part: [moves(part, draw) for draw in range(experiment.draws)]):
+        for moved in draws:
+            found = {name: one | found[name] if name in found else one for name, one in moved.items()}
+    return {name: tuple(one.nonzero().flatten().tolist()) for name, one in found.items()}
 
 
 def _by_case(moved: Tensor, batch: Batch) -> Tensor:

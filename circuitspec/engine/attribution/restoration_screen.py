@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -48,14 +48,22 @@ def screen_passes(experiment: Experiment, *, compared: bool = False) -> int:
     return experiment.draws * (3 + recorded + compared)
 
 
-def screen_restorations(runner: Runner, experiment: Experiment, metric: str, pieces: Pieces = EACH_ANEW) -> Screen:
+def screen_restorations(
+    runner: Runner,
+    experiment: Experiment,
+    metric: str,
+    pieces: Pieces = EACH_ANEW,
+    *,
+    among: Collection[NodeComponent] = (),
+) -> Screen:
     """Attribution of every patched component of `experiment` (Nanda 2023, at the patched run).
 
     With patched value = own + gate * (source - own) and every gate at 1, restoring a component moves its
     gate to 0, so to first order the metric changes by minus the derivative with respect to that gate.
-    Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first.
+    Where noise is drawn, the mean over the draws. What a pass gave is asked of `pieces` first. It is of those `among`
+    what the experiment patches, parts of its components too; of all of them where none are given.
     """
-    return _screens(runner, experiment, experiment, metric, pieces)[0]
+    return _screens(runner, experiment, experiment, metric, pieces, among)[0]
 
 
 def screen_edge_restorations(runner: Runner, source: Source, metric: str, edges: Sequence[Edge]) -> Screen:
@@ -82,13 +90,20 @@ def screen_noising(
     return _screens(runner, experiment, wider, metric, pieces)[1]
 
 
-def screen_both(runner: Runner, experiment: Experiment, wider: Experiment, metric: str) -> tuple[Screen, Screen]:
+def screen_both(
+    runner: Runner, experiment: Experiment, wider: Experiment, metric: str, *, among: Collection[NodeComponent] = ()
+) -> tuple[Screen, Screen]:
     """What `screen_restorations` and `screen_noising` give, from one pass forward and one back."""
-    return _screens(runner, experiment, wider, metric, EACH_ANEW)
+    return _screens(runner, experiment, wider, metric, EACH_ANEW, among)
 
 
 def _screens(
-    runner: Runner, experiment: Experiment, wider: Experiment, metric: str, pieces: Pieces
+    runner: Runner,
+    experiment: Experiment,
+    wider: Experiment,
+    metric: str,
+    pieces: Pieces,
+    among: Collection[NodeComponent] = (),
 ) -> tuple[Screen, Screen]:
     """What moving a gate changes: from 1 to 0 what the experiment patches, from 0 to 1 what only `wider` does."""
     if experiment.source is None:
@@ -96,7 +111,10 @@ def _screens(
     if (wider.base, wider.source) != (experiment.base, experiment.source):
         raise ValueError("both experiments must patch the same values into the same run")
     check_counterparts((experiment, wider), runner.task)
-    components = [site.component for site in wider.sites]
+    patched = tuple(among) or tuple(site.component for site in experiment.sites)
+    every = dict.fromkeys((*patched, *(site.component for site in wider.sites)))
+    components = [component for component in every if runner.slots_of(component)]
+    units = _Units.of(components, runner)
     own = runner.task.of(texts_of(experiment.base))
     roles = tuple(own.roles)
     effects = np.zeros((2, len(components), runner.task.n))
@@ -106,7 +124,7 @@ def _screens(
     def changes(part: Batch, draw: int) -> NDArray[np.float64]:
         both = _changes(runner, experiment, wider, part, metric, draw)
         there = laid_out(runner.task, part, experiment.base)
-        return np.stack([_summed(runner, there, one, components, own) for one in both]).ravel()
+        return np.stack([_summed(there, one, units, own) for one in both]).ravel()
 
     def work(part: Batch) -> list[NDArray[np.float64]]:
         """`[draw][moving, component, prompt and then role]`"""
@@ -120,36 +138,50 @@ def _screens(
             effects[:, :, rows] += found[:, :, : len(rows)] / experiment.draws
             by_role += found[:, :, len(rows) :] / (runner.task.n * experiment.draws)
 
-    def screen(number: int, moving: Experiment) -> Screen:
-        members = {site.component for site in moving.sites}
+    def screen(number: int, moving: Collection[NodeComponent]) -> Screen:
+        members = frozenset(moving)
         of = [(i, c) for i, c in enumerate(components) if c in members]
         shares = {c: dict(zip(roles, by_role[number, i].tolist(), strict=True)) for i, c in of}
         return Screen(metric, {c: effects[number, i] for i, c in of}, shares)
 
-    return screen(0, experiment), screen(1, wider)
+    return screen(0, patched), screen(1, [site.component for site in wider.sites])
 
 
-def _summed(
-    runner: Runner,
-    batch: Batch,
-    changes: Mapping[Tap, Tensor],
-    components: Sequence[NodeComponent],
-    own: TokenizedVariant,
-) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class _Units:
+    """Which slices of taps each component is together: `columns` of all units side by side, from its `first` on."""
+
+    columns: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    taps: tuple[Tap, ...]
+
+    @classmethod
+    def of(cls, components: Sequence[NodeComponent], runner: Runner) -> _Units:
+        slots = [runner.slots_of(component) for component in components]
+        taps = sorted({slot.tap for own in slots for slot in own})
+        begins = np.cumsum([0, *(tap.units(runner.loaded.shape) for tap in taps)]).tolist()
+        at = dict(zip(taps, begins, strict=False))
+        columns = np.array([at[slot.tap] + slot.unit for own in slots for slot in own], dtype=np.int64)
+        return cls(columns, np.cumsum([0, *map(len, slots)])[:-1], tuple(taps))
+
+    def by_component(self, by_unit: Mapping[Tap, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """`[.., unit]` by tap -> `[component, ..]`"""
+        units = np.concatenate([by_unit[tap] for tap in self.taps], axis=-1)[..., self.columns]
+        found: NDArray[np.float64] = np.add.reduceat(np.ascontiguousarray(units.T), self.firsts, axis=0)
+        return found
+
+
+def _summed(batch: Batch, changes: Mapping[Tap, Tensor], units: _Units, own: TokenizedVariant) -> NDArray[np.float64]:
     """The changes of each prompt, `[component, prompt]`, and then what falls on the tokens of each role in all."""
-    rows, count = list(batch.prompts), len(batch.cases)
-    # [row, unit] each, so that thousands of neurons cost a few operations
-    summed = {tap: change.sum(1).numpy() for tap, change in changes.items()}
+    rows = list(batch.prompts)
+    everywhere = units.by_component({tap: change.sum(1).numpy() for tap, change in changes.items()})
     at_role = [
-        {tap: _at(change, batch, [own.tokens_at(role, p) for p in rows]) for tap, change in changes.items()}
+        units.by_component(
+            {tap: _at(change, batch, [own.tokens_at(role, p) for p in rows]) for tap, change in changes.items()}
+        )
         for role in own.roles
     ]
-    found = np.zeros((len(components), count + len(at_role)))
-    for number, component in enumerate(components):
-        for slot in runner.slots_of(component):
-            found[number, :count] += by_prompt(summed[slot.tap][:, slot.unit], batch)
-            found[number, count:] += [at[slot.tap][slot.unit] for at in at_role]
-    return found
+    return np.concatenate([by_prompt(everywhere, batch), *(one[:, None] for one in at_role)], axis=1)
 
 
 def _changes(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.experiments.experiment import CLEAN_VALUES, Experiment, Site, Source, Variant
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.nodes import NodeComponent, Place, expand
 from circuitspec.graph.overlap import Declared, overlaps
+from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.components import Feature, OtherFeatures
 from circuitspec.hypothesis_file.grammar.names import format_name, is_group_name, parse_name
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec
 from circuitspec.hypothesis_file.yaml.source import SourceText
@@ -27,10 +30,32 @@ def denoising(corrupt: Variant, section: Mapping[NodeComponent, Where]) -> Exper
     return Experiment(corrupt, CLEAN_VALUES, sites)
 
 
-def restored(experiment: Experiment, components: frozenset[NodeComponent]) -> Experiment:
-    """The same run with these components no longer patched anywhere."""
-    sites = frozenset(s for s in experiment.sites if s.component not in components)
+def restored(
+    experiment: Experiment, components: frozenset[NodeComponent], shape: ModelShape | None = None
+) -> Experiment:
+    """The same run with these components no longer patched anywhere, nor features that were with all others.
+
+    How many features a dictionary has is in the `shape`.
+    """
+    back: dict[str, set[int]] = {}
+    for one in components:
+        if isinstance(one, Feature):
+            back.setdefault(one.dictionary, set()).add(one.index)
+    left = (_but(site, back, shape) for site in experiment.sites if site.component not in components)
+    sites = frozenset(site for site in left if site is not None)
     return Experiment(experiment.base, experiment.source if sites else None, sites)
+
+
+def _but(site: Site, features: Mapping[str, Collection[int]], shape: ModelShape | None) -> Site | None:
+    """The site, of all other features without these; None where no other is left."""
+    others = site.component
+    if not isinstance(others, OtherFeatures) or others.dictionary not in features:
+        return site
+    named = others.named.union(features[others.dictionary])
+    own = None if shape is None else shape.dictionary(others.dictionary)
+    if own is not None and len(named) == own.n_features:
+        return None
+    return replace(site, component=replace(others, named=named))
 
 
 def circuit_positions(ablation: AblationSpec, graph: CircuitGraph) -> Mapping[NodeComponent, Where]:
