@@ -194,32 +194,16 @@ def read_persimmon(model: Any) -> Net:
     )
 
 
-def _heads_by_name(own: Any, out: Any, config: Any, **extra: Any) -> Attention:
-    """An attention block with separate q, k and v projections, and an output projection of another name."""
-    heads, kv_heads, d_head = config.num_attention_heads, config.num_key_value_heads, _head_dim(config)
-    return Attention(
-        wq=_columns(_matrix(own.q_proj), heads, d_head),
-        bq=_pieces(_bias(own.q_proj, heads * d_head), heads, d_head),
-        wk=_columns(_matrix(own.k_proj), kv_heads, d_head),
-        bk=_pieces(_bias(own.k_proj, kv_heads * d_head), kv_heads, d_head),
-        wv=_columns(_matrix(own.v_proj), kv_heads, d_head),
-        bv=_pieces(_bias(own.v_proj, kv_heads * d_head), kv_heads, d_head),
-        wo=_rows(_matrix(out), heads, d_head),
-        bo=_bias(out, config.hidden_size),
-        **{"scale": d_head**-0.5, **extra},
-    )
-
-
 def read_phi(model: Any) -> Net:
     """Phi: attention and MLP in parallel after one layer norm, biases everywhere, part of each head rotated."""
     config = model.config
     layers = []
     for block in model.model.layers:
         own = block.self_attn
-        attention = _heads_by_name(
+        attention = _split_attention(
             own,
-            own.dense,
             config,
+            own.dense,
             rope=_rope(config, _head_dim(config)),
             q_norm=_biased(own.q_layernorm) if config.qk_layernorm else None,
             k_norm=_biased(own.k_layernorm) if config.qk_layernorm else None,

@@ -379,8 +379,9 @@ def _gated(module: Any, act: str) -> Mlp:
     )
 
 
-def _split_attention(module: Any, config: Any, **extra: Any) -> Attention:
-    """An attention block with separate q, k, v and o projections."""
+def _split_attention(module: Any, config: Any, out: Any = None, **extra: Any) -> Attention:
+    """An attention block with separate q, k, v and o projections; ``out`` is the last, where it has another name."""
+    out = module.o_proj if out is None else out
     heads, kv_heads, d_head = config.num_attention_heads, config.num_key_value_heads, _head_dim(config)
     return Attention(
         wq=_columns(_matrix(module.q_proj), heads, d_head),
@@ -389,8 +390,8 @@ def _split_attention(module: Any, config: Any, **extra: Any) -> Attention:
         bk=_pieces(_bias(module.k_proj, kv_heads * d_head), kv_heads, d_head),
         wv=_columns(_matrix(module.v_proj), kv_heads, d_head),
         bv=_pieces(_bias(module.v_proj, kv_heads * d_head), kv_heads, d_head),
-        wo=_rows(_matrix(module.o_proj), heads, d_head),
-        bo=_bias(module.o_proj, config.hidden_size),
+        wo=_rows(_matrix(out), heads, d_head),
+        bo=_bias(out, config.hidden_size),
         **{"scale": d_head**-0.5, **extra},
     )
 
