@@ -25,6 +25,7 @@ LOOK_ALIKES = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
 WITH_EXPERTS = (
     "glm4_moe",
     "gpt_oss",
+    "granitemoe",
     "llama4_text",
     "mixtral",
     "olmoe",

@@ -63,6 +63,13 @@ WITH_EXPERTS: dict[str, dict[str, Any]] = {
     "phimoe": {**EVEN, **MIXED, "num_local_experts": 5},
     "gpt_oss": {**WIDE, **MIXED, "num_local_experts": 5, "rope_parameters": ROPE},
     "glm4_moe": {**WIDE, **MIXED, "n_routed_experts": 5, "first_k_dense_replace": 1},
+    "granitemoe": {
+        **EVEN,
+        **MIXED,
+        "num_local_experts": 5,
+        "residual_multiplier": 0.3,
+        "logits_scaling": 2.0,
+    },
     "llama4_text": {**WIDE, **MIXED, "num_local_experts": 5, "moe_layers": [0, 2], "intermediate_size_mlp": 9},
 }
 DENSE_LAYERS = {"qwen3_moe": {0, 2}, "glm4_moe": {0}, "llama4_text": {1}}

@@ -251,6 +251,20 @@ def read_gpt_oss(model: Any) -> Net:
     )
 
 
+def read_granitemoe(model: Any) -> Net:
+    """Granite with experts: Mixtral with a scale of its own for attention, for what is added, embeddings and logits."""
+    config = model.config
+
+    def mlp(block: Any) -> Mixture:
+        own = block.block_sparse_moe
+        route = top_then_softmax(_gate(own.router), 0.0, config.num_experts_per_tok)
+        return Mixture(route, _gated_experts(own.experts, config.hidden_act))
+
+    net = _pre_normed(model, mlp, scale=lambda block, index: config.attention_multiplier)
+    layers = [replace(layer, scale=config.residual_multiplier) for layer in net.layers]
+    return replace(net, layers=layers, embed_scale=config.embedding_multiplier, logit_scale=1 / config.logits_scaling)
+
+
 def read_glm4_moe(model: Any) -> Net:
     """GLM 4.5: part of each head rotated, q and k norms, one MLP in the first layers, experts in groups, one shared."""
     config = model.config
@@ -302,6 +316,7 @@ def read_llama4(model: Any) -> Net:
 READERS: dict[str, Callable[[Any], Net]] = {
     "glm4_moe": read_glm4_moe,
     "gpt_oss": read_gpt_oss,
+    "granitemoe": read_granitemoe,
     "llama4_text": read_llama4,
     "mixtral": read_mixtral,
     "olmoe": read_olmoe,

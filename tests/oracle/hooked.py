@@ -114,6 +114,7 @@ NAMES = {
         ("arcee", "cohere", "cohere2", "gemma", "helium", "ministral", "nemotron", "olmo", "olmo3", "seed_oss"), LLAMA
     ),
     **dict.fromkeys(("glm4_moe", "gpt_oss", "mixtral", "olmoe", "phimoe", "qwen2_moe", "qwen3_moe"), LLAMA),
+    "granitemoe": replace(LLAMA, mlp="model.layers.{}.block_sparse_moe"),
     "llama4_text": replace(LLAMA, mlp="model.layers.{}.feed_forward", down="model.layers.{}.feed_forward.down_proj"),
     "smollm3": LLAMA,
     "exaone4": LLAMA,

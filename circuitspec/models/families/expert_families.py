@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from circuitspec.models.families.architecture import Architecture, ConfigNumber
 from circuitspec.models.families.expert_layers import Experts, dense_below, dense_between, dense_if_listed
-from circuitspec.models.families.sequential_families import LLAMA
+from circuitspec.models.families.sequential_families import GRANITE_NUMBERS, LLAMA
 
 _EXPERTS = Experts("mlp.experts", "mlp.gate", ("num_local_experts", "num_experts"))
 _IN_SOME_LAYERS = replace(_EXPERTS, dense=dense_if_listed)
@@ -59,5 +59,13 @@ MIXTURES: tuple[Architecture, ...] = (
             "feed_forward.shared_expert",
             dense_between,
         ),
+    ),
+    replace(
+        _MIXTRAL,
+        family="granitemoe",
+        title="Granite MoE",
+        mlp="block_sparse_moe",
+        experts=Experts("block_sparse_moe.experts", "block_sparse_moe.router", ("num_local_experts",)),
+        numbers=GRANITE_NUMBERS,
     ),
 )
