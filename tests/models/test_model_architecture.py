@@ -13,8 +13,8 @@ import transformers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.graph.shape import ModelShape
-from circuitspec.models.families.architecture import Architecture, FusedQKV
+from circuitspec.graph.shape import LatentWidths, ModelShape
+from circuitspec.models.families.architecture import Architecture, FusedQKV, LatentQKV
 from circuitspec.models.families.family_table import _TABLE, SUPPORTED, architecture_named, architecture_of
 from circuitspec.models.families.modules import submodule, verify_modules
 from circuitspec.models.model_config import shape_of
@@ -63,6 +63,20 @@ WITH_EXPERTS: dict[str, dict[str, Any]] = {
     "phimoe": {**EVEN, **MIXED, "num_local_experts": 5},
     "gpt_oss": {**WIDE, **MIXED, "num_local_experts": 5, "rope_parameters": ROPE},
     "glm4_moe": {**WIDE, **MIXED, "n_routed_experts": 5, "first_k_dense_replace": 1},
+    "deepseek_v3": {
+        **EVEN,
+        **MIXED,
+        "num_key_value_heads": 4,
+        "n_routed_experts": 5,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "v_head_dim": 6,
+        "kv_lora_rank": 9,
+        "q_lora_rank": 8,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 3,
+    },
     "granitemoe": {
         **EVEN,
         **MIXED,
@@ -72,7 +86,7 @@ WITH_EXPERTS: dict[str, dict[str, Any]] = {
     },
     "llama4_text": {**WIDE, **MIXED, "num_local_experts": 5, "moe_layers": [0, 2], "intermediate_size_mlp": 9},
 }
-DENSE_LAYERS = {"qwen3_moe": {0, 2}, "glm4_moe": {0}, "llama4_text": {1}}
+DENSE_LAYERS = {"deepseek_v3": {0}, "qwen3_moe": {0, 2}, "glm4_moe": {0}, "llama4_text": {1}}
 CONFIGS |= WITH_EXPERTS
 EXPECTED = {
     "gpt2": ModelShape("gpt2", 3, 4, 4, 12, 3, 10, 17, 32),
@@ -103,15 +117,16 @@ EXPECTED = {
             family,
             3,
             4,
-            2,
+            1 if family == "deepseek_v3" else 2,
             c["hidden_size"],
-            c.get("head_dim", 4),
+            c.get("v_head_dim", c.get("head_dim", 4)),
             0,
             17,
             32,
             n_experts=5,
-            has_shared=family in ("qwen2_moe", "glm4_moe", "llama4_text"),
+            has_shared=family in ("deepseek_v3", "qwen2_moe", "glm4_moe", "llama4_text"),
             dense_layers=frozenset(DENSE_LAYERS.get(family, ())),
+            latent=LatentWidths(9, 4, 3) if family == "deepseek_v3" else None,
         )
         for family, c in WITH_EXPERTS.items()
     },
@@ -143,6 +158,11 @@ def values(
     model: torch.nn.Module, architecture: Architecture, shape: ModelShape, layer: int, x: torch.Tensor
 ) -> torch.Tensor:
     """v of every query head, (batch, head, position, d_head), from the normed input of the attention."""
+    if isinstance(architecture.qkv, LatentQKV):
+        latent = submodule(model, architecture.path(architecture.qkv.latent, layer))(x)[..., :9]
+        normed = submodule(model, architecture.path(architecture.qkv.norm, layer))(latent)
+        made = submodule(model, architecture.port("v", layer))(normed)
+        return made.view(*x.shape[:2], shape.n_heads, -1)[..., -shape.d_head :].transpose(1, 2)
     out = submodule(model, architecture.port("v", layer))(x)
     batch, length, _ = out.shape
     d, groups = shape.d_head, shape.n_heads // shape.n_kv_heads
@@ -289,7 +309,7 @@ def test_unknown_family(family: str, said: str) -> None:
         ("gemma3n", "its text model is a gemma3n_text, which is no supported family"),
         ("gemma3n_text", "more than one residual stream"),
         ("gemma4_text", "more than one residual stream"),
-        ("deepseek_v3", "one latent of keys and values"),
+        ("deepseek_v2", "one latent of keys and values"),
         ("dbrx", "choices among experts"),
     ],
 )

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from .families import (
     ACTIVATIONS,
+    LatentAttention,
     Layer,
     Mixture,
     Mlp,
     Net,
     Norm,
+    _bias,
+    _columns,
     _decoder,
     _f64,
     _gated,
@@ -23,6 +26,7 @@ from .families import (
     _matrix,
     _norm,
     _rope,
+    _rows,
     _split_attention,
     _window,
 )
@@ -284,6 +288,54 @@ def read_glm4_moe(model: Any) -> Net:
     return _pre_normed(model, mlp, **norms)
 
 
+def read_deepseek_v3(model: Any) -> Net:
+    """DeepSeek 3: keys and values of all heads of one latent, a part of each key and query rotated (neighbours, or
+    halves), one MLP in the first layers, experts in groups, one for all tokens."""
+    config = model.config
+    heads, d_value = config.num_attention_heads, config.v_head_dim
+    unrotated, rotated = config.qk_nope_head_dim, config.qk_rope_head_dim
+
+    def mlp(block: Any) -> Mlp | Mixture:
+        if not hasattr(block.mlp, "experts"):
+            return _gated(block.mlp, config.hidden_act)
+        gate = block.mlp.gate
+        route = in_groups(_gate(gate), _f64(gate.e_score_correction_bias), config)
+        shared = _gated(block.mlp.shared_experts, config.hidden_act)
+        return Mixture(route, _gated_experts(block.mlp.experts, config.hidden_act), shared)
+
+    def q_down(own: Any) -> Callable[[Tensor], Tensor]:
+        if config.q_lora_rank is None:
+            return lambda x: x
+        down, bias, norm = _matrix(own.q_a_proj), _bias(own.q_a_proj, config.q_lora_rank), _norm(own.q_a_layernorm)
+        return lambda x: norm(x @ down + bias)
+
+    layers = []
+    for block in model.model.layers:
+        own = block.self_attn
+        up = _columns(_matrix(own.kv_b_proj), heads, unrotated + d_value)
+        last = own.q_proj if config.q_lora_rank is None else own.q_b_proj
+        attention = LatentAttention(
+            wq=_columns(_matrix(last), heads, unrotated + rotated),
+            bq=torch.zeros(0),
+            wk=up[..., :unrotated],
+            bk=torch.zeros(0),
+            wv=up[..., unrotated:],
+            bv=torch.zeros(0),
+            wo=_rows(_matrix(own.o_proj), heads, d_value),
+            bo=_bias(own.o_proj, config.hidden_size),
+            scale=(unrotated + rotated) ** -0.5,
+            rope=_rope(config, rotated),
+            rope_adjacent=config.rope_interleave,
+            w_latent=_matrix(own.kv_a_proj_with_mqa),
+            b_latent=_bias(own.kv_a_proj_with_mqa, config.kv_lora_rank + rotated),
+            norm=_norm(own.kv_a_layernorm),
+            q_down=q_down(own),
+        )
+        norms = _norm(block.input_layernorm), _norm(block.post_attention_layernorm)
+        layers.append(Layer(attention, mlp(block), norms[0], None, norms[1], None))
+    return _decoder(model, layers)
+
+
 def read_llama4(model: Any) -> Net:
     """Llama 4 (text): pairs of neighbours rotated, in some layers none, and then in chunks; norms after rotating."""
     config = model.config
@@ -314,6 +366,7 @@ def read_llama4(model: Any) -> Net:
 
 
 READERS: dict[str, Callable[[Any], Net]] = {
+    "deepseek_v3": read_deepseek_v3,
     "glm4_moe": read_glm4_moe,
     "gpt_oss": read_gpt_oss,
     "granitemoe": read_granitemoe,

@@ -68,7 +68,7 @@ _KINDS = {
         dbrx ernie4_5_moe dots1 hunyuan_v1_moe solar_open minimax_m2
     """,
     _LATENT: """
-        deepseek_v2 deepseek_v3 minicpm3
+        deepseek_v2 minicpm3
     """,
     _SEVERAL_STREAMS: """
         gemma3n_text gemma4_text
