@@ -76,10 +76,12 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
     d_model = required(keys.d_model, standard.d_model)
     n_heads = required(keys.n_heads, standard.n_heads)
     n_kv_heads = size(keys.n_kv_heads, keys.n_kv_heads) if isinstance(keys.n_kv_heads, str) else keys.n_kv_heads
-    d_mlp = 0 if architecture.mlp_down is None else size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
+    n_layers, experts = required(keys.n_layers, standard.n_layers), architecture.experts
+    dense_layers = frozenset[int]() if experts is None else experts.dense(config, n_layers)
+    without = experts is not None and not dense_layers
+    d_mlp = 0 if without else size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
     if d_mlp is None and keys.d_mlp_over_d_model is not None:
         d_mlp = keys.d_mlp_over_d_model * d_model
-    n_layers, experts = required(keys.n_layers, standard.n_layers), architecture.experts
     named = () if experts is None else [key for key in experts.count if config.get(key) is not None] or experts.count
     return checked_shape(
         architecture,
@@ -92,7 +94,7 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         n_vocab=required(keys.n_vocab, standard.n_vocab),
         max_positions=size(keys.max_positions, standard.max_positions),
         n_experts=required(named[0], named[0]) if named else 0,
-        dense_layers=frozenset() if experts is None else experts.dense(config, n_layers),
+        dense_layers=dense_layers,
         latent=LatentWidths(*(required(key, key) for key in architecture.qkv.widths))
         if isinstance(architecture.qkv, LatentQKV)
         else None,

@@ -120,7 +120,7 @@ EXPECTED = {
             1 if family == "deepseek_v3" else 2,
             c["hidden_size"],
             c.get("v_head_dim", c.get("head_dim", 4)),
-            0,
+            c.get("intermediate_size_mlp", c["intermediate_size"]) if family in DENSE_LAYERS else 0,
             17,
             32,
             n_experts=5,
@@ -208,7 +208,7 @@ def test_table_means_what_it_says(family: str) -> None:
     for layer in range(shape.n_layers):
         for component in (a.resid_in(layer), a.z(layer), a.mlp_out(layer)):
             watch(component)
-        if a.mlp_down is not None:
+        if a.mlp_down is not None or layer in shape.dense_layers:
             watch(a.neurons(layer))
         if (mid := a.resid_mid(layer)) is not None:
             watch(mid)
@@ -230,10 +230,10 @@ def test_table_means_what_it_says(family: str) -> None:
             torch.testing.assert_close(z, by_head, rtol=0, atol=1e-10)
 
             # neurons are what the MLP's output projection reads
-            if a.mlp_down is not None:
+            if a.mlp_down is not None or layer in shape.dense_layers:
                 neurons = seen[a.neurons(layer)]
                 assert neurons.shape == (2, 4, shape.d_mlp)
-                written = submodule(model, a.path(a.mlp_down, layer))(neurons)
+                written = submodule(model, a.neurons(layer).removesuffix(".input"))(neurons)
                 torch.testing.assert_close(written, mlp_out, rtol=0, atol=1e-10)
 
             # the residual stream gains the two outputs, each after its post norm where there is one, and nothing else

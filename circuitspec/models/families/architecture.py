@@ -136,7 +136,7 @@ class Architecture:
 
     Paths of embeddings, final norm, unembedding and `block` are from the model's root, all others from the block.
     z, the concatenated outputs of the heads, is the *input* of `attn_out`; neurons are the input of `mlp_down`, which
-    MLPs that are choices among `experts` do not have.
+    MLPs that are choices among `experts` do not have (those of layers without a choice have a projection of their own).
     `residual` says how a block adds to the residual stream: attention, then the MLP on the sum (`sequential`), or
     both from the same input (`parallel`). A post norm stands between a component's output and the residual stream;
     where there is one, the stream is not the plain sum of component outputs. `mlp` is the module that computes the MLP;
@@ -222,11 +222,16 @@ class Architecture:
         """pyvene component: what the MLP computes, (batch, position, d_model)."""
         return f"{self.path(self.mlp_modules[-1], layer)}.output"
 
+    @property
+    def neurons_down(self) -> str | None:
+        """The output projection of MLPs, from the block; of those of layers without a choice among experts."""
+        return self.mlp_down if self.experts is None else self.experts.dense_down
+
     def neurons(self, layer: int) -> str:
         """pyvene component: (batch, position, d_mlp); in a gated MLP, gate times up."""
-        if self.mlp_down is None:
+        if self.neurons_down is None:
             raise ValueError(f"the MLPs of {self.title} have no neurons")
-        return f"{self.path(self.mlp_down, layer)}.input"
+        return f"{self.path(self.neurons_down, layer)}.input"
 
     def router(self, layer: int) -> str:
         """Path of the module that chooses experts; ValueError in families without."""

@@ -9,7 +9,15 @@ from circuitspec.models.families.expert_layers import Experts, dense_below, dens
 from circuitspec.models.families.sequential_families import GRANITE_NUMBERS, LLAMA
 
 _EXPERTS = Experts("mlp.experts", "mlp.gate", ("num_local_experts", "num_experts"))
-_IN_SOME_LAYERS = replace(_EXPERTS, dense=dense_if_listed)
+_IN_SOME_LAYERS = replace(_EXPERTS, dense=dense_if_listed, dense_down="mlp.down_proj")
+_AFTER_THE_FIRST = Experts(
+    "mlp.experts",
+    "mlp.gate",
+    ("n_routed_experts", "num_local_experts"),
+    "mlp.shared_experts",
+    dense_below,
+    "mlp.down_proj",
+)
 _ROUTED = replace(_EXPERTS, router="mlp.router")
 
 _MIXTRAL = replace(LLAMA, family="mixtral", title="Mixtral", mlp_down=None, experts=_EXPERTS)
@@ -28,9 +36,7 @@ _DEEPSEEK_V3 = replace(
     title="DeepSeek-V3",
     keys=ConfigKeys(n_kv_heads=1, d_head="v_head_dim"),
     qkv=_LATENT,
-    experts=Experts(
-        "mlp.experts", "mlp.gate", ("n_routed_experts", "num_local_experts"), "mlp.shared_experts", dense_below
-    ),
+    experts=_AFTER_THE_FIRST,
     variants=(Variant("q_lora_rank", None, (("qkv", replace(_LATENT, q="self_attn.q_proj", before_q=())),)),),
 )
 
@@ -63,14 +69,13 @@ MIXTURES: tuple[Architecture, ...] = (
         _MIXTRAL,
         family="glm4_moe",
         title="GLM-4.5",
-        experts=Experts(
-            "mlp.experts", "mlp.gate", ("n_routed_experts", "num_local_experts"), "mlp.shared_experts", dense_below
-        ),
+        experts=_AFTER_THE_FIRST,
     ),
     replace(
         _MIXTRAL,
         family="llama4_text",
         title="Llama 4",
+        keys=ConfigKeys(d_mlp="intermediate_size_mlp"),
         mlp="feed_forward",
         experts=Experts(
             "feed_forward.experts",
@@ -78,6 +83,7 @@ MIXTURES: tuple[Architecture, ...] = (
             ("num_local_experts",),
             "feed_forward.shared_expert",
             dense_between,
+            "feed_forward.down_proj",
         ),
     ),
     replace(

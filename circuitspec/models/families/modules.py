@@ -116,6 +116,8 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
         if architecture.mlp_down is not None:
             yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
         experts = architecture.experts
+        if experts is not None and layer in shape.dense_layers and experts.dense_down is not None:
+            yield architecture.path(experts.dense_down, layer), shape.d_mlp, shape.d_model
         if experts is not None and layer not in shape.dense_layers:
             for part in filter(None, (experts.module, experts.router, experts.shared)):
                 yield architecture.path(part, layer), None, None
