@@ -23,8 +23,10 @@ from tests.oracle.dense_configs import DENSE
 LAYOUTS = ("gemma2", "gpt2", "gpt_neox", "olmo2")
 LOOK_ALIKES = ("gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
 WITH_EXPERTS = (
+    "deepseek_v3",
     "glm4_moe",
     "gpt_oss",
+    "granitemoe",
     "llama4_text",
     "mixtral",
     "olmoe",

@@ -28,6 +28,16 @@ class DictionarySite:
 
 
 @dataclass(frozen=True)
+class LatentWidths:
+    """How wide the parts are of keys and values that come of one latent: the latent, and of each key what is rotated
+    (which all heads share) and what is not (each head's own)."""
+
+    latent: int
+    rotated: int
+    unrotated: int
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """Layer and head counts of one model; `d_*` are widths."""
 
@@ -47,12 +57,18 @@ class ModelShape:
     n_experts: int = 0  # among which a router chooses, in MLPs that are made of experts; these have no neurons
     dense_layers: frozenset[int] = frozenset()  # those with one MLP for all tokens, in a model with experts
     has_shared: bool = False  # whether one more expert serves every token
+    latent: LatentWidths | None = None  # where one latent is the key-value head of all heads; `d_head` is of values
     dictionaries: tuple[DictionarySite, ...] = ()  # whose features a hypothesis may name
 
     @property
     def heads_hang_together(self) -> bool:
         """Whether what a head adds depends on its layer's others: by a norm after them, or one of their queries."""
         return self.joint_qk_norm or not self.plain_sum
+
+    @property
+    def d_query(self) -> int:
+        """The width of a query, which is that of a value but where keys and values come of a latent."""
+        return self.d_head if self.latent is None else self.latent.unrotated + self.latent.rotated
 
     @property
     def has_mlps(self) -> bool:

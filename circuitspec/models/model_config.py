@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.graph.shape import ModelShape
-from circuitspec.models.families.architecture import Architecture
+from circuitspec.graph.shape import LatentWidths, ModelShape
+from circuitspec.models.families.architecture import Architecture, LatentQKV
 from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.families.text_models import own_config
 from circuitspec.runtime.files import read_regular
@@ -76,10 +76,12 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
     d_model = required(keys.d_model, standard.d_model)
     n_heads = required(keys.n_heads, standard.n_heads)
     n_kv_heads = size(keys.n_kv_heads, keys.n_kv_heads) if isinstance(keys.n_kv_heads, str) else keys.n_kv_heads
-    d_mlp = 0 if architecture.mlp_down is None else size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
+    n_layers, experts = required(keys.n_layers, standard.n_layers), architecture.experts
+    dense_layers = frozenset[int]() if experts is None else experts.dense(config, n_layers)
+    without = experts is not None and not dense_layers
+    d_mlp = 0 if without else size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
     if d_mlp is None and keys.d_mlp_over_d_model is not None:
         d_mlp = keys.d_mlp_over_d_model * d_model
-    n_layers, experts = required(keys.n_layers, standard.n_layers), architecture.experts
     named = () if experts is None else [key for key in experts.count if config.get(key) is not None] or experts.count
     return checked_shape(
         architecture,
@@ -92,7 +94,10 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         n_vocab=required(keys.n_vocab, standard.n_vocab),
         max_positions=size(keys.max_positions, standard.max_positions),
         n_experts=required(named[0], named[0]) if named else 0,
-        dense_layers=frozenset() if experts is None else experts.dense(config, n_layers),
+        dense_layers=dense_layers,
+        latent=LatentWidths(*(required(key, key) for key in architecture.qkv.widths))
+        if isinstance(architecture.qkv, LatentQKV)
+        else None,
     )
 
 
@@ -109,6 +114,7 @@ def checked_shape(
     max_positions: int | None,
     n_experts: int = 0,
     dense_layers: frozenset[int] = frozenset(),
+    latent: LatentWidths | None = None,
 ) -> ModelShape:
     """A shape whose heads add up; heads are their own key-value heads, and share d_model, unless told otherwise.
 
@@ -121,6 +127,8 @@ def checked_shape(
     _check_size(d_model, MAX_WIDTH, "channels")
     _check_size(d_head, MAX_WIDTH, "channels a head")
     _check_size(d_mlp, MAX_WIDTH, "neurons a layer")
+    for width in () if latent is None else (latent.latent, latent.rotated, latent.unrotated):
+        _check_size(width, MAX_WIDTH, "channels of a latent or a key")
     _check_size(n_experts, MAX_WIDTH, "experts a layer")
     _check_size(n_vocab, MAX_VOCAB, "tokens in the vocabulary")
     _check_size(max_positions, MAX_POSITIONS, "positions")
@@ -149,6 +157,7 @@ def checked_shape(
         n_experts=n_experts,
         has_shared=architecture.experts is not None and architecture.experts.shared is not None,
         dense_layers=dense_layers,
+        latent=latent,
     )
 
 

@@ -105,7 +105,7 @@ def parts_of_mlp(model: Any, layer: int) -> list[NodeComponent]:
     if not shape.n_experts:
         return [Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1)]
     if layer in shape.dense_layers:
-        return []
+        return [Neuron(layer, 0), Neuron(layer, shape.d_mlp - 1)]
     shared = [SharedExpert(layer)] if shape.has_shared else []
     return [Expert(layer, 0), Expert(layer, shape.n_experts - 1), *shared, Routing(layer)]
 

@@ -7,7 +7,8 @@ and a path the head at its end.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.path_level import along, travelling
 from circuitspec.graph.edges import Receiver, Sender
+from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, runner, task_of
@@ -33,12 +35,22 @@ AT = Where.at("A", "END")
 RECEIVERS = (
     Receiver(Logits()),
     Receiver(Head(1, 3), "q"),
-    Receiver(KvHead(1, 1), "k"),
+    Receiver(KvHead(1, 1), "k"),  # or the only one
     Receiver(KvHead(1, 0), "v"),
     Receiver(Mlp(1)),
 )
-EDGES: list[tuple[Sender, Receiver]] = [(s, r) for s in (Head(0, 1), Mlp(0)) for r in RECEIVERS]
+Link: TypeAlias = tuple[Sender, Receiver]
+EDGES: list[Link] = [(s, r) for s in (Head(0, 1), Mlp(0)) for r in RECEIVERS]
 EDGES.append((Head(1, 2), Receiver(Logits())))
+
+
+def existing(edge: Link, shape: ModelShape) -> Link:
+    """The same, into the only key-value head where there is one for all heads."""
+    sender, receiver = edge
+    component = receiver.component
+    if not isinstance(component, KvHead):
+        return edge
+    return sender, replace(receiver, component=KvHead(component.layer, min(component.head, shape.n_kv_heads - 1)))
 
 
 @pytest.mark.parametrize("kind", ["resample", pytest.param("mean", marks=pytest.mark.nightly)])
@@ -51,7 +63,7 @@ def test_an_ablated_edge_is_a_path_through_nothing(family: str, kind: str) -> No
     net, shape, source = families.read(m), loaded(m).shape, SOURCES[kind]
     prompts = prompts_for(kind, seed=31)[:3]
     edges, paths = [], []
-    for sender, receiver in EDGES:
+    for sender, receiver in (existing(edge, shape) for edge in EDGES):
         edges.append(experiment_of({(sender, receiver): AT}, source))
         one = declared(
             (stop(sender, AT),), (stop(receiver.component, ports=(receiver.port,) if receiver.port else ()),)
@@ -65,7 +77,7 @@ def test_an_ablated_edge_is_a_path_through_nothing(family: str, kind: str) -> No
             np.testing.assert_allclose(records[found][name], values, rtol=0, atol=TOLERANCE, err_msg=f"{edge} {name}")
 
     clean = [node.forward(net, p.clean).logits[-1].numpy() for p in prompts]
-    for (sender, receiver), cut, patched in zip(EDGES, edges, paths, strict=True):
+    for (sender, receiver), cut, patched in zip([existing(edge, shape) for edge in EDGES], edges, paths, strict=True):
         apart = net.layers[0].attention.norm_across_heads and receiver.port in ("q", "k")
         if not apart:
             assert_is(patched, dict(records[cut]), (sender, receiver))

@@ -33,8 +33,9 @@ def check_edges(model: Any, ablation: str = "resample") -> None:
 
 
 # a multiplier on what is added; queries that share a key and a value in one projection, and one norm for both; an MLP
-# without a module, given tokens in one row; an MLP whose module adds the stream
-@pytest.mark.parametrize("layout", ["granite", "falcon", "opt", "bloom"])
+# without a module, given tokens in one row; an MLP whose module adds the stream; keys and values of all heads from one
+# latent
+@pytest.mark.parametrize("layout", ["granite", "falcon", "opt", "bloom", "deepseek_v3"])
 def test_a_layout_of_its_own(layout: str) -> None:
     model = of(layout)
     check_circuit(model, "resample")
@@ -59,6 +60,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere without norms of q and k": ("cohere", {"use_qk_norm": False, "attention_bias": False}),
     "cohere with the usual scale": ("cohere", {"logit_scale": 0.0625}),
     "cohere 2 with biases": ("cohere2", {"attention_bias": True, "tie_word_embeddings": False}),
+    "deepseek 3 without a latent of queries": ("deepseek_v3", {"q_lora_rank": None, "attention_bias": False}),
+    "deepseek 3 with halves rotated": ("deepseek_v3", {"rope_interleave": False, "norm_topk_prob": False}),
+    "deepseek 3 with keys as wide as values": (
+        "deepseek_v3",
+        {"qk_nope_head_dim": 8, "v_head_dim": 8, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "first_k_dense_replace": 0},
+    ),
     "exaone 4 with one kv head": ("exaone4", {"num_key_value_heads": 1}),
     "falcon with one kv head": ("falcon", {"new_decoder_architecture": False, "bias": False}),
     "falcon in sequence, without rotation": (
@@ -79,6 +86,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt-neo without windows": ("gpt_neo", {"attention_types": [[["global"], 2]]}),
     "gpt-j wholly rotated": ("gptj", {"rotary_dim": 8}),
     "gpt-neox in sequence": ("gpt_neox", {"use_parallel_residual": False}),
+    "granite moe with multipliers of one": (
+        "granitemoe",
+        {"residual_multiplier": 1.0, "embedding_multiplier": 1.0, "logits_scaling": 1.0, "attention_bias": False},
+    ),
     "granite untied, without biases": (
         "granite",
         {"tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False},

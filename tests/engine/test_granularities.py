@@ -84,7 +84,7 @@ def test_many_at_once_at_positions_that_differ_from_prompt_to_prompt(family: str
     sites = {
         Site(Head(0, 1), Where.at("A")),
         Site(Head(0, 2), Where.at("A", "B")),
-        Site(KvHead(0, 1), Where.at("B")),
+        Site(KvHead(0, loaded(model).shape.n_kv_heads - 1), Where.at("B")),
         *(
             Site(part, where)
             for layer in range(2)
@@ -106,7 +106,7 @@ def test_means_and_zeros_at_every_granularity(family: str) -> None:
     for prompt in prompts:  # a mean's positions must mean the same in its group
         prompt.roles.update(A=1 + prompt.template, B=3)
     sites = {
-        Site(KvHead(0, 1), Where.at("A")),
+        Site(KvHead(0, loaded(model).shape.n_kv_heads - 1), Where.at("A")),
         *(Site(part, EVERYWHERE) for layer in (0, 1) for part in parts_of_mlp(model, layer)[1:]),
         Site(Resid(1), Where.at("B")),
         Site(Head(1, 0), EVERYWHERE),

@@ -54,7 +54,7 @@ def recorded(m: Any, run: Any) -> dict[Tap, Tensor]:
     taps = {stream.recorded_at(s) for s in senders(stream.shape)} | {
         stream.read_tap(r) for r in receivers(stream.shape)
     }
-    taps |= {stream.port(r).tap for r in receivers(stream.shape) if r.port}
+    taps |= {slot.tap for r in receivers(stream.shape) if r.port for slot in stream.ports(r)}
     (batch,) = make_batches(run.task.lengths, 10)
     with borrowed(m), torch.no_grad():
         return run.forward(batch, "clean", Actions(record=frozenset(taps)))[1]
@@ -110,9 +110,10 @@ def test_what_receivers_compute_is_what_the_model_computes(family: str) -> None:
     for layer in range(stream.shape.n_layers):
         heads = (Head(layer, h) for h in range(stream.shape.n_heads))
         ports = dict.fromkeys(r for head in heads for r in inputs_of(head, (), stream.shape))
-        for tap in {stream.port(r).tap for r in ports}:
-            units = [stream.port(r).unit for r in ports if stream.port(r).tap == tap]
-            entering = stream.entering_attention(layer, values[Tap(layer, "resid")]).flatten(0, 1)
+        slots = [slot for r in ports for slot in stream.ports(r)]
+        for tap in {slot.tap for slot in slots}:
+            units = [slot.unit for slot in slots if slot.tap == tap]
+            entering = stream.entering(tap, values[Tap(layer, "resid")]).flatten(0, 1)
             own = values[tap].view(len(entering), tap.units(stream.shape), -1)
             for chosen in (units, units[1:2], sorted(units)):
                 projection = stream.projection(tap, chosen)

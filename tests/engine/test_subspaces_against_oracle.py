@@ -26,7 +26,8 @@ CHEAP = ("gpt2", "llama", "gemma2")
 
 def within(component: Any, where: Where, model: Any, rank: int, seed: int) -> Site:
     config = model.config
-    width = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)
+    even = config.hidden_size // config.num_attention_heads
+    width = getattr(config, "v_head_dim", getattr(config, "head_dim", even))
     width = width if isinstance(component, Head) else config.hidden_size
     return Site(component, where, Subspace.of(random_basis(width, rank, seed)))
 

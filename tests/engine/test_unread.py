@@ -105,7 +105,7 @@ def test_a_projection_of_which_half_is_kept_is_computed() -> None:
     run = runner(m, task_of(random_prompts(3, LENGTHS)))
     everything = dict.fromkeys(every_edge(run.loaded.shape), Where.everywhere())
     first, second = Tap(0, "qkv"), Tap(1, "qkv")
-    here = [edge for edge in everything if edge[1].port and run.stream.port(edge[1]).tap == first]
+    here = [edge for edge in everything if edge[1].port and run.stream.ports(edge[1])[0].tap == first]
     assert len(here) == first.units(run.loaded.shape)  # one edge each, from the input
     half = len(here) // 2
     with borrowed(m):

@@ -13,8 +13,8 @@ import transformers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError
-from circuitspec.graph.shape import ModelShape
-from circuitspec.models.families.architecture import Architecture, FusedQKV
+from circuitspec.graph.shape import LatentWidths, ModelShape
+from circuitspec.models.families.architecture import Architecture, FusedQKV, LatentQKV
 from circuitspec.models.families.family_table import _TABLE, SUPPORTED, architecture_named, architecture_of
 from circuitspec.models.families.modules import submodule, verify_modules
 from circuitspec.models.model_config import shape_of
@@ -63,9 +63,30 @@ WITH_EXPERTS: dict[str, dict[str, Any]] = {
     "phimoe": {**EVEN, **MIXED, "num_local_experts": 5},
     "gpt_oss": {**WIDE, **MIXED, "num_local_experts": 5, "rope_parameters": ROPE},
     "glm4_moe": {**WIDE, **MIXED, "n_routed_experts": 5, "first_k_dense_replace": 1},
+    "deepseek_v3": {
+        **EVEN,
+        **MIXED,
+        "num_key_value_heads": 4,
+        "n_routed_experts": 5,
+        "n_group": 1,
+        "topk_group": 1,
+        "first_k_dense_replace": 1,
+        "v_head_dim": 6,
+        "kv_lora_rank": 9,
+        "q_lora_rank": 8,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 3,
+    },
+    "granitemoe": {
+        **EVEN,
+        **MIXED,
+        "num_local_experts": 5,
+        "residual_multiplier": 0.3,
+        "logits_scaling": 2.0,
+    },
     "llama4_text": {**WIDE, **MIXED, "num_local_experts": 5, "moe_layers": [0, 2], "intermediate_size_mlp": 9},
 }
-DENSE_LAYERS = {"qwen3_moe": {0, 2}, "glm4_moe": {0}, "llama4_text": {1}}
+DENSE_LAYERS = {"deepseek_v3": {0}, "qwen3_moe": {0, 2}, "glm4_moe": {0}, "llama4_text": {1}}
 CONFIGS |= WITH_EXPERTS
 EXPECTED = {
     "gpt2": ModelShape("gpt2", 3, 4, 4, 12, 3, 10, 17, 32),
@@ -96,15 +117,16 @@ EXPECTED = {
             family,
             3,
             4,
-            2,
+            1 if family == "deepseek_v3" else 2,
             c["hidden_size"],
-            c.get("head_dim", 4),
-            0,
+            c.get("v_head_dim", c.get("head_dim", 4)),
+            c.get("intermediate_size_mlp", c["intermediate_size"]) if family in DENSE_LAYERS else 0,
             17,
             32,
             n_experts=5,
-            has_shared=family in ("qwen2_moe", "glm4_moe", "llama4_text"),
+            has_shared=family in ("deepseek_v3", "qwen2_moe", "glm4_moe", "llama4_text"),
             dense_layers=frozenset(DENSE_LAYERS.get(family, ())),
+            latent=LatentWidths(9, 4, 3) if family == "deepseek_v3" else None,
         )
         for family, c in WITH_EXPERTS.items()
     },
@@ -136,6 +158,11 @@ def values(
     model: torch.nn.Module, architecture: Architecture, shape: ModelShape, layer: int, x: torch.Tensor
 ) -> torch.Tensor:
     """v of every query head, (batch, head, position, d_head), from the normed input of the attention."""
+    if isinstance(architecture.qkv, LatentQKV):
+        latent = submodule(model, architecture.path(architecture.qkv.latent, layer))(x)[..., :9]
+        normed = submodule(model, architecture.path(architecture.qkv.norm, layer))(latent)
+        made = submodule(model, architecture.port("v", layer))(normed)
+        return made.view(*x.shape[:2], shape.n_heads, -1)[..., -shape.d_head :].transpose(1, 2)
     out = submodule(model, architecture.port("v", layer))(x)
     batch, length, _ = out.shape
     d, groups = shape.d_head, shape.n_heads // shape.n_kv_heads
@@ -181,7 +208,7 @@ def test_table_means_what_it_says(family: str) -> None:
     for layer in range(shape.n_layers):
         for component in (a.resid_in(layer), a.z(layer), a.mlp_out(layer)):
             watch(component)
-        if a.mlp_down is not None:
+        if a.mlp_down is not None or layer in shape.dense_layers:
             watch(a.neurons(layer))
         if (mid := a.resid_mid(layer)) is not None:
             watch(mid)
@@ -203,10 +230,10 @@ def test_table_means_what_it_says(family: str) -> None:
             torch.testing.assert_close(z, by_head, rtol=0, atol=1e-10)
 
             # neurons are what the MLP's output projection reads
-            if a.mlp_down is not None:
+            if a.mlp_down is not None or layer in shape.dense_layers:
                 neurons = seen[a.neurons(layer)]
                 assert neurons.shape == (2, 4, shape.d_mlp)
-                written = submodule(model, a.path(a.mlp_down, layer))(neurons)
+                written = submodule(model, a.neurons(layer).removesuffix(".input"))(neurons)
                 torch.testing.assert_close(written, mlp_out, rtol=0, atol=1e-10)
 
             # the residual stream gains the two outputs, each after its post norm where there is one, and nothing else
@@ -282,7 +309,7 @@ def test_unknown_family(family: str, said: str) -> None:
         ("gemma3n", "its text model is a gemma3n_text, which is no supported family"),
         ("gemma3n_text", "more than one residual stream"),
         ("gemma4_text", "more than one residual stream"),
-        ("deepseek_v3", "one latent of keys and values"),
+        ("deepseek_v2", "one latent of keys and values"),
         ("dbrx", "choices among experts"),
     ],
 )

@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     Glm4MoeConfig,
     Glm4MoeForCausalLM,
     GptOssConfig,
     GptOssForCausalLM,
+    GraniteMoeConfig,
+    GraniteMoeForCausalLM,
     Llama4ForCausalLM,
     Llama4TextConfig,
     MixtralConfig,
@@ -86,6 +90,27 @@ def random_llama4(seed: int = 0, attn: str = "eager", exactly: bool = True, laye
 
 
 BUILDERS: dict[str, Builder] = {
+    "deepseek_v3": _builder(
+        DeepseekV3ForCausalLM,
+        DeepseekV3Config,
+        "A random DeepSeek 3: one MLP in the first layer, then experts as in GLM 4.5; values unlike keys in width.",
+        lambda layers: {
+            "n_routed_experts": 8,
+            "n_group": 4,
+            "topk_group": 2,
+            "n_shared_experts": 1,
+            "moe_intermediate_size": WIDTH,
+            "first_k_dense_replace": 1,
+            "routed_scaling_factor": 1.7,
+            "num_key_value_heads": 4,
+            "q_lora_rank": 10,
+            "kv_lora_rank": 9,
+            "qk_rope_head_dim": 6,
+            "qk_nope_head_dim": 4,
+            "v_head_dim": 8,
+            "attention_bias": True,
+        },
+    ),
     "mixtral": _builder(
         MixtralForCausalLM,
         MixtralConfig,
@@ -162,6 +187,20 @@ BUILDERS: dict[str, Builder] = {
             "use_qk_norm": True,
             "routed_scaling_factor": 1.7,
             "attention_bias": True,
+        },
+    ),
+    "granitemoe": _builder(
+        GraniteMoeForCausalLM,
+        GraniteMoeConfig,
+        "A random Granite with experts: what is added, embeddings, scores and logits multiplied.",
+        lambda layers: {
+            "num_local_experts": EXPERTS,
+            "intermediate_size": WIDTH,
+            "attention_bias": True,
+            "residual_multiplier": 0.3,
+            "embedding_multiplier": 3.0,
+            "attention_multiplier": 0.2,
+            "logits_scaling": 2.0,
         },
     ),
     "llama4_text": random_llama4,

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from .families import (
     ACTIVATIONS,
+    LatentAttention,
     Layer,
     Mixture,
     Mlp,
     Net,
     Norm,
+    _bias,
+    _columns,
     _decoder,
     _f64,
     _gated,
@@ -23,6 +26,7 @@ from .families import (
     _matrix,
     _norm,
     _rope,
+    _rows,
     _split_attention,
     _window,
 )
@@ -251,6 +255,20 @@ def read_gpt_oss(model: Any) -> Net:
     )
 
 
+def read_granitemoe(model: Any) -> Net:
+    """Granite with experts: Mixtral with a scale of its own for attention, for what is added, embeddings and logits."""
+    config = model.config
+
+    def mlp(block: Any) -> Mixture:
+        own = block.block_sparse_moe
+        route = top_then_softmax(_gate(own.router), 0.0, config.num_experts_per_tok)
+        return Mixture(route, _gated_experts(own.experts, config.hidden_act))
+
+    net = _pre_normed(model, mlp, scale=lambda block, index: config.attention_multiplier)
+    layers = [replace(layer, scale=config.residual_multiplier) for layer in net.layers]
+    return replace(net, layers=layers, embed_scale=config.embedding_multiplier, logit_scale=1 / config.logits_scaling)
+
+
 def read_glm4_moe(model: Any) -> Net:
     """GLM 4.5: part of each head rotated, q and k norms, one MLP in the first layers, experts in groups, one shared."""
     config = model.config
@@ -268,6 +286,54 @@ def read_glm4_moe(model: Any) -> Net:
         for name in ("q_norm", "k_norm")
     }
     return _pre_normed(model, mlp, **norms)
+
+
+def read_deepseek_v3(model: Any) -> Net:
+    """DeepSeek 3: keys and values of all heads of one latent, a part of each key and query rotated (neighbours, or
+    halves), one MLP in the first layers, experts in groups, one for all tokens."""
+    config = model.config
+    heads, d_value = config.num_attention_heads, config.v_head_dim
+    unrotated, rotated = config.qk_nope_head_dim, config.qk_rope_head_dim
+
+    def mlp(block: Any) -> Mlp | Mixture:
+        if not hasattr(block.mlp, "experts"):
+            return _gated(block.mlp, config.hidden_act)
+        gate = block.mlp.gate
+        route = in_groups(_gate(gate), _f64(gate.e_score_correction_bias), config)
+        shared = _gated(block.mlp.shared_experts, config.hidden_act)
+        return Mixture(route, _gated_experts(block.mlp.experts, config.hidden_act), shared)
+
+    def q_down(own: Any) -> Callable[[Tensor], Tensor]:
+        if config.q_lora_rank is None:
+            return lambda x: x
+        down, bias, norm = _matrix(own.q_a_proj), _bias(own.q_a_proj, config.q_lora_rank), _norm(own.q_a_layernorm)
+        return lambda x: norm(x @ down + bias)
+
+    layers = []
+    for block in model.model.layers:
+        own = block.self_attn
+        up = _columns(_matrix(own.kv_b_proj), heads, unrotated + d_value)
+        last = own.q_proj if config.q_lora_rank is None else own.q_b_proj
+        attention = LatentAttention(
+            wq=_columns(_matrix(last), heads, unrotated + rotated),
+            bq=torch.zeros(0),
+            wk=up[..., :unrotated],
+            bk=torch.zeros(0),
+            wv=up[..., unrotated:],
+            bv=torch.zeros(0),
+            wo=_rows(_matrix(own.o_proj), heads, d_value),
+            bo=_bias(own.o_proj, config.hidden_size),
+            scale=(unrotated + rotated) ** -0.5,
+            rope=_rope(config, rotated),
+            rope_adjacent=config.rope_interleave,
+            w_latent=_matrix(own.kv_a_proj_with_mqa),
+            b_latent=_bias(own.kv_a_proj_with_mqa, config.kv_lora_rank + rotated),
+            norm=_norm(own.kv_a_layernorm),
+            q_down=q_down(own),
+        )
+        norms = _norm(block.input_layernorm), _norm(block.post_attention_layernorm)
+        layers.append(Layer(attention, mlp(block), norms[0], None, norms[1], None))
+    return _decoder(model, layers)
 
 
 def read_llama4(model: Any) -> Net:
@@ -300,8 +366,10 @@ def read_llama4(model: Any) -> Net:
 
 
 READERS: dict[str, Callable[[Any], Net]] = {
+    "deepseek_v3": read_deepseek_v3,
     "glm4_moe": read_glm4_moe,
     "gpt_oss": read_gpt_oss,
+    "granitemoe": read_granitemoe,
     "llama4_text": read_llama4,
     "mixtral": read_mixtral,
     "olmoe": read_olmoe,

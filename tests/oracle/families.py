@@ -101,6 +101,44 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class LatentAttention(Attention):
+    """Attention whose keys and values come of one latent (DeepSeek): one key-value head, which all heads read.
+
+    A latent is ``norm`` of the first entries of ``x @ w_latent + b_latent``; those behind it are what all keys have in
+    common, and are rotated. ``wk`` and ``wv`` are of the latent, ``[heads, latent, width]``; a key is the part that is
+    made of the latent, then the one that is rotated; so is a query, ``[not rotated ; rotated]``, of which ``wq`` is of
+    ``q_down(x)``.
+    """
+
+    w_latent: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    b_latent: Tensor = field(default_factory=lambda: torch.zeros(0))
+    norm: Norm | None = None
+    q_down: Callable[[Tensor], Tensor] = lambda x: x
+
+    @property
+    def kv_heads(self) -> int:
+        return 1
+
+    def queries(self, x: Tensor) -> Tensor:
+        return self.q_down(x) @ self.wq
+
+    def latents(self, x: Tensor) -> Tensor:
+        """``[1, positions, latent + rotated]``"""
+        return x @ self.w_latent + self.b_latent
+
+    def keys_of(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """What of each key is not rotated, ``[heads, positions, width]``, and what is, the same for all."""
+        assert self.norm is not None
+        rank = self.wk.shape[1]
+        return self.norm(latents[..., :rank]) @ self.wk, latents[..., rank:].expand(self.heads, -1, -1)
+
+    def values_of(self, latents: Tensor) -> Tensor:
+        """``[heads, positions, width]``"""
+        assert self.norm is not None
+        return self.norm(latents[..., : self.wv.shape[1]]) @ self.wv
+
+
+@dataclass(frozen=True)
 class Mlp:
     """``neurons @ w_out + b_out``, where the neurons are ``act(x @ w_in + b_in)``, or with a gate
     ``act(x @ w_gate + b_gate) * (x @ w_in + b_in)``."""

@@ -114,6 +114,8 @@ NAMES = {
         ("arcee", "cohere", "cohere2", "gemma", "helium", "ministral", "nemotron", "olmo", "olmo3", "seed_oss"), LLAMA
     ),
     **dict.fromkeys(("glm4_moe", "gpt_oss", "mixtral", "olmoe", "phimoe", "qwen2_moe", "qwen3_moe"), LLAMA),
+    "deepseek_v3": replace(LLAMA, k=None, v=None),
+    "granitemoe": replace(LLAMA, mlp="model.layers.{}.block_sparse_moe"),
     "llama4_text": replace(LLAMA, mlp="model.layers.{}.feed_forward", down="model.layers.{}.feed_forward.down_proj"),
     "smollm3": LLAMA,
     "exaone4": LLAMA,
@@ -180,7 +182,8 @@ def forward(
         at.setdefault(component, {})[position] = new
     n_layers = model.config.num_hidden_layers
     heads = heads or model.config.num_attention_heads
-    d_head = getattr(model.config, "head_dim", None) or model.config.hidden_size // heads
+    sizes = [getattr(model.config, name, None) for name in ("v_head_dim", "head_dim")]
+    d_head = sizes[0] or sizes[1] or model.config.hidden_size // heads
     run = Run(torch.empty(0))
     handles: list[Any] = []
     seen: set[Site] = set()

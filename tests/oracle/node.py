@@ -32,7 +32,7 @@ the residual vector *before* the receiver's norm.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from . import families
-from .families import Attention, Layer, Mixture, Net, Norm
+from .families import Attention, LatentAttention, Layer, Mixture, Net, Norm
 from .metrics import Array, columns, metrics, recovered
 
 Component: TypeAlias = tuple[Any, ...]
@@ -175,11 +175,20 @@ def attend(
     ``xq[h]`` is what query head h reads, ``xk[g]`` and ``xv[g]`` what key-value head g reads.
     """
     n = xq[0].shape[0]
-    q, k, v = (of(torch.stack(list(x))) for of, x in ((block.queries, xq), (block.keys, xk), (block.values, xv)))
+    latent = isinstance(block, LatentAttention)
+    of_keys, of_values = (block.latents, block.latents) if latent else (block.keys, block.values)
+    q, k, v = (of(torch.stack(list(x))) for of, x in ((block.queries, xq), (of_keys, xk), (of_values, xv)))
     if put is not None and run is not None:
         both = put.each("kv", layer, torch.cat([k, v], dim=2))
         run.values.update({("kv", layer, g): x for g, x in enumerate(both)})
         k, v = both[..., : k.shape[2]], both[..., k.shape[2] :]
+    if latent:
+        assert block.rope is not None
+        (plain, rotated), v = block.keys_of(k), block.values_of(v)
+        width = plain.shape[2]
+        k = torch.cat([plain, _rotate(rotated, block.rope, block.rope_adjacent)], dim=2)
+        q = torch.cat([q[..., :width], _rotate(q[..., width:], block.rope, block.rope_adjacent)], dim=2)
+        block = replace(block, rope=None)
     if not block.norm_after_rope:
         q = _qk_norm(q, block.q_norm, block.norm_across_heads)
         k = _qk_norm(k, block.k_norm, block.norm_across_heads)
@@ -196,7 +205,7 @@ def attend(
     if block.chunk is not None:
         chunks = torch.arange(n) // block.chunk
         seen &= chunks[:, None] == chunks
-    reads_from = [h // (block.heads // block.kv_heads) for h in range(block.heads)]
+    reads_from = [h if latent else h // (block.heads // block.kv_heads) for h in range(block.heads)]
     scores = q @ k[reads_from].transpose(1, 2) * block.scale
     if block.softcap is not None:
         scores = block.softcap * torch.tanh(scores / block.softcap)

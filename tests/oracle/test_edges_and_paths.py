@@ -208,6 +208,11 @@ def test_through_nothing_is_the_residual_edge(family: str) -> None:
         assert distance(got, expected) < TIGHT
 
 
+def last_kv(net: families.Net) -> int:
+    """The last key-value head of a layer."""
+    return net.layers[0].attention.kv_heads - 1
+
+
 def test_later_receivers_do_not_see_earlier_ones() -> None:
     """Receivers in line: the later one is set to its read of pass C, whatever the earlier one changes."""
     net = families.read(builders.random_gpt2(5))
@@ -225,7 +230,7 @@ def test_a_sender_at_its_base_value_has_no_effect(family: str, through: tuple[st
     run = node.forward(net, BASE, record=True)
     neurons = [c for c in [("neuron", 0, 3)] if c in run.values]
     for sender in [("head", 0, 1), ("mlp", 1), ("input",), *neurons]:
-        chosen = [("q", 2, 0), ("v", 2, 1), ("final",)]
+        chosen = [("q", 2, 0), ("v", 2, last_kv(net)), ("final",)]
         assert distance(path.path_patch(net, BASE, run.values, sender, chosen, through), run.logits) < TIGHT
 
 
@@ -240,7 +245,7 @@ def test_mlps_make_the_difference(family: str) -> None:
         return
     for sender, receiver, same in [
         (("head", 1, 0), ("mlp_in", 1), True),
-        (("mlp", 0), ("k", 1, 1), True),
+        (("mlp", 0), ("k", 1, last_kv(net)), True),
         (("mlp", 2), ("final",), True),
         (("head", 0, 2), ("q", 1, 3), False),
         (("head", 2, 2), ("final",), False),
@@ -306,7 +311,7 @@ def test_a_path_to_the_logits_is_pass_c(family: str) -> None:
 def test_a_chain_of_one_hop_is_a_path(family: str) -> None:
     net = families.read(MODELS[family](10))
     values = node.resample_values(net, SOURCE)
-    for receiver in [("v", 1, 1), ("mlp_in", 2), ("final",)]:
+    for receiver in [("v", 1, last_kv(net)), ("mlp_in", 2), ("final",)]:
         a = path.chain(net, BASE, values, ("head", 0, 1), [receiver])
         assert distance(a, path.path_patch(net, BASE, values, ("head", 0, 1), [receiver])) < TIGHT
 

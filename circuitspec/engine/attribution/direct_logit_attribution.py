@@ -238,8 +238,8 @@ class DirectParts:
 
     def _of_neurons(self, layer: int, indices: list[int], values: Mapping[Tap, Tensor], vector: Tensor) -> Tensor:
         """The direct effects of some neurons of an MLP, `[row, neuron]`."""
-        assert self._architecture.mlp_down is not None
-        down = self._module(self._architecture.mlp_down, layer).weight
+        assert self._architecture.neurons_down is not None
+        down = self._module(self._architecture.neurons_down, layer).weight
         assert isinstance(down, Tensor)
         written = (down if self._architecture.weight_layout == "in,out" else down.T)[indices].cpu().double()
         if self._architecture.mlp_post_norm is not None:

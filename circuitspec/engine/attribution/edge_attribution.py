@@ -207,7 +207,7 @@ class _Run:
     def _step(self, step: int) -> NDArray[np.float64]:
         """One step's share of the estimates, `[edge]`."""
         runner, batch, steps = self._runner, self._batch, self._steps
-        taps = frozenset(self._sloped(receiver) for receiver in self._receivers) | self._heads()
+        taps = frozenset(tap for receiver in self._receivers for tap in self._sloped(receiver)) | self._heads()
         extra = frozenset({EMBEDDINGS}) if steps > 1 else frozenset()
         shifts = {}
         with torch.no_grad():
@@ -288,42 +288,45 @@ class _Run:
         """The outputs of the heads whose queries or keys are read."""
         return frozenset(Tap(_layer(r), "z") for r in self._receivers if r.port in ("q", "k"))
 
-    def _sloped(self, receiver: Receiver) -> Tap:
+    def _sloped(self, receiver: Receiver) -> tuple[Tap, ...]:
         """Where the derivative by what a receiver computes is taken; by what it reads, for the logits."""
         match receiver.component:
             case Logits():
-                return Tap(self._shape.n_layers, "final")
+                return (Tap(self._shape.n_layers, "final"),)
             case Mlp(layer):
-                return Tap(layer, "mlp")
+                return (Tap(layer, "mlp"),)
             case _:
-                return self._stream.port(receiver).tap
+                return tuple(dict.fromkeys(slot.tap for slot in self._stream.ports(receiver)))
 
     def _read_gradients(self, slopes: Values, values: Values) -> dict[Receiver, Tensor]:
         """The metric's derivative by what each receiver reads, `[token, d_model]`."""
         found: dict[Receiver, Tensor] = {}
-        ports: dict[Tap, list[Receiver]] = {}
+        ports: dict[Tap, list[tuple[Receiver, int]]] = {}
         for receiver in self._receivers:
-            read, slope = values[self._stream.read_tap(receiver)].flatten(0, 1), slopes[self._sloped(receiver)]
+            read, slope = values[self._stream.read_tap(receiver)].flatten(0, 1), slopes[self._sloped(receiver)[0]]
             match receiver.component:
                 case Logits():
                     found[receiver] = slope.flatten(0, 1)
                 case Mlp(layer):
                     found[receiver] = _taken_back(self._mlp(layer, slope.shape), read, slope.flatten(0, 1))
                 case _:
-                    ports.setdefault(self._stream.port(receiver).tap, []).append(receiver)
-        for tap, receivers in ports.items():
-            units = [self._stream.port(receiver).unit for receiver in receivers]
+                    for slot in self._stream.ports(receiver):
+                        ports.setdefault(slot.tap, []).append((receiver, slot.unit))
+        for tap, slices in ports.items():
+            units = [unit for _, unit in slices]
             read = values[Tap(tap.layer, "resid")].flatten(0, 1)
             slope = slopes[tap].reshape(len(read), tap.units(self._shape), -1)[:, units]
             each = read.unsqueeze(1).expand(-1, len(units), -1)
             gradients = _taken_back(self._projection(tap, units), each, slope)
-            found |= {receiver: gradients[:, number] for number, receiver in enumerate(receivers)}
+            for number, (receiver, _) in enumerate(slices):
+                one = gradients[:, number]
+                found[receiver] = found[receiver] + one if receiver in found else one
         return found
 
     def _projection(self, tap: Tap, units: Sequence[int]) -> Callable[[Tensor], Tensor]:
         stream = self._stream
         projection = stream.projection(tap, units)
-        return lambda read: projection.of_each(stream.entering_attention(tap.layer, read))
+        return lambda read: projection.of_each(stream.entering(tap, read))
 
     def _mlp(self, layer: int, shape: torch.Size) -> Callable[[Tensor], Tensor]:
         stream = self._stream

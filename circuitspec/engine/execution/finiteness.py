@@ -99,6 +99,10 @@ def _name(tap: Tap, channel: int, shape: ModelShape) -> str:
             return f"the q, k and v of a{layer}"
         case "k" | "v":
             return f"the {'key' if tap.kind == 'k' else 'value'} of a{layer}.kv{unit}"
+        case "latent":
+            return f"a{layer}.kv0"
+        case "kv_up":
+            return f"the k and v of a{layer}"
         case "z":
             return f"a{layer}.h{unit}"
         case "neurons":

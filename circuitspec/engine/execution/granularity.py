@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from circuitspec.engine.execution.taps import TAPS
-from circuitspec.graph.shape import ModelShape
+from circuitspec.graph.shape import LatentWidths, ModelShape
 from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE
 from circuitspec.hypothesis_file.grammar.names import format_name
-from circuitspec.models.families.architecture import Architecture
+from circuitspec.models.families.architecture import Architecture, LatentQKV
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
     smallest = ModelShape(architecture.family, layer + 1, 1, 1, 1, 1, 1, 1, has_resid_mid=sequential)
     if architecture.experts is not None:
         smallest = replace(smallest, d_mlp=0, n_experts=1, has_shared=architecture.experts.shared is not None)
+    if isinstance(architecture.qkv, LatentQKV):
+        smallest = replace(smallest, latent=LatentWidths(1, 1, 1))
     components = [*(make(layer, 0) for make in IN_LAYERS.values()), *WHOLE.values()]
     found = []
     for component in components:

@@ -220,6 +220,9 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
         flat = base.ndim == 2 and now.rows > 0  # the rows one after the other, as some modules are given them
         if flat:
             base = base.view(now.rows, -1, base.shape[-1])
+        one_head = base.ndim == 4 and base.shape[1] == 1  # `[row, 1, pos, channel]`, as latents are given on
+        if one_head:
+            base = base.squeeze(1)
         if base.ndim != 3 or base.shape[-1] != self.channels:
             raise CircuitspecError(
                 Diagnostic(
@@ -240,7 +243,9 @@ class TapIntervention(pyvene.ConstantSourceIntervention, pyvene.LocalistRepresen
             base = now.swap.put_into(base)
         if now.after is not None:
             now.after(base)
-        return base.flatten(0, 1) if flat else base
+        if flat:
+            return base.flatten(0, 1)
+        return base.unsqueeze(1) if one_head else base
 
 
 _FIRING_HINT = (

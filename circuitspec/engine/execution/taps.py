@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, total_ordering
+from math import gcd
 from typing import Literal, TypeAlias, assert_never, get_args
 
 from circuitspec.graph.edges import Reader, Sender
 from circuitspec.graph.nodes import NodeComponent
-from circuitspec.graph.shape import DictionarySite, ModelShape
+from circuitspec.graph.shape import DictionarySite, LatentWidths, ModelShape
 from circuitspec.hypothesis_file.grammar.component_kinds import (
     ATTENTION_PATTERN,
     EXPERT,
@@ -30,7 +31,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     ComponentKind,
 )
 from circuitspec.hypothesis_file.grammar.components import DictionaryError, Feature, OtherFeatures
-from circuitspec.models.families.architecture import Architecture, FusedQKV, Port
+from circuitspec.models.families.architecture import Architecture, FusedQKV, LatentQKV, Port
 
 TapKind = Literal[
     "embed",
@@ -39,6 +40,8 @@ TapKind = Literal[
     "q",
     "k",
     "v",
+    "latent",
+    "kv_up",
     "pattern",
     "z",
     "z_scaled",
@@ -65,7 +68,9 @@ class Tap:
     """One tensor of the forward pass, `[row, pos, channel]`; taps are ordered as the model computes them.
 
     `embed` is the token embeddings, `resid` the block's input, `resid_mid` the residual stream between attention and
-    MLP, `qkv` or `q`, `k` and `v` the projections (before norm and rotation), `z` the heads' outputs side by side,
+    MLP, `qkv` or `q`, `k` and `v` the projections (before norm and rotation; where keys and values come of a
+    latent, `latent` is that with what is rotated of keys behind it, and `kv_up` what is made of it, head after head the
+    other part of its key and its value), `z` the heads' outputs side by side,
     `attn_added` what is added to the residual stream of the attention, `mlp_in` what enters the MLP (after its norm),
     `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
     residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
@@ -97,6 +102,10 @@ class Tap:
                 return f"{architecture.port('k', self.layer)}.output"
             case "q" | "k" | "v":
                 return f"{architecture.port(self.kind, self.layer)}.output"
+            case "latent":
+                return architecture.latent(self.layer)
+            case "kv_up":
+                return f"{architecture.port('v', self.layer)}.output"
             case "z":
                 return architecture.z(self.layer)
             case "routing":
@@ -127,6 +136,8 @@ class Tap:
                 return shape.n_kv_heads
             case "qkv":
                 return shape.n_heads + 2 * shape.n_kv_heads
+            case "latent" | "kv_up":
+                return self.width(shape) // self._unit(shape)
             case "neurons":
                 return shape.d_mlp
             case "experts":
@@ -139,8 +150,15 @@ class Tap:
     def width(self, shape: ModelShape) -> int:
         """The number of channels."""
         match self.kind:
-            case "z" | "z_scaled" | "q" | "k" | "v" | "qkv":
+            case "q":
+                return shape.n_heads * shape.d_query
+            case "z" | "z_scaled" | "k" | "v" | "qkv":
                 return self.units(shape) * shape.d_head
+            case "latent":
+                widths = _latent(shape)
+                return widths.latent + widths.rotated
+            case "kv_up":
+                return shape.n_heads * (_latent(shape).unrotated + shape.d_head)
             case "neurons":
                 return shape.d_mlp
             case "routing":
@@ -155,6 +173,13 @@ class Tap:
                 return self.explained(shape)[1].width(shape)
             case _:
                 return shape.d_model
+
+    def _unit(self, shape: ModelShape) -> int:
+        """How many channels a slice of `latent` and `kv_up` has, whose parts differ in width: what divides them all."""
+        widths = _latent(shape)
+        if self.kind == "latent":
+            return gcd(widths.latent, widths.rotated)
+        return gcd(widths.unrotated, shape.d_head)
 
     def __lt__(self, other: Tap) -> bool:
         return self._order < other._order
@@ -184,7 +209,10 @@ class Tap:
             return (Tap(self.layer, "mlp"),)
         if self.kind != "pattern":
             return (self,)
-        return Tap(self.layer, "qkv" if isinstance(architecture.qkv, FusedQKV) else "v"), Tap(self.layer, "z")
+        values: TapKind = "v"
+        if isinstance(architecture.qkv, FusedQKV | LatentQKV):
+            values = "qkv" if isinstance(architecture.qkv, FusedQKV) else "kv_up"
+        return Tap(self.layer, values), Tap(self.layer, "z")
 
 
 @dataclass(frozen=True)
@@ -195,8 +223,61 @@ class Slot:
     unit: int
 
 
-def port_slot(port: Port, layer: int, head: int, architecture: Architecture, shape: ModelShape) -> Slot:
-    """Where a head's query, or a key-value head's key or value, is computed: its slice of a projection's output."""
+def _latent(shape: ModelShape) -> LatentWidths:
+    assert shape.latent is not None, "keys and values of this model come of no latent"
+    return shape.latent
+
+
+def port_slots(port: Port, layer: int, head: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
+    """Where a head's query, or a key-value head's key or value, is computed: slices of outputs of projections.
+
+    One slice, but where keys and values come of a latent: then they are those of all heads.
+    """
+    if shape.latent is None:
+        return (_port_slot(port, layer, head, architecture, shape),)
+    if port == "q":
+        return (Slot(Tap(layer, "q"), head),)
+    own = [slot for one in range(shape.n_heads) for slot in _made_of_latent(port, layer, one, shape)]
+    return (*(_rotated(layer, shape) if port == "k" else ()), *own)
+
+
+def own_slots(port: Port, layer: int, head: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
+    """Where the query of a head is computed, or the key or the value that it reads; a value's slices side by side."""
+    if shape.latent is None:
+        number = head if port == "q" else head // (shape.n_heads // shape.n_kv_heads)
+        return (_port_slot(port, layer, number, architecture, shape),)
+    if port == "q":
+        return (Slot(Tap(layer, "q"), head),)
+    return (*(_rotated(layer, shape) if port == "k" else ()), *_made_of_latent(port, layer, head, shape))
+
+
+def value_channels(
+    layer: int, head: int, architecture: Architecture, shape: ModelShape
+) -> tuple[Tap, tuple[int, ...], slice]:
+    """The tap of the value that a head reads, and there the units of the value, and its channels."""
+    slots = own_slots("v", layer, head, architecture, shape)
+    tap, units = slots[0].tap, tuple(slot.unit for slot in slots)
+    width = tap.width(shape) // tap.units(shape)
+    return tap, units, slice(units[0] * width, (units[-1] + 1) * width)
+
+
+def _rotated(layer: int, shape: ModelShape) -> tuple[Slot, ...]:
+    """What is rotated of all keys: what stands behind the latent."""
+    tap = Tap(layer, "latent")
+    first = tap.units(shape) * _latent(shape).latent // tap.width(shape)
+    return tuple(Slot(tap, unit) for unit in range(first, tap.units(shape)))
+
+
+def _made_of_latent(port: Port, layer: int, head: int, shape: ModelShape) -> tuple[Slot, ...]:
+    """What of a head's key, or its value, is made of the latent."""
+    tap = Tap(layer, "kv_up")
+    each = tap.units(shape) // shape.n_heads
+    of_key = each * _latent(shape).unrotated // (_latent(shape).unrotated + shape.d_head)
+    units = range(of_key) if port == "k" else range(of_key, each)
+    return tuple(Slot(tap, head * each + unit) for unit in units)
+
+
+def _port_slot(port: Port, layer: int, head: int, architecture: Architecture, shape: ModelShape) -> Slot:
     qkv = architecture.qkv
     if not isinstance(qkv, FusedQKV):
         return Slot(Tap(layer, port), head)
@@ -218,7 +299,9 @@ def _slice(kind: TapKind) -> SlotsOf:
 
 
 def _key_and_value(layer: int, member: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
-    return tuple(port_slot(port, layer, member, architecture, shape) for port in ("k", "v"))
+    if shape.latent is not None:  # from which both come
+        return _all_units(Tap(layer, "latent"), Tap(layer, "latent").units(shape))
+    return tuple(_port_slot(port, layer, member, architecture, shape) for port in ("k", "v"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +421,8 @@ def label(tap: Tap) -> str:
         "qkv": f"a{tap.layer} (q, k, v)",
         "k": f"a{tap.layer}.kv* (keys)",
         "v": f"a{tap.layer}.kv* (values)",
+        "latent": f"a{tap.layer}.kv0",
+        "kv_up": f"a{tap.layer} (k, v)",
         "pattern": f"a{tap.layer}.h*.pattern",
         "z": f"a{tap.layer}",
         "resid_mid": f"r{tap.layer}.mid",

@@ -85,7 +85,7 @@ class EdgeProgram:
                 for one in senders_of[own[0]]:
                     where[g, number[one.component]] = named[one.where]
             attended = sum(1 for s in senders(shape)[:before] if isinstance(s, Head) and s.head == 0)
-            whole = {g for g, own in enumerate(groups) if all(self._projection(r) in replaced for r in own)}
+            whole = {g for g, own in enumerate(groups) if all(self._among(r, replaced) for r in own)}
             self.places[tap] = _Place(ReceiverLayout.of(groups, stream), where, frozenset(whole), attended)
         first: Tap | None = None
         for tap in sorted(self.places):
@@ -102,20 +102,27 @@ class EdgeProgram:
         """
         by_tap: dict[Tap, list[Receiver]] = {}
         for receiver in receivers(self._stream.shape):
-            if (tap := self._projection(receiver)) is not None:
+            for tap in self._projections(receiver):
                 by_tap.setdefault(tap, []).append(receiver)
         most = {tap for tap, here in by_tap.items() if 2 * sum(r in touched for r in here) > len(here)}
-        return [r for tap in by_tap if tap in most for r in by_tap[tap] if r not in touched], frozenset(most)
+        anew = [r for tap in by_tap if tap in most for r in by_tap[tap] if r not in touched]
+        return list(dict.fromkeys(anew)), frozenset(most)
 
-    def _projection(self, receiver: Receiver) -> Tap | None:
-        return None if receiver.port is None else self._stream.port(receiver).tap
+    def _projections(self, receiver: Receiver) -> tuple[Tap, ...]:
+        """Those that compute it: none for what enters an MLP, and the logits."""
+        slots = () if receiver.port is None else self._stream.ports(receiver)
+        return tuple(dict.fromkeys(slot.tap for slot in slots))
+
+    def _among(self, receiver: Receiver, replaced: Collection[Tap]) -> bool:
+        taps = self._projections(receiver)
+        return bool(taps) and all(tap in replaced for tap in taps)
 
     def _order(self, receiver: Receiver) -> tuple[Tap, Tap, int]:
         """By place, and there as the projections compute them: rounding is then the same in every run."""
         place = self._stream.read_tap(receiver)
         if receiver.port is None:
             return place, place, 0
-        slot = self._stream.port(receiver)
+        slot = self._stream.ports(receiver)[0]
         return place, slot.tap, slot.unit
 
     def actions(self, columns: Mapping[Where, Tensor], source: Mapping[Tap, Tensor]) -> Actions:

@@ -48,8 +48,8 @@ class ReceiverLayout:
                 case Mlp(layer):
                     mlps.append((layer, number))
                 case _:
-                    slot = stream.port(receiver)
-                    units.setdefault(slot.tap, {}).setdefault(number, []).append(slot.unit)
+                    for slot in stream.ports(receiver):
+                        units.setdefault(slot.tap, {}).setdefault(number, []).append(slot.unit)
         return cls(tuple(logits), tuple(mlps), {tap: tuple(_bundles(by_group)) for tap, by_group in units.items()})
 
 
@@ -169,20 +169,20 @@ def _project(stream: Stream, tap: Tap, bundle: ProjectionSlices, streams: Tensor
         most = 2 * len(chosen) > units  # to copy weights is more than to compute some that are not needed
         projection = stream.projection(tap, range(units) if most else chosen)
         for few in _chunks(streams):
-            projected = projection.of_one(stream.entering_attention(tap.layer, streams[few, first]))
+            projected = projection.of_one(stream.entering(tap, streams[few, first]))
             out[few] = projected[:, chosen] if most else projected
     else:
         projection = stream.projection(tap, chosen)
         for few in _chunks(streams):
-            projection.of_each(_entering(stream, tap.layer, streams[few], bundle.groups), out=out[few])
+            projection.of_each(_entering(stream, tap, streams[few], bundle.groups), out=out[few])
 
 
-def _entering(stream: Stream, layer: int, streams: Tensor, groups: Sequence[int]) -> Tensor:
-    """What enters the projections of some of the streams, `[token, one of groups, d_model]`."""
+def _entering(stream: Stream, tap: Tap, streams: Tensor, groups: Sequence[int]) -> Tensor:
+    """What enters a tap's projection of some of the streams, `[token, one of groups, channel]`."""
     last = groups[-1] + 1
     if list(groups) == list(range(last)) and 2 * last > streams.shape[1]:  # to norm a few more is less than to copy
-        return stream.entering_attention(layer, streams)[:, :last]
-    return stream.entering_attention(layer, streams[:, list(groups)])
+        return stream.entering(tap, streams)[:, :last]
+    return stream.entering(tap, streams[:, list(groups)])
 
 
 def _chunks(streams: Tensor) -> Iterator[slice]:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.dictionaries.dictionary import Dictionary
-from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slot, read_at, written_at
+from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slots, read_at, written_at
 from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.component_kinds import PORTS
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp
-from circuitspec.models.families.architecture import Architecture
+from circuitspec.models.families.architecture import Architecture, LatentQKV
 from circuitspec.models.families.modules import submodule
 from circuitspec.models.load import LoadedModel
 
@@ -56,7 +57,7 @@ class Stream:
         self.dictionaries: Mapping[str, Dictionary] = loaded.dictionaries
         self.scratch = Scratch()
         self._model = loaded.model
-        self._ports: dict[Receiver, Slot] = {}
+        self._ports: dict[Receiver, tuple[Slot, ...]] = {}
         if loaded.foreign.runs_hooks:
             raise CircuitspecError(
                 Diagnostic(
@@ -151,25 +152,38 @@ class Stream:
             total = total if bias is None else total + bias
         return self.added(total)
 
-    def port(self, receiver: Receiver) -> Slot:
-        """The slice of a projection's output that a query, key or value is."""
+    def ports(self, receiver: Receiver) -> tuple[Slot, ...]:
+        """The slice of a projection's output that a query, key or value is; several where it comes of a latent."""
         if receiver not in self._ports:
             component, port = receiver.component, receiver.port
             assert isinstance(component, Head | KvHead)
             assert port is not None
-            self._ports[receiver] = port_slot(port, component.layer, component.head, self.architecture, self.shape)
+            self._ports[receiver] = port_slots(port, component.layer, component.head, self.architecture, self.shape)
         return self._ports[receiver]
 
-    def entering_attention(self, layer: int, read: Tensor) -> Tensor:
-        """What enters the projections, from the residual stream that is read, `[.., d_model]`."""
-        return self._normed(self.architecture.attn_norm, layer, read)
+    def entering(self, tap: Tap, read: Tensor) -> Tensor:
+        """What enters the projection whose output a tap is, from the residual stream that is read, `[.., d_model]`."""
+        normed = self._normed(self.architecture.attn_norm, tap.layer, read)
+        qkv = self.architecture.qkv
+        if not isinstance(qkv, LatentQKV):
+            return normed
+        if tap.kind == "q":
+            for module in qkv.before_q:
+                normed = self._module(module, tap.layer).forward(normed)
+        elif tap.kind == "kv_up":
+            widths = self.shape.latent
+            assert widths is not None
+            latent = self._module(qkv.latent, tap.layer).forward(normed)[..., : widths.latent]
+            normed = self._module(qkv.norm, tap.layer).forward(latent)
+        return normed
 
     def projection(self, tap: Tap, chosen: Sequence[int]) -> ReceiverProjection:
         """What computes some of a tap's queries, keys or values."""
         projection = submodule(self._model, tap.path(self.architecture).removesuffix(".output"))
         weight, bias = projection.weight, projection.bias
         assert isinstance(weight, Tensor)
-        units, d_head = tap.units(self.shape), self.shape.d_head
+        units = tap.units(self.shape)
+        d_head = tap.width(self.shape) // units
         if self.architecture.weight_layout == "in,out":
             split = weight.view(-1, units, d_head).transpose(0, 1)
         else:
@@ -244,8 +258,9 @@ class Stream:
         problems = []
         for layer in range(self.shape.n_layers):
             out = self._module(self.architecture.attn_out, layer)
-            paths = {port_slot(p, layer, 0, self.architecture, self.shape).tap.path(self.architecture) for p in "qkv"}  # type: ignore[arg-type]
-            projections = [submodule(self._model, path.removesuffix(".output")) for path in sorted(paths)]
+            taps = {slot.tap for p in PORTS for slot in port_slots(p, layer, 0, self.architecture, self.shape)}
+            paths = sorted(tap.path(self.architecture) for tap in taps)
+            projections = [submodule(self._model, path.removesuffix(".output")) for path in paths]
             for module in (out, *projections):
                 if type(module).__name__ not in PLAIN:
                     problems.append(_unsplit(f"layer {layer} has a {type(module).__name__} for a projection"))

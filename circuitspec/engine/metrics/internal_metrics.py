@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, laid_out
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
-from circuitspec.engine.execution.taps import Slot, Tap, port_slot, slots_of
+from circuitspec.engine.execution.taps import Slot, Tap, slots_of, value_channels
 from circuitspec.engine.forward import Forward
 from circuitspec.experiments.experiment import Level, Variant, texts_of
 from circuitspec.experiments.internal_metric_plans import positions_of
@@ -28,6 +28,16 @@ from circuitspec.hypothesis_file.grammar.names import format_name
 
 OFF = {torch.float64: 1e-5, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 """How far attention weights may be from adding up to 1: several families take their softmax in float32 always."""
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Where the value is that a head reads: units of a tap, there channels `first` to `last` (not included)."""
+
+    tap: Tap
+    units: tuple[int, ...]
+    first: int
+    last: int
 
 
 class Internals:
@@ -98,7 +108,7 @@ class Internals:
         Raises CS431 where heads have a single channel.
         """
         shape = self._forward.loaded.shape
-        runs: list[tuple[list[Attention], dict[Slot, set[str]]]] = []
+        runs: list[tuple[list[Attention], dict[_Values, set[str]]]] = []
         for metric in self._metrics:
             if not isinstance(metric, Attention):
                 continue
@@ -110,16 +120,16 @@ class Internals:
                         hint="use another metric",
                     )
                 )
-            slot = self._values(metric)
+            own = self._values(metric)
             for members, targets in runs:
                 same_layer = members[0].head.layer == metric.head.layer
-                if same_layer and len(targets.get(slot, set()) | {metric.target}) < shape.d_head:
+                if same_layer and len(targets.get(own, set()) | {metric.target}) < shape.d_head:
                     break
             else:
                 members, targets = [], {}
                 runs.append((members, targets))
             members.append(metric)
-            targets.setdefault(slot, set()).add(metric.target)
+            targets.setdefault(own, set()).add(metric.target)
         return [members for members, _ in runs]
 
     def _read(
@@ -158,20 +168,20 @@ class Internals:
         forward, shape = self._forward, self._forward.loaded.shape
         rows = torch.arange(len(batch.prompts), device=forward.device)
         layer = metrics[0].head.layer
-        channels: dict[tuple[Slot, str], int] = {}
+        channels: dict[tuple[_Values, str], int] = {}
         for metric in metrics:
-            slot = self._values(metric)
-            channels.setdefault((slot, metric.target), sum(1 for known, _ in channels if known == slot))
+            own = self._values(metric)
+            channels.setdefault((own, metric.target), sum(1 for known, _ in channels if known == own))
         swaps = dict(actions.swaps)
-        for (slot, target), channel in channels.items():
-            swaps[slot.tap] = self._marked(
-                batch, swaps.get(slot.tap), slot, channel, self._columns(batch, variant, target)
-            )
+        for (own, target), channel in channels.items():
+            columns = self._columns(batch, variant, target)
+            swaps[own.tap] = self._marked(batch, swaps.get(own.tap), own, channel, columns)
         z = Tap(layer, "z")
         forward.expect(len(batch.cases))
         watched = replace(actions, swaps=swaps, record=actions.record | {z})
         _, recorded = forward.forward(batch, variant, watched, draw)
         given = recorded[z].reshape(*recorded[z].shape[:2], shape.n_heads, -1)  # [row, pos, head, channel]
+        given = given / forward.loaded.architecture.mark
         found = {}
         for metric in metrics:
             here = given[rows, self._columns(batch, variant, metric.source), metric.head.head]
@@ -179,22 +189,22 @@ class Internals:
             found[str(metric)] = here[:, channels[self._values(metric), metric.target]].double()
         return found
 
-    def _marked(self, batch: Batch, swap: Swap | None, slot: Slot, channel: int, columns: Tensor) -> Swap:
+    def _marked(self, batch: Batch, swap: Swap | None, own: _Values, channel: int, columns: Tensor) -> Swap:
         """The swap, and one head's values replaced: 1 in a channel at one token of each row, and in the last at all."""
-        forward, shape = self._forward, self._forward.loaded.shape
-        rows, units = len(batch.prompts), slot.tap.units(shape)
-        size = (rows, batch.width, slot.tap.width(shape))
+        forward, shape, mark = self._forward, self._forward.loaded.shape, self._forward.loaded.architecture.mark
+        rows, units = len(batch.prompts), own.tap.units(shape)
+        size = (rows, batch.width, own.tap.width(shape))
         if swap is None:
             source = torch.zeros(size, dtype=forward.dtype, device=forward.device)
             mask = torch.zeros(*size[:2], units, dtype=torch.bool, device=forward.device)
         else:
             source, mask = swap.source.expand(size).clone(), swap.mask.clone()
-        values = source.view(*size[:2], units, -1)[:, :, slot.unit]
+        values = source[:, :, own.first : own.last]
         if channel == 0:
             values.zero_()
-            values[:, :, -1] = 1
-            mask[:, :, slot.unit] = True
-        values[torch.arange(rows, device=forward.device), columns, channel] = 1
+            values[:, :, -1] = mark
+            mask[:, :, list(own.units)] = True
+        values[torch.arange(rows, device=forward.device), columns, channel] = mark
         return Swap(mask, source)
 
     def _check(self, metric: Attention, total: Tensor) -> None:
@@ -211,10 +221,10 @@ class Internals:
                 )
             )
 
-    def _values(self, metric: Attention) -> Slot:
+    def _values(self, metric: Attention) -> _Values:
         loaded, head = self._forward.loaded, metric.head
-        group = loaded.shape.n_heads // loaded.shape.n_kv_heads
-        return port_slot("v", head.layer, head.head // group, loaded.architecture, loaded.shape)
+        tap, units, channels = value_channels(head.layer, head.head, loaded.architecture, loaded.shape)
+        return _Values(tap, units, channels.start, channels.stop)
 
     def _slot(self, metric: Activation | Projection | RoutingWeight) -> Slot:
         loaded = self._forward.loaded

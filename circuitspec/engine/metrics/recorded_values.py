@@ -15,7 +15,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch, laid_out
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
-from circuitspec.engine.execution.taps import Slot, Tap, port_slot
+from circuitspec.engine.execution.taps import Slot, Tap, value_channels
 from circuitspec.engine.forward import Forward
 from circuitspec.engine.metrics.internal_metrics import OFF
 from circuitspec.experiments.experiment import Experiment, Source, texts_of
@@ -143,31 +143,31 @@ def _patterns(
     of a head's channels; all that comes before is as in the run itself.
     """
     loaded, shape = forward.loaded, forward.loaded.shape
-    group, z = shape.n_heads // shape.n_kv_heads, Tap(heads[0].layer, "z")
-    slots = {head: port_slot("v", head.layer, head.head // group, loaded.architecture, shape) for head in heads}
-    tap = next(iter(slots.values())).tap
+    z = Tap(heads[0].layer, "z")
+    values = [value_channels(head.layer, head.head, loaded.architecture, shape) for head in heads]
+    tap = values[0][0]
     units, rows = tap.units(shape), len(batch.prompts)
     parts: dict[Head, list[Tensor]] = {head: [] for head in heads}
     for start in range(0, batch.width, shape.d_head):
         columns = torch.arange(start, min(start + shape.d_head, batch.width), device=forward.device)
-        size = (rows, batch.width, units, shape.d_head)
+        size = (rows, batch.width, tap.width(shape))
         known = swaps.get(tap)
         if known is None:
             source = torch.zeros(size, dtype=forward.dtype, device=forward.device)
-            mask = torch.zeros(size[:3], dtype=torch.bool, device=forward.device)
+            mask = torch.zeros(rows, batch.width, units, dtype=torch.bool, device=forward.device)
         else:
-            source = known.source.expand(rows, batch.width, tap.width(shape)).clone().view(size)
-            mask = known.mask.expand(size[:3]).clone()
-        for unit in {slot.unit for slot in slots.values()}:
-            mask[:, :, unit] = True
-            source[:, :, unit] = 0
-            source[:, columns, unit, columns - start] = 1
-        marked = Actions({**swaps, tap: Swap(mask, source.flatten(2))}, record=frozenset({z}))
+            source = known.source.expand(size).clone()
+            mask = known.mask.expand(rows, batch.width, units).clone()
+        for _, own, channels in values:
+            mask[:, :, list(own)] = True
+            source[:, :, channels] = 0
+            source[:, columns, channels.start + columns - start] = loaded.architecture.mark
+        marked = Actions({**swaps, tap: Swap(mask, source)}, record=frozenset({z}))
         forward.expect(rows)
         _, recorded = forward.forward(batch, experiment.base, marked)
         given = recorded[z].reshape(rows, batch.width, shape.n_heads, -1)
         for head in heads:
-            parts[head].append(given[:, :, head.head, : len(columns)])
+            parts[head].append(given[:, :, head.head, : len(columns)] / loaded.architecture.mark)
     found = {head: torch.cat(pieces, dim=-1) for head, pieces in parts.items()}
     for head, weights in found.items():
         _check(head, weights, batch, forward)

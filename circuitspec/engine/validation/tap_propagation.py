@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+import torch
 from torch import Tensor
 
-from circuitspec.engine.execution.taps import Tap, TapKind
+from circuitspec.engine.execution.taps import Tap, TapKind, value_channels
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
 
@@ -65,7 +66,7 @@ def handovers(
             return (same(Tap(layer, "mlp"), other),)
         case "qkv":
             return (same(Tap(layer, "z"), other),)
-        case "v":
+        case "v" | "latent" | "kv_up":
             return (_first_value(tap, other, architecture, shape),)
         case "z":
             return same(Tap(layer, "attn_added"), other), sums(layer, used, architecture, shape)[0]
@@ -97,8 +98,10 @@ def reads(tap: Tap, architecture: Architecture, shape: ModelShape) -> frozenset[
     match tap.kind:
         case "neurons":
             return frozenset({Tap(layer, "mlp")})
-        case "qkv" | "v":
+        case "qkv" | "v" | "kv_up":
             return frozenset({Tap(layer, "z")})
+        case "latent":
+            return frozenset({Tap(layer, "z"), Tap(layer, "kv_up")})
         case "z" | "mlp":
             return terms(layer, architecture, shape)
         case _:
@@ -151,9 +154,9 @@ def _first_value(tap: Tap, other: Values, architecture: Architecture, shape: Mod
 
     At most that, where a head may attend to nothing.
     """
-    given = architecture.clipped(other[tap])
-    values = given.view(*given.shape[:2], shape.n_kv_heads, shape.d_head)
-    heads = values.repeat_interleave(shape.n_heads // shape.n_kv_heads, -2).flatten(-2)
+    found = [value_channels(tap.layer, head, architecture, shape) for head in range(shape.n_heads)]
+    given = architecture.clipped(other[found[0][0]])
+    heads = torch.cat([given[..., channels] for _, _, channels in found], -1)
     return Handover(
         Tap(tap.layer, "z"), heads, heads.abs(), "first", shares=shape.n_heads if architecture.has_sinks else 0
     )

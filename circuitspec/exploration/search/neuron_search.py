@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from circuitspec.exploration.search.circuit_selection import Choice, Entry
 from circuitspec.exploration.search.component_sweep import MATERIAL
 from circuitspec.exploration.setting import where_of
-from circuitspec.hypothesis_file.grammar.components import Mlp, Neuron, sort_key
+from circuitspec.hypothesis_file.grammar.component_kinds import NEURON
+from circuitspec.hypothesis_file.grammar.components import Mlp, Neuron, all_of, sort_key
 
 MOST = 16  # neurons at a position that stand for an MLP
 
@@ -36,7 +37,8 @@ def refine(choice: Choice) -> Refined:
 def _refine_one(found: Refined, mlp: Mlp) -> None:
     choice, setting = found.choice, found.choice.setting
     roles = {role: kind for (component, role), kind in choice.entries.items() if component == mlp}
-    neurons = [Neuron(mlp.layer, index) for index in range(setting.runner.loaded.shape.d_mlp)]
+    every = all_of(NEURON, mlp.layer, setting.runner.loaded.shape.counts)
+    neurons = [neuron for neuron in every if isinstance(neuron, Neuron)]
     wheres = {role: where_of(role) for role in roles}
     setting.run(
         run

@@ -154,12 +154,13 @@ def _mlps(counts: Counts) -> str:
 
 
 def _mlps_of_neurons(counts: Counts) -> str:
-    if counts.n_experts:
-        last = counts.n_layers - 1
-        return f"its MLPs, m0 to m{last}, are choices among {counts.n_experts} experts, whose neurons have no names"
     if not counts.n_neurons:
         return "it has attention only"
     neurons = f"{counts.n_neurons} neurons, n0 to n{counts.n_neurons - 1}"
+    if counts.n_experts:
+        dense = ", ".join(f"m{layer}" for layer in sorted(counts.dense_layers)) or "none of them"
+        mlps = f"its {counts.n_layers} MLPs are m0 to m{counts.n_layers - 1}"
+        return f"{mlps}, of which these are no choice among experts and have {neurons}: {dense}"
     return f"its {counts.n_layers} MLPs are m0 to m{counts.n_layers - 1}, each with {neurons} (counted from 0)"
 
 
@@ -177,7 +178,7 @@ def _no_middle(counts: Counts, layer: int) -> tuple[str, str] | None:
 
 
 def _no_single_neurons(counts: Counts, layer: int) -> tuple[str, str] | None:
-    if not counts.n_experts:
+    if not counts.n_experts or layer in counts.dense_layers:
         return None
     return "MLPs are choices among experts", f"write m{layer} for the whole of one, m{layer}.e0 for one of its experts"
 

@@ -55,6 +55,24 @@ class FusedQKV:
     layout: Literal["q|k|v", "per head"]
 
 
+@dataclass(frozen=True)
+class LatentQKV:
+    """Keys and values of all heads from one latent (DeepSeek), paths relative to the block.
+
+    `latent` gives the latent and, behind it, the part of the keys that is rotated, which all heads share. Of the
+    latent, after `norm`, `up` makes each head's other part of its key and its value, side by side. Queries are what `q`
+    makes of what enters the attention, after the modules of `before_q`, one after the other. `widths` is what
+    config.json calls the widths of the latent, of the rotated part of a key, and of the other part.
+    """
+
+    q: str
+    latent: str
+    norm: str
+    up: str
+    before_q: tuple[str, ...] = ()
+    widths: tuple[str, str, str] = ("kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim")
+
+
 def setting(config: Mapping[str, object], key: str) -> object:
     """What a parsed config.json says under a key, or, with dots, under a key within it; None where it says nothing."""
     found: object = config
@@ -118,7 +136,7 @@ class Architecture:
 
     Paths of embeddings, final norm, unembedding and `block` are from the model's root, all others from the block.
     z, the concatenated outputs of the heads, is the *input* of `attn_out`; neurons are the input of `mlp_down`, which
-    MLPs that are choices among `experts` do not have.
+    MLPs that are choices among `experts` do not have (those of layers without a choice have a projection of their own).
     `residual` says how a block adds to the residual stream: attention, then the MLP on the sum (`sequential`), or
     both from the same input (`parallel`). A post norm stands between a component's output and the residual stream;
     where there is one, the stream is not the plain sum of component outputs. `mlp` is the module that computes the MLP;
@@ -139,7 +157,7 @@ class Architecture:
     unembedding: str
     block: str
     attn_norm: str | None
-    qkv: SeparateQKV | FusedQKV
+    qkv: SeparateQKV | FusedQKV | LatentQKV
     attn_out: str
     mlp_norm: str | None
     mlp: str | tuple[str, ...]
@@ -204,11 +222,16 @@ class Architecture:
         """pyvene component: what the MLP computes, (batch, position, d_model)."""
         return f"{self.path(self.mlp_modules[-1], layer)}.output"
 
+    @property
+    def neurons_down(self) -> str | None:
+        """The output projection of MLPs, from the block; of those of layers without a choice among experts."""
+        return self.mlp_down if self.experts is None else self.experts.dense_down
+
     def neurons(self, layer: int) -> str:
         """pyvene component: (batch, position, d_mlp); in a gated MLP, gate times up."""
-        if self.mlp_down is None:
+        if self.neurons_down is None:
             raise ValueError(f"the MLPs of {self.title} have no neurons")
-        return f"{self.path(self.mlp_down, layer)}.input"
+        return f"{self.path(self.neurons_down, layer)}.input"
 
     def router(self, layer: int) -> str:
         """Path of the module that chooses experts; ValueError in families without."""
@@ -231,12 +254,32 @@ class Architecture:
         return f"{self.final_norm}.input"
 
     def port(self, port: Port, layer: int) -> str:
-        """Path of the projection that computes a receiver's q, k or v (one path for all three where it is fused)."""
-        return self.path(self.qkv.module if isinstance(self.qkv, FusedQKV) else getattr(self.qkv, port), layer)
+        """Path of the projection that computes a receiver's q, k or v (one path for all three where it is fused).
+
+        Of keys and values from a latent, that which gives the values and a part of the keys.
+        """
+        match self.qkv:
+            case FusedQKV(module):
+                return self.path(module, layer)
+            case LatentQKV(up=up) if port != "q":
+                return self.path(up, layer)
+            case separate:
+                return self.path(getattr(separate, port), layer)
+
+    def latent(self, layer: int) -> str:
+        """pyvene component: the latent of all keys and values with what is rotated of keys, (batch, position, ..)."""
+        if not isinstance(self.qkv, LatentQKV):
+            raise ValueError(f"the keys and values of {self.title} come from no latent")
+        return f"{self.path(self.qkv.latent, layer)}.output"
 
     def clipped(self, projected: Tensor) -> Tensor:
         """Queries, keys or values as attention takes them, from what their projections give."""
         return projected if self.qkv_clip is None else projected.clamp(-self.qkv_clip, self.qkv_clip)
+
+    @property
+    def mark(self) -> float:
+        """A value that attention takes as it is, to see what heads attend to: 1, or less where that is clipped."""
+        return 1.0 if self.qkv_clip is None else min(1.0, self.qkv_clip)
 
     @property
     def plain_sum(self) -> bool:

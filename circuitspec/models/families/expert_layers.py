@@ -21,7 +21,7 @@ class Experts:
 
     For each token a `router` chooses a few of them, with a weight each, and `module` adds up what these compute; some
     have a `shared` one beside, which serves every token. `count` are the names that config.json may give their number,
-    and `dense` says in which layers there is one MLP for all tokens.
+    and `dense` says in which layers there is one MLP for all tokens, whose output projection is `dense_down`.
     """
 
     module: str
@@ -29,6 +29,7 @@ class Experts:
     count: tuple[str, ...]
     shared: str | None = None
     dense: DenseLayers = _none
+    dense_down: str | None = None
 
 
 def dense_if_listed(config: Config, n_layers: int) -> frozenset[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import ModelShape
-from circuitspec.models.families.architecture import Architecture, FusedQKV
+from circuitspec.models.families.architecture import Architecture, FusedQKV, LatentQKV
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,19 +102,37 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
         for norm in block:
             if norm is not None:
                 yield architecture.path(norm, layer), None, None
-        if isinstance(architecture.qkv, FusedQKV):
-            yield architecture.path(architecture.qkv.module, layer), shape.d_model, d_z + 2 * d_kv
-        else:
-            for path, width in ((architecture.qkv.q, d_z), (architecture.qkv.k, d_kv), (architecture.qkv.v, d_kv)):
-                yield architecture.path(path, layer), shape.d_model, width
+        match architecture.qkv:
+            case FusedQKV(module):
+                yield architecture.path(module, layer), shape.d_model, d_z + 2 * d_kv
+            case LatentQKV() as latent:
+                yield from _latent_widths(architecture, latent, layer, shape)
+            case separate:
+                for path, width in ((separate.q, d_z), (separate.k, d_kv), (separate.v, d_kv)):
+                    yield architecture.path(path, layer), shape.d_model, width
         yield architecture.path(architecture.attn_out, layer), d_z, shape.d_model
         for module in architecture.mlp_modules:
             yield architecture.path(module, layer), None, None
         if architecture.mlp_down is not None:
             yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
         experts = architecture.experts
+        if experts is not None and layer in shape.dense_layers and experts.dense_down is not None:
+            yield architecture.path(experts.dense_down, layer), shape.d_mlp, shape.d_model
         if experts is not None and layer not in shape.dense_layers:
             for part in filter(None, (experts.module, experts.router, experts.shared)):
                 yield architecture.path(part, layer), None, None
     yield architecture.final_norm, None, None
     yield architecture.unembedding, shape.d_model, shape.n_vocab
+
+
+def _latent_widths(
+    architecture: Architecture, qkv: LatentQKV, layer: int, shape: ModelShape
+) -> Iterator[tuple[str, int | None, int | None]]:
+    widths = shape.latent
+    assert widths is not None, "the shape was made without its latent"
+    for between in (*qkv.before_q, qkv.norm):
+        yield architecture.path(between, layer), None, None
+    if not qkv.before_q:
+        yield architecture.path(qkv.q, layer), shape.d_model, shape.n_heads * shape.d_query
+    yield architecture.path(qkv.latent, layer), shape.d_model, widths.latent + widths.rotated
+    yield architecture.path(qkv.up, layer), widths.latent, shape.n_heads * (widths.unrotated + shape.d_head)

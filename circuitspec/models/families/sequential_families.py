@@ -167,6 +167,11 @@ _OPT = Architecture(
     ),
 )
 
+GRANITE_NUMBERS = (
+    ConfigNumber("residual_multiplier", "residual_multiplier", 1.0),
+    ConfigNumber("logit_multiplier", "logits_scaling", 1.0, inverse=True),
+)
+
 SEQUENTIAL: tuple[Architecture, ...] = (
     GPT2,
     LLAMA,
@@ -188,10 +193,7 @@ SEQUENTIAL: tuple[Architecture, ...] = (
         LLAMA,
         family="granite",
         title="Granite",
-        numbers=(
-            ConfigNumber("residual_multiplier", "residual_multiplier", 1.0),
-            ConfigNumber("logit_multiplier", "logits_scaling", 1.0, inverse=True),
-        ),
+        numbers=GRANITE_NUMBERS,
     ),
     replace(LLAMA, family="vaultgemma", title="VaultGemma", mlp_norm="pre_feedforward_layernorm", attention="eager"),
     _GPT_NEO,

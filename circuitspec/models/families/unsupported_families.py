@@ -65,10 +65,10 @@ _KINDS = {
         qwen2_5_vl qwen3_vl qwen2_audio mistral3 pixtral phi4_multimodal blip-2 vision-encoder-decoder
     """,
     _EXPERTS: """
-        dbrx granitemoe ernie4_5_moe dots1 hunyuan_v1_moe solar_open minimax_m2
+        dbrx ernie4_5_moe dots1 hunyuan_v1_moe solar_open minimax_m2
     """,
     _LATENT: """
-        deepseek_v2 deepseek_v3 minicpm3
+        deepseek_v2 minicpm3
     """,
     _SEVERAL_STREAMS: """
         gemma3n_text gemma4_text

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from circuitspec.engine.execution.interventions import Edit, Swap
-from circuitspec.engine.execution.taps import Slot, Tap, port_slot
+from circuitspec.engine.execution.taps import Tap, value_channels
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
 
@@ -44,8 +44,9 @@ def mixing(patterns: Mapping[Tap, Swap], architecture: Architecture, shape: Mode
     for tap, swap in patterns.items():
         if swap.gate is not None:
             raise ValueError("a pattern is replaced, or it is not")
-        layer = _Layer(swap, _values_of(tap.layer, architecture, shape), architecture, shape)
-        after[layer.slots[0].tap] = layer.keep
+        values, channels = _values_of(tap.layer, architecture, shape)
+        layer = _Layer(swap, channels, architecture, shape)
+        after[values] = layer.keep
         before[Tap(tap.layer, "z")] = layer.mix
     return Mixing(before, after)
 
@@ -55,13 +56,13 @@ class _Layer:
     """One layer's patterns in one forward: values come by, then what the heads give."""
 
     swap: Swap
-    slots: tuple[Slot, ...]  # where the value of each key-value head is
+    channels: Tensor  # of the values that heads read, `[n_heads, d_head]`
     architecture: Architecture
     shape: ModelShape
     values: Tensor | None = None
 
     def keep(self, projected: Tensor) -> None:
-        self.values = _of_heads(self.architecture.clipped(projected), self.slots, self.shape)
+        self.values = self.architecture.clipped(projected)[..., self.channels]
 
     def mix(self, z: Tensor) -> Tensor:
         """z `[row, pos, n_heads * d_head]` with the masked heads giving what their patterns make of the values."""
@@ -77,15 +78,10 @@ class _Layer:
         return torch.where(self.swap.mask.unsqueeze(-1), given, own).flatten(2)
 
 
-def _values_of(layer: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
-    return tuple(port_slot("v", layer, head, architecture, shape) for head in range(shape.n_kv_heads))
-
-
-def _of_heads(projected: Tensor, slots: tuple[Slot, ...], shape: ModelShape) -> Tensor:
-    """The value that each query head reads, `[row, pos, n_heads, d_head]`."""
-    split = projected.view(*projected.shape[:2], -1, shape.d_head)
-    values = split[:, :, [slot.unit for slot in slots]]
-    return values.repeat_interleave(shape.n_heads // shape.n_kv_heads, dim=2)
+def _values_of(layer: int, architecture: Architecture, shape: ModelShape) -> tuple[Tap, Tensor]:
+    """The tap of a layer's values, and the channels of the one that each query head reads, `[n_heads, d_head]`."""
+    found = [value_channels(layer, head, architecture, shape) for head in range(shape.n_heads)]
+    return found[0][0], torch.tensor([list(range(own.start, own.stop)) for _, _, own in found])
 
 
 # -- reading -------------------------------------------------------------------------------------------------------
@@ -110,12 +106,6 @@ class PatternReading:
         """Marked copies: as many as it takes for every token to have a channel of its own."""
         return -(-self.width // self.shape.d_head)
 
-    @property
-    def mark(self) -> float:
-        """What a marked value is: 1, or less where the model would clip that."""
-        clip = self.architecture.qkv_clip
-        return 1.0 if clip is None else min(1.0, clip)
-
     def inputs(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The model's inputs for all copies; nothing is kept of keys and values."""
         return {
@@ -131,25 +121,29 @@ class PatternReading:
         """What is done at each layer's values and heads; patterns are put into `found`, by `Tap(layer, "pattern")`."""
         edits: dict[Tap, Edit] = {}
         for layer in self.layers:
-            slots = _values_of(layer, self.architecture, self.shape)
-            edits[slots[0].tap] = lambda own, slots=slots: self._marked(own, slots)  # type: ignore[misc]
+            tap, channels = _values_of(layer, self.architecture, self.shape)
+            edits[tap] = lambda own, channels=channels: self._marked(own, channels)  # type: ignore[misc]
             edits[Tap(layer, "z")] = lambda own, layer=layer: self._read(own, layer, found)  # type: ignore[misc]
         return edits
 
-    def _marked(self, projected: Tensor, slots: tuple[Slot, ...]) -> Tensor:
+    def _marked(self, projected: Tensor, channels: Tensor) -> Tensor:
         d_head = self.shape.d_head
         marked = projected.clone()
-        split = marked.view(*projected.shape[:2], -1, d_head)
-        marks = torch.eye(self.copies * d_head, dtype=marked.dtype, device=marked.device)[: self.width] * self.mark
+        marks = (
+            torch.eye(self.copies * d_head, dtype=marked.dtype, device=marked.device)[: self.width]
+            * self.architecture.mark
+        )
         for copy in range(self.copies):
             rows = slice((1 + copy) * self.rows, (2 + copy) * self.rows)
             here = marks[:, copy * d_head : (copy + 1) * d_head]  # [pos, channel]
-            split[rows, :, [slot.unit for slot in slots]] = here.unsqueeze(0).unsqueeze(2)
+            marked[rows, :, channels] = here.unsqueeze(1)
         return marked
 
     def _read(self, z: Tensor, layer: int, found: dict[Tap, Tensor]) -> Tensor:
         split = z.view(1 + self.copies, self.rows, self.width, self.shape.n_heads, self.shape.d_head)
-        weights = torch.cat(list(split[1:]), dim=-1)[..., : self.width] / self.mark  # [row, query, head, key]
+        weights = (
+            torch.cat(list(split[1:]), dim=-1)[..., : self.width] / self.architecture.mark
+        )  # [row, query, head, key]
         found[Tap(layer, "pattern")] = weights.flatten(2).clone()
         return split[:1].expand_as(split).reshape(z.shape)
 
@@ -164,7 +158,7 @@ def reading_of(
 
 def head_values(projected: Tensor, layer: int, architecture: Architecture, shape: ModelShape) -> Tensor:
     """The value that each query head of a layer reads, `[row, pos, n_heads, d_head]`, from what the projection gave."""
-    return _of_heads(architecture.clipped(projected), _values_of(layer, architecture, shape), shape)
+    return architecture.clipped(projected)[..., _values_of(layer, architecture, shape)[1]]
 
 
 def patterns_in(taps: Iterable[Tap]) -> frozenset[Tap]:
