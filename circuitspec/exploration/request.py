@@ -99,6 +99,7 @@ class ExploreOptions:
     noise_at: tuple[str, ...] = ()  # where sweeps of `gaussian` add noise, if not where the file says
     sections: int = 50  # cross-sections that are restored, of each circuit
     sections_only: bool = False  # of the circuit that the file declares, and nothing else is looked at
+    stability: int = 0  # halves of the prompts on which the search is repeated
 
     @property
     def patches_paths(self) -> bool:

@@ -35,7 +35,8 @@ Candidate = tuple[Sender, Where, Receiver, Where]
 class Link:
     """A direct path from a sender into a reader (None: the logits), and its effect by itself, as shares of the gap.
 
-    The estimates are those of edge attribution: to first order, and without what passes MLPs on the way.
+    The estimates are those of edge attribution: to first order, and without what passes MLPs on the way. `runs` are the
+    one that drops it and the one that restores it.
     """
 
     sender: Sender
@@ -45,6 +46,7 @@ class Link:
     rise: float
     drop_estimate: float
     rise_estimate: float
+    runs: tuple[Experiment, ...] = ()
 
     @property
     def size(self) -> float:
@@ -127,10 +129,10 @@ def links(
                 c[0],
                 readers.get(c[2]),
                 c[2],
-                1.0 - setting.share(down[c]),
-                _rise(setting, up[c]),
+                *_effects(setting, down[c], up[c]),
                 -drops[edges[c]] / loss,
                 rises[edges[c]] / gain,
+                (down[c], up[c]),
             )
             for c in some
             if left.isdisjoint((down[c], up[c]))
@@ -198,7 +200,13 @@ def _path(
     return Experiment(setting.corrupt, CLEAN_VALUES, readings=readings, rule=rule)
 
 
-def _rise(setting: ExplorationSetting, run: Experiment) -> float:
+def link_effects(setting: ExplorationSetting, link: Link) -> tuple[float, float]:
+    """A link's drop and rise by the prompts that count in a setting, which may be others than it was found on."""
+    setting.run(link.runs)
+    return _effects(setting, *link.runs)
+
+
+def _effects(setting: ExplorationSetting, down: Experiment, up: Experiment) -> tuple[float, float]:
     corrupt = float(setting.values(Experiment(setting.corrupt)).mean())
     clean = float(setting.values(CLEAN).mean())
-    return (float(setting.values(run).mean()) - corrupt) / (clean - corrupt)
+    return 1.0 - setting.share(down), (float(setting.values(up).mean()) - corrupt) / (clean - corrupt)
