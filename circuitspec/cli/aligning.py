@@ -13,6 +13,7 @@ from circuitspec.cli.options import DEVICE, FILE, NO_STORE, STORE, make_director
 from circuitspec.cli.outputs import check_outputs, command_line, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.runtime.files import write_whole
+from circuitspec.runtime.importing import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.exploration.request import Kind
@@ -68,8 +69,9 @@ def align(**given: Any) -> None:
     check_outputs([("the hypothesis", asked.file), *files_of(document)], [("--output", asked.target)])
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.abstraction.alignment_text import render_alignments
-        from circuitspec.pipelines.abstraction.subspace_search import align as search
+        with uncollected():
+            from circuitspec.pipelines.abstraction.alignment_text import render_alignments
+            from circuitspec.pipelines.abstraction.subspace_search import align as search
 
         found = search(document, asked.options(), progress)
     write_whole(asked.target, found.content)
@@ -188,7 +190,8 @@ def explore_carries(asked: CarriesCall) -> None:
     document = load_hypothesis(asked.file)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.abstraction.carries_search import CarriesRequest, search_carries
+        with uncollected():
+            from circuitspec.pipelines.abstraction.carries_search import CarriesRequest, search_carries
 
         request = CarriesRequest(
             asked.metric,
@@ -214,7 +217,8 @@ def explore_variable(asked: VariableCall, variable: str, study: Study) -> None:
         make_directory(asked.output_dir)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.abstraction.variable_sweep import VariableRequest, sweep_variable
+        with uncollected():
+            from circuitspec.pipelines.abstraction.variable_sweep import VariableRequest, sweep_variable
 
         kinds = asked.sweeps or ("resid",)
         store = store_place(asked.root, asked.no_store)

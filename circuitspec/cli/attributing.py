@@ -11,6 +11,7 @@ import click
 from circuitspec.cli.answering import answering
 from circuitspec.cli.options import BATCH_SIZE, DEVICE, FILE
 from circuitspec.cli.waiting import waiting
+from circuitspec.runtime.importing import uncollected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,8 @@ def attribution(**given: Any) -> None:
     asked = AttributionCall(**given)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.whole_model.direct_attribution import attribute_file
+        with uncollected():
+            from circuitspec.pipelines.whole_model.direct_attribution import attribute_file
 
         found = attribute_file(
             asked.file,
@@ -86,7 +88,8 @@ def lens(file: Path, per_prompt: bool, format_: str, batch_size: int | None, dev
     """
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.whole_model.logit_lens import lens_file
+        with uncollected():
+            from circuitspec.pipelines.whole_model.logit_lens import lens_file
 
         found = lens_file(file, progress, per_prompt=per_prompt, device=device, rows=batch_size)
     _print(found, format_)

@@ -33,6 +33,7 @@ from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exploration.request import SWEPT
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
+from circuitspec.runtime.importing import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.exploration.exploration_findings import ExplorationFindings
@@ -162,7 +163,8 @@ def explore(**given: Any) -> None:
         make_directory(asked.output_dir)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.explore import explore
+        with uncollected():
+            from circuitspec.pipelines.explore import explore
 
         found = explore(study, asked.options(), progress, command_line(asked.file), fresh)
     from circuitspec.exploration.output.exploration_text import render_exploration

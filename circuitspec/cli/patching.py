@@ -14,6 +14,7 @@ from circuitspec.cli.options import DEVICE, FILE
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.hypothesis_file.grammar.dictionary_places import FORMS, DictionaryPlace
+from circuitspec.runtime.importing import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.hypothesis_file.load_file import Study
@@ -116,7 +117,8 @@ def _try_entries(asked: DoctorCall) -> None:
         raise click.UsageError("--new takes MODEL alone")
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.whole_model.unknown_family import render_tried, try_entries
+        with uncollected():
+            from circuitspec.pipelines.whole_model.unknown_family import render_tried, try_entries
 
         tried = try_entries(Path(asked.model), progress)
     click.echo(render_tried(tried), nl=False)
@@ -141,11 +143,12 @@ def _examined(
         spec = spec.model_copy(update={"dtype": asked.dtype})
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.engine.execution.compiler import borrowed
-        from circuitspec.engine.validation.site_tests import diagnose
-        from circuitspec.pipelines.interactive import dictionary_check as dictionaries
-        from circuitspec.pipelines.interactive.given_prompts import given_study
-        from circuitspec.reports.text.doctor_text import ExaminedModel
+        with uncollected():
+            from circuitspec.engine.execution.compiler import borrowed
+            from circuitspec.engine.validation.site_tests import diagnose
+            from circuitspec.pipelines.interactive import dictionary_check as dictionaries
+            from circuitspec.pipelines.interactive.given_prompts import given_study
+            from circuitspec.reports.text.doctor_text import ExaminedModel
 
         loading = dictionaries.loading_of(spec, study, Path.cwd(), asked.device, progress)
         declared = [dictionaries.declared_in(study, names)] if study is not None and names else []
@@ -201,7 +204,8 @@ def compile_(file: Path, emit: Path, force: bool, device: str) -> None:
     document = load_hypothesis(file)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.reports.machine.bundle_files import refusal, write_bundle
+        with uncollected():
+            from circuitspec.reports.machine.bundle_files import refusal, write_bundle
 
         refused = refusal(emit, force=force)
         if refused:

@@ -27,6 +27,7 @@ from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.reports.report_formats import FORMATS
+from circuitspec.runtime.importing import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.comparison.compared_circuits import ComparedCircuit
@@ -51,9 +52,10 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     check_outputs([("FILE", file), *files_of(document)], [("the lock", lock_path(file))])
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.locked import run_and_lock
-        from circuitspec.pipelines.verify import VerifyOptions
-        from circuitspec.repository.lock_file import write_lock
+        with uncollected():
+            from circuitspec.pipelines.locked import run_and_lock
+            from circuitspec.pipelines.verify import VerifyOptions
+            from circuitspec.repository.lock_file import write_lock
 
         outcome, written = run_and_lock(document, VerifyOptions("off", batch_size, device), progress)
     from circuitspec.reports.reported import result_of
@@ -149,8 +151,9 @@ def _measured(circuits: Sequence[ComparedCircuit], asked: CompareCall) -> Measur
     place = store_place(asked.root, asked.no_store)
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.compare import CompareOptions
-        from circuitspec.pipelines.compare import compare as run
+        with uncollected():
+            from circuitspec.pipelines.compare import CompareOptions
+            from circuitspec.pipelines.compare import compare as run
 
         return run(circuits, CompareOptions(asked.metric, asked.batch_size, asked.device, place), progress)
 

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import pandas as pd
-
 from circuitspec.analysis.verification_result import Verification
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.prompts.prompt_set import PromptSet
@@ -22,6 +20,7 @@ from circuitspec.reports.text.data_frames import experiments_frame, prompts_fram
 from circuitspec.runtime.files import put_in_place
 
 if TYPE_CHECKING:
+    import pandas as pd
     from filelock import BaseFileLock
 
 Writer: TypeAlias = Callable[[Path], object]

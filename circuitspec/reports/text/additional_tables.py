@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from circuitspec.analysis.claims.method_sweep import MethodScore, MethodSweep
 from circuitspec.analysis.claims.random_circuit_tests import CircuitTests
@@ -17,6 +16,9 @@ from circuitspec.experiments.circuits.method_grid import Choice, Method, changed
 from circuitspec.reports.figures.picture import Picture
 from circuitspec.reports.figures.spread import Row, off_axis, spread
 from circuitspec.reports.views import Chart, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEPT, ABLATED = "the circuit clean, the rest not", "the rest clean, the circuit not"
 _QUESTIONS = (True, False)
@@ -234,6 +236,8 @@ def tests_data(tests: CircuitTests) -> dict[str, object]:
 
 def sweep_frame(sweep: MethodSweep) -> pd.DataFrame:
     """A row a method: the six choices, whether the circuit has clean values, what is recovered, and its interval."""
+    import pandas as pd
+
     rows = []
     for score in sweep.scores:
         found = score.recovered

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from circuitspec.analysis.statistics.scores import Anchors, Gap, anchors, denominators, score
 from circuitspec.engine.records import Records
@@ -23,6 +23,9 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.prompts.output_metrics import METRICS
 from circuitspec.prompts.prompt_set import PromptSet
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WHERE_PATCHED = ("kind", "layer", "head", "index", "position", "corruption")
 """The columns that say which component was patched where, and which prompts are the corrupt ones."""
@@ -67,6 +70,8 @@ def runs_frame(
     `M`, `recovered_M`, and `ratio_M` (to clean). NaN where a metric was not measured or has no ratio. Then `kind`,
     `layer`, `head`, `index` (of a neuron), `position` and `corruption` as `where_patched` has them.
     """
+    import pandas as pd  # half a second, of which a run that writes no table has no need
+
     rows = []
     for label, run in labelled:
         row: dict[str, object] = {"experiment": label, **_facts(run), "n_prompts": records.n_prompts}
@@ -104,6 +109,8 @@ def run_prompts_frame(
     prompt as it was run, clean or corrupt), then one column per metric (NaN where not measured), then `direction`,
     `ablation` and `level` of the experiment, and where it patches (`where_patched`).
     """
+    import pandas as pd
+
     if len(prompts.prompts) != records.n_prompts:
         raise ValueError(f"{len(prompts.prompts)} prompts, but records over {records.n_prompts}")
     n = records.n_prompts
