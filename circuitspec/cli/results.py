@@ -51,8 +51,8 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     check_outputs([("FILE", file), *files_of(document)], [("the lock", lock_path(file))])
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
-        from circuitspec.pipelines.locked import run_and_lock
         from circuitspec.pipelines.verify import VerifyOptions
+        from circuitspec.pipelines.with_locks.locked import run_and_lock
         from circuitspec.repository.lock_file import write_lock
 
         outcome, written = run_and_lock(document, VerifyOptions("off", batch_size, device), progress)

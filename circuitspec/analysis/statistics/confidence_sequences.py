@@ -214,7 +214,7 @@ def asymptotic_ratio(
     residuals = top - own * bottom
     if stats.is_constant(top, own * bottom) and not shared_error:
         return Estimate(value, value, value, level, n, "constant", **told)
-    (tt, tb), (_, bb) = np.cov(top, bottom) / n
+    tt, tb, bb = (float(one) / n for one in np.cov(top, bottom)[np.triu_indices(2)])
     prompts, shared = float(residuals.var(ddof=1)) / n, (shared_error * b) ** 2
     variance = prompts + shared
     spread = prompts * n * mixture_precision(tuned_for, level)
