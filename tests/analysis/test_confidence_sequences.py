@@ -107,13 +107,31 @@ def test_a_ratio_ends_where_its_mean_is_so_many_errors_from_zero() -> None:
     top = 0.8 * bottom + 0.5 * dice.standard_normal(60)
     found = asymptotic_ratio(top, bottom, tuned_for=40)
     assert found.interval is not None
+    residuals = top - found.value * bottom
+    skew = float(scipy.stats.skew(residuals))
     away = []
     for end in found.interval:
         rest = top - end * bottom
-        away.append(abs(rest.mean()) / rest.std(ddof=1) * math.sqrt(60))
+        away.append(rest.mean() / rest.std(ddof=1) * math.sqrt(60))
     normal = float(standard_errors(1 / (60 * mixture_precision(40))))
-    freedom = stats.freedom_of(top - found.value * bottom)
-    assert away == pytest.approx([scipy.stats.t.isf(scipy.stats.norm.sf(normal), freedom)] * 2)
+    usual = float(scipy.stats.t.isf(scipy.stats.norm.sf(normal), stats.freedom_of(residuals)))
+
+    def hall(t: float) -> float:
+        a = skew / math.sqrt(60)
+        return t + a * t**2 / 3 + a**2 * t**3 / 27 + a / 6
+
+    assert min(away[0], hall(away[0])) == pytest.approx(usual)
+    assert max(away[1], hall(away[1])) == pytest.approx(-usual)
+
+
+def test_a_ratio_below_zero_mirrors_the_one_above() -> None:
+    """Skewed values, whose interval is longer on one side: turned round, it is so on the other."""
+    dice = np.random.default_rng(5)
+    bottom, top = 3 + dice.standard_normal(40), dice.exponential(size=40)
+    one = asymptotic_ratio(top, bottom, tuned_for=40)
+    for other in (asymptotic_ratio(-top, bottom, tuned_for=40), asymptotic_ratio(top, -bottom, tuned_for=40)):
+        assert one.interval is not None
+        assert other.interval == pytest.approx((-one.interval[1], -one.interval[0]))
 
 
 def test_a_mean_is_a_ratio_to_one() -> None:

@@ -15,7 +15,8 @@ Everything else, and ratios of it: an asymptotic confidence sequence (Waudby-Smi
 2024, "Time-uniform central limit theory and asymptotic confidence sequences"), which is Robbins' normal mixture with
 the spread of the prompts so far in place of the true one. A ratio is looked at as the mean of top - ratio * bottom,
 which is zero at the true ratio (Fieller), so that nothing is linearised around an estimate. It holds for many prompts;
-where it is first looked at after few, a t quantile stands in for the normal's, as in intervals of a fixed number.
+where it is first looked at after few, a t quantile stands in for the normal's, as in intervals of a fixed number, and
+the side to which the prompts' values have their tail gets what skew does to a t statistic (Hall 1992).
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ FIRST_LOOK = 20  # prompts: with fewer the spread is too uncertain for an asympt
 BETS = ((np.arange(20) + 0.5) / 20) ** 1.5  # shares of the largest bet that cannot lose more than its stake
 _HALVINGS = 30  # of an interval that an end lies in
 _WIDEST = 10.0  # ratios of bounded values are looked for between minus this and this
-_GRID = 801  # places in between that are looked at first
+_NO_SKEW = 1e-9
+_GRID = 401  # places in between that are looked at first
 
 Range = tuple[float, float]
 """The least and the largest value that there can be."""
@@ -116,14 +118,14 @@ def betting_ratio(
     wanted = math.log(2 / (1 - level))
 
     def excluded(ratio: float) -> bool:
-        return _worth_of_zero(pairs, counts, ratio) >= wanted
+        return bool(_worth_of_zero(pairs, counts, np.array([ratio]))[0] >= wanted)
 
     places = np.linspace(-_WIDEST, _WIDEST, _GRID)
-    kept = [i for i, ratio in enumerate(places) if not excluded(float(ratio))]
+    kept = np.flatnonzero(_worth_of_zero(pairs, counts, places) < wanted)
     inside = [float(places[i]) for i in kept]
     if not excluded(value):
         inside.append(value)
-    if not inside or (kept and (kept[0] == 0 or kept[-1] == _GRID - 1)):
+    if not inside or (len(kept) and (kept[0] == 0 or kept[-1] == _GRID - 1)):
         return Estimate(value, None, None, level, n, "none")
     step = 2 * _WIDEST / (_GRID - 1)
     ends = [_end(excluded, min(inside), -step), _end(excluded, max(inside), step)]
@@ -139,12 +141,15 @@ def _end(excluded: Any, inside: float, step: float) -> float:
     return outside
 
 
-def _worth_of_zero(pairs: NDArray[np.float64], counts: NDArray[np.float64], ratio: float) -> float:
+def _worth_of_zero(
+    pairs: NDArray[np.float64], counts: NDArray[np.float64], ratios: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """The log of what the better of two stakes has become that bet on top - ratio * bottom being above, or below, 0."""
-    values = pairs[:, 0] - ratio * pairs[:, 1]
-    least = max(0.0, ratio) + max(0.0, 1 - ratio)  # p - r o - (1 - r) z is no less than minus this, ..
-    most = 1 + max(0.0, -ratio) + max(0.0, ratio - 1)  # .. and no more than this
-    return max(float(_worth(values / least, counts)), float(_worth(-values / most, counts)))
+    values = pairs[:, 0] - ratios[:, None] * pairs[:, 1]
+    rest = ratios[:, None]
+    least = np.maximum(0.0, rest) + np.maximum(0.0, 1 - rest)  # p - r o - (1 - r) z is no less than minus this, ..
+    most = 1 + np.maximum(0.0, -rest) + np.maximum(0.0, rest - 1)  # .. and no more than this
+    return np.maximum(_worth(values / least, counts), _worth(-values / most, counts))
 
 
 def standard_errors(relative: ArrayLike, level: float = LEVEL) -> NDArray[np.float64]:
@@ -182,9 +187,10 @@ def asymptotic_ends(
         return np.full_like(means, -math.inf), np.full_like(means, math.inf)
     normal = float(standard_errors(1 / (n * mixture_precision(tuned_for, level)), level))
     flat = array.reshape(-1, n)
-    times = np.asarray([_t_for(normal, stats.freedom_of(one)) for one in flat]).reshape(means.shape)
-    half = times * array.std(axis=-1, ddof=1) / math.sqrt(n)
-    return means - half, means + half
+    errors = array.std(axis=-1, ddof=1) / math.sqrt(n)
+    times = [_either_side(_t_for(normal, stats.freedom_of(one)), _skew(one) / math.sqrt(n)) for one in flat]
+    below, above = (np.asarray(side).reshape(means.shape) for side in zip(*times, strict=True))
+    return means - below * errors, means + above * errors
 
 
 def asymptotic_ratio(
@@ -222,14 +228,16 @@ def asymptotic_ratio(
         float(standard_errors(variance / spread, level)) if spread else float(scipy.stats.norm.isf((1 - level) / 2))
     )
     weighed = prompts**2 / stats.freedom_of(residuals) + shared**2 / freedom
-    squared = _t_for(normal, variance**2 / weighed if weighed else math.inf) ** 2
-    square = b**2 - squared * bb
-    if square <= 0:
-        return Estimate(value, None, None, level, n, "none", **told)
-    middle, rest = t * b - squared * tb, t**2 - squared * (tt + shared)
-    root = math.sqrt(max(0.0, middle**2 - square * rest))
-    low, high = (middle - root) / square + correction, (middle + root) / square + correction
-    return Estimate(value, low, high, level, n, "asymptotic", **told)
+    times = _t_for(normal, variance**2 / weighed if weighed else math.inf)
+    skew = _skew(residuals) / math.sqrt(n) * (prompts / variance) ** 1.5
+    ends = []
+    for many, side in zip(_either_side(times, skew)[:: 1 if b > 0 else -1], (-1, 1), strict=True):
+        square = b**2 - many**2 * bb
+        if square <= 0:
+            return Estimate(value, None, None, level, n, "none", **told)
+        middle, rest = t * b - many**2 * tb, t**2 - many**2 * (tt + shared)
+        ends.append((middle + side * math.sqrt(max(0.0, middle**2 - square * rest))) / square + correction)
+    return Estimate(value, ends[0], ends[1], level, n, "asymptotic", **told)
 
 
 def asymptotic_mean(values: Values, *, tuned_for: float, level: float = LEVEL) -> Estimate:
@@ -242,6 +250,27 @@ def _t_for(normal: float, freedom: float) -> float:
     if math.isinf(freedom):
         return normal
     return float(scipy.stats.t.isf(scipy.stats.norm.sf(normal), freedom))
+
+
+def _skew(values: Values) -> float:
+    """Skewness; 0 of values that are all the same."""
+    return float(scipy.stats.skew(values)) if np.ptp(values) else 0.0
+
+
+def _either_side(times: float, skew: float) -> tuple[float, float]:
+    """By how many standard errors an interval of `times` of them goes below a mean of this `skew`, and above it.
+
+    Hall's transformation (`stats.lowers`) makes a t statistic as likely on the one side as on the other; the interval
+    is that of both the statistic and the transformed one.
+    """
+    a, b = skew / 3, skew / 6
+
+    def back(transformed: float) -> float:
+        if abs(a) < _NO_SKEW:
+            return transformed - b
+        return float((np.cbrt(1 + 3 * a * (transformed - b)) - 1) / a)
+
+    return max(times, back(times)), max(times, -back(-times))
 
 
 def intersected(looks: Sequence[Estimate]) -> Estimate:
