@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from circuitspec.api import Result
     from circuitspec.diagnostics.diagnostic import Diagnostic
-    from circuitspec.pipelines.suite import Suite
+    from circuitspec.pipelines.with_locks.suite import Suite
 
 SUFFIX = ".circuit.yaml"
 _NOT_VERIFYING = "needs --circuitspec=verify"
@@ -210,7 +210,7 @@ class ClaimItem(_FileItem):
 
 def _suite(config: pytest.Config) -> Suite:
     if _suites not in config.stash:
-        from circuitspec.pipelines.suite import Suite
+        from circuitspec.pipelines.with_locks.suite import Suite
 
         config.stash[_suites] = Suite(locked=config.getoption("--circuitspec-locked"))
     return config.stash[_suites]

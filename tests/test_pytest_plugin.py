@@ -14,9 +14,9 @@ from click.testing import CliRunner
 
 from circuitspec.cli import main
 from circuitspec.hypothesis_file.load_file import load_hypothesis
-from circuitspec.pipelines.locked import run_and_lock
-from circuitspec.pipelines.suite import Suite
 from circuitspec.pipelines.verify import VerifyOptions
+from circuitspec.pipelines.with_locks.locked import run_and_lock
+from circuitspec.pipelines.with_locks.suite import Suite
 from circuitspec.repository.lock_file import write_lock
 from tests.exchange.support import imported
 from tests.exchange.test_eap import raw

@@ -18,10 +18,10 @@ from circuitspec.models import load
 from circuitspec.pipelines.bundle import compile_bundle
 from circuitspec.pipelines.check import BY_NAME, NOT_TOKENISED, check_file
 from circuitspec.pipelines.explore import explore
-from circuitspec.pipelines.locked import run_and_lock
 from circuitspec.pipelines.plan import plan_file
-from circuitspec.pipelines.suite import Suite
 from circuitspec.pipelines.verify import VerifyOptions, verify
+from circuitspec.pipelines.with_locks.locked import run_and_lock
+from circuitspec.pipelines.with_locks.suite import Suite
 from circuitspec.runtime.progress import Silent
 from tests.prompts.conftest import byte_level, fast
 

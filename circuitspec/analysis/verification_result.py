@@ -14,6 +14,7 @@ from circuitspec.analysis.claims.abstraction.scrub_costs import ScrubCosts
 from circuitspec.analysis.claims.claim_result import EXIT_CODES
 from circuitspec.analysis.claims.method_sweep import MethodSweep
 from circuitspec.analysis.claims.random_circuit_tests import CircuitTests
+from circuitspec.analysis.claims.sequences.sequence_facts import SequenceFacts
 from circuitspec.analysis.claims.verdict import ClaimResult, Status, overall
 from circuitspec.analysis.dictionary_figures import DictionariesUsed
 from circuitspec.analysis.prompt_rows import Breakdown, RowFacts
@@ -169,6 +170,7 @@ class Verification:
     breakdowns: tuple[Breakdown, ...] = ()  # figures by the values of columns of the prompts file
     alternatives: tuple[AlternativeCircuit, ...] | None = None  # other circuits; None where none were asked for
     dictionaries: DictionariesUsed | None = None  # whose features it names; None where it names none
+    sequence: SequenceFacts | None = None  # how prompts were drawn until claims were decided; None: a fixed number
     profile: tuple[StageTime, ...] = ()  # where the time went; empty where that was not asked for
     graph: CircuitGraph | None = None  # the hypothesis laid over its model, for pictures of it
     around: AroundPrompts = field(

@@ -53,7 +53,7 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
         with uncollected():
-            from circuitspec.pipelines.locked import run_and_lock
+            from circuitspec.pipelines.with_locks.locked import run_and_lock
             from circuitspec.pipelines.verify import VerifyOptions
             from circuitspec.repository.lock_file import write_lock
 

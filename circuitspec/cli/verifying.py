@@ -79,6 +79,18 @@ _NEGATIVES = "screen"  # how negative components are looked for unless --negativ
     metavar="SHARE",
     help="With --alternatives: it may have at most this share of the declared components.  [default: 0]",
 )
+@click.option(
+    "--sequential",
+    is_flag=True,
+    help="Draw (or read) prompts in batches until every claim is decided, by intervals that may be looked at any time.",
+)
+@click.option(
+    "--at-most",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --sequential: at most N prompts.  [default: four times as many as FILE asks for, or all of its prompts "
+    "file]",
+)
 @click.option("--tests", is_flag=True, help="Test the circuit statistically, also against random circuits.")
 @BATCH_SIZE
 @DEVICE
@@ -94,6 +106,10 @@ def verify(**given: Any) -> None:
     asked = VerifyCall(**given)
     if asked.sharing is not None and not asked.alternatives:
         raise click.UsageError("--sharing says what another circuit may have of the declared one: give --alternatives")
+    if asked.at_most is not None and not asked.sequential:
+        raise click.UsageError("--at-most says how many prompts may be drawn: give --sequential")
+    if asked.locked and asked.sequential:
+        raise click.UsageError("--locked compares with a lock of all of the file's prompts: leave out --sequential")
     with annotating(asked.format_):
         document = _checked(asked)
         place = store_place(asked.root, asked.no_store)
@@ -114,7 +130,8 @@ def verify(**given: Any) -> None:
     reported = _report(asked, document, outcome, findings, problems)
     if problems:
         raise CircuitspecError(*problems)
-    if kept is not None and not findings and kept == _kept(document, asked, place):  # nothing changed meanwhile
+    whole = outcome.verification.sequence is None or outcome.verification.sequence.stopped != "interrupted"
+    if kept is not None and whole and not findings and kept == _kept(document, asked, place):  # nothing changed
         _keep(kept, reported, asked, place)
     raise SystemExit(outcome.verification.exit_code)
 
@@ -132,6 +149,8 @@ class VerifyCall:
     locked: bool
     negatives: Search
     sweep: bool
+    sequential: bool
+    at_most: int | None
     tests: bool
     profile: bool
     alternatives: bool
@@ -143,11 +162,13 @@ class VerifyCall:
 
     def options(self, place: StorePlace) -> VerifyOptions:
         """What the verification itself is told. Whether a lock still holds is seen by running it: without the store."""
+        from circuitspec.pipelines.sequential import Sequential
         from circuitspec.pipelines.verify import VerifyOptions
 
         store = None if self.locked else place
         options = VerifyOptions(self.negatives, self.batch_size, self.device, store, self.sweep, self.tests)
-        return replace(options, alternatives=(self.sharing or 0.0) if self.alternatives else None)
+        options = replace(options, alternatives=(self.sharing or 0.0) if self.alternatives else None)
+        return replace(options, sequential=Sequential(self.at_most)) if self.sequential else options
 
     @property
     def said(self) -> tuple[str, ...]:
@@ -156,6 +177,8 @@ class VerifyCall:
             *(() if self.negatives == _NEGATIVES else ("--negatives", self.negatives)),
             *(("--methods",) if self.sweep else ()),
             *(("--tests",) if self.tests else ()),
+            *(("--sequential",) if self.sequential else ()),
+            *(("--at-most", str(self.at_most)) if self.at_most is not None else ()),
             *(("--alternatives",) if self.alternatives else ()),
             *(("--sharing", f"{self.sharing:g}") if self.sharing else ()),
             *(() if self.device == DEFAULT_DEVICE else ("--device", self.device)),
@@ -201,7 +224,7 @@ def _run(document: Document, asked: VerifyCall, place: StorePlace) -> tuple[Outc
         progress = TimedProgress(shown, starting) if asked.profile else shown
         shown.stage(starting)
         with uncollected():
-            from circuitspec.pipelines.locked import run_as_locked
+            from circuitspec.pipelines.with_locks.locked import run_as_locked
             from circuitspec.pipelines.verify import verify as run
 
         if lock_file is None or examined is None:

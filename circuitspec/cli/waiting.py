@@ -72,6 +72,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if interrupted.is_set():
+            interrupted.clear()  # whoever has something to say all the same may go on with that
             raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

@@ -433,4 +433,17 @@ EXECUTION: dict[str, CodeInfo] = {
         "than ten. Where prompts come from a file, a third of them is held out of the search, so that it takes 30 to "
         "have 20 to halve.",
     ),
+    "CS586": CodeInfo(
+        "nothing can be decided sequentially",
+        "`verify --sequential` draws prompts until every claim's confidence sequence lies inside or outside its bound. "
+        "Needed are at least 20 prompts, before which no claim is looked at, and a claim that has such a sequence: "
+        "`complete`, `minimal` and `beats_random` have none. Verify the file without `--sequential`.",
+    ),
+    "CS587": CodeInfo(
+        "means go over the scored prompts themselves",
+        "Where the mean that is patched in goes over the prompts that are scored, each further prompt changes all "
+        "figures, and there is no sequence of them to look at. Name other prompts to take means over (`ablation: "
+        "{reference: {file: others.jsonl}}`; prompts from templates have them by themselves if the lists hold "
+        "enough), write `value: resample`, or verify the file without `--sequential`.",
+    ),
 }

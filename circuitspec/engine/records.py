@@ -40,6 +40,13 @@ class Records:
     def n_prompts(self) -> int:
         return len(self.templates)
 
+    def first(self, n: int) -> Records:
+        """The same of the first `n` prompts."""
+        if n == self.n_prompts:
+            return self
+        values = {run: {name: column[:n] for name, column in own.items()} for run, own in self.values.items()}
+        return Records(values, self.templates[:n])
+
     def merged(self, other: Records) -> Records:
         """Both sets of experiments; they must be over the same prompts."""
         if not np.array_equal(self.templates, other.templates):

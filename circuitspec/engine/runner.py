@@ -102,10 +102,17 @@ class Runner(Forward):
         return found | own_values(self._own, run, len(batch.prompts))
 
     @torch.no_grad()
-    def run(self, experiments: Iterable[Experiment], parts: KeepsParts | None = None) -> Records:
+    def run(
+        self,
+        experiments: Iterable[Experiment],
+        parts: KeepsParts | None = None,
+        *,
+        among: Sequence[int] | None = None,
+    ) -> Records:
         """Every metric of every experiment for every prompt; where noise is drawn, its mean over the draws.
 
-        What `parts` know of a batch is not run; what is measured is handed to them after each forward.
+        What `parts` know of a batch is not run; what is measured is handed to them after each forward. With `among`
+        these prompts alone are run, and the records are of them, in this order; means go over what they always do.
 
         Raises CS366 for values that are patched at tokens to which none of the source corresponds.
 
@@ -117,18 +124,30 @@ class Runner(Forward):
         asked = tuple(dict.fromkeys(experiments))
         wanted = single_runs(asked)
         columns: dict[Experiment, Columns] = {e: {} for e in wanted}
+        templates = self.templates if among is None else self.templates[list(among)]
         if not wanted:
-            return Records(columns, self.templates)
+            return Records(columns, templates)
         check_counterparts(wanted, self.task)
         needs = self._needs(wanted)
         averaged = self.task.averaged.n / self.task.n
         expected = passes((*wanted, *needs.bases), frozenset(self._means), averaged)
-        self.expect(round(expected * self.task.n))
+        if among is None:
+            self.expect(round(expected * self.task.n))
         for source, taps in sorted(mean_sources(needs.sources).items(), key=lambda item: str(item[0])):
             self._learn_means(source, taps)
-        for _ in self.in_batches(lambda part: self._run_batch(part, needs, columns, parts)):
-            pass
-        return with_means(Records(columns, self.templates), asked)
+        batches = self.batches if among is None else self._batches_of(self.task, self.rows.whole, self.side, among)
+        for batch in batches:
+            for _ in self.in_parts(batch, lambda part: self._run_batch(part, needs, columns, parts)):
+                pass
+        values: Mapping[Experiment, Columns] = columns
+        if among is not None:
+            rows = list(among)
+            values = {run: {name: column[rows] for name, column in own.items()} for run, own in columns.items()}
+        return with_means(Records(values, templates), asked)
+
+    def take_means(self, other: Runner) -> None:
+        """Use the means that another runner took, whose task has this one's prompts first, and the same reference."""
+        self._means = dict(other._means)
 
     @torch.no_grad()
     def outputs(

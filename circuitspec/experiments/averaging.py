@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,6 +56,10 @@ class MeanGroups:
     cells: tuple[int, ...]
     blocks: tuple[int, ...]
     n_cells: int
+
+    def first(self, n: int) -> MeanGroups:
+        """The same for the first `n` prompts that are run, where others are averaged."""
+        return replace(self, scored=self.scored[:n], blocks=self.blocks[:n])
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:

@@ -117,6 +117,10 @@ class PlannedClaim:
         """
         return self
 
+    def first(self, n: int) -> PlannedClaim:
+        """The claim on the first `n` prompts alone."""
+        return self
+
     def dead_hops(self, number: int, found: list[Diagnostic]) -> list[Diagnostic]:
         """What is `found` wrong with the path of this number among its `paths`, in words that fit the claim."""
         return found
@@ -166,6 +170,10 @@ class Plan:
     def naming(self, labels: Mapping[Experiment, str]) -> Plan:
         """The plan with more experiments, which were found to be needed on the way."""
         return replace(self, labels={**self.labels, **{e: text for e, text in labels.items() if e not in self.labels}})
+
+    def first(self, n: int) -> Plan:
+        """The plan on the first `n` prompts alone."""
+        return replace(self, claims=tuple(planned.first(n) for planned in self.claims))
 
     @property
     def variants(self) -> tuple[Variant, ...]:

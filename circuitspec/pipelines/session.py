@@ -15,7 +15,7 @@ from circuitspec.analysis.claims.means_error import ENOUGH, MeansError, larger_s
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.task_behaviour import AnswerStanding, Instead, standing, worth_a_look
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.engine.cache.stored_runner import StoredRunner, StorePlace, stored_runner
+from circuitspec.engine.cache.stored_runner import StoredRunner, StorePlace, stored_batches, stored_runner
 from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.metrics.answer_shares import what_is_said
@@ -172,9 +172,20 @@ class Session:
             runner.fill_memory()
         return runner
 
-    def kept(self, runner: Runner) -> AbstractContextManager[StoredRunner]:
-        """The runner with the store: what was measured before is looked up. Raises CS545 and CS546."""
-        return stored_runner(runner, None if self.own else self.store, self.progress)
+    def kept(
+        self, runner: Runner, known: Mapping[Experiment, PromptValues] | None = None
+    ) -> AbstractContextManager[StoredRunner]:
+        """The runner with the store: what was measured before is looked up, also what is `known` without it.
+
+        Raises CS545 and CS546.
+        """
+        return stored_runner(runner, None if self.own else self.store, self.progress, known=known)
+
+    def kept_batches(
+        self, runner: Runner
+    ) -> AbstractContextManager[Callable[[Sequence[Experiment], Sequence[int]], Records]]:
+        """What runs experiments on some of the runner's prompts, with the store. Raises CS545 and CS546."""
+        return stored_batches(runner, None if self.own else self.store)
 
     @contextmanager
     def tested(self, task: TokenizedTask, *, edges: bool = False) -> Iterator[tuple[Runner, SelfTest]]:

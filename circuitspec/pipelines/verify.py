@@ -28,6 +28,7 @@ from circuitspec.analysis.claims.abstraction.subspace_trials import has_subspace
 from circuitspec.analysis.claims.kinds.beats_random import with_matched
 from circuitspec.analysis.claims.kinds.stable import PlannedStable, Reselected, reselected
 from circuitspec.analysis.claims.registry import claims_sufficiency, search_claims
+from circuitspec.analysis.claims.sequences.sequence_facts import SequenceFacts
 from circuitspec.analysis.claims.verdict import judge
 from circuitspec.analysis.dictionary_figures import dictionaries_used
 from circuitspec.analysis.methodology import methodology, model_facts, reference_facts
@@ -90,6 +91,13 @@ from circuitspec.models.load import LoadedModel
 from circuitspec.models.tokenizers.tokenizer_files import other_than_filed
 from circuitspec.pipelines.abstraction.scrub_follow_up import FollowedUp, scrubbed_apart
 from circuitspec.pipelines.preparation import Prepared, prepare, prompts_of, with_dictionaries
+from circuitspec.pipelines.sequential import (
+    Sequential,
+    check_sequential,
+    draw_until_decided,
+    prompts_to_draw,
+    with_reference,
+)
 from circuitspec.pipelines.session import (
     ExecutorOf,
     Loading,
@@ -121,6 +129,7 @@ class VerifyOptions:
     tests: bool = False  # test it statistically, against the model and against random circuits
     executor: ExecutorOf | None = None  # what runs the model; None: this process
     alternatives: float | None = None  # look for other circuits, with at most this share of the declared components
+    sequential: Sequential | None = None  # draw prompts until every claim is decided; None: as many as the file asks
     own: Mapping[str, OwnMetric] = field(default_factory=dict)  # metrics of the caller's, beside those of the table
 
 
@@ -147,7 +156,13 @@ def verify(
     """
     base_dir = document.base_dir
     started = time.monotonic()
+    told_digest, to_draw = digest(document.hypothesis), None
+    if options.sequential is not None:
+        to_draw = prompts_to_draw(document, options.sequential)
+        document = to_draw.document
     prompts, hypothesis = prompts_of(document)
+    if to_draw is not None:
+        prompts = to_draw.prompts
     given = loaded is not None  # so that what does not fit it is no fault of the file's `model: id`
 
     def prepared_for(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Prepared:
@@ -166,8 +181,12 @@ def verify(
     directions = read_directions(internals, base_dir, loaded.shape.d_model, places_of_files)
     others = ReferencePrompts(hypothesis.task, hypothesis.ablation, base_dir, document.source, loaded.tokenizer)
     averages = options.sweep or any(experiment.averages for experiment in plan.experiments)
-    if averages:
+    if averages and to_draw is None:
         task = others.of(task)
+    elif averages and to_draw is not None:
+        task = with_reference(task, others, to_draw.asked)
+    if to_draw is not None:
+        check_sequential(plan, task)
     plan = fitted(plan, refused_means(plan.experiments, task), document.source)
     beside = plan_beside(
         hypothesis.ablation,
@@ -214,10 +233,20 @@ def verify(
                 said.append(behaviour(runner, found[plan.clean]))
                 _check_accuracy(hypothesis, found[plan.clean], *said[0])
 
+        sequence: SequenceFacts | None = None
+        pairs = prepared.pairs
         with ExitStack() as stack:
-            begun = begin(plan, runner, session, others if averages else None, stack, check)
+            if to_draw is None:
+                begun = begin(plan, runner, session, others if averages else None, stack, check)
+            else:
+                begun, sequence = draw_until_decided(plan, runner, session, to_draw.asked, stack)
+                plan, pairs = plan.first(sequence.used), None if pairs is None else pairs.first(sequence.used)
+                looked_at = "off" if sequence.stopped == "interrupted" else looked_at
             runner, stored, records, error = begun.runner, begun.stored, begun.records, begun.error
-            task, (stands, instead) = runner.task, said[0]
+            task, prompts = runner.task, runner.task.prompts
+            if to_draw is not None:
+                check(records)
+            stands, instead = said[0]
             search: Search | Literal["not along paths"] = looked_at
             if plan.circuit.level == "path" and search != "off":
                 search = "not along paths"
@@ -244,9 +273,9 @@ def verify(
                 progress.stage("searching for subsets of the circuit that tell most")
                 plan, records = search_claims(plan, records, stored)
             plan, searched = _chosen_again(plan, graph, hypothesis, document, session, task, options, progress)
-            if prepared.pairs is not None and has_subspaces(plan):
+            if pairs is not None and has_subspaces(plan):
                 progress.stage("patching the parts of subspaces")
-                plan, named = with_parts(plan, prepared.pairs, partial(site_values, runner, runner.source_values))
+                plan, named = with_parts(plan, pairs, partial(site_values, runner, runner.source_values))
                 records = records.merged(stored.run(named))
             found_beside = FoundBeside()
             if options.sweep or options.tests:
@@ -299,16 +328,17 @@ def verify(
         instead=instead,
         foreign=loaded.foreign,
         own_metrics=tuple(options.own),
-        pairs=prepared.pairs,
+        pairs=pairs,
         learned_on=prepared.learned_on,
         dictionaries=dictionaries,
         alternatives=alternatives or (),
+        sequence=sequence,
         other_tokens=other_than_filed(loaded.tokenizer, _texts(prompts)) if in_memory else None,
     )
     told = {*single_runs((*records.values, *(() if error is None else error.records.values)))}
     verification = Verification(
         name=hypothesis.name,
-        digest=digest(document.hypothesis),
+        digest=told_digest,
         prompts_digest=prompts_digest(prompts),
         model=model_facts(loaded),
         methodology=methodology(hypothesis, graph, plan, task),
@@ -336,6 +366,7 @@ def verify(
         dictionaries=dictionaries,
         graph=graph,
         around=task.around,
+        sequence=sequence,
     )
     return Outcome(verification, task)
 

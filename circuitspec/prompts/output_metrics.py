@@ -114,6 +114,7 @@ class Metric:
     linear: bool = False  # in the logits, where answers are one token
     instead: str = ""  # what to use where whole answers of several tokens are scored, for which it is not defined
     whole_need_wrong: bool = False  # where they are scored, it needs wrong answers
+    within: tuple[float, float] | None = None  # between which values it lies on every prompt
     same_as: str = ""  # another one, where answers are one token: reports have it beside that only where it is claimed
 
     @property
@@ -216,6 +217,7 @@ METRICS: Mapping[str, Metric] = _Metrics(
             "higher",
             "summed probability of the answers",
             lambda run: run.logprob(run.answers).exp(),
+            within=(0.0, 1.0),
         ),
         Metric(
             "prob_diff",
@@ -224,6 +226,7 @@ METRICS: Mapping[str, Metric] = _Metrics(
             "summed probability of the answers minus that of the wrong answers",
             lambda run: run.logprob(run.answers).exp() - run.logprob(run.wrong).exp(),
             needs_wrong=True,
+            within=(-1.0, 1.0),
         ),
         Metric(
             "accuracy",
@@ -232,6 +235,7 @@ METRICS: Mapping[str, Metric] = _Metrics(
             "1 where the best answer beats every wrong answer (without wrong answers: every other token), else 0",
             _accuracy,
             discrete=True,
+            within=(0.0, 1.0),
             whole_need_wrong=True,
         ),
         Metric(

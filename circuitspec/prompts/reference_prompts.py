@@ -95,7 +95,7 @@ class ReferencePrompts:
         if reference.n < wanted:  # some do not fit
             more = 2 * wanted if reference.n == 0 else min(4, wanted / reference.n + 0.1) * wanted
             reference = _first(self._fitted(self._others(scored, round(more)), scored), wanted)
-        if self.asked is None and reference.n < scored.n:
+        if self.asked is None and reference.n < min(scored.n, wanted):
             return replace(scored, reference=None)
         return replace(scored, reference=reference)
 

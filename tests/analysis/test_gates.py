@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from circuitspec.analysis.claims.gate_statistics import BOUNDS, WORDS, GateFinding, Part, Trio, find_gate
 from circuitspec.analysis.claims.verdict import place
+from circuitspec.analysis.statistics.gate_statistics import BOUNDS, WORDS, GateFinding, Part, Trio, find_gate
 from circuitspec.analysis.statistics.stats import Values
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.grammar.components import stage

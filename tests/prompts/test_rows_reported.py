@@ -12,8 +12,8 @@ import pytest
 from circuitspec.api import Result
 from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
-from circuitspec.pipelines.locked import run_and_lock, run_as_locked
 from circuitspec.pipelines.verify import VerifyOptions
+from circuitspec.pipelines.with_locks.locked import run_and_lock, run_as_locked
 from circuitspec.repository.drift import examine
 from circuitspec.repository.lock import Lock
 from circuitspec.repository.lock_file import read_lock, write_lock

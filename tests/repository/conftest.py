@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from circuitspec.hypothesis_file.load_file import load_hypothesis
-from circuitspec.pipelines.locked import run_and_lock
 from circuitspec.pipelines.verify import VerifyOptions
+from circuitspec.pipelines.with_locks.locked import run_and_lock
 from tests.repository.support import Quiet, Run, write_tiny
 
 

@@ -18,8 +18,8 @@ from circuitspec.diagnostics.diagnostic import Diagnostic, exit_code
 from circuitspec.hypothesis_file.load_file import Document, load_hypothesis
 from circuitspec.hypothesis_file.schema.chat_block import Chat
 from circuitspec.models.zoo import zoo_path
-from circuitspec.pipelines.locked import run_as_locked
 from circuitspec.pipelines.verify import VerifyOptions
+from circuitspec.pipelines.with_locks.locked import run_as_locked
 from circuitspec.repository import locked_prompts as prompts
 from circuitspec.repository.drift import Examined, claim_drift, examine
 from circuitspec.repository.lock import Lock, LockedModel, as_json

@@ -122,6 +122,10 @@ class ClaimKind(ABC, Generic[C, P]):
     nothing_patched: ClassVar[str] = "no component is declared that could be patched"
     """Why its experiment patches nothing, where it does not."""
 
+    has_sequence: ClassVar[bool] = True
+    """Whether its figures are shares or ratios of means over prompts, so that they may be looked at while prompts come
+    in; not those of claims that search, or compare with circuits drawn at random."""
+
     # -- planning -----------------------------------------------------------------------------------------------------
 
     def refused(

@@ -49,6 +49,19 @@ Parted = Callable[[Part], Scores]
 
 
 @dataclass(frozen=True)
+class Read:
+    """What a figure is made of: its `whole` scores, and those with means over a part of the prompts (`over`).
+
+    `kind` is that of its means, None where none are patched in; `halved` says whether there are runs with halves.
+    """
+
+    whole: Scores
+    kind: SourceKind | None
+    over: Parted
+    halved: bool
+
+
+@dataclass(frozen=True)
 class MeansError:
     """What tells the error of the means: the runs with means over parts of the prompts, and how parts were made.
 
@@ -68,11 +81,24 @@ class MeansError:
         *,
         level: float = stats.LEVEL,
         resamples: int = stats.RESAMPLES,
+        summed: bool = False,
     ) -> Estimate:
         """As `stats.recovered` of these runs, corrected for the bias of the means and widened for their error.
 
-        `plain` has the runs with means over all prompts.
+        `plain` has the runs with means over all prompts. Scores that are `summed` over runs keep not to the bounds
+        of their metric.
         """
+        read = self.read(plain, runs, metric)
+        own = stats.recovered(*read.whole, level=level, resamples=resamples)
+        if read.kind is None or own.n < 2:
+            return own
+        if not self.reference:
+            return self._against_others(own, read.whole, read.over, read.kind)
+        correction, error, freedom = self.of_reference(own.value, read)
+        return _widened(own, read.whole, correction, error, freedom)
+
+    def read(self, plain: Records, runs: Runs, metric: str) -> Read:
+        """The scores that a figure is made of, and how it would be with means over parts of the prompts."""
         used: set[Experiment] = set()
 
         def look(part: Part | None) -> Lookup:
@@ -85,19 +111,23 @@ class MeansError:
             return found
 
         whole = runs(look(None))
-        own = stats.recovered(*whole, level=level, resamples=resamples)
         kinds = {e.source.kind for e in used if e.source is not None and e.source.is_mean}
-        if not kinds or own.n < 2:
-            return own
+        if not kinds:
+            return Read(whole, None, lambda part: whole, False)
         (kind,) = kinds
 
         def over(part: Part) -> Scores:
             return runs(look(part))
 
-        if not self.reference:
-            return self._against_others(own, whole, over, kind)
         halved = all(e.over(Own(2)) in self.records.values for e in used if e.averages)
-        return self._against_reference(own, whole, over, kind, halved)
+        return Read(whole, kind, over, halved)
+
+    def first(self, n: int) -> MeansError:
+        """The same of the first `n` of the scored prompts, where means go over others."""
+        return replace(self, groupings=self._groupings_of(n), records=self.records.first(n))
+
+    def _groupings_of(self, n: int) -> Mapping[SourceKind, MeanGroups]:
+        return {kind: groups.first(n) for kind, groups in self.groupings.items()}
 
     def too_few(self, experiment: Experiment) -> str:
         """Why no correction holds of a run with means over the scored prompts; empty where one does."""
@@ -110,13 +140,14 @@ class MeansError:
             f"the means go over {min(groups.sizes)} prompts at the fewest, too few to correct for ({FEWEST} are needed)"
         )
 
-    def _against_reference(
-        self, own: Estimate, whole: Scores, over: Parted, kind: SourceKind, halved: bool
-    ) -> Estimate:
-        groups = self.groupings[kind]
+    def of_reference(self, value: float, read: Read) -> tuple[float, float, int]:
+        """Of a figure with means over other prompts: its correction, the means' standard error, degrees of freedom."""
+        whole, over, halved = read.whole, read.over, read.halved
+        assert read.kind is not None
+        groups = self.groupings[read.kind]
         quarters = Own(groups.n_cells)
         parts = over(quarters)
-        gap = _linear(parts, own.value, whole) - _linear(whole, own.value, whole)  # [prompt]: by parts less whole
+        gap = _linear(parts, value, whole) - _linear(whole, value, whole)  # [prompt]: by parts less whole
         blocks = np.asarray(groups.blocks)
         each = [gap[blocks == block] for block in range(groups.n_cells)]
         each = [values for values in each if len(values)]
@@ -126,8 +157,8 @@ class MeansError:
         part = Own(2) if halved else quarters
         coarse = _ratio(over(part) if halved else parts)
         at, further = groups.spread(None), groups.spread(part)
-        correction = (own.value - coarse) * at / (further - at) if further > at else 0.0
-        return _widened(own, whole, correction, error, len(each) - 1)
+        correction = (value - coarse) * at / (further - at) if further > at else 0.0
+        return correction, error, len(each) - 1
 
     def _against_others(self, own: Estimate, whole: Scores, over: Parted, kind: SourceKind) -> Estimate:
         groups = self.groupings[kind]

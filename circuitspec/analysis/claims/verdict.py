@@ -14,6 +14,7 @@ from circuitspec.analysis.claims.claim_result import (
 )
 from circuitspec.analysis.claims.means_error import MeansError
 from circuitspec.analysis.claims.registry import kind_of
+from circuitspec.analysis.claims.sequences.sequential_estimates import SequentialEstimates
 from circuitspec.analysis.claims.single_figure import share_between
 from circuitspec.analysis.statistics import stats
 from circuitspec.analysis.statistics.out_of_range import claim_out_of_range
@@ -107,6 +108,8 @@ def _judge(planned: PlannedClaim, plan: Plan, records: Records, error: MeansErro
 def _judgement(planned: PlannedClaim, records: Records, error: MeansError | None) -> Judgement:
     """What stands in the way of any claim, and else what its kind decides."""
     kind, n = kind_of(planned), records.n_prompts
+    if isinstance(error, SequentialEstimates) and not kind.has_sequence:
+        error = error.fixed
     between = gap(records, planned.claim.metric, Anchors(planned.clean, planned.corrupt))
     if n < 2:
         said = f"one prompt has no confidence interval; a verdict needs {MIN_PROMPTS}"

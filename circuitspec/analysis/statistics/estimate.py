@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-IntervalMethod = Literal["bca", "percentile", "constant", "means", "exact", "wilson", "none"]
+IntervalMethod = Literal["bca", "percentile", "constant", "means", "exact", "wilson", "betting", "asymptotic", "none"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Estimate:
     "percentile", the bootstrap's plain percentiles where BCa is undefined; "constant", where every
     prompt alone gives this same value, so that the interval is the value; "means", that of the prompts, stretched for
     the error of the means that were patched in; "exact", Clopper and Pearson's of a share; "wilson", Wilson's of
-    a share; "none", no interval (`low` and `high` are None).
+    a share; "betting" and "asymptotic", those of confidence sequences, which hold at all numbers of prompts at once;
+    "none", no interval (`low` and `high` are None).
 
     Where means were patched in, `value` is what was measured plus a `correction` for what their noise takes away;
     `means_error` is the standard error that is left of the means, a part of the interval. None where none were, or

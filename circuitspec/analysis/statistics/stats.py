@@ -112,7 +112,7 @@ def _ratio_of_means(top: Values, bottom: Values | None, level: float, resamples:
         return Estimate(value, None, None, level, n, "none")
     # top = value * bottom for every prompt: every resample gives the same ratio, up to rounding
     expected = np.full(n, value) if bottom is None else value * bottom
-    if np.abs(top - expected).max() <= _ROUNDING * max(np.abs(top).max(), np.abs(expected).max()):
+    if is_constant(top, expected):
         return Estimate(value, value, value, level, n, "constant")
     asked = _expanded(level, top - expected)
     (low, high), distribution = _bca((top,) if bottom is None else (top, bottom), asked, resamples, seed)
@@ -124,22 +124,34 @@ def _ratio_of_means(top: Values, bottom: Values | None, level: float, resamples:
     return Estimate(value, None, None, level, n, "none")
 
 
+def is_constant(values: Values, expected: Values) -> bool:
+    """Whether all values are the expected ones, up to rounding."""
+    return bool(np.abs(values - expected).max() <= _ROUNDING * max(np.abs(values).max(), np.abs(expected).max()))
+
+
 def _expanded(level: float, residuals: Values) -> float:
     """The level to ask of a bootstrap for an interval that holds the truth as often as `level` says.
 
     Resamples spread by the sample's own variance, with n in its denominator instead of n - 1, and their quantiles are a
-    normal's instead of a t distribution's (Hesterberg 2015). The t distribution has fewer degrees of freedom the longer
-    the tails of the prompts' `residuals` are, since a variance estimated from long tails is itself less certain:
-    Var(s^2) = sigma^4 (2 / (n - 1) + kurtosis / n), matched with a chi-squared's (Satterthwaite). No fewer than five
-    are taken, the fewest of a t distribution that has a kurtosis at all. Where prompts are only right or wrong, tails
-    are not counted: resamples of few distinct values have few quantiles, and intervals that end at one are wide.
+    normal's instead of a t distribution's (Hesterberg 2015). Where prompts are only right or wrong, tails are not
+    counted: resamples of few distinct values have few quantiles, and intervals that end at one are wide.
     """
     n = len(residuals)
-    counted = len(np.unique(residuals)) <= _COUNTED
-    excess = 0.0 if counted else max(0.0, float(scipy.stats.kurtosis(residuals, bias=False)))
-    freedom = max(2 / (2 / (n - 1) + excess / n), min(_FEWEST, n - 1))
+    freedom = freedom_of(residuals, counted=len(np.unique(residuals)) <= _COUNTED)
     z = math.sqrt(n / (n - 1)) * scipy.stats.t.ppf((1 + level) / 2, freedom)
     return float(2 * scipy.stats.norm.cdf(z) - 1)
+
+
+def freedom_of(residuals: Values, *, counted: bool = False) -> float:
+    """Degrees of freedom of the t distribution of a mean whose spread is estimated from these `residuals`.
+
+    Fewer than n - 1, the longer their tails are, since a variance estimated from long tails is itself less certain:
+    Var(s^2) = sigma^4 (2 / (n - 1) + kurtosis / n), matched with a chi-squared's (Satterthwaite). No fewer than five,
+    the fewest of a t distribution that has a kurtosis at all. Tails are not looked at where values are `counted`.
+    """
+    n = len(residuals)
+    excess = 0.0 if counted or not np.ptp(residuals) else max(0.0, float(scipy.stats.kurtosis(residuals, bias=False)))
+    return float(max(2 / (2 / (n - 1) + excess / n), min(_FEWEST, n - 1)))
 
 
 def _bca(samples: tuple[Values, ...], level: float, resamples: int, seed: int) -> tuple[tuple[float, float], Values]:

@@ -18,6 +18,8 @@ _METHODS = {
     "means": "",
     "exact": "",
     "wilson": "",
+    "betting": "",
+    "asymptotic": "",
     "none": "",
 }
 

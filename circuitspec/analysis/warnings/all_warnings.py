@@ -18,6 +18,7 @@ from circuitspec.analysis.warnings.prompt_warnings import PROMPT_WARNINGS
 from circuitspec.analysis.warnings.score_warnings import SCORE_WARNINGS
 from circuitspec.analysis.warnings.tasks.answer_warnings import ANSWER_WARNINGS
 from circuitspec.analysis.warnings.tasks.length_warnings import LENGTH_WARNINGS
+from circuitspec.analysis.warnings.tasks.sequence_warnings import SEQUENCE_WARNINGS
 from circuitspec.analysis.warnings.tasks.task_warnings import TASK_WARNINGS
 
 WARNINGS: tuple[WarningKind, ...] = (
@@ -32,6 +33,7 @@ WARNINGS: tuple[WarningKind, ...] = (
     *LENGTH_WARNINGS,
     *AS_GIVEN_WARNINGS,
     *TASK_WARNINGS,
+    *SEQUENCE_WARNINGS,
     *ABSTRACTION_WARNINGS,
     *SCRUBBING_WARNINGS,
 )

@@ -15,6 +15,7 @@ from circuitspec.analysis.circuit_effects.negative_components import NegativeFin
 from circuitspec.analysis.circuit_effects.path_effects import PathEffect
 from circuitspec.analysis.claims.claim_result import ClaimResult
 from circuitspec.analysis.claims.means_error import MeansError
+from circuitspec.analysis.claims.sequences.sequence_facts import SequenceFacts
 from circuitspec.analysis.dictionary_figures import DictionariesUsed
 from circuitspec.analysis.task_behaviour import AnswerStanding, Instead
 from circuitspec.engine.records import Records
@@ -76,6 +77,7 @@ class Evidence:
     learned_on: Mapping[str, frozenset[str]] = field(default_factory=dict)  # words, by variables with learned subspaces
     dictionaries: DictionariesUsed | None = None  # whose features the circuit names
     alternatives: Sequence[AlternativeCircuit] = ()  # what was found of circuits that do as well
+    sequence: SequenceFacts | None = None  # how prompts were drawn until claims were decided
     other_tokens: str | None = None  # how the tokenizer differs from the one of the model's files, in words
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ SECONDS = 10.0  # after which what is measured is on the disk, and outlives the 
 REPEATED = 0.1  # at most this share of the passes may be repeated for what is measured to be stored whole
 LEAST = 256  # passes of a chunk at node level, where forwards take many experiments; at other levels laid-out edges
 # take memory, and chunks are as small as `REPEATED` allows
+BATCHES = "batches"  # the folder of what was measured in batches of prompts that are drawn until claims are decided
 PARTS = "parts"  # the folder of what was measured on some of the prompts
 ABANDONED = 30 * 24 * 3600.0  # seconds after which nobody goes on with what a killed process began
 
@@ -149,7 +150,9 @@ class StoredRunner:
         *,
         parts: StoredParts | None = None,
         least: int = LEAST,
+        known: Mapping[Experiment, PromptValues] | None = None,
     ) -> None:
+        self._known = known or {}
         self._runner, self._store, self._progress = runner, store, progress
         self._parts = parts
         self._least = least
@@ -180,7 +183,9 @@ class StoredRunner:
         asked = tuple(dict.fromkeys(experiments))
         wanted = single_runs(asked)
         self._asked.update(wanted)
-        values = {} if self._store is None else self._store.get(wanted)
+        values = {one: self._known[one] for one in wanted if one in self._known}
+        if self._store is not None:
+            values |= self._store.get(one for one in wanted if one not in values)
         missing = tuple(experiment for experiment in wanted if experiment not in values)
         self.looked_up.update(set(values) - self.measured)
         task = self._runner.task
@@ -299,30 +304,69 @@ def opened_within(store: Store, folder: str) -> Store:
 
 @contextmanager
 def stored_runner(
-    runner: Runner, place: StorePlace, progress: Progress, *, least: int = LEAST
+    runner: Runner,
+    place: StorePlace,
+    progress: Progress,
+    *,
+    least: int = LEAST,
+    known: Mapping[Experiment, PromptValues] | None = None,
 ) -> Iterator[StoredRunner]:
     """The runner with the store at `place`, where each model and set of prompts has a folder; None for no store.
 
+    What is `known` was measured already, and is neither run nor stored.
     Where a person interrupts what is done with it, `Interrupted` says how much is kept.
     """
     if place is None:
-        with _telling_what_is_kept(StoredRunner(runner, None, progress)) as bare:
+        with _telling_what_is_kept(StoredRunner(runner, None, progress, known=known)) as bare:
             yield bare
         return
+    keys, about = _keys_of(runner)
+    with opened_at(place, keys.context[:32], about) as store, opened_within(store, PARTS) as parts:
+        parts.drop_older(ABANDONED)
+        kept = StoredParts(parts, keys)
+        runs = StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, least=least, known=known)
+        with _telling_what_is_kept(runs):
+            yield runs
+
+
+def _keys_of(runner: Runner) -> tuple[Keys, Mapping[str, object]]:
+    """The keys of what a runner measures, and what its folder in the store is about."""
     setting = setting_of(runner.loaded, runner.batches[0].side)
-    keys = Keys(setting, runner.task, runner.measured_beside)
     about = {
         "model": runner.loaded.provenance.id,
         "prompts": runner.task.n,
         "first prompt": runner.task.prompts.prompts[0].texts[CLEAN],
         "setting": asdict(setting),
     }
-    with opened_at(place, keys.context[:32], about) as store, opened_within(store, PARTS) as parts:
-        parts.drop_older(ABANDONED)
-        kept = StoredParts(parts, keys)
-        runs = StoredRunner(runner, ExperimentStore(store, keys), progress, parts=kept, least=least)
-        with _telling_what_is_kept(runs):
-            yield runs
+    return Keys(setting, runner.task, runner.measured_beside), about
+
+
+@contextmanager
+def stored_batches(
+    runner: Runner, place: StorePlace
+) -> Iterator[Callable[[Sequence[Experiment], Sequence[int]], Records]]:
+    """What runs experiments on some of the runner's prompts, and keeps what each forward measured in the store.
+
+    Where a person interrupts what is done with it, `Interrupted` says that it can be gone on with.
+    """
+    if place is None:
+        with _telling_batches(None):
+            yield lambda experiments, among: runner.run(experiments, among=among)
+        return
+    keys, about = _keys_of(runner)
+    with opened_at(place, keys.context[:32], about) as store, opened_within(store, BATCHES) as batches:
+        batches.drop_older(ABANDONED)
+        kept = StoredParts(batches, keys)
+        with _telling_batches(kept):
+            yield lambda experiments, among: runner.run(experiments, kept, among=among)
+
+
+@contextmanager
+def _telling_batches(kept: StoredParts | None) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(None if kept is None else len(kept.store), of="batch of values") from stop
 
 
 @contextmanager

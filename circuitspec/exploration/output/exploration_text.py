@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from circuitspec.analysis.claims.gate_statistics import MARGIN
+from circuitspec.analysis.statistics.gate_statistics import MARGIN
 from circuitspec.analysis.statistics.wording import MISSING, briefly, number, plural
 from circuitspec.exploration.draft import fewest
 from circuitspec.exploration.exploration_findings import Circuit, ExplorationFindings

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from circuitspec.analysis.claims.gate_statistics import GateFinding, Part, Trio, find_gate
+from circuitspec.analysis.statistics.gate_statistics import GateFinding, Part, Trio, find_gate
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.experiments.levels.node_level import ablating, denoising
 from circuitspec.exploration.setting import CLEAN, ExplorationSetting

@@ -231,8 +231,8 @@ def lock(
     Raises CircuitspecError as `verify` does, CS516 where the file names no model, CS518 where a result cannot be
     locked: with a `metric` of the caller's own, or for a hypothesis that is not saved.
     """
-    from circuitspec.pipelines.locked import run_and_lock
     from circuitspec.pipelines.verify import VerifyOptions
+    from circuitspec.pipelines.with_locks.locked import run_and_lock
     from circuitspec.repository.lock import lock_path
     from circuitspec.repository.lock_file import write_lock
     from circuitspec.runtime.progress import for_callers

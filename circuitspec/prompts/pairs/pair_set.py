@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 
 from circuitspec.hypothesis_file.grammar.variable_expressions import Scalar
@@ -43,6 +43,10 @@ class PairSet:
 
     def __len__(self) -> int:
         return len(self.bases)
+
+    def first(self, n: int) -> PairSet:
+        """The pairs of the first `n` base prompts."""
+        return replace(self, bases=self.bases[:n], families={name: own[:n] for name, own in self.families.items()})
 
     def slots(self, base: int) -> Values:
         """The slots of a base prompt."""

@@ -24,6 +24,7 @@ from circuitspec.reports.text.alternatives_table import alternatives_tables
 from circuitspec.reports.text.data_frames import experiments_frame, metric_names
 from circuitspec.reports.text.prompt_lines import prompt_lines
 from circuitspec.reports.text.scrub_tables import scrubs_charts, scrubs_tables
+from circuitspec.reports.text.sequence_table import sequence_tables
 from circuitspec.reports.views import NOT_AS_LOCKED, ClaimView, Page, Remark, Table
 
 _STATUSES: tuple[Status, ...] = ("SUPPORTED", "REFUTED", "INCONCLUSIVE")
@@ -36,7 +37,7 @@ def page_of(reported: Reported) -> Page:
     found, task = reported.verification, reported.task
     drawn, tables = charts(found, None if task is None else task.prompts)
     tables = (*tables, *claim_tables(found), *scrubs_tables(found.scrubs), *beside_tables(found))
-    tables = (*tables, *alternatives_tables(found.alternatives))
+    tables = (*sequence_tables(found), *tables, *alternatives_tables(found.alternatives))
     drawn = (*drawn, *scrubs_charts(found.scrubs), *beside_charts(found))
     data: Mapping[str, object] = reported.source.data if isinstance(reported.source.data, dict) else {}
     return Page(

@@ -22,6 +22,7 @@ from circuitspec.reports.text.breakdown_tables import breakdowns_data, rows_data
 from circuitspec.reports.text.effects_table import effects_data
 from circuitspec.reports.text.printing import print_document
 from circuitspec.reports.text.scrub_tables import scrubs_data
+from circuitspec.reports.text.sequence_table import sequence_data
 
 FORMAT_VERSION = 1
 
@@ -102,6 +103,8 @@ def to_document(
         ]
     if found.alternatives is not None:
         document["alternatives"] = alternatives_data(found.alternatives)
+    if found.sequence is not None:
+        document["sequence"] = sequence_data(found)
     if found.dictionaries is not None:
         document["dictionaries"] = asdict(found.dictionaries)
     return {key: plain(value) for key, value in document.items()}

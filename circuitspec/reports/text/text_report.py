@@ -27,6 +27,7 @@ from circuitspec.reports.text.effects_table import effects_text
 from circuitspec.reports.text.printing import print_text
 from circuitspec.reports.text.prompt_lines import prompt_lines
 from circuitspec.reports.text.scrub_tables import scrubs_text
+from circuitspec.reports.text.sequence_table import sequence_text
 from circuitspec.reports.views import NOT_AS_LOCKED, Block, Piece, Style, TextView
 from circuitspec.runtime.text_columns import aligned
 from circuitspec.runtime.visible_text import visible
@@ -67,7 +68,7 @@ def text_view(found: Verification, prompts: PromptSet | None = None, findings: S
     head = [_plain(part) for part in parts]
     if found.claims:
         head.append(_claims(found))
-    head += [_plain(block) for block in breakdown_text(found)]
+    head += [_plain(block) for block in (*sequence_text(found), *breakdown_text(found))]
     head += [_drift(finding) for finding in drift]
     if found.paths:
         head.append(_plain(_paths(found)))

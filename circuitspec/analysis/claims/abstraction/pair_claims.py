@@ -81,6 +81,11 @@ class PairTrial:
         own = (self.base, self.unpatched, *self.sources, self.patched, self.stayed)
         return (*own, *self.controls.values(), *self.parts.values())
 
+    def first(self, n: int) -> PairTrial:
+        """The trial on the first `n` pairs alone."""
+        telling = {name: mask[:n] for name, mask in self.telling.items()}
+        return replace(self, changed=self.changed[:n], telling=telling)
+
     @property
     def subspaces(self) -> Mapping[str, Site]:
         """The site of every variable that it sets along a subspace."""
@@ -101,6 +106,9 @@ class PlannedPairs(PlannedClaim):
     def anchored(self) -> Mapping[Experiment, tuple[Experiment, Experiment]]:
         """None of its runs lies between the anchors: they are scored by other answers."""
         return {}
+
+    def first(self, n: int) -> PlannedPairs:
+        return replace(self, trials=tuple(trial.first(n) for trial in self.trials))
 
     @property
     def more_runs(self) -> tuple[Experiment, ...]:
@@ -219,8 +227,8 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
 
     def decide(self, planned: PlannedPairs, records: Records, between: Gap, error: MeansError | None) -> Judgement:
         claim = planned.claim
-        parts = [part for trial in planned.trials for part in self._parts(trial, records, claim)]
-        notes = (*self.notes, *_state_notes(planned, records))
+        parts = [part for trial in planned.trials for part in self._parts(trial, records, claim, error)]
+        notes = (*self.notes(error), *_state_notes(planned, records))
         judged = [part for part in parts if part.reason != self.untold]
         if not judged:
             return Judgement("INCONCLUSIVE", self.untold, parts=tuple(parts), found="no pairs", notes=notes)
@@ -232,10 +240,10 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
         status: Status = "REFUTED" if "REFUTED" in statuses else "INCONCLUSIVE" if reason else "SUPPORTED"
         return Judgement(status, reason, parts=tuple(parts), found=self.found(planned, records), notes=notes)
 
-    def _parts(self, trial: PairTrial, records: Records, claim: Any) -> list[ClaimPart]:
+    def _parts(self, trial: PairTrial, records: Records, claim: Any, error: MeansError | None) -> list[ClaimPart]:
         import numpy as np
 
-        from circuitspec.analysis.statistics.proportions import share_of
+        from circuitspec.analysis.claims.sequences.sequential_estimates import share_among
 
         figures = figures_of(trial, records)
         found = []
@@ -244,7 +252,8 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
             counted = asked & figures.kept
             left_out = int((asked & ~figures.kept).sum())
             note = f"({left_out} of {int(asked.sum())} pairs left out: answered wrong without any patch)"
-            part = self._judged(name, share_of(self.hits(figures)[counted]), share_of(figures.kept[asked]), claim)
+            hits, right = (self.hits(figures), counted), (figures.kept, asked)
+            part = self._judged(name, share_among(*hits, error), share_among(*right, error), claim)
             told = {**shares_of(figures), **compared(trial, figures, records)}
             figures_told = tuple((name, one) for name, one in told.items() if one is not None)
             found.append(replace(part, note=note if left_out else "", figures=figures_told))
@@ -267,12 +276,16 @@ class PairClaims(ClaimKind[C, PlannedPairs]):
         status = place(estimate.interval, least, most)
         return ClaimPart(name, status, estimate, least, most, CROSSES if status == "INCONCLUSIVE" else "")
 
-    @property
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, error: MeansError | None) -> tuple[str, ...]:
         """How its figures are to be read."""
+        from circuitspec.analysis.claims.sequences.sequential_estimates import SequentialEstimates
+
+        interval = "intervals are Wilson's"
+        if isinstance(error, SequentialEstimates):
+            interval = "intervals of what is claimed are those of a betting sequence, all others Wilson's"
         return (
             "pairs whose base or source the unpatched model answers wrong are left out; the model's answer is the "
-            "likeliest of the pair's candidates (top-1: of the vocabulary); intervals are Wilson's",
+            f"likeliest of the pair's candidates (top-1: of the vocabulary); {interval}",
         )
 
     def found(self, planned: PlannedPairs, records: Records) -> str:

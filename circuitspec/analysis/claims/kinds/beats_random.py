@@ -103,6 +103,7 @@ class BeatsRandomClaims(ClaimKind[BeatsRandom, PlannedRivals]):
     needs_circuit = True
     several = True
     prompts_decide = False  # more random circuits would
+    has_sequence = False
 
     def plan(self, claim: BeatsRandom, planning: Planning) -> PlannedRivals:
         graph, whole, text = planning.graph, planning.whole, planning.text

@@ -17,8 +17,8 @@ from circuitspec.hypothesis_file.grammar.components import stage
 from circuitspec.hypothesis_file.schema.claims.gate_block import Gate
 
 if TYPE_CHECKING:
-    from circuitspec.analysis.claims.gate_statistics import GateFinding, Part
     from circuitspec.analysis.claims.means_error import Lookup, MeansError, Scores
+    from circuitspec.analysis.statistics.gate_statistics import GateFinding, Part, Together
     from circuitspec.analysis.statistics.scores import Gap
 
 
@@ -63,7 +63,7 @@ class GateClaims(ClaimKind[Gate, PlannedGate]):
         return PlannedGate(planning.index, claim, noised[2], CLEAN, Experiment(corrupt), gate=runs)
 
     def decide(self, planned: PlannedGate, records: Records, between: Gap, error: MeansError | None) -> Judgement:
-        from circuitspec.analysis.claims.gate_statistics import BOUNDS
+        from circuitspec.analysis.statistics.gate_statistics import BOUNDS
 
         assert isinstance(planned.claim, Gate)
         finding = _find(planned, records, error)
@@ -103,21 +103,26 @@ class GateClaims(ClaimKind[Gate, PlannedGate]):
 
 def _find(planned: PlannedGate, records: Records, error: MeansError | None) -> GateFinding:
     """The interactions of the two parts in both directions, and which gate they make."""
-    from circuitspec.analysis.claims.gate_statistics import Trio, find_gate, interaction
+    from circuitspec.analysis.statistics.gate_statistics import Trio, find_gate, interaction
 
     metric, gate = planned.claim.metric, planned.gate
     noised, denoised = (Trio(*(records[run][metric] for run in trio)) for trio in (gate.noised, gate.denoised))
     clean, corrupt = records[planned.clean][metric], records[planned.corrupt][metric]
     finding = find_gate(noised, denoised, clean, corrupt, earlier=_earlier(*gate.noised[:2]))
-    if error is None or finding.noising.interaction is None:
+    if error is None:
         return finding
-    first, second, both = gate.noised
 
-    def interacting(scores: Lookup) -> Scores:
-        base, together = scores(planned.clean), scores(both)
-        return interaction(base, scores(first), scores(second), together)
+    def again(found: Together, base: Experiment, trio: tuple[Experiment, Experiment, Experiment]) -> Together:
+        def interacting(scores: Lookup) -> Scores:
+            first, second, both = map(scores, trio)
+            return interaction(scores(base), first, second, both)
 
-    return replace(finding, noising=replace(finding.noising, interaction=error.recovered(records, interacting, metric)))
+        if found.interaction is None:
+            return found
+        return replace(found, interaction=error.recovered(records, interacting, metric, summed=True))
+
+    noising = again(finding.noising, planned.clean, gate.noised)
+    return replace(finding, noising=noising, denoising=again(finding.denoising, planned.corrupt, gate.denoised))
 
 
 def _earlier(first: Experiment, second: Experiment) -> Part | None:

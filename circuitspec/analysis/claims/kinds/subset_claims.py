@@ -52,6 +52,7 @@ class SubsetClaims(ClaimKind[C, PlannedSubsets]):
     needs_circuit = True
     several = True
     halves_prompts = True
+    has_sequence = False
     measure: ClassVar[Measure]
     counted: ClassVar[str]
     """What there is a figure for: each subset, each node."""

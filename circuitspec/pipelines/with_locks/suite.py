@@ -89,8 +89,8 @@ class Suite:
     def _verify(self, path: Path) -> tuple[Outcome, tuple[Diagnostic, ...]]:
         if self._locked:
             self.examined(path)[1].refuse()  # before torch is imported
-        from circuitspec.pipelines.locked import run_as_locked
         from circuitspec.pipelines.verify import VerifyOptions, verify
+        from circuitspec.pipelines.with_locks.locked import run_as_locked
 
         document, options, progress = self.document(path), VerifyOptions(device=DEVICE), Silent()
         key = _key(document)
