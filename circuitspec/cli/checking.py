@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -12,6 +9,7 @@ import click
 from circuitspec.cli.answering import annotate, answering, show
 from circuitspec.cli.options import FILE, methods
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, exit_code
+from circuitspec.runtime.collecting import uncollected
 
 
 @click.command()
@@ -24,7 +22,7 @@ def check(files: tuple[Path, ...], format_: str) -> None:
     Layer and head numbers are checked too where the model's configuration is at hand. Of a file with a model and a task
     alone, which `explore` takes, it says what `verify` needs besides.
     """
-    with _uncollected():
+    with uncollected():
         from circuitspec.exploration.preview import check_study
         from circuitspec.pipelines.check import check_file
 
@@ -58,22 +56,10 @@ def plan(file: Path, sweep: bool, tests: bool) -> None:
 
         click.echo(plan_study(load_exploration(file)))
         return
-    with _uncollected():
+    with uncollected():
         from circuitspec.pipelines.plan import plan_file
 
     click.echo(plan_file(file, sweep=sweep, tests=tests))
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """While modules are imported, which make much and throw away little: collecting garbage is a tenth of that time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _is_to_explore(file: Path) -> bool:
