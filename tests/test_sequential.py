@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from circuitspec.diagnostics.diagnostic import CircuitspecError
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.pipelines.sequential import Sequential, looks_at
 from circuitspec.pipelines.verify import Outcome, VerifyOptions, verify

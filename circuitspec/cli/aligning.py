@@ -12,8 +12,8 @@ from circuitspec.cli.answering import answering, say
 from circuitspec.cli.options import DEVICE, FILE, NO_STORE, STORE, make_directory, store_place
 from circuitspec.cli.outputs import check_outputs, command_line, files_of
 from circuitspec.cli.waiting import waiting
+from circuitspec.runtime.collecting import uncollected
 from circuitspec.runtime.files import write_whole
-from circuitspec.runtime.importing import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.exploration.request import Kind

@@ -33,7 +33,7 @@ from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exploration.request import SWEPT
 from circuitspec.hypothesis_file.grammar.ablation_kinds import ABLATIONS
-from circuitspec.runtime.importing import uncollected
+from circuitspec.runtime.collecting import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.exploration.exploration_findings import ExplorationFindings

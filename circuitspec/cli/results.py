@@ -27,7 +27,7 @@ from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.reports.report_formats import FORMATS
-from circuitspec.runtime.importing import uncollected
+from circuitspec.runtime.collecting import uncollected
 
 if TYPE_CHECKING:
     from circuitspec.comparison.compared_circuits import ComparedCircuit
@@ -53,8 +53,8 @@ def lock(file: Path, batch_size: int | None, device: str) -> None:
     with waiting() as progress:
         progress.stage("starting torch and pyvene")
         with uncollected():
-            from circuitspec.pipelines.with_locks.locked import run_and_lock
             from circuitspec.pipelines.verify import VerifyOptions
+            from circuitspec.pipelines.with_locks.locked import run_and_lock
             from circuitspec.repository.lock_file import write_lock
 
         outcome, written = run_and_lock(document, VerifyOptions("off", batch_size, device), progress)

@@ -32,7 +32,7 @@ from circuitspec.cli.outputs import check_outputs, files_of
 from circuitspec.cli.waiting import waiting
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.reports.report_formats import FORMATS
-from circuitspec.runtime.importing import uncollected
+from circuitspec.runtime.collecting import uncollected
 from circuitspec.runtime.stage_times import TimedProgress
 
 if TYPE_CHECKING:
@@ -224,8 +224,8 @@ def _run(document: Document, asked: VerifyCall, place: StorePlace) -> tuple[Outc
         progress = TimedProgress(shown, starting) if asked.profile else shown
         shown.stage(starting)
         with uncollected():
-            from circuitspec.pipelines.with_locks.locked import run_as_locked
             from circuitspec.pipelines.verify import verify as run
+            from circuitspec.pipelines.with_locks.locked import run_as_locked
 
         if lock_file is None or examined is None:
             outcome = run(document, asked.options(place), progress)

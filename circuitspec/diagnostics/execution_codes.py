@@ -31,7 +31,8 @@ EXECUTION: dict[str, CodeInfo] = {
         "what heads and MLPs add must sum to the residual stream. This model fails one of these, so its patched runs "
         "mean nothing. `circuitspec doctor MODEL` shows the same site by site. Sweeps have a test more: forwards that "
         "begin at the first patched layer and token, "
-        "since all before is as in the base run, must give what whole forwards give.",
+        "since all before is as in the base run, must give what whole forwards give. And where a vocabulary is so "
+        "large that logits are computed after a forward, some at a time, they must be the model's own.",
     ),
     "CS504": CodeInfo(
         "the model does not do the task",

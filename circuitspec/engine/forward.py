@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -30,7 +30,9 @@ from circuitspec.engine.execution.finiteness import broken_row, find_origin, spo
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import Rows, budget_of, out_of_memory
+from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Slot, Tap, slots_of, units_of
+from circuitspec.engine.execution.worked_out.readout import LogProbabilities, Readout, is_large, parts
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Experiment, Noised, Variant, texts_of
 from circuitspec.graph.nodes import NodeComponent
@@ -93,6 +95,7 @@ class Forward:
         self._stream: Stream | None = None
         self._embedding_std: float | None = None
         self._routings: dict[tuple[Any, ...], Mapping[Tap, Tensor]] = {}
+        self._unembedding_checked = False
         self.prompts_run = 0
         self._saved = 0.0
 
@@ -124,12 +127,41 @@ class Forward:
     ) -> tuple[Tensor, dict[Tap, Tensor]]:
         """One forward of one batch: logits at the answers `[reading, vocabulary]`, and the recorded taps.
 
+        As `readout`, with all logits at once.
+        """
+        answers, recorded = self._run(batch, variant, actions, draw, cache, task, whole=True)
+        return answers.logits, recorded
+
+    def readout(
+        self,
+        batch: Batch,
+        variant: Variant,
+        actions: Actions,
+        draw: int = 0,
+        cache: DynamicCache | None = None,
+        task: TokenizedTask | None = None,
+    ) -> tuple[Readout, dict[Tap, Tensor]]:
+        """One forward of one batch: what it gives at the answers, and the recorded taps.
+
         A batch has one reading a row, or where answers of several tokens are scored more (`Batch.readings`).
 
         `draw` numbers the noise, where `variant` has any; keys and values go into an empty `cache`. The batch is of
         the prompts of another `task` where one is given: of those that means are over. Raises CS502, which names the
         first place that is not finite.
         """
+        return self._run(batch, variant, actions, draw, cache, task, whole=False)
+
+    def _run(
+        self,
+        batch: Batch,
+        variant: Variant,
+        actions: Actions,
+        draw: int,
+        cache: DynamicCache | None,
+        task: TokenizedTask | None,
+        *,
+        whole: bool,
+    ) -> tuple[Readout, dict[Tap, Tensor]]:
         task = self.task if task is None else task
         batch = laid_out(task, batch, variant)
         inputs = model_inputs(task, batch, variant, self.device)
@@ -138,26 +170,93 @@ class Forward:
         if self.loaded.frozen_routing and (actions.swaps or actions.edits):
             actions = replace(actions, swaps=self._frozen(inputs, actions, (batch, variant, draw, id(task))))
         kept = {} if cache is None else {"past_key_values": cache, "use_cache": True}
-        logits, recorded = self.executor.forward({**inputs, **kept}, actions)
+        later = not whole and self.reads_later(batch, inputs)
+        asked = replace(actions, before_unembedding=True) if later else actions
+        found, recorded = self.executor.forward({**inputs, **kept}, asked)
         self.count(len(batch.cases))
-        answers = answer_logits(logits, batch)
-        row = broken_row(answers.detach(), recorded, batch)
+
+        def not_finite(row: int) -> CircuitspecError:
+            return self._not_finite(task, batch, variant, inputs, actions, row)
+
+        answers = self.read(batch, found, not_finite) if later else Readout(answer_logits(found, batch))
+        row = broken_row(answers.values.detach(), recorded, batch)
         if row is not None:
-            loaded = self.loaded
-            origin = find_origin(self.executor, inputs, actions, batch, row, loaded.architecture, loaded.shape)
-            prompt, own = batch.prompts[row], task.of(texts_of(variant))
-            roles = [] if origin is None else [r for r in own.roles if origin.position in own.tokens_at(r, prompt)]
-            first = "run again, all was finite" if origin is None else f"first in {spoken(origin, roles)}"
-            text = task.prompts.text_of(prompt, texts_of(variant))
+            raise not_finite(row)
+        return answers, recorded
+
+    def reads_later(self, batch: Batch, inputs: Mapping[str, Any]) -> bool:
+        """Whether the logits of a forward of this batch would be large, and are computed afterwards."""
+        return is_large(len(batch.prompts) * len(inputs["logits_to_keep"]), self.loaded.shape.n_vocab)
+
+    def read(self, batch: Batch, entering: Tensor, not_finite: Callable[[int], CircuitspecError]) -> Readout:
+        """A run of the batch of which `[row, kept position, d_model]` enters the unembedding: once a model it is seen
+        that it makes the same logits of that as the model does, or CS503 is raised.
+
+        `not_finite` says what is raised for a row whose logits are not.
+        """
+        if not self._unembedding_checked:
+            self._check_unembedding()
+        rows = torch.tensor([row for row, _ in batch.readings], device=self.device)
+
+        def unembed(values: Tensor, readings: Tensor) -> Tensor:
+            logits = self._unembedded(values.unsqueeze(1)).squeeze(1)
+            broken = ~torch.isfinite(upcast(logits.detach()).sum(-1))
+            if bool(broken.any()):
+                raise not_finite(int(rows[readings[broken]].min()))
+            return logits
+
+        return Readout(answer_logits(entering, batch), unembed)
+
+    def _unembedded(self, entering: Tensor) -> Tensor:
+        """Logits `[row, position, vocabulary]` of what enters the unembedding."""
+        ids = torch.zeros(entering.shape[:2], dtype=torch.long, device=entering.device)
+        return self.executor.forward({"input_ids": ids, "use_cache": False}, Actions(unembedded=entering))[0]
+
+    def _check_unembedding(self) -> None:
+        """That logits computed afterwards are the model's own, on one prompt. Raises CS503 where they are not."""
+        batch = self.batches[0].at_most(1)[0]
+        inputs = model_inputs(self.task, batch, CLEAN, self.device)
+        with torch.no_grad():
+            whole = self.executor.forward(inputs, Actions())[0]
+            entering = self.executor.forward(inputs, Actions(before_unembedding=True))[0]
+            later = self._unembedded(entering)
+        same = whole.shape == later.shape
+        off = float((later - whole).abs().max()) / (float(whole.double().std()) or 1.0) if same else float("nan")
+        if not off <= TOLERANCE[whole.dtype]:
             raise CircuitspecError(
                 Diagnostic(
-                    "CS502",
-                    f"NaN or infinity in the run on the {variant} prompt {text!r}: {first}",
-                    hint=_remedy(self.dtype),
-                    data={"site": None if origin is None else origin.site, "prompt": prompt},
+                    "CS503",
+                    "computing logits after a forward, by the model's unembedding alone, "
+                    f"changed them by {off:.2g} standard deviations, where {TOLERANCE[whole.dtype]:g} is rounding",
+                    hint="this model does not compute its logits from its unembedding module token by token",
                 )
             )
-        return answers, recorded
+        self._unembedding_checked = True
+
+    def _not_finite(
+        self,
+        task: TokenizedTask,
+        batch: Batch,
+        variant: Variant,
+        inputs: Mapping[str, Any],
+        actions: Actions,
+        row: int,
+    ) -> CircuitspecError:
+        """CS502, with the first place in the run of this row that is not finite."""
+        loaded = self.loaded
+        origin = find_origin(self.executor, inputs, actions, batch, row, loaded.architecture, loaded.shape)
+        prompt, own = batch.prompts[row], task.of(texts_of(variant))
+        roles = [] if origin is None else [r for r in own.roles if origin.position in own.tokens_at(r, prompt)]
+        first = "run again, all was finite" if origin is None else f"first in {spoken(origin, roles)}"
+        text = task.prompts.text_of(prompt, texts_of(variant))
+        return CircuitspecError(
+            Diagnostic(
+                "CS502",
+                f"NaN or infinity in the run on the {variant} prompt {text!r}: {first}",
+                hint=_remedy(self.dtype),
+                data={"site": None if origin is None else origin.site, "prompt": prompt},
+            )
+        )
 
     def _frozen(self, inputs: Mapping[str, Any], actions: Actions, run: tuple[Any, ...]) -> dict[Tap, Swap]:
         """The swaps, and every router held to what it chooses in the same run with nothing patched."""
@@ -278,26 +377,48 @@ class Forward:
         return swaps_of([experiment], values, columns, self.units_of, self.loaded.shape)
 
     def metrics(
-        self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None, expected: str = CLEAN
+        self,
+        batch: Batch,
+        logits: Tensor | Readout,
+        clean_logprobs: Tensor | LogProbabilities | None,
+        expected: str = CLEAN,
+        names: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
-        """Every metric for each prompt of the batch, from logits `[reading, vocabulary]`.
+        """Every metric (or those in `names`) for each prompt of the batch, from logits `[reading, vocabulary]`.
 
         Right and wrong answers are those of the variant that is `expected`: of the clean prompts, whatever is run.
-        `clean_logprobs` are those of the clean run, `[reading, vocabulary]`.
+        `clean_logprobs` are those of the clean run, `[reading, vocabulary]`. Of many readings some are taken at once.
         """
+        readout = Readout(logits) if isinstance(logits, Tensor) else logits
+        clean = Readout(clean_logprobs) if isinstance(clean_logprobs, Tensor) else clean_logprobs
+        found = [
+            self._metrics(part, readout.part(own), None if clean is None else clean.part(own), expected, names)
+            for part, own in parts(batch, self.loaded.shape.n_vocab)
+        ]
+        return found[0] if len(found) == 1 else {name: torch.cat([one[name] for one in found]) for name in found[0]}
+
+    def _metrics(
+        self,
+        batch: Batch,
+        logits: Tensor,
+        clean_logprobs: Tensor | None,
+        expected: str,
+        names: Collection[str] | None,
+    ) -> dict[str, Tensor]:
         if self.task.sequences is not None:
             if expected != CLEAN:
                 raise CircuitspecError(_expected_elsewhere(expected))
-            return sequence_metrics(self.task.sequences, batch.cases, batch.case_readings, logits, clean_logprobs)
+            readings = batch.case_readings
+            return sequence_metrics(self.task.sequences, batch.cases, readings, logits, clean_logprobs, names)
         own = self.task.of(expected)
         answers = targets([own.answers[p] for p in batch.prompts], logits.device)
         wrong = targets([own.wrong[p] for p in batch.prompts], logits.device)
-        return compute_metrics(logits, answers, wrong, clean_logprobs)
+        return compute_metrics(logits, answers, wrong, clean_logprobs, names)
 
-    def clean_logprobs(self, batch: Batch) -> Tensor:
+    def clean_logprobs(self, batch: Batch) -> LogProbabilities:
         """The log probabilities of the clean run, `[reading, vocabulary]`: another forward."""
         with torch.no_grad():
-            return upcast(self.forward(batch, CLEAN, Actions())[0]).log_softmax(-1)
+            return LogProbabilities(self.readout(batch, CLEAN, Actions())[0])
 
     @property
     def _dtype_name(self) -> str:

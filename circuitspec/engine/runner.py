@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.executor import Executor
 from circuitspec.engine.execution.masks import merged
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.worked_out.readout import LogProbabilities, Readout
 from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.levels.path_hops import Hops, blocks_before, taps_of_variant
 from circuitspec.engine.metrics.internal_metrics import Internals
@@ -35,7 +36,7 @@ from circuitspec.experiments.levels.attention_pattern_rules import check_pattern
 from circuitspec.experiments.levels.patched_tokens import check_counterparts
 from circuitspec.hypothesis_file.grammar.internal_metric_names import Internal
 from circuitspec.models.load import LoadedModel
-from circuitspec.prompts.output_metrics import scored, targets, upcast
+from circuitspec.prompts.output_metrics import scored, targets
 from circuitspec.prompts.own_metrics import OwnMetric, own_values, refused_whole_answers
 from circuitspec.prompts.prompt_set import CLEAN, TokenizedTask
 
@@ -82,14 +83,19 @@ class Runner(Forward):
         """What decides which internal metrics are measured, at which tokens, and along which directions."""
         return () if self._internals is None else self._internals.described
 
-    def metrics(
-        self, batch: Batch, logits: Tensor, clean_logprobs: Tensor | None, expected: str = CLEAN
+    def _metrics(
+        self,
+        batch: Batch,
+        logits: Tensor,
+        clean_logprobs: Tensor | None,
+        expected: str,
+        names: Collection[str] | None,
     ) -> dict[str, Tensor]:
         """As a forward's, with metrics of the caller's own; not where gradients are taken, which no such metric has.
 
         Raises CS517 where one of these gives no number a row.
         """
-        found = super().metrics(batch, logits, clean_logprobs, expected)
+        found = super()._metrics(batch, logits, clean_logprobs, expected, names)
         if not self._own or torch.is_grad_enabled():
             return found
         if self.task.sequences is not None:
@@ -151,7 +157,7 @@ class Runner(Forward):
 
     @torch.no_grad()
     def outputs(
-        self, experiments: Sequence[Experiment], read: Callable[[Batch, Mapping[Experiment, Tensor]], T]
+        self, experiments: Sequence[Experiment], read: Callable[[Batch, Mapping[Experiment, Readout]], T]
     ) -> Iterator[tuple[Batch, list[T]]]:
         """What is `read` of the logits `[reading, vocabulary]` of these runs, batch by batch, once for every draw.
 
@@ -174,7 +180,7 @@ class Runner(Forward):
 
         yield from self.in_batches(work)
 
-    def _logits(self, batch: Batch, experiment: Experiment, needs: Needs, runs: Unpatched) -> Tensor:
+    def _logits(self, batch: Batch, experiment: Experiment, needs: Needs, runs: Unpatched) -> Readout:
         """The logits `[reading, vocabulary]` of one run by itself."""
         layout = self._laid_out_as(experiment.base)
         there = {source: self._values(batch, source, layout, needs, runs) for source in experiment.sources}
@@ -233,16 +239,16 @@ class Runner(Forward):
             for source, layout in dict.fromkeys((source, self._laid_out_as(base)) for source, base in sources):
                 if (source, layout) not in values:
                     values[source, layout] = self._values(batch, source, layout, needs, runs)
-            clean_logprobs = upcast(runs.of(CLEAN).logits).log_softmax(-1)
-            last: tuple[Experiment, Tensor, Mapping[Tap, Tensor]] | None = None
+            clean_logprobs = LogProbabilities(runs.of(CLEAN).readout)
+            last: tuple[Experiment, Readout, Mapping[Tap, Tensor]] | None = None
             for experiment in single:
                 at = self._laid_out_as(experiment.base)
                 patched = values[experiment.source, at] if experiment.source is not None else {}
                 there = {source: values[source, at] for source in experiment.sources}
                 if last is None or last[0] != experiment.run:  # the same run is scored by several answers
                     last = (experiment.run, *self._patched(batch, experiment, patched, needs, runs, there))
-                _, logits, recorded = last
-                metrics = self.metrics(batch, logits, clean_logprobs, experiment.expected)
+                _, read, recorded = last
+                metrics = self.metrics(batch, read, clean_logprobs, experiment.expected)
                 if self._internals is not None and experiment.level != "path":
                     anew = functools.partial(self._actions, batch, experiment, patched, needs, there)
                     metrics |= self._internals.measure(batch, experiment.base, anew, recorded, draw, experiment.level)
@@ -277,16 +283,16 @@ class Runner(Forward):
         needs: Needs,
         runs: Unpatched,
         all_values: Mapping[Source, Mapping[Tap, Tensor]],
-    ) -> tuple[Tensor, Mapping[Tap, Tensor]]:
-        """Logits `[row, vocabulary]` of an experiment's run, and what internal metrics are read from."""
+    ) -> tuple[Readout, Mapping[Tap, Tensor]]:
+        """What is read, `[reading, vocabulary]`, of an experiment's run, and what internal metrics are read from."""
         if experiment.source is None:
             plain = runs.of(experiment.base)
-            return plain.logits, plain.recorded
+            return plain.readout, plain.recorded
         if experiment.level == "path":
             hops = Hops(
                 experiment,
                 self.stream,
-                run=lambda actions: self.forward(batch, experiment.base, actions, runs.draw),
+                run=lambda actions: self.readout(batch, experiment.base, actions, runs.draw),
                 source=values,
                 columns=lambda where: where_mask(self.task, batch, where, self.device, experiment.base),
                 base=runs.values_of(experiment.base),
@@ -294,11 +300,11 @@ class Runner(Forward):
                 first=lambda: first_columns(laid_out(self.task, batch, experiment.base)).to(self.device),
                 variant=functools.cache(lambda name: self._of_variant(batch, experiment, name, needs, runs)),
             )
-            return hops.logits(), {}
+            return hops.readout(), {}
         actions = self._actions(batch, experiment, values, needs, all_values)
         if self._internals is not None:
             actions = replace(actions, record=actions.record | self._internals.taps(experiment.level))
-        return self.forward(batch, experiment.base, actions, runs.draw)
+        return self.readout(batch, experiment.base, actions, runs.draw)
 
     def _of_variant(
         self, batch: Batch, experiment: Experiment, name: str, needs: Needs, runs: Unpatched
@@ -313,7 +319,7 @@ class Runner(Forward):
         else:
             last = max(map(blocks_before, taps))
             wanted = Actions(record=taps, last_block=last if last < self.loaded.shape.n_layers else None)
-            found = self.stream.with_scaled(self.forward(batch, name, wanted)[1])
+            found = self.stream.with_scaled(self.readout(batch, name, wanted)[1])
         return on_columns_of(self.task, batch, self._laid_out_as(experiment.base), name, found, 0.0)
 
     def _actions(
@@ -367,7 +373,7 @@ class Runner(Forward):
             assert source.prompts is not None
             if known is not None:
                 return known(source.prompts)
-            recorded = self.forward(batch, source.prompts, Actions(record=taps), draw)[1]
+            recorded = self.readout(batch, source.prompts, Actions(record=taps), draw)[1]
             return self.stream.with_scaled(recorded) if scaled else recorded
 
         def means() -> Values:
@@ -406,7 +412,7 @@ class Runner(Forward):
         record, prompts = Actions(record=taps), source.prompts
 
         def recorded(part: Batch) -> Mapping[Tap, Tensor]:
-            return self.forward(part, prompts, record, task=averaged)[1]
+            return self.readout(part, prompts, record, task=averaged)[1]
 
         for batch in self._batches_of(averaged, self.rows.whole, self.side, groups.used):
             for part, values in self.in_parts(batch, recorded, averaged):

@@ -5,7 +5,7 @@ Importing this imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from circuitspec.prompts.output_metrics import Side, compute_sequence_metrics, upcast
@@ -21,8 +21,10 @@ def sequence_metrics(
     rows: Sequence[Sequence[int]],
     logits: Tensor,
     clean_logprobs: Tensor | None,
+    names: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
-    """Every metric that is defined for whole answers, one value for each of the `cases`, which are numbers of prompts.
+    """Every metric (of those in `names`) that is defined for whole answers, one value for each of the `cases`: numbers
+    of prompts.
 
     `logits` are `[reading, vocabulary]`; `rows[case][k]` is the number of the reading at the prompt's last token in the
     row with its k-th continuation, after which that row's others come. `clean_logprobs`, `[reading, vocabulary]`, are
@@ -58,4 +60,4 @@ def sequence_metrics(
 
     ends = torch.tensor([own[0] for own in rows], device=logits.device)
     clean = None if clean_logprobs is None else clean_logprobs[ends]
-    return compute_sequence_metrics(logits[ends], side(sequences.answers), side(sequences.wrong), clean)
+    return compute_sequence_metrics(logits[ends], side(sequences.answers), side(sequences.wrong), clean, names)

@@ -43,7 +43,7 @@ def _by_source(
     patterns = [Tap(layer, "pattern") for layer in range(shape.n_layers)]
     taps = frozenset({parts.final, *patterns, *(tap for one in patterns for tap in one.acts_at(architecture))})
     runner.expect(len(batch.prompts))
-    _, recorded = runner.forward(batch, CLEAN, Actions(record=taps))
+    _, recorded = runner.readout(batch, CLEAN, Actions(record=taps))
     rows = torch.arange(len(batch.prompts), device=runner.device)
     answers = torch.tensor(batch.answer_columns, device=runner.device)
     vector = parts.direction(batch, recorded[parts.final][rows, answers]).vector

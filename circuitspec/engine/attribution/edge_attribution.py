@@ -216,7 +216,7 @@ class _Run:
                     batch, self._source, self._sent | extra, self._draw, base=self._base, scaled=True
                 )
             if steps > 1 and not self._own:
-                self._own = runner.forward(batch, self._base, Actions(record=self._sent | extra), self._draw)[1]
+                self._own = runner.readout(batch, self._base, Actions(record=self._sent | extra), self._draw)[1]
             if steps > 1:
                 shifts = {EMBEDDINGS: (self._other[EMBEDDINGS] - self._own[EMBEDDINGS]) * (step + 0.5) / steps}
         slopes, values = slopes_at(
@@ -267,7 +267,7 @@ class _Run:
             return self._forward(Actions(record=self._streams | self._heads()))
 
     def _forward(self, actions: Actions) -> dict[Tap, Tensor]:
-        return self._runner.forward(self._batch, self._base, actions, self._draw)[1]
+        return self._runner.readout(self._batch, self._base, actions, self._draw)[1]
 
     def _held(self, tap: Tap, value: Tensor) -> Swap:
         mask = torch.ones(*value.shape[:2], tap.units(self._shape), dtype=torch.bool, device=value.device)

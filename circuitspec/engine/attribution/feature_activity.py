@@ -52,7 +52,7 @@ def feature_activity(runner: Runner, variants: Sequence[Variant], wheres: Sequen
     def work(part: Batch) -> list[tuple[list[int], dict[str, list[Tensor]]]]:
         each = []
         for variant in variants:
-            own = runner.forward(part, variant, Actions(record=frozenset(_taps(runner).values())))[1]
+            own = runner.readout(part, variant, Actions(record=frozenset(_taps(runner).values())))[1]
             masks = _masks(runner, part, variant, places)
             on = {name: own[tap] != 0 for name, tap in _taps(runner).items()}
             active = {name: [one[mask].sum(0) for mask in masks] for name, one in on.items()}
@@ -80,7 +80,7 @@ def moving_features(runner: Runner, base: Variant, source: Source, wheres: Seque
     runner.expect(draws * (1 + source.is_recorded) * runner.task.n)
 
     def moves(part: Batch, draw: int) -> dict[str, Tensor]:
-        own = runner.forward(part, base, Actions(record=record), draw)[1]
+        own = runner.readout(part, base, Actions(record=record), draw)[1]
         other = runner.source_values(part, source, record, draw, base=base)
         return {name: own[tap] != other[tap] for name, tap in taps.items()}
 
@@ -111,7 +111,7 @@ def moved_features(runner: Runner, experiment: Experiment) -> dict[str, tuple[in
     def moves(part: Batch, draw: int) -> dict[str, Tensor]:
         values = runner.source_values(part, source, wanted, draw, base=experiment.base)
         swaps = runner.swaps(part, experiment, values)
-        own = runner.forward(part, experiment.base, Actions(swaps, record=frozenset(taps.values())), draw)[1]
+        own = runner.readout(part, experiment.base, Actions(swaps, record=frozenset(taps.values())), draw)[1]
         changed = {name: (own[tap] != swaps[tap].source) & swaps[tap].mask for name, tap in taps.items()}
         return {name: one.flatten(0, 1).any(0).cpu() for name, one in changed.items()}
 

@@ -9,8 +9,8 @@ estimates where attention is saturated in the base run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import TypeAlias
 
 import numpy as np
@@ -18,12 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
 
 from circuitspec.engine.attribution.partial_estimates import EACH_ANEW, Pieces
 from circuitspec.engine.execution.batches import Batch, by_prompt, laid_out, real_columns, where_mask
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.taps import Slot, Tap
+from circuitspec.engine.execution.worked_out.readout import LogProbabilities, Readout, parts
 from circuitspec.engine.forward import EMBEDDINGS
 from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import EVERYWHERE, Noised, Source, Variant
@@ -217,7 +219,7 @@ class _Run:
             if not read <= self._other.keys():
                 self._other = runner.source_values(batch, self._source, read, self._draw, base=self._base)
             if steps > 1 and not self._own:
-                self._own = runner.forward(batch, self._base, Actions(record=read), self._draw)[1]
+                self._own = runner.readout(batch, self._base, Actions(record=read), self._draw)[1]
         extra = {}
         if steps > 1:
             extra = {EMBEDDINGS: (self._other[EMBEDDINGS] - self._own[EMBEDDINGS]) * (step + 0.5) / steps}
@@ -257,11 +259,29 @@ class BatchMetric:
         self._runner, self._batch, self._metric = runner, batch, metric
         self._compared = compares(metric)
 
-    def of(self, logits: Tensor) -> Tensor:
-        return self._runner.metrics(self._batch, logits, self._clean)[self._metric]
+    def total(self, read: Readout) -> Tensor:
+        """The sum over the batch's prompts, with a gradient.
+
+        Where logits are large they are computed for some readings at once, and again for the gradient.
+        """
+        if read.unembed is None:
+            return self._of(self._batch, read, self._clean).sum()
+        sums = []
+        for part, readings in parts(self._batch, self._runner.loaded.shape.n_vocab):
+            some = read.some(readings)
+            clean = None if self._clean is None else self._clean.some(readings)
+            summed = partial(self._summed, part, some, clean)
+            sums.append(checkpoint(summed, read.values, use_reentrant=False, preserve_rng_state=False))
+        return torch.stack(sums).sum()
+
+    def _summed(self, batch: Batch, read: Readout, clean: LogProbabilities | None, values: Tensor) -> Tensor:
+        return self._of(batch, replace(read, values=values), clean).sum()
+
+    def _of(self, batch: Batch, read: Readout, clean: LogProbabilities | None) -> Tensor:
+        return self._runner.metrics(batch, read, clean, names=(self._metric,))[self._metric]
 
     @cached_property
-    def _clean(self) -> Tensor | None:
+    def _clean(self) -> LogProbabilities | None:
         return self._runner.clean_logprobs(self._batch) if self._compared else None
 
 
@@ -295,8 +315,8 @@ def slopes_at(
     # what pyvene writes back is the same number that was there: kept tensors may be used as they are (see `screen`)
     with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
         actions = Actions(record=taps | record, shifts={**shifts, **nothing}, edits=edits)
-        logits, recorded = runner.forward(batch, base, actions, draw)
-        total = score.of(logits).sum()
+        read, recorded = runner.readout(batch, base, actions, draw)
+        total = score.total(read)
         slopes = torch.autograd.grad(total, list(nothing.values()), allow_unused=True)
     runner.count_backward(batch)
     unused = {t: torch.zeros_like(nothing[t]) if s is None else s for t, s in zip(nothing, slopes, strict=True)}

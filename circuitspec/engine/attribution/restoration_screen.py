@@ -207,8 +207,8 @@ def _changes(
     # for their backward pass. autograd refuses that unless the tensor is kept by a hook. It is harmless here: what
     # was overwritten has its gate at 1, so that no gradient flows back to it, and all else was written unchanged
     with torch.enable_grad(), saved_tensors_hooks(_as_it_is, _as_it_is):
-        logits, _ = runner.forward(batch, experiment.base, Actions(gated), draw)
-        total = BatchMetric(runner, batch, metric).of(logits).sum()
+        read, _ = runner.readout(batch, experiment.base, Actions(gated), draw)
+        total = BatchMetric(runner, batch, metric).total(read)
         slopes = dict(zip(gates, torch.autograd.grad(total, list(gates.values())), strict=True))
     runner.count_backward(batch)
     restored = {tap: (-slope * closed[tap]).cpu().double() for tap, slope in slopes.items()}

@@ -158,9 +158,9 @@ class SitePairs:
         at = where_mask(task, batch, self.site.where, device)
         cache = DynamicCache() if may_cut(forward.loaded.model, batch) else None
         record = Actions(record=frozenset({self._stream, slot.tap}))
-        logits, own = forward.forward(batch, CLEAN, record, cache=cache)
+        read, own = forward.readout(batch, CLEAN, record, cache=cache)
         column = 0 if cache is None else first_column(at, min(batch.answer_columns))
-        run = BaseRun(logits, own, () if cache is None else keys_values(cache))
+        run = BaseRun(read, own, () if cache is None else keys_values(cache))
         begins = Beginning.of(run, Start(self._stream.layer, column)).alone()
         inputs = some_inputs(model_inputs(task, batch, CLEAN, device), batch, start=column)
         at = at[:, column:]
@@ -169,11 +169,11 @@ class SitePairs:
         found = []
         for setting, must in zip(settings, changed, strict=True):
             (family,) = families_of(setting)
-            there, values = forward.forward(batch, source_variant(family), Actions(record=frozenset({slot.tap})))
-            read = on_columns_of(task, batch, CLEAN, source_variant(family), values, 0.0)
+            there, values = forward.readout(batch, source_variant(family), Actions(record=frozenset({slot.tap})))
+            given = on_columns_of(task, batch, CLEAN, source_variant(family), values, 0.0)
             base, source, asked = scored_as_base(setting), source_variant(family), scored_as(setting)
-            right = forward.metrics(batch, logits, None, base)["accuracy"] == 1
-            right &= forward.metrics(batch, there, None, source)["accuracy"] == 1
+            right = forward.metrics(batch, read, None, base, ("accuracy",))["accuracy"] == 1
+            right &= forward.metrics(batch, there, None, source, ("accuracy",))["accuracy"] == 1
             told = task.of(asked)
             ids = [[told.answers[p][0], *told.wrong[p]] for p in batch.prompts]
             wide = max(map(len, ids))
@@ -183,14 +183,14 @@ class SitePairs:
                     inputs,
                     begins,
                     own[slot.tap][:, column:].clone(),
-                    read[slot.tap][:, column:].clone(),
+                    given[slot.tap][:, column:].clone(),
                     mask,
                     torch.tensor([[*row, *[0] * (wide - len(row))] for row in ids], device=device),
                     torch.tensor([[True] * len(row) + [False] * (wide - len(row)) for row in ids], device=device),
                     torch.ones_like(right) if every else right,
                     torch.tensor([must[p] for p in batch.prompts], dtype=torch.bool, device=device),
                     family,
-                    forward.metrics(batch, logits, None, asked)["accuracy"] == 1,
+                    forward.metrics(batch, read, None, asked, ("accuracy",))["accuracy"] == 1,
                 )
             )
         return found

@@ -35,6 +35,8 @@ class Actions:
     And what it may leave out: `unread` are taps of which edits replace all that their modules compute; `answers_alone`
     says that nothing is wanted of the run but the logits where they are kept; blocks before `first_block` hand the
     residual stream on as it came, and so do `last_block` and those after it, where only what comes before is wanted.
+    With `before_unembedding` what enters the unembedding, `[row, kept position, d_model]`, is given instead of logits;
+    of what is `unembedded`, which a forward gave so, the logits, `[row, kept position, vocabulary]`, and nothing else.
     """
 
     swaps: Mapping[Tap, Swap] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class Actions:
     answers_alone: bool = False
     first_block: int = 0
     last_block: int | None = None
+    before_unembedding: bool = False
+    unembedded: Tensor | None = None
 
     @property
     def taps(self) -> frozenset[Tap]:
@@ -95,6 +99,13 @@ class Compiler:
         another forward, and are read of unpatched runs. Raises CS501 where a tap did not fire exactly once, CS510 where
         its tensor is not as wide as the model's shape says.
         """
+        if actions.unembedded is not None:
+            return self._unembed(inputs, actions.unembedded), {}
+        if actions.before_unembedding:
+            entering: list[Tensor] = []
+            with computing({self._unembedding: partial(_left_out, entering)}), self._blocks.watching():
+                _, recorded = self.forward(inputs, replace(actions, before_unembedding=False))
+            return entering[0], recorded
         if not actions.taps:
             return self._model(**inputs).logits, {}
         if patterns := patterns_in(actions.record):
@@ -141,6 +152,18 @@ class Compiler:
         finally:
             for intervention in interventions.values():
                 intervention.arm(None, record=False)
+
+    @property
+    def _unembedding(self) -> torch.nn.Module:
+        return submodule(self._model, self._architecture.unembedding)
+
+    def _unembed(self, inputs: Mapping[str, Any], entering: Tensor) -> Tensor:
+        """By the model's own unembedding and whatever comes after it (scales, caps), with its blocks left out."""
+        own = self._unembedding.forward
+        skipped = self._blocks.before(self._shape.n_layers)
+        with computing({**skipped, self._unembedding: lambda _: own(entering)}):
+            logits: Tensor = self._model(**inputs).logits
+        return logits
 
     def _choosing(self, inputs: Mapping[str, Any], actions: Actions) -> tuple[Tensor, dict[Tap, Tensor]]:
         """The same forward where single experts or routings are read or patched."""
@@ -280,6 +303,12 @@ def _of_dictionaries(taps: Collection[Tap]) -> frozenset[Tap]:
 
 def _after(first: Edit | None, edit: Edit) -> Edit:
     return edit if first is None else lambda value: edit(first(value))
+
+
+def _left_out(places: list[Tensor], entering: Tensor) -> Tensor:
+    """In place of the unembedding: what enters it is kept, and stands for nothing."""
+    places[:] = [entering]
+    return entering.new_zeros(*entering.shape[:-1], 1)
 
 
 def _kept(places: list[Tensor], value: Tensor) -> Tensor:

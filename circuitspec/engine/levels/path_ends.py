@@ -21,6 +21,7 @@ from torch import Tensor
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit, Swap
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.worked_out.readout import Readout
 from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Reading
@@ -28,8 +29,8 @@ from circuitspec.graph.edges import Receiver, inputs_of, owners
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Feature, Head, Logits, sort_key
 
-Run = Callable[[Actions], tuple[Tensor, dict[Tap, Tensor]]]
-"""One forward of the base prompts: logits `[row, vocabulary]` and recorded taps."""
+Run = Callable[[Actions], tuple[Readout, dict[Tap, Tensor]]]
+"""One forward of the base prompts: what is read of it, and recorded taps."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ class Ends:
     base: Mapping[Tap, Tensor]
     extra: Callable[[], None]
 
-    def logits(self, readings: Iterable[Reading]) -> Tensor:
-        """The logits `[row, vocabulary]` of the run in which the ends read what arrived."""
+    def readout(self, readings: Iterable[Reading]) -> Readout:
+        """What is read, `[reading, vocabulary]`, of the run in which the ends read what arrived."""
         ordered = sorted(readings, key=lambda r: r.where.canonical())
         others = [r for r in ordered if r.head is None]
         reading = list(others)  # MLPs and the logits read by themselves

@@ -24,6 +24,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit, Swap
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.worked_out.readout import Readout
 from circuitspec.engine.levels.held_features import HeldFeatures, Pass, encoded_at, with_features
 from circuitspec.engine.levels.path_ends import Ends, Run
 from circuitspec.engine.levels.receiver_reads import Reads, edits_of, single
@@ -138,11 +139,11 @@ class Hops:
     extra: Callable[[], None]
     first: Callable[[], Tensor]
     variant: Callable[[str], Mapping[Tap, Tensor]] = lambda name: {}
-    _passed: dict[HopPass, tuple[Tensor, Mapping[Tap, Tensor]]] = field(default_factory=dict)
+    _passed: dict[HopPass, tuple[Readout, Mapping[Tap, Tensor]]] = field(default_factory=dict)
     _values: dict[Sent, Tensor] = field(default_factory=dict)
 
-    def logits(self) -> Tensor:
-        """The result `[row, vocabulary]`: of the pass that ends at the logits, or of the run in which its ends read.
+    def readout(self) -> Readout:
+        """The result, of the pass that ends at the logits or of the run in which its ends read.
 
         Raises CS229 where two positions at which a component has different values are one token in some prompt.
         """
@@ -151,7 +152,7 @@ class Hops:
             (reading,) = self.experiment.readings
             return self._pass(reading.senders)[0]
         ends = Ends(self.stream, self.run, self._arrived, self.columns, self.base, self.extra)
-        return ends.logits(self.experiment.readings)
+        return ends.readout(self.experiment.readings)
 
     def _arrived(self, reading: Reading, tap: Tap) -> Tensor:
         return self._pass(reading.senders)[1][tap]
@@ -172,18 +173,18 @@ class Hops:
     def _read(self) -> Mapping[HopPass, frozenset[Tap]]:
         return reads_of(self.experiment, self.stream)
 
-    def _pass(self, senders: Senders, own: str | None = None) -> tuple[Tensor, Mapping[Tap, Tensor]]:
-        """Logits and read streams of the run with these senders, everything else frozen: as in the run on the variant
-        `own`, or as the rule says."""
+    def _pass(self, senders: Senders, own: str | None = None) -> tuple[Readout, Mapping[Tap, Tensor]]:
+        """What is read, and read streams of the run with these senders, everything else frozen: as in the run on the
+        variant `own`, or as the rule says."""
         if (senders, own) not in self._passed:
             record = self._read.get((senders, own), frozenset())
             if not senders and record and (own is not None or self._frozen_is_base):
                 frozen = self._frozen(own)
-                self._passed[senders, own] = (torch.empty(0), {tap: frozen[tap] for tap in record})
+                self._passed[senders, own] = (Readout(torch.empty(0)), {tap: frozen[tap] for tap in record})
             else:
                 made = self._made(senders, record, own)
-                logits, recorded = self.run(made.actions)
-                self._passed[senders, own] = (logits, made.brought(record, recorded, self.stream, self._left_out))
+                read, recorded = self.run(made.actions)
+                self._passed[senders, own] = (read, made.brought(record, recorded, self.stream, self._left_out))
         return self._passed[senders, own]
 
     def _left_out(self, tap: Tap) -> Tensor | None:

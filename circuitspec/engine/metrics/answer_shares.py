@@ -13,6 +13,7 @@ from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
+from circuitspec.engine.execution.worked_out.readout import parts
 from circuitspec.engine.forward import Forward
 from circuitspec.prompts.output_metrics import targets, upcast
 from circuitspec.prompts.prompt_set import CLEAN
@@ -60,15 +61,33 @@ def what_is_said(runner: Forward, sets: Sequence[Sequence[Sequence[int]]]) -> Sa
     n = runner.task.n
     probabilities, top = np.zeros((len(sets), n)), np.zeros(n)
     likeliest = np.zeros(n, dtype=np.int64)
-    for batch, found in _clean(runner, lambda _, logits: logits.double().softmax(-1).cpu()):
-        for row, prompt in enumerate(batch.prompts):
-            for k, tokens in enumerate(sets):
-                probabilities[k, prompt] = float(found[row, list(tokens[prompt])].sum())
-            likeliest[prompt], top[prompt] = int(found[row].argmax()), float(found[row].max())
+    for batch, found in _clean(runner, lambda batch, logits: _said(batch, logits.double().softmax(-1), sets)):
+        rows = list(batch.prompts)
+        probabilities[:, rows], likeliest[rows], top[rows] = found
     return Said(probabilities, tuple(map(int, likeliest)), top)
 
 
+def _said(
+    batch: Batch, probabilities: Tensor, sets: Sequence[Sequence[Sequence[int]]]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Of probabilities `[row, vocabulary]`: each set's `[set, row]`, the likeliest token and its own, `[row]`."""
+    summed = [
+        [float(probabilities[row, list(tokens[prompt])].sum()) for row, prompt in enumerate(batch.prompts)]
+        for tokens in sets
+    ]
+    top = probabilities.max(-1)
+    return np.array(summed).reshape(len(sets), -1), top.indices.cpu().numpy(), top.values.cpu().numpy()
+
+
 def _clean(runner: Forward, read: Callable[[Batch, Tensor], T]) -> Iterator[tuple[Batch, T]]:
-    """What is read of the logits at the answers, `[row, vocabulary]`, of all clean prompts, batch by batch."""
+    """What is read of the logits at the answers, `[row, vocabulary]`, of all clean prompts, some rows at a time."""
     runner.expect(runner.task.n)
-    return runner.in_batches(lambda part: read(part, upcast(runner.forward(part, CLEAN, Actions())[0])))
+
+    def work(batch: Batch) -> list[tuple[Batch, T]]:
+        answers = runner.readout(batch, CLEAN, Actions())[0]
+        return [
+            (part, read(part, upcast(answers.part(own)))) for part, own in parts(batch, runner.loaded.shape.n_vocab)
+        ]
+
+    for _, found in runner.in_batches(work):
+        yield from found

@@ -49,7 +49,7 @@ def dictionary_fits(forward: Forward) -> tuple[DictionaryFit, ...]:
     forward.expect(forward.task.n)
 
     def recorded(batch: Batch) -> dict[Tap, Tensor]:
-        return forward.forward(batch, CLEAN, Actions(record=record))[1]
+        return forward.readout(batch, CLEAN, Actions(record=record))[1]
 
     for batch, values in forward.in_batches(recorded):
         later = later_columns(batch)

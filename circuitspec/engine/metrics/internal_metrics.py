@@ -179,7 +179,7 @@ class Internals:
         z = Tap(layer, "z")
         forward.expect(len(batch.cases))
         watched = replace(actions, swaps=swaps, record=actions.record | {z})
-        _, recorded = forward.forward(batch, variant, watched, draw)
+        _, recorded = forward.readout(batch, variant, watched, draw)
         given = recorded[z].reshape(*recorded[z].shape[:2], shape.n_heads, -1)  # [row, pos, head, channel]
         given = given / forward.loaded.architecture.mark
         found = {}

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuitspec.engine.execution.batches import Batch
+from circuitspec.engine.execution.worked_out.readout import Readout, parts
 from circuitspec.experiments.experiment import Experiment
+from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.prompt_set import TokenizedTask
 
 T = TypeVar("T")
@@ -23,8 +25,10 @@ class GivesOutputs(Protocol):
 
     @property
     def task(self) -> TokenizedTask: ...
+    @property
+    def loaded(self) -> LoadedModel: ...
     def outputs(
-        self, experiments: Sequence[Experiment], read: Callable[[Batch, Mapping[Experiment, Tensor]], T]
+        self, experiments: Sequence[Experiment], read: Callable[[Batch, Mapping[Experiment, Readout]], T]
     ) -> Iterator[tuple[Batch, list[T]]]: ...
 
 
@@ -46,10 +50,16 @@ def output_divergences(runner: GivesOutputs, pairs: Sequence[Pair]) -> tuple[Div
     n, runs = runner.task.n, tuple(dict.fromkeys(run for pair in pairs for run in pair))
     found = np.zeros((len(pairs), 3, n))
 
-    def read(batch: Batch, logits: Mapping[Experiment, Tensor]) -> NDArray[np.float64]:
-        ends = [own[0] for own in batch.case_readings]
-        logprobs = {run: one[ends].double().log_softmax(-1) for run, one in logits.items()}
-        return np.array([_apart(logprobs[a], logprobs[b]) for a, b in pairs])
+    def read(batch: Batch, of: Mapping[Experiment, Readout]) -> NDArray[np.float64]:
+        found = []
+        numbers = 2 * (len(of) + 2) * runner.loaded.shape.n_vocab  # in double precision, of all runs
+        for part, readings in parts(batch, numbers):
+            ends = [own[0] for own in part.case_readings]
+            logits = {run: one.part(readings)[ends] for run, one in of.items()}
+            found.append(
+                [_apart(logits[a].double().log_softmax(-1), logits[b].double().log_softmax(-1)) for a, b in pairs]
+            )
+        return np.concatenate(found, axis=-1)
 
     for batch, draws in runner.outputs(runs, read):
         found[:, :, list(batch.cases)] = np.mean(draws, axis=0)

@@ -164,7 +164,7 @@ def _patterns(
             source[:, columns, channels.start + columns - start] = loaded.architecture.mark
         marked = Actions({**swaps, tap: Swap(mask, source)}, record=frozenset({z}))
         forward.expect(rows)
-        _, recorded = forward.forward(batch, experiment.base, marked)
+        _, recorded = forward.readout(batch, experiment.base, marked)
         given = recorded[z].reshape(rows, batch.width, shape.n_heads, -1)
         for head in heads:
             parts[head].append(given[:, :, head.head, : len(columns)] / loaded.architecture.mark)

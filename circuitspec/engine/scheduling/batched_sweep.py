@@ -36,6 +36,7 @@ from circuitspec.engine.execution.compiler import Actions, trims
 from circuitspec.engine.execution.masks import swaps_of
 from circuitspec.engine.execution.memory import PeakMemory, out_of_memory
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.worked_out.readout import LogProbabilities, Readout
 from circuitspec.engine.forward import Forward
 from circuitspec.engine.scheduling.feature_moves import FeatureMoves, features_alone
 from circuitspec.engine.scheduling.forward_cost import ForwardCost
@@ -44,7 +45,6 @@ from circuitspec.engine.scheduling.partial_forward import (
     Beginning,
     Shortcut,
     Start,
-    broken,
     check_exact,
     first_column,
     inexact,
@@ -151,7 +151,7 @@ class SweepSetting:
     """What the experiments of a sweep share on one batch.
 
     `inputs` are the model's for these rows, `run` is the base run, with the sweep's streams recorded (None where all
-    begin at the beginning); `values` are the source's, broadcastable to `[row, pos, channel]`; `clean_logprobs` is
+    begin at the beginning); `values` are the source's, broadcastable to `[row, pos, channel]`; `clean_logprobs` are
     `[reading, vocabulary]`. `draw` numbers the noise, where there is any.
     """
 
@@ -161,7 +161,7 @@ class SweepSetting:
     run: BaseRun | None
     values: Mapping[Tap, Tensor]
     columns: Callable[[Where], Tensor]  # bool [row, pos]
-    clean_logprobs: Tensor
+    clean_logprobs: LogProbabilities
     draw: int
 
     def first(self, rows: int, inputs: Mapping[str, Any]) -> SweepSetting:
@@ -173,7 +173,7 @@ class SweepSetting:
             None if self.run is None else self.run.first(rows),
             {tap: value if len(value) == 1 else value[:rows] for tap, value in self.values.items()},
             lambda where: self.columns(where)[:rows],
-            self.clean_logprobs[:rows],
+            self.clean_logprobs.some(slice(rows)),
             self.draw,
         )
 
@@ -205,7 +205,7 @@ class Sweeper:
         batch: Batch,
         run: BaseRun | None,
         values: Mapping[Tap, Tensor],
-        clean_logprobs: Tensor,
+        clean_logprobs: LogProbabilities,
         draw: int,
         known: Collection[Experiment] = (),
         parts: KeepsParts | None = None,
@@ -296,7 +296,7 @@ class Sweeper:
     def _unmoved(self, here: SweepSetting, expected: str) -> dict[str, NDArray[np.float64]]:
         """Every metric of the base run itself, `[row]`."""
         assert here.run is not None
-        metrics = self._forward.metrics(here.batch, here.run.logits, here.clean_logprobs, expected)
+        metrics = self._forward.metrics(here.batch, here.run.readout, here.clean_logprobs, expected)
         return {name: values.cpu().double().numpy() for name, values in metrics.items()}
 
     def _measure(
@@ -310,14 +310,14 @@ class Sweeper:
 
         Of rows that are not run the metrics are those of the base run, which `unmoved` tells by who expects them.
         """
-        logits = self._logits(here, start, together)
+        read = self._readout(here, start, together)
         rows = torch.cat([one.rows for one in together])
-        clean, batch = here.clean_logprobs[here.readings_of(rows)], here.batch.some(rows.tolist())
+        clean, batch = here.clean_logprobs.some(here.readings_of(rows)), here.batch.some(rows.tolist())
         cases = [_cases(here.batch, one.rows) for one in together]
         ends = [*accumulate(map(len, cases), initial=0)]
         found: dict[Experiment, dict[str, NDArray[np.float64]]] = {}
         for expected in dict.fromkeys(e.expected for one in together for e in one.alike):
-            metrics = self._forward.metrics(batch, logits, clean, expected)
+            metrics = self._forward.metrics(batch, read, clean, expected)
             each = {name: values.cpu().double().numpy() for name, values in metrics.items()}
             for one, own, (first, after) in zip(together, cases, pairwise(ends), strict=True):
                 whole = len(own) == len(here.batch.cases)
@@ -330,22 +330,24 @@ class Sweeper:
                     }
         return found
 
-    def _logits(self, here: SweepSetting, start: Start, together: Sequence[Waiting]) -> Tensor:
-        """Logits at the answers, `[reading, vocabulary]`, run after run."""
+    def _readout(self, here: SweepSetting, start: Start, together: Sequence[Waiting]) -> Readout:
+        """What is read at the answers, `[reading, vocabulary]`, run after run."""
         forward = self._forward
         rows = torch.cat([one.rows for one in together])
         batch = here.batch.some(rows.tolist())
         actions = self._actions(here, start, together)
         if start == Start():
-            return forward.forward(batch, here.base, actions, here.draw)[0]
+            return forward.readout(batch, here.base, actions, here.draw)[0]
         assert here.run is not None
         inputs = some_inputs(here.inputs, batch, rows, start.column)
-        answers = self._shortcut.answers(batch, inputs, actions, Beginning.of(here.run, start), rows)
-        if bool((lost := broken(answers)).any()):
-            row, _ = batch.readings[int(lost.nonzero()[0])]
+
+        def not_finite(row: int) -> CircuitspecError:
             ends = accumulate(len(one.rows) for one in together)
-            self._explain(here, next(one.experiment for one, end in zip(together, ends, strict=True) if row < end))
-        return answers
+            return self._explained(
+                here, next(one.experiment for one, end in zip(together, ends, strict=True) if row < end)
+            )
+
+        return self._shortcut.readout(batch, inputs, actions, Beginning.of(here.run, start), rows, not_finite)
 
     def _actions(self, here: SweepSetting, start: Start, together: Sequence[Waiting]) -> Actions:
         """What is patched in each run's rows, one after the other, from a column on."""
@@ -370,10 +372,13 @@ class Sweeper:
             first = after
         return Actions(swaps, shifts=shifts)
 
-    def _explain(self, here: SweepSetting, experiment: Experiment) -> None:
-        """Raise CS502 with the place that is not finite, which a whole forward finds."""
-        self._whole(here, experiment)
-        raise CircuitspecError(inexact("gave NaN or infinity where a whole forward does not"))
+    def _explained(self, here: SweepSetting, experiment: Experiment) -> CircuitspecError:
+        """CS502 with the place that is not finite, which a whole forward finds; CS503 where it finds none."""
+        try:
+            self._whole(here, experiment)
+        except CircuitspecError as found:
+            return found
+        return CircuitspecError(inexact("gave NaN or infinity where a whole forward does not"))
 
     def _whole(self, here: SweepSetting, experiment: Experiment) -> Tensor:
         forward = self._forward
@@ -417,7 +422,7 @@ class Sweeper:
         few = here.first(2, model_inputs(self._forward.task, some, here.base, self._forward.device))
         expected = self._whole(few, waits.experiment)
         self._forward.expect(len(few.batch.cases))
-        found = self._logits(few, waits.start, [replace(waits, rows=few.every_row)])
+        found = self._readout(few, waits.start, [replace(waits, rows=few.every_row)]).logits
         return check_exact(found, expected, waits.start)
 
 

@@ -107,8 +107,8 @@ class Unpatched:
             actions = Actions(record=self._needs.recorded.get(variant, frozenset()))
             kept = self._needs.keys_of(variant) and may_cut(self._forward.loaded.model, self._batch)
             cache = DynamicCache() if kept else None
-            logits, recorded = self._forward.forward(self._batch, variant, actions, self.draw, cache)
-            self._known[variant] = BaseRun(logits, recorded, () if cache is None else keys_values(cache))
+            readout, recorded = self._forward.readout(self._batch, variant, actions, self.draw, cache)
+            self._known[variant] = BaseRun(readout, recorded, () if cache is None else keys_values(cache))
         return self._known[variant]
 
     def values_of(self, variant: Variant) -> Mapping[Tap, Tensor]:

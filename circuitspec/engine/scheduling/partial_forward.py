@@ -8,8 +8,8 @@ more than the tokens at which logits are kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Tap
+from circuitspec.engine.execution.worked_out.readout import Readout
 from circuitspec.engine.forward import Forward
 from circuitspec.prompts.output_metrics import upcast
 
@@ -39,17 +40,18 @@ class Start:
 
 @dataclass(frozen=True)
 class BaseRun:
-    """An unpatched run: logits `[row, vocabulary]`, recorded taps `[row, pos, channel]`, and, where they were kept,
-    every block's keys and values."""
+    """An unpatched run: what is read of it, recorded taps `[row, pos, channel]`, and, where they were kept, every
+    block's keys and values."""
 
-    logits: Tensor
+    readout: Readout
     recorded: Mapping[Tap, Tensor]
     keys_values: KeysValues = ()
 
     def first(self, rows: int) -> BaseRun:
         """The same run of the first rows alone."""
         recorded = {tap: value[:rows] for tap, value in self.recorded.items()}
-        return BaseRun(self.logits[:rows], recorded, tuple((k[:rows], v[:rows]) for k, v in self.keys_values))
+        kept = tuple((k[:rows], v[:rows]) for k, v in self.keys_values)
+        return BaseRun(self.readout.some(slice(rows)), recorded, kept)
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,14 @@ class Shortcut:
         self._forward = forward
 
     def forward(
-        self, inputs: Mapping[str, Any], actions: Actions, begins: Beginning, rows: Tensor | None = None
+        self,
+        inputs: Mapping[str, Any],
+        actions: Actions,
+        begins: Beginning,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Logits `[row, kept position, vocabulary]` of a run of these of the base run's rows, or of all once.
+        """Logits `[row, kept position, vocabulary]` of a run of these of the base run's rows, or of all once, or
+        what enters the unembedding.
 
         `inputs`, and the swaps and shifts of `actions`, are of the same rows and begin at the start's column.
         """
@@ -129,7 +136,14 @@ class Shortcut:
         if first in shifts:  # the stream is put in after what is added there
             stream = stream + shifts.pop(first)
         edits: dict[Tap, Edit] = {first: lambda own: stream}
-        given = Actions(actions.swaps, shifts=shifts, edits=edits, answers_alone=True, first_block=begins.start.layer)
+        given = Actions(
+            actions.swaps,
+            shifts=shifts,
+            edits=edits,
+            answers_alone=True,
+            first_block=begins.start.layer,
+            before_unembedding=actions.before_unembedding,
+        )
         if begins.start.column:
             inputs = {**inputs, "past_key_values": begins.cache(rows), "use_cache": True}
         return self._forward.executor.forward(inputs, given)[0]
@@ -144,10 +158,32 @@ class Shortcut:
     ) -> Tensor:
         """As `forward`, at the answers of this batch's rows: `[reading, vocabulary]`. Counted for what it takes."""
         logits = self.forward(inputs, actions, begins, rows)
-        layers, start = self._forward.loaded.shape.n_layers, begins.start
+        self._count(batch, begins.start)
+        return answer_logits(logits, batch)
+
+    def readout(
+        self,
+        batch: Batch,
+        inputs: Mapping[str, Any],
+        actions: Actions,
+        begins: Beginning,
+        rows: Tensor | None,
+        not_finite: Callable[[int], CircuitspecError],
+    ) -> Readout:
+        """What is read at the answers of this batch's rows; `not_finite` says what is raised for a row of which that is
+        not finite. Counted for what it takes."""
+        later = self._forward.reads_later(batch, inputs)
+        found = self.forward(inputs, replace(actions, before_unembedding=later), begins, rows)
+        self._count(batch, begins.start)
+        read = self._forward.read(batch, found, not_finite) if later else Readout(answer_logits(found, batch))
+        if bool((lost := broken(read.values)).any()):
+            raise not_finite(batch.readings[int(lost.nonzero()[0])][0])
+        return read
+
+    def _count(self, batch: Batch, start: Start) -> None:
+        layers = self._forward.loaded.shape.n_layers
         computed = (layers - start.layer) / layers * (batch.width - start.column) / batch.width
         self._forward.count(len(batch.cases), computed)
-        return answer_logits(logits, batch)
 
 
 def broken(answers: Tensor) -> Tensor:

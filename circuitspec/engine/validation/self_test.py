@@ -322,16 +322,17 @@ def _along(
 ) -> torch.Tensor:
     """The logits of the clean prompts with these values sent along a path."""
     scaled = runner.stream.with_scaled
-    return Hops(
+    hops = Hops(
         path,
         runner.stream,
-        run=lambda actions: runner.forward(batch, CLEAN, actions),
+        run=lambda actions: runner.readout(batch, CLEAN, actions),
         source=scaled(values),
         columns=lambda where: where_mask(runner.task, batch, where, runner.device),
         base=scaled(own),
         extra=lambda: runner.expect(len(batch.prompts)),
         first=lambda: first_columns(batch).to(runner.device),
-    ).logits()
+    )
+    return hops.readout().logits
 
 
 def _edge_and_path(

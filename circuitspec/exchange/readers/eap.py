@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,7 +69,7 @@ def receiver_names(size: Size) -> list[str]:
 
 
 def _read_json(path: Path, known: Size | None) -> FileReading:
-    content = read_json(path)
+    content = read_json(path, _decided)
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), dict) for key in ("cfg", "nodes", "edges")
     ):
@@ -88,11 +89,15 @@ def _read_json(path: Path, known: Size | None) -> FileReading:
         if row is None or column is None or row >= before[column]:
             faults.append(f"{shown(name)}: a model of {size} has no such edge")
             continue
-        score, decided = (info.get("score"), info.get("in_graph")) if isinstance(info, dict) else ("", "")
+        if isinstance(info, _Decided):
+            score, decided = info
+        else:
+            score, decided = (info.get("score"), info.get("in_graph")) if isinstance(info, dict) else ("", "")
         if not (decided is None or isinstance(decided, bool)) or not (
             score is None or (isinstance(score, int | float) and not isinstance(score, bool))
         ):
-            faults.append(f"{shown(name)}: {shown(info)} is no object of a number `score` and a truth value `in_graph`")
+            said = shown(_as_given(info))
+            faults.append(f"{shown(name)}: {said} is no object of a number `score` and a truth value `in_graph`")
             continue
         if decided is not None:
             n_decided += 1
@@ -110,12 +115,32 @@ def _read_json(path: Path, known: Size | None) -> FileReading:
     for row, column in found:
         kept[row, column] = True
     edges = EdgeList(size, kept, scores if n_scored else None)
-    nodes = json_nodes(path, content["nodes"], edges)
+    nodes = json_nodes(path, {name: _as_given(info) for name, info in content["nodes"].items()}, edges)
     n_named = len(content["edges"])
     unnamed, unscored = int(size.possible.sum()) - n_named, n_named - int((~np.isnan(scores))[size.possible].sum())
     return FileReading(
         edges, bool(n_decided), edgeless=_edgeless(nodes, edges), unnamed=unnamed, unscored=unscored, nodes=nodes
     )
+
+
+class _Decided(NamedTuple):
+    """What is said of an edge, in less memory than a dict: of a large model there are a million."""
+
+    score: object
+    in_graph: object
+
+
+def _decided(pairs: list[tuple[str, object]]) -> _Decided | None:
+    if len(pairs) != 2:
+        return None
+    (first, one), (second, other) = pairs
+    if first == "score" and second == "in_graph":
+        return _Decided(one, other)
+    return _Decided(other, one) if first == "in_graph" and second == "score" else None
+
+
+def _as_given(info: object) -> object:
+    return info._asdict() if isinstance(info, _Decided) else info
 
 
 def _edgeless(nodes: NodeReading, edges: EdgeList) -> int:

@@ -12,10 +12,11 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic, Span
+from circuitspec.runtime.collecting import uncollected
 from circuitspec.runtime.files import TooLarge, read_regular
 
 MAX_JSON_BYTES = 256_000_000
@@ -45,24 +46,37 @@ def unreadable(path: Path, message: str, hint: str = "") -> CircuitspecError:
     return CircuitspecError(Diagnostic("CS382", f"{path}: {message}", hint=hint))
 
 
-def read_json(path: Path) -> object:
+def read_json(path: Path, small: Callable[[list[tuple[str, object]]], object] | None = None) -> object:
     """The value of a JSON file, NaN and infinity included, as Python's own writer writes them.
 
+    `small` may make another value than a dict of an object's keys and values, or give None; that no key stands twice is
+    then its affair.
     Raises CircuitspecError (CS382).
     """
-    raw = _read(path, MAX_JSON_BYTES).removeprefix(codecs.BOM_UTF8)
+
+    def made(pairs: list[tuple[str, object]]) -> object:
+        found = None if small is None else small(pairs)
+        return _no_repeats(pairs) if found is None else found
+
+    text = _text(path)
     try:
-        value: object = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_repeats)
+        with uncollected():  # millions of values and none to throw away
+            value: object = json.loads(text, object_pairs_hook=_no_repeats if small is None else made)
     except json.JSONDecodeError as error:
         place = Span(str(path), error.lineno, error.colno)
         raise CircuitspecError(Diagnostic("CS382", f"this is not JSON: {error.msg}", place)) from None
-    except UnicodeDecodeError:
-        raise unreadable(path, "this is not JSON, which is UTF-8 text") from None
     except RecursionError:
         raise unreadable(path, "this JSON is nested too deeply") from None
     except ValueError as error:  # a key twice, a number of 5000 digits
         raise unreadable(path, f"this JSON cannot be read: {error}") from None
     return value
+
+
+def _text(path: Path) -> str:
+    try:
+        return _read(path, MAX_JSON_BYTES).removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError:
+        raise unreadable(path, "this is not JSON, which is UTF-8 text") from None
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

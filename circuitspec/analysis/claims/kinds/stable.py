@@ -75,6 +75,7 @@ class StableClaims(ClaimKind[Stable, PlannedStable]):
     needs_circuit = True
     several = True
     prompts_decide = False  # more searches would
+    has_sequence = False
 
     def refused(
         self, claim: Stable, place: Path_, ablation: AblationSpec, graph: CircuitGraph, text: SourceText
