@@ -80,6 +80,7 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
     if d_mlp is None and keys.d_mlp_over_d_model is not None:
         d_mlp = keys.d_mlp_over_d_model * d_model
     n_layers, experts = required(keys.n_layers, standard.n_layers), architecture.experts
+    mixers = architecture.mixers
     named = () if experts is None else [key for key in experts.count if config.get(key) is not None] or experts.count
     return checked_shape(
         architecture,
@@ -93,6 +94,7 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         max_positions=size(keys.max_positions, standard.max_positions),
         n_experts=required(named[0], named[0]) if named else 0,
         dense_layers=frozenset() if experts is None else experts.dense(config, n_layers),
+        mixers=frozenset() if mixers is None else mixers.layers(config, n_layers),
     )
 
 
@@ -109,6 +111,7 @@ def checked_shape(
     max_positions: int | None,
     n_experts: int = 0,
     dense_layers: frozenset[int] = frozenset(),
+    mixers: frozenset[int] = frozenset(),
 ) -> ModelShape:
     """A shape whose heads add up; heads are their own key-value heads, and share d_model, unless told otherwise.
 
@@ -133,6 +136,13 @@ def checked_shape(
         if d_model % n_heads:
             raise _bad_config(f"{d_model} channels cannot be split into {n_heads} heads", "correct the head count")
         d_head = d_model // n_heads
+    if architecture.paired_heads:
+        if n_heads % 2 or n_kv_heads % 2:
+            raise _bad_config(
+                f"{n_heads} attention heads and {n_kv_heads} key-value heads cannot be taken in pairs",
+                "correct the head counts",
+            )
+        n_heads, n_kv_heads, d_head = n_heads // 2, n_kv_heads // 2, 2 * d_head
     return ModelShape(
         architecture.family,
         n_layers,
@@ -149,6 +159,10 @@ def checked_shape(
         n_experts=n_experts,
         has_shared=architecture.experts is not None and architecture.experts.shared is not None,
         dense_layers=dense_layers,
+        mixers=mixers,
+        query_gates=architecture.query_gates,
+        paired_heads=architecture.paired_heads,
+        joint_head_norm=architecture.head_norm is not None,
     )
 
 

@@ -39,7 +39,7 @@ from circuitspec.experiments.experiment import EVERYWHERE, Source, Variant
 from circuitspec.experiments.levels.patched_tokens import check_defined_at
 from circuitspec.graph.edges import Edge, Receiver, Sender, precedes, sender_index
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mixer, Mlp
 
 Values = Mapping[Tap, Tensor]
 
@@ -295,6 +295,8 @@ class _Run:
                 return Tap(self._shape.n_layers, "final")
             case Mlp(layer):
                 return Tap(layer, "mlp")
+            case Mixer(layer):
+                return Tap(layer, "attn_in")
             case _:
                 return self._stream.port(receiver).tap
 
@@ -309,15 +311,21 @@ class _Run:
                     found[receiver] = slope.flatten(0, 1)
                 case Mlp(layer):
                     found[receiver] = _taken_back(self._mlp(layer, slope.shape), read, slope.flatten(0, 1))
+                case Mixer(layer):
+                    found[receiver] = _taken_back(
+                        partial(self._stream.entering_attention, layer), read, slope.flatten(0, 1)
+                    )
                 case _:
                     ports.setdefault(self._stream.port(receiver).tap, []).append(receiver)
         for tap, receivers in ports.items():
-            units = [self._stream.port(receiver).unit for receiver in receivers]
+            slots = [(receiver, slot.unit) for receiver in receivers for slot in self._stream.ports(receiver)]
+            units = [unit for _, unit in slots]
             read = values[Tap(tap.layer, "resid")].flatten(0, 1)
             slope = slopes[tap].reshape(len(read), tap.units(self._shape), -1)[:, units]
             each = read.unsqueeze(1).expand(-1, len(units), -1)
             gradients = _taken_back(self._projection(tap, units), each, slope)
-            found |= {receiver: gradients[:, number] for number, receiver in enumerate(receivers)}
+            for number, (receiver, _) in enumerate(slots):
+                found[receiver] = found.get(receiver, 0.0) + gradients[:, number]
         return found
 
     def _projection(self, tap: Tap, units: Sequence[int]) -> Callable[[Tensor], Tensor]:
@@ -364,5 +372,5 @@ def _taken_back(compute: Callable[[Tensor], Tensor], read: Tensor, slope: Tensor
 
 
 def _layer(receiver: Receiver) -> int:
-    assert isinstance(receiver.component, Head | KvHead | Mlp)
+    assert isinstance(receiver.component, Head | KvHead | Mixer | Mlp)
     return receiver.component.layer

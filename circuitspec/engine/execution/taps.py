@@ -21,6 +21,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     INPUT,
     KV_HEAD,
     LOGITS,
+    MIXER,
     MLP,
     NEURON,
     RESID,
@@ -35,6 +36,7 @@ from circuitspec.models.families.architecture import Architecture, FusedQKV, Por
 TapKind = Literal[
     "embed",
     "resid",
+    "attn_in",
     "qkv",
     "q",
     "k",
@@ -43,6 +45,7 @@ TapKind = Literal[
     "z",
     "z_scaled",
     "attn_added",
+    "mixer",
     "resid_mid",
     "mlp_in",
     "routing",
@@ -64,11 +67,13 @@ _ORDER: tuple[TapKind, ...] = get_args(TapKind)
 class Tap:
     """One tensor of the forward pass, `[row, pos, channel]`; taps are ordered as the model computes them.
 
-    `embed` is the token embeddings, `resid` the block's input, `resid_mid` the residual stream between attention and
-    MLP, `qkv` or `q`, `k` and `v` the projections (before norm and rotation), `z` the heads' outputs side by side,
-    `attn_added` what is added to the residual stream of the attention, `mlp_in` what enters the MLP (after its norm),
-    `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
-    residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
+    `embed` is the token embeddings, `resid` the block's input, `attn_in` that after the norm before the attention, or
+    before the mixer, `resid_mid` the residual stream between attention and MLP, `qkv` or `q`, `k` and `v` the
+    projections (before norm and rotation; of `q` with the gates, where heads have some), `z` the heads' outputs side by
+    side, `attn_added` what is added to the residual stream of the attention, `mixer` what a mixer adds in its place,
+    `mlp_in` what enters the MLP (after its norm), `neurons` the input of the MLP's output projection, `mlp` the MLP's
+    output, `mlp_added` what is added to the residual stream of it (both after a post norm, where there is one), and
+    `final` the input of the last norm; of z and neurons what enters a norm over all of them, where there is one.
     Six are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
     (`engine.levels.residual_stream`); `pattern`, what the heads attend to, head after head, `[row, query pos,
     head * key pos]`; `routing`, the weights of all experts, zero for those that are not chosen, `[row, pos, expert]`;
@@ -86,6 +91,10 @@ class Tap:
         match self.kind:
             case "embed":
                 return architecture.embedding()
+            case "attn_in":
+                return architecture.attn_in(self.layer)
+            case "mixer":
+                return architecture.mixer_out(self.layer)
             case "resid":
                 return architecture.resid_in(self.layer)
             case "resid_mid":
@@ -121,10 +130,12 @@ class Tap:
     def units(self, shape: ModelShape) -> int:
         """Into how many equal slices the last dimension falls."""
         match self.kind:
-            case "z" | "z_scaled" | "q" | "pattern":
+            case "z" | "z_scaled" | "pattern":
                 return shape.n_heads
+            case "q":
+                return shape.n_heads * shape.slices_of_head
             case "k" | "v":
-                return shape.n_kv_heads
+                return shape.n_kv_heads * shape.slices_of_head
             case "qkv":
                 return shape.n_heads + 2 * shape.n_kv_heads
             case "neurons":
@@ -139,7 +150,11 @@ class Tap:
     def width(self, shape: ModelShape) -> int:
         """The number of channels."""
         match self.kind:
-            case "z" | "z_scaled" | "q" | "k" | "v" | "qkv":
+            case "q":
+                return shape.n_heads * shape.d_head * (2 if shape.query_gates else 1)
+            case "k" | "v":
+                return shape.n_kv_heads * shape.d_head
+            case "z" | "z_scaled" | "qkv":
                 return self.units(shape) * shape.d_head
             case "neurons":
                 return shape.d_mlp
@@ -174,6 +189,8 @@ class Tap:
         read = site.place.kind
         kinds: Mapping[str, TapKind] = {"attention": "attn_added", "mlp": "mlp" if shape.plain_sum else "mlp_added"}
         written = Tap(self.layer, kinds.get(read, read))  # type: ignore[arg-type]
+        if read == "attention" and self.layer in shape.mixers:
+            written = Tap(self.layer, "mixer")
         if read == "resid" and self.layer == shape.n_layers:  # what leaves the last block
             written = Tap(self.layer, "final")
         return (Tap(self.layer, "mlp_in") if site.reads_input else written), written
@@ -209,6 +226,14 @@ def port_slot(port: Port, layer: int, head: int, architecture: Architecture, sha
     return Slot(Tap(layer, "qkv"), before + head)
 
 
+def port_slots(port: Port, layer: int, head: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
+    """The same, where a head may have several: of a pair, what each of the two has."""
+    first = port_slot(port, layer, head, architecture, shape)
+    if not shape.paired_heads:
+        return (first,)
+    return first, Slot(first.tap, first.unit + first.tap.units(shape) // 2)
+
+
 SlotsOf: TypeAlias = Callable[[int, int, Architecture, ModelShape], tuple[Slot, ...]]
 """Where the component of a layer and a number there is patched; the input counts as one of layer -1."""
 
@@ -218,7 +243,8 @@ def _slice(kind: TapKind) -> SlotsOf:
 
 
 def _key_and_value(layer: int, member: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
-    return tuple(port_slot(port, layer, member, architecture, shape) for port in ("k", "v"))
+    ports: tuple[Port, ...] = ("k", "v")
+    return tuple(slot for port in ports for slot in port_slots(port, layer, member, architecture, shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +274,11 @@ TAPS: Mapping[ComponentKind, KindTaps] = {
     ),
     ATTENTION_PATTERN: KindTaps(slots=_slice("pattern")),
     KV_HEAD: KindTaps(slots=_key_and_value, read=lambda layer, shape: Tap(layer, "resid")),
+    MIXER: KindTaps(
+        slots=_slice("mixer"),
+        written=lambda layer, architecture: Tap(layer, "mixer"),
+        read=lambda layer, shape: Tap(layer, "resid"),
+    ),
     MLP: KindTaps(
         slots=_slice("mlp"),
         written=lambda layer, architecture: Tap(layer, "mlp" if architecture.mlp_post_norm is None else "mlp_added"),
@@ -330,6 +361,11 @@ def all_taps(architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
     return frozenset(tap for tap in found if tap.units(shape) and tap.kind != "routing")
 
 
+def added_by_attention(layer: int, shape: ModelShape) -> Tap:
+    """Where it is read what the attention of a layer adds to the residual stream, or the mixer in its place."""
+    return Tap(layer, "mixer" if layer in shape.mixers else "attn_added")
+
+
 def label(tap: Tap) -> str:
     """What is patched at a tap, in the words of hypothesis files: `a3`, `r2.mid`, `m1.n*`, `a3.kv* (keys)`."""
     labels: Mapping[TapKind, str] = {
@@ -340,6 +376,7 @@ def label(tap: Tap) -> str:
         "v": f"a{tap.layer}.kv* (values)",
         "pattern": f"a{tap.layer}.h*.pattern",
         "z": f"a{tap.layer}",
+        "mixer": f"a{tap.layer}",
         "resid_mid": f"r{tap.layer}.mid",
         "neurons": f"m{tap.layer}.n*",
         "experts": f"m{tap.layer}.e*",

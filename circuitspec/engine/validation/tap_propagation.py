@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+import torch
 from torch import Tensor
 
-from circuitspec.engine.execution.taps import Tap, TapKind
+from circuitspec.engine.execution.taps import Tap, TapKind, added_by_attention
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
 
@@ -27,7 +28,7 @@ class Handover:
 
     `magnitude`, of the same shape, is the scale of what rounding can do to each value. At a prompt's
     `first` token only, or at `all` of them. Of each of some `shares`, which are equal slices, at most all of the value
-    must be there, and nothing else.
+    must be there, and nothing else; or, if they are `scaled`, any multiple of it.
     """
 
     read: Tap
@@ -35,6 +36,7 @@ class Handover:
     magnitude: Tensor
     columns: Columns = "all"
     shares: int = 0
+    scaled: bool = False
 
     def reached(self, actual: Tensor) -> Tensor:
         """What must be there where `actual` is; the same, unless it is told up to shares."""
@@ -43,7 +45,8 @@ class Handover:
         split = (*self.expected.shape[:-1], self.shares, -1)
         whole, part = self.expected.reshape(split), actual.reshape(split)
         size = (whole * whole).sum(-1, keepdim=True).clamp_min(1e-30)
-        share = ((whole * part).sum(-1, keepdim=True) / size).clamp(0, 1)
+        share = (whole * part).sum(-1, keepdim=True) / size
+        share = share if self.scaled else share.clamp(0, 1)
         return (share * whole).view_as(self.expected)
 
 
@@ -66,9 +69,11 @@ def handovers(
         case "qkv":
             return (same(Tap(layer, "z"), other),)
         case "v":
-            return (_first_value(tap, other, architecture, shape),)
+            return (_first_value(tap, used, other, architecture, shape),)
         case "z":
             return same(Tap(layer, "attn_added"), other), sums(layer, used, architecture, shape)[0]
+        case "mixer":
+            return (sums(layer, used, architecture, shape)[0],)
         case "mlp":
             added = added_by_mlp(layer, architecture)
             normed = () if added == tap else (same(added, other),)
@@ -76,7 +81,8 @@ def handovers(
         case "resid" | "resid_mid" | "q" | "k" | "embed" | "final":
             return ()
         case (
-            "z_scaled"
+            "attn_in"
+            | "z_scaled"
             | "pattern"
             | "routing"
             | "experts"
@@ -97,9 +103,11 @@ def reads(tap: Tap, architecture: Architecture, shape: ModelShape) -> frozenset[
     match tap.kind:
         case "neurons":
             return frozenset({Tap(layer, "mlp")})
+        case "v" if shape.query_gates:
+            return frozenset({Tap(layer, "q"), Tap(layer, "z")})
         case "qkv" | "v":
             return frozenset({Tap(layer, "z")})
-        case "z" | "mlp":
+        case "z" | "mlp" | "mixer":
             return terms(layer, architecture, shape)
         case _:
             return frozenset()
@@ -112,7 +120,7 @@ def sums(layer: int, used: Values, architecture: Architecture, shape: ModelShape
     """
     before, end = used[Tap(layer, "resid")], after(layer, shape)
     by = architecture.residual_multiplier
-    attention, mlp = used[Tap(layer, "attn_added")] * by, used[added_by_mlp(layer, architecture)] * by
+    attention, mlp = used[added_by_attention(layer, shape)] * by, used[added_by_mlp(layer, architecture)] * by
     if not shape.has_resid_mid:
         return (_summed(end, before, attention, mlp),)
     middle = Tap(layer, "resid_mid")
@@ -121,7 +129,12 @@ def sums(layer: int, used: Values, architecture: Architecture, shape: ModelShape
 
 def terms(layer: int, architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
     """What `sums` is about: the streams of a block, and what is added to them."""
-    taps = {Tap(layer, "resid"), Tap(layer, "attn_added"), added_by_mlp(layer, architecture), after(layer, shape)}
+    taps = {
+        Tap(layer, "resid"),
+        added_by_attention(layer, shape),
+        added_by_mlp(layer, architecture),
+        after(layer, shape),
+    }
     return frozenset(taps | {Tap(layer, "resid_mid")} if shape.has_resid_mid else taps)
 
 
@@ -146,17 +159,26 @@ def same(read: Tap, run: Values) -> Handover:
     return Handover(read, run[read], run[read].abs())
 
 
-def _first_value(tap: Tap, other: Values, architecture: Architecture, shape: ModelShape) -> Handover:
+def _first_value(tap: Tap, used: Values, other: Values, architecture: Architecture, shape: ModelShape) -> Handover:
     """A prompt's first token attends to itself alone, so that each head's output is its value there.
 
-    At most that, where a head may attend to nothing.
+    At most that, where a head may attend to nothing; times its gate, where it has one. Of a pair of heads it is both
+    values side by side, normed.
     """
     given = architecture.clipped(other[tap])
-    values = given.view(*given.shape[:2], shape.n_kv_heads, shape.d_head)
-    heads = values.repeat_interleave(shape.n_heads // shape.n_kv_heads, -2).flatten(-2)
-    return Handover(
-        Tap(tap.layer, "z"), heads, heads.abs(), "first", shares=shape.n_heads if architecture.has_sinks else 0
-    )
+    slices = given.view(*given.shape[:2], shape.slices_of_head, shape.n_kv_heads, -1)
+    values = slices.transpose(2, 3).flatten(-2)  # [row, pos, kv head, d_head]
+    heads = values.repeat_interleave(shape.n_heads // shape.n_kv_heads, -2)
+    if shape.query_gates:
+        heads = heads * torch.sigmoid(gates(used[Tap(tap.layer, "q")], shape))
+    heads = heads.flatten(-2)
+    shares = shape.n_heads if architecture.has_sinks or shape.paired_heads else 0
+    return Handover(Tap(tap.layer, "z"), heads, heads.abs(), "first", shares, shape.paired_heads)
+
+
+def gates(queries: Tensor, shape: ModelShape) -> Tensor:
+    """The gate of each head, `[row, pos, head, d_head]`, in what the projection of queries gives."""
+    return queries.view(*queries.shape[:2], shape.n_heads, 2, shape.d_head)[..., 1, :]
 
 
 def _summed(read: Tap, *added: Tensor) -> Handover:

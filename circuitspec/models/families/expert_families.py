@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from circuitspec.models.families.architecture import Architecture, ConfigNumber
 from circuitspec.models.families.expert_layers import Experts, dense_below, dense_between, dense_if_listed
-from circuitspec.models.families.sequential_families import LLAMA
+from circuitspec.models.families.sequential_families import LLAMA, QWEN35
 
 _EXPERTS = Experts("mlp.experts", "mlp.gate", ("num_local_experts", "num_experts"))
 _IN_SOME_LAYERS = replace(_EXPERTS, dense=dense_if_listed)
@@ -46,6 +46,13 @@ MIXTURES: tuple[Architecture, ...] = (
         experts=Experts(
             "mlp.experts", "mlp.gate", ("n_routed_experts", "num_local_experts"), "mlp.shared_experts", dense_below
         ),
+    ),
+    replace(
+        QWEN35,
+        family="qwen3_next",
+        title="Qwen3-Next",
+        mlp_down=None,
+        experts=replace(_IN_SOME_LAYERS, shared="mlp.shared_expert"),
     ),
     replace(
         _MIXTRAL,

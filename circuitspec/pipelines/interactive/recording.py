@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
-from circuitspec.engine.execution.taps import port_slot, slots_of
+from circuitspec.engine.execution.taps import port_slots, slots_of
 from circuitspec.engine.metrics.recorded_values import Array, Wanted, positions_wanted, record_values
 from circuitspec.experiments.experiment import Experiment
 from circuitspec.graph.nodes import existing, expand, is_node, nodes_of
@@ -162,8 +162,8 @@ def _of_name(
         elif name.ports and isinstance(component, Head):
             port = name.ports[0]
             number = component.head if port == "q" else component.head // (shape.n_heads // shape.n_kv_heads)
-            slot = port_slot(port, component.layer, number, loaded.architecture, shape)
-            found.append(Wanted(label, (slot,), roles=roles))
+            slots = port_slots(port, component.layer, number, loaded.architecture, shape)
+            found.append(Wanted(label, slots, roles=roles))
         elif is_node(component):
             found.append(Wanted(label, slots_of(component, loaded.architecture, shape), roles=roles))
     return found
