@@ -6,8 +6,8 @@ queries, joint query norms, soft caps. The others are laid out like Llama. Each 
 take turns, so that a folder's tests at every level, on either side and of each kind meet all of them. Their other cases
 are left to `make nightly`. A test is thinned if its argument `family` takes the names of families of both kinds; a test
 that `make test` needs on all of them says `@pytest.mark.every_family`. Of further families (`FURTHER`) every case is
-left to `make nightly`; where one of them has a layout that none of the four has, `tests/engine/test_further_layouts.py`
-or `test_expert_families.py` runs a small case.
+left to `make nightly`; where one of them has a layout that none of the four has, one of
+`tests/engine/test_further_layouts.py`, `test_expert_families.py` and `test_special_heads.py` runs a small case.
 
 **Quick.** What needs no model, but for text that is made up at random; and one case of each test that compares the
 engine with the oracle, of a layout each.
@@ -34,7 +34,8 @@ WITH_EXPERTS = (
     "qwen2_moe",
     "qwen3_moe",
 )
-FURTHER = tuple(sorted((*DENSE, *WITH_EXPERTS)))
+SPECIAL = ("bitnet", "diffllama", "qwen3_5_text", "qwen3_next")  # gated, normed or paired heads, and mixers
+FURTHER = tuple(sorted((*DENSE, *WITH_EXPERTS, *SPECIAL)))
 
 WITHOUT_A_MODEL = ("tests.hypothesis_file.", "tests.graph.", "tests.experiments.", "tests.prompts.")
 MADE_UP = "tests.hypothesis_file.test_hostile"

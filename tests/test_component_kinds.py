@@ -20,8 +20,21 @@ from circuitspec.exploration.exploration_findings import ExploreOptions
 from circuitspec.exploration.output.exploration_figures import pictures
 from circuitspec.exploration.output.exploration_text import render_exploration
 from circuitspec.exploration.request import SWEPT
-from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind, Counts
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Pattern, Range, sort_key, stage, whole_of
+from circuitspec.graph.nodes import nodes_of
+from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, MIXER, ComponentKind, Counts
+from circuitspec.hypothesis_file.grammar.components import (
+    IN_LAYERS,
+    WHOLE,
+    AttentionLayer,
+    Head,
+    Mixer,
+    Pattern,
+    Range,
+    sort_key,
+    stage,
+    whole_of,
+)
 from circuitspec.hypothesis_file.grammar.names import format_name, parse_name
 from circuitspec.hypothesis_file.load_file import load_exploration
 from circuitspec.models.families.family_table import architecture_named
@@ -41,7 +54,7 @@ def test_every_row_has_its_tensors_and_no_others() -> None:
         assert (taps.read is not None) == kind.reads, kind.name
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.in_place_of is None], ids=lambda kind: kind.name)
 def test_a_row_agrees_with_its_components(kind: ComponentKind) -> None:
     written = parse_name(kind.example).target
     assert written.kind is kind
@@ -63,11 +76,22 @@ def test_a_row_agrees_with_its_components(kind: ComponentKind) -> None:
         assert stage(whole_of(component)) == stage(component)
 
 
+def test_a_layer_is_its_mixer_where_it_has_no_heads() -> None:
+    """It is written like an attention layer, and is one where others have heads."""
+    shape = ModelShape("any", 3, 4, 2, 8, 2, 16, 20, mixers=frozenset({1}))
+    assert MIXER.in_place_of is AttentionLayer(1).kind.stands_for
+    assert format_name(Mixer(1)) == "a1" == format_name(AttentionLayer(1))
+    assert nodes_of(AttentionLayer(1), shape) == (Mixer(1),)
+    assert nodes_of(AttentionLayer(2), shape) == tuple(Head(2, head) for head in range(4))
+    assert {c.layer for c in Pattern(HEAD, Range(), Range()).expand(shape.counts)} == {0, 2}  # type: ignore[union-attr]
+    assert stage(Mixer(1)) == stage(Head(1, 0))
+
+
 def test_rows_are_told_apart() -> None:
     for what in (
         [kind.name for kind in KINDS],
-        [(kind.letter, kind.suffix, kind.aspect) for kind in IN_LAYERS],
-        [kind.rank for kind in IN_LAYERS],
+        [(kind.letter, kind.suffix, kind.aspect) for kind in IN_LAYERS if kind.in_place_of is None],
+        [kind.rank for kind in IN_LAYERS if kind.in_place_of is None],
         [kind.title for kind in KINDS],
     ):
         assert len(set(what)) == len(what)

@@ -125,6 +125,12 @@ DATA: dict[str, CodeInfo] = {
         "Dequantised GGUF models are kept in a cache folder, which cannot be written, is full, or is locked by "
         "another process that does not finish. Set CIRCUITSPEC_CACHE to a folder with room for the model.",
     ),
+    "CS322": CodeInfo(
+        "a model that other tools' files cannot tell of",
+        "Files of other tools name heads and MLPs, layer by layer. Some layers of this model have a mixer in place of "
+        "heads: a recurrence with a state, or a short convolution. Edges to and from it have no name there, so that "
+        "nothing is read or written. In hypotheses `aN` stands for the mixer of layer N.",
+    ),
     "CS327": CodeInfo(
         "nothing different is left to draw",
         "Values drawn from one list differ within a prompt, a corruption's fresh values differ from the clean "

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exchange.loss import counted
 from circuitspec.graph.edges import (
     Receiver,
@@ -72,7 +73,16 @@ class Size:
 
     @classmethod
     def of(cls, shape: ModelShape) -> Size:
-        """The size of a model whose configuration is known."""
+        """The size of a model whose configuration is known; CS322 for one with layers without heads."""
+        if shape.mixers:
+            where = ", ".join(f"a{layer}" for layer in sorted(shape.mixers))
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS322",
+                    f"the model has mixers in place of heads ({where}), for which other tools' files have no words",
+                    hint="write the hypothesis by hand, or let `circuitspec explore` draft it: aN names a mixer",
+                )
+            )
         parallel = not shape.has_resid_mid
         return cls(shape.n_layers, shape.n_heads, shape.n_kv_heads, shape.d_model, parallel, shape.has_mlps)
 

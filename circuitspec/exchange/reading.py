@@ -13,8 +13,8 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.exchange.edge_lists import EdgeList, Scores, Size
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.node_lists import NodeReading
-from circuitspec.graph.edges import Sender, inputs_of, is_writer, sender_index
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits, Mlp
+from circuitspec.graph.edges import Sender, Writer, inputs_of, is_writer, sender_index
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits
 from circuitspec.hypothesis_file.grammar.names import Port
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.shapes import read_shape
@@ -47,7 +47,7 @@ class NamedEdge:
 
     text: str
     sender: Sender
-    component: Head | Mlp | Logits
+    component: Writer | Logits
     ports: tuple[Port, ...] = ()  # of a head; none: all of its inputs
     score: float | None = None
 

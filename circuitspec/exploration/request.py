@@ -56,7 +56,11 @@ def spots_of_kind(
     wanted = searched_for(kind)
     if wanted is None:
         return [one for layer in range(streams) for one in all_of(kind, layer, counts)]
-    own = [component for component in searched if component.kind is wanted]
+    own = [
+        component
+        for component in searched
+        if wanted in (component.kind, kind.stands_for and component.kind.in_place_of)
+    ]
     if kind.stands_for is not None:
         return [IN_LAYERS[kind](layer, 0) for layer in sorted({component.place[0] for component in own})]
     if kind.aspect_of is not None:

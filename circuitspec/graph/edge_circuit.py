@@ -28,7 +28,7 @@ from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of
 from circuitspec.graph.paths import everywhere as acting_everywhere
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Between, Head, Input, KvHead, Logits
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.hypothesis_file.yaml.source import SourceText
 
@@ -235,9 +235,9 @@ def unfed(circuit: EdgeCircuit, graph: CircuitGraph) -> tuple[str, ...]:
     return tuple(format_name(s) for s in senders(graph.shape) if s in found)
 
 
-def named_in_paths(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Head | Mlp | KvHead, Where]:
-    """Heads, key-value heads and MLPs in paths, and where they act there (`everywhere`: `positions: all`)."""
-    found: dict[Head | Mlp | KvHead, Where] = {}
+def named_in_paths(graph: CircuitGraph, *, everywhere: bool = False) -> dict[Between, Where]:
+    """Heads, mixers, key-value heads and MLPs in paths, and where they act there (`everywhere`: `positions: all`)."""
+    found: dict[Between, Where] = {}
     for path in graph.paths:
         for hop in (acting_everywhere(path) if everywhere else path).hops:
             for stop in hop:

@@ -101,8 +101,10 @@ def senders_before(receiver: Receiver, shape: ModelShape) -> int:
     """How many of `senders`, from the first, write before the receiver reads."""
     kind, places = receiver.component.kind, _sender_places(shape)
     if not kind.in_layers:
-        return places.first + shape.n_layers * places.a_layer
-    return places.first + receiver.component.place[0] * places.a_layer + places.before[kind]
+        return places.ends[-1]
+    layer = receiver.component.place[0]
+    own = places.in_layer[layer in shape.mixers]
+    return places.ends[layer] + own.before[kind]
 
 
 def sender_index(sender: Sender, shape: ModelShape) -> int:
@@ -110,7 +112,8 @@ def sender_index(sender: Sender, shape: ModelShape) -> int:
     if not sender.kind.in_layers:
         return 0
     places, (layer, member) = _sender_places(shape), sender.place
-    return places.first + layer * places.a_layer + places.offset[sender.kind] + member
+    own = places.in_layer[layer in shape.mixers]
+    return places.ends[layer] + own.offset[sender.kind] + member
 
 
 def precedes(sender: Sender, receiver: Receiver, shape: ModelShape) -> bool:
@@ -194,32 +197,45 @@ _READ_BY: Mapping[ComponentKind, ComponentKind] = {
 
 
 @dataclass(frozen=True)
-class _SenderPlaces:
-    """How many senders there are before all layers, and in each; in it, how many come before a kind's own, and how many
-    of them a kind reads.
-    """
+class _InLayer:
+    """How many senders a layer has, how many of them come before a kind's own, and how many of them a kind reads."""
 
-    first: int
-    a_layer: int
+    count: int
     offset: Mapping[ComponentKind, int]
     before: Mapping[ComponentKind, int]
 
 
+@dataclass(frozen=True)
+class _SenderPlaces:
+    """How many senders there are before each layer, and in all (`ends`); and where they are in layers with heads, and
+    in those with mixers.
+    """
+
+    ends: tuple[int, ...]
+    in_layer: tuple[_InLayer, _InLayer]
+
+
 @lru_cache(maxsize=32)
 def _sender_places(shape: ModelShape) -> _SenderPlaces:
-    counts = {kind: _count(kind, shape) for kind in _SENDING}
+    one_with, one_without = (
+        next((n for n in range(shape.n_layers) if (n in shape.mixers) == mixes), None) for mixes in (False, True)
+    )
+    kinds = _places_in(one_with, shape), _places_in(one_without, shape)
+    first = sum(kind.sends for kind in WHOLE)
+    counts = (kinds[layer in shape.mixers].count for layer in range(shape.n_layers))
+    return _SenderPlaces((first, *(first + end for end in itertools.accumulate(counts))), kinds)
+
+
+def _places_in(layer: int | None, shape: ModelShape) -> _InLayer:
+    """Of the layers that are like this one; of none, if there is none."""
+    counts = {kind: 0 if layer is None else len(all_of(kind, layer, shape.counts)) for kind in _SENDING}
     ends = list(itertools.accumulate(counts.values()))
     before = {
         # all of a parallel block reads the stream that enters it
         kind: sum(count for other, count in counts.items() if shape.has_resid_mid and _stage(other) < _stage(kind))
         for kind, _ in _READING
     }
-    return _SenderPlaces(
-        first=sum(kind.sends for kind in WHOLE),
-        a_layer=sum(counts.values()),
-        offset=dict(zip(counts, (0, *ends), strict=False)),
-        before=before,
-    )
+    return _InLayer(ends[-1], dict(zip(counts, (0, *ends), strict=False)), before)
 
 
 def stage_in(component: Component, shape: ModelShape) -> int | None:

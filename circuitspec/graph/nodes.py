@@ -7,11 +7,13 @@ from typing import TypeAlias, TypeGuard
 from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.graph.dictionary_nodes import names_features, placed, unknown
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.component_kinds import ComponentKind
 from circuitspec.hypothesis_file.grammar.components import (
     IN_LAYERS,
     WHOLE,
     Component,
     Pattern,
+    Range,
     all_of,
 )
 from circuitspec.hypothesis_file.grammar.components import Ablatable as Ablatable
@@ -34,9 +36,12 @@ def is_ablatable(component: Component) -> TypeGuard[Ablatable]:
 
 
 def nodes_of(component: Component, shape: ModelShape) -> tuple[Component, ...]:
-    """The component, or those of which it is all of a layer's (an attention layer is all of its heads)."""
+    """The component, or those of which it is all of a layer's: an attention layer is all of its heads, or its mixer."""
     kind = component.kind.stands_for
-    return (component,) if kind is None else all_of(kind, component.place[0], shape.counts)
+    if kind is None:
+        return (component,)
+    either = (one for one in IN_LAYERS if one is kind or one.in_place_of is kind)
+    return tuple(found for one in either for found in all_of(one, component.place[0], shape.counts))
 
 
 def wholes_with_outside(shape: ModelShape) -> tuple[Ablatable, ...]:
@@ -97,13 +102,25 @@ def _why_absent(
 ) -> bool:
     """CS225 for what this family does not compute in that layer (of several layers, in the first)."""
     layers = target.layers if isinstance(target, Pattern) else target.place[0]
-    layer = layers if isinstance(layers, int) else layers.first or 0
+    layer = layers if isinstance(layers, int) else _first_with(target.kind, layers, shape)
     absent = target.kind.why_absent(shape.counts, layer)
     if absent is not None:
         reason, hint = absent
         said = f"the model has no {format_name(target)}: its {reason}"
         problems.append(Diagnostic("CS225", said, source.span(place), hint=hint))
     return absent is not None
+
+
+def _in_another_layer(target: Component | Pattern, shape: ModelShape) -> bool:
+    """Whether other layers of the model have components of this kind, and this one has not."""
+    layers = target.layers if isinstance(target, Pattern) else target.place[0]
+    return isinstance(layers, int) and 0 <= layers < shape.n_layers and not target.kind.in_layer(shape.counts, layers)
+
+
+def _first_with(kind: ComponentKind, layers: Range, shape: ModelShape) -> int:
+    """The first of these layers that has components of the kind; the first of all, where none has."""
+    first, last = layers.first or 0, shape.n_layers - 1 if layers.last is None else layers.last
+    return next((layer for layer in range(first, last + 1) if kind.in_layer(shape.counts, layer)), first)
 
 
 def existing(
@@ -124,11 +141,15 @@ def existing(
         if has_none(target, shape):
             problems.append(_absent(target, "", shape, source, place))
             return ()
+        if _in_another_layer(target, shape) and _why_absent(target, shape, source, place, problems):
+            return ()
         try:
             return target.expand(shape.counts)
         except ValueError as error:
             problems.append(_absent(target, str(error), shape, source, place))
             return ()
+    if _in_another_layer(target, shape) and _why_absent(target, shape, source, place, problems):
+        return ()
     if not target.kind.exists(shape.counts, *target.place):
         problems.append(_absent(target, "", shape, source, place))
         return ()

@@ -12,7 +12,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
 from circuitspec.graph.nodes import Ablatable, is_ablatable
 from circuitspec.graph.paths import Stop
-from circuitspec.hypothesis_file.grammar.component_kinds import MLP
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, MLP
 from circuitspec.hypothesis_file.grammar.components import (
     AttentionPattern,
     Component,
@@ -89,11 +89,13 @@ def _outside(graph: CircuitGraph, member: Member, inside: Collection[Component])
 
 
 def _heads(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
-    heads = [Head(layer, head) for head in range(graph.shape.n_heads)]
+    heads = [one for one in all_of(HEAD, layer, graph.shape.counts) if isinstance(one, Head)]
     return _permuted([head for head in heads if head not in graph.free], dice)
 
 
 def _heads_by_group(graph: CircuitGraph, layer: int, dice: Random) -> dict[Component, Component]:
+    if layer in graph.shape.mixers:
+        return {}
     size = graph.shape.n_heads // graph.shape.n_kv_heads
     members = [[Head(layer, g * size + i) for i in range(size)] for g in range(graph.shape.n_kv_heads)]
     movable = [g for g, heads in enumerate(members) if not any(head in graph.free for head in heads)]

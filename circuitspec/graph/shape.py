@@ -27,6 +27,10 @@ class DictionarySite:
     skips_first: bool = False
 
 
+_NO_PATTERNS_OF_PAIRS = "heads take the difference of two attention patterns, and norm what that gives"
+_NO_PATTERNS_OF_GATED = "heads multiply what they attend to by a gate"
+
+
 @dataclass(frozen=True)
 class LatentWidths:
     """How wide the parts are of keys and values that come of one latent: the latent, and of each key what is rotated
@@ -58,12 +62,26 @@ class ModelShape:
     dense_layers: frozenset[int] = frozenset()  # those with one MLP for all tokens, in a model with experts
     has_shared: bool = False  # whether one more expert serves every token
     latent: LatentWidths | None = None  # where one latent is the key-value head of all heads; `d_head` is of values
+    mixers: frozenset[int] = frozenset()  # layers with a mixer of tokens in place of heads
+    query_gates: bool = False  # whether the projection of queries gives each head a gate of its output too
+    paired_heads: bool = False  # whether a head is two of the projections', of which it takes the difference
+    joint_head_norm: bool = False  # whether a layer's heads are normed together before they are projected
     dictionaries: tuple[DictionarySite, ...] = ()  # whose features a hypothesis may name
 
     @property
     def heads_hang_together(self) -> bool:
         """Whether what a head adds depends on its layer's others: by a norm after them, or one of their queries."""
-        return self.joint_qk_norm or not self.plain_sum
+        return self.joint_qk_norm or self.joint_head_norm or not self.plain_sum
+
+    @property
+    def slices_of_head(self) -> int:
+        """Into how many slices of a projection's output a head's query, key or value falls."""
+        return 2 if self.paired_heads else 1
+
+    @property
+    def layers_with_heads(self) -> tuple[int, ...]:
+        """Those without a mixer in their place."""
+        return tuple(layer for layer in range(self.n_layers) if layer not in self.mixers)
 
     @property
     def d_query(self) -> int:
@@ -91,4 +109,6 @@ class ModelShape:
             self.n_experts,
             self.has_shared,
             self.dense_layers,
+            self.mixers,
+            _NO_PATTERNS_OF_PAIRS if self.paired_heads else _NO_PATTERNS_OF_GATED if self.query_gates else "",
         )

@@ -82,6 +82,7 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
     d_mlp = 0 if without else size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
     if d_mlp is None and keys.d_mlp_over_d_model is not None:
         d_mlp = keys.d_mlp_over_d_model * d_model
+    mixers = architecture.mixers
     named = () if experts is None else [key for key in experts.count if config.get(key) is not None] or experts.count
     return checked_shape(
         architecture,
@@ -95,6 +96,7 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         max_positions=size(keys.max_positions, standard.max_positions),
         n_experts=required(named[0], named[0]) if named else 0,
         dense_layers=dense_layers,
+        mixers=frozenset() if mixers is None else mixers.layers(config, n_layers),
         latent=LatentWidths(*(required(key, key) for key in architecture.qkv.widths))
         if isinstance(architecture.qkv, LatentQKV)
         else None,
@@ -115,6 +117,7 @@ def checked_shape(
     n_experts: int = 0,
     dense_layers: frozenset[int] = frozenset(),
     latent: LatentWidths | None = None,
+    mixers: frozenset[int] = frozenset(),
 ) -> ModelShape:
     """A shape whose heads add up; heads are their own key-value heads, and share d_model, unless told otherwise.
 
@@ -141,6 +144,13 @@ def checked_shape(
         if d_model % n_heads:
             raise _bad_config(f"{d_model} channels cannot be split into {n_heads} heads", "correct the head count")
         d_head = d_model // n_heads
+    if architecture.paired_heads:
+        if n_heads % 2 or n_kv_heads % 2:
+            raise _bad_config(
+                f"{n_heads} attention heads and {n_kv_heads} key-value heads cannot be taken in pairs",
+                "correct the head counts",
+            )
+        n_heads, n_kv_heads, d_head = n_heads // 2, n_kv_heads // 2, 2 * d_head
     return ModelShape(
         architecture.family,
         n_layers,
@@ -158,6 +168,10 @@ def checked_shape(
         has_shared=architecture.experts is not None and architecture.experts.shared is not None,
         dense_layers=dense_layers,
         latent=latent,
+        mixers=mixers,
+        query_gates=architecture.query_gates,
+        paired_heads=architecture.paired_heads,
+        joint_head_norm=architecture.head_norm is not None,
     )
 
 

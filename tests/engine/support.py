@@ -18,6 +18,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     Head,
     Input,
     KvHead,
+    Mixer,
     Mlp,
     Neuron,
     Resid,
@@ -128,6 +129,8 @@ def oracle_component(component: NodeComponent) -> tuple[Any, ...]:
             return "head", layer, head
         case AttentionPattern(layer, head):
             return "pattern", layer, head
+        case Mixer(layer):
+            return "mixer", layer
         case Mlp(layer):
             return "mlp", layer
         case Neuron(layer, index):

@@ -21,6 +21,7 @@ from circuitspec.experiments.levels.node_level import restored
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph, NodeComponent
 from circuitspec.graph.members import Member
+from circuitspec.graph.nodes import wholes_with_outside
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import Head, Mlp
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
@@ -59,7 +60,7 @@ def random_circuit(model: Any, seed: int) -> tuple[dict[NodeComponent, Where], f
     """Half of the components, each at one or two named positions or everywhere; some MLPs are free."""
     rng = np.random.default_rng(seed)
     shape = loaded(model).shape
-    heads = [Head(layer, head) for layer in range(shape.n_layers) for head in range(shape.n_heads)]
+    heads = [one for one in wholes_with_outside(shape) if not isinstance(one, Mlp)]  # and mixers
     wheres = [Where.at("A"), Where.at("B", "END"), Where.at("END"), Where.everywhere()]
     circuit: dict[NodeComponent, Where] = {h: wheres[rng.integers(0, 4)] for h in heads if rng.random() < 0.5}
     circuit[Mlp(1)] = Where.at("A", "END")

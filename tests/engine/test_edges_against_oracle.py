@@ -18,7 +18,7 @@ from circuitspec.experiments.levels.edge_level import keeping, patching
 from circuitspec.graph.edges import Receiver, Sender, count_edges, receivers, senders, senders_before
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mixer, Mlp
 from tests.engine.support import FAMILIES, TOLERANCE, loaded, model, random_prompts, runner, task_of
 from tests.oracle import edge, families, metrics, node
 
@@ -40,6 +40,8 @@ def oracle_sender(sender: Sender) -> tuple[Any, ...]:
             return ("input",)
         case Head(layer, head):
             return "head", layer, head
+        case Mixer(layer):
+            return "mixer", layer
         case Mlp(layer):
             return "mlp", layer
     raise TypeError(sender)
@@ -49,6 +51,8 @@ def oracle_receiver(receiver: Receiver) -> tuple[Any, ...]:
     match receiver.component:
         case Logits():
             return ("final",)
+        case Mixer(layer):
+            return "mixer_in", layer
         case Mlp(layer):
             return "mlp_in", layer
         case Head(layer, head) | KvHead(layer, head):

@@ -12,7 +12,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph, lay_out
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Logits, Mixer, Mlp
 from circuitspec.hypothesis_file.schema.blocks import CircuitSpec
 from circuitspec.hypothesis_file.yaml.source import SourceText, parse_source
 from tests.oracle import edge_circuit, node
@@ -55,7 +55,8 @@ def draw(shape: ModelShape, seed: int, *, ends: bool = False, start: bool = Fals
 
     components: list[node.Component] = []
     for layer in range(shape.n_layers):
-        components += [("head", layer, h) for h in range(shape.n_heads)]
+        mixes = layer in shape.mixers
+        components += [("mixer", layer)] if mixes else [("head", layer, h) for h in range(shape.n_heads)]
         components += [("mlp", layer)] if shape.has_mlps else []
     free = [c for c in components if c[0] == "mlp" and rng.random() < 0.4] if start or rng.random() < 0.6 else []
     claimed = [c for c in components if c not in free]
@@ -67,7 +68,7 @@ def draw(shape: ModelShape, seed: int, *, ends: bool = False, start: bool = Fals
         groups[name], at[name] = some(left, 3), one_of([None, some(ROLES, 2)])
         roles |= dict.fromkeys(groups[name], at[name])
     roles |= dict.fromkeys(free, None)
-    readers = [("kv", layer, g) for layer in range(1, shape.n_layers) for g in range(shape.n_kv_heads)]
+    readers = [("kv", layer, g) for layer in shape.layers_with_heads[1:] for g in range(shape.n_kv_heads)]
     shared = shape.n_heads // shape.n_kv_heads
     held = {("kv", c[1], c[2] // shared) for group in groups.values() for c in group if c[0] == "head"}
     if rng.random() < 0.3 and set(readers) > held:
@@ -132,6 +133,8 @@ def named(component: node.Component) -> str:
             return f"a{layer}.h{head}"
         case ("kv", layer, head):
             return f"a{layer}.kv{head}"
+        case ("mixer", layer):
+            return f"a{layer}"
         case ("mlp", layer):
             return f"m{layer}"
     return "logits" if component == FINAL else component[0]
@@ -150,11 +153,15 @@ def as_oracle(sender: Sender, receiver: Receiver) -> tuple[node.Component, node.
             component: node.Component = INPUT
         case Head(layer, head):
             component = ("head", layer, head)
+        case Mixer(layer):
+            component = ("mixer", layer)
         case Mlp(layer):
             component = ("mlp", layer)
     match receiver.component:
         case Logits():
             return component, FINAL
+        case Mixer(layer):
+            return component, ("mixer_in", layer)
         case Mlp(layer):
             return component, ("mlp_in", layer)
         case Head(layer, head) | KvHead(layer, head):

@@ -230,7 +230,8 @@ def reachable(own: ModelShape, carried: set[tuple[Sender, Receiver]]) -> frozens
     graph.add_nodes_from(receivers(own))
     for sender, receiver in carried:
         computing = [sender]
-        if isinstance(sender, Head) and not own.plain_sum:  # the norm of a layer's output mixes its heads
+        together = own.joint_qk_norm or own.joint_head_norm or not own.plain_sum
+        if isinstance(sender, Head) and together:  # a norm of a layer's output, heads or queries mixes its heads
             computing = [Head(sender.layer, h) for h in range(own.n_heads)]
         for one in computing:
             if not isinstance(one, Input):

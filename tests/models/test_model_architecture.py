@@ -88,6 +88,14 @@ WITH_EXPERTS: dict[str, dict[str, Any]] = {
 }
 DENSE_LAYERS = {"deepseek_v3": {0}, "qwen3_moe": {0, 2}, "glm4_moe": {0}, "llama4_text": {1}}
 CONFIGS |= WITH_EXPERTS
+TYPES = ["linear_attention", "full_attention", "linear_attention"]
+SPECIAL: dict[str, dict[str, Any]] = {
+    "bitnet": {**EVEN},
+    "diffllama": {**WIDE},
+    "qwen3_5_text": {**WIDE, "layer_types": TYPES},
+    "qwen3_next": {**WIDE, **MIXED, "num_experts": 5, "layer_types": TYPES, "mlp_only_layers": [1]},
+}
+CONFIGS |= SPECIAL
 EXPECTED = {
     "gpt2": ModelShape("gpt2", 3, 4, 4, 12, 3, 10, 17, 32),
     "gpt_neox": ModelShape("gpt_neox", 3, 2, 2, 12, 6, 10, 17, 32, has_resid_mid=False),
@@ -130,6 +138,25 @@ EXPECTED = {
         )
         for family, c in WITH_EXPERTS.items()
     },
+    "bitnet": ModelShape("bitnet", 3, 4, 2, 16, 4, 10, 17, 32, joint_head_norm=True),
+    "diffllama": ModelShape("diffllama", 3, 2, 1, 12, 12, 10, 17, 32, paired_heads=True),
+    "qwen3_5_text": ModelShape("qwen3_5_text", 3, 4, 2, 12, 6, 10, 17, 32, query_gates=True, mixers=frozenset({0, 2})),
+    "qwen3_next": ModelShape(
+        "qwen3_next",
+        3,
+        4,
+        2,
+        12,
+        6,
+        0,
+        17,
+        32,
+        n_experts=5,
+        has_shared=True,
+        dense_layers=frozenset({1}),
+        query_gates=True,
+        mixers=frozenset({0, 2}),
+    ),
 }
 
 
@@ -176,6 +203,17 @@ def values(
     return heads.transpose(1, 2).repeat_interleave(groups, dim=1)
 
 
+def differences(module: Any, shape: ModelShape, pattern: torch.Tensor, entering: torch.Tensor) -> torch.Tensor:
+    """z of a DiffLlama's pairs, `[batch, position, head, d_head]`, from the attention maps of both of each."""
+    v = module.v_proj(entering).view(2, 4, 2, shape.n_kv_heads, -1).permute(0, 3, 1, 2, 4).flatten(-2)
+    v = v.repeat_interleave(shape.n_heads // shape.n_kv_heads, dim=1)
+    one, other = pattern.chunk(2, dim=1)
+    first, second = (module.lambda_q1 @ module.lambda_k1).exp(), (module.lambda_q2 @ module.lambda_k2).exp()
+    z = one @ v - (first - second + module.lambda_init) * (other @ v)
+    z = z / (z.square().mean(-1, keepdim=True) + module.groupnorm.eps).sqrt() * (1 - module.lambda_init)
+    return z.transpose(1, 2)
+
+
 def first(output: Any) -> torch.Tensor:
     return output[0] if isinstance(output, tuple) else output
 
@@ -206,13 +244,15 @@ def test_table_means_what_it_says(family: str) -> None:
 
     a = architecture
     for layer in range(shape.n_layers):
-        for component in (a.resid_in(layer), a.z(layer), a.mlp_out(layer)):
+        for component in (a.resid_in(layer), a.mlp_out(layer)):
             watch(component)
+        watch(a.mixer_out(layer) if layer in shape.mixers else a.z(layer))
         if a.mlp_down is not None or layer in shape.dense_layers:
             watch(a.neurons(layer))
         if (mid := a.resid_mid(layer)) is not None:
             watch(mid)
-        watch(f"{a.path(a.attn_out, layer)}.output")
+        if layer not in shape.mixers:
+            watch(f"{a.path(a.attn_out, layer)}.output")
     watch(a.resid_final())
     with torch.no_grad():
         attention = model(torch.tensor([[1, 5, 2, 7], [3, 3, 9, 4]]), output_attentions=True).attentions
@@ -220,24 +260,37 @@ def test_table_means_what_it_says(family: str) -> None:
 
         for layer in range(shape.n_layers):
             resid = seen[a.resid_in(layer)]
-            z, mlp_out = seen[a.z(layer)], seen[a.mlp_out(layer)].view(2, 4, -1)
-            assert z.shape == (2, 4, shape.n_heads * shape.d_head)
+            mlp_out = seen[a.mlp_out(layer)].view(2, 4, -1)
             assert mlp_out.shape == (2, 4, shape.d_model)
 
             # head h is z's channels h*d_head to (h+1)*d_head: its attention pattern times its values
-            v = a.clipped(values(model, a, shape, layer, norm(model, a, a.attn_norm, layer, resid)))
-            by_head = (attention[layer] @ v).transpose(1, 2).reshape(z.shape)
-            torch.testing.assert_close(z, by_head, rtol=0, atol=1e-10)
+            if layer not in shape.mixers:
+                z = seen[a.z(layer)]
+                assert z.shape == (2, 4, shape.n_heads * shape.d_head)
+                entering = norm(model, a, a.attn_norm, layer, resid)
+                pattern = attention[shape.layers_with_heads.index(layer)]
+                if a.paired_heads:
+                    by_head = differences(submodule(model, a.path("self_attn", layer)), shape, pattern, entering)
+                else:
+                    by_head = (pattern @ a.clipped(values(model, a, shape, layer, entering))).transpose(1, 2)
+                if a.query_gates:
+                    both = submodule(model, a.port("q", layer))(entering).view(2, 4, shape.n_heads, 2, -1)
+                    by_head = by_head * torch.sigmoid(both[..., 1, :])
+                torch.testing.assert_close(z, by_head.reshape(z.shape), rtol=0, atol=1e-6 if a.paired_heads else 1e-10)
 
             # neurons are what the MLP's output projection reads
             if a.mlp_down is not None or layer in shape.dense_layers:
                 neurons = seen[a.neurons(layer)]
                 assert neurons.shape == (2, 4, shape.d_mlp)
-                written = submodule(model, a.neurons(layer).removesuffix(".input"))(neurons)
+                normed = norm(model, a, a.neuron_norm, layer, neurons)
+                down = a.neurons_down
+                assert down is not None
+                written = submodule(model, a.path(down, layer))(normed)
                 torch.testing.assert_close(written, mlp_out, rtol=0, atol=1e-10)
 
             # the residual stream gains the two outputs, each after its post norm where there is one, and nothing else
-            attn = norm(model, a, a.attn_post_norm, layer, seen[f"{a.path(a.attn_out, layer)}.output"])
+            given = a.mixer_out(layer) if layer in shape.mixers else f"{a.path(a.attn_out, layer)}.output"
+            attn = norm(model, a, a.attn_post_norm, layer, seen[given])
             attn = attn * a.residual_multiplier
             mlp = norm(model, a, a.mlp_post_norm, layer, mlp_out) * a.residual_multiplier
             after = seen[a.resid_in(layer + 1) if layer + 1 < shape.n_layers else a.resid_final()]
@@ -332,9 +385,6 @@ def test_whole_configs_of_other_families_end_in_advice(family: str, said: str) -
         ("bert", "no next token"),
         ("gemma3", "text model by itself"),
         ("dbrx", "experts"),
-        ("qwen3_next", "multiplied by a gate"),
-        ("bitnet", "norm over all heads"),
-        ("diffllama", "differences of two attention maps"),
         ("gpt", ""),
         ("stablelm", ""),
         ("codegen", ""),

@@ -41,7 +41,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from . import expert_builders
+from . import expert_builders, special_builders
 from .dense_configs import DENSE, dense_numbers
 from .families import inverse_frequencies, rope_parameters
 
@@ -112,7 +112,7 @@ def _refine_frequencies(module: nn.Module, config: Any) -> None:
 
 DOWNCASTING = ("OlmoLayerNorm", "CohereLayerNorm", "Cohere2LayerNorm")
 """Norms that compute in float32, beside all RMS norms."""
-WHOLLY_DOWNCASTING = ("Cohere", "GPTNeo", "Mpt")
+WHOLLY_DOWNCASTING = ("Cohere", "DiffLlama", "GPTNeo", "Mpt")
 """Whose attention turns more than its softmax into float32."""
 
 
@@ -278,6 +278,7 @@ def random_dense(
 BUILDERS: dict[str, Callable[..., Any]] = {
     **{family: functools.partial(random_dense, family) for family in DENSE},
     **expert_builders.BUILDERS,
+    **special_builders.BUILDERS,
     "gemma2": random_gemma2,
     "gemma3_text": random_gemma3,
     "gpt2": random_gpt2,

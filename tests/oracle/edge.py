@@ -1,8 +1,9 @@
 """Edge-level patching by explicit sums: every receiver's own residual input, one sender at a time.
 
-A *sender* is ``("input",)``, ``("head", layer, h)`` or ``("mlp", layer)``; its *contribution* is what it adds to the
-residual stream, ``[positions, d_model]``. A *receiver* is ``("q", layer, h)``, ``("k", layer, g)``, ``("v", layer, g)``
-(g a key-value head), ``("mlp_in", layer)`` or ``("final",)``. An *edge* is a pair of a sender and a later receiver.
+A *sender* is ``("input",)``, ``("head", layer, h)``, ``("mixer", layer)`` or ``("mlp", layer)``; its *contribution* is
+what it adds to the residual stream, ``[positions, d_model]``. A *receiver* is ``("q", layer, h)``, ``("k", layer, g)``,
+``("v", layer, g)`` (g a key-value head), ``("mixer_in", layer)``, ``("mlp_in", layer)`` or ``("final",)``. An *edge* is
+a pair of a sender and a later receiver.
 
 In a run, receiver r reads, at each position,
 
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from . import families
-from .families import Layer, Net
+from .families import Layer, Mixing, Net
 from .metrics import columns, metrics, recovered
 from .node import Component, Prompt, Receiver, Result, Site, _last, attend, forward, head_shares
 
@@ -50,6 +51,7 @@ def senders(model: Any) -> list[Component]:
     net = families.read(model)
     out: list[Component] = [("input",)]
     for index, layer in enumerate(net.layers):
+        out += [("mixer", index)] if isinstance(layer.attention, Mixing) else []
         out += [("head", index, h) for h in range(layer.attention.heads)]
         out.append(("mlp", index))
     return out
@@ -60,6 +62,7 @@ def receivers(model: Any) -> list[Receiver]:
     net = families.read(model)
     out: list[Receiver] = []
     for index, layer in enumerate(net.layers):
+        out += [("mixer_in", index)] if isinstance(layer.attention, Mixing) else []
         out += [("q", index, h) for h in range(layer.attention.heads)]
         out += [("k", index, g) for g in range(layer.attention.kv_heads)]
         out += [("v", index, g) for g in range(layer.attention.kv_heads)]
@@ -71,7 +74,7 @@ def precedes(net: Net, sender: Component, receiver: Receiver) -> bool:
     """Whether the sender writes before the receiver reads."""
     if sender[0] == "input" or receiver[0] == "final":
         return True
-    if receiver[0] == "mlp_in" and sender[0] == "head" and not net.layers[receiver[1]].parallel:
+    if receiver[0] == "mlp_in" and sender[0] in ("head", "mixer") and not net.layers[receiver[1]].parallel:
         return bool(sender[1] <= receiver[1])
     return bool(sender[1] < receiver[1])
 
@@ -96,6 +99,8 @@ def contributions(
     run = forward(net, ids, patches, record=True)
     out: dict[Component, Tensor] = {("input",): run.values["input",]}
     for index, layer in enumerate(net.layers):
+        if isinstance(layer.attention, Mixing):
+            out["mixer", index] = run.values["mixer", index] * layer.scale
         heads = range(layer.attention.heads)
         for h, x in zip(heads, head_shares(layer, [run.values["head", index, h] for h in heads]), strict=True):
             out["head", index, h] = x
@@ -151,10 +156,15 @@ def edge_run(
         def normed(
             kind: str, count: int, index: int = index, layer: Layer = layer, at: Tensor = before
         ) -> list[Tensor]:
-            x = torch.stack([read((kind, index, i), at) for i in range(count)])
+            names = [(kind, index)] if kind == "mixer_in" else [(kind, index, i) for i in range(count)]
+            x = torch.stack([read(name, at) for name in names])
             return list(x if layer.pre_attention is None else layer.pre_attention(x))
 
-        z = attend(att, normed("q", att.heads), normed("k", att.kv_heads), normed("v", att.kv_heads))
+        if isinstance(att, Mixing):
+            (entering,) = normed("mixer_in", 1)
+            z, current["mixer", index] = [], att.mix(entering) * layer.scale
+        else:
+            z = attend(att, normed("q", att.heads), normed("k", att.kv_heads), normed("v", att.kv_heads))
         constant = constant + att.bo * layer.scale
         for h, x in enumerate(head_shares(layer, z)):
             current["head", index, h] = x

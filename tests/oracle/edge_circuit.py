@@ -46,6 +46,8 @@ def inputs(net: Net, component: Component) -> dict[str, Receiver]:
         return {"q": ("q", *component[1:]), "k": ("k", component[1], group), "v": ("v", component[1], group)}
     if kind == "kv":
         return {"k": ("k", *component[1:]), "v": ("v", *component[1:])}
+    if kind == "mixer":
+        return {"in": ("mixer_in", component[1])}
     if kind == "mlp":
         return {"in": ("mlp_in", component[1])}
     if kind == "final":
@@ -68,6 +70,8 @@ def owners(net: Net, receiver: Receiver) -> list[Component]:
     kind = receiver[0]
     if kind == "q":
         return [("head", receiver[1], receiver[2])]
+    if kind == "mixer_in":
+        return [("mixer", receiver[1])]
     if kind == "mlp_in":
         return [("mlp", receiver[1])]
     if kind in ("k", "v"):
@@ -84,7 +88,7 @@ def pairs(net: Net, paths: Iterable[Path]) -> Iterator[tuple[Part, Part, Receive
             raise ValueError("a path has two hops at least")
         for hop, following in itertools.pairwise(path):
             for sender in hop:
-                if sender[0][0] not in ("input", "head", "mlp"):
+                if sender[0][0] not in ("input", "head", "mixer", "mlp"):
                     raise ValueError(f"{sender[0]} sends nothing")
                 for reader in following:
                     for receiver in chosen_inputs(net, reader[0], reader[1]).values():

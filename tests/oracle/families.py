@@ -46,6 +46,29 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How two attention maps make one head: the first less ``by`` times the second, normed, times ``scale``."""
+
+    by: float
+    scale: float
+    eps: float
+
+    def normed(self, z: Tensor) -> Tensor:
+        return self.scale * z / torch.sqrt((z * z).mean(-1, keepdim=True) + self.eps)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """What mixes tokens in place of heads: ``mix`` gives ``[positions, d_model]`` of as much, each of those before."""
+
+    mix: Callable[[Tensor], Tensor]
+    bo: Tensor  # zeros: what it adds is all the mixer's
+    heads: int = 0
+    kv_heads: int = 0
+    head_norm: None = None
+
+
+@dataclass(frozen=True)
 class Attention:
     """One attention block.
 
@@ -57,6 +80,11 @@ class Attention:
     i - w < j <= i; with ``chunk`` c, those of its own chunk of c positions. Each head's entry of ``sinks`` is one more
     score in the denominator of its softmax. Queries, keys and values are clipped to ``-clip .. clip`` after norms.
     ``alibi`` holds for each head by how much its score falls with every position between the two.
+
+    With ``wg`` ``[heads, d_model, d_head]`` a head's output is multiplied by the sigmoid of a gate that it computes of
+    what its query is computed of. With ``difference`` a head has two queries and two keys, side by side, and gives what
+    the first two attend to less that many times what the others do, normed without a weight and multiplied by the
+    second number. ``head_norm`` norms the outputs of all heads side by side before they are projected.
     """
 
     wq: Tensor
@@ -80,6 +108,16 @@ class Attention:
     sinks: Tensor | None = None
     clip: float | None = None
     norm_after_rope: bool = False
+    wg: Tensor | None = None
+    bg: Tensor | None = None
+    difference: Difference | None = None
+    head_norm: Norm | None = None
+
+    def gates(self, x: Tensor) -> Tensor | float:
+        """What heads multiply by, ``[heads, positions, d_head]``."""
+        if self.wg is None or self.bg is None:
+            return 1.0
+        return 1 / (1 + torch.exp(-(x @ self.wg + self.bg[:, None])))
 
     def queries(self, x: Tensor) -> Tensor:
         """``[heads, positions, d_head]`` of ``[heads, positions, d_model]``; so are keys and values, by their heads."""
@@ -150,9 +188,10 @@ class Mlp:
     act: Callable[[Tensor], Tensor]
     w_gate: Tensor | None = None
     b_gate: Tensor | None = None
+    neuron_norm: Norm | None = None  # over all neurons, before they are projected
 
     def hidden(self, x: Tensor) -> Tensor:
-        """The neurons: the input of the output projection."""
+        """The neurons: the input of the output projection, or of a norm before it."""
         up = x @ self.w_in + self.b_in
         if self.w_gate is None or self.b_gate is None:
             return self.act(up)
@@ -160,7 +199,12 @@ class Mlp:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The output."""
-        return self.hidden(x) @ self.w_out + self.b_out
+        return self.projected(self.hidden(x))
+
+    def projected(self, neurons: Tensor) -> Tensor:
+        """The output, of these neurons."""
+        neurons = neurons if self.neuron_norm is None else self.neuron_norm(neurons)
+        return neurons @ self.w_out + self.b_out
 
 
 @dataclass(frozen=True)
@@ -194,7 +238,7 @@ class Layer:
     """One block. ``parallel``: attention and MLP both read the block's input and both are added to it. What they
     give is multiplied by ``scale`` as it is added."""
 
-    attention: Attention
+    attention: Attention | Mixing
     mlp: Mlp | Mixture
     pre_attention: Norm | None
     post_attention: Norm | None
@@ -633,9 +677,9 @@ FAMILIES: dict[str, Callable[[Any], Net]] = {
 
 def readers() -> dict[str, Callable[[Any], Net]]:
     """The readers of all families, by ``config.model_type``."""
-    from . import dense_families, expert_families  # which are written with what is above
+    from . import dense_families, expert_families, special_heads  # which are written with what is above
 
-    return FAMILIES | dense_families.FAMILIES | expert_families.READERS
+    return FAMILIES | dense_families.FAMILIES | expert_families.READERS | special_heads.READERS
 
 
 _NETS: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int]], Net]] = weakref.WeakKeyDictionary()

@@ -20,7 +20,8 @@ class Names:
     """Where the modules are; ``{}`` stands for the layer.
 
     ``out_proj`` is the attention output projection, ``down`` the MLP's output projection; ``k`` and ``v`` are the key
-    and value projections where they are modules of their own.
+    and value projections where they are modules of their own. ``heads`` is the module whose input heads are, where that
+    is not ``out_proj``, ``neurons`` the same of ``down``, and ``mixer`` gives what mixes tokens where no heads do.
     """
 
     block: str
@@ -30,6 +31,9 @@ class Names:
     final_norm: str
     k: str | None = None
     v: str | None = None
+    heads: str | None = None
+    neurons: str | None = None
+    mixer: str | None = None
 
 
 GPT2 = Names(
@@ -117,6 +121,11 @@ NAMES = {
     "deepseek_v3": replace(LLAMA, k=None, v=None),
     "granitemoe": replace(LLAMA, mlp="model.layers.{}.block_sparse_moe"),
     "llama4_text": replace(LLAMA, mlp="model.layers.{}.feed_forward", down="model.layers.{}.feed_forward.down_proj"),
+    "bitnet": replace(
+        LLAMA, heads="model.layers.{}.self_attn.attn_sub_norm", neurons="model.layers.{}.mlp.ffn_sub_norm"
+    ),
+    "diffllama": replace(LLAMA, k=None, v=None),
+    **dict.fromkeys(("qwen3_5_text", "qwen3_next"), replace(LLAMA, mixer="model.layers.{}.linear_attn.out_proj")),
     "smollm3": LLAMA,
     "exaone4": LLAMA,
     "glm4": LLAMA,
@@ -184,6 +193,8 @@ def forward(
     heads = heads or model.config.num_attention_heads
     sizes = [getattr(model.config, name, None) for name in ("v_head_dim", "head_dim")]
     d_head = sizes[0] or sizes[1] or model.config.hidden_size // heads
+    if model.config.model_type == "diffllama":
+        d_head *= 2  # two of its heads make one
     run = Run(torch.empty(0))
     handles: list[Any] = []
     seen: set[Site] = set()
@@ -225,13 +236,18 @@ def forward(
         for layer in range(n_layers):
             before: list[Component] = [("input",)] if layer == 0 else []
             handles.append(_before(module(names.block.format(layer)), whole(*before, ("resid", layer, "pre"))))
-            handles.append(_before(module(names.out_proj.format(layer)), sliced("head", layer, d_head)))
-            handles.append(_after(module(names.out_proj.format(layer)), whole(("attn", layer))))
+            if names.out_proj.format(layer) in modules:
+                entered = (names.heads or names.out_proj).format(layer)
+                handles.append(_before(module(entered), sliced("head", layer, d_head)))
+                handles.append(_after(module(names.out_proj.format(layer)), whole(("attn", layer))))
+            elif names.mixer is not None:
+                handles.append(_after(module(names.mixer.format(layer)), whole(("mixer", layer))))
             if names.down.format(layer) in modules:  # a choice of experts has none
-                handles.append(_before(module(names.down.format(layer)), sliced("neuron", layer, 1)))
+                entered = (names.neurons or names.down).format(layer)
+                handles.append(_before(module(entered), sliced("neuron", layer, 1)))
             handles.append(_after(module(names.mlp.format(layer)), whole(("mlp", layer))))
             for half, name in enumerate((names.k, names.v)):
-                if name is not None:
+                if name is not None and name.format(layer) in modules:
                     handles.append(_after(module(name.format(layer)), sliced("kv", layer, d_head, half)))
         handles.append(_before(module(names.final_norm), whole(("resid", n_layers, "pre"))))
         logits = model(torch.tensor([list(ids)]), use_cache=False).logits[0]

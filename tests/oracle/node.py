@@ -5,6 +5,7 @@ One prompt at a time, float64, everything written out from the weights (see ``fa
 
 - ``("head", layer, h)``: a query head's slice of the attention output projection's input (z), ``[d_head]``
 - ``("pattern", layer, h)``: a query head's attention, the weights of all positions, ``[positions]``
+- ``("mixer", layer)``: the output of what mixes tokens in place of heads, ``[d_model]``
 - ``("mlp", layer)``: the output of the MLP (before a post-norm, where the family has one), ``[d_model]``
 - ``("neuron", layer, i)``: its entry of the input of the MLP's output projection (gate times up when gated), ``[1]``
 - ``("expert", layer, e)``: what an expert of a mixture adds: its output times its weight, zero where it is not chosen;
@@ -14,6 +15,7 @@ One prompt at a time, float64, everything written out from the weights (see ``fa
 - ``("kv", layer, g)``: key-value head g's key and value projections, ``[k ; v]``, before q/k norm and rotation
 - ``("head_added", layer, h)``: what a head adds to the residual stream, ``[d_model]``: ``z @ wo``, and under a
   post-norm that times weight / rms, with the rms of the whole attention output (``head_shares``)
+- ``("mixer_added", layer)``: what a mixer adds to the residual stream
 - ``("mlp_added", layer)``: what the MLP adds to the residual stream: its output after the post-norm, if there is one
 - ``("resid", layer, "pre")``: the input of the block; ``layer`` may be the number of layers: the final residual
 - ``("resid", layer, "mid")``: the residual between attention and MLP; sequential blocks only
@@ -25,8 +27,8 @@ a ``head_added`` of a layer is patched, the layer's attention adds the sum of th
 A *site* is a pair ``(component, position)``; positions count from 0.
 
 A *receiver* is a place that reads the residual stream: ``("q", layer, h)``, ``("k", layer, g)``, ``("v", layer, g)``
-with g a key-value head, ``("mlp_in", layer)``, ``("final",)``. ``reads`` overrides what a receiver reads at a position:
-the residual vector *before* the receiver's norm.
+with g a key-value head, ``("mixer_in", layer)``, ``("mlp_in", layer)``, ``("final",)``. ``reads`` overrides what a
+receiver reads at a position: the residual vector *before* the receiver's norm.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ import torch
 from torch import Tensor
 
 from . import families
-from .families import Attention, LatentAttention, Layer, Mixture, Net, Norm
+from .families import Attention, Difference, LatentAttention, Layer, Mixing, Mixture, Net, Norm
 from .metrics import Array, columns, metrics, recovered
 
 Component: TypeAlias = tuple[Any, ...]
@@ -72,6 +74,7 @@ __all__ = [
     "recovered",
     "resample_values",
     "restore",
+    "shares_a_norm",
     "sufficient",
     "written",
     "zero_values",
@@ -194,6 +197,8 @@ def attend(
         k = _qk_norm(k, block.k_norm, block.norm_across_heads)
     if block.clip is not None:
         q, k, v = (x.clamp(-block.clip, block.clip) for x in (q, k, v))
+    if block.difference is not None:
+        return _differences(block, block.difference, q, k, v)
     if block.rope is not None:
         q, k = _rotate(q, block.rope, block.rope_adjacent), _rotate(k, block.rope, block.rope_adjacent)
     if block.norm_after_rope:
@@ -223,7 +228,21 @@ def attend(
         pattern = put.each("pattern", layer, pattern)
         run.patterns.update({(layer, h): x for h, x in enumerate(pattern)})
         run.values.update({("pattern", layer, h): x for h, x in enumerate(pattern)})
-    return list(pattern @ v[reads_from])
+    return list(pattern @ v[reads_from] * block.gates(torch.stack(list(xq))))
+
+
+def _differences(block: Attention, of: Difference, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+    """Every head's z where it takes the difference of two attention maps, each of half of its query and key."""
+    assert block.rope is not None
+    n = q.shape[1]
+    reads_from = [h // (block.heads // block.kv_heads) for h in range(block.heads)]
+    maps = []
+    for own, key in zip(q.chunk(2, 2), k.chunk(2, 2), strict=True):
+        own, key = _rotate(own, block.rope, adjacent=False), _rotate(key, block.rope, adjacent=False)
+        scores = own @ key[reads_from].transpose(1, 2) * block.scale
+        scores = scores.masked_fill(~torch.ones(n, n, dtype=torch.bool).tril(), -torch.inf)
+        maps.append(torch.softmax(scores, 2))
+    return list(of.normed((maps[0] - of.by * maps[1]) @ v[reads_from]))
 
 
 def _normed(norm: Norm | None, x: Tensor) -> Tensor:
@@ -236,8 +255,10 @@ def _bias_under_norm(layer: Layer) -> bool:
 
 
 def head_shares(layer: Layer, z: Sequence[Tensor]) -> list[Tensor]:
-    """What each head adds to the residual, after the post-norm where there is one."""
-    raw = torch.stack(list(z)) @ layer.attention.wo
+    """What each head adds to the residual, after the post-norm where there is one; none of a mixer."""
+    if isinstance(layer.attention, Mixing):
+        return []
+    raw = torch.stack(list(_normed_together(layer.attention, z))) @ layer.attention.wo
     norm = layer.post_attention
     if norm is None:
         return list(raw * layer.scale)
@@ -248,10 +269,26 @@ def head_shares(layer: Layer, z: Sequence[Tensor]) -> list[Tensor]:
     return list(raw / rms * norm.weight * layer.scale)
 
 
+def _normed_together(block: Attention, z: Sequence[Tensor]) -> Sequence[Tensor]:
+    """What is projected of these heads: themselves, or all of them normed together."""
+    norm = block.head_norm
+    if norm is None:
+        return z
+    side_by_side = torch.cat(list(z), dim=-1)
+    assert norm.bias is None
+    rms = torch.sqrt((side_by_side * side_by_side).mean(-1, keepdim=True) + norm.eps)
+    return (side_by_side / rms * norm.weight).split(z[0].shape[-1], dim=-1)
+
+
+def shares_a_norm(layer: Layer) -> bool:
+    """Whether what a head adds hangs on the others, by a norm before or after they are projected."""
+    return layer.post_attention is not None or layer.attention.head_norm is not None
+
+
 def written(net: Net, component: Component) -> Component:
     """A sender as path level freezes and replaces it: in families with post-norms by what it adds to the residual."""
     kind = component[0]
-    if kind == "head" and net.layers[component[1]].post_attention is not None:
+    if kind == "head" and shares_a_norm(net.layers[component[1]]):
         return ("head_added", *component[1:])
     if kind == "mlp" and net.layers[component[1]].post_mlp is not None:
         return ("mlp_added", *component[1:])
@@ -279,11 +316,17 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
         given = [reading((port, index, i), resid) for i in range(count)]
         return [plain if x is resid else _normed(layer.pre_attention, x) for x in given]
 
-    z = attend(att, normed("q", att.heads), normed("k", att.kv_heads), normed("v", att.kv_heads), index, put, run)
-    z = [computed(("head", index, h), z[h]) for h in range(att.heads)]
     bias = att.bo.expand(resid.shape[0], -1)
-    attention_out = bias + (torch.stack(z) @ att.wo).sum(0)
+    if isinstance(att, Mixing):
+        read_here = reading(("mixer_in", index), resid)
+        z, attention_out = [], computed(("mixer", index), att.mix(_normed(layer.pre_attention, read_here)))
+    else:
+        z = attend(att, normed("q", att.heads), normed("k", att.kv_heads), normed("v", att.kv_heads), index, put, run)
+        z = [computed(("head", index, h), z[h]) for h in range(att.heads)]
+        attention_out = bias + (torch.stack(list(_normed_together(att, z))) @ att.wo).sum(0)
     attention_out = _normed(layer.post_attention, computed(("attn", index), attention_out)) * layer.scale
+    if isinstance(att, Mixing):
+        attention_out = computed(("mixer_added", index), attention_out)
     patched = any(("head_added", index, h) in put.names for h in range(att.heads))
     if patched or not _bias_under_norm(layer):
         shares = [computed(("head_added", index, h), x) for h, x in enumerate(head_shares(layer, z))]
@@ -300,7 +343,7 @@ def _block(layer: Layer, index: int, resid: Tensor, put: _Overrides, read: _Over
         if neurons.shape[1]:  # of an attention-only model there are none
             neurons = put.each("neuron", index, neurons.T[..., None])[..., 0].T
             run.values.update({("neuron", index, i): x for i, x in enumerate(neurons.split(1, dim=1))})
-        mlp_out = neurons @ layer.mlp.w_out + layer.mlp.b_out
+        mlp_out = layer.mlp.projected(neurons)
     mlp_out = _normed(layer.post_mlp, computed(("mlp", index), mlp_out)) * layer.scale
     mlp_out = computed(("mlp_added", index), mlp_out)
     return before_mlp + mlp_out + (attention_out if layer.parallel else 0.0)
@@ -360,10 +403,11 @@ def _run(
 
 
 def nodes(model: Any) -> list[Component]:
-    """Every head and every MLP: what a circuit is a part of, and what is ablated around it."""
+    """Every head or mixer and every MLP: what a circuit is a part of, and what is ablated around it."""
     net = families.read(model)
     out: list[Component] = []
     for index, layer in enumerate(net.layers):
+        out += [("mixer", index)] if isinstance(layer.attention, Mixing) else []
         out += [("head", index, h) for h in range(layer.attention.heads)]
         out.append(("mlp", index))
     return out

@@ -45,7 +45,7 @@ from .edge import contributions, precedes
 from .edge_circuit import FINAL, INPUT, chosen_inputs, inputs
 from .families import Net
 from .metrics import Array, metrics
-from .node import Component, Prompt, Receiver, Run, Site, _last, forward, head_shares, nodes
+from .node import Component, Prompt, Receiver, Run, Site, _last, forward, head_shares, nodes, shares_a_norm
 from .path import End, after
 from .tree import Hop, _checked
 
@@ -144,8 +144,10 @@ def _value(net: Net, node: Node, passed: set[Component]) -> _Value:
     run = forward(net, ids, reads=changed, record=True)
     if component[0] == "mlp":
         return _Value(run.values["mlp_added", component[1]])
+    if component[0] == "mixer":
+        return _Value(run.values["mixer_added", component[1]])
     layer, z = net.layers[component[1]], run.values[component]
-    if layer.post_attention is None:
+    if not shares_a_norm(layer):
         return _Value(z @ layer.attention.wo[component[2]] * layer.scale, z)
     return _Value(torch.full((len(ids), net.d_model), torch.nan, dtype=torch.float64), z, open=True)
 

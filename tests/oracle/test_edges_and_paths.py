@@ -14,7 +14,7 @@ from . import builders, edge, families, hooked, node, path
 from .test_oracle import ABLATIONS, TIGHT, distance, prompts
 
 MODELS = builders.BUILDERS
-POST_NORM = {f for f, build in MODELS.items() if families.read(build(0, layers=1)).layers[0].post_attention is not None}
+POST_NORM = {f for f, build in MODELS.items() if node.shares_a_norm(families.read(build(0, layers=1)).layers[0])}
 PLAIN = sorted(set(MODELS) - POST_NORM)
 TWO = ["gpt2", "llama"]
 BASE, SOURCE = builders.random_ids(50, 6), builders.random_ids(51, 6)
@@ -113,6 +113,10 @@ def test_random_edge_sets_receiver_by_receiver(family: str) -> None:
                     own = values[sender][p]
                     layer = net.layers[sender[1]] if len(sender) > 1 else net.layers[0]
                     if sender[0] == "head":
+                        if (norm := layer.attention.head_norm) is not None:
+                            heads = torch.stack([values["head", sender[1], h][p] for h in range(layer.attention.heads)])
+                            weights = norm.weight.reshape(heads.shape)[sender[2]]
+                            own = own / (heads.square().mean() + norm.eps).sqrt() * weights
                         own = own @ layer.attention.wo[sender[2]]
                         if layer.post_attention is not None:
                             size = values["attn", sender[1]][p].square().mean() + layer.post_attention.eps
@@ -246,7 +250,7 @@ def test_mlps_make_the_difference(family: str) -> None:
     for sender, receiver, same in [
         (("head", 1, 0), ("mlp_in", 1), True),
         (("mlp", 0), ("k", 1, last_kv(net)), True),
-        (("mlp", 2), ("final",), True),
+        (("mlp", len(net.layers) - 1), ("final",), True),
         (("head", 0, 2), ("q", 1, 3), False),
         (("head", 2, 2), ("final",), False),
     ]:
@@ -325,7 +329,7 @@ def test_a_chain_of_residual_edges(family: str) -> None:
     got = path.chain(net, BASE, values, sender, [("mlp_in", 1), ("final",)], through=())
     own = edge.contributions(net, BASE)
     run = edge.edge_run(net, BASE, ablated, all_but(net, {(sender, ("mlp_in", 1))}))
-    resid = node.forward(net, BASE, record=True).values["resid", 3, "pre"]
+    resid = node.forward(net, BASE, record=True).values["resid", len(net.layers), "pre"]
     expected = net.finish(resid - own["mlp", 1] + run.contributions["mlp", 1])
     assert distance(got, expected) < TIGHT
 
@@ -339,7 +343,7 @@ def test_a_neuron_writes_its_column(family: str) -> None:
         assert sender not in run.values
         return
     delta = (values[sender] - run.values[sender]) @ net.layers[1].mlp.w_out[5:6] * net.layers[1].scale
-    expected = net.finish(run.values["resid", 3, "pre"] + delta)
+    expected = net.finish(run.values["resid", len(net.layers), "pre"] + delta)
     assert distance(path.path_patch(net, BASE, values, sender, [("final",)], through=()), expected) < TIGHT
     assert distance(expected, run.logits) > 1e-4
 

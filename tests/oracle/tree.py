@@ -50,6 +50,7 @@ from .node import (
     head_shares,
     nodes,
     resample_values,
+    shares_a_norm,
     written,
 )
 
@@ -117,7 +118,7 @@ def tree(
                     computed |= set() if start else {(component, p)}
         for index, layer in enumerate(net.layers):
             heads = [("head", index, h) for h in range(layer.attention.heads)]
-            if layer.post_attention is not None and any(c in heads for c, _ in computed):
+            if shares_a_norm(layer) and any(c in heads for c, _ in computed):
                 rows = [torch.stack([z.get((c, p), frozen[c][p]) for p in everywhere]) for c in heads]
                 for c, share in zip(heads, head_shares(layer, rows), strict=True):
                     new.update({(written(net, c), p): share[p] for p in everywhere if (c, p) in computed})

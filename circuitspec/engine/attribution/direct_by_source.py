@@ -40,7 +40,7 @@ def _by_source(
     runner: Runner, parts: DirectParts, batch: Batch, roles: Sequence[str]
 ) -> dict[tuple[Head, str], Tensor]:
     shape, architecture = runner.loaded.shape, runner.loaded.architecture
-    patterns = [Tap(layer, "pattern") for layer in range(shape.n_layers)]
+    patterns = [Tap(layer, "pattern") for layer in shape.layers_with_heads]
     taps = frozenset({parts.final, *patterns, *(tap for one in patterns for tap in one.acts_at(architecture))})
     runner.expect(len(batch.prompts))
     _, recorded = runner.readout(batch, CLEAN, Actions(record=taps))
@@ -49,7 +49,8 @@ def _by_source(
     vector = parts.direction(batch, recorded[parts.final][rows, answers]).vector
     sources = _sources(runner, batch, roles)
     found: dict[tuple[Head, str], Tensor] = {}
-    for layer, tap in enumerate(patterns):
+    for tap in patterns:
+        layer = tap.layer
         weights = recorded[tap].view(*recorded[tap].shape[:2], shape.n_heads, -1)[rows, answers]  # [row, head, key]
         values = head_values(recorded[tap.acts_at(architecture)[0]], layer, architecture, shape)
         z = recorded[Tap(layer, "z")][rows, answers]

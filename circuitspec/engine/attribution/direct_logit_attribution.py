@@ -28,7 +28,7 @@ from circuitspec.engine.runner import Runner
 from circuitspec.experiments.experiment import Experiment, Source
 from circuitspec.experiments.levels.patched_tokens import check_counterparts
 from circuitspec.graph.edges import senders
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp, Neuron
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Mixer, Mlp, Neuron
 from circuitspec.models.families.modules import submodule
 from circuitspec.prompts.output_metrics import METRICS, targets
 from circuitspec.prompts.prompt_set import CLEAN
@@ -246,7 +246,10 @@ class DirectParts:
             norm = self._module(self._architecture.mlp_post_norm, layer)
             vector = _frozen(norm, values[Tap(layer, "mlp")]).backwards(vector)
         by = self._architecture.residual_multiplier
-        return values[Tap(layer, "neurons")][:, indices].cpu().double() * (vector @ written.T) * by
+        neurons = values[Tap(layer, "neurons")]
+        if self._architecture.neuron_norm is not None:  # what each adds is as the norm of that run leaves it
+            neurons = self._module(self._architecture.neuron_norm, layer).forward(neurons)
+        return neurons[:, indices].cpu().double() * (vector @ written.T) * by
 
     def _patched(self, masks: Mapping[Tap, Tensor]) -> dict[Part, Tensor]:
         """On which rows a part's value is patched in, from masks `[row, unit]`; only parts of which it is on some."""
@@ -258,6 +261,8 @@ class DirectParts:
                     found[Input()] = mask[:, 0]
                 case "z":
                     found |= {Head(tap.layer, head): mask[:, head] for head in range(mask.shape[1])}
+                case "mixer":
+                    found[Mixer(tap.layer)] = mask[:, 0]
                 case "mlp":
                     found[Mlp(tap.layer)] = mask[:, 0]
                     found |= {Neuron(tap.layer, index): mask[:, 0] for index in neurons}

@@ -39,7 +39,7 @@ from circuitspec.experiments.experiment import EVERYWHERE, Source, Variant
 from circuitspec.experiments.levels.patched_tokens import check_defined_at
 from circuitspec.graph.edges import Edge, Receiver, Sender, precedes, sender_index
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mixer, Mlp
 
 Values = Mapping[Tap, Tensor]
 
@@ -295,6 +295,8 @@ class _Run:
                 return (Tap(self._shape.n_layers, "final"),)
             case Mlp(layer):
                 return (Tap(layer, "mlp"),)
+            case Mixer(layer):
+                return (Tap(layer, "attn_in"),)
             case _:
                 return tuple(dict.fromkeys(slot.tap for slot in self._stream.ports(receiver)))
 
@@ -309,6 +311,10 @@ class _Run:
                     found[receiver] = slope.flatten(0, 1)
                 case Mlp(layer):
                     found[receiver] = _taken_back(self._mlp(layer, slope.shape), read, slope.flatten(0, 1))
+                case Mixer(layer):
+                    found[receiver] = _taken_back(
+                        partial(self._stream.entering_attention, layer), read, slope.flatten(0, 1)
+                    )
                 case _:
                     for slot in self._stream.ports(receiver):
                         ports.setdefault(slot.tap, []).append((receiver, slot.unit))
@@ -367,5 +373,5 @@ def _taken_back(compute: Callable[[Tensor], Tensor], read: Tensor, slope: Tensor
 
 
 def _layer(receiver: Receiver) -> int:
-    assert isinstance(receiver.component, Head | KvHead | Mlp)
+    assert isinstance(receiver.component, Head | KvHead | Mixer | Mlp)
     return receiver.component.layer

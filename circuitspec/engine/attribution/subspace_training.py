@@ -156,7 +156,7 @@ class SitePairs:
         forward, slot = self._forward, self._slot
         task, device = forward.task, forward.device
         at = where_mask(task, batch, self.site.where, device)
-        cache = DynamicCache() if may_cut(forward.loaded.model, batch) else None
+        cache = DynamicCache() if may_cut(forward.loaded, batch) else None
         record = Actions(record=frozenset({self._stream, slot.tap}))
         read, own = forward.readout(batch, CLEAN, record, cache=cache)
         column = 0 if cache is None else first_column(at, min(batch.answer_columns))

@@ -108,6 +108,14 @@ class Compiler:
             return entering[0], recorded
         if not actions.taps:
             return self._model(**inputs).logits, {}
+        if patterns_in({*actions.record, *actions.swaps}) and self._shape.counts.no_patterns:
+            raise CircuitspecError(
+                Diagnostic(
+                    "CS520",
+                    f"this model's attention patterns cannot be read or patched: its {self._shape.counts.no_patterns}",
+                    hint="patch heads or key-value heads instead",
+                )
+            )
         if patterns := patterns_in(actions.record):
             plain = replace(actions, record=actions.record - patterns)
             logits, recorded = self.forward(inputs, plain)

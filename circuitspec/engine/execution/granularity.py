@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from circuitspec.engine.execution.taps import TAPS
+from circuitspec.engine.execution.taps import TAPS, Tap
 from circuitspec.graph.shape import LatentWidths, ModelShape
-from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE
+from circuitspec.hypothesis_file.grammar.component_kinds import MIXER
+from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Mixer
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.models.families.architecture import Architecture, LatentQKV
 
@@ -27,14 +28,16 @@ class Granularity:
 
 
 def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granularity, ...]:
-    """Every size of component, those that the family does not have among them."""
+    """Every size of component of a layer with heads, those that the family does not have among them."""
     sequential = architecture.residual == "sequential"
     smallest = ModelShape(architecture.family, layer + 1, 1, 1, 1, 1, 1, 1, has_resid_mid=sequential)
     if architecture.experts is not None:
         smallest = replace(smallest, d_mlp=0, n_experts=1, has_shared=architecture.experts.shared is not None)
+    smallest = replace(smallest, query_gates=architecture.query_gates, paired_heads=architecture.paired_heads)
     if isinstance(architecture.qkv, LatentQKV):
         smallest = replace(smallest, latent=LatentWidths(1, 1, 1))
-    components = [*(make(layer, 0) for make in IN_LAYERS.values()), *WHOLE.values()]
+    in_layers = [make(layer, 0) for kind, make in IN_LAYERS.items() if not kind.in_place_of]
+    components = [*in_layers, *WHOLE.values()]
     found = []
     for component in components:
         kind = component.kind
@@ -51,5 +54,9 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
 
 
 def worth_saying(architecture: Architecture) -> tuple[Granularity, ...]:
-    """The same without rare ones that the family does not have."""
-    return tuple(one for one in granularities(architecture) if one.tensors or not one.rare)
+    """The same without rare ones that the family does not have; and mixers, where some layers have them."""
+    found = [one for one in granularities(architecture) if one.tensors or not one.rare]
+    if architecture.mixers is not None:
+        tensors = (Tap(0, "mixer").path(architecture),)
+        found.append(Granularity(MIXER.title, format_name(Mixer(0)), tensors, rare=True))
+    return tuple(found)

@@ -22,6 +22,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     INPUT,
     KV_HEAD,
     LOGITS,
+    MIXER,
     MLP,
     NEURON,
     RESID,
@@ -36,6 +37,7 @@ from circuitspec.models.families.architecture import Architecture, FusedQKV, Lat
 TapKind = Literal[
     "embed",
     "resid",
+    "attn_in",
     "qkv",
     "q",
     "k",
@@ -46,6 +48,7 @@ TapKind = Literal[
     "z",
     "z_scaled",
     "attn_added",
+    "mixer",
     "resid_mid",
     "mlp_in",
     "routing",
@@ -67,13 +70,15 @@ _ORDER: tuple[TapKind, ...] = get_args(TapKind)
 class Tap:
     """One tensor of the forward pass, `[row, pos, channel]`; taps are ordered as the model computes them.
 
-    `embed` is the token embeddings, `resid` the block's input, `resid_mid` the residual stream between attention and
-    MLP, `qkv` or `q`, `k` and `v` the projections (before norm and rotation; where keys and values come of a
-    latent, `latent` is that with what is rotated of keys behind it, and `kv_up` what is made of it, head after head the
-    other part of its key and its value), `z` the heads' outputs side by side,
-    `attn_added` what is added to the residual stream of the attention, `mlp_in` what enters the MLP (after its norm),
-    `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
-    residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
+    `embed` is the token embeddings, `resid` the block's input, `attn_in` that after the norm before the attention, or
+    before the mixer, `resid_mid` the residual stream between attention and MLP, `qkv` or `q`, `k` and `v` the
+    projections (before norm and rotation; of `q` with the gates, where heads have some; where keys and values come of
+    a latent, `latent` is that with what is rotated of keys behind it, and `kv_up` what is made of it, head after head
+    the other part of its key and its value), `z` the heads' outputs side by side, `attn_added` what is added to the
+    residual stream of the attention, `mixer` what a mixer adds in its place, `mlp_in` what enters the MLP (after its
+    norm), `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
+    residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm; of z
+    and neurons what enters a norm over all of them, where there is one.
     Six are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
     (`engine.levels.residual_stream`); `pattern`, what the heads attend to, head after head, `[row, query pos,
     head * key pos]`; `routing`, the weights of all experts, zero for those that are not chosen, `[row, pos, expert]`;
@@ -91,6 +96,10 @@ class Tap:
         match self.kind:
             case "embed":
                 return architecture.embedding()
+            case "attn_in":
+                return architecture.attn_in(self.layer)
+            case "mixer":
+                return architecture.mixer_out(self.layer)
             case "resid":
                 return architecture.resid_in(self.layer)
             case "resid_mid":
@@ -130,10 +139,12 @@ class Tap:
     def units(self, shape: ModelShape) -> int:
         """Into how many equal slices the last dimension falls."""
         match self.kind:
-            case "z" | "z_scaled" | "q" | "pattern":
+            case "z" | "z_scaled" | "pattern":
                 return shape.n_heads
+            case "q":
+                return shape.n_heads * shape.slices_of_head
             case "k" | "v":
-                return shape.n_kv_heads
+                return shape.n_kv_heads * shape.slices_of_head
             case "qkv":
                 return shape.n_heads + 2 * shape.n_kv_heads
             case "latent" | "kv_up":
@@ -151,8 +162,10 @@ class Tap:
         """The number of channels."""
         match self.kind:
             case "q":
-                return shape.n_heads * shape.d_query
-            case "z" | "z_scaled" | "k" | "v" | "qkv":
+                return shape.n_heads * shape.d_query * (2 if shape.query_gates else 1)
+            case "k" | "v":
+                return shape.n_kv_heads * shape.d_head
+            case "z" | "z_scaled" | "qkv":
                 return self.units(shape) * shape.d_head
             case "latent":
                 widths = _latent(shape)
@@ -199,6 +212,8 @@ class Tap:
         read = site.place.kind
         kinds: Mapping[str, TapKind] = {"attention": "attn_added", "mlp": "mlp" if shape.plain_sum else "mlp_added"}
         written = Tap(self.layer, kinds.get(read, read))  # type: ignore[arg-type]
+        if read == "attention" and self.layer in shape.mixers:
+            written = Tap(self.layer, "mixer")
         if read == "resid" and self.layer == shape.n_layers:  # what leaves the last block
             written = Tap(self.layer, "final")
         return (Tap(self.layer, "mlp_in") if site.reads_input else written), written
@@ -231,10 +246,14 @@ def _latent(shape: ModelShape) -> LatentWidths:
 def port_slots(port: Port, layer: int, head: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
     """Where a head's query, or a key-value head's key or value, is computed: slices of outputs of projections.
 
-    One slice, but where keys and values come of a latent: then they are those of all heads.
+    One slice, but of a pair of heads, of which each has one, and where keys and values come of a latent: then they are
+    those of all heads.
     """
     if shape.latent is None:
-        return (_port_slot(port, layer, head, architecture, shape),)
+        first = _port_slot(port, layer, head, architecture, shape)
+        if not shape.paired_heads:
+            return (first,)
+        return first, Slot(first.tap, first.unit + first.tap.units(shape) // 2)
     if port == "q":
         return (Slot(Tap(layer, "q"), head),)
     own = [slot for one in range(shape.n_heads) for slot in _made_of_latent(port, layer, one, shape)]
@@ -245,7 +264,7 @@ def own_slots(port: Port, layer: int, head: int, architecture: Architecture, sha
     """Where the query of a head is computed, or the key or the value that it reads; a value's slices side by side."""
     if shape.latent is None:
         number = head if port == "q" else head // (shape.n_heads // shape.n_kv_heads)
-        return (_port_slot(port, layer, number, architecture, shape),)
+        return port_slots(port, layer, number, architecture, shape)
     if port == "q":
         return (Slot(Tap(layer, "q"), head),)
     return (*(_rotated(layer, shape) if port == "k" else ()), *_made_of_latent(port, layer, head, shape))
@@ -301,7 +320,8 @@ def _slice(kind: TapKind) -> SlotsOf:
 def _key_and_value(layer: int, member: int, architecture: Architecture, shape: ModelShape) -> tuple[Slot, ...]:
     if shape.latent is not None:  # from which both come
         return _all_units(Tap(layer, "latent"), Tap(layer, "latent").units(shape))
-    return tuple(_port_slot(port, layer, member, architecture, shape) for port in ("k", "v"))
+    ports: tuple[Port, ...] = ("k", "v")
+    return tuple(slot for port in ports for slot in port_slots(port, layer, member, architecture, shape))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,6 +351,11 @@ TAPS: Mapping[ComponentKind, KindTaps] = {
     ),
     ATTENTION_PATTERN: KindTaps(slots=_slice("pattern")),
     KV_HEAD: KindTaps(slots=_key_and_value, read=lambda layer, shape: Tap(layer, "resid")),
+    MIXER: KindTaps(
+        slots=_slice("mixer"),
+        written=lambda layer, architecture: Tap(layer, "mixer"),
+        read=lambda layer, shape: Tap(layer, "resid"),
+    ),
     MLP: KindTaps(
         slots=_slice("mlp"),
         written=lambda layer, architecture: Tap(layer, "mlp" if architecture.mlp_post_norm is None else "mlp_added"),
@@ -413,6 +438,11 @@ def all_taps(architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
     return frozenset(tap for tap in found if tap.units(shape) and tap.kind != "routing")
 
 
+def added_by_attention(layer: int, shape: ModelShape) -> Tap:
+    """Where it is read what the attention of a layer adds to the residual stream, or the mixer in its place."""
+    return Tap(layer, "mixer" if layer in shape.mixers else "attn_added")
+
+
 def label(tap: Tap) -> str:
     """What is patched at a tap, in the words of hypothesis files: `a3`, `r2.mid`, `m1.n*`, `a3.kv* (keys)`."""
     labels: Mapping[TapKind, str] = {
@@ -425,6 +455,7 @@ def label(tap: Tap) -> str:
         "kv_up": f"a{tap.layer} (k, v)",
         "pattern": f"a{tap.layer}.h*.pattern",
         "z": f"a{tap.layer}",
+        "mixer": f"a{tap.layer}",
         "resid_mid": f"r{tap.layer}.mid",
         "neurons": f"m{tap.layer}.n*",
         "experts": f"m{tap.layer}.e*",

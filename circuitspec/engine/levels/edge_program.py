@@ -25,7 +25,7 @@ from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.experiments.experiment import Experiment, Sent
 from circuitspec.graph.edges import Receiver, Sender, receivers, sender_index, senders, senders_before
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Mixer, Mlp
 
 # of the largest number on the stream: what senders add, worked out one by one, adds up to it but for rounding
 _OFF = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 1e-1}
@@ -37,8 +37,8 @@ class _Place:
 
     `layout` says where they compute. `where[group, sender]` is the number of the Where at which a sender is ablated for
     a group, -1 for none. `whole` are the groups that compute anew at all tokens, whatever they read. `attended` is how
-    many layers' attention was added to the stream by then. `begins` are later places whose sums are begun here, as far
-    as senders have computed: one more group costs next to nothing, another pass over all senders much.
+    many layers' attention (or mixer) was added to the stream by then. `begins` are later places whose sums are begun
+    here, as far as senders have computed: one more group costs next to nothing, another pass over all senders much.
     """
 
     layout: ReceiverLayout
@@ -84,7 +84,8 @@ class EdgeProgram:
             for g, own in enumerate(groups):
                 for one in senders_of[own[0]]:
                     where[g, number[one.component]] = named[one.where]
-            attended = sum(1 for s in senders(shape)[:before] if isinstance(s, Head) and s.head == 0)
+            layers = {s.layer for s in senders(shape)[:before] if isinstance(s, Head | Mixer)}
+            attended = 1 + max(layers, default=-1)
             whole = {g for g, own in enumerate(groups) if all(self._among(r, replaced) for r in own)}
             self.places[tap] = _Place(ReceiverLayout.of(groups, stream), where, frozenset(whole), attended)
         first: Tap | None = None
@@ -174,7 +175,7 @@ class _Forward:
                 self._after_heads(layer, heads, numbers[Head(layer, heads[0])])
             )
         for sender, number in numbers.items():
-            if isinstance(sender, Mlp | Input):
+            if isinstance(sender, Mixer | Mlp | Input):
                 edits.setdefault(self._stream.recorded_at(sender), []).append(self._after(sender, number))
         for tap, edit in edits_of(self._stream, reads).items():
             edits.setdefault(tap, []).append(edit)
@@ -188,7 +189,7 @@ class _Forward:
 
         return keep
 
-    def _after(self, sender: Mlp | Input, number: int) -> Edit:
+    def _after(self, sender: Mixer | Mlp | Input, number: int) -> Edit:
         def keep(own: Tensor) -> Tensor:
             term = self._term(own, 1 + number, 2 + number)[0].view(own.shape)
             if self._program.to_zeros:

@@ -36,23 +36,25 @@ from circuitspec.graph.edges import senders as all_senders
 from circuitspec.graph.paths import spoken
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, Mlp
+from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, Mixer, Mlp
 from circuitspec.hypothesis_file.grammar.names import format_name
 
 Senders = frozenset[Sent]
 
 
 def value_taps(experiment: Experiment, stream: Stream) -> frozenset[Tap]:
-    """Where the values of all senders are read: the input, all heads' z, what MLPs (and normed attention) add.
+    """Where the values of all senders are read: the input, all heads' z, what mixers, MLPs (and normed attention) add.
 
     And the features of the dictionaries of which some are on the paths.
     """
     assert experiment.rule is not None
-    layers = range(stream.shape.n_layers)
-    added = {Tap(layer, "attn_added") for layer in layers} if stream.post_normed else set()
-    mlps = {stream.recorded_at(Mlp(layer)) for layer in layers} if stream.shape.has_mlps else set()
+    shape = stream.shape
+    layers, mixers = range(shape.n_layers), {Tap(layer, "mixer") for layer in shape.mixers}
+    heads = {Tap(layer, "z") for layer in shape.layers_with_heads}
+    added = {Tap(layer, "attn_added") for layer in shape.layers_with_heads} if stream.post_normed else set()
+    mlps = {stream.recorded_at(Mlp(layer)) for layer in layers} if shape.has_mlps else set()
     features = {stream.recorded_at(feature) for feature in experiment.rule.features}
-    return frozenset({Tap(0, "resid")} | {Tap(layer, "z") for layer in layers} | added | mlps | features)
+    return frozenset({Tap(0, "resid")} | heads | mixers | added | mlps | features)
 
 
 def base_taps(experiment: Experiment, stream: Stream) -> frozenset[Tap]:
@@ -322,7 +324,10 @@ class Hops:
             return z
 
         def add(unheld: Tensor) -> Tensor:
-            added = frozen[Tap(layer, "attn_added")].expand_as(unheld)
+            if self.stream.post_normed:
+                added = frozen[Tap(layer, "attn_added")].expand_as(unheld)
+            else:  # a bias after the norm is no head's, and stays where heads are zero
+                added = self.stream.attention(layer, frozen[Tap(layer, "z_scaled")].expand_as(value)).view_as(unheld)
             if not changed:
                 return added.clone()
             new = _split(value, units)
@@ -418,9 +423,9 @@ class Hops:
             ((read,),) = self._reads([one]).values()
             entering = self.stream.entering_mlp(tap.layer, read.streams()[:, :, 0])
             self._values[one] = self.stream.mlp_added(tap.layer, entering)
-        elif isinstance(one.component, Head):
+        elif isinstance(one.component, Head | Mixer):
             self.extra()
-            place = Tap(tap.layer, "z")
+            place = Tap(tap.layer, "z") if isinstance(one.component, Head) else tap
             _, recorded = self.run(self._made(frozenset({one}), frozenset({place})).actions)
             self._values[one] = _split(recorded[place], place.units(self.stream.shape))[:, :, unit]
 

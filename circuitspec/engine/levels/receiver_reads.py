@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from circuitspec.engine.execution.interventions import Edit
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.graph.edges import Receiver
-from circuitspec.hypothesis_file.grammar.components import Logits, Mlp
+from circuitspec.hypothesis_file.grammar.components import Logits, Mixer, Mlp
 
 CHUNK = 2**22  # numbers: fewer make products slow, more are fresh pages each time
 
@@ -34,12 +35,13 @@ class ReceiverLayout:
 
     logits: tuple[int, ...]
     mlps: tuple[tuple[int, int], ...]  # layer, group
+    mixers: tuple[tuple[int, int], ...]
     projections: Mapping[Tap, tuple[ProjectionSlices, ...]]
 
     @classmethod
     def of(cls, groups: Sequence[Sequence[Receiver]], stream: Stream) -> ReceiverLayout:
         """Groups of receivers, each of which reads one stream."""
-        logits, mlps = [], []
+        logits, mlps, mixers = [], [], []
         units: dict[Tap, dict[int, list[int]]] = {}
         for number, receiver in ((g, receiver) for g, group in enumerate(groups) for receiver in group):
             match receiver.component:
@@ -47,10 +49,17 @@ class ReceiverLayout:
                     logits.append(number)
                 case Mlp(layer):
                     mlps.append((layer, number))
+                case Mixer(layer):
+                    mixers.append((layer, number))
                 case _:
                     for slot in stream.ports(receiver):
                         units.setdefault(slot.tap, {}).setdefault(number, []).append(slot.unit)
-        return cls(tuple(logits), tuple(mlps), {tap: tuple(_bundles(by_group)) for tap, by_group in units.items()})
+        return cls(
+            tuple(logits),
+            tuple(mlps),
+            tuple(mixers),
+            {tap: tuple(_bundles(by_group)) for tap, by_group in units.items()},
+        )
 
 
 def _bundles(units: Mapping[int, Sequence[int]]) -> Iterator[ProjectionSlices]:
@@ -92,6 +101,9 @@ def edits_of(stream: Stream, reads: Mapping[Tap, Sequence[Reads]]) -> dict[Tap, 
         for layer, number in read.layout.mlps:
             tap, compute = _mlp(stream, layer)
             edits.setdefault(tap, []).append(_whole(read, number, compute))
+        for layer, number in read.layout.mixers:
+            entering = partial(stream.entering_attention, layer)
+            edits.setdefault(Tap(layer, "attn_in"), []).append(_whole(read, number, entering))
         for tap in read.layout.projections:
             attention.setdefault(tap, []).append(read)
     for tap, here in attention.items():
@@ -163,7 +175,7 @@ def _ports(stream: Stream, tap: Tap, reads: Sequence[Reads]) -> Edit:
 
 
 def _project(stream: Stream, tap: Tap, bundle: ProjectionSlices, streams: Tensor, out: Tensor) -> None:
-    """Put what a bundle computes of its streams into `out` `[token, unit, d_head]`."""
+    """Put what a bundle computes of its streams into `out` `[token, unit, width]`."""
     units, chosen, first = tap.units(stream.shape), list(bundle.units), bundle.groups[0]
     if set(bundle.groups) == {first}:
         most = 2 * len(chosen) > units  # to copy weights is more than to compute some that are not needed

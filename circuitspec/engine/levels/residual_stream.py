@@ -20,7 +20,7 @@ from circuitspec.engine.levels.scratch import Scratch
 from circuitspec.graph.edges import Receiver, Sender
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.component_kinds import PORTS
-from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp
+from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mixer, Mlp
 from circuitspec.models.families.architecture import Architecture, LatentQKV
 from circuitspec.models.families.modules import submodule
 from circuitspec.models.load import LoadedModel
@@ -30,18 +30,21 @@ PLAIN = ("Linear", "Conv1D", "FalconLinear")  # of torch and of transformers
 
 @dataclass(frozen=True)
 class ReceiverProjection:
-    """Some queries, keys or values of one layer: weight `[unit, d_model, d_head]`, bias `[unit, d_head]`."""
+    """Some queries, keys or values of one layer: weight `[unit, d_model, width]`, bias `[unit, width]`.
+
+    The width is that of a head, or what a slice of its projection has (`Tap.units`).
+    """
 
     weight: Tensor
     bias: Tensor | None
 
     def of_one(self, entering: Tensor) -> Tensor:
-        """`[token, unit, d_head]`, all from one input `[token, d_model]`."""
+        """`[token, unit, width]`, all from one input `[token, d_model]`."""
         projected = (entering @ self.weight.transpose(0, 1).flatten(1)).view(len(entering), len(self.weight), -1)
         return projected if self.bias is None else projected + self.bias
 
     def of_each(self, entering: Tensor, out: Tensor | None = None) -> Tensor:
-        """`[token, unit, d_head]`, each from an input of its own `[token, unit, d_model]`; put into `out`, if given."""
+        """`[token, unit, width]`, each from an input of its own `[token, unit, d_model]`; put into `out`, if given."""
         projected = torch.bmm(entering.transpose(0, 1), self.weight).transpose(0, 1)
         if self.bias is not None:
             return torch.add(projected, self.bias, out=out)
@@ -75,7 +78,7 @@ class Stream:
 
     def kept_as(self, sender: Sender) -> Tap:
         """The name under which `with_scaled` keeps what a sender adds to the residual stream."""
-        if isinstance(sender, Head) and self.post_normed:
+        if isinstance(sender, Head) and self.heads_normed:
             return Tap(sender.layer, "z_scaled")
         return self.recorded_at(sender)
 
@@ -84,22 +87,26 @@ class Stream:
         return read_at(receiver.component, self.shape)
 
     def with_scaled(self, values: Mapping[Tap, Tensor]) -> dict[Tap, Tensor]:
-        """These recorded values, and every z divided by what a post norm divides the attention output by.
+        """These recorded values, and every z divided by what a norm divides the attention output by.
 
         With a post norm, a head's contribution is its output, times the norm's weight, over the root mean square of
-        the whole attention output of its run; so scaled, contributions are linear in z, and means of them are means.
+        the whole attention output of its run; with a norm over all heads before they are projected, its z times that
+        norm's weight over the root mean square of all z. So scaled, contributions are linear in z, and means of them
+        are means.
         """
-        if not self.post_normed:
+        if not self.heads_normed:
             return dict(values)
         scaled = {Tap(t.layer, "z_scaled"): self.scaled(t.layer, v) for t, v in values.items() if t.kind == "z"}
         return {**values, **scaled}
 
     def scaled(self, layer: int, z: Tensor) -> Tensor:
-        """z over the post norm's divisor, which is read off the norm's own result; z itself where there is none."""
-        if self.architecture.attn_post_norm is None:
+        """z over the norm's divisor, which is read off the norm's own result; z itself where there is none."""
+        if not self.heads_normed:
             return z
-        total = z @ self._output_weight(layer).reshape(-1, self.shape.d_model)
-        normed = self._module(self.architecture.attn_post_norm, layer).forward(total)
+        total = z
+        if self.post_normed:
+            total = z @ self._output_weight(layer).reshape(-1, self.shape.d_model)
+        normed = self._module(self._norm_of_heads, layer).forward(total)
         direction = total * self.gain(layer)
         size = (direction * direction).sum(-1, keepdim=True).clamp_min(torch.finfo(z.dtype).tiny)
         factor = (normed * direction).sum(-1, keepdim=True) / size
@@ -115,6 +122,8 @@ class Stream:
         `difference` is (a difference of) scaled z, `[row, pos, n_heads * d_head]`.
         """
         weight = self._output_weight(layer)
+        if self.architecture.head_norm is not None:
+            difference = difference * self.gain(layer)
         split = difference.reshape(-1, self.shape.n_heads, self.shape.d_head)
         if len(heads) < self.shape.n_heads:
             index = torch.tensor(heads, device=weight.device)
@@ -123,6 +132,12 @@ class Stream:
         if self.post_normed:
             contributions = torch.mul(contributions, self.gain(layer), out=out)
         return self.added(contributions, out=out)
+
+    def attention(self, layer: int, scaled: Tensor) -> Tensor:
+        """What the attention of a layer adds to the stream, of scaled z of all its heads; `[row * pos, d_model]`."""
+        total = self.heads(layer, scaled, range(self.shape.n_heads)).sum(0)
+        bias = getattr(self._module(self.architecture.attn_out, layer), "bias", None)
+        return total if bias is None else total + self.added(bias)
 
     def added(self, computed: Tensor, out: Tensor | None = None) -> Tensor:
         """What is added to the residual stream of what an attention or an MLP computes; put into `out`, if given.
@@ -135,25 +150,30 @@ class Stream:
         return torch.mul(computed, by, out=out)
 
     def sent(self, sender: Sender, value: Tensor, out: Tensor | None = None) -> Tensor:
-        """What the input or an MLP adds to the residual stream, of (a difference of) its values; into `out`, if given.
+        """What the input, a mixer or an MLP adds to the stream, of (a difference of) its values; into `out`, if given.
 
         Values are as `recorded_at` gives them.
         """
-        if isinstance(sender, Mlp):
+        if isinstance(sender, Mixer | Mlp):
             return self.added(value, out=out)
         return value if out is None else out.copy_(value)
 
     def attention_biases(self, layers: int) -> Tensor:
-        """What the attention of the first layers adds to the residual stream that is no head's, `[d_model]`."""
-        weight = self._output_weight(0)
-        total = weight.new_zeros(self.shape.d_model)
-        for layer in range(layers):
+        """What the attention of the first layers adds to the residual stream that is no head's, `[d_model]`.
+
+        What mixers add is all theirs.
+        """
+        unembedding = submodule(self._model, self.architecture.unembedding).weight
+        assert isinstance(unembedding, Tensor)
+        total = unembedding.new_zeros(self.shape.d_model)
+        for layer in (one for one in self.shape.layers_with_heads if one < layers):
             bias = getattr(self._module(self.architecture.attn_out, layer), "bias", None)
             total = total if bias is None else total + bias
         return self.added(total)
 
     def ports(self, receiver: Receiver) -> tuple[Slot, ...]:
-        """The slice of a projection's output that a query, key or value is; several where it comes of a latent."""
+        """The slices of a projection's output that a query, key or value is: one, but for heads that are pairs, and
+        where it comes of a latent."""
         if receiver not in self._ports:
             component, port = receiver.component, receiver.port
             assert isinstance(component, Head | KvHead)
@@ -161,9 +181,13 @@ class Stream:
             self._ports[receiver] = port_slots(port, component.layer, component.head, self.architecture, self.shape)
         return self._ports[receiver]
 
+    def entering_attention(self, layer: int, read: Tensor) -> Tensor:
+        """What enters a layer's attention, or its mixer, from the residual stream that is read, `[.., d_model]`."""
+        return self._normed(self.architecture.attn_norm, layer, read)
+
     def entering(self, tap: Tap, read: Tensor) -> Tensor:
         """What enters the projection whose output a tap is, from the residual stream that is read, `[.., d_model]`."""
-        normed = self._normed(self.architecture.attn_norm, tap.layer, read)
+        normed = self.entering_attention(tap.layer, read)
         qkv = self.architecture.qkv
         if not isinstance(qkv, LatentQKV):
             return normed
@@ -211,6 +235,17 @@ class Stream:
         return self._normed(self.architecture.mlp_post_norm, layer, self.mlp_output(layer, entering))
 
     @property
+    def heads_normed(self) -> bool:
+        """Whether the heads of a layer are normed together, before or after they are projected."""
+        return self.post_normed or self.architecture.head_norm is not None
+
+    @property
+    def _norm_of_heads(self) -> str:
+        norm = self.architecture.attn_post_norm or self.architecture.head_norm
+        assert norm is not None
+        return norm
+
+    @property
     def post_normed(self) -> bool:
         """Whether a norm stands between the attention's output and the residual stream, so that heads share it."""
         return self.architecture.attn_post_norm is not None
@@ -228,7 +263,7 @@ class Stream:
     @property
     def worked_out(self) -> TapKind | None:
         """The kind of values that `with_scaled` adds for every z; None where it adds none."""
-        return "z_scaled" if self.post_normed else None
+        return "z_scaled" if self.heads_normed else None
 
     def _normed(self, norm: str | None, layer: int, read: Tensor) -> Tensor:
         if norm is None:
@@ -247,16 +282,21 @@ class Stream:
         return rows.reshape(self.shape.n_heads, self.shape.d_head, self.shape.d_model)
 
     def gain(self, layer: int) -> Tensor:
-        """The post norm's weight, up to the factor that `scaled` compensates for."""
-        assert self.architecture.attn_post_norm is not None
-        norm = self._module(self.architecture.attn_post_norm, layer)
+        """The weight of the norm of heads, up to the factor that `scaled` compensates for.
+
+        `[1, d_model]` of a norm after the projection, `[1, n_heads * d_head]` of one before it.
+        """
+        norm = self._module(self._norm_of_heads, layer)
         weight = self._output_weight(layer)
-        gain: Tensor = norm.forward(torch.ones(1, self.shape.d_model, dtype=weight.dtype, device=weight.device))
+        width = self.shape.d_model if self.post_normed else self.shape.n_heads * self.shape.d_head
+        gain: Tensor = norm.forward(torch.ones(1, width, dtype=weight.dtype, device=weight.device))
         return gain
 
     def _check(self) -> None:
         problems = []
-        for layer in range(self.shape.n_layers):
+        if self.architecture.attn_post_norm is not None and self.architecture.head_norm is not None:
+            problems.append(_unsplit("norms stand before and after the projection of its heads"))
+        for layer in self.shape.layers_with_heads:
             out = self._module(self.architecture.attn_out, layer)
             taps = {slot.tap for p in PORTS for slot in port_slots(p, layer, 0, self.architecture, self.shape)}
             paths = sorted(tap.path(self.architecture) for tap in taps)

@@ -272,7 +272,7 @@ class Sweeper:
 
     def _ordered(self, sweep: BatchedSweep, here: SweepSetting) -> list[Waiting]:
         """The runs by where they begin, first by the column."""
-        cut = here.run is not None and may_cut(self._forward.loaded.model, here.batch)
+        cut = here.run is not None and may_cut(self._forward.loaded, here.batch)
         last = min(here.batch.answer_columns) if cut else 0
         wheres = {site.where for alike in sweep.scored for site in alike[0].sites}
         column = {where: first_column(here.columns(where), last) for where in wheres}

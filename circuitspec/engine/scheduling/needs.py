@@ -105,7 +105,7 @@ class Unpatched:
     def of(self, variant: Variant) -> BaseRun:
         if variant not in self._known:
             actions = Actions(record=self._needs.recorded.get(variant, frozenset()))
-            kept = self._needs.keys_of(variant) and may_cut(self._forward.loaded.model, self._batch)
+            kept = self._needs.keys_of(variant) and may_cut(self._forward.loaded, self._batch)
             cache = DynamicCache() if kept else None
             readout, recorded = self._forward.readout(self._batch, variant, actions, self.draw, cache)
             self._known[variant] = BaseRun(readout, recorded, () if cache is None else keys_values(cache))

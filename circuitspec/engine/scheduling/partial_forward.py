@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -24,6 +24,7 @@ from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Tap
 from circuitspec.engine.execution.worked_out.readout import Readout
 from circuitspec.engine.forward import Forward
+from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.output_metrics import upcast
 
 KeysValues = tuple[tuple[Tensor, Tensor], ...]
@@ -96,13 +97,16 @@ def keys_values(cache: DynamicCache) -> KeysValues:
     return tuple((layer.keys, layer.values) for layer in cache.layers)
 
 
-def may_cut(model: nn.Module, batch: Batch) -> bool:
+def may_cut(loaded: LoadedModel, batch: Batch) -> bool:
     """Whether forwards of this batch can begin at a later column.
 
-    Not where padding is on the left, nor where a sliding window drops earlier columns.
+    Not where padding is on the left, nor where a sliding window drops earlier columns, nor where a mixer's state holds
+    what came before.
     """
+    if loaded.shape.mixers:
+        return False
     # 0: a config that could have one has none (Qwen2-MoE)
-    windows = [getattr(model.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    windows = [getattr(loaded.model.config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     return batch.side == "right" and all(not window or window >= batch.width for window in windows)
 
 

@@ -29,10 +29,11 @@ def pattern_test(forward: Forward) -> None:
     task = random_prompts(known, loaded.shape.max_positions, lengths_for(loaded.model))
     run = forward.on(task)
     batch = Batch((0, 1), task.lengths, max(task.lengths), "right")
-    shape, layers = loaded.shape, range(loaded.shape.n_layers)
+    shape, layers = loaded.shape, loaded.shape.layers_with_heads
     patterns = frozenset(Tap(layer, "pattern") for layer in layers)
     values = frozenset(Tap(layer, "pattern").acts_at(loaded.architecture)[0] for layer in layers)
-    others = frozenset({Tap(0, "resid"), *(Tap(layer, "mlp") for layer in layers if shape.has_mlps)})
+    others = {Tap(0, "resid"), *(Tap(layer, "mixer") for layer in shape.mixers)}
+    others |= {Tap(layer, "mlp") for layer in range(shape.n_layers) if shape.has_mlps}
     run.expect(6 * len(batch.prompts))
     logits, own = run.forward(batch, CLEAN, Actions(record=patterns))
     other_logits, other = run.forward(batch, OTHER, Actions(record=patterns | values | others))

@@ -33,10 +33,10 @@ from circuitspec.engine.validation.two_runs import (
 )
 from circuitspec.experiments.experiment import ZEROS, Experiment, PathRule, Reading, Sent, values_in
 from circuitspec.experiments.levels.edge_level import patching
-from circuitspec.graph.edges import Receiver, Sender, inputs_of, precedes, receivers, senders, senders_before
+from circuitspec.graph.edges import Receiver, Sender, Writer, inputs_of, precedes, receivers, senders, senders_before
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits
+from circuitspec.hypothesis_file.grammar.components import Head, Input, Logits, Mixer
 from circuitspec.models.families.modules import submodule
 from circuitspec.prompts.prompt_set import CLEAN
 
@@ -76,7 +76,7 @@ def self_test(runner: Forward, *, edges: bool = False) -> SelfTest:
         also |= frozenset(run.stream.recorded_at(sender) for sender in senders(shape))
         also |= frozenset(tap for path in _paths(run) for tap in base_taps(path, run.stream))
         if run.stream.heads_share_a_norm:
-            also |= {Tap(layer, kind) for layer in range(shape.n_layers) for kind in _PORTS}
+            also |= {Tap(layer, kind) for layer in shape.layers_with_heads for kind in _PORTS}
     # of all edges two, of all but those from the input one, and one to compare with; three for single heads, two for
     # single receivers, three along paths and one to compare with
     # in half precision three of the runs compared with are run again, moved
@@ -226,7 +226,7 @@ def _heads_by_receiver(runner: Forward, batch: Batch, other: Mapping[Tap, torch.
     for layer in layers:
         heads = _some(shape.n_heads, layer)
         edits[Tap(layer, "z")] = keep(layer, heads)
-        if runner.stream.post_normed:
+        if runner.stream.heads_normed:
             edits[Tap(layer, "attn_added")] = lambda own, layer=layer: own + changes[layer]  # type: ignore[misc]
         else:
             value = other[Tap(layer, "z")]
@@ -239,9 +239,9 @@ def _heads_by_receiver(runner: Forward, batch: Batch, other: Mapping[Tap, torch.
     return off(_cut(runner, batch, other, cut), expected), _moved(runner, batch, actions, expected)
 
 
-def _last_layers(shape: ModelShape) -> range:
-    """The layers on which single heads are tried: through many, rounding in half precision would add up."""
-    return range(max(0, shape.n_layers - 4), shape.n_layers)
+def _last_layers(shape: ModelShape) -> tuple[int, ...]:
+    """The layers of heads on which single heads are tried: through many, rounding in half precision would add up."""
+    return shape.layers_with_heads[-4:]
 
 
 def _some(n: int, layer: int) -> list[int]:
@@ -256,6 +256,9 @@ def _share(runner: Forward, layer: int, scaled: torch.Tensor, heads: Collection[
     left = torch.zeros_like(split)
     for head in heads:
         left[:, :, head] = split[:, :, head]
+    if architecture.head_norm is not None:
+        left = left.flatten(-2) * runner.stream.gain(layer)
+        left = left.view(split.shape)
     module = submodule(runner.loaded.model, architecture.path(architecture.attn_out, layer))
     nothing = torch.zeros_like(scaled)
     added: torch.Tensor = module.forward(left.flatten(-2)) - module.forward(nothing)
@@ -297,14 +300,18 @@ def _receivers_apart(runner: Forward, batch: Batch, other: Mapping[Tap, torch.Te
 
 
 _PORTS: tuple[Literal["q", "k", "v"], ...] = ("q", "k", "v")
-_HEAD = Head(0, 0)
+
+
+def _first_writer(shape: ModelShape) -> Writer:
+    """The first head, or mixer, of a model."""
+    return Head(0, 0) if 0 not in shape.mixers else Mixer(0)
 
 
 def _paths(runner: Forward) -> tuple[Experiment, ...]:
     """From the first head to the logits through nothing; and, in a model of layers, by a query of the last one."""
-    everywhere, last = Where.everywhere(), runner.loaded.shape.n_layers - 1
+    everywhere, last = Where.everywhere(), runner.loaded.shape.layers_with_heads[-1]
     rule = PathRule("base", through_mlps=False)
-    start = frozenset({Sent(_HEAD, everywhere)})
+    start = frozenset({Sent(_first_writer(runner.loaded.shape), everywhere)})
     middle = Head(last, runner.loaded.shape.n_heads - 1)
     computed = frozenset({Sent(middle, everywhere, frozenset({Reading(Receiver(middle, "q"), start)}))})
     return tuple(
@@ -339,5 +346,7 @@ def _edge_and_path(
     runner: Forward, batch: Batch, own: Mapping[Tap, torch.Tensor], other: Mapping[Tap, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits with the other run's value sent from a head to the logits alone: as a path, and as an edge."""
-    cut: dict[Receiver, dict[Sender, Where]] = {Receiver(Logits()): {_HEAD: Where.everywhere()}}
+    cut: dict[Receiver, dict[Sender, Where]] = {
+        Receiver(Logits()): {_first_writer(runner.loaded.shape): Where.everywhere()}
+    }
     return _along(runner, batch, _paths(runner)[0], own, other), _cut(runner, batch, other, cut)

@@ -15,7 +15,7 @@ from typing import Literal, assert_never
 import torch
 from torch import Tensor
 
-from circuitspec.engine.execution.taps import Tap, TapKind, value_channels
+from circuitspec.engine.execution.taps import Tap, TapKind, added_by_attention, value_channels
 from circuitspec.graph.shape import ModelShape
 from circuitspec.models.families.architecture import Architecture
 
@@ -28,7 +28,7 @@ class Handover:
 
     `magnitude`, of the same shape, is the scale of what rounding can do to each value. At a prompt's
     `first` token only, or at `all` of them. Of each of some `shares`, which are equal slices, at most all of the value
-    must be there, and nothing else.
+    must be there, and nothing else; or, if they are `scaled`, any multiple of it.
     """
 
     read: Tap
@@ -36,6 +36,7 @@ class Handover:
     magnitude: Tensor
     columns: Columns = "all"
     shares: int = 0
+    scaled: bool = False
 
     def reached(self, actual: Tensor) -> Tensor:
         """What must be there where `actual` is; the same, unless it is told up to shares."""
@@ -44,7 +45,8 @@ class Handover:
         split = (*self.expected.shape[:-1], self.shares, -1)
         whole, part = self.expected.reshape(split), actual.reshape(split)
         size = (whole * whole).sum(-1, keepdim=True).clamp_min(1e-30)
-        share = ((whole * part).sum(-1, keepdim=True) / size).clamp(0, 1)
+        share = (whole * part).sum(-1, keepdim=True) / size
+        share = share if self.scaled else share.clamp(0, 1)
         return (share * whole).view_as(self.expected)
 
 
@@ -67,9 +69,11 @@ def handovers(
         case "qkv":
             return (same(Tap(layer, "z"), other),)
         case "v" | "latent" | "kv_up":
-            return (_first_value(tap, other, architecture, shape),)
+            return (_first_value(tap, used, other, architecture, shape),)
         case "z":
             return same(Tap(layer, "attn_added"), other), sums(layer, used, architecture, shape)[0]
+        case "mixer":
+            return (sums(layer, used, architecture, shape)[0],)
         case "mlp":
             added = added_by_mlp(layer, architecture)
             normed = () if added == tap else (same(added, other),)
@@ -77,7 +81,8 @@ def handovers(
         case "resid" | "resid_mid" | "q" | "k" | "embed" | "final":
             return ()
         case (
-            "z_scaled"
+            "attn_in"
+            | "z_scaled"
             | "pattern"
             | "routing"
             | "experts"
@@ -98,11 +103,13 @@ def reads(tap: Tap, architecture: Architecture, shape: ModelShape) -> frozenset[
     match tap.kind:
         case "neurons":
             return frozenset({Tap(layer, "mlp")})
+        case "v" if shape.query_gates:
+            return frozenset({Tap(layer, "q"), Tap(layer, "z")})
         case "qkv" | "v" | "kv_up":
             return frozenset({Tap(layer, "z")})
         case "latent":
             return frozenset({Tap(layer, "z"), Tap(layer, "kv_up")})
-        case "z" | "mlp":
+        case "z" | "mlp" | "mixer":
             return terms(layer, architecture, shape)
         case _:
             return frozenset()
@@ -115,7 +122,7 @@ def sums(layer: int, used: Values, architecture: Architecture, shape: ModelShape
     """
     before, end = used[Tap(layer, "resid")], after(layer, shape)
     by = architecture.residual_multiplier
-    attention, mlp = used[Tap(layer, "attn_added")] * by, used[added_by_mlp(layer, architecture)] * by
+    attention, mlp = used[added_by_attention(layer, shape)] * by, used[added_by_mlp(layer, architecture)] * by
     if not shape.has_resid_mid:
         return (_summed(end, before, attention, mlp),)
     middle = Tap(layer, "resid_mid")
@@ -124,7 +131,12 @@ def sums(layer: int, used: Values, architecture: Architecture, shape: ModelShape
 
 def terms(layer: int, architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
     """What `sums` is about: the streams of a block, and what is added to them."""
-    taps = {Tap(layer, "resid"), Tap(layer, "attn_added"), added_by_mlp(layer, architecture), after(layer, shape)}
+    taps = {
+        Tap(layer, "resid"),
+        added_by_attention(layer, shape),
+        added_by_mlp(layer, architecture),
+        after(layer, shape),
+    }
     return frozenset(taps | {Tap(layer, "resid_mid")} if shape.has_resid_mid else taps)
 
 
@@ -149,17 +161,30 @@ def same(read: Tap, run: Values) -> Handover:
     return Handover(read, run[read], run[read].abs())
 
 
-def _first_value(tap: Tap, other: Values, architecture: Architecture, shape: ModelShape) -> Handover:
+def _first_value(tap: Tap, used: Values, other: Values, architecture: Architecture, shape: ModelShape) -> Handover:
     """A prompt's first token attends to itself alone, so that each head's output is its value there.
 
-    At most that, where a head may attend to nothing.
+    At most that, where a head may attend to nothing; times its gate, where it has one. Of a pair of heads it is both
+    values side by side, normed.
     """
-    found = [value_channels(tap.layer, head, architecture, shape) for head in range(shape.n_heads)]
-    given = architecture.clipped(other[found[0][0]])
-    heads = torch.cat([given[..., channels] for _, _, channels in found], -1)
-    return Handover(
-        Tap(tap.layer, "z"), heads, heads.abs(), "first", shares=shape.n_heads if architecture.has_sinks else 0
-    )
+    given = architecture.clipped(other[tap])
+    if shape.latent is None:
+        slices = given.view(*given.shape[:2], shape.slices_of_head, shape.n_kv_heads, -1)
+        values = slices.transpose(2, 3).flatten(-2)  # [row, pos, kv head, d_head]
+        heads = values.repeat_interleave(shape.n_heads // shape.n_kv_heads, -2)
+    else:
+        channels = [value_channels(tap.layer, head, architecture, shape)[2] for head in range(shape.n_heads)]
+        heads = torch.stack([given[..., own] for own in channels], -2)
+    if shape.query_gates:
+        heads = heads * torch.sigmoid(gates(used[Tap(tap.layer, "q")], shape))
+    heads = heads.flatten(-2)
+    shares = shape.n_heads if architecture.has_sinks or shape.paired_heads else 0
+    return Handover(Tap(tap.layer, "z"), heads, heads.abs(), "first", shares, shape.paired_heads)
+
+
+def gates(queries: Tensor, shape: ModelShape) -> Tensor:
+    """The gate of each head, `[row, pos, head, d_head]`, in what the projection of queries gives."""
+    return queries.view(*queries.shape[:2], shape.n_heads, 2, shape.d_head)[..., 1, :]
 
 
 def _summed(read: Tap, *added: Tensor) -> Handover:

@@ -16,7 +16,7 @@ from circuitspec.diagnostics.diagnostic import Diagnostic
 from circuitspec.engine.execution.batches import Batch, real_columns
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
-from circuitspec.engine.execution.taps import Tap, TapKind, all_taps
+from circuitspec.engine.execution.taps import Tap, TapKind, added_by_attention, all_taps
 from circuitspec.engine.forward import Forward
 from circuitspec.engine.validation.tap_propagation import Handover, added_by_mlp, handovers, same, streams, sums
 from circuitspec.graph.shape import ModelShape
@@ -31,8 +31,8 @@ _STREAMS: tuple[TapKind, ...] = ("resid", "resid_mid")
 _WITHIN: tuple[TapKind, ...] = ("neurons", "qkv", "q", "k", "v", "latent", "kv_up")  # what heads and MLPs compute from
 OWN_VALUES = "every site, its own values"
 ALL_PATCHED: Mapping[str, tuple[TapKind, ...]] = {
-    "the input, all heads and all MLPs, the other run's values": ("z", "mlp"),
-    "the input, all heads and all neurons, the other run's values": ("z", "neurons"),
+    "the input, all heads and all MLPs, the other run's values": ("z", "mixer", "mlp"),
+    "the input, all heads and all neurons, the other run's values": ("z", "mixer", "neurons"),
 }
 WHOLE = 2 + len(ALL_PATCHED)  # forwards that `TwoRuns.whole` takes
 _SUMS = "the residual stream, as the sum of what heads and MLPs add to it"
@@ -119,7 +119,11 @@ class TwoRuns:
         self.real = real_columns(batch).to(runner.device)
         self.sites = tuple(sorted(all_taps(self._architecture, self._shape)))
         layers = range(self._shape.n_layers)
-        added = {tap for n in layers for tap in (Tap(n, "attn_added"), added_by_mlp(n, self._architecture))}
+        added = {
+            tap for n in layers for tap in (added_by_attention(n, self._shape), added_by_mlp(n, self._architecture))
+        }
+        if self._shape.query_gates:  # which say what heads give of their values
+            added |= {Tap(n, "q") for n in self._shape.layers_with_heads}
         self._record = Actions(record=frozenset({*self.sites, *added, streams(self._shape)[-1]}) | also)
         self.logits, self.own = runner.forward(batch, CLEAN, self._record)
         self.other_logits, self.other = runner.forward(batch, OTHER, self._record)

@@ -12,8 +12,8 @@ from circuitspec.exchange.edge_lists import EdgeList, Size
 from circuitspec.exchange.loss import Loss, counted
 from circuitspec.exchange.readers.untrusted import read_json
 from circuitspec.exchange.reading import FileReading, NamedEdge, edges_of, shown, split_input, wrong
-from circuitspec.graph.edges import Receiver, Sender, is_writer
-from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, KvHead, Logits, Mlp
+from circuitspec.graph.edges import Receiver, Sender, Writer, is_writer
+from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, KvHead, Logits, Mixer, Mlp
 from circuitspec.hypothesis_file.grammar.names import PORTS, Port, format_name
 
 TOKENS, POSITIONS = "tok_embeds", "pos_embeds"
@@ -80,7 +80,7 @@ def _writer(name: str) -> Sender | None:
     return Head(int(match[1]), int(match[2])) if match is not None and match[3] is None else None
 
 
-def _reader(name: str) -> tuple[Head | Mlp | Logits, tuple[Port, ...]] | None:
+def _reader(name: str) -> tuple[Writer | Logits, tuple[Port, ...]] | None:
     if name == _END:
         return Logits(), ()
     if match := _MLP.fullmatch(name):
@@ -99,5 +99,5 @@ def _reader_name(receiver: Receiver) -> str:
             return f"m{layer}"
         case Head(layer, head) | KvHead(layer, head):
             return f"a{layer}.h{head}.{receiver.port}"
-        case Feature():
-            raise ValueError("no edges end at features")
+        case Feature() | Mixer() as other:
+            raise ValueError(f"no reader is called like {other.kind.plural}")

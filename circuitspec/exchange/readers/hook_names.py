@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from circuitspec.exchange.edge_lists import Size
-from circuitspec.graph.edges import Receiver, Sender
-from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, KvHead, Logits, Mlp
+from circuitspec.graph.edges import Receiver, Sender, Writer
+from circuitspec.hypothesis_file.grammar.components import Feature, Head, Input, KvHead, Logits, Mixer, Mlp
 from circuitspec.hypothesis_file.grammar.names import Port
 
 INPUT = "blocks.0.hook_resid_pre"
@@ -42,7 +42,7 @@ def sender_of(text: object, head: int | None) -> Sender | None:
     return Mlp(hook.layer) if hook.name == "hook_mlp_out" and head is None else None
 
 
-def receiver_of(text: object, head: int | None) -> tuple[Head | Mlp | Logits, tuple[Port, ...]] | None:
+def receiver_of(text: object, head: int | None) -> tuple[Writer | Logits, tuple[Port, ...]] | None:
     """The component that reads the residual stream at a place, and by which inputs (none: all); None if none does."""
     hook = parse_hook(text)
     if hook is None:
@@ -70,8 +70,8 @@ def sender_place(sender: Sender) -> tuple[str, int | None]:
             return f"blocks.{layer}.attn.hook_result", head
         case Mlp(layer):
             return f"blocks.{layer}.hook_mlp_out", None
-        case Feature():
-            raise ValueError("no edges end at features")
+        case Feature() | Mixer():
+            raise ValueError(f"no hook is that of {sender.kind.plural}")
 
 
 def receiver_place(receiver: Receiver, size: Size) -> tuple[str, int | None]:
@@ -83,5 +83,5 @@ def receiver_place(receiver: Receiver, size: Size) -> tuple[str, int | None]:
             return f"blocks.{layer}.hook_mlp_in", None
         case Head(layer, head) | KvHead(layer, head):
             return f"blocks.{layer}.hook_{receiver.port}_input", head
-        case Feature():
-            raise ValueError("no edges end at features")
+        case Feature() | Mixer() as other:
+            raise ValueError(f"no hook is that of {other.kind.plural}")

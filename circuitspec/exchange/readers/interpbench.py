@@ -20,7 +20,7 @@ from circuitspec.exchange.readers.hook_names import (
 )
 from circuitspec.exchange.readers.untrusted import read_pickle
 from circuitspec.exchange.reading import FileReading, NamedEdge, edges_of, shown, split_input, wrong
-from circuitspec.graph.edges import is_writer
+from circuitspec.graph.edges import Writer, is_writer
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Logits, Mlp
 from circuitspec.hypothesis_file.grammar.names import Port
 
@@ -109,7 +109,7 @@ def _writes(name: str) -> bool:
     return sender_of(name, None) is not None
 
 
-def _receiver(name: str, head: int | None) -> tuple[Head | Mlp | Logits, tuple[Port, ...]] | None:
+def _receiver(name: str, head: int | None) -> tuple[Writer | Logits, tuple[Port, ...]] | None:
     """As `receiver_of`; a component's output stands for all of its inputs."""
     component = sender_of(name, head)
     return (component, ()) if component is not None and is_writer(component) else receiver_of(name, head)

@@ -23,7 +23,8 @@ class Counts:
 
     `has_resid_mid`: whether anything lies between attention and MLP; not where both read the block's input. Where MLPs
     are choices among `n_experts`, but in the `dense_layers`, no neurons are counted; `has_shared` says whether one more
-    expert serves every token.
+    expert serves every token. Layers of `mixers` have one mixer of tokens each in place of heads; `no_patterns` is why
+    no head has an attention pattern, if so.
     """
 
     n_layers: int
@@ -34,6 +35,8 @@ class Counts:
     n_experts: int | None = None
     has_shared: bool = False
     dense_layers: frozenset[int] = frozenset()
+    mixers: frozenset[int] = frozenset()
+    no_patterns: str = ""
 
     @property
     def attention_only(self) -> bool:
@@ -47,6 +50,10 @@ def _one(counts: Counts) -> int:
 
 def _never(counts: Counts, layer: int) -> None:
     return None
+
+
+def _in_every_layer(counts: Counts, layer: int) -> bool:
+    return True
 
 
 def _layers(counts: Counts) -> str:
@@ -86,6 +93,7 @@ class ComponentKind:
 
     # how many a layer of a model has
     per_layer: Callable[[Counts], int | None] = _one  # None where that is not known
+    in_layer: Callable[[Counts, int], bool] = _in_every_layer  # whether this layer has so many, and not none
     at_most: Callable[[Counts], int | None] | None = None  # how many it can be then
     extent: Callable[[Counts], str] = _layers  # the same in words
     why_absent: Callable[[Counts, int], tuple[str, str] | None] = (
@@ -98,6 +106,7 @@ class ComponentKind:
     is_stream: bool = False  # its value is the sum of all that came before
     begins_as: ComponentKind | None = None  # the first of them is the one component of that kind
     stands_for: ComponentKind | None = None  # it is all of a layer's components of that kind
+    in_place_of: ComponentKind | None = None  # some layers have one of it where others have that kind
     part_of: ComponentKind | None = None  # it is one unit of a component of that kind
     unit_set: str = ""  # kinds of units of one set make up the whole together
     whole_or_units: str = ""  # that such a whole is declared as itself or by its units
@@ -126,7 +135,8 @@ class ComponentKind:
         if not self.in_layers:
             return True
         count = self.per_layer(counts)
-        return layer < counts.n_layers and (count is None or member < count)
+        within = layer < counts.n_layers and (count is None or member < count)
+        return within and self.in_layer(counts, layer)
 
 
 # -- how many a model has, in words --------------------------------------------------------------------------------
@@ -207,6 +217,33 @@ def _no_shared_expert(counts: Counts, layer: int) -> tuple[str, str] | None:
     return _no_experts(counts, layer)
 
 
+def _has_heads(counts: Counts, layer: int) -> bool:
+    return layer not in counts.mixers
+
+
+def _no_heads(counts: Counts, layer: int) -> tuple[str, str] | None:
+    if _has_heads(counts, layer):
+        return None
+    with_heads = [f"a{one}" for one in range(counts.n_layers) if _has_heads(counts, one)]
+    where = f"; layers with heads are {', '.join(with_heads)}" if with_heads else ""
+    return (
+        f"layer {layer} mixes tokens without attention heads, and its mixer is one component",
+        f"write a{layer} for the whole of it{where}",
+    )
+
+
+def _no_pattern(counts: Counts, layer: int) -> tuple[str, str] | None:
+    if counts.no_patterns:
+        return counts.no_patterns, f"write a{layer}.h0 for one of its heads"
+    return _no_heads(counts, layer)
+
+
+def _no_mixer(counts: Counts, layer: int) -> tuple[str, str] | None:
+    if layer in counts.mixers:
+        return None
+    return f"layer {layer} has heads", f"write a{layer} for all of them"
+
+
 # -- the kinds -----------------------------------------------------------------------------------------------------
 
 KV_HEAD = ComponentKind(
@@ -221,8 +258,10 @@ KV_HEAD = ComponentKind(
     rank=2,
     stage=1,
     per_layer=lambda counts: counts.n_kv_heads,
+    in_layer=_has_heads,
     at_most=lambda counts: counts.n_heads,
     extent=_layers_of_kv_heads,
+    why_absent=_no_heads,
     is_patched=True,
     reads=True,
     ports=("k", "v"),
@@ -239,7 +278,9 @@ HEAD = ComponentKind(
     rank=4,
     stage=1,
     per_layer=lambda counts: counts.n_heads,
+    in_layer=_has_heads,
     extent=_layers_of_heads,
+    why_absent=_no_heads,
     is_patched=True,
     has_outside=True,
     sends=True,
@@ -261,7 +302,9 @@ ATTENTION_PATTERN = ComponentKind(
     rank=3,
     stage=1,
     per_layer=lambda counts: counts.n_heads,
+    in_layer=_has_heads,
     extent=_layers_of_heads,
+    why_absent=_no_pattern,
     is_patched=True,
     instead="name its head and the inputs <q> and <k>, which decide what it attends to",
 )
@@ -277,6 +320,26 @@ ATTENTION = ComponentKind(
     extent=_layers_of_heads,
     stands_for=HEAD,
     ports=PORTS,
+)
+MIXER = ComponentKind(
+    name="mixer",
+    singular="mixer",
+    plural="mixers",
+    example="a3",
+    told_apart=", in place of heads",
+    drawn_in="layer {layer}",
+    letter="a",
+    in_some_models=True,
+    rank=4,  # where another layer has heads
+    stage=1,
+    in_layer=lambda counts, layer: layer in counts.mixers,
+    extent=_layers_of_heads,
+    why_absent=_no_mixer,
+    is_patched=True,
+    has_outside=True,
+    in_place_of=HEAD,
+    sends=True,
+    reads=True,
 )
 MLP = ComponentKind(
     name="mlp",

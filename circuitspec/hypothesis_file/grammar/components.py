@@ -21,6 +21,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import (
     INPUT,
     KV_HEAD,
     LOGITS,
+    MIXER,
     MLP,
     NEURON,
     OTHER_FEATURES,
@@ -107,6 +108,18 @@ class KvHead:
     @property
     def place(self) -> Place:
         return self.layer, self.head
+
+
+@dataclass(frozen=True)
+class Mixer:
+    """What mixes the tokens of a layer without attention heads, by a recurrent state or a convolution: its output."""
+
+    layer: int
+    kind: ClassVar[ComponentKind] = MIXER
+
+    @property
+    def place(self) -> Place:
+        return self.layer, 0
 
 
 @dataclass(frozen=True)
@@ -244,6 +257,7 @@ Component: TypeAlias = (
     | AttentionPattern
     | AttentionLayer
     | KvHead
+    | Mixer
     | Mlp
     | Neuron
     | Expert
@@ -253,7 +267,7 @@ Component: TypeAlias = (
     | OfDictionary
 )
 
-Ablatable: TypeAlias = Head | Mlp | Neuron | Expert | SharedExpert | OfDictionary
+Ablatable: TypeAlias = Head | Mixer | Mlp | Neuron | Expert | SharedExpert | OfDictionary
 """Components that together write all that a model adds to its embeddings, and parts of the values that dictionaries
 take apart. What is outside a circuit is made of them."""
 
@@ -261,11 +275,11 @@ NodeComponent: TypeAlias = Ablatable | AttentionPattern | KvHead | Routing | Res
 """Components that can be patched. The outside of an attention pattern, a routing, a key-value head, a residual stream
 or the input is not defined."""
 
-Writer: TypeAlias = Head | Mlp
+Writer: TypeAlias = Head | Mixer | Mlp
 """What adds to the residual stream and reads it."""
 
 Sender: TypeAlias = Input | Writer | Feature
-"""What adds to the residual stream: the embeddings, every head, every MLP; and on paths single features."""
+"""What adds to the residual stream: the embeddings, every head or mixer, every MLP; and on paths single features."""
 
 Reader: TypeAlias = Writer | KvHead | Logits | Feature
 """What reads the residual stream, by one input or several."""
@@ -285,6 +299,7 @@ IN_LAYERS: Mapping[ComponentKind, Callable[[int, int], Component]] = {
     KV_HEAD: KvHead,
     RESID: lambda layer, _: Resid(layer),
     RESID_MID: lambda layer, _: Resid(layer, mid=True),
+    MIXER: lambda layer, _: Mixer(layer),
 }
 """The kinds of which a layer has one or several, and the component of a layer and a number there."""
 
@@ -332,7 +347,9 @@ class Pattern:
         Raises ValueError where the pattern names a layer or member that the model does not have, or
         where the count it needs is not known.
         """
-        make, layers = IN_LAYERS[self.kind], _indices(self.layers, counts.n_layers, "layers")
+        make, layers = IN_LAYERS[self.kind], tuple(_indices(self.layers, counts.n_layers, "layers"))
+        if isinstance(self.layers, Range):
+            layers = tuple(layer for layer in layers if self.kind.in_layer(counts, layer))
         if self.members is None:
             return tuple(make(layer, 0) for layer in layers)
         count = self.kind.per_layer(counts)
@@ -371,7 +388,8 @@ def all_of(kind: ComponentKind, layer: int, counts: Counts) -> tuple[Component, 
     """All components of a kind in a layer. The model's counts must tell how many there are."""
     if kind.why_absent(counts, layer) is not None:
         return ()
-    return tuple(IN_LAYERS[kind](layer, member) for member in range(kind.per_layer(counts) or 0))
+    count = (kind.per_layer(counts) or 0) if kind.in_layer(counts, layer) else 0
+    return tuple(IN_LAYERS[kind](layer, member) for member in range(count))
 
 
 def units_of(whole: Component, unit_set: str, counts: Counts) -> tuple[Component, ...]:

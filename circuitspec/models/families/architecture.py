@@ -6,7 +6,7 @@ together in `family_table.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -131,12 +131,48 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Mixers:
+    """Where a family keeps what mixes tokens in layers without attention heads, by paths from the block.
+
+    Mixers are recurrences with a state (Mamba, the gated delta rule) or short convolutions: a token reads those before
+    it, and no part of what it is given is some head's.
+
+    The *output* of `out` is what a mixer adds to the residual stream; `layers` says, of a parsed config.json
+    and the number of layers, which have one. What it reads is the output of the block's `attn_norm`.
+    """
+
+    out: str
+    layers: Callable[[Mapping[str, object], int], frozenset[int]]
+
+
+def listed_as(kind: str, every: int = 0) -> Callable[[Mapping[str, object], int], frozenset[int]]:
+    """The layers that `layer_types` calls so.
+
+    Where config.json has no such list, all but every so many as `full_attention_interval` says, or `every` (Qwen).
+    """
+
+    def layers(config: Mapping[str, object], n_layers: int) -> frozenset[int]:
+        listed = config.get("layer_types")
+        if isinstance(listed, list | tuple):
+            return frozenset(layer for layer, one in enumerate(listed[:n_layers]) if one == kind)
+        step = config.get("full_attention_interval", every)
+        step = step if isinstance(step, int) and step > 0 else every
+        return frozenset(layer for layer in range(n_layers) if step and (layer + 1) % step)
+
+    return layers
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Where one family keeps its parts.
 
     Paths of embeddings, final norm, unembedding and `block` are from the model's root, all others from the block.
     z, the concatenated outputs of the heads, is the *input* of `attn_out`; neurons are the input of `mlp_down`, which
     MLPs that are choices among `experts` do not have (those of layers without a choice have a projection of their own).
+    Where a norm over all of them comes first (`head_norm`, `neuron_norm`), they are the input of that. With
+    `query_gates` the projection of queries gives every head its query and then its gate, by whose sigmoid the head's
+    output is multiplied before it is z. With `paired_heads` head i is made of heads i and i + half of them in
+    config.json. Some layers may have `mixers` in place of heads.
     `residual` says how a block adds to the residual stream: attention, then the MLP on the sum (`sequential`), or
     both from the same input (`parallel`). A post norm stands between a component's output and the residual stream;
     where there is one, the stream is not the plain sum of component outputs. `mlp` is the module that computes the MLP;
@@ -177,6 +213,11 @@ class Architecture:
     numbers: tuple[ConfigNumber, ...] = ()
     variants: tuple[Variant, ...] = ()
     experts: Experts | None = None
+    mixers: Mixers | None = None
+    head_norm: str | None = None  # over the heads of a layer, before they are projected
+    neuron_norm: str | None = None  # over the neurons of an MLP, before they are projected
+    query_gates: bool = False
+    paired_heads: bool = False
     has_sinks: bool = False  # heads may attend to nothing: the weights of the tokens sum to less than one
     refused: tuple[Refusal, ...] = ()
 
@@ -199,7 +240,19 @@ class Architecture:
 
     def z(self, layer: int) -> str:
         """pyvene component: (batch, position, n_heads * d_head), head h at channels h*d_head to (h+1)*d_head."""
-        return f"{self.path(self.attn_out, layer)}.input"
+        return f"{self.path(self.head_norm or self.attn_out, layer)}.input"
+
+    def mixer_out(self, layer: int) -> str:
+        """pyvene component: what a mixer adds to the residual stream, (batch, position, d_model)."""
+        if self.mixers is None:
+            raise ValueError(f"{self.title} has no mixers")
+        return f"{self.path(self.mixers.out, layer)}.output"
+
+    def attn_in(self, layer: int) -> str:
+        """pyvene component: what enters the attention or the mixer, after its norm, (batch, position, d_model)."""
+        if self.attn_norm is None:
+            raise ValueError(f"no norm stands before the attention of {self.title}")
+        return f"{self.path(self.attn_norm, layer)}.output"
 
     def attn_added(self, layer: int) -> str:
         """pyvene component: what the attention adds to the residual stream, (batch, position, d_model)."""
@@ -231,7 +284,7 @@ class Architecture:
         """pyvene component: (batch, position, d_mlp); in a gated MLP, gate times up."""
         if self.neurons_down is None:
             raise ValueError(f"the MLPs of {self.title} have no neurons")
-        return f"{self.path(self.neurons_down, layer)}.input"
+        return f"{self.path(self.neuron_norm or self.neurons_down, layer)}.input"
 
     def router(self, layer: int) -> str:
         """Path of the module that chooses experts; ValueError in families without."""

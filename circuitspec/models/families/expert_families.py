@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from circuitspec.models.families.architecture import Architecture, ConfigKeys, ConfigNumber, LatentQKV, Variant
 from circuitspec.models.families.expert_layers import Experts, dense_below, dense_between, dense_if_listed
-from circuitspec.models.families.sequential_families import GRANITE_NUMBERS, LLAMA
+from circuitspec.models.families.sequential_families import GRANITE_NUMBERS, LLAMA, QWEN35
 
 _EXPERTS = Experts("mlp.experts", "mlp.gate", ("num_local_experts", "num_experts"))
 _IN_SOME_LAYERS = replace(_EXPERTS, dense=dense_if_listed, dense_down="mlp.down_proj")
@@ -70,6 +70,13 @@ MIXTURES: tuple[Architecture, ...] = (
         family="glm4_moe",
         title="GLM-4.5",
         experts=_AFTER_THE_FIRST,
+    ),
+    replace(
+        QWEN35,
+        family="qwen3_next",
+        title="Qwen3-Next",
+        mlp_down=None,
+        experts=replace(_IN_SOME_LAYERS, shared="mlp.shared_expert"),
     ),
     replace(
         _MIXTRAL,

@@ -83,16 +83,14 @@ def _module_problems(model: nn.Module, architecture: Architecture, shape: ModelS
             continue
         in_out = architecture.weight_layout == "in,out" and path.startswith(blocks)
         actual_in, actual_out = weight.shape if in_out else reversed(weight.shape)
-        if actual_in != width_in:
+        if width_in is not None and actual_in != width_in:
             yield f"{path} reads {actual_in} channels, expected {width_in}"
-        if actual_out != width_out:
+        if width_out is not None and actual_out != width_out:
             yield f"{path} writes {actual_out} channels, expected {width_out}"
 
 
 def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[tuple[str, int | None, int | None]]:
     """(path, channels read, channels written) of every module; None where it has no weight matrix to measure."""
-    d_z = shape.n_heads * shape.d_head
-    d_kv = shape.n_kv_heads * shape.d_head
     yield architecture.token_embedding, shape.d_model, shape.n_vocab
     if architecture.position_embedding is not None:
         rows = None if shape.max_positions is None else shape.max_positions + architecture.position_offset
@@ -102,17 +100,14 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
         for norm in block:
             if norm is not None:
                 yield architecture.path(norm, layer), None, None
-        match architecture.qkv:
-            case FusedQKV(module):
-                yield architecture.path(module, layer), shape.d_model, d_z + 2 * d_kv
-            case LatentQKV() as latent:
-                yield from _latent_widths(architecture, latent, layer, shape)
-            case separate:
-                for path, width in ((separate.q, d_z), (separate.k, d_kv), (separate.v, d_kv)):
-                    yield architecture.path(path, layer), shape.d_model, width
-        yield architecture.path(architecture.attn_out, layer), d_z, shape.d_model
+        if architecture.mixers is not None and layer in shape.mixers:
+            yield architecture.path(architecture.mixers.out, layer), None, shape.d_model
+        else:
+            yield from _attention_widths(architecture, shape, layer)
         for module in architecture.mlp_modules:
             yield architecture.path(module, layer), None, None
+        if architecture.neuron_norm is not None:
+            yield architecture.path(architecture.neuron_norm, layer), None, None
         if architecture.mlp_down is not None:
             yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
         experts = architecture.experts
@@ -123,6 +118,25 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
                 yield architecture.path(part, layer), None, None
     yield architecture.final_norm, None, None
     yield architecture.unembedding, shape.d_model, shape.n_vocab
+
+
+def _attention_widths(
+    architecture: Architecture, shape: ModelShape, layer: int
+) -> Iterator[tuple[str, int | None, int | None]]:
+    """The same of what a layer's heads are computed by."""
+    d_z, d_kv = shape.n_heads * shape.d_head, shape.n_kv_heads * shape.d_head
+    d_q = 2 * d_z if architecture.query_gates else d_z
+    match architecture.qkv:
+        case FusedQKV(module):
+            yield architecture.path(module, layer), shape.d_model, d_q + 2 * d_kv
+        case LatentQKV() as latent:
+            yield from _latent_widths(architecture, latent, layer, shape)
+        case separate:
+            for path, width in ((separate.q, d_q), (separate.k, d_kv), (separate.v, d_kv)):
+                yield architecture.path(path, layer), shape.d_model, width
+    if architecture.head_norm is not None:
+        yield architecture.path(architecture.head_norm, layer), None, None
+    yield architecture.path(architecture.attn_out, layer), d_z, shape.d_model
 
 
 def _latent_widths(

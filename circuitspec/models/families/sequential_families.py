@@ -9,8 +9,10 @@ from circuitspec.models.families.architecture import (
     ConfigKeys,
     ConfigNumber,
     FusedQKV,
+    Mixers,
     Refusal,
     SeparateQKV,
+    listed_as,
 )
 
 GPT2 = Architecture(
@@ -172,6 +174,15 @@ GRANITE_NUMBERS = (
     ConfigNumber("logit_multiplier", "logits_scaling", 1.0, inverse=True),
 )
 
+# In most of its layers a mixer stands in place of heads; in the others heads are gated.
+QWEN35 = replace(
+    LLAMA,
+    family="qwen3_5_text",
+    title="Qwen3.5",
+    query_gates=True,
+    mixers=Mixers("linear_attn.out_proj", listed_as("linear_attention", every=4)),
+)
+
 SEQUENTIAL: tuple[Architecture, ...] = (
     GPT2,
     LLAMA,
@@ -200,4 +211,9 @@ SEQUENTIAL: tuple[Architecture, ...] = (
     _OPT,
     _BLOOM,
     _MPT,
+    QWEN35,
+    replace(
+        LLAMA, family="bitnet", title="BitNet", head_norm="self_attn.attn_sub_norm", neuron_norm="mlp.ffn_sub_norm"
+    ),
+    replace(LLAMA, family="diffllama", title="DiffLlama", paired_heads=True),
 )

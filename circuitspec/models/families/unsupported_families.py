@@ -23,18 +23,6 @@ _EXPERTS = (
     "`experts` in circuitspec/models/families/expert_families.py"
 )
 
-_GATED_HYBRID = (
-    "most of its layers keep a recurrent state in place of attention, so that there are no heads to name in them, and "
-    "in the others what a head gives is multiplied by a gate before it is projected"
-)
-_NORM_OVER_HEADS = (
-    "a norm over all heads stands between what they attend to and the output projection, and another one among its "
-    "neurons: what one head adds hangs on all others, and no site is a head's alone"
-)
-_DIFFERENCES = (
-    "its heads are differences of two attention maps on values that two heads share, with a norm after each: heads h "
-    "and h plus half of them cannot be told apart"
-)
 _LATENT = (
     "its heads share one latent of keys and values, in which no key-value head lies by itself, and their keys are of "
     "another width than values: hypotheses have no words for such heads yet"
@@ -45,9 +33,6 @@ _SEVERAL_STREAMS = (
 )
 
 _KINDS = {
-    _GATED_HYBRID: "qwen3_next qwen3_5 qwen3_5_text",
-    _NORM_OVER_HEADS: "bitnet",
-    _DIFFERENCES: "diffllama",
     _STATE_SPACE: """
         mamba mamba2 falcon_mamba jamba bamba zamba zamba2 rwkv xlstm recurrent_gemma nemotron_h lfm2 lfm2_moe minimax
         granitemoehybrid falcon_h1
