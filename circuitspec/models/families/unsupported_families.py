@@ -34,8 +34,7 @@ _SEVERAL_STREAMS = (
 
 _KINDS = {
     _STATE_SPACE: """
-        mamba mamba2 falcon_mamba jamba bamba zamba zamba2 rwkv xlstm recurrent_gemma nemotron_h lfm2 lfm2_moe minimax
-        granitemoehybrid falcon_h1
+        mamba mamba2 falcon_mamba jamba zamba zamba2 rwkv xlstm recurrent_gemma nemotron_h lfm2_moe minimax falcon_h1
     """,
     _ENCODER_DECODER: """
         t5 mt5 umt5 longt5 switch_transformers t5gemma bart mbart plbart pegasus pegasus_x bigbird_pegasus marian
