@@ -46,7 +46,8 @@ _KINDS = {
     """,
     _MULTIMODAL: """
         gemma3 gemma3n gemma4 llava llava_next mllama llama4 paligemma idefics idefics2 idefics3 smolvlm qwen2_vl
-        qwen2_5_vl qwen3_vl qwen2_audio mistral3 pixtral phi4_multimodal blip-2 vision-encoder-decoder
+        qwen2_5_vl qwen3_vl qwen3_5 qwen3_5_moe qwen2_audio
+        mistral3 pixtral phi4_multimodal blip-2 vision-encoder-decoder
     """,
     _EXPERTS: """
         dbrx granitemoe ernie4_5_moe dots1 hunyuan_v1_moe solar_open minimax_m2
