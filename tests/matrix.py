@@ -34,7 +34,15 @@ WITH_EXPERTS = (
     "qwen2_moe",
     "qwen3_moe",
 )
-SPECIAL = ("bitnet", "diffllama", "qwen3_5_text", "qwen3_next")  # gated, normed or paired heads, and mixers
+SPECIAL = (
+    "bamba",
+    "bitnet",
+    "diffllama",
+    "granitemoehybrid",
+    "lfm2",
+    "qwen3_5_text",
+    "qwen3_next",
+)  # gated, normed or paired heads, and mixers
 FURTHER = tuple(sorted((*DENSE, *WITH_EXPERTS, *SPECIAL)))
 
 WITHOUT_A_MODEL = ("tests.hypothesis_file.", "tests.graph.", "tests.experiments.", "tests.prompts.")

@@ -82,6 +82,8 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
     d_mlp = 0 if without else size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
     if d_mlp is None and keys.d_mlp_over_d_model is not None:
         d_mlp = keys.d_mlp_over_d_model * d_model
+    if d_mlp is not None and keys.d_mlp_of is not None:
+        d_mlp = keys.d_mlp_of(config, d_mlp)
     mixers = architecture.mixers
     named = () if experts is None else [key for key in experts.count if config.get(key) is not None] or experts.count
     return checked_shape(

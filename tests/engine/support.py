@@ -33,6 +33,11 @@ from tests.oracle import builders, families, metrics, node
 
 TOLERANCE = 1e-9
 FAMILIES = tuple(sorted(builders.BUILDERS))  # a new family: one builder there
+WITH_PATTERNS = tuple(  # whose heads are weighted sums of values
+    family
+    for family, known in ((family, architecture_named(family)) for family in FAMILIES)
+    if not known.query_gates and not known.paired_heads
+)
 WITH_NEURONS = tuple(family for family in FAMILIES if architecture_named(family).mlp_down is not None)
 
 

@@ -17,8 +17,8 @@ from circuitspec.experiments.experiment import CLEAN_VALUES, ZEROS, Experiment, 
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.components import AttentionPattern, Head, KvHead, Mlp
 from tests.engine.support import (
-    FAMILIES,
     TOLERANCE,
+    WITH_PATTERNS,
     loaded,
     model,
     oracle_records,
@@ -51,7 +51,7 @@ def experiments() -> dict[str, Experiment]:
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_PATTERNS)
 def test_patched_patterns(family: str, side: str) -> None:
     """Prompts of several lengths in one batch, more tokens than a head has channels, windows and caps as they come."""
     random = model(family)
@@ -64,14 +64,13 @@ def test_patched_patterns(family: str, side: str) -> None:
             assert np.abs(records[experiment][metric] - expected).max() < TOLERANCE, (name, metric)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_PATTERNS)
 def test_patterns_are_read_as_they_are(family: str) -> None:
     random = model(family)
     prompts = random_prompts(seed=9, lengths=[9, 6])
     with borrowed(random):
         run = runner(random, task_of(prompts))
-        layers = range(run.loaded.shape.n_layers)
-        taps = frozenset(Tap(layer, "pattern") for layer in layers)
+        taps = frozenset(Tap(layer, "pattern") for layer in run.loaded.shape.layers_with_heads)
         plain, _ = run.forward(Batch((0, 1), (9, 6), 9, "right"), "clean", Actions())
         logits, found = run.forward(Batch((0, 1), (9, 6), 9, "right"), "clean", Actions(record=taps))
     assert torch.equal(plain, logits)  # reading changes nothing

@@ -13,8 +13,9 @@ from circuitspec.engine.execution.compiler import borrowed
 from circuitspec.experiments.experiment import ZEROS, Experiment, Site, Source
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.members import Member
-from circuitspec.graph.nodes import NodeComponent
+from circuitspec.graph.nodes import NodeComponent, is_node
 from circuitspec.graph.where import Where
+from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, KV_HEAD, MIXER
 from circuitspec.hypothesis_file.grammar.components import (
     Head,
     Input,
@@ -22,6 +23,7 @@ from circuitspec.hypothesis_file.grammar.components import (
     Mlp,
     Neuron,
     Resid,
+    all_of,
 )
 from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.cross_section_block import CrossSection
@@ -50,8 +52,8 @@ def components(model: Any) -> list[NodeComponent]:
     shape = loaded(model).shape
     found: list[NodeComponent] = [Input(), Resid(0), Resid(1)]
     for layer in range(shape.n_layers):
-        found += [Head(layer, h) for h in range(shape.n_heads)]
-        found += [KvHead(layer, g) for g in range(shape.n_kv_heads)]
+        for kind in (HEAD, KV_HEAD, MIXER):
+            found += [one for one in all_of(kind, layer, shape.counts) if is_node(one)]
         found += [Mlp(layer), *parts_of_mlp(model, layer)]
         found += [Resid(layer, mid=True)] if shape.has_resid_mid else []
     return found

@@ -30,7 +30,7 @@ from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Projection,
     parse_internal,
 )
-from tests.engine.support import FAMILIES, WITH_NEURONS, Silent, loaded, random_prompts, runner, task_of
+from tests.engine.support import WITH_NEURONS, WITH_PATTERNS, Silent, loaded, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
 from tests.engine.test_store_keys import SETTING
 
@@ -67,11 +67,12 @@ def last_head(model: Any) -> Head:
 
 def attention_of(model: Any, tokens: list[int], head: Head) -> np.ndarray:
     """The model's own weights, `[from, to]`."""
-    given = model(torch.tensor([tokens]), output_attentions=True).attentions[head.layer]
+    layer = loaded(model).shape.layers_with_heads.index(head.layer)
+    given = model(torch.tensor([tokens]), output_attentions=True).attentions[layer]
     return np.asarray(given[0, head.head].detach())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", WITH_PATTERNS)
 def test_attention_is_what_the_model_says(family: str) -> None:
     """The reference computes attention eagerly, and hands it out; the engine's model does as it does."""
     model, reference = random_model(family), random_model(family, attention="eager")

@@ -90,6 +90,18 @@ DENSE_LAYERS = {"deepseek_v3": {0}, "qwen3_moe": {0, 2}, "glm4_moe": {0}, "llama
 CONFIGS |= WITH_EXPERTS
 TYPES = ["linear_attention", "full_attention", "linear_attention"]
 SPECIAL: dict[str, dict[str, Any]] = {
+    "bamba": {**EVEN, "attn_layer_indices": [1], "mamba_n_heads": 4, "mamba_d_state": 3},
+    "granitemoehybrid": {
+        **EVEN,
+        "layer_types": TYPES,
+        "mamba_n_heads": 4,
+        "mamba_d_state": 3,
+        "num_local_experts": 0,
+        "shared_intermediate_size": 10,
+        "residual_multiplier": 0.3,
+        "logits_scaling": 2.0,
+    },
+    "lfm2": {**EVEN, "layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 5},
     "bitnet": {**EVEN},
     "diffllama": {**WIDE},
     "qwen3_5_text": {**WIDE, "layer_types": TYPES},
@@ -139,6 +151,10 @@ EXPECTED = {
         for family, c in WITH_EXPERTS.items()
     },
     "bitnet": ModelShape("bitnet", 3, 4, 2, 16, 4, 10, 17, 32, joint_head_norm=True),
+    **{
+        family: ModelShape(family, 3, 4, 2, 16, 4, 10, 17, 32, mixers=frozenset({0, 2}))
+        for family in ("bamba", "granitemoehybrid", "lfm2")
+    },
     "diffllama": ModelShape("diffllama", 3, 2, 1, 12, 12, 10, 17, 32, paired_heads=True),
     "qwen3_5_text": ModelShape("qwen3_5_text", 3, 4, 2, 12, 6, 10, 17, 32, query_gates=True, mixers=frozenset({0, 2})),
     "qwen3_next": ModelShape(
@@ -349,7 +365,7 @@ def test_unknown_family(family: str, said: str) -> None:
         ("zamba2", "recurrent state in place of attention"),
         ("nemotron_h", "recurrent state in place of attention"),
         ("recurrent_gemma", "recurrent state in place of attention"),
-        ("lfm2", "recurrent state in place of attention"),
+        ("lfm2_moe", "recurrent state in place of attention"),
         ("falcon_h1", "recurrent state in place of attention"),
         ("t5", "encoder-decoder"),
         ("bart", "encoder-decoder"),

@@ -124,6 +124,27 @@ NAMES = {
     "bitnet": replace(
         LLAMA, heads="model.layers.{}.self_attn.attn_sub_norm", neurons="model.layers.{}.mlp.ffn_sub_norm"
     ),
+    "bamba": replace(
+        LLAMA,
+        mixer="model.layers.{}.mamba.out_proj",
+        mlp="model.layers.{}.feed_forward",
+        down="model.layers.{}.feed_forward.down_proj",
+        final_norm="model.final_layernorm",
+    ),
+    "granitemoehybrid": replace(
+        LLAMA,
+        mixer="model.layers.{}.mamba.out_proj",
+        mlp="model.layers.{}.shared_mlp",
+        down="model.layers.{}.shared_mlp.output_linear",
+    ),
+    "lfm2": replace(
+        LLAMA,
+        out_proj="model.layers.{}.self_attn.out_proj",
+        mixer="model.layers.{}.conv.out_proj",
+        mlp="model.layers.{}.feed_forward",
+        down="model.layers.{}.feed_forward.w2",
+        final_norm="model.embedding_norm",
+    ),
     "diffllama": replace(LLAMA, k=None, v=None),
     **dict.fromkeys(("qwen3_5_text", "qwen3_next"), replace(LLAMA, mixer="model.layers.{}.linear_attn.out_proj")),
     "smollm3": LLAMA,

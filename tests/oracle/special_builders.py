@@ -27,7 +27,38 @@ def _types(layers: int, mixer: str, attention: str = "full_attention") -> list[s
     return [mixer if i % 5 == 3 else attention for i in range(layers)]
 
 
+MAMBA = {
+    "mamba_n_heads": 4,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 5,
+    "mamba_d_conv": 3,
+    "mamba_chunk_size": 4,  # so that states are handed on between chunks
+}
+
 NUMBERS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "bamba": lambda layers: {
+        **MAMBA,
+        "attn_layer_indices": [i for i, kind in enumerate(_types(layers, "mixer")) if kind != "mixer"],
+        "attention_bias": True,
+        "pad_token_id": 0,
+    },
+    "granitemoehybrid": lambda layers: {
+        **MAMBA,
+        "mamba_n_groups": 1,
+        "layer_types": _types(layers, "linear_attention"),
+        "num_local_experts": 0,
+        "shared_intermediate_size": 48,
+        "residual_multiplier": 0.3,
+        "embedding_multiplier": 3.0,
+        "logits_scaling": 0.5,
+        "attention_multiplier": 0.2,
+        "position_embedding_type": "rope",
+    },
+    "lfm2": lambda layers: {
+        "layer_types": _types(layers, "conv"),
+        "block_multiple_of": 10,
+        "conv_L_cache": 3,
+    },
     "bitnet": lambda layers: {"attention_bias": True},
     "diffllama": lambda layers: {
         "num_attention_heads": 8,
@@ -75,7 +106,7 @@ def random_special(
         if family in ONE_PLUS and type(module).__name__.endswith("RMSNorm"):
             with torch.no_grad():
                 module.weight -= 1
-        if exactly and type(module).__name__.endswith(("DeltaNet", "RMSNormGated")):
+        if exactly and type(module).__name__.endswith(("DeltaNet", "RMSNormGated", "BambaMixer", "MambaLayer")):
             builders._without_downcast(module)
     return model
 

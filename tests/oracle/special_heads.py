@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .expert_families import _gate, _gated_experts, _sometimes, softmax_then_top
 from .families import (
+    ACTIVATIONS,
     Attention,
     Difference,
     Layer,
@@ -129,6 +130,97 @@ def _gated_delta(module: Any, config: Any) -> GatedDelta:
     )
 
 
+@dataclass(frozen=True)
+class ShortConvolution:
+    """A convolution of ``B * x``, times ``C``: all three projections of the same (LFM2)."""
+
+    w_in: Tensor  # [d_model, 3 * d_model]: B, C, x
+    b_in: Tensor
+    conv: Tensor
+    conv_bias: Tensor | None
+    out: Tensor
+    b_out: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        b, c, given = (x @ self.w_in + self.b_in).chunk(3, dim=1)
+        return (c * convolved(b * given, self.conv, self.conv_bias)) @ self.out + self.b_out
+
+
+def _short_convolution(module: Any, config: Any) -> ShortConvolution:
+    bias = getattr(module.conv, "bias", None)
+    return ShortConvolution(
+        _matrix(module.in_proj),
+        _bias(module.in_proj, 3 * config.hidden_size),
+        _f64(module.conv.weight)[:, 0],
+        None if bias is None else _f64(bias),
+        _matrix(module.out_proj),
+        _bias(module.out_proj, config.hidden_size),
+    )
+
+
+@dataclass(frozen=True)
+class StateSpace:
+    """Mamba 2: for each head a state ``[head width, state size]`` that falls and is added to, token by token."""
+
+    w_in: Tensor
+    b_in: Tensor
+    conv: Tensor
+    conv_bias: Tensor | None
+    decay: Tensor  # [heads]
+    skip: Tensor
+    dt_bias: Tensor
+    norm_weight: Tensor
+    eps: float
+    out: Tensor
+    b_out: Tensor
+    groups: int
+    state: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        heads, width, n = len(self.decay), len(self.norm_weight), len(x)
+        sizes = [width, width + 2 * self.groups * self.state, heads]
+        gate, mixed, dt = (x @ self.w_in + self.b_in).split(sizes, dim=1)
+        mixed = silu(convolved(mixed, self.conv, self.conv_bias))
+        given, b, c = mixed.split([width, self.groups * self.state, self.groups * self.state], dim=1)
+        given = given.reshape(n, heads, -1)
+        b, c = (one.reshape(n, self.groups, self.state) for one in (b, c))
+        dt = softplus(dt + self.dt_bias)
+        read = []
+        for head in range(heads):
+            own = head // (heads // self.groups)
+            kept = torch.zeros(given.shape[2], self.state, dtype=x.dtype)
+            rows = []
+            for t in range(n):
+                kept = kept * torch.exp(-self.decay[head] * dt[t, head])
+                kept = kept + torch.outer(given[t, head] * dt[t, head], b[t, own])
+                rows.append(kept @ c[t, own] + self.skip[head] * given[t, head])
+            read.append(torch.stack(rows))
+        y = (torch.cat(read, dim=1) * silu(gate)).reshape(n, self.groups, -1)
+        y = y / torch.sqrt((y * y).mean(-1, keepdim=True) + self.eps)
+        return y.reshape(n, width) * self.norm_weight @ self.out + self.b_out
+
+
+def _state_space(module: Any, config: Any, *, grouped: bool) -> StateSpace:
+    """Granite norms over all groups at once: told as one group of heads only where there is one."""
+    bias = getattr(module.conv1d, "bias", None)
+    assert grouped or config.mamba_n_groups == 1
+    return StateSpace(
+        _matrix(module.in_proj),
+        _bias(module.in_proj, module.in_proj.weight.shape[0]),
+        _f64(module.conv1d.weight)[:, 0],
+        None if bias is None else _f64(bias),
+        torch.exp(_f64(module.A_log)),
+        _f64(module.D),
+        _f64(module.dt_bias),
+        _f64(module.norm.weight),
+        config.rms_norm_eps,
+        _matrix(module.out_proj),
+        _bias(module.out_proj, config.hidden_size),
+        config.mamba_n_groups,
+        config.mamba_d_state,
+    )
+
+
 # ------------------------------------------------------------------------------------------------------- families
 
 
@@ -239,9 +331,82 @@ def read_diffllama(model: Any) -> Net:
     return _decoder(model, layers)
 
 
+def read_lfm2(model: Any) -> Net:
+    """LFM2: short convolutions in some layers; norms of queries and keys over each head; MLPs with gates."""
+    config = model.config
+    layers = []
+    for index, block in enumerate(model.model.layers):
+        if config.layer_types[index] == "conv":
+            attention: Attention | Mixing = _mixing(_short_convolution(block.conv, config), config)
+        else:
+            own = block.self_attn
+            norms = {"q_norm": _norm(own.q_layernorm), "k_norm": _norm(own.k_layernorm)}
+            attention = _split_attention(own, config, own.out_proj, rope=_rope(config, _head_dim(config)), **norms)
+        parts = block.feed_forward
+        width = parts.w2.weight.shape[1]
+        mlp = Mlp(
+            w_in=_matrix(parts.w3),
+            b_in=_bias(parts.w3, width),
+            w_out=_matrix(parts.w2),
+            b_out=_bias(parts.w2, config.hidden_size),
+            act=silu,
+            w_gate=_matrix(parts.w1),
+            b_gate=_bias(parts.w1, width),
+        )
+        layers.append(Layer(attention, mlp, _norm(block.operator_norm), None, _norm(block.ffn_norm), None))
+    return _decoder(_Renamed(model, "embedding_norm"), layers)
+
+
+class _Renamed:
+    """A model whose final norm has another name."""
+
+    def __init__(self, model: Any, norm: str) -> None:
+        self.config, self.lm_head, self.model = model.config, model.lm_head, self
+        self.embed_tokens, self.norm = model.model.embed_tokens, getattr(model.model, norm)
+
+
+def read_bamba(model: Any) -> Net:
+    """Bamba: Mamba 2 in most layers, with a norm by groups; half of each head rotated in the others."""
+    config = model.config
+    layers = []
+    for index, block in enumerate(model.model.layers):
+        if config.layers_block_type[index] == "linear_attention":
+            attention: Attention | Mixing = _mixing(_state_space(block.mamba, config, grouped=True), config)
+        else:
+            attention = _split_attention(block.self_attn, config, rope=_rope(config, _head_dim(config)))
+        norms = _norm(block.input_layernorm), _norm(block.pre_ff_layernorm)
+        layers.append(Layer(attention, _gated(block.feed_forward, config.hidden_act), norms[0], None, norms[1], None))
+    return _decoder(_Renamed(model, "final_layernorm"), layers)
+
+
+def read_granite_hybrid(model: Any) -> Net:
+    """Granite 4: Granite's multipliers, Mamba 2 in most layers, no positions; without experts."""
+    config = model.config
+    layers = []
+    for index, block in enumerate(model.model.layers):
+        if config.layer_types[index] == "linear_attention":
+            attention: Attention | Mixing = _mixing(_state_space(block.mamba, config, grouped=False), config)
+        else:
+            rope = _rope(config, _head_dim(config)) if config.position_embedding_type == "rope" else None
+            attention = _split_attention(block.self_attn, config, rope=rope, scale=config.attention_multiplier)
+        gate, up = _matrix(block.shared_mlp.input_linear).chunk(2, dim=1)
+        nothing, added = (
+            torch.zeros(up.shape[1], dtype=torch.float64),
+            torch.zeros(config.hidden_size, dtype=torch.float64),
+        )
+        down = _matrix(block.shared_mlp.output_linear)
+        mlp = Mlp(up, nothing, down, added, ACTIVATIONS[config.hidden_act], gate, nothing)
+        norms = _norm(block.input_layernorm), _norm(block.post_attention_layernorm)
+        layers.append(Layer(attention, mlp, norms[0], None, norms[1], None, scale=config.residual_multiplier))
+    return _decoder(model, layers, embed_scale=config.embedding_multiplier, logit_scale=1 / config.logits_scaling)
+
+
 READERS: dict[str, Callable[[Any], Net]] = {
+    "bamba": read_bamba,
     "bitnet": read_bitnet,
     "diffllama": read_diffllama,
+    "granitemoehybrid": read_granite_hybrid,
+    "lfm2": read_lfm2,
     "qwen3_5_text": read_qwen3_next,
     "qwen3_next": read_qwen3_next,
 }

@@ -100,10 +100,10 @@ def keys_values(cache: DynamicCache) -> KeysValues:
 def may_cut(loaded: LoadedModel, batch: Batch) -> bool:
     """Whether forwards of this batch can begin at a later column.
 
-    Not where padding is on the left, nor where a sliding window drops earlier columns, nor where a mixer's state holds
-    what came before.
+    Not where padding is on the left, nor where a sliding window drops earlier columns, nor in families with mixers, in
+    which states hold what came before.
     """
-    if loaded.shape.mixers:
+    if loaded.architecture.mixers is not None:
         return False
     # 0: a config that could have one has none (Qwen2-MoE)
     windows = [getattr(loaded.model.config, name, None) for name in ("sliding_window", "attention_chunk_size")]

@@ -31,6 +31,7 @@ class ConfigKeys:
     n_vocab: str = "vocab_size"
     max_positions: str = "max_position_embeddings"
     d_mlp_over_d_model: int | None = None  # stands in for an absent or null d_mlp
+    d_mlp_of: Callable[[Mapping[str, object], int], int] | None = None  # the true one, of a config and its own d_mlp
 
 
 @dataclass(frozen=True)
@@ -145,16 +146,19 @@ class Mixers:
     layers: Callable[[Mapping[str, object], int], frozenset[int]]
 
 
-def listed_as(kind: str, every: int = 0) -> Callable[[Mapping[str, object], int], frozenset[int]]:
+def listed_as(*kinds: str, every: int = 0, but: str = "") -> Callable[[Mapping[str, object], int], frozenset[int]]:
     """The layers that `layer_types` calls so.
 
-    Where config.json has no such list, all but every so many as `full_attention_interval` says, or `every` (Qwen).
+    Where config.json has no such list, all but those listed under the key `but`; without that one too, all but every
+    so many as `full_attention_interval` says, or `every`.
     """
 
     def layers(config: Mapping[str, object], n_layers: int) -> frozenset[int]:
-        listed = config.get("layer_types")
+        listed, others = config.get("layer_types"), config.get(but)
         if isinstance(listed, list | tuple):
-            return frozenset(layer for layer, one in enumerate(listed[:n_layers]) if one == kind)
+            return frozenset(layer for layer, one in enumerate(listed[:n_layers]) if one in kinds)
+        if isinstance(others, list | tuple):
+            return frozenset(range(n_layers)) - frozenset(others)
         step = config.get("full_attention_interval", every)
         step = step if isinstance(step, int) and step > 0 else every
         return frozenset(layer for layer in range(n_layers) if step and (layer + 1) % step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from circuitspec.models.families.architecture import (
@@ -183,6 +184,65 @@ QWEN35 = replace(
     mixers=Mixers("linear_attn.out_proj", listed_as("linear_attention", every=4)),
 )
 
+
+def _lfm2_width(config: Mapping[str, object], written: int) -> int:
+    """How wide LFM2's MLPs are: less than config.json says, unless it turns that off; rounded up to a multiple."""
+    width = config.get("block_ff_dim", written)
+    width = width if isinstance(width, int) else written
+    if not config.get("block_auto_adjust_ff_dim", True):
+        return width
+    times, multiple = config.get("block_ffn_dim_multiplier", 1.0), config.get("block_multiple_of", 256)
+    width = 2 * width // 3
+    if not isinstance(times, int | float) or not isinstance(multiple, int) or multiple < 1:
+        return width
+    return -(-int(times * width) // multiple) * multiple
+
+
+_LFM2 = replace(
+    LLAMA,
+    family="lfm2",
+    title="LFM2",
+    keys=ConfigKeys(d_mlp_of=_lfm2_width),
+    final_norm="model.embedding_norm",
+    attn_norm="operator_norm",
+    attn_out="self_attn.out_proj",
+    mlp_norm="ffn_norm",
+    mlp="feed_forward",
+    mlp_down="feed_forward.w2",
+    mixers=Mixers("conv.out_proj", listed_as("conv", but="full_attn_idxs")),
+)
+_BAMBA = replace(
+    LLAMA,
+    family="bamba",
+    title="Bamba",
+    final_norm="model.final_layernorm",
+    mlp_norm="pre_ff_layernorm",
+    mlp="feed_forward",
+    mlp_down="feed_forward.down_proj",
+    mixers=Mixers("mamba.out_proj", listed_as("linear_attention", "mamba", every=10**9, but="attn_layer_indices")),
+)
+_GRANITE_HYBRID = replace(
+    LLAMA,
+    family="granitemoehybrid",
+    title="Granite 4 hybrid",
+    keys=ConfigKeys(d_mlp="shared_intermediate_size"),
+    mlp="shared_mlp",
+    mlp_down="shared_mlp.output_linear",
+    mixers=Mixers("mamba.out_proj", listed_as("linear_attention", "mamba", every=10**9)),
+    numbers=(
+        ConfigNumber("residual_multiplier", "residual_multiplier", 1.0),
+        ConfigNumber("logit_multiplier", "logits_scaling", 1.0, inverse=True),
+    ),
+    refused=(
+        Refusal(
+            "num_local_experts",
+            0,
+            "its MLPs are then experts and one beside them, in no module of their own",
+            others=True,
+        ),
+    ),
+)
+
 SEQUENTIAL: tuple[Architecture, ...] = (
     GPT2,
     LLAMA,
@@ -216,4 +276,7 @@ SEQUENTIAL: tuple[Architecture, ...] = (
         LLAMA, family="bitnet", title="BitNet", head_norm="self_attn.attn_sub_norm", neuron_norm="mlp.ffn_sub_norm"
     ),
     replace(LLAMA, family="diffllama", title="DiffLlama", paired_heads=True),
+    _LFM2,
+    _BAMBA,
+    _GRANITE_HYBRID,
 )

@@ -34,8 +34,7 @@ _SEVERAL_STREAMS = (
 
 _KINDS = {
     _STATE_SPACE: """
-        mamba mamba2 falcon_mamba jamba bamba zamba zamba2 rwkv xlstm recurrent_gemma nemotron_h lfm2 lfm2_moe minimax
-        granitemoehybrid falcon_h1
+        mamba mamba2 falcon_mamba jamba zamba zamba2 rwkv xlstm recurrent_gemma nemotron_h lfm2_moe minimax falcon_h1
     """,
     _ENCODER_DECODER: """
         t5 mt5 umt5 longt5 switch_transformers t5gemma bart mbart plbart pegasus pegasus_x bigbird_pegasus marian
@@ -47,7 +46,8 @@ _KINDS = {
     """,
     _MULTIMODAL: """
         gemma3 gemma3n gemma4 llava llava_next mllama llama4 paligemma idefics idefics2 idefics3 smolvlm qwen2_vl
-        qwen2_5_vl qwen3_vl qwen2_audio mistral3 pixtral phi4_multimodal blip-2 vision-encoder-decoder
+        qwen2_5_vl qwen3_vl qwen3_5 qwen3_5_moe qwen2_audio
+        mistral3 pixtral phi4_multimodal blip-2 vision-encoder-decoder
     """,
     _EXPERTS: """
         dbrx ernie4_5_moe dots1 hunyuan_v1_moe solar_open minimax_m2
