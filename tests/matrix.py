@@ -32,6 +32,7 @@ WITH_EXPERTS = (
     "qwen2_moe",
     "qwen3_moe",
 )
+STREAMS = ("gemma3n_text", "gemma4_text")  # at node level alone: tests/engine/test_streams_against_oracle.py
 FURTHER = tuple(sorted((*DENSE, *WITH_EXPERTS)))
 
 WITHOUT_A_MODEL = ("tests.hypothesis_file.", "tests.graph.", "tests.experiments.", "tests.prompts.")

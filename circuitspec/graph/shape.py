@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from circuitspec.hypothesis_file.grammar.component_kinds import Counts
+from circuitspec.hypothesis_file.grammar.component_kinds import Counts, Lacking
 from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 
 
@@ -48,6 +48,24 @@ class ModelShape:
     dense_layers: frozenset[int] = frozenset()  # those with one MLP for all tokens, in a model with experts
     has_shared: bool = False  # whether one more expert serves every token
     dictionaries: tuple[DictionarySite, ...] = ()  # whose features a hypothesis may name
+    d_heads: tuple[int, ...] = ()  # layer by layer, where they differ
+    d_mlps: tuple[int, ...] = ()  # the same of MLPs; those of another width than `d_mlp` have no neurons by name
+    keys_from: tuple[int, ...] = ()  # the layer whose keys and values each layer's heads read, where not all their own
+    absent: tuple[Lacking, ...] = ()  # components that the family lacks and others have
+    why_no_edges: str = ""  # why what single components add cannot be told apart, where it cannot
+
+    def d_head_of(self, layer: int) -> int:
+        """The channels of a head of this layer."""
+        return self.d_heads[layer] if self.d_heads else self.d_head
+
+    def keys_of(self, layer: int) -> int:
+        """The layer whose keys and values this layer's heads read."""
+        return self.keys_from[layer] if self.keys_from else layer
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether the residual stream can be patched: not where blocks hand on several."""
+        return all(one.kind != "resid" for one in self.absent)
 
     @property
     def heads_hang_together(self) -> bool:
@@ -75,4 +93,5 @@ class ModelShape:
             self.n_experts,
             self.has_shared,
             self.dense_layers,
+            self.absent,
         )

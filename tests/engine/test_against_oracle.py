@@ -29,6 +29,7 @@ from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficien
 from circuitspec.models.families.family_table import SUPPORTED
 from tests.engine.support import FAMILIES, assert_same, loaded, oracle_component, random_prompts, runner, task_of
 from tests.engine.support import model as random_model
+from tests.matrix import STREAMS
 from tests.oracle import node
 
 ABLATIONS = ("resample", "mean", "mean_per_template", "zero")
@@ -36,7 +37,7 @@ CAUSES = ("gpt2", "gpt_neox", "llama", "gemma2")  # fused, per head and separate
 
 
 def test_every_family_is_tested() -> None:
-    assert set(FAMILIES) == set(SUPPORTED)
+    assert {*FAMILIES, *STREAMS} == set(SUPPORTED)
 
 
 def plan_of(

@@ -595,9 +595,9 @@ FAMILIES: dict[str, Callable[[Any], Net]] = {
 
 def readers() -> dict[str, Callable[[Any], Net]]:
     """The readers of all families, by ``config.model_type``."""
-    from . import dense_families, expert_families  # which are written with what is above
+    from . import dense_families, expert_families, stream_families  # which are written with what is above
 
-    return FAMILIES | dense_families.FAMILIES | expert_families.READERS
+    return FAMILIES | dense_families.FAMILIES | expert_families.READERS | stream_families.READERS
 
 
 _NETS: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int]], Net]] = weakref.WeakKeyDictionary()

@@ -9,6 +9,7 @@ from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.models.families.architecture import Architecture
+from circuitspec.models.model_config import lacking
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
     smallest = ModelShape(architecture.family, layer + 1, 1, 1, 1, 1, 1, 1, has_resid_mid=sequential)
     if architecture.experts is not None:
         smallest = replace(smallest, d_mlp=0, n_experts=1, has_shared=architecture.experts.shared is not None)
+    smallest = replace(smallest, absent=lacking(architecture))
     components = [*(make(layer, 0) for make in IN_LAYERS.values()), *WHOLE.values()]
     found = []
     for component in components:

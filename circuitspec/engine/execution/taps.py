@@ -43,6 +43,7 @@ TapKind = Literal[
     "z",
     "z_scaled",
     "attn_added",
+    "beside",
     "resid_mid",
     "mlp_in",
     "routing",
@@ -50,6 +51,7 @@ TapKind = Literal[
     "experts",
     "mlp",
     "mlp_added",
+    "per_layer",
     "final",
     "features",
     "error",
@@ -68,7 +70,9 @@ class Tap:
     MLP, `qkv` or `q`, `k` and `v` the projections (before norm and rotation), `z` the heads' outputs side by side,
     `attn_added` what is added to the residual stream of the attention, `mlp_in` what enters the MLP (after its norm),
     `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
-    residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm.
+    residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm. Of few
+    families: `beside` is what is added beside the attention, `per_layer` what is added of inputs that a layer has of
+    its own.
     Six are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
     (`engine.levels.residual_stream`); `pattern`, what the heads attend to, head after head, `[row, query pos,
     head * key pos]`; `routing`, the weights of all experts, zero for those that are not chosen, `[row, pos, expert]`;
@@ -105,6 +109,10 @@ class Tap:
                 raise ValueError(f"{self.kind} is worked out, no module computes it")
             case "attn_added":
                 return architecture.attn_added(self.layer)
+            case "beside":
+                return architecture.beside_attention(self.layer)
+            case "per_layer":
+                return architecture.per_layer_added(self.layer)
             case "neurons":
                 return architecture.neurons(self.layer)
             case "mlp_in":
@@ -140,7 +148,7 @@ class Tap:
         """The number of channels."""
         match self.kind:
             case "z" | "z_scaled" | "q" | "k" | "v" | "qkv":
-                return self.units(shape) * shape.d_head
+                return self.units(shape) * shape.d_head_of(self.layer)
             case "neurons":
                 return shape.d_mlp
             case "routing":

@@ -17,7 +17,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slot, read_at, written_at
 from circuitspec.engine.levels.scratch import Scratch
-from circuitspec.graph.edges import Receiver, Sender
+from circuitspec.graph.edges import Receiver, Sender, no_plain_sum
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mlp
 from circuitspec.models.families.architecture import Architecture
@@ -48,7 +48,8 @@ class ReceiverProjection:
 
 
 class Stream:
-    """Senders and receivers of one model. Raises CS371 where the model does not let single heads be told apart."""
+    """Senders and receivers of one model. Raises CS371 where the model does not let single heads be told apart, CS325
+    where its stream is no sum of what they add."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.architecture: Architecture = loaded.architecture
@@ -57,6 +58,8 @@ class Stream:
         self.scratch = Scratch()
         self._model = loaded.model
         self._ports: dict[Receiver, Slot] = {}
+        if self.shape.why_no_edges:
+            raise CircuitspecError(no_plain_sum(self.shape))
         if loaded.foreign.runs_hooks:
             raise CircuitspecError(
                 Diagnostic(

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,10 +18,23 @@ from circuitspec.engine.execution.batches import Batch, real_columns
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Swap
 from circuitspec.engine.execution.taps import Tap, TapKind, all_taps
-from circuitspec.engine.forward import Forward
-from circuitspec.engine.validation.tap_propagation import Handover, added_by_mlp, handovers, same, streams, sums
+from circuitspec.engine.forward import EMBEDDINGS, Forward
+from circuitspec.engine.validation.tap_propagation import (
+    Handover,
+    added_by_mlp,
+    beside_stream,
+    handovers,
+    past,
+    same,
+    streams,
+    sums,
+    terms,
+)
 from circuitspec.graph.shape import ModelShape
+from circuitspec.models.families.architecture import Architecture
+from circuitspec.models.families.modules import submodule
 from circuitspec.models.families.rope import reads_longest_row
+from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.prompt_set import CLEAN, Prompt, PromptSet, TokenizedTask
 
 OTHER = "other"
@@ -103,7 +117,17 @@ def forwards(shape: ModelShape) -> int:
 
 def _bits(shape: ModelShape) -> range:
     """Of the numbers of all streams that can be patched, counted from 1."""
-    return range((len(streams(shape)) - 1).bit_length())
+    return range(max(0, len(streams(shape)) - 1).bit_length())
+
+
+def with_scalars(loaded: LoadedModel) -> Architecture:
+    """The model's architecture, in which is said by what each layer multiplies the stream."""
+    architecture, beyond = loaded.architecture, loaded.architecture.beyond
+    if beyond is None or beyond.scalar is None:
+        return architecture
+    blocks = [submodule(loaded.model, architecture.block.format(layer=n)) for n in range(loaded.shape.n_layers)]
+    scalars = tuple(float(getattr(block, beyond.scalar)) for block in blocks)
+    return replace(architecture, beyond=replace(beyond, scalars=scalars))
 
 
 class TwoRuns:
@@ -115,12 +139,14 @@ class TwoRuns:
 
     def __init__(self, runner: Forward, batch: Batch, also: frozenset[Tap] = frozenset()) -> None:
         self.runner, self.batch = runner, batch
-        self._architecture, self._shape = runner.loaded.architecture, runner.loaded.shape
+        self._architecture, self._shape = with_scalars(runner.loaded), runner.loaded.shape
         self.real = real_columns(batch).to(runner.device)
         self.sites = tuple(sorted(all_taps(self._architecture, self._shape)))
         layers = range(self._shape.n_layers)
         added = {tap for n in layers for tap in (Tap(n, "attn_added"), added_by_mlp(n, self._architecture))}
-        self._record = Actions(record=frozenset({*self.sites, *added, streams(self._shape)[-1]}) | also)
+        added |= {tap for n in layers for tap in terms(n, self._architecture, self._shape)}
+        self._begin = Tap(0, "resid") if self._shape.has_streams else EMBEDDINGS
+        self._record = Actions(record=frozenset({*self.sites, *added, self._begin}) | also)
         self.logits, self.own = runner.forward(batch, CLEAN, self._record)
         self.other_logits, self.other = runner.forward(batch, OTHER, self._record)
 
@@ -131,7 +157,9 @@ class TwoRuns:
         """
         found = {OWN_VALUES: largest(self._all_own())}
         for what, kinds in ALL_PATCHED.items():
-            chosen = {t: self.other[t] for t in self.sites if t.kind in kinds or t == Tap(0, "resid")}
+            beside = beside_stream(self._architecture, self._shape)
+            chosen = {t: self.other[t] for t in self.sites if t.kind in kinds} | self._of(self.other, beside)
+            chosen[self._begin] = self.other[self._begin]
             found[what] = off(self.patched(chosen)[0], self.other_logits)
         every = slice(0, len(self.batch.prompts))
         found[_SUMS] = largest(
@@ -159,14 +187,36 @@ class TwoRuns:
             for tap in put:
                 due = handovers(tap, used, self.other, self._architecture, self._shape)
                 found[tap] = [self.fed(one, seen[one.read], every) for one in due]
-        *given, last = streams(self._shape)
+        *given, last = streams(self._shape) or (Tap(-1, "final"),)
         for bit in _bits(self._shape):
             runs = [self.other if (number >> bit) & 1 else self.own for number in range(1, len(given) + 1)]
             put = {tap: run[tap] for tap, run in zip(given, runs, strict=True)}
+            put |= self._past(dict(zip(given, runs, strict=True)))
             _, seen = self.patched(put, frozenset({*given, last}))
             for tap, after, run in zip(given, (*given[1:], last), runs, strict=True):
                 found.setdefault(tap, []).append(self.fed(same(after, run), seen[after], every))
         return {tap: largest(deviations) for tap, deviations in found.items() if deviations}
+
+    def _past(self, runs: Mapping[Tap, Mapping[Tap, Tensor]]) -> dict[Tap, Tensor]:
+        """What comes past the streams that blocks are given, of the same run as these.
+
+        What heads give of keys and values that an earlier layer computed: only where that one was given another run, so
+        that else it is seen what is made of them.
+        """
+        put: dict[Tap, Tensor] = {}
+        for stream, run in runs.items():
+            for tap in past(stream, self._architecture, self._shape):
+                if tap.layer != stream.layer:
+                    continue
+                if tap.kind == "z" and runs[Tap(self._shape.keys_of(tap.layer), "resid")] is run:
+                    continue
+                if tap.kind == "per_layer" and self._shape.has_resid_mid and stream.kind != "resid_mid":
+                    continue  # it is added after the middle
+                put[tap] = run[tap]
+        return put
+
+    def _of(self, run: Mapping[Tap, Tensor], taps: Iterable[Tap]) -> dict[Tap, Tensor]:
+        return {tap: run[tap] for tap in taps}
 
     def _all_own(self) -> list[float]:
         """Of all components, and of all streams: the streams would cover up what went wrong before them."""
@@ -182,14 +232,14 @@ class TwoRuns:
         self,
         values: Mapping[Tap, Tensor],
         read: frozenset[Tap] = frozenset(),
-        rows: Mapping[Tap, slice] | None = None,
+        rows: Mapping[Tap, Sequence[slice]] | None = None,
     ) -> tuple[Tensor, dict[Tap, Tensor]]:
         """The plain run with these values at every token, but not in the padding; in some rows or in all."""
         swaps = {}
         for tap, value in values.items():
             chosen = torch.zeros_like(self.real)
-            here = slice(None) if rows is None else rows[tap]
-            chosen[here] = self.real[here]
+            for here in (slice(None),) if rows is None else rows[tap]:
+                chosen[here] = self.real[here]
             swaps[tap] = Swap(chosen.unsqueeze(-1).expand(*chosen.shape, tap.units(self._shape)), value)
         return self.runner.forward(self.batch, CLEAN, Actions(swaps, read))
 

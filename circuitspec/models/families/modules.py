@@ -91,13 +91,12 @@ def _module_problems(model: nn.Module, architecture: Architecture, shape: ModelS
 
 def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[tuple[str, int | None, int | None]]:
     """(path, channels read, channels written) of every module; None where it has no weight matrix to measure."""
-    d_z = shape.n_heads * shape.d_head
-    d_kv = shape.n_kv_heads * shape.d_head
     yield architecture.token_embedding, shape.d_model, shape.n_vocab
     if architecture.position_embedding is not None:
         rows = None if shape.max_positions is None else shape.max_positions + architecture.position_offset
         yield architecture.position_embedding, shape.d_model, rows
     for layer in range(shape.n_layers):
+        d_z, d_kv = shape.n_heads * shape.d_head_of(layer), shape.n_kv_heads * shape.d_head_of(layer)
         block = (architecture.attn_norm, architecture.attn_post_norm, architecture.mlp_norm, architecture.mlp_post_norm)
         for norm in block:
             if norm is not None:
@@ -106,15 +105,20 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
             yield architecture.path(architecture.qkv.module, layer), shape.d_model, d_z + 2 * d_kv
         else:
             for path, width in ((architecture.qkv.q, d_z), (architecture.qkv.k, d_kv), (architecture.qkv.v, d_kv)):
-                yield architecture.path(path, layer), shape.d_model, width
+                if path == architecture.qkv.q or shape.keys_of(layer) == layer:
+                    yield architecture.path(path, layer), shape.d_model, width
         yield architecture.path(architecture.attn_out, layer), d_z, shape.d_model
         for module in architecture.mlp_modules:
             yield architecture.path(module, layer), None, None
         if architecture.mlp_down is not None:
-            yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
+            d_mlp = shape.d_mlps[layer] if shape.d_mlps else shape.d_mlp
+            yield architecture.path(architecture.mlp_down, layer), d_mlp, shape.d_model
         experts = architecture.experts
         if experts is not None and layer not in shape.dense_layers:
             for part in filter(None, (experts.module, experts.router, experts.shared)):
+                yield architecture.path(part, layer), None, None
+        if architecture.beyond is not None:
+            for part in filter(None, (architecture.beyond.per_layer, architecture.beyond.beside)):
                 yield architecture.path(part, layer), None, None
     yield architecture.final_norm, None, None
     yield architecture.unembedding, shape.d_model, shape.n_vocab
