@@ -260,7 +260,7 @@ def no_plain_sum(shape: ModelShape, span: Span | None = None) -> Diagnostic:
     """CS325"""
     return Diagnostic(
         "CS325",
-        f"a {shape.family} has no edges or paths: {shape.why_no_edges}",
+        f"a {shape.family} has no edges or paths, and no stream that all passes through: {shape.why_no_edges}",
         span,
         hint="write `level: node`, where heads and MLPs are patched as they are, and claim nothing about paths",
     )

@@ -48,7 +48,7 @@ from circuitspec.exploration.subject import (
     swept_series,
 )
 from circuitspec.exploration.unnamed_positions import check_names, declaring_last, with_last_named
-from circuitspec.graph.edges import is_writer
+from circuitspec.graph.edges import is_writer, no_plain_sum
 from circuitspec.graph.nodes import Ablatable, wholes_with_outside
 from circuitspec.hypothesis_file.grammar.component_kinds import FEATURE, MLP, NEURON, ComponentKind
 from circuitspec.hypothesis_file.grammar.components import DictionaryError, sort_key
@@ -285,6 +285,8 @@ def _prepare(
             raise CircuitspecError(_nothing_left(options))
     if bare := _nothing_to_sweep(options, {FEATURE} if dictionaries else {one.kind for one in claimed}):
         raise CircuitspecError(*bare)
+    if lacking := _lacking(options, shape):
+        raise CircuitspecError(*lacking)
     return _Prepared(task, patching, series, declared, free, claimed, unnamed, shape, dictionaries)
 
 
@@ -483,6 +485,21 @@ def _nothing_to_sweep(options: ExploreOptions, there: Collection[ComponentKind])
         for option, kind in asked.items()
         if kind is not None and kind not in there
     ]
+
+
+def _lacking(options: ExploreOptions, shape: ModelShape) -> list[Diagnostic]:
+    """CS325 for a search along a stream past which something comes, CS563 for sweeps of what no layer has."""
+    found = [no_plain_sum(shape)] if shape.why_no_edges and options.start == "resid" else []
+    for name in options.sweeps:
+        kind, said = SWEPT[name], None
+        for layer in range(shape.n_layers):
+            said = kind.why_absent(shape.counts, layer)
+            if said is None:
+                break
+        if said is not None:
+            why = f"--sweep {name}: there is nothing to look at: the model has no {kind.plural}: its {said[0]}"
+            found.append(Diagnostic("CS563", why, hint=f"leave --sweep {name} out"))
+    return found
 
 
 def _all_positions(study: Study) -> bool:

@@ -20,13 +20,16 @@ from circuitspec.engine.validation.self_test import self_test
 from circuitspec.engine.validation.site_tests import diagnose
 from circuitspec.experiments.experiment import Experiment, Noised, Site, Source
 from circuitspec.experiments.internal_metric_plans import internal_metrics
+from circuitspec.exploration.request import ExploreOptions
 from circuitspec.graph.circuit_graph import lay_out
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.where import Where
-from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid
+from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION_PATTERN, HEAD, KV_HEAD
+from circuitspec.hypothesis_file.grammar.components import Head, Input, KvHead, Mlp, Neuron, Resid, all_of
 from circuitspec.hypothesis_file.load_file import parse_hypothesis
 from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.model_config import shape_of
+from circuitspec.pipelines.explore import _lacking
 from circuitspec.prompts.prompt_set import TokenizedTask
 from tests.engine.support import (
     Silent,
@@ -379,3 +382,17 @@ def test_estimates_are_derivatives(family: str) -> None:
                 measured.append(metrics.metrics(logits, prompt.answers, prompt.wrong, clean)["logit_diff"])
             slopes.append((measured[0] - measured[1]) / (2 * step))
         np.testing.assert_allclose(found.per_prompt[component], slopes, rtol=1e-5, atol=1e-8)
+
+
+def test_sweeps_take_what_a_layer_computes() -> None:
+    for family in STREAMS:
+        counts = loaded(random_model(family)).shape.counts
+        assert [len(all_of(KV_HEAD, layer, counts)) for layer in range(LAYERS)] == [2, 2, 2, 0, 0]
+        assert [len(all_of(HEAD, layer, counts)) for layer in range(LAYERS)] == [4] * LAYERS
+        assert not all_of(ATTENTION_PATTERN, 0, counts)
+    asked = ExploreOptions(metric="logit_diff", start="resid", sweeps=("resid", "patterns", "heads"))
+    shape = loaded(random_model("gemma3n_text")).shape
+    assert [d.code for d in _lacking(asked, shape)] == ["CS325", "CS563", "CS563"]
+    shape = loaded(random_model("gemma4_text")).shape
+    assert [d.code for d in _lacking(asked, shape)] == ["CS325", "CS563"]
+    assert not _lacking(asked, loaded(random_model("llama")).shape)

@@ -17,8 +17,8 @@ from circuitspec.engine.validation.row_independence import mixing
 from circuitspec.engine.validation.tap_propagation import handovers, past, reads
 from circuitspec.engine.validation.two_runs import (
     LENGTHS,
-    WHOLE,
     TwoRuns,
+    in_whole,
     inexact_sites,
     largest,
     lengths_for,
@@ -108,7 +108,7 @@ def diagnose(loaded: LoadedModel, progress: CountsPrompts) -> Diagnosis:
     sides = SIDES[:1] if runner.by_length else SIDES
     taps = sorted(all_taps(loaded.architecture, loaded.shape))
     together = [taps[i : i + TOGETHER] for i in range(0, len(taps), TOGETHER)]
-    runner.expect(len(sides) * ROWS * TOGETHER * (2 + WHOLE + len(together)))
+    runner.expect(len(sides) * ROWS * TOGETHER * (2 + in_whole(loaded.shape) + len(together)))
     mixed = mixing(runner)
     whole: list[dict[str, float]] = []
     checks: list[list[SiteCheck]] = []
