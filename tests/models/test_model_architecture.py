@@ -280,8 +280,6 @@ def test_unknown_family(family: str, said: str) -> None:
         ("llava", "its text model is a llama, which is supported: save that one by itself"),
         ("llama4", "its text model is a llama4_text, which is supported: save that one by itself"),
         ("mllama", "its text model is a mllama_text_model, which is no supported family"),
-        ("gemma3n", "its text model is a gemma3n_text, which is supported: save that one by itself"),
-        ("gemma4", "its text model is a gemma4_text, which is supported: save that one by itself"),
         ("deepseek_v3", "one latent of keys and values"),
         ("dbrx", "choices among experts"),
     ],
