@@ -213,10 +213,9 @@ def test_a_patched_value_reaches_the_layers_that_read_it() -> None:
         check(model, prompts, experiments)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("family", STREAMS)
-@pytest.mark.parametrize(
-    "dtype", [torch.float64, *(pytest.param(d, marks=pytest.mark.nightly) for d in (torch.float32, torch.bfloat16))]
-)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_doctor_and_verify_find_nothing(family: str, dtype: torch.dtype) -> None:
     model = random_model(family, exactly=False).to(dtype)
     known = loaded(model)
