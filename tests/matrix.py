@@ -34,6 +34,7 @@ WITH_EXPERTS = (
     "qwen2_moe",
     "qwen3_moe",
 )
+STREAMS = ("gemma3n_text", "gemma4_text")  # at node level alone: tests/engine/test_streams_against_oracle.py
 SPECIAL = (
     "bamba",
     "bitnet",

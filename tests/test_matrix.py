@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from circuitspec.models.families.architecture import Architecture, SeparateQKV
 from circuitspec.models.families.family_table import SUPPORTED, architecture_named
-from tests.matrix import FURTHER, LAYOUTS, LOOK_ALIKES, Case, left_to_nightly, of_further_families, of_quick
+from tests.matrix import FURTHER, LAYOUTS, LOOK_ALIKES, STREAMS, Case, left_to_nightly, of_further_families, of_quick
 
 FAMILIES = sorted(LAYOUTS + LOOK_ALIKES)
 
@@ -26,7 +26,7 @@ def layout(of: Architecture) -> dict[str, object]:
 
 
 def test_every_family_is_one_or_the_other() -> None:
-    assert sorted(SUPPORTED) == sorted(FAMILIES + list(FURTHER))
+    assert sorted(SUPPORTED) == sorted([*FAMILIES, *FURTHER, *STREAMS])
 
 
 def test_all_that_a_table_can_say_is_among_the_layouts() -> None:

@@ -131,6 +131,20 @@ DATA: dict[str, CodeInfo] = {
         "heads: a recurrence with a state, or a short convolution. Edges to and from it have no name there, so that "
         "nothing is read or written. In hypotheses `aN` stands for the mixer of layer N.",
     ),
+    "CS325": CodeInfo(
+        "a model without edges and paths",
+        "In some families the residual stream is no plain sum of what heads and MLPs add. In Gemma 4 each layer adds "
+        "inputs of its own, which depend on the token, and multiplies the whole stream by a number, and later layers "
+        "read the keys and values of earlier ones, past the stream. In Gemma 3n there are several streams, which each "
+        "layer mixes by weights that it reads from them. So what one component sends to another one cannot be told "
+        "apart. Node level is exact: write `level: node`, and claim nothing about paths.",
+    ),
+    "CS326": CodeInfo(
+        "a last stream that is no sum",
+        "The logit lens and direct logit attribution read the last residual stream as the sum of what layers add to "
+        "the embeddings. Where a family multiplies the stream on its way, adds to it what is no component's, or has "
+        "several (CS325), their figures would mean something else. Patch components at node level instead.",
+    ),
     "CS327": CodeInfo(
         "nothing different is left to draw",
         "Values drawn from one list differ within a prompt, a corruption's fresh values differ from the clean "

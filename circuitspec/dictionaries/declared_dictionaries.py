@@ -153,7 +153,7 @@ def _misfits(
     if dictionary.reads_input and place.kind != "mlp":
         said = f"{name} is a transcoder, and {spec.at} is no MLP"
         return [Diagnostic("CS377", said, at, hint=f"write at: m{place.layer}")]
-    width = shape.n_heads * shape.d_head if place.kind == "z" else shape.d_model
+    width = shape.n_heads * shape.d_head_of(place.layer) if place.kind == "z" else shape.d_model
     wrong = [size for size in (dictionary.d_in, dictionary.d_out) if size != width]
     if not wrong:
         return []

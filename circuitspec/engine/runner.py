@@ -73,7 +73,9 @@ class Runner(Forward):
         self._parted = parted
         self._sweeper = Sweeper(self)
         self._internals = Internals(self, internals, directions or {}) if internals else None
-        self._sweeps = sweeps and not internals and not loaded.frozen_routing
+        # what is computed past the stream is not there where a forward begins in the middle
+        past = loaded.architecture.beyond is not None
+        self._sweeps = sweeps and not internals and not loaded.frozen_routing and not past
         self.templates = np.array([p.template for p in task.prompts.prompts], dtype=np.int64)
         self._means: dict[Source, MeanTable] = {}
         self._patterns_tested = False

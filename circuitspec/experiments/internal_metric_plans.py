@@ -10,6 +10,7 @@ from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edges import is_writer
 from circuitspec.graph.nodes import Place, existing
 from circuitspec.graph.shape import ModelShape
+from circuitspec.hypothesis_file.grammar.component_kinds import ATTENTION_PATTERN
 from circuitspec.hypothesis_file.grammar.components import Component, whole_of
 from circuitspec.hypothesis_file.grammar.internal_metric_names import (
     Activation,
@@ -55,7 +56,8 @@ def readable(metric: Internal, shape: ModelShape, text: SourceText, place: Place
     problems: list[Diagnostic] = []
     component = component_of(metric)
     existing(Name(component), shape, text, place, problems)
-    absent = component.kind.why_absent(shape.counts, component.place[0])
+    kind = ATTENTION_PATTERN if isinstance(metric, Attention) else component.kind  # weights are read as patterns are
+    absent = kind.why_absent(shape.counts, component.place[0])
     if absent is not None:
         reason, hint = absent
         said = f"the model has no {format_name(component)}: its {reason}"

@@ -19,6 +19,7 @@ from circuitspec.experiments.levels.whole_circuit import Whole, anchor_of, whole
 from circuitspec.experiments.subspaces.subspace_files import StoredSubspace, check_vectors, fitting, not_learned
 from circuitspec.graph.circuit_graph import CircuitGraph
 from circuitspec.graph.edge_circuit import EdgeCircuit, hopless
+from circuitspec.graph.edges import no_plain_sum
 from circuitspec.graph.nodes import NodeComponent
 from circuitspec.graph.paths import DeclaredPath, Impossible, cuttable, edges_of, everywhere, merged, read_path
 from circuitspec.graph.where import Where
@@ -360,7 +361,8 @@ def plan_claims(
     only those corruptions are known that the file names. `subspaces` are those that variables are aligned with.
 
     Raises, all at once, what is wrong with claims, given the model: CS220 to CS229, CS224 for a claim of sufficiency
-    about components without an outside, CS185, CS235 and CS236 for subspaces, CS234 for variables that share
+    about components without an outside, CS325 for edges or paths of a model that has none, CS185, CS235 and CS236 for
+    subspaces, CS234 for variables that share
     components, CS508 for tracing a corruption that the prompts do not have, CS509 for denoising without
     corrupt prompts.
     """
@@ -385,6 +387,9 @@ class _Planner:
         whole: Whole | None = None
         anchor = CLEAN
         checks: tuple[PathCheck, ...] = ()
+        shape = self.graph.shape
+        if shape.why_no_edges and ablation.level != "node":
+            raise CircuitspecError(no_plain_sum(shape, self.text.span(("ablation", "level"))))
         try:
             for index, claim in enumerate(self.hypothesis.claims):
                 place = ("claims", index)
@@ -414,6 +419,8 @@ class _Planner:
             )
             try:
                 claims.append(kind.plan(claim, planning))
+                if shape.why_no_edges and any(run.level != "node" for run in claims[-1].runs):
+                    self.problems.append(no_plain_sum(shape, self.text.span(("claims", index))))
             except CircuitspecError as error:
                 self.problems += error.diagnostics
         if self.problems or whole is None:

@@ -64,7 +64,8 @@ def spots_of_kind(
     if kind.stands_for is not None:
         return [IN_LAYERS[kind](layer, 0) for layer in sorted({component.place[0] for component in own})]
     if kind.aspect_of is not None:
-        return [IN_LAYERS[kind](*component.place) for component in own]
+        there = [c for c in own if kind.why_absent(counts, c.place[0]) is None]
+        return [IN_LAYERS[kind](*component.place) for component in there]
     if kind.part_of is not None:
         return [unit for component in own for unit in all_of(kind, component.place[0], counts)]
     return own

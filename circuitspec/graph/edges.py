@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeGuard
 
+from circuitspec.diagnostics.diagnostic import Diagnostic, Span
 from circuitspec.graph.shape import ModelShape
 from circuitspec.graph.where import Where
 from circuitspec.hypothesis_file.grammar.component_kinds import HEAD, LOGITS, MLP, ComponentKind
@@ -269,3 +270,13 @@ def _count(kind: ComponentKind, shape: ModelShape) -> int:
 def _shared(component: Component, kind: ComponentKind, shape: ModelShape) -> Component:
     layer, member = component.place
     return IN_LAYERS[kind](layer, member // (_count(component.kind, shape) // _count(kind, shape)))
+
+
+def no_plain_sum(shape: ModelShape, span: Span | None = None) -> Diagnostic:
+    """CS325"""
+    return Diagnostic(
+        "CS325",
+        f"a {shape.family} has no edges or paths, and no stream that all passes through: {shape.why_no_edges}",
+        span,
+        hint="write `level: node`, where heads and MLPs are patched as they are, and claim nothing about paths",
+    )

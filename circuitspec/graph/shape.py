@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from circuitspec.hypothesis_file.grammar.component_kinds import Counts
+from circuitspec.hypothesis_file.grammar.component_kinds import Counts, Lacking
 from circuitspec.hypothesis_file.grammar.dictionary_places import DictionaryPlace
 
 
@@ -67,6 +67,24 @@ class ModelShape:
     paired_heads: bool = False  # whether a head is two of the projections', of which it takes the difference
     joint_head_norm: bool = False  # whether a layer's heads are normed together before they are projected
     dictionaries: tuple[DictionarySite, ...] = ()  # whose features a hypothesis may name
+    d_heads: tuple[int, ...] = ()  # layer by layer, where they differ
+    d_mlps: tuple[int, ...] = ()  # the same of MLPs; those of another width than `d_mlp` have no neurons by name
+    keys_from: tuple[int, ...] = ()  # the layer whose keys and values each layer's heads read, where not all their own
+    absent: tuple[Lacking, ...] = ()  # components that the family lacks and others have
+    why_no_edges: str = ""  # why what single components add cannot be told apart, where it cannot
+
+    def d_head_of(self, layer: int) -> int:
+        """The channels of a head of this layer."""
+        return self.d_heads[layer] if self.d_heads else self.d_head
+
+    def keys_of(self, layer: int) -> int:
+        """The layer whose keys and values this layer's heads read."""
+        return self.keys_from[layer] if self.keys_from else layer
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether the residual stream can be patched: not where blocks hand on several."""
+        return all(one.kind != "resid" for one in self.absent)
 
     @property
     def heads_hang_together(self) -> bool:
@@ -87,6 +105,10 @@ class ModelShape:
     def d_query(self) -> int:
         """The width of a query, which is that of a value but where keys and values come of a latent."""
         return self.d_head if self.latent is None else self.latent.unrotated + self.latent.rotated
+
+    def d_query_of(self, layer: int) -> int:
+        """The width of a query of this layer."""
+        return self.d_head_of(layer) if self.latent is None else self.d_query
 
     @property
     def has_mlps(self) -> bool:
@@ -111,4 +133,5 @@ class ModelShape:
             self.dense_layers,
             self.mixers,
             _NO_PATTERNS_OF_PAIRS if self.paired_heads else _NO_PATTERNS_OF_GATED if self.query_gates else "",
+            self.absent,
         )

@@ -13,7 +13,7 @@ from circuitspec.hypothesis_file.schema.blocks import ModelSpec
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.families.modules import verify_modules
-from circuitspec.models.families.text_models import text_model_in
+from circuitspec.models.families.text_models import TextModel, text_model_in
 from circuitspec.models.in_memory.ambient_modes import as_in_a_new_process
 from circuitspec.models.in_memory.foreign_hooks import Foreign
 from circuitspec.models.model_config import read_checkpoint_config, read_config, shape_of
@@ -30,7 +30,13 @@ from circuitspec.models.storage.weight_files import (
     unreadable_weights,
 )
 from circuitspec.models.tokenizers.tokenizer import load_tokenizer, remote_code
-from circuitspec.models.written_settings import WrittenSettings, config_to_load, refuse_rope, written_settings
+from circuitspec.models.written_settings import (
+    WrittenSettings,
+    config_of_text,
+    config_to_load,
+    refuse_rope,
+    written_settings,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +122,7 @@ def _load(spec: ModelSpec, base_dir: Path, target: torch.device, say: Progress, 
     check_whole(weights)
     say(f"loading {spec.id}")
     with quiet_transformers():
-        _check_buildable(source.directory)
+        _check_buildable(source.directory, text)
         tokenizer = load_tokenizer(source.directory, shape.n_vocab)
         if ready is not None:
             ready(shape, tokenizer)
@@ -235,14 +241,17 @@ def _refuse_quantised(config: Mapping[str, object]) -> None:
         )
 
 
-def _check_buildable(directory: Path) -> None:
+def _check_buildable(directory: Path, text: TextModel | None) -> None:
     """Build the model without weights first: what fails later is then not the fault of config.json (CS305)."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
+        if text is None:
+            config = AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
+        else:
+            config = config_of_text(directory, text)
         with torch.device("meta"):
             AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, OSError) as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.graph.shape import LatentWidths, ModelShape
-from circuitspec.models.families.architecture import Architecture, LatentQKV
+from circuitspec.hypothesis_file.grammar.component_kinds import Lacking
+from circuitspec.models.families.architecture import Architecture, BeyondStream, LatentQKV
 from circuitspec.models.families.family_table import architecture_of
 from circuitspec.models.families.text_models import own_config
 from circuitspec.runtime.files import read_regular
@@ -76,7 +78,12 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
     d_model = required(keys.d_model, standard.d_model)
     n_heads = required(keys.n_heads, standard.n_heads)
     n_kv_heads = size(keys.n_kv_heads, keys.n_kv_heads) if isinstance(keys.n_kv_heads, str) else keys.n_kv_heads
-    n_layers, experts = required(keys.n_layers, standard.n_layers), architecture.experts
+    n_layers, experts, beyond = required(keys.n_layers, standard.n_layers), architecture.experts, architecture.beyond
+    varied = _VariedLayers()
+    if beyond is not None:
+        _check_size(n_layers, MAX_LAYERS, "layers")
+        varied = _varied(beyond, config, n_layers)
+        config = {**config, keys.d_mlp: varied.d_mlps[0]}  # which may be written layer by layer
     dense_layers = frozenset[int]() if experts is None else experts.dense(config, n_layers)
     without = experts is not None and not dense_layers
     d_mlp = 0 if without else size(keys.d_mlp, standard.d_mlp, least=0)  # 0: attention only
@@ -86,7 +93,7 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         d_mlp = keys.d_mlp_of(config, d_mlp)
     mixers = architecture.mixers
     named = () if experts is None else [key for key in experts.count if config.get(key) is not None] or experts.count
-    return checked_shape(
+    shape = checked_shape(
         architecture,
         n_layers=n_layers,
         n_heads=n_heads,
@@ -102,6 +109,65 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         latent=LatentWidths(*(required(key, key) for key in architecture.qkv.widths))
         if isinstance(architecture.qkv, LatentQKV)
         else None,
+    )
+    return shape if beyond is None else _with_varied_layers(shape, architecture, beyond, varied)
+
+
+@dataclass(frozen=True)
+class _VariedLayers:
+    """What differs from layer to layer."""
+
+    d_heads: tuple[int, ...] = ()
+    d_mlps: tuple[int, ...] = ()
+    keys_from: tuple[int, ...] = ()
+
+
+def _varied(beyond: BeyondStream, config: Mapping[str, object], n_layers: int) -> _VariedLayers:
+    """CS305 for widths that are none, or for keys and values from nowhere."""
+    try:
+        widths = beyond.head_widths(config, n_layers), beyond.mlp_widths(config, n_layers)
+        found = _VariedLayers(*widths, beyond.keys_from(config, n_layers))
+    except ValueError as error:
+        raise _bad_config(f"config.json cannot be right: {error}", "copy or download the file again") from error
+    for width in (*found.d_heads, *found.d_mlps):
+        _check_size(width, MAX_WIDTH, "channels a head, or neurons a layer")
+    return found
+
+
+def lacking(architecture: Architecture) -> tuple[Lacking, ...]:
+    """What no layer of a family has, and layers of others have."""
+    beyond, absent = architecture.beyond, list[Lacking]()
+    if beyond is not None and beyond.values_normed:
+        said = "values are normed, so that weights cannot be read from what heads give"
+        absent.append(Lacking("pattern", said, "write the head, a{layer}.h0, or its key-value head"))
+    if beyond is not None and beyond.several:
+        said = "blocks hand on several residual streams, none of which is the one"
+        absent += [Lacking(kind, said, "write heads and MLPs") for kind in ("input", "resid", "resid_mid")]
+    return tuple(absent)
+
+
+def _with_varied_layers(
+    shape: ModelShape, architecture: Architecture, beyond: BeyondStream, varied: _VariedLayers
+) -> ModelShape:
+    """The shape of a model whose layers differ, and what of its components others have and it lacks."""
+    layers = range(shape.n_layers)
+    sharing = frozenset(layer for layer in layers if varied.keys_from[layer] != layer)
+    others = frozenset(layer for layer in layers if varied.d_mlps[layer] != shape.d_mlp)
+    absent = []
+    if sharing:
+        sources = ", ".join(f"a{source}.kv0" for source in sorted({varied.keys_from[layer] for layer in sharing}))
+        said = "layer {layer} reads keys and values of an earlier one"
+        absent.append(Lacking("kv", said, f"write those that it reads, such as {sources}", sharing))
+    if others:
+        said = "MLP of layer {layer} is of another width than those whose neurons have names"
+        absent.append(Lacking("neuron", said, "write m{layer}", others))
+    return replace(
+        shape,
+        d_heads=varied.d_heads if len({*varied.d_heads, shape.d_head}) > 1 else (),
+        d_mlps=varied.d_mlps if others else (),
+        keys_from=varied.keys_from if sharing else (),
+        absent=(*absent, *lacking(architecture)),
+        why_no_edges=beyond.why_no_edges,
     )
 
 

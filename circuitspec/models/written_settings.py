@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.hypothesis_file.schema.blocks import ModelSpec, RopeScaling
 from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.text_models import TextModel
+from circuitspec.models.model_config import read_checkpoint_config
 from circuitspec.models.model_reference import local_model
 from circuitspec.models.storage.adapter_files import AdapterFiles, find_adapter
 
@@ -61,10 +63,23 @@ def config_to_load(directory: Path, settings: WrittenSettings) -> PretrainedConf
         return None
     from transformers import AutoConfig
 
-    config: Any = AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
-    config = config if settings.text is None else config.text_config
+    config: Any
+    if settings.text is None:
+        config = AutoConfig.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
+    else:
+        config = config_of_text(directory, settings.text)
     if settings.rope is not None:
         _scale_rope(config, settings.rope)
+    return config
+
+
+def config_of_text(directory: Path, text: TextModel) -> PretrainedConfig:
+    """The text model's config alone: for the whole checkpoint's, transformers may ask for what only images need."""
+    from transformers import AutoConfig
+
+    written = read_checkpoint_config(directory / "config.json").get("text_config")
+    own = dict(written) if isinstance(written, Mapping) else {}
+    config: PretrainedConfig = AutoConfig.for_model(text.family, **{k: v for k, v in own.items() if k != "model_type"})
     return config
 
 

@@ -54,7 +54,7 @@ from circuitspec.exploration.stability.held_out_figures import JUDGING, HeldOutF
 from circuitspec.exploration.stability.repeated_search import Repetition
 from circuitspec.exploration.stability.subsamples import FEWEST
 from circuitspec.exploration.stages import HONEST, Stages
-from circuitspec.graph.edges import is_writer
+from circuitspec.graph.edges import is_writer, no_plain_sum
 from circuitspec.graph.nodes import Ablatable, wholes_with_outside
 from circuitspec.hypothesis_file.grammar.component_kinds import FEATURE, MLP, NEURON, ComponentKind
 from circuitspec.hypothesis_file.grammar.components import DictionaryError, sort_key
@@ -363,6 +363,8 @@ def _prepare(
             raise CircuitspecError(_nothing_left(options))
     if bare := _nothing_to_sweep(options, {FEATURE} if dictionaries else {one.kind for one in claimed}):
         raise CircuitspecError(*bare)
+    if lacking := _lacking(options, shape):
+        raise CircuitspecError(*lacking)
     return _Prepared(task, split, rows, patching, series, declared, free, claimed, unnamed, shape, dictionaries)
 
 
@@ -580,6 +582,21 @@ def _nothing_to_sweep(options: ExploreOptions, there: Collection[ComponentKind])
         for option, kind in asked.items()
         if kind is not None and kind not in there
     ]
+
+
+def _lacking(options: ExploreOptions, shape: ModelShape) -> list[Diagnostic]:
+    """CS325 for a search along a stream past which something comes, CS563 for sweeps of what no layer has."""
+    found = [no_plain_sum(shape)] if shape.why_no_edges and options.start == "resid" else []
+    for name in options.sweeps:
+        kind, said = SWEPT[name], None
+        for layer in range(shape.n_layers):
+            said = kind.why_absent(shape.counts, layer)
+            if said is None:
+                break
+        if said is not None:
+            why = f"--sweep {name}: there is nothing to look at: the model has no {kind.plural}: its {said[0]}"
+            found.append(Diagnostic("CS563", why, hint=f"leave --sweep {name} out"))
+    return found
 
 
 def _all_positions(study: Study) -> bool:

@@ -29,7 +29,7 @@ from circuitspec.models.families.family_table import architecture_named, archite
 from circuitspec.models.load import LoadedModel, Provenance
 from circuitspec.models.model_config import shape_of
 from circuitspec.prompts.prompt_set import Prompt, PromptSet, TokenizedTask
-from tests.oracle import builders, families, metrics, node
+from tests.oracle import builders, families, metrics, node, stream_builders
 
 TOLERANCE = 1e-9
 FAMILIES = tuple(sorted(builders.BUILDERS))  # a new family: one builder there
@@ -44,7 +44,7 @@ WITH_NEURONS = tuple(family for family in FAMILIES if architecture_named(family)
 @cache
 def model(family: str, seed: int = 3, attention: str = "", **config: Any) -> Any:
     """A random model, shared by all tests that do not change it; with sdpa attention where that computes the family."""
-    return builders.BUILDERS[family](
+    return (builders.BUILDERS | stream_builders.BUILDERS)[family](
         seed=seed, attn=attention or architecture_named(family).attention or "sdpa", **config
     )
 

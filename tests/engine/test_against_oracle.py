@@ -16,7 +16,7 @@ from circuitspec.engine.attribution.restoration_screen import (
     screen_restorations,
 )
 from circuitspec.engine.execution.compiler import borrowed
-from circuitspec.experiments.experiment import Experiment
+from circuitspec.experiments.experiment import Experiment, Site, Source
 from circuitspec.experiments.levels.node_level import restored
 from circuitspec.experiments.planner import Plan
 from circuitspec.graph.circuit_graph import CircuitGraph, NodeComponent
@@ -28,8 +28,18 @@ from circuitspec.hypothesis_file.schema.blocks import AblationSpec, Hypothesis
 from circuitspec.hypothesis_file.schema.claims.necessary_block import Necessary
 from circuitspec.hypothesis_file.schema.claims.sufficient_block import Sufficient
 from circuitspec.models.families.family_table import SUPPORTED
-from tests.engine.support import FAMILIES, assert_same, loaded, oracle_component, random_prompts, runner, task_of
+from tests.engine.support import (
+    FAMILIES,
+    assert_same,
+    loaded,
+    oracle_component,
+    oracle_records,
+    random_prompts,
+    runner,
+    task_of,
+)
 from tests.engine.support import model as random_model
+from tests.matrix import STREAMS
 from tests.oracle import node
 
 ABLATIONS = ("resample", "mean", "mean_per_template", "zero")
@@ -37,7 +47,7 @@ CAUSES = ("gpt2", "gpt_neox", "llama", "gemma2")  # fused, per head and separate
 
 
 def test_every_family_is_tested() -> None:
-    assert set(FAMILIES) == set(SUPPORTED)
+    assert {*FAMILIES, *STREAMS} == set(SUPPORTED)
 
 
 def plan_of(
@@ -120,6 +130,31 @@ def test_prompts_of_different_length(family: str, side: str) -> None:
         with borrowed(model):
             records = runner(model, task_of([prompts[i] for i in order]), rows, side).run(plan.experiments)
         assert_same(records[plan.circuit], {m: v[order] for m, v in expected.items()})
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_ablation_in_both_directions_on_either_side(family: str, side: str) -> None:
+    """Noised and denoised, at positions from prompt to prompt; means over prompts of one length a template."""
+    model = random_model(family)
+    circuit, _ = random_circuit(model, seed=7)
+    sites = frozenset(Site(component, where) for component, where in circuit.items())
+    prompts = random_prompts(seed=8, lengths=[6, 8] * 2, templates=2)
+    alike = {0: {"A": 2, "B": 4, "END": 5}, 1: {"A": 5, "B": 3, "END": 7}}
+    averaged = [replace(prompt, roles=alike[prompt.template]) for prompt in prompts]
+    level = random_prompts(seed=9, lengths=[7] * 3)
+    level = [replace(prompt, roles={"A": 2, "B": 4, "END": 6}) for prompt in level]
+    for given, kinds in ((prompts, ("resample", "zero")), (averaged, ("mean_per_template",)), (level, ("mean",))):
+        experiments = [
+            Experiment(base, Source(kind, None if kind == "zero" else other), sites)
+            for kind in kinds
+            for base, other in (("clean", "abc"), ("abc", "clean"))
+        ]
+        with borrowed(model):
+            records = runner(model, task_of(given), 3, side).run(experiments)
+        for experiment in experiments:
+            assert_same(records[experiment], oracle_records(model, given, experiment))
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

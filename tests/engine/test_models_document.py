@@ -2,75 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.granularity import granularities
 from circuitspec.engine.execution.taps import all_taps, slots_of
-from circuitspec.engine.levels.residual_stream import Stream
 from circuitspec.graph.nodes import expand
 from circuitspec.hypothesis_file.grammar.components import AttentionLayer
 from circuitspec.hypothesis_file.grammar.names import parse_name
 from circuitspec.hypothesis_file.yaml.source import parse_source
-from circuitspec.models.families.architecture import Architecture
 from circuitspec.models.families.family_table import SUPPORTED, architecture_named
+from tests.engine.models_table import DOCUMENT, with_table
 from tests.engine.support import loaded
 from tests.engine.support import model as random_model
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
-
-
-def levels(family: str) -> str:
-    """The levels at which a model of the family can be patched: whether single heads can be told apart in it."""
-    try:
-        Stream(loaded(random_model(family, layers=1)))
-    except CircuitspecError:
-        return "node"
-    return "node, edge, path"
-
-
-def block(of: Architecture) -> str:
-    """How the family's blocks add to the residual stream."""
-    said = ["both from the block's input" if of.residual == "parallel" else "attention, then MLP"]
-    said += ["one norm for both"] if of.attn_norm is not None and of.attn_norm == of.mlp_norm else []
-    after = of.attn_post_norm is not None
-    said += [f"norms {'before and after' if of.attn_norm else 'after'}"] if after else []
-    given = {number.field for number in of.numbers}
-    said += ["multiplied as it is added"] if "residual_multiplier" in given else []
-    said += ["logits multiplied"] if "logit_multiplier" in given else []
-    said += ["queries, keys and values clipped"] if "qkv_clip" in given else []
-    said += ["heads gated"] if of.query_gates else []
-    said += ["heads normed together"] if of.head_norm else []
-    said += ["a head is two, one less the other"] if of.paired_heads else []
-    said += ["mixers in place of heads in some layers"] if of.mixers else []
-    said += ["or otherwise, by its settings"] if of.variants else []
-    return "; ".join(said)
-
-
-def table() -> str:
-    """The table of the document, from the code."""
-    names = [g.name for g in granularities(architecture_named("gpt2"))]
-    rows = [["family", "`model_type`", *names, "levels", "block"]]
-    for family in SUPPORTED:
-        architecture = architecture_named(family)
-        rows.append(
-            [
-                architecture.title,
-                f"`{family}`",
-                *("yes" if g.tensors else "no" for g in granularities(architecture)),
-                levels(family),
-                block(architecture),
-            ]
-        )
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def test_the_table_of_families() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert table() in text, f"write this table into {DOCUMENT.name}:\n{table()}"
+    assert with_table(text) == text, "make docs writes it anew"
     for family in SUPPORTED:
         for granularity in granularities(architecture_named(family)):
             assert granularity.tensors or granularity.why_not in " ".join(text.split())

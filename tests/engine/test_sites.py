@@ -38,6 +38,7 @@ def around(module: Any, call: Callable[..., Any]) -> None:
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return call(super().__call__, *args, **kwargs)
 
+    Wrapped.__name__ = kind.__name__  # by which some modules are told
     module.__class__ = Wrapped
 
 

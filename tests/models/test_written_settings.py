@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForCausalLM,
     AutoTokenizer,
     FalconConfig,
@@ -18,7 +20,6 @@ from transformers import (
     Gemma3Config,
     Gemma3ForCausalLM,
     Gemma3ForConditionalGeneration,
-    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
 )
@@ -33,6 +34,8 @@ from circuitspec.models.families.text_models import TEXT_MODELS
 from circuitspec.models.load import load_model
 from circuitspec.models.shapes import read_shape
 from circuitspec.models.zoo import zoo_path
+from tests.engine.support import model as random_model
+from tests.models.conftest import save_tokenizer
 
 SIZES: dict[str, Any] = {
     "vocab_size": 200,
@@ -175,8 +178,6 @@ def test_the_text_model_of_gemma_3(tmp_path: Path) -> None:
         alone = load_model(ModelSpec(id="./alone", dtype="float64"), tmp_path)
         assert torch.equal(alone.model(IDS).logits, loaded.model(IDS).logits)
     # without a weight of the text model it is refused, as any other
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(tmp_path / "whole" / "model.safetensors")
     lost = next(name for name in weights if name.endswith("layers.1.mlp.up_proj.weight"))
     save_file(
@@ -185,10 +186,37 @@ def test_the_text_model_of_gemma_3(tmp_path: Path) -> None:
     assert refused(spec, tmp_path)[0] == "CS310"
 
 
-def test_defaults_of_text_models_are_those_of_transformers() -> None:
-    known = Gemma3TextConfig()
-    for key, value in TEXT_MODELS["gemma3"].defaults.items():
-        assert getattr(known, key) == value
+@pytest.mark.parametrize("whole", TEXT_MODELS)
+def test_defaults_of_text_models_are_those_of_transformers(whole: str) -> None:
+    known = CONFIG_MAPPING[TEXT_MODELS[whole].family]().to_dict()
+    for key, value in TEXT_MODELS[whole].defaults.items():
+        found = known[key]
+        assert (found[0] if isinstance(found, list) else found) == value  # the same for every layer
+
+
+@pytest.mark.parametrize("whole", ["gemma3n", "gemma4"])
+def test_text_models_in_checkpoints_with_sound(whole: str, tmp_path: Path) -> None:
+    """Weights as such checkpoints name them, keys and values among them that layers do not compute."""
+    text = random_model(f"{whole}_text", exactly=False)
+    text.save_pretrained(tmp_path / "whole")
+    save_tokenizer(tmp_path / "whole")
+    weights = {
+        name.replace("model.", "model.language_model.", 1): tensor
+        for name, tensor in load_file(tmp_path / "whole" / "model.safetensors").items()
+    }
+    weights["model.audio_tower.layers.0.weight"] = torch.ones(3)
+    weights["model.embed_vision.weight"] = torch.ones(3)
+    weights["model.language_model.layers.3.self_attn.k_proj.weight"] = torch.zeros(16, 32, dtype=torch.float64)
+    save_file(weights, tmp_path / "whole" / "model.safetensors", {"format": "pt"})
+    config = {"model_type": whole, "text_config": text.config.to_dict(), "audio_config": {}, "vision_config": {}}
+    (tmp_path / "whole" / "config.json").write_text(json.dumps(config))
+    spec = ModelSpec(id="./whole", dtype="float64")
+    loaded = load_model(spec, tmp_path)
+    assert loaded.architecture.family == f"{whole}_text"
+    assert loaded.shape == read_shape(spec, tmp_path)
+    ids = IDS % 60
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(ids).logits, text(ids).logits, rtol=0, atol=1e-5)  # scales in float32
 
 
 @pytest.mark.parametrize(

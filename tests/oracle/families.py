@@ -677,9 +677,10 @@ FAMILIES: dict[str, Callable[[Any], Net]] = {
 
 def readers() -> dict[str, Callable[[Any], Net]]:
     """The readers of all families, by ``config.model_type``."""
-    from . import dense_families, expert_families, special_heads  # which are written with what is above
+    from . import dense_families, expert_families, special_heads, stream_families  # written with what is above
 
-    return FAMILIES | dense_families.FAMILIES | expert_families.READERS | special_heads.READERS
+    further = dense_families.FAMILIES, expert_families.READERS, special_heads.READERS, stream_families.READERS
+    return FAMILIES | {name: reader for own in further for name, reader in own.items()}
 
 
 _NETS: weakref.WeakKeyDictionary[nn.Module, tuple[list[tuple[Tensor, int]], Net]] = weakref.WeakKeyDictionary()

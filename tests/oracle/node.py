@@ -44,6 +44,7 @@ from torch import Tensor
 from . import families
 from .families import Attention, Difference, LatentAttention, Layer, Mixing, Mixture, Net, Norm
 from .metrics import Array, columns, metrics, recovered
+from .stream_families import StreamNet
 
 Component: TypeAlias = tuple[Any, ...]
 Receiver: TypeAlias = tuple[Any, ...]
@@ -380,6 +381,10 @@ def _run(
     reads: Mapping[tuple[Receiver, int], Tensor] | None,
 ) -> Run:
     """A run; what comes before the first layer of which anything is replaced is taken from the run without patches."""
+    if isinstance(net, StreamNet):
+        assert not reads, "where the stream is no plain sum, nothing is read apart"
+        computed: Run = net.computed(ids, patches)
+        return computed
     put, read = _Overrides(patches), _Overrides(reads)
     layers = len(net.layers)
     first = min(put.first_layer(layers), read.first_layer(layers)) if put.names or read.names else 0

@@ -116,7 +116,7 @@ class _Examination(Known):
         try:
             knockouts, backups = self._knockouts()
         except CircuitspecError as error:
-            if not {d.code for d in error.diagnostics} <= {"CS368", "CS371"}:
+            if not {d.code for d in error.diagnostics} <= {"CS325", "CS326", "CS368", "CS371"}:
                 raise
             unknown = error.diagnostics[0].message
             backups = [BackupCheck(part.name) for part in self.parts.groups if part.declared == "backup"]

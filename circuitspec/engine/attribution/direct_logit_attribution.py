@@ -54,7 +54,8 @@ def direct_effects(
 
     `neurons` are told apart from their MLPs. Where noise is drawn, means over the draws. Raises ValueError for a metric
     that is not linear in the logits, for a base other than the clean prompts, and for a patched residual stream (which
-    replaces what all earlier components add); CS368 where answers have several tokens, CS371 as `Stream` does, and
+    replaces what all earlier components add); CS326 where that stream is no such sum, CS368
+    where answers have several tokens, CS371 as `Stream` does, and
     CS503 where the parts do not add up.
     """
     if runner.task.sequences is not None:
@@ -63,6 +64,14 @@ def direct_effects(
                 "CS368",
                 "direct effects are on logits at one token, and the answers are scored over several",
                 hint="with `score: first_token` or answers of one token, direct effects are defined",
+            )
+        )
+    if (shape := runner.loaded.shape).why_no_edges:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS326",
+                f"the last stream of a {shape.family} is no sum of what heads and MLPs add: {shape.why_no_edges}",
+                hint="patch them at node level and see how the metric moves",
             )
         )
     if not METRICS[metric].linear:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.engine.execution.batches import Batch
 from circuitspec.engine.execution.compiler import Actions
 from circuitspec.engine.execution.interventions import Edit
@@ -24,9 +25,19 @@ def metrics_by_layer(forward: Forward, variant: str = CLEAN) -> Sequence[Mapping
 
     Read at the last token, where the answer is. The model's own last norm, unembedding and whatever comes after it
     (scales, caps) compute the logits: the run is made once more with its blocks left out and the stream given to the
-    last norm. So the last entry is the model's output itself. `kl` is from the clean run's distribution.
+    last norm. So the last entry is the model's output itself. `kl` is from the clean run's distribution. Raises CS326
+    where the last stream is not what layers have added to the first.
     """
-    layers = forward.loaded.shape.n_layers
+    shape = forward.loaded.shape
+    if shape.why_no_edges:
+        raise CircuitspecError(
+            Diagnostic(
+                "CS326",
+                f"the logit lens says nothing of a {shape.family}: {shape.why_no_edges}",
+                hint="patch heads and MLPs instead, and read the answer's metrics of the model's own output",
+            )
+        )
+    layers = shape.n_layers
     found: list[dict[str, NDArray[np.float64]]] = [{} for _ in range(layers + 1)]
     forward.expect((layers + 2) * forward.task.n)
     for batch, measured in forward.in_batches(lambda batch: _measured(forward, batch, variant)):

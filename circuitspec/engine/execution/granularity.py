@@ -10,6 +10,7 @@ from circuitspec.hypothesis_file.grammar.component_kinds import MIXER
 from circuitspec.hypothesis_file.grammar.components import IN_LAYERS, WHOLE, Mixer
 from circuitspec.hypothesis_file.grammar.names import format_name
 from circuitspec.models.families.architecture import Architecture, LatentQKV
+from circuitspec.models.model_config import lacking
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
     smallest = replace(smallest, query_gates=architecture.query_gates, paired_heads=architecture.paired_heads)
     if isinstance(architecture.qkv, LatentQKV):
         smallest = replace(smallest, latent=LatentWidths(1, 1, 1))
+    smallest = replace(smallest, absent=lacking(architecture))
     in_layers = [make(layer, 0) for kind, make in IN_LAYERS.items() if not kind.in_place_of]
     components = [*in_layers, *WHOLE.values()]
     found = []

@@ -49,6 +49,7 @@ TapKind = Literal[
     "z_scaled",
     "attn_added",
     "mixer",
+    "beside",
     "resid_mid",
     "mlp_in",
     "routing",
@@ -56,6 +57,7 @@ TapKind = Literal[
     "experts",
     "mlp",
     "mlp_added",
+    "per_layer",
     "final",
     "features",
     "error",
@@ -78,7 +80,8 @@ class Tap:
     residual stream of the attention, `mixer` what a mixer adds in its place, `mlp_in` what enters the MLP (after its
     norm), `neurons` the input of the MLP's output projection, `mlp` the MLP's output, `mlp_added` what is added to the
     residual stream of it (both after a post norm, where there is one), and `final` the input of the last norm; of z
-    and neurons what enters a norm over all of them, where there is one.
+    and neurons what enters a norm over all of them, where there is one. Of few families: `beside` is what is added
+    beside the attention, `per_layer` what is added of inputs that a layer has of its own.
     Six are no place in the model: `z_scaled`, z over the divisor of the norm after the attention
     (`engine.levels.residual_stream`); `pattern`, what the heads attend to, head after head, `[row, query pos,
     head * key pos]`; `routing`, the weights of all experts, zero for those that are not chosen, `[row, pos, expert]`;
@@ -123,6 +126,10 @@ class Tap:
                 raise ValueError(f"{self.kind} is worked out, no module computes it")
             case "attn_added":
                 return architecture.attn_added(self.layer)
+            case "beside":
+                return architecture.beside_attention(self.layer)
+            case "per_layer":
+                return architecture.per_layer_added(self.layer)
             case "neurons":
                 return architecture.neurons(self.layer)
             case "mlp_in":
@@ -162,11 +169,11 @@ class Tap:
         """The number of channels."""
         match self.kind:
             case "q":
-                return shape.n_heads * shape.d_query * (2 if shape.query_gates else 1)
+                return shape.n_heads * shape.d_query_of(self.layer) * (2 if shape.query_gates else 1)
             case "k" | "v":
-                return shape.n_kv_heads * shape.d_head
+                return shape.n_kv_heads * shape.d_head_of(self.layer)
             case "z" | "z_scaled" | "qkv":
-                return self.units(shape) * shape.d_head
+                return self.units(shape) * shape.d_head_of(self.layer)
             case "latent":
                 widths = _latent(shape)
                 return widths.latent + widths.rotated

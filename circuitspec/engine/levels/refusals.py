@@ -27,7 +27,7 @@ def refused_means(experiments: Iterable[Experiment], task: TokenizedTask) -> dic
 
 
 def no_edges(loaded: LoadedModel) -> str:
-    """Why this model's edges cannot be patched (CS371); empty where they can."""
+    """Why this model's edges cannot be patched (CS325, CS371); empty where they can."""
     try:
         Stream(loaded)
     except CircuitspecError as error:

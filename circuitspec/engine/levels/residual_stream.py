@@ -17,7 +17,7 @@ from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
 from circuitspec.dictionaries.dictionary import Dictionary
 from circuitspec.engine.execution.taps import Slot, Tap, TapKind, port_slots, read_at, written_at
 from circuitspec.engine.levels.scratch import Scratch
-from circuitspec.graph.edges import Receiver, Sender
+from circuitspec.graph.edges import Receiver, Sender, no_plain_sum
 from circuitspec.graph.shape import ModelShape
 from circuitspec.hypothesis_file.grammar.component_kinds import PORTS
 from circuitspec.hypothesis_file.grammar.components import Head, KvHead, Mixer, Mlp
@@ -52,7 +52,8 @@ class ReceiverProjection:
 
 
 class Stream:
-    """Senders and receivers of one model. Raises CS371 where the model does not let single heads be told apart."""
+    """Senders and receivers of one model. Raises CS371 where the model does not let single heads be told apart, CS325
+    where its stream is no sum of what they add."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.architecture: Architecture = loaded.architecture
@@ -61,6 +62,8 @@ class Stream:
         self.scratch = Scratch()
         self._model = loaded.model
         self._ports: dict[Receiver, tuple[Slot, ...]] = {}
+        if self.shape.why_no_edges:
+            raise CircuitspecError(no_plain_sum(self.shape))
         if loaded.foreign.runs_hooks:
             raise CircuitspecError(
                 Diagnostic(

@@ -175,7 +175,7 @@ def _named(slot: Slot, shape: ModelShape) -> PlainPart:
     if tap.kind == "mlp":
         return PlainPart(label(tap), tap, "mlp_output", "pos", None, shape.d_model)
     name = f"{label(tap)}.h{slot.unit}"
-    return PlainPart(name, tap, "head_attention_value_output", "h.pos", slot.unit, shape.d_head)
+    return PlainPart(name, tap, "head_attention_value_output", "h.pos", slot.unit, shape.d_head_of(tap.layer))
 
 
 def config(parts: Iterable[PlainPart]) -> Mapping[str, object]:

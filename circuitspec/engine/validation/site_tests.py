@@ -14,16 +14,17 @@ from circuitspec.engine.execution.rounding import TOLERANCE
 from circuitspec.engine.execution.taps import Tap, all_taps, label
 from circuitspec.engine.forward import CountsPrompts, Forward
 from circuitspec.engine.validation.row_independence import mixing
-from circuitspec.engine.validation.tap_propagation import handovers, reads
+from circuitspec.engine.validation.tap_propagation import handovers, past, reads
 from circuitspec.engine.validation.two_runs import (
     LENGTHS,
-    WHOLE,
     TwoRuns,
+    in_whole,
     inexact_sites,
     largest,
     lengths_for,
     off,
     random_prompts,
+    with_scalars,
 )
 from circuitspec.models.load import LoadedModel
 from circuitspec.prompts.prompt_set import TokenizedTask
@@ -107,7 +108,7 @@ def diagnose(loaded: LoadedModel, progress: CountsPrompts) -> Diagnosis:
     sides = SIDES[:1] if runner.by_length else SIDES
     taps = sorted(all_taps(loaded.architecture, loaded.shape))
     together = [taps[i : i + TOGETHER] for i in range(0, len(taps), TOGETHER)]
-    runner.expect(len(sides) * ROWS * TOGETHER * (2 + WHOLE + len(together)))
+    runner.expect(len(sides) * ROWS * TOGETHER * (2 + in_whole(loaded.shape) + len(together)))
     mixed = mixing(runner)
     whole: list[dict[str, float]] = []
     checks: list[list[SiteCheck]] = []
@@ -154,7 +155,7 @@ class _Side:
     def __init__(self, runner: Forward, side: PaddingSide) -> None:
         lengths = runner.task.lengths
         prompts = tuple(range(len(lengths))) * (2 * TOGETHER)
-        self._runner, self._architecture = runner, runner.loaded.architecture
+        self._runner, self._architecture = runner, with_scalars(runner.loaded)
         self._shape = runner.loaded.shape
         self._runs = TwoRuns(runner, Batch(prompts, tuple(lengths[p] for p in prompts), max(lengths), side))
 
@@ -164,14 +165,23 @@ class _Side:
     def check(self, taps: Sequence[Tap]) -> list[SiteCheck]:
         """Each tap alone, with its own values and with the other run's. At most `TOGETHER` taps."""
         runs, half = self._runs, ROWS // 2
-        values, rows = {}, {}
+        values, rows, put, others = {}, {}, dict[Tap, list[slice]](), list[tuple[Tap, slice]]()
         for i, tap in enumerate(taps):
             given, swapped = slice(ROWS * i, ROWS * i + half), slice(ROWS * i + half, ROWS * (i + 1))
             values[tap] = runs.own[tap].clone()
             values[tap][swapped] = runs.other[tap][swapped]
             rows[tap] = given, swapped
+            put.setdefault(tap, []).append(slice(given.start, swapped.stop))
+            if tap.kind in ("resid", "resid_mid"):
+                for beside in past(tap, self._architecture, self._shape):
+                    put.setdefault(beside, []).append(swapped)
+                    others.append((beside, swapped))
+        for beside, here in others:
+            if beside not in values:
+                values[beside] = runs.own[beside].clone()
+            values[beside][here] = runs.other[beside][here]
         read = frozenset(t for tap in taps for t in reads(tap, self._architecture, self._shape))
-        logits, seen = runs.patched(values, read, {tap: slice(a.start, b.stop) for tap, (a, b) in rows.items()})
+        logits, seen = runs.patched(values, read, put)
         return [self._check(tap, *rows[tap], logits, {**seen, tap: values[tap]}, seen) for tap in taps]
 
     def _check(

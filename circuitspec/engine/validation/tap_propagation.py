@@ -3,7 +3,7 @@
 Giving the input of a model another run's values makes all of it the other run, whether or not any other
 patch works; so each tap is followed to the next tensor that its values alone decide, and what is added to the residual
 stream to the stream after it. That stream is the sum: nothing scales a block's output on its way but the
-multiplier that the family's entry names.
+multipliers that the family's entry names, and nothing else is added but what it names.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def handovers(
         case "qkv":
             return (same(Tap(layer, "z"), other),)
         case "v" | "latent" | "kv_up":
-            return (_first_value(tap, used, other, architecture, shape),)
+            readers = _readers(layer, shape)
+            return tuple(_first_value(tap, reader, used, other, architecture, shape) for reader in readers)
         case "z":
             return same(Tap(layer, "attn_added"), other), sums(layer, used, architecture, shape)[0]
         case "mixer":
@@ -77,7 +78,8 @@ def handovers(
         case "mlp":
             added = added_by_mlp(layer, architecture)
             normed = () if added == tap else (same(added, other),)
-            return (*normed, sums(layer, used, architecture, shape)[-1])
+            summed = sums(layer, used, architecture, shape)
+            return (*normed, *(due for due in summed[-1:] if due.read == after(layer, shape)))
         case "resid" | "resid_mid" | "q" | "k" | "embed" | "final":
             return ()
         case (
@@ -87,8 +89,10 @@ def handovers(
             | "routing"
             | "experts"
             | "attn_added"
+            | "beside"
             | "mlp_in"
             | "mlp_added"
+            | "per_layer"
             | "features"
             | "error"
         ):
@@ -103,10 +107,9 @@ def reads(tap: Tap, architecture: Architecture, shape: ModelShape) -> frozenset[
     match tap.kind:
         case "neurons":
             return frozenset({Tap(layer, "mlp")})
-        case "v" if shape.query_gates:
-            return frozenset({Tap(layer, "q"), Tap(layer, "z")})
         case "qkv" | "v" | "kv_up":
-            return frozenset({Tap(layer, "z")})
+            gated = {Tap(layer, "q")} if shape.query_gates else set()
+            return frozenset(gated | {Tap(reader, "z") for reader in _readers(layer, shape)})
         case "latent":
             return frozenset({Tap(layer, "z"), Tap(layer, "kv_up")})
         case "z" | "mlp" | "mixer":
@@ -118,25 +121,51 @@ def reads(tap: Tap, architecture: Architecture, shape: ModelShape) -> frozenset[
 def sums(layer: int, used: Values, architecture: Architecture, shape: ModelShape) -> tuple[Handover, ...]:
     """The residual stream after a block's attention and after its MLP: what came in, and what each of them adds.
 
-    One sum where both are added at once.
+    One sum where both are added at once; of several streams the first alone, since the next layer mixes them.
     """
     before, end = used[Tap(layer, "resid")], after(layer, shape)
     by = architecture.residual_multiplier
     attention, mlp = used[added_by_attention(layer, shape)] * by, used[added_by_mlp(layer, architecture)] * by
     if not shape.has_resid_mid:
         return (_summed(end, before, attention, mlp),)
-    middle = Tap(layer, "resid_mid")
-    return _summed(middle, before, attention), _summed(end, used[middle], mlp)
+    middle, beyond = Tap(layer, "resid_mid"), architecture.beyond
+    if beyond is None:
+        return _summed(middle, before, attention), _summed(end, used[middle], mlp)
+    beside = [] if beyond.beside is None else [used[Tap(layer, "beside")]]
+    first = _summed(middle, before, attention, *beside, times=beyond.middle_scale)
+    if beyond.several:
+        return (first,)
+    own = [] if beyond.per_layer is None else [used[Tap(layer, "per_layer")]]
+    return first, _summed(end, used[middle], mlp, *own, times=beyond.scalars[layer] if beyond.scalars else 1.0)
+
+
+def beside_stream(architecture: Architecture, shape: ModelShape) -> tuple[Tap, ...]:
+    """What reaches layers past the stream that their blocks are given, and is no component: inputs of their own."""
+    if architecture.beyond is None or architecture.beyond.per_layer is None:
+        return ()
+    return tuple(Tap(layer, "per_layer") for layer in range(shape.n_layers))
+
+
+def past(stream: Tap, architecture: Architecture, shape: ModelShape) -> tuple[Tap, ...]:
+    """What a run must be given beside its residual stream at one place, so that the rest follows: all that comes past
+    it. Inputs of later layers, and what heads give that read keys and values computed before.
+    """
+    if architecture.beyond is None:
+        return ()
+    begun = stream.layer + (stream.kind == "resid_mid")  # the first layer whose attention is still to come
+    own = (tap for tap in beside_stream(architecture, shape) if tap.layer >= stream.layer)
+    readers = (layer for layer in range(begun, shape.n_layers) if shape.keys_of(layer) < begun)
+    return (*own, *(Tap(layer, "z") for layer in readers))
 
 
 def terms(layer: int, architecture: Architecture, shape: ModelShape) -> frozenset[Tap]:
     """What `sums` is about: the streams of a block, and what is added to them."""
-    taps = {
-        Tap(layer, "resid"),
-        added_by_attention(layer, shape),
-        added_by_mlp(layer, architecture),
-        after(layer, shape),
-    }
+    taps = {Tap(layer, "resid"), added_by_attention(layer, shape), added_by_mlp(layer, architecture)}
+    taps |= set() if architecture.several_streams else {after(layer, shape)}
+    beyond = architecture.beyond
+    if beyond is not None:
+        taps |= {Tap(layer, "per_layer")} if beyond.per_layer is not None else set()
+        taps |= {Tap(layer, "beside")} if beyond.beside is not None else set()
     return frozenset(taps | {Tap(layer, "resid_mid")} if shape.has_resid_mid else taps)
 
 
@@ -146,7 +175,12 @@ def added_by_mlp(layer: int, architecture: Architecture) -> Tap:
 
 
 def streams(shape: ModelShape) -> tuple[Tap, ...]:
-    """Every residual stream that can be patched, in the order in which they are computed; and the last of all."""
+    """Every residual stream that can be patched, in the order in which they are computed; and the last of all.
+
+    None where there are several.
+    """
+    if not shape.has_streams:
+        return ()
     middle: tuple[TapKind, ...] = ("resid", "resid_mid") if shape.has_resid_mid else ("resid",)
     return (*(Tap(layer, kind) for layer in range(shape.n_layers) for kind in middle), Tap(shape.n_layers, "final"))
 
@@ -161,13 +195,20 @@ def same(read: Tap, run: Values) -> Handover:
     return Handover(read, run[read], run[read].abs())
 
 
-def _first_value(tap: Tap, used: Values, other: Values, architecture: Architecture, shape: ModelShape) -> Handover:
+def _readers(layer: int, shape: ModelShape) -> tuple[int, ...]:
+    """The layers whose heads read the keys and values of this one."""
+    return tuple(reader for reader in range(shape.n_layers) if shape.keys_of(reader) == layer)
+
+
+def _first_value(
+    tap: Tap, reader: int, used: Values, other: Values, architecture: Architecture, shape: ModelShape
+) -> Handover:
     """A prompt's first token attends to itself alone, so that each head's output is its value there.
 
     At most that, where a head may attend to nothing; times its gate, where it has one. Of a pair of heads it is both
     values side by side, normed.
     """
-    given = architecture.clipped(other[tap])
+    given, z = architecture.clipped(other[tap]), Tap(reader, "z")
     if shape.latent is None:
         slices = given.view(*given.shape[:2], shape.slices_of_head, shape.n_kv_heads, -1)
         values = slices.transpose(2, 3).flatten(-2)  # [row, pos, kv head, d_head]
@@ -178,8 +219,10 @@ def _first_value(tap: Tap, used: Values, other: Values, architecture: Architectu
     if shape.query_gates:
         heads = heads * torch.sigmoid(gates(used[Tap(tap.layer, "q")], shape))
     heads = heads.flatten(-2)
+    if architecture.beyond is not None and architecture.beyond.values_normed:
+        return _rescaled(z, heads, other[z], shape.n_heads)
     shares = shape.n_heads if architecture.has_sinks or shape.paired_heads else 0
-    return Handover(Tap(tap.layer, "z"), heads, heads.abs(), "first", shares, shape.paired_heads)
+    return Handover(z, heads, heads.abs(), "first", shares, shape.paired_heads)
 
 
 def gates(queries: Tensor, shape: ModelShape) -> Tensor:
@@ -187,8 +230,16 @@ def gates(queries: Tensor, shape: ModelShape) -> Tensor:
     return queries.view(*queries.shape[:2], shape.n_heads, 2, shape.d_head)[..., 1, :]
 
 
-def _summed(read: Tap, *added: Tensor) -> Handover:
-    wide = [term.double() if term.device.type != "mps" else term.float() for term in added]
+def _rescaled(read: Tap, direction: Tensor, run: Tensor, n_heads: int) -> Handover:
+    """What a run has at each row's first token, in which each head's part has the direction of its value."""
+    split, own = (one.reshape(*one.shape[:-1], n_heads, -1) for one in (direction, run))
+    length = split.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(run.dtype).tiny)
+    expected = (split * (own.norm(dim=-1, keepdim=True) / length)).flatten(-2)
+    return Handover(read, expected, expected.abs(), "first")
+
+
+def _summed(read: Tap, *added: Tensor, times: float = 1.0) -> Handover:
+    wide = [times * (term.double() if term.device.type != "mps" else term.float()) for term in added]
     expected, magnitude = wide[0].clone(), wide[0].abs()
     for term in wide[1:]:
         expected, magnitude = expected + term, magnitude + term.abs()

@@ -146,7 +146,7 @@ def check_vectors(variable: str, section: Iterable[NodeComponent], text: SourceT
 
 def width_of(component: NodeComponent, shape: ModelShape) -> int:
     """How many numbers a component's value has."""
-    return shape.d_head if component.kind is HEAD else shape.d_model
+    return shape.d_head_of(component.place[0]) if component.kind is HEAD else shape.d_model
 
 
 def where_name(where: Where) -> str:

@@ -18,6 +18,19 @@ AFTER_ALL_LAYERS = 10**9
 
 
 @dataclass(frozen=True)
+class Lacking:
+    """That some layers have none of the components of a `kind` (by its name): why, and what to write instead.
+
+    `{layer}` stands for the layer in both; all layers where `layers` is None.
+    """
+
+    kind: str
+    why: str
+    instead: str
+    layers: frozenset[int] | None = None
+
+
+@dataclass(frozen=True)
 class Counts:
     """How many of everything a model has, a layer where it is in layers. None where it is not known.
 
@@ -37,6 +50,14 @@ class Counts:
     dense_layers: frozenset[int] = frozenset()
     mixers: frozenset[int] = frozenset()
     no_patterns: str = ""
+    absent: tuple[Lacking, ...] = ()  # what the family lacks that others have
+
+    def said_absent(self, kind: str, layer: int) -> tuple[str, str] | None:
+        """Why a layer has none of a kind, where the family says so, and what to write."""
+        for one in self.absent:
+            if one.kind == kind and (one.layers is None or layer in one.layers):
+                return one.why.format(layer=layer), one.instead.format(layer=layer)
+        return None
 
     @property
     def attention_only(self) -> bool:
@@ -178,9 +199,13 @@ def _streams(counts: Counts) -> str:
     return f"its residual streams are r0 (the input) to r{counts.n_layers - 1} (entering the last block)"
 
 
+def _if_said(kind: str) -> Callable[[Counts, int], tuple[str, str] | None]:
+    return lambda counts, layer: counts.said_absent(kind, layer)
+
+
 def _no_middle(counts: Counts, layer: int) -> tuple[str, str] | None:
     if counts.has_resid_mid:
-        return None
+        return counts.said_absent("resid_mid", layer)
     return (
         "attention and MLP both read the block's input",
         f"write r{layer} (what both read) or r{layer + 1} (after both)",
@@ -189,7 +214,7 @@ def _no_middle(counts: Counts, layer: int) -> tuple[str, str] | None:
 
 def _no_single_neurons(counts: Counts, layer: int) -> tuple[str, str] | None:
     if not counts.n_experts or layer in counts.dense_layers:
-        return None
+        return counts.said_absent("neuron", layer)
     return "MLPs are choices among experts", f"write m{layer} for the whole of one, m{layer}.e0 for one of its experts"
 
 
@@ -232,10 +257,14 @@ def _no_heads(counts: Counts, layer: int) -> tuple[str, str] | None:
     )
 
 
+def _no_kv_heads(counts: Counts, layer: int) -> tuple[str, str] | None:
+    return _no_heads(counts, layer) or counts.said_absent("kv", layer)
+
+
 def _no_pattern(counts: Counts, layer: int) -> tuple[str, str] | None:
     if counts.no_patterns:
         return counts.no_patterns, f"write a{layer}.h0 for one of its heads"
-    return _no_heads(counts, layer)
+    return _no_heads(counts, layer) or counts.said_absent("pattern", layer)
 
 
 def _no_mixer(counts: Counts, layer: int) -> tuple[str, str] | None:
@@ -261,7 +290,7 @@ KV_HEAD = ComponentKind(
     in_layer=_has_heads,
     at_most=lambda counts: counts.n_heads,
     extent=_layers_of_kv_heads,
-    why_absent=_no_heads,
+    why_absent=_no_kv_heads,
     is_patched=True,
     reads=True,
     ports=("k", "v"),
@@ -440,7 +469,14 @@ ROUTING = ComponentKind(
     instead="name its MLP, m{layer}",
 )
 INPUT = ComponentKind(
-    name="input", singular="input", plural="input", example="input", stage=3, is_patched=True, sends=True
+    name="input",
+    singular="input",
+    plural="input",
+    example="input",
+    stage=3,
+    why_absent=_if_said("input"),
+    is_patched=True,
+    sends=True,
 )
 RESID = ComponentKind(
     name="resid",
@@ -452,6 +488,7 @@ RESID = ComponentKind(
     rank=0,
     stage=0,
     extent=_streams,
+    why_absent=_if_said("resid"),
     is_patched=True,
     is_stream=True,
     begins_as=INPUT,

@@ -385,7 +385,7 @@ class FeaturePattern(Pattern):
 
 
 def all_of(kind: ComponentKind, layer: int, counts: Counts) -> tuple[Component, ...]:
-    """All components of a kind in a layer. The model's counts must tell how many there are."""
+    """All components of a kind in a layer, none where it computes none. The counts must tell how many there are."""
     if kind.why_absent(counts, layer) is not None:
         return ()
     count = (kind.per_layer(counts) or 0) if kind.in_layer(counts, layer) else 0

@@ -167,6 +167,35 @@ def listed_as(*kinds: str, every: int = 0, but: str = "") -> Callable[[Mapping[s
 
 
 @dataclass(frozen=True)
+class BeyondStream:
+    """What else decides what a layer computes and hands on, where the residual stream is not all, or is no plain sum.
+
+    `why_no_edges` says of what single components add why it cannot be told apart. `keys_from` gives for each layer of a
+    parsed config.json the layer whose keys and values its heads read: its own, or an earlier one's, so that it computes
+    none. `head_widths` and `mlp_widths` give the channels of a head and the neurons of an MLP, layer by layer.
+
+    Paths are from the block. What each layer makes of inputs of its own, which depend on the tokens and not on the
+    stream alone, is the output of `per_layer`, and is added after the MLP; what a module `beside` the attention gives
+    is added with it. The stream is multiplied by `middle_scale` after the attention, and at the end of the block by its
+    buffer `scalar`, of which `scalars` are the values once a model is at hand. `several`: blocks hand on more than one
+    stream, of which attention and MLP read what the layer makes of them. `values_normed`: a norm stands after the value
+    projection, so that heads are not linear in what it gives.
+    """
+
+    why_no_edges: str
+    keys_from: Callable[[Mapping[str, object], int], tuple[int, ...]]
+    head_widths: Callable[[Mapping[str, object], int], tuple[int, ...]]
+    mlp_widths: Callable[[Mapping[str, object], int], tuple[int, ...]]
+    per_layer: str | None = None
+    beside: str | None = None
+    middle_scale: float = 1.0
+    scalar: str | None = None
+    scalars: tuple[float, ...] = ()
+    several: bool = False
+    values_normed: bool = False
+
+
+@dataclass(frozen=True)
 class Architecture:
     """Where one family keeps its parts.
 
@@ -222,6 +251,7 @@ class Architecture:
     neuron_norm: str | None = None  # over the neurons of an MLP, before they are projected
     query_gates: bool = False
     paired_heads: bool = False
+    beyond: BeyondStream | None = None
     has_sinks: bool = False  # heads may attend to nothing: the weights of the tokens sum to less than one
     refused: tuple[Refusal, ...] = ()
 
@@ -296,8 +326,25 @@ class Architecture:
             raise ValueError(f"{self.title} has no experts")
         return self.path(self.experts.router, layer)
 
+    def per_layer_added(self, layer: int) -> str:
+        """pyvene component: what is added of a layer's own inputs, (batch, position, d_model)."""
+        if self.beyond is None or self.beyond.per_layer is None:
+            raise ValueError(f"layers of {self.title} have no inputs of their own")
+        return f"{self.path(self.beyond.per_layer, layer)}.output"
+
+    def beside_attention(self, layer: int) -> str:
+        """pyvene component: what is added beside the attention, (batch, position, d_model)."""
+        if self.beyond is None or self.beyond.beside is None:
+            raise ValueError(f"{self.title} adds nothing beside the attention")
+        return f"{self.path(self.beyond.beside, layer)}.output"
+
     def resid_in(self, layer: int) -> str:
-        """pyvene component: the residual stream entering the block, (batch, position, d_model)."""
+        """pyvene component: the residual stream entering the block, (batch, position, d_model).
+
+        Where there are several, what attention and MLP of the layer read and add to.
+        """
+        if self.several_streams and self.attn_norm is not None:
+            return f"{self.path(self.attn_norm, layer)}.input"
         return f"{self.block.format(layer=layer)}.input"
 
     def resid_mid(self, layer: int) -> str | None:
@@ -342,3 +389,8 @@ class Architecture:
     def plain_sum(self) -> bool:
         """Whether the residual stream is the plain sum of component outputs."""
         return self.attn_post_norm is None and self.mlp_post_norm is None
+
+    @property
+    def several_streams(self) -> bool:
+        """Whether blocks hand on more than one residual stream."""
+        return self.beyond is not None and self.beyond.several

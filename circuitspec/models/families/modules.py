@@ -109,12 +109,16 @@ def _expected_widths(architecture: Architecture, shape: ModelShape) -> Iterator[
         if architecture.neuron_norm is not None:
             yield architecture.path(architecture.neuron_norm, layer), None, None
         if architecture.mlp_down is not None:
-            yield architecture.path(architecture.mlp_down, layer), shape.d_mlp, shape.d_model
+            d_mlp = shape.d_mlps[layer] if shape.d_mlps else shape.d_mlp
+            yield architecture.path(architecture.mlp_down, layer), d_mlp, shape.d_model
         experts = architecture.experts
         if experts is not None and layer in shape.dense_layers and experts.dense_down is not None:
             yield architecture.path(experts.dense_down, layer), shape.d_mlp, shape.d_model
         if experts is not None and layer not in shape.dense_layers:
             for part in filter(None, (experts.module, experts.router, experts.shared)):
+                yield architecture.path(part, layer), None, None
+        if architecture.beyond is not None:
+            for part in filter(None, (architecture.beyond.per_layer, architecture.beyond.beside)):
                 yield architecture.path(part, layer), None, None
     yield architecture.final_norm, None, None
     yield architecture.unembedding, shape.d_model, shape.n_vocab
@@ -124,7 +128,8 @@ def _attention_widths(
     architecture: Architecture, shape: ModelShape, layer: int
 ) -> Iterator[tuple[str, int | None, int | None]]:
     """The same of what a layer's heads are computed by."""
-    d_z, d_kv = shape.n_heads * shape.d_head, shape.n_kv_heads * shape.d_head
+    d_head = shape.d_head_of(layer)
+    d_z, d_kv = shape.n_heads * d_head, shape.n_kv_heads * d_head
     d_q = 2 * d_z if architecture.query_gates else d_z
     match architecture.qkv:
         case FusedQKV(module):
@@ -133,7 +138,8 @@ def _attention_widths(
             yield from _latent_widths(architecture, latent, layer, shape)
         case separate:
             for path, width in ((separate.q, d_q), (separate.k, d_kv), (separate.v, d_kv)):
-                yield architecture.path(path, layer), shape.d_model, width
+                if path == separate.q or shape.keys_of(layer) == layer:
+                    yield architecture.path(path, layer), shape.d_model, width
     if architecture.head_norm is not None:
         yield architecture.path(architecture.head_norm, layer), None, None
     yield architecture.path(architecture.attn_out, layer), d_z, shape.d_model

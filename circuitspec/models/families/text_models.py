@@ -44,7 +44,47 @@ _GEMMA3 = TextModel(
     ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector."),
 )
 
-TEXT_MODELS: Mapping[str, TextModel] = {"gemma3": _GEMMA3}
+_WITH_SOUND = (
+    *_GEMMA3.others,
+    *(f"{at}{part}." for at in ("", "model.") for part in ("embed_vision", "audio_tower", "embed_audio")),
+)
+
+_GEMMA3N = TextModel(
+    "gemma3n_text",
+    {
+        "vocab_size": 262_400,
+        "hidden_size": 2_048,
+        "intermediate_size": 16_384,
+        "num_hidden_layers": 35,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "max_position_embeddings": 32_768,
+        "num_kv_shared_layers": 15,
+    },
+    _GEMMA3.renamed,
+    _WITH_SOUND,
+)
+
+_GEMMA4 = TextModel(
+    "gemma4_text",
+    {
+        "vocab_size": 262_144,
+        "hidden_size": 2_304,
+        "intermediate_size": 9_216,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131_072,
+        "num_kv_shared_layers": 0,
+        "hidden_size_per_layer_input": 256,
+    },
+    _GEMMA3.renamed,
+    _WITH_SOUND,
+)
+
+TEXT_MODELS: Mapping[str, TextModel] = {"gemma3": _GEMMA3, "gemma3n": _GEMMA3N, "gemma4": _GEMMA4}
 """By the checkpoint's `model_type`."""
 
 _SAID_OUTSIDE = ("quantization_config", "auto_map")  # of the whole checkpoint

@@ -27,11 +27,6 @@ _LATENT = (
     "its heads share one latent of keys and values, in which no key-value head lies by itself, and their keys are of "
     "another width than values: hypotheses have no words for such heads yet"
 )
-_SEVERAL_STREAMS = (
-    "its blocks hand on more than one residual stream, or one that layers scale, so that it is no plain sum of what "
-    "components add, and later layers read keys and values of earlier ones: hypotheses have no words for that yet"
-)
-
 _KINDS = {
     _STATE_SPACE: """
         mamba mamba2 falcon_mamba jamba zamba zamba2 rwkv xlstm recurrent_gemma nemotron_h lfm2_moe minimax falcon_h1
@@ -54,9 +49,6 @@ _KINDS = {
     """,
     _LATENT: """
         deepseek_v2 minicpm3
-    """,
-    _SEVERAL_STREAMS: """
-        gemma3n_text gemma4_text
     """,
 }
 _OF = {family: said for said, families in _KINDS.items() for family in families.split()}

@@ -156,10 +156,11 @@ def _components(kind: ComponentKind, shape: ModelShape, layers: Sequence[int] | 
     chosen = list(range(shape.n_layers)) if layers is None else list(layers)
     if wrong := [layer for layer in chosen if layer not in range(shape.n_layers)]:
         raise ValueError(f"layers: there is no layer {wrong[0]}; they are 0 to {shape.n_layers - 1}")
-    absent = (kind.why_absent(shape.counts, layer) is not None for layer in range(shape.n_layers))
-    if kind.per_layer(shape.counts) == 0 or all(absent):
-        raise ValueError(f"the model has no {kind.plural} of kind {kind.name}")
-    return [one for layer in chosen for one in all_of(kind, layer, shape.counts)]
+    found = [one for layer in chosen for one in all_of(kind, layer, shape.counts)]
+    if not found and chosen:
+        where = "" if layers is None else " in these layers"
+        raise ValueError(f"the model has no {kind.plural} of kind {kind.name}{where}")
+    return found
 
 
 def _places(at: str | Sequence[str] | None, task: TokenizedTask) -> dict[str, Where]:
