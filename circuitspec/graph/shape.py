@@ -57,6 +57,8 @@ class ModelShape:
     n_experts: int = 0  # among which a router chooses, in MLPs that are made of experts; these have no neurons
     dense_layers: frozenset[int] = frozenset()  # those with one MLP for all tokens, in a model with experts
     has_shared: bool = False  # whether one more expert serves every token
+    d_expert: int = 0  # neurons of an expert
+    d_shared: int = 0  # neurons of the one that serves every token
     latent: LatentWidths | None = None  # where one latent is the key-value head of all heads; `d_head` is of values
     dictionaries: tuple[DictionarySite, ...] = ()  # whose features a hypothesis may name
 
@@ -91,4 +93,6 @@ class ModelShape:
             self.n_experts,
             self.has_shared,
             self.dense_layers,
+            self.d_expert,
+            self.d_shared,
         )

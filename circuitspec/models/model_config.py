@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 from circuitspec.diagnostics.diagnostic import CircuitspecError, Diagnostic
@@ -95,6 +96,8 @@ def shape_of(config: Mapping[str, object]) -> ModelShape:
         max_positions=size(keys.max_positions, standard.max_positions),
         n_experts=required(named[0], named[0]) if named else 0,
         dense_layers=dense_layers,
+        d_expert=0 if experts is None else required(experts.width, experts.width),
+        d_shared=0 if experts is None else prod(required(key, key) for key in experts.shared_width),
         latent=LatentWidths(*(required(key, key) for key in architecture.qkv.widths))
         if isinstance(architecture.qkv, LatentQKV)
         else None,
@@ -114,6 +117,8 @@ def checked_shape(
     max_positions: int | None,
     n_experts: int = 0,
     dense_layers: frozenset[int] = frozenset(),
+    d_expert: int = 0,
+    d_shared: int = 0,
     latent: LatentWidths | None = None,
 ) -> ModelShape:
     """A shape whose heads add up; heads are their own key-value heads, and share d_model, unless told otherwise.
@@ -129,6 +134,8 @@ def checked_shape(
     _check_size(d_mlp, MAX_WIDTH, "neurons a layer")
     for width in () if latent is None else (latent.latent, latent.rotated, latent.unrotated):
         _check_size(width, MAX_WIDTH, "channels of a latent or a key")
+    _check_size(d_expert, MAX_WIDTH, "neurons an expert")
+    _check_size(d_shared, MAX_WIDTH, "neurons of the shared expert")
     _check_size(n_experts, MAX_WIDTH, "experts a layer")
     _check_size(n_vocab, MAX_VOCAB, "tokens in the vocabulary")
     _check_size(max_positions, MAX_POSITIONS, "positions")
@@ -157,6 +164,8 @@ def checked_shape(
         n_experts=n_experts,
         has_shared=architecture.experts is not None and architecture.experts.shared is not None,
         dense_layers=dense_layers,
+        d_expert=d_expert,
+        d_shared=d_shared if architecture.experts is not None and architecture.experts.shared is not None else 0,
         latent=latent,
     )
 

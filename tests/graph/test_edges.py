@@ -230,7 +230,7 @@ def reachable(own: ModelShape, carried: set[tuple[Sender, Receiver]]) -> frozens
     graph.add_nodes_from(receivers(own))
     for sender, receiver in carried:
         computing = [sender]
-        if isinstance(sender, Head) and not own.plain_sum:  # the norm of a layer's output mixes its heads
+        if isinstance(sender, Head) and own.heads_hang_together:  # a norm mixes a layer's heads
             computing = [Head(sender.layer, h) for h in range(own.n_heads)]
         for one in computing:
             if not isinstance(one, Input):

@@ -31,7 +31,8 @@ def granularities(architecture: Architecture, layer: int = 0) -> tuple[Granulari
     sequential = architecture.residual == "sequential"
     smallest = ModelShape(architecture.family, layer + 1, 1, 1, 1, 1, 1, 1, has_resid_mid=sequential)
     if architecture.experts is not None:
-        smallest = replace(smallest, d_mlp=0, n_experts=1, has_shared=architecture.experts.shared is not None)
+        shared = architecture.experts.shared is not None
+        smallest = replace(smallest, d_mlp=0, n_experts=1, d_expert=1, has_shared=shared, d_shared=int(shared))
     if isinstance(architecture.qkv, LatentQKV):
         smallest = replace(smallest, latent=LatentWidths(1, 1, 1))
     components = [*(make(layer, 0) for make in IN_LAYERS.values()), *WHOLE.values()]

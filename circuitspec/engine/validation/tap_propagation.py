@@ -57,8 +57,8 @@ def handovers(
     """What `tap`, given the `other` run's values, must lead to in a forward that went on with the values `used`.
 
     `used` holds, of the tap's block, what was patched in and what was computed elsewhere. None for the residual stream,
-    after which everything is the other run (`onward`, or compare logits), and for keys alone, whose work depends on the
-    queries.
+    after which everything is the other run (`onward`, or compare logits), for keys alone, whose work depends on the
+    queries, and for neurons of an expert, beside which others add to the MLP.
     """
     layer = tap.layer
     match tap.kind:
@@ -74,13 +74,14 @@ def handovers(
             added = added_by_mlp(layer, architecture)
             normed = () if added == tap else (same(added, other),)
             return (*normed, sums(layer, used, architecture, shape)[-1])
-        case "resid" | "resid_mid" | "q" | "k" | "embed" | "final":
+        case "resid" | "resid_mid" | "q" | "k" | "embed" | "final" | "shared_neurons":
             return ()
         case (
             "z_scaled"
             | "pattern"
             | "routing"
             | "experts"
+            | "expert_neurons"
             | "attn_added"
             | "mlp_in"
             | "mlp_added"
